@@ -1,0 +1,149 @@
+"""How many frames should a record of the clip shards hold?
+
+python benchmarks/clip_length.py [--rounds=5] [--frames=2000] [--recordings=8]
+
+Writes the same recordings with 1, 16, 32 and 64 frames a record and times the three ways in which
+training reads them, through ClipSource, decoding included, with the files in the page cache and in
+seconds of CPU time (nothing waits for a disk, and other load on the machine counts little):
+
+* random: single images of random recordings (KFS);
+* window: 65 images, every 4th of 257 frames that end at a random frame (end-to-end training);
+* sequential: every frame of every recording, 64 at a time (embedding).
+
+The choice is the length whose worst ratio to the best is the highest.
+
+TABLE
+"""
+
+import argparse
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from data_prep import shards
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+CLIP_LENGTHS = (1, 16, 32, 64)
+IMAGE_SIZES = (64, 224)
+SPAN, STRIDE = 256, 4  # w and stride of the paper
+
+
+def smooth_jpegs(rng: np.random.Generator, size: int, count: int) -> list[bytes]:
+    """Returns JPEGs of blurred noise, whose sizes are like those of photographs."""
+    jpegs = []
+    for _ in range(count):
+        image = np.zeros((size, size, 3))
+        for cells in (4, 16, size // 4):  # coarse to fine, bilinear in between
+            grid = rng.normal(0, 30 / np.log2(cells), (cells + 1, cells + 1, 3))
+            at = np.linspace(0, cells, size, endpoint=False)
+            low, part = at.astype(int), (at % 1)[:, None, None]
+            rows = grid[low] * (1 - part) + grid[low + 1] * part
+            part = part[:, 0][None]
+            image += rows[:, low] * (1 - part) + rows[:, low + 1] * part
+        pixels = np.clip(128 + image, 0, 255).astype(np.uint8)
+        jpegs.append(simplejpeg.encode_jpeg(pixels, quality=90))
+    return jpegs
+
+
+def write(out: Path, procedure: Procedure, clip_length: int, size: int, args) -> ClipSource:
+    jpegs = smooth_jpegs(np.random.default_rng(0), size, 100)
+
+    def make(split: str, name: str) -> shards.RecordingData:
+        del split
+        n = args.frames
+        return shards.RecordingData(
+            name=name,
+            first_frame=0,
+            jpegs=itertools.islice(itertools.cycle(jpegs), n),
+            states=np.zeros((n, procedure.num_components)),
+            boxes=np.full((n, 4), np.nan),
+            classes=np.full(n, -1),
+            visible=np.full(n, np.nan),
+        )
+
+    shards.build(
+        out,
+        procedure=procedure,
+        fps=10,
+        image_size=(size, size),
+        splits={"train": [f"recording_{i}" for i in range(args.recordings)]},
+        make=make,
+        clip_length=clip_length,
+    )
+    return ClipSource(out, "train", procedure)
+
+
+def random_images(source: ClipSource, rng: np.random.Generator, args) -> Iterator[int]:
+    names = list(source.recordings)
+    for _ in range(args.items):
+        name = names[rng.integers(len(names))]
+        yield len(source.frames(name, [rng.integers(args.frames)]))
+
+
+def windows(source: ClipSource, rng: np.random.Generator, args) -> Iterator[int]:
+    names = list(source.recordings)
+    for _ in range(args.items // 50):
+        last = rng.integers(SPAN, args.frames)
+        name = names[rng.integers(len(names))]
+        source.frames(name, range(last - SPAN, last + 1, STRIDE))
+        yield 1
+
+
+def sequential(source: ClipSource, rng: np.random.Generator, args) -> Iterator[int]:
+    del rng
+    for name in list(source.recordings)[: max(1, args.items // args.frames)]:
+        for first in range(0, args.frames, 64):
+            yield len(source.frames(name, range(first, min(first + 64, args.frames))))
+
+
+PATTERNS = {"random": random_images, "window": windows, "sequential": sequential}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5, help="the median is reported")
+    parser.add_argument("--frames", type=int, default=2000, help="per recording")
+    parser.add_argument("--recordings", type=int, default=8)
+    parser.add_argument("--items", type=int, default=4000, help="images read per measurement")
+    args = parser.parse_args()
+    procedure = load_procedure("industreal")
+    rates = {}
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {
+            (size, length): write(Path(folder, f"{size}-{length}"), procedure, length, size, args)
+            for size, length in itertools.product(IMAGE_SIZES, CLIP_LENGTHS)
+        }
+        # Rounds outermost: whatever else slows the machine for a while hits every length.
+        for seed, (pattern, read), (key, source) in itertools.product(
+            range(args.rounds + 1), PATTERNS.items(), sources.items()
+        ):
+            start = time.process_time()
+            count = sum(read(source, np.random.default_rng(seed), args))
+            rate = count / (time.process_time() - start)
+            if seed:  # round 0 fills the page cache
+                rates.setdefault((pattern, *key), []).append(rate)
+    medians = {key: statistics.median(values) for key, values in rates.items()}
+    print(f"{os.cpu_count()} CPU cores; median of {args.rounds} rounds; items per CPU second (ratio to best)\n")
+    print("| pattern | image | " + " | ".join(f"{n} a record" for n in CLIP_LENGTHS) + " |")
+    print("|---" * (2 + len(CLIP_LENGTHS)) + "|")
+    ratios = {length: [] for length in CLIP_LENGTHS}
+    for pattern, size in itertools.product(PATTERNS, IMAGE_SIZES):
+        row = [medians[pattern, size, length] for length in CLIP_LENGTHS]
+        for length, rate in zip(CLIP_LENGTHS, row, strict=True):
+            ratios[length].append(rate / max(row))
+        cells = " | ".join(f"{rate:,.0f} ({rate / max(row):.2f})" for rate in row)
+        print(f"| {pattern} | {size} px | {cells} |")
+    print("| worst ratio | | " + " | ".join(f"{min(r):.2f}" for r in ratios.values()) + " |")
+    print(f"\nchosen: {max(ratios, key=lambda n: min(ratios[n]))} frames a record")
+
+
+if __name__ == "__main__":
+    main()

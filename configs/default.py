@@ -1,0 +1,162 @@
+"""Every field of a run, with its paper value where the paper gives one.
+
+Not run by itself: `configs/synthetic.py`, `configs/meccano.py` and `configs/industreal.py` start
+from this and name their differences. Sections and tables are those of the STORM-PSR paper (arXiv
+2510.12385).
+"""
+
+from ml_collections import ConfigDict
+
+
+def optimizer(**fields) -> ConfigDict:
+    """The fields every optimiser section has."""
+    config = ConfigDict()
+    config.name = "sgd"  # sgd | adamw
+    config.lr = 1e-3  # peak learning rate
+    config.momentum = 0.9  # sgd only
+    config.weight_decay = 0.0  # decoupled for adamw, L2 for sgd; never on biases, norms, positions
+    config.warmup_steps = 0  # linear warm-up from 0
+    config.schedule = "cosine"  # cosine | constant | restarts
+    config.restart_steps = 0  # length of one cosine period, for schedule=restarts
+    config.clip_norm = 1.0  # global gradient norm; 0 = no clipping
+    config.update(fields)
+    return config
+
+
+def get_config() -> ConfigDict:
+    """Returns the locked default configuration."""
+    c = ConfigDict()
+    c.seed = 0  # seeds initialisation, sampling, augmentation and dropout
+    c.stages = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
+    c.procedure = "meccano"  # packaged name or path of a procedure JSON file
+    c.init_from = ""  # encoder weights to start from (a file of `weights import`); '' = scratch
+    c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
+    c.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices per axis; -1 = all that are left
+
+    c.data = ConfigDict()
+    c.data.dir = ""  # folder of clip shards; '' = WORKDIR/data
+    c.data.mean = (0.5, 0.5, 0.5)  # per-channel mean of pictures in 0..1
+    c.data.std = (0.25, 0.25, 0.25)  # per-channel standard deviation
+    c.data.cad_mean = (0.5, 0.5, 0.5)  # the same for CAD renders
+    c.data.cad_std = (0.25, 0.25, 0.25)
+    c.data.workers = 0  # loader processes per host; 0 = load in threads of the training process
+    c.data.synthetic = ConfigDict()  # what stage `data` renders (data_prep.synthetic)
+    c.data.synthetic.seed = 0  # scene seed: timelines, colours, lights, camera paths
+    c.data.synthetic.occlusion = "default"  # light | default | heavy
+    c.data.synthetic.recordings = ConfigDict({"train": 40, "val": 12, "test": 12})
+    c.data.synthetic.size = 64  # picture height and width in pixels
+    c.data.synthetic.fps = 5.0  # frames per second
+    c.data.synthetic.cad_per_state = 100  # clean renders of every catalogued state
+    c.data.synthetic.objects = ConfigDict(
+        {"train": 0, "val": 0}
+    )  # random objects instead of recordings
+    c.data.synthetic.frames_per_object = 120
+    c.data.synthetic.workers = 2  # rendering processes
+    c.data.synthetic.timelines = ""  # folder of label timelines to play; '' = made-up ones
+    c.data.synthetic.time_scale = 1.0  # label times are divided by this
+
+    c.window = ConfigDict()  # Sec. 3: one clip
+    c.window.frames = 256  # w: a clip spans frames x - w … x
+    c.window.stride = 4  # every stride-th frame is encoded: w / stride + 1 of them
+
+    c.augment = ConfigDict()  # training pictures; no flips, left and right parts differ
+    c.augment.brightness = 0.1  # factor drawn from 1 ± this
+    c.augment.contrast = 0.1
+    c.augment.saturation = 0.7
+    c.augment.blur_sigma = 2.0  # Gaussian, 5 taps, sigma up to this, in pixels; 0 = none
+    c.augment.shift = 0.0  # translation, up to this share of the picture
+    c.augment.limbs = 0.0  # probability that a clean render gets painted-over limbs
+
+    c.encoder = ConfigDict()  # ViT-S/16 and the projection head
+    c.encoder.patch_size = 16
+    c.encoder.width = 384
+    c.encoder.depth = 12
+    c.encoder.num_heads = 6
+    c.encoder.stem = ()  # channels of stride-2 convolutions in front of the patches
+    c.encoder.hidden = 128  # width of the frame embedding (layer 1 of the head)
+    c.encoder.projection = 128  # width of z, for SupCon only
+    c.encoder.remat = False  # recompute activations in the backward pass
+
+    c.temporal_model = ConfigDict()
+    c.temporal_model.depth = 6
+    c.temporal_model.num_heads = 8
+    c.temporal_model.dim_head = 128
+    c.temporal_model.mlp_dim = 4096
+    c.temporal_model.dropout = 0.1
+    c.temporal_model.head = "mlp"  # mlp (paper: one hidden layer) | linear (released code)
+
+    c.pretrain = ConfigDict()  # KFS + SupCon, Sec. 3.2
+    c.pretrain.steps = 50_000
+    c.pretrain.n_states = 0  # assembly states in a batch; 0 = all that the training split has
+    c.pretrain.n_per_state = 16  # pictures a state from recordings
+    c.pretrain.cad_per_state = 0  # pictures a state from CAD renders
+    c.pretrain.backgrounds = 0  # hard backgrounds a batch: frames well before a completion
+    c.pretrain.background_gap = 8.0  # seconds that a hard background lies before the completion
+    c.pretrain.t_f = 2.0  # seconds after a completion whose frames carry its state
+    c.pretrain.temperature = 0.07
+    c.pretrain.state_loss = 0.0  # weight of a per-component BCE beside SupCon; 0 = the paper
+    c.pretrain.any_frames = 0  # pictures a batch from anywhere, for the state loss only
+    c.pretrain.eval_every = 2_500
+    c.pretrain.checkpoint_every = 2_500
+    c.pretrain.log_every = 50
+    c.pretrain.optimizer = optimizer(warmup_steps=2_500)
+
+    c.general = ConfigDict()  # a starting encoder from many objects (configs/general_encoder.py)
+    c.general.steps = 10_000
+    c.general.objects = 8  # objects in a batch
+    c.general.states = 4  # assembly states of each
+    c.general.views = 3  # pictures of each state
+    c.general.state_loss = 1.0  # weight of the per-component BCE, one linear head an object
+    c.general.eval_every = 1_000
+    c.general.checkpoint_every = 500
+    c.general.log_every = 50
+    c.general.optimizer = optimizer(name="adamw", weight_decay=0.05, warmup_steps=500)
+
+    c.embed = ConfigDict()
+    c.embed.batch = 256  # frames encoded at once
+    c.embed.views = 0  # augmented passes over the training split besides the plain one
+
+    c.temporal = ConfigDict()  # KCAS + BCE, Sec. 3.3
+    c.temporal.steps = 62_500
+    c.temporal.batch = 256  # clips
+    c.temporal.sampling = "kcas"  # kcas | gaussian | uniform
+    c.temporal.delta = 80.0  # frames between a completion and the two modes of KCAS
+    c.temporal.sigma = 45.0  # frames
+    c.temporal.floor = 0.0  # added to the density at every frame (released code: 1e-8)
+    c.temporal.eval_every = 2_500
+    c.temporal.checkpoint_every = 2_500
+    c.temporal.log_every = 50
+    c.temporal.optimizer = optimizer(warmup_steps=3_125)
+
+    c.finetune = ConfigDict()  # both, end to end
+    c.finetune.steps = 15_000
+    c.finetune.batch = 8  # clips of w / stride + 1 pictures
+    c.finetune.encoder_lr_scale = 0.01  # encoder learning rate / temporal learning rate
+    c.finetune.eval_every = 2_500
+    c.finetune.checkpoint_every = 1_000
+    c.finetune.log_every = 20
+    c.finetune.optimizer = optimizer(warmup_steps=500)
+
+    c.detector = ConfigDict()  # assembly state detection
+    c.detector.steps = 50_000
+    c.detector.batch = 32  # pictures
+    c.detector.background = 0.1  # share of the batch without a box
+    c.detector.cad = 0.0  # share of the batch from CAD renders
+    c.detector.width = 64
+    c.detector.depth = 2
+    c.detector.levels = 1  # feature levels: strides 8, 16, …
+    c.detector.max_detections = 1  # rows a frame in the prediction files
+    c.detector.eval_every = 2_500
+    c.detector.checkpoint_every = 2_500
+    c.detector.log_every = 50
+    c.detector.optimizer = optimizer(name="adamw", weight_decay=0.05, warmup_steps=1_000)
+
+    c.predict = ConfigDict()
+    c.predict.splits = ("val", "test")
+    c.predict.batch = 64  # frames recognised at once
+
+    c.evaluate = ConfigDict()
+    c.evaluate.decoder = "expected"  # naive (B1) | confidence (B2) | expected (B3)
+    c.evaluate.decay = 0.75  # of a step's sum on a frame without evidence
+    c.lock()
+    return c

@@ -1,0 +1,21 @@
+"""The encoder that configs/synthetic.py starts from: trained on renders of many random objects.
+
+python -m stormpsr_jax.main --config=configs/general_encoder.py --workdir=runs/general_encoder
+
+Its object seeds start where those of a run end, so it never saw a product of a run.
+"""
+
+from configs import synthetic
+
+
+def get_config():
+    """Returns the locked configuration."""
+    c = synthetic.get_config()
+    c.stages = ("data", "general")
+    c.init_from = ""
+    c.data.synthetic.seed = 1_000_000_000
+    c.data.synthetic.objects.train = 600
+    c.data.synthetic.objects.val = 40
+    c.augment.limbs = 0.0
+    c.pretrain.state_loss = 0.0
+    return c

@@ -1,0 +1,27 @@
+"""MECCANO at the paper's full size: ViT-S/16 at 224, windows of 256 frames.
+
+python -m data_prep.meccano is for the clip shards (data_prep/README.md); then
+python -m stormpsr_jax.main --config=configs/meccano.py --workdir=runs/meccano \\
+    --config.data.dir=DIR --config.init_from=VIT.safetensors
+
+Needs: the MECCANO frames and the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
+(vit_small_patch16_224.augreg_in21k_ft_in1k) through `python -m stormpsr_jax.weights import`.
+Hardware: GPUs. The full-size run has not been measured yet.
+"""
+
+from configs import default
+
+
+def get_config():
+    """Returns the locked configuration."""
+    c = default.get_config()
+    c.procedure = "meccano"
+    c.dtype = "bfloat16"
+    c.data.mean = (0.4144, 0.4014, 0.3777)
+    c.data.std = (0.2312, 0.2458, 0.2684)
+    c.data.workers = 8
+    c.encoder.remat = True
+    c.detector.levels = 3
+    c.detector.width = 48
+    c.detector.depth = 3
+    return c

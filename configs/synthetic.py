@@ -1,0 +1,77 @@
+"""The synthetic assembly: everything from nothing, on a laptop.
+
+python -m stormpsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
+"""
+
+from configs import default
+
+
+def get_config():
+    """Returns the locked configuration."""
+    c = default.get_config()
+    c.stages = ("data", *c.stages)
+    c.procedure = "synthetic"
+
+    c.window.frames = 64
+    c.window.stride = 4
+
+    c.augment.blur_sigma = 1.0
+    c.augment.saturation = 0.3
+    c.augment.shift = 0.08
+    c.augment.limbs = 0.8
+
+    c.encoder.patch_size = 8
+    c.encoder.width = 96
+    c.encoder.depth = 3
+    c.encoder.num_heads = 4
+    c.encoder.stem = (24, 48)
+
+    c.temporal_model.depth = 2
+    c.temporal_model.num_heads = 4
+    c.temporal_model.dim_head = 32
+    c.temporal_model.mlp_dim = 256
+
+    c.pretrain.steps = 900
+    c.pretrain.n_per_state = 3
+    c.pretrain.cad_per_state = 1
+    c.pretrain.any_frames = 21
+    c.pretrain.t_f = 10.0
+    c.pretrain.state_loss = 1.0
+    c.pretrain.eval_every = 300
+    c.pretrain.checkpoint_every = 100
+    c.pretrain.optimizer.name = "adamw"
+    c.pretrain.optimizer.lr = 3e-3
+    c.pretrain.optimizer.weight_decay = 0.05
+    c.pretrain.optimizer.warmup_steps = 100
+
+    c.temporal.steps = 400
+    c.temporal.batch = 128
+    c.temporal.delta = 20.0
+    c.temporal.sigma = 11.0
+    c.temporal.eval_every = 50
+    c.temporal.checkpoint_every = 100
+    c.temporal.optimizer.name = "adamw"
+    c.temporal.optimizer.lr = 2e-3
+    c.temporal.optimizer.weight_decay = 0.05
+    c.temporal.optimizer.warmup_steps = 40
+
+    c.finetune.steps = 60
+    c.finetune.batch = 16
+    c.finetune.encoder_lr_scale = 0.3
+    c.finetune.eval_every = 20
+    c.finetune.checkpoint_every = 20
+    c.finetune.log_every = 5
+    c.finetune.optimizer.name = "adamw"
+    c.finetune.optimizer.lr = 3e-4
+    c.finetune.optimizer.warmup_steps = 10
+
+    c.detector.steps = 900
+    c.detector.batch = 64
+    c.detector.background = 0.25
+    c.detector.cad = 0.1
+    c.detector.width = 32
+    c.detector.eval_every = 300
+    c.detector.checkpoint_every = 100
+    c.detector.optimizer.lr = 3e-3
+    c.detector.optimizer.warmup_steps = 50
+    return c

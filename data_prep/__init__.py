@@ -1,0 +1,1 @@
+"""Offline data preparation: every source becomes ArrayRecord clip shards."""

@@ -1,0 +1,310 @@
+"""The toy products: meshes, colours and places of their components, and random products.
+
+A product stands on a board (no component, always there) and is made of K components. Lengths are
+in units of about 5 cm; product coordinates: x right, y away from the worker, z up, the board's
+centre at the origin.
+"""
+
+import colorsys
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import trimesh
+
+BOARD_THICKNESS = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """Triangles with one colour per face.
+
+    Attributes:
+      vertices: (V, 3) float.
+      faces: (F, 3) int.
+      colours: (F, 3) float, linear RGB albedo in 0..1.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
+
+    def moved(self, matrix: np.ndarray) -> "Mesh":
+        """This mesh under a (4, 4) affine transformation."""
+        vertices = self.vertices @ matrix[:3, :3].T + matrix[:3, 3]
+        return dataclasses.replace(self, vertices=vertices)
+
+
+def join(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh out of several."""
+    offsets = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
+    return Mesh(
+        np.concatenate([m.vertices for m in meshes]),
+        np.concatenate([m.faces + o for m, o in zip(meshes, offsets, strict=True)]),
+        np.concatenate([m.colours for m in meshes]),
+    )
+
+
+def affine(angles=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 0.0), scale=1.0) -> np.ndarray:
+    """(4, 4): scale, then turn about x, y and z (radians, in this order), then move."""
+    matrix = trimesh.transformations.euler_matrix(*angles, axes="sxyz")
+    matrix[:3, :3] *= scale  # (3,) scales the columns: the mesh's own axes
+    matrix[:3, 3] = translation
+    return matrix
+
+
+def _prism(outline: np.ndarray) -> trimesh.Trimesh:
+    """Prism of height 1 over an outline (P, 2) that its origin sees wholly."""
+    count = len(outline)
+    rim = np.concatenate([outline, [[0.0, 0.0]]])
+    bottom, top = np.c_[rim, np.full(count + 1, -0.5)], np.c_[rim, np.full(count + 1, 0.5)]
+    i, j = np.arange(count), np.roll(np.arange(count), -1)
+    upper, centre = count + 1, np.full(count, count)
+    faces = [
+        np.c_[centre, j, i],
+        np.c_[centre + upper, i + upper, j + upper],
+        np.c_[i, j, j + upper],
+        np.c_[i, j + upper, i + upper],
+    ]
+    return trimesh.Trimesh(np.r_[bottom, top], np.concatenate(faces), process=False)
+
+
+def _polygon(radii: Sequence[float], turn: float = 0.0) -> trimesh.Trimesh:
+    angle = 2 * np.pi * np.arange(len(radii)) / len(radii) + turn
+    return _prism(np.c_[np.cos(angle), np.sin(angle)] * np.asarray(radii)[:, None])
+
+
+def _boxes(*rows: tuple[float, ...]) -> trimesh.Trimesh:
+    """Boxes given as (x0, y0, z0, x1, y1, z1)."""
+    bounds = np.asarray(rows).reshape(-1, 2, 3)
+    return trimesh.util.concatenate([trimesh.creation.box(bounds=b) for b in bounds])
+
+
+def _cylinder_along_y(radius: float, y0: float, y1: float) -> trimesh.Trimesh:
+    return trimesh.creation.cylinder(radius, segment=[[0, y0, 0], [0, y1, 0]], sections=20)
+
+
+def _wheels() -> trimesh.Trimesh:
+    parts = [_cylinder_along_y(0.5, -0.5, -0.24), _cylinder_along_y(0.5, 0.24, 0.5)]
+    return trimesh.util.concatenate([*parts, _cylinder_along_y(0.14, -0.25, 0.25)])
+
+
+def _tapered(top: float) -> trimesh.Trimesh:
+    mesh = trimesh.creation.box()
+    mesh.vertices[mesh.vertices[:, 2] > 0, :2] *= top
+    return mesh
+
+
+def _wedge() -> trimesh.Trimesh:
+    mesh = trimesh.creation.box()
+    mesh.vertices[(mesh.vertices[:, 2] > 0) & (mesh.vertices[:, 0] > 0), 2] = -0.3
+    return mesh
+
+
+_SHAPES: dict[str, Callable[[], trimesh.Trimesh]] = {
+    "box": trimesh.creation.box,
+    "cylinder": lambda: trimesh.creation.cylinder(0.5, 1.0, sections=20),
+    "roller": lambda: _cylinder_along_y(0.5, -0.5, 0.5),
+    "barrel": lambda: trimesh.creation.cylinder(
+        0.5, segment=[[-0.5, 0, 0], [0.5, 0, 0]], sections=20
+    ),
+    "sphere": lambda: trimesh.creation.icosphere(subdivisions=2),
+    "cone": lambda: trimesh.creation.cone(0.5, 1.0, sections=20),
+    "pyramid": lambda: _tapered(0.05),
+    "block": lambda: _tapered(0.6),
+    "wedge": _wedge,
+    "hexagon": lambda: _polygon([1.0] * 6),
+    "triangle": lambda: _polygon([1.0] * 3),
+    "star": lambda: _polygon([1.0, 0.45] * 5),
+    "cross": lambda: _polygon([1.0, 1.0, 0.45] * 4, np.pi / 12),
+    "ring": lambda: trimesh.creation.torus(0.36, 0.14, major_sections=20, minor_sections=8),
+    "wheels": _wheels,
+    "tray": lambda: _boxes(
+        (-0.5, -0.5, -0.5, 0.5, 0.5, -0.2),
+        (-0.5, -0.5, -0.21, 0.5, -0.34, 0.5),
+        (-0.5, 0.34, -0.21, 0.5, 0.5, 0.5),
+        (-0.5, -0.35, -0.21, -0.36, 0.35, 0.48),
+    ),
+    "ladder": lambda: _boxes(
+        (-0.5, -0.5, -0.5, 0.5, -0.26, 0.5),
+        (-0.5, 0.26, -0.5, 0.5, 0.5, 0.5),
+        *((x, -0.3, -0.4, x + 0.18, 0.3, 0.4) for x in (-0.48, -0.09, 0.3)),
+    ),
+    "arch": lambda: _boxes(
+        (-0.5, -0.5, -0.5, -0.2, 0.5, 0.5),
+        (0.2, -0.5, -0.5, 0.5, 0.5, 0.5),
+        (-0.21, -0.48, 0.1, 0.21, 0.48, 0.48),
+    ),
+    "angle": lambda: _boxes(
+        (-0.5, -0.5, -0.5, -0.05, 0.5, 0.5), (-0.06, -0.5, -0.48, 0.5, -0.05, 0.48)
+    ),
+}
+
+
+@functools.cache
+def _unit_shape(name: str) -> tuple[np.ndarray, np.ndarray]:
+    mesh = _SHAPES[name]()
+    low, high = mesh.bounds
+    vertices = (np.asarray(mesh.vertices) - (low + high) / 2) / (high - low)
+    return vertices, np.asarray(mesh.faces)
+
+
+def solid(shape: str, size: Sequence[float], colour: Sequence[float]) -> Mesh:
+    """A named shape that fills a box of `size` (x, y, z) around the origin, in one colour."""
+    vertices, faces = _unit_shape(shape)
+    colours = np.tile(np.asarray(colour, np.float64), (len(faces), 1))
+    return Mesh(vertices * np.asarray(size), faces, colours)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One component: its mesh around its own centre, and its two places on the product.
+
+    Attributes:
+      mesh: around the origin, the bottom at z = -height / 2.
+      height: z extent.
+      right: (4, 4), where it belongs.
+      wrong: (4, 4), how it sits when it is installed incorrectly.
+    """
+
+    mesh: Mesh
+    height: float
+    right: np.ndarray
+    wrong: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """A board and K parts."""
+
+    board: Mesh
+    parts: tuple[Part, ...]
+
+    def mesh(self, state: Sequence[int]) -> Mesh:
+        """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""
+        pieces = [self.board]
+        for part, value in zip(self.parts, state, strict=True):
+            if value:
+                pieces.append(part.mesh.moved(part.right if value > 0 else part.wrong))
+        return join(pieces)
+
+
+# shape, colour (hue, saturation, value), place x y, bottom z, size x y z.
+# Colours and shapes are as unlike as eleven can be; nothing lies under or behind another part.
+_VEHICLE = (
+    ("box", (0.62, 0.75, 0.38), (0.02, 0.0, 0.1), (2.6, 0.84, 0.18)),  # chassis
+    ("wheels", (0.0, 0.0, 0.07), (0.86, 0.0, 0.1), (0.68, 1.9, 0.66)),  # front wheels
+    ("wheels", (0.07, 0.95, 0.95), (-0.92, 0.0, 0.1), (0.74, 2.0, 0.72)),  # rear wheels
+    ("box", (0.99, 0.9, 0.8), (0.66, 0.0, 0.27), (0.62, 0.66, 0.4)),  # engine
+    ("wedge", (0.145, 0.95, 0.98), (1.42, 0.0, 0.1), (0.44, 1.3, 0.5)),  # plough
+    ("block", (0.54, 0.75, 0.95), (-0.08, 0.0, 0.27), (0.8, 0.96, 0.52)),  # cabin
+    ("cone", (0.88, 0.75, 0.95), (-0.08, 0.0, 0.78), (0.52, 0.52, 0.4)),  # beacon
+    ("tray", (0.37, 0.9, 0.5), (-0.98, 0.0, 0.29), (0.9, 0.84, 0.34)),  # cargo bed
+    ("sphere", (0.0, 0.0, 1.0), (-0.96, 0.0, 0.38), (0.6, 0.6, 0.6)),  # load
+    ("ladder", (0.76, 0.65, 0.62), (-0.02, 0.82, 0.1), (0.92, 0.62, 0.24)),  # ladder
+    ("barrel", (0.23, 0.85, 0.85), (-0.02, -0.82, 0.1), (0.9, 0.52, 0.5)),  # fuel tank
+)
+# The order of procedures/meccano.json: a motorbike laid out from front (right) to rear (left).
+_MOTORBIKE = (
+    ("box", (0.62, 0.75, 0.45), (1.0, 0.42, 0.1), (0.62, 0.3, 0.34)),  # left damping fork
+    ("barrel", (0.54, 0.8, 0.95), (1.0, -0.42, 0.1), (0.62, 0.32, 0.34)),  # right damping fork
+    ("angle", (0.07, 0.95, 0.95), (-0.92, 0.52, 0.1), (0.56, 0.42, 0.3)),  # left rear chassis
+    ("wedge", (0.1, 0.75, 0.5), (-0.92, -0.52, 0.1), (0.56, 0.42, 0.34)),  # right rear chassis
+    ("ladder", (0.37, 0.9, 0.5), (0.28, 0.55, 0.1), (0.74, 0.42, 0.24)),  # left frame
+    ("arch", (0.23, 0.85, 0.85), (0.28, -0.55, 0.1), (0.74, 0.42, 0.36)),  # right frame
+    ("triangle", (0.88, 0.6, 0.95), (-1.2, 1.0, 0.1), (0.56, 0.46, 0.3)),  # left tail wing
+    ("pyramid", (0.76, 0.65, 0.62), (-1.2, -1.0, 0.1), (0.5, 0.46, 0.42)),  # right tail wing
+    ("cone", (0.15, 0.4, 1.0), (1.55, 0.86, 0.1), (0.46, 0.46, 0.5)),  # headlamp
+    ("cross", (0.99, 0.9, 0.8), (0.86, 1.0, 0.1), (0.5, 0.46, 0.26)),  # left handle
+    ("star", (0.48, 0.9, 0.6), (0.86, -1.0, 0.1), (0.54, 0.5, 0.26)),  # right handle
+    ("ring", (0.0, 0.0, 0.06), (1.58, 0.0, 0.1), (0.7, 0.86, 0.3)),  # front wheel
+    ("cylinder", (0.0, 0.0, 0.3), (-1.5, 0.0, 0.1), (0.66, 0.74, 0.32)),  # rear wheel
+    ("hexagon", (0.0, 0.0, 1.0), (-0.42, 0.98, 0.1), (0.56, 0.46, 0.3)),  # swingarm
+    ("sphere", (0.02, 0.75, 0.95), (0.3, 0.0, 0.1), (0.66, 0.5, 0.46)),  # fuel tank
+    ("tray", (0.145, 0.95, 0.98), (-0.42, -0.98, 0.1), (0.6, 0.46, 0.3)),  # tail wings pin
+    ("block", (0.67, 0.45, 0.95), (-0.5, 0.0, 0.1), (0.6, 0.46, 0.42)),  # drive shaft
+)
+_LAYOUTS = {
+    11: (_VEHICLE, (3.5, 2.5)),
+    17: (_MOTORBIKE, (4.0, 2.7)),
+}
+
+
+def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
+    # Rendering is linear, pictures are its square root; the tables hold display colours.
+    return np.asarray(colorsys.hsv_to_rgb(hue % 1.0, saturation, value)) ** 2
+
+
+def _part(shape, rgb, place, size, yaw, rng) -> Part:
+    """A part whose wrong pose is turned, tilted and shifted, to a side that `rng` draws."""
+    x, y, bottom = place
+    width, depth, height = size
+    centre = np.array([x, y, bottom + height / 2])
+    direction = rng.choice([-1.0, 1.0], 2)
+    shift = [0.42 * min(width, 0.8) * direction[0], 0.42 * min(depth, 0.8) * direction[1], 0.2]
+    tilt = (0.55 * direction[1], -0.45 * direction[0], yaw + 0.75 * direction[0] * direction[1])
+    return Part(
+        solid(shape, size, rgb),
+        height,
+        affine((0, 0, yaw), centre),
+        affine(tilt, centre + shift),
+    )
+
+
+def _board(size: Sequence[float], rgb: np.ndarray) -> Mesh:
+    board = solid("box", (*size, BOARD_THICKNESS), rgb)
+    return board.moved(affine(translation=(0, 0, BOARD_THICKNESS / 2)))
+
+
+def toy_product(num_components: int, rng: np.random.Generator) -> Product:
+    """The fixed product: a vehicle (11 components) or a motorbike (17).
+
+    `rng` shifts hue, saturation and value a little; geometry never changes.
+
+    Raises:
+      ValueError: no product has that many components.
+    """
+    if num_components not in _LAYOUTS:
+        raise ValueError(
+            f"There is a toy product with {sorted(_LAYOUTS)} components, none with "
+            f"{num_components}: play timelines of such a procedure (--timelines)."
+        )
+    rows, board = _LAYOUTS[num_components]
+    sides = np.random.default_rng(0)  # the same wrong poses for every seed
+    parts = []
+    for shape, hsv, place, size in rows:
+        shift = rng.uniform(-1, 1, 3) * (0.012, 0.05, 0.04)
+        hue, saturation, value = np.asarray(hsv) + shift * (1, hsv[1] > 0, 1)
+        rgb = _rgb(hue, np.clip(saturation, 0, 1), np.clip(value, 0.03, 1))
+        parts.append(_part(shape, rgb, place, size, 0.0, sides))
+    return Product(_board(board, _rgb(0.1, 0.14, 0.72)), tuple(parts))
+
+
+def random_product(seed: int, num_components: int) -> Product:
+    """A product of random shapes, colours, sizes and places on a grid of the board.
+
+    The same seed gives the same product.
+    """
+    rng = np.random.default_rng([seed, num_components])
+    rows = int(rng.integers(3, 5))
+    columns = -(-num_components // rows)
+    cell = np.array([rng.uniform(3.2, 4.2) / columns, rng.uniform(2.2, 2.9) / rows])
+    cells = rng.permutation(rows * columns)[:num_components]
+    shapes = rng.permutation(np.tile(sorted(_SHAPES), 1 + num_components // len(_SHAPES)))
+    hues = rng.permutation(num_components) / num_components + rng.uniform()
+    parts = []
+    for i, place in enumerate(cells):
+        grey = rng.random() < 0.15
+        hsv = (hues[i] + rng.normal(0, 0.015), rng.uniform(0.5, 1), rng.uniform(0.35, 1))
+        if grey:
+            hsv = (0, 0, rng.choice([0.05, 0.3, 0.65, 1.0]))
+        size = np.append(cell * rng.uniform(0.7, 0.98, 2), rng.uniform(0.2, 0.6))
+        centre = (np.array(divmod(place, rows)) - (np.array([columns, rows]) - 1) / 2) * cell
+        centre = centre + rng.uniform(-0.06, 0.06, 2) * cell
+        yaw = rng.choice([0.0, 0.0, rng.uniform(-0.4, 0.4)])
+        parts.append(
+            _part(shapes[i], _rgb(*hsv), (*centre, BOARD_THICKNESS), size, yaw, rng)
+        )
+    extent = cell * (columns, rows) + rng.uniform(0.1, 0.4, 2)
+    return Product(_board(extent, _rgb(*rng.uniform((0, 0, 0.2), (1, 0.35, 0.95)))), tuple(parts))

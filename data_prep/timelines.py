@@ -1,0 +1,179 @@
+"""Timelines: which state holds from which frame on. Made up, or read from real label files."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.procedure import Procedure
+
+# Chances per recording (per component for WRONG and TOGETHER) of what people do.
+WRONG = 0.07
+TOGETHER = 0.12
+UNDONE = 0.5
+FORGOTTEN = 0.3
+# Seconds: a pause before each event is SHORTEST_PAUSE + Gamma(2, PAUSE_SCALE).
+SHORTEST_PAUSE = 3.5
+PAUSE_SCALE = 2.9
+LEAD_IN = (3.0, 8.0)
+TAIL = (7.0, 12.0)
+
+Event = dict[int, int]  # component -> its new value
+
+
+@dataclasses.dataclass(frozen=True)
+class Timeline:
+    """The states of one recording.
+
+    Attributes:
+      first_frame: number of the first frame.
+      num_frames: N.
+      frames: (M,) int64 ascending, the first is `first_frame`.
+      states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+    """
+
+    first_frame: int
+    num_frames: int
+    frames: np.ndarray
+    states: np.ndarray
+
+    def per_frame(self) -> np.ndarray:
+        """(N, K) int8, the state of each frame."""
+        return labels.states_per_frame(
+            self.frames, self.states, self.first_frame, self.num_frames
+        )
+
+
+def draw_timeline(procedure: Procedure, rng: np.random.Generator) -> Timeline:
+    """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
+
+    The order goes through the catalogued states, one component at a time (two in some events).
+    Then some steps are done wrongly first, one may be undone and redone, one forgotten.
+
+    Raises:
+      ValueError: from its initial state the procedure has no way through catalogued states.
+    """
+    if len(procedure.variants) != 1:
+        raise ValueError(f"Procedure {procedure.name!r} needs exactly one variant to make up from.")
+    (variant,) = procedure.variants.values()
+    state = np.array(variant.initial_state, np.int8)
+    events = _draw_order(procedure, state, rng)
+    if rng.random() < FORGOTTEN:
+        events = _forget(events, rng)
+    events = _do_wrongly(events, rng)
+    if rng.random() < UNDONE:
+        events = _undo(events, rng)
+    states = [state]
+    for event in events:
+        state = state.copy()
+        state[list(event)] = list(event.values())
+        states.append(state)
+    pauses = SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events))
+    pauses[0] += rng.uniform(*LEAD_IN)
+    frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
+    end = frames[-1] + int(rng.uniform(*TAIL) * procedure.fps)
+    return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
+
+
+def _draw_order(procedure: Procedure, state: np.ndarray, rng: np.random.Generator) -> list[Event]:
+    """A walk upwards through the catalogued states, until none is left above."""
+    events: list[Event] = []
+    catalogue = procedure.states
+    while True:
+        more = (catalogue >= state).all(1) & (catalogue.sum(1) == state.sum() + 1)
+        if not more.any():
+            break
+        following = catalogue[rng.choice(np.flatnonzero(more))]
+        component = int(np.flatnonzero(following != state)[0])
+        if events and len(events[-1]) == 1 and rng.random() < TOGETHER:
+            events[-1][component] = 1
+        else:
+            events.append({component: 1})
+        state = following
+    if not events:
+        raise ValueError(
+            f"Procedure {procedure.name!r}: no catalogued state has one component more than the "
+            "initial state; timelines cannot be made up for it (play real ones: --timelines)."
+        )
+    return events
+
+
+def _forget(events: list[Event], rng: np.random.Generator) -> list[Event]:
+    """One step is noticed an event or two later, or the recording ends without the last one."""
+    if rng.random() < 0.4:
+        return events[:-1]
+    i = int(rng.integers(1, len(events) - 1))
+    later = i + int(rng.integers(1, 3))
+    return events[:i] + events[i + 1 : later + 1] + [events[i]] + events[later + 1 :]
+
+
+def _do_wrongly(events: list[Event], rng: np.random.Generator) -> list[Event]:
+    """Some components sit wrongly first; they are put right, or taken off and put on again."""
+    result: list[Event] = []
+    for event in events:
+        wrong = [k for k in event if rng.random() < WRONG]
+        result.append({k: -1 if k in wrong else value for k, value in event.items()})
+        if wrong and rng.random() < 0.5:
+            result.append({k: 0 for k in wrong})
+        if wrong:
+            result.append({k: 1 for k in wrong})
+    return result
+
+
+def _undo(events: list[Event], rng: np.random.Generator) -> list[Event]:
+    """One component that was just installed is taken off and put back."""
+    i = int(rng.choice([j for j, event in enumerate(events) if 1 in event.values()]))
+    component = next(k for k, value in events[i].items() if value == 1)
+    return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
+
+
+def find_timelines(directory: str | Path) -> dict[str, tuple[str, ...]]:
+    """The recordings of a folder of label timelines: {split: names}.
+
+    Raises:
+      ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(Path(directory).glob("*/*/PSR_labels_raw.csv")):
+        found.setdefault(path.parts[-3], []).append(path.parts[-2])
+    if not found:
+        raise ValueError(
+            f"{directory} holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)."
+        )
+    return {split: tuple(names) for split, names in found.items()}
+
+
+def read_timeline(
+    directory: str | Path, split: str, name: str, procedure: Procedure, time_scale: float
+) -> Timeline:
+    """Reads a real timeline and divides its frame numbers by `time_scale`.
+
+    Changes at different frames stay at different frames, in order; those at one frame stay
+    together. The recording ends some seconds (the middle of TAIL) after the last change.
+
+    Raises:
+      ValueError: the file is malformed, or `time_scale` is not positive.
+    """
+    if not time_scale > 0:
+        raise ValueError(f"--time_scale={time_scale} is not positive.")
+    path = Path(directory) / split / name / "PSR_labels_raw.csv"
+    frames, states = labels.read_states(path, procedure)
+    frames = np.rint(frames / time_scale).astype(np.int64)
+    # frame[i] >= frame[i-1] + 1: a running maximum of the slack over the row number.
+    row = np.arange(len(frames))
+    frames = np.maximum.accumulate(frames - row) + row
+    end = int(frames[-1]) + 1 + round(sum(TAIL) / 2 * procedure.fps)
+    return Timeline(int(frames[0]), end - int(frames[0]), frames, states)
+
+
+def changes(timeline: Timeline) -> list[tuple[int, Mapping[int, tuple[int, int]]]]:
+    """The events: [(index of the frame in the recording, {component: (old, new) value})]."""
+    result = []
+    for m in range(1, len(timeline.frames)):
+        old, new = timeline.states[m - 1], timeline.states[m]
+        changed = {int(k): (int(old[k]), int(new[k])) for k in np.flatnonzero(old != new)}
+        if changed:
+            result.append((int(timeline.frames[m]) - timeline.first_frame, changed))
+    return result

@@ -1,0 +1,1 @@
+"""STORM-PSR in JAX: procedure step recognition in egocentric assembly video."""

@@ -1,0 +1,1 @@
+"""Clip shards as a random-access source, sampling, augmentation, input pipelines."""

@@ -1,0 +1,281 @@
+"""Random access to the frames of a folder of clip shards.
+
+`data_prep.shards` writes such a folder, and its docstring describes the files. Here one split of
+it becomes a source from which any frames of any recording can be asked for; only the records
+that hold them are read, and only the JPEGs asked for are decoded.
+"""
+
+import dataclasses
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from array_record.python import array_record_module
+from tensorflow_datasets.proto import tf_example_pb2
+
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+# Readers kept open per process; far below the usual limit of 1,024 open files.
+MAX_OPEN_READERS = 256
+# No read-ahead and no thread of its own: what random access needs (array_record's own advice).
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """Returns the file name of shard `index` of the `count` shards (recordings) of a split."""
+    return f"clips-{split}.array_record-{index:05d}-of-{count:05d}"
+
+
+def count_records(path: Path) -> int:
+    """Returns the number of records in a shard: 0 if the file is missing or truncated."""
+    if not path.is_file():
+        return 0
+    reader = array_record_module.ArrayRecordReader(str(path), READER_OPTIONS)
+    try:
+        return reader.num_records() if reader.ok() else 0
+    finally:
+        reader.close()
+
+
+def list_splits(directory: str | Path) -> list[str]:
+    """Returns the names of the splits of a finished data folder, sorted.
+
+    Raises:
+      ValueError: the folder does not exist or its preparation was not finished.
+    """
+    return sorted(_read_settings(Path(directory))["splits"])
+
+
+def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
+    """Says in what two procedures label frames differently; '' if they do not.
+
+    Variants and frame rate are left out: they matter for decoding, not for what is in a shard.
+    """
+    found = []
+    if ours.name != theirs.name:
+        found.append(f"name {theirs.name!r} instead of {ours.name!r}")
+    if tuple(ours.components) != tuple(theirs.components):
+        if ours.num_components != theirs.num_components:
+            found.append(f"K = {theirs.num_components} components, not {ours.num_components}")
+        else:
+            pairs = zip(ours.components, theirs.components, strict=True)
+            found += [f"component {b!r} instead of {a!r}" for a, b in pairs if a != b]
+    elif ours.num_states != theirs.num_states:
+        found.append(f"{theirs.num_states} states instead of {ours.num_states}")
+    elif not np.array_equal(ours.states, theirs.states):
+        rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
+        found.append(f"other state vectors at states {', '.join(map(str, rows))}")
+    return "; ".join(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
+
+    Attributes:
+      name: its name.
+      first_frame: number of the first frame.
+      states: (N, K) int8 in {-1, 0, 1}.
+      boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where not annotated.
+      classes: (N,) int16; -1 not annotated, 0 uncatalogued (ignored by the detector),
+        1…S assembly state, S + 1 error state.
+      visible: (N,) float32, visible fraction of the object; NaN where unknown.
+    """
+
+    name: str
+    first_frame: int
+    states: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    visible: np.ndarray
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.states)
+
+
+class ClipSource:
+    """One split of a data folder. Picklable: each process opens its own readers when it needs them.
+
+    Safe to use from several threads.
+
+    Attributes:
+      procedure: the procedure its labels belong to.
+      split: its name.
+      fps: frames per second of all its recordings.
+      image_size: (H, W) of all its frames.
+      recordings: dict of Recording by name, sorted by name.
+    """
+
+    def __init__(self, directory: str | Path, split: str, procedure: Procedure):
+        """Opens a split and checks that all of it is there; decodes no frame.
+
+        Args:
+          directory: folder that data_prep wrote.
+          split: such as 'train'; see list_splits.
+          procedure: the procedure of the caller; has to label frames as the folder's does.
+
+        Raises:
+          ValueError: folder incomplete, no such split, shards of another procedure, a shard
+            missing or truncated. The message says what to do.
+        """
+        self._directory = Path(directory)
+        settings = _read_settings(self._directory)
+        if split not in settings["splits"]:
+            raise ValueError(
+                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings['splits']))}"
+            )
+        theirs = load_procedure(self._directory / "procedure.json")
+        if differences := procedure_differences(procedure, theirs):
+            raise ValueError(
+                f"{directory}: its shards were made for procedure {theirs.name!r}, which is not "
+                f"the procedure {procedure.name!r} asked for: it has {differences}; use the "
+                "folder's procedure.json or prepare the data again into another folder"
+            )
+        self.procedure = procedure
+        self.split = split
+        self.fps = float(settings["fps"])
+        self.image_size = tuple(settings["image_size"])
+        self._clip_length = int(settings["clip_length"])
+        self.recordings, num_records = _read_labels(self._directory / "labels" / f"{split}.npz")
+        self._shards = {
+            name: self._directory / shard_name(split, i, len(self.recordings))
+            for i, name in enumerate(self.recordings)
+        }
+        for name, path in self._shards.items():
+            if (found := count_records(path)) != num_records[name]:
+                problem = f"has {found} records instead of {num_records[name]}: it is truncated"
+                raise ValueError(
+                    f"{path}: {problem if path.exists() else 'this shard is missing'}; delete it "
+                    f"and run the data preparation again, which makes only recording {name!r} anew"
+                )
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._readers = {}
+        self._last = None  # (recording, record index, its JPEGs): makes sequential reads cheap
+
+    def __getstate__(self):
+        state = dict(self.__dict__)
+        for of_this_process in ("_lock", "_readers", "_last"):
+            del state[of_this_process]
+        return state
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._start()
+
+    def frames(self, recording: str, frames: Sequence[int]) -> np.ndarray:
+        """Decodes frames of a recording.
+
+        Args:
+          recording: its name.
+          frames: T frame numbers in any order, repeats allowed (decoded once).
+
+        Returns:
+          (T, H, W, 3) uint8, RGB.
+
+        Raises:
+          ValueError: unknown recording, frame outside it, or a JPEG that cannot be decoded.
+        """
+        numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
+        images = np.empty((len(numbers), *self.image_size, 3), np.uint8)
+        for number, image, jpeg in zip(
+            numbers, images, self._read(recording, numbers), strict=True
+        ):
+            try:
+                simplejpeg.decode_jpeg(jpeg, buffer=image)
+            except ValueError as error:
+                raise ValueError(
+                    f"{self._shards[recording]}: frame {number} of {recording!r} is not a readable "
+                    f"JPEG ({error}); delete the shard and run the data preparation again"
+                ) from error
+        if np.array_equal(inverse, np.arange(len(numbers))):
+            return images
+        return images[inverse]
+
+    def jpegs(self, recording: str, frames: Sequence[int]) -> list[bytes]:
+        """Returns the JPEG bytes of T frames; arguments and errors as in `frames`."""
+        numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
+        read = self._read(recording, numbers)
+        return [read[i] for i in inverse]
+
+    def _read(self, recording: str, numbers: np.ndarray) -> list[bytes]:
+        """Returns the JPEGs of ascending, distinct frame numbers; each record is read once."""
+        if recording not in self.recordings:
+            raise ValueError(f"no recording {recording!r} in split {self.split!r}")
+        if not len(numbers):
+            return []
+        first = self.recordings[recording].first_frame
+        last = first + self.recordings[recording].num_frames - 1
+        if numbers[0] < first or numbers[-1] > last:
+            outside = numbers[0] if numbers[0] < first else numbers[-1]
+            raise ValueError(
+                f"{recording}: frame {outside} is outside the recording, {first}…{last}"
+            )
+        records, within = np.divmod(numbers - first, self._clip_length)
+        clips = self._records(recording, np.unique(records).tolist())
+        return [clips[r][i] for r, i in zip(records.tolist(), within.tolist(), strict=True)]
+
+    def _records(self, recording: str, records: list[int]) -> dict[int, Sequence[bytes]]:
+        """Returns the JPEGs of whole records by record index."""
+        clips = {}
+        last = self._last
+        if last is not None and last[0] == recording and last[1] in records:
+            clips[last[1]] = last[2]
+        if missing := [record for record in records if record not in clips]:
+            read = self._reader(recording).read(missing)
+            for record, data in zip(missing, read, strict=True):
+                example = tf_example_pb2.Example.FromString(data)
+                clips[record] = example.features.feature["jpeg"].bytes_list.value
+            self._last = (recording, missing[-1], clips[missing[-1]])
+        return clips
+
+    def _reader(self, recording: str) -> array_record_module.ArrayRecordReader:
+        with self._lock:
+            reader = self._readers.pop(recording, None)
+            if reader is None:
+                reader = array_record_module.ArrayRecordReader(
+                    str(self._shards[recording]), READER_OPTIONS, file_reader_buffer_size=32768
+                )
+            self._readers[recording] = reader  # at the end: most recently used
+            if len(self._readers) > MAX_OPEN_READERS:
+                # Dropped, not closed: another thread may be reading from it.
+                del self._readers[next(iter(self._readers))]
+        return reader
+
+
+def _read_settings(directory: Path) -> dict:
+    """Returns settings.json of a finished data folder."""
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: no such folder; make it with a command of data_prep")
+    if not (directory / "dataset_info.json").is_file():
+        raise ValueError(
+            f"{directory}: no dataset_info.json, so its data preparation was not finished; run "
+            "the same data_prep command again, finished recordings are kept"
+        )
+    return json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+
+
+def _read_labels(path: Path) -> tuple[dict[str, Recording], dict[str, int]]:
+    """Returns the recordings of a split, in shard order, and their numbers of records."""
+    if not path.is_file():
+        raise ValueError(f"{path}: missing; run the same data_prep command again")
+    with np.load(path, allow_pickle=False) as file:
+        arrays = dict(file)
+    cuts = np.cumsum(arrays["num_frames"])[:-1]
+    per_frame = zip(
+        *(np.split(arrays[key], cuts) for key in ("states", "boxes", "classes", "visible")),
+        strict=True,
+    )
+    names = arrays["recordings"].tolist()
+    recordings = {
+        name: Recording(name, int(first), *labels)
+        for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)
+    }
+    return recordings, dict(zip(names, arrays["num_records"].tolist(), strict=True))

@@ -1,0 +1,267 @@
+"""Which frames a batch is made of: key-frame (KFS) and key-clip-aware (KCAS) sampling, XOR labels.
+
+Everything here works on label arrays alone; no picture is opened. A draw is a function of the
+generator it is given, so that a pipeline which seeds it by (seed, index) repeats no draw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.psr.procedure import Procedure
+
+NO_CLASS = -1  # label of a picture that is a positive of none: a hard background, or a free frame
+
+
+def binarise(states: np.ndarray) -> np.ndarray:
+    """State vectors in {-1, 0, 1} → {0, 1}: an incorrectly installed component counts as absent."""
+    return (np.asarray(states) == 1).astype(np.int8)
+
+
+def change_frames(states: np.ndarray) -> np.ndarray:
+    """Indices (E,) of the frames of `states` (N, K) at which a state differs from the one before.
+
+    Components that change in one frame are one event. States are compared after `binarise`, since
+    only those changes are labels of a clip.
+    """
+    states = binarise(states)
+    return np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+
+
+def window_frames(last: int | np.ndarray, *, frames: int, stride: int) -> np.ndarray:
+    """Frame indices (…, frames / stride + 1) of the clip that ends at `last`: last − w, …, last.
+
+    A window that begins before the recording (index 0) repeats its first frame.
+    """
+    offsets = np.arange(-frames, 1, stride)
+    return np.maximum(np.asarray(last)[..., None] + offsets, 0)
+
+
+def clip_labels(states: np.ndarray, last: int | np.ndarray, *, frames: int) -> np.ndarray:
+    """XOR labels (…, K) of the clips that end at `last` (P, Sec. 3.3): their net changes."""
+    states = binarise(states)
+    last = np.asarray(last)
+    return states[np.maximum(last - frames, 0)] ^ states[last]
+
+
+def clip_density(
+    num_frames: int,
+    events: np.ndarray,
+    *,
+    sampling: str = "kcas",
+    delta: float = 80.0,
+    sigma: float = 45.0,
+    floor: float = 0.0,
+) -> np.ndarray:
+    """Probability (N,) of every frame to be the last one of a sampled clip.
+
+    KCAS (P, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change events t_j,
+    each with the same weight. `gaussian` has one mode, at t_j, and `uniform` none; both are the
+    paper's ablation. Normalised over the frames of the recording, so that events near its ends,
+    whose modes are cut off, keep the mass that lies inside.
+
+    Args:
+      num_frames: N, frames of the recording.
+      events: (E,) frame indices of the changes. Without any, the density is uniform.
+      sampling: "kcas" | "gaussian" | "uniform".
+      delta: δ in frames.
+      sigma: σ in frames.
+      floor: added at every frame before normalising.
+
+    Raises:
+      ValueError: an unknown `sampling`, or a σ that is not positive.
+    """
+    if sampling not in ("kcas", "gaussian", "uniform"):
+        raise ValueError(
+            f"temporal.sampling={sampling!r} is not known; use 'kcas', 'gaussian' or 'uniform'"
+        )
+    events = np.asarray(events, np.float64)
+    if sampling == "uniform" or events.size == 0:
+        return np.full(num_frames, 1.0 / num_frames)
+    if not sigma > 0:
+        raise ValueError(f"temporal.sigma={sigma} must be positive")
+    modes = np.concatenate([events - delta, events + delta]) if sampling == "kcas" else events
+    x = np.arange(num_frames)
+    density = np.full(num_frames, float(floor))
+    for mode in modes:
+        density += np.exp(-0.5 * ((x - mode) / sigma) ** 2) / (sigma * np.sqrt(2 * np.pi))
+    total = density.sum()
+    if total <= 0:  # every mode lies far outside of the recording
+        return np.full(num_frames, 1.0 / num_frames)
+    return density / total
+
+
+class ClipSampler:
+    """Draws clips of a split: a recording uniformly, then its last frame by `clip_density`."""
+
+    def __init__(self, recordings: Mapping[str, Recording], **density):
+        """`density`: the keyword arguments of `clip_density` after `events`."""
+        self.names = list(recordings)
+        self._cumulative = [
+            np.cumsum(clip_density(r.num_frames, change_frames(r.states), **density))
+            for r in recordings.values()
+        ]
+
+    def draw(self, rng: np.random.Generator) -> tuple[str, int]:
+        """Returns (recording, index of the clip's last frame within it)."""
+        i = int(rng.integers(len(self.names)))
+        cumulative = self._cumulative[i]
+        last = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
+        return self.names[i], int(min(last, len(cumulative) - 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class Picked:
+    """One picture of a batch: a frame index of a recording of one of two sources, and its label."""
+
+    recording: str
+    index: int
+    label: int  # catalogued state 1…S, or NO_CLASS
+    cad: bool = False
+
+
+def key_frames(recording: Recording, procedure: Procedure, window: int) -> dict[int, np.ndarray]:
+    """Frame indices after each completion that carry the catalogued state it reached (KFS).
+
+    A completion's frames are the `window` ones from it on, or fewer where the state changes again
+    before. Error states (a component at −1) and uncatalogued states give none.
+
+    Returns:
+      {state 1…S: (M,) frame indices, ascending}.
+    """
+    states = recording.states
+    starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+    bounds = np.append(starts, len(states)).tolist()
+    found: dict[int, list[np.ndarray]] = {}
+    for start, end in itertools.pairwise(bounds):
+        label = procedure.state_class(states[start])
+        if 1 <= label <= procedure.num_states:
+            found.setdefault(label, []).append(np.arange(start, min(end, start + window)))
+    return {label: np.concatenate(frames) for label, frames in found.items()}
+
+
+class KeyFrameSampler:
+    """Draws whole batches for supervised contrastive learning on key frames (P, Sec. 3.2).
+
+    A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
+    and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (frames at least
+    `background_gap` frames before the next completion and outside of every key-frame window) and
+    `any_frames` frames from anywhere.
+    """
+
+    def __init__(
+        self,
+        recordings: Mapping[str, Recording],
+        procedure: Procedure,
+        *,
+        window: int,
+        n_states: int = 0,
+        n_per_state: int = 16,
+        cad: Mapping[str, Recording] | None = None,
+        cad_per_state: int = 0,
+        backgrounds: int = 0,
+        background_gap: int = 0,
+        any_frames: int = 0,
+    ):
+        self._recordings = dict(recordings)
+        self._n_per_state, self._cad_per_state = n_per_state, cad_per_state
+        self._backgrounds, self._any_frames = backgrounds, any_frames
+        self._real: dict[int, list[tuple[str, np.ndarray]]] = {}
+        for name, recording in self._recordings.items():
+            for label, frames in key_frames(recording, procedure, window).items():
+                self._real.setdefault(label, []).append((name, frames))
+        self._cad: dict[int, list[tuple[str, np.ndarray]]] = {}
+        if cad_per_state:
+            for name, recording in (cad or {}).items():
+                classes = procedure.state_classes(recording.states)
+                for label in range(1, procedure.num_states + 1):
+                    if (classes == label).any():
+                        frames = np.flatnonzero(classes == label)
+                        self._cad.setdefault(label, []).append((name, frames))
+            if not self._cad:
+                raise ValueError(
+                    f"pretrain.cad_per_state={cad_per_state}, but the shards have no CAD renders "
+                    "of a catalogued state (split 'cad'); render some, or set it to 0"
+                )
+        self.labels = sorted(set(self._cad) | set(self._real))
+        if not self.labels:
+            raise ValueError(
+                "no completion of the training split reaches a catalogued state: KFS has no key "
+                "frame to draw; check the procedure's states against the labels"
+            )
+        self._n_states = n_states or len(self.labels)
+        if self._n_states > len(self.labels):
+            raise ValueError(
+                f"pretrain.n_states={n_states}, but only {len(self.labels)} catalogued states occur"
+            )
+        self._background_frames = {
+            name: frames
+            for name, r in self._recordings.items()
+            if len(frames := background_frames(r, window, background_gap))
+        }
+        if backgrounds and not self._background_frames:
+            raise ValueError(
+                f"pretrain.backgrounds={backgrounds}, but no frame lies pretrain.background_gap "
+                "before a completion; lower the gap"
+            )
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures in a batch."""
+        per_state = self._n_per_state + self._cad_per_state
+        return self._n_states * per_state + self._backgrounds + self._any_frames
+
+    def draw(self, rng: np.random.Generator) -> list[Picked]:
+        """Returns the pictures of one batch, `batch_size` of them."""
+        labels = rng.permutation(self.labels)[: self._n_states]
+        picked = []
+        for label in labels.tolist():
+            # A state that one source lacks takes its share from the other.
+            cad = self._cad_per_state if label in self._cad else 0
+            if label not in self._real:
+                cad = self._n_per_state + self._cad_per_state
+            real = self._n_per_state + self._cad_per_state - cad
+            picked += _spread(self._real.get(label, []), real, label, False, rng)
+            picked += _spread(self._cad.get(label, []), cad, label, True, rng)
+        names = list(self._background_frames)
+        for _ in range(self._backgrounds):
+            name = names[rng.integers(len(names))]
+            picked.append(Picked(name, int(rng.choice(self._background_frames[name])), NO_CLASS))
+        names = list(self._recordings)
+        for _ in range(self._any_frames):
+            name = names[rng.integers(len(names))]
+            index = int(rng.integers(self._recordings[name].num_frames))
+            picked.append(Picked(name, index, NO_CLASS))
+        return picked
+
+
+def background_frames(recording: Recording, window: int, gap: int) -> np.ndarray:
+    """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one."""
+    states = recording.states
+    starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+    previous = np.concatenate([[0], starts + window])
+    return np.concatenate(
+        [np.arange(a, b - gap + 1) for a, b in zip(previous, starts, strict=False)]
+        or [np.zeros(0, int)]
+    ).astype(int)
+
+
+def _spread(
+    sources: Sequence[tuple[str, np.ndarray]],
+    count: int,
+    label: int,
+    cad: bool,
+    rng: np.random.Generator,
+) -> list[Picked]:
+    """`count` pictures of one state; no recording is used again before all have been."""
+    picked: list[Picked] = []
+    while len(picked) < count:
+        for i in rng.permutation(len(sources))[: count - len(picked)]:
+            name, frames = sources[i]
+            picked.append(Picked(name, int(rng.choice(frames)), label, cad=cad))
+    return picked

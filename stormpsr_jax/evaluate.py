@@ -1,0 +1,322 @@
+"""Decodes, fuses and scores prediction files: ``python -m stormpsr_jax.evaluate --help``.
+
+Needs labels and predictions alone; NumPy only.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from stormpsr_jax.psr import decoding, metrics, released
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.recordings import Recording, load_recordings
+from stormpsr_jax.psr.select import available_streams
+
+PROTOCOLS = ("paper", "released")
+
+
+def evaluate(
+    procedure: Procedure,
+    labels_dir: str | os.PathLike,
+    asd_dir: str | os.PathLike | None = None,
+    temporal_dir: str | os.PathLike | None = None,
+    *,
+    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    protocol: str = "paper",
+    variant: str | None = None,
+    fps: float | None = None,
+    visibility_dir: str | os.PathLike | None = None,
+    with_errors: bool = False,
+) -> dict[str, Any]:
+    """Reads a folder of labels and one or two of predictions and scores them.
+
+    Args:
+        procedure: the product.
+        labels_dir, asd_dir, temporal_dir, visibility_dir, with_errors: see `load_recordings`.
+        settings: of all streams, or by stream.
+        protocol: "paper" or "released".
+        variant: of all recordings; None finds each one's by its name.
+        fps: frames per second, None for the procedure's.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        ValueError: input that cannot be read or does not fit; names file, line and field.
+    """
+    recordings = load_recordings(
+        procedure,
+        labels_dir,
+        asd_dir,
+        temporal_dir,
+        visibility_dir=visibility_dir,
+        variant=variant,
+        with_errors=with_errors,
+    )
+    return evaluate_recordings(procedure, recordings, settings, protocol=protocol, fps=fps)
+
+
+def evaluate_recordings(
+    procedure: Procedure,
+    recordings: Mapping[str, Recording],
+    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    *,
+    protocol: str = "paper",
+    fps: float | None = None,
+) -> dict[str, Any]:
+    """Scores recordings that were read already; see `evaluate`."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    if isinstance(settings, decoding.Settings):
+        settings = dict.fromkeys(decoding.STREAMS, settings)
+    fps = procedure.fps if fps is None else fps
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"--fps={fps} is not a positive number")
+    decoders = {s.decoder for s in settings.values()}
+    if len(decoders) != 1:
+        raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
+    decoder = decoders.pop()
+    streams = available_streams(recordings, decoder)
+    if not streams:
+        raise ValueError("no predictions; pass --asd, --temporal or both")
+    score = _score_released if protocol == "released" else _score_paper
+    details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
+    for name, recording in recordings.items():
+        for stream, scores in score(procedure, recording, streams, settings, fps).items():
+            details[stream][name] = scores
+    summarise = released.summarise if protocol == "released" else metrics.summarise
+    return {
+        "protocol": protocol,
+        "decoder": decoder,
+        "procedure": procedure.name,
+        "fps": fps,
+        "streams": {
+            stream: {
+                **summarise(details[stream]),
+                "settings": dataclasses.asdict(settings[stream]),
+                "recordings": details[stream],
+            }
+            for stream in streams
+        },
+    }
+
+
+def _score_paper(
+    procedure: Procedure,
+    recording: Recording,
+    streams: Sequence[str],
+    settings: Mapping[str, decoding.Settings],
+    fps: float,
+) -> dict[str, dict[str, Any]]:
+    results = {}
+    for stream in streams:
+        events = decoding.decode(
+            procedure,
+            recording.variant,
+            stream,
+            settings[stream],
+            recording.detections,
+            recording.temporal,
+        )
+        predicted = [(e.frame, e.step_id) for e in events]
+        results[stream] = {
+            **metrics.score_recording(recording.truth, predicted, fps),
+            "perception_fp": None,
+            "perception_fn": None,
+            "contains_errors": released.contains_errors(
+                recording.truth, recording.states, recording.variant
+            ),
+            "variant": recording.variant.name,
+            "truth": [list(step) for step in sorted(recording.truth)],
+            "events": [[e.frame, e.step_id, e.confidence] for e in events],
+            "outcomes": dataclasses.asdict(metrics.match_steps(recording.truth, predicted)),
+        }
+    return results
+
+
+def _score_released(
+    procedure: Procedure,
+    recording: Recording,
+    streams: Sequence[str],
+    settings: Mapping[str, decoding.Settings],
+    fps: float,
+) -> dict[str, dict[str, Any]]:
+    shared = settings[streams[-1]]
+    for stream in streams:
+        for field in ("decay", "weight", "window", "confidence"):
+            if getattr(settings[stream], field) != getattr(shared, field):
+                raise ValueError(
+                    f"--protocol=released has one --{field} for all streams, "
+                    f"not {getattr(settings[stream], field)} and {getattr(shared, field)}"
+                )
+    try:
+        return released.evaluate_recording(
+            recording.detections,
+            recording.temporal,
+            recording.truth,
+            recording.states,
+            procedure=procedure,
+            variant=recording.variant,
+            threshold={stream: settings[stream].threshold for stream in streams},
+            fps=fps,
+            decoder=shared.decoder,
+            decay=shared.decay,
+            weight=shared.weight,
+            window=shared.window,
+            confidence=shared.confidence,
+        )
+    except ValueError as error:
+        raise ValueError(f"recording {recording.name}: {error}") from error
+
+
+def format_table(result: Mapping[str, Any]) -> str:
+    """Returns the figures of all streams as the text table that the command prints."""
+    lines = [f"{'stream':<9}{'POS':>7}{'F1':>7}{'delay s':>9}{'TP':>6}{'FP':>6}{'FN':>6}"]
+    for stream, s in result["streams"].items():
+        lines.append(
+            f"{stream:<9}{_cell(s['pos'], 3):>7}{_cell(s['f1'], 3):>7}{_cell(s['delay_s'], 1):>9}"
+            f"{s['tp']:>6}{s['fp']:>6}{s['fn']:>6}"
+        )
+    return "\n".join(lines)
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; exit code 2 and one line on stderr for input that is wrong."""
+    args = _parser().parse_args(argv)
+    try:
+        procedure = load_procedure(args.procedure)
+        result = evaluate(
+            procedure,
+            args.labels,
+            args.asd,
+            args.temporal,
+            settings=_settings(args),
+            protocol=args.protocol,
+            variant=args.variant,
+            fps=args.fps,
+            visibility_dir=args.visibility,
+            with_errors=args.with_errors,
+        )
+        text = json.dumps(result, indent=1, allow_nan=False)
+        pathlib.Path(args.out).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        fail(str(error))
+    for stream, why in _absent(args):
+        print(f"no {stream} stream: {why}", file=sys.stderr)
+    print(format_table(result))
+
+
+def fail(message: str) -> NoReturn:
+    """Prints one line on stderr and exits with code 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
+    missing = [flag for flag in ("asd", "temporal") if getattr(args, flag) is None]
+    reasons = [(flag, f"--{flag} is not given") for flag in missing]
+    if missing:
+        reasons.append(("storm", "it needs --asd and --temporal"))
+    elif args.decoder == "naive":
+        reasons.append(("storm", "the naive decoder has no fused one"))
+    return reasons
+
+
+def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings]:
+    default = decoding.Settings()
+    result = {}
+    for stream in decoding.STREAMS:
+        values = {
+            field: default_value if flag is None else flag.get(stream, default_value)
+            for field, flag, default_value in (
+                ("threshold", args.threshold, default.threshold),
+                ("confidence", args.confidence, default.confidence),
+            )
+        }
+        result[stream] = decoding.Settings(
+            decoder=args.decoder,
+            decay=args.decay,
+            weight=args.weight,
+            window=args.window,
+            **values,
+        )
+    return result
+
+
+def _per_stream(text: str) -> dict[str, float]:
+    """Parses "6" or "asd=6,temporal=4,storm=4"."""
+    try:
+        return dict.fromkeys(decoding.STREAMS, float(text))
+    except ValueError:
+        pass
+    values = {}
+    for part in text.split(","):
+        stream, _, value = part.partition("=")
+        if stream not in decoding.STREAMS or stream in values:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither a number nor like asd=6,temporal=4,storm=4"
+            )
+        try:
+            values[stream] = float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
+    return values
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with code 2."""
+        fail(f"{message}; see --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    default = decoding.Settings()
+    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
+    add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv")
+    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
+    add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
+    add("--decoder", choices=decoding.DECODERS, default=default.decoder)
+    add("--protocol", choices=PROTOCOLS, default="paper")
+    add("--variant", help="of all recordings; otherwise found by their names")
+    add("--fps", type=float, help="frames per second; otherwise the procedure's")
+    add(
+        "--threshold",
+        type=_per_stream,
+        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold})",
+    )
+    add(
+        "--decay",
+        type=float,
+        default=default.decay,
+        help="per frame without evidence (%(default)s)",
+    )
+    add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
+    add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
+    add(
+        "--confidence",
+        type=_per_stream,
+        help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
+    )
+    add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
+    add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
+    add("--out", required=True, help="the JSON file to write")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Losses of both training stages. Dimension letters: N images, D features, B clips, K components.
+
+All arithmetic is float32, whatever the dtype of the arguments.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Array:
+    """Supervised contrastive loss, L_out of Khosla et al. 2020, Eq. 2.
+
+    For each anchor i: minus the mean, over its positives p (same label, p != i), of
+    log softmax over all a != i of z_i . z_a / temperature, taken at p.
+
+    Two kinds of rows have no positives, and they are treated differently:
+    * a label >= 0 that occurs once adds 0 and stays in the mean, as in the released code;
+    * a label < 0 marks an image that belongs to no class (hard background, error state). It is a
+      negative for every anchor, an anchor of nothing, and not counted in the mean, so that adding
+      such images does not shrink the loss and gradient of the others.
+
+    Args:
+      z: (N, D), rows of length 1 (not checked).
+      labels: (N,) integers.
+      temperature: 0.07 in the paper.
+
+    Returns:
+      The loss, a float32 scalar; 0 if there is no label >= 0.
+
+    Raises:
+      ValueError: N < 2, or shapes that do not fit.
+    """
+    if z.ndim != 2 or labels.shape != z.shape[:1] or len(z) < 2:
+        raise ValueError(f"supcon needs z (N >= 2, D) and labels (N,): {z.shape}, {labels.shape}")
+    z = z.astype(jnp.float32)
+    # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
+    logits = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
+    others = ~jnp.eye(len(z), dtype=bool)
+    log_denominator = jax.nn.logsumexp(logits, axis=1, where=others)
+    in_class = labels >= 0
+    positives = (labels[:, None] == labels[None, :]) & others & in_class[:, None]
+    num_positives = positives.sum(axis=1)
+    mean_positive = jnp.where(positives, logits, 0).sum(axis=1) / jnp.maximum(num_positives, 1)
+    per_anchor = jnp.where(num_positives > 0, log_denominator - mean_positive, 0)
+    return per_anchor.sum() / jnp.maximum(in_class.sum(), 1)
+
+
+def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Binary cross-entropy of each clip, averaged over its K components, without class weights.
+
+    Args:
+      logits: (B, K).
+      labels: (B, K), 0 or 1.
+
+    Returns:
+      (B,) float32; its mean is the training loss.
+
+    Raises:
+      ValueError: shapes that differ.
+    """
+    if logits.shape != labels.shape:
+        raise ValueError(f"logits {logits.shape} and labels {labels.shape} differ in shape")
+    x, y = logits.astype(jnp.float32), labels.astype(jnp.float32)
+    # -y log p - (1 - y) log(1 - p), with the exponential of a number <= 0 only.
+    return jnp.mean(jnp.maximum(x, 0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x))), axis=-1)

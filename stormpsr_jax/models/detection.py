@@ -1,0 +1,205 @@
+"""Targets, loss, decoding and average precision of the assembly-state detector."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stormpsr_jax.models.detector import STRIDE, anchor_points
+
+_EPS = 1e-7
+
+
+def _corners(boxes):
+    """(…, 4) cx, cy, w, h → left top (…, 2) and right bottom (…, 2)."""
+    half = boxes[..., 2:] / 2
+    return boxes[..., :2] - half, boxes[..., :2] + half
+
+
+def box_iou(a, b, generalised: bool = False):
+    """Intersection over union of boxes (…, 4) cx, cy, w, h; broadcasts; NumPy or JAX arrays.
+
+    With `generalised`, minus the share of the enclosing box that neither covers, which has a
+    gradient for boxes apart (GIoU, Rezatofighi et al. 2019).
+    """
+    xp = np if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else jnp
+    (a0, a1), (b0, b1) = _corners(a), _corners(b)
+    inner = xp.maximum(xp.minimum(a1, b1) - xp.maximum(a0, b0), 0).prod(-1)
+    union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - inner
+    iou = inner / (union + _EPS)
+    if not generalised:
+        return iou
+    outer = (xp.maximum(a1, b1) - xp.minimum(a0, b0)).prod(-1)
+    return iou - (outer - union) / (outer + _EPS)
+
+
+def point_targets(boxes, image_size: tuple[int, int], levels: int = 1) -> jax.Array:
+    """Which feature points answer for the object: those in the central half of its box.
+
+    The centre region is at least one stride wide, so no box goes without a point. With several
+    levels a box belongs to one: the finest on which it is less than eight strides large.
+
+    Args:
+      boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
+      image_size: (H, W) in pixels.
+      levels: the detector's feature levels.
+
+    Returns:
+      (B, N) bool.
+    """
+    height, width = image_size
+    points, strides = anchor_points(height, width, levels)
+    size = np.asarray([width, height], np.float32)
+    centre, extent = boxes[:, :2] * size, boxes[:, 2:] * size  # pixels
+    half = jnp.maximum(extent[:, None] / 4, strides[:, None] / 2)  # (B, N, 2)
+    inside = (jnp.abs(points - centre[:, None]) <= half).all(-1)
+    level = jnp.floor(jnp.log2(jnp.sqrt(extent.prod(-1)) / (4 * STRIDE)))
+    level = jnp.clip(level, 0, levels - 1)  # NaN stays NaN and equals no level
+    return inside & (level[:, None] == np.log2(strides / STRIDE))
+
+
+def detection_loss(
+    outputs: dict[str, jax.Array],
+    boxes: jax.Array,
+    classes: jax.Array,
+    *,
+    image_size: tuple[int, int],
+    levels: int = 1,
+    background_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Loss of the detector: state cross-entropy + objectness + 2 · GIoU.
+
+    Every image counts the same whatever its object's size: state and box terms are means over
+    the object's points, then over the images with an object. Objectness is a sum over points,
+    which makes its highest point a probability that the object is clearly visible.
+
+    Args:
+      outputs: of `Detector`.
+      boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
+      classes: (B,) 1..S+1 object; 0 the image is ignored altogether (uncatalogued state);
+        -1 background (only objectness, with `background_weight`).
+      image_size: (H, W) in pixels.
+      levels: the detector's feature levels.
+      background_weight: of images of class -1.
+      label_smoothing: of the state cross-entropy.
+
+    Returns:
+      The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
+      of images with an object whose best point has the right state), "iou" (mean, same point).
+    """
+    has_box = (classes > 0) & jnp.isfinite(boxes).all(-1)
+    boxes = jnp.where(has_box[:, None], boxes, 0.5)  # keep NaN out of the gradients
+    positive = point_targets(boxes, image_size, levels) & has_box[:, None]  # (B, N)
+    share = positive / jnp.maximum(positive.sum(-1, keepdims=True), 1)
+    count = jnp.maximum(has_box.sum(), 1)
+
+    target = jnp.maximum(classes - 1, 0)
+    probabilities = optax.smooth_labels(
+        jax.nn.one_hot(target, outputs["logits"].shape[-1]), label_smoothing
+    )
+    state = optax.softmax_cross_entropy(outputs["logits"], probabilities[:, None])
+    state = (state * share).sum() / count
+
+    box = 1 - box_iou(outputs["boxes"], boxes[:, None], generalised=True)
+    box = (box * share).sum() / count
+
+    weight = jnp.where(has_box, 1.0, jnp.where(classes == -1, background_weight, 0.0))
+    objectness = optax.sigmoid_binary_cross_entropy(outputs["objectness"], positive)
+    objectness = (objectness.sum(-1) * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+    best = outputs["objectness"].argmax(-1)[:, None]
+    guess = jnp.take_along_axis(outputs["logits"].argmax(-1), best, 1)[:, 0]
+    found = jnp.take_along_axis(outputs["boxes"], best[..., None], 1)[:, 0]
+    metrics = {
+        "state": state,
+        "objectness": objectness,
+        "box": box,
+        "accuracy": ((guess == target) & has_box).sum() / count,
+        "iou": (box_iou(found, boxes) * has_box).sum() / count,
+    }
+    return state + objectness + 2 * box, metrics
+
+
+def decode(
+    outputs: dict[str, jax.Array], max_detections: int = 1, iou_threshold: float = 0.5
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best detections of each image, after non-maximum suppression (jittable).
+
+    A detection's confidence is P(object at the point) · P(state | object). Suppression ignores
+    classes: two states of one object are one detection.
+
+    Args:
+      outputs: of `Detector`.
+      max_detections: M, rows per image.
+      iou_threshold: boxes that overlap a better one by more are dropped.
+
+    Returns:
+      boxes (B, M, 4) cx, cy, w, h; classes (B, M) int32 in 1..S+1; confidences (B, M), falling
+      along M. Rows left over have class 0, confidence 0 and a zero box.
+    """
+    states = jax.nn.softmax(outputs["logits"].astype(jnp.float32))
+    scores = jax.nn.sigmoid(outputs["objectness"].astype(jnp.float32)) * states.max(-1)  # (B, N)
+    classes = states.argmax(-1).astype(jnp.int32) + 1
+    alive, rows = jnp.ones_like(scores, bool), []
+    for _ in range(max_detections):
+        candidates = jnp.where(alive, scores, -1.0)
+        best = candidates.argmax(-1)[:, None]  # (B, 1)
+        left = jnp.take_along_axis(candidates, best, 1) >= 0
+        box = jnp.take_along_axis(outputs["boxes"], best[..., None], 1)  # (B, 1, 4)
+        rows.append(
+            (
+                jnp.where(left[..., None], box, 0.0),
+                jnp.where(left, jnp.take_along_axis(classes, best, 1), 0),
+                jnp.where(left, jnp.take_along_axis(scores, best, 1), 0.0),
+            )
+        )
+        alive &= (box_iou(outputs["boxes"], box) <= iou_threshold) & (
+            jnp.arange(scores.shape[1]) != best
+        )
+    boxes, classes, scores = zip(*rows, strict=True)
+    return jnp.concatenate(boxes, 1), jnp.concatenate(classes, 1), jnp.concatenate(scores, 1)
+
+
+def average_precision(
+    boxes: np.ndarray,
+    classes: np.ndarray,
+    confidences: np.ndarray,
+    true_boxes: np.ndarray,
+    true_classes: np.ndarray,
+    iou_threshold: float = 0.5,
+) -> float:
+    """Mean average precision over the classes that occur (COCO's 101-point rule), in NumPy.
+
+    Args:
+      boxes: (B, M, 4) cx, cy, w, h, detections of each image.
+      classes: (B, M) int; 0 is an unused row.
+      confidences: (B, M).
+      true_boxes: (B, 4), one object per image.
+      true_classes: (B,) int; -1 no object (every detection is wrong), 0 the image is left out.
+      iou_threshold: a detection at least so near the object's box, of its class, is right.
+
+    Returns:
+      mAP in 0..1; NaN if no image has an object.
+    """
+    keep = true_classes != 0
+    boxes, classes, confidences = boxes[keep], classes[keep], confidences[keep]
+    true_boxes, true_classes = true_boxes[keep], true_classes[keep]
+    near = box_iou(boxes, true_boxes[:, None]) >= iou_threshold  # (B, M), False for NaN boxes
+    precisions = []
+    for label in np.unique(true_classes[true_classes > 0]):
+        image, row = np.nonzero(classes == label)
+        order = np.argsort(-confidences[image, row], kind="stable")
+        image, row = image[order], row[order]
+        hit = near[image, row] & (true_classes[image] == label)
+        # Of several hits on one object only the surest counts.
+        first = np.zeros(len(hit), bool)
+        hits = np.flatnonzero(hit)
+        first[hits[np.unique(image[hits], return_index=True)[1]]] = True
+        found = first.cumsum()
+        recall = found / (true_classes == label).sum()
+        precision = found / np.arange(1, len(found) + 1)
+        # Precision at a recall: the best reached there or beyond; 0 where it is never reached.
+        best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        precisions.append(best[np.searchsorted(recall, np.linspace(0, 1, 101))].mean())
+    return float(np.mean(precisions)) if precisions else float("nan")

@@ -1,0 +1,169 @@
+"""Spatial encoder f with projection head g: a ViT and the three-layer head of the paper.
+
+Dimension letters: B batch, H W image, D features, K components.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stormpsr_jax.models import vit
+
+BATCH_NORM_MOMENTUM = 0.1
+BATCH_NORM_EPS = 1e-5
+
+
+def l2_normalise(x: jax.Array, eps: float = 1e-6) -> jax.Array:
+    """Scales the last axis to length 1, in float32; a row shorter than `eps` stays short.
+
+    The square root is taken of a number kept away from 0, so that the gradient at a row of zeros
+    (every unit of a ReLU layer off) is finite.
+    """
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), eps**2))
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over axis 0 of (B, D), in float32, with PyTorch's running statistics.
+
+    The batch is normalised by its biased variance (divide by B), while the running variance
+    collects the unbiased one (divide by B - 1), as `torch.nn.BatchNorm1d` does. flax's BatchNorm
+    uses the biased one for both, which would make resumed released checkpoints drift apart.
+    New statistics count 0.1.
+
+    Under jit with a batch sharded over devices the mean over axis 0 is already the mean of the
+    global batch (the compiler adds the all-reduce), so no axis name is needed.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, update_stats: bool) -> jax.Array:
+        """Normalises by the batch if `train`, else by the running statistics.
+
+        Args:
+          x: (B, D).
+          train: use the batch's statistics.
+          update_stats: write the running statistics; needs `train`, and the collection
+            "batch_stats" to be mutable.
+
+        Raises:
+          ValueError: `train` with a batch of one, or `update_stats` without `train`.
+        """
+        x = x.astype(jnp.float32)
+        B, D = x.shape
+        scale = self.param("scale", nn.initializers.ones, (D,))
+        bias = self.param("bias", nn.initializers.zeros, (D,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (D,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (D,))
+        if update_stats and not train:
+            raise ValueError("update_stats=True needs train=True: only then are there statistics")
+        if train and B < 2 and not self.is_initializing():
+            raise ValueError(f"BatchNorm in training needs at least 2 images, the batch has {B}")
+        if train:
+            mean = jnp.mean(x, axis=0)
+            var = jnp.mean((x - mean) ** 2, axis=0)
+        else:
+            mean, var = running_mean.value, running_var.value
+        if update_stats and not self.is_initializing():
+            m = BATCH_NORM_MOMENTUM
+            running_mean.value = (1 - m) * running_mean.value + m * mean
+            running_var.value = (1 - m) * running_var.value + m * var * B / (B - 1)
+        return (x - mean) * jax.lax.rsqrt(var + BATCH_NORM_EPS) * scale + bias
+
+
+class HeadLayer(nn.Module):
+    """Dense, BatchNorm, ReLU: (B, D) -> (B, features) float32."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, update_stats: bool) -> jax.Array:
+        """Applies the layer; arguments as in BatchNorm."""
+        x = nn.Dense(self.features, dtype=self.dtype, name="dense")(x)
+        return nn.relu(BatchNorm(name="norm")(x, train, update_stats))
+
+
+class SpatialEncoder(nn.Module):
+    """ViT f and projection head g (paper, spatial encoder; released `encoder`, `first_head`, …).
+
+    Layer 1 (`first_head`: Dense, BatchNorm, ReLU) stays after pre-training; its L2-normalised
+    output is the frame embedding. Layer 2 (`second_head`, alike) reads layer 1's output before
+    that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
+
+    Attributes:
+      patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat: as in vit.ViT.
+      hidden: width of layer 1, the frame embedding.
+      second_hidden: width of layer 2; None is `hidden`.
+      projection: width of layer 3, what SupCon sees.
+      num_components: K of an auxiliary linear head `state_head` on layer 1's output, which helps
+        small encoders; 0 is the paper's encoder, without it.
+    """
+
+    patch_size: int = 16
+    width: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    mlp_dim: int | None = None
+    stem: tuple[int, ...] = ()
+    dropout: float = 0.0
+    dtype: Any = jnp.float32
+    remat: bool = False
+    hidden: int = 128
+    second_hidden: int | None = None
+    projection: int = 128
+    num_components: int = 0
+
+    def setup(self):
+        """Names the parts as weights.py expects them."""
+        self.encoder = vit.ViT(
+            patch_size=self.patch_size,
+            width=self.width,
+            depth=self.depth,
+            num_heads=self.num_heads,
+            mlp_dim=self.mlp_dim,
+            stem=self.stem,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            remat=self.remat,
+        )
+        self.first_head = HeadLayer(self.hidden, self.dtype)
+        self.second_head = HeadLayer(self.second_hidden or self.hidden, self.dtype)
+        self.projection_head = nn.Dense(self.projection, dtype=self.dtype)
+        if self.num_components:
+            self.state_head = nn.Dense(self.num_components, dtype=self.dtype)
+
+    def __call__(
+        self, images: jax.Array, train: bool = False, update_stats: bool | None = None
+    ) -> dict[str, jax.Array]:
+        """Encodes a batch of images.
+
+        Args:
+          images: (B, H, W, 3), normalised.
+          train: BatchNorm uses the batch, dropout is active (rng "dropout" if the rate is not 0).
+          update_stats: whether the running statistics are written (collection "batch_stats" must
+            then be mutable); None is the same as `train`.
+
+        Returns:
+          float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
+          1, and with `num_components` "state_logits" (B, K).
+        """
+        update_stats = train if update_stats is None else update_stats
+        hidden = self.first_head(self.encoder(images, train), train, update_stats)
+        second = self.second_head(hidden, train, update_stats)
+        outputs = {
+            "embedding": l2_normalise(hidden),
+            "projection": l2_normalise(self.projection_head(second)),
+        }
+        if self.num_components:
+            outputs["state_logits"] = self.state_head(hidden).astype(jnp.float32)
+        return outputs
+
+    def embed(self, images: jax.Array) -> jax.Array:
+        """Frame embeddings (B, hidden) of images (B, H, W, 3), with the running statistics.
+
+        Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning with
+        frozen statistics.
+        """
+        return l2_normalise(self.first_head(self.encoder(images), False, False))

@@ -1,0 +1,83 @@
+"""Temporal encoder: a transformer over the frame embeddings of one clip.
+
+Dimension letters: B batch, T frames of a clip, D features, K components.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stormpsr_jax.models import vit
+
+NORM_EPS = 1e-5
+
+
+class TemporalTransformer(nn.Module):
+    """[CLS] and T frame embeddings -> per component, whether it changed within the clip.
+
+    Blocks as in vit.TransformerBlock, without a bias on queries, keys and values, and without a
+    LayerNorm after the last block. The head reads the [CLS] token.
+
+    Attributes:
+      num_components: K.
+      num_frames: the most frames a clip may have; the position embedding has one row more.
+      depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's; dropout also
+        follows the position embedding.
+      head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
+        width D between them (paper).
+      dtype: of the activations.
+    """
+
+    num_components: int
+    num_frames: int
+    depth: int = 6
+    num_heads: int = 8
+    dim_head: int = 128
+    mlp_dim: int = 4096
+    dropout: float = 0.1
+    head: str = "linear"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, K) in float32 of clips.
+
+        Args:
+          embeddings: (B, T, D). A clip shorter than `num_frames` uses the first rows of the
+            position embedding.
+          train: whether dropout is active; needs a "dropout" rng.
+
+        Raises:
+          ValueError: more than `num_frames` frames, or an unknown head.
+        """
+        B, T, D = embeddings.shape
+        if T > self.num_frames:
+            raise ValueError(f"a clip of {T} frames, but num_frames is {self.num_frames}")
+        if self.head not in ("linear", "mlp"):
+            raise ValueError(f"head {self.head!r} is neither 'linear' nor 'mlp'")
+        init = nn.initializers.normal(vit.POSITION_STDDEV)
+        cls = self.param("cls_token", init, (1, 1, D))
+        pos = self.param("pos_embedding", init, (1, self.num_frames + 1, D))
+        x = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), embeddings], axis=1)
+        x = (x + pos[:, : T + 1]).astype(self.dtype)
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        x = drop(x)
+        for i in range(self.depth):
+            x = vit.TransformerBlock(
+                num_heads=self.num_heads,
+                dim_head=self.dim_head,
+                mlp_dim=self.mlp_dim,
+                qkv_bias=False,
+                norm_eps=NORM_EPS,
+                dropout=self.dropout,
+                dtype=self.dtype,
+                name=f"block_{i}",
+            )(x, train)
+        x = nn.LayerNorm(epsilon=NORM_EPS, dtype=self.dtype, name="head_norm")(x[:, 0])
+        if self.head == "mlp":
+            x = nn.Dense(D, dtype=self.dtype, name="head_hidden")(x)
+            x = drop(nn.gelu(x, approximate=False))
+        logits = nn.Dense(self.num_components, dtype=self.dtype, name="head")(x)
+        return logits.astype(jnp.float32)

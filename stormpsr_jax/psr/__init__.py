@@ -1,0 +1,1 @@
+"""Procedures, decoding, fusion and metrics, in NumPy alone."""

@@ -1,0 +1,94 @@
+"""Reading of the CSV files of labels and predictions; every error names file, line and field."""
+
+import csv
+import io
+import math
+import os
+import pathlib
+import re
+
+MAX_FRAME = 10**9
+_IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
+
+
+def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
+    """Reads the rows of a CSV file in UTF-8, with or without BOM, with any line ends.
+
+    Returns:
+        [(line number from 1, fields)] without the empty lines.
+
+    Raises:
+        ValueError: not a readable file, not UTF-8, or not CSV.
+    """
+    path = pathlib.Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        return [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+
+
+def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:
+    """Returns the error for one field of one line."""
+    return ValueError(f"{path}: line {line}: {field}: {what}")
+
+
+def check_width(path: str | os.PathLike, line: int, row: list[str], names: list[str]) -> None:
+    """Raises ValueError if a row does not have one field per name."""
+    if len(row) < len(names):
+        raise field_error(
+            path, line, names[len(row)], f"is missing (the row has {len(row)} fields)"
+        )
+    if len(row) > len(names):
+        raise field_error(
+            path, line, f"field {len(names) + 1}", f"a row has {len(names)} fields, not {len(row)}"
+        )
+
+
+def parse_integer(text: str, low: int, high: int, path, line: int, field: str) -> int:
+    """Returns a whole number in low…high ("7" and "7.0" alike)."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = parse_number(text, path, line, field)
+        if number != int(number):
+            raise field_error(path, line, field, f"{text.strip()!r} is not whole") from None
+        number = int(number)
+    if not low <= number <= high:
+        raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}")
+    return number
+
+
+def parse_number(text: str, path, line: int, field: str) -> float:
+    """Returns a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise field_error(path, line, field, f"{shorten(text)} is not a number") from None
+    if not math.isfinite(number):
+        raise field_error(path, line, field, f"{shorten(text)} is not finite")
+    return number
+
+
+def parse_image_name(text: str, path, line: int) -> int:
+    """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
+    match = _IMAGE_NAME.fullmatch(text.strip())
+    if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:
+        raise field_error(
+            path, line, "image", f"{shorten(text)} is not an image name such as 00012.jpg"
+        )
+    return int(match[1])
+
+
+def shorten(text: str) -> str:
+    """Returns the text quoted, on one line, and cut to a length that fits in a message."""
+    return repr(text if len(text) <= 40 else text[:37] + "…")

@@ -1,0 +1,380 @@
+"""From the predictions of a frame to completed steps: B1, B2, B3, the temporal decoder and Eq. 9.
+
+All are one accumulator. In a state s, component k can only flip: install if s_k = 0, remove if
+s_k = 1. The evidence of a frame for that flip is (Eq. 9)
+
+    ŷ_k = (1 − weight) · ŷ_S,k + weight · ŷ_T,k
+
+with ŷ_S,k the confidence of the frame's top detection where it shows k flipped, and ŷ_T,k the
+probability that k changed inside the window that ends at the frame. A sum per component grows by
+ŷ_k where ŷ_k > 0 and is multiplied by ``decay`` where ŷ_k = 0; when it exceeds the threshold T the
+step completes, the sum returns to 0 and the state is updated. Stream ``asd`` is weight 0, stream
+``temporal`` is weight 1, and the naive decoder (B1) is T = 0: any evidence completes a step.
+
+A sum is brought up to date only when its component gets evidence: the decay of n frames without
+evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+STREAMS = ("asd", "temporal", "storm")
+DECODERS = ("naive", "confidence", "expected")
+# A clip's component counts as changed above this probability (method, Inference, protocol paper).
+CHANGED = 0.5
+
+
+class Event(NamedTuple):
+    """A completed step.
+
+    Attributes:
+        frame: at which it was recognised.
+        step_id: 3k (install component k) or 3k+2 (remove).
+        confidence: in 0…1, the mean of the evidence ŷ_k that made up the sum, each frame's weighted
+            with what the decay had left of it.
+        stream: "asd", "temporal" or "storm".
+        evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
+            "frames" with evidence since the component's previous event, the first of them "since".
+    """
+
+    frame: int
+    step_id: int
+    confidence: float
+    stream: str
+    evidence: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a stream is decoded; the fields are the flags of ``evaluate``.
+
+    Attributes:
+        decoder: "naive" (B1), "confidence" (B2) or "expected" (B3: only expected steps complete).
+        threshold: T; 6.0 on IndustReal and 1.0 on MECCANO in the paper. Unused by "naive".
+        decay: factor on a sum for each frame without evidence.
+        weight: of the temporal stream in the fused one (Eq. 9).
+        window: frames w between the first and the last frame of a clip.
+        confidence: floor; a detection at or below it is no evidence. B1 applies it to the
+            temporal stream's probabilities too.
+    """
+
+    decoder: str = "expected"
+    threshold: float = 6.0
+    decay: float = 0.75
+    weight: float = 0.5
+    window: int = 256
+    confidence: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"--decoder={self.decoder} is not one of {', '.join(DECODERS)}")
+        if not (self.threshold >= 0 and math.isfinite(self.threshold)):
+            raise ValueError(f"--threshold={self.threshold} is not a finite number from 0 up")
+        for field in ("decay", "weight", "confidence"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"--{field}={getattr(self, field)} is not in 0…1")
+        if not (self.window >= 0 and self.window == int(self.window)):
+            raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
+
+
+class Decoder:
+    """Online decoder of one recording: one frame in, events out.
+
+    Frames come in ascending order; a frame that is left out counts as one without evidence.
+    `feed` takes many frames at once and gives the same events.
+
+    Args:
+        procedure: components and catalogued states.
+        variant: initial state and expected steps.
+        stream: "asd", "temporal" or "storm".
+        settings: thresholds and weights.
+
+    Raises:
+        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion.
+    """
+
+    def __init__(
+        self, procedure: Procedure, variant: Variant, stream: str, settings: Settings
+    ) -> None:
+        if stream not in STREAMS:
+            raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
+        naive = settings.decoder == "naive"
+        if naive and stream == "storm":
+            raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
+        self.procedure, self.variant = procedure, variant
+        self.stream, self.settings = stream, settings
+        num = procedure.num_components
+        self._weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
+        self._threshold = 0.0 if naive else settings.threshold
+        self._changed = max(CHANGED, settings.confidence) if naive else CHANGED
+        expected = set(variant.expected) if settings.decoder == "expected" else range(3 * num)
+        # Whether component k may flip from 0 (install) and from 1 (remove).
+        self._may_flip = [(3 * k in expected, 3 * k + 2 in expected) for k in range(num)]
+        self._rows = procedure.states.tolist()
+        self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state
+
+        self._frame = -1
+        self._state = list(variant.initial_state)
+        self._sum = [0.0] * num
+        self._temporal_part = [0.0] * num
+        self._support = [0.0] * num  # decayed number of frames with evidence
+        self._frames = [0] * num  # their number, not decayed
+        self._since = [0] * num  # the first of them
+        self._last = [0] * num  # the last of them
+        self._blocked_until = [-1] * num  # temporal evidence counts after this frame
+
+    @property
+    def assembly(self) -> tuple[int, ...]:
+        """The current state vector (K,)."""
+        return tuple(self._state)
+
+    def update(
+        self,
+        frame: int,
+        detections: Iterable[tuple[int, float]] = (),
+        temporal: Sequence[float] | np.ndarray | None = None,
+    ) -> list[Event]:
+        """Takes one frame and returns the steps that complete at it, by step id.
+
+        Args:
+            frame: its number, larger than that of the frame before.
+            detections: the detector's (class, confidence) rows, in file order.
+            temporal: (K,) P(component changed inside the window), or None where there is none.
+
+        Raises:
+            ValueError: a frame out of order, a class or a length that the procedure does not have.
+        """
+        if frame <= self._frame:
+            raise ValueError(f"frame {frame} does not come after frame {self._frame}")
+        self._frame = frame
+        flips: frozenset[int] = frozenset()
+        asd = 0.0
+        top = max(detections, key=_confidence, default=None)
+        if top is not None and self._weight < 1 and top[1] > self.settings.confidence:
+            flips, asd = self._flips_to(top[0]), (1 - self._weight) * top[1]
+        changes: list[tuple[int, float]] = []
+        if temporal is not None and self._weight > 0:
+            if len(temporal) != len(self._state):
+                raise ValueError(
+                    f"{len(temporal)} probabilities at frame {frame}, procedure "
+                    f"{self.procedure.name!r} has {len(self._state)} components"
+                )
+            values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
+            changes = [(k, self._weight * c) for k, c in enumerate(values) if c > self._changed]
+        return self._accumulate(frame, flips, asd, changes) if flips or changes else []
+
+    def feed(
+        self, detections: Detections | None = None, temporal: TemporalPredictions | None = None
+    ) -> list[Event]:
+        """Takes all frames of both predictions, as `update` would one by one.
+
+        Raises:
+            ValueError: frames at or before one already taken, or of another procedure.
+        """
+        frames, classes, confidences = self._top_detections(detections)
+        changes = self._changes(temporal)
+        ends = [
+            p.frames[[0, -1]] for p in (detections, temporal) if p is not None and len(p.frames)
+        ]
+        if not ends:
+            return []
+        if min(first for first, _ in ends) <= self._frame:
+            raise ValueError(f"frames at or before frame {self._frame}, which was taken already")
+        self._frame = int(max(last for _, last in ends))
+
+        events: list[Event] = []
+        scale = 1 - self._weight
+        rows = dict(zip(frames, zip(classes, confidences, strict=True), strict=True))
+        for frame in sorted(rows.keys() | changes.keys()) if changes else frames:
+            c, confidence = rows.get(frame, (0, 0.0))
+            flips = self._flips.get(c)
+            if flips is None:
+                flips = self._flips_to(c)
+            if flips or frame in changes:
+                changed = changes.get(frame, ())
+                events += self._accumulate(frame, flips, scale * confidence, changed)
+        return events
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "procedure": self.procedure.name,
+            "variant": self.variant.name,
+            "stream": self.stream,
+            "settings": dataclasses.asdict(self.settings),
+            "frame": self._frame,
+            "components": [list(values) for values in zip(*self._columns(), strict=True)],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by a decoder of another procedure, stream or settings.
+        """
+        for key in ("procedure", "variant", "stream", "settings"):
+            if state[key] != self.state()[key]:
+                raise ValueError(
+                    f"the saved state is of {key} {state[key]!r}, this decoder has "
+                    f"{self.state()[key]!r}"
+                )
+        if len(state["components"]) != len(self._state):
+            raise ValueError(
+                f"the saved state has {len(state['components'])} components, this decoder "
+                f"{len(self._state)}"
+            )
+        self._frame = state["frame"]
+        for column, values in zip(
+            self._columns(), zip(*state["components"], strict=True), strict=True
+        ):
+            column[:] = values
+        self._flips.clear()
+
+    def _columns(self) -> tuple[list, ...]:
+        return (
+            self._state,
+            self._sum,
+            self._temporal_part,
+            self._support,
+            self._frames,
+            self._since,
+            self._last,
+            self._blocked_until,
+        )
+
+    def _flips_to(self, detected_class: int) -> frozenset[int]:
+        """Components that may flip and differ between the current state and a detected class."""
+        if not 0 <= detected_class <= self.procedure.error_class:
+            raise ValueError(
+                f"class {detected_class} is not in 0…{self.procedure.error_class} "
+                f"(procedure {self.procedure.name!r})"
+            )
+        if detected_class not in self._flips:
+            state = self._state  # of which background and the error state say nothing
+            if 1 <= detected_class <= len(self._rows):
+                state = self._rows[detected_class - 1]
+            pairs = enumerate(zip(self._state, state, strict=True))
+            self._flips[detected_class] = frozenset(
+                k for k, (now, seen) in pairs if now != seen and self._may_flip[k][now]
+            )
+        return self._flips[detected_class]
+
+    def _accumulate(
+        self,
+        frame: int,
+        flips: frozenset[int],
+        asd: float,
+        changes: Iterable[tuple[int, float]],
+    ) -> list[Event]:
+        """Adds a frame's evidence, already weighted: ``asd`` for each of ``flips``, and changes."""
+        evidence = dict.fromkeys(flips, 0.0)
+        for k, y in changes:
+            if frame > self._blocked_until[k] and self._may_flip[k][self._state[k]]:
+                evidence[k] = y
+        events = []
+        for k, temporal in evidence.items():
+            y = asd + temporal if k in flips else temporal
+            if self._sum[k]:
+                left = self.settings.decay ** (frame - self._last[k] - 1)
+                self._sum[k] = self._sum[k] * left + y
+                self._temporal_part[k] = self._temporal_part[k] * left + temporal
+                self._support[k] = self._support[k] * left + 1
+            else:
+                self._sum[k], self._temporal_part[k], self._support[k] = y, temporal, 1.0
+            if not self._frames[k]:
+                self._since[k] = frame
+            self._frames[k] += 1
+            self._last[k] = frame
+            if self._sum[k] > self._threshold:
+                events.append(self._complete(frame, k))
+        if events:
+            self._flips.clear()
+            events.sort(key=_step_id)
+        return events
+
+    def _complete(self, frame: int, k: int) -> Event:
+        evidence = {
+            "sum": self._sum[k],
+            "asd": max(self._sum[k] - self._temporal_part[k], 0.0),
+            "temporal": self._temporal_part[k],
+            "frames": self._frames[k],
+            "since": self._since[k],
+        }
+        confidence = min(self._sum[k] / self._support[k], 1.0)
+        step_id = 3 * k + 2 * self._state[k]
+        self._state[k] = 1 - self._state[k]
+        self._sum[k] = self._temporal_part[k] = self._support[k] = 0.0
+        self._frames[k] = 0
+        self._blocked_until[k] = frame + self.settings.window
+        return Event(frame, step_id, confidence, self.stream, evidence)
+
+    def _top_detections(
+        self, detections: Detections | None
+    ) -> tuple[list[int], list[int], list[float]]:
+        """Frames, classes and confidences of the top rows that are evidence."""
+        if detections is None or not len(detections.frames) or self._weight == 1:
+            return [], [], []
+        frames, classes = detections.frames, detections.classes
+        confidences = detections.confidences
+        if classes.min() < 0 or classes.max() > self.procedure.error_class:
+            raise ValueError(
+                f"class {classes.min() if classes.min() < 0 else classes.max()} is not in "
+                f"0…{self.procedure.error_class} (procedure {self.procedure.name!r})"
+            )
+        new = np.concatenate(([True], frames[1:] != frames[:-1]))
+        starts = np.flatnonzero(new)
+        if len(starts) < len(frames):
+            group = np.cumsum(new) - 1
+            tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
+            # The first of equally confident rows, in file order.
+            first = np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))
+            starts = tops[first]
+            frames, classes, confidences = frames[starts], classes[starts], confidences[starts]
+        good = (confidences > self.settings.confidence) & (classes >= 1)
+        good &= classes <= self.procedure.num_states
+        return frames[good].tolist(), classes[good].tolist(), confidences[good].tolist()
+
+    def _changes(self, temporal: TemporalPredictions | None) -> dict[int, list[tuple[int, float]]]:
+        """By frame the components that changed inside the window, with weighted probabilities."""
+        changes: dict[int, list[tuple[int, float]]] = {}
+        if temporal is None or self._weight == 0:
+            return changes
+        if temporal.confidences.shape[1:] != (len(self._state),):
+            raise ValueError(
+                f"probabilities of shape {temporal.confidences.shape}, procedure "
+                f"{self.procedure.name!r} has {len(self._state)} components"
+            )
+        rows, components = np.nonzero(temporal.confidences > self._changed)
+        values = self._weight * temporal.confidences[rows, components]
+        for frame, k, y in zip(
+            temporal.frames[rows].tolist(), components.tolist(), values.tolist(), strict=True
+        ):
+            changes.setdefault(frame, []).append((k, y))
+        return changes
+
+
+def decode(
+    procedure: Procedure,
+    variant: Variant,
+    stream: str,
+    settings: Settings,
+    detections: Detections | None = None,
+    temporal: TemporalPredictions | None = None,
+) -> list[Event]:
+    """Decodes a whole recording; see `Decoder`. A stream that is not given has no evidence."""
+    return Decoder(procedure, variant, stream, settings).feed(detections, temporal)
+
+
+def _confidence(row: tuple[int, float]) -> float:
+    return row[1]
+
+
+def _step_id(event: Event) -> int:
+    return event.step_id

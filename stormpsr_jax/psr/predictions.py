@@ -1,0 +1,252 @@
+"""Prediction files of both streams, in the released code's formats, and the visibility files."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from stormpsr_jax.psr import csvfile
+from stormpsr_jax.psr.procedure import Procedure
+
+_ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
+_TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
+_VISIBILITY_HEADER = ["frame", "visible"]
+
+
+@dataclasses.dataclass
+class Detections:
+    """The detector's rows of one recording.
+
+    Attributes:
+        frames: (M,) int64, ascending; rows of one frame in file order.
+        classes: (M,) int64; 0 background, 1…S catalogued states, S+1 error state.
+        confidences: (M,) float64 in 0…1.
+        boxes: (M, 4) float64, centre x, centre y, width, height, in any one unit.
+    """
+
+    frames: np.ndarray
+    classes: np.ndarray
+    confidences: np.ndarray
+    boxes: np.ndarray
+
+
+@dataclasses.dataclass
+class TemporalPredictions:
+    """The spatio-temporal stream's clips of one recording, each named by its last frame.
+
+    Attributes:
+        frames: (M,) int64, strictly ascending.
+        labels: (M, K) int64, 1 where the component changed within the clip (XOR of its ends).
+        predicted: (M, K) int64, the network's decision.
+        confidences: (M, K) float64 in 0…1, P(component changed inside the window).
+    """
+
+    frames: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidences: np.ndarray
+
+
+def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:
+    """Reads ``<name>,<frame>,<class>,<conf>,<x>,<y>,<w>,<h>`` below one header row.
+
+    Raises:
+        ValueError: naming file, line and field.
+    """
+    rows = _below_header(path, _ASD_HEADER, "frame")
+    try:
+        frames = np.array([int(r[1]) for _, r in rows], np.int64)
+        classes = np.array([int(r[2]) for _, r in rows], np.int64)
+        numbers = np.array([list(map(float, r[3:])) for _, r in rows], np.float64)
+        numbers = numbers.reshape(len(rows), 5)
+        good = (
+            all(len(r) == 8 for _, r in rows)
+            and _within(frames, 0, csvfile.MAX_FRAME)
+            and _within(classes, 0, procedure.error_class)
+            and _within(numbers[:, 0], 0, 1)
+            and bool(np.isfinite(numbers).all())
+        )
+    except (ValueError, IndexError, OverflowError):
+        good = False
+    if not good:  # field by field: finds the place, and takes whole numbers written as 7.0
+        parsed = [_detection(path, line, row, procedure) for line, row in rows]
+        frames = np.array([p[0] for p in parsed], np.int64)
+        classes = np.array([p[1] for p in parsed], np.int64)
+        numbers = np.array([p[2:] for p in parsed], np.float64)
+    order = np.argsort(frames, kind="stable")
+    return Detections(
+        frames[order], classes[order], numbers[order, 0].copy(), numbers[order, 1:].copy()
+    )
+
+
+def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple:
+    csvfile.check_width(path, line, row, _ASD_HEADER)
+    return (
+        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame"),
+        csvfile.parse_integer(row[2], 0, procedure.error_class, path, line, "class"),
+        _probability(row[3], path, line, "conf"),
+        *(csvfile.parse_number(row[i], path, line, _ASD_HEADER[i]) for i in range(4, 8)),
+    )
+
+
+def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPredictions:
+    """Reads ``,clip,framenr,GT,Pred,Conf`` (with that header), the last three bracketed lists.
+
+    Of several rows for one frame the first counts, as in the released code.
+
+    Raises:
+        ValueError: naming file, line and field.
+    """
+    rows = _below_header(path, _TEMPORAL_HEADER, "framenr")
+    k = procedure.num_components
+    frames = np.empty(len(rows), np.int64)
+    lists = np.empty((3, len(rows), k), np.float64)
+    for m, (line, row) in enumerate(rows):
+        csvfile.check_width(path, line, row, _TEMPORAL_HEADER)
+        frames[m] = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
+        for i in range(3):
+            values = _bracketed(row[3 + i])
+            if values is None or len(values) != k:
+                got = "that is not one" if values is None else f"not {len(values)}"
+                raise csvfile.field_error(
+                    path,
+                    line,
+                    _TEMPORAL_HEADER[3 + i],
+                    f"a bracketed list of {k} numbers is needed, one per component, {got}",
+                )
+            lists[i, m] = values
+    labels, predicted, confidences = lists
+    for values, field in ((labels, "GT"), (predicted, "Pred"), (confidences, "Conf")):
+        bad = ~((values >= 0) & (values <= 1))
+        if field != "Conf":
+            bad |= values != np.round(values)
+        if bad.any():
+            m, i = np.argwhere(bad)[0]
+            raise csvfile.field_error(
+                path,
+                rows[m][0],
+                field,
+                f"{values[m, i]:g} at place {i + 1} is not "
+                + ("a probability in 0…1" if field == "Conf" else "0 or 1"),
+            )
+    frames, first = np.unique(frames, return_index=True)
+    return TemporalPredictions(
+        frames,
+        labels[first].astype(np.int64),
+        predicted[first].astype(np.int64),
+        confidences[first],
+    )
+
+
+def _bracketed(text: str) -> list[float] | None:
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        return list(map(float, text[1:-1].replace(",", " ").split()))
+    except ValueError:
+        return None
+
+
+def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Reads ``frame,visible`` (with that header).
+
+    Returns:
+        frames (M,) int64, strictly ascending, and visible fractions (M,) float64 in 0…1; NaN where
+        the field is empty.
+
+    Raises:
+        ValueError: naming file, line and field.
+    """
+    frames, visible = [], []
+    for line, row in _below_header(path, _VISIBILITY_HEADER, "frame"):
+        csvfile.check_width(path, line, row, _VISIBILITY_HEADER)
+        frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
+        if frames and frame <= frames[-1]:
+            raise csvfile.field_error(
+                path, line, "frame", f"{frame} does not come after {frames[-1]}"
+            )
+        frames.append(frame)
+        text = row[1].strip()
+        visible.append(_probability(text, path, line, "visible") if text else np.nan)
+    return np.array(frames, np.int64), np.array(visible, np.float64)
+
+
+def write_detections(path: str | os.PathLike, recording: str, detections: Detections) -> None:
+    """Writes the file that `read_detections` reads; confidences and boxes at 6 decimals."""
+    rows = zip(
+        detections.frames.tolist(),
+        detections.classes.tolist(),
+        detections.confidences.tolist(),
+        detections.boxes.tolist(),
+        strict=True,
+    )
+    lines = (
+        [recording, frame, c, f"{conf:.6f}", *(f"{value:.6f}" for value in box)]
+        for frame, c, conf, box in rows
+    )
+    _write(path, _ASD_HEADER, lines)
+
+
+def write_temporal(
+    path: str | os.PathLike, recording: str, predictions: TemporalPredictions
+) -> None:
+    """Writes the file that `read_temporal` reads; confidences at 4 decimals."""
+    rows = zip(
+        predictions.frames.tolist(),
+        predictions.labels.tolist(),
+        predictions.predicted.tolist(),
+        predictions.confidences.tolist(),
+        strict=True,
+    )
+    lines = (
+        [m, recording, frame, labels, predicted, f"[{', '.join(f'{c:.4f}' for c in confidences)}]"]
+        for m, (frame, labels, predicted, confidences) in enumerate(rows)
+    )
+    _write(path, _TEMPORAL_HEADER, lines)
+
+
+def write_visibility(
+    path: str | os.PathLike, frames: Sequence[int] | np.ndarray, visible: np.ndarray
+) -> None:
+    """Writes the file that `read_visibility` reads: frames (M,), visible (M,), NaN is unknown."""
+    rows = zip(np.asarray(frames).tolist(), np.asarray(visible).tolist(), strict=True)
+    _write(path, _VISIBILITY_HEADER, ([f, "" if v != v else f"{v:.4f}"] for f, v in rows))
+
+
+def _below_header(
+    path: str | os.PathLike, header: list[str], frame: str
+) -> list[tuple[int, list[str]]]:
+    """Returns the rows below the header; ``frame`` names the column of frame numbers."""
+    rows = csvfile.read_rows(path)
+    if not rows:
+        raise ValueError(f"{path}: line 1: header: the file is empty, not even {','.join(header)}")
+    line, first = rows[0]
+    csvfile.check_width(path, line, first, header)
+    # A first row of data would be dropped in silence as if it were the header.
+    if first[header.index(frame)].strip().isdigit():
+        raise csvfile.field_error(
+            path, line, "header", f"is missing; the first row must be {','.join(header)}"
+        )
+    return rows[1:]
+
+
+def _within(values: np.ndarray, low: float, high: float) -> bool:
+    return bool(((values >= low) & (values <= high)).all())
+
+
+def _probability(text: str, path, line: int, field: str) -> float:
+    number = csvfile.parse_number(text, path, line, field)
+    if not 0 <= number <= 1:
+        raise csvfile.field_error(path, line, field, f"{csvfile.shorten(text)} is not in 0…1")
+    return number
+
+
+def _write(path: str | os.PathLike, header: list[str], rows: Iterable[Sequence]) -> None:
+    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

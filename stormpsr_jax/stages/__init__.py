@@ -1,0 +1,1 @@
+"""Training stages, one file each; `main` runs those named in `config.stages`."""

@@ -1,0 +1,122 @@
+"""Stage `general`: a starting encoder for small pictures, from renders of many random objects.
+
+It plays the part that ImageNet has for the full-size encoder. A class is a state of one object,
+so what SupCon learns is to see which parts of an object are there, whatever the object.
+"""
+
+from __future__ import annotations
+
+import grain
+import numpy as np
+
+from stormpsr_jax import losses
+from stormpsr_jax.data import pipelines
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import loop
+from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+
+_VALIDATION_FRAMES = 40  # an object, that precision@1 is measured on
+
+
+class _ObjectBatch:
+    """Index → a batch of objects × states × views, with what each picture shows."""
+
+    def __init__(self, source: ClipSource, objects: int, states: int, views: int):
+        self._source, self._counts = source, (objects, states, views)
+        # Per object: its states, and the frames that show each.
+        self._frames = []
+        for name, recording in source.recordings.items():
+            _, number = np.unique(recording.states, axis=0, return_inverse=True)
+            groups = [np.flatnonzero(number == i) for i in range(number.max() + 1)]
+            self._frames.append((name, groups))
+
+    def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        objects, states, views = self._counts
+        images, labels, vectors, owners = [], [], [], []
+        for owner in rng.choice(len(self._frames), objects, replace=False).tolist():
+            name, groups = self._frames[owner]
+            recording = self._source.recordings[name]
+            for state in rng.choice(len(groups), states, replace=len(groups) < states).tolist():
+                few = len(groups[state]) < views
+                picked = rng.choice(groups[state], views, replace=few)
+                images.extend(self._source.frames(name, recording.first_frame + picked))
+                labels += [owner * 1_000 + state] * views
+                vectors += [recording.states[picked[0]] == 1] * views
+                owners += [owner] * views
+        return {
+            "image": np.stack(images),
+            "label": np.array(labels, np.int32),
+            "state": np.array(vectors, np.float32),
+            "object": np.array(owners, np.int32),
+        }
+
+
+def run(context: Context) -> None:
+    """Trains the encoder, and keeps the one with the best precision@1 on objects it never saw."""
+    config = context.config.general
+    # Every object has parts of its own; the shards bring the procedure that counts them.
+    procedure = load_procedure(context.data_dir / "procedure.json")
+    train, val = (ClipSource(context.data_dir, split, procedure) for split in ("train", "val"))
+    model = context.spatial_encoder()
+    components = procedure.num_components
+
+    def init():
+        images = np.zeros((2, *train.image_size, 3), np.float32)
+        variables = model.init(context.key("general/init"), images, train=False)
+        heads = np.zeros((len(train.recordings), context.config.encoder.hidden, components))
+        params = {"spatial": variables["params"], "heads": {"kernel": heads.astype(np.float32)}}
+        return params, variables["batch_stats"]
+
+    def loss_fn(params, batch_stats, batch, rng):
+        images = context.normalise(context.augment(rng, batch["image"]))
+        outputs, updates = model.apply(
+            {"params": params["spatial"], "batch_stats": batch_stats},
+            images,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        supcon = losses.supcon(outputs["projection"], batch["label"], 0.07)
+        heads = params["heads"]["kernel"][batch["object"]]  # (B, D, K)
+        scale = context.config.encoder.hidden**0.5
+        logits = scale * (outputs["embedding"][:, None] @ heads)[:, 0]
+        bce = losses.multilabel_bce(logits, batch["state"])
+        metrics = {"supcon": supcon, "state_bce": bce}
+        return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
+
+    def evaluate(params, batch_stats):
+        encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)
+        return {"precision_at_1": _precision_at_1(encoder, val)}
+
+    element = _ObjectBatch(train, config.objects, config.states, config.views)
+    dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
+    loop.train(
+        context.workdir / "general",
+        config=config,
+        mesh=context.mesh,
+        init=init,
+        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
+        loss_fn=loss_fn,
+        rng=context.key("general/steps"),
+        schedule=make_schedule(config.optimizer, config.steps),
+        data=pipelines.start(dataset, context.config.data.workers),
+        evaluate=evaluate,
+        best="precision_at_1",
+        batch_field="objects",
+    )
+
+
+def _precision_at_1(encoder, source: ClipSource) -> float:
+    """Share of pictures whose nearest other picture of the same object shows the same state."""
+    right = total = 0
+    for name, recording in source.recordings.items():
+        count = min(_VALIDATION_FRAMES, recording.num_frames)
+        z = encoder(source.frames(name, recording.first_frame + np.arange(count)))
+        similarity = z @ z.T
+        np.fill_diagonal(similarity, -np.inf)
+        states = recording.states[:count]
+        same = (states[similarity.argmax(axis=1)] == states).all(axis=1)
+        possible = (states[:, None] == states[None]).all(axis=2).sum(axis=1) > 1
+        right, total = right + int((same & possible).sum()), total + int(possible.sum())
+    return right / max(total, 1)

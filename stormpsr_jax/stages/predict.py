@@ -1,0 +1,115 @@
+"""Stage `predict`: both streams over every recording to score, as prediction files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from stormpsr_jax.data import sampling
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr import predictions
+from stormpsr_jax.stages import embed
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.detector import detect
+from stormpsr_jax.stream import Batched, Recogniser
+from stormpsr_jax.training import checkpoint
+
+
+def run(context: Context) -> None:
+    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; what is there is kept."""
+    config = context.config.predict
+    streams = build_streams(context, config.batch)
+    for split in config.splits:
+        source = context.source(split)
+        folder = context.workdir / "predictions" / split
+        names = list(source.recordings)[jax.process_index() :: jax.process_count()]
+        total = sum(source.recordings[name].num_frames for name in names)
+        with tqdm(total=total, desc=f"predict {split}", unit="frame", smoothing=0.05) as progress:
+            for name in names:
+                _recording(context, streams, source, name, folder, progress)
+
+
+def build_streams(context: Context, batch: int) -> dict[str, Batched]:
+    """The functions a `Recogniser` takes, from the stages that this run's config has."""
+    stages, workdir = context.config.stages, context.workdir
+    streams = {}
+    if "detector" in stages:
+        params, _ = checkpoint.load_best(workdir / "detector")
+        streams["detect"] = detect(context, params, batch)
+    if "temporal" in stages:
+        if "finetune" in stages:
+            params, batch_stats = checkpoint.load_best(workdir / "finetune")
+            spatial, temporal = params["spatial"], params["temporal"]
+        else:
+            spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
+            temporal, _ = checkpoint.load_best(workdir / "temporal")
+        model = context.temporal_transformer()
+
+        def probabilities(params, x):
+            return jax.nn.sigmoid(model.apply({"params": params}, x, train=False))
+
+        streams["encode"] = context.frame_encoder(spatial, batch_stats, batch)
+        streams["temporal"] = Batched(probabilities, temporal, batch)
+    if not streams:
+        raise ValueError(
+            "stages has neither 'detector' nor 'temporal', so nothing can be predicted; add one"
+        )
+    return streams
+
+
+def _recording(
+    context: Context,
+    streams: dict[str, Batched],
+    source: ClipSource,
+    name: str,
+    folder: Path,
+    progress: tqdm,
+) -> None:
+    recording, window = source.recordings[name], context.config.window
+    asd = folder / "asd" / f"{name}_results_pred.csv"
+    temporal = folder / "temporal" / f"{name}_results_pred.csv"
+    wanted = [asd] * ("detect" in streams) + [temporal] * ("temporal" in streams)
+    if all(path.exists() for path in wanted):
+        progress.update(recording.num_frames)
+        return
+    recogniser = Recogniser(
+        encode=streams.get("encode"),
+        temporal=streams.get("temporal"),
+        detect=streams.get("detect"),
+        frames=window.frames,
+        stride=window.stride,
+    )
+    rows = []
+    for _, images in embed.chunks(source, name, context.config.predict.batch):
+        rows.append(recogniser(images))
+        progress.update(len(images))
+    numbers = recording.first_frame + np.arange(recording.num_frames)
+    for path in wanted:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if "detect" in streams:
+        boxes = np.concatenate([r.boxes for r in rows])
+        classes = np.concatenate([r.classes for r in rows])
+        confidences = np.concatenate([r.confidences for r in rows])
+        frame, row = np.nonzero(classes > 0)
+        detections = predictions.Detections(
+            numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
+        )
+        predictions.write_detections(asd, name, detections)
+    if "temporal" in streams:
+        probabilities = np.concatenate([r.probabilities for r in rows])
+        last = np.arange(recording.num_frames)
+        labels = sampling.clip_labels(recording.states, last, frames=window.frames)
+        predictions.write_temporal(
+            temporal,
+            name,
+            predictions.TemporalPredictions(
+                numbers, labels, (probabilities > 0.5).astype(int), probabilities
+            ),
+        )
+    if np.isfinite(recording.visible).any():
+        path = folder / "visibility" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        predictions.write_visibility(path, numbers, recording.visible)

@@ -1,0 +1,94 @@
+"""Recognition frame by frame or chunk by chunk: each frame is encoded once, the window slides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+
+class Batched:
+    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
+
+    A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
+    again. The function must treat rows one by one.
+    """
+
+    def __init__(self, function: Callable, variables, batch: int):
+        """`function(variables, x (batch, …))` → a pytree of arrays (batch, …)."""
+        devices = np.array(jax.local_devices())
+        devices = devices[: int(np.gcd(len(devices), batch))]
+        mesh = jax.sharding.Mesh(devices, ("data",))
+        self._rows = jax.NamedSharding(mesh, jax.P("data"))
+        self._variables = jax.device_put(variables, jax.NamedSharding(mesh, jax.P()))
+        self._function = jax.jit(function)
+        self.batch = batch
+
+    def __call__(self, x: np.ndarray):
+        """Returns the outputs for all rows of `x`, as NumPy arrays."""
+        parts = []
+        for start in range(0, len(x), self.batch):
+            rows = x[start : start + self.batch]
+            filled = np.zeros((self.batch, *x.shape[1:]), x.dtype)
+            filled[: len(rows)] = rows
+            out = self._function(self._variables, jax.device_put(filled, self._rows))
+            parts.append([np.asarray(a)[: len(rows)] for a in jax.tree.leaves(out)])
+        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(out), whole)
+
+
+@dataclasses.dataclass
+class Recognised:
+    """What both streams say about B consecutive frames; a stream that is absent leaves None.
+
+    probabilities: (B, K), that each component changed inside the window that ends at the frame.
+    boxes, classes, confidences: (B, M, 4) cx, cy, w, h in 0…1; (B, M) 1…S + 1; (B, M).
+    """
+
+    probabilities: np.ndarray | None
+    boxes: np.ndarray | None
+    classes: np.ndarray | None
+    confidences: np.ndarray | None
+
+
+class Recogniser:
+    """Both streams over one video. Memory is that of one window, whatever the video's length."""
+
+    def __init__(
+        self,
+        *,
+        encode: Callable[[np.ndarray], np.ndarray] | None,
+        temporal: Callable[[np.ndarray], np.ndarray] | None,
+        detect: Callable[[np.ndarray], tuple] | None,
+        frames: int,
+        stride: int,
+    ):
+        """Takes the streams as functions of arrays.
+
+        Args:
+          encode: uint8 pictures (B, H, W, 3) → embeddings (B, D).
+          temporal: embeddings (B, T, D) → probabilities (B, K).
+          detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M).
+          frames: w, frames that a window spans.
+          stride: every stride-th frame of the window is looked at.
+        """
+        self._encode, self._temporal, self._detect = encode, temporal, detect
+        self._frames = frames
+        self._offsets = np.arange(0, frames + 1, stride)
+        self._past: np.ndarray | None = None
+
+    def __call__(self, images: np.ndarray) -> Recognised:
+        """Takes the next frames of the video, uint8 (B, H, W, 3)."""
+        probabilities = None
+        if self._encode and self._temporal:
+            new = self._encode(images)
+            if self._past is None:  # a window that begins before the video repeats its first frame
+                self._past = np.repeat(new[:1], self._frames, axis=0)
+            embedded = np.concatenate([self._past, new])
+            self._past = embedded[len(new) :]
+            windows = np.arange(len(new))[:, None] + self._offsets
+            probabilities = self._temporal(embedded[windows])
+        detected = self._detect(images) if self._detect else (None, None, None)
+        return Recognised(probabilities, *detected)

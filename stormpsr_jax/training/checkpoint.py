@@ -1,0 +1,247 @@
+"""Checkpoints of a stage, its best weights, and the marker that it is finished.
+
+STAGE_DIR/checkpoints/STEP    everything that resuming needs, by orbax; the last two are kept
+STAGE_DIR/best.safetensors    parameters and batch statistics of the best evaluation
+STAGE_DIR/done.json           written last: the stage is finished
+"""
+
+import json
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+from safetensors.numpy import load_file, save_file
+
+BEST, DONE = "best.safetensors", "done.json"
+
+
+class Checkpoints:
+    """Asynchronous checkpoints: train state, data position and loop values as one unit."""
+
+    def __init__(self, workdir: Path):
+        # Orbax reports every phase of every save at level INFO or WARNING.
+        logging.getLogger("absl").addFilter(_not_from_orbax)
+        self.directory = workdir.absolute() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=preservation_policy.LatestN(2),
+                cleanup_tmp_directories=True,
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "data": grain.checkpoint.CheckpointHandler(),
+                "values": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def save(self, step: int, state: Any, data: grain.DatasetIterator, values: dict) -> None:
+        """Starts saving and returns; the state may be donated and the data advanced at once.
+
+        Args:
+            step: number of training steps done.
+            state: tree of arrays.
+            data: the iterator that gave the batches up to this step.
+            values: what JSON can hold.
+        """
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state),
+                data=grain.checkpoint.CheckpointSave(_Position(data.get_state())),
+                values=ocp.args.JsonSave({**values, "checksum": int(_checksum(state))}),
+            ),
+        )
+
+    def latest(self) -> Path | None:
+        """Returns the folder of the newest complete checkpoint, None without any."""
+        self._manager.wait_until_finished()
+        step = self._manager.latest_step()
+        return None if step is None else self.directory / str(step)
+
+    def reached_preemption(self, step: int) -> bool:
+        """True at the step where all processes have agreed to stop (several processes only)."""
+        return self._manager.reached_preemption(step)
+
+    def restore(
+        self, abstract_state: Any, data: grain.DatasetIterator
+    ) -> tuple[int, Any, dict] | None:
+        """Restores the newest readable checkpoint and sets `data` to its position.
+
+        A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
+        it is used.
+
+        Args:
+            abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
+                differ from those it was saved with.
+            data: iterator over the same pipeline that was saved.
+
+        Returns:
+            (step, state, values), or None if there is no readable checkpoint.
+
+        Raises:
+            ValueError: the checkpoint is sound but holds other arrays (another architecture or
+                optimiser), or its data position cannot be used by this number of processes.
+        """
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            position = _Position()
+            try:
+                self._check_processes(step)
+                self._check_structure(step, abstract_state)
+                restored = self._manager.restore(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardRestore(abstract_state),
+                        data=grain.checkpoint.CheckpointRestore(position),
+                        values=ocp.args.JsonRestore(),
+                    ),
+                )
+                if restored["values"].pop("checksum") != int(_checksum(restored["state"])):
+                    raise ValueError("the arrays differ from their checksum")
+            except _MismatchError as error:
+                raise ValueError(str(error)) from None
+            except Exception as error:  # a damaged file surfaces as almost any type
+                self._set_aside(step, error)
+                continue
+            data.set_state(position.state)
+            data.start_prefetch()
+            return step, restored["state"], restored["values"]
+        return None
+
+    def _check_structure(self, step: int, abstract_state: Any) -> None:
+        saved = _shapes(self._manager.item_metadata(step)["state"].tree)
+        wanted = _shapes(abstract_state)
+        differing = [
+            f"{name}: {saved.get(name, 'absent')} saved, {wanted.get(name, 'absent')} wanted"
+            for name in sorted(saved.keys() | wanted.keys())
+            if saved.get(name) != wanted.get(name)
+        ]
+        if differing:
+            raise _MismatchError(
+                f"checkpoint {self.directory / str(step)} is of another model or optimiser "
+                f"({len(differing)} arrays differ: {'; '.join(differing[:4])}); use another "
+                "--workdir, or the config that this one was started with"
+            )
+
+    def _check_processes(self, step: int) -> None:
+        folder = self.directory / str(step) / "data"
+        own = f"-of-{jax.process_count()}.json"
+        others = [p.name for p in folder.glob("process_*.json") if not p.name.endswith(own)]
+        if others:
+            raise _MismatchError(
+                f"{folder} holds data positions of another number of processes ({others[0]}); "
+                f"this run has {jax.process_count()}: start as many as before"
+            )
+
+    def _set_aside(self, step: int, error: Exception) -> None:
+        folder = self.directory / str(step)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        warnings.warn(
+            f"checkpoint {folder} is damaged ({reason}); moved to {step}.damaged, using the one "
+            "before",
+            stacklevel=3,
+        )
+        if jax.process_index() == 0:
+            os.replace(folder, folder.with_name(f"{step}.damaged"))
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Waits for the save in flight and releases the threads."""
+        self._manager.close()
+
+
+@jax.jit
+def _checksum(tree: Any) -> jax.Array:
+    """A sum over all words, the same for every sharding: orbax notices a short file, not a bit."""
+    total = jnp.uint32(0)
+    for i, leaf in enumerate(jax.tree.leaves(tree)):
+        words = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
+        total += jnp.uint32(2 * i + 1) * jnp.sum(words.astype(jnp.uint32), dtype=jnp.uint32)
+    return total
+
+
+class _Position:
+    """A data position at rest: read with the rest of a checkpoint, used once all of it is sound."""
+
+    def __init__(self, state: dict | None = None):
+        self.state = state
+
+    def get_state(self) -> bytes:
+        return json.dumps(self.state).encode()
+
+    def set_state(self, state: bytes) -> None:
+        self.state = json.loads(state)
+
+    def start_prefetch(self) -> None:
+        """Asked for after set_state; the iterator itself prefetches."""
+
+
+class _MismatchError(Exception):
+    pass
+
+
+def _not_from_orbax(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    # Orbax hands tuples and dataclasses back as dicts and lists: only the names survive.
+    return {
+        "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path): (
+            tuple(leaf.shape)
+        )
+        for path, leaf in leaves
+    }
+
+
+def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
+    """Replaces WORKDIR/best.safetensors atomically; arrays are named by '/'-separated paths."""
+    tree = {"params": params, "batch_stats": batch_stats}
+    if jax.process_count() > 1:
+        tree = multihost_utils.process_allgather(tree, tiled=True)
+    if jax.process_index() == 0:
+        flat = flatten_dict(tree, sep="/")
+        arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
+        partial = workdir / (BEST + ".tmp")
+        save_file(arrays, partial)
+        os.replace(partial, workdir / BEST)
+
+
+def load_best(workdir: Path) -> tuple[dict, dict]:
+    """Returns (params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
+
+    Raises:
+        ValueError: the stage has not saved any.
+    """
+    path = workdir / BEST
+    if not path.exists():
+        raise ValueError(
+            f"{path} does not exist: run stage {workdir.name!r} first (--config.stages)"
+        )
+    tree = unflatten_dict(load_file(path), sep="/")
+    return tree["params"], tree.get("batch_stats", {})
+
+
+def mark_done(workdir: Path, **facts: Any) -> None:
+    """Writes WORKDIR/done.json atomically; `main` then skips the stage."""
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = workdir / (DONE + ".tmp")
+        partial.write_text(json.dumps(facts, indent=2) + "\n")
+        os.replace(partial, workdir / DONE)
+
+
+def is_done(workdir: Path) -> bool:
+    """True if the stage that owns WORKDIR is finished."""
+    return (workdir / DONE).exists()

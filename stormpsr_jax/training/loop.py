@@ -1,0 +1,386 @@
+"""The one training loop. A stage hands it a loss, data, an optimiser and an evaluation."""
+
+import errno
+import math
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from stormpsr_jax.training import sharding
+from stormpsr_jax.training.checkpoint import (
+    Checkpoints,
+    is_done,
+    load_best,
+    mark_done,
+    save_best,
+)
+from stormpsr_jax.training.metrics import MetricWriter
+
+# Exit status after SIGTERM, EX_TEMPFAIL of sysexits.h: the run is saved, start it again.
+EXIT_RESTART = 75
+# Steps in flight before the host looks at a loss: the device never waits for the host, and a
+# non-finite loss is still noticed within this many steps.
+LAG = 2
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes; `rng` is the raw data of the stage's key and stays as it is."""
+
+    step: jax.Array
+    params: Any
+    opt_state: Any
+    batch_stats: Any
+    rng: jax.Array
+
+
+LossFn = Callable[[Any, Any, dict, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss or its gradient was NaN or infinite."""
+
+
+def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Callable:
+    """Returns the pure step (state, sums, batch) -> (state, sums, loss).
+
+    `sums` accumulates "count", "loss", "grad_norm" and the metrics of `loss_fn` between log rows.
+    The loss returned is NaN also where only the gradient is not finite.
+    """
+
+    def step(state: TrainState, sums: dict, batch: dict) -> tuple[TrainState, dict, jax.Array]:
+        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
+        gradient = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (metrics, batch_stats)), grads = gradient(
+            state.params, state.batch_stats, batch, rng
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        grad_norm = optax.tree.get(opt_state, "grad_norm", optax.global_norm(updates))
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            batch_stats=batch_stats,
+        )
+        row = {"count": 1.0, "loss": loss, "grad_norm": grad_norm, **metrics}
+        sums = {name: sums[name] + jnp.asarray(row[name], jnp.float32) for name in sums}
+        return state, sums, jnp.where(jnp.isfinite(grad_norm), loss, jnp.nan)
+
+    return step
+
+
+def train(
+    workdir: Path,
+    *,
+    config: ConfigDict,
+    mesh: Mesh,
+    rng: jax.Array,
+    init: Callable[[], tuple[Any, Any]],
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
+    schedule: Callable[[int], Any],
+    data: grain.DatasetIterator,
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
+    best: str = "",
+    batch_field: str = "batch",
+    checkpoint_seconds: float = 600.0,
+) -> tuple[dict, dict]:
+    """Trains one stage, or continues it, or returns at once if it is finished.
+
+    Args:
+        workdir: this stage's own folder; its name is the stage's name.
+        config: steps, log_every, eval_every, checkpoint_every, all in steps.
+        mesh: of `make_mesh`.
+        rng: key of the stage; step i uses fold_in(rng, i).
+        init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
+        loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
+        optimizer: optax transformation, or params -> transformation (see `make_optimizer`).
+        schedule: step -> learning rate, for the log.
+        data: endless iterator over dicts of this process's arrays (B_local, …).
+        evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
+            end. None: the last weights are the best.
+        best: name of the metric of `evaluate` that is maximised; "" keeps the last weights.
+        batch_field: field of the stage's config that sets the batch size, for error messages.
+        checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
+
+    Returns:
+        (params, batch_stats) of the best evaluation, host arrays.
+
+    Raises:
+        NonFiniteLossError: names the step and the last good checkpoint.
+        MemoryError: no memory for the batch; names the field to lower.
+        OSError: the disk is full.
+        SystemExit: status EXIT_RESTART after SIGTERM, once everything is saved. Several processes
+            stop together at a step they agree on.
+    """
+    workdir = Path(workdir)
+    if is_done(workdir):
+        return load_best(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(workdir)
+    try:
+        with _explained(workdir, batch_field), _sigterm() as terminated:
+            loop = _Loop(
+                workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
+            )
+            try:
+                loop.run(evaluate, best, checkpoint_seconds, terminated)
+            finally:
+                loop.writer.close()
+            checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
+        mark_done(workdir, steps=loop.step, best_step=loop.best_step, metrics=loop.metrics)
+    finally:
+        checkpoints.close()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"{workdir.name} done")
+    return load_best(workdir)
+
+
+class _Loop:
+    """What the loop holds between steps."""
+
+    def __init__(
+        self, workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
+    ):
+        self.workdir, self.config, self.mesh = workdir, config, mesh
+        self.loss_fn, self.schedule = loss_fn, schedule
+        self.data, self.checkpoints = data, checkpoints
+        params, batch_stats = jax.tree.map(np.asarray, init())
+        if not isinstance(optimizer, optax.GradientTransformation):
+            optimizer = optimizer(params)
+
+        def create(params, batch_stats, rng):
+            step = jnp.zeros((), jnp.int32)
+            return TrainState(step, params, optimizer.init(params), batch_stats, rng)
+
+        start = (params, batch_stats, np.asarray(jax.random.key_data(rng)))
+        abstract = jax.eval_shape(create, *start)
+        shardings = sharding.state_shardings(abstract, mesh)
+        # Restore precedence: this workdir's newest readable checkpoint; else what `init` made, that
+        # is init_from where the config names weights, and scratch otherwise.
+        restored = checkpoints.restore(
+            jax.tree.map(
+                lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
+            ),
+            data,
+        )
+        self.step, self.best_step, self.best_value = 0, None, None
+        self.metrics: dict[str, float] = {}
+        self.sums: dict[str, Any] | None = None
+        if restored is not None:
+            self.step, self.state, values = restored
+            self.best_step, self.best_value = values["best_step"], values["best_value"]
+            self.metrics = values["metrics"]
+            self.sums = {name: np.float32(value) for name, value in values["sums"].items()}
+        else:
+            self.state = jax.jit(create, out_shardings=shardings)(*start)
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+        self.pending: deque[tuple[int, jax.Array]] = deque()
+        self.loss = math.nan
+        whole = sharding.replicated(mesh)
+        self.train_step = jax.jit(
+            make_step(loss_fn, optimizer),
+            in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
+            out_shardings=(shardings, whole, whole),
+            donate_argnums=(0, 1),
+        )
+        self.writer = MetricWriter(workdir, self.step)
+
+    def run(self, evaluate, best: str, checkpoint_seconds: float, terminated: list) -> None:
+        config, last = self.config, self.config.steps
+        progress = _Progress(self.workdir.name, self.step, last)
+        logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
+        while self.step < last:
+            waited -= time.monotonic()
+            batch = self.next_batch()
+            waited += time.monotonic()
+            self.state, self.sums, loss = self.train_step(self.state, self.sums, batch)
+            self.step += 1
+            self.pending.append((self.step, loss))
+            self.check_losses(LAG)
+            progress.update(self.step, self.loss)
+            overdue = False
+            if self.step % config.log_every == 0 or self.step == last:
+                self.check_losses(0)
+                elapsed = time.monotonic() - logged_time
+                self.log(elapsed / (self.step - logged_step), waited / elapsed)
+                logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
+                overdue = _agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
+            if evaluate and (self.step % config.eval_every == 0 or self.step == last):
+                self.check_losses(0)
+                self.evaluate(evaluate, best)
+            stop = bool(terminated) or (
+                jax.process_count() > 1 and self.checkpoints.reached_preemption(self.step)
+            )
+            if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
+                self.save()
+            if stop and self.step < last:
+                progress.close()
+                self.checkpoints.latest()
+                print(f"{self.workdir.name}: stopped and saved at step {self.step}; run again")
+                raise SystemExit(EXIT_RESTART)
+        progress.close()
+        if self.best_step is None:
+            self.best_step = self.step
+            save_best(self.workdir, self.state.params, self.state.batch_stats)
+
+    def next_batch(self) -> dict[str, jax.Array]:
+        try:
+            batch = next(self.data)
+        except StopIteration:
+            raise ValueError(
+                f"stage {self.workdir.name!r}: the data ended at step {self.step} of "
+                f"{self.config.steps}; training data must repeat"
+            ) from None
+        batch = sharding.put_batch(batch, self.mesh)
+        if self.sums is None:
+            args = (self.state.params, self.state.batch_stats, batch, jax.random.key(0))
+            _, (metrics, _) = jax.eval_shape(self.loss_fn, *args)
+            self.sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), np.float32(0))
+        return batch
+
+    def check_losses(self, in_flight: int) -> None:
+        """Looks at the losses of all steps but the last `in_flight`."""
+        while len(self.pending) > in_flight:
+            step, loss = self.pending.popleft()
+            self.loss = float(loss)
+            if not math.isfinite(self.loss):
+                good = self.checkpoints.latest()
+                raise NonFiniteLossError(
+                    f"stage {self.workdir.name!r}: the loss or its gradient is not finite at step "
+                    f"{step}; last good checkpoint: {good or 'none yet'}. Lower "
+                    f"--config.{self.workdir.name}.optimizer.lr or set .clip_norm"
+                )
+
+    def log(self, seconds_per_step: float, data_wait: float) -> None:
+        sums = jax.device_get(self.sums)
+        count = float(sums["count"])
+        row = {name: float(value) / count for name, value in sums.items() if name != "count"}
+        # The rate of the update just made, which had step - 1 updates before it.
+        row["lr"] = float(self.schedule(self.step - 1))
+        timings = {"steps_per_second": 1 / seconds_per_step, "data_wait_share": data_wait}
+        self.writer.write(self.step, row, timings)
+        self.sums = {name: np.zeros_like(value) for name, value in sums.items()}
+
+    def evaluate(self, evaluate, best: str) -> None:
+        self.metrics = {
+            name: float(value)
+            for name, value in evaluate(self.state.params, self.state.batch_stats).items()
+        }
+        self.writer.write(self.step, {f"val/{name}": v for name, v in self.metrics.items()})
+        if not best:
+            return
+        if best not in self.metrics:
+            raise ValueError(f"evaluate gave {sorted(self.metrics)}, not the metric {best!r}")
+        value = self.metrics[best]
+        # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
+        if math.isfinite(value) and (self.best_value is None or value > self.best_value):
+            self.best_step, self.best_value = self.step, value
+            save_best(self.workdir, self.state.params, self.state.batch_stats)
+
+    def save(self) -> None:
+        if self.saved_step == self.step:
+            return
+        self.check_losses(0)
+        values = {
+            "best_step": self.best_step,
+            "best_value": self.best_value,
+            "metrics": self.metrics,
+            # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
+            "sums": {name: float(value) for name, value in jax.device_get(self.sums).items()},
+        }
+        self.checkpoints.save(self.step, self.state, self.data, values)
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+
+
+class _Progress:
+    """A bar on a terminal, a plain line every ten seconds elsewhere; process 0 only."""
+
+    def __init__(self, name: str, step: int, steps: int):
+        self._name, self._start, self._steps = name, step, steps
+        self._started = self._printed = time.monotonic()
+        self._silent = jax.process_index() != 0
+        self._bar = None
+        if sys.stderr.isatty() and not self._silent:
+            self._bar = tqdm(total=steps, initial=step, desc=name, unit="step", dynamic_ncols=True)
+
+    def update(self, step: int, loss: float) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            self._bar.update()
+        elif not self._silent and time.monotonic() - self._printed > 10:
+            self._printed = time.monotonic()
+            rate = (step - self._start) / (self._printed - self._started)
+            eta = tqdm.format_interval((self._steps - step) / rate)
+            print(
+                f"{self._name}: step {step}/{self._steps}, {rate:.2f} steps/s, {eta} left, "
+                f"loss {loss:.4g}",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _agreed(flag: bool) -> bool:
+    """Returns process 0's flag: clocks differ between hosts, but they must save together."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
+
+
+@contextmanager
+def _sigterm() -> Iterator[list]:
+    """Yields a list that is non-empty once SIGTERM came.
+
+    With several processes JAX itself listens, and Python hands signals to the main thread alone.
+    """
+    received: list[int] = []
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def _explained(workdir: Path, batch_field: str) -> Iterator[None]:
+    """Turns the two failures of a machine that is too small into errors that say what to do."""
+    try:
+        yield
+    except Exception as error:
+        stage, text = workdir.name, str(error)
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
+            raise MemoryError(
+                f"stage {stage!r}: not enough memory for a batch; lower "
+                f"--config.{stage}.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
+            ) from error
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
+            raise OSError(
+                errno.ENOSPC,
+                f"stage {stage!r}: the disk is full; free some space and run the same command "
+                "again, it continues from the newest complete checkpoint",
+                str(workdir),
+            ) from error
+        raise

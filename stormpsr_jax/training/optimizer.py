@@ -1,0 +1,123 @@
+"""Optimisers and learning-rate schedules, built from a stage's `optimizer` section."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+SCHEDULES = ("cosine", "constant", "restarts")
+OPTIMIZERS = ("sgd", "adamw")
+
+
+def make_schedule(config: ConfigDict, num_steps: int) -> Callable[[int], jax.Array]:
+    """Returns step -> learning rate, for the update that follows `step` earlier ones.
+
+    The rate rises linearly over `warmup_steps` updates, the last of which has the peak rate `lr`.
+    Then `cosine` falls to 0 at `num_steps`, `restarts` does so every `restart_steps`, and
+    `constant` stays.
+
+    Raises:
+        ValueError: unknown schedule, or `restarts` without `restart_steps`.
+    """
+    if config.schedule not in SCHEDULES:
+        raise ValueError(f"optimizer.schedule={config.schedule!r} is not one of {SCHEDULES}")
+    if config.schedule == "restarts" and config.restart_steps < 1:
+        raise ValueError("optimizer.schedule='restarts' needs optimizer.restart_steps >= 1")
+    lr, warmup = config.lr, config.warmup_steps
+
+    def schedule(step):
+        rise = jnp.minimum((step + 1) / max(warmup, 1), 1.0)
+        after = jnp.maximum(step - warmup, 0)
+        if config.schedule == "constant":
+            return lr * rise
+        if config.schedule == "cosine":
+            progress = jnp.minimum(after / max(num_steps - warmup, 1), 1.0)
+        else:
+            progress = (after % config.restart_steps) / config.restart_steps
+        return lr * rise * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+    return schedule
+
+
+def decay_mask(params: Any) -> Any:
+    """Returns a tree of bools: True for kernels.
+
+    Biases, normalisation scales, positional embeddings and [CLS] are not kernels; pulling them
+    towards zero would regularise nothing.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
+def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
+    """Returns a tree of learning-rate factors.
+
+    Args:
+        params: nested dict.
+        lr_scale: '/'-separated path prefix -> factor; the longest matching prefix decides, and a
+            parameter that none matches has factor 1.
+
+    Raises:
+        ValueError: a prefix matches no parameter.
+    """
+    unused = set(lr_scale)
+
+    def factor(path, _) -> float:
+        names = [key.key for key in path]
+        prefixes = ["/".join(names[: i + 1]) for i in range(len(names))]
+        matching = [p for p in prefixes if p in lr_scale]
+        unused.difference_update(matching)
+        return float(lr_scale[matching[-1]]) if matching else 1.0
+
+    factors = jax.tree_util.tree_map_with_path(factor, params)
+    if unused:
+        raise ValueError(
+            f"lr_scale prefixes {sorted(unused)} match no parameter; the top level has "
+            f"{sorted(params)}"
+        )
+    return factors
+
+
+def make_optimizer(
+    config: ConfigDict, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
+) -> optax.GradientTransformation:
+    """Returns clipping, momentum or Adam, weight decay and the schedule as one transformation.
+
+    Args:
+        config: name, lr, momentum, weight_decay, warmup_steps, schedule, restart_steps, clip_norm.
+            Weight decay is decoupled for adamw and L2 for sgd, and acts on kernels alone.
+            clip_norm bounds the global norm of the gradient; 0 does not clip.
+        num_steps: length of the stage.
+        params: nested dict (or its shapes), for the paths.
+        lr_scale: path prefix -> factor on the learning rate. Factor 0 freezes: no optimiser state,
+            no part in the gradient norm, no weight decay.
+
+    Raises:
+        ValueError: unknown name or schedule, or a prefix that matches no parameter.
+    """
+    if config.name not in OPTIMIZERS:
+        raise ValueError(f"optimizer.name={config.name!r} is not one of {OPTIMIZERS}")
+    factors = lr_factors(params, lr_scale or {})
+    decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+    rule = (
+        [optax.scale_by_adam(), decay]
+        if config.name == "adamw"
+        else [decay, optax.trace(config.momentum)]
+    )
+
+    trained = optax.chain(
+        # The loop logs this; measured here, a frozen part needs no backward pass.
+        optax.snapshot("grad_norm", optax.global_norm),
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        *rule,
+        optax.scale_by_learning_rate(make_schedule(config, num_steps)),
+    )
+    return optax.chain(
+        optax.partition(
+            {"trained": trained, "frozen": optax.set_to_zero()},
+            jax.tree.map(lambda factor: "trained" if factor else "frozen", factors),
+        ),
+        optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors)),
+    )

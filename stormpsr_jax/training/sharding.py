@@ -1,0 +1,98 @@
+"""One mesh for every stage: batches over (data, fsdp), parameters and optimiser state over fsdp."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+AXES = ("data", "fsdp")
+
+
+def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
+    """Returns the mesh with axes ("data", "fsdp").
+
+    Args:
+        data: devices that hold copies of the state; -1 = all that `fsdp` leaves.
+        fsdp: devices that large arrays of the state are split over; -1 = all that `data` leaves.
+
+    Raises:
+        ValueError: the sizes do not fit the devices (mended by --config.mesh.data and .fsdp).
+    """
+    total = jax.device_count()
+    where = f"mesh data={data} fsdp={fsdp}"
+    if data == -1 and fsdp > 0:
+        data = max(total // fsdp, 1)
+    elif fsdp == -1 and data > 0:
+        fsdp = max(total // data, 1)
+    if data < 1 or fsdp < 1:
+        raise ValueError(
+            f"{where}: sizes are positive, or -1 for one of the two; set --config.mesh.data and "
+            "--config.mesh.fsdp"
+        )
+    if data * fsdp > total:
+        raise ValueError(
+            f"{where} needs {data * fsdp} devices, there are {total}; lower --config.mesh.data or "
+            "--config.mesh.fsdp"
+        )
+    if data * fsdp < total and jax.process_count() > 1:
+        raise ValueError(
+            f"{where} uses {data * fsdp} of {total} devices, but with several processes every "
+            "device must take part; set --config.mesh.data=-1"
+        )
+    devices = mesh_utils.create_device_mesh((data, fsdp), jax.devices()[: data * fsdp])
+    # Explicit axes, the default of jax.make_mesh, forbid SupCon's z @ z.T on a sharded batch.
+    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of arrays whose first axis is the batch."""
+    return NamedSharding(mesh, PartitionSpec(AXES))
+
+
+def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> Any:
+    """Returns a tree of shardings for parameters or a whole train state.
+
+    An array of at least `min_size` elements is split over fsdp along its largest axis that fsdp
+    divides; every other array is replicated, as splitting it would cost more than it saves.
+    """
+
+    def sharding(leaf) -> NamedSharding:
+        axes = [a for a, size in enumerate(leaf.shape) if size % mesh.shape["fsdp"] == 0]
+        if mesh.shape["fsdp"] == 1 or not axes or np.prod(leaf.shape) < min_size:
+            return replicated(mesh)
+        largest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*(None,) * largest, "fsdp"))
+
+    return jax.tree.map(sharding, abstract_state)
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's part of a batch on the devices.
+
+    Args:
+        batch: arrays (B_local, …); the global batch is the processes' parts in order.
+        mesh: of `make_mesh`.
+
+    Raises:
+        ValueError: the global batch cannot be divided evenly over the mesh.
+    """
+    sharding = batch_sharding(mesh)
+    for name, array in batch.items():
+        size = len(array) * jax.process_count()
+        if size % mesh.size:
+            raise ValueError(
+                f"batch field {name!r} has {size} rows, which {mesh.size} devices "
+                f"(mesh {dict(mesh.shape)}) cannot share evenly; change the stage's batch size or "
+                "--config.mesh"
+            )
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
+        for name, array in batch.items()
+    }

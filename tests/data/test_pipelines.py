@@ -1,0 +1,146 @@
+"""Pipelines on small shards: the same for any worker count, right labels, one split only."""
+
+import numpy as np
+import pytest
+import simplejpeg
+from absl import flags
+
+from data_prep import shards
+from stormpsr_jax.data import pipelines, sampling
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+
+PROCEDURE = load_procedure("meccano")
+SIZE = 16
+
+
+def make(split, name):
+    """A recording whose pictures say which recording and frame they are."""
+    states = np.zeros((60, 17), np.int8)
+    states[20:] = PROCEDURE.states[0]
+    states[40:] = PROCEDURE.states[1]
+    boxes = np.full((60, 4), np.nan, np.float32)
+    boxes[::2] = 0.5
+    classes = np.full(60, -1, np.int16)
+    classes[::2] = PROCEDURE.state_classes(states)[::2]
+    number = {"train": 0, "val": 100, "cad": 200}[split] + int(name[-1])
+
+    def jpegs():
+        for i in range(60):
+            image = np.full((SIZE, SIZE, 3), (number, 4 * i, 0), np.uint8)
+            yield simplejpeg.encode_jpeg(image, quality=100, colorsubsampling="444")
+
+    visible = np.linspace(0, 1, 60, dtype=np.float32)
+    return shards.RecordingData(name, 1, jpegs(), states, boxes, classes, visible)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # grain's worker processes read them
+    folder = tmp_path_factory.mktemp("shards")
+    shards.build(
+        folder,
+        procedure=PROCEDURE,
+        fps=10.0,
+        image_size=(SIZE, SIZE),
+        splits={"train": ["t0", "t1", "t2"], "val": ["v0"], "cad": ["c0"]},
+        make=make,
+        workers=1,
+    )
+    return {s: ClipSource(folder, s, PROCEDURE) for s in ("train", "val", "cad")}
+
+
+def take(iterator, count):
+    batches = [next(iterator) for _ in range(count)]
+    iterator.close()
+    return batches
+
+
+def pipeline(data, kind, workers=0, seed=0):
+    train = data["train"]
+    if kind == "pretrain":
+        sampler = sampling.KeyFrameSampler(
+            train.recordings, PROCEDURE, window=10, n_per_state=2, any_frames=3,
+            cad=data["cad"].recordings, cad_per_state=1,
+        )  # fmt: skip
+        return pipelines.key_frame_batches(train, data["cad"], sampler, seed=seed, workers=workers)
+    sampler = sampling.ClipSampler(train.recordings, delta=10, sigma=5)
+    options = {"frames": 16, "stride": 4, "batch": 6, "seed": seed, "workers": workers}
+    if kind == "finetune":
+        return pipelines.picture_clips(train, sampler, **options)
+    if kind == "temporal":
+        embeddings = {
+            name: [np.stack([np.full(60, int(name[-1])), np.arange(60)], 1).astype(np.float32)]
+            for name in train.recordings
+        }
+        states = {name: r.states for name, r in train.recordings.items()}
+        return pipelines.embedded_clips(embeddings, states, sampler, **options)
+    return pipelines.detector_pictures(
+        train, data["cad"], background=0.4, cad_share=0.2, batch=16, seed=seed, workers=workers
+    )
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
+def test_pipelines_property_same_batches_for_any_number_of_workers(data, kind):
+    alone, helped = (take(pipeline(data, kind, workers), 4) for workers in (0, 2))
+    for a, b in zip(alone, helped, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+    firsts = [next(iter(batch.values())).tobytes() for batch in alone]
+    assert len(set(firsts)) == len(firsts), "a draw came twice"
+    other = take(pipeline(data, kind, seed=1), 1)[0]
+    assert any(not np.array_equal(other[name], alone[0][name]) for name in other)
+
+
+def test_key_frame_batches_property_labels_belong_to_the_pictures(data):
+    for batch in take(pipeline(data, "pretrain"), 5):
+        assert batch["image"].shape == (2 * 3 + 3, SIZE, SIZE, 3)
+        assert (batch["image"][..., 0] < 250).all()
+        where = np.round(batch["image"].mean((1, 2)))
+        assert ((where[:, 0] > 190) == batch["cad"]).all()
+        frames = where[:, 1] / 4
+        expected = np.where(frames >= 39.5, 2, np.where(frames >= 19.5, 1, 0))
+        keyed = batch["label"] != sampling.NO_CLASS
+        assert keyed.sum() == 6
+        assert not keyed[-3:].any()
+        assert (batch["label"][keyed] == expected[keyed]).all()
+        np.testing.assert_array_equal(batch["state"].sum(1), np.array([0, 3, 5])[expected])
+
+
+def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_net_change(data):
+    for kind in ("finetune", "temporal"):
+        for batch in take(pipeline(data, kind), 3):
+            if kind == "finetune":
+                frames = np.round(batch["image"].mean((2, 3))[..., 1] / 4).astype(int)  # (B, T)
+                names = np.round(batch["image"].mean((1, 2, 3))[:, 0]).astype(int)
+            else:
+                frames = batch["embeddings"][..., 1].astype(int)
+                names = batch["embeddings"][:, 0, 0].astype(int)
+            for clip, name, label in zip(frames, names, batch["label"], strict=True):
+                np.testing.assert_array_equal(clip, np.maximum(clip[-1] - np.arange(16, -1, -4), 0))
+                states = data["train"].recordings[f"t{name}"].states
+                np.testing.assert_array_equal(
+                    label, states[max(clip[-1] - 16, 0)] ^ states[clip[-1]]
+                )
+
+
+def test_detector_pictures_property_shares_and_boxes(data):
+    batches = take(pipeline(data, "detector"), 40)
+    classes = np.concatenate([b["class"] for b in batches])
+    cad = np.concatenate([b["cad"] for b in batches])
+    boxed = np.concatenate([np.isfinite(b["box"]).all(1) for b in batches])
+    assert set(classes.tolist()) == {-1, 1, 2}  # an uncatalogued state (0) is never drawn
+    np.testing.assert_array_equal(boxed, classes > 0)
+    assert 0.33 < (classes == -1).mean() < 0.47
+    assert 0.14 < cad.mean() < 0.27
+
+
+def test_pipelines_property_no_picture_of_another_split_comes_up(data):
+    """Recordings of val have a red value of 100 and up: none of it may reach training."""
+    for kind in ("pretrain", "finetune", "detector"):
+        for batch in take(pipeline(data, kind), 20):
+            red = batch["image"][..., 0].reshape(len(batch["image"]), -1).mean(1)
+            real = ~batch["cad"] if "cad" in batch else np.ones(len(red), bool)
+            assert (red[real] < 50).all()

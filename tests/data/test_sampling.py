@@ -1,0 +1,186 @@
+"""KFS, KCAS and XOR labels against densities, plain loops and the rules of the method."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from stormpsr_jax.data import sampling
+from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.psr.procedure import load_procedure
+
+MECCANO = load_procedure("meccano")
+STATES = MECCANO.states
+
+
+def recording(states, name="rec", first_frame=1):
+    states = np.asarray(states, np.int8)
+    n = len(states)
+    return Recording(
+        name,
+        first_frame,
+        states,
+        np.full((n, 4), np.nan, np.float32),
+        np.full(n, -1, np.int16),
+        np.full(n, np.nan, np.float32),
+    )
+
+
+def timeline(*runs):
+    """Runs of (state vector, number of frames) → (N, K)."""
+    return np.concatenate([np.tile(state, (count, 1)) for state, count in runs])
+
+
+def test_kcas_draws_follow_the_density_of_the_paper():
+    """Chi-square of 20,000 draws against an independent transcription of p(x)."""
+    events, n, delta, sigma = [150, 400, 410], 600, 40.0, 20.0
+    state = np.zeros((n, 17), np.int8)
+    state[150:, 0] = 1
+    state[150:, 5] = 1  # two components in one frame are one event
+    state[400:, 1] = 1
+    state[410:, 2] = 1
+    sampler = sampling.ClipSampler({"a": recording(state)}, delta=delta, sigma=sigma)
+    rng = np.random.default_rng(0)
+    draws = np.array([sampler.draw(rng)[1] for _ in range(20_000)])
+    x = np.arange(n)
+    density = sum(stats.norm.pdf(x, t + s * delta, sigma) for t in events for s in (-1, 1))
+    observed = np.bincount(draws, minlength=n).reshape(-1, 20).sum(1)
+    expected = (density / density.sum()).reshape(-1, 20).sum(1) * len(draws)
+    keep = expected > 5
+    observed = np.append(observed[keep], observed[~keep].sum())
+    expected = np.append(expected[keep], expected[~keep].sum())
+    assert stats.chisquare(observed, expected).pvalue > 0.01
+
+
+@pytest.mark.parametrize("kind", ["kcas", "gaussian", "uniform"])
+def test_clip_density_property_every_kind_sums_to_one(kind):
+    density = sampling.clip_density(300, np.array([10, 290]), sampling=kind, delta=80, sigma=45)
+    assert density.shape == (300,)
+    assert density.sum() == pytest.approx(1)
+    if kind == "gaussian":
+        assert {10, 290} <= set(np.argsort(density)[-4:].tolist())
+    if kind == "uniform":
+        assert np.ptp(density) == 0
+
+
+def test_clip_density_floor_reaches_every_frame_and_bad_values_are_named():
+    events = np.array([50])
+    assert sampling.clip_density(10_000, events, sigma=5, floor=1e-8).min() > 0
+    assert sampling.clip_density(10_000, events, sigma=5)[-1] == 0
+    with pytest.raises(ValueError, match=r"temporal\.sampling='other'"):
+        sampling.clip_density(10, events, sampling="other")
+    with pytest.raises(ValueError, match=r"temporal\.sigma=0"):
+        sampling.clip_density(10, events, sigma=0)
+
+
+def test_clip_density_property_every_event_has_the_same_weight_whatever_its_component():
+    """The released code loses events of components with a large index; ours must not."""
+    first, last = np.zeros((2, 1000, 17), np.int8)
+    first[500:, 0] = 1
+    last[500:, 16] = 1
+    a, b = (sampling.ClipSampler({"a": recording(s)}) for s in (first, last))
+    draws = [
+        [s.draw(rng) for _ in range(50)]
+        for s, rng in ((a, np.random.default_rng(1)), (b, np.random.default_rng(1)))
+    ]
+    assert draws[0] == draws[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_clip_labels_matches_plain_loop(n, w, random):
+    states = np.array([[random.choice([-1, 0, 1]) for _ in range(3)] for _ in range(n)], np.int8)
+    got = sampling.clip_labels(states, np.arange(n), frames=w)
+    for x in range(n):
+        start = states[max(x - w, 0)]
+        for k in range(3):
+            assert got[x, k] == ((start[k] == 1) != (states[x][k] == 1))
+
+
+def test_clip_labels_property_install_then_remove_inside_a_clip_is_nothing():
+    states = np.zeros((100, 2), np.int8)
+    states[40:60, 0] = 1
+    states[50:, 1] = -1  # incorrectly installed counts as absent
+    assert sampling.clip_labels(states, 80, frames=64).tolist() == [0, 0]
+    assert sampling.clip_labels(states, 50, frames=64).tolist() == [1, 0]
+
+
+def test_window_frames_property_span_stride_and_repeated_first_frame():
+    window = sampling.window_frames(300, frames=256, stride=4)
+    assert len(window) == 65
+    assert (window[0], window[-1]) == (44, 300)
+    assert set(np.diff(window)) == {4}
+    early = sampling.window_frames(10, frames=256, stride=4)
+    assert early[0] == 0
+    assert early[-3:].tolist() == [2, 6, 10]
+
+
+def test_key_frames_property_only_catalogued_states_within_t_f_of_a_completion():
+    empty, error = np.zeros(17, np.int8), STATES[1].copy()
+    error[3] = -1
+    uncatalogued = np.zeros(17, np.int8)
+    uncatalogued[16] = 1
+    states = timeline(
+        (empty, 30), (STATES[0], 50), (error, 20), (STATES[1], 4), (uncatalogued, 9), (STATES[2], 7)
+    )
+    frames = sampling.key_frames(recording(states), MECCANO, window=10)
+    assert {k: v.tolist() for k, v in frames.items()} == {
+        1: list(range(30, 40)),
+        2: list(range(100, 104)),  # cut off by the next change
+        3: list(range(113, 120)),
+    }
+
+
+def kfs(recordings, **options):
+    options = {"window": 20, "n_per_state": 4, **options}
+    return sampling.KeyFrameSampler(recordings, MECCANO, **options)
+
+
+def many_recordings(count=6):
+    runs = [(np.zeros(17, np.int8), 60), (STATES[0], 60), (STATES[1], 60), (STATES[2], 60)]
+    return {f"r{i}": recording(timeline(*runs), f"r{i}") for i in range(count)}
+
+
+def test_kfs_property_counts_labels_and_many_recordings():
+    recordings = many_recordings()
+    batch = kfs(recordings, backgrounds=3, background_gap=15, any_frames=5).draw(
+        np.random.default_rng(0)
+    )
+    assert len(batch) == 3 * 4 + 3 + 5
+    for picked in batch[:12]:
+        state = recordings[picked.recording].states[picked.index]
+        assert MECCANO.state_class(state) == picked.label
+    for label in (1, 2, 3):
+        assert len({p.recording for p in batch[:12] if p.label == label}) == 4
+    for picked in batch[12:15]:
+        assert picked.label == sampling.NO_CLASS
+        to_next = [c - picked.index for c in (60, 120, 180) if c > picked.index]
+        since = [picked.index - c for c in (60, 120, 180) if c <= picked.index]
+        assert min(to_next) >= 15
+        assert not since or min(since) >= 20
+    assert all(p.label == sampling.NO_CLASS for p in batch[15:])
+
+
+def test_kfs_property_cad_renders_join_and_stand_in_for_states_without_recordings():
+    cad = {
+        f"cad_{i}": recording(np.tile(STATES[i], (8, 1)), f"cad_{i}", 0) for i in range(len(STATES))
+    }
+    sampler = kfs(many_recordings(), cad=cad, cad_per_state=2)
+    batch = sampler.draw(np.random.default_rng(3))
+    assert sampler.labels == list(range(1, 12))
+    assert len(batch) == sampler.batch_size == 11 * 6
+    for label in range(1, 12):
+        kinds = [p.cad for p in batch if p.label == label]
+        assert sum(kinds) == (2 if label <= 3 else 6)
+
+
+def test_kfs_errors_say_what_to_change():
+    with pytest.raises(ValueError, match=r"pretrain\.n_states=9"):
+        kfs(many_recordings(), n_states=9)
+    with pytest.raises(ValueError, match=r"pretrain\.cad_per_state=2"):
+        kfs(many_recordings(), cad_per_state=2)
+    with pytest.raises(ValueError, match="no completion"):
+        kfs({"a": recording(np.zeros((50, 17), np.int8))})
+    with pytest.raises(ValueError, match=r"pretrain\.backgrounds=1"):
+        kfs(many_recordings(), backgrounds=1, background_gap=10_000)

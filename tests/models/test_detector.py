@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from stormpsr_jax.models.detector import Detector, anchor_points
+
+
+def build(shape, **kwargs):
+    model = Detector(**{"num_classes": 4, "width": 8, **kwargs})
+    images = jax.random.normal(jax.random.key(1), shape)
+    return model, model.init(jax.random.key(0), images, train=False)["params"], images
+
+
+def test_anchor_points_property_centres_of_cells():
+    points, strides = anchor_points(16, 24, levels=2)
+    fine = [(x, y) for y in (4, 12) for x in (4, 12, 20)]
+    np.testing.assert_array_equal(points, [*fine, (8, 8), (24, 8)])
+    np.testing.assert_array_equal(strides, [8] * 6 + [16] * 2)
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (41, 70, 3)])
+def test_detector_property_one_output_per_anchor_point(height, width, levels):
+    model, params, images = build((2, height, width, 3), levels=levels)
+    out = model.apply({"params": params}, images, train=False)
+    count = len(anchor_points(height, width, levels)[0])
+    assert {k: v.shape for k, v in out.items()} == {
+        "boxes": (2, count, 4),
+        "logits": (2, count, 4),
+        "objectness": (2, count),
+    }
+    assert all(np.isfinite(v).all() for v in out.values())
+    assert (out["boxes"][..., 2:] > 0).all()
+
+
+def test_detector_property_boxes_hold_their_points():
+    # Sides are distances from the point outwards, whatever the weights.
+    model, params, images = build((1, 40, 56, 3), levels=2)
+    out = model.apply({"params": params}, 10 * images, train=False)
+    points, _ = anchor_points(40, 56, 2)
+    at = points / np.array([56, 40])
+    off = np.abs(at - out["boxes"][0, :, :2])
+    assert (off <= np.asarray(out["boxes"][0, :, 2:]) / 2 + 1e-6).all()
+
+
+def test_detector_property_bfloat16_keeps_float32_parameters_and_outputs():
+    model, params, images = build((2, 48, 48, 3), dtype=jnp.bfloat16)
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    half = model.apply({"params": params}, images, train=False)
+    full = Detector(num_classes=4, width=8).apply({"params": params}, images, train=False)
+    for name in full:
+        assert half[name].dtype == jnp.float32
+        np.testing.assert_allclose(half[name], full[name], atol=0.1)
+        assert not np.array_equal(half[name], full[name])
+
+
+def test_detector_property_images_do_not_influence_each_other():
+    model, params, images = build((3, 48, 48, 3))
+    together = model.apply({"params": params}, images, train=True)
+    alone = model.apply({"params": params}, images[1:2], train=False)
+    for name in together:
+        np.testing.assert_allclose(together[name][1:2], alone[name], atol=1e-4)
+
+
+def squares(rng, count):
+    """Bright squares with or without a corner mark: two states that differ by one part."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    boxes = np.full((count, 4), np.nan, np.float32)
+    classes = rng.choice([-1, 1, 2], count, p=[0.2, 0.4, 0.4]).astype(np.int32)
+    for image, box, label in zip(images, boxes, classes, strict=True):
+        if label < 0:
+            continue
+        side, (x, y) = rng.integers(18, 26), rng.integers(2, 22, 2)
+        image[y : y + side, x : x + side] += [1.5, 0.5, 0]
+        if label == 2:
+            image[y + 2 : y + 8, x + 2 : x + 8] = [-1, 0, 2]
+        box[:] = np.array([x + side / 2, y + side / 2, side, side]) / 48
+    return images, boxes, classes
+
+
+def test_detector_property_learns_place_and_state():
+    from stormpsr_jax.models.detection import average_precision, decode, detection_loss
+
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8)
+    params = model.init(jax.random.key(0), np.zeros((1, 48, 48, 3)), train=False)["params"]
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 150))
+
+    @jax.jit
+    def step(params, state, images, boxes, classes):
+        def loss(params):
+            out = model.apply({"params": params}, images, train=True)
+            return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(150):
+        params, state = step(params, state, *squares(rng, 32))
+    images, boxes, classes = squares(rng, 128)
+    out = model.apply({"params": params}, images, train=False)
+    found, labels, confidences = jax.device_get(decode(out, max_detections=2))
+    assert average_precision(found, labels, confidences, boxes, classes) > 0.9
+    assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
+    assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9

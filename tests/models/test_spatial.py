@@ -1,0 +1,193 @@
+"""The spatial encoder against golden outputs, gradients and statistics."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax import losses
+from stormpsr_jax.models import spatial
+from stormpsr_jax.torch_layout import from_state_dict
+
+GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/contrastive_tiny.npz"
+needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+SMALL = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "hidden": 6, "projection": 5}
+
+
+@pytest.fixture(scope="module")
+def golden():
+    arrays = np.load(GOLDEN)
+    state = {n.removeprefix("sd/"): arrays[n] for n in arrays.files if n.startswith("sd/")}
+    params, batch_stats = from_state_dict(state, "spatial")
+    model = spatial.SpatialEncoder(
+        patch_size=int(arrays["patch"]),
+        width=48,
+        depth=2,
+        num_heads=int(arrays["num_heads"]),
+        hidden=48,
+        projection=48,
+    )
+    return arrays, model, params, batch_stats, arrays["x"].transpose(0, 2, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = spatial.SpatialEncoder(**SMALL, num_components=3)
+    images = np.random.default_rng(0).normal(size=(7, 8, 8, 3)).astype(np.float32)
+    return model, model.init(jax.random.key(0), images), images
+
+
+@needs_golden
+def test_spatial_golden_evaluation(golden):
+    arrays, model, params, batch_stats, images = golden
+    variables = {"params": params, "batch_stats": batch_stats}
+    outputs = model.apply(variables, images)
+    np.testing.assert_allclose(outputs["embedding"], arrays["eval/embedding"], atol=1e-5)
+    np.testing.assert_allclose(outputs["projection"], arrays["eval/projection"], atol=1e-5)
+    embedding = model.apply(variables, images, method="embed")
+    np.testing.assert_allclose(embedding, arrays["eval/embedding"], atol=1e-5)
+
+
+@needs_golden
+def test_spatial_golden_training_step(golden):
+    arrays, model, params, batch_stats, images = golden
+
+    def loss(p):
+        outputs, updated = model.apply(
+            {"params": p, "batch_stats": batch_stats}, images, True, mutable="batch_stats"
+        )
+        value = losses.supcon(outputs["projection"], jnp.asarray(arrays["train/labels"]))
+        return value, (outputs["projection"], updated["batch_stats"])
+
+    (value, (projection, stats)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    np.testing.assert_allclose(projection, arrays["train/projection"], atol=1e-5)
+    np.testing.assert_allclose(value, arrays["train/supcon"], atol=1e-5)
+    for head in ("first_head", "second_head"):
+        for name in ("mean", "var"):
+            expected = arrays[f"train/bn_after/{head}.1.running_{name}"]
+            np.testing.assert_allclose(stats[head]["norm"][name], expected, atol=1e-5)
+    expected, _ = from_state_dict(
+        {
+            n.removeprefix("train/grad/"): arrays[n]
+            for n in arrays.files
+            if n.startswith("train/grad/")
+        }
+        # Running statistics have no gradient; any values complete the names.
+        | {
+            n.removeprefix("train/bn_after/"): arrays[n]
+            for n in arrays.files
+            if n.startswith("train/bn_after/")
+        },
+        "spatial",
+    )
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, expected)
+
+
+def test_batch_norm_matches_numpy_in_both_senses_of_variance():
+    x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
+    norm = spatial.BatchNorm()
+    variables = {
+        "params": {"scale": jnp.arange(1.0, 5.0), "bias": jnp.full(4, 0.5)},
+        "batch_stats": {"mean": jnp.full(4, 2.0), "var": jnp.full(4, 3.0)},
+    }
+    y, updated = norm.apply(variables, x, True, True, mutable="batch_stats")
+    scale = np.arange(1, 5)
+    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * scale + 0.5
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    stats = updated["batch_stats"]
+    np.testing.assert_allclose(stats["mean"], 0.9 * 2 + 0.1 * x.mean(0), atol=1e-5)
+    np.testing.assert_allclose(stats["var"], 0.9 * 3 + 0.1 * x.var(0, ddof=1), atol=1e-5)
+    y = norm.apply(variables, x, False, False)
+    np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
+
+
+def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors(small):
+    model, variables, images = small
+    _, kept = model.apply(variables, images, True, False, mutable="batch_stats")
+    jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], variables["batch_stats"])
+    _, moved = model.apply(variables, images, True, mutable="batch_stats")
+    for before, after in zip(
+        jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(moved), strict=True
+    ):
+        assert np.abs(after - before).max() > 1e-3
+    with pytest.raises(ValueError, match="the batch has 1"):
+        model.apply(variables, images[:1], True, mutable="batch_stats")
+    with pytest.raises(ValueError, match="update_stats=True needs train=True"):
+        model.apply(variables, images, False, True, mutable="batch_stats")
+
+
+def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):
+    model, variables, images = small
+    outputs = model.apply(variables, images)
+    assert outputs["embedding"].shape == (7, 6)
+    assert outputs["projection"].shape == (7, 5)
+    assert outputs["state_logits"].shape == (7, 3)
+    for name in ("embedding", "projection"):
+        np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1, atol=1e-5)
+    embedding = model.apply(variables, images, method="embed")
+    np.testing.assert_allclose(embedding, outputs["embedding"], atol=1e-6)
+    paper = spatial.SpatialEncoder(**SMALL)
+    fresh = paper.init(jax.random.key(0), images)
+    assert "state_head" not in fresh["params"]
+    assert set(paper.apply(fresh, images)) == {"embedding", "projection"}
+
+
+def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
+    model, variables, images = small
+    whole = model.apply(variables, images)["embedding"]
+    np.testing.assert_allclose(
+        model.apply(variables, images[:2])["embedding"], whole[:2], atol=1e-5
+    )
+    whole = model.apply(variables, images, True, False)["embedding"]
+    assert (
+        np.abs(model.apply(variables, images[:2], True, False)["embedding"] - whole[:2]).max() > 0.1
+    )
+
+
+def test_l2_normalise_property_gradient_at_zero_is_finite():
+    x = jnp.stack([jnp.zeros(4), jnp.array([3.0, 0, 4.0, 0])])
+    np.testing.assert_allclose(spatial.l2_normalise(x)[1], [0.6, 0, 0.8, 0], atol=1e-6)
+    gradient = jax.grad(lambda v: (spatial.l2_normalise(v) ** 2).sum())(x)
+    assert np.isfinite(gradient).all()
+
+
+def test_spatial_property_sharded_batch_is_normalised_as_one():
+    # The statistics of a batch spread over devices are those of the whole batch.
+    program = """
+        import jax, numpy as np
+        from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+        from stormpsr_jax.models import spatial
+        assert jax.device_count() == 4
+        model = spatial.SpatialEncoder(patch_size=4, width=8, depth=1, num_heads=2, hidden=6)
+        # Every device's images come from a distribution of their own.
+        images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
+        images = images * np.repeat([1, 2, 3, 4], 2)[:, None, None, None]
+        variables = model.init(jax.random.key(0), images)
+        apply = jax.jit(lambda v, x: model.apply(v, x, True, mutable="batch_stats"))
+        mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+        spread = jax.device_put(images, NamedSharding(mesh, P("data")))
+        one, four = apply(variables, images), apply(variables, spread)
+        assert len(four[0]["embedding"].sharding.device_set) == 4
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
+        print("equal")
+    """
+    environment = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert result.stdout.strip().endswith("equal"), result.stderr

@@ -1,0 +1,296 @@
+"""The decoders against a frame-by-frame transcription of their definitions, and their invariants."""
+
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.decoding import Decoder, Settings, decode
+from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+K = 3
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "toy",
+        "fps": 5,
+        "components": ["a", "b", "c"],
+        "states": ["100", "110", "111", "011", "000"],
+        "variants": {
+            "up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["up*"]},
+            "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": ["down*"]},
+        },
+    }
+)
+CLASSES = range(len(PROCEDURE.states) + 2)
+# Multiples of 1/8 as confidences are exact in binary; thresholds are no sums of decayed ones.
+CONFIDENCE = st.integers(0, 8).map(lambda n: n / 8)
+
+
+@st.composite
+def streams(draw, min_frames=1, max_frames=40):
+    """{frame: rows}, {frame: probabilities} with gaps, repeats and runs, so that sums build up."""
+    detections, temporal = {}, {}
+    frame = draw(st.integers(0, 3))
+    for _ in range(draw(st.integers(min_frames, 8))):
+        rows = draw(st.lists(st.tuples(st.sampled_from(CLASSES), CONFIDENCE), max_size=3))
+        changed = draw(st.none() | st.lists(CONFIDENCE, min_size=K, max_size=K))
+        for _ in range(draw(st.integers(1, 6))):
+            if rows:
+                detections[frame] = rows
+            if changed is not None:
+                temporal[frame] = changed
+            frame += 1
+        frame += draw(st.sampled_from([0, 0, 1, 5, 100]))
+    return detections, temporal
+
+
+def all_settings():
+    return st.builds(
+        Settings,
+        decoder=st.sampled_from(["confidence", "expected"]),
+        threshold=st.integers(0, 24).map(lambda n: n / 8 + 0.001),
+        decay=st.sampled_from([0.0, 0.5, 0.75, 1.0]),
+        weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+        window=st.sampled_from([0, 1, 4, 16]),
+        confidence=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+    )
+
+
+def arrays(detections, temporal):
+    rows = [(f, c, conf) for f, r in sorted(detections.items()) for c, conf in r]
+    columns = np.array(rows, float).reshape(len(rows), 3)
+    asd = Detections(
+        columns[:, 0].astype(int), columns[:, 1].astype(int), columns[:, 2], np.zeros((len(rows), 4))
+    )
+    confidences = np.array([temporal[f] for f in sorted(temporal)], float).reshape(-1, K)
+    zeros = np.zeros(confidences.shape, int)
+    return asd, TemporalPredictions(np.array(sorted(temporal), int), zeros, zeros, confidences)
+
+
+def literal(variant, stream, s, detections, temporal):
+    """Eq. 9, accumulation and decay as they are written, on every frame, in exact fractions."""
+    weight = {"asd": Fraction(0), "temporal": Fraction(1), "storm": Fraction(s.weight)}[stream]
+    state = list(variant.initial_state)
+    sums = [Fraction(0)] * (3 * K)
+    event_frames = [[] for _ in range(K)]
+    events = []
+    for frame in range(max([*detections, *temporal], default=-1) + 1):
+        evidence = [Fraction(0)] * (3 * K)
+        top = None
+        for row in detections.get(frame, []):
+            if top is None or row[1] > top[1]:
+                top = row
+        if top is not None and 1 <= top[0] <= len(PROCEDURE.states) and top[1] > s.confidence:
+            for k in range(K):
+                detected = PROCEDURE.states[top[0] - 1][k]
+                if state[k] == 0 and detected == 1:
+                    evidence[3 * k] += (1 - weight) * Fraction(top[1])
+                if state[k] == 1 and detected == 0:
+                    evidence[3 * k + 2] += (1 - weight) * Fraction(top[1])
+        for k, confidence in enumerate(temporal.get(frame, [])):
+            recent = any(frame - s.window <= e for e in event_frames[k])
+            if confidence > 0.5 and not recent:
+                evidence[3 * k if state[k] == 0 else 3 * k + 2] += weight * Fraction(confidence)
+        for step in range(3 * K):
+            if evidence[step] > 0:
+                sums[step] += evidence[step]
+            else:
+                sums[step] *= Fraction(s.decay)
+        for step in range(3 * K):
+            if sums[step] > Fraction(s.threshold) and (
+                s.decoder == "confidence" or step in variant.expected
+            ):
+                events.append((frame, step))
+                sums[step] = Fraction(0)
+                state[step // 3] = 1 if step % 3 == 0 else 0
+                event_frames[step // 3].append(frame)
+    return events
+
+
+def steps(events):
+    return [(e.frame, e.step_id) for e in events]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    streams(),
+    all_settings(),
+    st.sampled_from(["asd", "temporal", "storm"]),
+    st.sampled_from(["up", "down"]),
+)
+def test_decode_matches_literal_transcription(data, s, stream, variant):
+    variant = PROCEDURE.variants[variant]
+    events = decode(PROCEDURE, variant, stream, s, *arrays(*data))
+    assert steps(events) == literal(variant, stream, s, *data)
+    assert all(0 <= e.confidence <= 1 and e.stream == stream for e in events)
+    for e in events:
+        assert e.evidence["sum"] > s.threshold
+        assert e.evidence["asd"] + e.evidence["temporal"] == pytest.approx(e.evidence["sum"])
+        assert e.evidence["since"] <= e.frame
+
+
+@settings(max_examples=100, deadline=None)
+@given(streams(), st.sampled_from([0.0, 0.5, 0.7]), st.sampled_from(["up", "down"]))
+def test_naive_matches_literal_transcription(data, floor, name):
+    detections, _ = data
+    variant = PROCEDURE.variants[name]
+    state, expected = list(variant.initial_state), []
+    for frame in sorted(detections):
+        c, confidence = max(detections[frame], key=lambda row: row[1])
+        if 1 <= c <= len(PROCEDURE.states) and confidence > floor:
+            detected = PROCEDURE.states[c - 1].tolist()
+            for k in range(K):
+                if detected[k] != state[k]:
+                    expected.append((frame, 3 * k if detected[k] else 3 * k + 2, confidence))
+            state = detected
+    s = Settings(decoder="naive", confidence=floor, threshold=9.0)
+    events = decode(PROCEDURE, variant, "asd", s, *arrays(*data))
+    assert [(e.frame, e.step_id, e.confidence) for e in events] == expected
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    streams(),
+    all_settings(),
+    st.sampled_from(["asd", "temporal", "storm"]),
+    st.integers(0, 60),
+)
+def test_decoder_property_online_and_saved_and_batch_agree(data, s, stream, split):
+    detections, temporal = data
+    variant = PROCEDURE.variants["up"]
+    batch = decode(PROCEDURE, variant, stream, s, *arrays(*data))
+
+    decoder = Decoder(PROCEDURE, variant, stream, s)
+    online = []
+    for frame in range(max([*detections, *temporal], default=-1) + 1):
+        online += decoder.update(frame, detections.get(frame, []), temporal.get(frame))
+        if frame == split:  # through JSON into a fresh decoder, as after a restart
+            saved = json.loads(json.dumps(decoder.state()))
+            decoder = Decoder(PROCEDURE, variant, stream, s)
+            decoder.restore(saved)
+    assert online == batch
+
+    first = Decoder(PROCEDURE, variant, stream, s)
+    halves = [
+        arrays(*({f: v for f, v in d.items() if (f <= split) == early} for d in data))
+        for early in (True, False)
+    ]
+    events = first.feed(*halves[0])
+    second = Decoder(PROCEDURE, variant, stream, s)
+    second.restore(first.state())
+    assert events + second.feed(*halves[1]) == batch
+    assert second.assembly == decoder.assembly
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), all_settings(), st.integers(0, K - 1), st.integers(1, 4))
+def test_temporal_property_more_confidence_is_never_later(data, s, k, rise):
+    _, temporal = data
+    raised = {
+        f: [min(1.0, c + rise / 8) if i == k else c for i, c in enumerate(row)]
+        for f, row in temporal.items()
+    }
+    first = []
+    for rows in (temporal, raised):
+        events = decode(PROCEDURE, PROCEDURE.variants["up"], "storm", s, *arrays(data[0], rows))
+        first.append(min((e.frame for e in events if e.step_id == 3 * k), default=None))
+    if first[0] is not None:
+        assert first[1] is not None
+        assert first[1] <= first[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(streams(), all_settings(), st.integers(1, 4))
+def test_detection_property_more_confidence_is_never_later(data, s, rise):
+    rows = {f: r[:1] for f, r in data[0].items()}  # one a frame, so that the top stays the top
+    raised = {f: [(c, min(1.0, conf + rise / 8)) for c, conf in r] for f, r in rows.items()}
+    first = []
+    for detections in (rows, raised):
+        events = decode(PROCEDURE, PROCEDURE.variants["up"], "storm", s, *arrays(detections, data[1]))
+        first.append({k: [e.frame for e in events if e.step_id == 3 * k][:1] for k in range(K)})
+    for k in range(K):
+        if first[0][k]:
+            assert first[1][k]
+            assert first[1][k] <= first[0][k]
+
+
+@pytest.mark.parametrize("stream", ["temporal", "storm"])
+@pytest.mark.parametrize("decoder", ["naive", "confidence"])
+@pytest.mark.parametrize("window", [1, 16, 256])
+@pytest.mark.parametrize("start", [0, 7])
+def test_temporal_property_one_change_gives_one_event(stream, decoder, window, start):
+    if decoder == "naive" and stream == "storm":
+        pytest.skip("no fused stream")
+    s = Settings(decoder=decoder, threshold=0.2, window=window)
+    # The change lies inside the windows that end at these frames.
+    temporal = {f: [0.1, 0.9, 0.1] for f in range(start, start + window)}
+    _, predictions = arrays({}, temporal)
+    events = decode(PROCEDURE, PROCEDURE.variants["up"], stream, s, None, predictions)
+    assert steps(events) == [(start, 3)]
+
+
+@pytest.mark.parametrize("name", ["meccano", "industreal"])
+@pytest.mark.parametrize("stream", ["asd", "storm"])
+def test_decode_property_perfect_detections_give_the_steps(name, stream):
+    procedure = load_procedure(name)
+    variant = next(iter(procedure.variants.values()))
+    rng = np.random.default_rng(0)
+    states = np.concatenate([[variant.initial_state], procedure.states])
+    order = [0, *rng.permutation(np.arange(1, len(states)))]
+    changes = 50 * np.arange(len(order))
+    expected = []
+    for m in range(1, len(order)):
+        for k in np.flatnonzero(states[order[m]] != states[order[m - 1]]):
+            expected.append((changes[m], 3 * k + (0 if states[order[m], k] else 2)))
+    frames = np.arange(50 * len(order))
+    classes = np.repeat(order, 50)
+    detections = Detections(frames, classes, np.full(len(frames), 0.9), np.zeros((len(frames), 4)))
+    s = Settings(decoder="confidence", threshold=0.1)
+    assert steps(decode(procedure, variant, stream, s, detections)) == expected
+
+
+@pytest.mark.parametrize("num_components", [1, 200])
+def test_decode_property_any_number_of_parts(num_components):
+    procedure = Procedure.from_json(
+        {
+            "name": "any",
+            "fps": 1,
+            "components": [f"part {k}" for k in range(num_components)],
+            "states": ["0" * num_components],
+            "variants": {
+                "disassembly": {
+                    "initial_state": "1" * num_components,
+                    "expected": list(range(2, 3 * num_components, 3)),
+                    "recordings": ["*"],
+                }
+            },
+        }
+    )
+    detections = Detections(np.arange(9), np.ones(9, int), np.full(9, 0.9), np.zeros((9, 4)))
+    variant = procedure.variants["disassembly"]
+    events = decode(procedure, variant, "asd", Settings(threshold=2.0), detections)
+    assert steps(events) == [(2, 3 * k + 2) for k in range(num_components)]
+
+
+def test_decoder_errors_name_the_value():
+    variant = PROCEDURE.variants["up"]
+    with pytest.raises(ValueError, match="--threshold=nan"):
+        Settings(threshold=float("nan"))
+    with pytest.raises(ValueError, match="--decay=2"):
+        Settings(decay=2)
+    with pytest.raises(ValueError, match="no fused stream"):
+        Decoder(PROCEDURE, variant, "storm", Settings(decoder="naive"))
+    decoder = Decoder(PROCEDURE, variant, "storm", Settings())
+    decoder.update(5, [(1, 0.9)])
+    with pytest.raises(ValueError, match="frame 5 does not come after frame 5"):
+        decoder.update(5)
+    with pytest.raises(ValueError, match="class 7"):
+        decoder.update(6, [(7, 0.9)])
+    with pytest.raises(ValueError, match="2 probabilities"):
+        decoder.update(7, (), [0.1, 0.2])
+    with pytest.raises(ValueError, match="'storm'"):
+        Decoder(PROCEDURE, variant, "asd", Settings()).restore(decoder.state())

@@ -1,0 +1,140 @@
+"""Losses against golden values and plain float64 transcriptions."""
+
+import math
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax import losses
+
+GOLDEN = Path(__file__).parents[1] / "../shared/golden/parity/supcon.npz"
+
+
+def supcon_loop(z: np.ndarray, labels: np.ndarray, temperature: float = 0.07) -> float:
+    """Literal float64 transcription: loops over anchors, positives and the rest."""
+    z = z.astype(np.float64)
+    total, anchors = 0.0, 0
+    for i in range(len(z)):
+        if labels[i] < 0:
+            continue
+        anchors += 1
+        others = [a for a in range(len(z)) if a != i]
+        similarity = {a: math.fsum(z[i] * z[a]) / temperature for a in others}
+        largest = max(similarity.values())
+        denominator = largest + math.log(
+            math.fsum(math.exp(s - largest) for s in similarity.values())
+        )
+        positives = [p for p in others if labels[p] == labels[i]]
+        if positives:
+            total += math.fsum(denominator - similarity[p] for p in positives) / len(positives)
+    return total / max(anchors, 1)
+
+
+def unit_rows(seed: int, n: int, d: int = 6) -> np.ndarray:
+    z = np.random.default_rng(seed).normal(size=(n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+LABELS = {
+    "classes": [0, 1, 0, 1, 2, 2, 2, 0],
+    "lone": [0, 1, 0, 2, 3, 0, 4, 5],
+    "background": [0, -1, 0, -1, 1, 1, -1, 2],
+    "one class": [3] * 8,
+    "all lone": list(range(8)),
+    "all background": [-1] * 8,
+}
+
+
+@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+def test_supcon_golden_loss_and_gradient():
+    golden = np.load(GOLDEN)
+
+    def loss(z):
+        z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+        return losses.supcon(z, jnp.asarray(golden["labels"]))
+
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(golden["z"]))
+    np.testing.assert_allclose(value, golden["loss"], atol=1e-5)
+    assert np.abs(golden["grad_z"]).max() > 1e-3
+    np.testing.assert_allclose(gradient, golden["grad_z"], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_supcon_matches_float64_loop(name):
+    z, labels = unit_rows(0, 8), np.array(LABELS[name])
+    value = losses.supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    np.testing.assert_allclose(value, supcon_loop(z, labels), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_supcon_gradient_matches_differences_of_float64_loop(name):
+    z, labels = unit_rows(1, 8, 3), np.array(LABELS[name])
+    gradient = jax.grad(losses.supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    expected, step = np.zeros_like(z), 1e-5
+    for at in np.ndindex(z.shape):
+        nudge = np.zeros_like(z)
+        nudge[at] = step
+        expected[at] = supcon_loop(z + nudge, labels) - supcon_loop(z - nudge, labels)
+    np.testing.assert_allclose(gradient, expected / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+def test_supcon_property_stable_where_exponentials_overflow():
+    # Temperature 1e-3: logits of ±1000, exp of which is infinite or 0 in float32.
+    z = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0], [1, 0]], np.float32)
+    labels = np.array([0, 0, 1, 1, 1])
+    value, gradient = jax.value_and_grad(losses.supcon)(jnp.asarray(z), jnp.asarray(labels), 1e-3)
+    np.testing.assert_allclose(value, supcon_loop(z, labels, 1e-3), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+def test_supcon_property_bfloat16_is_computed_in_float32():
+    z = jnp.asarray(unit_rows(2, 8), jnp.bfloat16)
+    value = losses.supcon(z, jnp.asarray(LABELS["classes"]))
+    assert value.dtype == jnp.float32
+    expected = supcon_loop(np.asarray(z.astype(jnp.float32)), np.array(LABELS["classes"]))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_supcon_property_far_background_changes_nothing():
+    # Background opposite to every anchor has no weight in the softmax. Were it counted in the
+    # mean, the loss would halve.
+    z = np.abs(unit_rows(3, 4, 3)) + 1
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    labels = np.array([0, 0, 1, 1])
+    both = np.concatenate([z, -z])
+    value = losses.supcon(jnp.asarray(both), jnp.concatenate([labels, -np.ones(4, int)]))
+    np.testing.assert_allclose(value, losses.supcon(jnp.asarray(z), labels), rtol=1e-5)
+
+
+def test_supcon_property_wrong_shapes_are_errors():
+    with pytest.raises(ValueError, match=r"\(1, 3\)"):
+        losses.supcon(jnp.ones((1, 3)), jnp.zeros(1, int))
+    with pytest.raises(ValueError, match=r"\(4, 3\), \(5,\)"):
+        losses.supcon(jnp.ones((4, 3)), jnp.zeros(5, int))
+
+
+def test_bce_matches_float64_definition():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, size=(5, 7))
+    labels = rng.integers(0, 2, size=(5, 7))
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean(axis=1)
+    value = losses.multilabel_bce(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+    assert value.shape == (5,)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_bce_property_stable_for_any_logit():
+    logits = jnp.array([[1e4, -1e4, 1e4, -1e4, 0.0]])
+    labels = jnp.array([[1, 0, 0, 1, 1]])
+    value, gradient = jax.value_and_grad(lambda x: losses.multilabel_bce(x, labels).sum())(logits)
+    np.testing.assert_allclose(value, (2e4 + math.log(2)) / 5, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0, 0.2, -0.2, -0.1]], atol=1e-6)
+
+
+def test_bce_property_shapes_that_differ_are_errors():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(2,\)"):
+        losses.multilabel_bce(jnp.zeros((2, 3)), jnp.zeros(2))

@@ -1,0 +1,130 @@
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.training.checkpoint import (
+    Checkpoints,
+    is_done,
+    load_best,
+    mark_done,
+    save_best,
+)
+
+
+def make_data():
+    return iter(grain.MapDataset.range(100).to_iter_dataset())
+
+
+def state(value):
+    return {"w": jax.random.normal(jax.random.key(value), (64, 64)), "step": jnp.int32(value)}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A folder with checkpoints 2 and 3 of three."""
+    checkpoints, data = Checkpoints(tmp_path), make_data()
+    for step in (1, 2, 3):
+        next(data)
+        checkpoints.save(step, state(step), data, {"best": step / 7})
+    assert checkpoints.latest() == tmp_path / "checkpoints" / "3"
+    checkpoints.close()
+    return tmp_path
+
+
+def restore(workdir, abstract=None):
+    checkpoints, data = Checkpoints(workdir), make_data()
+    try:
+        restored = checkpoints.restore(abstract or jax.eval_shape(lambda: state(0)), data)
+    finally:
+        checkpoints.close()
+    return restored, next(data)
+
+
+def test_checkpoints_property_restores_state_values_and_data_and_keeps_two(saved):
+    (step, restored, values), following = restore(saved)
+    assert (step, values, following) == (3, {"best": 3 / 7}, 3)
+    jax.tree.map(np.testing.assert_array_equal, restored, state(3))
+    assert sorted(p.name for p in (saved / "checkpoints").iterdir()) == ["2", "3"]
+
+
+def test_checkpoints_property_nothing_to_restore(tmp_path):
+    assert restore(tmp_path) == (None, 0)
+
+
+@pytest.mark.parametrize("part", ["state", "values", "data"])
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "removed"])
+def test_checkpoints_property_damage_is_named_and_the_one_before_used(saved, part, damage):
+    folder = saved / "checkpoints" / "3"
+    files = [p for p in [folder / part, *(folder / part).rglob("*")] if p.is_file()]
+    for path in files:
+        if damage == "removed":
+            path.unlink()
+        else:
+            size = path.stat().st_size
+            path.write_bytes(
+                path.read_bytes()[: size // 2] if damage == "truncated" else b"\0" * size
+            )
+    with pytest.warns(UserWarning, match=r"checkpoints/3 is damaged .*3\.damaged"):
+        (step, restored, _), following = restore(saved)
+    assert (step, following) == (2, 2)
+    jax.tree.map(np.testing.assert_array_equal, restored, state(2))
+    # Training comes to step 3 again and can save it.
+    checkpoints = Checkpoints(saved)
+    checkpoints.save(3, state(3), make_data(), {})
+    checkpoints.close()
+    assert restore(saved)[0][0] == 3
+    # A name that is no step disturbs nothing.
+    assert (saved / "checkpoints" / "3.damaged").exists()
+
+
+def test_checkpoints_property_one_changed_bit_is_found(saved):
+    largest = max((saved / "checkpoints" / "3").rglob("d/*"), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    with pytest.warns(UserWarning, match=r"3 is damaged \(the arrays differ from their checksum"):
+        (step, restored, _), _ = restore(saved)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, restored, state(2))
+
+
+def test_checkpoints_property_all_damaged_starts_over(saved):
+    for path in (saved / "checkpoints").rglob("values/*"):
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert restore(saved) == (None, 0)
+
+
+def test_checkpoints_property_other_architecture_is_an_error_and_nothing_is_moved(saved):
+    other = {"w": jax.ShapeDtypeStruct((64, 32), "float32"), "step": jnp.int32(0)}
+    with pytest.raises(ValueError, match=r"w: \(64, 64\) saved, \(64, 32\) wanted"):
+        restore(saved, other)
+    with pytest.raises(ValueError, match=r"step: \(\) saved, absent wanted"):
+        restore(saved, {"w": jax.ShapeDtypeStruct((64, 64), "float32")})
+    assert restore(saved)[0][0] == 3
+
+
+def test_checkpoints_property_other_process_count_is_an_error(saved):
+    data = saved / "checkpoints" / "3" / "data"
+    (data / "process_0-of-1.json").rename(data / "process_0-of-4.json")
+    with pytest.raises(ValueError, match="another number of processes"):
+        restore(saved)
+
+
+def test_save_best_property_round_trip_and_replacement(tmp_path):
+    with pytest.raises(ValueError, match="run stage"):
+        load_best(tmp_path)
+    params = {"dense": {"kernel": jnp.arange(6.0).reshape(2, 3).T, "bias": jnp.zeros(3)}}
+    save_best(tmp_path, jax.tree.map(jnp.zeros_like, params), {"norm": {"mean": jnp.ones(3)}})
+    save_best(tmp_path, params, {})
+    restored, stats = load_best(tmp_path)
+    assert stats == {}
+    jax.tree.map(np.testing.assert_array_equal, restored, params)
+
+
+def test_mark_done_property_marks(tmp_path):
+    assert not is_done(tmp_path / "stage")
+    mark_done(tmp_path / "stage", steps=3)
+    assert is_done(tmp_path / "stage")

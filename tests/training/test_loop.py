@@ -1,0 +1,362 @@
+"""The training loop on a tiny network; run as a script, it is the process that gets killed."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import flax.linen as nn
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl import flags
+from ml_collections import ConfigDict
+
+from stormpsr_jax.training import loop
+from stormpsr_jax.training.checkpoint import is_done, load_best
+from stormpsr_jax.training.metrics import read_metrics
+from stormpsr_jax.training.sharding import make_mesh
+
+FEATURES, CLASSES, BATCH, STEPS = 16, 4, 16, 24
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.relu(nn.Dense(128)(x))
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(128)(x))
+        x = nn.Dropout(0.1, deterministic=not train)(x)
+        return nn.Dense(CLASSES)(x)
+
+
+def example(index, rng):
+    label = index % CLASSES
+    x = np.eye(FEATURES, dtype=np.float32)[label] + rng.normal(0, 0.5, FEATURES)
+    return {"x": x.astype(np.float32), "label": np.int32(label)}
+
+
+def make_data(workers=0, size=512):
+    dataset = grain.MapDataset.range(size).seed(3).shuffle().random_map(example).repeat(None)
+    iterable = dataset.batch(BATCH, drop_remainder=True).to_iter_dataset()
+    if workers:
+        flags.FLAGS.mark_as_parsed()
+        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+        iterable = iterable.mp_prefetch(options)
+    return iter(iterable)
+
+
+def loss_fn(params, batch_stats, batch, rng):
+    variables = {"params": params, "batch_stats": batch_stats}
+    logits, updated = Net().apply(
+        variables, batch["x"], True, mutable="batch_stats", rngs={"dropout": rng}
+    )
+    loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch["label"]).mean()
+    accuracy = (logits.argmax(-1) == batch["label"]).mean()
+    return loss, ({"accuracy": accuracy}, updated["batch_stats"])
+
+
+def init():
+    variables = Net().init(jax.random.key(1), jnp.zeros((2, FEATURES)), False)
+    return variables["params"], variables["batch_stats"]
+
+
+def evaluate(params, batch_stats):
+    rng = np.random.default_rng(0)
+    x, y = zip(*(example(i, rng).values() for i in range(64)), strict=True)
+    logits = Net().apply({"params": params, "batch_stats": batch_stats}, np.stack(x), False)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, np.stack(y))
+    return {"score": -float(losses.mean())}
+
+
+def run(workdir, *, data=None, mesh=None, steps=STEPS, **overrides):
+    arguments = {
+        "config": ConfigDict(
+            {"steps": steps, "log_every": 5, "eval_every": 8, "checkpoint_every": 4}
+        ),
+        "mesh": mesh or make_mesh(),
+        "rng": jax.random.key(7),
+        "init": init,
+        "loss_fn": loss_fn,
+        "optimizer": optax.adam(1e-2),
+        "schedule": optax.constant_schedule(1e-2),
+        "data": data or make_data(),
+        "evaluate": evaluate,
+        "best": "score",
+    }
+    return loop.train(Path(workdir), **(arguments | overrides))
+
+
+class Slow:
+    """A data iterator that takes its time and tells how far it is."""
+
+    def __init__(self, inner, step_file, act=lambda step: None):
+        self.inner, self.step_file, self.act = inner, step_file, act
+        self.step = 0
+
+    def __next__(self):
+        self.step += 1
+        self.act(self.step)
+        return next(self.inner)
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+
+def start(workdir, *arguments, devices=1, **kwargs):
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+    }
+    command = [sys.executable, __file__, str(workdir), *map(str, arguments)]
+    return subprocess.Popen(command, env=env, text=True, stderr=subprocess.PIPE, **kwargs)
+
+
+def finish(process, code=0):
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == code, stderr
+    return stderr
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("undisturbed") / "toy"
+    return workdir, run(workdir)
+
+
+def test_train_property_learns_and_a_finished_stage_returns_at_once(undisturbed):
+    workdir, weights = undisturbed
+    losses = [row["loss"] for row in read_metrics(workdir / "metrics.jsonl") if "loss" in row]
+    assert losses[-1] < losses[0]
+
+    def fail():
+        raise AssertionError("a finished stage must not be built")
+
+    same(run(workdir, init=fail), weights)
+
+
+def test_train_matches_a_plain_loop_bit_for_bit(tmp_path):
+    params, batch_stats = init()
+    optimizer = optax.adam(1e-2)
+    opt_state = optimizer.init(params)
+    data, losses = make_data(), []
+
+    @jax.jit
+    def step(i, params, batch_stats, opt_state, batch):
+        rng = jax.random.fold_in(jax.random.key(7), i)
+        (loss, (_, batch_stats)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+            params, batch_stats, batch, rng
+        )
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return loss, optax.apply_updates(params, updates), batch_stats, opt_state
+
+    for i in range(6):
+        batch = next(data)
+        loss, params, batch_stats, opt_state = step(i, params, batch_stats, opt_state, batch)
+        losses.append(float(loss))
+    trained, stats = run(tmp_path / "toy", steps=6, evaluate=None)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stats, batch_stats)
+    rows = read_metrics(tmp_path / "toy" / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [5, 6]
+    assert rows[0]["loss"] == pytest.approx(np.mean(losses[:5]), abs=1e-6)
+    assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
+
+
+def test_train_property_returns_the_best_evaluation(tmp_path):
+    scores, seen = iter([1.0, 3.0, math.nan, 2.0]), []
+
+    def evaluate(params, batch_stats):
+        seen.append(jax.tree.map(np.asarray, (params, batch_stats)))
+        return {"score": next(scores)}
+
+    weights = run(tmp_path / "toy", steps=32, evaluate=evaluate)
+    same(weights, seen[1])
+    same(load_best(tmp_path / "toy"), seen[1])
+    done = json.loads((tmp_path / "toy" / "done.json").read_text())
+    assert (done["best_step"], done["metrics"]) == (16, {"score": 2.0})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed, workers):
+    reference, weights = undisturbed
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    process = start(workdir, workers, step_file)
+    deadline = time.monotonic() + 100
+    # Killed some steps after a checkpoint, away from any boundary.
+    while not (step_file.exists() and step_file.read_text() == "18"):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    assert not is_done(workdir)
+    assert any((workdir / "checkpoints").iterdir())
+    finish(start(workdir, workers))
+    same(load_best(workdir), weights)
+    for name in ("metrics.jsonl", "done.json"):
+        assert (workdir / name).read_text() == (reference / name).read_text()
+
+
+def test_train_property_sigterm_saves_and_exits_with_the_restart_code(tmp_path, undisturbed):
+    reference, weights = undisturbed
+    workdir = tmp_path / "toy"
+
+    def act(step):
+        if step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        run(workdir, data=Slow(make_data(), None, act))
+    assert stopped.value.code == loop.EXIT_RESTART == 75
+    # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
+    assert max(int(p.name) for p in (workdir / "checkpoints").iterdir()) == 7
+    same(run(workdir), weights)
+    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+
+
+def test_train_property_same_losses_on_any_mesh(tmp_path, undisturbed):
+    reference, weights = undisturbed
+    meshes = [(8, 1), (2, 4), (1, 8)]
+    finish(start(tmp_path, "meshes", json.dumps(meshes), devices=8))
+    expected = read_metrics(reference / "metrics.jsonl")
+    for data, fsdp in meshes:
+        workdir = tmp_path / f"{data}x{fsdp}"
+        rows = read_metrics(workdir / "metrics.jsonl")
+        assert [row.keys() for row in rows] == [row.keys() for row in expected]
+        for row, wanted in zip(rows, expected, strict=True):
+            assert row == pytest.approx(wanted, abs=1e-5)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), load_best(workdir), weights
+        )
+    assert (tmp_path / "restored_1x8_to_2x4_to_one").exists()
+
+
+def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
+    workdir = tmp_path / "toy"
+
+    class Poisoned(Slow):
+        def __next__(self):
+            batch = super().__next__()
+            return batch | {"x": batch["x"] * (np.nan if self.step == 11 else 1)}
+
+    with pytest.raises(FloatingPointError) as error:
+        run(workdir, data=Poisoned(make_data(), None))
+    assert "step 11" in str(error.value)
+    assert "'toy'" in str(error.value)
+    assert str(workdir / "checkpoints" / "8") in str(error.value)
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["4", "8"]
+    assert not is_done(workdir)
+
+
+def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
+    reference, weights = undisturbed
+    workdir = tmp_path / "toy"
+
+    def act(step):
+        if step == 18:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(workdir, data=Slow(make_data(), None, act))
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "16"]
+    for path in (workdir / "checkpoints" / "16" / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"checkpoints/16 is damaged"):
+        resumed = run(workdir)
+    same(resumed, weights)
+    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+
+
+def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
+    def exhaust(step):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    with pytest.raises(MemoryError, match=r"stage 'toy'.*--config\.toy\.n_per_state.*9 TiB"):
+        run(tmp_path / "toy", data=Slow(make_data(), None, exhaust), batch_field="n_per_state")
+
+    def huge(params, batch_stats, batch, rng):
+        rows = jnp.broadcast_to(batch["x"].sum(), (2**22, 2**22)) * params["Dense_0"]["bias"][0]
+        loss = jnp.sort(rows).sum()
+        return loss, ({}, batch_stats)
+
+    with pytest.raises(MemoryError, match=r"--config\.toy\.batch"):
+        run(tmp_path / "toy", loss_fn=huge)
+
+
+def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch):
+    def save(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop.Checkpoints, "save", save)
+    with pytest.raises(OSError, match=r"disk is full; free some space") as error:
+        run(tmp_path / "toy")
+    assert error.value.errno == 28
+
+
+def test_train_property_data_that_ends_is_an_error(tmp_path):
+    short = iter(grain.MapDataset.range(64).seed(3).random_map(example).batch(16).to_iter_dataset())
+    with pytest.raises(ValueError, match="ended at step 4 of 24"):
+        run(tmp_path / "toy", data=short)
+
+
+def test_train_property_checkpoints_by_elapsed_time(tmp_path):
+    config = ConfigDict({"steps": 7, "log_every": 5, "eval_every": 100, "checkpoint_every": 100})
+    run(tmp_path / "toy", config=config, checkpoint_seconds=0.0)
+    assert sorted(p.name for p in (tmp_path / "toy" / "checkpoints").iterdir()) == ["5", "7"]
+
+
+def test_train_property_unknown_best_metric_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"\['score'\], not the metric 'f1'"):
+        run(tmp_path / "toy", best="f1")
+
+
+def _train_on_meshes(workdir, meshes):
+    for data, fsdp in meshes:
+        run(workdir / f"{data}x{fsdp}", mesh=make_mesh(data, fsdp))
+    # One run that moves between meshes: saved on 1×8, continued on 2×4, finished on one device.
+    moving = workdir / "moving"
+    for mesh, last in ((make_mesh(1, 8), 7), (make_mesh(2, 4), 13), (make_mesh(1, 1), STEPS)):
+
+        def act(step, last=last):
+            if step == last:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        try:
+            moved = run(moving, mesh=mesh, data=Slow(make_data(), None, act))
+        except SystemExit:
+            continue
+    stayed = load_best(workdir / "1x8")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), moved, stayed)
+    (workdir / "restored_1x8_to_2x4_to_one").touch()
+
+
+def _main(workdir, workers, step_file=None):
+    if workers == "meshes":
+        _train_on_meshes(workdir, json.loads(step_file))
+        return
+
+    def act(step):
+        if step_file:
+            Path(step_file + ".tmp").write_text(str(step))
+            os.replace(step_file + ".tmp", step_file)
+            time.sleep(0.05)
+
+    warnings.simplefilter("error", UserWarning)
+    run(workdir, data=Slow(make_data(int(workers)), step_file, act))
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,138 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from ml_collections import ConfigDict
+
+from stormpsr_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+
+
+def config(**fields):
+    defaults = {
+        "name": "sgd",
+        "lr": 0.1,
+        "momentum": 0.0,
+        "weight_decay": 0.0,
+        "warmup_steps": 0,
+        "schedule": "constant",
+        "restart_steps": 0,
+        "clip_norm": 0.0,
+    }
+    return ConfigDict(defaults | fields)
+
+
+PARAMS = {
+    "encoder": {
+        "patches": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.ones(3)},
+        "norm": {"scale": jnp.ones(3), "bias": jnp.ones(3)},
+        "pos_embed": jnp.ones((1, 5, 3)),
+        "cls": jnp.ones((1, 1, 3)),
+    },
+    "head": {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.ones(2)},
+}
+ONES = jax.tree.map(jnp.ones_like, PARAMS)
+
+
+def update(optimizer, grads=ONES, params=PARAMS):
+    return optimizer.update(grads, optimizer.init(params), params)[0]
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "restarts"])
+@pytest.mark.parametrize("warmup", [0, 10])
+def test_make_schedule_matches_the_formula(name, warmup):
+    schedule = make_schedule(
+        config(lr=0.3, warmup_steps=warmup, schedule=name, restart_steps=20), num_steps=110
+    )
+    for step in range(110):
+        if step < warmup:
+            expected = 0.3 * (step + 1) / warmup
+        elif name == "constant":
+            expected = 0.3
+        else:
+            period = 110 - warmup if name == "cosine" else 20
+            expected = 0.15 * (1 + math.cos(math.pi * ((step - warmup) % period) / period))
+        assert float(schedule(step)) == pytest.approx(expected, abs=1e-7), step
+    if name == "cosine":
+        assert float(schedule(110)) == pytest.approx(0, abs=1e-8)
+
+
+def test_decay_mask_property_kernels_alone():
+    paths = jax.tree_util.tree_leaves_with_path(decay_mask(PARAMS))
+    decayed = {jax.tree_util.keystr(path) for path, value in paths if value}
+    assert decayed == {"['encoder']['patches']['kernel']", "['head']['kernel']"}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_make_optimizer_property_weight_decay_moves_kernels_alone(name):
+    zeros = jax.tree.map(jnp.zeros_like, PARAMS)
+    updates = update(make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS), zeros)
+    for path, value in jax.tree_util.tree_leaves_with_path(updates):
+        # lr 0.1 × decay 0.5 × kernel 2.0
+        expected = -0.1 if path[-1].key == "kernel" else 0.0
+        np.testing.assert_allclose(value, expected, atol=1e-7, err_msg=str(path))
+
+
+@pytest.mark.parametrize(
+    ("fields", "reference"),
+    [
+        (
+            {"name": "adamw", "weight_decay": 0.05},
+            lambda lr: optax.adamw(lr, weight_decay=0.05, mask=decay_mask),
+        ),
+        ({"name": "sgd", "momentum": 0.9}, lambda lr: optax.sgd(lr, momentum=0.9)),
+        (
+            {"name": "sgd", "clip_norm": 0.5},
+            lambda lr: optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(lr)),
+        ),
+    ],
+)
+def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
+    settings = config(schedule="cosine", warmup_steps=2, **fields)
+    ours = make_optimizer(settings, 8, PARAMS)
+    theirs = reference(make_schedule(settings, 8))
+    results = []
+    for optimizer in (ours, theirs):
+        params, state = PARAMS, optimizer.init(PARAMS)
+        for _ in range(8):
+            grads = jax.tree.map(jnp.sin, params)
+            updates, state = optimizer.update(grads, state, params)
+            params = optax.apply_updates(params, updates)
+        results.append(params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *results)
+
+
+def test_make_optimizer_property_lr_scale_by_longest_prefix():
+    scale = {"encoder": 0.01, "encoder/norm": 0.5}
+    updates = update(make_optimizer(config(), 10, PARAMS, scale))
+    np.testing.assert_allclose(updates["encoder"]["patches"]["kernel"], -0.001, rtol=1e-6)
+    np.testing.assert_allclose(updates["encoder"]["norm"]["scale"], -0.05, rtol=1e-6)
+    np.testing.assert_allclose(updates["head"]["kernel"], -0.1, rtol=1e-6)
+
+
+def test_make_optimizer_property_zero_scale_freezes_and_is_not_clipped_for():
+    optimizer = make_optimizer(
+        config(name="adamw", weight_decay=0.5, clip_norm=1.0), 10, PARAMS, {"encoder": 0}
+    )
+    state = optimizer.init(PARAMS)
+    sizes = sorted(leaf.size for leaf in jax.tree.leaves(state) if leaf.size > 1)
+    assert sizes == [2, 2, 6, 6]  # Adam's two moments of the head alone
+    huge = {"encoder": jax.tree.map(lambda x: x * 1e6, ONES["encoder"]), "head": ONES["head"]}
+    updates, state = optimizer.update(huge, state, PARAMS)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates["encoder"]))
+    assert (updates["head"]["bias"] != 0).all()
+    assert float(optax.tree.get(state, "grad_norm")) == pytest.approx(math.sqrt(8))
+
+
+def test_make_optimizer_property_errors_name_the_value():
+    for fields, message in (
+        ({"name": "lamb"}, "optimizer.name='lamb'"),
+        ({"schedule": "step"}, "optimizer.schedule='step'"),
+        ({"schedule": "restarts"}, "restart_steps"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_optimizer(config(**fields), 10, PARAMS)
+    with pytest.raises(ValueError, match=r"\['encodr'\].*\['encoder', 'head'\]"):
+        make_optimizer(config(), 10, PARAMS, {"encodr": 0.1})

@@ -1,0 +1,81 @@
+"""Mesh, shardings and batches on eight virtual devices; run as a script it is that process."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, PartitionSpec
+
+from stormpsr_jax.training.sharding import (
+    batch_sharding,
+    make_mesh,
+    put_batch,
+    state_shardings,
+)
+
+
+def test_sharding_property_on_eight_devices():
+    env = os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+    }
+    result = subprocess.run(
+        [sys.executable, __file__], env=env, capture_output=True, text=True, timeout=100
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "all checked"
+
+
+def test_make_mesh_property_refuses_more_devices_than_there_are():
+    total = jax.device_count()
+    with pytest.raises(ValueError, match=rf"needs {2 * total} devices, there are {total}; lower"):
+        make_mesh(data=total, fsdp=2)
+    for data, fsdp in ((-1, -1), (0, 1), (-2, 1)):
+        with pytest.raises(ValueError, match=rf"data={data} fsdp={fsdp}"):
+            make_mesh(data, fsdp)
+
+
+def _check():
+    mesh = make_mesh()
+    assert mesh.axis_names == ("data", "fsdp")
+    assert mesh.axis_types == (AxisType.Auto, AxisType.Auto)
+    assert dict(mesh.shape) == {"data": 8, "fsdp": 1}
+    assert dict(make_mesh(fsdp=4).shape) == {"data": 2, "fsdp": 4}
+    assert dict(make_mesh(data=2, fsdp=-1).shape) == {"data": 2, "fsdp": 4}
+    assert make_mesh(data=3).size == 3
+
+    mesh = make_mesh(data=2, fsdp=4)
+    shapes = {
+        "kernel": (64, 512),  # both axes divisible: the larger one
+        "tall": (512, 63),  # one divisible
+        "odd": (333, 333),  # none
+        "small": (16, 16),  # below the floor
+        "scalar": (),
+    }
+    abstract = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+    specs = jax.tree.map(lambda s: s.spec, state_shardings(abstract, mesh))
+    assert specs == {
+        "kernel": PartitionSpec(None, "fsdp"),
+        "tall": PartitionSpec("fsdp"),
+        "odd": PartitionSpec(),
+        "small": PartitionSpec(),
+        "scalar": PartitionSpec(),
+    }
+    kernel = jax.device_put(np.ones((64, 512)), state_shardings(abstract, mesh)["kernel"])
+    assert {shard.data.shape for shard in kernel.addressable_shards} == {(64, 128)}
+
+    x = np.arange(16 * 3).reshape(16, 3)
+    batch = put_batch({"x": x, "y": x[:, 0]}, mesh)
+    np.testing.assert_array_equal(batch["x"], x)
+    assert batch["x"].sharding.is_equivalent_to(batch_sharding(mesh), 2)
+    assert {shard.data.shape for shard in batch["y"].addressable_shards} == {(2,)}
+    with pytest.raises(ValueError, match="batch field 'x' has 12 rows, which 8 devices"):
+        put_batch({"x": x[:12]}, mesh)
+    print("all checked")
+
+
+if __name__ == "__main__":
+    _check()
