@@ -131,7 +131,7 @@ def main() -> None:
             if seed:  # round 0 fills the page cache
                 rates.setdefault((pattern, *key), []).append(rate)
     medians = {key: statistics.median(values) for key, values in rates.items()}
-    print(f"{os.cpu_count()} CPU cores; median of {args.rounds} rounds; items per CPU second (ratio to best)\n")
+    print(f"{os.cpu_count()} CPU cores, median of {args.rounds} rounds; items per CPU second (ratio)\n")
     print("| pattern | image | " + " | ".join(f"{n} a record" for n in CLIP_LENGTHS) + " |")
     print("|---" * (2 + len(CLIP_LENGTHS)) + "|")
     ratios = {length: [] for length in CLIP_LENGTHS}

@@ -14,8 +14,9 @@ def get_config():
     c.stages = ("data", "general")
     c.init_from = ""
     c.data.synthetic.seed = 1_000_000_000
-    c.data.synthetic.objects.train = 600
-    c.data.synthetic.objects.val = 40
+    c.data.synthetic.objects.train = 480
+    c.data.synthetic.objects.val = 30
+    c.data.synthetic.frames_per_object = 96
     c.augment.limbs = 0.0
     c.pretrain.state_loss = 0.0
     return c

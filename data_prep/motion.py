@@ -5,12 +5,14 @@ hands cover the product; in between they rest on its edge, and now and then leav
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import trimesh
 
 from data_prep.product import Mesh, affine, join, solid
+from data_prep.scene import Body
 from data_prep.timelines import Timeline, changes
 
 
@@ -35,13 +37,15 @@ class Occlusion:
 
 OCCLUSIONS = {
     "light": Occlusion((0.8, 2.0), (0.5, 1.6), (0.8, 2.2), (3.0, 7.0), 0.75),
-    "default": Occlusion((1.2, 3.0), (1.0, 3.0), (1.5, 3.5), (3.0, 7.0), 0.33),
-    "heavy": Occlusion((1.5, 3.5), (1.5, 4.0), (2.0, 4.0), (2.5, 5.0), 0.25),
+    "default": Occlusion((1.2, 3.0), (1.0, 3.0), (1.5, 3.5), (4.0, 8.0), 0.28),
+    "heavy": Occlusion((1.5, 3.5), (1.5, 4.0), (2.0, 4.0), (3.0, 6.0), 0.2),
 }
 MOVE = 0.6  # seconds that a hand takes from one reach to the next
 COVER_REACH = ((0.9, 1.1), (0.75, 1.05))  # right, left
-PARTIAL_REACH = ((0.55, 0.82), (0.5, 0.75))
+PARTIAL_REACH = ((0.6, 0.85), (0.58, 0.8))
 AWAY = 0.0
+BESIDE_AIM = np.array([[0.35, 0.1], [-0.45, 0.1]])  # right and left palm, from what they work on
+LOOK_AT = np.array([0.0, 0.1, 0.2])  # the head turns about this point
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,12 +132,12 @@ def plan_recording(
     direction = direction + _wobble(rng, time, 7.0, (0.07, 0.05, 0.05))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     distance = distance + _wobble(rng, time, 9.0, 0.22)
-    target = [0, 0.1, 0.2] + _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
+    target = LOOK_AT + _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
     carried = np.full(count, -1)
     fetches: list[tuple[float, float]] = []
     for at, changed in events:
         for component, (old, new) in changed.items():
-            if old == 1 and new == 0 or (old == 0 and new):
+            if (old == 1 and new == 0) or (old == 0 and new):
                 start, end = _carry_times(at, new != 0, segments)
                 carried[(time >= start) & (time < end) & (carried < 0)] = component
                 fetches.append((start if new else end, at))
@@ -200,9 +204,7 @@ def _move_product(time: np.ndarray, segments: Sequence[Segment], rng) -> np.ndar
     return _eased(time, keys, np.array(values), 1.3)
 
 
-def _carry_times(
-    event: float, install: bool, segments: Sequence[Segment]
-) -> tuple[float, float]:
+def _carry_times(event: float, install: bool, segments: Sequence[Segment]) -> tuple[float, float]:
     """When the right hand carries a component: before it is fitted, or after it is taken off."""
     start, end, _ = next(s for s in segments if s[2] == "cover" and s[1] >= event)
     return (min(start, event) - 0.8, event) if install else (event, max(end, event) + 0.8)
@@ -241,8 +243,7 @@ def _aim_at(now, end, events, places, time, product, rng) -> np.ndarray:
     yaw = product[min(int(np.searchsorted(time, at)), len(time) - 1), 2]
     c, s = np.cos(yaw), np.sin(yaw)
     centre = 0.55 * np.array([c * place[0] - s * place[1], s * place[0] + c * place[1]])
-    right, left = rng.normal(0, 0.12, (2, 2)) + centre
-    return np.concatenate([right + [0.35, 0.1], left + [-0.45, 0.1]])
+    return (rng.normal(0, 0.12, (2, 2)) + centre + BESIDE_AIM).ravel()
 
 
 def plan_views(
@@ -263,11 +264,11 @@ def plan_views(
     product = np.column_stack([tilt, yaw, shift, 2.0 * np.abs(tilt).sum(1)])
     reach = rng.uniform(0.5, 1.1, (count, 2)) * (rng.random((count, 2)) < 0.75)
     reach *= rng.random((count, 1)) < hands
-    aim = rng.normal(0, 0.4, (count, 2, 2)) + [[0.3, 0.0], [-0.4, 0.0]]
+    aim = rng.normal(0, 0.4, (count, 2, 2)) + BESIDE_AIM
     return Motion(
         product,
         direction * distance[:, None],
-        [0, 0.1, 0.2] + rng.normal(0, (0.16, 0.16, 0.05), (count, 3)),
+        LOOK_AT + rng.normal(0, (0.16, 0.16, 0.05), (count, 3)),
         rng.normal(0, 0.06, count),
         reach,
         aim,
@@ -276,35 +277,47 @@ def plan_views(
     )
 
 
-def _capsule(start, end, radius: float, colour) -> Mesh:
+SKIN, SLEEVE, HANDLE, BLADE = range(4)
+
+
+def _capsule(start, end, radius: float, material: int) -> Mesh:
     start, end = np.asarray(start, float), np.asarray(end, float)
     length = np.linalg.norm(end - start)
     mesh = trimesh.creation.capsule(length, radius, count=(10, 10))
     turn = trimesh.geometry.align_vectors([0, 0, 1], (end - start) / length)
     turn[:3, 3] = start
-    colours = np.tile(np.asarray(colour, float), (len(mesh.faces), 1))
+    colours = np.full((len(mesh.faces), 3), float(material))
     return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), colours).moved(turn)
 
 
-def hand_mesh(side: int, skin, sleeve, tool=None) -> Mesh:
+@functools.cache
+def _plain_hand(side: int, tool: bool) -> tuple[Body, np.ndarray]:
+    """A hand without colours, and the material (F,) of its faces."""
+    pieces = [solid("sphere", (1.0, 1.15, 0.42), [SKIN] * 3)]
+    for x, length in ((-0.36, 0.75), (-0.12, 0.9), (0.12, 0.85), (0.36, 0.65)):
+        knuckle, tip = (x, 0.45, 0.0), (x * 1.15, 0.45 + 0.55 * length, -0.05)
+        end = (x * 1.05, 0.45 + 0.75 * length, -0.42)
+        pieces += [_capsule(knuckle, tip, 0.125, SKIN), _capsule(tip, end, 0.11, SKIN)]
+    pieces.append(_capsule((-0.38, -0.1, 0), (-0.8, 0.4, -0.2), 0.14, SKIN))
+    pieces.append(_capsule((0, -0.4, 0.05), (0, -1.3, 0.3), 0.27, SKIN))
+    pieces.append(_capsule((0, -1.2, 0.28), (0, -9.0, 3.4), 0.42, SLEEVE))
+    if tool:
+        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.75, 0.0, 0.75), 0.17, HANDLE))
+        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.42, 0.95, -0.9), 0.06, BLADE))
+    mesh = join(pieces)
+    if side:
+        mirrored = mesh.moved(np.diag([-1.0, 1, 1, 1]))
+        mesh = dataclasses.replace(mirrored, faces=mirrored.faces[:, ::-1])  # normals outwards
+    return Body(mesh), mesh.colours[:, 0].astype(int)
+
+
+def hand(side: int, tool: bool, materials: np.ndarray) -> Body:
     """A right (0) or left (1) hand with its forearm; fingers point to +y, palm at the origin.
 
     Args:
       side: 0 or 1.
-      skin: linear RGB of the hand or its glove.
-      sleeve: linear RGB of the forearm.
-      tool: linear RGB of the screwdriver's handle; None for an empty hand.
+      tool: it holds a screwdriver.
+      materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
     """
-    pieces = [solid("sphere", (1.0, 1.15, 0.42), skin)]
-    for x, length in ((-0.36, 0.75), (-0.12, 0.9), (0.12, 0.85), (0.36, 0.65)):
-        knuckle, tip = (x, 0.45, 0.0), (x * 1.15, 0.45 + 0.55 * length, -0.05)
-        end = (x * 1.05, 0.45 + 0.75 * length, -0.42)
-        pieces += [_capsule(knuckle, tip, 0.125, skin), _capsule(tip, end, 0.11, skin)]
-    pieces.append(_capsule((-0.38, -0.1, 0), (-0.8, 0.4, -0.2), 0.14, skin))
-    pieces.append(_capsule((0, -0.4, 0.05), (0, -1.3, 0.3), 0.27, skin))
-    pieces.append(_capsule((0, -1.2, 0.28), (0, -6.0, 2.2), 0.42, sleeve))
-    if tool is not None:
-        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.75, 0.0, 0.75), 0.17, tool))
-        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.42, 0.95, -0.9), 0.06, (0.35,) * 3))
-    mesh = join(pieces)
-    return mesh.moved(np.diag([-1.0, 1, 1, 1])) if side else mesh
+    body, material = _plain_hand(side, tool)
+    return body.painted(materials[material])

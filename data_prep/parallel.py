@@ -19,41 +19,28 @@ class Stopped(Exception):
 
 
 class Progress:
-    """Counts frames across processes; its bar's total is an estimate until every job has begun."""
+    """Counts the frames of one job, where the process that shows the bar can see them."""
 
-    def __init__(self):
-        context = multiprocessing.get_context("spawn")
-        # jobs begun, frames in them, frames done, stop?
-        self._counts = context.Array("q", 4)
+    def __init__(self, counts: Sequence[int], index: int):
+        # Shared by all jobs: [stop?, frames and frames done of job 0, of job 1, …]. Each place
+        # has one writer, so it needs no lock, which a killed process might never give back.
+        self._counts = counts
+        self._place = 1 + 2 * index
 
     def begin(self, num_frames: int) -> None:
-        """Says how many frames the job that now begins has."""
-        with self._counts.get_lock():
-            self._counts[0] += 1
-            self._counts[1] += num_frames
+        """Says how many frames the job has."""
+        self._counts[self._place] = num_frames
 
     def advance(self) -> None:
         """Counts a frame; raises Stopped if the job is to be given up."""
-        with self._counts.get_lock():
-            self._counts[2] += 1
-            if self._counts[3]:
-                raise Stopped
-
-    def stop(self) -> None:
-        """Lets every running job raise Stopped at its next frame."""
-        self._counts[3] = 1
-
-    def show(self, bar: tqdm.tqdm, num_jobs: int) -> None:
-        """Brings the bar of num_jobs jobs up to date."""
-        begun, frames, done, _ = self._counts[:]
-        if begun:
-            bar.total = round(frames / begun * num_jobs)
-        bar.update(done - bar.n)
+        self._counts[self._place + 1] += 1
+        if self._counts[0]:
+            raise Stopped
 
 
-# What a worker process was started with: shared counters can be inherited, but not sent to it.
+# What a worker process was started with: shared counts can be inherited, but not sent to it.
 _function: Callable[[Any, Progress], None] | None = None
-_progress: Progress | None = None
+_counts: Sequence[int] | None = None
 
 
 def run(
@@ -70,36 +57,42 @@ def run(
         RuntimeError: any other exception of a job, or the sudden death of a worker process.
         KeyboardInterrupt: as interrupted, after the jobs have been given up.
     """
+    context = multiprocessing.get_context("spawn")
+    counts = context.RawArray("q", 1 + 2 * len(jobs))
     workers = min(workers, len(jobs))
-    progress = Progress()
     if workers <= 1:
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        submit = lambda job: pool.submit(function, job, progress)  # noqa: E731
+        calls = [(function, job, Progress(counts, index)) for index, job in enumerate(jobs)]
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(function, progress),
+            workers, context, initializer=_start_worker, initargs=(function, counts)
         )
-        submit = lambda job: pool.submit(_run_in_worker, job)  # noqa: E731
+        calls = [(_run_in_worker, index, job) for index, job in enumerate(jobs)]
     # smoothing=0: the mean rate, whose estimate of the time left is the steadiest.
     with pool, tqdm.tqdm(desc=desc, unit="frame", smoothing=0, mininterval=0.5) as bar:
-        futures = {submit(job): job for job in jobs}
+        futures = {pool.submit(*call): job for call, job in zip(calls, jobs, strict=True)}
         try:
             waiting = set(futures)
             while waiting:
                 done, waiting = concurrent.futures.wait(
                     waiting, timeout=0.2, return_when=concurrent.futures.FIRST_COMPLETED
                 )
-                progress.show(bar, len(jobs))
+                _show(bar, counts)
                 for future in done:
                     if error := future.exception():
                         raise _named(error, futures[future])
         except BaseException:
-            progress.stop()
+            counts[0] = True
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _show(bar: tqdm.tqdm, counts: Sequence[int]) -> None:
+    """Brings the bar up to date; its total is an estimate until every job has begun."""
+    frames, done = counts[1::2], counts[2::2]
+    if begun := sum(n > 0 for n in frames):
+        bar.total = round(sum(frames) / begun * len(frames))
+    bar.update(sum(done) - bar.n)
 
 
 def _named(error: BaseException, job: Any) -> Exception:
@@ -126,9 +119,9 @@ def _named(error: BaseException, job: Any) -> Exception:
     return named
 
 
-def _start_worker(function: Callable[[Any, Progress], None], progress: Progress) -> None:
-    global _function, _progress
-    _function, _progress = function, progress
+def _start_worker(function: Callable[[Any, Progress], None], counts: Sequence[int]) -> None:
+    global _function, _counts
+    _function, _counts = function, counts
     # Ctrl-C reaches every process of the terminal; the parent alone decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
@@ -139,5 +132,5 @@ def _exit_with_parent() -> None:
     os._exit(1)
 
 
-def _run_in_worker(job: Any) -> None:
-    _function(job, _progress)
+def _run_in_worker(index: int, job: Any) -> None:
+    _function(job, Progress(_counts, index))

@@ -205,29 +205,29 @@ _VEHICLE = (
     ("ladder", (0.76, 0.65, 0.62), (-0.02, 0.82, 0.1), (0.92, 0.62, 0.24)),  # ladder
     ("barrel", (0.23, 0.85, 0.85), (-0.02, -0.82, 0.1), (0.9, 0.52, 0.5)),  # fuel tank
 )
-# The order of procedures/meccano.json: a motorbike laid out from front (right) to rear (left).
+# The order of procedures/meccano.json: a motorbike laid out flat, its front to the right.
 _MOTORBIKE = (
-    ("box", (0.62, 0.75, 0.45), (1.0, 0.42, 0.1), (0.62, 0.3, 0.34)),  # left damping fork
-    ("barrel", (0.54, 0.8, 0.95), (1.0, -0.42, 0.1), (0.62, 0.32, 0.34)),  # right damping fork
-    ("angle", (0.07, 0.95, 0.95), (-0.92, 0.52, 0.1), (0.56, 0.42, 0.3)),  # left rear chassis
-    ("wedge", (0.1, 0.75, 0.5), (-0.92, -0.52, 0.1), (0.56, 0.42, 0.34)),  # right rear chassis
-    ("ladder", (0.37, 0.9, 0.5), (0.28, 0.55, 0.1), (0.74, 0.42, 0.24)),  # left frame
-    ("arch", (0.23, 0.85, 0.85), (0.28, -0.55, 0.1), (0.74, 0.42, 0.36)),  # right frame
-    ("triangle", (0.88, 0.6, 0.95), (-1.2, 1.0, 0.1), (0.56, 0.46, 0.3)),  # left tail wing
-    ("pyramid", (0.76, 0.65, 0.62), (-1.2, -1.0, 0.1), (0.5, 0.46, 0.42)),  # right tail wing
-    ("cone", (0.15, 0.4, 1.0), (1.55, 0.86, 0.1), (0.46, 0.46, 0.5)),  # headlamp
-    ("cross", (0.99, 0.9, 0.8), (0.86, 1.0, 0.1), (0.5, 0.46, 0.26)),  # left handle
-    ("star", (0.48, 0.9, 0.6), (0.86, -1.0, 0.1), (0.54, 0.5, 0.26)),  # right handle
-    ("ring", (0.0, 0.0, 0.06), (1.58, 0.0, 0.1), (0.7, 0.86, 0.3)),  # front wheel
-    ("cylinder", (0.0, 0.0, 0.3), (-1.5, 0.0, 0.1), (0.66, 0.74, 0.32)),  # rear wheel
-    ("hexagon", (0.0, 0.0, 1.0), (-0.42, 0.98, 0.1), (0.56, 0.46, 0.3)),  # swingarm
-    ("sphere", (0.02, 0.75, 0.95), (0.3, 0.0, 0.1), (0.66, 0.5, 0.46)),  # fuel tank
-    ("tray", (0.145, 0.95, 0.98), (-0.42, -0.98, 0.1), (0.6, 0.46, 0.3)),  # tail wings pin
-    ("block", (0.67, 0.45, 0.95), (-0.5, 0.0, 0.1), (0.6, 0.46, 0.42)),  # drive shaft
+    ("box", (0.62, 0.75, 0.45), (0.92, 0.86, 0.1), (0.5, 0.74, 0.34)),  # left damping fork
+    ("roller", (0.54, 0.8, 0.95), (0.92, -0.86, 0.1), (0.48, 0.74, 0.4)),  # right damping fork
+    ("angle", (0.07, 0.95, 0.95), (-0.9, 0.86, 0.1), (0.54, 0.72, 0.3)),  # left rear chassis
+    ("wedge", (0.1, 0.75, 0.45), (-0.9, -0.86, 0.1), (0.54, 0.74, 0.36)),  # right rear chassis
+    ("ladder", (0.37, 0.9, 0.5), (0.31, 0.86, 0.1), (0.56, 0.76, 0.24)),  # left frame
+    ("arch", (0.23, 0.85, 0.85), (0.31, -0.86, 0.1), (0.56, 0.7, 0.4)),  # right frame
+    ("triangle", (0.88, 0.6, 0.95), (-1.52, 0.86, 0.1), (0.54, 0.78, 0.3)),  # left tail wing
+    ("pyramid", (0.76, 0.65, 0.62), (-1.52, -0.86, 0.1), (0.54, 0.74, 0.42)),  # right tail wing
+    ("cone", (0.15, 0.35, 1.0), (0.92, 0.0, 0.1), (0.52, 0.6, 0.46)),  # headlamp
+    ("cross", (0.99, 0.9, 0.8), (1.52, 0.86, 0.1), (0.54, 0.76, 0.26)),  # left handle
+    ("star", (0.48, 0.9, 0.6), (1.52, -0.86, 0.1), (0.6, 0.8, 0.26)),  # right handle
+    ("ring", (0.0, 0.0, 0.06), (1.52, 0.0, 0.1), (0.56, 0.84, 0.28)),  # front wheel
+    ("cylinder", (0.0, 0.0, 0.3), (-1.52, 0.0, 0.1), (0.54, 0.8, 0.3)),  # rear wheel
+    ("hexagon", (0.0, 0.0, 1.0), (-0.3, 0.86, 0.1), (0.54, 0.72, 0.3)),  # swingarm
+    ("sphere", (0.015, 0.7, 1.0), (0.31, 0.0, 0.1), (0.56, 0.76, 0.46)),  # fuel tank
+    ("tray", (0.145, 0.95, 0.98), (-0.9, 0.0, 0.1), (0.52, 0.74, 0.3)),  # tail wings pin
+    ("block", (0.67, 0.45, 0.95), (-0.3, 0.0, 0.1), (0.54, 0.74, 0.42)),  # drive shaft
 )
 _LAYOUTS = {
     11: (_VEHICLE, (3.5, 2.5)),
-    17: (_MOTORBIKE, (4.0, 2.7)),
+    17: (_MOTORBIKE, (3.75, 2.75)),
 }
 
 
@@ -287,24 +287,28 @@ def random_product(seed: int, num_components: int) -> Product:
     The same seed gives the same product.
     """
     rng = np.random.default_rng([seed, num_components])
+    stacked = rng.integers(0, num_components // 4 + 1)
     rows = int(rng.integers(3, 5))
-    columns = -(-num_components // rows)
-    cell = np.array([rng.uniform(3.2, 4.2) / columns, rng.uniform(2.2, 2.9) / rows])
-    cells = rng.permutation(rows * columns)[:num_components]
+    columns = -(-(num_components - stacked) // rows)
+    cell = np.array([rng.uniform(3.2, 4.0) / columns, rng.uniform(2.2, 2.8) / rows])
+    cells = rng.permutation(rows * columns)[: num_components - stacked]
     shapes = rng.permutation(np.tile(sorted(_SHAPES), 1 + num_components // len(_SHAPES)))
     hues = rng.permutation(num_components) / num_components + rng.uniform()
-    parts = []
-    for i, place in enumerate(cells):
-        grey = rng.random() < 0.15
+    parts: list[Part] = []
+    for i in range(num_components):
         hsv = (hues[i] + rng.normal(0, 0.015), rng.uniform(0.5, 1), rng.uniform(0.35, 1))
-        if grey:
+        if rng.random() < 0.15:
             hsv = (0, 0, rng.choice([0.05, 0.3, 0.65, 1.0]))
         size = np.append(cell * rng.uniform(0.7, 0.98, 2), rng.uniform(0.2, 0.6))
-        centre = (np.array(divmod(place, rows)) - (np.array([columns, rows]) - 1) / 2) * cell
-        centre = centre + rng.uniform(-0.06, 0.06, 2) * cell
+        if i < len(cells):
+            middle = (np.array([columns, rows]) - 1) / 2
+            place = (np.array(divmod(cells[i], rows)) - middle) * cell
+            place = np.append(place + rng.uniform(-0.06, 0.06, 2) * cell, BOARD_THICKNESS)
+        else:  # on top of a part on the board, small enough to leave it visible
+            below = parts[i - len(cells)]
+            size *= 0.6
+            place = below.right[:3, 3] + [0, 0, 0.4 * below.height]
         yaw = rng.choice([0.0, 0.0, rng.uniform(-0.4, 0.4)])
-        parts.append(
-            _part(shapes[i], _rgb(*hsv), (*centre, BOARD_THICKNESS), size, yaw, rng)
-        )
+        parts.append(_part(shapes[i], _rgb(*hsv), place, size, yaw, rng))
     extent = cell * (columns, rows) + rng.uniform(0.1, 0.4, 2)
     return Product(_board(extent, _rgb(*rng.uniform((0, 0, 0.2), (1, 0.35, 0.95)))), tuple(parts))

@@ -4,6 +4,7 @@ World coordinates: the table is z = 0, z points up. Each rigid body has one ray-
 its lifetime; a picture turns the rays into the body's coordinates instead of rebuilding it.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 
@@ -13,8 +14,9 @@ from embreex.rtcore_scene import EmbreeScene
 
 from data_prep.product import Mesh
 
-# Pixels that differ from a neighbour by more than this (display values) get four more rays.
-EDGE_CONTRAST = 0.05
+# Pixels that differ from a neighbour by more than this (display values, summed over the channels)
+# get four more rays.
+EDGE_CONTRAST = 0.15
 # A box is annotated where the object is almost wholly visible, as in the real data sets.
 BOX_VISIBLE = 0.9
 
@@ -29,9 +31,13 @@ class Body:
         self.normals = (normals / np.maximum(length, 1e-12)).astype(np.float32)
         self.colours = mesh.colours.astype(np.float32)
         self._scene = EmbreeScene()
-        TriangleMesh(
-            self._scene, mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)
-        )
+        TriangleMesh(self._scene, mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32))
+
+    def painted(self, colours: np.ndarray) -> "Body":
+        """The same body with other albedos (F, 3)."""
+        body = copy.copy(self)
+        body.colours = np.asarray(colours, np.float32)
+        return body
 
     def first_hits(
         self, pose: np.ndarray, origin: np.ndarray, directions: np.ndarray
@@ -175,9 +181,7 @@ class _Tracer:
         depth = np.full(len(xy), np.inf, np.float32)
         face = np.full(len(xy), -1)
         for i, placed in enumerate(self._placed):
-            distance, hit = placed.body.first_hits(
-                placed.pose, self._camera.position, directions
-            )
+            distance, hit = placed.body.first_hits(placed.pose, self._camera.position, directions)
             if i == 0:
                 extent = hit >= 0
             nearer = distance < depth
@@ -226,8 +230,8 @@ def render(
     edges = np.flatnonzero(_edges(np.sqrt(colours).reshape(size, size, 3)))
     if len(edges):
         offsets = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) / (2 * size)
-        finer = (points[edges, None] + offsets).reshape(-1, 2)
-        colours[edges] = tracer.trace(finer)[0].reshape(-1, 4, 3).mean(1)
+        finer = (points[edges] + offsets[:, None]).reshape(-1, 2)
+        colours[edges] = tracer.trace(finer)[0].reshape(4, -1, 3).mean(0)
     image = np.sqrt(np.clip(colours, 0, 1)).reshape(size, size, 3)
     visible = seen.sum() / max(extent.sum(), 1)
     box = np.full(4, np.nan, np.float32)
@@ -239,8 +243,9 @@ def render(
 def _edges(image: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels that differ from a neighbour."""
     edges = np.zeros(image.shape[:2], bool)
-    across = np.abs(image[:, 1:] - image[:, :-1]).max(-1) > EDGE_CONTRAST
-    down = np.abs(image[1:] - image[:-1]).max(-1) > EDGE_CONTRAST
+    add_channels = np.ones(3, np.float32)
+    across = np.abs(image[:, 1:] - image[:, :-1]) @ add_channels > EDGE_CONTRAST
+    down = np.abs(image[1:] - image[:-1]) @ add_channels > EDGE_CONTRAST
     edges[:, 1:] |= across
     edges[:, :-1] |= across
     edges[1:] |= down

@@ -14,7 +14,7 @@ import dataclasses
 import functools
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,26 +22,18 @@ import simplejpeg
 from absl import app, flags
 
 from data_prep import shards
-from data_prep.motion import OCCLUSIONS, Motion, hand_mesh, plan_recording, plan_views
-from data_prep.product import Product, affine, join, random_product, solid, toy_product
-from data_prep.scene import Body, Light, Picture, Placed, Table, look_at, render
+from data_prep.motion import OCCLUSIONS, plan_recording, plan_views
+from data_prep.product import Product, random_product, toy_product
+from data_prep.scene import Body, Picture
 from data_prep.timelines import draw_timeline, find_timelines, read_timeline
+from data_prep.workplace import Workplace, clean_pictures
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
 # what an encoder was trained on never comes up in the run that starts from it.
 FIRST_OBJECT_SEED = 1_000_000_000
 JPEG_QUALITY = 92
-HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
-CLEARANCE = 2.4  # nothing lies nearer to the product's usual place
 OBJECT_STATES = 12
-
-_SKINS = ((0.95, 0.78, 0.66), (0.86, 0.64, 0.5), (0.65, 0.45, 0.33), (0.42, 0.28, 0.2))
-_GLOVES = ((0.25, 0.4, 0.6), (0.2, 0.2, 0.22), (0.85, 0.85, 0.82), (0.55, 0.55, 0.5))
-_TABLES = (
-    (0.52, 0.42, 0.33), (0.42, 0.43, 0.45), (0.36, 0.44, 0.4), (0.3, 0.26, 0.24),
-    (0.36, 0.4, 0.5), (0.58, 0.54, 0.48),
-)  # fmt: skip
 
 
 def make_dataset(
@@ -63,7 +55,8 @@ def make_dataset(
       out: folder for the shards.
       seed: below FIRST_OBJECT_SEED.
       occlusion: a key of OCCLUSIONS.
-      recordings: number of made-up recordings per split; not with `timelines`.
+      recordings: number of made-up recordings per split, {"train": 40, "val": 12, "test": 12}
+        by default; `timelines` come with their own.
       size: height and width in pixels.
       fps: frames per second; None for the procedure's.
       cad_per_state: clean renders of each catalogued state (split "cad").
@@ -113,9 +106,20 @@ def make_dataset(
             "occlusion": occlusion,
             "cad_per_state": cad_per_state,
             "time_scale": time_scale,
+            "timelines": _digest(timelines, splits) if timelines else None,
         },
     )
     return procedure
+
+
+def _digest(directory: str | Path, splits: Mapping[str, Sequence[str]]) -> int:
+    """A number that changes with the label files."""
+    digest = 0
+    for split, names in splits.items():
+        for name in names if split != "cad" else ():
+            path = Path(directory) / split / name / "PSR_labels_raw.csv"
+            digest = zlib.crc32(path.read_bytes(), digest)
+    return digest
 
 
 def _split_names(recordings, directory) -> dict[str, tuple[str, ...]]:
@@ -217,7 +221,7 @@ def make_recording(
         state = procedure.states[int(name.removeprefix("cad_")) - 1]
         motion = plan_views(cad_per_state, how, hands=0.0)
         states = np.tile(state, (cad_per_state, 1))
-        pictures = _clean_pictures(product, state, motion, size, looks)
+        pictures = clean_pictures(Body(product.mesh(state)), motion, size, looks)
         return _encode(name, 0, pictures, states, procedure, noise)
     if directory:
         timeline = read_timeline(directory, split, name, procedure, time_scale)
@@ -226,8 +230,8 @@ def make_recording(
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
     states = timeline.per_frame()
-    scene = Scene(product, looks)
-    pictures = (scene.picture(motion, i, states[i], size) for i in range(len(states)))
+    workplace = Workplace(product, _bodies(product), looks)
+    pictures = (workplace.picture(motion, i, states[i], size) for i in range(len(states)))
     return _encode(name, timeline.first_frame, pictures, states, procedure, noise)
 
 
@@ -240,12 +244,16 @@ def make_object(
     known = _related_states(when, procedure.num_components)
     states = known[when.integers(len(known), size=count)]
     motion = plan_views(count, how, hands=0.5)
+    bodies = _bodies(product)
+    pictures = (
+        Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
+    )
+    return _encode(name, 0, pictures, states, procedure, noise)
 
-    def pictures() -> Iterator[Picture]:
-        for i in range(count):
-            yield Scene(product, looks).picture(motion, i, states[i], size)
 
-    return _encode(name, 0, pictures(), states, procedure, noise)
+def _bodies(product: Product) -> Callable[[tuple[int, ...]], Body]:
+    """The product's body by state; those seen last are kept."""
+    return functools.lru_cache(OBJECT_STATES)(lambda state: Body(product.mesh(state)))
 
 
 def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray:
@@ -259,103 +267,6 @@ def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray
         if not any((state == other).all() for other in states):
             states.append(state)
     return np.stack(states)
-
-
-def _display(colour) -> np.ndarray:
-    return np.asarray(colour, np.float64) ** 2
-
-
-def _draw_light(rng: np.random.Generator) -> Light:
-    direction = np.array([*rng.normal(0, 0.45, 2), 1.0])
-    warmth = rng.uniform(-0.13, 0.13)
-    tint = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(0.72, 1.12)
-    ambient = rng.uniform(0.35, 0.6)
-    return Light(
-        direction / np.linalg.norm(direction), ambient * tint, (1.08 - ambient) * tint
-    )
-
-
-class Scene:
-    """What stays the same in a recording: light, table, hands, where loose parts lie."""
-
-    def __init__(self, product: Product, rng: np.random.Generator):
-        self._product = product
-        self._light = _draw_light(rng)
-        base = np.asarray(_TABLES[rng.integers(len(_TABLES))]) + rng.uniform(-0.06, 0.06, 3)
-        grain = base * (1 + rng.choice([-1, 1]) * rng.uniform(0.04, 0.16))
-        waves = rng.uniform(((-1, 2, 0), (-1, -0.5, 0)), ((1, 7, 6), (1, 0.5, 6)))
-        self._table = Table(_display([base, grain]).astype(np.float32), waves)
-        palette = _SKINS if rng.random() < 0.7 else _GLOVES
-        skin = _display(np.asarray(palette[rng.integers(4)]) + rng.uniform(-0.05, 0.05, 3))
-        sleeve = _display(rng.uniform(0.1, 0.8) + rng.uniform(-0.1, 0.1, 3))
-        tool = _display(rng.uniform(0.1, 0.9, 3)) if rng.random() < 0.6 else None
-        self._hands = [
-            Body(hand_mesh(0, skin, sleeve, tool)),
-            Body(hand_mesh(1, skin, sleeve)),
-            Body(hand_mesh(0, skin, sleeve)),  # the right hand while it carries a component
-        ]
-        count = len(product.parts)
-        angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
-        extents = [np.ptp(part.mesh.vertices[:, :2], axis=0) for part in product.parts]
-        radii = CLEARANCE + np.linalg.norm(extents, axis=1) / 2 + rng.uniform(0, 0.4, count)
-        yaws = rng.uniform(-np.pi, np.pi, count)
-        self._loose_poses = [
-            affine((0, 0, yaw), (r * np.cos(a), 0.3 + r * np.sin(a), part.height / 2))
-            for a, r, yaw, part in zip(angles, radii, yaws, product.parts, strict=True)
-        ]
-        self._clutter = _draw_clutter(rng)
-        self._part_body = functools.cache(lambda k: Body(product.parts[k].mesh))
-        # One body each of the product and of what lies around, made anew when it changes.
-        self._product_body = functools.lru_cache(1)(lambda state: Body(product.mesh(state)))
-        self._around_body = functools.lru_cache(1)(self._build_around)
-
-    def _build_around(self, loose: tuple[int, ...]) -> Body:
-        parts = self._product.parts
-        around = [parts[k].mesh.moved(self._loose_poses[k]) for k in loose]
-        return Body(join([self._clutter, *around]))
-
-    def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
-        """The picture of one frame; state (K,)."""
-        state = tuple(int(value) for value in state)
-        carried = int(motion.carried[frame])
-        loose = tuple(k for k, value in enumerate(state) if not value and k != carried)
-        others = [Placed(self._around_body(loose), np.eye(4))]
-        for side in (0, 1):
-            if motion.reach[frame, side] <= 0.02:
-                continue
-            pose = motion.hand_pose(frame, side)
-            carrying = side == 0 and carried >= 0
-            others.append(Placed(self._hands[2 if carrying else side], pose))
-            if carrying and not state[carried]:
-                inside = affine(translation=(0.0, 0.55, -0.35))
-                others.append(Placed(self._part_body(carried), pose @ inside))
-        product = Placed(self._product_body(state), motion.product_pose(frame))
-        camera = look_at(
-            motion.camera[frame], motion.target[frame], float(motion.roll[frame]), HALF_VIEW
-        )
-        return render(product, others, camera, self._light, self._table, size)
-
-
-def _draw_clutter(rng: np.random.Generator):
-    """A few dull things that belong to no product, far from its place."""
-    things = []
-    for _ in range(3):
-        shape = rng.choice(["box", "cylinder", "barrel", "hexagon"])
-        thing = solid(shape, rng.uniform(0.3, 0.7, 3), _display(rng.uniform(0.2, 0.7, 3)))
-        angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4.0, 4.8)
-        place = (radius * np.cos(angle), 0.3 + radius * np.sin(angle), 0.3)
-        things.append(thing.moved(affine((0, 0, rng.uniform(-3, 3)), place)))
-    return join(things)
-
-
-def _clean_pictures(product, state, motion: Motion, size: int, rng) -> Iterator[Picture]:
-    """Renders as from CAD: plain background, nothing else in view."""
-    body = Body(product.mesh(state))
-    for i in range(len(motion.roll)):
-        camera = look_at(motion.camera[i], motion.target[i], float(motion.roll[i]), HALF_VIEW)
-        background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
-        product = Placed(body, motion.product_pose(i))
-        yield render(product, [], camera, _draw_light(rng), background, size)
 
 
 def _encode(
@@ -389,9 +300,7 @@ def _encode(
             for length in lengths:
                 yield file.read(length)
 
-    return shards.RecordingData(
-        name, first_frame, jpegs(), states, boxes, classes, visible
-    )
+    return shards.RecordingData(name, first_frame, jpegs(), states, boxes, classes, visible)
 
 
 def define_flags(flag_values: flags.FlagValues) -> None:

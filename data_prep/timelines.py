@@ -41,9 +41,7 @@ class Timeline:
 
     def per_frame(self) -> np.ndarray:
         """(N, K) int8, the state of each frame."""
-        return labels.states_per_frame(
-            self.frames, self.states, self.first_frame, self.num_frames
-        )
+        return labels.states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
 
 
 def draw_timeline(procedure: Procedure, rng: np.random.Generator) -> Timeline:

@@ -6,13 +6,17 @@ Needs labels and predictions alone; NumPy only.
 import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from stormpsr_jax.psr import decoding, metrics, released
+import numpy as np
+
+from stormpsr_jax.psr import batch, decoding, metrics, released
+from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import Recording, load_recordings
 from stormpsr_jax.psr.select import available_streams
@@ -86,14 +90,19 @@ def evaluate_recordings(
         raise ValueError("no predictions; pass --asd, --temporal or both")
     score = _score_released if protocol == "released" else _score_paper
     details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
-    for name, recording in recordings.items():
-        for stream, scores in score(procedure, recording, streams, settings, fps).items():
-            details[stream][name] = scores
+    for stream in streams:
+        for name, recording in recordings.items():
+            found = score(procedure, recording, stream, settings[stream], fps)
+            truth = [list(step) for step in sorted(recording.truth)]
+            details[stream][name] = {**found, "variant": recording.variant.name, "truth": truth}
+            if recording.visibility is not None:
+                details[stream][name]["visible"] = _visible(recording.visibility, truth)
     summarise = released.summarise if protocol == "released" else metrics.summarise
     return {
         "protocol": protocol,
         "decoder": decoder,
         "procedure": procedure.name,
+        "components": list(procedure.components),
         "fps": fps,
         "streams": {
             stream: {
@@ -106,72 +115,45 @@ def evaluate_recordings(
     }
 
 
+def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
+    """The visible fraction at each true step, None where unknown."""
+    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
+    fractions = [known.get(frame, math.nan) for frame, _ in truth]
+    return [None if math.isnan(fraction) else fraction for fraction in fractions]
+
+
 def _score_paper(
-    procedure: Procedure,
-    recording: Recording,
-    streams: Sequence[str],
-    settings: Mapping[str, decoding.Settings],
-    fps: float,
-) -> dict[str, dict[str, Any]]:
-    results = {}
-    for stream in streams:
-        events = decoding.decode(
-            procedure,
-            recording.variant,
-            stream,
-            settings[stream],
-            recording.detections,
-            recording.temporal,
-        )
-        predicted = [(e.frame, e.step_id) for e in events]
-        results[stream] = {
-            **metrics.score_recording(recording.truth, predicted, fps),
-            "perception_fp": None,
-            "perception_fn": None,
-            "contains_errors": released.contains_errors(
-                recording.truth, recording.states, recording.variant
-            ),
-            "variant": recording.variant.name,
-            "truth": [list(step) for step in sorted(recording.truth)],
-            "events": [[e.frame, e.step_id, e.confidence] for e in events],
-            "outcomes": dataclasses.asdict(metrics.match_steps(recording.truth, predicted)),
-        }
-    return results
+    procedure: Procedure, r: Recording, stream: str, settings: decoding.Settings, fps: float
+) -> dict[str, Any]:
+    events = batch.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
+    predicted = [(e.frame, e.step_id) for e in events]
+    return {
+        **metrics.score_recording(r.truth, predicted, fps),
+        "perception_fp": None,
+        "perception_fn": None,
+        "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
+        "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
+    }
 
 
 def _score_released(
-    procedure: Procedure,
-    recording: Recording,
-    streams: Sequence[str],
-    settings: Mapping[str, decoding.Settings],
-    fps: float,
-) -> dict[str, dict[str, Any]]:
-    shared = settings[streams[-1]]
-    for stream in streams:
-        for field in ("decay", "weight", "window", "confidence"):
-            if getattr(settings[stream], field) != getattr(shared, field):
-                raise ValueError(
-                    f"--protocol=released has one --{field} for all streams, "
-                    f"not {getattr(settings[stream], field)} and {getattr(shared, field)}"
-                )
+    procedure: Procedure, r: Recording, stream: str, settings: decoding.Settings, fps: float
+) -> dict[str, Any]:
     try:
         return released.evaluate_recording(
-            recording.detections,
-            recording.temporal,
-            recording.truth,
-            recording.states,
-            procedure=procedure,
-            variant=recording.variant,
-            threshold={stream: settings[stream].threshold for stream in streams},
-            fps=fps,
-            decoder=shared.decoder,
-            decay=shared.decay,
-            weight=shared.weight,
-            window=shared.window,
-            confidence=shared.confidence,
+            procedure,
+            r.variant,
+            stream,
+            settings,
+            r.truth,
+            r.states,
+            fps,
+            r.detections,
+            r.temporal,
         )
     except ValueError as error:
-        raise ValueError(f"recording {recording.name}: {error}") from error
+        raise ValueError(f"recording {r.name}: {error}") from error
 
 
 def format_table(result: Mapping[str, Any]) -> str:
@@ -215,12 +197,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
     print(format_table(result))
-
-
-def fail(message: str) -> NoReturn:
-    """Prints one line on stderr and exits with code 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(2)
 
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -272,14 +248,6 @@ def _per_stream(text: str) -> dict[str, float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
     return values
-
-
-class OneLineParser(argparse.ArgumentParser):
-    """A parser whose errors take one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exits with code 2."""
-        fail(f"{message}; see --help")
 
 
 def _parser() -> argparse.ArgumentParser:

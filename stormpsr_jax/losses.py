@@ -61,5 +61,5 @@ def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     if logits.shape != labels.shape:
         raise ValueError(f"logits {logits.shape} and labels {labels.shape} differ in shape")
     x, y = logits.astype(jnp.float32), labels.astype(jnp.float32)
-    # -y log p - (1 - y) log(1 - p), with the exponential of a number <= 0 only.
-    return jnp.mean(jnp.maximum(x, 0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x))), axis=-1)
+    # -y log p - (1 - y) log(1 - p), simplified so that no logit overflows.
+    return jnp.mean(jax.nn.softplus(x) - x * y, axis=-1)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from stormpsr_jax.stages.context import Context
@@ -117,6 +117,7 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
 
 def main(argv: list[str]) -> None:
     """Command line."""
+    logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         sys.exit(f"error: unknown argument {argv[1]!r}; options look like --config.seed=1")
     if _COORDINATOR.value or _PROCESSES.value:

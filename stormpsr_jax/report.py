@@ -1,20 +1,18 @@
 """The report of a run: one HTML file that needs nothing else, no network either.
 
-NumPy only. matplotlib draws SVG and jinja2 fills ``templates/report.html``; both are imported when
-a report is made. Figures are drawn in the colours below, which become CSS variables in the page, so
-that they follow the reader's light or dark mode.
+NumPy only; matplotlib and jinja2 (``templates/report.html``) are imported when a report is made.
+Colours of the figures become CSS variables, which follow the reader's light or dark mode.
 """
 
 import base64
 import contextlib
+import functools
 import io
-import itertools
 import math
 import os
 import pathlib
 import re
 import textwrap
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -24,11 +22,12 @@ from stormpsr_jax.psr.metrics import match_steps
 from stormpsr_jax.psr.procedure import Procedure
 
 MAX_THUMBNAILS = 12
-INK, MUTED, GRID, STRIPE = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0"
+INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart.
 STREAM_COLOURS = {"asd": "#0072b2", "temporal": "#d55e00", "storm": "#009e73"}
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe"} | {
-    colour: stream for stream, colour in STREAM_COLOURS.items()
+_VARIABLES = {
+    **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card"},
+    **{colour: stream for stream, colour in STREAM_COLOURS.items()},
 }
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D"}
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
@@ -69,10 +68,9 @@ def write_report(
     Args:
         path: the HTML file to write.
         title: of the page.
-        metrics: the content of metrics.json. What a stream was decoded with is read from its key
-            "settings", if there is one: "threshold", "confidence" (the floor) and "weight".
-        procedure: for the names of steps and the frames per second; a key "fps" of `metrics` goes
-            before it.
+        metrics: the content of metrics.json. A stream's "settings", where given, hold "threshold",
+            "confidence" (the floor) and "weight".
+        procedure: for the names of steps, and the frames per second if `metrics` has no "fps".
         truth: (frame, step id) by recording.
         visible: by recording, frames (M,) ascending and visible fractions (M,), NaN where unknown.
         thumbnails: returns the JPEG of a recording's frame, or None. Pictures go in as they are, so
@@ -94,7 +92,7 @@ def write_report(
             raise ValueError(f"no ground truth for recording {name!r}; check --labels")
     fps = metrics.get("fps") or procedure.fps
     recordings = []
-    for name in names:
+    for i, name in enumerate(names):
         scores = {s: stream["recordings"].get(name, {}) for s, stream in streams.items()}
         marks = {s: _marks(truth[name], row.get("events", ()), fps) for s, row in scores.items()}
         seen = (visible or {}).get(name)
@@ -106,7 +104,7 @@ def write_report(
                 "scores": scores,
                 "num_steps": len(truth[name]),
                 "visible": None if seen is None else _mean(seen[1]),
-                "timeline": _inline(svg(timeline), f"Timeline of recording {name}"),
+                "timeline": _inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
                 "num_frames": len({frame for frame, _ in truth[name]}),
             }
@@ -117,15 +115,16 @@ def write_report(
         procedure=procedure,
         fps=fps,
         streams=streams,
-        settings=[
-            key
-            for key in ("threshold", "confidence", "weight")
-            if any(key in stream.get("settings", {}) for stream in streams.values())
-        ],
         recordings=recordings,
-        stages={stage: _panels(stage, rows) for stage, rows in (curves or {}).items()},
+        stages={
+            stage: _panels(stage, rows, f"c{i}")
+            for i, (stage, rows) in enumerate((curves or {}).items())
+        },
         notes=notes,
-        figures=[(name, caption, _inline(text, name)) for name, caption, text in figures],
+        figures=[
+            (name, caption, _inline(text, name, f"f{i}"))
+            for i, (name, caption, text) in enumerate(figures)
+        ],
     )
     pathlib.Path(path).write_text(page, encoding="utf-8")
 
@@ -142,16 +141,13 @@ def style() -> Iterator[None]:
         "font.sans-serif": ["DejaVu Sans"],
         "font.size": 8.5,
         "axes.edgecolor": MUTED,
-        "axes.linewidth": 0.7,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
         "axes.axisbelow": True,
         "grid.color": GRID,
-        "grid.linewidth": 0.6,
         "xtick.color": MUTED,
         "ytick.color": MUTED,
-        "hatch.linewidth": 0.9,
     }
     with matplotlib.style.context(["default", look]):
         yield
@@ -165,23 +161,31 @@ def svg(figure) -> str:
     return text.getvalue()
 
 
-def _inline(text: str, label: str):
+def _inline(text: str, label: str, prefix: str):
     """Makes an SVG document part of a page: no prolog, colours as variables, ids of its own."""
     import markupsafe
 
     root = re.search(r"<svg\b[^>]*>", text)
     view_box = re.search(r'viewBox="[^"]*"', root[0])[0]
     body = text[root.end() : text.rindex("</svg>")].replace("xlink:href", "href")
-    # matplotlib's style sheet would hold for the whole page.
+    # matplotlib's style sheet would hold for the whole page, which has its own font, too.
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r"\s*\n\s*", "\n", body)
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', body))
-    prefix = f"f{zlib.crc32((label + body).encode()):x}"
     ids = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
-    body = re.sub(r' id="([^"]*)"', lambda m: f' id="{ids[m[1]]}"' if m[1] in ids else "", body)
-    body = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{ids[m[2]]}", body)
-    colour = f"(?<=: )({'|'.join(_VARIABLES)})"
-    body = re.sub(colour, lambda m: f"var(--{_VARIABLES[m[0]]})", body)
+    changes = [
+        (r' id="([^"]*)"', lambda m: f' id="{ids[m[1]]}"' if m[1] in ids else ""),
+        (r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{ids[m[2]]}"),
+        (f"(?<=: )({'|'.join(_VARIABLES)})", lambda m: f"var(--{_VARIABLES[m[0]]})"),
+        (r' transform="rotate\(-0 [^"]*"|font-family: [^;"]*;? ?', ""),
+        (r"\b([1-9]\d*\.\d\d)\d+", r"\1"),
+    ]
+
+    def change(tag: re.Match) -> str:
+        return functools.reduce(lambda text, c: re.sub(*c, text), changes, tag[0])
+
+    body = re.sub(r"<[^>]+>", change, body)
+    body = re.sub(r"<g>\n(<(?:path|text)\b[^>]*>(?:[^<]*</text>)?)\n</g>", r"\1", body)
     label = markupsafe.escape(label)
     return markupsafe.Markup(f'<svg {view_box} role="img" aria-label="{label}">{body}</svg>')
 
@@ -275,8 +279,8 @@ def _timeline(
     rows = {s: row for row, s in enumerate(sorted(first, key=lambda s: (first[s], s)))}
     frames = [f for mark in every for f in (mark.truth, mark.event) if f is not None]
     frames += [frame for frame, _ in truth]
-    frames += [] if visible is None else np.asarray(visible[0])[[0, -1]].tolist()
-    start, end = min(frames, default=0) / fps, max(frames, default=1) / fps
+    frames += [0] if visible is None else np.asarray(visible[0])[[0, -1]].tolist()
+    start, end = min(frames) / fps, max(frames) / fps
     span = max(end - start, 1 / fps)
 
     width, left, right, row_height, below = 10.0, 2.15, 0.1, 0.36, 0.35
@@ -319,7 +323,7 @@ def _timeline(
         lower.text(-0.062, 0.5, "Visible part\nof the object", **beside)
         axes.tick_params(labelbottom=False, length=0)
     # Room for the text at the last marks.
-    axes.set_xlim(start - 0.008 * span, end + 0.09 * span)
+    axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
     spacing = next((s for s in _TICK_SECONDS if span / s <= 12), 86400)
     ticks = np.arange(math.ceil(start / spacing), math.floor(end / spacing) + 1) * spacing
     axes.set_xticks(ticks, [_clock(tick) for tick in ticks])
@@ -338,19 +342,21 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
         points[mark.kind].append((x, y))
         spots.append((row, min(x, origin), max(x, origin), mark.text))
         if mark.kind == "correct":
-            axes.barh(y, x - origin, 0.15, origin, color=colour, alpha=0.4, linewidth=0)
+            axes.barh(y, x - origin, 0.15, origin, color=colour, alpha=0.4, lw=0, clip_on=False)
         elif mark.kind == "early":
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
-        face = "none" if kind == "missed" else colour
+        face = PAPER if kind == "missed" else colour
         size, edge = (4.2, 1.3) if kind == "missed" else (5.5, 0.4)
         x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
         axes.plot(x, y, _MARKERS[kind], ms=size, mew=edge, markerfacecolor=face, **look)
-    # A text is left out where the next mark of the lane stands.
-    for spot, after in itertools.pairwise([*sorted(spots), (-1, 0, 0, "")]):
-        row, _, right, text = spot
-        if row != after[0] or after[1] - right > span * (0.02 + 0.0066 * len(text)):
-            axes.text(right + 0.009 * span, row + lane, text, fontsize=6.5, va="center", zorder=5)
+    # A text is left out where another mark or bar of the lane is in its way.
+    for spot in spots:
+        row, _, left, text = spot
+        right = left + span * (0.02 + 0.0066 * len(text))
+        others = (other for other in spots if other is not spot and other[0] == row)
+        if not any(other[1] < right and other[2] > left for other in others):
+            axes.text(left + 0.009 * span, row + lane, text, fontsize=6.5, va="center", zorder=5)
 
 
 def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -366,7 +372,7 @@ def _binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(x, starts) / np.diff([*starts, len(x)]), means
 
 
-def _panels(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[tuple[str, Any]]:
     """A small figure per scalar of a stage, training and validation in one: (name, SVG)."""
     from matplotlib.figure import Figure
 
@@ -381,13 +387,16 @@ def _panels(stage: str, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, An
     for name, curves in series.items():
         with style():
             figure = Figure(figsize=(3.5, 2.0))
-            axes = figure.add_axes((0.155, 0.15, 0.82, 0.8))
+            axes = figure.add_axes((0.13, 0.13, 0.85, 0.76))
             for validation, points in sorted(curves.items()):
                 x, y = _binned(*np.array(points, float).T)
-                colour = STREAM_COLOURS["temporal"] if validation else STREAM_COLOURS["asd"]
+                colour = STREAM_COLOURS["temporal" if validation else "asd"]
                 few = validation and len(x) <= 60
                 axes.plot(x, y, "o-" if few else "-", color=colour, markersize=3.5, linewidth=1.4)
             axes.tick_params(length=0)
             axes.locator_params(nbins=5)
-            panels.append((name, set(curves), _inline(svg(figure), f"{stage}: {name}")))
+            axes.ticklabel_format(scilimits=(-2, 5))
+            panels.append(
+                (name, _inline(svg(figure), f"{stage}: {name}", f"{prefix}-{len(panels)}"))
+            )
     return panels

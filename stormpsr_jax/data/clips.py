@@ -33,18 +33,20 @@ def count_records(path: Path) -> int:
     """Returns the number of records in a shard: 0 if the file is missing or truncated."""
     if not path.is_file():
         return 0
-    reader = array_record_module.ArrayRecordReader(str(path), READER_OPTIONS)
     try:
-        return reader.num_records() if reader.ok() else 0
-    finally:
-        reader.close()
+        reader = array_record_module.ArrayRecordReader(str(path), READER_OPTIONS)
+        count = reader.num_records()
+        reader.close()  # a truncated file raises here at the latest
+    except RuntimeError:
+        return 0
+    return count
 
 
 def list_splits(directory: str | Path) -> list[str]:
     """Returns the names of the splits of a finished data folder, sorted.
 
     Raises:
-      ValueError: the folder does not exist or its preparation was not finished.
+        ValueError: the folder does not exist or its preparation was not finished.
     """
     return sorted(_read_settings(Path(directory))["splits"])
 
@@ -76,13 +78,13 @@ class Recording:
     """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
 
     Attributes:
-      name: its name.
-      first_frame: number of the first frame.
-      states: (N, K) int8 in {-1, 0, 1}.
-      boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where not annotated.
-      classes: (N,) int16; -1 not annotated, 0 uncatalogued (ignored by the detector),
-        1…S assembly state, S + 1 error state.
-      visible: (N,) float32, visible fraction of the object; NaN where unknown.
+        name: its name.
+        first_frame: number of the first frame.
+        states: (N, K) int8 in {-1, 0, 1}.
+        boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where not annotated.
+        classes: (N,) int16; -1 not annotated, 0 uncatalogued (ignored by the detector),
+            1…S assembly state, S + 1 error state.
+        visible: (N,) float32, visible fraction of the object; NaN where unknown.
     """
 
     name: str
@@ -104,24 +106,24 @@ class ClipSource:
     Safe to use from several threads.
 
     Attributes:
-      procedure: the procedure its labels belong to.
-      split: its name.
-      fps: frames per second of all its recordings.
-      image_size: (H, W) of all its frames.
-      recordings: dict of Recording by name, sorted by name.
+        procedure: the procedure its labels belong to.
+        split: its name.
+        fps: frames per second of all its recordings.
+        image_size: (H, W) of all its frames.
+        recordings: dict of Recording by name, sorted by name.
     """
 
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
         """Opens a split and checks that all of it is there; decodes no frame.
 
         Args:
-          directory: folder that data_prep wrote.
-          split: such as 'train'; see list_splits.
-          procedure: the procedure of the caller; has to label frames as the folder's does.
+            directory: folder that data_prep wrote.
+            split: such as 'train'; see list_splits.
+            procedure: the procedure of the caller; has to label frames as the folder's does.
 
         Raises:
-          ValueError: folder incomplete, no such split, shards of another procedure, a shard
-            missing or truncated. The message says what to do.
+            ValueError: folder incomplete, no such split, shards of another procedure, a shard
+                missing or truncated. The message says what to do.
         """
         self._directory = Path(directory)
         settings = _read_settings(self._directory)
@@ -132,8 +134,8 @@ class ClipSource:
         theirs = load_procedure(self._directory / "procedure.json")
         if differences := procedure_differences(procedure, theirs):
             raise ValueError(
-                f"{directory}: its shards were made for procedure {theirs.name!r}, which is not "
-                f"the procedure {procedure.name!r} asked for: it has {differences}; use the "
+                f"{directory}: its shards, made for procedure {theirs.name!r}, do not fit the "
+                f"procedure {procedure.name!r} asked for: they have {differences}; use the "
                 "folder's procedure.json or prepare the data again into another folder"
             )
         self.procedure = procedure
@@ -174,14 +176,14 @@ class ClipSource:
         """Decodes frames of a recording.
 
         Args:
-          recording: its name.
-          frames: T frame numbers in any order, repeats allowed (decoded once).
+            recording: its name.
+            frames: T frame numbers in any order, repeats allowed (decoded once).
 
         Returns:
-          (T, H, W, 3) uint8, RGB.
+            (T, H, W, 3) uint8, RGB.
 
         Raises:
-          ValueError: unknown recording, frame outside it, or a JPEG that cannot be decoded.
+            ValueError: unknown recording, frame outside it, or a JPEG that cannot be decoded.
         """
         numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
         images = np.empty((len(numbers), *self.image_size, 3), np.uint8)

@@ -11,7 +11,7 @@ MAX_FRAME = 10**9
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
 
-def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
+def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[tuple[int, list[str]]]:
     """Reads the rows of a CSV file in UTF-8, with or without BOM, with any line ends.
 
     Returns:
@@ -30,7 +30,7 @@ def read_rows(path: str | os.PathLike) -> list[tuple[int, list[str]]]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:

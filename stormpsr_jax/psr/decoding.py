@@ -13,6 +13,7 @@ step completes, the sum returns to 0 and the state is updated. Stream ``asd`` is
 
 A sum is brought up to date only when its component gets evidence: the decay of n frames without
 evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
+`batch.py` does the same for whole recordings.
 """
 
 import dataclasses
@@ -22,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STREAMS = ("asd", "temporal", "storm")
@@ -84,11 +84,31 @@ class Settings:
             raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
 
 
+class Rules:
+    """What a stream's settings mean, for the online and the batch decoder alike."""
+
+    def __init__(
+        self, procedure: Procedure, variant: Variant, stream: str, settings: Settings
+    ) -> None:
+        if stream not in STREAMS:
+            raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
+        naive = settings.decoder == "naive"
+        if naive and stream == "storm":
+            raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
+        self.weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
+        self.threshold = 0.0 if naive else settings.threshold
+        self.changed = max(CHANGED, settings.confidence) if naive else CHANGED
+        num = procedure.num_components
+        expected = set(variant.expected) if settings.decoder == "expected" else range(3 * num)
+        # Whether component k may flip from 0 (install) and from 1 (remove).
+        self.may_flip = [(3 * k in expected, 3 * k + 2 in expected) for k in range(num)]
+
+
 class Decoder:
     """Online decoder of one recording: one frame in, events out.
 
-    Frames come in ascending order; a frame that is left out counts as one without evidence.
-    `feed` takes many frames at once and gives the same events.
+    Frames come in ascending order; a frame that is left out counts as one without evidence. The
+    memory does not grow. `batch.decode` gives the same events for a whole recording, faster.
 
     Args:
         procedure: components and catalogued states.
@@ -103,23 +123,13 @@ class Decoder:
     def __init__(
         self, procedure: Procedure, variant: Variant, stream: str, settings: Settings
     ) -> None:
-        if stream not in STREAMS:
-            raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
-        naive = settings.decoder == "naive"
-        if naive and stream == "storm":
-            raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
         self.procedure, self.variant = procedure, variant
         self.stream, self.settings = stream, settings
-        num = procedure.num_components
-        self._weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
-        self._threshold = 0.0 if naive else settings.threshold
-        self._changed = max(CHANGED, settings.confidence) if naive else CHANGED
-        expected = set(variant.expected) if settings.decoder == "expected" else range(3 * num)
-        # Whether component k may flip from 0 (install) and from 1 (remove).
-        self._may_flip = [(3 * k in expected, 3 * k + 2 in expected) for k in range(num)]
-        self._rows = procedure.states.tolist()
+        self._rules = Rules(procedure, variant, stream, settings)
+        self._catalogue = procedure.states.tolist()
         self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state
 
+        num = procedure.num_components
         self._frame = -1
         self._state = list(variant.initial_state)
         self._sum = [0.0] * num
@@ -154,52 +164,36 @@ class Decoder:
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
         self._frame = frame
+        weight = self._rules.weight
+        evidence: dict[int, float] = {}  # by component, the temporal stream's part
         flips: frozenset[int] = frozenset()
         asd = 0.0
         top = max(detections, key=_confidence, default=None)
-        if top is not None and self._weight < 1 and top[1] > self.settings.confidence:
-            flips, asd = self._flips_to(top[0]), (1 - self._weight) * top[1]
-        changes: list[tuple[int, float]] = []
-        if temporal is not None and self._weight > 0:
+        if top is not None and weight < 1 and top[1] > self.settings.confidence:
+            flips, asd = self._flips_to(top[0]), (1 - weight) * top[1]
+            evidence = dict.fromkeys(flips, 0.0)
+        if temporal is not None and weight > 0:
             if len(temporal) != len(self._state):
                 raise ValueError(
                     f"{len(temporal)} probabilities at frame {frame}, procedure "
                     f"{self.procedure.name!r} has {len(self._state)} components"
                 )
             values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
-            changes = [(k, self._weight * c) for k, c in enumerate(values) if c > self._changed]
-        return self._accumulate(frame, flips, asd, changes) if flips or changes else []
-
-    def feed(
-        self, detections: Detections | None = None, temporal: TemporalPredictions | None = None
-    ) -> list[Event]:
-        """Takes all frames of both predictions, as `update` would one by one.
-
-        Raises:
-            ValueError: frames at or before one already taken, or of another procedure.
-        """
-        frames, classes, confidences = self._top_detections(detections)
-        changes = self._changes(temporal)
-        ends = [
-            p.frames[[0, -1]] for p in (detections, temporal) if p is not None and len(p.frames)
-        ]
-        if not ends:
+            for k, confidence in enumerate(values):
+                if (
+                    confidence > self._rules.changed
+                    and frame > self._blocked_until[k]
+                    and self._rules.may_flip[k][self._state[k]]
+                ):
+                    evidence[k] = weight * confidence
+        if not evidence:
             return []
-        if min(first for first, _ in ends) <= self._frame:
-            raise ValueError(f"frames at or before frame {self._frame}, which was taken already")
-        self._frame = int(max(last for _, last in ends))
-
-        events: list[Event] = []
-        scale = 1 - self._weight
-        rows = dict(zip(frames, zip(classes, confidences, strict=True), strict=True))
-        for frame in sorted(rows.keys() | changes.keys()) if changes else frames:
-            c, confidence = rows.get(frame, (0, 0.0))
-            flips = self._flips.get(c)
-            if flips is None:
-                flips = self._flips_to(c)
-            if flips or frame in changes:
-                changed = changes.get(frame, ())
-                events += self._accumulate(frame, flips, scale * confidence, changed)
+        events = []
+        for k, part in evidence.items():
+            self._accumulate(frame, k, asd + part if k in flips else part, part)
+            if self._sum[k] > self._rules.threshold:
+                events.append(self._complete(frame, k))
+        events.sort(key=_step_id)
         return events
 
     def state(self) -> dict[str, Any]:
@@ -219,11 +213,11 @@ class Decoder:
         Raises:
             ValueError: it was saved by a decoder of another procedure, stream or settings.
         """
+        own = self.state()
         for key in ("procedure", "variant", "stream", "settings"):
-            if state[key] != self.state()[key]:
+            if state[key] != own[key]:
                 raise ValueError(
-                    f"the saved state is of {key} {state[key]!r}, this decoder has "
-                    f"{self.state()[key]!r}"
+                    f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
                 )
         if len(state["components"]) != len(self._state):
             raise ValueError(
@@ -231,9 +225,8 @@ class Decoder:
                 f"{len(self._state)}"
             )
         self._frame = state["frame"]
-        for column, values in zip(
-            self._columns(), zip(*state["components"], strict=True), strict=True
-        ):
+        saved = zip(*state["components"], strict=True)
+        for column, values in zip(self._columns(), saved, strict=True):
             column[:] = values
         self._flips.clear()
 
@@ -258,118 +251,65 @@ class Decoder:
             )
         if detected_class not in self._flips:
             state = self._state  # of which background and the error state say nothing
-            if 1 <= detected_class <= len(self._rows):
-                state = self._rows[detected_class - 1]
+            if 1 <= detected_class <= len(self._catalogue):
+                state = self._catalogue[detected_class - 1]
             pairs = enumerate(zip(self._state, state, strict=True))
+            may_flip = self._rules.may_flip
             self._flips[detected_class] = frozenset(
-                k for k, (now, seen) in pairs if now != seen and self._may_flip[k][now]
+                k for k, (now, seen) in pairs if now != seen and may_flip[k][now]
             )
         return self._flips[detected_class]
 
-    def _accumulate(
-        self,
-        frame: int,
-        flips: frozenset[int],
-        asd: float,
-        changes: Iterable[tuple[int, float]],
-    ) -> list[Event]:
-        """Adds a frame's evidence, already weighted: ``asd`` for each of ``flips``, and changes."""
-        evidence = dict.fromkeys(flips, 0.0)
-        for k, y in changes:
-            if frame > self._blocked_until[k] and self._may_flip[k][self._state[k]]:
-                evidence[k] = y
-        events = []
-        for k, temporal in evidence.items():
-            y = asd + temporal if k in flips else temporal
-            if self._sum[k]:
-                left = self.settings.decay ** (frame - self._last[k] - 1)
-                self._sum[k] = self._sum[k] * left + y
-                self._temporal_part[k] = self._temporal_part[k] * left + temporal
-                self._support[k] = self._support[k] * left + 1
-            else:
-                self._sum[k], self._temporal_part[k], self._support[k] = y, temporal, 1.0
-            if not self._frames[k]:
-                self._since[k] = frame
-            self._frames[k] += 1
-            self._last[k] = frame
-            if self._sum[k] > self._threshold:
-                events.append(self._complete(frame, k))
-        if events:
-            self._flips.clear()
-            events.sort(key=_step_id)
-        return events
+    def _accumulate(self, frame: int, k: int, y: float, temporal: float) -> None:
+        if self._frames[k]:
+            left = self.settings.decay ** (frame - self._last[k] - 1)
+            self._sum[k] = self._sum[k] * left + y
+            self._temporal_part[k] = self._temporal_part[k] * left + temporal
+            self._support[k] = self._support[k] * left + 1
+        else:
+            self._sum[k], self._temporal_part[k], self._support[k] = y, temporal, 1.0
+            self._since[k] = frame
+        self._frames[k] += 1
+        self._last[k] = frame
 
     def _complete(self, frame: int, k: int) -> Event:
-        evidence = {
-            "sum": self._sum[k],
-            "asd": max(self._sum[k] - self._temporal_part[k], 0.0),
-            "temporal": self._temporal_part[k],
-            "frames": self._frames[k],
-            "since": self._since[k],
-        }
-        confidence = min(self._sum[k] / self._support[k], 1.0)
-        step_id = 3 * k + 2 * self._state[k]
+        event = make_event(
+            frame,
+            3 * k + 2 * self._state[k],
+            self.stream,
+            self._sum[k],
+            self._temporal_part[k],
+            self._support[k],
+            self._frames[k],
+            self._since[k],
+        )
         self._state[k] = 1 - self._state[k]
-        self._sum[k] = self._temporal_part[k] = self._support[k] = 0.0
         self._frames[k] = 0
+        self._sum[k] = self._temporal_part[k] = self._support[k] = 0.0
         self._blocked_until[k] = frame + self.settings.window
-        return Event(frame, step_id, confidence, self.stream, evidence)
-
-    def _top_detections(
-        self, detections: Detections | None
-    ) -> tuple[list[int], list[int], list[float]]:
-        """Frames, classes and confidences of the top rows that are evidence."""
-        if detections is None or not len(detections.frames) or self._weight == 1:
-            return [], [], []
-        frames, classes = detections.frames, detections.classes
-        confidences = detections.confidences
-        if classes.min() < 0 or classes.max() > self.procedure.error_class:
-            raise ValueError(
-                f"class {classes.min() if classes.min() < 0 else classes.max()} is not in "
-                f"0…{self.procedure.error_class} (procedure {self.procedure.name!r})"
-            )
-        new = np.concatenate(([True], frames[1:] != frames[:-1]))
-        starts = np.flatnonzero(new)
-        if len(starts) < len(frames):
-            group = np.cumsum(new) - 1
-            tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
-            # The first of equally confident rows, in file order.
-            first = np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))
-            starts = tops[first]
-            frames, classes, confidences = frames[starts], classes[starts], confidences[starts]
-        good = (confidences > self.settings.confidence) & (classes >= 1)
-        good &= classes <= self.procedure.num_states
-        return frames[good].tolist(), classes[good].tolist(), confidences[good].tolist()
-
-    def _changes(self, temporal: TemporalPredictions | None) -> dict[int, list[tuple[int, float]]]:
-        """By frame the components that changed inside the window, with weighted probabilities."""
-        changes: dict[int, list[tuple[int, float]]] = {}
-        if temporal is None or self._weight == 0:
-            return changes
-        if temporal.confidences.shape[1:] != (len(self._state),):
-            raise ValueError(
-                f"probabilities of shape {temporal.confidences.shape}, procedure "
-                f"{self.procedure.name!r} has {len(self._state)} components"
-            )
-        rows, components = np.nonzero(temporal.confidences > self._changed)
-        values = self._weight * temporal.confidences[rows, components]
-        for frame, k, y in zip(
-            temporal.frames[rows].tolist(), components.tolist(), values.tolist(), strict=True
-        ):
-            changes.setdefault(frame, []).append((k, y))
-        return changes
+        self._flips.clear()
+        return event
 
 
-def decode(
-    procedure: Procedure,
-    variant: Variant,
+def make_event(
+    frame: int,
+    step_id: int,
     stream: str,
-    settings: Settings,
-    detections: Detections | None = None,
-    temporal: TemporalPredictions | None = None,
-) -> list[Event]:
-    """Decodes a whole recording; see `Decoder`. A stream that is not given has no evidence."""
-    return Decoder(procedure, variant, stream, settings).feed(detections, temporal)
+    total: float,
+    temporal: float,
+    support: float,
+    frames: int,
+    since: int,
+) -> Event:
+    """Returns the event of a sum that exceeded the threshold."""
+    evidence = {
+        "sum": total,
+        "asd": max(total - temporal, 0.0),
+        "temporal": temporal,
+        "frames": frames,
+        "since": since,
+    }
+    return Event(frame, step_id, min(total / support, 1.0), stream, evidence)
 
 
 def _confidence(row: tuple[int, float]) -> float:

@@ -5,6 +5,7 @@ Where the paper leaves a choice open, ours is said at the function that makes it
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -208,7 +209,8 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     undefined = {}
     for key in ("pos", "f1", "delay_s"):
         values = [r[key] for r in recordings.values() if r[key] is not None]
-        result[key] = sum(values) / len(values) if values else None
+        # fsum: the order of the recordings must not matter, not even in the last bit.
+        result[key] = math.fsum(values) / len(values) if values else None
         undefined[key] = len(recordings) - len(values)
     tp, fp, fn = (sum(r[key] for r in recordings.values()) for key in ("tp", "fp", "fn"))
     truths = any(r["f1"] is not None for r in recordings.values())

@@ -10,12 +10,14 @@ it). Every event that is decoded here has confidence 1. M rows, K components, N 
 """
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.psr.decoding import STREAMS, Settings
-from stormpsr_jax.psr.metrics import edit_distance
+from stormpsr_jax.psr.metrics import Step, edit_distance
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -34,11 +36,11 @@ def _steps_between(before: Sequence[int], after: Sequence[int]) -> list[int]:
 class _Sums:
     """Cumulative confidence per step id, and what completes when a sum exceeds the threshold."""
 
-    def __init__(self, settings: Settings, expected: frozenset[int], state: list[int] | None, n: int):
+    def __init__(self, settings: Settings, expected: frozenset[int], state, num_components: int):
         self.settings = settings
         self.expected = expected
         self.state = state  # (K,), or empty, or None until something is detected
-        self.sums = np.zeros(n)  # (N,), one array for both streams in fusion
+        self.sums = np.zeros(3 * num_components)  # (N,), one array for both streams in fusion
         self.events: list[Event] = []
 
     def complete(self, frame: int) -> list[int]:
@@ -52,9 +54,10 @@ class _Sums:
         return above
 
     def decay_all_but(self, spared: list[int]) -> None:
-        kept = self.sums[spared]
+        kept = self.sums[spared] if spared else ()
         self.sums *= self.settings.decay
-        self.sums[spared] = kept
+        if spared:
+            self.sums[spared] = kept
 
 
 class _DetectionSums(_Sums):
@@ -65,18 +68,18 @@ class _DetectionSums(_Sums):
         if self.state is None:
             self.state = list(detected)
             return  # without decay
-        suggested = _steps_between(self.state, detected)
-        self.sums[suggested] += confidence
+        suggested = [] if detected == self.state else _steps_between(self.state, detected)
         if suggested:
+            self.sums[suggested] += confidence
             self.complete(frame)
         self.decay_all_but(suggested)
 
     def idle(self, num_frames: int) -> None:
         """Decays through frames without rows, one by one: a power would round differently."""
-        for i in range(num_frames):
+        for i in range(1, num_frames + 1):
+            self.sums *= self.settings.decay
             if i % 64 == 0 and (self.sums * self.settings.decay == self.sums).all():
                 break  # all zero, or too small to shrink
-            self.sums *= self.settings.decay
 
 
 class _TemporalSums(_Sums):
@@ -128,6 +131,76 @@ def _rounded(confidences: np.ndarray) -> np.ndarray:
     return rounded
 
 
+def _detection_rows(
+    detections: Detections, procedure: Procedure
+) -> list[tuple[int, list[int] | None, float]]:
+    """Per row: frame, state vector (empty: background, None: error state), rounded confidence."""
+    classes, last = detections.classes, procedure.error_class
+    if len(classes) and not 0 <= classes.min() <= classes.max() <= last:
+        wrong = classes.min() if classes.min() < 0 else classes.max()
+        raise ValueError(
+            f"class {wrong} in the detections; procedure {procedure.name!r} has 0 (background) to "
+            f"{last} (error state): check --procedure and --asd"
+        )
+    vectors = [[], *procedure.states.tolist(), None]
+    confidences = _rounded(detections.confidences).tolist()
+    rows = zip(detections.frames.tolist(), classes.tolist(), confidences, strict=True)
+    return [(frame, vectors[c], confidence) for frame, c, confidence in rows]
+
+
+def _temporal_rows(
+    temporal: TemporalPredictions, procedure: Procedure
+) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """Per frame (K,) predicted changes, as bool, and rounded confidences of its first row."""
+    if temporal.predicted.shape[1] != procedure.num_components:
+        raise ValueError(
+            f"temporal predictions for {temporal.predicted.shape[1]} components; procedure "
+            f"{procedure.name!r} has {procedure.num_components}: check --procedure and --temporal"
+        )
+    rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    columns = temporal.frames.tolist(), temporal.predicted == 1, _rounded(temporal.confidences)
+    for frame, predicted, confidences in zip(*columns, strict=True):
+        rows.setdefault(frame, (predicted, confidences))
+    return rows
+
+
+def _naive_detections(rows, state: list[int], settings: Settings) -> list[Event]:
+    """B1: the most confident row of a frame completes the steps to its state at once."""
+    events = []
+    for frame, group in itertools.groupby(rows, key=lambda row: row[0]):
+        _, detected, confidence = max(group, key=lambda row: row[2])
+        if confidence > settings.confidence and detected is not None:
+            events += [(frame, step, 1.0) for step in _steps_between(state, detected)]
+            state = detected  # empty after background: no steps lead to the next detection
+    return events
+
+
+def _naive_temporal(rows, state: list[int], settings: Settings) -> list[Event]:
+    """B1: confident components flip at once, unless the row applied last flagged them already."""
+    events: list[Event] = []
+    emitted: set[int] = set()
+    last, last_frame = np.zeros(len(state), bool), -math.inf
+    for frame, (predicted, confidences) in rows.items():
+        age = frame - last_frame
+        if age < settings.window and (predicted == last).all():
+            continue
+        flips = predicted & (confidences >= settings.confidence)
+        if age <= settings.window:
+            flips &= ~last
+        if not flips.any():
+            continue
+        last, last_frame = predicted, frame
+        for k in flips.nonzero()[0].tolist():
+            step = 3 * k if state[k] == 0 else 3 * k + 2
+            state[k] = 1 - state[k]
+            # A removal's id + 2 belongs to the next component and is never emitted: an install may
+            # repeat after the removal, a removal never.
+            if step not in emitted or step + 2 in emitted:
+                events.append((frame, step, 1.0))
+                emitted.add(step)
+    return events
+
+
 def decode(
     procedure: Procedure,
     variant: Variant,
@@ -138,41 +211,60 @@ def decode(
 ) -> list[Event]:
     """Decodes one stream of a recording.
 
-    Of `settings`, `weight` matters at frame 0 only and `confidence` to the decoder "naive" only;
-    `window` is the number of frames within which the temporal stream counts a change once.
+    `settings.confidence` applies to the decoder "naive" alone, `settings.weight` to frame 0 alone.
+    What the images of a recording count does not matter: frames without predictions only decay.
 
     Args:
-        procedure, variant: what is built, and how it starts and what it expects.
-        stream: "asd", "temporal" or "storm" (both, fused; not the paper's Eq. 9).
-        settings: as for `decoding.decode`.
-        detections, temporal: the recording's predictions; a stream may be absent if it is not used.
+        procedure, variant: what is built, from which state, and the steps it expects.
+        stream: "asd", "temporal", or "storm" for both, fused (not by the paper's Eq. 9).
+        settings: decoder, threshold, decay, weight, window, confidence.
+        detections, temporal: the recording's predictions; only what the stream uses is needed.
 
     Returns:
-        Events (frame, step id, 1.0) in the order in which they are emitted.
+        Events (frame, step id, 1.0) in the order of their emission.
 
     Raises:
-        ValueError: unknown stream; "storm" with the decoder "naive", which has no fusion;
+        ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
             predictions that do not fit the procedure.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
-    naive = settings.decoder == "naive"
-    if stream == "storm" and naive:
+    if stream == "storm" and settings.decoder == "naive":
         raise ValueError("--decoder=naive has no fused stream; take confidence or expected")
+    asd_rows = [] if stream == "temporal" else _detection_rows(detections, procedure)
+    temporal_rows = {} if stream == "asd" else _temporal_rows(temporal, procedure)
     initial = list(variant.initial_state)
-    expected = every = frozenset(range(3 * procedure.num_components))
-    if settings.decoder == "expected":
-        expected = frozenset(variant.expected)
-    if stream == "asd":
-        rows = _detection_rows(detections, procedure)
-        if naive:
-            return _naive_detections(rows, initial, settings)
-        return _fuse(
-            _first_rows(rows), {}, _DetectionSums(settings, expected, initial, len(every)), None
-        )
-    changes = _temporal_rows(temporal, procedure)
-    if naive:
-        return _naive_temporal(changes, initial, settings)
+    if settings.decoder == "naive":
+        if stream == "asd":
+            return _naive_detections(asd_rows, initial, settings)
+        return _naive_temporal(temporal_rows, initial, settings)
+
+    expected = frozenset(variant.expected)
+    every = expected if settings.decoder == "expected" else frozenset(range(3 * len(initial)))
+    # Fused B2 starts the detections from what they show first, and its temporal side is B3's.
+    blank = stream == "storm" and settings.decoder == "confidence"
+    asd = _DetectionSums(settings, every, None if blank else initial[:], len(initial))
+    allowed = expected if stream == "storm" else every
+    change = _TemporalSums(settings, allowed, initial[:], len(initial))
+    first_rows: dict[int, tuple] = {}
+    for frame, detected, confidence in asd_rows:  # the first in the file, not the most confident
+        first_rows.setdefault(frame, (detected or [], confidence))
+    previous = -1
+    for frame in sorted({0, *first_rows, *temporal_rows}):
+        if stream != "temporal":
+            asd.idle(frame - previous - (frame in first_rows))
+        if frame in first_rows:
+            asd.update(frame, *first_rows[frame])
+        if frame in temporal_rows:
+            change.update(frame, *temporal_rows[frame])
+        if frame == 0 and stream == "storm":  # both get the weighted sum: one array from here on
+            asd.sums *= 1 - settings.weight
+            asd.sums += settings.weight * change.sums
+            change.sums = asd.sums
+        previous = frame
+    return _merge(asd.events, change.events) if stream == "storm" else asd.events + change.events
+
+
 def _merge(first: Sequence[Event], second: Sequence[Event]) -> list[Event]:
     """Frame by frame the first list's events, else the second's, without unexplained repeats."""
     taken = {event[0] for event in first}
@@ -211,30 +303,6 @@ def _matches(step, frames, steps, other_frames, other_steps) -> list[tuple[int, 
     return pairs
 
 
-def _edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
-    """True Damerau-Levenshtein distance: insertion, deletion, transposition 1, substitution 2."""
-    n, m = len(first), len(second)
-    # cost[i + 1][j + 1] belongs to prefixes of length i and j; row and column 0 are unreachable.
-    cost = [[2 * (n + m)] * (m + 2) for _ in range(n + 2)]
-    cost[1][1:] = range(m + 1)
-    last_row: dict[int, int] = {}  # symbol: the last row at which `first` has it
-    for i, a in enumerate(first, start=1):
-        cost[i + 1][1] = i
-        column = 0  # the last one in this row at which both agree
-        for j, b in enumerate(second, start=1):
-            row = last_row.get(b, 0)
-            cost[i + 1][j + 1] = min(
-                cost[i][j] + (0 if a == b else 2),
-                cost[i + 1][j] + 1,
-                cost[i][j + 1] + 1,
-                cost[row][column] + (i - row - 1) + 1 + (j - column - 1),
-            )
-            if a == b:
-                column = j
-        last_row[a] = i
-    return cost[n + 1][m + 1]
-
-
 def _reordered(frames, steps, truth_frames, truth_steps, window: int) -> list[int]:
     """Returns the predicted step ids in an order nearer to the truth's, for POS alone."""
     frames, steps, truth_steps = frames.tolist(), steps.tolist(), truth_steps.tolist()
@@ -252,15 +320,15 @@ def _reordered(frames, steps, truth_frames, truth_steps, window: int) -> list[in
     return steps
 
 
-def score(
-    events: Sequence[Event], truth: Sequence[tuple[int, int]], *, window: int | None = None
-) -> dict[str, float]:
+def score_recording(
+    truth: Sequence[Step], events: Sequence[Event], window: int | None = None
+) -> dict[str, Any]:
     """Scores one recording.
 
     Args:
+        truth: (frame, step id) of PSR_labels.csv as it stands, in file order.
         events: (frame, step id, confidence) in the order of emission; a confidence below 1 marks
             a step that was implied, not perceived.
-        truth: (frame, step id) of PSR_labels.csv in file order, without anything from raw states.
         window: frames within which neighbours are put in the truth's order before POS; or None.
 
     Returns:
@@ -270,7 +338,7 @@ def score(
         ValueError: there are no ground-truth steps, so that POS is undefined.
     """
     if not truth:
-        raise ValueError("no ground-truth steps in PSR_labels.csv; --protocol=paper allows that")
+        raise ValueError("no ground-truth steps in PSR_labels.csv: take --protocol=paper")
     frames, steps = (np.array([event[i] for event in events], np.int64) for i in (0, 1))
     implied = [int(event[2]) == 0 for event in events]
     truth_frames, truth_steps = np.array(truth, np.int64).T
@@ -303,7 +371,7 @@ def score(
     if window is not None:
         order = _reordered(frames, steps, truth_frames, truth_steps, window)
     return {
-        "pos": 1 - min(_edit_distance(truth_steps.tolist(), order) / len(truth), 1),
+        "pos": 1 - min(edit_distance(tuple(truth_steps.tolist()), tuple(order)) / len(truth), 1),
         "f1": float(2 * precision * recall / (precision + recall + 1e-6)),
         "delay_frames": float(np.mean(list(delays.values()))) if delays else 0.0,
         "tp": int(tp),
@@ -314,57 +382,58 @@ def score(
     }
 
 
-def contains_errors(truth: Sequence[tuple[int, int]], states: np.ndarray, variant: Variant) -> bool:
+def contains_errors(truth: Sequence[Step], states: np.ndarray, variant: Variant) -> bool:
     """True if the truth lacks an expected step or a raw state vector (M, K) has a -1."""
     missing = set(variant.expected) - {step for _, step in truth}
     return bool(missing) or bool((states == -1).any())
 
 
-def evaluate_stream(
+def evaluate_recording(
+    procedure: Procedure,
+    variant: Variant,
     stream: str,
-    detections: Detections | None,
-    temporal: TemporalPredictions | None,
-    truth: Sequence[tuple[int, int]],
-    states: np.ndarray,
-    *,
     settings: Settings,
+    truth: Sequence[Step],
+    states: np.ndarray,
     fps: float,
-) -> dict[str, object]:
-    """Decodes and scores one stream of one recording, as metrics.json wants it.
+    detections: Detections | None = None,
+    temporal: TemporalPredictions | None = None,
+) -> dict[str, Any]:
+    """Decodes and scores one stream of one recording: the entry of metrics.json.
 
-    POS follows the re-ordering except for detections, as in the released scripts; the events
-    returned are those before it.
+    As in the released scripts, POS comes without the re-ordering for detections and with it for
+    the other streams. The events are those before it.
 
     Args:
-        stream: "asd", "temporal" or "storm" (both; not for the decoder "naive").
-        detections, temporal: the recording's predictions; what the stream does not use is ignored.
         truth: (frame, step id) of PSR_labels.csv, in file order.
         states: (M, K) of PSR_labels_raw.csv.
-        settings: of this stream.
-        fps: frames per second, for the delay.
+        fps: frames per second.
+        The others as for `decode`.
+
+    Raises:
+        ValueError: as `decode` and `score_recording`.
     """
-    if stream == "asd":
-        events = decode_detections(detections, settings)
-    elif stream == "temporal":
-        events = decode_temporal(temporal, settings)
-    else:
-        events = fuse(detections, temporal, settings)
-    scores = score(events, truth, window=None if stream == "asd" else settings.window)
+    events = decode(procedure, variant, stream, settings, detections, temporal)
+    scores = score_recording(truth, events, None if stream == "asd" else settings.window)
     return {
         **scores,
         "delay_s": scores["delay_frames"] / fps,
-        "contains_errors": contains_errors(truth, states, settings.variant),
+        "contains_errors": contains_errors(truth, states, variant),
         "events": [list(event) for event in events],
     }
 
 
-def summarise(recordings: Sequence[Mapping]) -> dict[str, float]:
+def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Means of pos, f1 and delay_s (0 where nothing was matched), sums of tp, fp and fn.
+
+    Args:
+        recordings: by name, what `evaluate_recording` returns.
 
     Raises:
         ValueError: there are no recordings.
     """
     if not recordings:
         raise ValueError("there are no recordings to summarise; check --labels")
-    means = {k: float(np.mean([r[k] for r in recordings])) for k in ("pos", "f1", "delay_s")}
-    return means | {k: sum(r[k] for r in recordings) for k in ("tp", "fp", "fn")}
+    rows = recordings.values()
+    means = {key: float(np.mean([r[key] for r in rows])) for key in ("pos", "f1", "delay_s")}
+    return means | {key: sum(r[key] for r in rows) for key in ("tp", "fp", "fn")}

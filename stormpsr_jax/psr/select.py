@@ -10,9 +10,10 @@ and the delay in it, no stream is chosen by other wishes than another.
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 
-from stormpsr_jax.psr import decoding, metrics
+from stormpsr_jax.psr import batch, decoding, metrics
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import Recording
 
@@ -49,14 +50,11 @@ def select(
         fps: frames per second, None for the procedure's.
 
     Returns:
-        By stream; among equals the first of the grid, which has the lowest threshold.
+        By stream; among equals the first of `rate`.
     """
-    fps = fps or procedure.fps
+    fps = procedure.fps if fps is None else fps
     return {
-        stream: max(
-            (rate(procedure, recordings, stream, s, fps) for s in grid(stream, base)),
-            key=lambda choice: choice.score,
-        )
+        stream: max(rate(procedure, recordings, stream, base, fps), key=lambda c: c.score)
         for stream in available_streams(recordings, base.decoder)
     }
 
@@ -70,33 +68,44 @@ def available_streams(recordings: Mapping[str, Recording], decoder: str) -> list
     return [stream for stream, there in present if there]
 
 
-def grid(stream: str, base: decoding.Settings) -> Iterable[decoding.Settings]:
-    """Yields the settings to try for a stream: only what makes a difference to it varies."""
-    thresholds = (base.threshold,) if base.decoder == "naive" else THRESHOLDS
-    floors = (base.confidence,) if stream == "temporal" else CONFIDENCES
-    weights = WEIGHTS if stream == "storm" else (base.weight,)
-    for threshold, confidence, weight in itertools.product(thresholds, floors, weights):
-        yield dataclasses.replace(base, threshold=threshold, confidence=confidence, weight=weight)
-
-
 def rate(
     procedure: Procedure,
     recordings: Mapping[str, Recording],
     stream: str,
-    settings: decoding.Settings,
+    base: decoding.Settings,
     fps: float,
-) -> Choice:
-    """Decodes the recordings with one setting and rates it by the rule.
+) -> list[Choice]:
+    """Rates every setting of a stream's grid by the rule; only what matters to it varies.
 
-    Without a single true positive there is no delay, and the setting loses to all that have one.
+    Without a single true positive there is no delay, and a setting loses to all that have one.
     """
-    scores = {}
-    for name, r in recordings.items():
-        events = decoding.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
-        scores[name] = metrics.score_recording(r.truth, [e[:2] for e in events], fps)
-    summary = metrics.summarise(scores)
-    pos, f1, delay = summary["pos"], summary["f1"], summary["delay_s"]
-    score = -float("inf")
-    if delay is not None:
-        score = f1 + pos - DELAY_PRICE * delay / (max(settings.window, 1) / fps)
-    return Choice(settings, score, pos, f1, delay)
+    naive = base.decoder == "naive"
+    thresholds = (base.threshold,) if naive else THRESHOLDS
+    floors = (base.confidence,) if stream == "temporal" and not naive else CONFIDENCES
+    weights = WEIGHTS if stream == "storm" else (base.weight,)
+    choices = []
+    for confidence, weight in itertools.product(floors, weights):
+        settings = dataclasses.replace(base, confidence=confidence, weight=weight)
+        scores: list[dict[str, dict]] = [{} for _ in thresholds]
+        for name, r in recordings.items():
+            found = batch.sweep(
+                procedure,
+                r.variant,
+                stream,
+                settings,
+                [0.0] if naive else thresholds,
+                r.detections,
+                r.temporal,
+            )
+            for events, by_name in zip(found, scores, strict=True):
+                steps = [e[:2] for e in events]
+                by_name[name] = metrics.score_recording(r.truth, steps, fps)
+        for threshold, by_name in zip(thresholds, scores, strict=True):
+            summary = metrics.summarise(by_name)
+            pos, f1, delay = summary["pos"], summary["f1"], summary["delay_s"]
+            score = -math.inf
+            if delay is not None:
+                score = f1 + pos - DELAY_PRICE * delay / (max(base.window, 1) / fps)
+            chosen = dataclasses.replace(settings, threshold=threshold)
+            choices.append(Choice(chosen, score, pos, f1, delay))
+    return choices

@@ -39,7 +39,7 @@ def run(context: Context) -> None:
             train=True,
             rngs={"dropout": dropout_key},
         )
-        return losses.multilabel_bce(predicted, batch["label"]), ({}, batch_stats)
+        return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
 
     def evaluate(params, batch_stats):
         encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)

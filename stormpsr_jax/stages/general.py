@@ -81,7 +81,7 @@ def run(context: Context) -> None:
         heads = params["heads"]["kernel"][batch["object"]]  # (B, D, K)
         scale = context.config.encoder.hidden**0.5
         logits = scale * (outputs["embedding"][:, None] @ heads)[:, 0]
-        bce = losses.multilabel_bce(logits, batch["state"])
+        bce = losses.multilabel_bce(logits, batch["state"]).mean()
         metrics = {"supcon": supcon, "state_bce": bce}
         return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
 

@@ -58,7 +58,9 @@ def run(context: Context) -> None:
         )
         metrics = {"supcon": loss}
         if config.state_loss:
-            metrics["state_bce"] = losses.multilabel_bce(outputs["state_logits"], batch["state"])
+            metrics["state_bce"] = losses.multilabel_bce(
+                outputs["state_logits"], batch["state"]
+            ).mean()
             loss = loss + config.state_loss * metrics["state_bce"]
         return loss, (metrics, updates["batch_stats"])
 

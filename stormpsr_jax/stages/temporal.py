@@ -35,7 +35,7 @@ def run(context: Context) -> None:
         predicted = model.apply(
             {"params": params}, batch["embeddings"], train=True, rngs={"dropout": rng}
         )
-        return losses.multilabel_bce(predicted, batch["label"]), ({}, batch_stats)
+        return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
 
     def evaluate(params, batch_stats):
         del batch_stats

@@ -15,12 +15,11 @@ from typing import Any
 import grain
 import jax
 import jax.numpy as jnp
-import numpy as np
 import orbax.checkpoint as ocp
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
-from safetensors.numpy import load_file, save_file
+
+from stormpsr_jax.weights import load_params, save_params
 
 BEST, DONE = "best.safetensors", "done.json"
 
@@ -206,15 +205,13 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
-    """Replaces WORKDIR/best.safetensors atomically; arrays are named by '/'-separated paths."""
-    tree = {"params": params, "batch_stats": batch_stats}
+    """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
+    tree = (params, batch_stats)
     if jax.process_count() > 1:
         tree = multihost_utils.process_allgather(tree, tiled=True)
     if jax.process_index() == 0:
-        flat = flatten_dict(tree, sep="/")
-        arrays = {name: np.ascontiguousarray(array) for name, array in flat.items()}
         partial = workdir / (BEST + ".tmp")
-        save_file(arrays, partial)
+        save_params(partial, *tree)
         os.replace(partial, workdir / BEST)
 
 
@@ -222,15 +219,14 @@ def load_best(workdir: Path) -> tuple[dict, dict]:
     """Returns (params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
 
     Raises:
-        ValueError: the stage has not saved any.
+        ValueError: the stage has not saved any, or the file is damaged.
     """
     path = workdir / BEST
     if not path.exists():
         raise ValueError(
             f"{path} does not exist: run stage {workdir.name!r} first (--config.stages)"
         )
-    tree = unflatten_dict(load_file(path), sep="/")
-    return tree["params"], tree.get("batch_stats", {})
+    return load_params(path)
 
 
 def mark_done(workdir: Path, **facts: Any) -> None:

@@ -183,17 +183,17 @@ class _Loop:
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
-        self.sums: dict[str, Any] | None = None
+        self.sums: dict[str, jax.Array] | None = None
         if restored is not None:
             self.step, self.state, values = restored
             self.best_step, self.best_value = values["best_step"], values["best_value"]
             self.metrics = values["metrics"]
-            self.sums = {name: np.float32(value) for name, value in values["sums"].items()}
+            self.sums = self.put_sums(values["sums"])
         else:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, jax.Array]] = deque()
-        self.loss = math.nan
+        self.loss = math.nan  # of the last step looked at
         whole = sharding.replicated(mesh)
         self.train_step = jax.jit(
             make_step(loss_fn, optimizer),
@@ -253,8 +253,13 @@ class _Loop:
         if self.sums is None:
             args = (self.state.params, self.state.batch_stats, batch, jax.random.key(0))
             _, (metrics, _) = jax.eval_shape(self.loss_fn, *args)
-            self.sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), np.float32(0))
+            self.sums = self.put_sums(dict.fromkeys(("count", "loss", "grad_norm", *metrics), 0))
         return batch
+
+    def put_sums(self, sums: dict[str, float]) -> dict[str, jax.Array]:
+        """Puts sums where the step leaves them; from anywhere else, it would compile twice."""
+        values = {name: np.float32(value) for name, value in sums.items()}
+        return jax.device_put(values, sharding.replicated(self.mesh))
 
     def check_losses(self, in_flight: int) -> None:
         """Looks at the losses of all steps but the last `in_flight`."""
@@ -277,7 +282,7 @@ class _Loop:
         row["lr"] = float(self.schedule(self.step - 1))
         timings = {"steps_per_second": 1 / seconds_per_step, "data_wait_share": data_wait}
         self.writer.write(self.step, row, timings)
-        self.sums = {name: np.zeros_like(value) for name, value in sums.items()}
+        self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
     def evaluate(self, evaluate, best: str) -> None:
         self.metrics = {
@@ -325,7 +330,7 @@ class _Progress:
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
             self._bar.update()
-        elif not self._silent and time.monotonic() - self._printed > 10:
+        elif not (self._silent or math.isnan(loss)) and time.monotonic() - self._printed > 10:
             self._printed = time.monotonic()
             rate = (step - self._start) / (self._printed - self._started)
             eta = tqdm.format_interval((self._steps - step) / rate)

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep import shards
+from data_prep import records, shards
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -239,12 +239,18 @@ def names_of_shards() -> dict[str, str]:
 
 def wait_until_gone(out: Path) -> None:
     """Waits until the processes that left unfinished files are gone."""
-    pids = {int(path.suffix[1:]) for path in out.glob("unfinished/*")}
     deadline = time.monotonic() + 10
-    for pid in pids:
-        while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*")}:
+        while is_running(pid):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
             time.sleep(0.02)
-        assert not Path(f"/proc/{pid}").exists(), "a worker outlived its parent"
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for a zombie
+    except FileNotFoundError:
+        return False
 
 
 def test_build_property_deleted_or_truncated_shard_is_made_again_alone(built, tmp_path):
@@ -281,27 +287,33 @@ def test_build_property_full_disk_leaves_nothing_that_looks_whole(built, tmp_pat
     out = tmp_path / "out"
     name = "clips-train.array_record-00002-of-00003"
     with monkeypatch.context() as patch:
-        # The temporary file of recording c becomes a device that is always full.
-        patch.setattr(shards, "_owner", lambda: "host.1")
-        (out / "unfinished").mkdir(parents=True)
-        (out / "unfinished" / f"{name}.host.1").symlink_to("/dev/full")
+        # What is written for recording c goes to a device that is always full.
+        writer = array_record_module.ArrayRecordWriter
+        patch.setattr(
+            records.array_record_module,
+            "ArrayRecordWriter",
+            lambda path, options: writer("/dev/full" if name in path else path, options),
+        )
         with pytest.raises(OSError, match="recording train/c: no space left on the disk; free"):
             build(out)
     assert not (out / name).exists()
-    assert not list((out / "unfinished").iterdir())
+    assert not list(out.glob("unfinished/*"))
     assert not (out / "dataset_info.json").exists()
     build(out)
     assert digests(out) == digests(built)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_build_property_failure_names_the_recording(tmp_path, workers):
-    log = tmp_path / "log"
-    failing = functools.partial(make, log=log, fail="value,b")
-    with pytest.raises(ValueError, match="recording train/b: no b here"):
-        build(tmp_path / "out", make=failing, workers=workers)
-    failing = functools.partial(make, fail="key,b")
-    with pytest.raises(RuntimeError, match="recording train/b: KeyError: 'no b here'"):
+@pytest.mark.parametrize(
+    ("kind", "workers", "error", "message"),
+    [
+        ("value", 1, ValueError, "recording train/b: no b here"),
+        ("value", 2, ValueError, "recording train/b: no b here"),
+        ("key", 1, RuntimeError, "recording train/b: KeyError: 'no b here'"),
+    ],
+)
+def test_build_property_failure_names_the_recording(tmp_path, kind, workers, error, message):
+    failing = functools.partial(make, fail=f"{kind},b")
+    with pytest.raises(error, match=message):
         build(tmp_path / "out", make=failing, workers=workers)
     assert not (tmp_path / "out" / "dataset_info.json").exists()
     assert not list((tmp_path / "out").glob("unfinished/*"))
@@ -309,7 +321,7 @@ def test_build_property_failure_names_the_recording(tmp_path, workers):
 
 def test_build_property_killed_worker_is_an_error(tmp_path):
     failing = functools.partial(make, fail="die,b")
-    with pytest.raises(RuntimeError, match="worker process died.*run the same command again"):
+    with pytest.raises(RuntimeError, match=r"worker process died.*run the same command again"):
         build(tmp_path / "out", make=failing, workers=2)
 
 
@@ -382,6 +394,34 @@ def test_build_property_wrong_arguments_are_refused(tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_build_property_long_lists_are_compared_by_what_differs(tmp_path):
+    names = [f"recording_{i:02d}" for i in range(20)]
+    build(tmp_path, splits={"train": [*names, "gone"]}, make=make_any)
+    with pytest.raises(ValueError, match=r"splits.train .* was \['gone'\], now \['new'\]"):
+        build(tmp_path, splits={"train": [*names, "new"]})
+
+
+def make_any(split, name):
+    data = toy_recording("a")
+    data.name = name
+    return data
+
+
+def test_build_property_files_being_written_elsewhere_are_left_alone(tmp_path):
+    out = tmp_path / "out"
+    shard = out / "clips-train.array_record-00000-of-00003"
+    with records.unfinished(out, shard) as path:
+        path.write_bytes(b"another machine is at work")
+        left = path.with_name("clips-train.array_record-00001-of-00003.host.1")
+        left.write_bytes(b"a killed process was at work")
+        records.remove_leftovers(out)
+        assert path.read_bytes() == b"another machine is at work"
+        assert not left.exists()
+    assert shard.read_bytes() == b"another machine is at work"
+    records.remove_leftovers(out)
+    assert not path.parent.exists()
+
+
 def test_build_property_settings_are_stored(tmp_path):
     build(tmp_path, splits={"test": ["d"]}, settings={"seed": 3, "occlusion": "light"})
     stored = json.loads((tmp_path / "settings.json").read_text())
@@ -392,7 +432,7 @@ def test_build_property_settings_are_stored(tmp_path):
 MEMORY = """
 import itertools, resource, sys
 import numpy as np, simplejpeg
-from data_prep import shards
+from data_prep import records, shards
 sys.path.insert(0, sys.argv[1])
 import test_shards
 n = int(sys.argv[3])

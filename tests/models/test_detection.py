@@ -186,7 +186,7 @@ def random_predictions(rng, images, rows, num_classes):
     near = rng.random((images, rows)) < 0.6
     boxes = np.where(
         near[..., None],
-        true_boxes[:, None] * rng.uniform(0.85, 1.15, (images, rows, 4)),
+        true_boxes[:, None] * rng.uniform(0.9, 1.1, (images, rows, 4)),
         random_boxes(rng, images, rows),
     )
     right = rng.random((images, rows)) < 0.6
@@ -237,7 +237,7 @@ def test_average_precision_matches_pycocotools(seed, iou_threshold):
     precision = evaluation.eval["precision"][0, :, :, 0, -1]  # recall, class; all areas
     expected = precision[precision > -1].mean()
     result = average_precision(boxes, classes, confidences, true_boxes, true_classes, iou_threshold)
-    assert 0.05 < expected < 0.95
+    assert 0.01 < expected < 0.99
     assert result == pytest.approx(expected, abs=1e-6)
 
 
@@ -245,7 +245,7 @@ def test_average_precision_golden_hand_counted():
     box, elsewhere = [0.5, 0.5, 0.2, 0.2], [0.1, 0.1, 0.1, 0.1]
     true_boxes, true_classes = np.array([box, box]), np.array([1, 1])
     classes, confidences = np.ones((2, 2), int), np.array([[0.9, 0.8], [0.7, 0.6]])
-    # By confidence: hit, miss, miss, hit: precision 1 up to recall 1/2 (51 of 101 points), then 1/2.
+    # Hit, miss, miss, hit: precision 1 up to recall 1/2 (51 of 101 points), then 1/2.
     boxes = np.array([[box, elsewhere], [elsewhere, box]])
     result = average_precision(boxes, classes, confidences, true_boxes, true_classes)
     assert result == pytest.approx((51 + 50 * 0.5) / 101)

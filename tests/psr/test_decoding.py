@@ -1,5 +1,6 @@
-"""The decoders against a frame-by-frame transcription of their definitions, and their invariants."""
+"""Both decoders against a literal transcription of the definitions, and their invariants."""
 
+import dataclasses
 import json
 from fractions import Fraction
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr.decoding import Decoder, Settings, decode
+from stormpsr_jax.psr.batch import decode, sweep
+from stormpsr_jax.psr.decoding import Decoder, Settings
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -64,7 +66,10 @@ def arrays(detections, temporal):
     rows = [(f, c, conf) for f, r in sorted(detections.items()) for c, conf in r]
     columns = np.array(rows, float).reshape(len(rows), 3)
     asd = Detections(
-        columns[:, 0].astype(int), columns[:, 1].astype(int), columns[:, 2], np.zeros((len(rows), 4))
+        columns[:, 0].astype(int),
+        columns[:, 1].astype(int),
+        columns[:, 2],
+        np.zeros((len(rows), 4)),
     )
     confidences = np.array([temporal[f] for f in sorted(temporal)], float).reshape(-1, K)
     zeros = np.zeros(confidences.shape, int)
@@ -174,16 +179,21 @@ def test_decoder_property_online_and_saved_and_batch_agree(data, s, stream, spli
             decoder.restore(saved)
     assert online == batch
 
-    first = Decoder(PROCEDURE, variant, stream, s)
-    halves = [
-        arrays(*({f: v for f, v in d.items() if (f <= split) == early} for d in data))
-        for early in (True, False)
-    ]
-    events = first.feed(*halves[0])
-    second = Decoder(PROCEDURE, variant, stream, s)
-    second.restore(first.state())
-    assert events + second.feed(*halves[1]) == batch
-    assert second.assembly == decoder.assembly
+
+@settings(max_examples=100, deadline=None)
+@given(
+    streams(),
+    all_settings(),
+    st.lists(st.integers(0, 24).map(lambda n: n / 8), min_size=1, max_size=6),
+    st.sampled_from(["asd", "temporal", "storm"]),
+)
+def test_sweep_property_is_decoding_with_each_threshold(data, s, thresholds, stream):
+    variant = PROCEDURE.variants["down"]
+    predictions = arrays(*data)
+    found = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions)
+    for threshold, events in zip(thresholds, found, strict=True):
+        one = dataclasses.replace(s, threshold=threshold)
+        assert events == decode(PROCEDURE, variant, stream, one, *predictions)
 
 
 @settings(max_examples=150, deadline=None)
@@ -210,7 +220,9 @@ def test_detection_property_more_confidence_is_never_later(data, s, rise):
     raised = {f: [(c, min(1.0, conf + rise / 8)) for c, conf in r] for f, r in rows.items()}
     first = []
     for detections in (rows, raised):
-        events = decode(PROCEDURE, PROCEDURE.variants["up"], "storm", s, *arrays(detections, data[1]))
+        events = decode(
+            PROCEDURE, PROCEDURE.variants["up"], "storm", s, *arrays(detections, data[1])
+        )
         first.append({k: [e.frame for e in events if e.step_id == 3 * k][:1] for k in range(K)})
     for k in range(K):
         if first[0][k]:
@@ -218,13 +230,13 @@ def test_detection_property_more_confidence_is_never_later(data, s, rise):
             assert first[1][k] <= first[0][k]
 
 
-@pytest.mark.parametrize("stream", ["temporal", "storm"])
-@pytest.mark.parametrize("decoder", ["naive", "confidence"])
+@pytest.mark.parametrize(
+    ("stream", "decoder"),
+    [("temporal", "naive"), ("temporal", "confidence"), ("storm", "confidence")],
+)
 @pytest.mark.parametrize("window", [1, 16, 256])
 @pytest.mark.parametrize("start", [0, 7])
 def test_temporal_property_one_change_gives_one_event(stream, decoder, window, start):
-    if decoder == "naive" and stream == "storm":
-        pytest.skip("no fused stream")
     s = Settings(decoder=decoder, threshold=0.2, window=window)
     # The change lies inside the windows that end at these frames.
     temporal = {f: [0.1, 0.9, 0.1] for f in range(start, start + window)}

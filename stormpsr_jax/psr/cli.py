@@ -1,0 +1,23 @@
+"""What the NumPy-only commands share: errors of one line with exit code 2."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+
+def fail(*messages: str) -> NoReturn:
+    """Prints each message on a line of its own on stderr and exits with code 2."""
+    for message in messages:
+        print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors take one line, and whose flags are not abbreviated."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with code 2."""
+        fail(f"{message}; see --help")

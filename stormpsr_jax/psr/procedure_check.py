@@ -1,0 +1,161 @@
+"""Finds the mistakes in the content of a procedure file and names each with its place."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_KEYS = ("name", "fps", "components", "states", "variants")
+_VARIANT_KEYS = ("initial_state", "expected", "recordings")
+
+
+def find_mistakes(data: Any) -> list[str]:
+    """Returns every mistake in the content of a procedure file as "place: what is wrong"."""
+    if not isinstance(data, Mapping):
+        return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
+    mistakes = _key_mistakes(data, _KEYS, (), "")
+    if "name" in data and not (isinstance(data["name"], str) and data["name"].strip()):
+        mistakes.append(f"name: {data['name']!r} is not a text")
+    if "fps" in data and not _positive_number(data["fps"]):
+        mistakes.append(f"fps: {data['fps']!r} is not a positive number")
+    components = data.get("components")
+    if components is None:
+        return mistakes
+    if not isinstance(components, list) or not components:
+        return [*mistakes, f"components: {components!r} is not a list of names"]
+    for i, name in enumerate(components):
+        if not (isinstance(name, str) and name.strip()):
+            mistakes.append(f"components[{i}]: {name!r} is not a name")
+        elif components.index(name) < i:
+            mistakes.append(
+                f"components[{i}]: {name!r} is also components[{components.index(name)}]"
+            )
+    num_components = len(components)
+    if "states" in data:
+        mistakes += _states_mistakes(data["states"], num_components)
+    if "variants" in data:
+        variants = data["variants"]
+        if not isinstance(variants, Mapping) or not variants:
+            return [*mistakes, "variants: at least one variant is needed, {NAME: {…}}"]
+        for name, variant in variants.items():
+            mistakes += _variant_mistakes(variant, f"variants.{name}", num_components)
+    return mistakes
+
+
+def _key_mistakes(
+    data: Mapping[str, Any], needed: Sequence[str], optional: Sequence[str], prefix: str
+) -> list[str]:
+    mistakes = [f"{prefix}{key}: is missing" for key in needed if key not in data]
+    known = (*needed, *optional)
+    for key in data:
+        if key not in known:
+            mistakes.append(f"{prefix}{key}: unknown key; known are {', '.join(known)}")
+    return mistakes
+
+
+def _positive_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and 0 < value < 1e9 and math.isfinite(value)
+
+
+def _states_mistakes(states: Any, num_components: int) -> list[str]:
+    if not isinstance(states, list) or not states:
+        return [f"states: {states!r} is not a list of states such as {'0' * num_components!r}"]
+    mistakes = []
+    for i, state in enumerate(states):
+        mistake = _state_mistake(state, num_components)
+        if mistake:
+            mistakes.append(f"states[{i}]: {mistake}")
+        elif states.index(state) < i:
+            mistakes.append(f"states[{i}]: {state!r} is also states[{states.index(state)}]")
+    return mistakes
+
+
+def _state_mistake(state: Any, num_components: int) -> str | None:
+    if not isinstance(state, str) or set(state) - {"0", "1"}:
+        return f"{state!r} is not a text of 0 and 1, one per component"
+    if len(state) != num_components:
+        return f"{state!r} has length {len(state)}, there are {num_components} components"
+    return None
+
+
+def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str]:
+    if not isinstance(variant, Mapping):
+        return [f"{place}: a variant is an object with the keys {', '.join(_VARIANT_KEYS)}"]
+    mistakes = _key_mistakes(variant, _VARIANT_KEYS, ("precedence",), f"{place}.")
+    if "initial_state" in variant:
+        mistake = _state_mistake(variant["initial_state"], num_components)
+        if mistake:
+            mistakes.append(f"{place}.initial_state: {mistake}")
+    if "expected" in variant:
+        expected = variant["expected"]
+        if not isinstance(expected, list):
+            mistakes.append(f"{place}.expected: {expected!r} is not a list of step ids")
+        else:
+            for i, step_id in enumerate(expected):
+                mistake = _step_mistake(step_id, num_components)
+                if not mistake and step_id % 3 == 1:
+                    mistake = f"{step_id} is an incorrect installation, which is never expected"
+                if not mistake and expected.index(step_id) < i:
+                    mistake = f"{step_id} is also expected[{expected.index(step_id)}]"
+                if mistake:
+                    mistakes.append(f"{place}.expected[{i}]: {mistake}")
+    if "recordings" in variant:
+        globs = variant["recordings"]
+        if not isinstance(globs, list) or not all(isinstance(g, str) and g for g in globs):
+            mistakes.append(f"{place}.recordings: {globs!r} is not a list of globs such as '*'")
+    if "precedence" in variant:
+        mistakes += _precedence_mistakes(
+            variant["precedence"], f"{place}.precedence", num_components
+        )
+    return mistakes
+
+
+def _step_mistake(step_id: Any, num_components: int) -> str | None:
+    if isinstance(step_id, bool) or not isinstance(step_id, int):
+        return f"{step_id!r} is not a step id"
+    if not 0 <= step_id < 3 * num_components:
+        return (
+            f"{step_id} is not a step id in 0…{3 * num_components - 1} "
+            f"({num_components} components)"
+        )
+    return None
+
+
+def _precedence_mistakes(pairs: Any, place: str, num_components: int) -> list[str]:
+    if not isinstance(pairs, list):
+        return [f"{place}: {pairs!r} is not a list of [before, after] pairs of step ids"]
+    mistakes = []
+    after: dict[int, list[int]] = {}
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, list) or len(pair) != 2:
+            mistakes.append(f"{place}[{i}]: {pair!r} is not a pair [before, after] of step ids")
+            continue
+        wrong = [m for m in (_step_mistake(step, num_components) for step in pair) if m]
+        if wrong:
+            mistakes.append(f"{place}[{i}]: {wrong[0]}")
+            continue
+        after.setdefault(pair[0], []).append(pair[1])
+    cycle = _find_cycle(after)
+    if cycle:
+        mistakes.append(f"{place}: the rules form a cycle {' → '.join(map(str, cycle))}")
+    return mistakes
+
+
+def _find_cycle(after: Mapping[int, Sequence[int]]) -> list[int] | None:
+    """Returns the nodes of one cycle, first one repeated at the end, or None."""
+    done: set[int] = set()
+    for start in after:
+        path: list[int] = []
+        branches = [iter([start])]
+        while branches:
+            node = next(branches[-1], None)
+            if node is None:
+                branches.pop()
+                if path:
+                    done.add(path.pop())
+            elif node in path:
+                return [*path[path.index(node) :], node]
+            elif node not in done:
+                path.append(node)
+                branches.append(iter(after.get(node, ())))
+    return None

@@ -1,0 +1,279 @@
+import collections
+import concurrent.futures
+import io
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import simplejpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from data_prep import shards
+from stormpsr_jax.data import clips
+from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.psr.procedure import Procedure
+
+SIZE = (16, 24)
+CLIP_LENGTH = 4
+NUM_FRAMES = {"b": 23, "a": 4, "c": 41, "d": 1}
+FIRST_FRAMES = {"b": 1, "a": 0, "c": 100, "d": 7}
+
+
+def toy_procedure(**changes) -> Procedure:
+    content = {
+        "name": "toy",
+        "fps": 5,
+        "components": ["base", "wheel"],
+        "states": ["10", "11"],
+        "variants": {"all": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
+    }
+    return Procedure.from_json(content | changes)
+
+
+def toy_jpegs(name: str) -> list[bytes]:
+    rng = np.random.default_rng(ord(name))
+    # 4 x 4 blocks, so that JPEG keeps the images apart.
+    blocks = rng.integers(0, 256, (NUM_FRAMES[name], SIZE[0] // 4, SIZE[1] // 4, 3), np.uint8)
+    return [simplejpeg.encode_jpeg(x.repeat(4, 0).repeat(4, 1)) for x in blocks]
+
+
+def toy_labels(name: str) -> dict[str, np.ndarray]:
+    n = NUM_FRAMES[name]
+    rng = np.random.default_rng(1000 + ord(name))
+    boxes = rng.uniform(0, 1, (n, 4)).astype(np.float32)
+    boxes[rng.uniform(size=n) < 0.5] = np.nan
+    visible = rng.uniform(0, 1, n).astype(np.float32)
+    visible[::3] = np.nan
+    states = rng.integers(-1, 2, (n, 2)).astype(np.int8)
+    return {
+        "states": states,
+        "boxes": boxes,
+        "classes": rng.integers(-1, 4, n).astype(np.int16),
+        "visible": visible,
+    }
+
+
+def make(split: str, name: str) -> shards.RecordingData:
+    jpegs = toy_jpegs(name)
+    if split == "broken":
+        jpegs[5] = jpegs[5][:-30]
+    return shards.RecordingData(name, FIRST_FRAMES[name], jpegs, **toy_labels(name))
+
+
+def build(folder, splits=None):
+    shards.build(
+        folder,
+        procedure=toy_procedure(),
+        fps=12.5,
+        image_size=SIZE,
+        splits=splits or {"train": ["b", "a", "c"], "test": ["d"], "val": []},
+        make=make,
+        clip_length=CLIP_LENGTH,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clips") / "data"
+    build(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source(folder):
+    return ClipSource(folder, "train", toy_procedure())
+
+
+def decode_with_pillow(jpeg: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def test_clip_source_property_labels_come_back_exactly(source):
+    assert list(source.recordings) == ["a", "b", "c"]
+    assert source.fps == 12.5
+    assert source.image_size == SIZE
+    assert source.split == "train"
+    assert source.procedure == toy_procedure()
+    for name, recording in source.recordings.items():
+        assert recording.name == name
+        assert recording.first_frame == FIRST_FRAMES[name]
+        assert recording.num_frames == NUM_FRAMES[name]
+        for key, expected in toy_labels(name).items():
+            np.testing.assert_array_equal(getattr(recording, key), expected)
+            assert getattr(recording, key).dtype == expected.dtype
+
+
+def test_list_splits_property_leaves_out_empty_splits(folder):
+    assert list_splits(folder) == ["test", "train"]
+
+
+@st.composite
+def requests(draw):
+    name = draw(st.sampled_from(["a", "b", "c"]))
+    first = FIRST_FRAMES[name]
+    frame = st.integers(first, first + NUM_FRAMES[name] - 1)
+    return name, draw(st.lists(frame, max_size=30))
+
+
+@given(requests())
+@settings(max_examples=100, deadline=None)
+def test_frames_property_same_as_a_plain_list(source, request):
+    name, frames = request
+    jpegs = toy_jpegs(name)
+    expected = [jpegs[frame - FIRST_FRAMES[name]] for frame in frames]
+    assert source.jpegs(name, frames) == expected
+    images = source.frames(name, frames)
+    assert images.shape == (len(frames), *SIZE, 3)
+    assert images.dtype == np.uint8
+    for image, jpeg in zip(images, expected, strict=True):
+        difference = image.astype(int) - decode_with_pillow(jpeg)
+        assert np.abs(difference).max() <= 2  # both use libjpeg-turbo, perhaps of two versions
+
+
+class CountingReader:
+    """Stands in for array_record's reader and counts what is read through it."""
+
+    def __init__(self, reader, counts):
+        self.reader = reader
+        self.counts = counts
+
+    def read(self, records):
+        self.counts.update(records)
+        return self.reader.read(records)
+
+
+def test_frames_property_reads_a_record_once_and_decodes_only_what_is_asked(folder, monkeypatch):
+    source = ClipSource(folder, "train", toy_procedure())
+    read, decoded = collections.Counter(), []
+    plain_reader, plain_decode = source._reader, simplejpeg.decode_jpeg
+    monkeypatch.setattr(source, "_reader", lambda name: CountingReader(plain_reader(name), read))
+    monkeypatch.setattr(
+        clips.simplejpeg,
+        "decode_jpeg",
+        lambda jpeg, **options: decoded.append(jpeg) or plain_decode(jpeg, **options),
+    )
+    wanted = [100, 100, 100, 103, 120, 101, 139, 103]
+    source.frames("c", wanted)
+    assert read == {0: 1, 5: 1, 9: 1}
+    jpegs = toy_jpegs("c")
+    assert sorted(decoded) == sorted(jpegs[i] for i in (0, 1, 3, 20, 39))
+    read.clear()
+    for frame in range(1, 24):  # one by one in order: still each record once
+        source.frames("b", [frame])
+    assert read == dict.fromkeys(range(6), 1)
+
+
+def test_clip_source_property_pickled_copy_reads_the_same(folder):
+    source = ClipSource(folder, "train", toy_procedure())
+    before = source.frames("c", [100, 120])
+    copy = pickle.loads(pickle.dumps(source))
+    assert source._readers
+    assert not copy._readers
+    np.testing.assert_array_equal(copy.frames("c", [100, 120]), before)
+    np.testing.assert_array_equal(copy.recordings["b"].boxes, source.recordings["b"].boxes)
+
+
+def test_clip_source_property_threads_and_few_readers_read_the_same(folder, monkeypatch):
+    monkeypatch.setattr(clips, "MAX_OPEN_READERS", 2)
+    source = ClipSource(folder, "train", toy_procedure())
+    jpegs = {name: toy_jpegs(name) for name in "abc"}
+    rng = np.random.default_rng(0)
+    requests = [
+        (name, rng.integers(0, NUM_FRAMES[name], 5)) for name in rng.choice(list("abc"), 400)
+    ]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        results = pool.map(lambda r: source.jpegs(r[0], r[1] + FIRST_FRAMES[r[0]]), requests)
+        for (name, offsets), found in zip(requests, results, strict=True):
+            assert found == [jpegs[name][i] for i in offsets]
+    assert len(source._readers) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "frames", "message"),
+    [
+        ("b", [1, 24], r"b: frame 24 is outside the recording, 1…23"),
+        ("b", [0, 5], r"b: frame 0 is outside the recording, 1…23"),
+        ("c", [-1], r"c: frame -1 is outside the recording, 100…140"),
+        ("d", [7], r"no recording 'd' in split 'train'"),
+    ],
+)
+def test_frames_property_what_is_not_there_is_an_error(source, name, frames, message):
+    with pytest.raises(ValueError, match=message):
+        source.frames(name, frames)
+    with pytest.raises(ValueError, match=message):
+        source.jpegs(name, frames)
+
+
+def test_frames_property_broken_jpeg_is_named(tmp_path):
+    build(tmp_path, {"broken": ["b"]})
+    source = ClipSource(tmp_path, "broken", toy_procedure())
+    assert source.frames("b", [5, 7]).shape == (2, *SIZE, 3)
+    with pytest.raises(ValueError, match=r"clips-broken.*: frame 6 of 'b' is not a readable JPEG"):
+        source.frames("b", [5, 6])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 5000, 65535, -65536, -100, -1])
+def test_clip_source_property_truncated_shard_is_named(folder, tmp_path, kept):
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "clips-train.array_record-00001-of-00003"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        ValueError, match=f"{path}: has 0 records instead of 6: it is truncated; delete it and run"
+    ):
+        ClipSource(tmp_path / "data", "train", toy_procedure())
+    ClipSource(tmp_path / "data", "test", toy_procedure())  # the other split is whole
+
+
+def test_clip_source_property_missing_shard_is_named(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "clips-train.array_record-00002-of-00003"
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{path}: this shard is missing; .*only recording 'c'"):
+        ClipSource(tmp_path / "data", "train", toy_procedure())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "other"}, "fit the procedure 'other' asked for: they have name 'toy' instead"),
+        (
+            {
+                "components": ["base", "wheel", "lid"],
+                "states": ["100"],
+                "variants": {"all": {"initial_state": "000", "expected": [], "recordings": ["*"]}},
+            },
+            "K = 2 components, not 3",
+        ),
+        ({"components": ["base", "lid"]}, "component 'wheel' instead of 'lid'"),
+        ({"states": ["10"]}, "2 states instead of 1"),
+        ({"states": ["10", "01"]}, "other state vectors at states 2;"),
+    ],
+)
+def test_clip_source_property_other_procedure_is_refused(folder, changes, message):
+    with pytest.raises(ValueError, match=f"made for procedure 'toy', do not .*{message}"):
+        ClipSource(folder, "train", toy_procedure(**changes))
+
+
+def test_clip_source_property_other_variants_are_welcome(folder):
+    """Variants say how to decode, so mending one must not cost a new data preparation."""
+    variants = {"more": {"initial_state": "10", "expected": [3], "recordings": ["x*"]}}
+    changed = toy_procedure(variants=variants, fps=7)
+    assert ClipSource(folder, "train", changed).procedure == changed
+
+
+def test_clip_source_property_incomplete_folder_is_an_error(folder, tmp_path):
+    with pytest.raises(ValueError, match="no such folder"):
+        ClipSource(tmp_path / "nowhere", "train", toy_procedure())
+    with pytest.raises(ValueError, match="no split 'val'; it has test, train"):
+        ClipSource(folder, "val", toy_procedure())
+    shutil.copytree(folder, tmp_path / "data")
+    (tmp_path / "data" / "labels" / "train.npz").unlink()
+    with pytest.raises(ValueError, match=r"train.npz: missing; run the same"):
+        ClipSource(tmp_path / "data", "train", toy_procedure())
+    (tmp_path / "data" / "dataset_info.json").unlink()
+    for opening in (lambda d: ClipSource(d, "train", toy_procedure()), list_splits):
+        with pytest.raises(ValueError, match="was not finished; run the same data_prep command"):
+            opening(tmp_path / "data")

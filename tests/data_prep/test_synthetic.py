@@ -1,0 +1,210 @@
+import functools
+import hashlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from absl import flags
+
+from data_prep import motion, synthetic, timelines
+from stormpsr_jax.psr.procedure import load_procedure
+
+LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
+SYNTHETIC = load_procedure("synthetic")
+MECCANO = load_procedure("meccano")
+
+_record = functools.partial(
+    synthetic.make_recording,
+    seed=0,
+    occlusion="default",
+    size=16,
+    cad_per_state=3,
+    directory=None,
+    time_scale=1.0,
+)
+
+
+def _write_labels(directory):
+    """Short timelines of the 17-component procedure with an incorrect part and a removal."""
+    for split, name, frames in (
+        ("train", "a", (0, 20, 50, 60)),
+        ("train", "b", (0, 30, 31, 70)),
+        ("val", "c", (0, 10, 45, 80)),
+    ):
+        folder = directory / split / name
+        folder.mkdir(parents=True)
+        states = ("0" * 17, "1" + "0" * 16, "1" * 3 + "0" * 14, "0" * 17)
+        rows = [f"{f:05d}.jpg,{','.join(s)}" for f, s in zip(frames, states, strict=True)]
+        rows[2] = rows[2].replace("1,1,1", "1,1,-1")
+        (folder / "PSR_labels_raw.csv").write_text("\n".join(rows) + "\n")
+    return directory
+
+
+def _digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_make_dataset_property_same_seed_same_bytes_for_any_workers(tmp_path):
+    labels = _write_labels(tmp_path / "labels")
+    make = functools.partial(
+        synthetic.make_dataset, size=16, cad_per_state=1, timelines=labels, time_scale=4.0
+    )
+    for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 2)):
+        procedure = make(tmp_path / name, seed=seed, workers=workers)
+    assert procedure == MECCANO  # the fps of the labels' procedure stays
+    one, two, other = (_digests(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    shards = [path for path in one if path.startswith("clips-")]
+    assert len(shards) == 3 + MECCANO.num_states
+    assert all(one[path] != other[path] for path in shards)
+    with np.load(tmp_path / "one" / "labels" / "train.npz") as file:
+        assert file["recordings"].tolist() == ["a", "b"]
+        assert -1 in file["states"]
+
+
+def test_make_recording_property_annotations_fit_what_is_visible():
+    data = _record("train", "train_000", procedure=SYNTHETIC)
+    images = [simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs]
+    assert len(images) == len(data.states) == len(data.visible)
+    assert {image.shape for image in images} == {(16, 16, 3)}
+    annotated = data.visible > 0.9
+    assert 0.05 < annotated.mean() < 0.5
+    np.testing.assert_array_equal(~np.isnan(data.boxes).any(1), annotated)
+    classes = SYNTHETIC.state_classes(data.states)
+    np.testing.assert_array_equal(data.classes, np.where(annotated, classes, -1))
+    low = data.boxes[annotated, :2] - data.boxes[annotated, 2:] / 2
+    high = data.boxes[annotated, :2] + data.boxes[annotated, 2:] / 2
+    assert low.min() >= -1e-6
+    assert high.max() <= 1 + 1e-6
+    height = data.boxes[annotated, 3].mean()
+    assert 0.45 < height < 0.75
+    # Completions happen under the hands.
+    events = np.flatnonzero((data.states[1:] != data.states[:-1]).any(1)) + 1
+    assert np.mean(data.visible[events] > 0.9) < 0.1
+    assert list(data.jpegs) == []  # consumed once
+
+
+def test_make_recording_property_splits_and_names_share_no_timeline_camera_or_light():
+    def first_frames(split, name, seed):
+        when, how, looks, noise = synthetic._stream(seed, "recording", split, name)
+        return [rng.integers(2**62) for rng in (when, how, looks, noise)]
+
+    drawn = [
+        number
+        for seed in (0, 1)
+        for split in ("train", "val", "test", "cad")
+        for name in ("train_000", "train_001", "val_000")
+        for number in first_frames(split, name, seed)
+    ]
+    assert len(set(drawn)) == len(drawn) == 2 * 4 * 3 * 4
+    one, two = (_record(split, "x", procedure=SYNTHETIC) for split in ("train", "test"))
+    first_one, first_two = (simplejpeg.decode_jpeg(next(d.jpegs)) for d in (one, two))
+    assert np.abs(first_one.astype(int) - first_two).mean() > 5
+
+
+def test_make_recording_property_clean_renders_show_each_state_wholly():
+    pictures = []
+    for number in (1, 21):
+        data = _record("cad", f"cad_{number:02d}", procedure=SYNTHETIC)
+        assert data.visible.tolist() == [1, 1, 1]
+        assert data.classes.tolist() == [number] * 3
+        assert (data.states == SYNTHETIC.states[number - 1]).all()
+        assert not np.isnan(data.boxes).any()
+        pictures.append([simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs])
+    for picture in np.concatenate(pictures).astype(int):  # nothing but the plain background
+        corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
+        assert np.ptp(corners, axis=0).max() < 30
+    colourful = [np.ptp(np.array(p), axis=-1).mean() for p in pictures]
+    assert colourful[1] > 1.5 * colourful[0]
+
+
+@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
+def test_make_recording_matches_a_real_meccano_label_file():
+    data = _record("train", "0018", procedure=MECCANO, directory=LABELS, time_scale=200.0, size=8)
+    text = (LABELS / "train" / "0018" / "PSR_labels_raw.csv").read_text().split()
+    real = [[int(v) for v in row.split(",")[1:]] for row in text]
+    changes = np.flatnonzero((data.states[1:] != data.states[:-1]).any(1)) + 1
+    assert data.states[[0, *changes]].tolist() == real
+    assert -1 in data.states
+    frames = np.array([int(row.split(".")[0]) for row in text[1:]])
+    assert np.abs(data.first_frame + changes - frames / 200).max() < 6
+
+
+def test_occlusion_property_levels_are_ordered_and_completions_hidden():
+    clear, hidden = {}, {}
+    for level in motion.OCCLUSIONS:
+        visible, at_events = [], []
+        for name in ("train_000", "train_001", "train_002", "train_003"):
+            when, how, looks, _ = synthetic._stream(0, "recording", "train", name)
+            timeline = timelines.draw_timeline(SYNTHETIC, when)
+            product = synthetic.toy_product(11, np.random.default_rng(0))
+            places = np.array([part.right[:2, 3] for part in product.parts])
+            plan = motion.plan_recording(timeline, places, 5, motion.OCCLUSIONS[level], how)
+            workplace = synthetic.Workplace(product, synthetic._bodies(product), looks)
+            states = timeline.per_frame()
+            events = [frame for frame, _ in timelines.changes(timeline)]
+            for chosen, shares in ((range(0, len(states), 8), visible), (events, at_events)):
+                shares += [workplace.picture(plan, i, states[i], 16).visible for i in chosen]
+        clear[level] = np.mean(np.array(visible) > 0.9)
+        hidden[level] = np.mean(np.array(at_events) < 0.9)
+    assert clear["light"] > 1.3 * clear["default"] > 1.3 * clear["heavy"] > 0
+    assert 0.12 < clear["default"] < 0.35
+    assert min(hidden.values()) > 0.9
+
+
+def test_seeds_property_of_datasets_and_objects_are_disjoint(tmp_path):
+    border = synthetic.FIRST_OBJECT_SEED
+    for seed in (border, border + 5, -1):
+        with pytest.raises(ValueError, match=f"--seed={seed}"):
+            synthetic.make_dataset(tmp_path / "d", seed=seed)
+    for seed in (0, border - 1):
+        with pytest.raises(ValueError, match=f"--seed={seed}"):
+            synthetic.make_objects(tmp_path / "d", seed=seed, objects={"train": 1})
+    with pytest.raises(ValueError, match="--occlusion=none"):
+        synthetic.make_dataset(tmp_path / "d", occlusion="none")
+    assert not (tmp_path / "d").exists()
+
+
+def test_make_object_property_related_states_of_one_product():
+    states = synthetic._related_states(np.random.default_rng(0), 11)
+    assert len(np.unique(states, axis=0)) == len(states) == synthetic.OBJECT_STATES
+    for i, state in enumerate(states[1:], 1):
+        assert ((states[:i] != state).sum(1) == 1).any()
+
+
+def _flags(*arguments):
+    values = flags.FlagValues()
+    synthetic.define_flags(values)
+    values(["synthetic", *map(str, arguments)])
+    return values
+
+
+def test_main_property_objects_and_recordings(tmp_path):
+    out = tmp_path / "objects"
+    common = ("--size=8", "--workers=1")
+    synthetic.main(_flags(f"--out={out}", "--objects=2", "--frames_per_object=30", *common))
+    with np.load(out / "labels" / "train.npz") as file:
+        assert file["recordings"].tolist() == ["object_00000"]
+        assert file["states"].shape == (30, 11)
+        assert len(np.unique(file["states"], axis=0)) > 5
+        assert 0.2 < np.mean(file["visible"] > 0.9) < 0.95
+    with np.load(out / "labels" / "val.npz") as file:
+        assert file["recordings"].tolist() == ["object_00001"]
+    out = tmp_path / "cad"
+    none = ("--train=0", "--val=0", "--test=0", "--cad_per_state=1", "--fps=4")
+    synthetic.main(_flags(f"--out={out}", *none, *common))
+    with np.load(out / "labels" / "cad.npz") as file:
+        assert file["classes"].tolist() == list(range(1, 22))
+
+
+def test_make_recording_property_leaves_no_temporary_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    data = _record("cad", "cad_01", procedure=SYNTHETIC)
+    list(data.jpegs)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,125 @@
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import timelines
+from stormpsr_jax.psr.procedure import load_procedure
+
+LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
+SYNTHETIC = load_procedure("synthetic")
+
+
+def _drawn(count=150):
+    return [timelines.draw_timeline(SYNTHETIC, np.random.default_rng(i)) for i in range(count)]
+
+
+def test_synthetic_procedure_property_catalogue_is_all_that_the_precedence_allows():
+    precedence = [(a // 3, b // 3) for a, b in SYNTHETIC.variants["assembly"].precedence]
+    every = (np.arange(2**11)[:, None] >> np.arange(11)) & 1
+    legal = np.all([every[:, a] >= every[:, b] for a, b in precedence], axis=0)
+    assert {tuple(s) for s in every[legal]} == {tuple(s) for s in SYNTHETIC.states.tolist()}
+    assert SYNTHETIC.num_states == 21
+
+
+def test_draw_timeline_property_every_event_is_a_possible_change():
+    allowed = {(0, 1), (0, -1), (-1, 0), (-1, 1), (1, 0)}
+    seen = set()
+    for timeline in _drawn():
+        assert (np.diff(timeline.frames) > 0).all()
+        assert timeline.frames[0] == timeline.first_frame == 0
+        assert timeline.frames[-1] < timeline.num_frames
+        assert (timeline.states[0] == 0).all()
+        assert (timeline.states[-1] >= 0).all()
+        for _, changed in timelines.changes(timeline):
+            assert 1 <= len(changed) <= 2
+            seen |= set(changed.values())
+        assert len(timelines.changes(timeline)) == len(timeline.frames) - 1
+    assert seen == allowed
+
+
+def test_draw_timeline_property_without_mistakes_orders_are_legal_and_differ(monkeypatch):
+    for name in ("WRONG", "UNDONE", "FORGOTTEN"):
+        monkeypatch.setattr(timelines, name, 0.0)
+    precedence = SYNTHETIC.variants["assembly"].precedence
+    orders = set()
+    for timeline in _drawn(60):
+        when = {}
+        for frame, changed in timelines.changes(timeline):
+            for component, values in changed.items():
+                assert values == (0, 1)
+                when[component] = frame
+        assert len(when) == 11
+        assert all(when[a // 3] <= when[b // 3] for a, b in precedence)
+        orders.add(tuple(sorted(when, key=when.get)))
+        assert (SYNTHETIC.state_classes(timeline.states) > 0).all()
+    assert len(orders) > 20
+
+
+def test_draw_timeline_property_mistakes_happen_but_rule_nothing_out():
+    drawn = _drawn()
+    events = np.array([len(t.frames) - 1 for t in drawn])
+    assert 11 < events.mean() < 13
+    seconds = np.array([t.num_frames for t in drawn]) / SYNTHETIC.fps
+    assert 110 < seconds.mean() < 140
+    classes = np.concatenate([SYNTHETIC.state_classes(t.per_frame()) for t in drawn])
+    assert 0.005 < np.mean(classes == 0) < 0.06  # uncatalogued: forgotten steps
+    assert 0.02 < np.mean(classes == SYNTHETIC.error_class) < 0.12
+    assert set(range(1, 22)) <= set(classes)
+    assert any((t.states[-1] == 0).any() for t in drawn)  # something stays forgotten
+    removed = [any((1, 0) in c.values() for _, c in timelines.changes(t)) for t in drawn]
+    assert 0.3 < np.mean(removed) < 0.7
+
+
+def test_draw_timeline_property_needs_a_way_through_the_catalogue():
+    with pytest.raises(ValueError, match="--timelines"):
+        timelines.draw_timeline(load_procedure("meccano"), np.random.default_rng(0))
+
+
+@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
+def test_read_timeline_property_real_states_in_real_order():
+    procedure = load_procedure("meccano")
+    found = timelines.find_timelines(LABELS)
+    assert {split: len(names) for split, names in found.items()} == {
+        "train": 11,
+        "val": 2,
+        "test": 7,
+    }
+    for split, names in found.items():
+        for name in names:
+            with open(LABELS / split / name / "PSR_labels_raw.csv", newline="") as file:
+                rows = list(csv.reader(file))
+            timeline = timelines.read_timeline(LABELS, split, name, procedure, 12.5)
+            np.testing.assert_array_equal(timeline.states, [list(map(int, r[1:])) for r in rows])
+            original = np.array([int(r[0].split(".")[0]) for r in rows])
+            assert (np.diff(timeline.frames) > 0).all()
+            # Rounded, and moved only where two changes would meet.
+            moved = timeline.frames - original / 12.5
+            assert (moved >= -0.5).all()
+            assert moved.max() < 5
+            assert timeline.num_frames > timeline.frames[-1] - timeline.first_frame + 5 * 12
+
+
+def _write(path, frames):
+    path.mkdir(parents=True)
+    rows = [f"{f:05d}.jpg," + ",".join("1" * i + "0" * (17 - i)) for i, f in enumerate(frames)]
+    (path / "PSR_labels_raw.csv").write_text("\n".join(rows))
+
+
+def test_read_timeline_property_changes_never_merge(tmp_path):
+    _write(tmp_path / "train" / "a", [1, 100, 101, 102, 1000, 1001])
+    procedure = load_procedure("meccano")
+    timeline = timelines.read_timeline(tmp_path, "train", "a", procedure, 100)
+    assert timeline.frames.tolist() == [0, 1, 2, 3, 10, 11]
+    assert timeline.per_frame().sum(1)[[0, 1, 2, 3, 9, 10, 11]].tolist() == [0, 1, 2, 3, 3, 4, 5]
+    unscaled = timelines.read_timeline(tmp_path, "train", "a", procedure, 1)
+    assert unscaled.frames.tolist() == [1, 100, 101, 102, 1000, 1001]
+    assert unscaled.first_frame == 1
+
+
+def test_read_timeline_property_wrong_arguments_are_named(tmp_path):
+    with pytest.raises(ValueError, match="--timelines"):
+        timelines.find_timelines(tmp_path)
+    with pytest.raises(ValueError, match="--time_scale=0"):
+        timelines.read_timeline(tmp_path, "train", "a", load_procedure("meccano"), 0)
