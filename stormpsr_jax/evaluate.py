@@ -1,6 +1,7 @@
 """Decodes, fuses and scores prediction files: ``python -m stormpsr_jax.evaluate --help``.
 
-Needs labels and predictions alone; NumPy only.
+Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json`` shows more of its
+result, ``evaluate compare A.json B.json`` the difference of two.
 """
 
 import argparse
@@ -15,13 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, decoding, metrics, released
+from stormpsr_jax.psr import analysis, batch, compare, decoding, metrics, released, tables
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import Recording, load_recordings
 from stormpsr_jax.psr.select import available_streams
 
 PROTOCOLS = ("paper", "released")
+_TABLES = {
+    "summary": analysis.summary_table,
+    "recordings": analysis.recordings_table,
+    "steps": analysis.steps_table,
+    "delays": analysis.delays_table,
+    "tolerance": analysis.tolerance_table,
+    "occlusion": analysis.occlusion_table,
+    "sweep": analysis.sweep_table,
+}
 
 
 def evaluate(
@@ -36,6 +46,7 @@ def evaluate(
     fps: float | None = None,
     visibility_dir: str | os.PathLike | None = None,
     with_errors: bool = False,
+    sweep: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Reads a folder of labels and one or two of predictions and scores them.
 
@@ -46,6 +57,7 @@ def evaluate(
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
         fps: frames per second, None for the procedure's.
+        sweep: thresholds at which each stream is scored besides (protocol `paper`).
 
     Returns:
         The content of metrics.json.
@@ -62,7 +74,9 @@ def evaluate(
         variant=variant,
         with_errors=with_errors,
     )
-    return evaluate_recordings(procedure, recordings, settings, protocol=protocol, fps=fps)
+    return evaluate_recordings(
+        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep
+    )
 
 
 def evaluate_recordings(
@@ -72,6 +86,7 @@ def evaluate_recordings(
     *,
     protocol: str = "paper",
     fps: float | None = None,
+    sweep: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Scores recordings that were read already; see `evaluate`."""
     if protocol not in PROTOCOLS:
@@ -97,6 +112,16 @@ def evaluate_recordings(
             details[stream][name] = {**found, "variant": recording.variant.name, "truth": truth}
             if recording.visibility is not None:
                 details[stream][name]["visible"] = _visible(recording.visibility, truth)
+    sweeps = {}
+    if sweep:
+        if protocol == "released" or decoder == "naive":
+            raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
+        for threshold in sweep:  # refuses what is no threshold
+            dataclasses.replace(settings[streams[0]], threshold=threshold)
+        for stream in streams:
+            sweeps[stream] = analysis.threshold_sweep(
+                procedure, recordings, stream, settings[stream], sweep, fps
+            )
     summarise = released.summarise if protocol == "released" else metrics.summarise
     return {
         "protocol": protocol,
@@ -108,6 +133,7 @@ def evaluate_recordings(
             stream: {
                 **summarise(details[stream]),
                 "settings": dataclasses.asdict(settings[stream]),
+                **({"sweep": sweeps[stream]} if sweeps else {}),
                 "recordings": details[stream],
             }
             for stream in streams
@@ -156,47 +182,85 @@ def _score_released(
         raise ValueError(f"recording {r.name}: {error}") from error
 
 
-def format_table(result: Mapping[str, Any]) -> str:
-    """Returns the figures of all streams as the text table that the command prints."""
-    lines = [f"{'stream':<9}{'POS':>7}{'F1':>7}{'delay s':>9}{'TP':>6}{'FP':>6}{'FN':>6}"]
-    for stream, s in result["streams"].items():
-        lines.append(
-            f"{stream:<9}{_cell(s['pos'], 3):>7}{_cell(s['f1'], 3):>7}{_cell(s['delay_s'], 1):>9}"
-            f"{s['tp']:>6}{s['fp']:>6}{s['fn']:>6}"
-        )
-    return "\n".join(lines)
-
-
-def _cell(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 and one line on stderr for input that is wrong."""
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    commands = {"tables": _main_tables, "compare": _main_compare}
     try:
-        procedure = load_procedure(args.procedure)
-        result = evaluate(
-            procedure,
-            args.labels,
-            args.asd,
-            args.temporal,
-            settings=_settings(args),
-            protocol=args.protocol,
-            variant=args.variant,
-            fps=args.fps,
-            visibility_dir=args.visibility,
-            with_errors=args.with_errors,
-        )
-        text = json.dumps(result, indent=1, allow_nan=False)
-        pathlib.Path(args.out).write_text(text + "\n", encoding="utf-8")
+        if argv and argv[0] in commands:
+            commands[argv[0]](argv[1:])
+        else:
+            _main_evaluate(argv)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
+
+
+def _main_evaluate(argv: Sequence[str]) -> None:
+    args = _parser().parse_args(argv)
+    procedure = load_procedure(args.procedure)
+    result = evaluate(
+        procedure,
+        args.labels,
+        args.asd,
+        args.temporal,
+        settings=_settings(args),
+        protocol=args.protocol,
+        variant=args.variant,
+        fps=args.fps,
+        visibility_dir=args.visibility,
+        with_errors=args.with_errors,
+        sweep=args.sweep,
+    )
+    text = json.dumps(result, indent=1, allow_nan=False)
+    pathlib.Path(args.out).write_text(text + "\n", encoding="utf-8")
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
-    print(format_table(result))
+    print(tables.format_rows(analysis.summary_table(result)))
+
+
+def _main_tables(argv: Sequence[str]) -> None:
+    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate tables")
+    add = parser.add_argument
+    add("result", help="a file that evaluate wrote")
+    add("--table", choices=list(_TABLES), help="otherwise all of them")
+    add("--format", choices=tables.FORMATS, default="text")
+    args = parser.parse_args(argv)
+    result = analysis.load_result(args.result)
+    for name in [args.table] if args.table else _TABLES:
+        if not args.table:
+            print(f"\n{name}")
+        print(tables.format_rows(_TABLES[name](result), args.format))
+
+
+def _main_compare(argv: Sequence[str]) -> None:
+    parser = OneLineParser(
+        prog="python -m stormpsr_jax.evaluate compare", description=compare.__doc__
+    )
+    add = parser.add_argument
+    add("a", help="a file that evaluate wrote")
+    add("b", help="another one on the same recordings; the difference is b − a")
+    add("--streams", help="of a and of b, such as asd,storm; otherwise all that both have")
+    add("--samples", type=int, default=10000, help="bootstrap samples (%(default)s)")
+    add("--level", type=float, default=0.95, help="of the interval (%(default)s)")
+    add("--seed", type=int, default=0)
+    add("--format", choices=tables.FORMATS, default="text")
+    args = parser.parse_args(argv)
+    streams = None
+    if args.streams is not None:
+        streams = tuple(args.streams.split(","))
+        if len(streams) != 2:
+            raise ValueError(f"--streams={args.streams} does not name two streams")
+    rows = compare.compare(
+        analysis.load_result(args.a),
+        analysis.load_result(args.b),
+        streams,
+        samples=args.samples,
+        level=args.level,
+        seed=args.seed,
+    )
+    print(tables.format_rows(rows, args.format))
 
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
@@ -250,6 +314,13 @@ def _per_stream(text: str) -> dict[str, float]:
     return values
 
 
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 1,2,4") from None
+
+
 def _parser() -> argparse.ArgumentParser:
     default = decoding.Settings()
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
@@ -280,6 +351,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_per_stream,
         help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
     )
+    add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", required=True, help="the JSON file to write")

@@ -4,18 +4,61 @@ Matching is that of protocol `paper`, whatever protocol the events come from: th
 does not say which truth an event belongs to.
 """
 
+import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.psr import batch, decoding, metrics
-from stormpsr_jax.psr.procedure import Procedure, step_name
+from stormpsr_jax.psr.procedure import Procedure, read_json, step_name
 from stormpsr_jax.psr.recordings import Recording
 
 Rows = list[dict[str, Any]]
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def load_result(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a metrics.json.
+
+    Raises:
+        ValueError: not JSON, or not what ``evaluate`` writes; names file and field.
+    """
+    result = read_json(pathlib.Path(path))
+    number, text = (int, float), (str,)
+    _require(result, {"protocol": text, "fps": number, "components": (list,)}, path, "")
+    _require(result, {"streams": (dict,)}, path, "")
+    if not 0 < result["fps"] < float("inf"):
+        raise ValueError(f"{path}: fps: {result['fps']} is not a positive number")
+    last = 3 * len(result["components"])
+    for stream, s in result["streams"].items():
+        _require(s, {"recordings": (dict,)}, path, f"streams.{stream}.")
+        for part, where in [
+            (s, f"streams.{stream}."),
+            *((r, f"streams.{stream}.recordings.{name}.") for name, r in s["recordings"].items()),
+        ]:
+            figures = dict.fromkeys(("pos", "f1", "delay_s"), (*number, type(None)))
+            _require(part, figures | dict.fromkeys(("tp", "fp", "fn"), number), path, where)
+            if part is s:
+                continue
+            _require(part, {"truth": (list,), "events": (list,)}, path, where)
+            for field in ("truth", "events"):
+                for step in part[field]:
+                    good = isinstance(step, list) and len(step) >= 2
+                    good = good and all(type(value) is int for value in step[:2])
+                    if not good or not 0 <= step[1] < last:
+                        raise ValueError(f"{path}: {where}{field}: {step!r} is not a step")
+    return result
+
+
+def _require(data: Any, types: Mapping[str, tuple], path: str | os.PathLike, where: str) -> None:
+    for key, kinds in types.items():
+        if not isinstance(data, dict) or key not in data:
+            raise ValueError(f"{path}: {where}{key}: is missing; evaluate writes such files")
+        if not isinstance(data[key], kinds) or isinstance(data[key], bool):
+            raise ValueError(f"{path}: {where}{key}: {data[key]!r} has the wrong type")
 
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
@@ -156,9 +199,7 @@ def tolerance_table(result: Mapping[str, Any], max_delay_s: float = 60.0) -> Row
     return rows
 
 
-def occlusion_table(
-    result: Mapping[str, Any], edges: Sequence[float] = OCCLUSION_EDGES
-) -> Rows:
+def occlusion_table(result: Mapping[str, Any], edges: Sequence[float] = OCCLUSION_EDGES) -> Rows:
     """A row per stream and interval of the visible fraction at a step's completion.
 
     Only true steps whose visible fraction is known; so there is a recall, and no precision:
@@ -198,6 +239,15 @@ def occlusion_table(
                 }
             )
     return rows
+
+
+def sweep_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and threshold, if the result was made with --sweep."""
+    return [
+        {"stream": stream, **row}
+        for stream, s in result["streams"].items()
+        for row in s.get("sweep", [])
+    ]
 
 
 def threshold_sweep(

@@ -28,9 +28,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
     if not rows:
         return ""
     header = list(rows[0])
-    numeric = [
-        all(isinstance(row[key], int | float | None) for row in rows) for key in header
-    ]
+    numeric = [all(isinstance(row[key], int | float | None) for row in rows) for key in header]
     if form == "csv":
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")

@@ -7,9 +7,10 @@ so what SupCon learns is to see which parts of an object are there, whatever the
 from __future__ import annotations
 
 import grain
+import jax
 import numpy as np
 
-from stormpsr_jax import losses
+from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -54,7 +55,10 @@ class _ObjectBatch:
 
 
 def run(context: Context) -> None:
-    """Trains the encoder, and keeps the one with the best precision@1 on objects it never saw."""
+    """Trains the encoder, and keeps the one with the best precision@1 on objects it never saw.
+
+    Its ViT is written to WORKDIR/general/encoder.safetensors, a file for `config.init_from`.
+    """
     config = context.config.general
     # Every object has parts of its own; the shards bring the procedure that counts them.
     procedure = load_procedure(context.data_dir / "procedure.json")
@@ -91,8 +95,9 @@ def run(context: Context) -> None:
 
     element = _ObjectBatch(train, config.objects, config.states, config.views)
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
-    loop.train(
-        context.workdir / "general",
+    folder = context.workdir / "general"
+    params, _ = loop.train(
+        folder,
         config=config,
         mesh=context.mesh,
         init=init,
@@ -105,6 +110,8 @@ def run(context: Context) -> None:
         best="precision_at_1",
         batch_field="objects",
     )
+    if jax.process_index() == 0:
+        weights.save_params(folder / "encoder.safetensors", params["spatial"]["encoder"], {})
 
 
 def _precision_at_1(encoder, source: ClipSource) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from stormpsr_jax import losses, weights
@@ -39,7 +41,9 @@ def run(context: Context) -> None:
         variables = model.init(context.key("pretrain/init"), images, train=False)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         if context.config.init_from:
-            return weights.initialise_from(context.config.init_from, params, batch_stats)
+            path = packaged_or_path(context.config.init_from)
+            params, batch_stats, report = weights.initialise_from(path, params, batch_stats)
+            print(f"pretrain: {len(report)} arrays from {path}")
         return params, batch_stats
 
     def loss_fn(params, batch_stats, batch, rng):
@@ -84,6 +88,12 @@ def run(context: Context) -> None:
         best="precision_at_1",
         batch_field="n_per_state",
     )
+
+
+def packaged_or_path(name: str) -> Path:
+    """The file that `init_from` names: one that ships with the package, or a path."""
+    packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
+    return packaged if packaged.exists() else Path(name)
 
 
 def _precision_at_1(context: Context, encoder: Batched, source: ClipSource) -> float:

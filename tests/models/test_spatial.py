@@ -20,6 +20,10 @@ needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/g
 SMALL = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "hidden": 6, "projection": 5}
 
 
+def apply(model, variables, images, *arguments, **options):
+    return jax.jit(lambda v, x: model.apply(v, x, *arguments, **options))(variables, images)
+
+
 @pytest.fixture(scope="module")
 def golden():
     arrays = np.load(GOLDEN)
@@ -40,17 +44,17 @@ def golden():
 def small():
     model = spatial.SpatialEncoder(**SMALL, num_components=3)
     images = np.random.default_rng(0).normal(size=(7, 8, 8, 3)).astype(np.float32)
-    return model, model.init(jax.random.key(0), images), images
+    return model, jax.jit(model.init)(jax.random.key(0), images), images
 
 
 @needs_golden
 def test_spatial_golden_evaluation(golden):
     arrays, model, params, batch_stats, images = golden
     variables = {"params": params, "batch_stats": batch_stats}
-    outputs = model.apply(variables, images)
+    outputs = apply(model, variables, images)
     np.testing.assert_allclose(outputs["embedding"], arrays["eval/embedding"], atol=1e-5)
     np.testing.assert_allclose(outputs["projection"], arrays["eval/projection"], atol=1e-5)
-    embedding = model.apply(variables, images, method="embed")
+    embedding = apply(model, variables, images, method="embed")
     np.testing.assert_allclose(embedding, arrays["eval/embedding"], atol=1e-5)
 
 
@@ -65,7 +69,7 @@ def test_spatial_golden_training_step(golden):
         value = losses.supcon(outputs["projection"], jnp.asarray(arrays["train/labels"]))
         return value, (outputs["projection"], updated["batch_stats"])
 
-    (value, (projection, stats)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, (projection, stats)), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     np.testing.assert_allclose(projection, arrays["train/projection"], atol=1e-5)
     np.testing.assert_allclose(value, arrays["train/supcon"], atol=1e-5)
     for head in ("first_head", "second_head"):
@@ -87,7 +91,7 @@ def test_spatial_golden_training_step(golden):
         "spatial",
     )
     assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected)) > 0.1
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=5e-5), gradient, expected)
 
 
 def test_batch_norm_matches_numpy_in_both_senses_of_variance():
@@ -110,9 +114,9 @@ def test_batch_norm_matches_numpy_in_both_senses_of_variance():
 
 def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors(small):
     model, variables, images = small
-    _, kept = model.apply(variables, images, True, False, mutable="batch_stats")
+    _, kept = apply(model, variables, images, True, False, mutable="batch_stats")
     jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], variables["batch_stats"])
-    _, moved = model.apply(variables, images, True, mutable="batch_stats")
+    _, moved = apply(model, variables, images, True, mutable="batch_stats")
     for before, after in zip(
         jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(moved), strict=True
     ):
@@ -125,18 +129,18 @@ def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors(sma
 
 def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):
     model, variables, images = small
-    outputs = model.apply(variables, images)
+    outputs = apply(model, variables, images)
     assert outputs["embedding"].shape == (7, 6)
     assert outputs["projection"].shape == (7, 5)
     assert outputs["state_logits"].shape == (7, 3)
     for name in ("embedding", "projection"):
         np.testing.assert_allclose(np.linalg.norm(outputs[name], axis=1), 1, atol=1e-5)
-    embedding = model.apply(variables, images, method="embed")
+    embedding = apply(model, variables, images, method="embed")
     np.testing.assert_allclose(embedding, outputs["embedding"], atol=1e-6)
     paper = spatial.SpatialEncoder(**SMALL)
-    fresh = paper.init(jax.random.key(0), images)
+    outputs, fresh = jax.eval_shape(paper.init_with_output, jax.random.key(0), images)
     assert "state_head" not in fresh["params"]
-    assert set(paper.apply(fresh, images)) == {"embedding", "projection"}
+    assert set(outputs) == {"embedding", "projection"}
 
 
 def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
@@ -169,7 +173,7 @@ def test_spatial_property_sharded_batch_is_normalised_as_one():
         # Every device's images come from a distribution of their own.
         images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
         images = images * np.repeat([1, 2, 3, 4], 2)[:, None, None, None]
-        variables = model.init(jax.random.key(0), images)
+        variables = jax.jit(model.init)(jax.random.key(0), images)
         apply = jax.jit(lambda v, x: model.apply(v, x, True, mutable="batch_stats"))
         mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
         spread = jax.device_put(images, NamedSharding(mesh, P("data")))
