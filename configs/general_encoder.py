@@ -19,7 +19,8 @@ def get_config():
     c.data.synthetic.frames_per_object = 96
     c.augment.limbs = 0.0
     c.pretrain.state_loss = 0.0
-    c.general.steps = 5_000
+    c.general.steps = 3_000
     c.general.eval_every = 500
-    c.general.optimizer.lr = 1.5e-3
+    c.general.optimizer.lr = 2e-3
+    c.general.optimizer.warmup_steps = 200
     return c

@@ -4,6 +4,7 @@ Matching is that of protocol `paper`, whatever protocol the events come from: th
 does not say which truth an event belongs to.
 """
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,25 +33,28 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     _require(result, {"streams": (dict,)}, path, "")
     if not 0 < result["fps"] < float("inf"):
         raise ValueError(f"{path}: fps: {result['fps']} is not a positive number")
-    last = 3 * len(result["components"])
+    figures = dict.fromkeys(("pos", "f1", "delay_s"), (*number, type(None)))
+    figures |= dict.fromkeys(("tp", "fp", "fn"), number)
     for stream, s in result["streams"].items():
-        _require(s, {"recordings": (dict,)}, path, f"streams.{stream}.")
-        for part, where in [
-            (s, f"streams.{stream}."),
-            *((r, f"streams.{stream}.recordings.{name}.") for name, r in s["recordings"].items()),
-        ]:
-            figures = dict.fromkeys(("pos", "f1", "delay_s"), (*number, type(None)))
-            _require(part, figures | dict.fromkeys(("tp", "fp", "fn"), number), path, where)
-            if part is s:
-                continue
-            _require(part, {"truth": (list,), "events": (list,)}, path, where)
+        where = f"streams.{stream}."
+        _require(s, {"recordings": (dict,), **figures}, path, where)
+        for name, r in s["recordings"].items():
+            place = f"{where}recordings.{name}."
+            _require(r, {"truth": (list,), "events": (list,), **figures}, path, place)
             for field in ("truth", "events"):
-                for step in part[field]:
-                    good = isinstance(step, list) and len(step) >= 2
-                    good = good and all(type(value) is int for value in step[:2])
-                    if not good or not 0 <= step[1] < last:
-                        raise ValueError(f"{path}: {where}{field}: {step!r} is not a step")
+                for step in r[field]:
+                    if not _is_step(step, len(result["components"])):
+                        raise ValueError(f"{path}: {place}{field}: {step!r} is not a step")
     return result
+
+
+def _is_step(step: Any, num_components: int) -> bool:
+    return (
+        isinstance(step, list)
+        and len(step) >= 2
+        and all(type(value) is int for value in step[:2])
+        and 0 <= step[1] < 3 * num_components
+    )
 
 
 def _require(data: Any, types: Mapping[str, tuple], path: str | os.PathLike, where: str) -> None:
@@ -223,7 +227,7 @@ def occlusion_table(result: Mapping[str, Any], edges: Sequence[float] = OCCLUSIO
             for kind, t, step, delay in ends:
                 if (t, step) in known:
                     found.append((known[t, step], kind, delay / result["fps"]))
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in itertools.pairwise(edges):
             part = [f for f in found if low <= f[0] < high or f[0] == high == edges[-1]]
             tp = [delay for _, kind, delay in part if kind == "tp"]
             rows.append(

@@ -19,6 +19,19 @@ def apply(model, variables, images, train=False, **options):
     return jax.jit(lambda v, x: model.apply(v, x, train, **options))(variables, images)
 
 
+def random_variables(model, inputs):
+    """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        value = 0.3 * rng.normal(size=leaf.shape) + (path[-1].key in ("scale", "var"))
+        return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
+
+    return jax.tree_util.tree_map_with_path(
+        draw, jax.eval_shape(model.init, jax.random.key(0), inputs)
+    )
+
+
 def images_of(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
@@ -27,12 +40,7 @@ def images_of(seed: int, *shape: int) -> np.ndarray:
 def small():
     model = vit.ViT(patch_size=4, width=12, depth=2, num_heads=3, mlp_dim=20)
     images = images_of(0, 2, 8, 12, 3)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
-    noise = np.random.default_rng(1)
-    # Fresh biases are 0 and scales 1; noise makes every parameter matter.
-    variables = jax.tree.map(
-        lambda p: p + 0.3 * noise.normal(size=p.shape).astype(np.float32), variables
-    )
+    variables = random_variables(model, images)
     return model, variables, images
 
 
@@ -66,9 +74,8 @@ def test_vit_matches_numpy_transcription_on_rectangular_images(small):
 
     def norm(x, q):
         centred = x - x.mean(-1, keepdims=True)
-        return (
-            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * q["scale"] + q["bias"]
-        )
+        deviation = np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6)
+        return centred / deviation * q["scale"] + q["bias"]
 
     erf = np.vectorize(math.erf)
     expected = []
@@ -98,7 +105,7 @@ def test_vit_property_tokens_lie_where_their_patch_lies(stem):
     # Without blocks a token depends on its patch alone (and, with a stem, on pixels around it).
     model = vit.ViT(patch_size=8, width=8, depth=0, num_heads=1, stem=stem)
     images = images_of(2, 1, 24, 32, 3)
-    variables = jax.jit(model.init)(jax.random.key(0), images)
+    variables = random_variables(model, images)
     changed = images.copy()
     changed[0, 8 + 3 : 8 + 5, 16 + 3 : 16 + 5] += 1  # the middle of patch (1, 2)
     _, before = apply(model, variables, images, return_tokens=True)
@@ -113,7 +120,9 @@ def test_vit_property_remat_changes_neither_output_nor_gradient(small):
     again = model.clone(remat=True, dropout=0.0)
 
     def loss(m):
-        return jax.jit(jax.value_and_grad(lambda v: (m.apply(v, images, True) ** 3).sum()))(variables)
+        return jax.jit(jax.value_and_grad(lambda v: (m.apply(v, images, True) ** 3).sum()))(
+            variables
+        )
 
     for a, b in zip(jax.tree.leaves(loss(model)), jax.tree.leaves(loss(again)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)

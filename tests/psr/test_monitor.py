@@ -1,0 +1,171 @@
+"""Alerts against a transcription that looks back over the whole history, and by example."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.monitor import Monitor
+from stormpsr_jax.psr.procedure import Procedure
+
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "toy",
+        "fps": 10,
+        "components": ["base", "wheel", "cap"],
+        "states": ["100", "110", "111"],
+        "variants": {
+            "up": {
+                "initial_state": "000",
+                "expected": [0, 3, 6],
+                "recordings": ["*"],
+                "precedence": [[0, 3], [3, 6], [0, 6]],
+            },
+            "service": {
+                "initial_state": "111",
+                "expected": [8, 5, 3],
+                "recordings": [],
+                "precedence": [[8, 5], [5, 3]],
+            },
+        },
+    }
+)
+ERROR = PROCEDURE.error_class
+
+
+def kinds(alerts):
+    return [(a.kind, a.step_id, a.other) for a in alerts]
+
+
+def test_monitor_golden_missed_then_out_of_order():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
+    assert monitor.update(1, [0]) == []
+    alerts = monitor.update(5, [6])
+    assert kinds(alerts) == [("missed", 3, 6)]
+    assert alerts[0].message == "Install wheel is missing before Install cap"
+    assert monitor.missing() == [3]
+    alerts = monitor.update(9, [3])
+    assert kinds(alerts) == [("out of order", 3, 6)]
+    assert alerts[0].message == "Install wheel came after Install cap"
+    assert monitor.missing() == []
+    assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
+
+
+def test_monitor_property_state_counts_from_wherever_it_starts():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
+    assert kinds(monitor.update(1, [8, 5])) == []  # in one frame there is no order
+    assert kinds(monitor.update(2, [3])) == [("missed", 5, 3)]
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
+    assert kinds(monitor.update(1, [5])) == [("missed", 8, 5)]
+
+
+def test_monitor_property_step_undone_is_missing_again():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
+    monitor.update(1, [0])
+    monitor.update(2, [3])
+    monitor.update(3, [5])
+    assert kinds(monitor.update(4, [6])) == [("missed", 3, 6)]
+    # The cap comes off again: installing the wheel now is in order.
+    monitor.update(5, [8])
+    assert kinds(monitor.update(6, [3])) == []
+
+
+def literal(history, variant):
+    """Alerts of steps in {frame: step ids}, each found by replaying all that came before."""
+
+    def state_after(frame):
+        state = list(variant.initial_state)
+        for f in sorted(history):
+            if f <= frame:
+                for step in sorted(history[f]):
+                    state[step // 3] = int(step % 3 == 0)
+        return state
+
+    def holds(step, frame):
+        return state_after(frame)[step // 3] == int(step % 3 == 0)
+
+    found = set()
+    for frame, steps in history.items():
+        for step in steps:
+            if step not in variant.expected:
+                found.add((frame, "unexpected", step, None))
+            for before, after in variant.precedence:
+                if after == step and not holds(before, frame):
+                    found.add((frame, "missed", before, after))
+                if before == step and holds(after, frame):
+                    previous = max(
+                        (f for f in history if f < frame and step in history[f]), default=-1
+                    )
+                    ahead = [
+                        f
+                        for f in history
+                        if previous <= f < frame and after in history[f] and not holds(before, f)
+                    ]
+                    if ahead:
+                        found.add((frame, "out of order", before, after))
+    return found
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(
+        st.integers(0, 30),
+        # One step of each component at most: a frame has one state.
+        st.lists(st.sampled_from([0, 2, 3, 5, 6, 8]), max_size=3, unique_by=lambda s: s // 3),
+        max_size=8,
+    ),
+    st.sampled_from(["up", "service"]),
+    st.integers(0, 30),
+)
+def test_monitor_matches_literal_transcription(history, name, split):
+    variant = PROCEDURE.variants[name]
+    monitor = Monitor(PROCEDURE, variant)
+    found = set()
+    for frame in range(31):
+        for a in monitor.update(frame, history.get(frame, [])):
+            found.add((a.frame, a.kind, a.step_id, a.other))
+        if frame == split:
+            saved = json.loads(json.dumps(monitor.state()))
+            monitor = Monitor(PROCEDURE, variant)
+            monitor.restore(saved)
+    assert found == literal(history, variant)
+
+
+def test_monitor_golden_error_state_is_told_once_and_survives_hidden_frames():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"], error_seconds=1.0)
+    told = []
+    for frame in range(100):
+        rows = [(ERROR, 0.9), (1, 0.3)]
+        if 23 <= frame < 28:
+            rows = []  # hidden
+        if 28 <= frame < 30:
+            rows = [(1, 0.4)]  # not a clear view
+        if frame in (50, 70):
+            rows = [(2, 0.8)]  # a catalogued state ends it
+        if frame < 15 or 70 < frame < 75:
+            rows = [(0, 0.9)]
+        told += monitor.update(frame, (), rows)
+    assert [(a.frame, a.kind, a.since) for a in told] == [
+        (25 + 5, "error state", 15),
+        (61, "error state", 51),
+        (85, "error state", 75),
+    ]
+
+
+def test_monitor_errors_name_the_value():
+    variant = PROCEDURE.variants["up"]
+    with pytest.raises(ValueError, match="error_seconds=0"):
+        Monitor(PROCEDURE, variant, error_seconds=0)
+    with pytest.raises(ValueError, match="confidence=2"):
+        Monitor(PROCEDURE, variant, confidence=2)
+    monitor = Monitor(PROCEDURE, variant)
+    monitor.update(3)
+    with pytest.raises(ValueError, match="frame 3 does not come after frame 3"):
+        monitor.update(3)
+    with pytest.raises(ValueError, match="step id 9"):
+        monitor.update(4, [9])
+    with pytest.raises(ValueError, match=r"step 1 .* is no completion"):
+        monitor.update(5, [1])
+    with pytest.raises(ValueError, match="variant 'up'"):
+        Monitor(PROCEDURE, PROCEDURE.variants["service"]).restore(monitor.state())
