@@ -12,7 +12,19 @@ seconds of CPU time (nothing waits for a disk, and other load on the machine cou
 
 The choice is the length whose worst ratio to the best is the highest.
 
-TABLE
+Result (2-core CPU, median of 5 rounds, items per CPU second and ratio to the best):
+
+| pattern | image | 1 a record | 16 a record | 32 a record | 64 a record |
+|---|---|---|---|---|---|
+| random | 64 px | 10,705 (1.00) | 9,897 (0.92) | 9,283 (0.87) | 7,891 (0.74) |
+| random | 224 px | 3,494 (1.00) | 2,877 (0.82) | 2,535 (0.73) | 1,951 (0.56) |
+| window | 64 px | 249 (0.64) | 321 (0.82) | 379 (0.97) | 391 (1.00) |
+| window | 224 px | 57 (0.97) | 58 (0.99) | 57 (0.98) | 59 (1.00) |
+| sequential | 64 px | 16,528 (0.54) | 30,110 (0.99) | 30,455 (1.00) | 30,182 (0.99) |
+| sequential | 224 px | 3,665 (0.86) | 4,192 (0.99) | 4,184 (0.99) | 4,239 (1.00) |
+| worst ratio | | 0.54 | 0.82 | 0.73 | 0.56 |
+
+Chosen: 16.
 """
 
 import argparse
@@ -131,7 +143,9 @@ def main() -> None:
             if seed:  # round 0 fills the page cache
                 rates.setdefault((pattern, *key), []).append(rate)
     medians = {key: statistics.median(values) for key, values in rates.items()}
-    print(f"{os.cpu_count()} CPU cores, median of {args.rounds} rounds; items per CPU second (ratio)\n")
+    print(
+        f"{os.cpu_count()} CPU cores, median of {args.rounds} rounds; items per CPU second (ratio)\n"
+    )
     print("| pattern | image | " + " | ".join(f"{n} a record" for n in CLIP_LENGTHS) + " |")
     print("|---" * (2 + len(CLIP_LENGTHS)) + "|")
     ratios = {length: [] for length in CLIP_LENGTHS}

@@ -13,7 +13,6 @@ import json
 import pathlib
 import random
 import re
-import shutil
 import tempfile
 
 from stormpsr_jax import evaluate
@@ -145,8 +144,8 @@ def break_file(path: pathlib.Path, rng: random.Random) -> str:
     return way
 
 
-def run_case(valid: pathlib.Path, seed: int) -> tuple[str, str]:
-    """Runs one case.
+def run_case(root: pathlib.Path, seed: int) -> tuple[str, str]:
+    """Breaks one file of an input, runs the command and mends the file.
 
     Returns:
         What was broken and how, and what came out: "result" or the error line.
@@ -155,38 +154,44 @@ def run_case(valid: pathlib.Path, seed: int) -> tuple[str, str]:
         AssertionError: neither a whole result nor a proper error.
     """
     rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        root = pathlib.Path(folder) / "input"
-        shutil.copytree(valid, root)
-        path = rng.choice(sorted(p for p in root.rglob("*") if p.is_file()))
-        case = f"{path.relative_to(root)}: {break_file(path, rng)}"
-        arguments = [f"--{kind}={root / kind}" for kind in ("labels", "asd", "temporal")]
-        arguments += [
-            f"--visibility={root / 'visibility'}",
-            f"--procedure={root / 'procedure.json'}",
-            f"--protocol={rng.choice(evaluate.PROTOCOLS)}",
-            f"--decoder={rng.choice(['naive', 'confidence', 'expected'])}",
-            "--threshold=1.5",
-            f"--out={root / 'out.json'}",
-        ]
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                evaluate.main(arguments)
-                code = 0
-            except SystemExit as error:
-                code = error.code
-        said = err.getvalue()
-        if code == 0:
-            result = json.loads((root / "out.json").read_text())
-            for stream, s in result["streams"].items():
-                assert sorted(s["recordings"]) == list(RECORDINGS), (seed, case, stream)
-            return case, "result"
-        assert code == 2, (seed, case, code)
-        assert re.fullmatch(r"error: [^\n]+\n", said), (seed, case, said)
-        named = path.name if "labels" not in case else path.parent.name
-        assert named in said, (seed, case, said)
-        return case, said.strip().replace(str(root), "")
+    path = rng.choice(sorted(p for p in root.rglob("*") if p.is_file()))
+    content = path.read_bytes()
+    case = f"{path.relative_to(root)}: {break_file(path, rng)}"
+    try:
+        code, said, result = _evaluate(root, rng)
+    finally:
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(content)
+    if code == 0:
+        for stream, s in result["streams"].items():
+            assert sorted(s["recordings"]) == list(RECORDINGS), (seed, case, stream)
+        return case, "result"
+    assert code == 2, (seed, case, code)
+    assert re.fullmatch(r"error: [^\n]+\n", said), (seed, case, said)
+    named = path.name if "labels" not in case else path.parent.name
+    assert named in said, (seed, case, said)
+    return case, said.strip().replace(str(root), "")
+
+
+def _evaluate(root: pathlib.Path, rng: random.Random) -> tuple[int, str, dict | None]:
+    """Runs the command: exit code, what it said on stderr, and its result."""
+    target = root.parent / "out.json"
+    arguments = [f"--{kind}={root / kind}" for kind in ("labels", "asd", "temporal", "visibility")]
+    arguments += [
+        f"--procedure={root / 'procedure.json'}",
+        f"--protocol={rng.choice(evaluate.PROTOCOLS)}",
+        f"--decoder={rng.choice(['naive', 'confidence', 'expected'])}",
+        "--threshold=1.5",
+        f"--out={target}",
+    ]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        try:
+            evaluate.main(arguments)
+        except SystemExit as error:
+            return error.code, said.getvalue(), None
+    return 0, said.getvalue(), json.loads(target.read_text())
 
 
 def main() -> None:

@@ -246,20 +246,17 @@ def _aim_at(now, end, events, places, time, product, rng) -> np.ndarray:
     return (rng.normal(0, 0.12, (2, 2)) + centre + BESIDE_AIM).ravel()
 
 
-def plan_views(
-    count: int, rng: np.random.Generator, *, hands: float, any_yaw: bool = True
-) -> Motion:
-    """Frames that have nothing to do with each other.
+def plan_views(count: int, rng: np.random.Generator, *, hands: float) -> Motion:
+    """Frames that have nothing to do with each other, the product turned any way round.
 
     Args:
       count: N.
       rng: draws everything.
       hands: share of frames with hands on the product.
-      any_yaw: the product may be turned any way round.
     """
     direction, distance = _view(rng, count)
     tilt = rng.uniform(-0.22, 0.22, (count, 2)) * (rng.random((count, 1)) < 0.3)
-    yaw = rng.uniform(-np.pi, np.pi, count) if any_yaw else rng.normal(0, 0.6, count)
+    yaw = rng.uniform(-np.pi, np.pi, count)
     shift = rng.uniform(-0.25, 0.25, (count, 2))
     product = np.column_stack([tilt, yaw, shift, 2.0 * np.abs(tilt).sum(1)])
     reach = rng.uniform(0.5, 1.1, (count, 2)) * (rng.random((count, 2)) < 0.75)

@@ -33,7 +33,7 @@ from data_prep.records import Job, RecordingData, features
 from stormpsr_jax.data.clips import count_records, shard_name
 from stormpsr_jax.psr.procedure import Procedure
 
-CLIP_LENGTH = 16
+CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
 
 
 def build(

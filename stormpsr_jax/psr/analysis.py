@@ -6,7 +6,6 @@ does not say which truth an event belongs to.
 
 import itertools
 import os
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, or not what ``evaluate`` writes; names file and field.
     """
-    result = read_json(pathlib.Path(path))
+    result = read_json(path)
     number, text = (int, float), (str,)
     _require(result, {"protocol": text, "fps": number, "components": (list,)}, path, "")
     _require(result, {"streams": (dict,)}, path, "")

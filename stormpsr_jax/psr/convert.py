@@ -246,12 +246,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         procedure = load_procedure(args.procedure)
         if args.classes is not None:
-            path = pathlib.Path(args.classes)
-            content = read_json(path)
+            content = read_json(args.classes)
             try:
                 classes = ClassMap(content, procedure)
             except ValueError as error:
-                raise ValueError(f"{path}: {error}") from error
+                raise ValueError(f"{args.classes}: {error}") from error
         else:
             classes = ClassMap(args.offset, procedure)
         out = pathlib.Path(args.out)
@@ -259,13 +258,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = pathlib.Path(args.folder)
             found = {args.recording or folder.resolve().name: from_yolo(folder, classes)}
         else:
-            results = pathlib.Path(args.results)
-            images = None if args.images is None else read_json(pathlib.Path(args.images))
-            content = read_json(results)
+            images = None if args.images is None else read_json(args.images)
+            content = read_json(args.results)
             try:
                 found = from_coco(content, classes, images, args.recording)
             except ValueError as error:
-                raise ValueError(f"{results}: {error}") from error
+                raise ValueError(f"{args.results}: {error}") from error
         out.mkdir(parents=True, exist_ok=True)
         for name, detections in found.items():
             path = out / f"{name}_results_pred.csv"

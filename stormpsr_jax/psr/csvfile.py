@@ -1,4 +1,4 @@
-"""Reading of the CSV files of labels and predictions; every error names file, line and field."""
+"""Reading of label and prediction files; every error names file, line and field."""
 
 import csv
 import io
@@ -20,21 +20,29 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[tuple[int, 
     Raises:
         ValueError: not a readable file, not UTF-8, or not CSV.
     """
-    path = pathlib.Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+    text = read_text(path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file in UTF-8, with or without BOM, line ends as they are.
+
+    Raises:
+        ValueError: not a readable file, or not UTF-8.
+    """
+    try:
+        data = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
 
 
 def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:

@@ -10,12 +10,14 @@ import dataclasses
 import fnmatch
 import functools
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"
@@ -217,18 +219,13 @@ def procedure_path(name_or_path: str | pathlib.Path) -> pathlib.Path:
     return path
 
 
-def read_json(path: pathlib.Path) -> Any:
+def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
 
     Raises:
         ValueError: naming the file, and the line where the text stops being JSON.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start})") from error
+    text = csvfile.read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from stormpsr_jax import report
-from stormpsr_jax.evaluate import evaluate_recordings, format_table
-from stormpsr_jax.psr import decoding
+from stormpsr_jax.evaluate import evaluate_recordings
+from stormpsr_jax.psr import analysis, decoding, tables
 from stormpsr_jax.psr.recordings import Recording, load_recordings
 from stormpsr_jax.psr.select import select
 from stormpsr_jax.stages.context import Context
@@ -27,7 +27,7 @@ def run(context: Context) -> None:
     if jax.process_index() != 0:
         return
     config, workdir = context.config, context.workdir
-    val, test = (_read(context, split) for split in ("val", "test"))
+    val, test = (read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
     base = decoding.Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
@@ -73,7 +73,7 @@ def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
     if jax.process_index() == 0:
         result = json.loads((context.workdir / "metrics.json").read_text())
-        print(format_table(result))
+        print(tables.format_rows(analysis.summary_table(result)))
         for note in _notes(result):
             print(note)
         print(f"{context.workdir / 'metrics.json'}\n{context.workdir / 'report.html'}")
@@ -90,7 +90,7 @@ def both_found(result: dict[str, Any]) -> dict[str, float] | None:
     delays = {}
     for stream in ("asd", "storm"):
         for name, recording in result["streams"][stream]["recordings"].items():
-            for step_id, true_frame, frame in recording["outcomes"]["correct"]:
+            for step_id, true_frame, frame in analysis.matching(recording).correct:
                 delay = (frame - true_frame) / result["fps"]
                 delays.setdefault((name, step_id, true_frame), {})[stream] = delay
     both = [d for d in delays.values() if len(d) == 2]
@@ -113,7 +113,7 @@ def _notes(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _read(context: Context, split: str) -> dict[str, Recording]:
+def read_split(context: Context, split: str) -> dict[str, Recording]:
     """The labels and predictions of a split."""
     folder = context.workdir / "predictions" / split
 

@@ -1,0 +1,124 @@
+"""What the window gives: the temporal stream with its windows spoilt, on a finished run.
+
+    python benchmarks/controls.py --workdir=runs/synthetic
+
+`last` replaces every window by its last frame, repeated; `shuffled` puts its frames into a random
+order. Both are done to the temporal transformer that the run trained (`trained`), and to one that is
+trained on such windows with the run's own recipe (`retrained`). Thresholds are chosen on the
+validation split anew each time, by the rule of the run.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict
+
+from stormpsr_jax.data import pipelines, sampling
+from stormpsr_jax.evaluate import evaluate_recordings
+from stormpsr_jax.psr import decoding
+from stormpsr_jax.psr.predictions import TemporalPredictions
+from stormpsr_jax.psr.select import select
+from stormpsr_jax.stages import embed, predict, temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.evaluate import read_split
+from stormpsr_jax.training.sharding import make_mesh
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
+
+
+def spoil(windows: np.ndarray, control: str, seed: int) -> np.ndarray:
+    """Embeddings (B, T, D) as the control wants them."""
+    if control == "last":
+        return np.repeat(windows[:, -1:], windows.shape[1], axis=1)
+    if control == "shuffled":
+        rng = np.random.default_rng(seed)
+        return np.stack([w[rng.permutation(len(w))] for w in windows])
+    return windows
+
+
+def score(context: Context, probabilities, encode, control: str) -> dict:
+    """F1, POS and delay of the temporal stream on test, thresholds from validation."""
+    config, window = context.config, context.config.window
+    recordings = {}
+    for split in ("val", "test"):
+        source = context.source(split)
+        recordings[split] = read_split(context, split)
+        for name, r in source.recordings.items():
+            embedded = embed.embed_recording(encode, source, name)
+            last = np.arange(len(embedded))
+            clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
+            spoilt = spoil(embedded[clips], control, seed=len(name))
+            labels = sampling.clip_labels(r.states, last, frames=window.frames)
+            p = probabilities(spoilt)
+            prediction = TemporalPredictions(r.first_frame + last, labels, (p > 0.5).astype(int), p)
+            recordings[split][name].temporal = prediction
+            recordings[split][name].detections = None
+    base = decoding.Settings(
+        decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=window.frames
+    )
+    fps = context.source("val").fps
+    chosen = select(context.procedure, recordings["val"], base, fps)
+    settings = {stream: choice.settings for stream, choice in chosen.items()}
+    result = evaluate_recordings(context.procedure, recordings["test"], settings, fps=fps)
+    return {k: result["streams"]["temporal"][k] for k in ("f1", "pos", "delay_s")}
+
+
+class _Spoilt:
+    """A sampling element whose windows are spoilt."""
+
+    def __init__(self, element, control: str):
+        self._element, self._control = element, control
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        out = self._element(index, rng)
+        seed = int(rng.integers(2**31))
+        out["embeddings"] = spoil(out["embeddings"][None], self._control, seed)[0]
+        return out
+
+
+def retrain(context: Context, control: str, folder: Path):
+    """Trains the temporal transformer of the run on spoilt windows; returns its probabilities."""
+    original, scores = pipelines._EmbeddedClip, temporal.clip_scores
+    pipelines._EmbeddedClip = lambda *a: _Spoilt(original(*a), control)
+    temporal.clip_scores = lambda logits, *a, **k: scores(
+        lambda x: logits(spoil(x, control, seed=len(x))), *a, **k
+    )
+    try:
+        for name in ("embed", "data", "pretrain"):
+            (folder / name).symlink_to(context.workdir.resolve() / name)
+        config = copy.deepcopy(context.config)
+        config.stages = ("pretrain", "embed", "temporal")
+        other = Context(config, folder, context.mesh)
+        temporal.run(other)
+        return predict.build_streams(other, 256)
+    finally:
+        pipelines._EmbeddedClip, temporal.clip_scores = original, scores
+
+
+def main(_):
+    workdir = Path(_WORKDIR.value)
+    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    context = Context(config, workdir, make_mesh(1, 1))
+    streams = predict.build_streams(context, 256)
+    print(f"{'':10}{'windows':10}{'F1':>7}{'POS':>7}{'delay s':>9}")
+    for control in ("as they are", "last", "shuffled"):
+        _print("trained", control, score(context, streams["temporal"], streams["encode"], control))
+    for control in ("as they are", "last", "shuffled"):
+        with tempfile.TemporaryDirectory() as folder:
+            new = retrain(context, control, Path(folder))
+            _print("retrained", control, score(context, new["temporal"], new["encode"], control))
+
+
+def _print(which: str, control: str, s: dict) -> None:
+    delay = "–" if s["delay_s"] is None else f"{s['delay_s']:.1f}"
+    print(f"{which:10}{control:12}{s['f1']:7.3f}{s['pos']:7.3f}{delay:>9}", flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

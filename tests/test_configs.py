@@ -1,0 +1,89 @@
+"""The configs as they ship: full-size models are built, with shapes and parameter counts logged."""
+
+import importlib
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax import losses
+from stormpsr_jax.models import detection
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.optimizer import make_optimizer
+from stormpsr_jax.training.sharding import make_mesh
+
+# Millions of parameters: ViT-S/16 has 22.05, its head 0.08; layer sizes give the rest.
+FULL_SIZE = {"meccano": (224, 22.1), "industreal": (224, 22.1), "synthetic": (64, 0.5)}
+
+
+def count(tree):
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
+    """Traces initialisation, loss, gradient and update of every model; only the batch is small."""
+    size, millions = FULL_SIZE[name]
+    config = importlib.import_module(f"configs.{name}").get_config()
+    context = Context(config, tmp_path, make_mesh(1, 1))
+    components = context.procedure.num_components
+    key = jax.random.key(0)
+
+    spatial, temporal, detector = (
+        context.spatial_encoder(), context.temporal_transformer(), context.detector()
+    )  # fmt: skip
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    clips = jax.ShapeDtypeStruct((2, context.num_frames, config.encoder.hidden), jnp.float32)
+    encoder = jax.eval_shape(lambda x: spatial.init(key, x, train=False), images)
+    transformer = jax.eval_shape(lambda x: temporal.init(key, x, train=False), clips)
+    detecting = jax.eval_shape(lambda x: detector.init(key, x, train=False), images)
+
+    def encoder_loss(params, x):
+        statistics = jax.tree.map(lambda a: jnp.zeros(a.shape), encoder["batch_stats"])
+        variables = {"params": params, "batch_stats": statistics}
+        out, _ = spatial.apply(variables, x, train=True, mutable=["batch_stats"])
+        assert out["embedding"].shape == (2, config.encoder.hidden)
+        return losses.supcon(out["projection"], jnp.array([1, 1]), 0.07)
+
+    def temporal_loss(params, x):
+        out = temporal.apply({"params": params}, x, train=True, rngs={"dropout": key})
+        assert out.shape == (2, components)
+        return losses.multilabel_bce(out, jnp.zeros((2, components))).mean()
+
+    def detector_loss(params, x):
+        out = detector.apply({"params": params}, x, train=True)
+        assert out["logits"].shape[-1] == context.procedure.num_states + 1
+        return detection.detection_loss(
+            out, jnp.full((2, 4), 0.5), jnp.array([1, 2]), image_size=(size, size),
+            levels=config.detector.levels,
+        )[0]  # fmt: skip
+
+    for stage, variables, loss, x in (
+        ("pretrain", encoder, encoder_loss, images),
+        ("temporal", transformer, temporal_loss, clips),
+        ("detector", detecting, detector_loss, images),
+    ):
+        optimizer = make_optimizer(
+            config[stage].optimizer, config[stage].steps, variables["params"]
+        )
+
+        def step(params, x, optimizer=optimizer, loss=loss):
+            gradient = jax.grad(loss)(params, x)
+            return optimizer.update(gradient, optimizer.init(params), params)[0]
+
+        updates = jax.eval_shape(step, variables["params"], x)
+        assert jax.tree.structure(updates) == jax.tree.structure(variables["params"])
+        logging.info("%s %s: %.2f M parameters", name, stage, count(updates) / 1e6)
+    assert count(encoder["params"]) / 1e6 == pytest.approx(millions, rel=0.05)
+    assert config.window.frames // config.window.stride + 1 == context.num_frames
+
+
+@pytest.mark.parametrize("name", ["meccano", "industreal", "synthetic", "general_encoder"])
+def test_config_property_locked(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    with pytest.raises(AttributeError):
+        config.pretrain.stepz = 1
+    with pytest.raises(AttributeError):
+        config.new_field = 1

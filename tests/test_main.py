@@ -1,0 +1,275 @@
+"""The whole job on tiny pictures: all stages, again, killed, on other devices, with mistakes."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from configs import synthetic
+from stormpsr_jax import main
+from stormpsr_jax.stages import evaluate as evaluate_stage
+from stormpsr_jax.training.metrics import read_metrics
+
+ROOT = Path(__file__).parents[1]
+TRAINED = ("pretrain", "temporal", "finetune", "detector")
+# Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices.
+TINY = {
+    "init_from": "",
+    "data.synthetic.recordings.train": 3,
+    "data.synthetic.recordings.val": 2,
+    "data.synthetic.recordings.test": 2,
+    "data.synthetic.size": 32,
+    "data.synthetic.fps": 1.0,
+    "data.synthetic.cad_per_state": 3,
+    "window.frames": 16,
+    "encoder.width": 16,
+    "encoder.depth": 1,
+    "encoder.num_heads": 2,
+    "encoder.stem": (8,),
+    "encoder.hidden": 16,
+    "encoder.projection": 16,
+    "temporal_model.depth": 1,
+    "temporal_model.num_heads": 2,
+    "temporal_model.dim_head": 8,
+    "temporal_model.mlp_dim": 32,
+    "detector.width": 8,
+    "detector.depth": 1,
+    "pretrain.n_states": 8,
+    "pretrain.n_per_state": 1,
+    "pretrain.cad_per_state": 1,
+    "pretrain.any_frames": 8,
+    "temporal.batch": 16,
+    "temporal.delta": 4.0,
+    "temporal.sigma": 2.0,
+    "finetune.batch": 8,
+    "detector.batch": 16,
+    "embed.batch": 64,
+    **{f"{stage}.steps": 12 for stage in TRAINED},
+    **{f"{stage}.eval_every": 6 for stage in TRAINED},
+    **{f"{stage}.checkpoint_every": 3 for stage in TRAINED},
+    **{f"{stage}.log_every": 2 for stage in TRAINED},
+}
+
+
+def tiny(**changes):
+    config = synthetic.get_config()
+    config.update_from_flattened_dict({**TINY, **changes})
+    return config
+
+
+def command(workdir, changes=(), devices=1, **environment):
+    """The command line of a tiny run in its own process, and its environment."""
+    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
+    words += [f"--config.{k}={v}" for k, v in {**TINY, **dict(changes)}.items()]
+    env = {
+        **os.environ,
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        **environment,
+    }
+    return [*words, f"--workdir={workdir}"], env
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A finished run."""
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    folder = tmp_path_factory.mktemp("run")
+    main.run(tiny(), folder)
+    return folder
+
+
+def test_run_property_everything_promised_is_there(workdir):
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    assert metrics["protocol"] == "paper"
+    assert set(metrics["streams"]) == {"asd", "temporal", "storm"}
+    for stream in metrics["streams"].values():
+        assert set(stream["recordings"]) == {"test_000", "test_001"}
+        assert {"threshold", "confidence", "weight"} <= stream["settings"].keys()
+    assert set(metrics["validation"]) == set(metrics["streams"])
+    assert "<svg" in (workdir / "report.html").read_text()
+    for split in ("val", "test"):
+        for stream in ("asd", "temporal"):
+            names = sorted(p.name for p in (workdir / "predictions" / split / stream).iterdir())
+            assert names == [f"{split}_00{i}_results_pred.csv" for i in range(2)]
+        visibility = (
+            workdir / "predictions" / split / "visibility" / f"{split}_000.csv"
+        ).read_text()
+        assert visibility.startswith("frame,visible\n")
+
+
+def test_run_again_property_changes_nothing(workdir, capsys):
+    before = contents(workdir)
+    start = time.monotonic()
+    main.run(tiny(), workdir)
+    assert time.monotonic() - start < 30
+    assert contents(workdir) == before
+    assert "storm" in capsys.readouterr().out  # the table
+
+
+@pytest.mark.parametrize("stage", TRAINED)
+def test_every_stage_property_steps_lower_its_loss(workdir, tmp_path, stage):
+    """On 12 steps noise could hide it, so this trains the one stage for longer on its own."""
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / stage)
+    (tmp_path / "run" / "config.json").unlink()
+    changes = {f"{stage}.steps": 60, f"{stage}.eval_every": 60, f"{stage}.optimizer.lr": 3e-3}
+    main.run(tiny(**changes, stages=(stage,)), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run" / stage / "metrics.jsonl")
+    losses = [row["loss"] for row in rows if "loss" in row]
+    assert np.mean(losses[-6:]) < np.mean(losses[:4])
+
+
+def test_training_property_never_reads_the_test_split(workdir, tmp_path):
+    """All stages before `predict` run, with the same result, when the test pictures are gone."""
+    folder = tmp_path / "run"
+    (folder / "data").parent.mkdir()
+    shutil.copytree(workdir / "data", folder / "data")
+    for shard in (folder / "data").glob("clips-test*"):
+        shard.unlink()
+    shutil.rmtree(folder / "data" / "labels" / "test")
+    (folder / "data" / "labels" / "test.npz").unlink()
+    main.run(tiny(stages=("pretrain", "embed", "temporal", "finetune", "detector")), folder)
+    for stage in TRAINED:
+        best = Path(stage) / "best.safetensors"
+        assert (folder / best).read_bytes() == (workdir / best).read_bytes()
+
+
+def test_thresholds_property_come_from_validation_alone(workdir, tmp_path, monkeypatch):
+    seen = []
+    select = evaluate_stage.select
+
+    def spy(procedure, recordings, *rest):
+        seen.extend(recordings)
+        return select(procedure, recordings, *rest)
+
+    monkeypatch.setattr(evaluate_stage, "select", spy)
+    shutil.copytree(workdir, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "evaluate")
+    main.run(tiny(), tmp_path / "run")
+    assert sorted(seen) == ["val_000", "val_001"]
+
+
+def test_killed_in_every_stage_property_same_result(workdir, tmp_path):
+    """SIGKILL in each stage when its first files appear; then the command runs to the end."""
+    stages = ("data", *TRAINED, "embed", "predict")
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    words, env = command(tmp_path / "run", **cache)
+    marks = {
+        "data": "data/clips-*",
+        "embed": "embed/*/*",
+        "predict": "predictions/*/*/*",
+        **{stage: f"{stage}/checkpoints/[0-9]*" for stage in TRAINED},
+    }
+    killed = set()
+    for _ in range(len(stages)):
+        process = subprocess.Popen(
+            words, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        while process.poll() is None and len(killed) < len(stages):
+            begun = {s for s in stages if next((tmp_path / "run").glob(marks[s]), None)}
+            if begun - killed:
+                process.send_signal(signal.SIGKILL)
+                killed |= begun
+            time.sleep(0.02)
+        _, errors = process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL), errors.decode()[-3000:]
+    subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True)
+    assert len(killed) == len(stages)
+    ours, theirs = (
+        json.loads((f / "metrics.json").read_text()) for f in (tmp_path / "run", workdir)
+    )
+    assert ours == theirs
+
+
+def test_devices_property_same_losses_on_one_and_on_eight(workdir, tmp_path):
+    shutil.copytree(workdir / "data", tmp_path / "run" / "data")
+    (tmp_path / "run" / "data" / "done.json").write_text("{}")
+    words, env = command(tmp_path / "run", devices=8)
+    subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True)
+    for stage in TRAINED:
+        ours, theirs = (
+            [row["loss"] for row in read_metrics(f / stage / "metrics.jsonl") if "loss" in row]
+            for f in (tmp_path / "run", workdir)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5, err_msg=stage)
+
+
+def failure(workdir, *words):
+    """The one line that a command fails with."""
+    full, env = command(workdir)
+    done = subprocess.run([*full, *words], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+def test_errors_unknown_field_and_other_config(workdir):
+    changed = failure(workdir, "--config.temporal.steps=13", "--config.seed=1")
+    assert "temporal.steps: 12 before, 13 now" in changed
+    assert "seed: 0 before, 1 now" in changed
+    assert "another --workdir" in changed
+
+
+def test_errors_unknown_field_fails(tmp_path):
+    words, env = command(tmp_path)
+    done = subprocess.run(
+        [*words, "--config.temporal.stepz=1"], cwd=ROOT, env=env, capture_output=True, text=True
+    )
+    assert done.returncode != 0
+    assert "stepz" in done.stderr
+    with pytest.raises(AttributeError):
+        tiny().temporal.stepz = 1
+
+
+def test_errors_unknown_stage_and_window(workdir, tmp_path):
+    with pytest.raises(ValueError, match="'train'"):
+        main.run(tiny(stages=("train",)), tmp_path / "a")
+    with pytest.raises(ValueError, match=r"window\.frames=17"):
+        main.run(
+            tiny(
+                **{"stages": ("temporal",), "window.frames": 17, "data.dir": str(workdir / "data")}
+            ),
+            tmp_path / "b",
+        )
+
+
+def test_errors_missing_shard_is_named(workdir, tmp_path):
+    shutil.copytree(workdir / "data", tmp_path / "data")
+    shard = next((tmp_path / "data").glob("clips-train*"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=shard.name):
+        main.run(
+            tiny(**{"stages": ("pretrain",), "data.dir": str(tmp_path / "data")}), tmp_path / "run"
+        )
+
+
+def test_errors_shards_of_another_procedure(workdir, tmp_path):
+    with pytest.raises(ValueError, match="meccano"):
+        main.run(
+            tiny(
+                **{
+                    "stages": ("pretrain",),
+                    "procedure": "meccano",
+                    "data.dir": str(workdir / "data"),
+                }
+            ),
+            tmp_path / "run",
+        )

@@ -1,0 +1,77 @@
+"""The recogniser fed frame by frame, in chunks, and against windows cut by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from stormpsr_jax.stream import Batched, Recogniser
+
+
+def encode(images):
+    return images.reshape(len(images), -1)[:, :5].astype(np.float32)
+
+
+def temporal(windows):
+    weights = np.arange(1, windows.shape[1] + 1, dtype=np.float32)
+    return np.einsum("btd,t->bd", windows, weights)
+
+
+def detect(images):
+    mean = images.reshape(len(images), -1).mean(1)
+    return np.tile(mean[:, None, None], (1, 1, 4)), np.ones((len(images), 1), int), mean[:, None]
+
+
+def video(n):
+    return np.random.default_rng(0).integers(0, 256, (n, 4, 4, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 16, 50])
+def test_recogniser_matches_windows_cut_by_hand(chunk):
+    images, w, stride = video(50), 16, 4
+    recogniser = Recogniser(
+        encode=encode, temporal=temporal, detect=detect, frames=w, stride=stride
+    )
+    got = [recogniser(images[i : i + chunk]) for i in range(0, len(images), chunk)]
+    embedded = encode(images)
+    for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
+        window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
+        np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0], rtol=1e-6)
+    confidences = np.concatenate([r.confidences for r in got])
+    np.testing.assert_allclose(confidences, detect(images)[2])
+
+
+def test_recogniser_property_encodes_every_frame_once_and_memory_is_one_window():
+    seen = []
+
+    def counting(images):
+        seen.append(len(images))
+        return encode(images)
+
+    recogniser = Recogniser(encode=counting, temporal=temporal, detect=None, frames=16, stride=4)
+    for i in range(0, 50, 10):
+        out = recogniser(video(50)[i : i + 10])
+        assert len(recogniser._past) == 16
+    assert sum(seen) == 50
+    assert out.boxes is None
+
+
+def test_recogniser_property_without_the_temporal_stream_only_detections():
+    out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
+    assert out.probabilities is None
+    assert out.boxes.shape == (3, 1, 4)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 20])
+def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
+    traced = []
+
+    def function(variables, x):
+        traced.append(x.shape)
+        return {"a": x * variables["scale"], "b": jax.numpy.sum(x, axis=1)}
+
+    batched = Batched(function, {"scale": np.float32(3)}, batch=8)
+    x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+    out = batched(x)
+    np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
+    np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
+    assert set(traced) == {(8, 4)}, "more than one shape was compiled"
