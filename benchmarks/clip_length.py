@@ -12,7 +12,8 @@ seconds of CPU time (nothing waits for a disk, and other load on the machine cou
 
 The choice is the length whose worst ratio to the best is the highest.
 
-Result (2-core CPU, median of 5 rounds, items per CPU second and ratio to the best):
+Result (2-core CPU that was busy with other work too, median of 5 rounds, items per CPU second and
+ratio to the best):
 
 | pattern | image | 1 a record | 16 a record | 32 a record | 64 a record |
 |---|---|---|---|---|---|
@@ -143,9 +144,8 @@ def main() -> None:
             if seed:  # round 0 fills the page cache
                 rates.setdefault((pattern, *key), []).append(rate)
     medians = {key: statistics.median(values) for key, values in rates.items()}
-    print(
-        f"{os.cpu_count()} CPU cores, median of {args.rounds} rounds; items per CPU second (ratio)\n"
-    )
+    cores = os.cpu_count()
+    print(f"{cores} CPU cores, median of {args.rounds} rounds, items per CPU second (ratio)\n")
     print("| pattern | image | " + " | ".join(f"{n} a record" for n in CLIP_LENGTHS) + " |")
     print("|---" * (2 + len(CLIP_LENGTHS)) + "|")
     ratios = {length: [] for length in CLIP_LENGTHS}

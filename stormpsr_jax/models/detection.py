@@ -70,9 +70,8 @@ def detection_loss(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Loss of the detector: state cross-entropy + objectness + 2 · GIoU.
 
-    Every image counts the same whatever its object's size: state and box terms are means over
-    the object's points, then over the images with an object. Objectness is a sum over points,
-    which makes its highest point a probability that the object is clearly visible.
+    State and box terms are means over the object's points, then over the images with an object.
+    Objectness is the sum over all points, divided by the number of the object's in the batch.
 
     Args:
       outputs: of `Detector`.
@@ -106,7 +105,9 @@ def detection_loss(
 
     weight = jnp.where(has_box, 1.0, jnp.where(classes == -1, background_weight, 0.0))
     objectness = optax.sigmoid_binary_cross_entropy(outputs["objectness"], positive)
-    objectness = (objectness.sum(-1) * weight).sum() / jnp.maximum(weight.sum(), 1)
+    # Every point weighs the same, or the sigmoid would be no probability.
+    number = jnp.maximum(positive.sum(), jnp.maximum(weight.sum(), 1))
+    objectness = (objectness.sum(-1) * weight).sum() / number
 
     best = outputs["objectness"].argmax(-1)[:, None]
     guess = jnp.take_along_axis(outputs["logits"].argmax(-1), best, 1)[:, 0]

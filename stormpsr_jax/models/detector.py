@@ -1,12 +1,12 @@
-"""The assembly-state detector: one stage, anchor-free, one box and one state per feature point.
+"""The assembly-state detector: one stage, anchor-free, a box and a state per feature point.
 
-Plays the part of the paper's YOLOv8-m (assembly state detection stream). Differences that follow
-from the task: there is one object per image, and its states differ by single parts, so every
-point classifies with the whole object in view (attention pooling over all points) while boxes and
-objectness stay local. The same class covers 48-pixel synthetic pictures (`levels=1`) and 640-pixel
-real ones (`width=48, depth=3, levels=3`).
+Plays the part of the paper's YOLOv8-m (assembly state detection stream). It differs where the task
+does: there is one object per picture, and its states differ by single parts. So the state is read
+once, from features resampled inside the likeliest box, with every part at its own place: a head on
+pooled features hardly starts to learn such states, and a head on fixed places does at once.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -17,25 +17,21 @@ from flax import linen as nn
 STRIDE = 8  # of the finest feature level; each further level doubles it
 
 
-def _norm(channels: int, dtype, name: str | None = None) -> nn.GroupNorm:
-    """GroupNorm: no batch statistics, so small and background-heavy batches train alike."""
-    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
-    return nn.GroupNorm(num_groups=groups, dtype=dtype, name=name)
-
-
 class ConvNorm(nn.Module):
-    """3x3 convolution → GroupNorm (→ ReLU)."""
+    """Convolution → GroupNorm (→ ReLU); no batch statistics, so every picture stands alone."""
 
     channels: int
     stride: int = 1
+    kernel: int = 3
     activate: bool = True
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """(B, H, W, C) → (B, H / stride, W / stride, channels), sizes rounded up."""
-        x = nn.Conv(self.channels, (3, 3), strides=self.stride, use_bias=False, dtype=self.dtype)(x)
-        x = _norm(self.channels, self.dtype)(x)
+        kernel = (self.kernel, self.kernel)
+        x = nn.Conv(self.channels, kernel, self.stride, use_bias=False, dtype=self.dtype)(x)
+        x = nn.GroupNorm(num_groups=math.gcd(8, self.channels), dtype=self.dtype)(x)
         return nn.relu(x) if self.activate else x
 
 
@@ -52,21 +48,33 @@ class ResidualBlock(nn.Module):
         return nn.relu(x + y)
 
 
-class AttentionPool(nn.Module):
-    """Learned queries, each of which looks for its own place (a part, say) among all points."""
+def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax.Array:
+    """Resamples the inside of a box to a fixed grid, as products of matrices (no gather).
 
-    queries: int
-    features: int
-    dtype: Any = jnp.float32
+    Bilinear where it enlarges, a triangle as wide as two output cells where it reduces. Cells
+    beyond the border are zero.
 
-    @nn.compact
-    def __call__(self, points: jax.Array) -> jax.Array:
-        """(B, N, C) → (B, features)."""
-        scores = nn.Dense(self.queries, dtype=self.dtype, name="scores")(points)
-        weights = jax.nn.softmax(scores.astype(jnp.float32), axis=1).astype(self.dtype)
-        pooled = jnp.einsum("bnq,bnc->bqc", weights, points)
-        pooled = pooled.reshape(pooled.shape[0], -1)  # (B, Q C)
-        return nn.Dense(self.features, dtype=self.dtype, name="out")(pooled)
+    Args:
+      features: (B, H, W, C).
+      boxes: (B, 4) cx, cy, w, h in 0..1.
+      size: height and width of the grid.
+      margin: the box is enlarged by this factor first.
+
+    Returns:
+      (B, size, size, C).
+    """
+
+    def weights(centre, extent, length):  # (B,), (B,) → (B, size, length)
+        cell = jnp.maximum(extent * margin, 1 / length)[:, None] * length / size  # in features
+        at = centre[:, None] * length + cell * (np.arange(size) + 0.5 - size / 2)
+        width = jnp.maximum(cell, 1.0)[..., None]
+        distance = jnp.abs(np.arange(length) + 0.5 - at[..., None])
+        return (nn.relu(1 - distance / width) / width).astype(features.dtype)
+
+    rows = weights(boxes[:, 1], boxes[:, 3], features.shape[1])
+    columns = weights(boxes[:, 0], boxes[:, 2], features.shape[2])
+    x = jnp.einsum("byh,bhwc->bywc", rows, features)
+    return jnp.einsum("bxw,bywc->byxc", columns, x)
 
 
 def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,13 +100,15 @@ def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.
 class Detector(nn.Module):
     """Boxes, state logits and objectness at every feature point.
 
+    Small pictures need no more than the defaults; for 640 pixels take width=48, depth=2, levels=3,
+    grid=24.
+
     Attributes:
-      num_classes: S + 1; index c of `logits` is class c + 1 (the last one is the error state).
-      width: channels after the stem; they double at strides 4, 8 and 16 (and stop there).
-      depth: residual blocks per stride from 4 on.
+      num_classes: S + 1; index c of the logits is class c + 1 (the last one is the error state).
+      width: channels are 2, 4, 8, 8, … times this at strides 4, 8, 16, 32, …
+      depth: residual blocks per stride.
       levels: feature levels, strides 8, 16, …; more than one are joined top-down.
-      queries: attention queries of the state head.
-      dropout: on the state head's hidden layer.
+      grid: height and width of the features that the state is read from; a multiple of 4.
       dtype: of activations; parameters and outputs are float32.
     """
 
@@ -106,78 +116,82 @@ class Detector(nn.Module):
     width: int = 24
     depth: int = 1
     levels: int = 1
-    queries: int = 8
-    dropout: float = 0.0
+    grid: int = 12
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, images: jax.Array, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Detects.
 
         Args:
-          images: (B, H, W, 3), normalised; H and W at least 8 pixels.
-          train: whether dropout is on (then pass rngs={"dropout": key}).
+          images: (B, H, W, 3), normalised; H and W multiples of 4.
+          train: makes no difference (no dropout, no batch statistics).
 
         Returns:
-          "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image, "logits" (B, N, S+1) of the state
-          given that the object is there (softmax), "objectness" (B, N) logit that it is. Points
-          in the order of `anchor_points`.
+          "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
+          if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
+          logit that it is there. Points in the order of `anchor_points`.
+
+        Raises:
+          ValueError: H or W is not a multiple of 4.
         """
+        del train
         batch, height, width, _ = images.shape
-        # Stem and stride 4.
-        x = ConvNorm(self.width, stride=2, dtype=self.dtype, name="stem")(images)
-        x = self._stage(x, 2 * self.width, "stride4")
+        if height % 4 or width % 4:
+            raise ValueError(
+                f"the detector takes pictures whose sides are multiples of 4, not {height} x "
+                f"{width}; build the shards at another image size"
+            )
+        # A patch per point: on CPUs a pyramid of convolutions up to here costs 7 times as much.
+        x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype, name="stem")(images)
+        x = fine = self._blocks(x, "stride4")
         features = []
         for level in range(self.levels):
             stride = STRIDE * 2**level
-            channels = self.width * min(stride // 2, 8)
-            x = self._stage(x, channels, f"stride{stride}")
+            x = self._stage(x, self.width * min(stride // 2, 8), f"stride{stride}")
             features.append(x)
-
         if self.levels > 1:
             features = self._top_down(features)
-        channels = features[0].shape[-1]
-        # Towers are shared by the levels, as box sizes are in units of the stride.
-        box_tower = ConvNorm(channels, dtype=self.dtype, name="box_tower")
-        state_tower = ConvNorm(channels, dtype=self.dtype, name="state_tower")
-        local = jnp.concatenate([box_tower(f).reshape(batch, -1, channels) for f in features], 1)
-        state = jnp.concatenate([state_tower(f).reshape(batch, -1, channels) for f in features], 1)
+        boxes, objectness = self._boxes(features, (height, width))
 
-        hidden = 2 * channels
-        context = AttentionPool(self.queries, hidden, self.dtype, name="context")(state)
-        point = nn.Dense(hidden, use_bias=False, dtype=self.dtype, name="point")(state)
-        point = nn.relu(point + context[:, None])  # (B, N, hidden)
-        point = nn.Dropout(self.dropout, deterministic=not train)(point)
-        logits = nn.Dense(self.num_classes, name="logits")(point.astype(jnp.float32))
-
-        local = local.astype(jnp.float32)
-        # Prior probability 0.01, as in RetinaNet: most points are background.
-        prior = nn.initializers.constant(-4.6)
-        objectness = nn.Dense(1, bias_init=prior, name="objectness")(local)[..., 0]
-        # Distances to the four sides, in strides; starts at boxes 4 strides wide.
-        sides = jnp.exp(
-            jnp.clip(
-                nn.Dense(
-                    4,
-                    kernel_init=nn.initializers.normal(0.01),
-                    bias_init=nn.initializers.constant(np.log(2.0)),
-                    name="sides",
-                )(local),
-                -4.0,
-                6.0,
-            )
-        )
-        points, strides = anchor_points(height, width, self.levels)
-        left_top = points - sides[..., :2] * strides[:, None]
-        right_bottom = points + sides[..., 2:] * strides[:, None]
-        size = np.asarray([width, height], np.float32)
-        boxes = jnp.concatenate(
-            [(left_top + right_bottom) / (2 * size), (right_bottom - left_top) / size], axis=-1
-        )
+        best = objectness.argmax(-1)[:, None, None]
+        box = jax.lax.stop_gradient(jnp.take_along_axis(boxes, best, 1)[:, 0])
+        x = crop(fine, box, self.grid, margin=1.2)
+        x = self._stage(x, 4 * self.width, "state_half")
+        x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name="state_quarter")(x)
+        x = nn.relu(nn.Dense(128, dtype=self.dtype, name="state_hidden")(x.reshape(batch, -1)))
+        logits = nn.Dense(self.num_classes, name="logits")(x.astype(jnp.float32))
+        logits = jnp.broadcast_to(logits[:, None], (*objectness.shape, self.num_classes))
         return {"boxes": boxes, "logits": logits, "objectness": objectness}
+
+    def _boxes(self, features, image_size) -> tuple[jax.Array, jax.Array]:
+        """Feature levels (B, h, w, C) → boxes (B, N, 4), objectness (B, N)."""
+        batch, *_, channels = features[0].shape
+        # One head for all levels, as box sides are in units of the stride.
+        tower = ConvNorm(channels, dtype=self.dtype, name="box_tower")
+        x = jnp.concatenate([tower(f).reshape(batch, -1, channels) for f in features], 1)
+        x = x.astype(jnp.float32)
+        # Most points are background: starts at probability 0.01 (RetinaNet, Lin et al. 2017).
+        prior = nn.initializers.constant(-np.log(99))
+        objectness = nn.Dense(1, bias_init=prior, name="objectness")(x)[..., 0]
+        # log of the distances to the left, top, right and bottom side; starts at 2 strides.
+        sides = nn.Dense(
+            4,
+            kernel_init=nn.initializers.normal(0.01),
+            bias_init=nn.initializers.constant(np.log(2)),
+            name="sides",
+        )(x)
+        points, strides = anchor_points(*image_size, self.levels)
+        sides = jnp.exp(jnp.clip(sides, -4, 6)) * strides[:, None]
+        size = np.asarray(image_size[::-1], np.float32)
+        centre = (points + (sides[..., 2:] - sides[..., :2]) / 2) / size
+        return jnp.concatenate([centre, (sides[..., :2] + sides[..., 2:]) / size], -1), objectness
 
     def _stage(self, x: jax.Array, channels: int, name: str) -> jax.Array:
         x = ConvNorm(channels, stride=2, dtype=self.dtype, name=f"{name}_down")(x)
+        return self._blocks(x, name)
+
+    def _blocks(self, x: jax.Array, name: str) -> jax.Array:
         for i in range(self.depth):
             x = ResidualBlock(self.dtype, name=f"{name}_block{i}")(x)
         return x

@@ -76,7 +76,7 @@ def make(split: str, name: str, log: Path | None = None, sleep: float = 0, fail:
             os._exit(3)
         raise {"value": ValueError, "key": KeyError}[fail.split(",")[0]](f"no {name} here")
     data = toy_recording(name)
-    if sleep:
+    if sleep and name != "d":  # the first one made is quick, so that something is finished
         data.jpegs = slowly(data.jpegs, sleep)
     return data
 
@@ -186,7 +186,7 @@ sys.path.insert(0, sys.argv[1])
 import test_shards
 if __name__ == "__main__":
     out, log = map(pathlib.Path, sys.argv[2:4])
-    make = functools.partial(test_shards.make, log=log, sleep=0.05)
+    make = functools.partial(test_shards.make, log=log, sleep=0.2)
     test_shards.build(out, make=make, workers=int(sys.argv[4]))
 """
 
@@ -207,7 +207,7 @@ def test_build_property_interrupted_and_run_again_gives_the_same_bytes(
         start_new_session=True,
     )
     # Until something is finished and the next recording has begun.
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not (list(out.glob("clips-*")) and list(out.glob("unfinished/*"))):
         assert time.monotonic() < deadline, "never got there"
         time.sleep(0.01)
@@ -215,7 +215,7 @@ def test_build_property_interrupted_and_run_again_gives_the_same_bytes(
         os.killpg(process.pid, sent)
     else:
         process.kill()
-    error = process.communicate(timeout=30)[1].decode()
+    error = process.communicate(timeout=120)[1].decode()
     finished = sorted(path.name for path in out.glob("clips-*"))
     assert 0 < len(finished) < 4
     assert not (out / "dataset_info.json").exists()
@@ -239,7 +239,7 @@ def names_of_shards() -> dict[str, str]:
 
 def wait_until_gone(out: Path) -> None:
     """Waits until the processes that left unfinished files are gone."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*")}:
         while is_running(pid):
             assert time.monotonic() < deadline, "a worker outlived its parent"
@@ -449,12 +449,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(jpeg))
 
 def test_build_property_memory_is_flat_in_recording_length(tmp_path):
     peaks = []
-    for num_frames in (300, 3000):
+    for num_frames in (200, 2000):
         command = [sys.executable, "-c", MEMORY, str(Path(__file__).parent)]
         command += [str(tmp_path / str(num_frames)), str(num_frames)]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         output = subprocess.run(command, env=environment, check=True, capture_output=True).stdout
         peak, frame_bytes = map(int, output.split())
         peaks.append(peak)
-    assert frame_bytes * 2700 > 80e6  # what holding the longer recording would cost in addition
-    assert peaks[1] < peaks[0] + 20
+    assert frame_bytes * 1800 > 50e6  # what holding the longer recording would cost in addition
+    assert peaks[1] < peaks[0] + 15

@@ -89,13 +89,14 @@ def test_detection_loss_matches_scalar_transcription():
         jax.tree.map(jnp.asarray, out), boxes, classes, image_size=SIZE, background_weight=0.5
     )
     targets = np.asarray(point_targets(boxes, SIZE))
+    number = targets[classes > 0].sum()
     state = box = objectness = 0.0
     for i, label in enumerate(classes):
         weight = {0: 0.0, -1: 0.5}.get(int(label), 1.0)
         positive = np.flatnonzero(targets[i]) if label > 0 else []
         for n, logit in enumerate(out["objectness"][i]):
             p = 1 / (1 + np.exp(-logit))
-            objectness -= weight / 3.5 * np.log(p if n in positive else 1 - p)
+            objectness -= weight / number * np.log(p if n in positive else 1 - p)
         for n in positive:
             p = np.exp(out["logits"][i, n])
             state -= np.log(p[label - 1] / p.sum()) / len(positive) / 3

@@ -4,7 +4,8 @@ import numpy as np
 import optax
 import pytest
 
-from stormpsr_jax.models.detector import Detector, anchor_points
+from stormpsr_jax.models.detection import average_precision, decode, detection_loss
+from stormpsr_jax.models.detector import Detector, anchor_points, crop
 
 
 def build(shape, **kwargs):
@@ -20,7 +21,47 @@ def test_anchor_points_property_centres_of_cells():
     np.testing.assert_array_equal(strides, [8] * 6 + [16] * 2)
 
 
-@pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (41, 70, 3)])
+@pytest.mark.parametrize(
+    ("box", "expected"),
+    [
+        ([0.5, 0.5, 1, 1], np.s_[:, :]),  # the whole
+        ([0.625, 0.375, 0.5, 0.5], np.s_[1:5, 3:7]),  # an aligned part
+    ],
+)
+def test_crop_property_aligned_boxes_are_slices(box, expected):
+    features = jax.random.normal(jax.random.key(2), (1, 8, 8, 3))
+    wanted = features[:, *expected]
+    result = crop(features, jnp.array([box], jnp.float32), wanted.shape[1], margin=1.0)
+    np.testing.assert_allclose(result, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("extent", "size"), [(0.3, 12), (0.6, 6), (0.8, 3)])
+def test_crop_property_keeps_linear_ramps(extent, size):
+    # A ramp sampled at any scale is the same ramp, away from the border.
+    ramp = jnp.arange(40.0) + 0.5
+    features = jnp.stack(jnp.meshgrid(ramp, ramp), -1)[None]  # x, y
+    x, y = 0.48, 0.53
+    result = crop(features, jnp.array([[x, y, extent / 1.2, extent / 1.2]]), size, margin=1.2)[0]
+    at = (np.arange(size) + 0.5) / size - 0.5
+    inside = slice(1, -1) if extent == 0.8 else slice(None)
+    np.testing.assert_allclose(
+        result[inside, inside, 0],
+        np.tile(40 * (x + extent * at), (size, 1))[inside, inside],
+        rtol=0.02,
+    )
+    np.testing.assert_allclose(
+        result[inside, inside, 1].T,
+        np.tile(40 * (y + extent * at), (size, 1))[inside, inside],
+        rtol=0.02,
+    )
+
+
+def test_detector_property_refuses_sides_that_are_no_multiples_of_4():
+    with pytest.raises(ValueError, match="multiples of 4, not 48 x 50"):
+        build((1, 48, 50, 3))
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (44, 72, 3)])
 def test_detector_property_one_output_per_anchor_point(height, width, levels):
     model, params, images = build((2, height, width, 3), levels=levels)
     out = model.apply({"params": params}, images, train=False)
@@ -80,8 +121,6 @@ def squares(rng, count):
 
 
 def test_detector_property_learns_place_and_state():
-    from stormpsr_jax.models.detection import average_precision, decode, detection_loss
-
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8)
     params = model.init(jax.random.key(0), np.zeros((1, 48, 48, 3)), train=False)["params"]
