@@ -11,6 +11,7 @@ def get_config():
     c = default.get_config()
     c.stages = ("data", *c.stages)
     c.procedure = "synthetic"
+    c.init_from = "general_encoder"  # ships with the package
 
     c.window.frames = 64
     c.window.stride = 4

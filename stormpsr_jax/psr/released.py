@@ -212,7 +212,7 @@ def decode(
     """Decodes one stream of a recording.
 
     `settings.confidence` applies to the decoder "naive" alone, `settings.weight` to frame 0 alone.
-    What the images of a recording count does not matter: frames without predictions only decay.
+    How many images a recording has does not matter: frames without predictions only decay sums.
 
     Args:
         procedure, variant: what is built, from which state, and the steps it expects.

@@ -6,6 +6,8 @@ so what SupCon learns is to see which parts of an object are there, whatever the
 
 from __future__ import annotations
 
+import json
+
 import grain
 import jax
 import numpy as np
@@ -111,7 +113,16 @@ def run(context: Context) -> None:
         batch_field="objects",
     )
     if jax.process_index() == 0:
-        weights.save_params(folder / "encoder.safetensors", params["spatial"]["encoder"], {})
+        weights.save_params(
+            folder / "encoder.safetensors",
+            params["spatial"]["encoder"],
+            metadata={
+                "data_seed": context.config.data.synthetic.seed,
+                "objects": sum(dict(context.config.data.synthetic.objects).values()),
+                "steps": config.steps,
+                "precision_at_1": json.loads((folder / "done.json").read_text())["metrics"],
+            },
+        )
 
 
 def _precision_at_1(encoder, source: ClipSource) -> float:

@@ -110,6 +110,8 @@ class Checkpoints:
             except _MismatchError as error:
                 raise ValueError(str(error)) from None
             except Exception as error:  # a damaged file surfaces as almost any type
+                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                    raise  # says nothing about the checkpoint
                 self._set_aside(step, error)
                 continue
             data.set_state(position.state)

@@ -376,16 +376,17 @@ def _explained(workdir: Path, batch_field: str) -> Iterator[None]:
         yield
     except Exception as error:
         stage, text = workdir.name, str(error)
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
-            raise MemoryError(
-                f"stage {stage!r}: not enough memory for a batch; lower "
-                f"--config.{stage}.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
-            ) from error
+        # First, as a full disk is RESOURCE_EXHAUSTED too when orbax meets it.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
             raise OSError(
                 errno.ENOSPC,
                 f"stage {stage!r}: the disk is full; free some space and run the same command "
                 "again, it continues from the newest complete checkpoint",
                 str(workdir),
+            ) from error
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
+            raise MemoryError(
+                f"stage {stage!r}: not enough memory for a batch; lower "
+                f"--config.{stage}.{batch_field} ({text.splitlines()[0][:200] if text else ''})"
             ) from error
         raise

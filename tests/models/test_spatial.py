@@ -24,7 +24,7 @@ def apply(model, variables, images, *arguments, **options):
     return jax.jit(lambda v, x: model.apply(v, x, *arguments, **options))(variables, images)
 
 
-def random_variables(model, inputs):
+def random_variables(model, *inputs):
     """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
     rng = np.random.default_rng(1)
 
@@ -33,7 +33,7 @@ def random_variables(model, inputs):
         return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
 
     return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(model.init, jax.random.key(0), inputs)
+        draw, jax.eval_shape(lambda key: model.init(key, *inputs), jax.random.key(0))
     )
 
 
@@ -127,19 +127,20 @@ def test_batch_norm_matches_numpy_in_both_senses_of_variance():
     np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
 
 
-def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors(small):
-    model, variables, images = small
-    _, kept = apply(model, variables, images, True, False, mutable="batch_stats")
-    jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], variables["batch_stats"])
-    _, moved = apply(model, variables, images, True, mutable="batch_stats")
-    for before, after in zip(
-        jax.tree.leaves(variables["batch_stats"]), jax.tree.leaves(moved), strict=True
-    ):
-        assert np.abs(after - before).max() > 1e-3
+def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors():
+    x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
+    layer = spatial.HeadLayer(6)
+    variables = random_variables(layer, x, True, True)
+    before = variables["batch_stats"]
+    _, kept = layer.apply(variables, x, True, False, mutable="batch_stats")
+    jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], before)
+    _, moved = layer.apply(variables, x, True, True, mutable="batch_stats")
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(moved), strict=True):
+        assert np.abs(new - old).max() > 1e-3
     with pytest.raises(ValueError, match="the batch has 1"):
-        model.apply(variables, images[:1], True, mutable="batch_stats")
+        layer.apply(variables, x[:1], True, True, mutable="batch_stats")
     with pytest.raises(ValueError, match="update_stats=True needs train=True"):
-        model.apply(variables, images, False, True, mutable="batch_stats")
+        layer.apply(variables, x, False, True, mutable="batch_stats")
 
 
 def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):

@@ -308,9 +308,17 @@ def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
         run(tmp_path / "toy", loss_fn=huge)
 
 
-def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(28, "No space left on device"),
+        # As orbax reports it from its writing thread.
+        ValueError("RESOURCE_EXHAUSTED: Failed to write 10032 bytes: No space left on device"),
+    ],
+)
+def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
     def save(*args, **kwargs):
-        raise OSError(28, "No space left on device")
+        raise failure
 
     monkeypatch.setattr(loop.Checkpoints, "save", save)
     with pytest.raises(OSError, match=r"disk is full; free some space") as error:

@@ -1,0 +1,19 @@
+"""The synthetic assembly with the timelines of the 20 real MECCANO recordings.
+
+python -m stormpsr_jax.main --config=configs/synthetic_meccano.py --workdir=runs/meccano_toy \\
+    --config.data.synthetic.timelines=LABELS
+
+LABELS is the folder of MECCANO's PSR labels (train/, val/, test/, a folder a recording), as the
+STORM-PSR authors ship it. Real order, real errors, 17 components; label times are divided by 12.
+"""
+
+from configs import synthetic
+
+
+def get_config():
+    """Returns the locked configuration."""
+    c = synthetic.get_config()
+    c.procedure = "meccano"
+    c.data.synthetic.time_scale = 12.0
+    c.data.synthetic.cad_per_state = 200
+    return c

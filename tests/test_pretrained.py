@@ -1,0 +1,50 @@
+"""The encoder that ships with the package: where it came from, and that it fits."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import stormpsr_jax
+from configs import general_encoder, synthetic
+from data_prep import synthetic as rendering
+from stormpsr_jax import weights
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.pretrain import packaged_or_path
+from stormpsr_jax.training.sharding import make_mesh
+
+FILE = Path(stormpsr_jax.__file__).parent / "pretrained" / "general_encoder.safetensors"
+
+
+def test_pretrained_property_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
+    """It was trained on objects of seeds that no run can have, and no object seed is a run's."""
+    with safe_open(FILE, "numpy") as file:
+        trained_on = json.loads(file.metadata()["data_seed"])
+    assert trained_on == general_encoder.get_config().data.synthetic.seed
+    assert trained_on >= rendering.FIRST_OBJECT_SEED
+    assert synthetic.get_config().data.synthetic.seed < rendering.FIRST_OBJECT_SEED
+    with pytest.raises(ValueError, match=str(trained_on)):
+        rendering.make_dataset(tmp_path / "a", seed=trained_on)
+    with pytest.raises(ValueError, match="is below"):
+        rendering.make_objects(tmp_path / "b", seed=7, objects={"train": 1})
+
+
+def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path):
+    assert FILE.stat().st_size <= 5_000_000
+    assert FILE.with_suffix(".txt").exists(), "provenance"
+    config = synthetic.get_config()
+    assert packaged_or_path(config.init_from) == FILE
+    assert packaged_or_path("some/where.safetensors") == Path("some/where.safetensors")
+    context = Context(config, tmp_path, make_mesh(1, 1))
+    size = config.data.synthetic.size
+    images = np.zeros((2, size, size, 3), np.float32)
+    variables = context.spatial_encoder().init(jax.random.key(0), images, train=False)
+    params, _, report = weights.initialise_from(FILE, variables["params"], variables["batch_stats"])
+    taken = jax.tree.leaves(params["encoder"])
+    fresh = jax.tree.leaves(variables["params"]["encoder"])
+    assert len(report) == len(taken)
+    assert all(a.shape == b.shape for a, b in zip(taken, fresh, strict=True))
+    assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
