@@ -27,5 +27,5 @@ def get_config():
     c.pretrain.cad_per_state = 8
     c.detector.levels = 3
     c.detector.width = 48
-    c.detector.depth = 3
+    c.detector.depth = 2
     return c

@@ -23,5 +23,5 @@ def get_config():
     c.encoder.remat = True
     c.detector.levels = 3
     c.detector.width = 48
-    c.detector.depth = 3
+    c.detector.depth = 2
     return c
