@@ -32,18 +32,18 @@ def get_config():
     c.temporal_model.dim_head = 32
     c.temporal_model.mlp_dim = 256
 
-    c.pretrain.steps = 900
+    c.pretrain.steps = 400
     c.pretrain.n_per_state = 3
     c.pretrain.cad_per_state = 1
     c.pretrain.any_frames = 21
     c.pretrain.t_f = 10.0
     c.pretrain.state_loss = 1.0
-    c.pretrain.eval_every = 300
+    c.pretrain.eval_every = 100
     c.pretrain.checkpoint_every = 100
     c.pretrain.optimizer.name = "adamw"
     c.pretrain.optimizer.lr = 3e-3
     c.pretrain.optimizer.weight_decay = 0.05
-    c.pretrain.optimizer.warmup_steps = 100
+    c.pretrain.optimizer.warmup_steps = 50
 
     c.temporal.steps = 400
     c.temporal.batch = 128
@@ -56,14 +56,14 @@ def get_config():
     c.temporal.optimizer.weight_decay = 0.05
     c.temporal.optimizer.warmup_steps = 40
 
-    c.finetune.steps = 60
+    c.finetune.steps = 40
     c.finetune.batch = 16
-    c.finetune.encoder_lr_scale = 0.3
+    c.finetune.encoder_lr_scale = 0.1
     c.finetune.eval_every = 20
     c.finetune.checkpoint_every = 20
     c.finetune.log_every = 5
     c.finetune.optimizer.name = "adamw"
-    c.finetune.optimizer.lr = 3e-4
+    c.finetune.optimizer.lr = 1e-4
     c.finetune.optimizer.warmup_steps = 10
 
     c.detector.steps = 700

@@ -18,10 +18,10 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import Recording
 
 # A delay of a whole window costs as much as this much of F1 or POS.
-DELAY_PRICE = 0.25
-THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+DELAY_PRICE = 0.1
+THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
-WEIGHTS = (0.3, 0.5, 0.7)
+WEIGHTS = (0.15, 0.3, 0.5, 0.7)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,4 +68,5 @@ def run(context: Context) -> None:
         ),
         evaluate=evaluate,
         best="f1",
+        evaluate_start=True,
     )

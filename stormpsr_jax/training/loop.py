@@ -99,6 +99,7 @@ def train(
     data: grain.DatasetIterator,
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     best: str = "",
+    evaluate_start: bool = False,
     batch_field: str = "batch",
     checkpoint_seconds: float = 600.0,
 ) -> tuple[dict, dict]:
@@ -117,6 +118,8 @@ def train(
         evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
             end. None: the last weights are the best.
         best: name of the metric of `evaluate` that is maximised; "" keeps the last weights.
+        evaluate_start: also evaluate what `init` made, so that a stage which starts from trained
+            weights never hands on worse ones.
         batch_field: field of the stage's config that sets the batch size, for error messages.
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
 
@@ -141,6 +144,8 @@ def train(
                 workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
             )
             try:
+                if evaluate and evaluate_start and loop.step == 0:
+                    loop.evaluate(evaluate, best)
                 loop.run(evaluate, best, checkpoint_seconds, terminated)
             finally:
                 loop.writer.close()

@@ -22,7 +22,8 @@ class MetricWriter:
         if jax.process_index() != 0:
             return
         path = workdir / "metrics.jsonl"
-        rows = read_metrics(path) if path.exists() else []
+        # A run from step 0 writes its row of step 0 again.
+        rows = read_metrics(path) if step and path.exists() else []
         partial = path.with_suffix(".tmp")
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         os.replace(partial, path)
