@@ -169,7 +169,7 @@ def run_case(root: pathlib.Path, seed: int) -> tuple[str, str]:
         return case, "result"
     assert code == 2, (seed, case, code)
     assert re.fullmatch(r"error: [^\n]+\n", said), (seed, case, said)
-    named = path.name if "labels" not in case else path.parent.name
+    named = path.stem if "labels" not in case else path.parent.name
     assert named in said, (seed, case, said)
     return case, said.strip().replace(str(root), "")
 

@@ -246,7 +246,10 @@ def _probability(text: str, path, line: int, field: str) -> float:
 
 
 def _write(path: str | os.PathLike, header: list[str], rows: Iterable[Sequence]) -> None:
-    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+    path = pathlib.Path(path)
+    part = path.with_name(path.name + ".part")  # a file under its own name is always whole
+    with part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
+    os.replace(part, path)

@@ -71,7 +71,13 @@ def _recording(
     recording, window = source.recordings[name], context.config.window
     asd = folder / "asd" / f"{name}_results_pred.csv"
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
-    wanted = [asd] * ("detect" in streams) + [temporal] * ("temporal" in streams)
+    visibility = folder / "visibility" / f"{name}.csv"
+    wanted = {
+        asd: "detect" in streams,
+        temporal: "temporal" in streams,
+        visibility: np.isfinite(recording.visible).any(),
+    }
+    wanted = [path for path, asked in wanted.items() if asked]
     if all(path.exists() for path in wanted):
         progress.update(recording.num_frames)
         return
@@ -109,7 +115,5 @@ def _recording(
                 numbers, labels, (probabilities > 0.5).astype(int), probabilities
             ),
         )
-    if np.isfinite(recording.visible).any():
-        path = folder / "visibility" / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        predictions.write_visibility(path, numbers, recording.visible)
+    if visibility in wanted:
+        predictions.write_visibility(visibility, numbers, recording.visible)

@@ -73,7 +73,7 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),
     st.sampled_from([1.0, 3.3, 20.0]),
@@ -93,13 +93,13 @@ def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
     if not any(truth for truth, _ in pairs):
         assert area is None
         return
-    grid = (np.arange(4000) + 0.5) * max_delay / 4000
+    grid = (np.arange(500) + 0.5) * max_delay / 500
     values = [f1(x) for x in np.unique(np.floor(grid * FPS) / FPS)]
     exact = dict(zip(np.unique(np.floor(grid * FPS) / FPS), values, strict=True))
     for x in (0.0, 0.25, 0.9 * max_delay):
         i = np.searchsorted(at, x, "right") - 1
         assert curve[i] == pytest.approx(f1(x))
-    assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=2e-3)
+    assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=5e-3)
     if max_delay == 20.0:  # longer than any delay here
         assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
 
@@ -180,7 +180,7 @@ def test_compare_golden_constant_difference():
 def test_compare_property_interval_covers_the_true_difference():
     # Delays of both systems are drawn alike, so that the true difference is 0.
     covered = 0
-    for seed in range(60):
+    for seed in range(40):
         a, _ = systems(seed, 0, num=30)
         b, _ = systems(seed, 0, num=30)
         rng = np.random.default_rng(1000 + seed)
@@ -190,10 +190,10 @@ def test_compare_property_interval_covers_the_true_difference():
             r |= metrics.score_recording(truth, events, FPS)
             r["events"] = [[*e, 0.9] for e in events]
         row = next(
-            r for r in compare.compare(a, b, samples=500, level=0.9) if r["metric"] == "delay_s"
+            r for r in compare.compare(a, b, samples=200, level=0.9) if r["metric"] == "delay_s"
         )
         covered += row["low"] <= 0 <= row["high"]
-    assert 46 <= covered <= 60  # 54 expected, standard deviation 2.3
+    assert 30 <= covered <= 40  # 36 expected, standard deviation 1.9
 
 
 def test_compare_property_streams_of_one_result():

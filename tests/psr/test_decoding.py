@@ -120,7 +120,7 @@ def steps(events):
     return [(e.frame, e.step_id) for e in events]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     streams(),
     all_settings(),
@@ -157,7 +157,7 @@ def test_naive_matches_literal_transcription(data, floor, name):
     assert [(e.frame, e.step_id, e.confidence) for e in events] == expected
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     streams(),
     all_settings(),
@@ -196,7 +196,7 @@ def test_sweep_property_is_decoding_with_each_threshold(data, s, thresholds, str
         assert events == decode(PROCEDURE, variant, stream, one, *predictions)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(streams(), all_settings(), st.integers(0, K - 1), st.integers(1, 4))
 def test_temporal_property_more_confidence_is_never_later(data, s, k, rise):
     _, temporal = data
@@ -213,7 +213,7 @@ def test_temporal_property_more_confidence_is_never_later(data, s, k, rise):
         assert first[1] <= first[0]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(streams(), all_settings(), st.integers(1, 4))
 def test_detection_property_more_confidence_is_never_later(data, s, rise):
     rows = {f: r[:1] for f, r in data[0].items()}  # one a frame, so that the top stays the top

@@ -69,7 +69,7 @@ def best_matching(truth, predicted):
     return best
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(st.integers(0, 15), max_size=5, unique=True),
     st.lists(st.integers(0, 15), max_size=5, unique=True),
@@ -92,7 +92,7 @@ def longest_early(truth, predicted):
     return rest
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(STEPS, STEPS)
 def test_match_steps_matches_definition(truth, predicted):
     tp = fp = fn = 0

@@ -107,7 +107,7 @@ def literal(history, variant):
     return found
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     st.dictionaries(
         st.integers(0, 30),
