@@ -64,7 +64,7 @@ def run(config: ConfigDict, workdir: Path) -> None:
     _check_config(config, workdir)
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
     context = Context(config, workdir, mesh)
-    _ = context.procedure  # a mistake in the file shows now, not after hours of work
+    _ = context.procedure, context.num_frames  # mistakes show now, not after hours of work
     for name in config.stages:
         folder = workdir / name
         stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
