@@ -3,8 +3,8 @@
     python benchmarks/controls.py --workdir=runs/synthetic
 
 `last` replaces every window by its last frame, repeated; `shuffled` puts its frames into a random
-order. Both are done to the temporal transformer that the run trained (`trained`), and to one that is
-trained on such windows with the run's own recipe (`retrained`). Thresholds are chosen on the
+order. Both are done to the temporal transformer that the run trained (`trained`), and to one that
+is trained on such windows with the run's own recipe (`retrained`). Thresholds are chosen on the
 validation split anew each time, by the rule of the run.
 """
 
