@@ -4,14 +4,13 @@ import concurrent.futures
 import concurrent.futures.process
 import errno
 import multiprocessing
-import multiprocessing.connection
-import os
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import tqdm
+
+from stormpsr_jax.processes import exit_with_parent
 
 
 class Stopped(Exception):
@@ -124,12 +123,7 @@ def _start_worker(function: Callable[[Any, Progress], None], counts: Sequence[in
     _function, _counts = function, counts
     # Ctrl-C reaches every process of the terminal; the parent alone decides what happens then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    exit_with_parent()
 
 
 def _run_in_worker(index: int, job: Any) -> None:

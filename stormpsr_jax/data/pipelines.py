@@ -14,6 +14,7 @@ import numpy as np
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.processes import exit_with_parent
 
 _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 
@@ -43,7 +44,9 @@ def start(dataset: grain.MapDataset, workers: int) -> grain.DatasetIterator:
     threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     dataset = dataset.to_iter_dataset(threads)
     if workers:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=exit_with_parent
+        )
     return iter(dataset)
 
 

@@ -20,6 +20,7 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
+from stormpsr_jax.processes import exit_with_parent
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import is_done, load_best
 from stormpsr_jax.training.metrics import read_metrics
@@ -49,7 +50,7 @@ def make_data(workers=0, size=512):
     if workers:
         flags.FLAGS.mark_as_parsed()
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        iterable = iterable.mp_prefetch(options)
+        iterable = iterable.mp_prefetch(options, worker_init_fn=exit_with_parent)
     return iter(iterable)
 
 
