@@ -2,7 +2,7 @@
 
 Each case breaks one file of a small valid input in one random way. Either the command gives a
 result with every recording in every stream, or it exits with code 2 and one line that names the
-file.
+file. With ``--report`` each case also draws its report, which takes much longer.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def break_file(path: pathlib.Path, rng: random.Random) -> str:
     return way
 
 
-def run_case(root: pathlib.Path, seed: int) -> tuple[str, str]:
+def run_case(root: pathlib.Path, seed: int, report: bool = False) -> tuple[str, str]:
     """Breaks one file of an input, runs the command and mends the file.
 
     Returns:
@@ -158,7 +158,7 @@ def run_case(root: pathlib.Path, seed: int) -> tuple[str, str]:
     content = path.read_bytes()
     case = f"{path.relative_to(root)}: {break_file(path, rng)}"
     try:
-        code, said, result = _evaluate(root, rng)
+        code, said, result = _evaluate(root, rng, report)
     finally:
         if path.is_dir():
             path.rmdir()
@@ -174,7 +174,7 @@ def run_case(root: pathlib.Path, seed: int) -> tuple[str, str]:
     return case, said.strip().replace(str(root), "")
 
 
-def _evaluate(root: pathlib.Path, rng: random.Random) -> tuple[int, str, dict | None]:
+def _evaluate(root: pathlib.Path, rng: random.Random, report: bool) -> tuple[int, str, dict | None]:
     """Runs the command: exit code, what it said on stderr, and its result."""
     target = root.parent / "out.json"
     arguments = [f"--{kind}={root / kind}" for kind in ("labels", "asd", "temporal", "visibility")]
@@ -184,6 +184,7 @@ def _evaluate(root: pathlib.Path, rng: random.Random) -> tuple[int, str, dict | 
         f"--decoder={rng.choice(['naive', 'confidence', 'expected'])}",
         "--threshold=1.5",
         f"--out={target}",
+        *([f"--report={root.parent / 'report.html'}"] if report else []),
     ]
     said = io.StringIO()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
@@ -198,6 +199,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num", type=int, default=10000, help="cases (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first case (%(default)s)")
+    parser.add_argument("--report", action="store_true", help="draw reports too")
     parser.add_argument("--verbose", action="store_true", help="print every case")
     args = parser.parse_args()
     counts: collections.Counter = collections.Counter()
@@ -205,7 +207,7 @@ def main() -> None:
         valid = pathlib.Path(folder) / "valid"
         make_input(valid)
         for seed in range(args.seed, args.seed + args.num):
-            case, outcome = run_case(valid, seed)
+            case, outcome = run_case(valid, seed, args.report)
             counts["result" if outcome == "result" else "error"] += 1
             if args.verbose:
                 print(seed, case, outcome, sep=" | ")

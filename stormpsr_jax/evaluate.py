@@ -9,14 +9,13 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import analysis, batch, compare, decoding, metrics, released, tables
+from stormpsr_jax.psr import analysis, batch, compare, csvfile, decoding, metrics, released, tables
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import Recording, load_recordings
@@ -200,24 +199,52 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main_evaluate(argv: Sequence[str]) -> None:
     args = _parser().parse_args(argv)
     procedure = load_procedure(args.procedure)
-    result = evaluate(
+    recordings = load_recordings(
         procedure,
         args.labels,
         args.asd,
         args.temporal,
-        settings=_settings(args),
-        protocol=args.protocol,
-        variant=args.variant,
-        fps=args.fps,
         visibility_dir=args.visibility,
+        variant=args.variant,
         with_errors=args.with_errors,
+    )
+    result = evaluate_recordings(
+        procedure,
+        recordings,
+        _settings(args),
+        protocol=args.protocol,
+        fps=args.fps,
         sweep=args.sweep,
     )
-    text = json.dumps(result, indent=1, allow_nan=False)
-    pathlib.Path(args.out).write_text(text + "\n", encoding="utf-8")
+    if args.report is not None:
+        _write_report(args.report, procedure, recordings, result)
+    csvfile.write_text(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
     print(tables.format_rows(analysis.summary_table(result)))
+
+
+def _write_report(
+    path: str, procedure: Procedure, recordings: Mapping[str, Recording], result: dict[str, Any]
+) -> None:
+    from stormpsr_jax import figures, report  # they draw; nothing else here needs a library
+
+    try:
+        report.write_report(
+            path,
+            title=f"Steps of {procedure.name}",
+            metrics=result,
+            procedure=procedure,
+            truth={name: r.truth for name, r in recordings.items()},
+            visible={
+                name: r.visibility
+                for name, r in recordings.items()
+                if r.visibility is not None and len(r.visibility[0])
+            },
+            figures=figures.analysis_figures(result),
+        )
+    except ImportError as error:
+        raise ValueError(f"--report={path} needs matplotlib and jinja2: {error}") from error
 
 
 def _main_tables(argv: Sequence[str]) -> None:
@@ -355,6 +382,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", required=True, help="the JSON file to write")
+    add("--report", help="an HTML file to write besides, with figures and timelines")
     return parser
 
 

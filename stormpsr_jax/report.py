@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.metrics import match_steps
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -81,7 +82,8 @@ def write_report(
         figures: (title, caption, SVG text); `svg` makes one that suits light and dark mode.
 
     Raises:
-        ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
+        ValueError: no stream in `metrics`, one of its recordings is not in `truth`, or the file
+            cannot be written.
     """
     streams = {s: metrics["streams"][s] for s in STREAM_COLOURS if s in metrics["streams"]}
     if not streams:
@@ -126,7 +128,7 @@ def write_report(
             for i, (name, caption, text) in enumerate(figures)
         ],
     )
-    pathlib.Path(path).write_text(page, encoding="utf-8")
+    csvfile.write_text(path, page)
 
 
 @contextlib.contextmanager
@@ -324,7 +326,7 @@ def _timeline(
         axes.tick_params(labelbottom=False, length=0)
     # Room for the text at the last marks.
     axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
-    spacing = next((s for s in _TICK_SECONDS if span / s <= 12), 86400)
+    spacing = next((s for s in _TICK_SECONDS if span / s <= 12), math.ceil(span / 12))
     ticks = np.arange(math.ceil(start / spacing), math.floor(end / spacing) + 1) * spacing
     axes.set_xticks(ticks, [_clock(tick) for tick in ticks])
     return figure

@@ -258,6 +258,59 @@ def test_evaluate_property_imports_no_jax(files):
     assert done.returncode == 0, done.stderr
 
 
+def test_report_property_is_written_where_jax_cannot_be_imported(files):
+    script = (
+        "import sys\n"
+        "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
+        "sys.modules.update(dict.fromkeys(blocked))\n"
+        "from stormpsr_jax import evaluate\n"
+        "evaluate.main(sys.argv[1:])\n"
+    )
+    page = files / "report.html"
+    flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", f"--report={page}"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command(files, *flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
+        assert f"<h3>{title}</h3>" in text
+    assert "Timeline of recording 07_main_c" in text
+    assert (files / "out.json").exists()
+
+
+def test_report_errors_are_one_line(files, capsys, monkeypatch):
+    (files / "visibility" / "01_assy_a.csv").write_text("frame,visible\n")  # nothing is known
+    visibility = f"--visibility={files / 'visibility'}"
+    said = fails(files, capsys, visibility, "--report=/nowhere/report.html")
+    assert "/nowhere/report.html: cannot be written" in said
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    said = fails(files, capsys, f"--report={files / 'report.html'}")
+    assert "needs matplotlib and jinja2" in said
+
+
+def test_out_property_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):
+    whole = run(files)
+    assert not list(files.glob("*.part"))
+    write = pathlib.Path.write_text
+
+    def full_disk(path, text, **options):
+        write(path, text[: len(text) // 2], **options)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pathlib.Path, "write_text", full_disk)
+    assert "out.json: cannot be written (No space left" in fails(files, capsys, "--fps=5")
+    assert json.loads((files / "out.json").read_text()) == whole
+    assert not list(files.glob("*.part"))
+    monkeypatch.undo()
+    (files / "folder").mkdir()
+    assert "folder: cannot be written" in fails(files, capsys, out="folder")
+
+
 def show(capsys, *arguments):
     evaluate.main(list(map(str, arguments)))
     return capsys.readouterr().out

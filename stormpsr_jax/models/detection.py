@@ -33,6 +33,37 @@ def box_iou(a, b, generalised: bool = False):
     return iou - (outer - union) / (outer + _EPS)
 
 
+def zoom(
+    key: jax.Array, images: jax.Array, boxes: jax.Array, scale: float, shift: float
+) -> tuple[jax.Array, jax.Array]:
+    """Augments: scales and shifts each picture and its box; the border is repeated.
+
+    Args:
+      key: a JAX random key.
+      images: (B, H, W, C) float.
+      boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
+      scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
+      shift: and then shifted by a share of their size drawn from ± this, per axis.
+
+    Returns:
+      images (B, H, W, C); boxes (B, 4), cut at the border.
+    """
+    keys = jax.random.split(key)
+    factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
+    move = jax.random.uniform(keys[1], (len(images), 2), minval=-shift, maxval=shift)
+
+    def weights(move, length):  # (B, 1) → (B, length out, length in), bilinear
+        at = (jnp.arange(length) + 0.5) / length - 0.5 - move
+        at = jnp.clip((at / factor + 0.5) * length - 0.5, 0, length - 1)
+        return jax.nn.relu(1 - jnp.abs(at[..., None] - jnp.arange(length)))
+
+    images = jnp.einsum("byh,bhwc->bywc", weights(move[:, 1:], images.shape[1]), images)
+    images = jnp.einsum("bxw,bywc->byxc", weights(move[:, :1], images.shape[2]), images)
+    centre, half = (boxes[:, :2] - 0.5) * factor + 0.5 + move, boxes[:, 2:] * factor / 2
+    low, high = jnp.clip(centre - half, 0, 1), jnp.clip(centre + half, 0, 1)
+    return images, jnp.concatenate([(low + high) / 2, high - low], -1)
+
+
 def point_targets(boxes, image_size: tuple[int, int], levels: int = 1) -> jax.Array:
     """Which feature points answer for the object: those in the central half of its box.
 

@@ -1,5 +1,9 @@
-"""Reading of label and prediction files; every error names file, line and field."""
+"""Reading of label and prediction files; every error names file, line and field.
 
+And the writing of whole files.
+"""
+
+import contextlib
 import csv
 import io
 import math
@@ -43,6 +47,23 @@ def read_text(path: str | os.PathLike) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8; what is there under its name is always whole.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    path = pathlib.Path(path)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:

@@ -1,5 +1,8 @@
 """From the predictions of a frame to completed steps: B1, B2, B3, the temporal decoder and Eq. 9.
 
+B1 to B3 are the baselines of Schoonbeek et al., IndustReal (WACV 2024); Eq. 9 is that of STORM-PSR
+(arXiv 2510.12385).
+
 All are one accumulator. In a state s, component k can only flip: install if s_k = 0, remove if
 s_k = 1. The evidence of a frame for that flip is (Eq. 9)
 

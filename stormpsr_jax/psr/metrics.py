@@ -1,6 +1,8 @@
 """Protocol `paper`: POS, F1 and delay of recognised steps against the labelled ones.
 
-Where the paper leaves a choice open, ours is said at the function that makes it.
+POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
+(arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
+that makes it.
 """
 
 import dataclasses
@@ -134,7 +136,8 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     A prediction at or after its truth is a true positive, one before it or without one a false
     positive. A truth is missed if it is neither matched nor used up by an early prediction of the
     same step; as the matching has as many matches as possible, every prediction left over is
-    earlier than every truth left over, so each uses up one.
+    earlier than every truth left over, so each uses up one. The latest predictions use up the
+    earliest truths, in time order: those nearest to each other, which changes no count.
 
     Args:
         truth, predicted: (frame, step id), in any order.
@@ -149,10 +152,12 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
             result.correct.append((step_id, true_frame, frame))
             open_truths.remove(true_frame)
             spare.remove(frame)
-        while open_truths and spare:
-            result.early.append((step_id, open_truths.pop(), spare.pop()))
-        result.wrong.extend((frame, step_id) for frame in spare)
-        result.missed.extend((frame, step_id) for frame in open_truths)
+        num = min(len(spare), len(open_truths))
+        first = len(spare) - num
+        for true_frame, frame in zip(open_truths[:num], spare[first:], strict=True):
+            result.early.append((step_id, true_frame, frame))
+        result.wrong.extend((frame, step_id) for frame in spare[:first])
+        result.missed.extend((frame, step_id) for frame in open_truths[num:])
     return result
 
 

@@ -15,6 +15,7 @@ import jax
 
 from stormpsr_jax import report
 from stormpsr_jax.evaluate import evaluate_recordings
+from stormpsr_jax.figures import analysis_figures
 from stormpsr_jax.psr import analysis, decoding, tables
 from stormpsr_jax.psr.recordings import Recording, load_recordings
 from stormpsr_jax.psr.select import select
@@ -58,6 +59,7 @@ def run(context: Context) -> None:
             for stage in config.stages
             if (workdir / stage / "metrics.jsonl").exists()
         },
+        figures=analysis_figures(result),
         notes=[
             "Thresholds, confidence floor and fusion weight were chosen on the validation split "
             "by one rule for all streams.",

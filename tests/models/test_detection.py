@@ -9,6 +9,7 @@ from stormpsr_jax.models.detection import (
     decode,
     detection_loss,
     point_targets,
+    zoom,
 )
 from stormpsr_jax.models.detector import anchor_points
 
@@ -50,6 +51,36 @@ def test_box_iou_matches_scalar_transcription(generalised, convert):
     expected = [plain_iou(p, q, generalised) for p, q in zip(a, b, strict=True)]
     result = box_iou(convert(a), convert(b), generalised)
     np.testing.assert_allclose(result, expected, atol=1e-4)
+
+
+def test_zoom_property_boxes_follow_the_picture():
+    rng = np.random.default_rng(9)
+    images, boxes = np.zeros((40, 64, 96, 1), np.float32), np.empty((40, 4), np.float32)
+    for image, box in zip(images, boxes, strict=True):
+        (y, x), (h, w) = rng.integers(1, (40, 70)), rng.integers(12, 24, 2)
+        image[y : y + h, x : x + w] = 1
+        box[:] = (x + w / 2) / 96, (y + h / 2) / 64, w / 96, h / 64
+    result, moved = zoom(jax.random.key(0), images, boxes, scale=0.3, shift=0.2)
+    assert np.abs(moved - boxes).max() > 0.2
+    for image, box in zip(np.asarray(result[..., 0]), np.asarray(moved), strict=True):
+        x0, y0, x1, y1 = corners(box)
+        assert min(x0, y0) > -1e-6
+        assert max(x1, y1) < 1 + 1e-6
+        rows, columns = (np.flatnonzero((image > 0.5).any(axis)) for axis in (1, 0))
+        # Half a pixel each way where the edge falls between pixels.
+        if len(rows) > 1 and len(columns) > 1:
+            np.testing.assert_allclose(rows[[0, -1]] + [0, 1], [y0 * 64, y1 * 64], atol=0.9)
+            np.testing.assert_allclose(columns[[0, -1]] + [0, 1], [x0 * 96, x1 * 96], atol=0.9)
+
+
+def test_zoom_property_nothing_to_do():
+    images = np.random.default_rng(10).random((2, 16, 24, 3), np.float32)
+    boxes = np.array([[0.5, 0.4, 0.3, 0.2], [np.nan] * 4], np.float32)
+    result, moved = zoom(jax.random.key(0), images, boxes, scale=0.0, shift=0.0)
+    np.testing.assert_allclose(result, images, atol=1e-5)
+    np.testing.assert_allclose(moved, boxes, atol=1e-6)
+    _, moved = zoom(jax.random.key(0), images, boxes, scale=0.3, shift=0.2)
+    assert np.isnan(moved[1]).all()
 
 
 def test_point_targets_matches_scalar_transcription():

@@ -113,6 +113,18 @@ def test_match_steps_matches_definition(truth, predicted):
     assert sorted([(t, s) for s, t, _ in pairs] + matching.missed) == sorted(truth)
     assert sorted([(p, s) for s, _, p in pairs] + matching.wrong) == sorted(predicted)
     assert all(p < t for _, t, p in matching.early)
+    for step in {s for s, _, _ in matching.early}:
+        # The nearest: no other choice of as many predictions and truths has less total distance.
+        pairs = [(t, p) for s, t, p in matching.early if s == step]
+        left = [t for t, _ in pairs] + [t for t, s in matching.missed if s == step]
+        spare = [p for _, p in pairs] + [p for p, s in matching.wrong if s == step]
+        least = min(
+            sum(ts) - sum(ps)
+            for ts in itertools.combinations(left, len(pairs))
+            for ps in itertools.combinations(spare, len(pairs))
+        )
+        assert sum(t - p for t, p in pairs) == least
+        assert sorted(p for _, p in pairs) == [p for _, p in sorted(pairs)]
 
     scores = metrics.score_recording(truth, predicted, fps=4.0)
     precision = tp / (tp + fp) if tp + fp else 0
@@ -190,3 +202,12 @@ def test_score_golden_early_wrong_missed_and_repeated():
     assert scores["f1"] == pytest.approx(6 / 9)
     assert scores["delay_s"] == 2.0
     assert scores["pos"] == pytest.approx(1 - 2 / 5)
+
+
+def test_match_steps_golden_early_ones_pair_in_time_order():
+    matching = metrics.match_steps([(20, 0), (30, 0), (40, 0)], [(5, 0), (8, 0)])
+    assert matching.early == [(0, 20, 5), (0, 30, 8)]
+    assert matching.missed == [(40, 0)]
+    matching = metrics.match_steps([(20, 0)], [(5, 0), (8, 0)])
+    assert matching.early == [(0, 20, 8)]
+    assert matching.wrong == [(5, 0)]

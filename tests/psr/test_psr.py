@@ -1,8 +1,17 @@
-"""The package: its worked example runs as written, and its public names exist."""
+"""The package: its worked examples and commands are as written, and its public names exist."""
 
 import doctest
+import pathlib
+import re
+import runpy
+import sys
+
+import pytest
 
 from stormpsr_jax import psr
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "psr.md"
+COMMANDS = re.findall(r"^python -m (\S+)(.*)$", DOCS.read_text(encoding="utf-8"), re.M)
 
 
 def test_worked_example_golden():
@@ -15,3 +24,30 @@ def test_public_names_have_docstrings():
     for name in psr.__all__:
         value = getattr(psr, name)
         assert isinstance(value, tuple) or value.__doc__
+
+
+def test_documented_examples_golden():
+    outcome = doctest.testfile(str(DOCS), module_relative=False, encoding="utf-8")
+    assert outcome.attempted > 8
+    assert outcome.failed == 0
+
+
+def test_documented_table_property_names_what_exists():
+    text = DOCS.read_text(encoding="utf-8")
+    for name in psr.__all__:
+        if name not in ("DECODERS", "STREAMS", "Alert", "write_detections", "write_temporal"):
+            assert f"`{name}`" in text or f"`{name}(" in text
+
+
+@pytest.mark.parametrize(("module", "arguments"), COMMANDS)
+def test_documented_commands_property_flags_exist(module, arguments, monkeypatch, capsys):
+    words = arguments.split()
+    action = words[:1] if not words[0].startswith("--") else []
+    monkeypatch.setattr(sys, "argv", [module, *action, "--help"])
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(SystemExit) as done:
+        runpy.run_module(module, run_name="__main__")
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    for flag in re.findall(r"(--\w+)", arguments):
+        assert re.search(rf"{flag}\b", said)
