@@ -232,9 +232,9 @@ def _recordings(result: Result) -> Drawn:
                 for y, name in enumerate(kept)
                 if (name, stream) in rows and rows[name, stream][key] is not None
             ]
-            x, y = zip(*points, strict=True) if points else ((), ())
-            look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
-            axes.plot(x, y, "o", ms=5, label=_NAMES[stream], **look)
+            if points:  # an empty line that is not clipped would spoil the layout
+                look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
+                axes.plot(*zip(*points, strict=True), "o", ms=5, label=_NAMES[stream], **look)
         axes.set_xlabel(label)
         if key != "delay_s":
             axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])

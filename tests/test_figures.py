@@ -3,6 +3,7 @@
 import copy
 import html
 import re
+import warnings
 import xml.etree.ElementTree
 
 import numpy as np
@@ -202,3 +203,11 @@ def test_figures_golden_place_of_the_delay_curve():
     heights = np.unique(points[:, 1])
     assert (rises[2] - rises[1]) / (rises[1] - rises[0]) == pytest.approx(2)
     assert np.diff(heights)[0] == pytest.approx(np.diff(heights)[1])
+
+
+def test_figures_property_a_stream_without_delays_keeps_the_layout():
+    """matplotlib warns where the panels of a figure have no room left."""
+    silent = result(TRUTH, {"asd": EVENTS["asd"], "storm": {name: [] for name in TRUTH}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert pick(figures.analysis_figures(silent), "Recordings")

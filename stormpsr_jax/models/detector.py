@@ -108,7 +108,7 @@ class Detector(nn.Module):
       width: channels are 2, 4, 8, 8, … times this at strides 4, 8, 16, 32, …
       depth: residual blocks per stride.
       levels: feature levels, strides 8, 16, …; more than one are joined top-down.
-      grid: height and width of the features that the state is read from; a multiple of 4.
+      grid: height and width of the features that the state is read from.
       dtype: of activations; parameters and outputs are float32.
     """
 
