@@ -29,6 +29,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.evaluate import read_split
 from stormpsr_jax.training.sharding import make_mesh
 
+CONTROLS = ("as they are", "last", "shuffled")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 
 
@@ -42,22 +43,31 @@ def spoil(windows: np.ndarray, control: str, seed: int) -> np.ndarray:
     return windows
 
 
-def score(context: Context, probabilities, encode, control: str) -> dict:
+def encode(context: Context, encoder) -> dict[str, dict[str, np.ndarray]]:
+    """{split: {recording: embeddings (N, D)}} of the splits to choose and to score on."""
+    return {
+        split: {
+            name: embed.embed_recording(encoder, context.source(split), name)
+            for name in context.source(split).recordings
+        }
+        for split in ("val", "test")
+    }
+
+
+def score(context: Context, probabilities, embedded: dict, control: str) -> dict:
     """F1, POS and delay of the temporal stream on test, thresholds from validation."""
     config, window = context.config, context.config.window
     recordings = {}
-    for split in ("val", "test"):
-        source = context.source(split)
+    for split, by_name in embedded.items():
         recordings[split] = read_split(context, split)
-        for name, r in source.recordings.items():
-            embedded = embed.embed_recording(encode, source, name)
-            last = np.arange(len(embedded))
+        for name, r in context.source(split).recordings.items():
+            last = np.arange(r.num_frames)
             clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-            spoilt = spoil(embedded[clips], control, seed=len(name))
             labels = sampling.clip_labels(r.states, last, frames=window.frames)
-            p = probabilities(spoilt)
-            prediction = TemporalPredictions(r.first_frame + last, labels, (p > 0.5).astype(int), p)
-            recordings[split][name].temporal = prediction
+            p = probabilities(spoil(by_name[name][clips], control, seed=len(name)))
+            recordings[split][name].temporal = TemporalPredictions(
+                r.first_frame + last, labels, (p > 0.5).astype(int), p
+            )
             recordings[split][name].detections = None
     base = decoding.Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=window.frames
@@ -90,7 +100,7 @@ def retrain(context: Context, control: str, folder: Path):
         lambda x: logits(spoil(x, control, seed=len(x))), *a, **k
     )
     try:
-        for name in ("embed", "data", "pretrain"):
+        for name in ("embed", "pretrain"):
             (folder / name).symlink_to(context.workdir.resolve() / name)
         config = copy.deepcopy(context.config)
         config.stages = ("pretrain", "embed", "temporal")
@@ -104,15 +114,21 @@ def retrain(context: Context, control: str, folder: Path):
 def main(_):
     workdir = Path(_WORKDIR.value)
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    if not config.data.dir:
+        config.data.dir = str(workdir / "data")
     context = Context(config, workdir, make_mesh(1, 1))
     streams = predict.build_streams(context, 256)
-    print(f"{'':10}{'windows':10}{'F1':>7}{'POS':>7}{'delay s':>9}")
-    for control in ("as they are", "last", "shuffled"):
-        _print("trained", control, score(context, streams["temporal"], streams["encode"], control))
-    for control in ("as they are", "last", "shuffled"):
+    embedded = encode(context, streams["encode"])
+    print(f"{'':10}{'windows':12}{'F1':>7}{'POS':>7}{'delay s':>9}")
+    for control in CONTROLS:
+        _print("trained", control, score(context, streams["temporal"], embedded, control))
+    embedded = None
+    for control in CONTROLS:
         with tempfile.TemporaryDirectory() as folder:
             new = retrain(context, control, Path(folder))
-            _print("retrained", control, score(context, new["temporal"], new["encode"], control))
+        if embedded is None:  # of the encoder before fine-tuning
+            embedded = encode(context, new["encode"])
+        _print("retrained", control, score(context, new["temporal"], embedded, control))
 
 
 def _print(which: str, control: str, s: dict) -> None:
