@@ -142,6 +142,8 @@ def get_config() -> ConfigDict:
     c.detector.batch = 32  # pictures
     c.detector.background = 0.1  # share of the batch without a box
     c.detector.cad = 0.0  # share of the batch from CAD renders
+    c.detector.zoom = 0.2  # pictures are scaled by 1 ± this, boxes with them
+    c.detector.shift = 0.08  # and moved by up to this share of the picture
     c.detector.width = 64
     c.detector.depth = 2
     c.detector.levels = 1  # feature levels: strides 8, 16, …

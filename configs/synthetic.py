@@ -66,13 +66,13 @@ def get_config():
     c.finetune.optimizer.lr = 1e-4
     c.finetune.optimizer.warmup_steps = 10
 
-    c.detector.steps = 700
+    c.detector.steps = 640
     c.detector.batch = 64
     c.detector.background = 0.25
     c.detector.cad = 0.1
     c.detector.width = 24
     c.detector.depth = 1
-    c.detector.eval_every = 175
+    c.detector.eval_every = 160
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50

@@ -28,11 +28,15 @@ def run(context: Context) -> None:
         return model.init(context.key("detector/init"), images, train=False)["params"], {}
 
     def loss_fn(params, batch_stats, batch, rng):
-        pictures = context.augment(rng, batch["image"], shift=False)  # boxes stay where they are
+        look_key, place_key = jax.random.split(rng)
+        pictures = context.augment(look_key, batch["image"], shift=False)
+        pictures, boxes = detection.zoom(
+            place_key, pictures, batch["box"], config.zoom, config.shift
+        )
         images = context.normalise(pictures, batch["cad"])
         outputs = model.apply({"params": params}, images, train=True)
         loss, metrics = detection.detection_loss(
-            outputs, batch["box"], batch["class"], image_size=train.image_size, levels=config.levels
+            outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
         return loss, (metrics, batch_stats)
 
