@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import concurrent.futures.process
+import contextlib
 import errno
 import multiprocessing
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tqdm
@@ -69,7 +71,8 @@ def run(
         calls = [(_run_in_worker, index, job) for index, job in enumerate(jobs)]
     # smoothing=0: the mean rate, whose estimate of the time left is the steadiest.
     with pool, tqdm.tqdm(desc=desc, unit="frame", smoothing=0, mininterval=0.5) as bar:
-        futures = {pool.submit(*call): job for call, job in zip(calls, jobs, strict=True)}
+        with _no_interrupt():
+            futures = {pool.submit(*call): job for call, job in zip(calls, jobs, strict=True)}
         try:
             waiting = set(futures)
             while waiting:
@@ -84,6 +87,23 @@ def run(
             counts[0] = True
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Ignores Ctrl-C for the moment in which worker processes are started, which inherit this.
+
+    Ctrl-C reaches every process of the terminal, and the parent alone decides what happens then. A
+    worker that it met while starting would die and take the others down in the middle of a file.
+    """
+    if threading.current_thread() is not threading.main_thread():  # it alone gets signals
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(bar: tqdm.tqdm, counts: Sequence[int]) -> None:
@@ -121,8 +141,7 @@ def _named(error: BaseException, job: Any) -> Exception:
 def _start_worker(function: Callable[[Any, Progress], None], counts: Sequence[int]) -> None:
     global _function, _counts
     _function, _counts = function, counts
-    # Ctrl-C reaches every process of the terminal; the parent alone decides what happens then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # also where `run` is called in another thread
     exit_with_parent()
 
 
