@@ -14,6 +14,9 @@ from stormpsr_jax.psr.decoding import Event, Rules, Settings, make_event
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
+# Rows of evidence that are summed at a time: few enough to stay in the cache.
+LARGEST_BLOCK = 4096
+
 
 def decode(
     procedure: Procedure,
@@ -101,7 +104,7 @@ class _Evidence:
         if detections is not None and rules.weight < 1:
             frames_s, classes, confidences = _top_detections(detections, procedure, settings)
         frames_t = none
-        self._temporal = np.zeros((0, procedure.num_components))
+        self._temporal = np.zeros((procedure.num_components, 0))
         if temporal is not None and rules.weight > 0:
             if temporal.confidences.shape[1:] != (procedure.num_components,):
                 raise ValueError(
@@ -109,7 +112,9 @@ class _Evidence:
                     f"{procedure.name!r} has {procedure.num_components} components"
                 )
             some = (temporal.confidences > rules.changed).any(axis=1)
-            frames_t, self._temporal = temporal.frames[some], temporal.confidences[some]
+            frames_t = temporal.frames[some]
+            # Components are read one at a time, so each lies in one piece.
+            self._temporal = np.ascontiguousarray(temporal.confidences[some].T)
         self._rules = rules
         self._frames = np.union1d(frames_s, frames_t)
         self._places = np.searchsorted(self._frames, frames_t)
@@ -127,9 +132,9 @@ class _Evidence:
         if (k, bit) not in self._cache:
             if any(other != k for other, _ in self._cache):
                 self._cache.clear()  # components are done one after the other
-            asd = np.where(self._bits[self._classes, k] == 1 - bit, self._asd, 0.0)
+            asd = self._asd * (self._bits[:, k] == 1 - bit)[self._classes]
             changes = np.zeros(len(self._frames))
-            column = self._temporal[:, k]
+            column = self._temporal[k]
             changes[self._places] = np.where(
                 column > self._rules.changed, self._rules.weight * column, 0.0
             )
@@ -152,43 +157,44 @@ class _Path:
     def __init__(
         self, rows: Rows, after: int, blocked_until: int, decay: float, ceiling: float
     ) -> None:
-        self.frames: list[int] = []
-        self.left: list[float] = []  # what the decay left of the sum before
-        self.temporal: list[float] = []
-        self.sums: list[float] = []
+        blocks: list[tuple[np.ndarray, ...]] = []
         begin = int(np.searchsorted(rows[0], after, "right"))
         size = 256  # grows: a path may end soon, and must not cost what is left of the recording
         total = 0.0
+        before = None
         while begin < len(rows[0]):
             frames, asd, temporal = (column[begin : begin + size] for column in rows)
             if frames[0] <= blocked_until:
                 temporal = np.where(frames > blocked_until, temporal, 0.0)
                 some = np.flatnonzero(asd + temporal)
                 frames, asd, temporal = frames[some], asd[some], temporal[some]
-            begin, size = begin + size, 2 * size
+            begin, size = begin + size, min(2 * size, LARGEST_BLOCK)
             if not len(frames):
                 continue
-            gaps = np.diff(frames, prepend=self.frames[-1] if self.frames else frames[0] - 1) - 1
+            gaps = np.diff(frames, prepend=frames[0] - 1 if before is None else before) - 1
+            before = frames[-1]
             left = np.ones(len(frames))
             breaks = np.flatnonzero(gaps)
             left[breaks] = [decay**gap for gap in gaps[breaks].tolist()]
-            lefts = left.tolist()
             sums = []
-            for share, y in zip(lefts, (asd + temporal).tolist(), strict=True):
+            for share, y in zip(left.tolist(), (asd + temporal).tolist(), strict=True):
                 total = total * share + y
                 sums.append(total)
                 if total > ceiling:
                     break
-            self.frames += frames.tolist()
-            self.left += lefts
-            self.temporal += temporal.tolist()
-            self.sums += sums
+            columns = (frames, left, temporal)
+            blocks.append((*(c[: len(sums)] for c in columns), np.array(sums)))
             if total > ceiling:
                 break
+        blocks = blocks or [(np.zeros(0, np.int64), *np.zeros((3, 0)))]
+        # `left` is what the decay left of the sum before.
+        self.frames, self.left, self.temporal, self.sums = map(
+            np.concatenate, zip(*blocks, strict=True)
+        )
 
     def crossings(self, thresholds: Mapping[int, float]) -> dict[int, list[int]]:
         """By place, ascending, the keys of the thresholds that the sum exceeds there first."""
-        highest = np.maximum.accumulate(self.sums) if self.sums else np.zeros(0)
+        highest = np.maximum.accumulate(self.sums)
         keys = list(thresholds)
         places = np.searchsorted(highest, [thresholds[i] for i in keys], "right").tolist()
         result: dict[int, list[int]] = {}
@@ -200,18 +206,19 @@ class _Path:
     def event(self, end: int, step_id: int, stream: str) -> Event:
         """The event at a place of the path."""
         support = part = 0.0
-        for share, temporal in zip(self.left[: end + 1], self.temporal[: end + 1], strict=True):
+        left, temporals = self.left[: end + 1].tolist(), self.temporal[: end + 1].tolist()
+        for share, temporal in zip(left, temporals, strict=True):
             support = support * share + 1
             part = part * share + temporal
         return make_event(
-            self.frames[end],
+            int(self.frames[end]),
             step_id,
             stream,
-            self.sums[end],
+            float(self.sums[end]),
             part,
             support,
             end + 1,
-            self.frames[0],
+            int(self.frames[0]),
         )
 
 
