@@ -11,6 +11,7 @@ validation split anew each time, by the rule of the run.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import tempfile
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from stormpsr_jax.data import pipelines, sampling
+from stormpsr_jax.data import sampling
 from stormpsr_jax.evaluate import evaluate_recordings
 from stormpsr_jax.psr import decoding
 from stormpsr_jax.psr.predictions import TemporalPredictions
@@ -33,7 +34,7 @@ CONTROLS = ("as they are", "last", "shuffled")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run.", required=True)
 
 
-def spoil(windows: np.ndarray, control: str, seed: int) -> np.ndarray:
+def spoil(control: str, windows: np.ndarray, seed: int) -> np.ndarray:
     """Embeddings (B, T, D) as the control wants them."""
     if control == "last":
         return np.repeat(windows[:, -1:], windows.shape[1], axis=1)
@@ -64,7 +65,7 @@ def score(context: Context, probabilities, embedded: dict, control: str) -> dict
             last = np.arange(r.num_frames)
             clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
             labels = sampling.clip_labels(r.states, last, frames=window.frames)
-            p = probabilities(spoil(by_name[name][clips], control, seed=len(name)))
+            p = probabilities(spoil(control, by_name[name][clips], seed=len(name)))
             recordings[split][name].temporal = TemporalPredictions(
                 r.first_frame + last, labels, (p > 0.5).astype(int), p
             )
@@ -79,36 +80,15 @@ def score(context: Context, probabilities, embedded: dict, control: str) -> dict
     return {k: result["streams"]["temporal"][k] for k in ("f1", "pos", "delay_s")}
 
 
-class _Spoilt:
-    """A sampling element whose windows are spoilt."""
-
-    def __init__(self, element, control: str):
-        self._element, self._control = element, control
-
-    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        out = self._element(index, rng)
-        seed = int(rng.integers(2**31))
-        out["embeddings"] = spoil(out["embeddings"][None], self._control, seed)[0]
-        return out
-
-
 def retrain(context: Context, control: str, folder: Path):
     """Trains the temporal transformer of the run on spoilt windows; returns its probabilities."""
-    original, scores = pipelines._EmbeddedClip, temporal.clip_scores
-    pipelines._EmbeddedClip = lambda *a: _Spoilt(original(*a), control)
-    temporal.clip_scores = lambda logits, *a, **k: scores(
-        lambda x: logits(spoil(x, control, seed=len(x))), *a, **k
-    )
-    try:
-        for name in ("embed", "pretrain"):
-            (folder / name).symlink_to(context.workdir.resolve() / name)
-        config = copy.deepcopy(context.config)
-        config.stages = ("pretrain", "embed", "temporal")
-        other = Context(config, folder, context.mesh)
-        temporal.run(other)
-        return predict.build_streams(other, 256)
-    finally:
-        pipelines._EmbeddedClip, temporal.clip_scores = original, scores
+    for name in ("embed", "pretrain"):
+        (folder / name).symlink_to(context.workdir.resolve() / name)
+    config = copy.deepcopy(context.config)
+    config.stages = ("pretrain", "embed", "temporal")
+    other = Context(config, folder, context.mesh)
+    temporal.run(other, transform=functools.partial(spoil, control))
+    return predict.build_streams(other, 256)
 
 
 def main(_):

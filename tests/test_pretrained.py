@@ -11,7 +11,7 @@ from safetensors import safe_open
 import stormpsr_jax
 from configs import general_encoder, synthetic
 from data_prep import synthetic as rendering
-from stormpsr_jax import weights
+from stormpsr_jax import main, weights
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
@@ -48,3 +48,27 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
     assert len(report) == len(taken)
     assert all(a.shape == b.shape for a, b in zip(taken, fresh, strict=True))
     assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
+
+
+def test_general_property_its_export_is_a_starting_point(tmp_path):
+    """The stage on three tiny objects: what it exports can be started from, and says its origin."""
+    config = general_encoder.get_config()
+    tiny = {"data.synthetic.size": 32, "data.synthetic.objects.train": 2}
+    tiny |= {"data.synthetic.objects.val": 1, "data.synthetic.frames_per_object": 30}
+    tiny |= {"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2, "encoder.stem": (8,)}
+    tiny |= {"general.objects": 2, "general.states": 2, "general.views": 2, "general.steps": 2}
+    tiny |= {"general.eval_every": 2, "general.checkpoint_every": 2, "general.log_every": 1}
+    config.update_from_flattened_dict(tiny)
+    main.run(config, tmp_path)
+    exported = tmp_path / "general" / "encoder.safetensors"
+    with safe_open(exported, "numpy") as file:
+        keys = ("data_seed", "objects", "steps", "precision_at_1")
+        about = {key: json.loads(file.metadata()[key]) for key in keys}
+        names = set(file.keys())
+    assert (about["data_seed"], about["objects"], about["steps"]) == (1_000_000_000, 3, 2)
+    assert 0 <= about["precision_at_1"]["precision_at_1"] <= 1
+    context = Context(config, tmp_path, make_mesh(1, 1))
+    images = np.zeros((2, 32, 32, 3), np.float32)
+    variables = context.spatial_encoder().init(jax.random.key(0), images, train=False)
+    _, _, report = weights.initialise_from(exported, variables["params"], variables["batch_stats"])
+    assert len(report) == len(names)

@@ -6,10 +6,7 @@ so what SupCon learns is to see which parts of an object are there, whatever the
 
 from __future__ import annotations
 
-import json
-
 import grain
-import jax
 import numpy as np
 
 from stormpsr_jax import losses, weights
@@ -95,10 +92,22 @@ def run(context: Context) -> None:
         encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
+    def export(params, metrics):
+        weights.save_params(
+            folder / "encoder.safetensors",
+            params["spatial"]["encoder"],
+            metadata={
+                "data_seed": context.config.data.synthetic.seed,
+                "objects": sum(dict(context.config.data.synthetic.objects).values()),
+                "steps": config.steps,
+                "precision_at_1": metrics,
+            },
+        )
+
     element = _ObjectBatch(train, config.objects, config.states, config.views)
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
     folder = context.workdir / "general"
-    params, _ = loop.train(
+    loop.train(
         folder,
         config=config,
         mesh=context.mesh,
@@ -111,18 +120,8 @@ def run(context: Context) -> None:
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="objects",
+        export=export,
     )
-    if jax.process_index() == 0:
-        weights.save_params(
-            folder / "encoder.safetensors",
-            params["spatial"]["encoder"],
-            metadata={
-                "data_seed": context.config.data.synthetic.seed,
-                "objects": sum(dict(context.config.data.synthetic.objects).values()),
-                "steps": config.steps,
-                "precision_at_1": json.loads((folder / "done.json").read_text())["metrics"],
-            },
-        )
 
 
 def _precision_at_1(encoder, source: ClipSource) -> float:

@@ -102,6 +102,7 @@ def train(
     evaluate_start: bool = False,
     batch_field: str = "batch",
     checkpoint_seconds: float = 600.0,
+    export: Callable[[dict, dict[str, float]], None] | None = None,
 ) -> tuple[dict, dict]:
     """Trains one stage, or continues it, or returns at once if it is finished.
 
@@ -122,6 +123,8 @@ def train(
             weights never hands on worse ones.
         batch_field: field of the stage's config that sets the batch size, for error messages.
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
+        export: called by process 0 with the params to hand on and the last metrics, before the
+            stage counts as done.
 
     Returns:
         (params, batch_stats) of the best evaluation, host arrays.
@@ -150,6 +153,8 @@ def train(
             finally:
                 loop.writer.close()
             checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
+        if export and jax.process_index() == 0:
+            export(load_best(workdir)[0], loop.metrics)
         mark_done(workdir, steps=loop.step, best_step=loop.best_step, metrics=loop.metrics)
     finally:
         checkpoints.close()

@@ -206,6 +206,22 @@ def test_train_property_returns_the_best_evaluation(tmp_path):
     assert (done["best_step"], done["metrics"]) == (16, {"score": 2.0})
 
 
+def test_train_property_exports_the_best_before_the_stage_is_done(tmp_path):
+    exported = []
+
+    def export(params, metrics):
+        exported.append((params, metrics, is_done(tmp_path / "toy")))
+        if len(exported) == 1:
+            raise OSError("no permission")
+
+    with pytest.raises(OSError, match="no permission"):
+        run(tmp_path / "toy", evaluate=evaluate, export=export)
+    params, _ = run(tmp_path / "toy", evaluate=evaluate, export=export)
+    assert [done for *_, done in exported] == [False, False]
+    same(exported[1][0], params)
+    assert exported[1][1].keys() == {"score"}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed, workers):
     reference, weights = undisturbed
