@@ -3,8 +3,12 @@
 All arithmetic is float32, whatever the dtype of the arguments.
 """
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 
 def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Array:
@@ -30,11 +34,9 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
     Raises:
       ValueError: N < 2, or shapes that do not fit.
     """
-    if z.ndim != 2 or labels.shape != z.shape[:1] or len(z) < 2:
-        raise ValueError(f"supcon needs z (N >= 2, D) and labels (N,): {z.shape}, {labels.shape}")
+    _check_supcon(z, labels)
     z = z.astype(jnp.float32)
-    # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
-    logits = jnp.matmul(z, z.T, precision=jax.lax.Precision.HIGHEST) / temperature
+    logits = _matmul(z, z.T) / temperature
     others = ~jnp.eye(len(z), dtype=bool)
     log_denominator = jax.nn.logsumexp(logits, axis=1, where=others)
     in_class = labels >= 0
@@ -43,6 +45,161 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
     mean_positive = jnp.where(positives, logits, 0).sum(axis=1) / jnp.maximum(num_positives, 1)
     per_anchor = jnp.where(num_positives > 0, log_denominator - mean_positive, 0)
     return per_anchor.sum() / jnp.maximum(in_class.sum(), 1)
+
+
+def supcon_blockwise(
+    z: jax.Array,
+    labels: jax.Array,
+    temperature: float = 0.07,
+    *,
+    mesh: Mesh,
+    block: int = 512,
+) -> jax.Array:
+    """`supcon` without its N × N matrix: the same loss and gradient, in blocks.
+
+    The rows are shared out over all devices of the mesh. Each device keeps its own and sees those
+    of the others pass by in a ring, `block` at a time; the backward pass goes round once more and
+    computes the blocks anew. The memory for similarities is (N / devices) × block.
+
+    Args:
+      z: (N, D), rows of length 1 (not checked).
+      labels: (N,) integers, as for `supcon`.
+      temperature: 0.07 in the paper.
+      mesh: the devices.
+      block: rows that a device looks at at a time.
+
+    Returns:
+      The loss, a float32 scalar.
+
+    Raises:
+      ValueError: N < 2, block < 1, or shapes that do not fit.
+    """
+    _check_supcon(z, labels)
+    if block < 1:
+        raise ValueError(f"supcon_blockwise needs block >= 1, not {block}")
+    rows = -(-len(z) // mesh.size)  # of a device; then in whole blocks
+    block = min(block, rows)
+    rows = -(-rows // block) * block
+    pad = rows * mesh.size - len(z)
+    spec = PartitionSpec(mesh.axis_names)
+    ring = functools.partial(
+        _ring_supcon, mesh.axis_names, mesh.size, len(z), block, float(temperature)
+    )
+    # check_vma=False: the ring's carry starts the same everywhere and then differs by device.
+    sums = jax.shard_map(ring, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False)
+    per_row = sums(
+        jnp.pad(z.astype(jnp.float32), ((0, pad), (0, 0))),
+        jnp.pad(labels, (0, pad), constant_values=-1),
+    )
+    return per_row.sum() / jnp.maximum((labels >= 0).sum(), 1)
+
+
+class _Columns(NamedTuple):
+    """Rows of z that pass a device by, with what their owner knows of them."""
+
+    z: jax.Array  # (M, D)
+    labels: jax.Array  # (M,)
+    index: jax.Array  # (M,) place in the global batch; from N on it is padding
+    log_denominator: jax.Array  # (M,)
+    weight: jax.Array  # (M,) factor of the row's loss; 0 for an anchor of nothing
+    num_positives: jax.Array  # (M,) at least 1
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
+def _ring_supcon(axes, size, total, block, temperature, z, labels):
+    """Loss of each of this device's rows, (M,)."""
+    return _ring_forward(axes, size, total, block, temperature, z, labels)[0]
+
+
+def _ring_forward(axes, size, total, block, temperature, z, labels):
+    rows = len(z)
+    index = jax.lax.axis_index(axes) * rows + jnp.arange(rows)
+    nothing = jnp.zeros(rows, jnp.float32)
+    mine = _Columns(z, labels, index, nothing, nothing, nothing)
+
+    def add(carry, columns):
+        largest, denominator, positive, count = carry
+        logits, positives, others = _similarities(mine, columns, total, temperature)
+        logits_or_less = jnp.where(others, logits, -jnp.inf)
+        new = jnp.maximum(largest, logits_or_less.max(axis=1))
+        shift = jnp.where(jnp.isfinite(new), new, 0.0)
+        denominator = denominator * jnp.exp(largest - shift)
+        denominator += jnp.exp(logits_or_less - shift[:, None]).sum(axis=1)
+        positive += jnp.where(positives, logits, 0).sum(axis=1)
+        return new, denominator, positive, count + positives.sum(axis=1)
+
+    start = (jnp.full(rows, -jnp.inf), nothing, nothing, jnp.zeros(rows, jnp.int32))
+    around = _go_round(axes, size, block, add, start, mine)
+    largest, denominator, positive, count = around
+    log_denominator = largest + jnp.log(denominator)
+    num_positives = jnp.maximum(count, 1)
+    loss = jnp.where(count > 0, log_denominator - positive / num_positives, 0)
+    weight = (count > 0).astype(jnp.float32)
+    known = mine._replace(
+        log_denominator=jnp.where(index < total, log_denominator, 0),
+        weight=weight,
+        num_positives=num_positives.astype(jnp.float32),
+    )
+    return loss, known
+
+
+def _ring_backward(axes, size, total, block, temperature, known, gradient):
+    # dL/dz_i = Σ_a (G_ia + G_ai) z_a / temperature, with G = dL/dlogits: as a device knows its own
+    # rows' G_ia and is told what G_ai needs, nothing has to travel back.
+    known = known._replace(weight=known.weight * gradient)
+
+    def add(total_gradient, columns):
+        logits, positives, others = _similarities(known, columns, total, temperature)
+
+        def of_anchors(anchors: _Columns):
+            softmax = jnp.where(others, jnp.exp(logits - anchors.log_denominator), 0)
+            return anchors.weight * (softmax - positives / anchors.num_positives)
+
+        both = of_anchors(jax.tree.map(lambda a: a[:, None], known)) + of_anchors(columns)
+        return total_gradient + _matmul(both, columns.z) / temperature
+
+    gradient = _go_round(axes, size, block, add, jnp.zeros_like(known.z), known)
+    return gradient, None
+
+
+_ring_supcon.defvjp(_ring_forward, _ring_backward)
+
+
+def _go_round(axes, size, block, add, carry, mine: _Columns):
+    """Folds `add` over all rows of the global batch, `block` at a time."""
+
+    def look(carry, columns):
+        blocks = jax.tree.map(lambda a: a.reshape(-1, block, *a.shape[1:]), columns)
+        return jax.lax.scan(lambda c, b: (add(c, b), None), carry, blocks)[0]
+
+    def turn(both, _):
+        carry, columns = both
+        carry = look(carry, columns)
+        ring = [(device, (device + 1) % size) for device in range(size)]
+        columns = jax.tree.map(lambda a: jax.lax.ppermute(a, axes, ring), columns)
+        return (carry, columns), None
+
+    if size == 1:
+        return look(carry, mine)
+    return jax.lax.scan(turn, (carry, mine), length=size)[0][0]
+
+
+def _similarities(mine: _Columns, columns: _Columns, total: int, temperature: float):
+    """Logits (M, M'), which of them are positives, and which count at all."""
+    logits = _matmul(mine.z, columns.z.T) / temperature
+    others = (mine.index[:, None] != columns.index) & (columns.index < total)
+    positives = (mine.labels[:, None] == columns.labels) & (mine.labels >= 0)[:, None] & others
+    return logits, positives, others
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    # Divided by 0.07, an error of 1e-3 (TF32, or bfloat16 passes on a TPU) would be visible.
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _check_supcon(z: jax.Array, labels: jax.Array) -> None:
+    if z.ndim != 2 or labels.shape != z.shape[:1] or len(z) < 2:
+        raise ValueError(f"supcon needs z (N >= 2, D) and labels (N,): {z.shape}, {labels.shape}")
 
 
 def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:

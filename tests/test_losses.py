@@ -1,6 +1,13 @@
-"""Losses against golden values and plain float64 transcriptions."""
+"""Losses against golden values and plain float64 transcriptions.
 
+Run as a script, it is the process with eight devices.
+"""
+
+import functools
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -9,6 +16,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import losses
+from stormpsr_jax.training.sharding import make_mesh
 
 GOLDEN = Path(__file__).parents[1] / "../shared/golden/parity/supcon.npz"
 
@@ -48,13 +56,22 @@ LABELS = {
 }
 
 
+def blockwise(z, labels, temperature=0.07):
+    """Blocks of three rows, so that eight rows take three of them, padded."""
+    return losses.supcon_blockwise(z, labels, temperature, mesh=make_mesh(1, 1), block=3)
+
+
+both_ways = pytest.mark.parametrize("supcon", [losses.supcon, blockwise])
+
+
+@both_ways
 @pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-def test_supcon_golden_loss_and_gradient():
+def test_supcon_golden_loss_and_gradient(supcon):
     golden = np.load(GOLDEN)
 
     def loss(z):
         z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
-        return losses.supcon(z, jnp.asarray(golden["labels"]))
+        return supcon(z, jnp.asarray(golden["labels"]))
 
     value, gradient = jax.value_and_grad(loss)(jnp.asarray(golden["z"]))
     np.testing.assert_allclose(value, golden["loss"], atol=1e-5)
@@ -62,17 +79,19 @@ def test_supcon_golden_loss_and_gradient():
     np.testing.assert_allclose(gradient, golden["grad_z"], atol=1e-7)
 
 
+@both_ways
 @pytest.mark.parametrize("name", LABELS)
-def test_supcon_matches_float64_loop(name):
+def test_supcon_matches_float64_loop(name, supcon):
     z, labels = unit_rows(0, 8), np.array(LABELS[name])
-    value = losses.supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    value = supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
     np.testing.assert_allclose(value, supcon_loop(z, labels), rtol=1e-5, atol=1e-6)
 
 
+@both_ways
 @pytest.mark.parametrize("name", LABELS)
-def test_supcon_gradient_matches_differences_of_float64_loop(name):
+def test_supcon_gradient_matches_differences_of_float64_loop(name, supcon):
     z, labels = unit_rows(1, 8, 3), np.array(LABELS[name])
-    gradient = jax.grad(losses.supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    gradient = jax.grad(supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
     expected, step = np.zeros_like(z), 1e-5
     for at in np.ndindex(z.shape):
         nudge = np.zeros_like(z)
@@ -81,18 +100,20 @@ def test_supcon_gradient_matches_differences_of_float64_loop(name):
     np.testing.assert_allclose(gradient, expected / (2 * step), rtol=1e-4, atol=1e-4)
 
 
-def test_supcon_property_stable_where_exponentials_overflow():
+@both_ways
+def test_supcon_property_stable_where_exponentials_overflow(supcon):
     # Temperature 1e-3: logits of ±1000, exp of which is infinite or 0 in float32.
     z = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0], [1, 0]], np.float32)
     labels = np.array([0, 0, 1, 1, 1])
-    value, gradient = jax.value_and_grad(losses.supcon)(jnp.asarray(z), jnp.asarray(labels), 1e-3)
+    value, gradient = jax.value_and_grad(supcon)(jnp.asarray(z), jnp.asarray(labels), 1e-3)
     np.testing.assert_allclose(value, supcon_loop(z, labels, 1e-3), rtol=1e-5)
     assert np.isfinite(gradient).all()
 
 
-def test_supcon_property_bfloat16_is_computed_in_float32():
+@both_ways
+def test_supcon_property_bfloat16_is_computed_in_float32(supcon):
     z = jnp.asarray(unit_rows(2, 8), jnp.bfloat16)
-    value = losses.supcon(z, jnp.asarray(LABELS["classes"]))
+    value = supcon(z, jnp.asarray(LABELS["classes"]))
     assert value.dtype == jnp.float32
     expected = supcon_loop(np.asarray(z.astype(jnp.float32)), np.array(LABELS["classes"]))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -109,11 +130,49 @@ def test_supcon_property_far_background_changes_nothing():
     np.testing.assert_allclose(value, losses.supcon(jnp.asarray(z), labels), rtol=1e-5)
 
 
-def test_supcon_property_wrong_shapes_are_errors():
+@both_ways
+def test_supcon_property_wrong_shapes_are_errors(supcon):
     with pytest.raises(ValueError, match=r"\(1, 3\)"):
-        losses.supcon(jnp.ones((1, 3)), jnp.zeros(1, int))
+        supcon(jnp.ones((1, 3)), jnp.zeros(1, int))
     with pytest.raises(ValueError, match=r"\(4, 3\), \(5,\)"):
-        losses.supcon(jnp.ones((4, 3)), jnp.zeros(5, int))
+        supcon(jnp.ones((4, 3)), jnp.zeros(5, int))
+
+
+def test_supcon_blockwise_property_block_must_be_positive():
+    with pytest.raises(ValueError, match="not 0"):
+        losses.supcon_blockwise(jnp.ones((4, 3)), jnp.zeros(4, int), mesh=make_mesh(1, 1), block=0)
+
+
+def on_eight_devices():
+    """Blockwise against plain on meshes, batches (some that do not divide) and blocks."""
+    assert jax.device_count() == 8
+    for n in (64, 30, 9):
+        z, labels = unit_rows(n, n, 16), np.random.default_rng(n).integers(-1, 5, n)
+        arguments = jnp.asarray(z, jnp.float32), jnp.asarray(labels)
+        expected = jax.value_and_grad(losses.supcon)(*arguments)
+        np.testing.assert_allclose(expected[0], supcon_loop(z, labels), rtol=1e-5)
+        for sizes, block in (((8, 1), 512), ((2, 4), 5), ((1, 8), 1), ((4, 1), 4)):
+            loss = functools.partial(losses.supcon_blockwise, mesh=make_mesh(*sizes), block=block)
+            value, gradient = jax.jit(jax.value_and_grad(loss))(*arguments)
+            np.testing.assert_allclose(value, expected[0], rtol=1e-5, err_msg=f"{n} {sizes}")
+            np.testing.assert_allclose(gradient, expected[1], atol=1e-5, err_msg=f"{n} {sizes}")
+
+
+def test_supcon_blockwise_matches_plain_on_any_mesh():
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_supcon_blockwise_property_needs_no_n_by_n_memory():
+    z, labels = jax.ShapeDtypeStruct((4096, 8), jnp.float32), jax.ShapeDtypeStruct((4096,), int)
+    small = functools.partial(losses.supcon_blockwise, mesh=make_mesh(1, 1), block=64)
+    plain, blocks = (
+        jax.jit(jax.grad(loss)).lower(z, labels).compile().memory_analysis().temp_size_in_bytes
+        for loss in (losses.supcon, small)
+    )
+    assert plain >= 4096 * 4096 * 4
+    assert blocks < plain / 8
 
 
 def test_bce_matches_float64_definition():
@@ -138,3 +197,7 @@ def test_bce_property_stable_for_any_logit():
 def test_bce_property_shapes_that_differ_are_errors():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(2,\)"):
         losses.multilabel_bce(jnp.zeros((2, 3)), jnp.zeros(2))
+
+
+if __name__ == "__main__":
+    on_eight_devices()
