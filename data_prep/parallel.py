@@ -45,13 +45,18 @@ _counts: Sequence[int] | None = None
 
 
 def run(
-    function: Callable[[Any, Progress], None], jobs: Sequence[Any], workers: int, desc: str
+    function: Callable[[Any, Progress], None],
+    jobs: Sequence[Any],
+    workers: int,
+    desc: str,
+    sizes: Sequence[int] | None = None,
 ) -> None:
     """Calls function(job, progress) for every job, in `workers` processes (in this one if 1).
 
     The function calls progress.begin once and progress.advance for each frame, and leaves nothing
     behind when that raises Stopped. A job's str() names it in messages. Worker processes end with
-    this process, even if it is killed.
+    this process, even if it is killed. `sizes`, the frames of each job if they are known
+    beforehand, make the time left right from the start.
 
     Raises:
         ValueError, OSError: raised by a job, with its name in front.
@@ -60,6 +65,8 @@ def run(
     """
     context = multiprocessing.get_context("spawn")
     counts = context.RawArray("q", 1 + 2 * len(jobs))
+    if sizes is not None:
+        counts[1::2] = list(sizes)
     workers = min(workers, len(jobs))
     if workers <= 1:
         pool = concurrent.futures.ThreadPoolExecutor(1)
@@ -107,7 +114,7 @@ def _no_interrupt() -> Iterator[None]:
 
 
 def _show(bar: tqdm.tqdm, counts: Sequence[int]) -> None:
-    """Brings the bar up to date; its total is an estimate until every job has begun."""
+    """Brings the bar up to date; its total is an estimate until every job's size is known."""
     frames, done = counts[1::2], counts[2::2]
     if begun := sum(n > 0 for n in frames):
         bar.total = round(sum(frames) / begun * len(frames))

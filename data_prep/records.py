@@ -8,7 +8,7 @@ import io
 import itertools
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from stormpsr_jax.psr.procedure import Procedure
 WRITER_OPTIONS = "group_size:1,uncompressed"
 # Records of an unfinished recording; a folder, so that no listing of shards can meet them.
 UNFINISHED = "unfinished"
+LABEL_FILES = ("PSR_labels.csv", "PSR_labels_with_errors.csv", "PSR_labels_raw.csv")
 
 
 @dataclasses.dataclass
@@ -41,6 +42,8 @@ class RecordingData:
         boxes: (N, 4) cx, cy, w, h in 0…1; NaN where not annotated.
         classes: (N,) -1 not annotated, 0 uncatalogued, 1…S assembly state, S + 1 error state.
         visible: (N,) visible fraction of the object; NaN where unknown.
+        label_files: of LABEL_FILES, those that a data set ships; they are kept byte for byte.
+            The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.
     """
 
     name: str
@@ -50,6 +53,7 @@ class RecordingData:
     boxes: np.ndarray
     classes: np.ndarray
     visible: np.ndarray
+    label_files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +98,33 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
 def make_recording(
     make: Callable[[str, str], RecordingData], job: Job, progress: parallel.Progress
 ) -> None:
-    """Makes one recording: its label files, and last of all its shard under its name."""
-    data = make(job.split, job.name)
-    arrays = _checked_labels(data, job)
-    progress.begin(len(arrays["states"]))
-    with unfinished(job.out, job.shard) as path:
-        arrays |= _write_shard(path, data, arrays, job, progress)
-        _write_labels(job, arrays)
+    """Makes one recording: its label files, and last of all its shard under its name.
+
+    Makes nothing if another run has made it meanwhile or is making it.
+    """
+    with lock(job.out, job.shard.name, wait=False) as free:
+        if not free or is_finished(job):
+            progress.begin(0)
+            return
+        data = make(job.split, job.name)
+        arrays = _checked_labels(data, job)
+        progress.begin(len(arrays["states"]))
+        with unfinished(job.out, job.shard) as path:
+            arrays |= _write_shard(path, data, arrays, job, progress)
+            _write_labels(job, arrays, data.label_files)
+
+
+def is_finished(job: Job) -> bool:
+    """Says whether all of a recording is there."""
+    if not job.shard.exists() or not (job.labels / "frames.npz").exists():
+        return False
+    return count_records(job.shard) == read_arrays(job)["num_records"]
+
+
+def read_arrays(job: Job) -> dict[str, np.ndarray]:
+    """Returns the frames.npz of a finished recording."""
+    with np.load(job.labels / "frames.npz", allow_pickle=False) as file:
+        return dict(file)
 
 
 def _checked_labels(data: RecordingData, job: Job) -> dict[str, np.ndarray]:
@@ -219,17 +243,27 @@ def _disk_errors(path: Path) -> Iterator[None]:
         raise
 
 
-def _write_labels(job: Job, arrays: dict[str, np.ndarray]) -> None:
+def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str, bytes]) -> None:
     """Writes the label CSVs and frames.npz of a recording."""
     job.labels.mkdir(parents=True, exist_ok=True)
-    states = arrays["states"]
+    states, first_frame = arrays["states"], int(arrays["first_frame"])
     changes = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
     rows = np.concatenate([[0], changes])
-    frames = arrays["first_frame"] + rows
+    frames = first_frame + rows
     labels.write_states(job.labels / "PSR_labels_raw.csv", frames, states[rows])
     for file, with_errors in (("PSR_labels.csv", False), ("PSR_labels_with_errors.csv", True)):
         steps = labels.states_to_steps(frames, states[rows], with_errors=with_errors)
         labels.write_steps(job.labels / file, steps, job.procedure)
+    for file, content in shipped.items():
+        if file not in LABEL_FILES:
+            raise ValueError(f"label_files: {file!r} is not one of {', '.join(LABEL_FILES)}")
+        (job.labels / file).write_bytes(content)
+    if "PSR_labels_raw.csv" in shipped:
+        shipped_rows = labels.read_states(job.labels / "PSR_labels_raw.csv", job.procedure)
+        differs = labels.states_per_frame(*shipped_rows, first_frame, len(states)) != states
+        if differs.any():
+            frame = first_frame + int(np.argwhere(differs)[0][0])
+            raise ValueError(f"PSR_labels_raw.csv gives frame {frame} another state than `states`")
     write_arrays(job.out, job.labels / "frames.npz", **arrays)
 
 
@@ -246,16 +280,57 @@ def unfinished(out: Path, final: Path) -> Iterator[Path]:
     was killed.
     """
     path = out / UNFINISHED / f"{final.name}.{_owner()}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        with contextlib.suppress(OSError):  # a network disk without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with _open_locked(path, wait=True) as file:
+        file.truncate(0)  # a killed process of the same number may have left something
         try:
             yield path
             os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
             os.replace(path, final)
         finally:
             path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
+    """Holds the lock `name` of folder `out`, which one process has at a time, on any machine.
+
+    Gives False, and holds nothing, if another process has it and `wait` is false. On a network
+    disk without locks everybody gets it: work is then done twice, with the same result.
+    """
+    path = out / UNFINISHED / f"{name}.lock"
+    file = _open_locked(path, wait)
+    if file is None:
+        yield False
+        return
+    with file:
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _open_locked(path: Path, wait: bool) -> io.BufferedRandom | None:
+    """Opens and locks a file of folder UNFINISHED; None if it is locked and `wait` is false."""
+    for attempt in itertools.count(1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab+")
+        except (FileNotFoundError, FileExistsError):
+            if attempt == 1000:
+                raise
+            continue  # another process has just removed the empty folder
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:  # a network disk without locks
+            return file
+        # Between opening and locking, another process may have removed the file as left over.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def remove_leftovers(out: Path) -> None:

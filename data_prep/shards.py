@@ -12,14 +12,18 @@ A folder holds
 * `features.json` and, last of all, `dataset_info.json`: what tfds reads.
 
 The same recordings give the same bytes, for any number of workers and of interruptions. Several
-machines may fill one folder: each finished recording counts, whoever made it.
+machines may fill one folder: each finished recording counts, whoever made it. Locks in the folder
+`unfinished` keep two runs from making the same recording.
 """
 
+import contextlib
+import fnmatch
 import functools
 import itertools
 import json
 import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,10 +34,11 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from data_prep import parallel, records
 from data_prep.records import Job, RecordingData, features
-from stormpsr_jax.data.clips import count_records, shard_name
+from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
+WAIT = 2  # seconds between two looks at what another run is making
 
 
 def build(
@@ -47,8 +52,14 @@ def build(
     clip_length: int = CLIP_LENGTH,
     workers: int = 1,
     settings: Mapping[str, Any] | None = None,
-) -> None:
+    recordings: str = "*",
+    num_frames: Mapping[str, int] | None = None,
+) -> bool:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
+
+    Several runs, on several machines, may fill one folder at the same time, with different
+    `recordings` or with the same: a recording that another run is making is left to it. Whichever
+    run finds all recordings finished completes the folder.
 
     Args:
         out: the folder; created if need be. Finished recordings in it are kept.
@@ -62,6 +73,12 @@ def build(
         workers: processes that make recordings.
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
+        recordings: glob on a recording's name or on <split>/<name>; only those are made.
+        num_frames: frames of each recording, by its name, if known; the longest is then made
+            first, and the time left is right from the start.
+
+    Returns:
+        Whether the folder is complete; if not, what is missing has been printed.
 
     Raises:
         ValueError: a wrong argument, a recording that does not fit it (named), or a folder made
@@ -88,18 +105,74 @@ def build(
         for split, names in splits.items()
         for index, name in enumerate(names)
     ]
-    missing = [job for job in jobs if not _is_finished(job)]
-    if not missing and (out / "dataset_info.json").is_file():
-        return
-    (out / "dataset_info.json").unlink(missing_ok=True)
+    chosen = [job for job in jobs if _matches(job, recordings)]
+    if not chosen:
+        raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
+    if _is_complete(out, jobs):
+        return True
+    with _finishing(out):
+        if not _is_complete(out, jobs):
+            (out / "dataset_info.json").unlink(missing_ok=True)
+    records.remove_leftovers(out)
+    _make(make, chosen, workers, num_frames)
+    with _finishing(out):
+        missing = [job for job in jobs if not records.is_finished(job)]
+        if not missing and not (out / "dataset_info.json").is_file():
+            for split in splits:
+                _write_split_labels(out, split, [job for job in jobs if job.split == split])
+            _write_dataset_info(out, procedure, jobs)
     records.remove_leftovers(out)
     if missing:
-        desc = f"{len(missing)} of {len(jobs)} recordings to make"
-        parallel.run(functools.partial(records.make_recording, make), missing, workers, desc)
-    for split in splits:
-        _write_split_labels(out, split, [job for job in jobs if job.split == split])
-    _write_dataset_info(out, procedure, jobs)
-    records.remove_leftovers(out)
+        names = ", ".join(job.name for job in missing[:10]) + (", …" if len(missing) > 10 else "")
+        print(
+            f"{out}: {len(missing)} of {len(jobs)} recordings are still missing ({names}); run "
+            "the same command with a --recordings that matches them, or without it for all"
+        )
+    return not missing
+
+
+def _matches(job: Job, glob: str) -> bool:
+    names = (job.name, f"{job.split}/{job.name}")
+    return any(fnmatch.fnmatchcase(name, glob) for name in names)
+
+
+def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
+    return (out / "dataset_info.json").is_file() and all(map(records.is_finished, jobs))
+
+
+def _finishing(out: Path) -> contextlib.AbstractContextManager[bool]:
+    """The lock under which a run judges whether the folder is complete, and completes it."""
+    return records.lock(out, "dataset_info.json", wait=True)
+
+
+def _make(
+    make: Callable[[str, str], RecordingData],
+    jobs: Sequence[Job],
+    workers: int,
+    num_frames: Mapping[str, int] | None,
+) -> None:
+    """Makes the unfinished ones of the recordings, or waits for other runs that are at it."""
+    while missing := [job for job in jobs if not records.is_finished(job)]:
+        free = [job for job in missing if not _is_busy(job)]
+        sizes = None
+        if num_frames is not None:
+            free.sort(key=lambda job: -num_frames[job.name])  # so that no long one is left over
+            sizes = [num_frames[job.name] for job in free]
+        if free:
+            desc = f"{len(free)} of {len(jobs)} recordings to make"
+            parallel.run(
+                functools.partial(records.make_recording, make), free, workers, desc, sizes
+            )
+        else:
+            names = ", ".join(job.name for job in missing[:10])
+            print(f"waiting for recordings that another run is making: {names}", flush=True)
+            while all(_is_busy(job) and not records.is_finished(job) for job in missing):
+                time.sleep(WAIT)
+
+
+def _is_busy(job: Job) -> bool:
+    with records.lock(job.out, job.shard.name, wait=False) as free:
+        return not free
 
 
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
@@ -121,15 +194,20 @@ def _claim_folder(out: Path, procedure: Procedure, description: dict[str, Any]) 
     """Writes what the folder is made from, or compares it with what is there."""
     out.mkdir(parents=True, exist_ok=True)
     contents = {"procedure.json": procedure.to_json(), "settings.json": description}
+    if not all((out / file).exists() for file in contents):
+        with _finishing(out):  # two runs may start at the same time
+            for file, content in contents.items():
+                if not (out / file).exists():
+                    order = file != "procedure.json"
+                    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=order)
+                    records.write_atomically(out, out / file, text.encode())
     for file, content in contents.items():
-        text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=file != "procedure.json")
-        path = out / file
-        if not path.exists():
-            records.write_atomically(out, path, text.encode())
-        elif differing := _differences(json.loads(path.read_text("utf-8")), json.loads(text)):
+        there = json.loads((out / file).read_text("utf-8"))
+        if differing := _differences(there, json.loads(json.dumps(content))):
             raise ValueError(
-                f"{path}: this folder was made with other arguments ({'; '.join(differing)}); "
-                "give the same ones, write into another folder, or delete this one"
+                f"{out / file}: this folder was made with other arguments "
+                f"({'; '.join(differing)}); give the same ones, write into another folder, or "
+                "delete this one"
             )
 
 
@@ -150,19 +228,8 @@ def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
     return [f"{name} was {shown[0]}, now {shown[1]}"]
 
 
-def _is_finished(job: Job) -> bool:
-    if not job.shard.exists() or not (job.labels / "frames.npz").exists():
-        return False
-    return count_records(job.shard) == _read_arrays(job)["num_records"]
-
-
-def _read_arrays(job: Job) -> dict[str, np.ndarray]:
-    with np.load(job.labels / "frames.npz", allow_pickle=False) as file:
-        return dict(file)
-
-
 def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
-    recordings = [_read_arrays(job) for job in jobs]
+    recordings = [records.read_arrays(job) for job in jobs]
     scalars = ("first_frame", "num_records")
     records.write_arrays(
         out,
@@ -189,7 +256,7 @@ def _write_dataset_info(out: Path, procedure: Procedure, jobs: Sequence[Job]) ->
     info.set_file_format("array_record")
     split_infos = []
     for split, group in itertools.groupby(jobs, lambda job: job.split):
-        recordings = [_read_arrays(job) for job in group]
+        recordings = [records.read_arrays(job) for job in group]
         template = tfds.core.ShardedFileTemplate(
             data_dir=out, dataset_name="clips", split=split, filetype_suffix="array_record"
         )

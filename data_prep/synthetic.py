@@ -195,7 +195,7 @@ def make_objects(
     return procedure
 
 
-def _stream(seed: int, kind: str, split: str = "", name: str = "") -> list[np.random.Generator]:
+def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.random.Generator]:
     """Independent generators of one recording (or whatever `kind` is), for its four concerns."""
     words = [zlib.crc32(text.encode()) for text in (kind, split, name)]
     sequence = np.random.SeedSequence([seed, *words])
@@ -215,14 +215,14 @@ def make_recording(
     time_scale: float,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
-    product = toy_product(procedure.num_components, _stream(seed, "product")[0])
-    when, how, looks, noise = _stream(seed, "recording", split, name)
+    product = toy_product(procedure.num_components, streams(seed, "product")[0])
+    when, how, looks, noise = streams(seed, "recording", split, name)
     if split == "cad":
         state = procedure.states[int(name.removeprefix("cad_")) - 1]
         motion = plan_views(cad_per_state, how, hands=0.0)
         states = np.tile(state, (cad_per_state, 1))
         pictures = clean_pictures(Body(product.mesh(state)), motion, size, looks)
-        return _encode(name, 0, pictures, states, procedure, noise)
+        return encode(name, 0, pictures, states, procedure, noise)
     if directory:
         timeline = read_timeline(directory, split, name, procedure, time_scale)
     else:
@@ -232,14 +232,14 @@ def make_recording(
     states = timeline.per_frame()
     workplace = Workplace(product, _bodies(product), looks)
     pictures = (workplace.picture(motion, i, states[i], size) for i in range(len(states)))
-    return _encode(name, timeline.first_frame, pictures, states, procedure, noise)
+    return encode(name, timeline.first_frame, pictures, states, procedure, noise)
 
 
 def make_object(
     split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
 ) -> shards.RecordingData:
     """Renders one random product; see make_objects."""
-    when, how, looks, noise = _stream(seed, "object", split, name)
+    when, how, looks, noise = streams(seed, "object", split, name)
     product = random_product(int(when.integers(2**62)), procedure.num_components)
     known = _related_states(when, procedure.num_components)
     states = known[when.integers(len(known), size=count)]
@@ -248,7 +248,7 @@ def make_object(
     pictures = (
         Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
     )
-    return _encode(name, 0, pictures, states, procedure, noise)
+    return encode(name, 0, pictures, states, procedure, noise)
 
 
 def _bodies(product: Product) -> Callable[[tuple[int, ...]], Body]:
@@ -269,7 +269,7 @@ def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray
     return np.stack(states)
 
 
-def _encode(
+def encode(
     name: str,
     first_frame: int,
     pictures: Iterator[Picture],

@@ -106,7 +106,7 @@ def write_report(
                 "scores": scores,
                 "num_steps": len(truth[name]),
                 "visible": None if seen is None else _mean(seen[1]),
-                "timeline": _inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
+                "timeline": inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
                 "num_frames": len({frame for frame, _ in truth[name]}),
             }
@@ -124,7 +124,7 @@ def write_report(
         },
         notes=notes,
         figures=[
-            (name, caption, _inline(text, name, f"f{i}"))
+            (name, caption, inline(text, name, f"f{i}"))
             for i, (name, caption, text) in enumerate(figures)
         ],
     )
@@ -163,7 +163,7 @@ def svg(figure) -> str:
     return text.getvalue()
 
 
-def _inline(text: str, label: str, prefix: str):
+def inline(text: str, label: str, prefix: str):
     """Makes an SVG document part of a page: no prolog, colours as variables, ids of its own."""
     import markupsafe
 
@@ -399,6 +399,6 @@ def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[
             axes.locator_params(nbins=5)
             axes.ticklabel_format(scilimits=(-2, 5))
             panels.append(
-                (name, _inline(svg(figure), f"{stage}: {name}", f"{prefix}-{len(panels)}"))
+                (name, inline(svg(figure), f"{stage}: {name}", f"{prefix}-{len(panels)}"))
             )
     return panels

@@ -240,7 +240,7 @@ def names_of_shards() -> dict[str, str]:
 def wait_until_gone(out: Path) -> None:
     """Waits until the processes that left unfinished files are gone."""
     deadline = time.monotonic() + 60
-    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*")}:
+    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}:
         while is_running(pid):
             assert time.monotonic() < deadline, "a worker outlived its parent"
             time.sleep(0.02)

@@ -93,7 +93,7 @@ def test_make_recording_property_annotations_fit_what_is_visible():
 
 def test_make_recording_property_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
     def first_frames(split, name, seed):
-        when, how, looks, noise = synthetic._stream(seed, "recording", split, name)
+        when, how, looks, noise = synthetic.streams(seed, "recording", split, name)
         return [rng.integers(2**62) for rng in (when, how, looks, noise)]
 
     drawn = [
@@ -147,7 +147,7 @@ def test_occlusion_property_levels_are_ordered_and_completions_hidden():
     for level in motion.OCCLUSIONS:
         visible, at_events = [], []
         for name in ("train_000", "train_001", "train_002", "train_003"):
-            when, how, looks, _ = synthetic._stream(0, "recording", "train", name)
+            when, how, looks, _ = synthetic.streams(0, "recording", "train", name)
             timeline = timelines.draw_timeline(SYNTHETIC, when)
             product = synthetic.toy_product(11, np.random.default_rng(0))
             places = np.array([part.right[:2, 3] for part in product.parts])

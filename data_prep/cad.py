@@ -1,0 +1,293 @@
+"""Renders every catalogued state of a product from the meshes of its parts, for pre-training.
+
+    python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
+
+DIR holds one file per component (STL, OBJ or GLB), named after it ("front wheel.stl"; case, spaces,
+_ and - make no difference) or after its index ("7.stl", the first component being 0). The parts are
+in the coordinates of the assembled product, in any unit, or `poses.json` in DIR says where they go:
+
+    {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
+     "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
+     "colors": {"lid": "#c02020"}}
+
+(4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) A part takes its colour from
+"colors", else from its mesh, else one is drawn for it from the seed, the same in all pictures.
+Textures and material libraries (`mtllib`) are not read, nor any other file that a mesh refers to.
+z points up, or y with `--up=y`.
+
+Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
+`--per_state` pictures that have nothing to do with each other: each has its own camera, light,
+background (a plain colour, or a table with loose parts on it) and, a share `--occluded` of them,
+hands. A state
+without any component is left out. Every recording is a function of the inputs, the seed and its
+name alone.
+"""
+
+import colorsys
+import dataclasses
+import functools
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_prep import shards, synthetic
+from data_prep.cad_meshes import load_product, read_inputs
+from data_prep.motion import Motion, plan_views
+from data_prep.product import Product
+from data_prep.scene import Body, Picture
+from data_prep.workplace import HALF_VIEW, Workplace, clean_pictures
+from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
+HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
+
+
+@dataclasses.dataclass(frozen=True)
+class Views(Motion):
+    """Views of a product that may be high: `lift` raises the hands over it."""
+
+    lift: float = 0.0
+
+    def hand_pose(self, frame: int, side: int) -> np.ndarray:
+        """(4, 4) of the right (0) or left (1) hand."""
+        pose = super().hand_pose(frame, side)
+        pose[2, 3] += self.lift
+        return pose
+
+
+def plan(
+    count: int,
+    height: float,
+    elevation: tuple[float, float],
+    fill: tuple[float, float],
+    rng: np.random.Generator,
+) -> Views:
+    """Draws `count` views, all with hands.
+
+    Args:
+      count: N.
+      height: of the product.
+      elevation: of the camera over the table in degrees, lowest and highest.
+      fill: share of the picture's height that the product's bounding sphere takes, from … to.
+      rng: draws everything.
+    """
+    views = plan_views(count, rng, hands=1.0)
+    rise = np.radians(rng.uniform(*elevation, count))
+    around = rng.uniform(-0.4, 0.4, count)  # the product is turned any way round
+    flat = np.cos(rise)
+    direction = np.column_stack([np.sin(around) * flat, -np.cos(around) * flat, np.sin(rise)])
+    distance = RADIUS / (HALF_VIEW * rng.uniform(*fill, count))
+    middle = np.array([0.0, 0.0, height / 2])
+    motion = {f.name: getattr(views, f.name) for f in dataclasses.fields(Motion)}
+    motion["target"] = middle + rng.normal(0, (0.16, 0.16, 0.05), (count, 3))
+    motion["camera"] = middle + direction * distance[:, None]
+    return Views(**motion, lift=max(0.0, height - HAND_CLEARANCE))
+
+
+def make_recording(
+    split: str,
+    name: str,
+    *,
+    product: Product,
+    procedure: Procedure,
+    seed: int,
+    per_state: int,
+    size: int,
+    elevation: tuple[float, float],
+    fill: tuple[float, float],
+    occluded: float,
+) -> shards.RecordingData:
+    """Renders one state; see make_dataset."""
+    state = procedure.states[int(name.removeprefix("cad_")) - 1]
+    when, how, looks, noise = synthetic.streams(seed, "cad", split, name)
+    height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
+    views = plan(per_state, height, elevation, fill, how)
+    hands = when.random(per_state) < occluded
+    plain = ~hands & (when.random(per_state) < 0.5)
+    body = Body(product.mesh(state))
+
+    def pictures() -> Iterator[Picture]:
+        for i in range(per_state):
+            if plain[i]:
+                yield from clean_pictures(body, _view(views, i, hands=False), size, looks)
+            else:
+                workplace = Workplace(product, lambda _: body, looks)
+                yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, state, size)
+
+    states = np.tile(state, (per_state, 1))
+    return synthetic.encode(name, 0, pictures(), states, procedure, noise)
+
+
+def _view(views: Views, i: int, *, hands: bool) -> Views:
+    """View i alone, with or without its hands."""
+    fields = {f.name: getattr(views, f.name)[i : i + 1] for f in dataclasses.fields(Motion)}
+    fields["reach"] = fields["reach"] * hands
+    return Views(**fields, lift=views.lift)
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    meshes: str | Path,
+    procedure: Procedure,
+    size: int = 224,
+    per_state: int = 100,
+    seed: int = 0,
+    elevation: tuple[float, float] = (35.0, 80.0),
+    fill: tuple[float, float] = (0.5, 0.95),
+    occluded: float = 0.3,
+    y_up: bool = False,
+    workers: int = 1,
+    recordings: str = "*",
+) -> None:
+    """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
+
+    Args:
+      out: the folder; finished recordings in it are kept.
+      meshes: folder of part meshes; see the module's docstring.
+      procedure: whose states are rendered.
+      size: height and width in pixels.
+      per_state: pictures of each state.
+      seed: of everything drawn.
+      elevation: of the camera over the table in degrees, lowest and highest.
+      fill: share of the picture's height that the complete product takes, from … to.
+      occluded: share of the pictures with hands.
+      y_up: y of the meshes points up, not z.
+      workers: processes.
+      recordings: glob on the recordings' names; only those are made.
+
+    Raises:
+      ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the folder
+        was made with other inputs.
+    """
+    _check_range("elevation", elevation, 10, 90)
+    _check_range("fill", fill, 0.1, 2)
+    for name, value, low, high in (
+        ("size", size, 8, 4096),
+        ("per_state", per_state, 1, 10**6),
+        ("seed", seed, 0, 2**63 - 1),
+        ("occluded", occluded, 0, 1),
+        ("workers", workers, 1, 4096),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"--{name}={value} is not in {low}…{high}")
+    inputs = read_inputs(meshes, procedure)
+    rng = synthetic.streams(seed, "cad colours")[0]
+    # Any two components differ in hue or brightness.
+    hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
+    drawn = [_display_colour(hue, rng) for hue in hues]
+    product = load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
+    shown = [c for c, state in enumerate(procedure.states, start=1) if state.any()]
+    if len(shown) < procedure.num_states:
+        print("a state without any component has nothing to render; it is left out", flush=True)
+    names = [f"cad_{c:02d}" for c in shown]
+    shards.build(
+        out,
+        procedure=procedure,
+        fps=procedure.fps,
+        image_size=(size, size),
+        splits={"cad": names},
+        make=functools.partial(
+            make_recording,
+            product=product,
+            procedure=procedure,
+            seed=seed,
+            per_state=per_state,
+            size=size,
+            elevation=elevation,
+            fill=fill,
+            occluded=occluded,
+        ),
+        workers=workers,
+        recordings=recordings,
+        num_frames=dict.fromkeys(names, per_state),
+        settings={
+            "seed": seed,
+            "per_state": per_state,
+            "elevation": list(elevation),
+            "fill": list(fill),
+            "occluded": occluded,
+            "y_up": y_up,
+            "meshes": inputs.digest,
+        },
+    )
+
+
+def _check_range(name: str, value: Sequence[float], low: float, high: float) -> None:
+    if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+        shown = ",".join(f"{v:g}" for v in value)
+        raise ValueError(f"--{name}={shown} is not MIN,MAX with {low} ≤ MIN ≤ MAX ≤ {high}")
+
+
+def _display_colour(hue: float, rng: np.random.Generator) -> np.ndarray:
+    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+
+
+def _pair(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+_pair.__name__ = "MIN,MAX"  # argparse shows it: "invalid MIN,MAX value: 'x'"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = OneLineParser(
+        prog="data_prep.cad", description="Renders the states of a product from part meshes."
+    )
+    add = parser.add_argument
+    add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
+    add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
+    add("--out", required=True, metavar="DIR", help="folder for the clip shards")
+    add("--size", type=int, default=224, help="height and width in pixels (%(default)s)")
+    add("--per_state", type=int, default=100, help="pictures of each state (%(default)s)")
+    add("--seed", type=int, default=0, help="of everything drawn (%(default)s)")
+    add("--workers", type=int, default=2, help="processes (%(default)s)")
+    add("--recordings", default="*", metavar="GLOB", help="make only these, such as cad_0*")
+    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
+    add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
+    add(
+        "--elevation",
+        type=_pair,
+        default=(35.0, 80.0),
+        metavar="MIN,MAX",
+        help="degrees of the camera above the table (35,80)",
+    )
+    add(
+        "--fill",
+        type=_pair,
+        default=(0.5, 0.95),
+        metavar="MIN,MAX",
+        help="share of the picture's height that the complete product takes (0.5,0.95)",
+    )
+    f = parser.parse_args(argv)
+    try:
+        make_dataset(
+            f.out,
+            meshes=f.meshes,
+            procedure=load_procedure(f.procedure),
+            size=f.size,
+            per_state=f.per_state,
+            seed=f.seed,
+            elevation=f.elevation,
+            fill=f.fill,
+            occluded=f.occluded,
+            y_up=f.up == "y",
+            workers=f.workers,
+            recordings=f.recordings,
+        )
+    except (ValueError, OSError, RuntimeError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print(
+            "interrupted; run the same command again, finished recordings are kept", file=sys.stderr
+        )
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

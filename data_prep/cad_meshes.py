@@ -1,0 +1,306 @@
+"""Reads the part meshes of a product: one self-contained file per component, with its pose."""
+
+import dataclasses
+import hashlib
+import io
+import json
+import re
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import trimesh
+
+from data_prep.product import Mesh, Part, Product, join
+from stormpsr_jax.psr.procedure import Procedure, read_json
+
+SUFFIXES = (".stl", ".obj", ".glb")
+# Known formats that refer to other files or need a library of their own.
+OTHER_SUFFIXES = (
+    ".gltf", ".ply", ".off", ".3mf", ".dae", ".fbx", ".step", ".stp", ".iges", ".igs", ".wrl",
+)  # fmt: skip
+MAX_BYTES = 2**29  # of a file
+MAX_FACES = 2_000_000  # of the product
+POSES = "poses.json"
+COLOURS = "colors"  # key of poses.json; the others are components
+Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+_NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Where the K components come from.
+
+    Attributes:
+      files: K mesh files.
+      poses: K matrices (4, 4), mesh to product.
+      colours: K display colours (3,) in 0..1; None where the mesh decides.
+      digest: changes with any of them.
+    """
+
+    files: tuple[Path, ...]
+    poses: tuple[np.ndarray, ...]
+    colours: tuple[np.ndarray | None, ...]
+    digest: str
+
+
+def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
+    """Finds the mesh of every component, and reads the poses.
+
+    Raises:
+      ValueError: no such folder, a component without a mesh or with several, a mesh of no
+        component, a file that is too large, or a mistake in poses.json.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ValueError(f"--meshes={directory}: no such folder")
+    found: dict[int, Path] = {}
+    for path in sorted(directory.iterdir()):
+        suffix = path.suffix.lower()
+        if suffix in OTHER_SUFFIXES:
+            raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ or GLB")
+        if suffix not in SUFFIXES:
+            continue
+        k = _component(path, procedure)
+        if k in found:
+            raise ValueError(
+                f"{path}: {found[k].name} is a mesh of component {procedure.components[k]!r} too; "
+                "keep one of them"
+            )
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(
+                f"{path}: has {path.stat().st_size / 2**20:.0f} MiB, more than "
+                f"{MAX_BYTES // 2**20}; reduce the mesh"
+            )
+        found[k] = path
+    if missing := [c for k, c in enumerate(procedure.components) if k not in found]:
+        raise ValueError(
+            f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
+            f"components ({', '.join(SUFFIXES)})"
+        )
+    files = tuple(found[k] for k in range(procedure.num_components))
+    content = read_json(directory / POSES) if (directory / POSES).exists() else {}
+    poses, colours = _read_poses(directory / POSES, content, procedure)
+    digest = hashlib.sha256(json.dumps(content).encode())
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest() + path.suffix.lower().encode())
+    return Inputs(files, poses, colours, digest.hexdigest())
+
+
+def _plain(name: str) -> str:
+    """A name without what file names and component names differ in."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+
+
+def _component(path: Path, procedure: Procedure) -> int:
+    names = [_plain(name) for name in procedure.components]
+    if _plain(path.stem) in names:
+        return names.index(_plain(path.stem))
+    if re.fullmatch("[0-9]{1,4}", path.stem) and int(path.stem) < procedure.num_components:
+        return int(path.stem)
+    raise ValueError(
+        f"{path}: belongs to no component of procedure {procedure.name!r}; name it after one of "
+        f"{', '.join(procedure.components)} (or its index, 0…{procedure.num_components - 1}), or "
+        "take it out of the folder"
+    )
+
+
+def _read_poses(
+    path: Path, content: Any, procedure: Procedure
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray | None, ...]]:
+    """Poses and colours of all components from the content of poses.json."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is not an object with components as keys")
+    colours = content.get(COLOURS, {})
+    if not isinstance(colours, dict):
+        raise ValueError(f"{path}: {COLOURS}: is not an object with components as keys")
+    poses = {key: value for key, value in content.items() if key != COLOURS}
+    for key in [*poses, *colours]:
+        if key not in procedure.components:
+            raise ValueError(
+                f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it has "
+                f"{', '.join(procedure.components)}"
+            )
+    return (
+        tuple(
+            _pose(f"{path}: {name}", poses[name]) if name in poses else np.eye(4)
+            for name in procedure.components
+        ),
+        tuple(
+            _colour(f"{path}: {COLOURS}: {name}", colours[name]) if name in colours else None
+            for name in procedure.components
+        ),
+    )
+
+
+def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
+    """An array of this shape of finite numbers, None if the value is not one."""
+    try:
+        array = np.array(value, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return array if array.shape == shape and np.isfinite(array).all() else None
+
+
+def _pose(where: str, value: Any) -> np.ndarray:
+    if isinstance(value, dict):
+        translation = _numbers(value.get("translation", [0, 0, 0]), (3,))
+        quaternion = _numbers(value.get("quaternion", [1, 0, 0, 0]), (4,))
+        unknown = value.keys() - {"translation", "quaternion"}
+        if unknown or translation is None or quaternion is None or not quaternion.any():
+            raise ValueError(
+                f'{where}: give {{"translation": [x, y, z], "quaternion": [w, x, y, z]}}'
+            )
+        matrix = trimesh.transformations.quaternion_matrix(quaternion)
+        matrix[:3, 3] = translation
+        return matrix
+    matrix = _numbers(value, (4, 4))
+    if matrix is None or matrix[3].tolist() != [0, 0, 0, 1]:
+        raise ValueError(f"{where}: is not a 4 × 4 matrix with last row 0 0 0 1")
+    if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
+        raise ValueError(f"{where}: the matrix makes the part flat (its determinant is 0)")
+    return matrix
+
+
+def _colour(where: str, value: Any) -> np.ndarray:
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]{6}", value):
+        return np.frombuffer(bytes.fromhex(value[1:]), np.uint8) / 255
+    colour = _numbers(value, (3,))
+    if colour is None or colour.min() < 0 or colour.max() > 1:
+        raise ValueError(f'{where}: is neither "#rrggbb" nor three numbers in 0…1')
+    return colour
+
+
+def load_product(
+    inputs: Inputs, procedure: Procedure, *, radius: float, y_up: bool, drawn: Sequence[np.ndarray]
+) -> Product:
+    """Reads the meshes and puts the product on the table.
+
+    Args:
+      inputs: what `read_inputs` found.
+      procedure: for the names.
+      radius: half the diagonal of the complete product's bounding box, after scaling.
+      y_up: y of the inputs points up, not z.
+      drawn: K display colours (3,) of components that have none.
+
+    Returns:
+      A product without a board, centred over the origin, its lowest point at z = 0.
+
+    Raises:
+      ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many
+        triangles.
+    """
+    meshes = []
+    for path, pose, colour, own in zip(
+        inputs.files, inputs.poses, inputs.colours, drawn, strict=True
+    ):
+        mesh = _outwards(_load(path, colour, own).moved(Y_TO_Z @ pose if y_up else pose))
+        if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
+            raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
+        meshes.append(mesh)
+        if (faces := sum(len(m.faces) for m in meshes)) > MAX_FACES:
+            raise ValueError(
+                f"{path}: with it the product has {faces:,} triangles, more than {MAX_FACES:,}; "
+                "reduce the meshes (decimate) before exporting them"
+            )
+    corners = np.concatenate([m.vertices for m in meshes])
+    low, high = corners.min(0), corners.max(0)
+    scale = 2 * radius / np.linalg.norm(high - low)
+    origin = np.append((low + high)[:2] / 2, low[2])
+    parts = []
+    for mesh in meshes:
+        vertices = (mesh.vertices - origin) * scale
+        centre = (vertices.min(0) + vertices.max(0)) / 2
+        pose = np.eye(4)
+        pose[:3, 3] = centre
+        around = Mesh(vertices - centre, mesh.faces, mesh.colours)
+        parts.append(Part(around, float(np.ptp(vertices[:, 2])), pose, pose))
+    return Product(_NO_BOARD, tuple(parts))
+
+
+def _load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
+    """The mesh of one file, from its bytes alone: no other file is ever opened."""
+    kind = path.suffix.lower()[1:]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if kind == "glb":
+        _check_glb(path, data)
+    options = {"skip_materials": True} if kind == "obj" else {}
+    try:
+        scene = trimesh.load_scene(
+            io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
+        )
+        pieces = []
+        for node in scene.graph.nodes_geometry:
+            matrix, name = scene.graph[node]
+            geometry = scene.geometry[name]
+            if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+                display = colour if colour is not None else _own_colours(geometry)
+                display = np.broadcast_to(
+                    drawn if display is None else display, (len(geometry.faces), 3)
+                )
+                # Rendering is linear; pictures are its square root.
+                piece = Mesh(
+                    np.array(geometry.vertices, np.float64),
+                    np.array(geometry.faces, np.int64),
+                    np.square(display, dtype=np.float64),
+                )
+                pieces.append(piece.moved(np.asarray(matrix)))
+    except Exception as error:  # whatever a parser may raise on a malformed file
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+        raise ValueError(f"{path}: not a readable {kind.upper()} mesh ({text})") from error
+    if not pieces:
+        raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
+    mesh = join(pieces)
+    corners = mesh.vertices[mesh.faces]
+    areas = np.linalg.norm(
+        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
+    )
+    solid = areas > 0  # NaN is not
+    if not solid.any():
+        raise ValueError(f"{path}: all its {len(areas)} triangles are degenerate (without area)")
+    faces = mesh.faces[solid]
+    used, faces = np.unique(faces, return_inverse=True)
+    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), mesh.colours[solid])
+
+
+def _check_glb(path: Path, data: bytes) -> None:
+    """Refuses a GLB that refers to other files."""
+    try:
+        magic, _, _, length, kind = struct.unpack_from("<4sII I4s", data)
+        if magic != b"glTF" or kind != b"JSON":
+            raise ValueError("no GLB header")
+        content = json.loads(data[20 : 20 + length])
+        entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
+        uris = [e["uri"] for e in entries if "uri" in e]
+    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
+    for uri in uris:
+        if not str(uri).startswith("data:"):
+            raise ValueError(
+                f"{path}: refers to another file ({str(uri)[:60]!r}); export it with everything "
+                "embedded"
+            )
+
+
+def _own_colours(geometry: trimesh.Trimesh) -> np.ndarray | None:
+    """Display colours in 0..1, (3,) or (F, 3); None if the mesh has none. Textures are not read."""
+    visual = geometry.visual
+    if visual.kind in ("face", "vertex"):
+        return visual.face_colors[:, :3] / 255
+    material = getattr(visual, "material", None)
+    factor = getattr(material, "baseColorFactor", None)
+    if factor is None or getattr(material, "baseColorTexture", None) is not None:
+        return None
+    return np.asarray(material.main_color[:3]) / 255
+
+
+def _outwards(mesh: Mesh) -> Mesh:
+    """The mesh with its triangles turned the other way round if they look inwards."""
+    corners = mesh.vertices[mesh.faces] - mesh.vertices.mean(0)
+    volume = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])).sum()
+    return dataclasses.replace(mesh, faces=mesh.faces[:, ::-1]) if volume < 0 else mesh

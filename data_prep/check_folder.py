@@ -1,0 +1,353 @@
+"""Finds what is wrong with a folder of clip shards; `data_prep.check` is the command."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tqdm
+
+from data_prep.check_recording import Expected, check_labels, check_shard
+from stormpsr_jax.data.clips import Recording, shard_name
+from stormpsr_jax.psr.labels import Step
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+FEATURES = {"recording", "first_frame", "jpeg", "state", "box", "asd_class", "visible"}
+RERUN = "run the same data_prep command again"
+SUMS = "SHA256SUMS"
+# Recordings are taken for the same when they share this much of what was compared.
+SAME_SHARE = 0.5
+
+
+@dataclasses.dataclass
+class Checked:
+    """What a check found.
+
+    Attributes:
+        directory: the folder.
+        problems: what is wrong; a line each.
+        warnings: what to know; a line each.
+        procedure: None if its file cannot be read.
+        fps: frames per second.
+        image_size: (H, W).
+        clip_length: frames per record.
+        splits: by split and name, the recordings whose labels can be read.
+        steps: by split and name, (frame, step id) of the label files that can be read.
+        shards: by split and name, the shard files.
+        num_decoded: frames that were decoded.
+    """
+
+    directory: Path
+    problems: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
+    procedure: Procedure | None = None
+    fps: float = 0.0
+    image_size: tuple[int, int] = (0, 0)
+    clip_length: int = 0
+    splits: dict[str, dict[str, Recording]] = dataclasses.field(default_factory=dict)
+    steps: dict[str, dict[str, list[Step]]] = dataclasses.field(default_factory=dict)
+    shards: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
+    num_decoded: int = 0
+
+
+def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:
+    """Checks all labels, and a sample of the pictures or, with `everything`, each one.
+
+    Raises:
+        ValueError: there are no clip shards at `directory`.
+    """
+    checked = Checked(Path(directory))
+    folder = checked.directory
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; give the --out of a data_prep command")
+    if (folder / "embeddings.json").exists():
+        raise ValueError(f"{folder}: holds embeddings, this command checks folders of pictures")
+    needed = ("procedure.json", "settings.json")
+    if not any((folder / file).exists() for file in needed) and not [*folder.glob("clips-*")]:
+        raise ValueError(f"{folder}: holds no clip shards; give the --out of a data_prep command")
+    names = _read_head(checked)
+    if names is None:
+        return checked
+    _check_names(checked, names)
+    _check_files(checked, names)
+    num_records, hashes = _check_recordings(checked, names, everything)
+    _check_dataset_info(checked, num_records)
+    _compare_recordings(checked, hashes)
+    return checked
+
+
+def _read_json(checked: Checked, file: str) -> Any:
+    """Returns the content of a JSON file; None, with the problem noted, if it has none."""
+    path = checked.directory / file
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        checked.problems.append(f"{path}: missing; {RERUN}")
+    except (OSError, ValueError, RecursionError) as error:
+        checked.problems.append(f"{path}: not readable JSON ({error}); delete it, then {RERUN}")
+    return None
+
+
+def _read_head(checked: Checked) -> dict[str, list[str]] | None:
+    """Reads procedure and settings; returns the recordings of each split, None without them."""
+    path = checked.directory / "procedure.json"
+    try:
+        checked.procedure = load_procedure(path)
+    except ValueError as error:
+        checked.problems.append(
+            f"{error}; {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
+        )
+    settings = _read_json(checked, "settings.json")
+    if settings is None or checked.procedure is None:
+        return None
+    try:
+        checked.fps = float(settings["fps"])
+        height, width = settings["image_size"]
+        checked.image_size = (int(height), int(width))
+        checked.clip_length = int(settings["clip_length"])
+        names = {split: [str(n) for n in of_one] for split, of_one in settings["splits"].items()}
+        if min(checked.fps, checked.clip_length, *checked.image_size) <= 0:
+            raise ValueError("a number is not positive")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        checked.problems.append(
+            f"{checked.directory / 'settings.json'}: fps, image_size, clip_length or splits are "
+            f"missing or malformed ({type(error).__name__}: {error}); delete it, then {RERUN}"
+        )
+        return None
+    return names
+
+
+def _check_names(checked: Checked, names: dict[str, list[str]]) -> None:
+    """No recording twice; each belongs to one variant of the procedure."""
+    seen: dict[str, str] = {}
+    for split, name in ((split, name) for split, of_one in names.items() for name in of_one):
+        if name in seen:
+            checked.problems.append(
+                f"{name}: recording is in split {seen[name]!r} and in split {split!r}; keep it in "
+                "one of them and prepare the data again"
+            )
+        seen[name] = split
+        if split == "cad":  # single states, which no decoder ever sees
+            continue
+        try:
+            checked.procedure.variant_for(name)
+        except ValueError as error:
+            checked.problems.append(f"{split}/{name}: {error}")
+
+
+def _check_files(checked: Checked, names: dict[str, list[str]]) -> None:
+    """Files that nothing names, and traces of an unfinished preparation."""
+    folder = checked.directory
+    for split, of_one in names.items():
+        for index, name in enumerate(sorted(of_one)):
+            path = folder / shard_name(split, index, len(of_one))
+            checked.shards[split, name] = path
+            if not path.is_file():
+                checked.problems.append(
+                    f"{path}: the shard of {split}/{name} is missing; {RERUN}, which makes only "
+                    "this recording"
+                )
+    named = {path.name for path in checked.shards.values()}
+    strays = [path for path in sorted(folder.glob("clips-*")) if path.name not in named]
+    for path in sorted(folder.glob("labels/*/*")):
+        if path.is_dir() and path.name not in names.get(path.parent.name, ()):
+            strays.append(path)
+    for path in strays:
+        checked.warnings.append(f"{path}: belongs to no recording of settings.json; delete it")
+    if leftovers := [*(folder / "unfinished").glob("*")]:
+        checked.warnings.append(
+            f"{folder / 'unfinished'}: {len(leftovers)} unfinished files: another process is "
+            f"writing, or was killed; {RERUN}, which removes them"
+        )
+
+
+def _read_split(checked: Checked, split: str, names: Sequence[str]) -> dict[str, Expected]:
+    """Reads `labels/<split>.npz`, what is expected of each recording of a split."""
+    path = checked.directory / "labels" / f"{split}.npz"
+    remedy = f"delete it and dataset_info.json, then {RERUN}"
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        there = arrays["recordings"].tolist()
+        scalars = zip(arrays["first_frame"].tolist(), arrays["num_records"].tolist(), strict=True)
+        cuts = np.cumsum(arrays["num_frames"])
+        columns = [arrays[key] for key in ("states", "boxes", "classes", "visible")]
+        if any(len(column) != cuts[-1] for column in columns):
+            raise ValueError("the arrays are not as long as the recordings together")
+        rows = zip(*(np.split(column, cuts[:-1]) for column in columns), strict=True)
+        found = {
+            name: Expected(Recording(name, first, *labels), records)
+            for name, (first, records), labels in zip(there, scalars, rows, strict=True)
+        }
+    except FileNotFoundError:
+        checked.problems.append(f"{path}: missing; delete dataset_info.json, then {RERUN}")
+        return {}
+    except (OSError, ValueError, KeyError, IndexError, EOFError, zlib.error) as error:
+        checked.problems.append(f"{path}: not readable ({error}); {remedy}")
+        return {}
+    if there != sorted(names):
+        checked.problems.append(
+            f"{path}: its recordings ({_short(there)}) are not those of settings.json "
+            f"({_short(sorted(names))}); {remedy}"
+        )
+    return {name: expected for name, expected in found.items() if name in names}
+
+
+def _check_recordings(
+    checked: Checked, names: dict[str, list[str]], everything: bool
+) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str], np.ndarray]]:
+    """Checks every recording; returns its number of records and hashes of the pictures read."""
+    num_records, hashes = {}, {}
+    expected = {split: _read_split(checked, split, of_one) for split, of_one in names.items()}
+    total = sum(e.recording.num_frames for split in expected.values() for e in split.values())
+    with tqdm.tqdm(
+        desc="reading every frame" if everything else "reading labels and a sample",
+        total=total,
+        unit="frame",
+        smoothing=0,  # the mean rate, whose estimate of the time left is the steadiest
+        mininterval=0.5,
+    ) as bar:
+        for split, of_one in sorted(names.items(), key=lambda item: _order(item[0])):
+            checked.splits[split], checked.steps[split] = {}, {}
+            for name in sorted(of_one):
+                labels = checked.directory / "labels" / split / name
+                path = checked.shards[split, name]
+                if not path.is_file() and not labels.exists():
+                    continue  # it was never made
+                found = check_labels(labels, f"{split}/{name}", expected[split].get(name), checked)
+                if found is None:
+                    continue
+                if found.sound:
+                    checked.splits[split][name] = found.recording
+                num_records[split, name] = found.num_records
+                if found.steps is not None:
+                    checked.steps[split][name] = found.steps
+                if path.is_file():
+                    hashes[split, name] = check_shard(
+                        path, f"{split}/{name}", found, checked, everything, bar
+                    )
+    checked.splits = {split: of_one for split, of_one in checked.splits.items() if of_one}
+    return num_records, hashes
+
+
+def _check_dataset_info(checked: Checked, num_records: dict[tuple[str, str], int]) -> None:
+    """dataset_info.json and features.json, which tfds reads, agree with the shards."""
+    path = checked.directory / "dataset_info.json"
+    if (features := _read_json(checked, "features.json")) is not None:
+        try:
+            there = set(features["featuresDict"]["features"])
+        except (KeyError, TypeError):
+            there = set()
+        if there != FEATURES:
+            checked.problems.append(
+                f"{checked.directory / 'features.json'}: names the features {_short(sorted(there))}"
+                f"; delete it and dataset_info.json, then {RERUN}"
+            )
+    if not path.exists():
+        checked.problems.append(
+            f"{path}: missing, so the preparation was not finished; {RERUN}, finished recordings "
+            "are kept"
+        )
+        return
+    if (info := _read_json(checked, "dataset_info.json")) is None:
+        return
+    try:
+        there = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
+    except (KeyError, TypeError, ValueError):
+        there = {}
+    for split in dict.fromkeys([*there, *(split for split, _ in checked.shards)]):
+        shards = [key for key in checked.shards if key[0] == split]
+        lengths = [num_records.get(key) for key in shards]
+        if None not in lengths and there.get(split) != lengths:
+            checked.problems.append(
+                f"{path}: records per shard of split {split!r} are {_short(there.get(split))} "
+                f"instead of {_short(lengths)}; delete it, then {RERUN}"
+            )
+
+
+def _compare_recordings(checked: Checked, hashes: dict[tuple[str, str], np.ndarray]) -> None:
+    """Finds recordings with the same pictures."""
+    keys = list(hashes)
+    distinct = [np.unique(values) for values in hashes.values()]
+    if not distinct:
+        return
+    values = np.concatenate(distinct)
+    owners = np.repeat(np.arange(len(keys)), [len(d) for d in distinct])
+    order = np.argsort(values, kind="stable")
+    groups = np.split(owners[order], np.flatnonzero(np.diff(values[order])) + 1)
+    shared: dict[tuple[int, int], int] = {}
+    for group in groups:
+        for pair in itertools.combinations(group.tolist(), 2):
+            shared[pair] = shared.get(pair, 0) + 1
+    for (i, j), count in sorted(shared.items()):
+        compared = min(len(distinct[i]), len(distinct[j]))
+        if count < SAME_SHARE * compared:
+            continue
+        (split, one), (other_split, other) = keys[i], keys[j]
+        what = (
+            f"{split}/{one} and {other_split}/{other}: {count} of {compared} compared pictures are "
+            "the same"
+        )
+        if split == other_split:
+            checked.warnings.append(f"{what}; if it is the same recording twice, remove one")
+        else:
+            checked.problems.append(
+                f"{what}: a recording must be in one split only; remove one of the two and prepare "
+                "the data again"
+            )
+
+
+def check_sums(checked: Checked, out: Path) -> None:
+    """Compares a folder's files with its SHA256SUMS, or writes that into folder `out`.
+
+    It is not written if there is a problem.
+    """
+    folder = checked.directory
+    path = folder / SUMS
+    files = [folder / f for f in ("procedure.json", "settings.json", "features.json")]
+    files += [folder / "dataset_info.json", *checked.shards.values()]
+    files += sorted(p for p in folder.glob("labels/**/*") if p.is_file())
+    there = {str(p.relative_to(folder)): p for p in files if p.is_file()}
+    if not path.exists():
+        if not checked.problems:
+            sums = [f"{_digest(there[name])}  {name}\n" for name in sorted(there)]
+            try:
+                (out / SUMS).write_text("".join(sums), encoding="utf-8")
+            except OSError as error:
+                checked.warnings.append(f"{out / SUMS}: cannot be written ({error.strerror})")
+        return
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    for name in sorted(there.keys() | listed.keys()):
+        if name not in there:
+            what = f"is missing, but {SUMS} lists it"
+        elif name not in listed:
+            what = f"is not in {SUMS}"
+        elif _digest(there[name]) != listed[name]:
+            what = f"differs from its SHA-256 in {SUMS}"
+        else:
+            continue
+        checked.problems.append(
+            f"{folder / name}: {what}; copy the folder again, or delete {SUMS} if the data was "
+            "prepared anew since"
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _order(split: str) -> tuple[int, str]:
+    known = ("train", "val", "test")
+    return known.index(split) if split in known else len(known), split
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

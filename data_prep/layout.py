@@ -1,0 +1,194 @@
+"""Finds the recordings of a data set: pictures, label files and boxes, in folders and zip files."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from data_prep import pictures, video
+from data_prep.asd_labels import Boxes
+from data_prep.pictures import ImageFiles
+from data_prep.trees import Tree, join
+from data_prep.video import Video
+
+MAX_PROBLEMS = 20  # shown in one message
+_SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
+
+Place = tuple[Tree, str]  # a folder or file of a tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What is particular to a data set.
+
+    Attributes:
+        title: its name in messages.
+        first_frame: number of a recording's first frame.
+        read_boxes: reads the file of a recording's boxes.
+        frames_flag: the flag that says where the pictures are.
+    """
+
+    title: str
+    first_frame: int
+    read_boxes: Callable[[Path], Boxes]
+    frames_flag: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """Where the parts of a recording are. Picklable.
+
+    Attributes:
+        name: its name.
+        split: "train", "val" or "test".
+        pictures: its N frames.
+        labels: folder of its PSR label files.
+        boxes: file of its boxes, if there is one.
+    """
+
+    name: str
+    split: str
+    pictures: ImageFiles | Video
+    labels: Place
+    boxes: Place | None
+
+
+def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, tuple[str, Place]]:
+    """Finds the folders with a PSR_labels_raw.csv: (split, folder) by recording.
+
+    The split is the nearest folder above called train, val or test (also test_p1), or the zip
+    file's name.
+
+    Raises:
+        ValueError: there are none, or all recordings that are in two places or in no split.
+    """
+    found: dict[str, tuple[str, Place]] = {}
+    problems = []
+    for tree in trees:
+        for folder, _, files in tree.walk():
+            if "PSR_labels_raw.csv" not in files:
+                continue
+            name = folder.split("/")[-1]
+            split = _split_of(tree, folder)
+            if split is None:
+                problems.append(f"{tree.show(folder)}: is in no folder train, val or test")
+            elif name in found:
+                place = _show(found[name][1])
+                problems.append(f"recording {name}: labels in {place} and {tree.show(folder)}")
+            else:
+                found[name] = (split, (tree, folder))
+    raise_problems(problems)
+    if not found:
+        raise ValueError(
+            f"{flag}: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv is in it"
+        )
+    return dict(sorted(found.items()))
+
+
+def _split_of(tree: Tree, folder: str) -> str | None:
+    top = os.path.basename(os.path.abspath(tree.path))
+    for part in [*reversed(folder.split("/")[:-1]), top]:
+        if match := _SPLIT.fullmatch(part):
+            return match[1].lower()
+    return None
+
+
+def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Place]]:
+    """Finds folders of image files, and videos, by the recording that they are of.
+
+    Args:
+        trees: where to look.
+        inside: '' if a folder has the name of its recording; else the name of the folder, or
+            video, of pictures that is inside of a folder of that name. A video may always have it.
+
+    Returns:
+        The places found for each name; a video's place is its file.
+    """
+    found: dict[str, list[Place]] = {}
+    for tree in trees:
+        for folder, _, files in tree.walk():
+            above, _, last = folder.rpartition("/")
+            if pictures.has_images(files) and folder and inside in ("", last):
+                name = above.rpartition("/")[2] if inside else last
+                found.setdefault(name, []).append((tree, folder))
+            for file in filter(video.is_video, files):
+                stem = file.rpartition(".")[0]
+                name = last if inside and stem == inside else stem
+                found.setdefault(name, []).append((tree, join(folder, file)))
+    return dict(sorted(found.items()))
+
+
+def match(
+    form: Format,
+    labelled: Mapping[str, tuple[str, Place]],
+    pictured: Mapping[str, Sequence[Place]],
+    boxed: Mapping[str, Place],
+    fps: float,
+) -> list[Recording]:
+    """Brings the parts of each recording together.
+
+    Args:
+        form: the data set.
+        labelled: (split, folder of the PSR labels) of each recording.
+        pictured: see find_pictures.
+        boxed: files of boxes, by recording.
+        fps: frames per second that a video has to have.
+
+    Raises:
+        ValueError: all recordings that lack a part, have two of one, miss pictures, or are in two
+            splits.
+    """
+    problems = []
+    if without := [name for name in labelled if name not in pictured]:
+        problems.append(f"labels without frames ({form.frames_flag}): {', '.join(without)}")
+    if without := [name for name in pictured if name not in labelled]:
+        problems.append(f"frames without labels: {', '.join(without)}")
+    if without := [name for name in boxed if name not in labelled]:
+        problems.append(f"ASD labels without PSR labels: {', '.join(without)}")
+    recordings = []
+    for name, (split, folder) in labelled.items():
+        places = pictured.get(name, ())
+        if len(places) > 1:
+            shown = " and ".join(map(_show, places))
+            problems.append(f"recording {name}: frames in {shown}; give one of them only")
+        if len(places) != 1:
+            continue
+        shipped = _split_of(*places[0])
+        if shipped not in (None, split):
+            problems.append(f"recording {name}: frames in split {shipped}, labels in {split}")
+        try:
+            frames = _open_pictures(form, *places[0], fps)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            recordings.append(Recording(name, split, frames, folder, boxed.get(name)))
+    raise_problems(problems)
+    return recordings
+
+
+def _open_pictures(form: Format, tree: Tree, name: str, fps: float) -> ImageFiles | Video:
+    if video.is_video(name):
+        return video.open_constant_rate(tree, name, form.first_frame, fps)
+    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
+    first = min(numbers)
+    if first != form.first_frame:
+        raise ValueError(
+            f"{tree.show(name)}: the first frame is {first}, {form.title} starts at "
+            f"{form.first_frame}; frames before it are missing, or were numbered otherwise when "
+            "they were extracted"
+        )
+    return ImageFiles(tree, name, first, len(numbers))
+
+
+def raise_problems(problems: Sequence[str]) -> None:
+    """Raises one ValueError that lists all problems, if there are any."""
+    if not problems:
+        return
+    shown = "; ".join(problems[:MAX_PROBLEMS])
+    more = len(problems) - MAX_PROBLEMS
+    raise ValueError(shown + (f"; and {more} more problems" if more > 0 else ""))
+
+
+def _show(place: Place) -> str:
+    return place[0].show(place[1])

@@ -1,0 +1,122 @@
+"""Makes clip shards of MECCANO, with the PSR and ASD labels of STORM-PSR.
+
+    python -m data_prep.meccano --frames=MECCANO_RGB_frames.zip --labels=DIR --asd_labels=DIR \\
+        --out=DIR
+
+--frames is a folder or zip file with a folder of image files per recording (…/0001/00001.jpg), or
+a video (…/0001.mp4, 12 frames per second). --labels holds <split>/<recording>/PSR_labels*.csv and
+decides on the splits, --asd_labels <split>/<recording>_GT.csv. All three may be zip files.
+
+A box is of the class of the state that the PSR labels give at its frame: error state, or "ignored"
+where it is not catalogued. Recording 0005 has no ASD labels.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from data_prep import command, layout, recorded
+from data_prep.asd_labels import read_meccano_boxes
+from data_prep.layout import Format
+from data_prep.pictures import DEFAULT_FRAMING, Framing
+from data_prep.trees import join, open_trees
+from stormpsr_jax.psr.procedure import load_procedure
+
+FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames")
+_BOXES = "_GT.csv"
+
+
+def find_boxes(asd_labels: str | Path) -> dict[str, layout.Place]:
+    """Returns the files <recording>_GT.csv by recording.
+
+    Raises:
+        ValueError: there are none, or a recording has two.
+    """
+    found: dict[str, layout.Place] = {}
+    for tree in open_trees(asd_labels):
+        for folder, _, files in tree.walk():
+            for file in files:
+                name = file.removesuffix(_BOXES)
+                if name == file:
+                    continue
+                if name in found:
+                    other = found[name][0].show(found[name][1])
+                    raise ValueError(f"--asd_labels: {other} and {tree.show(join(folder, file))}")
+                found[name] = (tree, join(folder, file))
+    if not found:
+        raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
+    return found
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    frames: str | Path,
+    labels: str | Path,
+    asd_labels: str | Path | None = None,
+    framing: Framing = DEFAULT_FRAMING,
+    workers: int = 1,
+    recordings: str = "*",
+) -> bool:
+    """Makes the clip shards; see the module's docstring.
+
+    Args:
+        out: folder for the shards.
+        frames: folder or zip file of the pictures.
+        labels: folder or zip file of the PSR labels.
+        asd_labels: folder or zip file of the boxes; without, no frame has one.
+        framing: what becomes of a picture.
+        workers: processes.
+        recordings: glob; only these are made.
+
+    Returns:
+        Whether the folder is complete; not if `recordings` left some out.
+
+    Raises:
+        ValueError: what is wrong with the data, all recordings at once where that is possible.
+        OSError: `out` cannot be written.
+    """
+    procedure = load_procedure("meccano")
+    found = layout.match(
+        FORMAT,
+        layout.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
+        layout.find_pictures(command.open_flag("frames", frames)),
+        find_boxes(asd_labels) if asd_labels else {},
+        procedure.fps,
+    )
+    return recorded.build(
+        FORMAT,
+        found,
+        out,
+        procedure=procedure,
+        framing=framing,
+        workers=workers,
+        glob=recordings,
+    )
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    command.define_flags(flag_values)
+    fv = {"flag_values": flag_values}
+    flags.DEFINE_string("frames", None, "Folder or zip of the frames.", required=True, **fv)
+    flags.DEFINE_string("labels", None, "Folder or zip of the PSR labels.", required=True, **fv)
+    flags.DEFINE_string("asd_labels", None, "Folder or zip of the boxes.", **fv)
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Makes what the flags ask for."""
+    f = flag_values
+    make_dataset(
+        f.out,
+        frames=f.frames,
+        labels=f.labels,
+        asd_labels=f.asd_labels,
+        framing=command.framing_of(f),
+        workers=f.workers,
+        recordings=f.recordings,
+    )
+
+
+if __name__ == "__main__":
+    command.run_command(define_flags, main)

@@ -1,0 +1,358 @@
+"""Pictures of a recording as JPEG files of one size; boxes go along.
+
+A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
+decoded at a fraction of their size (k/8, in the DCT domain, at least REDUCED times as large as what
+is asked for), which costs a third of decoding them whole; then they are resized with antialiasing.
+A JPEG file that needs no change at all is kept byte for byte.
+
+Repaired, with a line in the log: pictures in grey or CMYK become RGB, and those that EXIF says to
+rotate are rotated. A picture that cannot be decoded to its end, or has another size than those
+before it, is an error.
+"""
+
+import contextlib
+import dataclasses
+import io
+import math
+import re
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+import simplejpeg
+from absl import logging
+from PIL import Image, ImageOps
+
+from data_prep.trees import Tree, join
+
+ASPECTS = ("stretch", "pad", "crop")
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+# Below, aliasing costs 5 dB (51 → 46 dB against resizing the whole picture); above, only time.
+REDUCED = 1.5
+SUBSAMPLING = "444"  # small parts are told apart by colour
+MAX_PIXELS = 2**27
+# A box of which less is left by a crop is dropped.
+KEPT_FRACTION = 0.5
+
+_IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+_ORIENTATION = 0x0112  # EXIF tag
+
+Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
+
+
+class Pictures(Protocol):
+    """The pictures of one recording, of numbers first_frame … first_frame + num_frames - 1."""
+
+    first_frame: int
+    num_frames: int
+
+    def read(self) -> Iterator[tuple[str, Picture]]:
+        """Yields (its place as messages name it, picture) in order, one at a time."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Framing:
+    """What becomes of a picture.
+
+    Attributes:
+        size: (H, W) of the result.
+        aspect: "stretch" changes the aspect ratio, "pad" keeps it and adds black at two sides,
+            "crop" keeps it and cuts off two sides, as much from each.
+        region: x0, y0, x1, y1 in 0…1, the part of the picture that is used; comes before `aspect`.
+        quality: of the JPEG files.
+
+    Raises:
+        ValueError: one of them is out of range.
+    """
+
+    size: tuple[int, int]
+    aspect: str = "stretch"
+    region: tuple[float, float, float, float] = WHOLE
+    quality: int = 92
+
+    def __post_init__(self):
+        if min(self.size) < 8:
+            raise ValueError(f"--size={self.size}: at least 8 pixels")
+        if self.aspect not in ASPECTS:
+            raise ValueError(f"--aspect={self.aspect} is not one of {', '.join(ASPECTS)}")
+        x0, y0, x1, y1 = self.region
+        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+            raise ValueError(
+                f"--crop={x0:g},{y0:g},{x1:g},{y1:g} is not x0,y0,x1,y1 with 0 <= x0 < x1 <= 1 and "
+                "0 <= y0 < y1 <= 1"
+            )
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"--quality={self.quality} is not in 1…100")
+
+    def place(self, height: int, width: int) -> "Placement":
+        """Returns which part of a picture of that size goes where."""
+        (rows, columns), (x0, y0, x1, y1) = self.size, self.region
+        used_width, used_height = (x1 - x0) * width, (y1 - y0) * height
+        inside = (0, 0, columns, rows)
+        if self.aspect == "crop":
+            scale = max(columns / used_width, rows / used_height)
+            half_width, half_height = columns / scale / width / 2, rows / scale / height / 2
+            cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
+            x0, x1 = max(x0, cx - half_width), min(x1, cx + half_width)
+            y0, y1 = max(y0, cy - half_height), min(y1, cy + half_height)
+        elif self.aspect == "pad":
+            scale = min(columns / used_width, rows / used_height)
+            w = max(1, min(columns, round(used_width * scale)))
+            h = max(1, min(rows, round(used_height * scale)))
+            inside = ((columns - w) // 2, (rows - h) // 2, w, h)
+        return Placement(self.size, (x0, y0, x1, y1), inside)
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Which part of a picture goes where.
+
+    Attributes:
+        size: (H, W) of the result.
+        part: x0, y0, x1, y1 in 0…1 of the picture.
+        inside: x, y, w, h in pixels of the result; around it is black.
+    """
+
+    size: tuple[int, int]
+    part: tuple[float, float, float, float]
+    inside: tuple[int, int, int, int]
+
+    def map_boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """Maps boxes of the picture to boxes of the result.
+
+        What a crop cuts off from a box is cut off from the result too; a box that keeps less than
+        half of its area (KEPT_FRACTION) becomes NaN, not annotated.
+
+        Args:
+            boxes: (N, 4) cx, cy, w, h in 0…1; NaN where not annotated.
+
+        Returns:
+            (N, 4) float64 of the same kind.
+        """
+        boxes = np.asarray(boxes, np.float64)
+        low, high = np.array(self.part[:2]), np.array(self.part[2:])
+        half = boxes[:, 2:] / 2
+        corners = [(boxes[:, :2] + sign * half - low) / (high - low) for sign in (-1, 1)]
+        start, end = (np.clip(corner, 0, 1) for corner in corners)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            kept = np.prod(end - start, axis=1) / np.prod(corners[1] - corners[0], axis=1)
+        scale = np.array(self.inside[2:]) / self.size[::-1]
+        shift = np.array(self.inside[:2]) / self.size[::-1]
+        mapped = np.concatenate([(start + end) / 2 * scale + shift, (end - start) * scale], axis=1)
+        mapped[~(kept >= KEPT_FRACTION)] = np.nan
+        return np.clip(mapped, 0, 1)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the picture fills all of the result."""
+        return self.part == WHOLE and self.inside == (0, 0, self.size[1], self.size[0])
+
+
+DEFAULT_FRAMING = Framing((224, 224))
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Pictures that lie in a folder as one file each, numbered by their names.
+
+    Attributes:
+        tree: folder or zip file.
+        folder: in it.
+        first_frame: number of the first one.
+        num_frames: N.
+    """
+
+    tree: Tree
+    folder: str
+    first_frame: int
+    num_frames: int
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Yields (place, content) in order; ValueError if a file cannot be read."""
+        numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])
+        for _, name in sorted(numbers.items()):
+            path = join(self.folder, name)
+            yield self.tree.show(path), self.tree.read(path)
+
+
+def has_images(files: Iterable[str]) -> bool:
+    """Says whether there are image files among the files of a folder."""
+    return any(name.lower().endswith(_IMAGE_ENDINGS) for name in files)
+
+
+def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, str]:
+    """Returns the image files of a folder by their numbers.
+
+    Raises:
+        ValueError: a name without a number, a number given twice, or one that is missing.
+    """
+    numbers: dict[int, str] = {}
+    for name in files:
+        if not name.lower().endswith(_IMAGE_ENDINGS):
+            continue
+        match = _IMAGE_FILE.fullmatch(name)
+        if not match:
+            raise ValueError(
+                f"{tree.show(join(folder, name))}: not a frame's name such as 00012.jpg"
+            )
+        other = numbers.setdefault(int(match[1]), name)
+        if other != name:
+            raise ValueError(f"{tree.show(folder)}: {other} and {name} are the same frame")
+    first, last = min(numbers), max(numbers)
+    if missing := last - first + 1 - len(numbers):
+        gap = next(number for number in range(first, last) if number not in numbers)
+        raise ValueError(
+            f"{tree.show(folder)}: frame {gap} is missing ({missing} of the frames {first}…{last} "
+            "are); download or unpack them again"
+        )
+    return numbers
+
+
+def picture_size(pictures: Pictures) -> tuple[int, int]:
+    """Returns (H, W) of the first picture, upright; ValueError if it cannot be read."""
+    place, picture = next(iter(pictures.read()))
+    return _examine(place, picture).size
+
+
+def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterator[bytes]:
+    """Yields the pictures of one recording as JPEG files of size framing.size.
+
+    Args:
+        pictures: (place as messages name it, picture), all of one size.
+        framing: what becomes of them.
+
+    Raises:
+        ValueError: a picture cannot be decoded to its end, or has another size than the first one.
+    """
+    first = None
+    repairs = set()
+    for place, picture in pictures:
+        examined = _examine(place, picture)
+        if first is None:
+            first = examined.size
+            placement = framing.place(*first)
+        elif examined.size != first:
+            raise ValueError(
+                f"{place}: is {_by(examined.size)} (HxW), the first picture of the recording is "
+                f"{_by(first)}; all of them have to have one size"
+            )
+        if examined.repair and examined.repair not in repairs:
+            repairs.add(examined.repair)
+            logging.warning("%s: %s; and so on in this recording", place, examined.repair)
+        if examined.is_plain and first == framing.size and placement.is_whole:
+            _decode(place, picture, 0, 0)  # whole to its end?
+            yield picture
+        else:
+            result = _fit(place, picture, examined, placement)
+            yield simplejpeg.encode_jpeg(result, framing.quality, "RGB", SUBSAMPLING, fastdct=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examined:
+    """What the head of a picture says.
+
+    Attributes:
+        size: (H, W), upright.
+        is_plain: a JPEG file in colour that needs no repair.
+        is_jpeg: one that simplejpeg decodes to upright RGB.
+        repair: what is done to it, '' if nothing.
+    """
+
+    size: tuple[int, int]
+    is_plain: bool = False
+    is_jpeg: bool = False
+    repair: str = ""
+
+
+def _examine(place: str, picture: Picture) -> _Examined:
+    if isinstance(picture, np.ndarray):
+        return _Examined(picture.shape[:2])
+    if picture.startswith(b"\x89PNG"):
+        with _pillow(place, picture) as image:
+            return _Examined(image.size[::-1])
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
+    except ValueError as error:
+        what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
+        raise ValueError(f"{place}: {what}") from error
+    _check_pixels(place, height, width)
+    repairs = []
+    if picture.find(b"Exif\0\0", 0, 2**16) > 0:
+        with _pillow(place, picture) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        if orientation in range(2, 9):
+            repairs.append(f"rotated as EXIF says (orientation {orientation})")
+            if orientation > 4:
+                height, width = width, height
+    upright = not repairs
+    if colours in ("CMYK", "YCCK", "Gray"):
+        repairs.append(f"{colours} converted to RGB")
+    return _Examined(
+        (height, width),
+        not repairs,
+        upright and colours in ("YCbCr", "RGB", "Gray"),
+        " and ".join(repairs),
+    )
+
+
+def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
+    """Returns the picture as (H, W, 3) uint8 of size placement.size."""
+    x0, y0, x1, y1 = placement.part
+    x, y, w, h = placement.inside
+    height, width = examined.size
+    if isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    elif examined.is_jpeg:
+        array = _decode(place, picture, REDUCED * h / (y1 - y0), REDUCED * w / (x1 - x0))
+        eighths = _eighths(examined.size, array.shape)
+        height, width = height * eighths / 8, width * eighths / 8
+        image = Image.fromarray(array)
+    else:
+        with _pillow(place, picture) as opened:
+            image = ImageOps.exif_transpose(opened).convert("RGB")
+    box = (x0 * width, y0 * height, min(x1 * width, image.width), min(y1 * height, image.height))
+    part = np.asarray(image.resize((w, h), Image.Resampling.BICUBIC, box=box))
+    if part.shape[:2] == placement.size:
+        return part
+    result = np.zeros((*placement.size, 3), np.uint8)
+    result[y : y + h, x : x + w] = part
+    return result
+
+
+def _decode(place: str, jpeg: bytes, min_height: float, min_width: float) -> np.ndarray:
+    """Decodes a JPEG at the smallest k/8 of its size that has the minimum; 0: whole."""
+    try:
+        return simplejpeg.decode_jpeg(
+            jpeg, min_height=math.ceil(min_height), min_width=math.ceil(min_width)
+        )
+    except ValueError as error:
+        raise ValueError(f"{place}: the JPEG is damaged or cut off ({error})") from error
+
+
+def _eighths(size: tuple[int, int], decoded: tuple[int, ...]) -> float:
+    """Returns k of the scale k/8 at which a picture was decoded; the sizes were rounded up."""
+    for k in range(1, 9):
+        if all(-(-whole * k // 8) == part for whole, part in zip(size, decoded, strict=False)):
+            return k
+    return 8 * decoded[0] / size[0]
+
+
+@contextlib.contextmanager
+def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
+    """Opens a picture with Pillow, whose errors become a ValueError that names it."""
+    try:
+        with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG")) as image:
+            _check_pixels(place, image.height, image.width)
+            yield image
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
+
+
+def _check_pixels(place: str, height: int, width: int) -> None:
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS} pixels")
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,349 @@
+import functools
+import hashlib
+import itertools
+import json
+import struct
+
+import numpy as np
+import pytest
+import simplejpeg
+import trimesh
+
+from data_prep import cad, cad_meshes
+from data_prep.scene import Body
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import Procedure
+
+CONTENT = {
+    "name": "toy",
+    "fps": 5,
+    "components": ["base", "front wheel", "lid"],
+    "states": ["000", "100", "110", "111"],
+    "variants": {"all": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
+}
+PROCEDURE = Procedure.from_json(CONTENT)
+COLOURS = {"base": "#ff0000", "front wheel": "#00ff00", "lid": [0, 0, 1]}
+
+
+def _box(*bounds):
+    return trimesh.creation.box(bounds=np.reshape(bounds, (2, 3)))
+
+
+PARTS = {
+    "base.stl": _box(0, 0, 0, 40, 30, 5),
+    "Front_wheel.obj": _box(0, 0, 5, 10, 30, 15),
+    "2.glb": _box(20, 0, 5, 40, 30, 15),
+}
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    for name, mesh in PARTS.items():
+        mesh.export(folder / name)
+    (folder / "poses.json").write_text(json.dumps({"colors": COLOURS}))
+    return folder
+
+
+@pytest.fixture
+def procedure_file(tmp_path):
+    path = tmp_path / "toy.json"
+    path.write_text(json.dumps(CONTENT))
+    return path
+
+
+_make = functools.partial(cad.make_dataset, procedure=PROCEDURE, size=32, per_state=6)
+
+
+def _product(meshes, y_up=False):
+    inputs = cad_meshes.read_inputs(meshes, PROCEDURE)
+    return cad_meshes.load_product(
+        inputs, PROCEDURE, radius=2.0, y_up=y_up, drawn=[np.full(3, 0.5)] * 3
+    )
+
+
+def _bounds(product, state):
+    vertices = product.mesh(state).vertices
+    return np.stack([vertices.min(0), vertices.max(0)])
+
+
+def _digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_make_dataset_property_same_seed_same_bytes_for_any_workers(meshes, tmp_path):
+    _make(tmp_path / "two", meshes=meshes, recordings="cad_03")  # another machine's share
+    for name, seed, workers in (("one", 0, 1), ("two", 0, 2), ("other", 1, 1)):
+        _make(tmp_path / name, meshes=meshes, seed=seed, workers=workers)
+    one, two, other = (_digests(tmp_path / name) for name in ("one", "two", "other"))
+    assert one == two
+    shards = [path for path in one if path.startswith("clips-")]
+    assert len(shards) == 3  # state 1 shows nothing
+    assert all(one[path] != other[path] for path in shards)
+
+
+def test_make_dataset_property_pictures_show_the_components_of_their_state(meshes, tmp_path):
+    _make(tmp_path / "out", meshes=meshes, occluded=0.0, per_state=8)
+    source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
+    assert list(source.recordings) == ["cad_02", "cad_03", "cad_04"]
+    assert source.image_size == (32, 32)
+    for c, recording in enumerate(source.recordings.values(), start=2):
+        assert (recording.states == PROCEDURE.states[c - 1]).all()
+        boxed = recording.classes == c
+        assert boxed.sum() >= 6  # nothing hides the product, which may reach out of the picture
+        np.testing.assert_array_equal(boxed, ~np.isnan(recording.boxes[:, 0]))
+        assert (recording.visible > 0.99).all()
+        seen = np.zeros(3)
+        for frame in np.flatnonzero(boxed):
+            image = source.frames(recording.name, [frame])[0].astype(int)
+            cx, cy, w, h = recording.boxes[frame] * 32
+            rows = slice(round(cy - h / 2), round(cy + h / 2))
+            inside = image[rows, round(cx - w / 2) : round(cx + w / 2)].reshape(-1, 3)
+            others = np.sort(inside, axis=1)[:, 1]
+            strongest = inside[inside.max(1) - others > 60].argmax(1)
+            seen += np.bincount(strongest, minlength=3)
+        # Components are red, green and blue, in this order.
+        np.testing.assert_array_equal(seen > 20, PROCEDURE.states[c - 1] == 1)
+
+
+def test_make_dataset_property_views_differ_and_hands_hide(meshes, tmp_path):
+    _make(tmp_path / "out", meshes=meshes, occluded=1.0, per_state=10)
+    source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
+    recording = source.recordings["cad_04"]
+    assert (recording.visible < 0.9).mean() > 0.4
+    assert (recording.visible < 1).mean() > 0.7
+    images = source.frames("cad_04", range(10)).astype(int)
+    differences = [np.abs(a - b).mean() for a, b in itertools.combinations(images, 2)]
+    assert min(differences) > 5
+
+
+def test_plan_property_stays_in_the_ranges_asked_for():
+    height = 1.5
+    views = cad.plan(500, height, (20, 40), (0.5, 0.6), np.random.default_rng(0))
+    offset = views.camera - [0, 0, height / 2]
+    distance = np.linalg.norm(offset, axis=1)
+    elevation = np.degrees(np.arcsin(offset[:, 2] / distance))
+    assert 20 <= elevation.min() < 21
+    assert 39 < elevation.max() <= 40
+    fill = cad.RADIUS / (distance * cad.HALF_VIEW)
+    assert 0.5 <= fill.min() < 0.51
+    assert 0.59 < fill.max() <= 0.6
+    assert views.hand_pose(0, 0)[2, 3] > height  # hands are over the product, not in it
+
+
+def test_load_product_property_is_scaled_and_on_the_table(meshes):
+    product = _product(meshes)
+    low, high = _bounds(product, (1, 1, 1))
+    np.testing.assert_allclose(np.linalg.norm(high - low), 4.0)
+    np.testing.assert_allclose(low[2], 0, atol=1e-12)
+    np.testing.assert_allclose((low + high)[:2], 0, atol=1e-12)
+    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 30, 15]) / 40)
+    low_wheel, high_wheel = _bounds(product, (0, 1, 0))
+    np.testing.assert_allclose((high_wheel - low_wheel) / (high - low), [1 / 4, 1, 2 / 3])
+    np.testing.assert_allclose(low_wheel[0], low[0])
+    assert [p.height for p in product.parts] == pytest.approx(
+        [np.ptp(_bounds(product, s)[:, 2]) for s in np.eye(3)]
+    )
+
+
+def test_load_product_property_y_up_turns_the_product(meshes):
+    low, high = _bounds(_product(meshes, y_up=True), (1, 1, 1))
+    np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 15, 30]) / 40)
+
+
+def test_load_product_property_poses_move_parts(meshes):
+    before = _bounds(_product(meshes), (1, 1, 1))
+    moved = PARTS["base.stl"].copy().apply_translation([7, 0, 0])
+    moved.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1]))
+    moved.export(meshes / "base.stl")
+    back = trimesh.transformations.rotation_matrix(-np.pi / 2, [0, 0, 1])
+    back[:3, 3] = [-7, 0, 0]
+    half = np.sqrt(0.5)
+    quaternion = {"translation": [-7, 0, 0], "quaternion": [half, 0, 0, -half]}
+    for pose in (back.tolist(), quaternion):
+        (meshes / "poses.json").write_text(json.dumps({"base": pose}))
+        np.testing.assert_allclose(_bounds(_product(meshes), (1, 1, 1)), before, atol=1e-6)
+
+
+def test_load_product_property_colours_of_poses_file_then_mesh_then_drawn(meshes):
+    mesh = PARTS["2.glb"].copy()
+    mesh.visual.face_colors = [0, 0, 255, 255]
+    mesh.export(meshes / "2.glb")
+    (meshes / "poses.json").write_text(json.dumps({"colors": {"base": "#ff0000"}}))
+    base, wheel, lid = _product(meshes).parts
+    np.testing.assert_allclose(base.mesh.colours, [[1, 0, 0]] * 12)
+    np.testing.assert_allclose(wheel.mesh.colours, [[0.25] * 3] * 12)  # 0.5², rendering is linear
+    np.testing.assert_allclose(lid.mesh.colours, [[0, 0, 1]] * 12, atol=1e-6)
+
+
+def test_load_product_property_triangles_look_outwards(meshes):
+    mesh = PARTS["base.stl"].copy()
+    mesh.invert()
+    mesh.export(meshes / "base.stl")
+    (meshes / "poses.json").write_text(json.dumps({"lid": np.diag([1, -1, 1, 1]).tolist()}))
+    for part in _product(meshes).parts:
+        centres = part.mesh.vertices[part.mesh.faces].mean(1)
+        assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
+
+
+def test_load_product_property_nodes_of_a_glb_keep_their_places(meshes):
+    scene = trimesh.Scene()
+    half = _box(0, 0, 0, 10, 30, 10)
+    scene.add_geometry(half, transform=trimesh.transformations.translation_matrix([20, 0, 5]))
+    scene.add_geometry(half, transform=trimesh.transformations.translation_matrix([30, 0, 5]))
+    before = _bounds(_product(meshes), (0, 0, 1))
+    scene.export(meshes / "2.glb")
+    np.testing.assert_allclose(_bounds(_product(meshes), (0, 0, 1)), before, atol=1e-6)
+
+
+def _write_glb(path, content):
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    header = struct.pack("<4sII", b"glTF", 2, 20 + len(text)) + struct.pack(
+        "<I4s", len(text), b"JSON"
+    )
+    path.write_bytes(header + text)
+
+
+def _flat(path):
+    trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False).export(path)
+
+
+WRONG = {
+    "missing": (lambda m: (m / "base.stl").unlink(), "no mesh for base"),
+    "unknown": (lambda m: (m / "roof.stl").touch(), "roof.stl: belongs to no component"),
+    "index": (lambda m: (m / "3.stl").touch(), "3.stl: belongs to no component"),
+    "twice": (lambda m: (m / "lid.stl").touch(), "lid.stl: 2.glb is a mesh of component 'lid'"),
+    "format": (lambda m: (m / "lid.step").touch(), "lid.step: .step is not read; export"),
+    "empty": (lambda m: (m / "base.stl").write_bytes(b""), "base.stl: "),
+    "garbage": (lambda m: (m / "base.stl").write_bytes(b"\0" * 300), "base.stl: "),
+    "no glb": (lambda m: (m / "2.glb").write_bytes(b"glTF no"), "2.glb: not a readable GLB"),
+    "cut glb": (
+        lambda m: (m / "2.glb").write_bytes((m / "2.glb").read_bytes()[:-100]),
+        "2.glb: not a readable GLB",
+    ),
+    "no faces": (
+        lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n"),
+        "Front_wheel.obj: ",
+    ),
+    "bad index": (
+        lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"),
+        "Front_wheel.obj: ",
+    ),
+    "not finite": (
+        lambda m: (m / "Front_wheel.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
+        "Front_wheel.obj: ",
+    ),
+    "degenerate": (lambda m: _flat(m / "base.stl"), "base.stl: all its 1 triangles are degenerate"),
+    "poses json": (lambda m: (m / "poses.json").write_text("{"), "poses.json: line 1: not JSON"),
+    "poses list": (lambda m: (m / "poses.json").write_text("[]"), "poses.json: is not an object"),
+    "poses name": (
+        lambda m: (m / "poses.json").write_text('{"roof": 1}'),
+        "poses.json: 'roof' is not a component",
+    ),
+    "pose": (lambda m: (m / "poses.json").write_text('{"lid": [1]}'), "json: lid: is not a 4 × 4"),
+    "flat pose": (
+        lambda m: (m / "poses.json").write_text(
+            json.dumps({"lid": np.diag([1, 1, 0, 1]).tolist()})
+        ),
+        "json: lid: the matrix makes the part flat",
+    ),
+    "quaternion": (
+        lambda m: (m / "poses.json").write_text('{"lid": {"quaternion": [0, 0, 0, 0]}}'),
+        "json: lid: give",
+    ),
+    "colour": (
+        lambda m: (m / "poses.json").write_text('{"colors": {"lid": "red"}}'),
+        "json: colors: lid: is neither",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_main_property_wrong_input_is_one_line_and_exit_code_2(
+    meshes, procedure_file, tmp_path, name, capsys
+):
+    corrupt, expected = WRONG[name]
+    corrupt(meshes)
+    _expect_error(meshes, procedure_file, tmp_path, [], expected, capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--size=4"], "--size=4 is not in"),
+        (["--per_state=0"], "--per_state=0"),
+        (["--occluded=1.5"], "--occluded=1.5"),
+        (["--elevation=60,20"], "--elevation=60,20 is not MIN,MAX"),
+        (["--fill=x"], "invalid MIN,MAX value: 'x'"),
+        (["--procedure=nothing"], "'nothing' is neither a file nor a packaged procedure"),
+        (["--meshes=nothing"], "--meshes=nothing: no such folder"),
+    ],
+)
+def test_main_property_wrong_flag_is_one_line_and_exit_code_2(
+    meshes, procedure_file, tmp_path, arguments, expected, capsys
+):
+    _expect_error(meshes, procedure_file, tmp_path, arguments, expected, capsys)
+
+
+def _expect_error(meshes, procedure_file, tmp_path, arguments, expected, capsys):
+    basic = [f"--meshes={meshes}", f"--procedure={procedure_file}", f"--out={tmp_path / 'out'}"]
+    with pytest.raises(SystemExit) as exit_:
+        cad.main([*basic, "--size=16", "--per_state=1", "--workers=1", *arguments])
+    assert exit_.value.code == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_load_product_property_reads_no_other_file(meshes, tmp_path, monkeypatch):
+    """Neither a material library, nor a buffer, nor an image of a GLB."""
+    (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
+    text = (meshes / "Front_wheel.obj").read_text()
+    (meshes / "Front_wheel.obj").write_text(f"mtllib {tmp_path}/secret.mtl\nusemtl m\n{text}")
+    opened = []
+    plain_open = open
+
+    def spy(file, *args, **options):
+        opened.append(str(file))
+        return plain_open(file, *args, **options)
+
+    monkeypatch.setattr("builtins.open", spy)
+    (meshes / "poses.json").unlink()
+    wheel = _product(meshes).parts[1]
+    np.testing.assert_allclose(wheel.mesh.colours, 0.25)
+    assert not any("secret" in name for name in opened)
+    for key in ("buffers", "images"):
+        _write_glb(meshes / "2.glb", {key: [{"uri": "../secret.bin", "byteLength": 8}]})
+        with pytest.raises(ValueError, match=r"2\.glb: refers to another file"):
+            _product(meshes)
+
+
+def test_load_product_property_refuses_huge_meshes(meshes, monkeypatch):
+    monkeypatch.setattr(cad_meshes, "MAX_FACES", 20)
+    with pytest.raises(ValueError, match=r"Front_wheel\.obj: .* 24 triangles, more than 20"):
+        _product(meshes)
+    monkeypatch.setattr(cad_meshes, "MAX_BYTES", 600)
+    with pytest.raises(ValueError, match="MiB, more than"):
+        _product(meshes)
+
+
+def test_main_property_another_mesh_needs_another_folder(meshes, procedure_file, tmp_path, capsys):
+    arguments = [f"--meshes={meshes}", f"--procedure={procedure_file}", f"--out={tmp_path / 'out'}"]
+    arguments += ["--size=16", "--per_state=2", "--workers=1"]
+    assert cad.main(arguments) == 0
+    assert cad.main(arguments) == 0
+    source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
+    assert simplejpeg.decode_jpeg_header(source.jpegs("cad_02", [1])[0])[:2] == (16, 16)
+    _box(0, 0, 0, 40, 30, 6).export(meshes / "base.stl")
+    with pytest.raises(SystemExit) as exit_:
+        cad.main(arguments)
+    assert exit_.value.code == 2
+    assert "made with other arguments" in capsys.readouterr().err
