@@ -3,12 +3,14 @@
     python benchmarks/seeds.py --workdir=runs/seeds --seeds=0,1,2,3 --starts=general_encoder,scratch
 
 A seed sets both the scene (timelines, lights, camera paths, colours) and the training. The runs of
-one seed share their rendered data. What is finished is not run again.
+one seed share their rendered data and the detector, which does not depend on where the encoder
+starts. What is finished is not run again.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +55,7 @@ def main(_):
         rows = []
         for seed in _SEEDS.value:
             folder = root / f"{start}_{seed}"
+            _share_detector(root / f"{_STARTS.value[0]}_{seed}", folder)
             rows.append(cells(one(_CONFIG.value, folder, root / f"data_{seed}", seed, start)))
         print(f"\nstart: {start}\n")
         print("| seed | " + " | ".join(f"{s} F1 / POS / delay s" for s in STREAMS), end="")
@@ -61,6 +64,14 @@ def main(_):
             print(_line(seed, row))
         print(_line("mean", {k: np.nanmean([r[k] for r in rows]) for k in rows[0]}))
         print(_line("std", {k: np.nanstd([r[k] for r in rows]) for k in rows[0]}))
+
+
+def _share_detector(first: Path, folder: Path) -> None:
+    """Copies the detector of this seed's first run into another run of the seed."""
+    if (first / "detector" / "done.json").exists() and not (folder / "detector").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(first / "detector", folder / "detector.part")
+        (folder / "detector.part").rename(folder / "detector")
 
 
 def _line(name: str, row: dict[str, float]) -> str:

@@ -103,6 +103,7 @@ def train(
     batch_field: str = "batch",
     checkpoint_seconds: float = 600.0,
     export: Callable[[dict, dict[str, float]], None] | None = None,
+    profile_steps: tuple[int, int] | None = None,
 ) -> tuple[dict, dict]:
     """Trains one stage, or continues it, or returns at once if it is finished.
 
@@ -125,6 +126,8 @@ def train(
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         export: called by process 0 with the params to hand on and the last metrics, before the
             stage counts as done.
+        profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
+            Perfetto, under WORKDIR/profile.
 
     Returns:
         (params, batch_stats) of the best evaluation, host arrays.
@@ -149,7 +152,7 @@ def train(
             try:
                 if evaluate and evaluate_start and loop.step == 0:
                     loop.evaluate(evaluate, best)
-                loop.run(evaluate, best, checkpoint_seconds, terminated)
+                loop.run(evaluate, best, checkpoint_seconds, terminated, profile_steps)
             finally:
                 loop.writer.close()
             checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
@@ -213,11 +216,19 @@ class _Loop:
         )
         self.writer = MetricWriter(workdir, self.step)
 
-    def run(self, evaluate, best: str, checkpoint_seconds: float, terminated: list) -> None:
+    def run(
+        self, evaluate, best: str, checkpoint_seconds: float, terminated: list, profile_steps
+    ) -> None:
         config, last = self.config, self.config.steps
+        first_profiled, last_profiled = profile_steps or (0, 0)
+        profiling = False
         progress = _Progress(self.workdir.name, self.step, last)
         logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
         while self.step < last:
+            if self.step + 1 == first_profiled:
+                self.check_losses(0)  # nothing of the steps before in the trace
+                jax.profiler.start_trace(self.workdir / "profile")
+                profiling = True
             waited -= time.monotonic()
             batch = self.next_batch()
             waited += time.monotonic()
@@ -226,6 +237,11 @@ class _Loop:
             self.pending.append((self.step, loss))
             self.check_losses(LAG)
             progress.update(self.step, self.loss)
+            if profiling and self.step in (last_profiled, last):
+                self.check_losses(0)
+                jax.profiler.stop_trace()
+                profiling = False
+                print(f"{self.workdir.name}: profile in {self.workdir / 'profile'}", flush=True)
             overdue = False
             if self.step % config.log_every == 0 or self.step == last:
                 self.check_losses(0)

@@ -206,6 +206,21 @@ def test_train_property_returns_the_best_evaluation(tmp_path):
     assert (done["best_step"], done["metrics"]) == (16, {"score": 2.0})
 
 
+def test_train_property_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
+    calls = []
+    for name in ("start_trace", "stop_trace"):
+        call = getattr(jax.profiler, name)
+        monkeypatch.setattr(
+            jax.profiler, name, lambda *a, n=name, c=call: (calls.append(n), c(*a))[1]
+        )
+    weights = run(tmp_path / "toy", profile_steps=(3, 5))
+    assert calls == ["start_trace", "stop_trace"]
+    assert list((tmp_path / "toy" / "profile").rglob("*.xplane.pb"))
+    same(weights, undisturbed[1])
+    run(tmp_path / "late", steps=4, profile_steps=(3, 50))
+    assert calls[2:] == ["start_trace", "stop_trace"]
+
+
 def test_train_property_exports_the_best_before_the_stage_is_done(tmp_path):
     exported = []
 

@@ -1,0 +1,130 @@
+"""Several processes as one run: how they find each other, and whether they run the same thing."""
+
+import hashlib
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+PACKAGE = Path(__file__).parents[1]
+# A process that says nothing for this long is taken for dead, and the others end.
+HEARTBEAT_SECONDS = 30
+_MAX_TEXT = 2**16  # bytes of a config
+
+
+def connect(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = 120,
+) -> None:
+    """Joins the run's processes; call it before anything else of JAX.
+
+    Args:
+        coordinator: host:port of process 0. None: JAX reads it, and the two numbers, from what
+            Slurm, Open MPI, Kubernetes or a TPU pod tell their processes.
+        num_processes: of the run.
+        process_id: of this process, from 0.
+        timeout: seconds to wait for the others.
+
+    Raises:
+        ValueError: some of the three without the others, or none of those launchers. If the
+            others do not come in time, the process says so in a line and ends.
+    """
+    named = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+    if missing := [name for name, value in named.items() if value is None]:
+        if len(missing) < len(named):
+            flags = ", ".join(f"--{name}" for name in missing)
+            raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
+                             "--process_id, or --distributed alone")  # fmt: skip
+    # JAX ends the process from C++ when its time is over, with a stack trace; this comes first.
+    watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
+    watch.daemon = True
+    watch.start()
+    try:
+        jax.distributed.initialize(
+            coordinator,
+            num_processes,
+            process_id,
+            initialization_timeout=timeout + 60,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        where = "--distributed: no launcher told this process who the others are"
+        if coordinator is not None:
+            where = f"--coordinator={coordinator}"
+        raise ValueError(
+            f"{where} ({reason}); give --coordinator=host:port, --num_processes and --process_id"
+        ) from error
+    finally:
+        watch.cancel()
+
+
+def _give_up(coordinator, num_processes, process_id, timeout) -> None:
+    if process_id == 0:
+        what = f"not all of the {num_processes} processes came to {coordinator}"
+        remedy = "did all start, with this --coordinator, and can they reach this port?"
+    else:
+        what = f"no connection to process 0 at {coordinator or 'the address of the launcher'}"
+        remedy = "does it run there, and is the port open?"
+    print(
+        f"error: {what} within --connect_timeout={timeout} s; {remedy}", file=sys.stderr, flush=True
+    )
+    os._exit(1)
+
+
+def check_agreement(config: dict[str, Any]) -> None:
+    """Makes sure that all processes run this config with this code.
+
+    Args:
+        config: field -> JSON value, without what may differ.
+
+    Raises:
+        ValueError: on every process, if one differs from process 0; its own says in what.
+    """
+    if jax.process_count() == 1:
+        return
+    mine = json.dumps({"code": _code_digest(), "config": config}, sort_keys=True).encode()
+    if len(mine) > _MAX_TEXT:
+        raise ValueError(f"the config has {len(mine)} bytes, more than {_MAX_TEXT}")
+    padded = np.frombuffer(mine.ljust(_MAX_TEXT), np.uint8)
+    first = json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
+    own = json.loads(mine)
+    differing = multihost_utils.process_allgather(np.asarray(first != own)).nonzero()[0].tolist()
+    if not differing:
+        return
+    if first["config"] != own["config"]:
+        keys = sorted(first["config"].keys() | own["config"].keys())
+        what = "; ".join(
+            f"{key}: {first['config'].get(key, 'absent')} there, {own['config'].get(key, 'absent')}"
+            " here"
+            for key in keys
+            if first["config"].get(key) != own["config"].get(key)
+        )
+        raise ValueError(
+            f"process {jax.process_index()} has another config than process 0 ({what}); start all "
+            "with the same"
+        )
+    if first != own:
+        raise ValueError(
+            f"process {jax.process_index()} runs other code of stormpsr_jax than process 0; "
+            "install the same version on all hosts"
+        )
+    raise ValueError(
+        f"processes {differing} run another config or other code than process 0; their own "
+        "messages say which"
+    )
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return digest.hexdigest()
