@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
@@ -25,7 +24,11 @@ BEST, DONE = "best.safetensors", "done.json"
 
 
 class Checkpoints:
-    """Asynchronous checkpoints: train state, data position and loop values as one unit."""
+    """Asynchronous checkpoints: train state and loop values as one unit.
+
+    The position in the data is the step: a batch is a function of the seed and the step alone. So
+    a checkpoint suits any number of devices, processes and loaders.
+    """
 
     def __init__(self, workdir: Path):
         # Orbax reports every phase of every save at level INFO or WARNING.
@@ -39,25 +42,22 @@ class Checkpoints:
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
-                "data": grain.checkpoint.CheckpointHandler(),
                 "values": ocp.JsonCheckpointHandler(),
             },
         )
 
-    def save(self, step: int, state: Any, data: grain.DatasetIterator, values: dict) -> None:
-        """Starts saving and returns; the state may be donated and the data advanced at once.
+    def save(self, step: int, state: Any, values: dict) -> None:
+        """Starts saving and returns; the state may be donated at once.
 
         Args:
             step: number of training steps done.
             state: tree of arrays.
-            data: the iterator that gave the batches up to this step.
             values: what JSON can hold.
         """
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                data=grain.checkpoint.CheckpointSave(_Position(data.get_state())),
                 values=ocp.args.JsonSave({**values, "checksum": int(_checksum(state))}),
             ),
         )
@@ -72,10 +72,8 @@ class Checkpoints:
         """True at the step where all processes have agreed to stop (several processes only)."""
         return self._manager.reached_preemption(step)
 
-    def restore(
-        self, abstract_state: Any, data: grain.DatasetIterator
-    ) -> tuple[int, Any, dict] | None:
-        """Restores the newest readable checkpoint and sets `data` to its position.
+    def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
+        """Restores the newest readable checkpoint.
 
         A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
         it is used.
@@ -83,25 +81,21 @@ class Checkpoints:
         Args:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
-            data: iterator over the same pipeline that was saved.
 
         Returns:
             (step, state, values), or None if there is no readable checkpoint.
 
         Raises:
             ValueError: the checkpoint is sound but holds other arrays (another architecture or
-                optimiser), or its data position cannot be used by this number of processes.
+                optimiser).
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
-            position = _Position()
             try:
-                self._check_processes(step)
                 self._check_structure(step, abstract_state)
                 restored = self._manager.restore(
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardRestore(abstract_state),
-                        data=grain.checkpoint.CheckpointRestore(position),
                         values=ocp.args.JsonRestore(),
                     ),
                 )
@@ -114,8 +108,6 @@ class Checkpoints:
                     raise  # says nothing about the checkpoint
                 self._set_aside(step, error)
                 continue
-            data.set_state(position.state)
-            data.start_prefetch()
             return step, restored["state"], restored["values"]
         return None
 
@@ -132,16 +124,6 @@ class Checkpoints:
                 f"checkpoint {self.directory / str(step)} is of another model or optimiser "
                 f"({len(differing)} arrays differ: {'; '.join(differing[:4])}); use another "
                 "--workdir, or the config that this one was started with"
-            )
-
-    def _check_processes(self, step: int) -> None:
-        folder = self.directory / str(step) / "data"
-        own = f"-of-{jax.process_count()}.json"
-        others = [p.name for p in folder.glob("process_*.json") if not p.name.endswith(own)]
-        if others:
-            raise _MismatchError(
-                f"{folder} holds data positions of another number of processes ({others[0]}); "
-                f"this run has {jax.process_count()}: start as many as before"
             )
 
     def _set_aside(self, step: int, error: Exception) -> None:
@@ -169,22 +151,6 @@ def _checksum(tree: Any) -> jax.Array:
         words = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}")
         total += jnp.uint32(2 * i + 1) * jnp.sum(words.astype(jnp.uint32), dtype=jnp.uint32)
     return total
-
-
-class _Position:
-    """A data position at rest: read with the rest of a checkpoint, used once all of it is sound."""
-
-    def __init__(self, state: dict | None = None):
-        self.state = state
-
-    def get_state(self) -> bytes:
-        return json.dumps(self.state).encode()
-
-    def set_state(self, state: bytes) -> None:
-        self.state = json.loads(state)
-
-    def start_prefetch(self) -> None:
-        """Asked for after set_state; the iterator itself prefetches."""
 
 
 class _MismatchError(Exception):

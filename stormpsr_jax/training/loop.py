@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import flax.struct
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +95,7 @@ def train(
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
     schedule: Callable[[int], Any],
-    data: grain.DatasetIterator,
+    data: Callable[[int], Iterator[dict[str, np.ndarray]]],
     evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
     best: str = "",
     evaluate_start: bool = False,
@@ -116,7 +115,8 @@ def train(
         loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
         optimizer: optax transformation, or params -> transformation (see `make_optimizer`).
         schedule: step -> learning rate, for the log.
-        data: endless iterator over dicts of this process's arrays (B_local, …).
+        data: step -> endless iterator over what the steps after it take: dicts of this process's
+            arrays (B_local, …), the same whenever and wherever it is asked for.
         evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
             end. None: the last weights are the best.
         best: name of the metric of `evaluate` that is maximised; "" keeps the last weights.
@@ -174,7 +174,7 @@ class _Loop:
     ):
         self.workdir, self.config, self.mesh = workdir, config, mesh
         self.loss_fn, self.schedule = loss_fn, schedule
-        self.data, self.checkpoints = data, checkpoints
+        self.checkpoints = checkpoints
         params, batch_stats = jax.tree.map(np.asarray, init())
         if not isinstance(optimizer, optax.GradientTransformation):
             optimizer = optimizer(params)
@@ -191,8 +191,7 @@ class _Loop:
         restored = checkpoints.restore(
             jax.tree.map(
                 lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
-            ),
-            data,
+            )
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
@@ -204,6 +203,7 @@ class _Loop:
             self.sums = self.put_sums(values["sums"])
         else:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
+        self.data = data(self.step)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, jax.Array]] = deque()
         self.loss = math.nan  # of the last step looked at
@@ -337,7 +337,7 @@ class _Loop:
             # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
             "sums": {name: float(value) for name, value in jax.device_get(self.sums).items()},
         }
-        self.checkpoints.save(self.step, self.state, self.data, values)
+        self.checkpoints.save(self.step, self.state, values)
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
 

@@ -1,4 +1,3 @@
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +12,6 @@ from stormpsr_jax.training.checkpoint import (
 )
 
 
-def make_data():
-    return iter(grain.MapDataset.range(100).to_iter_dataset())
-
-
 def state(value):
     return {"w": jax.random.normal(jax.random.key(value), (64, 64)), "step": jnp.int32(value)}
 
@@ -24,36 +19,34 @@ def state(value):
 @pytest.fixture
 def saved(tmp_path):
     """A folder with checkpoints 2 and 3 of three."""
-    checkpoints, data = Checkpoints(tmp_path), make_data()
+    checkpoints = Checkpoints(tmp_path)
     for step in (1, 2, 3):
-        next(data)
-        checkpoints.save(step, state(step), data, {"best": step / 7})
+        checkpoints.save(step, state(step), {"best": step / 7})
     assert checkpoints.latest() == tmp_path / "checkpoints" / "3"
     checkpoints.close()
     return tmp_path
 
 
 def restore(workdir, abstract=None):
-    checkpoints, data = Checkpoints(workdir), make_data()
+    checkpoints = Checkpoints(workdir)
     try:
-        restored = checkpoints.restore(abstract or jax.eval_shape(lambda: state(0)), data)
+        return checkpoints.restore(abstract or jax.eval_shape(lambda: state(0)))
     finally:
         checkpoints.close()
-    return restored, next(data)
 
 
-def test_checkpoints_property_restores_state_values_and_data_and_keeps_two(saved):
-    (step, restored, values), following = restore(saved)
-    assert (step, values, following) == (3, {"best": 3 / 7}, 3)
+def test_checkpoints_property_restores_state_and_values_and_keeps_two(saved):
+    step, restored, values = restore(saved)
+    assert (step, values) == (3, {"best": 3 / 7})
     jax.tree.map(np.testing.assert_array_equal, restored, state(3))
     assert sorted(p.name for p in (saved / "checkpoints").iterdir()) == ["2", "3"]
 
 
 def test_checkpoints_property_nothing_to_restore(tmp_path):
-    assert restore(tmp_path) == (None, 0)
+    assert restore(tmp_path) is None
 
 
-@pytest.mark.parametrize("part", ["state", "values", "data"])
+@pytest.mark.parametrize("part", ["state", "values"])
 @pytest.mark.parametrize("damage", ["truncated", "zeroed", "removed"])
 def test_checkpoints_property_damage_is_named_and_the_one_before_used(saved, part, damage):
     folder = saved / "checkpoints" / "3"
@@ -67,14 +60,14 @@ def test_checkpoints_property_damage_is_named_and_the_one_before_used(saved, par
                 path.read_bytes()[: size // 2] if damage == "truncated" else b"\0" * size
             )
     with pytest.warns(UserWarning, match=r"checkpoints/3 is damaged .*3\.damaged"):
-        (step, restored, _), following = restore(saved)
-    assert (step, following) == (2, 2)
+        step, restored, _ = restore(saved)
+    assert step == 2
     jax.tree.map(np.testing.assert_array_equal, restored, state(2))
     # Training comes to step 3 again and can save it.
     checkpoints = Checkpoints(saved)
-    checkpoints.save(3, state(3), make_data(), {})
+    checkpoints.save(3, state(3), {})
     checkpoints.close()
-    assert restore(saved)[0][0] == 3
+    assert restore(saved)[0] == 3
     # A name that is no step disturbs nothing.
     assert (saved / "checkpoints" / "3.damaged").exists()
 
@@ -85,7 +78,7 @@ def test_checkpoints_property_one_changed_bit_is_found(saved):
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     with pytest.warns(UserWarning, match=r"3 is damaged \(the arrays differ from their checksum"):
-        (step, restored, _), _ = restore(saved)
+        step, restored, _ = restore(saved)
     assert step == 2
     jax.tree.map(np.testing.assert_array_equal, restored, state(2))
 
@@ -94,7 +87,7 @@ def test_checkpoints_property_all_damaged_starts_over(saved):
     for path in (saved / "checkpoints").rglob("values/*"):
         path.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"):
-        assert restore(saved) == (None, 0)
+        assert restore(saved) is None
 
 
 def test_checkpoints_property_other_architecture_is_an_error_and_nothing_is_moved(saved):
@@ -103,14 +96,7 @@ def test_checkpoints_property_other_architecture_is_an_error_and_nothing_is_move
         restore(saved, other)
     with pytest.raises(ValueError, match=r"step: \(\) saved, absent wanted"):
         restore(saved, {"w": jax.ShapeDtypeStruct((64, 64), "float32")})
-    assert restore(saved)[0][0] == 3
-
-
-def test_checkpoints_property_other_process_count_is_an_error(saved):
-    data = saved / "checkpoints" / "3" / "data"
-    (data / "process_0-of-1.json").rename(data / "process_0-of-4.json")
-    with pytest.raises(ValueError, match="another number of processes"):
-        restore(saved)
+    assert restore(saved)[0] == 3
 
 
 def test_save_best_property_round_trip_and_replacement(tmp_path):

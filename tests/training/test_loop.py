@@ -44,9 +44,10 @@ def example(index, rng):
     return {"x": x.astype(np.float32), "label": np.int32(label)}
 
 
-def make_data(workers=0, size=512):
+def make_data(step, workers=0, size=512):
+    """The batches of the steps after `step`."""
     dataset = grain.MapDataset.range(size).seed(3).shuffle().random_map(example).repeat(None)
-    iterable = dataset.batch(BATCH, drop_remainder=True).to_iter_dataset()
+    iterable = dataset.batch(BATCH, drop_remainder=True)[step:].to_iter_dataset()
     if workers:
         flags.FLAGS.mark_as_parsed()
         options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
@@ -97,27 +98,22 @@ def run(workdir, *, data=None, mesh=None, steps=STEPS, **overrides):
         "loss_fn": loss_fn,
         "optimizer": optax.sgd(0.01, momentum=0.9),
         "schedule": optax.constant_schedule(0.01),
-        "data": data or make_data(),
+        "data": data or make_data,
         "evaluate": evaluate,
         "best": "score",
     }
     return loop.train(Path(workdir), **(arguments | overrides))
 
 
-class Acting:
-    """A data iterator that calls `act(step)` before each batch."""
+def acting(act, workers=0):
+    """Data that calls `act(step)` before the batch of each step, and gives what it returns."""
 
-    def __init__(self, inner, act=lambda step: None):
-        self.inner, self.act = inner, act
-        self.step = 0
+    def data(step):
+        for batch in make_data(step, workers):
+            step += 1
+            yield act(step, batch) or batch
 
-    def __next__(self):
-        self.step += 1
-        self.act(self.step)
-        return next(self.inner)
-
-    def __getattr__(self, name):
-        return getattr(self.inner, name)
+    return data
 
 
 def start(workdir, *arguments, devices=1, **kwargs):
@@ -161,7 +157,7 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     params, batch_stats = init()
     optimizer = optax.sgd(0.01, momentum=0.9)
     opt_state = optimizer.init(params)
-    data, losses = make_data(), []
+    data, losses = make_data(0), []
 
     @jax.jit
     def step(i, params, batch_stats, opt_state, batch):
@@ -237,38 +233,67 @@ def test_train_property_exports_the_best_before_the_stage_is_done(tmp_path):
     assert exported[1][1].keys() == {"score"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed, workers):
-    reference, weights = undisturbed
-    workdir, step_file = tmp_path / "toy", tmp_path / "step"
-    process = start(workdir, workers, step_file)
+def kill_when(process, condition):
+    """SIGKILL as soon as the condition holds; False if the process ended before."""
     deadline = time.monotonic() + 300
-    # Killed some steps after a checkpoint, away from any boundary.
-    while not (step_file.exists() and step_file.read_text() == "18"):
-        assert process.poll() is None, process.communicate()
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        if process.poll() is not None:
+            return False
+        time.sleep(0.002)
     process.kill()
     process.wait()
     process.stderr.close()
+    return True
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed, workers):
+    """Killed some steps after a checkpoint, away from any boundary."""
+    reference, weights = undisturbed
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    reached = lambda: step_file.exists() and step_file.read_text() == "18"  # noqa: E731
+    assert kill_when(start(workdir, workers, step_file), reached)
     assert not is_done(workdir)
     assert any((workdir / "checkpoints").iterdir())
-    finish(start(workdir, workers))
+    finish(start(workdir, 2 - workers))  # with another number of loaders
     same(load_best(workdir), weights)
     for name in ("metrics.jsonl", "done.json"):
         assert (workdir / name).read_text() == (reference / name).read_text()
+
+
+def test_train_property_five_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
+    """At moments drawn at random, and once when a checkpoint is being written."""
+    reference, weights = undisturbed
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    saving = lambda: any((workdir / "checkpoints").glob("*tmp*"))  # noqa: E731
+    assert kill_when(start(workdir, 0, step_file), saving)
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    for at in (5, 9, 13, 17):
+        wait, since = rng.uniform(0, 0.3), []
+
+        def some_time_later(at=at, wait=wait, since=since):
+            if step_file.exists() and int(step_file.read_text()) >= at:
+                since.append(time.monotonic())
+            return bool(since) and time.monotonic() - since[0] > wait
+
+        assert kill_when(start(workdir, 0, step_file), some_time_later), "it ended before"
+        step_file.unlink()
+    finish(start(workdir, 0))
+    same(load_best(workdir), weights)
+    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
 
 
 def test_train_property_sigterm_saves_and_exits_with_the_restart_code(tmp_path, undisturbed):
     reference, weights = undisturbed
     workdir = tmp_path / "toy"
 
-    def act(step):
+    def act(step, batch):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(SystemExit) as stopped:
-        run(workdir, data=Acting(make_data(), act))
+        run(workdir, data=acting(act))
     assert stopped.value.code == loop.EXIT_RESTART == 75
     # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
     assert max(int(p.name) for p in (workdir / "checkpoints").iterdir()) == 7
@@ -291,13 +316,11 @@ def test_train_property_same_losses_on_any_mesh(tmp_path, undisturbed):
 def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
     workdir = tmp_path / "toy"
 
-    class Poisoned(Acting):
-        def __next__(self):
-            batch = super().__next__()
-            return batch | {"x": batch["x"] * (np.nan if self.step == 11 else 1)}
+    def poison(step, batch):
+        return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
 
     with pytest.raises(FloatingPointError) as error:
-        run(workdir, data=Poisoned(make_data()))
+        run(workdir, data=acting(poison))
     assert "step 11" in str(error.value)
     assert "'toy'" in str(error.value)
     assert str(workdir / "checkpoints" / "8") in str(error.value)
@@ -309,12 +332,12 @@ def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturb
     reference, weights = undisturbed
     workdir = tmp_path / "toy"
 
-    def act(step):
+    def act(step, batch):
         if step == 18:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(workdir, data=Acting(make_data(), act))
+        run(workdir, data=acting(act))
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "16"]
     for path in (workdir / "checkpoints" / "16" / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -325,11 +348,11 @@ def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturb
 
 
 def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
-    def exhaust(step):
+    def exhaust(step, batch):
         raise MemoryError("Unable to allocate 9 TiB")
 
     with pytest.raises(MemoryError, match=r"stage 'toy'.*--config\.toy\.n_per_state.*9 TiB"):
-        run(tmp_path / "toy", data=Acting(make_data(), exhaust), batch_field="n_per_state")
+        run(tmp_path / "toy", data=acting(exhaust), batch_field="n_per_state")
 
     def huge(params, batch_stats, batch, rng):
         rows = jnp.broadcast_to(batch["x"].sum(), (2**22, 2**22)) * params["Dense_0"]["bias"][0]
@@ -361,7 +384,7 @@ def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch, failure
 def test_train_property_data_that_ends_is_an_error(tmp_path):
     short = iter(grain.MapDataset.range(64).seed(3).random_map(example).batch(16).to_iter_dataset())
     with pytest.raises(ValueError, match="ended at step 4 of 24"):
-        run(tmp_path / "toy", data=short)
+        run(tmp_path / "toy", data=lambda step: short)
 
 
 def test_train_property_checkpoints_by_elapsed_time(tmp_path):
@@ -376,7 +399,7 @@ def test_train_property_unknown_best_metric_is_an_error(tmp_path):
 
 
 def _train_on_meshes(workdir):
-    def act(step):
+    def act(step, batch):
         if step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -384,7 +407,7 @@ def _train_on_meshes(workdir):
     run(workdir / "8x1", mesh=make_mesh(8, 1), **short)
     run(workdir / "1x8", mesh=make_mesh(1, 8), **short)
     with pytest.raises(SystemExit):
-        run(workdir / "2x4_then_1x1", mesh=make_mesh(2, 4), data=Acting(make_data(), act), **short)
+        run(workdir / "2x4_then_1x1", mesh=make_mesh(2, 4), data=acting(act), **short)
     run(workdir / "2x4_then_1x1", mesh=make_mesh(1, 1), **short)
 
 
@@ -393,14 +416,14 @@ def _main(workdir, workers, step_file=None):
         _train_on_meshes(workdir)
         return
 
-    def act(step):
+    def act(step, batch):
         if step_file:
             Path(step_file + ".tmp").write_text(str(step))
             os.replace(step_file + ".tmp", step_file)
             time.sleep(0.05)
 
     warnings.simplefilter("error", UserWarning)
-    run(workdir, data=Acting(make_data(int(workers)), act))
+    run(workdir, data=acting(act, int(workers)))
 
 
 if __name__ == "__main__":
