@@ -28,13 +28,14 @@ def get_config() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0  # seeds initialisation, sampling, augmentation and dropout
     c.stages = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
-    c.procedure = "meccano"  # packaged name or path of a procedure JSON file
+    c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (a file of `weights import`); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
     c.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices per axis; -1 = all that are left
 
     c.data = ConfigDict()
-    c.data.dir = ""  # folder of clip shards; '' = WORKDIR/data
+    c.data.dir = ""  # folder of clip shards or embeddings; '' = WORKDIR/data
+    c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
     c.data.mean = (0.5, 0.5, 0.5)  # per-channel mean of pictures in 0..1
     c.data.std = (0.25, 0.25, 0.25)  # per-channel standard deviation
     c.data.cad_mean = (0.5, 0.5, 0.5)  # the same for CAD renders
@@ -75,9 +76,11 @@ def get_config() -> ConfigDict:
     c.encoder.stem = ()  # channels of stride-2 convolutions in front of the patches
     c.encoder.hidden = 128  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = 128  # width of z, for SupCon only
-    c.encoder.remat = False  # recompute activations in the backward pass
+    c.encoder.remat = "none"  # recomputed in the backward pass: none | dots | full (activations)
+    c.encoder.microbatches = 1  # parts of a batch of pictures that are encoded one by one
 
     c.temporal_model = ConfigDict()
+    c.temporal_model.backbone = "transformer"  # transformer | mlp | lstm | tcn (depth × mlp_dim)
     c.temporal_model.depth = 6
     c.temporal_model.num_heads = 8
     c.temporal_model.dim_head = 128
@@ -94,6 +97,7 @@ def get_config() -> ConfigDict:
     c.pretrain.background_gap = 8.0  # seconds that a hard background lies before the completion
     c.pretrain.t_f = 2.0  # seconds after a completion whose frames carry its state
     c.pretrain.temperature = 0.07
+    c.pretrain.supcon_block = 0  # rows of SupCon's matrix a device sees at a time; 0 = all at once
     c.pretrain.state_loss = 0.0  # weight of a per-component BCE beside SupCon; 0 = the paper
     c.pretrain.any_frames = 0  # pictures a batch from anywhere, for the state loss only
     c.pretrain.eval_every = 2_500
@@ -132,6 +136,7 @@ def get_config() -> ConfigDict:
     c.finetune.steps = 15_000
     c.finetune.batch = 8  # clips of w / stride + 1 pictures
     c.finetune.encoder_lr_scale = 0.01  # encoder learning rate / temporal learning rate
+    c.finetune.layer_decay = 1.0  # learning rate of each encoder layer / that of the layer above
     c.finetune.eval_every = 2_500
     c.finetune.checkpoint_every = 1_000
     c.finetune.log_every = 20

@@ -22,7 +22,7 @@ def get_config():
     c.data.cad_mean = (0.838, 0.805, 0.761)
     c.data.cad_std = (0.134, 0.143, 0.136)
     c.data.workers = 8
-    c.encoder.remat = True
+    c.encoder.remat = "full"
     c.pretrain.n_per_state = 8  # P: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
     c.detector.levels = 3

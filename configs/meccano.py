@@ -20,7 +20,7 @@ def get_config():
     c.data.mean = (0.4144, 0.4014, 0.3777)
     c.data.std = (0.2312, 0.2458, 0.2684)
     c.data.workers = 8
-    c.encoder.remat = True
+    c.encoder.remat = "full"
     c.detector.levels = 3
     c.detector.width = 48
     c.detector.depth = 2

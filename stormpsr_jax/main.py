@@ -8,11 +8,14 @@ always right.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib
 import json
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -20,6 +23,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import hosts
 from stormpsr_jax.training.checkpoint import is_done, mark_done
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -43,15 +47,27 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: checkpoints, predictions, report."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Several processes, which Slurm, Open MPI, GKE or a TPU pod started."
+)
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, for runs of several processes."
+    "coordinator", None, "host:port of process 0, for several processes started by hand."
 )
 _PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
 _PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process.")
+_PROFILE = flags.DEFINE_list(
+    "profile_steps", None, "first,last: record a profile of these steps of every trained stage."
+)
+_TIMEOUT = flags.DEFINE_integer("connect_timeout", 120, "Seconds to wait for the other processes.")
 
 
-def run(config: ConfigDict, workdir: Path) -> None:
+def run(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] | None = None) -> None:
     """Runs the stages of a config in a working directory.
+
+    Args:
+      config: what to run.
+      workdir: where.
+      profile_steps: steps (first, last) of every trained stage to record a profile of.
 
     Raises:
       ValueError: an unknown stage, a workdir made with another config, and whatever a stage says
@@ -60,39 +76,74 @@ def run(config: ConfigDict, workdir: Path) -> None:
     unknown = [stage for stage in config.stages if stage not in STAGES]
     if unknown:
         raise ValueError(f"stages names {unknown}; known are {list(STAGES)}")
+    fields = _flatten(json.loads(config.to_json()))  # through JSON: tuples and lists compare alike
+    hosts.check_agreement({k: v for k, v in fields.items() if not k.endswith(".workers")})
     workdir.mkdir(parents=True, exist_ok=True)
-    _check_config(config, workdir)
-    mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
-    context = Context(config, workdir, mesh)
-    _ = context.procedure, context.num_frames  # mistakes show now, not after hours of work
-    for name in config.stages:
-        folder = workdir / name
-        stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
-        if is_done(folder):
-            print(f"{name}: done before")
-        else:
-            start = time.monotonic()
-            print(f"{name} …", flush=True)
-            stage.run(context)
-            if not is_done(folder):  # stages on the loop mark themselves, with their metrics
-                mark_done(folder)
-            print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
-        if hasattr(stage, "show"):
-            stage.show(context)
+    with _claimed(workdir):
+        _check_config(config, fields, workdir)
+        mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+        context = Context(config, workdir, mesh, profile_steps)
+        _ = context.procedure, context.num_frames  # mistakes show now, not after hours of work
+        for name in config.stages:
+            _run_stage(name, context)
 
 
-def _check_config(config: ConfigDict, workdir: Path) -> None:
+def _run_stage(name: str, context: Context) -> None:
+    folder = context.workdir / name
+    stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
+    if hosts.agreed(is_done(folder)):
+        print(f"{name}: done before")
+    else:
+        start = time.monotonic()
+        print(f"{name} …", flush=True)
+        stage.run(context)
+        hosts.wait_for_all(f"{name} run")
+        if not hosts.agreed(
+            is_done(folder)
+        ):  # stages on the loop mark themselves, with their metrics
+            mark_done(folder)
+        hosts.wait_for_all(f"{name} marked")
+        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+    if hasattr(stage, "show"):
+        stage.show(context)
+
+
+@contextlib.contextmanager
+def _claimed(workdir: Path) -> Iterator[None]:
+    """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
+
+    Raises:
+      ValueError: another run holds it.
+    """
+    if jax.process_index() != 0:
+        yield
+        return
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"another run is writing to {workdir}; wait for its end, stop it, or use another "
+                "--workdir"
+            ) from None
+        except OSError as error:  # a network disk without locks
+            logging.warning("%s cannot be locked (%s)", workdir, error)
+        yield
+
+
+def _is_free(field: str) -> bool:
+    return any(field == free or field.startswith(f"{free}.") for free in _FREE_FIELDS)
+
+
+def _check_config(config: ConfigDict, now: dict, workdir: Path) -> None:
     """Keeps the config in WORKDIR/config.json, and refuses a workdir made with another one."""
     path = workdir / "config.json"
-    # Through JSON, so that tuples and lists compare alike.
-    now = _flatten(json.loads(config.to_json()))
     if path.exists():
         before = _flatten(json.loads(path.read_text()))
         differing = [
             f"{field}: {before.get(field, 'absent')} before, {now.get(field, 'absent')} now"
             for field in sorted(before.keys() | now.keys())
-            if before.get(field) != now.get(field)
-            and not any(field == free or field.startswith(f"{free}.") for free in _FREE_FIELDS)
+            if before.get(field) != now.get(field) and not _is_free(field)
         ]
         if differing:
             raise ValueError(
@@ -115,18 +166,35 @@ def _flatten(tree: dict, prefix: str = "") -> dict:
     return flat
 
 
+def _steps(texts: list[str] | None) -> tuple[int, int] | None:
+    if not texts:
+        return None
+    try:
+        first, last = map(int, texts)
+        if not 1 <= first <= last:
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"--profile_steps={','.join(texts)} is not two step numbers, first,last from 1 on"
+        ) from None
+    return first, last
+
+
 def main(argv: list[str]) -> None:
     """Command line."""
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         sys.exit(f"error: unknown argument {argv[1]!r}; options look like --config.seed=1")
-    if _COORDINATOR.value or _PROCESSES.value:
-        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    by_hand = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
-        run(_CONFIG.value, Path(_WORKDIR.value))
+        if _DISTRIBUTED.value or any(value is not None for value in by_hand):
+            hosts.connect(*by_hand, timeout=_TIMEOUT.value)
+        run(_CONFIG.value, Path(_WORKDIR.value), _steps(_PROFILE.value))
     except (ValueError, OSError, MemoryError, FloatingPointError) as error:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise
+        if jax.process_count() > 1:
+            hosts.fail(error)
         sys.exit(f"error: {error}")
 
 

@@ -68,7 +68,8 @@ class Recogniser:
         """Takes the streams as functions of arrays.
 
         Args:
-          encode: uint8 pictures (B, H, W, 3) → embeddings (B, D).
+          encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
+            embeddings already.
           temporal: embeddings (B, T, D) → probabilities (B, K).
           detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M).
           frames: w, frames that a window spans.
@@ -80,10 +81,10 @@ class Recogniser:
         self._past: np.ndarray | None = None
 
     def __call__(self, images: np.ndarray) -> Recognised:
-        """Takes the next frames of the video, uint8 (B, H, W, 3)."""
+        """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`."""
         probabilities = None
-        if self._encode and self._temporal:
-            new = self._encode(images)
+        if self._temporal:
+            new = self._encode(images) if self._encode else images
             if self._past is None:  # a window that begins before the video repeats its first frame
                 self._past = np.repeat(new[:1], self._frames, axis=0)
             embedded = np.concatenate([self._past, new])

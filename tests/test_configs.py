@@ -32,7 +32,7 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     key = jax.random.key(0)
 
     spatial, temporal, detector = (
-        context.spatial_encoder(), context.temporal_transformer(), context.detector()
+        context.spatial_encoder(), context.temporal_encoder(), context.detector()
     )  # fmt: skip
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, context.num_frames, config.encoder.hidden), jnp.float32)

@@ -55,6 +55,16 @@ def test_recogniser_property_encodes_every_frame_once_and_memory_is_one_window()
     assert out.boxes is None
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 50])
+def test_recogniser_property_embeddings_give_what_their_pictures_give(chunk):
+    options = {"temporal": temporal, "detect": None, "frames": 16, "stride": 4}
+    pictures = Recogniser(encode=encode, **options)(video(50)).probabilities
+    recogniser = Recogniser(encode=None, **options)
+    embedded = encode(video(50))
+    got = [recogniser(embedded[i : i + chunk]).probabilities for i in range(0, 50, chunk)]
+    np.testing.assert_array_equal(np.concatenate(got), pictures)
+
+
 def test_recogniser_property_without_the_temporal_stream_only_detections():
     out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
     assert out.probabilities is None

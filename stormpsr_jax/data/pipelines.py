@@ -1,12 +1,15 @@
 """One grain pipeline per training stage: index → draw → pictures or embeddings → batch.
 
 An element is a function of (seed, index) alone, so batches are the same for any number of loader
-processes, and no loader repeats another's draws. Each host builds its own rows of the global batch.
+processes and hosts, and no loader repeats another's draws. Each host builds its own rows of the
+global batch. A pipeline is a function step → iterator over the batches from there on: starting it
+at a step is all that resuming takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import jax
@@ -14,40 +17,62 @@ import numpy as np
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.processes import exit_with_parent
 
 _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 
+# Step → iterator over the batches of the steps after it.
+Batches = Callable[[int], Iterator[dict[str, np.ndarray]]]
 
-def _local_batch(batch: int, field: str) -> int:
-    """This host's share of a global batch."""
+
+def _check_batch(batch: int, field: str) -> None:
     if batch % jax.process_count():
         raise ValueError(
             f"{field}={batch} is not divisible by {jax.process_count()} hosts; change {field}"
         )
-    return batch // jax.process_count()
 
 
-def _iterate(
+class _HostRows(grain.MapDataset):
+    """Of every `batch` elements of a data set, the `rows` from `first` on."""
+
+    def __init__(self, parent: grain.MapDataset, batch: int, first: int, rows: int):
+        super().__init__(parent)
+        self._batch, self._first, self._rows = batch, first, rows
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch * self._rows
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return self.slice(index)
+        batch, row = divmod(index, self._rows)
+        return self._parent[batch * self._batch + self._first + row]
+
+
+def _elements(
     element: Callable[[int, np.random.Generator], dict], seed: int, batch: int, workers: int
-) -> grain.DatasetIterator:
-    """Iterates over batches of `batch` elements, this host's share of the index range."""
-    dataset = grain.MapDataset.range(_ENDLESS).seed(seed)
-    dataset = dataset[jax.process_index() :: jax.process_count()].random_map(element)
-    if batch:
-        dataset = dataset.batch(batch, drop_remainder=True)
-    return start(dataset, workers)
+) -> Batches:
+    """Batches of `batch` elements, of which this host makes its share."""
+    rows = batch // jax.process_count()
+    dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
+    if jax.process_count() > 1:
+        dataset = _HostRows(dataset, batch, jax.process_index() * rows, rows)
+    return batches(dataset.batch(rows, drop_remainder=True), workers)
 
 
-def start(dataset: grain.MapDataset, workers: int) -> grain.DatasetIterator:
-    """Iterates over a map data set's batches, loaded ahead by threads or `workers` processes."""
-    threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    dataset = dataset.to_iter_dataset(threads)
-    if workers:
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers), worker_init_fn=exit_with_parent
-        )
-    return iter(dataset)
+def batches(dataset: grain.MapDataset, workers: int) -> Batches:
+    """The elements of a data set as batches, loaded ahead by threads or `workers` processes."""
+
+    def start(step: int) -> Iterator[dict[str, np.ndarray]]:
+        threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        iterable = dataset[step:].to_iter_dataset(threads)
+        if workers:
+            options = grain.MultiprocessingOptions(num_workers=workers)
+            iterable = iterable.mp_prefetch(options, worker_init_fn=exit_with_parent)
+        return iter(iterable)
+
+    return start
 
 
 class _KeyFrameBatch:
@@ -82,37 +107,35 @@ def key_frame_batches(
     *,
     seed: int,
     workers: int = 0,
-) -> grain.DatasetIterator:
+) -> Batches:
     """Batches for stage `pretrain`.
 
     Yields:
       image uint8 (B, H, W, 3); label int32 (B,), state 1…S or −1; state float32 (B, K) in {0, 1};
       cad bool (B,), from a clean render. Frames from anywhere stand last.
     """
-    _local_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
+    _check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
     element = _KeyFrameBatch(source, cad, sampler, jax.process_index(), jax.process_count())
     dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
-    return start(dataset, workers)
+    return batches(dataset, workers)
 
 
-class _EmbeddedClip:
-    """Index → one clip of frame embeddings with its XOR label."""
+class _Clip:
+    """Index → one clip with its XOR label; `field` names the clip's entry in the batch."""
 
-    def __init__(self, embeddings, states, sampler, frames, stride):
-        self._embeddings, self._states, self._sampler = embeddings, states, sampler
+    def __init__(self, field, read, states, sampler, frames, stride):
+        self._field, self._read, self._states, self._sampler = field, read, states, sampler
         self._frames, self._stride = frames, stride
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         name, last = self._sampler.draw(rng)
-        views = self._embeddings[name]
-        view = views[rng.integers(len(views))]
         window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
         label = sampling.clip_labels(self._states[name], last, frames=self._frames)
-        return {"embeddings": np.asarray(view[window], np.float32), "label": np.float32(label)}
+        return {self._field: self._read(name, window, rng), "label": np.float32(label)}
 
 
 def embedded_clips(
-    embeddings: Mapping[str, list[np.ndarray]],
+    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
     states: Mapping[str, np.ndarray],
     sampler: sampling.ClipSampler,
     *,
@@ -121,30 +144,35 @@ def embedded_clips(
     batch: int,
     seed: int,
     workers: int = 0,
-) -> grain.DatasetIterator:
-    """Batches for stage `temporal`; `embeddings` holds one or more (N, D) views a recording.
+    transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
+) -> Batches:
+    """Batches for stage `temporal`.
+
+    Args:
+      embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
+      states: {recording: (N, K)}.
+      sampler: draws recording and last row of a clip.
+      frames, stride: of a window, in rows of `embeddings`.
+      batch, seed, workers: clips in a global batch, of the draws, loader processes.
+      transform: (clips (B, T, D), seed) → what the network is shown instead of them.
 
     Yields:
       embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K).
     """
-    element = _EmbeddedClip(embeddings, states, sampler, frames, stride)
-    return _iterate(element, seed, _local_batch(batch, "temporal.batch"), workers)
+    read = functools.partial(_read_embeddings, embeddings, transform)
+    element = _Clip("embeddings", read, states, sampler, frames, stride)
+    _check_batch(batch, "temporal.batch")
+    return _elements(element, seed, batch, workers)
 
 
-class _PictureClip:
-    """Index → one clip of pictures with its XOR label."""
-
-    def __init__(self, source, sampler, frames, stride):
-        self._source, self._sampler = source, sampler
-        self._frames, self._stride = frames, stride
-
-    def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        name, last = self._sampler.draw(rng)
-        recording = self._source.recordings[name]
-        window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
-        label = sampling.clip_labels(recording.states, last, frames=self._frames)
-        images = self._source.frames(name, (recording.first_frame + window).tolist())
-        return {"image": images, "label": np.float32(label)}
+def _read_embeddings(
+    embeddings, transform, name: str, window: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    views = embeddings[name]
+    clip = np.asarray(views[rng.integers(len(views))][window], np.float32)
+    if transform:
+        clip = transform(clip[None], int(rng.integers(2**31)))[0]
+    return clip
 
 
 def picture_clips(
@@ -156,14 +184,23 @@ def picture_clips(
     batch: int,
     seed: int,
     workers: int = 0,
-) -> grain.DatasetIterator:
+) -> Batches:
     """Batches for stage `finetune`.
 
     Yields:
       image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K).
     """
-    element = _PictureClip(source, sampler, frames, stride)
-    return _iterate(element, seed, _local_batch(batch, "finetune.batch"), workers)
+    states = {name: r.states for name, r in source.recordings.items()}
+    read = functools.partial(_read_pictures, source)
+    element = _Clip("image", read, states, sampler, frames, stride)
+    _check_batch(batch, "finetune.batch")
+    return _elements(element, seed, batch, workers)
+
+
+def _read_pictures(
+    source: ClipSource, name: str, window: np.ndarray, _: np.random.Generator
+) -> np.ndarray:
+    return source.frames(name, source.recordings[name].first_frame + window)
 
 
 class _DetectorPicture:
@@ -229,7 +266,7 @@ def detector_pictures(
     batch: int,
     seed: int,
     workers: int = 0,
-) -> grain.DatasetIterator:
+) -> Batches:
     """Batches for stage `detector`.
 
     Yields:
@@ -242,4 +279,5 @@ def detector_pictures(
             "set it to 0"
         )
     element = _DetectorPicture(source, cad, background, cad_share)
-    return _iterate(element, seed, _local_batch(batch, "detector.batch"), workers)
+    _check_batch(batch, "detector.batch")
+    return _elements(element, seed, batch, workers)

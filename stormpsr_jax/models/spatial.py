@@ -94,6 +94,10 @@ class SpatialEncoder(nn.Module):
 
     Attributes:
       patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat: as in vit.ViT.
+      microbatches: parts of a batch that the ViT takes one after the other, recomputing each in
+        the backward pass. Its activations then need a microbatch's memory. Nothing else changes:
+        the head, BatchNorm and the loss see the whole batch, so the gradient is the big batch's
+        (as with the gradient caching of Gao et al. 2021).
       hidden: width of layer 1, the frame embedding.
       second_hidden: width of layer 2; None is `hidden`.
       projection: width of layer 3, what SupCon sees.
@@ -109,7 +113,8 @@ class SpatialEncoder(nn.Module):
     stem: tuple[int, ...] = ()
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
+    microbatches: int = 1
     hidden: int = 128
     second_hidden: int | None = None
     projection: int = 128
@@ -150,7 +155,7 @@ class SpatialEncoder(nn.Module):
           1, and with `num_components` "state_logits" (B, K).
         """
         update_stats = train if update_stats is None else update_stats
-        hidden = self.first_head(self.encoder(images, train), train, update_stats)
+        hidden = self.first_head(self._features(images, train), train, update_stats)
         second = self.second_head(hidden, train, update_stats)
         outputs = {
             "embedding": l2_normalise(hidden),
@@ -166,4 +171,28 @@ class SpatialEncoder(nn.Module):
         Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning with
         frozen statistics.
         """
-        return l2_normalise(self.first_head(self.encoder(images), False, False))
+        return l2_normalise(self.first_head(self._features(images, False), False, False))
+
+    def _features(self, images: jax.Array, train: bool) -> jax.Array:
+        """The ViT's features (B, width), a microbatch at a time."""
+        B, parts = len(images), self.microbatches
+        if parts == 1 or self.is_initializing():
+            return self.encoder(images, train)
+        if B % parts:
+            raise ValueError(
+                f"a batch of {B} pictures cannot be cut into {parts} microbatches; change "
+                "--config.encoder.microbatches or the batch"
+            )
+
+        def part(encoder, carry, x):
+            return carry, encoder(x, train)
+
+        one_by_one = nn.scan(
+            nn.remat(part, prevent_cse=False),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+        )
+        # Every parts-th row, so that each device takes part with rows it holds already.
+        rows = jnp.moveaxis(images.reshape(B // parts, parts, *images.shape[1:]), 1, 0)
+        _, features = one_by_one(self.encoder, (), rows)
+        return jnp.moveaxis(features, 0, 1).reshape(B, -1)

@@ -11,6 +11,13 @@ import jax
 import jax.numpy as jnp
 
 POSITION_STDDEV = 0.02
+# What the backward pass finds of a block's activations: all; the results of its matrix products;
+# nothing but the block's input.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Attention(nn.Module):
@@ -87,7 +94,8 @@ class ViT(nn.Module):
         resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
       dropout: rate in the blocks and after the position embedding.
       dtype: of the activations; parameters and normalisation statistics are float32.
-      remat: recompute each block's activations in the backward pass instead of keeping them.
+      remat: what of each block's activations is recomputed in the backward pass, to save memory:
+        "none", "dots" (all but the matrix products), or "full".
     """
 
     patch_size: int = 16
@@ -98,7 +106,7 @@ class ViT(nn.Module):
     stem: tuple[int, ...] = ()
     dropout: float = 0.0
     dtype: Any = jnp.float32
-    remat: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -120,6 +128,8 @@ class ViT(nn.Module):
         """
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")
+        if self.remat not in REMAT:
+            raise ValueError(f"remat {self.remat!r} is not one of {', '.join(REMAT)}")
         x = self._patch_embed(images.astype(self.dtype))
         B, h, w, D = x.shape
         cls = self.param("cls_token", nn.initializers.normal(POSITION_STDDEV), (1, 1, D))
@@ -137,7 +147,9 @@ class ViT(nn.Module):
         x = (tokens + pos).astype(self.dtype)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
-        block = nn.remat(TransformerBlock, static_argnums=(2,)) if self.remat else TransformerBlock
+        block = TransformerBlock
+        if self.remat != "none":
+            block = nn.remat(TransformerBlock, static_argnums=(2,), policy=REMAT[self.remat])
         for i in range(self.depth):
             x = block(
                 num_heads=self.num_heads,

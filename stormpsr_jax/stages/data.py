@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import jax
-from jax.experimental import multihost_utils
 
 from stormpsr_jax.stages.context import Context
 
@@ -42,5 +41,3 @@ def run(context: Context) -> None:
                 timelines=config.timelines or None,
                 time_scale=config.time_scale,
             )
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("data")

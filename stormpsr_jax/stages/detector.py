@@ -20,7 +20,7 @@ def run(context: Context) -> None:
     """Trains the detector and keeps the one with the best validation mAP@50."""
     config = context.config.detector
     train, val = context.source("train"), context.source("val")
-    cad = context.source("cad") if config.cad else None
+    cad = context.cad_source(train) if config.cad else None
     model = context.detector()
 
     def init():
@@ -49,6 +49,7 @@ def run(context: Context) -> None:
         context.workdir / "detector",
         config=config,
         mesh=context.mesh,
+        profile_steps=context.profile_steps,
         init=init,
         optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         loss_fn=loss_fn,

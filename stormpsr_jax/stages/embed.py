@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import EmbeddingFile, FeatureSource
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched
 from stormpsr_jax.training import checkpoint
@@ -54,13 +55,23 @@ def run(context: Context) -> None:
                     part.rename(path)
 
 
-def chunks(source: ClipSource, name: str, batch: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields (index of the first frame, pictures uint8 (≤ batch, H, W, 3)) along a recording."""
+def chunks(
+    source: ClipSource | FeatureSource, name: str, batch: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (row of the first frame, ≤ batch frames) along a recording.
+
+    The frames are pictures uint8 (B, H, W, 3), or embeddings (B, D) where the source has these.
+    """
+    numbers = frame_numbers(source, name)
+    for start in range(0, len(numbers), batch):
+        yield start, source.frames(name, numbers[start : start + batch])
+
+
+def frame_numbers(source: ClipSource | FeatureSource, name: str) -> np.ndarray:
+    """(N,) frame numbers of a recording's rows."""
     recording = source.recordings[name]
-    for start in range(0, recording.num_frames, batch):
-        stop = min(start + batch, recording.num_frames)
-        numbers = range(recording.first_frame + start, recording.first_frame + stop)
-        yield start, source.frames(name, numbers)
+    step = source.stride if isinstance(source, FeatureSource) else 1
+    return recording.first_frame + step * np.arange(recording.num_frames)
 
 
 def embed_recording(encoder: Batched, source: ClipSource, name: str) -> np.ndarray:
@@ -68,30 +79,29 @@ def embed_recording(encoder: Batched, source: ClipSource, name: str) -> np.ndarr
     return np.concatenate([encoder(images) for _, images in chunks(source, name, encoder.batch)])
 
 
-def load(context: Context, split: str) -> dict[str, list[np.ndarray]]:
-    """{recording: its views (N, D), memory-mapped} as `run` left them."""
-    folder = context.workdir / "embed"
+def load(context: Context, split: str) -> dict[str, list[EmbeddingFile]]:
+    """{recording: its views (N, D)}, as `run` left them or as they came ready-made."""
     source = context.source(split)
+    if isinstance(source, FeatureSource):
+        return {name: [file] for name, file in source.embeddings.items()}
+    folder = context.workdir / "embed"
     views = 1 + (context.config.embed.views if split == "train" else 0)
     loaded = {}
     for name, recording in source.recordings.items():
+        wanted = (recording.num_frames, context.config.encoder.hidden)
         loaded[name] = []
         for view in range(views):
             path = _path(folder, split, name, view)
             try:
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                file = EmbeddingFile(path)
+                if file.shape != wanted:
+                    raise ValueError(f"it holds {file.shape}, expected {wanted}")
             except (OSError, ValueError) as error:
                 raise ValueError(
                     f"{path} cannot be read ({error}); delete it with "
                     f"{folder / 'done.json'} and run the same command again"
                 ) from error
-            if array.shape != (recording.num_frames, context.config.encoder.hidden):
-                raise ValueError(
-                    f"{path} holds {array.shape}, expected "
-                    f"{(recording.num_frames, context.config.encoder.hidden)}; delete it with "
-                    f"{folder / 'done.json'} and run the same command again"
-                )
-            loaded[name].append(array)
+            loaded[name].append(file)
     return loaded
 
 

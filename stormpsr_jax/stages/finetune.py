@@ -8,16 +8,16 @@ from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.embed import embed_recording
-from stormpsr_jax.stages.temporal import clip_sampler, clip_scores
+from stormpsr_jax.stages.temporal import clip_options, clip_scores
 from stormpsr_jax.training import checkpoint, loop
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
 
 
 def run(context: Context) -> None:
     """Unfreezes the encoder. Its BatchNorm keeps the statistics of `pretrain`."""
-    config, window = context.config.finetune, context.config.window
+    config = context.config.finetune
     train, val = context.source("train"), context.source("val")
-    spatial, temporal = context.spatial_encoder(), context.temporal_transformer()
+    spatial, temporal = context.spatial_encoder(), context.temporal_encoder()
     val_states = {name: r.states for name, r in val.recordings.items()}
     logits = jax.jit(lambda params, x: temporal.apply({"params": params}, x, train=False))
 
@@ -44,28 +44,28 @@ def run(context: Context) -> None:
     def evaluate(params, batch_stats):
         encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)
         embeddings = {name: embed_recording(encoder, val, name) for name in val.recordings}
-        return clip_scores(lambda x: logits(params["temporal"], x), embeddings, val_states, window)
+        return clip_scores(
+            lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
+        )
 
     loop.train(
         context.workdir / "finetune",
         config=config,
         mesh=context.mesh,
+        profile_steps=context.profile_steps,
         init=init,
         optimizer=lambda params: make_optimizer(
-            config.optimizer, config.steps, params, {"spatial": config.encoder_lr_scale}
+            config.optimizer,
+            config.steps,
+            params,
+            layer_lr_scale(
+                "spatial", context.config.encoder.depth, config.encoder_lr_scale, config.layer_decay
+            ),
         ),
         loss_fn=loss_fn,
         rng=context.key("finetune/steps"),
         schedule=make_schedule(config.optimizer, config.steps),
-        data=pipelines.picture_clips(
-            train,
-            clip_sampler(context, train),
-            frames=window.frames,
-            stride=window.stride,
-            batch=config.batch,
-            seed=context.config.seed,
-            workers=context.config.data.workers,
-        ),
+        data=pipelines.picture_clips(train, **clip_options(context, train, config.batch)),
         evaluate=evaluate,
         best="f1",
         evaluate_start=True,

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr import predictions
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
@@ -44,14 +45,16 @@ def build_streams(context: Context, batch: int) -> dict[str, Batched]:
             params, batch_stats = checkpoint.load_best(workdir / "finetune")
             spatial, temporal = params["spatial"], params["temporal"]
         else:
-            spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
             temporal, _ = checkpoint.load_best(workdir / "temporal")
-        model = context.temporal_transformer()
+            if not context.ready_made:
+                spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
+        model = context.temporal_encoder()
 
         def probabilities(params, x):
             return jax.nn.sigmoid(model.apply({"params": params}, x, train=False))
 
-        streams["encode"] = context.frame_encoder(spatial, batch_stats, batch)
+        if not context.ready_made:
+            streams["encode"] = context.frame_encoder(spatial, batch_stats, batch)
         streams["temporal"] = Batched(probabilities, temporal, batch)
     if not streams:
         raise ValueError(
@@ -63,12 +66,12 @@ def build_streams(context: Context, batch: int) -> dict[str, Batched]:
 def _recording(
     context: Context,
     streams: dict[str, Batched],
-    source: ClipSource,
+    source: ClipSource | FeatureSource,
     name: str,
     folder: Path,
     progress: tqdm,
 ) -> None:
-    recording, window = source.recordings[name], context.config.window
+    recording, window = source.recordings[name], context.window
     asd = folder / "asd" / f"{name}_results_pred.csv"
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
     visibility = folder / "visibility" / f"{name}.csv"
@@ -89,10 +92,10 @@ def _recording(
         stride=window.stride,
     )
     rows = []
-    for _, images in embed.chunks(source, name, context.config.predict.batch):
-        rows.append(recogniser(images))
-        progress.update(len(images))
-    numbers = recording.first_frame + np.arange(recording.num_frames)
+    for _, frames in embed.chunks(source, name, context.config.predict.batch):
+        rows.append(recogniser(frames))
+        progress.update(len(frames))
+    numbers = embed.frame_numbers(source, name)
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
     if "detect" in streams:

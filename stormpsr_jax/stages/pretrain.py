@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def run(context: Context) -> None:
     """Trains f·g and keeps the encoder with the best validation precision@1."""
     config = context.config.pretrain
     train, val = context.source("train"), context.source("val")
-    cad = context.source("cad") if config.cad_per_state else None
+    cad = context.cad_source(train) if config.cad_per_state else None
     sampler = sampling.KeyFrameSampler(
         train.recordings,
         context.procedure,
@@ -35,6 +36,11 @@ def run(context: Context) -> None:
         any_frames=config.any_frames,
     )
     model = context.spatial_encoder()
+    supcon = losses.supcon
+    if config.supcon_block:
+        supcon = functools.partial(
+            losses.supcon_blockwise, mesh=context.mesh, block=config.supcon_block
+        )
 
     def init():
         images = np.zeros((2, *train.image_size, 3), np.float32)
@@ -57,9 +63,7 @@ def run(context: Context) -> None:
         )
         # Frames from anywhere stand last and are for the state loss alone.
         keyed = sampler.batch_size - config.any_frames
-        loss = losses.supcon(
-            outputs["projection"][:keyed], batch["label"][:keyed], config.temperature
-        )
+        loss = supcon(outputs["projection"][:keyed], batch["label"][:keyed], config.temperature)
         metrics = {"supcon": loss}
         if config.state_loss:
             metrics["state_bce"] = losses.multilabel_bce(
@@ -76,6 +80,7 @@ def run(context: Context) -> None:
         context.workdir / "pretrain",
         config=config,
         mesh=context.mesh,
+        profile_steps=context.profile_steps,
         init=init,
         optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         loss_fn=loss_fn,

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from stormpsr_jax.training import hosts
 from stormpsr_jax.weights import load_params, save_params
 
 BEST, DONE = "best.safetensors", "done.json"
@@ -174,9 +174,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
     """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
-    tree = (params, batch_stats)
-    if jax.process_count() > 1:
-        tree = multihost_utils.process_allgather(tree, tiled=True)
+    tree = hosts.on_every_host((params, batch_stats))
     if jax.process_index() == 0:
         partial = workdir / (BEST + ".tmp")
         save_params(partial, *tree)

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,37 @@ def check_agreement(config: dict[str, Any]) -> None:
         f"processes {differing} run another config or other code than process 0; their own "
         "messages say which"
     )
+
+
+def agreed(flag: bool) -> bool:
+    """Returns process 0's flag: clocks and views of a network disk differ between hosts."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def on_every_host(tree: Any) -> Any:
+    """Returns arrays that this process's devices can use alone, whatever they are spread over."""
+    if jax.process_count() == 1:
+        return tree
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def fail(error: Exception) -> None:
+    """Ends this process of several with a line, without waiting for the others.
+
+    A regular exit would wait for them, and they may be waiting for this one.
+    """
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    if jax.process_index() == 0:
+        time.sleep(2)  # the others end with process 0; this is for their own last words
+    os._exit(1)
 
 
 def _code_digest() -> str:

@@ -17,12 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from stormpsr_jax.training import sharding
+from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import (
     Checkpoints,
     is_done,
@@ -161,8 +160,7 @@ def train(
         mark_done(workdir, steps=loop.step, best_step=loop.best_step, metrics=loop.metrics)
     finally:
         checkpoints.close()
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(f"{workdir.name} done")
+    hosts.wait_for_all(f"{workdir.name} done")
     return load_best(workdir)
 
 
@@ -248,7 +246,7 @@ class _Loop:
                 elapsed = time.monotonic() - logged_time
                 self.log(elapsed / (self.step - logged_step), waited / elapsed)
                 logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
-                overdue = _agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
+                overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
                 self.evaluate(evaluate, best)
@@ -311,10 +309,8 @@ class _Loop:
         self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
     def evaluate(self, evaluate, best: str) -> None:
-        self.metrics = {
-            name: float(value)
-            for name, value in evaluate(self.state.params, self.state.batch_stats).items()
-        }
+        weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
+        self.metrics = {name: float(value) for name, value in evaluate(*weights).items()}
         self.writer.write(self.step, {f"val/{name}": v for name, v in self.metrics.items()})
         if not best:
             return
@@ -369,13 +365,6 @@ class _Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def _agreed(flag: bool) -> bool:
-    """Returns process 0's flag: clocks differ between hosts, but they must save together."""
-    if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
 
 
 @contextmanager

@@ -80,6 +80,33 @@ def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
     return factors
 
 
+def layer_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[str, float]:
+    """Returns learning-rate factors of a spatial encoder that fall from its head to its pixels.
+
+    Layer-wise decay (Clark et al. 2020; Bao et al. 2022): head and final norm have `scale`, the
+    last of the ViT's blocks scale · decay, each block below once more decay, and what is in front
+    of the first block scale · decay^(depth + 1). decay = 1 gives every layer `scale`.
+
+    Args:
+        prefix: path of the spatial encoder's parameters.
+        depth: of its ViT.
+        scale: factor of the topmost layer.
+        decay: in (0, 1].
+
+    Raises:
+        ValueError: decay out of range.
+    """
+    if not 0 < decay <= 1:
+        raise ValueError(f"layer_decay={decay} is not in (0, 1]")
+    if decay == 1:
+        return {prefix: scale}
+    factors = {prefix: scale, f"{prefix}/encoder": scale * decay ** (depth + 1)}
+    factors[f"{prefix}/encoder/norm"] = scale
+    for i in range(depth):
+        factors[f"{prefix}/encoder/block_{i}"] = scale * decay ** (depth - i)
+    return factors
+
+
 def make_optimizer(
     config: ConfigDict, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:

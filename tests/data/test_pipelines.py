@@ -1,5 +1,6 @@
 """Pipelines on small shards: the same for any worker count, right labels, one split only."""
 
+import jax
 import numpy as np
 import pytest
 import simplejpeg
@@ -51,13 +52,28 @@ def data(tmp_path_factory):
     return {s: ClipSource(folder, s, PROCEDURE) for s in ("train", "val", "cad")}
 
 
-def take(iterator, count):
-    batches = [next(iterator) for _ in range(count)]
+def take(batches, count, step=0):
+    iterator = batches(step)
+    taken = [next(iterator) for _ in range(count)]
     iterator.close()
-    return batches
+    return taken
 
 
-def pipeline(data, kind, workers=0, seed=0):
+def same(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def reverse(windows, seed):
+    """A transform that can be undone, and tells which seed it was given."""
+    windows = windows[:, ::-1].copy()
+    windows[..., 0] += seed
+    return windows
+
+
+def pipeline(data, kind, workers=0, seed=0, **changes):
     train = data["train"]
     if kind == "pretrain":
         sampler = sampling.KeyFrameSampler(
@@ -75,7 +91,7 @@ def pipeline(data, kind, workers=0, seed=0):
             for name in train.recordings
         }
         states = {name: r.states for name, r in train.recordings.items()}
-        return pipelines.embedded_clips(embeddings, states, sampler, **options)
+        return pipelines.embedded_clips(embeddings, states, sampler, **options, **changes)
     return pipelines.detector_pictures(
         train, data["cad"], background=0.4, cad_share=0.2, batch=16, seed=seed, workers=workers
     )
@@ -84,14 +100,37 @@ def pipeline(data, kind, workers=0, seed=0):
 @pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
 def test_pipelines_property_same_batches_for_any_number_of_workers(data, kind):
     alone, helped = (take(pipeline(data, kind, workers), 4) for workers in (0, 2))
-    for a, b in zip(alone, helped, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name])
+    same(alone, helped)
     firsts = [next(iter(batch.values())).tobytes() for batch in alone]
     assert len(set(firsts)) == len(firsts), "a draw came twice"
     other = take(pipeline(data, kind, seed=1), 1)[0]
     assert any(not np.array_equal(other[name], alone[0][name]) for name in other)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
+def test_pipelines_property_start_at_any_step_on_any_number_of_hosts(
+    data, kind, workers, monkeypatch
+):
+    """Hosts hold the rows of the one global batch, in order, from whatever step they start at."""
+    expected = take(pipeline(data, kind), 5)[3:]
+    same(take(pipeline(data, kind, workers), 2, step=3), expected)
+    hosts = 3 if kind == "pretrain" else 2
+    monkeypatch.setattr(jax, "process_count", lambda: hosts)
+    parts = []
+    for host in range(hosts):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        parts.append(take(pipeline(data, kind, workers), 2, step=3))
+    same(
+        [
+            {k: np.concatenate([p[k] for p in batch]) for k in batch[0]}
+            for batch in zip(*parts, strict=True)
+        ],
+        expected,
+    )
+    monkeypatch.setattr(jax, "process_count", lambda: 5)
+    with pytest.raises(ValueError, match="not divisible by 5 hosts"):
+        pipeline(data, kind)
 
 
 def test_key_frame_batches_property_labels_belong_to_the_pictures(data):
@@ -124,6 +163,18 @@ def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_ne
                 np.testing.assert_array_equal(
                     label, states[max(clip[-1] - 16, 0)] ^ states[clip[-1]]
                 )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_embedded_clips_property_transform_changes_windows_and_nothing_else(data, workers):
+    plain = take(pipeline(data, "temporal"), 3)
+    changed = take(pipeline(data, "temporal", workers, transform=reverse), 3)
+    seeds = []
+    for a, b in zip(plain, changed, strict=True):
+        np.testing.assert_array_equal(a["label"], b["label"])
+        np.testing.assert_array_equal(a["embeddings"][..., 1], b["embeddings"][:, ::-1, 1])
+        seeds += (b["embeddings"][:, ::-1, 0] - a["embeddings"][..., 0])[:, 0].tolist()
+    assert len(set(seeds)) == len(seeds), "two clips got the same seed"
 
 
 def test_detector_pictures_property_shares_and_boxes(data):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import losses
+from stormpsr_jax.losses import supcon
 from stormpsr_jax.models import spatial
 from stormpsr_jax.torch_layout import from_state_dict
 
@@ -167,6 +168,39 @@ def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
     whole = apply(model, variables, images, True, False)["embedding"]
     alone = apply(model, variables, images[:2], True, False)["embedding"]
     assert np.abs(alone - whole[:2]).max() > 0.1
+
+
+def test_spatial_property_microbatches_give_the_big_batch_gradient_in_less_memory():
+    """BatchNorm and SupCon see the whole batch, whatever the number of microbatches."""
+    model = spatial.SpatialEncoder(patch_size=4, width=16, depth=3, num_heads=2, hidden=6)
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(12, 16, 16, 3)), jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 3, 12))
+    variables = random_variables(model, images, True)
+
+    def step(parts):
+        def loss(params):
+            out, updates = model.clone(microbatches=parts).apply(
+                {**variables, "params": params}, images, True, mutable=["batch_stats"]
+            )
+            return supcon(out["projection"], labels), updates
+
+        return jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(variables["params"]).compile()
+
+    whole, parts = step(1), step(4)
+    results = [compiled(variables["params"]) for compiled in (whole, parts)]
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert max(np.abs(g).max() for g in jax.tree.leaves(results[0][1])) > 1e-2
+    sizes = [compiled.memory_analysis().temp_size_in_bytes for compiled in (whole, parts)]
+    assert sizes[1] < sizes[0] / 2
+    np.testing.assert_allclose(
+        apply(model.clone(microbatches=3), variables, images, method="embed"),
+        apply(model, variables, images, method="embed"),
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="12 pictures cannot be cut into 5 microbatches"):
+        apply(model.clone(microbatches=5), variables, images)
 
 
 def test_l2_normalise_property_gradient_at_zero_is_finite():

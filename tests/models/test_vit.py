@@ -115,10 +115,11 @@ def test_vit_property_tokens_lie_where_their_patch_lies(stem):
     assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
 
 
-def test_vit_property_remat_changes_neither_output_nor_gradient(small):
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_vit_property_remat_changes_neither_output_nor_gradient(small, remat):
     model, variables, images = small
     model = model.clone(depth=1)
-    again = model.clone(remat=True)
+    again = model.clone(remat=remat)
 
     def loss(m):
         return jax.jit(jax.value_and_grad(lambda v: (m.apply(v, images, True) ** 3).sum()))(
@@ -129,7 +130,25 @@ def test_vit_property_remat_changes_neither_output_nor_gradient(small):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+def test_vit_property_remat_keeps_less_for_the_backward_pass():
+    """By the size of what the forward pass hands to the backward pass."""
+    model = vit.ViT(patch_size=4, width=32, depth=6, num_heads=2)
+    images = jnp.zeros((16, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+
+    def kept(remat):
+        forward = model.clone(remat=remat).apply
+        residuals = jax.eval_shape(lambda v: jax.vjp(lambda v: forward(v, images), v)[1], variables)
+        return sum(leaf.size for leaf in jax.tree.leaves(residuals))
+
+    none, dots, full = map(kept, ("none", "dots", "full"))
+    assert 2 * full < dots
+    assert 2 * dots < none
+    with pytest.raises(ValueError, match="'some' is not one of none, dots, full"):
+        model.clone(remat="some").init(jax.random.key(0), images)
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
 def test_vit_property_dropout_acts_in_training_only(small, remat):
     model, variables, images = small
     model = model.clone(depth=1)

@@ -7,7 +7,14 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from stormpsr_jax.training.optimizer import decay_mask, make_optimizer, make_schedule
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.training.optimizer import (
+    decay_mask,
+    layer_lr_scale,
+    lr_factors,
+    make_optimizer,
+    make_schedule,
+)
 
 
 def config(**fields):
@@ -124,6 +131,28 @@ def test_make_optimizer_property_zero_scale_freezes_and_is_not_clipped_for():
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(updates["encoder"]))
     assert (updates["head"]["bias"] != 0).all()
     assert float(optax.tree.get(state, "grad_norm")) == pytest.approx(math.sqrt(8))
+
+
+def test_layer_lr_scale_property_falls_by_one_decay_a_layer():
+    """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
+    encoder = SpatialEncoder(patch_size=4, width=8, depth=3, num_heads=2, hidden=4, stem=(4,))
+    spatial = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
+    params = {"spatial": spatial, "temporal": {"kernel": jnp.ones(2)}}
+    factors = lr_factors(params, layer_lr_scale("spatial", 3, 0.1, 0.5))
+    assert factors["temporal"]["kernel"] == 1
+    expected = {"norm": 0.1, "block_2": 0.05, "block_1": 0.025, "block_0": 0.0125}
+    vit = factors["spatial"].pop("encoder")
+    for name in ("patch_embed", "cls_token", "pos_embed", "stem_0", "stem_norm_0"):
+        expected[name] = 0.00625
+    assert vit.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(jax.tree.leaves(vit[name]), value)
+    np.testing.assert_allclose(jax.tree.leaves(factors["spatial"]), 0.1)
+    same = lr_factors(params, layer_lr_scale("spatial", 3, 0.1, 1.0))["spatial"]
+    np.testing.assert_allclose(jax.tree.leaves(same), 0.1)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(ValueError, match=rf"layer_decay={wrong} is not in"):
+            layer_lr_scale("spatial", 3, 0.1, wrong)
 
 
 def test_make_optimizer_property_errors_name_the_value():

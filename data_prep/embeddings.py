@@ -1,0 +1,421 @@
+"""Makes a data folder of ready-made frame embeddings, to train and score without any picture.
+
+    python -m data_prep.embeddings --features=DIR --labels=DIR --procedure=FILE --out=DIR
+    python -m stormpsr_jax.main --config=configs/embeddings.py --config.data.dir=DIR --workdir=RUN
+
+Features are `<split>/<recording>.npy`, N × D in float16, float32 or float64, with one D for all
+recordings; or `.npz` with that array, named `features` if it is not the only one, and optionally
+the N frame numbers as `frames`. Row i belongs to frame `first_frame` + i · `stride` of the video,
+where `frames` does not say it. Labels are `<split>/<recording>/PSR_labels.csv` and, where there is
+one, `PSR_labels_raw.csv`; without it the states follow from the steps and the initial state of the
+procedure's variant. Frame numbers in them are those of the video.
+
+The folder holds `procedure.json` and `settings.json` (what it was made from), for each recording
+`features/<split>/<recording>.npy` (float32, to be memory-mapped) and its label files under
+`labels/<split>/<recording>/`, `labels/<split>.npz` with the states at all rows, and last of all
+`embeddings.json`. A file appears under its name only when it is whole: a run that was interrupted
+goes on when started again, and the bytes are the same for any interruption and number of workers.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep import embedding_files, parallel, records
+from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
+from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+NORMALISATIONS = ("l2", "none")
+_SHOWN_MISTAKES = 20
+_STEPS, _STATES = "PSR_labels.csv", "PSR_labels_raw.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A recording: where it comes from, where it goes, and what its headers and labels say.
+
+    Attributes:
+        out: the data folder.
+        split, name: of the recording.
+        source: its .npy or .npz file.
+        label_dir: folder of its label files.
+        shape: (N, D).
+        first_frame: of row 0.
+        stride: frames between rows.
+        frames, states: (M,) and (M, K), each state from its frame on.
+        normalise: one of NORMALISATIONS.
+    """
+
+    out: Path
+    split: str
+    name: str
+    source: Path
+    label_dir: Path
+    shape: tuple[int, int]
+    first_frame: int
+    stride: int
+    frames: np.ndarray
+    states: np.ndarray
+    normalise: str
+
+    @property
+    def path(self) -> Path:
+        """The file of the embeddings in the data folder."""
+        return feature_path(self.out, self.split, self.name)
+
+    def __str__(self) -> str:
+        return f"recording {self.split}/{self.name}"
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    features: str | Path,
+    label_dir: str | Path,
+    procedure: Procedure,
+    stride: int | None = None,
+    first_frame: int | None = None,
+    fps: float | None = None,
+    normalise: str = "l2",
+    splits: Mapping[str, str] | None = None,
+    workers: int = 1,
+) -> list[str]:
+    """Makes the data folder; recordings that are already there are kept.
+
+    Args:
+        out: the data folder.
+        features: folder of <split>/<recording>.npy or .npz.
+        label_dir: folder of <split>/<recording>/PSR_labels.csv.
+        procedure: of all recordings.
+        stride: frames of the video between two rows; None is 1, or what `frames` says.
+        first_frame: frame number of row 0 where `frames` does not say it; None is 0.
+        fps: frames per second of the videos, None for the procedure's.
+        normalise: "l2" scales each row to length 1, as the paper's embeddings are (a row of zeros
+            stays one); "none" keeps them.
+        splits: {split: glob on recording names}, in place of the folders' names.
+        workers: processes.
+
+    Returns:
+        Remarks for the user.
+
+    Raises:
+        ValueError: an argument is out of range; arrays or labels that cannot be read or do not fit
+            (all of them at once); a NaN; a folder made from something else.
+        OSError: a full disk among others; what is unfinished does not count as finished.
+    """
+    out = Path(out)
+    fps = procedure.fps if fps is None else fps
+    for flag, value, good in (
+        ("stride", stride, stride is None or stride >= 1),
+        ("first_frame", first_frame, first_frame is None or first_frame >= 0),
+        ("fps", fps, 0 < fps < float("inf")),
+        ("workers", workers, workers >= 1),
+        ("normalise", normalise, normalise in NORMALISATIONS),
+    ):
+        if not good:
+            raise ValueError(f"--{flag}={value} is out of range")
+    jobs = _plan(
+        out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
+    )
+    by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
+    settings = {
+        "fps": float(fps),
+        "stride": jobs[0].stride,
+        "width": jobs[0].shape[1],
+        "normalise": normalise,
+        "first_frame": first_frame or 0,
+        "splits": {split: [job.name for job in of_split] for split, of_split in by_split.items()},
+        "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
+    }
+    _claim_folder(out, procedure, settings)
+    missing = [job for job in jobs if not _is_finished(job)]
+    if missing:
+        (out / MARKER).unlink(missing_ok=True)
+    records.remove_leftovers(out)
+    for split, of_split in by_split.items():
+        for job in of_split:
+            _write_labels(job)
+        _write_split_labels(out, split, of_split)
+    if missing:
+        desc = f"{len(missing)} of {len(jobs)} recordings to convert"
+        parallel.run(_convert, missing, workers, desc, [job.shape[0] for job in missing])
+    counts = {split: len(of_split) for split, of_split in by_split.items()}
+    records.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
+    records.remove_leftovers(out)
+    return _remarks(jobs, procedure, by_split, first_frame)
+
+
+def _plan(
+    out: Path,
+    features: Path,
+    label_dir: Path,
+    procedure: Procedure,
+    stride: int | None,
+    first_frame: int | None,
+    normalise: str,
+    splits: Mapping[str, str] | None,
+) -> list[Job]:
+    """Reads headers and labels of all recordings; every mistake in them becomes part of one error.
+
+    Returns:
+        The recordings by split and name, of one width and one stride.
+    """
+    mistakes: list[str] = []
+    arrays = embedding_files.find(features, "--features", ("*.np[yz]", "*/*.np[yz]"), mistakes)
+    labelled = embedding_files.find(
+        label_dir, "--labels", ("*/PSR_labels*.csv", "*/*/PSR_labels*.csv"), mistakes
+    )
+    for names, there, absent in (
+        (sorted(arrays.keys() - labelled.keys()), features, f"labels in {label_dir}"),
+        (sorted(labelled.keys() - arrays.keys()), label_dir, f"features in {features}"),
+    ):
+        if names:
+            mistakes.append(f"{there}: no {absent} for {', '.join(names)}")
+    headers: dict[str, embedding_files.Header] = {}
+    for name in sorted(arrays.keys() & labelled.keys()):
+        try:
+            headers[name] = embedding_files.read_header(arrays[name].path, stride, first_frame or 0)
+        except ValueError as error:
+            mistakes.append(str(error))
+    strides = {name: header.stride for name, header in headers.items() if header.stride}
+    widths = {name: header.shape[1] for name, header in headers.items()}
+    for what, values in (("strides", strides), ("widths D", widths)):
+        if len(set(values.values())) > 1:
+            first = {value: name for name, value in reversed(values.items())}
+            shown = ", ".join(f"{value} ({name})" for value, name in sorted(first.items()))
+            mistakes.append(f"{features}: recordings have different {what}: {shown}")
+    jobs = []
+    for name, header in headers.items():
+        header = header._replace(stride=header.stride or next(iter(strides.values()), 1))
+        try:
+            split = embedding_files.split_of(name, arrays[name], labelled[name], splits)
+            frames, states = _read_states(labelled[name].path, name, procedure, header)
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            paths = arrays[name].path, labelled[name].path
+            jobs.append(Job(out, split, name, *paths, *header, frames, states, normalise))
+    if mistakes:
+        more = len(mistakes) - _SHOWN_MISTAKES
+        shown = "; ".join(mistakes[:_SHOWN_MISTAKES])
+        raise ValueError(shown + (f"; and {more} more mistakes" if more > 0 else ""))
+    return sorted(jobs, key=lambda job: (job.split, job.name))
+
+
+def _read_states(
+    folder: Path, name: str, procedure: Procedure, array: embedding_files.Header
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the states of a recording, or derives them from its steps; checks frame numbers."""
+    variant = procedure.variant_for(name)
+    steps = labels.read_steps(folder / _STEPS, procedure)
+    raw = folder / _STATES
+    num_rows = array.shape[0]
+    last = array.first_frame + array.stride * num_rows - 1
+    changes = [(frame, folder / _STEPS) for frame, _ in steps]
+    if raw.exists():
+        frames, states = labels.read_states(raw, procedure)
+        changes += [(frame, raw) for frame in frames[1:].tolist()]
+    for frame, path in changes:
+        if not array.first_frame <= frame <= last:
+            raise ValueError(
+                f"{path}: a label at frame {frame}, but the {num_rows} rows of features stand for "
+                f"frames {array.first_frame}…{last} (stride {array.stride}); check --first_frame "
+                "and --stride"
+            )
+    if not raw.exists():
+        try:
+            frames, states = labels.steps_to_states(steps, variant.initial_state, array.first_frame)
+        except ValueError as error:
+            raise ValueError(f"{folder / _STEPS}: {error}") from error
+    return frames, states
+
+
+def _fingerprint(job: Job) -> int:
+    """A number that changes with the label files and with the features' size, head and tail."""
+    size = job.source.stat().st_size
+    digest = zlib.crc32(str(size).encode())
+    with job.source.open("rb") as file:
+        digest = zlib.crc32(file.read(2**16), digest)
+        file.seek(max(size - 2**16, 0))
+        digest = zlib.crc32(file.read(), digest)
+    for label_file in records.LABEL_FILES:
+        if (job.label_dir / label_file).exists():
+            digest = zlib.crc32((job.label_dir / label_file).read_bytes(), digest)
+    return digest
+
+
+def _claim_folder(out: Path, procedure: Procedure, settings: dict[str, Any]) -> None:
+    """Writes what the folder is made from, or compares it with what is there."""
+    for file, content in {"procedure.json": procedure.to_json(), "settings.json": settings}.items():
+        path = out / file
+        with records.lock(out, file, wait=True):  # another run may begin with other arguments
+            if not path.exists():
+                text = json.dumps(content, indent=1, ensure_ascii=False)
+                records.write_atomically(out, path, text.encode())
+        there = json.loads(path.read_text(encoding="utf-8"))
+        keys = [key for key in {**there, **content} if there.get(key) != content.get(key)]
+        if keys:
+            raise ValueError(
+                f"{path}: this folder was made from something else (other {', '.join(keys)}); give "
+                "the same files and arguments, write into another folder, or delete this one"
+            )
+
+
+def _is_finished(job: Job) -> bool:
+    try:
+        return EmbeddingFile(job.path).shape == job.shape
+    except (OSError, ValueError):
+        return False
+
+
+def _write_labels(job: Job) -> None:
+    folder = job.out / "labels" / job.split / job.name
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in records.LABEL_FILES:
+        if (job.label_dir / file).exists():
+            content = (job.label_dir / file).read_bytes()
+            records.write_atomically(job.out, folder / file, content)
+    if not (job.label_dir / _STATES).exists():
+        with records.unfinished(job.out, folder / _STATES) as path:
+            labels.write_states(path, job.frames, job.states)
+
+
+def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
+    counts = [job.shape[0] for job in jobs]
+    states = np.empty((sum(counts), jobs[0].states.shape[1]), np.int8)
+    for job, end in zip(jobs, np.cumsum(counts), strict=True):
+        rows = labels.states_per_frame(
+            job.frames, job.states, job.first_frame, job.stride * (job.shape[0] - 1) + 1
+        )
+        states[end - job.shape[0] : end] = rows[:: job.stride]
+    records.write_arrays(
+        out,
+        out / "labels" / f"{split}.npz",
+        recordings=np.array([job.name for job in jobs]),
+        num_frames=np.array(counts),
+        first_frame=np.array([job.first_frame for job in jobs]),
+        states=states,
+    )
+
+
+def _convert(job: Job, progress: parallel.Progress) -> None:
+    """Writes the embeddings of a recording as float32 rows, in pieces."""
+    progress.begin(job.shape[0])
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    with records.unfinished(job.out, job.path) as path, path.open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": job.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        frame = job.first_frame
+        for values in embedding_files.read_rows(job.source):
+            file.write(_float32(values, job, frame).astype("<f4").tobytes())
+            frame += job.stride * len(values)
+            for _ in values:
+                progress.advance()
+
+
+def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
+    """Checks rows (B, D), of which the first belongs to first_frame, and normalises them."""
+    with np.errstate(over="ignore"):
+        rows = values.astype(np.float32)
+    if not np.isfinite(rows).all():
+        row, column = np.argwhere(~np.isfinite(rows))[0]
+        raise ValueError(
+            f"{job.source}: frame {first_frame + job.stride * row} has {values[row, column]} in "
+            f"column {column}; finite numbers within float32 are needed"
+        )
+    if job.normalise == "none":
+        return rows
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
+    return rows / np.where(lengths > 0, lengths, 1)
+
+
+def _remarks(
+    jobs: list[Job],
+    procedure: Procedure,
+    by_split: Mapping[str, list[Job]],
+    first_frame: int | None,
+) -> list[str]:
+    shown = ", ".join(
+        f"{split} {len(of_split)} recordings of {sum(job.shape[0] for job in of_split)} rows"
+        for split, of_split in by_split.items()
+    )
+    remarks = [f"{shown}; D = {jobs[0].shape[1]}, stride {jobs[0].stride}"]
+    for split in ("train", "val", "test"):
+        if split not in by_split:
+            remarks.append(f"no split {split!r}, which configs/embeddings.py needs")
+    late = [job for job in jobs if first_frame is None and job.frames[0] != job.first_frame]
+    if late:
+        remarks.append(
+            f"the states of {len(late)} recordings begin at another frame than their features, "
+            f"{late[0].name} at {late[0].frames[0]} and {late[0].first_frame}: is --first_frame "
+            "right?"
+        )
+    differing = 0
+    for job in jobs:
+        steps = labels.read_steps(job.label_dir / _STEPS, procedure)
+        counted = sorted(step for step in steps if step[1] % 3 != 1)
+        differing += counted != labels.states_to_steps(job.frames, job.states)
+    if differing:
+        remarks.append(
+            f"in {differing} of {len(jobs)} recordings the states change at other frames than the "
+            f"steps of {_STEPS}; the states are what is learnt, the steps what is scored"
+        )
+    return remarks
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The command; one line on stderr and exit code 2 for input that is wrong."""
+    parser = OneLineParser(prog="python -m data_prep.embeddings", description=__doc__)
+    add = parser.add_argument
+    add("--features", required=True, help="folder of <split>/<recording>.npy or .npz")
+    add("--labels", required=True, help="folder of <split>/<recording>/PSR_labels.csv")
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--out", required=True, help="the data folder to make")
+    add("--stride", type=int, help="video frames between two rows; 1, or what `frames` say")
+    add("--first_frame", type=int, help="frame number of row 0, without `frames` (0)")
+    add("--fps", type=float, help="of the videos; otherwise the procedure's")
+    add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
+    add("--split", type=_splits, help="train:GLOB,val:GLOB,… on names, in place of folders")
+    add("--workers", type=int, default=1, help="processes (%(default)s)")
+    args = parser.parse_args(argv)
+    try:
+        remarks = make_dataset(
+            args.out,
+            features=args.features,
+            label_dir=args.labels,
+            procedure=load_procedure(args.procedure),
+            stride=args.stride,
+            first_frame=args.first_frame,
+            fps=args.fps,
+            normalise=args.normalise,
+            splits=args.split,
+            workers=args.workers,
+        )
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+    except (ValueError, RuntimeError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again, finished recordings are kept")
+        sys.exit(130)
+    print("\n".join(remarks), file=sys.stderr)
+
+
+def _splits(text: str) -> dict[str, str]:
+    pairs = [part.split(":") for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like train:GLOB,val:GLOB")
+    return dict(pairs)
+
+
+if __name__ == "__main__":
+    main()

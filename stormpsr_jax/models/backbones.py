@@ -1,0 +1,111 @@
+"""The temporal encoders that the paper compares its transformer with: MLP, LSTM and TCN.
+
+All take the frame embeddings of a clip and give one logit a component, as `TemporalTransformer`
+does. Their sizes are not in the paper; `width` and `depth` are the caller's.
+
+Dimension letters: B batch, T frames of a clip, D features, K components.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+TCN_KERNEL = 3
+
+
+class TemporalMLP(nn.Module):
+    """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
+
+    Attributes:
+      num_components: K.
+      depth, width, dropout: as above.
+      dtype: of the activations.
+    """
+
+    num_components: int
+    depth: int = 2
+    width: int = 512
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, K) in float32 of clips (B, T, D); T is fixed at initialisation."""
+        x = embeddings.reshape(len(embeddings), -1).astype(self.dtype)
+        for i in range(self.depth):
+            x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return _head(self, x)
+
+
+class TemporalLSTM(nn.Module):
+    """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
+
+    Attributes:
+      num_components: K.
+      depth, width: as above.
+      dropout: rate after each layer.
+      dtype: of the activations.
+    """
+
+    num_components: int
+    depth: int = 2
+    width: int = 512
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, K) in float32 of clips (B, T, D), of any length T."""
+        x = embeddings.astype(self.dtype)
+        for i in range(self.depth):
+            cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
+            x = nn.RNN(cell, name=f"layer_{i}")(x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return _head(self, x[:, -1])
+
+
+class TemporalTCN(nn.Module):
+    """Residual causal convolutions over time (Bai et al. 2018), dilated by 1, 2, 4, …
+
+    Each of the `depth` blocks is x + dropout(GELU(conv(LayerNorm(x)))) with `width` channels and
+    kernel 3; the last frame's features are read. Their receptive field is
+    1 + 2 · (2^depth − 1) frames: 6 blocks see 127 of them, a clip of 65 whole.
+
+    Attributes:
+      num_components: K.
+      depth, width, dropout: as above.
+      dtype: of the activations.
+    """
+
+    num_components: int
+    depth: int = 6
+    width: int = 512
+    dropout: float = 0.1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
+        """Logits (B, K) in float32 of clips (B, T, D), of any length T."""
+        x = nn.Dense(self.width, dtype=self.dtype, name="stem")(embeddings)
+        for i in range(self.depth):
+            y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
+            y = nn.Conv(
+                self.width,
+                (TCN_KERNEL,),
+                kernel_dilation=2**i,
+                padding="CAUSAL",
+                dtype=self.dtype,
+                name=f"conv_{i}",
+            )(y)
+            x = x + nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(y))
+        return _head(self, x[:, -1])
+
+
+def _head(module: nn.Module, x: jax.Array) -> jax.Array:
+    """LayerNorm and Dense inside a module's compact call: (B, width) -> (B, K) float32."""
+    x = nn.LayerNorm(dtype=module.dtype, name="head_norm")(x)
+    logits = nn.Dense(module.num_components, dtype=module.dtype, name="head")(x)
+    return logits.astype(jnp.float32)

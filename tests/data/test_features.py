@@ -1,0 +1,79 @@
+"""Embedding files and folders: rows on demand, few open files, sent to processes as a path."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.data import features
+from stormpsr_jax.data.features import EmbeddingFile
+
+
+def rows(seed, count=50, width=6):
+    return np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
+
+
+def test_embedding_file_matches_the_array_for_every_way_of_picking_rows(tmp_path):
+    array = rows(0)
+    np.save(tmp_path / "a.npy", array)
+    file = EmbeddingFile(tmp_path / "a.npy")
+    assert (len(file), file.shape) == (50, (50, 6))
+    for pick in (3, slice(2, 40, 3), np.array([5, 5, 0]), np.array([[1, 2], [3, 49]])):
+        np.testing.assert_array_equal(file[pick], array[pick])
+
+
+def test_embedding_file_property_travels_as_a_path(tmp_path):
+    array = rows(0, count=100_000)
+    np.save(tmp_path / "a.npy", array)
+    file = EmbeddingFile(tmp_path / "a.npy")
+    np.testing.assert_array_equal(file[:3], array[:3])
+    sent = pickle.dumps(file)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(pickle.loads(sent)[99_990:], array[99_990:])
+
+
+def test_embedding_file_property_a_replaced_file_is_another_one(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, rows(1))
+    first = EmbeddingFile(path)
+    np.testing.assert_array_equal(first[:], rows(1))
+    np.save(tmp_path / "b.npy", rows(2))
+    os.replace(tmp_path / "b.npy", path)
+    np.testing.assert_array_equal(EmbeddingFile(path)[:], rows(2))
+    np.testing.assert_array_equal(first[:], rows(1))
+
+
+def test_embedding_file_property_few_stay_open(tmp_path):
+    files = []
+    for i in range(features.MAX_OPEN_FILES + 100):
+        np.save(tmp_path / f"{i}.npy", rows(i, count=2))
+        files.append(EmbeddingFile(tmp_path / f"{i}.npy"))
+    before = len(os.listdir("/proc/self/fd"))
+    for i, file in enumerate(files):
+        np.testing.assert_array_equal(file[1], rows(i, count=2)[1])
+    assert len(os.listdir("/proc/self/fd")) - before <= features.MAX_OPEN_FILES
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.ones((3, 2)), "float64"),
+        (np.ones(3, np.float32), r"\(3,\)"),
+        (np.ones((3, 2), np.float32).T, "not rows of float32"),
+        (np.array([["x"]], object), "object"),
+    ],
+)
+def test_embedding_file_errors(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ValueError, match=message):
+        EmbeddingFile(tmp_path / "a.npy")
+
+
+def test_embedding_file_errors_truncated_or_something_else(tmp_path):
+    np.save(tmp_path / "a.npy", rows(0))
+    data = (tmp_path / "a.npy").read_bytes()
+    for content in (data[:-1], data + b"x", b"", b"PK\x03\x04 a zip file"):
+        (tmp_path / "a.npy").write_bytes(content)
+        with pytest.raises(ValueError):
+            EmbeddingFile(tmp_path / "a.npy")

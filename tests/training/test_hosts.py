@@ -1,0 +1,122 @@
+"""Several processes on this machine as one run; run as a script, it is one of them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax.training import hosts
+
+CONFIG = {"temporal.steps": 12, "seed": 0}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def start(address, count, index, action, timeout=60):
+    words = [sys.executable, __file__, address, str(count), str(index), action, str(timeout)]
+    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    return subprocess.Popen(
+        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def together(*actions):
+    """(exit code, output) of processes that run at the same time."""
+    address = f"localhost:{free_port()}"
+    processes = [start(address, len(actions), i, action) for i, action in enumerate(actions)]
+    outputs = [p.communicate(timeout=120)[0] for p in processes]
+    return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
+
+
+def test_hosts_property_same_config_agrees_and_flags_are_process_zeros():
+    for code, output in together("agree", "agree"):
+        assert code == 0, output
+        assert "4 devices, flag True, sum 6" in output
+
+
+def test_hosts_property_another_config_is_named_on_every_process():
+    (code0, first), (code1, second), (code2, third) = together("agree", "other config", "agree")
+    assert (code0, code1, code2) == (1, 1, 1)
+    assert "process 1 has another config than process 0 (temporal.steps: 12 there, 13 here)" in (
+        second
+    )
+    for text in (first, third):
+        assert "processes [1] run another config or other code than process 0" in text
+
+
+def test_hosts_property_other_code_is_named():
+    (_, first), (_, second) = together("agree", "other code")
+    assert "processes [1] run another config or other code" in first
+    assert "process 1 runs other code of stormpsr_jax than process 0" in second
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_hosts_property_missing_processes_are_one_line(index):
+    address = f"localhost:{free_port()}"
+    process = start(address, 2, index, "agree", timeout=3)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    expected = ("not all of the 2 processes came to", "no connection to process 0 at")[index]
+    assert output.strip().splitlines()[-1].startswith(f"error: {expected} {address}")
+    assert "--connect_timeout=3" in output
+
+
+def test_hosts_property_dead_process_ends_the_others_soon():
+    """With a heartbeat of 10 s here; a run has 30 s."""
+    assert hosts.HEARTBEAT_SECONDS == 30
+    start = time.monotonic()
+    (code, output), (dead, _) = together("work", "die")
+    assert dead == -9
+    assert code != 0
+    assert time.monotonic() - start < 2 * 10 + 20  # 20 s for starting up
+    assert "another task died" in output
+
+
+def test_connect_property_half_of_the_flags_is_an_error():
+    with pytest.raises(ValueError, match="--coordinator, --process_id missing"):
+        hosts.connect(num_processes=2)
+    with pytest.raises(ValueError, match="--distributed: no launcher"):
+        hosts.connect(timeout=60)
+
+
+def main(address: str, count: str, index: str, action: str, timeout: str) -> None:
+    import jax
+    import numpy as np
+
+    from stormpsr_jax.training.sharding import make_mesh, put_batch
+
+    config = dict(CONFIG)
+    if action == "other config":
+        config["temporal.steps"] = 13
+    if action == "other code":
+        hosts.PACKAGE = Path(__file__).parent
+    if action in ("work", "die"):
+        hosts.HEARTBEAT_SECONDS = 10
+    hosts.connect(address, int(count), int(index), timeout=int(timeout))
+    try:
+        hosts.check_agreement(config)
+    except ValueError as error:
+        hosts.fail(error)
+    mesh = make_mesh()
+    total = jax.jit(lambda x: x.sum())
+    x = put_batch({"x": np.full((4,), 1.0 + int(index), np.float32)}, mesh)["x"]
+    while action in ("work", "die"):
+        float(total(x))
+        if action == "die":
+            os.kill(os.getpid(), 9)
+    value = float(total(x)) / 2
+    flag = hosts.agreed(index == "0")
+    print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
+    hosts.wait_for_all("end")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
