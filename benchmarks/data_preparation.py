@@ -17,6 +17,7 @@ dB after it.
 """
 
 import argparse
+import functools
 import io
 import math
 import statistics
@@ -79,7 +80,9 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         for name in names
     ]
     recorded.build(
-        Format("MECCANO", 1, read_meccano_boxes, "--frames"),
+        functools.partial(
+            recorded.read_labels, Format("MECCANO", 1, read_meccano_boxes, "--frames")
+        ),
         recordings,
         out,
         procedure=procedure,

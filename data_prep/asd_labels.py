@@ -1,4 +1,4 @@
-"""Boxes of assembly state detection as the data sets ship them: MECCANO's CSV, IndustReal's COCO.
+"""Boxes of assembly state detection: MECCANO's CSV, IndustReal's COCO, and YOLO text files.
 
 A box that reaches beyond the picture is cut off at its edge: 7 % of the boxes of MECCANO do, by up
 to 0.14 of the picture, where the object leaves it.
@@ -137,6 +137,35 @@ def read_coco_boxes(path: str | Path) -> Boxes:
     found.sort(key=lambda item: item[0])  # COCO has no order
     frames, boxes, places, states = zip(*found, strict=True) if found else ((), (), (), ())
     return _cut_off(frames, boxes, places, states)
+
+
+def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
+    """Reads YOLO label files, one per picture: rows class, cx, cy, w, h in 0…1, maybe a confidence.
+
+    The class is not used: the state of a box is the one of the PSR labels at its frame.
+
+    Args:
+        paths: the files by frame number.
+
+    Raises:
+        ValueError: naming file, line and field.
+    """
+    frames, boxes, places = [], [], []
+    for frame, path in sorted(paths.items()):
+        for line, row in csvfile.read_rows(path, delimiter=" "):
+            fields = [text for text in row if text]
+            if not fields:
+                continue
+            csvfile.check_width(path, line, fields[:5], ["class", "x", "y", "w", "h"])
+            box = [
+                csvfile.parse_number(text, path, line, field)
+                for text, field in zip(fields[1:5], "xywh", strict=True)
+            ]
+            _check_box(box, f"{path}: line {line}")
+            frames.append(frame)
+            boxes.append(box)
+            places.append(f"{path}: line {line}")
+    return _cut_off(frames, boxes, places, [""] * len(frames))
 
 
 def _check_box(box: list[float], place: str) -> None:

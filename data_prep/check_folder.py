@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from data_prep.check_recording import Expected, check_labels, check_shard
 from stormpsr_jax.data.clips import Recording, shard_name
+from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -205,12 +205,11 @@ def _check_recordings(
     num_records, hashes = {}, {}
     expected = {split: _read_split(checked, split, of_one) for split, of_one in names.items()}
     total = sum(e.recording.num_frames for split in expected.values() for e in split.values())
-    with tqdm.tqdm(
+    with Bar(
         desc="reading every frame" if everything else "reading labels and a sample",
         total=total,
         unit="frame",
         smoothing=0,  # the mean rate, whose estimate of the time left is the steadiest
-        mininterval=0.5,
     ) as bar:
         for split, of_one in sorted(names.items(), key=lambda item: _order(item[0])):
             checked.splits[split], checked.steps[split] = {}, {}

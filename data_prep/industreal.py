@@ -11,6 +11,7 @@ A box is of the class of the state that the PSR labels give at its frame, not of
 the log says how many differ.
 """
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -60,7 +61,7 @@ def make_dataset(
     }
     found = layout.match(FORMAT, labelled, layout.find_pictures(trees, "rgb"), boxed, procedure.fps)
     return recorded.build(
-        FORMAT,
+        functools.partial(recorded.read_labels, FORMAT),
         found,
         out,
         procedure=procedure,

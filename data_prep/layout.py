@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep import pictures, video
 from data_prep.asd_labels import Boxes
-from data_prep.pictures import ImageFiles
+from data_prep.pictures import ImageFiles, Pictures
 from data_prep.trees import Tree, join
 from data_prep.video import Video
 
@@ -43,13 +43,13 @@ class Recording:
         name: its name.
         split: "train", "val" or "test".
         pictures: its N frames.
-        labels: folder of its PSR label files.
-        boxes: file of its boxes, if there is one.
+        labels: folder of its PSR label files; of a user's own, maybe a file.
+        boxes: file (or folder) of its boxes, if there is one.
     """
 
     name: str
     split: str
-    pictures: ImageFiles | Video
+    pictures: Pictures
     labels: Place
     boxes: Place | None
 

@@ -11,6 +11,7 @@ A box is of the class of the state that the PSR labels give at its frame: error 
 where it is not catalogued. Recording 0005 has no ASD labels.
 """
 
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -85,7 +86,7 @@ def make_dataset(
         procedure.fps,
     )
     return recorded.build(
-        FORMAT,
+        functools.partial(recorded.read_labels, FORMAT),
         found,
         out,
         procedure=procedure,

@@ -10,9 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import tqdm
-
 from stormpsr_jax.processes import exit_with_parent
+from stormpsr_jax.progress import Bar
 
 
 class Stopped(Exception):
@@ -77,7 +76,7 @@ def run(
         )
         calls = [(_run_in_worker, index, job) for index, job in enumerate(jobs)]
     # smoothing=0: the mean rate, whose estimate of the time left is the steadiest.
-    with pool, tqdm.tqdm(desc=desc, unit="frame", smoothing=0, mininterval=0.5) as bar:
+    with pool, Bar(desc=desc, unit="frame", smoothing=0) as bar:
         with _no_interrupt():
             futures = {pool.submit(*call): job for call, job in zip(calls, jobs, strict=True)}
         try:
@@ -113,7 +112,7 @@ def _no_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _show(bar: tqdm.tqdm, counts: Sequence[int]) -> None:
+def _show(bar: Bar, counts: Sequence[int]) -> None:
     """Brings the bar up to date; its total is an estimate until every job's size is known."""
     frames, done = counts[1::2], counts[2::2]
     if begun := sum(n > 0 for n in frames):

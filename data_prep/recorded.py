@@ -1,12 +1,13 @@
 """Recordings as data sets ship them, pictures and label files, into a folder of clip shards.
 
-What the data sets have in common; data_prep.meccano and data_prep.industreal say what is their own.
+What the data sets have in common; data_prep.meccano, data_prep.industreal and data_prep.own say
+what is their own.
 """
 
 import dataclasses
 import functools
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ class Labels:
 def read_labels(form: Format, recording: Recording, procedure: Procedure) -> Labels:
     """Reads the label files of a recording.
 
+    Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
+    and the initial state of the procedure's variant.
+
     Raises:
         ValueError: the first mistake, with file, line and field; also frames outside the recording
             and rows out of order.
@@ -69,6 +73,13 @@ def read_labels(form: Format, recording: Recording, procedure: Procedure) -> Lab
             else:
                 steps[file] = labels.read_steps(path, procedure)
                 _check_frames(path, [frame for frame, _ in steps[file]], first, last)
+    if "PSR_labels_raw.csv" not in files:
+        known = steps.get("PSR_labels_with_errors.csv", steps.get("PSR_labels.csv", []))
+        initial = procedure.variant_for(recording.name).initial_state
+        try:
+            frames, states = labels.steps_to_states(known, initial, first)
+        except ValueError as error:
+            raise ValueError(f"{tree.show(folder)}: {error}") from error
     boxes = None
     if recording.boxes is not None:
         tree, name = recording.boxes
@@ -97,7 +108,7 @@ def make_recording(
     split: str,
     name: str,
     *,
-    form: Format,
+    read: Callable[[Recording, Procedure], Labels],
     recordings: Mapping[str, Recording],
     procedure: Procedure,
     framing: Framing,
@@ -105,7 +116,7 @@ def make_recording(
     """Reads one recording; its pictures are read as they are asked for."""
     del split
     recording = recordings[name]
-    known = read_labels(form, recording, procedure)
+    known = read(recording, procedure)
     frames = recording.pictures
     states = labels.states_per_frame(
         known.frames, known.states, frames.first_frame, frames.num_frames
@@ -128,7 +139,7 @@ def make_recording(
 
 
 def build(
-    form: Format,
+    read: Callable[[Recording, Procedure], Labels],
     recordings: Sequence[Recording],
     out: str | Path,
     *,
@@ -139,6 +150,15 @@ def build(
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
+    Args:
+        read: reads the labels of a recording; picklable.
+        recordings: all of them.
+        out: folder for the shards.
+        procedure: of all recordings; its frame rate is theirs.
+        framing: what becomes of a picture.
+        workers: processes.
+        glob: on recording names; only these are made.
+
     Returns:
         Whether the folder is complete; not if `glob` left recordings out.
 
@@ -148,7 +168,7 @@ def build(
     known, problems = {}, []
     for recording in recordings:
         try:
-            known[recording.name] = read_labels(form, recording, procedure)
+            known[recording.name] = read(recording, procedure)
         except ValueError as error:
             problems.append(str(error))
     raise_problems(problems)
@@ -166,7 +186,7 @@ def build(
         splits=splits,
         make=functools.partial(
             make_recording,
-            form=form,
+            read=read,
             recordings={recording.name: recording for recording in recordings},
             procedure=procedure,
             framing=framing,

@@ -48,6 +48,7 @@ def make_dataset(
     workers: int = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
+    glob: str = "*",
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
@@ -63,6 +64,7 @@ def make_dataset(
       workers: processes.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
+      glob: on recording names; only these are made, and other runs make the others.
 
     Returns:
       The procedure of the data.
@@ -108,6 +110,7 @@ def make_dataset(
             "time_scale": time_scale,
             "timelines": _digest(timelines, splits) if timelines else None,
         },
+        recordings=glob,
     )
     return procedure
 
@@ -142,6 +145,7 @@ def make_objects(
     size: int = 64,
     num_components: int = 11,
     workers: int = 1,
+    glob: str = "*",
 ) -> Procedure:
     """Writes random products in random states, to train a general encoder on.
 
@@ -156,6 +160,7 @@ def make_objects(
       size: height and width in pixels.
       num_components: K of every product.
       workers: processes.
+      glob: on the products' names; only these are made.
 
     Returns:
       The procedure of the data; it catalogues the complete product only.
@@ -191,6 +196,7 @@ def make_objects(
         make=make,
         workers=workers,
         settings={"seed": seed, "frames_per_object": frames_per_object},
+        recordings=glob,
     )
     return procedure
 
@@ -315,6 +321,7 @@ def define_flags(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_float("fps", None, "Frames per second; default: the procedure's.", **fv)
     flags.DEFINE_integer("cad_per_state", 100, "Clean renders a state.", lower_bound=0, **fv)
     flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1, **fv)
+    flags.DEFINE_string("recordings", "*", "Glob: make only these, other runs the others.", **fv)
     flags.DEFINE_string("timelines", None, "Folder of label timelines to play.", **fv)
     flags.DEFINE_float("time_scale", 1.0, "Label frame numbers are divided by this.", **fv)
     flags.DEFINE_integer("objects", 0, "Random products instead of recordings.", **fv)
@@ -333,6 +340,7 @@ def main(flag_values: flags.FlagValues) -> None:
             frames_per_object=f.frames_per_object,
             size=f.size,
             workers=f.workers,
+            glob=f.recordings,
         )
         return
     make_dataset(
@@ -346,6 +354,7 @@ def main(flag_values: flags.FlagValues) -> None:
         workers=f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,
+        glob=f.recordings,
     )
 
 

@@ -2,16 +2,30 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Container, Iterator
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from data_prep.trees import Tree
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+VIDEO_ENDINGS = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv"),
+)
+# A file that ends so many seconds before its head says was cut off; rounding takes less.
+CUT_OFF = 1.0
+# Matroska rounds times to milliseconds.
+TIME_TOLERANCE = 1e-3
+# Seconds without a picture: a line in the log, and an error.
+LOGGED_GAP, MAX_GAP = 2.0, 60.0
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
+
+_CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +53,42 @@ class Video:
             raise ValueError(
                 f"{place}: {count} frames can be decoded, its index has {self.num_frames}; the "
                 "file is damaged"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampled:
+    """A video of any frame rate as N frames of a constant one, numbered from first_frame on.
+
+    Attributes:
+        tree: folder or zip file.
+        name: of the video in it.
+        fps: frames per second of the result.
+        num_frames: N.
+        first_frame: 0.
+    """
+
+    tree: Tree
+    name: str
+    fps: float
+    num_frames: int
+    first_frame: int = 0
+
+    def read(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
+        place = self.tree.show(self.name)
+        shown = resample(read_times(self.tree, self.name), self.fps)
+        wanted, repeats = np.unique(shown, return_counts=True)
+        frame = 0
+        decoded = decode(self.tree, self.name, set(wanted.tolist()))
+        for picture, count in zip(decoded, repeats.tolist(), strict=False):
+            for _ in range(count):
+                yield f"{place}: {frame / self.fps:.2f} s", picture
+                frame += 1
+        if frame != self.num_frames:
+            raise ValueError(
+                f"{place}: can be decoded up to {frame / self.fps:.1f} s only, of "
+                f"{self.num_frames / self.fps:.1f} s; the file is damaged"
             )
 
 
@@ -75,37 +125,120 @@ def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> V
     return Video(tree, name, first_frame, len(times))
 
 
+def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
+    """Opens a video of any frame rate at a constant one.
+
+    Raises:
+        ValueError: PyAV is missing, it is no video, or its timestamps are broken.
+    """
+    place, times = tree.show(name), read_times(tree, name)
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > MAX_GAP:
+        i = int(gaps.argmax())
+        raise ValueError(
+            f"{place}: timestamps jump from {times[i] - times[0]:.1f} s to "
+            f"{times[i + 1] - times[0]:.1f} s, by more than {MAX_GAP:g} s; cut the video there, or "
+            "give its pictures new times (ffmpeg -i IN -vf setpts=N/30/TB -r 30 OUT.mp4 for one of "
+            "30 frames/s)"
+        )
+    for i in np.flatnonzero(gaps > LOGGED_GAP).tolist():
+        start, end = times[i : i + 2] - times[0]
+        logging.warning(
+            "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
+        )
+    num_frames = len(resample(times, fps))
+    if len(times) < 0.9 * num_frames:
+        rate = len(gaps) / (times[-1] - times[0])
+        logging.warning(
+            "%s: has %.1f pictures a second, fewer than %g: some are repeated", place, rate, fps
+        )
+    return Resampled(tree, name, fps, num_frames)
+
+
+def resample(times: np.ndarray, fps: float) -> np.ndarray:
+    """Returns which frame of a video each frame of constant rate shows.
+
+    Args:
+        times: (M,) seconds, ascending.
+        fps: of the result.
+
+    Returns:
+        (N,) for each n the last m with times[m] - times[0] at or before n / fps, up to
+        TIME_TOLERANCE; the last n is the last one before the end of the times.
+    """
+    times = times - times[0] - TIME_TOLERANCE
+    num_frames = math.floor((times[-1] + 2 * TIME_TOLERANCE) * fps) + 1
+    return np.searchsorted(times, np.arange(num_frames) / fps, "right") - 1
+
+
 def read_times(tree: Tree, name: str) -> np.ndarray:
     """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
 
     Raises:
-        ValueError: PyAV is missing, it is no video, it is empty, or frames have no time.
+        ValueError: PyAV is missing, it is no video, it is empty or cut off, or its frames have no
+            times or times that go back.
     """
+    place = tree.show(name)
     with _open(tree, name) as (container, stream):
-        times = []
+        times, end, latest, unit = [], 0, None, float(stream.time_base)
         for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
                 continue
             time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
             if time is None:
                 raise ValueError(
-                    f"{tree.show(name)}: frame {len(times) + 1} of the file has no timestamp; "
-                    "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
+                    f"{place}: frame {len(times) + 1} of the file has no timestamp; {_CONVERT}"
                 )
+            if packet.dts is not None:
+                if latest is not None and packet.dts < latest:
+                    raise ValueError(
+                        f"{place}: timestamps go back from {latest * unit:.3f} s to "
+                        f"{packet.dts * unit:.3f} s (videos joined end to end?); {_CONVERT}"
+                    )
+                latest = packet.dts
             times.append(time)
+            end = max(end, time + (packet.duration or 0))
         if not times:
-            raise ValueError(f"{tree.show(name)}: the video has no frames")
-        return np.sort(np.array(times, np.float64)) * float(stream.time_base)
+            raise ValueError(f"{place}: the video has no frames")
+        declared = _declared_end(container, stream, len(times))
+        if end * unit < declared - CUT_OFF:
+            raise ValueError(
+                f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
+                f"{declared:.1f} s; copy it again from where it comes from"
+            )
+        return np.sort(np.array(times, np.float64)) * unit
 
 
-def decode(tree: Tree, name: str) -> Iterator[np.ndarray]:
+def _declared_end(container: Any, stream: Any, num_frames: int) -> float:
+    """Returns the time in seconds where the head of the file says that the video ends; 0: unknown.
+
+    The whole file may be longer than the video in it, by its sound; so it counts only where frames
+    are missing. Missing frames alone are none: phones hide those that are trimmed.
+    """
+    tag = stream.metadata.get("DURATION", "")  # Matroska
+    if match := re.match(r"(\d+):(\d+):(\d+\.?\d*)", tag):
+        hours, minutes, seconds = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    if stream.frames > num_frames and container.duration:
+        return container.duration / 1e6
+    return 0.0
+
+
+def decode(tree: Tree, name: str, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
+
+    Args:
+        tree: folder or zip file.
+        name: of the video in it.
+        wanted: only these of the frames, counted from 0.
 
     Raises:
         ValueError: PyAV is missing, or it is no video that can be decoded.
     """
     with _open(tree, name) as (container, stream):
-        for frame in container.decode(stream):
+        for i, frame in enumerate(container.decode(stream)):
+            if wanted is not None and i not in wanted:
+                continue
             picture = frame.to_ndarray(format="rgb24")
             if turns := round(frame.rotation / 90) % 4:  # phones store it
                 picture = np.ascontiguousarray(np.rot90(picture, turns))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+from stormpsr_jax import memory
+
 
 class Batched:
     """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
@@ -31,6 +33,8 @@ class Batched:
         parts = []
         for start in range(0, len(x), self.batch):
             rows = x[start : start + self.batch]
+            if not parts:
+                memory.check_fits(self.batch * x[0].nbytes, f"a batch of {self.batch:,} rows")
             filled = np.zeros((self.batch, *x.shape[1:]), x.dtype)
             filled[: len(rows)] = rows
             out = self._function(self._variables, jax.device_put(filled, self._rows))

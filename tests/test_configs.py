@@ -2,12 +2,14 @@
 
 import importlib
 import logging
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import configs
 from stormpsr_jax import losses
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages.context import Context
@@ -80,7 +82,10 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     assert config.window.frames // config.window.stride + 1 == context.num_frames
 
 
-@pytest.mark.parametrize("name", ["meccano", "industreal", "synthetic", "general_encoder"])
+CONFIGS = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_config_property_locked(name):
     config = importlib.import_module(f"configs.{name}").get_config()
     with pytest.raises(AttributeError):

@@ -346,6 +346,30 @@ def failure(workdir, *words):
     return done.stderr.strip().splitlines()[-1]
 
 
+BATCHES = {
+    "pretrain": "n_per_state",
+    "embed": "batch",
+    "temporal": "batch",
+    "finetune": "batch",
+    "detector": "batch",
+    "predict": "batch",
+}
+
+
+@pytest.mark.parametrize("stage", BATCHES)
+def test_errors_no_memory_for_the_batch_names_the_field_to_lower(workdir, tmp_path, stage):
+    """Batches of petabytes are refused before anything of them is made."""
+    before = {"embed": ("pretrain",), "temporal": ("embed",), "finetune": ("pretrain", "temporal")}
+    before["predict"] = ("pretrain", "temporal", "finetune", "detector")
+    for name in before.get(stage, ()):
+        shutil.copytree(workdir / name, tmp_path / name)
+    field = f"{stage}.{BATCHES[stage]}"
+    changes = {field: 2**42, "data.dir": str(workdir / "data")}
+    stages = (*before[stage], stage) if stage == "predict" else (stage,)
+    with pytest.raises(MemoryError, match=rf"stage '{stage}'.*lower --config\.{field}"):
+        main.run(tiny(**changes, stages=stages), tmp_path)
+
+
 def test_errors_unknown_field_and_other_config(workdir):
     changed = failure(workdir, "--config.temporal.steps=13", "--config.seed=1")
     assert "temporal.steps: 12 before, 13 now" in changed

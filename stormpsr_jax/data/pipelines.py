@@ -9,18 +9,23 @@ at a step is all that resuming takes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grain
 import jax
 import numpy as np
 
+from stormpsr_jax import memory
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.processes import exit_with_parent
 
 _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
+
+# Batches in memory at once: those loaded ahead, and the one in use.
+_LOADED_BATCHES = 5
 
 # Step → iterator over the batches of the steps after it.
 Batches = Callable[[int], Iterator[dict[str, np.ndarray]]]
@@ -56,16 +61,22 @@ def _elements(
     """Batches of `batch` elements, of which this host makes its share."""
     rows = batch // jax.process_count()
     dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
+    row_bytes = sum(array.nbytes for array in dataset[0].values())
     if jax.process_count() > 1:
         dataset = _HostRows(dataset, batch, jax.process_index() * rows, rows)
-    return batches(dataset.batch(rows, drop_remainder=True), workers)
+    return batches(dataset.batch(rows, drop_remainder=True), workers, rows * row_bytes)
 
 
-def batches(dataset: grain.MapDataset, workers: int) -> Batches:
-    """The elements of a data set as batches, loaded ahead by threads or `workers` processes."""
+def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
+    """The elements of a data set as batches, loaded ahead by threads or `workers` processes.
+
+    To start them raises MemoryError if batches of `num_bytes` have no room: they would be put
+    together row by row until the system ends the process.
+    """
 
     def start(step: int) -> Iterator[dict[str, np.ndarray]]:
-        threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+        memory.check_fits(_LOADED_BATCHES * num_bytes, "loading batches ahead")
+        threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_LOADED_BATCHES - 1)
         iterable = dataset[step:].to_iter_dataset(threads)
         if workers:
             options = grain.MultiprocessingOptions(num_workers=workers)
@@ -117,7 +128,8 @@ def key_frame_batches(
     _check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
     element = _KeyFrameBatch(source, cad, sampler, jax.process_index(), jax.process_count())
     dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
-    return batches(dataset, workers)
+    num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
+    return batches(dataset, workers, num_bytes)
 
 
 class _Clip:

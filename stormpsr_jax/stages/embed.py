@@ -7,13 +7,13 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile, FeatureSource
+from stormpsr_jax.progress import Bar
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched
-from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training import checkpoint, loop
 
 SPLITS = ("train", "val")
 
@@ -22,8 +22,16 @@ def run(context: Context) -> None:
     """Writes WORKDIR/embed/<split>/<recording>.<view>.npy, float32 (N, D); view 0 is the plain one.
 
     Recordings are shared out over the hosts, and one that is already there is not embedded again.
+
+    Raises:
+      MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
     """
     folder = context.workdir / "embed"
+    with loop.explained(folder, "batch"):
+        _run(context, folder)
+
+
+def _run(context: Context, folder: Path) -> None:
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
     batch = context.config.embed.batch
     encoder = context.frame_encoder(params, batch_stats, batch)
@@ -33,7 +41,7 @@ def run(context: Context) -> None:
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names) * views
         (folder / split).mkdir(parents=True, exist_ok=True)
-        with tqdm(total=total, desc=f"embed {split}", unit="frame", smoothing=0.05) as progress:
+        with Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
                 recording = source.recordings[name]
                 for view in range(views):

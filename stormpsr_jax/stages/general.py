@@ -6,6 +6,8 @@ so what SupCon learns is to see which parts of an object are there, whatever the
 
 from __future__ import annotations
 
+import math
+
 import grain
 import numpy as np
 
@@ -104,6 +106,8 @@ def run(context: Context) -> None:
             },
         )
 
+    pictures = config.objects * config.states * config.views
+    num_bytes = pictures * 3 * math.prod(train.image_size)
     element = _ObjectBatch(train, config.objects, config.states, config.views)
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
     folder = context.workdir / "general"
@@ -117,7 +121,7 @@ def run(context: Context) -> None:
         loss_fn=loss_fn,
         rng=context.key("general/steps"),
         schedule=make_schedule(config.optimizer, config.steps),
-        data=pipelines.batches(dataset, context.config.data.workers),
+        data=pipelines.batches(dataset, context.config.data.workers, num_bytes),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="objects",

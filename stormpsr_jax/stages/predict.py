@@ -6,21 +6,30 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.detector import detect
 from stormpsr_jax.stream import Batched, Recogniser
-from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training import checkpoint, loop
 
 
 def run(context: Context) -> None:
-    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; what is there is kept."""
+    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; what is there is kept.
+
+    Raises:
+      MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
+    """
+    with loop.explained(context.workdir / "predict", "batch"):
+        _run(context)
+
+
+def _run(context: Context) -> None:
     config = context.config.predict
     streams = build_streams(context, config.batch)
     for split in config.splits:
@@ -28,7 +37,7 @@ def run(context: Context) -> None:
         folder = context.workdir / "predictions" / split
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names)
-        with tqdm(total=total, desc=f"predict {split}", unit="frame", smoothing=0.05) as progress:
+        with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
             for name in names:
                 _recording(context, streams, source, name, folder, progress)
 
@@ -69,7 +78,7 @@ def _recording(
     source: ClipSource | FeatureSource,
     name: str,
     folder: Path,
-    progress: tqdm,
+    progress: Bar,
 ) -> None:
     recording, window = source.recordings[name], context.window
     asd = folder / "asd" / f"{name}_results_pred.csv"

@@ -3,7 +3,6 @@
 import errno
 import math
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -19,8 +18,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
+from stormpsr_jax import memory
+from stormpsr_jax.progress import Bar
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import (
     Checkpoints,
@@ -144,7 +144,7 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir)
     try:
-        with _explained(workdir, batch_field), _sigterm() as terminated:
+        with explained(workdir, batch_field), _sigterm() as terminated:
             loop = _Loop(
                 workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
             )
@@ -212,6 +212,7 @@ class _Loop:
             out_shardings=(shardings, whole, whole),
             donate_argnums=(0, 1),
         )
+        self.compiled_step: jax.stages.Compiled | None = None
         self.writer = MetricWriter(workdir, self.step)
 
     def run(
@@ -220,7 +221,13 @@ class _Loop:
         config, last = self.config, self.config.steps
         first_profiled, last_profiled = profile_steps or (0, 0)
         profiling = False
-        progress = _Progress(self.workdir.name, self.step, last)
+        progress = Bar(
+            total=last,
+            initial=self.step,
+            desc=self.workdir.name,
+            unit="step",
+            disable=jax.process_index() != 0,
+        )
         logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
         while self.step < last:
             if self.step + 1 == first_profiled:
@@ -230,11 +237,14 @@ class _Loop:
             waited -= time.monotonic()
             batch = self.next_batch()
             waited += time.monotonic()
-            self.state, self.sums, loss = self.train_step(self.state, self.sums, batch)
+            if self.compiled_step is None:
+                self.compile(batch)
+            self.state, self.sums, loss = self.compiled_step(self.state, self.sums, batch)
             self.step += 1
             self.pending.append((self.step, loss))
             self.check_losses(LAG)
-            progress.update(self.step, self.loss)
+            progress.set_postfix(loss=f"{self.loss:.4g}", refresh=False)
+            progress.update()
             if profiling and self.step in (last_profiled, last):
                 self.check_losses(0)
                 jax.profiler.stop_trace()
@@ -264,6 +274,18 @@ class _Loop:
         if self.best_step is None:
             self.best_step = self.step
             save_best(self.workdir, self.state.params, self.state.batch_stats)
+
+    def compile(self, batch: dict[str, jax.Array]) -> None:
+        """Compiles the step; MemoryError if what it needs is not there.
+
+        An accelerator refuses by itself what it has no room for. The system would give a CPU more
+        than there is, and then end the process.
+        """
+        self.compiled_step = self.train_step.lower(self.state, self.sums, batch).compile()
+        if self.mesh.devices.flat[0].platform == "cpu":
+            needed = self.compiled_step.memory_analysis().temp_size_in_bytes
+            local = [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
+            memory.check_fits(needed * len(local), "a step")
 
     def next_batch(self) -> dict[str, jax.Array]:
         try:
@@ -337,36 +359,6 @@ class _Loop:
         self.saved_step, self.saved_time = self.step, time.monotonic()
 
 
-class _Progress:
-    """A bar on a terminal, a plain line every ten seconds elsewhere; process 0 only."""
-
-    def __init__(self, name: str, step: int, steps: int):
-        self._name, self._start, self._steps = name, step, steps
-        self._started = self._printed = time.monotonic()
-        self._silent = jax.process_index() != 0
-        self._bar = None
-        if sys.stderr.isatty() and not self._silent:
-            self._bar = tqdm(total=steps, initial=step, desc=name, unit="step", dynamic_ncols=True)
-
-    def update(self, step: int, loss: float) -> None:
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-            self._bar.update()
-        elif not (self._silent or math.isnan(loss)) and time.monotonic() - self._printed > 10:
-            self._printed = time.monotonic()
-            rate = (step - self._start) / (self._printed - self._started)
-            eta = tqdm.format_interval((self._steps - step) / rate)
-            print(
-                f"{self._name}: step {step}/{self._steps}, {rate:.2f} steps/s, {eta} left, "
-                f"loss {loss:.4g}",
-                flush=True,
-            )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-
 @contextmanager
 def _sigterm() -> Iterator[list]:
     """Yields a list that is non-empty once SIGTERM came.
@@ -385,8 +377,13 @@ def _sigterm() -> Iterator[list]:
 
 
 @contextmanager
-def _explained(workdir: Path, batch_field: str) -> Iterator[None]:
-    """Turns the two failures of a machine that is too small into errors that say what to do."""
+def explained(workdir: Path, batch_field: str) -> Iterator[None]:
+    """Turns the two failures of a machine that is too small into errors that say what to do.
+
+    Args:
+        workdir: the stage's folder; its name is the stage's name.
+        batch_field: field of the stage's config that sets the batch size.
+    """
     try:
         yield
     except Exception as error:
@@ -396,7 +393,7 @@ def _explained(workdir: Path, batch_field: str) -> Iterator[None]:
             raise OSError(
                 errno.ENOSPC,
                 f"stage {stage!r}: the disk is full; free some space and run the same command "
-                "again, it continues from the newest complete checkpoint",
+                "again, it continues from what is complete",
                 str(workdir),
             ) from error
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:

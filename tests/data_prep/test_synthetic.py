@@ -214,3 +214,22 @@ def test_make_recording_property_leaves_no_temporary_files(tmp_path, monkeypatch
     data = _record("cad", "cad_01", procedure=SYNTHETIC)
     list(data.jpegs)
     assert not list(tmp_path.iterdir())
+
+
+def test_main_property_globs_fill_one_folder(tmp_path):
+    def run(out, *arguments):
+        values = flags.FlagValues()
+        synthetic.define_flags(values)
+        values(["x", f"--out={out}", "--size=16", "--workers=1", "--cad_per_state=2", *arguments])
+        synthetic.main(values)
+
+    small = ("--train=0", "--val=0", "--test=0")
+    run(tmp_path / "whole", *small)
+    run(tmp_path / "parts", *small, "--recordings=cad_0*")
+    assert not (tmp_path / "parts" / "dataset_info.json").exists()
+    run(tmp_path / "parts", *small, "--recordings=cad/cad_[1-9]*")
+    assert _digests(tmp_path / "parts") == _digests(tmp_path / "whole")
+
+    objects = ("--objects=2", "--frames_per_object=2")
+    run(tmp_path / "objects", *objects, "--recordings=object_00001")
+    assert len(list((tmp_path / "objects").glob("clips-*"))) == 1

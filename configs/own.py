@@ -1,0 +1,44 @@
+"""Your own recordings, a handful to some dozens of them: small pictures, small models, a laptop.
+
+python -m data_prep.own --videos=DIR --labels=DIR --procedure=FILE --out=DATA --size=64
+python -m stormpsr_jax.main --config=configs/own.py --config.data.dir=DATA --workdir=RUN
+
+With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=configs/own.py:boxes.
+Without, only the temporal stream recognises; metrics.json and the report then have no other.
+
+Fields to look at first:
+* window.frames counts frames of the shards: 64 are 12.8 s at 5 frames/s. Hidden stretches should be
+  shorter, and so should be the recordings' shortest pauses between two changes of one component.
+  temporal.delta and temporal.sigma grow and shrink with it.
+* pretrain.t_f: seconds after a completion that certainly show its state.
+* pretrain.steps, temporal.steps, finetune.steps, detector.steps: more of them with more recordings.
+* predict.splits, evaluate.decoder: what is recognised and how.
+init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic.py, from
+which everything else comes. Full-size models: start from configs/industreal.py and --size=224.
+Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real
+ones yet.
+"""
+
+from configs import synthetic
+
+
+def get_config(extra: str = ""):
+    """Returns the locked configuration; `extra` is what follows the colon: "" or "boxes".
+
+    Raises:
+        ValueError: something else follows it.
+    """
+    if extra not in ("", "boxes"):
+        raise ValueError(f"configs/own.py:{extra}: only configs/own.py:boxes is known")
+    c = synthetic.get_config()
+    c.stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
+    if extra == "boxes":
+        c.stages = (*c.stages[:4], "detector", *c.stages[4:])
+    c.procedure = ""  # the one that the data were prepared with
+
+    # Clean renders would come from data_prep.cad, in a folder of their own.
+    c.augment.limbs = 0.0
+    c.pretrain.cad_per_state = 0
+    c.pretrain.n_per_state = 4
+    c.detector.cad = 0.0
+    return c

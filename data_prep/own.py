@@ -1,0 +1,270 @@
+"""Makes clip shards of your own recordings: videos, or folders of images, with labels.
+
+    python -m data_prep.own --videos=DIR --labels=DIR --procedure=FILE --out=DIR
+
+data_prep/README.md takes you from there to a trained model. For a recording NAME:
+
+* --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
+* --labels holds NAME.csv with the header `time,step` or `start,end,step` (seconds, or m:ss), or a
+  folder NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv;
+* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files. Coordinates are
+  those of the original picture, upright; without boxes the detector cannot be trained.
+
+A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
+its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
+before i / fps seconds after the first one. A pause is filled with the picture before it, and
+logged; one of more than a minute is an error. Numbers in PSR label files and names of boxes are
+those of the resampled frames; `--export_frames=DIR` writes these as images, to draw boxes on. A
+folder of images is taken to have --fps already, and keeps the numbers in its names.
+
+Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), unless --videos or
+--labels have folders train, val and test, or --splits=FILE says so: a CSV with the header
+`recording,split`.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from absl import flags, logging
+
+from data_prep import command, layout, own_labels, own_splits, pictures, recorded, video
+from data_prep.layout import Place, Recording
+from data_prep.pictures import DEFAULT_FRAMING, Framing, ImageFiles, Pictures
+from data_prep.recorded import SPLITS
+from data_prep.records import LABEL_FILES
+from data_prep.trees import Tree, join
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+
+def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
+    """Opens a video, or a folder of images; ValueError if it cannot be read."""
+    if video.is_video(name):
+        return video.open_resampled(tree, name, fps)
+    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
+    return ImageFiles(tree, name, min(numbers), len(numbers))
+
+
+def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Place]]:
+    """Finds the labels of each recording: folders of PSR label files, and CSV files.
+
+    A CSV file that lies in a folder other than train, val and test is of the recording that the
+    folder is named after.
+
+    Args:
+        trees: where to look.
+        leave_out: path of a CSV file that holds no labels.
+
+    Returns:
+        By recording, each place found.
+    """
+    found: dict[str, list[Place]] = {}
+    for tree in trees:
+        for folder, _, files in tree.walk():
+            last = folder.rpartition("/")[2]
+            if folder and any(file in files for file in LABEL_FILES):
+                found.setdefault(last, []).append((tree, folder))
+                continue
+            for file in files:
+                path = join(folder, file)
+                if not file.lower().endswith(".csv") or _is_file(tree, path, leave_out):
+                    continue
+                if file in LABEL_FILES:
+                    raise ValueError(
+                        f"{tree.show(path)}: belongs into a folder with the recording's name"
+                    )
+                name = file[: -len(".csv")] if last.lower() in ("", *SPLITS) else last
+                found.setdefault(name, []).append((tree, path))
+    return dict(sorted(found.items()))
+
+
+def _is_file(tree: Tree, name: str, path: str) -> bool:
+    place = os.path.join(tree.path, name)
+    return bool(path) and not tree.is_zip and os.path.isfile(path) and os.path.samefile(place, path)
+
+
+def find_recordings(
+    videos: str | Path,
+    label_dir: str | Path,
+    procedure: Procedure,
+    *,
+    boxes: str | Path | None = None,
+    splits: str = "",
+    split_seed: int = 0,
+) -> list[Recording]:
+    """Finds the recordings and brings the parts of each together; see make_dataset.
+
+    Raises:
+        ValueError: all recordings that lack a part, have two of one or cannot be opened.
+    """
+    pictured = layout.find_pictures(command.open_flag("videos", videos))
+    labelled = find_labels(command.open_flag("labels", label_dir), splits)
+    boxed: Mapping[str, Place] = {}
+    if boxes is not None:
+        if not os.path.isdir(boxes):
+            raise ValueError(f"--boxes={boxes}: no such folder")
+        boxed = own_labels.find_boxes(boxes, Tree(os.fspath(boxes)))
+    problems = []
+    for what, names, others in (
+        (f"labels without a video in --videos={videos}", labelled, pictured),
+        (f"videos without labels in --labels={label_dir}", pictured, labelled),
+        ("boxes without labels", boxed, labelled),
+    ):
+        if without := [name for name in names if name not in others]:
+            problems.append(f"{what}: {', '.join(without)}")
+    for what, found in (("video", pictured), ("labels", labelled)):
+        for name, places in found.items():
+            if len(places) > 1:
+                shown = " and ".join(tree.show(path) for tree, path in places)
+                problems.append(f"recording {name}: {what} in {shown}; give one of them only")
+    layout.raise_problems(problems)
+    if not labelled:
+        raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
+    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed)
+    recordings = []
+    for name, [(tree, path)] in pictured.items():
+        try:
+            opened = open_recording(tree, path, procedure.fps)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            (labels,) = labelled[name]
+            recordings.append(Recording(name, chosen[name], opened, labels, boxed.get(name)))
+    layout.raise_problems(problems)
+    return recordings
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    videos: str | Path,
+    labels: str | Path,
+    procedure: Procedure,
+    boxes: str | Path | None = None,
+    splits: str = "",
+    split_seed: int = 0,
+    framing: Framing = DEFAULT_FRAMING,
+    workers: int = 1,
+    recordings: str = "*",
+) -> bool:
+    """Makes the clip shards; see the module's docstring.
+
+    Args:
+        out: folder for the shards.
+        videos: folder or zip file of the videos, or folders of images.
+        labels: folder or zip file of the labels.
+        procedure: the product; its frame rate is that of the shards.
+        boxes: folder of the boxes; without, no frame has one.
+        splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
+        split_seed: of the draw.
+        framing: what becomes of a picture.
+        workers: processes.
+        recordings: glob; only these are made.
+
+    Returns:
+        Whether the folder is complete; not if `recordings` left some out.
+
+    Raises:
+        ValueError: what is wrong with the recordings, all at once where that is possible.
+        OSError: `out` cannot be written.
+    """
+    found = find_recordings(
+        videos, labels, procedure, boxes=boxes, splits=splits, split_seed=split_seed
+    )
+    for split in SPLITS:
+        names = [recording.name for recording in found if recording.split == split]
+        logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
+    if missing := [s for s in ("train", "val") if not _has_boxes(found, s)]:
+        logging.warning(
+            "no boxes in split %s: the detector cannot be trained, leave 'detector' out of "
+            "config.stages, as configs/own.py does",
+            " and ".join(missing),
+        )
+    return recorded.build(
+        own_labels.read_labels,
+        found,
+        out,
+        procedure=procedure,
+        framing=framing,
+        workers=workers,
+        glob=recordings,
+    )
+
+
+def _has_boxes(recordings: Iterable[Recording], split: str) -> bool:
+    return any(recording.boxes is not None for recording in recordings if recording.split == split)
+
+
+def export_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
+    """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg, in its original size.
+
+    Returns:
+        How many there are.
+    """
+    count = 0
+    for recording in recordings:
+        place = Path(folder, recording.name)
+        place.mkdir(parents=True, exist_ok=True)
+        first = recording.pictures.first_frame
+        for frame, (_, picture) in enumerate(recording.pictures.read(), start=first):
+            if (frame - first) % every == 0:
+                if isinstance(picture, np.ndarray):
+                    picture = simplejpeg.encode_jpeg(picture, 95)
+                (place / f"{frame:06d}.jpg").write_bytes(picture)
+                count += 1
+    return count
+
+
+def define_flags(flag_values: flags.FlagValues) -> None:
+    """Defines the command's flags."""
+    command.define_flags(flag_values)
+    fv = {"flag_values": flag_values}
+    flags.DEFINE_string("videos", None, "Folder or zip of the videos.", required=True, **fv)
+    flags.DEFINE_string("labels", None, "Folder or zip of the labels.", required=True, **fv)
+    flags.DEFINE_string("procedure", None, "Procedure file of the product.", required=True, **fv)
+    flags.DEFINE_float("fps", None, "Frames per second; default: the procedure's.", **fv)
+    flags.DEFINE_string("boxes", None, "Folder of boxes, COCO or YOLO.", **fv)
+    flags.DEFINE_string(
+        "splits", "", f"Shares such as {own_splits.DEFAULT_SHARES}, or a CSV recording,split.", **fv
+    )
+    flags.DEFINE_integer("split_seed", 0, "Of the draw of splits.", **fv)
+    flags.DEFINE_string(
+        "export_frames",
+        None,
+        "Write the frames into this folder, to draw boxes on; no shards.",
+        **fv,
+    )
+    flags.DEFINE_integer("export_every", 10, "Of so many frames write one.", 1, **fv)
+
+
+def main(flag_values: flags.FlagValues) -> None:
+    """Makes what the flags ask for."""
+    f = flag_values
+    procedure = load_procedure(f.procedure)
+    if f.fps is not None:
+        if not 0 < f.fps <= 240:
+            raise ValueError(f"--fps={f.fps:g} is not in 0…240")
+        procedure = dataclasses.replace(procedure, fps=f.fps)
+    chosen = {"boxes": f.boxes, "splits": f.splits, "split_seed": f.split_seed}
+    if f.export_frames is not None:
+        found = find_recordings(f.videos, f.labels, procedure, **chosen)
+        count = export_frames(found, f.export_frames, f.export_every)
+        logging.info("%s: %d pictures of %d recordings", f.export_frames, count, len(found))
+        return
+    make_dataset(
+        f.out,
+        videos=f.videos,
+        labels=f.labels,
+        procedure=procedure,
+        framing=command.framing_of(f),
+        workers=f.workers,
+        recordings=f.recordings,
+        **chosen,
+    )
+
+
+if __name__ == "__main__":
+    command.run_command(define_flags, main)

@@ -1,0 +1,34 @@
+"""Progress of long work: a bar on a terminal, lines of text elsewhere."""
+
+import sys
+
+from tqdm import tqdm
+
+# Seconds between two states of a bar, and between two lines.
+_BAR_SECONDS, _LINE_SECONDS = 0.5, 10.0
+
+
+class Bar(tqdm):
+    """A tqdm bar with rate and time left. Where no terminal shows it, it writes whole lines."""
+
+    def __init__(self, **options):
+        """Options as for tqdm."""
+        seconds = _BAR_SECONDS if sys.stderr.isatty() else _LINE_SECONDS
+        super().__init__(mininterval=seconds, maxinterval=seconds, dynamic_ncols=True, **options)
+
+    @staticmethod
+    def status_printer(file):
+        """How tqdm writes a state of the bar."""
+        if file.isatty():
+            return tqdm.status_printer(file)
+
+        before = ""  # of a line: tqdm itself ends the last one
+
+        def write(text: str) -> None:
+            nonlocal before
+            if text:
+                file.write(before + text)
+                file.flush()
+                before = "\n"
+
+        return write

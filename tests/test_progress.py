@@ -1,0 +1,38 @@
+"""Progress where no terminal shows it, and on one."""
+
+import io
+import sys
+import time
+
+import pytest
+
+from stormpsr_jax import progress
+from stormpsr_jax.progress import Bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_progress_property_whole_lines_off_a_terminal_and_a_moving_bar_on_one(kind, monkeypatch):
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.2)
+    monkeypatch.setattr(progress, "_BAR_SECONDS", 0.0)
+    stream = kind()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Bar(total=100, desc="work", unit="frame") as bar:
+        for _ in range(100):
+            time.sleep(0.005)
+            bar.update()
+    text = stream.getvalue()
+    assert "100/100" in text
+    assert "frame/s" in text
+    if kind is Terminal:
+        assert text.count("\r") > 50
+        return
+    assert "\r" not in text
+    lines = text.splitlines()
+    assert 3 <= len(lines) <= 6, "one at the start, one at the end, one every 0.2 s of 0.5 s"
+    assert all(line.startswith("work: ") for line in lines)
+    assert text.endswith("\n")
