@@ -1,4 +1,4 @@
-"""The synthetic assembly with time to learn: twice the recordings, longer training.
+"""The synthetic assembly with time to learn: more recordings, longer training.
 
 python -m stormpsr_jax.main --config=configs/synthetic_full.py --workdir=runs/synthetic_full
 """
@@ -9,21 +9,21 @@ from configs import synthetic
 def get_config():
     """Returns the locked configuration."""
     c = synthetic.get_config()
-    c.data.synthetic.recordings.train = 80
+    c.data.synthetic.recordings.train = 60
     c.data.synthetic.recordings.val = 20
 
-    c.pretrain.steps = 2_000
-    c.pretrain.eval_every = 250
-    c.pretrain.checkpoint_every = 250
+    c.pretrain.steps = 1_200
+    c.pretrain.eval_every = 200
+    c.pretrain.checkpoint_every = 200
 
-    c.temporal.steps = 1_000
+    c.embed.views = 1
+
+    c.temporal.steps = 800
     c.temporal.eval_every = 100
 
-    c.finetune.steps = 150
-    c.finetune.eval_every = 50
-    c.finetune.checkpoint_every = 50
+    c.finetune.steps = 60
 
-    c.detector.steps = 2_000
+    c.detector.steps = 1_500
     c.detector.eval_every = 250
     c.detector.checkpoint_every = 250
     return c
