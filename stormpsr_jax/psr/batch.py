@@ -14,8 +14,8 @@ from stormpsr_jax.psr.decoding import Event, Rules, Settings, make_event
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-# Rows of evidence that are summed at a time: few enough to stay in the cache.
-LARGEST_BLOCK = 4096
+# Rows of evidence that are looked at at a time: few enough to stay in the cache.
+BLOCK = 16384
 
 
 def decode(
@@ -116,7 +116,9 @@ class _Evidence:
             # Components are read one at a time, so each lies in one piece.
             self._temporal = np.ascontiguousarray(temporal.confidences[some].T)
         self._rules = rules
-        self._frames = np.union1d(frames_s, frames_t)
+        # A stable sort merges two ascending lists in linear time, which np.union1d does not.
+        frames = np.sort(np.concatenate((frames_s, frames_t)), kind="stable")
+        self._frames = frames[np.diff(frames, prepend=-1) != 0]
         self._places = np.searchsorted(self._frames, frames_t)
         places = np.searchsorted(self._frames, frames_s)
         self._asd = np.zeros(len(self._frames))
@@ -132,15 +134,25 @@ class _Evidence:
         if (k, bit) not in self._cache:
             if any(other != k for other, _ in self._cache):
                 self._cache.clear()  # components are done one after the other
-            asd = self._asd * (self._bits[:, k] == 1 - bit)[self._classes]
-            changes = np.zeros(len(self._frames))
-            column = self._temporal[k]
-            changes[self._places] = np.where(
-                column > self._rules.changed, self._rules.weight * column, 0.0
-            )
-            some = np.flatnonzero(asd + changes)
-            self._cache[k, bit] = self._frames[some], asd[some], changes[some]
+            blocks = [self._block(k, bit, start) for start in range(0, len(self._frames), BLOCK)]
+            blocks = blocks or [(self._frames, self._asd, self._asd)]
+            frames, asd, changes = map(np.concatenate, zip(*blocks, strict=True))
+            self._cache[k, bit] = frames, asd, changes
         return self._cache[k, bit]
+
+    def _block(self, k: int, bit: int, start: int) -> Rows:
+        """`rows` of the frames from place `start` on, BLOCK of them."""
+        block = slice(start, start + BLOCK)
+        flips = self._bits[:, k] == 1 - bit
+        asd = self._asd[block] * flips[self._classes[block]]
+        changes = np.zeros(len(asd))
+        first, last = np.searchsorted(self._places, (start, start + BLOCK))
+        column = self._temporal[k, first:last]
+        changes[self._places[first:last] - start] = np.where(
+            column > self._rules.changed, self._rules.weight * column, 0.0
+        )
+        some = np.flatnonzero(asd + changes)
+        return self._frames[block][some], asd[some], changes[some]
 
 
 class _Path:
@@ -168,7 +180,7 @@ class _Path:
                 temporal = np.where(frames > blocked_until, temporal, 0.0)
                 some = np.flatnonzero(asd + temporal)
                 frames, asd, temporal = frames[some], asd[some], temporal[some]
-            begin, size = begin + size, min(2 * size, LARGEST_BLOCK)
+            begin, size = begin + size, min(2 * size, BLOCK)
             if not len(frames):
                 continue
             gaps = np.diff(frames, prepend=frames[0] - 1 if before is None else before) - 1
