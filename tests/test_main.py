@@ -75,7 +75,7 @@ def command(workdir, changes=(), devices=1, **environment):
     words += [f"--config.{k}={v}" for k, v in {**TINY, **dict(changes)}.items()]
     env = {
         **os.environ,
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         **environment,
     }
     return [*words, f"--workdir={workdir}"], env

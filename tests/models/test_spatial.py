@@ -232,7 +232,7 @@ def test_spatial_property_sharded_batch_is_normalised_as_one():
     """
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
     }
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],

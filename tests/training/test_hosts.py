@@ -22,7 +22,10 @@ def free_port() -> int:
 
 def start(address, count, index, action, timeout=60):
     words = [sys.executable, __file__, address, str(count), str(index), action, str(timeout)]
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    env = {
+        **os.environ,
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
+    }
     return subprocess.Popen(
         words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

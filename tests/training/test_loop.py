@@ -119,7 +119,7 @@ def acting(act, workers=0):
 def start(workdir, *arguments, devices=1, **kwargs):
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
         "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
     }
     command = [sys.executable, __file__, str(workdir), *map(str, arguments)]

@@ -20,7 +20,7 @@ from stormpsr_jax.training.sharding import (
 def test_sharding_property_on_eight_devices():
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
     }
     result = subprocess.run(
         [sys.executable, __file__], env=env, capture_output=True, text=True, timeout=100
