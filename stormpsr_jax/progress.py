@@ -16,19 +16,20 @@ class Bar(tqdm):
         seconds = _BAR_SECONDS if sys.stderr.isatty() else _LINE_SECONDS
         super().__init__(mininterval=seconds, maxinterval=seconds, dynamic_ncols=True, **options)
 
+    def moveto(self, n: int) -> None:
+        """Moves between the lines of several bars, which only a terminal can."""
+        if self.fp.isatty():
+            super().moveto(n)
+
     @staticmethod
     def status_printer(file):
         """How tqdm writes a state of the bar."""
         if file.isatty():
             return tqdm.status_printer(file)
 
-        before = ""  # of a line: tqdm itself ends the last one
-
         def write(text: str) -> None:
-            nonlocal before
             if text:
-                file.write(before + text)
+                file.write(text + "\n")
                 file.flush()
-                before = "\n"
 
         return write
