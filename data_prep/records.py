@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import simplejpeg
@@ -326,19 +326,33 @@ def _open_locked(path: Path, wait: bool) -> io.BufferedRandom | None:
             return None
         except OSError:  # a network disk without locks
             return file
-        # Between opening and locking, another process may have removed the file as left over.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
+        if _still_there(file, path):
+            return file
         file.close()
+
+
+def _still_there(file: BinaryIO, path: Path) -> bool:
+    """Says whether `path` is the open file yet, which another process may have removed.
+
+    It can between opening and locking; once it is locked here, only this process removes it.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_leftovers(out: Path) -> None:
     """Removes the unfinished files of killed processes, and their folder when it is empty."""
-    for path in (out / UNFINISHED).glob("*"):
+    try:
+        paths = list((out / UNFINISHED).iterdir())
+    except FileNotFoundError:
+        return
+    for path in paths:
         with contextlib.suppress(OSError), path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
-            path.unlink()
+            if _still_there(file, path):  # or a file that another process made since is removed
+                path.unlink()
     with contextlib.suppress(OSError):
         (out / UNFINISHED).rmdir()
 

@@ -163,6 +163,29 @@ def test_lock_property_one_holder_at_a_time(tmp_path):
     assert max(most) == 1
 
 
+def test_remove_leftovers_property_keeps_a_lock_taken_while_it_looks(tmp_path, monkeypatch):
+    path = tmp_path / records.UNFINISHED / "name.lock"
+    path.parent.mkdir()
+    path.touch()  # left by a killed process
+    flock, held = records.fcntl.flock, []
+
+    def taken_by_another_just_before(file, operation):
+        monkeypatch.undo()
+        path.unlink()
+        held.append(path.open("ab+"))
+        flock(held[0], records.fcntl.LOCK_EX)
+        flock(file, operation)
+
+    monkeypatch.setattr(records.fcntl, "flock", taken_by_another_just_before)
+    records.remove_leftovers(tmp_path)
+    assert path.exists()
+    with records.lock(tmp_path, "name", wait=False) as free:
+        assert not free
+    held[0].close()
+    records.remove_leftovers(tmp_path)
+    assert not path.exists()
+
+
 def test_build_property_network_disk_without_locks_still_works(built, tmp_path, monkeypatch):
     def refuse(*_args):
         raise OSError(37, "No locks available")
