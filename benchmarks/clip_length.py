@@ -12,18 +12,17 @@ seconds of CPU time (nothing waits for a disk, and other load on the machine cou
 
 The choice is the length whose worst ratio to the best is the highest.
 
-Result (2-core CPU that was busy with other work too, median of 5 rounds, items per CPU second and
-ratio to the best):
+Result (idle 2-core CPU, median of 5 rounds, items per CPU second and ratio to the best):
 
 | pattern | image | 1 a record | 16 a record | 32 a record | 64 a record |
 |---|---|---|---|---|---|
-| random | 64 px | 10,705 (1.00) | 9,897 (0.92) | 9,283 (0.87) | 7,891 (0.74) |
-| random | 224 px | 3,494 (1.00) | 2,877 (0.82) | 2,535 (0.73) | 1,951 (0.56) |
-| window | 64 px | 249 (0.64) | 321 (0.82) | 379 (0.97) | 391 (1.00) |
-| window | 224 px | 57 (0.97) | 58 (0.99) | 57 (0.98) | 59 (1.00) |
-| sequential | 64 px | 16,528 (0.54) | 30,110 (0.99) | 30,455 (1.00) | 30,182 (0.99) |
-| sequential | 224 px | 3,665 (0.86) | 4,192 (0.99) | 4,184 (0.99) | 4,239 (1.00) |
-| worst ratio | | 0.54 | 0.82 | 0.73 | 0.56 |
+| random | 64 px | 13,207 (1.00) | 11,483 (0.87) | 10,333 (0.78) | 8,369 (0.63) |
+| random | 224 px | 3,772 (1.00) | 3,120 (0.83) | 2,690 (0.71) | 2,090 (0.55) |
+| window | 64 px | 311 (0.64) | 429 (0.89) | 483 (1.00) | 485 (1.00) |
+| window | 224 px | 64 (1.00) | 63 (0.98) | 63 (0.99) | 62 (0.97) |
+| sequential | 64 px | 21,951 (0.57) | 35,346 (0.92) | 36,464 (0.95) | 38,240 (1.00) |
+| sequential | 224 px | 4,223 (0.90) | 4,598 (0.98) | 4,655 (0.99) | 4,700 (1.00) |
+| worst ratio | | 0.57 | 0.83 | 0.71 | 0.55 |
 
 Chosen: 16.
 """

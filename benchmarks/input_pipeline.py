@@ -145,7 +145,8 @@ def file_batches(files: list[list[Path]], batch: int) -> Iterator[int]:
             yield len(np.stack(list(pool.map(open_files, windows))))
 
 
-def pipeline_batches(data, field: str) -> Iterator[int]:
+def pipeline_batches(batches: pipelines.Batches, field: str) -> Iterator[int]:
+    data = batches(0)
     try:
         for batch in data:
             yield len(batch[field])
