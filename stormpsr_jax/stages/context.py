@@ -122,7 +122,11 @@ class Context:
         return Window(window.frames // step, window.stride // step)
 
     def key(self, name: str) -> jax.Array:
-        """The random stream of this name: streams are independent, and fixed by the seed."""
+        """The random stream of this name, fixed by the seed.
+
+        Names that end in the same four letters share one: stages that train differ in what they
+        draw, not in the key.
+        """
         number = int.from_bytes(name.encode()[-4:].rjust(4), "big") % 2**31
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
