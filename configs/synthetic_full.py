@@ -2,8 +2,9 @@
 
 python -m stormpsr_jax.main --config=configs/synthetic_full.py --workdir=runs/synthetic_full
 
-On 2 CPU cores: measured once, 75 minutes with other work on the machine. Test split, seed 0, POS /
-F1 / delay: ASD only .821 / .914 / 7.3 s, temporal only .883 / .904 / 3.4 s, fused .851 / .893 / 4.3 s.
+On 2 CPU cores: measured once, 75 minutes with other work on the machine. Test split, seed 0,
+POS / F1 / delay: ASD only .821 / .914 / 7.3 s, temporal only .883 / .904 / 3.4 s, fused .851 / .893
+/ 4.3 s.
 """
 
 from configs import synthetic

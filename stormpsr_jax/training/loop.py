@@ -1,6 +1,7 @@
 """The one training loop. A stage hands it a loss, data, an optimiser and an evaluation."""
 
 import errno
+import functools
 import math
 import signal
 import threading
@@ -82,6 +83,24 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Calla
         return state, sums, jnp.where(jnp.isfinite(grad_norm), loss, jnp.nan)
 
     return step
+
+
+def new_state(optimizer: optax.GradientTransformation, params, batch_stats, rng) -> TrainState:
+    """Returns the state before the first step; `rng` is the raw data of the stage's key."""
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), batch_stats, rng)
+
+
+def jit_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, shardings: Any, mesh: Mesh
+) -> Callable:
+    """Returns the jitted step of `make_step`, its state donated and laid out as `shardings`."""
+    whole = sharding.replicated(mesh)
+    return jax.jit(
+        make_step(loss_fn, optimizer),
+        in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
+        out_shardings=(shardings, whole, whole),
+        donate_argnums=(0, 1),
+    )
 
 
 def train(
@@ -177,10 +196,7 @@ class _Loop:
         if not isinstance(optimizer, optax.GradientTransformation):
             optimizer = optimizer(params)
 
-        def create(params, batch_stats, rng):
-            step = jnp.zeros((), jnp.int32)
-            return TrainState(step, params, optimizer.init(params), batch_stats, rng)
-
+        create = functools.partial(new_state, optimizer)
         start = (params, batch_stats, np.asarray(jax.random.key_data(rng)))
         abstract = jax.eval_shape(create, *start)
         shardings = sharding.state_shardings(abstract, mesh)
@@ -205,13 +221,7 @@ class _Loop:
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, jax.Array]] = deque()
         self.loss = math.nan  # of the last step looked at
-        whole = sharding.replicated(mesh)
-        self.train_step = jax.jit(
-            make_step(loss_fn, optimizer),
-            in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
-            out_shardings=(shardings, whole, whole),
-            donate_argnums=(0, 1),
-        )
+        self.train_step = jit_step(loss_fn, optimizer, shardings, mesh)
         self.compiled_step: jax.stages.Compiled | None = None
         self.writer = MetricWriter(workdir, self.step)
 
@@ -243,7 +253,8 @@ class _Loop:
             self.step += 1
             self.pending.append((self.step, loss))
             self.check_losses(LAG)
-            progress.set_postfix(loss=f"{self.loss:.4g}", refresh=False)
+            if not math.isnan(self.loss):  # none was looked at yet
+                progress.set_postfix(loss=f"{self.loss:.4g}", refresh=False)
             progress.update()
             if profiling and self.step in (last_profiled, last):
                 self.check_losses(0)

@@ -1,0 +1,117 @@
+"""Does input starve the training step? Every stage's data wait, and the cores loaders need.
+
+    python benchmarks/data_wait.py [--config=configs/meccano.py] [--steps=4] [--seconds=5]
+        [--tflops=125] [--size=224] [--config.FIELD=value …]
+
+Runs the training loop itself with every stage's own models, loss, optimiser and pipeline on clip
+shards of 224x224 pictures (smooth ones whose files are as large as those of photographs). Batches
+are cut down to BATCHES, as loading and step both grow with the batch; evaluation is left out, and
+loading is by two threads of the training process (`--config.data.workers` for more processes).
+
+Columns: frames (for `temporal` embeddings) a step; seconds a step and the share of it that the loop
+waited for data, both as the loop logs them, without the first step, which compiles; frames that the
+pipeline alone serves a second of one core; frames/s of an accelerator that sustains `tflops`
+TFLOP/s in this step (125 is 40 % of an A100's bfloat16 peak), by the FLOPs of the lowered step; and
+the cores that the loaders of such an accelerator need.
+"""
+
+import contextlib
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import jax
+import stage_loops
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import loop
+from stormpsr_jax.training.sharding import make_mesh, put_batch
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/meccano.py", "Config file.")
+_STEPS = flags.DEFINE_integer("steps", 4, "Steps of each stage.")
+_SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured alone.")
+_TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")
+_STAGES = flags.DEFINE_list("stages", list(stage_loops.STAGES), "Trained stages.")
+_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width.")
+BATCHES = {
+    "pretrain.n_per_state": 1,
+    "temporal.batch": 16,
+    "finetune.batch": 1,
+    "detector.batch": 8,
+    "data.workers": 0,
+}
+
+
+def served(data, seconds: float) -> float:
+    """Frames a CPU second of this process, which does nothing but load."""
+    batches = data(0)
+    next(batches)  # the threads start
+    wall, cpu, count = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        count += stage_loops.num_frames(next(batches))
+    rate = count / (time.process_time() - cpu)
+    batches.close()
+    return rate
+
+
+def frames_and_flops(arguments: dict) -> tuple[int, float]:
+    """Frames and FLOPs of a step, the latter counted before the compiler optimises."""
+    batches = arguments["data"](0)
+    batch = put_batch(next(batches), arguments["mesh"])
+    batches.close()
+    params, batch_stats = arguments["init"]()
+    gradient = jax.jit(jax.value_and_grad(arguments["loss_fn"], has_aux=True))
+    lowered = gradient.lower(params, batch_stats, batch, jax.random.key(0))
+    return stage_loops.num_frames(batch), lowered.cost_analysis()["flops"]
+
+
+def row(context: Context, stage: str, arguments: dict) -> str:
+    """One row of the table."""
+    frames, flops = frames_and_flops(arguments)
+    rate = served(arguments["data"], _SECONDS.value)
+    folder = context.workdir / "loop" / stage
+    with mock.patch.object(loop.MetricWriter, "write") as write:
+        loop.train(folder, **{**arguments, "evaluate": None, "best": ""})
+    timings = [timings for (_, _, timings), _ in write.call_args_list[1:]]
+    seconds = statistics.median(1 / t["steps_per_second"] for t in timings)
+    wait = statistics.mean(t["data_wait_share"] for t in timings)
+    wanted = _TFLOPS.value * 1e12 / flops * frames
+    return (
+        f"| {stage} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} | {wanted:,.0f} "
+        f"| {wanted / rate:.1f} |"
+    )
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        sys.exit(f"error: unknown argument {argv[1]!r}")
+    config = _CONFIG.value
+    changed = config_flags.get_override_values(flags.FLAGS["config"])
+    for field, value in BATCHES.items():
+        if field not in changed:
+            config.update_from_flattened_dict({field: value})
+    cad = min(config.pretrain.cad_per_state, config.pretrain.n_per_state)
+    config.pretrain.cad_per_state = cad
+    for stage in stage_loops.STAGES:
+        config[stage].update(steps=_STEPS.value, log_every=1, checkpoint_every=10**9)
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
+        context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
+        stage_loops.make_data(context.data_dir, context.procedure, _SIZE.value)
+        arguments = stage_loops.loop_arguments(context)
+        table = [row(context, stage, arguments[stage]) for stage in _STAGES.value]
+    print(
+        "| stage | frames a step | s a step | data wait | frames/s a loader core "
+        f"| frames/s at {_TFLOPS.value:g} TFLOP/s | loader cores for that |\n"
+        "|---|---|---|---|---|---|---|\n" + "\n".join(table)
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,116 @@
+"""Recognition that encodes each frame once, against encoding all frames of every window.
+
+    python benchmarks/recognition.py [--config=configs/meccano.py] [--frames=128] [--windows=4]
+        [--rounds=3] [--config.FIELD=value …]
+
+Both sides have the config's models, with random weights, and say for random pictures which
+components changed within the window that ends there:
+
+* once: what stage `predict` and live recognition run (`stream.Recogniser`): a frame is encoded
+  once, and the window slides over the embeddings kept; predict.batch frames at a time;
+* every window: encodes the window's frames (65 for frames=256, stride=4) for each window anew, all
+  in one batch, then the temporal encoder.
+
+Windows a second, the median of the rounds, in which the sides take turns after warming up; the
+probabilities of the same windows must agree. Target: once ≥ 40 times every window.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from stormpsr_jax.data import sampling
+from stormpsr_jax.stages import predict
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stream import Recogniser
+from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training.sharding import make_mesh
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/meccano.py", "Config file.")
+_FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of the fast side.")
+_WINDOWS = flags.DEFINE_integer("windows", 4, "Windows of a round of the slow side.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "The median is reported.")
+_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width.")
+TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
+
+
+def save_random_weights(context: Context) -> None:
+    """Puts weights where stage `predict` looks for those of `finetune`."""
+    spatial, temporal = context.spatial_encoder(), context.temporal_encoder()
+    images = np.zeros((2, _SIZE.value, _SIZE.value, 3), np.float32)
+    embeddings = np.zeros((1, context.num_frames, context.config.encoder.hidden), np.float32)
+    variables = jax.jit(spatial.init)(jax.random.key(0), images)
+    params = {
+        "spatial": variables["params"],
+        "temporal": jax.jit(temporal.init)(jax.random.key(1), embeddings)["params"],
+    }
+    (context.workdir / "finetune").mkdir()
+    checkpoint.save_best(context.workdir / "finetune", params, variables["batch_stats"])
+
+
+def rate(run: Callable, images: np.ndarray, count: int) -> tuple[float, np.ndarray]:
+    """Windows a second, and the probabilities."""
+    start = time.perf_counter()
+    probabilities = run(images, count)
+    return len(probabilities) / (time.perf_counter() - start), probabilities
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        sys.exit(f"error: unknown argument {argv[1]!r}")
+    config = _CONFIG.value
+    config.unlock()
+    config.stages = ("temporal", "finetune")
+    shape = (_FRAMES.value, _SIZE.value, _SIZE.value, 3)
+    video = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    with tempfile.TemporaryDirectory() as name:
+        context = Context(config, Path(name), make_mesh())
+        save_random_weights(context)
+        streams = predict.build_streams(context, config.predict.batch)
+        alone = predict.build_streams(context, context.num_frames)["encode"]
+        one_clip = predict.build_streams(context, 1)["temporal"]
+    window = context.window
+
+    def once(images, count):
+        recogniser = Recogniser(**streams, detect=None, frames=window.frames, stride=window.stride)
+        step = config.predict.batch
+        chunks = [images[i : min(i + step, count)] for i in range(0, count, step)]
+        return np.concatenate([recogniser(chunk).probabilities for chunk in chunks])
+
+    def every_window(images, count):
+        found = []
+        for last in range(count):
+            rows = sampling.window_frames(last, frames=window.frames, stride=window.stride)
+            found.append(one_clip(alone(images[rows])[None])[0])
+        return np.stack(found)
+
+    once(video, config.predict.batch), every_window(video, 1)  # warms up
+    rates = []
+    for _ in range(_ROUNDS.value):
+        fast, probabilities = rate(once, video, _FRAMES.value)
+        slow, expected = rate(every_window, video, _WINDOWS.value)
+        np.testing.assert_allclose(
+            probabilities[: _WINDOWS.value], expected, atol=TOLERANCE[config.dtype]
+        )
+        rates.append((fast, slow))
+    fast, slow = (statistics.median(column) for column in zip(*rates, strict=True))
+    print(
+        f"{context.num_frames} frames a window, {config.dtype}, median of {_ROUNDS.value} rounds\n"
+    )
+    print("| each frame encoded | windows/s |\n|---|---|")
+    print(f"| once | {fast:.2f} |\n| for every window | {slow:.3f} |")
+    print(f"\nonce / every window: {fast / slow:.1f} (target ≥ 40)")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,105 @@
+"""What each stage hands to the training loop, on made-up data and without training.
+
+For train_step.py and data_wait.py, which measure the real models, losses, optimisers and pipelines.
+"""
+
+import functools
+import importlib
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import simplejpeg
+from input_pipeline import QUALITY, smooth_picture
+
+from data_prep import shards
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import checkpoint, loop
+
+STAGES = ("pretrain", "temporal", "finetune", "detector")
+SECONDS = 10.0  # that a recording stays in each state
+PICTURES = 32  # different ones
+CAD_PICTURES = 4  # clean renders of a state
+
+
+def default_size(config) -> int:
+    """Pixels each way: those that stage `data` renders, or 224."""
+    return config.data.synthetic.size if "data" in config.stages else 224
+
+
+def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
+    """Clip shards of smooth pictures, whose recordings go through all states of a procedure."""
+    rng = np.random.default_rng(0)
+    jpegs = [
+        simplejpeg.encode_jpeg(np.asarray(smooth_picture(rng, size, size)), QUALITY)
+        for _ in range(PICTURES)
+    ]
+    names = {
+        split: [f"{split}_assy_{i}" for i in range(recordings)]
+        for split in ("train", "val", "test")
+    }
+    names["cad"] = [f"cad_{state}" for state in range(procedure.num_states)]
+    shards.build(
+        folder,
+        procedure=procedure,
+        fps=procedure.fps,
+        image_size=(size, size),
+        splits=names,
+        make=functools.partial(_recording, procedure, jpegs),
+    )
+
+
+def _recording(
+    procedure: Procedure, jpegs: list[bytes], split: str, name: str
+) -> shards.RecordingData:
+    if split == "cad":
+        states = np.repeat(procedure.states[int(name[4:])][None], CAD_PICTURES, axis=0)
+    else:
+        nothing = np.zeros_like(procedure.states[:1])
+        states = np.concatenate([nothing, procedure.states])
+        states = np.repeat(states, round(SECONDS * procedure.fps), axis=0)
+    classes = procedure.state_classes(states)
+    boxes = np.full((len(states), 4), 0.5)
+    classes[::10], boxes[::10] = -1, np.nan  # pictures without a box
+    return shards.RecordingData(
+        name=name,
+        first_frame=0,
+        jpegs=(jpegs[i % len(jpegs)] for i in range(len(states))),
+        states=states,
+        boxes=boxes,
+        classes=classes,
+        visible=np.ones(len(states)),
+    )
+
+
+def loop_arguments(context: Context) -> dict[str, dict[str, Any]]:
+    """{stage: the keyword arguments of `loop.train`}, with random embeddings and parameters."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        folder = context.workdir / "embed" / split
+        folder.mkdir(parents=True, exist_ok=True)
+        views = 1 + (context.config.embed.views if split == "train" else 0)
+        for name, recording in context.source(split).recordings.items():
+            shape = (recording.num_frames, context.config.encoder.hidden)
+            for view in range(views):
+                rows = rng.normal(size=shape).astype(np.float32)
+                np.save(folder / f"{name}.{view}.npy", rows)
+    found = {}
+    for stage in STAGES:
+        module = importlib.import_module(f"stormpsr_jax.stages.{stage}")
+        (context.workdir / stage).mkdir(exist_ok=True)
+        with mock.patch.object(loop, "train") as train:
+            module.run(context)
+        found[stage] = train.call_args.kwargs
+    for stage in ("pretrain", "temporal"):  # what `finetune` starts from
+        checkpoint.save_best(context.workdir / stage, *found[stage]["init"]())
+    return found
+
+
+def num_frames(batch: dict[str, Any]) -> int:
+    """Pictures or embeddings in a batch."""
+    if "image" in batch:
+        return int(np.prod(batch["image"].shape[:-3]))
+    return int(np.prod(batch["embeddings"].shape[:2]))

@@ -1,0 +1,145 @@
+"""Speed and memory of every stage's training step on 1 to 8 devices.
+
+    python benchmarks/train_step.py [--config=configs/synthetic.py] [--devices=1,2,4,8] [--steps=5]
+        [--stages=pretrain,temporal,finetune,detector] [--size=PIXELS] [--config.FIELD=value …]
+
+The step is the training loop's own, with each stage's own model, loss, optimiser, sharding and
+pipeline, on made-up pictures. Batches are the config's, and global: `--config.temporal.batch=32`
+changes one, and every batch must divide by the number of devices (the one of `pretrain` comes from
+n_states · (n_per_state + cad_per_state) + any_frames; `--config.pretrain.any_frames=28` makes it
+112 pictures in configs/synthetic.py). `--config.mesh.fsdp=-1` shards the parameters as well.
+
+Columns: pictures, or for `temporal` embeddings, a second; FLOPs of the step by the compiler's cost
+analysis, what is recomputed (encoder.remat) included; their share of the peak, which is the fastest
+of several products of two 4096 x 4096 float32 matrices on all cores in the same process; and by the
+compiler's memory analysis, for one device, the temporary memory and that of arguments and results
+(the state, which is updated in place, and the batch). The fastest of `steps` steps counts; 0 steps
+compile only, so that a step too large for this machine can be looked at. On CPU the devices are
+virtual and share the cores: more of them make no step faster, but show the overhead and the memory.
+"""
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
+_CONFIG = config_flags.DEFINE_config_file("config", "configs/synthetic.py", "Config file.")
+_DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of devices.")
+_STAGES = flags.DEFINE_list("stages", "pretrain,temporal,finetune,detector", "Trained stages.")
+_STEPS = flags.DEFINE_integer("steps", 5, "Steps that are timed; 0 compiles only.")
+_SIZE = flags.DEFINE_integer("size", None, "Picture height and width; default: the config's.")
+_HERE = flags.DEFINE_integer("here", None, "Measure in this process, on this many devices.")
+
+PEAK_SIZE = 4096
+
+
+def matmul_peak(runs: int = 5) -> float:
+    """FLOP/s of the fastest of several large square float32 matrix products."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.full((PEAK_SIZE, PEAK_SIZE), 0.5, jnp.float32)
+    product = jax.jit(jnp.matmul)
+    jax.block_until_ready(product(a, a))
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        jax.block_until_ready(product(a, a))
+        times.append(time.perf_counter() - start)
+    return 2 * PEAK_SIZE**3 / min(times)
+
+
+def measure(context, stage: str, arguments: dict, peak: float) -> str:
+    """One row of the table."""
+    import jax
+    import numpy as np
+    from stage_loops import num_frames
+
+    from stormpsr_jax.training import loop, sharding
+
+    mesh, loss_fn = context.mesh, arguments["loss_fn"]
+    params, batch_stats = arguments["init"]()
+    optimizer = arguments["optimizer"](params)
+    create = functools.partial(loop.new_state, optimizer)
+    start = params, batch_stats, jax.random.key_data(arguments["rng"])
+    shardings = sharding.state_shardings(jax.eval_shape(create, *start), mesh)
+    state = jax.jit(create, out_shardings=shardings)(*start)
+    data = arguments["data"](0)
+    batch = sharding.put_batch(next(data), mesh)
+    data.close()
+    metrics = jax.eval_shape(loss_fn, params, batch_stats, batch, arguments["rng"])[1][0]
+    names = ("count", "loss", "grad_norm", *metrics)
+    sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
+    step = loop.jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
+    times = []
+    for _ in range(_STEPS.value and _STEPS.value + 1):  # the first warms up
+        start = time.perf_counter()
+        state, sums, _ = jax.block_until_ready(step(state, sums, batch))
+        times.append(time.perf_counter() - start)
+    frames, devices = num_frames(batch), mesh.size
+    flops = step.cost_analysis()["flops"] * devices
+    memory = step.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    rate = share = "–"
+    if times:
+        seconds = min(times[1:])
+        rate, share = f"{frames / seconds:,.0f}", f"{flops / seconds / peak:.0%}"
+    return (
+        f"| {stage} | {devices} | {frames:,} | {rate} | {flops / 1e9:,.1f} | {share} "
+        f"| {memory.temp_size_in_bytes / 2**20:,.0f} | {held / 2**20:,.0f} |"
+    )
+
+
+def rows(devices: int) -> None:
+    import stage_loops
+
+    from stormpsr_jax.stages.context import Context
+    from stormpsr_jax.training.sharding import make_mesh
+
+    config = _CONFIG.value
+    peak = matmul_peak()
+    print(f"{devices} devices: matmul peak {peak / 1e9:.0f} GFLOP/s", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
+        size = _SIZE.value or stage_loops.default_size(config)
+        stage_loops.make_data(context.data_dir, context.procedure, size)
+        with contextlib.redirect_stdout(sys.stderr):  # the table alone goes to stdout
+            arguments = stage_loops.loop_arguments(context)
+        for stage in _STAGES.value:
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    row = measure(context, stage, arguments[stage], peak)
+                print(row, flush=True)
+            except ValueError as error:  # a batch that the devices cannot share evenly
+                print(f"{stage} on {devices} devices: {error}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        sys.exit(f"error: unknown argument {argv[1]!r}")
+    if _HERE.value:
+        rows(_HERE.value)
+        return
+    print(
+        "| stage | devices | frames a step | frames/s | GFLOP a step | share of peak "
+        "| temporary MiB a device | state and batch, MiB a device |"
+    )
+    print("|---|---|---|---|---|---|---|---|", flush=True)
+    for devices in _DEVICES.value:  # their number is fixed once JAX has started
+        flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+        words = [sys.executable, __file__, *sys.argv[1:], f"--here={devices}"]
+        env = {**os.environ, "XLA_FLAGS": flag}
+        subprocess.run(words, env=env, check=True)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,229 @@
+"""What training at full size costs: FLOPs of every stage, hours, dollars, loader, checkpoints.
+
+    python benchmarks/training_cost.py [--config=meccano] [--utilisation=0.3] [--shortest_step=0.02]
+        [--a100=3] [--v5e=1.2]
+
+FLOPs are the compiler's count of one training step of each stage as configs/<config>.py ships it,
+but with remat "none" and one microbatch: what the model takes, without anything computed twice.
+Nothing is trained. "By hand" is 6 FLOPs a parameter and token plus attention. Everything that is
+assumed and not counted is a flag or a constant below; docs/infrastructure.md discusses it.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import stage_loops
+from accelerator_memory import lower
+
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+# MECCANO: 20 recordings, 6.9 h at 12 frames/s. IndustReal: 84 recordings, 5.8 h at 10 frames/s.
+FRAMES = {"meccano": 299_376, "industreal": 209_000}
+# Of the peak, model FLOPs only; the ViT's share is --utilisation. The temporal transformer is 128
+# wide, less than a matrix unit, and the detector is 48 channels of convolutions.
+UTILISATION = {"temporal": 0.2, "detector": 0.15}
+TRAINED = ("pretrain", "temporal", "finetune", "detector")
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform:
+    """Some accelerators.
+
+    Attributes:
+      name: for the table.
+      devices: how many.
+      peak: FLOP/s of one, bfloat16, dense.
+      dollars: an hour of one.
+    """
+
+    name: str
+    devices: int
+    peak: float
+    dollars: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What one stage takes.
+
+    Attributes:
+      steps: of the config; embed and predict have none and count frames.
+      rows: of a step: pictures, clips, frames.
+      pictures: decoded a step.
+      flops: of a step.
+      by_hand: the same, from parameters and tokens; 0 = not counted.
+      state: bytes of parameters and optimiser state.
+      parameters: how many.
+    """
+
+    name: str
+    steps: int
+    rows: int
+    pictures: int
+    flops: float
+    by_hand: float = 0.0
+    state: int = 0
+    parameters: int = 0
+
+
+def vit_flops(config, size: int = 224) -> float:
+    """Forward FLOPs of one picture: 2 a weight and token, and attention's two products."""
+    e = config.encoder
+    patches = (size // e.patch_size) ** 2
+    tokens, weights = patches + 1, 12 * e.width**2
+    block = 2 * weights * tokens + 4 * tokens**2 * e.width
+    return e.depth * block + 2 * patches * 3 * e.patch_size**2 * e.width
+
+
+def temporal_flops(config) -> float:
+    """Forward FLOPs of one clip of embeddings."""
+    m, width = config.temporal_model, config.encoder.hidden
+    tokens, inner = config.window.frames // config.window.stride + 2, m.num_heads * m.dim_head
+    weights = 4 * width * inner + 2 * width * m.mlp_dim
+    return m.depth * (2 * weights * tokens + 4 * tokens**2 * inner)
+
+
+def count(config, frames: int) -> tuple[list[Stage], float, float]:
+    """The stages of a run; then pictures that one core decodes a second, and bytes of a picture."""
+    config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
+    vit, temporal = vit_flops(config), temporal_flops(config)
+    clip = config.window.frames // config.window.stride + 1
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(config, Path(folder), make_mesh(1, 1))
+        stage_loops.make_data(context.data_dir, context.procedure, 224)
+        rate, size = decoding(context)
+        found = stage_loops.loop_arguments(context)
+        stages = []
+        for name in TRAINED:
+            rows = len(next(iter(next(found[name]["data"](0)).values())))
+            params, _ = found[name]["init"]()
+            optimizer = found[name]["optimizer"](params)
+            state = jax.eval_shape(lambda p, o=optimizer: (p, o.init(p)), params)
+            flops = lower(found[name], context.mesh).cost_analysis()["flops"]
+            by_hand, pictures = {
+                "pretrain": (3 * rows * vit, rows),
+                "temporal": (3 * rows * temporal, 0),
+                "finetune": (3 * rows * (clip * vit + temporal), rows * clip),
+                "detector": (0.0, rows),
+            }[name]
+            stages.append(
+                Stage(
+                    name, config[name].steps, rows, pictures, flops, by_hand,
+                    sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(state)),
+                    sum(a.size for a in jax.tree.leaves(params)),
+                )
+            )  # fmt: skip
+    # Every frame once each, an upper bound: the first takes train and val, the second val and test.
+    detect = stages[-1].flops / stages[-1].rows / 3
+    stages.insert(1, Stage("embed", 1, frames, frames, frames * vit, frames * vit))
+    stages.append(Stage("predict", 1, frames, frames, frames * (vit + temporal + detect)))
+    return stages, rate, size
+
+
+def decoding(context: Context, seconds: float = 2.0) -> tuple[float, float]:
+    """Pictures of random clips that one core reads and decodes a second, and their mean bytes."""
+    source, rng = context.source("train"), np.random.default_rng(0)
+    window = 4 * np.arange(65)
+    name, recording = next(iter(source.recordings.items()))
+    last = recording.num_frames - window[-1]
+    done, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        source.frames(name, recording.first_frame + int(rng.integers(last)) + window)
+        done += len(window)
+    rate = done / (time.process_time() - start)
+    sample = source.jpegs(name, recording.first_frame + np.arange(64))
+    return rate, float(np.mean([len(jpeg) for jpeg in sample]))
+
+
+def schedule(stage: Stage, platform: Platform, args) -> tuple[int, float, float]:
+    """Rows of a step, number of steps, and seconds of one, the loader left out.
+
+    A batch that the devices cannot share evenly is filled up, and the steps become fewer, so that
+    as many rows are seen: another recipe then, whose learning rate has to be found anew.
+    """
+    rows = math.ceil(stage.rows / platform.devices) * platform.devices
+    share = UTILISATION.get(stage.name, args.utilisation)
+    seconds = stage.flops * rows / stage.rows / (platform.devices * platform.peak * share)
+    return rows, stage.steps * stage.rows / rows, max(seconds, args.shortest_step)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="meccano", choices=FRAMES)
+    parser.add_argument("--utilisation", type=float, default=0.3, help="The ViT's share of peak.")
+    parser.add_argument(
+        "--shortest_step", type=float, default=0.02, help="Seconds that no step falls short of."
+    )
+    parser.add_argument("--a100", type=float, default=3.0, help="Dollars an hour of one A100.")
+    parser.add_argument("--v5e", type=float, default=1.2, help="Dollars an hour of one v5e chip.")
+    args = parser.parse_args()
+    config = importlib.import_module(f"configs.{args.config}").get_config()
+    stages, rate, size = count(config, FRAMES[args.config])
+    platforms = [
+        Platform("1 A100", 1, 312e12, args.a100),
+        Platform("8 A100", 8, 312e12, args.a100),
+        Platform("v5e-16", 16, 197e12, args.v5e),
+        Platform("64 A100", 64, 312e12, args.a100),
+    ]
+    print(
+        f"{args.config}: {FRAMES[args.config]:,} frames, {size / 1e3:.1f} kB a picture, so "
+        f"{FRAMES[args.config] * size / 1e9:.1f} GB of shards; one core decodes {rate:,.0f} "
+        "pictures/s of random clips\n"
+    )
+    print(
+        "| stage | steps | rows | GFLOP a row, compiler | by hand | PFLOP in all "
+        "| million parameters | checkpoint, MB |\n|---|---|---|---|---|---|---|---|"
+    )
+    for s in stages:
+        by_hand = f"{s.by_hand / s.rows / 1e9:.2f}" if s.by_hand else "–"
+        print(
+            f"| {s.name} | {s.steps:,} | {s.rows:,} | {s.flops / s.rows / 1e9:.2f} | {by_hand} "
+            f"| {s.steps * s.flops / 1e15:,.0f} | {s.parameters / 1e6:.1f} | {s.state / 1e6:.0f} |"
+        )
+    table(stages, platforms, rate, args)
+
+
+def table(stages: list[Stage], platforms: list[Platform], rate: float, args) -> None:
+    """Prints hours, dollars and what loader and network have to carry."""
+    print(f"\n| | {' | '.join(p.name for p in platforms)} |\n|---{'|---' * len(platforms)}|")
+    hours = dict.fromkeys(platforms, 0.0)
+    trained = [s for s in stages if s.steps > 1]
+    lines: dict[str, list[str]] = {}
+    for s in stages:
+        cells, batches, pictures, traffic = [], [], [], []
+        for p in platforms:
+            rows, steps, seconds = schedule(s, p, args)
+            needed = steps * seconds
+            if s not in trained:  # one loader a host, whose decoding is slower than the devices
+                needed = max(needed, s.pictures / rate / math.ceil(p.devices / 8))
+            hours[p] += needed / 3600
+            cells.append(f"{needed / 3600:.2f}")
+            batches.append(f"{rows // p.devices:,}")
+            decoded = s.pictures * rows / s.rows / seconds
+            pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / rate)}")
+            traffic.append(f"{8 * s.parameters * (1 - 1 / p.devices) / seconds / 1e9:.1f}")
+        print(f"| {s.name}, hours | {' | '.join(cells)} |")
+        if s in trained:
+            lines[f"{s.name}, rows a device"] = batches
+            if s.pictures:
+                lines[f"{s.name}, pictures/s; cores"] = pictures
+            lines[f"{s.name}, all-reduce, GB/s a device"] = traffic
+    print(f"| all, hours | {' | '.join(f'{h:.2f}' for h in hours.values())} |")
+    dollars = " | ".join(f"{h * p.devices * p.dollars:,.0f}" for p, h in hours.items())
+    print(f"| all, dollars | {dollars} |")
+    for kind in ("rows a device", "pictures/s; cores", "all-reduce, GB/s a device"):
+        for title, cells in lines.items():
+            if title.endswith(f", {kind}"):
+                print(f"| {title} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
