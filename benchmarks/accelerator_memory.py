@@ -12,8 +12,6 @@ the compiler's memory analysis of both gives what a device needs at any number o
 by the same amount with each: arguments + results + temporaries + code − what is updated in place.
 With --fsdp=N it is compiled for N devices, and what is said is for one of them.
 
-The matrix above takes about half an hour on two cores for a100, several times that for a TPU.
-
 XLA for CPU merges what remat recomputes with what it was computed from, so its figures are of no
 use here; the compilers for TPU and GPU leave remat as it is. Without the GPU its matrix products
 are not tuned: they are cuBLAS calls with default workspaces.
