@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from stormpsr_jax.models import vit
+from stormpsr_jax.models.dropout import Dropout
 
 NORM_EPS = 1e-5
 
@@ -62,7 +63,7 @@ class TemporalTransformer(nn.Module):
         pos = self.param("pos_embedding", init, (1, self.num_frames + 1, D))
         x = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), embeddings], axis=1)
         x = (x + pos[:, : T + 1]).astype(self.dtype)
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         x = drop(x)
         for i in range(self.depth):
             x = vit.TransformerBlock(

@@ -10,6 +10,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.models.dropout import Dropout
+
 POSITION_STDDEV = 0.02
 # What the backward pass finds of a block's activations: all; the results of its matrix products;
 # nothing but the block's input.
@@ -41,7 +43,8 @@ class Attention(nn.Module):
             nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
         qkv = dense(3 * N * d, use_bias=self.qkv_bias, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(B, T, 3, N, d), 2, 0)
+        # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.
+        q, k, v = (part.reshape(B, T, N, d) for part in jnp.split(qkv, 3, axis=-1))
         # Logits and softmax are float32 inside, whatever the dtype. Faster on CPU than two einsums.
         out = jax.nn.dot_product_attention(q, k, v)
         return dense(D, name="proj")(out.reshape(B, T, N * d))
@@ -69,7 +72,7 @@ class TransformerBlock(nn.Module):
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
-        drop = nn.Dropout(self.dropout, deterministic=not train)
+        drop = Dropout(self.dropout, deterministic=not train)
         attention = Attention(
             self.num_heads, self.dim_head, self.qkv_bias, dtype=self.dtype, name="attn"
         )
@@ -145,7 +148,7 @@ class ViT(nn.Module):
         pos = self.param("pos_embed", nn.initializers.normal(POSITION_STDDEV), shape)
         tokens = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), x.reshape(B, h * w, D)], axis=1)
         x = (tokens + pos).astype(self.dtype)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
         block = TransformerBlock
         if self.remat != "none":
