@@ -41,8 +41,8 @@ class Boxes:
         """Boxes of a frame that has another one."""
         return len(self.frames) - len(np.unique(self.frames))
 
-    def per_frame(self, first_frame: int, num_frames: int) -> np.ndarray:
-        """Returns the largest box of each frame, the first of equals.
+    def of_frames(self, first_frame: int, num_frames: int) -> np.ndarray:
+        """Returns which box each frame has: the largest one, the first of equals.
 
         In MECCANO, 22 frames have two: the object's, and a speck (or the object's again).
 
@@ -51,12 +51,12 @@ class Boxes:
             num_frames: N.
 
         Returns:
-            (N, 4) float64; NaN where there is none.
+            (N,) places in `boxes`; -1 where there is none.
 
         Raises:
             ValueError: a box of a frame that is not among these, with its place.
         """
-        result = np.full((num_frames, 4), np.nan)
+        result = np.full(num_frames, -1)
         rows = self.frames - first_frame
         outside = (rows < 0) | (rows >= num_frames)
         if outside.any():
@@ -67,7 +67,7 @@ class Boxes:
             )
         area = self.boxes[:, 2] * self.boxes[:, 3]
         order = np.lexsort((-np.arange(len(area)), area))  # the last one of a frame stays
-        result[rows[order]] = self.boxes[order]
+        result[rows[order]] = order
         return result
 
 

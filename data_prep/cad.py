@@ -32,13 +32,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import shards, synthetic
+from data_prep import command, shards, synthetic
 from data_prep.cad_meshes import load_product, read_inputs
 from data_prep.motion import Motion, plan_views
 from data_prep.product import Product
 from data_prep.scene import Body, Picture
 from data_prep.workplace import HALF_VIEW, Workplace, clean_pictures
-from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
@@ -233,20 +232,17 @@ def _pair(text: str) -> tuple[float, ...]:
 _pair.__name__ = "MIN,MAX"  # argparse shows it: "invalid MIN,MAX value: 'x'"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    parser = OneLineParser(
-        prog="data_prep.cad", description="Renders the states of a product from part meshes."
-    )
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("cad", __doc__)
     add = parser.add_argument
     add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
     add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
-    add("--out", required=True, metavar="DIR", help="folder for the clip shards")
-    add("--size", type=int, default=224, help="height and width in pixels (%(default)s)")
-    add("--per_state", type=int, default=100, help="pictures of each state (%(default)s)")
-    add("--seed", type=int, default=0, help="of everything drawn (%(default)s)")
-    add("--workers", type=int, default=2, help="processes (%(default)s)")
-    add("--recordings", default="*", metavar="GLOB", help="make only these, such as cad_0*")
+    command.add_shard_flags(parser)
+    add("--size", type=int, default=224, metavar="N", help="height and width (%(default)s)")
+    add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
+    add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
     add(
@@ -264,29 +260,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="share of the picture's height that the complete product takes (0.5,0.95)",
     )
     f = parser.parse_args(argv)
-    try:
-        make_dataset(
-            f.out,
-            meshes=f.meshes,
-            procedure=load_procedure(f.procedure),
-            size=f.size,
-            per_state=f.per_state,
-            seed=f.seed,
-            elevation=f.elevation,
-            fill=f.fill,
-            occluded=f.occluded,
-            y_up=f.up == "y",
-            workers=f.workers,
-            recordings=f.recordings,
-        )
-    except (ValueError, OSError, RuntimeError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        print(
-            "interrupted; run the same command again, finished recordings are kept", file=sys.stderr
-        )
-        return 130
-    return 0
+    make_dataset(
+        f.out,
+        meshes=f.meshes,
+        procedure=load_procedure(f.procedure),
+        size=f.size,
+        per_state=f.per_state,
+        seed=f.seed,
+        elevation=f.elevation,
+        fill=f.fill,
+        occluded=f.occluded,
+        y_up=f.up == "y",
+        workers=f.workers,
+        recordings=f.recordings,
+    )
 
 
 if __name__ == "__main__":

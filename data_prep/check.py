@@ -18,10 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import check_page
+from data_prep import check_page, command
 from data_prep.check_folder import Checked, check_folder, check_sums
 from data_prep.check_statistics import Statistics, split_statistics, table
-from stormpsr_jax.psr.cli import OneLineParser, fail
 
 
 def statistics(checked: Checked) -> dict[str, Statistics]:
@@ -75,21 +74,15 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     return len(checked.problems)
 
 
+@command.command(interrupted="")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit code."""
-    parser = OneLineParser(prog="data_prep.check", description="Verifies a folder of clip shards.")
+    """The command; returns its exit code."""
+    parser = command.new_parser("check", __doc__)
     parser.add_argument("directory", metavar="DIR", help="the --out of a data_prep command")
     parser.add_argument("--all", action="store_true", help="read and decode every frame")
     parser.add_argument("--out", metavar="FILE", help="the page; default DIR/check.html")
     args = parser.parse_args(argv)
-    try:
-        problems = check(args.directory, everything=args.all, out=args.out)
-    except (ValueError, OSError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    return 1 if problems else 0
+    return 1 if check(args.directory, everything=args.all, out=args.out) else 0
 
 
 if __name__ == "__main__":

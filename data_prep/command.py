@@ -1,77 +1,102 @@
-"""What the commands that make clip shards of recorded pictures have in common."""
+"""What the commands of data_prep have in common: flags, errors of one line, Ctrl-C."""
 
+import argparse
+import functools
+import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from absl import app, flags, logging
+import absl.logging
 
 from data_prep import pictures
 from data_prep.pictures import Framing
 from data_prep.trees import Tree, open_trees
+from stormpsr_jax.psr.cli import OneLineParser, fail
 
-flags.disclaim_key_flags()  # --help of a command shows its flags from here too
+Main = Callable[[Sequence[str] | None], int | None]
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the flags that the commands have in common."""
-    fv = {"flag_values": flag_values}
-    flags.DEFINE_string("out", None, "Folder for the clip shards.", required=True, **fv)
-    flags.DEFINE_integer("size", 224, "Height and width in pixels.", lower_bound=8, **fv)
-    flags.DEFINE_enum(
-        "aspect", "stretch", pictures.ASPECTS, "How a picture becomes a square.", **fv
+def command(interrupted: str = "; run the same command again, finished recordings are kept"):
+    """Makes main(argv) a command: what goes wrong is one line `error: …` and exit code 2.
+
+    Args:
+        interrupted: what to say after Ctrl-C, whose exit code is 130.
+    """
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            if argv is None:  # not called by somebody with a logging of his own
+                logging.basicConfig(format="%(levelname)s: %(message)s")
+                absl.logging.set_verbosity(absl.logging.INFO)
+            try:
+                return main(argv) or 0
+            except (ValueError, OSError, RuntimeError) as error:
+                if os.environ.get("STORMPSR_TRACEBACK"):
+                    raise
+                fail(_message(error))
+            except KeyboardInterrupt:
+                print(f"interrupted{interrupted}", file=sys.stderr)
+                return 130
+
+        return run
+
+    return decorate
+
+
+def _message(error: Exception) -> str:
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+
+
+def new_parser(module: str, description: str) -> OneLineParser:
+    """Returns a parser for `python -m data_prep.<module>`."""
+    return OneLineParser(
+        prog=f"python -m data_prep.{module}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flags.DEFINE_list("crop", None, "x0,y0,x1,y1 in 0..1: use this part of the picture.", **fv)
-    flags.DEFINE_integer("quality", 92, "Of the JPEG files.", 1, 100, **fv)
-    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1, **fv)
-    flags.DEFINE_string(
-        "recordings", "*", "Glob: make only these, other runs make the others.", **fv
-    )
 
 
-def framing_of(flag_values: flags.FlagValues) -> Framing:
+def at_least(low: int) -> Callable[[str], int]:
+    """Returns a type for a flag: whole numbers from `low` on."""
+
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise argparse.ArgumentTypeError(f"{value} is less than {low}")
+        return value
+
+    parse.__name__ = "whole number"  # in "invalid whole number value: 'x'"
+    return parse
+
+
+def add_shard_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of every command that makes clip shards."""
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="folder for the clip shards")
+    add("--workers", type=at_least(1), default=2, metavar="N", help="processes (%(default)s)")
+    add("--recordings", default="*", metavar="GLOB", help="make only these, other runs the others")
+
+
+def add_picture_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say what becomes of a picture; see framing_of."""
+    add = parser.add_argument
+    add("--size", type=int, default=224, metavar="N", help="height and width (%(default)s)")
+    add("--aspect", choices=pictures.ASPECTS, default="stretch", help="how it becomes a square")
+    add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
+    add("--quality", type=int, default=92, metavar="N", help="of the JPEG files (%(default)s)")
+
+
+def framing_of(flags: argparse.Namespace) -> Framing:
     """Returns the framing that the flags ask for; ValueError if it is impossible."""
-    f = flag_values
     try:
-        region = tuple(float(text) for text in f.crop or pictures.WHOLE)
-        _, _, _, _ = region
+        x0, y0, x1, y1 = map(float, flags.crop.split(",")) if flags.crop else pictures.WHOLE
     except ValueError as error:
-        raise ValueError(f"--crop={','.join(f.crop)} is not four numbers x0,y0,x1,y1") from error
-    return Framing((f.size, f.size), f.aspect, region, f.quality)
-
-
-def run_command(
-    define: Callable[[flags.FlagValues], None], main: Callable[[flags.FlagValues], None]
-) -> None:
-    """Runs a command; what goes wrong is one line `error: …` and exit code 2."""
-    define(flags.FLAGS)
-
-    def parse(arguments: list[str]) -> list[str]:
-        try:
-            rest = flags.FLAGS(arguments)
-        except flags.Error as error:
-            _exit(f"error: {error}")
-        if len(rest) > 1:
-            _exit(f"error: unknown argument {rest[1]!r}; options look like --out=DIR")
-        return rest
-
-    def call(_: list[str]) -> None:
-        logging.set_verbosity(logging.INFO)
-        try:
-            main(flags.FLAGS)
-        except (ValueError, OSError, RuntimeError) as error:
-            if os.environ.get("STORMPSR_TRACEBACK"):
-                raise
-            _exit(f"error: {error}")
-        except KeyboardInterrupt:
-            _exit("interrupted; run the same command again, finished recordings are kept", 130)
-
-    app.run(call, flags_parser=parse)
-
-
-def _exit(message: str, code: int = 2) -> None:
-    print(" ".join(message.split("\n")), file=sys.stderr)
-    sys.exit(code)
+        raise ValueError(f"--crop={flags.crop} is not four numbers x0,y0,x1,y1") from error
+    return Framing((flags.size, flags.size), flags.aspect, (x0, y0, x1, y1), flags.quality)
 
 
 def open_flag(flag: str, path: str) -> list[Tree]:

@@ -22,21 +22,20 @@ import dataclasses
 import json
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_prep import embedding_files, parallel, records
+from data_prep import command, embedding_files, output, parallel, psr_labels
+from data_prep.psr_labels import STATES, STEPS, PsrLabels
+from data_prep.trees import Tree
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.psr import labels
-from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 NORMALISATIONS = ("l2", "none")
 _SHOWN_MISTAKES = 20
-_STEPS, _STATES = "PSR_labels.csv", "PSR_labels_raw.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +46,10 @@ class Job:
         out: the data folder.
         split, name: of the recording.
         source: its .npy or .npz file.
-        label_dir: folder of its label files.
         shape: (N, D).
         first_frame: of row 0.
         stride: frames between rows.
-        frames, states: (M,) and (M, K), each state from its frame on.
+        labels: what the label files say.
         normalise: one of NORMALISATIONS.
     """
 
@@ -59,12 +57,10 @@ class Job:
     split: str
     name: str
     source: Path
-    label_dir: Path
     shape: tuple[int, int]
     first_frame: int
     stride: int
-    frames: np.ndarray
-    states: np.ndarray
+    labels: PsrLabels
     normalise: str
 
     @property
@@ -136,11 +132,11 @@ def make_dataset(
         "splits": {split: [job.name for job in of_split] for split, of_split in by_split.items()},
         "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
     }
-    _claim_folder(out, procedure, settings)
+    output.claim(out, procedure, settings)
     missing = [job for job in jobs if not _is_finished(job)]
     if missing:
         (out / MARKER).unlink(missing_ok=True)
-    records.remove_leftovers(out)
+    output.remove_leftovers(out)
     for split, of_split in by_split.items():
         for job in of_split:
             _write_labels(job)
@@ -149,9 +145,9 @@ def make_dataset(
         desc = f"{len(missing)} of {len(jobs)} recordings to convert"
         parallel.run(_convert, missing, workers, desc, [job.shape[0] for job in missing])
     counts = {split: len(of_split) for split, of_split in by_split.items()}
-    records.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
-    records.remove_leftovers(out)
-    return _remarks(jobs, procedure, by_split, first_frame)
+    output.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
+    output.remove_leftovers(out)
+    return _remarks(jobs, by_split, first_frame)
 
 
 def _plan(
@@ -198,12 +194,11 @@ def _plan(
         header = header._replace(stride=header.stride or next(iter(strides.values()), 1))
         try:
             split = embedding_files.split_of(name, arrays[name], labelled[name], splits)
-            frames, states = _read_states(labelled[name].path, name, procedure, header)
+            known = _read_labels(labelled[name].path, name, procedure, header)
         except ValueError as error:
             mistakes.append(str(error))
         else:
-            paths = arrays[name].path, labelled[name].path
-            jobs.append(Job(out, split, name, *paths, *header, frames, states, normalise))
+            jobs.append(Job(out, split, name, arrays[name].path, *header, known, normalise))
     if mistakes:
         more = len(mistakes) - _SHOWN_MISTAKES
         shown = "; ".join(mistakes[:_SHOWN_MISTAKES])
@@ -211,32 +206,23 @@ def _plan(
     return sorted(jobs, key=lambda job: (job.split, job.name))
 
 
-def _read_states(
+def _read_labels(
     folder: Path, name: str, procedure: Procedure, array: embedding_files.Header
-) -> tuple[np.ndarray, np.ndarray]:
-    """Reads the states of a recording, or derives them from its steps; checks frame numbers."""
-    variant = procedure.variant_for(name)
-    steps = labels.read_steps(folder / _STEPS, procedure)
-    raw = folder / _STATES
-    num_rows = array.shape[0]
-    last = array.first_frame + array.stride * num_rows - 1
-    changes = [(frame, folder / _STEPS) for frame, _ in steps]
-    if raw.exists():
-        frames, states = labels.read_states(raw, procedure)
-        changes += [(frame, raw) for frame in frames[1:].tolist()]
-    for frame, path in changes:
-        if not array.first_frame <= frame <= last:
-            raise ValueError(
-                f"{path}: a label at frame {frame}, but the {num_rows} rows of features stand for "
-                f"frames {array.first_frame}…{last} (stride {array.stride}); check --first_frame "
-                "and --stride"
-            )
-    if not raw.exists():
-        try:
-            frames, states = labels.steps_to_states(steps, variant.initial_state, array.first_frame)
-        except ValueError as error:
-            raise ValueError(f"{folder / _STEPS}: {error}") from error
-    return frames, states
+) -> PsrLabels:
+    """Reads the labels of a recording, whose steps have to be there: they are what is scored."""
+    procedure.variant_for(name)  # raises if there is none, or several
+    end = array.first_frame + array.stride * array.shape[0]
+    advice = (
+        f", which the {array.shape[0]} rows of features stand for at stride {array.stride}; check "
+        "--first_frame and --stride"
+    )
+    frames = range(array.first_frame, end)
+    found = psr_labels.read(
+        Tree(str(folder)), "", name, procedure, frames, advice=advice, early_start=True
+    )
+    if found.steps is None:
+        raise ValueError(f"{folder / STEPS}: missing")
+    return found
 
 
 def _fingerprint(job: Job) -> int:
@@ -247,27 +233,9 @@ def _fingerprint(job: Job) -> int:
         digest = zlib.crc32(file.read(2**16), digest)
         file.seek(max(size - 2**16, 0))
         digest = zlib.crc32(file.read(), digest)
-    for label_file in records.LABEL_FILES:
-        if (job.label_dir / label_file).exists():
-            digest = zlib.crc32((job.label_dir / label_file).read_bytes(), digest)
+    for content in job.labels.files.values():
+        digest = zlib.crc32(content, digest)
     return digest
-
-
-def _claim_folder(out: Path, procedure: Procedure, settings: dict[str, Any]) -> None:
-    """Writes what the folder is made from, or compares it with what is there."""
-    for file, content in {"procedure.json": procedure.to_json(), "settings.json": settings}.items():
-        path = out / file
-        with records.lock(out, file, wait=True):  # another run may begin with other arguments
-            if not path.exists():
-                text = json.dumps(content, indent=1, ensure_ascii=False)
-                records.write_atomically(out, path, text.encode())
-        there = json.loads(path.read_text(encoding="utf-8"))
-        keys = [key for key in {**there, **content} if there.get(key) != content.get(key)]
-        if keys:
-            raise ValueError(
-                f"{path}: this folder was made from something else (other {', '.join(keys)}); give "
-                "the same files and arguments, write into another folder, or delete this one"
-            )
 
 
 def _is_finished(job: Job) -> bool:
@@ -280,24 +248,22 @@ def _is_finished(job: Job) -> bool:
 def _write_labels(job: Job) -> None:
     folder = job.out / "labels" / job.split / job.name
     folder.mkdir(parents=True, exist_ok=True)
-    for file in records.LABEL_FILES:
-        if (job.label_dir / file).exists():
-            content = (job.label_dir / file).read_bytes()
-            records.write_atomically(job.out, folder / file, content)
-    if not (job.label_dir / _STATES).exists():
-        with records.unfinished(job.out, folder / _STATES) as path:
-            labels.write_states(path, job.frames, job.states)
+    for file, content in job.labels.files.items():
+        output.write_atomically(job.out, folder / file, content)
+    if STATES not in job.labels.files:
+        with output.unfinished(job.out, folder / STATES) as path:
+            labels.write_states(path, job.labels.frames, job.labels.states)
 
 
 def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
     counts = [job.shape[0] for job in jobs]
-    states = np.empty((sum(counts), jobs[0].states.shape[1]), np.int8)
+    states = np.empty((sum(counts), jobs[0].labels.states.shape[1]), np.int8)
     for job, end in zip(jobs, np.cumsum(counts), strict=True):
-        rows = labels.states_per_frame(
-            job.frames, job.states, job.first_frame, job.stride * (job.shape[0] - 1) + 1
-        )
+        num_frames = job.stride * (job.shape[0] - 1) + 1
+        known = job.labels.frames, job.labels.states
+        rows = labels.states_per_frame(*known, job.first_frame, num_frames)
         states[end - job.shape[0] : end] = rows[:: job.stride]
-    records.write_arrays(
+    output.write_arrays(
         out,
         out / "labels" / f"{split}.npz",
         recordings=np.array([job.name for job in jobs]),
@@ -311,7 +277,7 @@ def _convert(job: Job, progress: parallel.Progress) -> None:
     """Writes the embeddings of a recording as float32 rows, in pieces."""
     progress.begin(job.shape[0])
     job.path.parent.mkdir(parents=True, exist_ok=True)
-    with records.unfinished(job.out, job.path) as path, path.open("wb") as file:
+    with output.unfinished(job.out, job.path) as path, path.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": job.shape}
         np.lib.format.write_array_header_1_0(file, header)
         frame = job.first_frame
@@ -340,7 +306,6 @@ def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
 
 def _remarks(
     jobs: list[Job],
-    procedure: Procedure,
     by_split: Mapping[str, list[Job]],
     first_frame: int | None,
 ) -> list[str]:
@@ -352,29 +317,36 @@ def _remarks(
     for split in ("train", "val", "test"):
         if split not in by_split:
             remarks.append(f"no split {split!r}, which configs/embeddings.py needs")
-    late = [job for job in jobs if first_frame is None and job.frames[0] != job.first_frame]
+    late = [job for job in jobs if first_frame is None and job.labels.frames[0] != job.first_frame]
     if late:
+        job = late[0]
         remarks.append(
             f"the states of {len(late)} recordings begin at another frame than their features, "
-            f"{late[0].name} at {late[0].frames[0]} and {late[0].first_frame}: is --first_frame "
-            "right?"
+            f"{job.name} at {job.labels.frames[0]} and {job.first_frame}: is --first_frame right?"
         )
     differing = 0
     for job in jobs:
-        steps = labels.read_steps(job.label_dir / _STEPS, procedure)
-        counted = sorted(step for step in steps if step[1] % 3 != 1)
-        differing += counted != labels.states_to_steps(job.frames, job.states)
+        counted = sorted(step for step in job.labels.steps if step[1] % 3 != 1)
+        differing += counted != labels.states_to_steps(job.labels.frames, job.labels.states)
     if differing:
         remarks.append(
             f"in {differing} of {len(jobs)} recordings the states change at other frames than the "
-            f"steps of {_STEPS}; the states are what is learnt, the steps what is scored"
+            f"steps of {STEPS}; the states are what is learnt, the steps what is scored"
         )
     return remarks
 
 
-def main(argv: list[str] | None = None) -> None:
-    """The command; one line on stderr and exit code 2 for input that is wrong."""
-    parser = OneLineParser(prog="python -m data_prep.embeddings", description=__doc__)
+def _splits(text: str) -> dict[str, str]:
+    pairs = [part.split(":") for part in text.split(",")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like train:GLOB,val:GLOB")
+    return dict(pairs)
+
+
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("embeddings", __doc__)
     add = parser.add_argument
     add("--features", required=True, help="folder of <split>/<recording>.npy or .npz")
     add("--labels", required=True, help="folder of <split>/<recording>/PSR_labels.csv")
@@ -387,35 +359,20 @@ def main(argv: list[str] | None = None) -> None:
     add("--split", type=_splits, help="train:GLOB,val:GLOB,… on names, in place of folders")
     add("--workers", type=int, default=1, help="processes (%(default)s)")
     args = parser.parse_args(argv)
-    try:
-        remarks = make_dataset(
-            args.out,
-            features=args.features,
-            label_dir=args.labels,
-            procedure=load_procedure(args.procedure),
-            stride=args.stride,
-            first_frame=args.first_frame,
-            fps=args.fps,
-            normalise=args.normalise,
-            splits=args.split,
-            workers=args.workers,
-        )
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
-    except (ValueError, RuntimeError) as error:
-        fail(str(error))
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again, finished recordings are kept")
-        sys.exit(130)
+    remarks = make_dataset(
+        args.out,
+        features=args.features,
+        label_dir=args.labels,
+        procedure=load_procedure(args.procedure),
+        stride=args.stride,
+        first_frame=args.first_frame,
+        fps=args.fps,
+        normalise=args.normalise,
+        splits=args.split,
+        workers=args.workers,
+    )
     print("\n".join(remarks), file=sys.stderr)
 
 
-def _splits(text: str) -> dict[str, str]:
-    pairs = [part.split(":") for part in text.split(",")]
-    if any(len(pair) != 2 or not all(pair) for pair in pairs):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like train:GLOB,val:GLOB")
-    return dict(pairs)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -7,14 +7,16 @@
 frames per second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. In a
 zip file without such folders, its name says the split.
 
-A box is of the class of the state that the PSR labels give at its frame, not of its COCO category;
-the log says how many differ.
+A box is of the class of its COCO category: a state vector (of a catalogued state, or else the box
+is ignored), `error_state`, or `background` (ignored). The log says how many categories differ from
+the state that the PSR labels give at their frame. That state is the class only where a category is
+none of these.
 """
 
 import functools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-from absl import flags
 
 from data_prep import command, layout, recorded
 from data_prep.asd_labels import read_coco_boxes
@@ -71,17 +73,14 @@ def make_dataset(
     )
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the command's flags."""
-    command.define_flags(flag_values)
-    flags.DEFINE_string(
-        "data", None, "Folder or zip of the recordings.", required=True, flag_values=flag_values
-    )
-
-
-def main(flag_values: flags.FlagValues) -> None:
-    """Makes what the flags ask for."""
-    f = flag_values
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("industreal", __doc__)
+    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
+    command.add_shard_flags(parser)
+    command.add_picture_flags(parser)
+    f = parser.parse_args(argv)
     make_dataset(
         f.out,
         data=f.data,
@@ -92,4 +91,4 @@ def main(flag_values: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    command.run_command(define_flags, main)
+    sys.exit(main())

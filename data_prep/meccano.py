@@ -12,9 +12,9 @@ where it is not catalogued. Recording 0005 has no ASD labels.
 """
 
 import functools
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-from absl import flags
 
 from data_prep import command, layout, recorded
 from data_prep.asd_labels import read_meccano_boxes
@@ -96,18 +96,17 @@ def make_dataset(
     )
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the command's flags."""
-    command.define_flags(flag_values)
-    fv = {"flag_values": flag_values}
-    flags.DEFINE_string("frames", None, "Folder or zip of the frames.", required=True, **fv)
-    flags.DEFINE_string("labels", None, "Folder or zip of the PSR labels.", required=True, **fv)
-    flags.DEFINE_string("asd_labels", None, "Folder or zip of the boxes.", **fv)
-
-
-def main(flag_values: flags.FlagValues) -> None:
-    """Makes what the flags ask for."""
-    f = flag_values
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("meccano", __doc__)
+    add = parser.add_argument
+    add("--frames", required=True, metavar="PATH", help="folder or zip of the frames")
+    add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
+    add("--asd_labels", metavar="PATH", help="folder or zip of the boxes")
+    command.add_shard_flags(parser)
+    command.add_picture_flags(parser)
+    f = parser.parse_args(argv)
     make_dataset(
         f.out,
         frames=f.frames,
@@ -120,4 +119,4 @@ def main(flag_values: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    command.run_command(define_flags, main)
+    sys.exit(main())

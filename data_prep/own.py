@@ -24,18 +24,19 @@ Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), un
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from absl import flags, logging
+from absl import logging
 
 from data_prep import command, layout, own_labels, own_splits, pictures, recorded, video
 from data_prep.layout import Place, Recording
 from data_prep.pictures import DEFAULT_FRAMING, Framing, ImageFiles, Pictures
+from data_prep.psr_labels import LABEL_FILES
 from data_prep.recorded import SPLITS
-from data_prep.records import LABEL_FILES
 from data_prep.trees import Tree, join
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -218,31 +219,32 @@ def export_frames(recordings: Iterable[Recording], folder: str | Path, every: in
     return count
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the command's flags."""
-    command.define_flags(flag_values)
-    fv = {"flag_values": flag_values}
-    flags.DEFINE_string("videos", None, "Folder or zip of the videos.", required=True, **fv)
-    flags.DEFINE_string("labels", None, "Folder or zip of the labels.", required=True, **fv)
-    flags.DEFINE_string("procedure", None, "Procedure file of the product.", required=True, **fv)
-    flags.DEFINE_float("fps", None, "Frames per second; default: the procedure's.", **fv)
-    flags.DEFINE_string("boxes", None, "Folder of boxes, COCO or YOLO.", **fv)
-    flags.DEFINE_string(
-        "splits", "", f"Shares such as {own_splits.DEFAULT_SHARES}, or a CSV recording,split.", **fv
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("own", __doc__)
+    add = parser.add_argument
+    add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
+    add("--labels", required=True, metavar="PATH", help="folder or zip of the labels")
+    add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
+    add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
+    add("--boxes", metavar="DIR", help="folder of boxes, COCO or YOLO")
+    shares = own_splits.DEFAULT_SHARES
+    add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
+    add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")
+    add(
+        "--export_frames", metavar="DIR", help="write the frames there, to draw boxes on; no shards"
     )
-    flags.DEFINE_integer("split_seed", 0, "Of the draw of splits.", **fv)
-    flags.DEFINE_string(
-        "export_frames",
-        None,
-        "Write the frames into this folder, to draw boxes on; no shards.",
-        **fv,
+    add(
+        "--export_every",
+        type=command.at_least(1),
+        default=10,
+        metavar="N",
+        help="of so many frames write one (%(default)s)",
     )
-    flags.DEFINE_integer("export_every", 10, "Of so many frames write one.", 1, **fv)
-
-
-def main(flag_values: flags.FlagValues) -> None:
-    """Makes what the flags ask for."""
-    f = flag_values
+    command.add_shard_flags(parser)
+    command.add_picture_flags(parser)
+    f = parser.parse_args(argv)
     procedure = load_procedure(f.procedure)
     if f.fps is not None:
         if not 0 < f.fps <= 240:
@@ -267,4 +269,4 @@ def main(flag_values: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    command.run_command(define_flags, main)
+    sys.exit(main())

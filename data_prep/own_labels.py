@@ -66,7 +66,7 @@ def read_labels(recording: Recording, procedure: Procedure) -> Labels:
     if recording.boxes is None:
         return known
     boxes, digest = _read_boxes(recording.boxes)
-    boxes.per_frame(recording.pictures.first_frame, recording.pictures.num_frames)
+    boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
     return dataclasses.replace(known, boxes=boxes, digest=known.digest ^ digest)
 
 

@@ -13,12 +13,10 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from data_prep import pictures, shards
+from data_prep import pictures, psr_labels, shards
 from data_prep.asd_labels import Boxes
 from data_prep.layout import Format, Recording, raise_problems
 from data_prep.pictures import Framing
-from data_prep.records import LABEL_FILES
-from data_prep.trees import join
 from stormpsr_jax.psr import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -49,59 +47,23 @@ class Labels:
 def read_labels(form: Format, recording: Recording, procedure: Procedure) -> Labels:
     """Reads the label files of a recording.
 
-    Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
-    and the initial state of the procedure's variant.
-
     Raises:
-        ValueError: the first mistake, with file, line and field; also frames outside the recording
-            and rows out of order.
+        ValueError: the first mistake, with file, line and field; see psr_labels.read.
     """
-    tree, folder = recording.labels
-    first = recording.pictures.first_frame
-    last = first + recording.pictures.num_frames - 1
-    digest, files, steps = 0, {}, {}
-    for file in LABEL_FILES:
-        name = join(folder, file)
-        if not tree.exists(name):
-            continue
-        files[file] = tree.read(name)
-        digest = zlib.crc32(files[file], digest)
-        with tree.on_disk(name) as path:
-            if file == "PSR_labels_raw.csv":
-                frames, states = labels.read_states(path, procedure)
-                _check_frames(path, frames, first, last)
-            else:
-                steps[file] = labels.read_steps(path, procedure)
-                _check_frames(path, [frame for frame, _ in steps[file]], first, last)
-    if "PSR_labels_raw.csv" not in files:
-        known = steps.get("PSR_labels_with_errors.csv", steps.get("PSR_labels.csv", []))
-        initial = procedure.variant_for(recording.name).initial_state
-        try:
-            frames, states = labels.steps_to_states(known, initial, first)
-        except ValueError as error:
-            raise ValueError(f"{tree.show(folder)}: {error}") from error
-    boxes = None
+    first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
+    frames = range(first, first + num_frames)
+    found = psr_labels.read(*recording.labels, recording.name, procedure, frames)
+    boxes, digest = None, found.digest
     if recording.boxes is not None:
         tree, name = recording.boxes
         digest = zlib.crc32(tree.read(name), digest)
         with tree.on_disk(name) as path:
             boxes = form.read_boxes(path)
-            boxes.per_frame(first, last - first + 1)
-    shipped = steps.get("PSR_labels.csv")
-    derived = labels.states_to_steps(frames, states) if shipped is None else shipped
-    return Labels(frames, states, derived, boxes, files, digest)
-
-
-def _check_frames(path: Path, frames: Sequence[int], first: int, last: int) -> None:
-    """Raises ValueError if a row's frame is outside the recording or before the row above."""
-    for i, frame in enumerate(frames):
-        if first <= frame <= last and (not i or frame >= frames[i - 1]):
-            continue
-        line = csvfile.read_rows(path)[i][0]
-        what = f"frame {frame} is not among the recording's frames {first}…{last}"
-        if first <= frame <= last:
-            what = f"frame {frame} comes after frame {frames[i - 1]}"
-        raise csvfile.field_error(path, line, "image", what)
+            boxes.of_frames(first, num_frames)
+    steps = found.steps
+    if steps is None:
+        steps = labels.states_to_steps(found.frames, found.states)
+    return Labels(found.frames, found.states, steps, boxes, found.files, digest)
 
 
 def make_recording(
@@ -121,11 +83,7 @@ def make_recording(
     states = labels.states_per_frame(
         known.frames, known.states, frames.first_frame, frames.num_frames
     )
-    boxes = np.full((frames.num_frames, 4), np.nan)
-    if known.boxes is not None:
-        placement = framing.place(*pictures.picture_size(frames))
-        boxes = placement.map_boxes(known.boxes.per_frame(frames.first_frame, frames.num_frames))
-    classes = np.where(np.isnan(boxes[:, 0]), -1, procedure.state_classes(states))
+    boxes, classes = _boxes(recording, known, procedure.state_classes(states), procedure, framing)
     return shards.RecordingData(
         name=name,
         first_frame=frames.first_frame,
@@ -136,6 +94,66 @@ def make_recording(
         visible=np.full(frames.num_frames, np.nan),
         label_files=known.files,
     )
+
+
+def _boxes(
+    recording: Recording,
+    known: Labels,
+    of_states: np.ndarray,
+    procedure: Procedure,
+    framing: Framing,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the boxes (N, 4) and classes (N,) of a recording whose states are of_states (N,)."""
+    boxes, classes = np.full((len(of_states), 4), np.nan), np.full(len(of_states), -1)
+    if known.boxes is None:
+        return boxes, classes
+    at = known.boxes.of_frames(recording.pictures.first_frame, len(of_states))
+    there = np.flatnonzero(at >= 0)
+    placement = framing.place(*pictures.picture_size(recording.pictures))
+    boxes[there] = placement.map_boxes(known.boxes.boxes[at[there]])
+    names = [known.boxes.states[i] for i in at[there]]
+    classes[there] = box_classes(names, of_states[there], procedure)
+    lost = (at >= 0) & np.isnan(boxes[:, 0])
+    classes[lost] = -1
+    if lost.any():
+        logging.warning(
+            "recording %s: %d of its %d boxes are left out, of which the crop leaves less than "
+            "half",
+            recording.name,
+            lost.sum(),
+            len(there),
+        )
+    return boxes, classes
+
+
+def box_classes(names: Sequence[str], of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
+    """Returns the class of each of M boxes: by its category, or else by the frame's state.
+
+    A category that is named after a state, as those of IndustReal are, is what an annotator saw in
+    that very picture, which is what a detector has to tell. The PSR labels say which steps have
+    been completed by then; the two may differ around a completion.
+
+    Args:
+        names: M categories; '' where the format has none.
+        of_states: (M,) classes of the states of the PSR labels at the boxes' frames.
+        procedure: of the recording.
+    """
+    classes = of_states.copy()
+    for i, name in enumerate(names):
+        if (of_name := _category_class(name, procedure)) is not None:
+            classes[i] = of_name
+    return classes
+
+
+def _category_class(name: str, procedure: Procedure) -> int | None:
+    """Returns the class of a category such as 10010110000, background or error_state; or None."""
+    if name == "error_state":
+        return procedure.error_class
+    if name == "background":
+        return 0
+    if len(name) == procedure.num_components and set(name) <= {"0", "1"}:
+        return procedure.state_class(tuple(map(int, name)))
+    return None
 
 
 def build(
@@ -212,7 +230,7 @@ def describe(
     counts = np.zeros(3, int)  # frames that are catalogued, in an error state, uncatalogued
     of_boxes = np.zeros(3, int)
     num_boxes = cut = repeated = 0
-    more_changes, without_boxes, other_states = [], [], 0
+    more_changes, without_boxes, other_states, no_states = [], [], 0, []
     for recording in recordings:
         its = known[recording.name]
         first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
@@ -225,15 +243,16 @@ def describe(
         if its.boxes is None:
             without_boxes.append(recording.name)
             continue
-        of_box = classes[its.boxes.frames - first]
+        by_frame = classes[its.boxes.frames - first]
+        of_box = box_classes(its.boxes.states, by_frame, procedure)
         of_boxes += _kinds(of_box, procedure)
         num_boxes += len(of_box)
         cut += its.boxes.num_cut
         repeated += its.boxes.num_repeated
-        other_states += sum(
-            state not in ("", _state_name(c, procedure))
-            for state, c in zip(its.boxes.states, of_box, strict=True)
-        )
+        other_states += int((of_box != by_frame).sum())
+        no_states += [
+            name for name in its.boxes.states if name and _category_class(name, procedure) is None
+        ]
     kinds = "{} in a catalogued state, {} in an error state, {} in an uncatalogued one"
     lines = [
         f"{len(recordings)} recordings, {counts.sum()} frames ({kinds.format(*counts)}), "
@@ -244,8 +263,14 @@ def describe(
     ]
     if other_states:
         lines.append(
-            f"{other_states} boxes whose category is another state than that of the PSR labels, "
-            "which counts"
+            f"{other_states} boxes whose category is another state than the PSR labels give at "
+            "their frame; the category counts"
+        )
+    if no_states:
+        shown = ", ".join(sorted(map(csvfile.shorten, set(no_states)))[:5])
+        lines.append(
+            f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
+            "the PSR labels at their frame counts"
         )
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
@@ -255,12 +280,3 @@ def describe(
 def _kinds(classes: np.ndarray, procedure: Procedure) -> np.ndarray:
     error, uncatalogued = classes == procedure.error_class, classes == 0
     return np.array([(~(error | uncatalogued)).sum(), error.sum(), uncatalogued.sum()])
-
-
-def _state_name(state_class: int, procedure: Procedure) -> str:
-    """Returns the name that IndustReal's categories have for a state."""
-    if state_class == procedure.error_class:
-        return "error_state"
-    if state_class == 0:
-        return "background"
-    return "".join(map(str, procedure.states[state_class - 1]))

@@ -3,14 +3,11 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
-import io
 import itertools
 import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -18,21 +15,22 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_prep import parallel
+from data_prep import output, parallel
+from data_prep.psr_labels import LABEL_FILES
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
 WRITER_OPTIONS = "group_size:1,uncompressed"
-# Records of an unfinished recording; a folder, so that no listing of shards can meet them.
-UNFINISHED = "unfinished"
-LABEL_FILES = ("PSR_labels.csv", "PSR_labels_with_errors.csv", "PSR_labels_raw.csv")
 
 
 @dataclasses.dataclass
 class RecordingData:
     """A recording to be written: N frames and their labels.
+
+    What a picture shows may be known only once it is rendered: row i of `boxes`, `classes` and
+    `visible` has to be right from when picture i has been given on.
 
     Attributes:
         name: of the recording.
@@ -102,15 +100,17 @@ def make_recording(
 
     Makes nothing if another run has made it meanwhile or is making it.
     """
-    with lock(job.out, job.shard.name, wait=False) as free:
+    with output.lock(job.out, job.shard.name, wait=False) as free:
         if not free or is_finished(job):
             progress.begin(0)
             return
         data = make(job.split, job.name)
-        arrays = _checked_labels(data, job)
-        progress.begin(len(arrays["states"]))
-        with unfinished(job.out, job.shard) as path:
-            arrays |= _write_shard(path, data, arrays, job, progress)
+        _check_shapes(data, job)
+        progress.begin(len(data.states))
+        with output.unfinished(job.out, job.shard) as path:
+            sizes = _write_shard(path, data, job, progress)
+            arrays = _stored_labels(data, job, slice(None))
+            arrays |= {"first_frame": np.int64(data.first_frame), **sizes}
             _write_labels(job, arrays, data.label_files)
 
 
@@ -127,64 +127,62 @@ def read_arrays(job: Job) -> dict[str, np.ndarray]:
         return dict(file)
 
 
-def _checked_labels(data: RecordingData, job: Job) -> dict[str, np.ndarray]:
-    """Returns the labels as they are stored; ValueError if they do not fit each other."""
+def _check_shapes(data: RecordingData, job: Job) -> None:
+    """Raises ValueError if the labels are not those of N frames of this recording."""
     if data.name != job.name:
         raise ValueError(f"make returned recording {data.name!r}")
-    states = np.asarray(data.states, np.int8)
-    num_frames = len(states)
-    shapes = {
-        "states": (num_frames, job.procedure.num_components),
-        "boxes": (num_frames, 4),
-        "classes": (num_frames,),
-        "visible": (num_frames,),
-    }
-    arrays = {
-        "states": states,
-        "boxes": np.asarray(data.boxes, np.float32),
-        "classes": np.asarray(data.classes, np.int16),
-        "visible": np.asarray(data.visible, np.float32),
-    }
+    num_frames = len(data.states)
     if not num_frames:
         raise ValueError("it has no frames")
-    for key, shape in shapes.items():
-        if arrays[key].shape != shape:
-            raise ValueError(f"{key} have shape {arrays[key].shape}, expected {shape}")
+    for key, width in (
+        ("states", (job.procedure.num_components,)),
+        ("boxes", (4,)),
+        ("classes", ()),
+        ("visible", ()),
+    ):
+        if (shape := np.shape(getattr(data, key))) != (num_frames, *width):
+            raise ValueError(f"{key} have shape {shape}, expected {(num_frames, *width)}")
+
+
+def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.ndarray]:
+    """Returns the labels of some frames as they are stored; ValueError for impossible values."""
+    arrays = {
+        "states": np.asarray(data.states[rows], np.int8),
+        "boxes": np.asarray(data.boxes[rows], np.float32),
+        "classes": np.asarray(data.classes[rows], np.int16),
+        "visible": np.asarray(data.visible[rows], np.float32),
+    }
     allowed = {"states": (-1, 1), "boxes": (0, 1), "visible": (0, 1)}
     allowed["classes"] = (-1, job.procedure.error_class)
     for key, (low, high) in allowed.items():
         outside = (arrays[key] < low) | (arrays[key] > high)  # NaN: not annotated
         if outside.any():
-            frame = data.first_frame + int(np.argwhere(outside)[0][0])
+            frame = data.first_frame + (rows.start or 0) + int(np.argwhere(outside)[0][0])
             raise ValueError(f"{key} of frame {frame} are outside {low}…{high}")
-    return arrays | {"first_frame": np.int64(data.first_frame)}
+    return arrays
 
 
 def _write_shard(
-    path: Path,
-    data: RecordingData,
-    arrays: dict[str, np.ndarray],
-    job: Job,
-    progress: parallel.Progress,
+    path: Path, data: RecordingData, job: Job, progress: parallel.Progress
 ) -> dict[str, int]:
     """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
     clip_length = job.description["clip_length"]
-    frames = _checked_frames(data, len(arrays["states"]), job.description["image_size"], progress)
+    frames = _checked_frames(data, len(data.states), job.description["image_size"], progress)
     num_records = num_bytes = 0
     with _disk_errors(path), _open_writer(path) as writer:
         while jpegs := list(itertools.islice(frames, clip_length)):
             start = num_records * clip_length
-            clip = slice(start, start + len(jpegs))
+            arrays = _stored_labels(data, job, slice(start, start + len(jpegs)))
             example = {
                 "recording": data.name,
                 "first_frame": data.first_frame + start,
                 "jpeg": jpegs,
-                "state": arrays["states"][clip],
-                "box": arrays["boxes"][clip],
-                "asd_class": arrays["classes"][clip],
-                "visible": arrays["visible"][clip],
+                "state": arrays["states"],
+                "box": arrays["boxes"],
+                "asd_class": arrays["classes"],
+                "visible": arrays["visible"],
             }
             message = serializer.get_tf_example(spec.encode_example(example))
             # A map's order is left open by protobuf unless asked for.
@@ -264,107 +262,4 @@ def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str,
         if differs.any():
             frame = first_frame + int(np.argwhere(differs)[0][0])
             raise ValueError(f"PSR_labels_raw.csv gives frame {frame} another state than `states`")
-    write_arrays(job.out, job.labels / "frames.npz", **arrays)
-
-
-def _owner() -> str:
-    """Returns a suffix for temporary files that no other process, on any machine, uses now."""
-    return f"{socket.gethostname()}.{os.getpid()}"
-
-
-@contextlib.contextmanager
-def unfinished(out: Path, final: Path) -> Iterator[Path]:
-    """Gives a path to write a file to, which becomes `final` if all goes well, and else goes.
-
-    The file is locked meanwhile: that is how remove_leftovers tells it from one whose process
-    was killed.
-    """
-    path = out / UNFINISHED / f"{final.name}.{_owner()}"
-    with _open_locked(path, wait=True) as file:
-        file.truncate(0)  # a killed process of the same number may have left something
-        try:
-            yield path
-            os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
-            os.replace(path, final)
-        finally:
-            path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
-    """Holds the lock `name` of folder `out`, which one process has at a time, on any machine.
-
-    Gives False, and holds nothing, if another process has it and `wait` is false. On a network
-    disk without locks everybody gets it: work is then done twice, with the same result.
-    """
-    path = out / UNFINISHED / f"{name}.lock"
-    file = _open_locked(path, wait)
-    if file is None:
-        yield False
-        return
-    with file:
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _open_locked(path: Path, wait: bool) -> io.BufferedRandom | None:
-    """Opens and locks a file of folder UNFINISHED; None if it is locked and `wait` is false."""
-    for attempt in itertools.count(1):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab+")
-        except (FileNotFoundError, FileExistsError):
-            if attempt == 1000:
-                raise
-            continue  # another process has just removed the empty folder
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.close()
-            return None
-        except OSError:  # a network disk without locks
-            return file
-        if _still_there(file, path):
-            return file
-        file.close()
-
-
-def _still_there(file: BinaryIO, path: Path) -> bool:
-    """Says whether `path` is the open file yet, which another process may have removed.
-
-    It can between opening and locking; once it is locked here, only this process removes it.
-    """
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def remove_leftovers(out: Path) -> None:
-    """Removes the unfinished files of killed processes, and their folder when it is empty."""
-    try:
-        paths = list((out / UNFINISHED).iterdir())
-    except FileNotFoundError:
-        return
-    for path in paths:
-        with contextlib.suppress(OSError), path.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
-            if _still_there(file, path):  # or a file that another process made since is removed
-                path.unlink()
-    with contextlib.suppress(OSError):
-        (out / UNFINISHED).rmdir()
-
-
-def write_atomically(out: Path, final: Path, content: bytes) -> None:
-    """Writes a file in folder `out` that is never seen half-written under its name."""
-    with unfinished(out, final) as path:
-        path.write_bytes(content)
-
-
-def write_arrays(out: Path, final: Path, **arrays: Any) -> None:
-    """Writes an .npz file, atomically; the same arrays give the same bytes."""
-    content = io.BytesIO()
-    np.savez(content, **arrays)  # its zip members carry a constant time
-    write_atomically(out, final, content.getvalue())
+    output.write_arrays(job.out, job.labels / "frames.npz", **arrays)

@@ -20,7 +20,6 @@ import contextlib
 import fnmatch
 import functools
 import itertools
-import json
 import re
 import tempfile
 import time
@@ -32,7 +31,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from data_prep import parallel, records
+from data_prep import output, parallel, records
 from data_prep.records import Job, RecordingData, features
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
@@ -74,8 +73,8 @@ def build(
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
         recordings: glob on a recording's name or on <split>/<name>; only those are made.
-        num_frames: frames of each recording, by its name, if known; the longest is then made
-            first, and the time left is right from the start.
+        num_frames: frames of each recording, by its name, if known; the time left is then right
+            from the start, and the longest of each split are made first.
 
     Returns:
         Whether the folder is complete; if not, what is missing has been printed.
@@ -99,7 +98,7 @@ def build(
         "splits": splits,
         "settings": dict(settings or {}),
     }
-    _claim_folder(out, procedure, description)
+    output.claim(out, procedure, description)
     jobs = [
         Job(out, split, name, out / shard_name(split, index, len(names)), procedure, description)
         for split, names in splits.items()
@@ -113,7 +112,7 @@ def build(
     with _finishing(out):
         if not _is_complete(out, jobs):
             (out / "dataset_info.json").unlink(missing_ok=True)
-    records.remove_leftovers(out)
+    output.remove_leftovers(out)
     _make(make, chosen, workers, num_frames)
     with _finishing(out):
         missing = [job for job in jobs if not records.is_finished(job)]
@@ -121,7 +120,7 @@ def build(
             for split in splits:
                 _write_split_labels(out, split, [job for job in jobs if job.split == split])
             _write_dataset_info(out, procedure, jobs)
-    records.remove_leftovers(out)
+    output.remove_leftovers(out)
     if missing:
         names = ", ".join(job.name for job in missing[:10]) + (", …" if len(missing) > 10 else "")
         print(
@@ -142,7 +141,7 @@ def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
 
 def _finishing(out: Path) -> contextlib.AbstractContextManager[bool]:
     """The lock under which a run judges whether the folder is complete, and completes it."""
-    return records.lock(out, "dataset_info.json", wait=True)
+    return output.lock(out, "dataset_info.json", wait=True)
 
 
 def _make(
@@ -156,7 +155,7 @@ def _make(
         free = [job for job in missing if not _is_busy(job)]
         sizes = None
         if num_frames is not None:
-            free.sort(key=lambda job: -num_frames[job.name])  # so that no long one is left over
+            free = _in_good_order(free, num_frames)
             sizes = [num_frames[job.name] for job in free]
         if free:
             desc = f"{len(free)} of {len(jobs)} recordings to make"
@@ -170,8 +169,25 @@ def _make(
                 time.sleep(WAIT)
 
 
+def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[Job]:
+    """Long recordings first, so that none is left over at the end, but all splits side by side.
+
+    A frame of one split may take longer to make than one of another (a clean render, a real
+    recording); side by side, the rate so far is that of what is left.
+    """
+    placed = []
+    for split in dict.fromkeys(job.split for job in jobs):
+        of_split = [job for job in jobs if job.split == split]
+        of_split.sort(key=lambda job: -num_frames[job.name])
+        before, total = 0, sum(num_frames[job.name] for job in of_split)
+        for job in of_split:
+            placed.append((before / total, -num_frames[job.name], job))
+            before += num_frames[job.name]
+    return [job for _, _, job in sorted(placed, key=lambda place: place[:2])]
+
+
 def _is_busy(job: Job) -> bool:
-    with records.lock(job.out, job.shard.name, wait=False) as free:
+    with output.lock(job.out, job.shard.name, wait=False) as free:
         return not free
 
 
@@ -190,48 +206,10 @@ def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
             seen[name] = split
 
 
-def _claim_folder(out: Path, procedure: Procedure, description: dict[str, Any]) -> None:
-    """Writes what the folder is made from, or compares it with what is there."""
-    out.mkdir(parents=True, exist_ok=True)
-    contents = {"procedure.json": procedure.to_json(), "settings.json": description}
-    if not all((out / file).exists() for file in contents):
-        with _finishing(out):  # two runs may start at the same time
-            for file, content in contents.items():
-                if not (out / file).exists():
-                    order = file != "procedure.json"
-                    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=order)
-                    records.write_atomically(out, out / file, text.encode())
-    for file, content in contents.items():
-        there = json.loads((out / file).read_text("utf-8"))
-        if differing := _differences(there, json.loads(json.dumps(content))):
-            raise ValueError(
-                f"{out / file}: this folder was made with other arguments "
-                f"({'; '.join(differing)}); give the same ones, write into another folder, or "
-                "delete this one"
-            )
-
-
-def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
-    """Lists where two JSON values differ, nested keys joined by dots."""
-    if there == asked:
-        return []
-    if isinstance(there, dict) and isinstance(asked, dict):
-        return [
-            line
-            for key in dict.fromkeys([*there, *asked])
-            for line in _differences(there.get(key), asked.get(key), f"{name}.{key}".strip("."))
-        ]
-    if isinstance(there, list) and isinstance(asked, list) and len(repr(there)) > 60:
-        there, asked = [v for v in there if v not in asked], [v for v in asked if v not in there]
-        name += " (what differs)"
-    shown = [text if len(text := repr(v)) <= 60 else text[:57] + "..." for v in (there, asked)]
-    return [f"{name} was {shown[0]}, now {shown[1]}"]
-
-
 def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
     recordings = [records.read_arrays(job) for job in jobs]
     scalars = ("first_frame", "num_records")
-    records.write_arrays(
+    output.write_arrays(
         out,
         out / "labels" / f"{split}.npz",
         recordings=np.array([job.name for job in jobs]),
@@ -272,4 +250,4 @@ def _write_dataset_info(out: Path, procedure: Procedure, jobs: Sequence[Job]) ->
     with tempfile.TemporaryDirectory() as staging:
         info.write_to_directory(staging)
         for file in ("features.json", "dataset_info.json"):
-            records.write_atomically(out, out / file, Path(staging, file).read_bytes())
+            output.write_atomically(out, out / file, Path(staging, file).read_bytes())

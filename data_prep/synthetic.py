@@ -12,26 +12,26 @@ Every recording is a function of the seed, its split and its name alone.
 
 import dataclasses
 import functools
-import tempfile
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from absl import app, flags
 
-from data_prep import shards
+from data_prep import command, shards
 from data_prep.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.product import Product, random_product, toy_product
 from data_prep.scene import Body, Picture
-from data_prep.timelines import draw_timeline, find_timelines, read_timeline
+from data_prep.timelines import Timeline, draw_timeline, find_timelines, read_timeline
 from data_prep.workplace import Workplace, clean_pictures
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
 # what an encoder was trained on never comes up in the run that starts from it.
 FIRST_OBJECT_SEED = 1_000_000_000
+RECORDINGS = {"train": 40, "val": 12, "test": 12}
 JPEG_QUALITY = 92
 OBJECT_STATES = 12
 
@@ -56,8 +56,8 @@ def make_dataset(
       out: folder for the shards.
       seed: below FIRST_OBJECT_SEED.
       occlusion: a key of OCCLUSIONS.
-      recordings: number of made-up recordings per split, {"train": 40, "val": 12, "test": 12}
-        by default; `timelines` come with their own.
+      recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
+        with their own.
       size: height and width in pixels.
       fps: frames per second; None for the procedure's.
       cad_per_state: clean renders of each catalogued state (split "cad").
@@ -95,6 +95,13 @@ def make_dataset(
         directory=timelines,
         time_scale=time_scale,
     )
+    num_frames = {
+        name: cad_per_state
+        if split == "cad"
+        else _timeline(split, name, procedure, seed, timelines, time_scale).num_frames
+        for split, names in splits.items()
+        for name in names
+    }
     shards.build(
         out,
         procedure=procedure,
@@ -111,8 +118,23 @@ def make_dataset(
             "timelines": _digest(timelines, splits) if timelines else None,
         },
         recordings=glob,
+        num_frames=num_frames,
     )
     return procedure
+
+
+def _timeline(
+    split: str,
+    name: str,
+    procedure: Procedure,
+    seed: int,
+    directory: str | Path | None,
+    time_scale: float,
+) -> Timeline:
+    """What happens in a recording: read from its labels in `directory`, or made up."""
+    if directory:
+        return read_timeline(directory, split, name, procedure, time_scale)
+    return draw_timeline(procedure, streams(seed, "recording", split, name)[0])
 
 
 def _digest(directory: str | Path, splits: Mapping[str, Sequence[str]]) -> int:
@@ -128,7 +150,7 @@ def _digest(directory: str | Path, splits: Mapping[str, Sequence[str]]) -> int:
 def _split_names(recordings, directory) -> dict[str, tuple[str, ...]]:
     if directory:
         return find_timelines(directory)
-    recordings = {"train": 40, "val": 12, "test": 12} if recordings is None else recordings
+    recordings = RECORDINGS if recordings is None else recordings
     return {
         split: tuple(f"{split}_{i:03d}" for i in range(count))
         for split, count in recordings.items()
@@ -197,6 +219,7 @@ def make_objects(
         workers=workers,
         settings={"seed": seed, "frames_per_object": frames_per_object},
         recordings=glob,
+        num_frames={name: frames_per_object for names in splits.values() for name in names},
     )
     return procedure
 
@@ -222,17 +245,14 @@ def make_recording(
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
     product = toy_product(procedure.num_components, streams(seed, "product")[0])
-    when, how, looks, noise = streams(seed, "recording", split, name)
+    _, how, looks, noise = streams(seed, "recording", split, name)
     if split == "cad":
         state = procedure.states[int(name.removeprefix("cad_")) - 1]
         motion = plan_views(cad_per_state, how, hands=0.0)
         states = np.tile(state, (cad_per_state, 1))
         pictures = clean_pictures(Body(product.mesh(state)), motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
-    if directory:
-        timeline = read_timeline(directory, split, name, procedure, time_scale)
-    else:
-        timeline = draw_timeline(procedure, when)
+    timeline = _timeline(split, name, procedure, seed, directory, time_scale)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
     states = timeline.per_frame()
@@ -283,54 +303,58 @@ def encode(
     procedure: Procedure,
     rng: np.random.Generator,
 ) -> shards.RecordingData:
-    """Renders all pictures; the JPEGs wait in a temporary file, so that memory stays flat."""
+    """Returns a recording whose pictures are rendered as they are asked for."""
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
-    lengths = []
-    file = tempfile.TemporaryFile()
+    classes = np.full(count, -1, np.int16)
+    of_states = procedure.state_classes(states)
     level = rng.uniform(0.004, 0.014)
-    for i, picture in enumerate(pictures):
-        boxes[i], visible[i] = picture.box, picture.visible
-        noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
-        image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
-        jpeg = simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
-        lengths.append(len(jpeg))
-        file.write(jpeg)
-    annotated = ~np.isnan(boxes[:, 0])
-    classes = np.where(annotated, procedure.state_classes(states), -1)
 
     def jpegs() -> Iterator[bytes]:
-        with file:
-            file.seek(0)
-            for length in lengths:
-                yield file.read(length)
+        for i, picture in enumerate(pictures):
+            boxes[i], visible[i] = picture.box, picture.visible
+            if not np.isnan(picture.box[0]):
+                classes[i] = of_states[i]
+            noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
+            image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
+            yield simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
 
     return shards.RecordingData(name, first_frame, jpegs(), states, boxes, classes, visible)
 
 
-def define_flags(flag_values: flags.FlagValues) -> None:
-    """Defines the command's flags; not done on import, so that other commands have their own."""
-    fv = {"flag_values": flag_values}
-    flags.DEFINE_string("out", None, "Folder for the clip shards.", required=True, **fv)
-    flags.DEFINE_integer("seed", None, "Of everything drawn; default 0, objects: 1e9.", **fv)
-    flags.DEFINE_enum("occlusion", "default", list(OCCLUSIONS), "How much hands hide.", **fv)
-    for split, count in (("train", 40), ("val", 12), ("test", 12)):
-        flags.DEFINE_integer(split, count, f"Recordings in split {split}.", lower_bound=0, **fv)
-    flags.DEFINE_integer("size", 64, "Height and width in pixels.", lower_bound=8, **fv)
-    flags.DEFINE_float("fps", None, "Frames per second; default: the procedure's.", **fv)
-    flags.DEFINE_integer("cad_per_state", 100, "Clean renders a state.", lower_bound=0, **fv)
-    flags.DEFINE_integer("workers", 2, "Processes.", lower_bound=1, **fv)
-    flags.DEFINE_string("recordings", "*", "Glob: make only these, other runs the others.", **fv)
-    flags.DEFINE_string("timelines", None, "Folder of label timelines to play.", **fv)
-    flags.DEFINE_float("time_scale", 1.0, "Label frame numbers are divided by this.", **fv)
-    flags.DEFINE_integer("objects", 0, "Random products instead of recordings.", **fv)
-    flags.DEFINE_integer("frames_per_object", 100, "Frames of each.", lower_bound=1, **fv)
-
-
-def main(flag_values: flags.FlagValues) -> None:
-    """Makes what the flags ask for."""
-    f = flag_values
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("synthetic", __doc__)
+    add, count = parser.add_argument, {"type": command.at_least(0), "metavar": "N"}
+    command.add_shard_flags(parser)
+    add("--seed", type=int, metavar="N", help="of everything drawn (0; of --objects: 1e9)")
+    add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
+    for split, number in RECORDINGS.items():
+        add(
+            f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)", **count
+        )
+    add(
+        "--size",
+        type=command.at_least(8),
+        default=64,
+        metavar="N",
+        help="height and width in pixels (%(default)s)",
+    )
+    add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
+    add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
+    add("--timelines", metavar="DIR", help="label timelines to play")
+    add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
+    add("--objects", default=0, help="random products instead of recordings", **count)
+    add(
+        "--frames_per_object",
+        type=command.at_least(1),
+        default=100,
+        metavar="N",
+        help="of each of them (%(default)s)",
+    )
+    f = parser.parse_args(argv)
     if f.objects:
         val = max(1, f.objects // 10)
         make_objects(
@@ -347,7 +371,7 @@ def main(flag_values: flags.FlagValues) -> None:
         f.out,
         seed=f.seed or 0,
         occlusion=f.occlusion,
-        recordings={split: f[split].value for split in ("train", "val", "test")},
+        recordings={split: getattr(f, split) for split in RECORDINGS},
         size=f.size,
         fps=f.fps,
         cad_per_state=f.cad_per_state,
@@ -359,5 +383,4 @@ def main(flag_values: flags.FlagValues) -> None:
 
 
 if __name__ == "__main__":
-    define_flags(flags.FLAGS)
-    app.run(lambda _: main(flags.FLAGS))
+    sys.exit(main())

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from absl import flags
 
 from data_prep import industreal
 from data_prep.asd_labels import read_coco_boxes
 from data_prep.pictures import Framing
+from data_prep.recorded import box_classes
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -120,8 +120,9 @@ def test_industreal_property_boxes_and_their_classes(made):
     expected[3] = [0.525, 0.525, 0.05, 0.05]
     expected[4] = [0.95, 0.95, 0.1, 0.1]
     np.testing.assert_allclose(recording.boxes, expected, atol=1e-6)
-    # By the PSR state: the base, uncatalogued, an error, and state 10 of the list.
-    assert recording.classes.tolist() == [-1, 1, 0, 23, 10, -1, -1, -1, -1]
+    # By the category: the base, background, an error, and state 13 of the list, where the PSR
+    # labels give state 10.
+    assert recording.classes.tolist() == [-1, 1, 0, 23, 13, -1, -1, -1, -1]
     main = ClipSource(made, "train", PROCEDURE).recordings["02_main_0_1"]
     assert (main.classes == -1).all()
     assert main.states.tolist() == [list(map(int, FULL))] * 6
@@ -141,7 +142,51 @@ def test_industreal_property_categories_that_differ_are_counted(data, made, capl
     make(data, made)
     # Frame 4 has category FULL, and state 10 by the PSR labels; three recordings have boxes.
     assert any(
-        line.startswith("3 boxes whose category is another state") for line in caplog.messages
+        line.startswith("3 boxes whose category is another state") and "category counts" in line
+        for line in caplog.messages
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("10010110000", 4),
+        ("error_state", 23),
+        ("background", 0),
+        ("11000000000", 0),  # a state, but not a catalogued one
+        ("assembly", 7),  # no state: that of the PSR labels
+        ("1001011000", 7),  # of another product
+        ("20010110000", 7),
+        ("", 7),
+    ],
+)
+def test_box_classes_golden(name, expected):
+    assert box_classes([name], np.array([7]), PROCEDURE).tolist() == [expected]
+
+
+def test_industreal_property_categories_that_are_no_states_leave_it_to_the_psr_labels(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO", logger="absl")
+    data = make_data(tmp_path / "data")
+    for path in data.rglob("OD_labels.json"):
+        path.write_text(path.read_text().replace(FULL, "model").replace("error_state", "car"))
+    assert make(data, tmp_path / "out")
+    recording = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings["03_assy_0_1"]
+    assert recording.classes.tolist() == [-1, 1, 0, 23, 10, -1, -1, -1, -1]
+    (line,) = [line for line in caplog.messages if "category is no state" in line]
+    assert line.startswith("6 boxes whose category is no state (such as 'car', 'model'); the state")
+
+
+def test_industreal_property_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
+    caplog.set_level("INFO", logger="absl")
+    framing = Framing((8, 8), region=(0.3, 0, 1, 1))
+    assert make(data, tmp_path / "out", framing=framing)
+    recording = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings["03_assy_0_1"]
+    assert recording.classes.tolist() == [-1, -1, 0, 23, 13, -1, -1, -1, -1]
+    assert np.isnan(recording.boxes[1]).all()
+    assert any(
+        "recording 03_assy_0_1: 1 of its 4 boxes are left out" in line for line in caplog.messages
     )
 
 
@@ -268,7 +313,8 @@ def test_read_coco_boxes_property_two_boxes_of_a_frame_leave_the_larger(tmp_path
     boxes = read_coco_boxes(path)
     assert boxes.frames.tolist() == [1, 2, 2, 3, 4]
     assert boxes.num_repeated == 1
-    np.testing.assert_allclose(boxes.per_frame(0, 9)[2], [0.5, 0.5, 1, 1])
+    assert boxes.of_frames(0, 9).tolist() == [-1, 0, 2, 3, 4, -1, -1, -1, -1]
+    np.testing.assert_allclose(boxes.boxes[2], [0.5, 0.5, 1, 1])
 
 
 def test_industreal_property_parts_that_are_missing(tmp_path):
@@ -284,11 +330,9 @@ def test_industreal_property_parts_that_are_missing(tmp_path):
 
 
 def test_main_property_flags_reach_the_folder(data, tmp_path):
-    values = flags.FlagValues()
-    industreal.define_flags(values)
     out = tmp_path / "out"
-    values(["", f"--data={data}", f"--out={out}", "--size=12", "--aspect=pad", "--workers=1"])
-    industreal.main(values)
+    asked = ["--size=12", "--aspect=pad", "--workers=1"]
+    assert industreal.main([f"--data={data}", f"--out={out}", *asked]) == 0
     source = ClipSource(out, "val", PROCEDURE)
     assert source.image_size == (12, 12)
     # 45 x 80 pixels in a square of 12: bars of 2 above and below, 7 rows of picture... or 8

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep import records, shards
+from data_prep import output, records, shards
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -410,15 +410,15 @@ def make_any(split, name):
 def test_build_property_files_being_written_elsewhere_are_left_alone(tmp_path):
     out = tmp_path / "out"
     shard = out / "clips-train.array_record-00000-of-00003"
-    with records.unfinished(out, shard) as path:
+    with output.unfinished(out, shard) as path:
         path.write_bytes(b"another machine is at work")
         left = path.with_name("clips-train.array_record-00001-of-00003.host.1")
         left.write_bytes(b"a killed process was at work")
-        records.remove_leftovers(out)
+        output.remove_leftovers(out)
         assert path.read_bytes() == b"another machine is at work"
         assert not left.exists()
     assert shard.read_bytes() == b"another machine is at work"
-    records.remove_leftovers(out)
+    output.remove_leftovers(out)
     assert not path.parent.exists()
 
 
@@ -432,7 +432,7 @@ def test_build_property_settings_are_stored(tmp_path):
 MEMORY = """
 import itertools, resource, sys
 import numpy as np, simplejpeg
-from data_prep import records, shards
+from data_prep import output, records, shards
 sys.path.insert(0, sys.argv[1])
 import test_shards
 n = int(sys.argv[3])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import records, shards
+from data_prep import output, shards
 from stormpsr_jax.psr.procedure import Procedure
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}
@@ -129,7 +129,7 @@ def test_build_property_waits_for_a_recording_made_elsewhere(built, tmp_path, mo
     out, make = tmp_path / "out", Make()
     assert not build(out, make, recordings="[ab]")
     shard = "clips-train.array_record-00002-of-00003"  # c
-    with records.lock(out, shard, wait=False) as free:
+    with output.lock(out, shard, wait=False) as free:
         assert free
         thread = threading.Thread(target=build, args=(out, make))
         thread.start()
@@ -147,12 +147,12 @@ def test_lock_property_one_holder_at_a_time(tmp_path):
 
     def work() -> None:
         for _ in range(40):
-            with records.lock(tmp_path, "name", wait=True):
+            with output.lock(tmp_path, "name", wait=True):
                 inside.append(1)
                 most.append(len(inside))
                 time.sleep(0.0002)
                 inside.pop()
-            records.remove_leftovers(tmp_path)
+            output.remove_leftovers(tmp_path)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -164,25 +164,25 @@ def test_lock_property_one_holder_at_a_time(tmp_path):
 
 
 def test_remove_leftovers_property_keeps_a_lock_taken_while_it_looks(tmp_path, monkeypatch):
-    path = tmp_path / records.UNFINISHED / "name.lock"
+    path = tmp_path / output.UNFINISHED / "name.lock"
     path.parent.mkdir()
     path.touch()  # left by a killed process
-    flock, held = records.fcntl.flock, []
+    flock, held = output.fcntl.flock, []
 
     def taken_by_another_just_before(file, operation):
         monkeypatch.undo()
         path.unlink()
         held.append(path.open("ab+"))
-        flock(held[0], records.fcntl.LOCK_EX)
+        flock(held[0], output.fcntl.LOCK_EX)
         flock(file, operation)
 
-    monkeypatch.setattr(records.fcntl, "flock", taken_by_another_just_before)
-    records.remove_leftovers(tmp_path)
+    monkeypatch.setattr(output.fcntl, "flock", taken_by_another_just_before)
+    output.remove_leftovers(tmp_path)
     assert path.exists()
-    with records.lock(tmp_path, "name", wait=False) as free:
+    with output.lock(tmp_path, "name", wait=False) as free:
         assert not free
     held[0].close()
-    records.remove_leftovers(tmp_path)
+    output.remove_leftovers(tmp_path)
     assert not path.exists()
 
 
@@ -190,7 +190,7 @@ def test_build_property_network_disk_without_locks_still_works(built, tmp_path, 
     def refuse(*_args):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(records.fcntl, "flock", refuse)
+    monkeypatch.setattr(output.fcntl, "flock", refuse)
     assert build(tmp_path / "out")
     assert {
         name: digest

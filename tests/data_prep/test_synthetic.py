@@ -1,12 +1,15 @@
 import functools
 import hashlib
-import tempfile
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
-from absl import flags
 
 from data_prep import motion, synthetic, timelines
 from stormpsr_jax.psr.procedure import load_procedure
@@ -118,11 +121,12 @@ def test_make_recording_property_clean_renders_show_each_state_wholly():
     pictures = []
     for number in (1, 21):
         data = _record("cad", f"cad_{number:02d}", procedure=SYNTHETIC)
+        jpegs = list(data.jpegs)
         assert data.visible.tolist() == [1, 1, 1]
         assert data.classes.tolist() == [number] * 3
         assert (data.states == SYNTHETIC.states[number - 1]).all()
         assert not np.isnan(data.boxes).any()
-        pictures.append([simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs])
+        pictures.append([simplejpeg.decode_jpeg(jpeg) for jpeg in jpegs])
     for picture in np.concatenate(pictures).astype(int):  # nothing but the plain background
         corners = picture[[0, 0, -1, -1], [0, -1, 0, -1]]
         assert np.ptp(corners, axis=0).max() < 30
@@ -184,17 +188,10 @@ def test_make_object_property_related_states_of_one_product():
         assert ((states[:i] != state).sum(1) == 1).any()
 
 
-def _flags(*arguments):
-    values = flags.FlagValues()
-    synthetic.define_flags(values)
-    values(["synthetic", *map(str, arguments)])
-    return values
-
-
 def test_main_property_objects_and_recordings(tmp_path):
     out = tmp_path / "objects"
     common = ("--size=8", "--workers=1")
-    synthetic.main(_flags(f"--out={out}", "--objects=2", "--frames_per_object=30", *common))
+    synthetic.main([f"--out={out}", "--objects=2", "--frames_per_object=30", *common])
     with np.load(out / "labels" / "train.npz") as file:
         assert file["recordings"].tolist() == ["object_00000"]
         assert file["states"].shape == (30, 11)
@@ -204,24 +201,52 @@ def test_main_property_objects_and_recordings(tmp_path):
         assert file["recordings"].tolist() == ["object_00001"]
     out = tmp_path / "cad"
     none = ("--train=0", "--val=0", "--test=0", "--cad_per_state=1", "--fps=4")
-    synthetic.main(_flags(f"--out={out}", *none, *common))
+    synthetic.main([f"--out={out}", *none, *common])
     with np.load(out / "labels" / "cad.npz") as file:
         assert file["classes"].tolist() == list(range(1, 22))
 
 
-def test_make_recording_property_leaves_no_temporary_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    data = _record("cad", "cad_01", procedure=SYNTHETIC)
-    list(data.jpegs)
-    assert not list(tmp_path.iterdir())
+def test_make_recording_property_renders_a_picture_when_it_is_asked_for(monkeypatch):
+    rendered = []
+    picture = synthetic.Workplace.picture
+    monkeypatch.setattr(
+        synthetic.Workplace,
+        "picture",
+        lambda *args: rendered.append(args[2]) or picture(*args),
+    )
+    data = _record("train", "train_000", procedure=SYNTHETIC)
+    assert rendered == []
+    next(data.jpegs)
+    next(data.jpegs)
+    assert rendered == [0, 1]
+    assert (data.visible[:2] > 0).all()
+    assert (data.visible[2:] == 0).all()
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch, real):
+    """They make the total of the progress right from the start."""
+    told = {}
+    monkeypatch.setattr(synthetic.shards, "build", lambda _, **arguments: told.update(arguments))
+    labels = _write_labels(tmp_path) if real else None
+    counts = {"train": 1, "test": 2}
+    procedure = synthetic.make_dataset(
+        tmp_path / "out", recordings=counts, cad_per_state=3, timelines=labels, time_scale=2.0
+    )
+    record = functools.partial(_record, directory=labels, time_scale=2.0)
+    made = {
+        name: len(record(split, name, procedure=procedure).states)
+        for split, names in told["splits"].items()
+        for name in names
+    }
+    assert told["num_frames"] == made
+    assert len(made) == (4 if real else 3) + procedure.num_states
 
 
 def test_main_property_globs_fill_one_folder(tmp_path):
     def run(out, *arguments):
-        values = flags.FlagValues()
-        synthetic.define_flags(values)
-        values(["x", f"--out={out}", "--size=16", "--workers=1", "--cad_per_state=2", *arguments])
-        synthetic.main(values)
+        common = [f"--out={out}", "--size=16", "--workers=1", "--cad_per_state=2"]
+        assert synthetic.main([*common, *arguments]) == 0
 
     small = ("--train=0", "--val=0", "--test=0")
     run(tmp_path / "whole", *small)
@@ -233,3 +258,35 @@ def test_main_property_globs_fill_one_folder(tmp_path):
     objects = ("--objects=2", "--frames_per_object=2")
     run(tmp_path / "objects", *objects, "--recordings=object_00001")
     assert len(list((tmp_path / "objects").glob("clips-*"))) == 1
+
+
+def test_command_property_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
+    """A recording of this size takes a minute."""
+    out = tmp_path / "out"
+    counts = ["--train=1", "--val=1", "--test=1", "--cad_per_state=0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "data_prep.synthetic", f"--out={out}", "--size=384", *counts],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    first = process.stderr.readline()
+    numbers = [
+        synthetic.streams(0, "recording", s, f"{s}_000")[0] for s in ("train", "val", "test")
+    ]
+    frames = [timelines.draw_timeline(SYNTHETIC, rng).num_frames for rng in numbers]
+    assert f" 0/{sum(frames)} [" in first, "the total is right from the start"
+    deadline = time.monotonic() + 120
+    while not list(out.glob("unfinished/*[0-9]")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    start = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert time.monotonic() - start < 10
+    assert process.returncode == 130
+    assert said.splitlines()[-1].startswith("interrupted; run the same command again")
+    assert "Traceback" not in said
+    assert not list(out.glob("clips-*"))

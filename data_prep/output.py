@@ -1,0 +1,167 @@
+"""The files of an output folder, which several processes, on several machines, write at once.
+
+A file appears under its name only when it is whole. Until then it is in folder `unfinished`, as
+are the locks that keep two processes from making the same one.
+"""
+
+import contextlib
+import fcntl
+import io
+import itertools
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from stormpsr_jax.psr.procedure import Procedure
+
+UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet what is in it
+
+
+def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> None:
+    """Writes procedure.json and settings.json, what the folder is made from, if it is new.
+
+    Raises:
+        ValueError: the folder was made from something else; says what differs.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {"procedure.json": procedure.to_json(), "settings.json": settings}
+    if not all((out / file).exists() for file in contents):
+        with lock(out, "settings.json", wait=True):  # two runs may start at the same time
+            for file, content in contents.items():
+                if not (out / file).exists():
+                    order = file != "procedure.json"
+                    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=order)
+                    write_atomically(out, out / file, text.encode())
+    for file, content in contents.items():
+        there = json.loads((out / file).read_text("utf-8"))
+        if differing := _differences(there, json.loads(json.dumps(content))):
+            raise ValueError(
+                f"{out / file}: this folder was made with other arguments "
+                f"({'; '.join(differing)}); give the same ones, write into another folder, or "
+                "delete this one"
+            )
+
+
+def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
+    """Lists where two JSON values differ, nested keys joined by dots."""
+    if there == asked:
+        return []
+    if isinstance(there, dict) and isinstance(asked, dict):
+        return [
+            line
+            for key in dict.fromkeys([*there, *asked])
+            for line in _differences(there.get(key), asked.get(key), f"{name}.{key}".strip("."))
+        ]
+    if isinstance(there, list) and isinstance(asked, list) and len(repr(there)) > 60:
+        there, asked = [v for v in there if v not in asked], [v for v in asked if v not in there]
+        name += " (what differs)"
+    shown = [text if len(text := repr(v)) <= 60 else text[:57] + "..." for v in (there, asked)]
+    return [f"{name} was {shown[0]}, now {shown[1]}"]
+
+
+def _owner() -> str:
+    """Returns a suffix for temporary files that no other process, on any machine, uses now."""
+    return f"{socket.gethostname()}.{os.getpid()}"
+
+
+@contextlib.contextmanager
+def unfinished(out: Path, final: Path) -> Iterator[Path]:
+    """Gives a path to write a file to, which becomes `final` if all goes well, and else goes.
+
+    The file is locked meanwhile: that is how remove_leftovers tells it from one whose process
+    was killed.
+    """
+    path = out / UNFINISHED / f"{final.name}.{_owner()}"
+    with _open_locked(path, wait=True) as file:
+        file.truncate(0)  # a killed process of the same number may have left something
+        try:
+            yield path
+            os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
+            os.replace(path, final)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
+    """Holds the lock `name` of folder `out`, which one process has at a time, on any machine.
+
+    Gives False, and holds nothing, if another process has it and `wait` is false. On a network
+    disk without locks everybody gets it: work is then done twice, with the same result.
+    """
+    path = out / UNFINISHED / f"{name}.lock"
+    file = _open_locked(path, wait)
+    if file is None:
+        yield False
+        return
+    with file:
+        try:
+            yield True
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _open_locked(path: Path, wait: bool) -> io.BufferedRandom | None:
+    """Opens and locks a file of folder UNFINISHED; None if it is locked and `wait` is false."""
+    for attempt in itertools.count(1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("ab+")
+        except (FileNotFoundError, FileExistsError):
+            if attempt == 1000:
+                raise
+            continue  # another process has just removed the empty folder
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:  # a network disk without locks
+            return file
+        if _still_there(file, path):
+            return file
+        file.close()
+
+
+def _still_there(file: BinaryIO, path: Path) -> bool:
+    """Says whether `path` is the open file yet, which another process may have removed.
+
+    It can between opening and locking; once it is locked here, only this process removes it.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_leftovers(out: Path) -> None:
+    """Removes the unfinished files of killed processes, and their folder when it is empty."""
+    try:
+        paths = list((out / UNFINISHED).iterdir())
+    except FileNotFoundError:
+        return
+    for path in paths:
+        with contextlib.suppress(OSError), path.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
+            if _still_there(file, path):  # or a file that another process made since is removed
+                path.unlink()
+    with contextlib.suppress(OSError):
+        (out / UNFINISHED).rmdir()
+
+
+def write_atomically(out: Path, final: Path, content: bytes) -> None:
+    """Writes a file in folder `out` that is never seen half-written under its name."""
+    with unfinished(out, final) as path:
+        path.write_bytes(content)
+
+
+def write_arrays(out: Path, final: Path, **arrays: Any) -> None:
+    """Writes an .npz file, atomically; the same arrays give the same bytes."""
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # its zip members carry a constant time
+    write_atomically(out, final, content.getvalue())

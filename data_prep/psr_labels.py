@@ -1,0 +1,105 @@
+"""The PSR label files of a recording: read, and held against its frames."""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.trees import Tree, join
+from stormpsr_jax.psr import csvfile, labels
+from stormpsr_jax.psr.procedure import Procedure
+
+STEPS, WITH_ERRORS, STATES = LABEL_FILES = (
+    "PSR_labels.csv",
+    "PSR_labels_with_errors.csv",
+    "PSR_labels_raw.csv",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PsrLabels:
+    """What the PSR label files of a recording say.
+
+    Attributes:
+        frames: (M,) of PSR_labels_raw.csv.
+        states: (M, K), each from its frame on.
+        steps: (frame, step id) of PSR_labels.csv; None if there is none.
+        files: the files that are there.
+        digest: changes with any of them.
+    """
+
+    frames: np.ndarray
+    states: np.ndarray
+    steps: list[labels.Step] | None
+    files: Mapping[str, bytes]
+    digest: int
+
+
+def read(
+    tree: Tree,
+    folder: str,
+    name: str,
+    procedure: Procedure,
+    frames: range,
+    *,
+    advice: str = "",
+    early_start: bool = False,
+) -> PsrLabels:
+    """Reads the label files of a recording.
+
+    Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
+    and the initial state of the procedure's variant.
+
+    Args:
+        tree, folder: where they are.
+        name: of the recording.
+        procedure: of it.
+        frames: numbers of its frames.
+        advice: ends the message about a label of another frame.
+        early_start: whether the first state may be from before the recording.
+
+    Raises:
+        ValueError: the first mistake, with file, line and field; also frames outside the recording
+            and rows out of order.
+    """
+    digest, files, steps = 0, {}, {}
+    for file in LABEL_FILES:
+        path_in_tree = join(folder, file)
+        if not tree.exists(path_in_tree):
+            continue
+        files[file] = tree.read(path_in_tree)
+        digest = zlib.crc32(files[file], digest)
+        with tree.on_disk(path_in_tree) as path:
+            if file == STATES:
+                numbers, states = labels.read_states(path, procedure)
+                _check_frames(path, numbers, frames, advice, early_start)
+            else:
+                steps[file] = labels.read_steps(path, procedure)
+                _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
+    if STATES not in files:
+        known = next((file for file in (WITH_ERRORS, STEPS) if file in steps), STEPS)
+        initial = procedure.variant_for(name).initial_state
+        try:
+            numbers, states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
+        except ValueError as error:
+            raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
+    return PsrLabels(numbers, states, steps.get(STEPS), files, digest)
+
+
+def _check_frames(
+    path: Path, numbers: Sequence[int], frames: range, advice: str, early_start: bool
+) -> None:
+    """Raises ValueError if a row's frame is outside the recording or before the row above."""
+    for i, frame in enumerate(map(int, numbers)):
+        inside = frame in frames or (early_start and not i and frame < frames.stop)
+        if inside and (not i or frame >= numbers[i - 1]):
+            continue
+        what = f"frame {frame} comes after frame {numbers[i - 1]}"
+        if not inside:
+            what = (
+                f"frame {frame} is not among the recording's frames "
+                f"{frames.start}…{frames.stop - 1}{advice}"
+            )
+        raise csvfile.field_error(path, csvfile.read_rows(path)[i][0], "image", what)

@@ -1,0 +1,330 @@
+"""What a check finds: each way of damaging a folder is named."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from array_record.python import array_record_module
+from check_data import PROCEDURE, SIZE, build, jpeg, make
+
+from data_prep import check, check_recording, records, shards
+from data_prep.check_folder import check_folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "shards")
+
+
+def _shard(folder, name="b"):
+    place = {"a": "train.{}-00000-of-00002", "b": "train.{}-00001-of-00002"}[name]
+    return folder / f"clips-{place.format('array_record')}"
+
+
+def _rewrite_npz(path, **changes):
+    with np.load(path) as file:
+        arrays = dict(file)
+    for key, change in changes.items():
+        arrays[key] = change(arrays[key].copy())
+    np.savez(path, **arrays)
+
+
+def _rewrite_records(path, change):
+    """Writes a shard anew, with its list of tf.train.Example changed."""
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    reader = array_record_module.ArrayRecordReader(str(path))
+    examples = [tf_example_pb2.Example.FromString(d) for d in reader.read_all()]
+    reader.close()
+    change([e.features.feature for e in examples])
+    writer = array_record_module.ArrayRecordWriter(str(path), records.WRITER_OPTIONS)
+    for example in examples:
+        writer.write(example.SerializeToString())
+    writer.close()
+
+
+def _set(row, value):
+    def change(array):
+        array[row] = value
+        return array
+
+    return change
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-40_000])
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 1
+    path.write_bytes(data)
+
+
+def _edit_json(path, change):
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+LABELS = "labels/train/b"
+FRAMES = f"{LABELS}/frames.npz"
+# What is done to the folder, and what a line must say (file or recording, frame, what).
+CORRUPTIONS = {
+    "no dataset_info": (lambda f: (f / "dataset_info.json").unlink(), "dataset_info.json: missing"),
+    "no features": (lambda f: (f / "features.json").unlink(), "features.json: missing"),
+    "bad json": (lambda f: (f / "dataset_info.json").write_text("{"), "info.json: not readable"),
+    "shard lengths": (
+        lambda f: _edit_json(
+            f / "dataset_info.json", lambda c: c["splits"][1].update(shardLengths=["3", "2"])
+        ),
+        "dataset_info.json: records per shard of split 'train'",
+    ),
+    "other features": (
+        lambda f: _edit_json(
+            f / "features.json", lambda c: c["featuresDict"]["features"].pop("jpeg")
+        ),
+        "features.json: names the features",
+    ),
+    "no procedure": (lambda f: (f / "procedure.json").unlink(), "procedure.json: missing"),
+    "no settings": (lambda f: (f / "settings.json").unlink(), "settings.json: missing"),
+    "bad settings": (
+        lambda f: _edit_json(f / "settings.json", lambda c: c.pop("fps")),
+        "settings.json: fps, image_size",
+    ),
+    "two splits": (
+        lambda f: _edit_json(f / "settings.json", lambda c: c["splits"]["val"].append("a")),
+        "a: recording is in split",
+    ),
+    "no variant": (
+        lambda f: _edit_json(
+            f / "procedure.json", lambda c: c["variants"]["all"].update(recordings=["[acd]"])
+        ),
+        "train/b: no variant matches",
+    ),
+    "no shard": (lambda f: _shard(f).unlink(), "the shard of train/b is missing"),
+    "truncated": (lambda f: _truncate(_shard(f)), "train/b has 0 records instead of 3"),
+    "flipped bit": (lambda f: _flip(_shard(f)), "00001-of-00002: train/b: frames 1…4: record 0"),
+    "swapped shards": (
+        lambda f: shutil.copy(_shard(f, "a"), _shard(f)),
+        "train/b: frames 1…11: the record says that it is of recording 'a'",
+    ),
+    "first frame": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[1]["first_frame"].int64_list.value.__setitem__(0, 6)
+        ),
+        "train/b: frames 5…8: the record's first frame is 6 instead of 5",
+    ),
+    "state": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[1]["state"].int64_list.value.__setitem__(3, -1)
+        ),
+        "train/b: frame 6: states differ",
+    ),
+    "box": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[0]["box"].float_list.value.__setitem__(0, 0.5)
+        ),
+        "train/b: frame 1: boxes differ",
+    ),
+    "class": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[2]["asd_class"].int64_list.value.__setitem__(2, 1)
+        ),
+        "train/b: frame 11: classes differ",
+    ),
+    "visible": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[0]["visible"].float_list.value.__setitem__(1, 1)
+        ),
+        "train/b: frame 2: visible differ",
+    ),
+    "picture lost": (
+        lambda f: _rewrite_records(_shard(f), lambda e: e[1]["jpeg"].bytes_list.value.pop()),
+        "train/b: frames 5…8: the record has 3 pictures instead of 4",
+    ),
+    "no JPEG": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[0]["jpeg"].bytes_list.value.__setitem__(3, b"\xff\xd8 no")
+        ),
+        "train/b: frame 4: not a readable JPEG",
+    ),
+    "truncated JPEG": (
+        lambda f: _rewrite_records(
+            _shard(f),
+            lambda e: e[0]["jpeg"].bytes_list.value.__setitem__(0, jpeg(1)[:-200]),
+        ),
+        "train/b: frame 1: not a readable JPEG",
+    ),
+    "picture size": (
+        lambda f: _rewrite_records(
+            _shard(f), lambda e: e[2]["jpeg"].bytes_list.value.__setitem__(2, jpeg(1, (8, 24)))
+        ),
+        "train/b: frame 11: the picture is 8x24 (HxW) instead of 16x24",
+    ),
+    "no split labels": (lambda f: (f / "labels/val.npz").unlink(), "val.npz: missing"),
+    "bad split labels": (
+        lambda f: (f / "labels/val.npz").write_bytes(b"no"),
+        "val.npz: not readable",
+    ),
+    "split recordings": (
+        lambda f: _rewrite_npz(f / "labels/train.npz", recordings=_set(1, "x")),
+        "train.npz: its recordings (a, x) are not those of settings.json (a, b)",
+    ),
+    "split differs": (
+        lambda f: _rewrite_npz(f / "labels/train.npz", states=_set((14, 2), 1)),
+        "train/b: states of frame 4 in frames.npz differ from labels/train.npz",
+    ),
+    "no frames.npz": (lambda f: (f / FRAMES).unlink(), "train/b/frames.npz: missing"),
+    "bad frames.npz": (lambda f: _truncate(f / FRAMES), "train/b/frames.npz: not readable"),
+    "wrong K": (
+        lambda f: _rewrite_npz(f / FRAMES, states=lambda s: s[:, :2]),
+        "frames.npz: states have shape (11, 2)",
+    ),
+    "state value": (
+        lambda f: _rewrite_npz(f / FRAMES, states=_set((2, 0), 2)),
+        "train/b: frame 3: states have values other than",
+    ),
+    "class value": (
+        lambda f: _rewrite_npz(f / FRAMES, classes=_set(4, 5)),
+        "train/b: frame 5: classes are outside -1…4",
+    ),
+    "half a box": (
+        lambda f: _rewrite_npz(f / FRAMES, boxes=_set((4, 0), np.nan)),
+        "train/b: frame 5: boxes have NaN",
+    ),
+    "flat box": (
+        lambda f: _rewrite_npz(f / FRAMES, boxes=_set((4, 2), 0)),
+        "train/b: frame 5: boxes have no width",
+    ),
+    "box without class": (
+        lambda f: _rewrite_npz(f / FRAMES, classes=_set(4, -1)),
+        "train/b: frame 5: a box without a class",
+    ),
+    "class without box": (
+        lambda f: _rewrite_npz(f / FRAMES, classes=_set(0, 0)),
+        "train/b: frame 1: a class without a box",
+    ),
+    "visible value": (
+        lambda f: _rewrite_npz(f / FRAMES, visible=_set(1, 1.5)),
+        "train/b: frame 2: visible fractions",
+    ),
+    "no raw labels": (
+        lambda f: (f / LABELS / "PSR_labels_raw.csv").unlink(),
+        "PSR_labels_raw.csv: cannot be read",
+    ),
+    "raw labels differ": (
+        lambda f: (f / LABELS / "PSR_labels_raw.csv").write_text("1.jpg,0,0,0\n9.jpg,1,1,1\n"),
+        "train/b: PSR_labels_raw.csv: frames 4…8 have other states",
+    ),
+    "unknown step": (
+        lambda f: (f / LABELS / "PSR_labels.csv").write_text("4.jpg,9,Install roof\n"),
+        "PSR_labels.csv: line 1: step id",
+    ),
+    "step past the end": (
+        lambda f: (f / LABELS / "PSR_labels.csv").write_text("12.jpg,6,Install lid\n"),
+        "train/b: PSR_labels.csv: frame 12: steps outside of the recording, 1…11",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_check_property_names_what_is_wrong(folder, name, capsys):
+    corrupt, expected = CORRUPTIONS[name]
+    corrupt(folder)
+    assert check.main([str(folder), "--all"]) == 1
+    captured = capsys.readouterr()
+    problems = [line for line in captured.out.splitlines() if line.startswith("problem: ")]
+    assert any(expected in line for line in problems), problems
+    assert all(";" in line for line in problems)  # and what to do
+    assert "Traceback" not in captured.err
+    assert not (folder / "SHA256SUMS").exists()
+
+
+def test_check_property_reports_all_problems(folder, capsys):
+    _flip(_shard(folder))
+    (folder / "labels/test/d/frames.npz").unlink()
+    _rewrite_npz(folder / "labels/val/c/frames.npz", visible=_set(1, 2))
+    assert check.main([str(folder)]) == 1
+    out = capsys.readouterr().out
+    for text in ("record 0 cannot", "d/frames.npz: missing", "val/c: frame 2: visible fractions"):
+        assert text in out
+    assert "val/c: frame 2: visible fractions" in (folder / "check.html").read_text()
+
+
+def test_check_property_finds_the_same_recording_in_two_splits(tmp_path):
+    def copy(split, name):
+        return dataclasses.replace(make(split, "a"), name=name)
+
+    splits = {"train": ["a", "b"], "test": ["d"]}
+    shards.build(tmp_path, procedure=PROCEDURE, fps=5, image_size=SIZE, splits=splits, make=copy)
+    for everything in (False, True):
+        checked = check_folder(tmp_path, everything=everything)
+        assert len(checked.problems) == 2
+        assert all("test/d" in line and "the same" in line for line in checked.problems)
+        (warning,) = checked.warnings
+        assert "train/a and train/b" in warning
+
+
+def test_check_property_other_labels_than_the_states_are_a_warning(folder, capsys):
+    (folder / LABELS / "PSR_labels.csv").write_text(
+        "4.jpg,0,Install base\n8.jpg,3,Install wheel\n10.jpg,6,Install lid\n"
+    )
+    assert check.main([str(folder)]) == 0
+    out = capsys.readouterr().out
+    assert "PSR_labels.csv: 1 rows without a change of state: 10 Install lid" in out
+    assert "PSR_labels.csv: 1 changes of state without a row: 8 Install lid" in out
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda d: d.boxes.__setitem__((4, 0), 0.05), "1 boxes reach out of the picture"),
+        (lambda d: d.classes.__setitem__(4, 2), "1 boxes are of another assembly state"),
+    ],
+)
+def test_check_property_warns_of_odd_boxes(tmp_path, change, expected):
+    def changed(data):
+        change(data)
+        return data
+
+    checked = check_folder(build(tmp_path, changed))
+    assert not checked.problems
+    (warning,) = checked.warnings
+    assert expected in warning
+    assert warning.startswith("train/b")
+    assert "frame 5" in warning
+
+
+def test_check_property_warns_of_files_that_nothing_names(folder):
+    shutil.copy(_shard(folder), folder / "clips-train.array_record-00000-of-00007")
+    (folder / "labels/train/zz").mkdir()
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished/x").touch()
+    checked = check_folder(folder)
+    assert not checked.problems
+    assert len(checked.warnings) == 3
+
+
+def test_check_property_sums_find_any_change(folder, capsys):
+    assert check.main([str(folder), "--all"]) == 0
+    assert check.main([str(folder), "--all"]) == 0  # the list is compared now
+    path = folder / LABELS / "PSR_labels.csv"
+    path.write_text(path.read_text().replace("base", "bass"))  # a description, which nobody reads
+    capsys.readouterr()
+    assert check.main([str(folder), "--all"]) == 1
+    assert f"{path}: differs from its SHA-256" in capsys.readouterr().out
+
+
+def test_frame_ranges_property_joins_neighbours():
+    assert check_recording.frame_ranges([7]) == "frame 7"
+    assert check_recording.frame_ranges([4, 2, 1, 3, 9, 9]) == "frames 1…4, 9"
+    text = check_recording.frame_ranges(range(0, 100, 2))
+    assert text.endswith("14, 42 more ranges")

@@ -1,0 +1,83 @@
+"""The statistics of a folder of clip shards, against counts by hand and published ones."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from check_data import PROCEDURE, make
+
+from data_prep import check_statistics
+from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.procedure import load_procedure
+
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+def test_split_statistics_matches_counts_by_hand():
+    recordings = list(_recordings().values())
+    s = check_statistics.split_statistics(recordings, PROCEDURE, 5.0)
+    assert (s.recordings, s.frames, s.hours) == (2, 22, 22 / 5 / 3600)
+    assert (s.installed, s.removed, s.incorrect, s.steps) == (6, 0, 2, 6)
+    assert s.steps_by_recording.tolist() == [3, 3]
+    # 000 is uncatalogued (3 frames), 100 state 1 (2), 1-10 error (2), 111 state 3 (4).
+    assert s.frames_by_class.tolist() == [6, 4, 0, 8, 4]
+    assert s.boxes_by_class.tolist() == [0, 2, 0, 2, 2]
+    assert s.boxes == 6
+    assert s.never_seen == [2]
+    np.testing.assert_allclose(s.durations, [0.6, 0.8] * 2)  # frames 1 → 4 → 8 at 5 frames/s
+    np.testing.assert_allclose(s.box_sizes, 0.2)
+    np.testing.assert_allclose(s.visible, [0.2, 0.6] * 2)
+    rows = dict(check_statistics.table({"train": s}))
+    assert rows["Frames without a box"] == ["72.7%"]
+    assert rows["Steps per recording"] == ["3.0 (3–3)"]
+    assert rows["States never seen"] == ["2"]
+
+
+def test_split_statistics_property_follows_label_files_where_given():
+    steps = {"a": [(2, 0), (5, 2), (5, 4), (9, 3)]}
+    s = check_statistics.split_statistics(list(_recordings().values()), PROCEDURE, 5.0, steps)
+    assert (s.installed, s.removed, s.incorrect) == (2 + 3, 1, 1 + 1)
+    np.testing.assert_allclose(s.durations, [0.2, 0.6, 0.8, 0.6, 0.8])
+
+
+def _recordings():
+    found = {}
+    for name in ("a", "b"):
+        d = make("train", name)
+        found[name] = Recording(name, 1, d.states, d.boxes, d.classes, d.visible)
+    return found
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="needs the MECCANO label files")
+def test_split_statistics_matches_published_boxes_of_meccano():
+    procedure = load_procedure("meccano")
+    totals, catalogued, steps = {}, 0, 0
+    for split in ("train", "val", "test"):
+        recordings, listed, doubled = [], {}, 0
+        for folder in sorted((SHARED / "meccano_psr_labels" / split).iterdir()):
+            frames, states = labels.read_states(folder / "PSR_labels_raw.csv", procedure)
+            path = SHARED / "meccano_asd_labels" / split / f"{folder.name}_GT.csv"
+            rows = np.loadtxt(path, delimiter=",") if path.exists() else np.zeros((0, 7))
+            at = rows[:, 0].astype(int)
+            n = int(max(frames[-1], at.max(initial=0)))
+            per_frame = labels.states_per_frame(frames, states, 1, n)
+            boxes = np.full((n, 4), np.nan, np.float32)
+            boxes[at - 1] = rows[:, 3:]
+            annotated = ~np.isnan(boxes[:, 0])
+            classes = np.where(annotated, procedure.state_classes(per_frame), -1)
+            doubled += len(at) - annotated.sum()
+            unknown = np.full(n, np.nan, np.float32)
+            recordings.append(Recording(folder.name, 1, per_frame, boxes, classes, unknown))
+            listed[folder.name] = labels.read_steps(
+                folder / "PSR_labels_with_errors.csv", procedure
+            )
+            steps += len(labels.read_steps(folder / "PSR_labels.csv", procedure))
+        s = check_statistics.split_statistics(recordings, procedure, 12.0, listed)
+        # A few frames have two rows in the shipped files; a frame in a shard has one box.
+        totals[split] = s.boxes + doubled
+        catalogued += s.boxes_by_class[1:-1].sum()
+        steps -= s.steps
+    assert totals == {"train": 6948, "val": 3053, "test": 3656}
+    assert steps == 0
+    assert 11_224 - 30 <= catalogued <= 11_224  # of the rows, before doubled ones go

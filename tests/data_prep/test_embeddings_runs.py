@@ -1,0 +1,105 @@
+"""Stages that run on ready-made embeddings: they learn, and strides change nothing."""
+
+import json
+
+import numpy as np
+import pytest
+from embeddings_data import FIRST, PROCEDURE, N, W, config_for, contents, states_of, write
+
+from data_prep import embeddings
+from stormpsr_jax import main
+from stormpsr_jax.data import sampling
+from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.psr import predictions
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+
+@pytest.mark.parametrize("stride", [1, 4])
+def test_run_property_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
+    words = write(tmp_path, change=lambda array: array[::stride])
+    embeddings.main([*words, f"--stride={stride}"])
+    workdir = tmp_path / "run"
+    main.run(config_for(tmp_path / "out"), workdir)
+    result = json.loads((workdir / "metrics.json").read_text())
+    assert set(result["streams"]) == {"temporal"}
+    assert result["streams"]["temporal"]["f1"] > 0.85
+    assert result["streams"]["temporal"]["delay_s"] < W / PROCEDURE["fps"]
+    assert result["fps"] == PROCEDURE["fps"]
+    procedure = load_procedure(tmp_path / "box.json")
+    path = workdir / "predictions" / "test" / "temporal" / "k_results_pred.csv"
+    predicted = predictions.read_temporal(path, procedure)
+    np.testing.assert_array_equal(predicted.frames, np.arange(FIRST, FIRST + N, stride))
+    at = predicted.frames - FIRST
+    states = states_of("k")
+    np.testing.assert_array_equal(predicted.labels, states[at] ^ states[np.maximum(at - W, 0)])
+    before = contents(workdir)
+    main.run(config_for(tmp_path / "out"), workdir)
+    assert contents(workdir) == before
+
+
+@pytest.mark.slow
+def test_run_property_untrained_scores_low(tmp_path):
+    """So that the threshold of the test above means that something was learnt."""
+    embeddings.main(write(tmp_path))
+    changes = {"temporal.steps": 1, "temporal.eval_every": 1, "temporal.optimizer.lr": 1e-6}
+    main.run(config_for(tmp_path / "out", **changes), tmp_path / "run")
+    result = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert result["streams"]["temporal"]["f1"] < 0.6
+
+
+def contexts_for(folder, stride, **changes):
+    """The same recordings with the embeddings of all frames, and with those of some."""
+    for name, step in (("all", 1), ("some", stride)):
+        words = write(folder / name, change=lambda array, step=step: array[::step])
+        embeddings.main([*words, f"--stride={step}"])
+        yield Context(config_for(folder / name / "out", **changes), folder, make_mesh(1, 1))
+
+
+@pytest.mark.parametrize(("stride", "window_stride"), [(2, 4), (4, 4), (4, 8)])
+def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, stride, window_stride):
+    """Windows cut from every stride-th row hold what the same windows of all rows hold."""
+    dense, strided = contexts_for(tmp_path, stride, **{"window.stride": window_stride})
+    assert dense.num_frames == strided.num_frames == W // window_stride + 1
+    dense_rows = dense.source("val").embeddings["i"][:]
+    strided_rows = strided.source("val").embeddings["i"][:]
+    for row in range(len(strided_rows)):
+        a = sampling.window_frames(row * stride, **dense.window._asdict())
+        b = sampling.window_frames(row, **strided.window._asdict())
+        np.testing.assert_array_equal(dense_rows[a], strided_rows[b])
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.01])
+def test_clip_options_property_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
+    drawn = []
+    for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
+        sampler = temporal.clip_options(context, context.source("val"), 1)["sampler"]
+        rng = np.random.default_rng(0)
+        drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(4000)])
+    bins = np.arange(0, N + 1, 8)
+    dense, strided = (np.histogram(frames, bins)[0].cumsum() / 4000 for frames in drawn)
+    assert np.abs(dense - strided).max() < 0.05
+
+
+def test_window_errors_stride_that_does_not_fit(tmp_path):
+    embeddings.main([*write(tmp_path, change=lambda array: array[::3]), "--stride=3"])
+    with pytest.raises(ValueError, match=r"window\.stride=4.*every 3-th frame.*multiple of 3"):
+        main.run(config_for(tmp_path / "out"), tmp_path / "run")
+
+
+def test_errors_of_a_run_on_embeddings(tmp_path):
+    embeddings.main(write(tmp_path))
+    out = tmp_path / "out"
+    for stages in (("pretrain", "temporal"), ("embed",), ("finetune",), ("detector",)):
+        with pytest.raises(ValueError, match=f"{stages[0]} in config.stages cannot run without"):
+            main.run(config_for(out, stages=stages), tmp_path / stages[0])
+    with pytest.raises(ValueError, match="procedure 'meccano' asked for"):
+        main.run(config_for(out, procedure="meccano"), tmp_path / "meccano")
+    with pytest.raises(ValueError, match="no split 'cad'; it has test, train, val"):
+        FeatureSource(out, "cad", load_procedure(tmp_path / "box.json"))
+    path = out / "features" / "train" / "a.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(ValueError, match=r"a\.npy cannot be used.*truncated.*run data_prep"):
+        main.run(config_for(out), tmp_path / "truncated")

@@ -1,0 +1,85 @@
+"""The command data_prep.meccano: its flags, and errors of one line."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from meccano_data import COMMAND, FRAMES, REPOSITORY, make, make_data, run
+
+from data_prep import meccano
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_data(tmp_path_factory.mktemp("meccano"))
+
+
+def test_command_property_errors_are_one_line(data, tmp_path):
+    good = [f"--frames={data}/frames", f"--labels={data}/psr"]
+    for arguments, message in (
+        ([*good], "--out"),
+        ([*good, f"--out={tmp_path}/out", "--crop=0,0,2,1"], "--crop=0,0,2,1 is not"),
+        ([*good, f"--out={tmp_path}/out", "more"], "unrecognized arguments: more"),
+        ([good[1], "--frames=nowhere", f"--out={tmp_path}/out"], "--frames: nowhere: no such"),
+        ([*good, "--out=/proc/shards"], "/proc/shards"),  # where nobody can write
+    ):
+        code, said = run(*arguments)
+        lines = said.strip().splitlines()
+        assert code == 2, said
+        assert lines[-1].startswith("error: "), said
+        assert re.search(re.escape(message), lines[-1]), said
+        assert "Traceback" not in said
+
+
+def test_command_property_help_shows_all_flags():
+    shown = subprocess.run([*COMMAND, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    for flag in ("frames", "labels", "asd_labels", "out", "size", "aspect", "crop", "recordings"):
+        assert re.search(rf"^ +--{flag} ", shown.stdout, re.MULTILINE), flag
+
+
+def test_main_property_flags_reach_the_folder(data, tmp_path):
+    parts = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
+    out = tmp_path / "out"
+    asked = ["--size=24", "--aspect=crop", "--crop=0,0,1,0.9", "--quality=80", "--workers=1"]
+    assert meccano.main([*parts, f"--out={out}", *asked, "--recordings=train/*"]) == 0
+    stored = json.loads((out / "settings.json").read_text())
+    assert stored["image_size"] == [24, 24]
+    settings = stored["settings"]
+    assert (settings["aspect"], settings["quality"]) == ("crop", 80)
+    assert settings["crop"] == [0, 0, 1, 0.9]
+    assert settings["frames"] == FRAMES
+    assert len(list(out.glob("clips-*"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--crop=1,2", "--crop=1,2 is not four numbers x0,y0,x1,y1"),
+        ("--crop=0,0,1,x", "--crop=0,0,1,x is not four numbers"),
+        ("--size=4", "--size=(4, 4): at least 8 pixels"),
+        ("--quality=0", "--quality=0 is not in 1…100"),
+        ("--workers=0", "argument --workers: 0 is less than 1"),
+        ("--workers=x", "argument --workers: invalid whole number value: 'x'"),
+        ("--aspect=none", "argument --aspect: invalid choice: 'none'"),
+        ("--recording=a", "unrecognized arguments: --recording=a"),
+    ],
+)
+def test_main_property_wrong_flags_are_one_line(data, tmp_path, capsys, flag, message):
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit) as error:
+        meccano.main([f"--frames={data}/frames", f"--labels={data}/psr", f"--out={out}", flag])
+    assert error.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not out.exists()
+
+
+def test_command_property_read_only_folder_is_an_error(data, tmp_path, monkeypatch):
+    def refuse(*_args, **_kwargs):
+        raise OSError(30, "Read-only file system", str(tmp_path / "out"))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="Read-only file system"):
+        make(data, tmp_path / "out")

@@ -1,0 +1,95 @@
+"""Boxes on a user's own videos: both formats, and what is wrong with them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import simplejpeg
+from own_data import PROCEDURE, grey, make, make_data, opened
+
+from data_prep import own
+from data_prep.pictures import Framing
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    data = make_data(tmp_path_factory.mktemp("own"))
+    assert make(data, data / "out")
+    return data
+
+
+BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
+
+
+def write_boxes(folder: Path) -> Path:
+    folder.mkdir()
+    coco = {
+        "images": [{"id": 7, "file_name": "bench1/000006.jpg", "width": 64, "height": 48}],
+        "categories": [{"id": 1, "name": "pump"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [16, 12, 16, 24]}],
+    }
+    (folder / "bench1.json").write_text(json.dumps(coco))
+    (folder / "bench2").mkdir()
+    (folder / "bench2" / "000006.txt").write_text("0 " + " ".join(map(str, BOX)) + "\n")
+    (folder / "bench2" / "000007.txt").write_text("")
+    (folder / "bench2" / "classes.txt").write_text("pump\n")
+    return folder
+
+
+def test_own_property_boxes_of_both_formats_follow_the_picture(made, tmp_path, caplog):
+    caplog.set_level("INFO", logger="absl")
+    boxes = write_boxes(tmp_path / "boxes")
+    framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
+    (tmp_path / "splits.csv").write_text("recording,split\nbench1,train\nbench2,val\nbench3,test\n")
+    make(made, tmp_path / "out", boxes=boxes, framing=framing, splits=str(tmp_path / "splits.csv"))
+    recordings = opened(tmp_path / "out")
+    assert [s.split for _, s in recordings.values()] == ["test", "train", "val"]
+    for name in ("bench1", "bench2"):
+        recording = recordings[name][0]
+        assert np.flatnonzero(recording.classes >= 0).tolist() == [6]
+        assert recording.classes[6] == 1  # the state there, whatever the category says
+        # the left half, 32 x 48, becomes 21 x 32 pixels from column 5 on
+        expected = [(5 + 0.75 * 21) / 32, 0.5, 0.5 * 21 / 32, 0.5]
+        np.testing.assert_allclose(recording.boxes[6], expected, atol=1e-6)
+    assert (recordings["bench3"][0].classes == -1).all()
+    assert not any("detector" in message for message in caplog.messages)
+
+
+def test_own_property_log_says_that_there_are_no_boxes(made, caplog):
+    caplog.set_level("INFO", logger="absl")
+    assert make(made, made / "out")
+    (said,) = (message for message in caplog.messages if "detector" in message)
+    assert "no boxes in split train and val" in said
+    assert "config.stages" in said
+    assert sum(message.startswith("split ") for message in caplog.messages) == 3
+
+
+def test_own_property_exported_frames_are_those_of_the_shards(made, tmp_path):
+    recordings = own.find_recordings(made / "videos", made / "labels", PROCEDURE)
+    assert own.export_frames(recordings, tmp_path, 8) == 9
+    paths = sorted((tmp_path / "bench2").iterdir())
+    assert [path.name for path in paths] == ["000000.jpg", "000008.jpg", "000016.jpg"]
+    for path, i in zip(paths, (0, 8, 16), strict=True):
+        image = simplejpeg.decode_jpeg(path.read_bytes())
+        assert image.shape == (48, 64, 3)
+        assert image.mean() == pytest.approx(grey(i), abs=3)
+
+
+BOX_MISTAKES = {
+    ("bench9.json", "{}"): "boxes without labels: bench9",
+    ("bench2.json", "{}"): "--boxes: .*bench2.json and .*bench2 are of the same recording",
+    ("bench2/6.txt", ""): "bench2: (6|000006).txt and (6|000006).txt are the same frame",
+    ("bench2/000020.txt", "0 .5 .5 .1 .1"): "000020.txt: line 1: frame 20 is not among .* 0…19",
+    ("bench2/000008.txt", "0 1.5 .5 .1 .1"): "000008.txt: line 1: x: the box is outside",
+    ("bench2/000008.txt", "0 .5 .5 .1"): "000008.txt: line 1: h: is missing",
+    ("bench1.json", "[]"): "bench1.json: not COCO",
+}
+
+
+@pytest.mark.parametrize(("file", "text"), BOX_MISTAKES)
+def test_own_property_mistakes_in_boxes(made, tmp_path, file, text):
+    boxes = write_boxes(tmp_path / "boxes")
+    (boxes / file).write_text(text)
+    with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):
+        make(made, tmp_path / "out", boxes=boxes)

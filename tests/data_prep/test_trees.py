@@ -1,0 +1,140 @@
+"""Folders and zip files as downloaded: listing, reading, and names that are refused."""
+
+import os
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+from pictures_data import as_zip, jpeg, photograph
+
+from data_prep import pictures
+from data_prep.pictures import ImageFiles
+from data_prep.trees import MAX_FILE_BYTES, Tree, open_trees
+
+
+def write_folder(folder: Path, names) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, name in enumerate(names):
+        (folder / name).write_bytes(jpeg(photograph(i)))
+
+
+def test_image_files_property_zip_is_read_like_the_folder(tmp_path):
+    names = [f"{i:05d}.jpg" for i in range(7, 12)]
+    write_folder(tmp_path / "data/RGB/0001", names)
+    (tmp_path / "data/RGB/0001/notes.txt").write_text("hello")
+    (tmp_path / "data/RGB/0001/._00007.jpg").write_bytes(b"of macOS")
+    found = []
+    for path in (tmp_path / "data", as_zip(tmp_path / "data")):
+        (tree,) = open_trees(path)
+        assert [folder for folder, _, _ in tree.walk()] == ["", "RGB", "RGB/0001"]
+        files = pictures.number_images(tree, "RGB/0001", tree.entries("RGB/0001")[1])
+        assert files == {i: f"{i:05d}.jpg" for i in range(7, 12)}
+        read = list(ImageFiles(tree, "RGB/0001", 7, 5).read())
+        assert read[0][0] == f"{path}/RGB/0001/00007.jpg"
+        found.append([data for _, data in read])
+    assert found[0] == found[1] == [jpeg(photograph(i)) for i in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["1.jpg", "2.jpg", "4.jpg", "7.jpg"], r"frame 3 is missing \(3 of the frames 1…7 are\)"),
+        (["00001.jpg", "1.png"], "00001.jpg and 1.png are the same frame"),
+        (["00001.jpg", "cover 2.jpg"], "cover 2.jpg: not a frame's name"),
+    ],
+)
+def test_number_images_property_gaps_and_strangers_are_errors(tmp_path, names, message):
+    with pytest.raises(ValueError, match=message):
+        pictures.number_images(Tree(str(tmp_path)), "rec", names)
+
+
+@pytest.mark.parametrize("loop", ["itself", "above"])
+def test_walk_property_symlink_loops_are_errors(tmp_path, loop):
+    write_folder(tmp_path / "data/0001", ["1.jpg"])
+    if loop == "above":
+        (tmp_path / "data/0001/again").symlink_to(tmp_path / "data")
+        message = r"data/0001/again: symlink loop"
+    else:
+        (tmp_path / "data/self").symlink_to(tmp_path / "data/self")
+        message = "cannot be listed .*symbolic links"
+    with pytest.raises(ValueError, match=message):
+        list(open_trees(tmp_path / "data")[0].walk())
+
+
+def test_walk_property_links_to_other_places_are_followed(tmp_path):
+    write_folder(tmp_path / "elsewhere/0001", ["1.jpg"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/0001").symlink_to(tmp_path / "elsewhere/0001")
+    (tree,) = open_trees(tmp_path / "data")
+    assert list(tree.walk()) == [("", ["0001"], []), ("0001", [], ["1.jpg"])]
+
+
+def test_walk_property_non_utf8_names_are_errors(tmp_path):
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with pytest.raises(ValueError, match=r"the name b'caf\\xe9' is not UTF-8; rename it"):
+        list(open_trees(tmp_path)[0].walk())
+
+
+def raw_zip(path: Path, names: list[bytes]) -> Path:
+    """A zip file with these names as they are; zipfile itself would clean them up."""
+    stand_ins = [chr(ord("p") + i).encode() * len(name) for i, name in enumerate(names)]
+    with zipfile.ZipFile(path, "w") as file:
+        for stand_in in stand_ins:
+            file.writestr(stand_in.decode(), b"content")
+    data = path.read_bytes()
+    for name, stand_in in zip(names, stand_ins, strict=True):
+        assert data.count(stand_in) == 2
+        data = data.replace(stand_in, name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", [b"../../etc/passwd", b"/etc/passwd", b"C:/windows/x", b"a/../../b", b"..\\..\\x.jpg"]
+)
+def test_zip_property_names_that_lead_out_are_errors(tmp_path, name):
+    path = raw_zip(tmp_path / "a.zip", [b"good/00001.jpg", name])
+    with pytest.raises(ValueError, match=r"a.zip: .* leads out of the zip file"):
+        open_trees(path)
+
+
+def test_zip_property_names_in_utf8_without_the_flag_are_repaired(tmp_path):
+    path = raw_zip(tmp_path / "a.zip", ["caf\u00e9/00001.jpg".encode(), b"win\\0001\\00001.jpg"])
+    (tree,) = open_trees(path)
+    assert [folder for folder, _, _ in tree.walk()] == ["", "caf\u00e9", "win", "win/0001"]
+    with pytest.raises(ValueError, match=r"b.zip: the name .* is not UTF-8"):
+        open_trees(raw_zip(tmp_path / "b.zip", [b"caf\xe9/00001.jpg"]))
+
+
+def test_zip_property_bomb_is_not_unpacked(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        with file.open("0001/00001.jpg", "w") as member:
+            for _ in range(MAX_FILE_BYTES // 2**20 + 1):
+                member.write(bytes(2**20))
+    (tree,) = open_trees(path)
+    with pytest.raises(ValueError, match=r"00001.jpg: has more than 128 MiB"):
+        tree.read("0001/00001.jpg")
+    # One that says that it is small ends where it says, and then its checksum is wrong.
+    data, size = path.read_bytes(), MAX_FILE_BYTES + 2**20
+    at = data.rindex(struct.pack("<I", size))
+    lying = tmp_path / "lying.zip"
+    lying.write_bytes(data[:at] + struct.pack("<I", 1000) + data[at + 4 :])
+    with pytest.raises(ValueError, match=r"00001.jpg: cannot be unpacked \(Bad CRC"):
+        open_trees(lying)[0].read("0001/00001.jpg")
+
+
+def test_zip_property_unreadable_ones_are_errors(tmp_path):
+    write_folder(tmp_path / "data/0001", ["1.jpg"])
+    path = as_zip(tmp_path / "data")
+    data = path.read_bytes()
+    path.write_bytes(data[:-30])
+    with pytest.raises(ValueError, match=r"data.zip: not a whole zip file .*download it again"):
+        open_trees(path)
+    damaged = tmp_path / "damaged.zip"
+    damaged.write_bytes(data[:1000] + b"!!" + data[1002:])
+    with pytest.raises(ValueError, match=r"damaged.zip/0001/1.jpg: cannot be unpacked"):
+        open_trees(damaged)[0].read("0001/1.jpg")
+    with pytest.raises(ValueError, match=r"nothing.zip: no such folder or zip file"):
+        open_trees(tmp_path / "nothing.zip")

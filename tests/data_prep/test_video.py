@@ -1,0 +1,133 @@
+"""Videos: order, frame rates, rotation, and what cannot be read."""
+
+import builtins
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures_data import HEIGHT, WIDTH, as_zip
+
+from data_prep import video
+from data_prep.trees import Tree, open_trees
+
+
+def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec="mpeg4") -> None:
+    """A video whose i-th frame has a white bar at its i-th column pair."""
+    av = pytest.importorskip("av")
+    times = np.arange(count) / fps if times is None else times
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 4_000_000
+        stream.codec_context.time_base = Fraction(1, 1200)
+        for i, time in enumerate(times):
+            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+            image[:, 4 * i : 4 * i + 4] = 255
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(time * 1200), Fraction(1, 1200)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_video_property_frames_come_in_order(tmp_path, ending, zipped):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if ending == "avi":
+        pytest.importorskip("av")
+        write_avi(folder / "0001.avi")
+    else:
+        write_video(folder / f"0001.{ending}")
+    (tree,) = open_trees(as_zip(folder) if zipped else folder)
+    opened = video.open_constant_rate(tree, f"0001.{ending}", 1, 12)
+    assert (opened.first_frame, opened.num_frames) == (1, 20)
+    columns = [image.mean(axis=(0, 2)).argmax() // 4 for _, image in opened.read()]
+    assert columns == list(range(20))
+    np.testing.assert_allclose(np.diff(video.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3)
+
+
+def write_avi(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for i in range(20):
+            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+            image[:, 4 * i : 4 * i + 4] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("turns", [-1, 2, 1])
+def test_video_property_rotation_of_phones_is_applied(tmp_path, turns):
+    """The matrix of a track (QuickTime format): x' = a x + c y, y' = b x + d y, y downwards."""
+    write_video(tmp_path / "phone.mp4", count=1)
+    data = (tmp_path / "phone.mp4").read_bytes()
+    (before,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
+    one = 0x10000
+    a, b, c, d = {-1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 1: (0, -one, one, 0)}[turns]
+    at = data.index(b"tkhd") + 4 + 40
+    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "phone.mp4").write_bytes(data[:at] + matrix + data[at + 36 :])
+    (after,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
+    np.testing.assert_array_equal(after, np.rot90(before, turns))
+
+
+EVEN = np.arange(20) / 12
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.where(EVEN > 1, EVEN + 0.4, EVEN), "frame rate is not constant.*data_prep.own"),
+        (np.delete(np.arange(21) / 12, 10), "frame rate is not constant"),  # a dropped frame
+        (EVEN**2 * 2, "frame rate is not constant"),
+        (EVEN / 2, r"has 24.000 frames/s, not 12: .*data_prep.own"),
+    ],
+)
+def test_video_property_other_frame_rates_are_errors(tmp_path, times, message):
+    write_video(tmp_path / "0001.mp4", times)
+    with pytest.raises(ValueError, match=rf"0001.mp4: .*{message}"):
+        video.open_constant_rate(Tree(str(tmp_path)), "0001.mp4", 1, 12)
+
+
+def test_video_property_small_jitter_is_no_matter(tmp_path):
+    jitter = np.random.default_rng(0).uniform(-0.01, 0.01, 20)
+    jitter[0] = 0
+    write_video(tmp_path / "0001.mp4", EVEN + jitter)
+    opened = video.open_constant_rate(Tree(str(tmp_path)), "0001.mp4", 1, 12)
+    assert opened.num_frames == 20
+
+
+def test_video_property_unreadable_ones_are_errors(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    tree = Tree(str(tmp_path))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty.mp4: is empty \(0 bytes\)"):
+        video.open_constant_rate(tree, "empty.mp4", 1, 12)
+    (tmp_path / "text.mkv").write_bytes(b"no video at all " * 100)
+    with pytest.raises(ValueError, match=r"text.mkv: is not a video that can be read"):
+        video.open_constant_rate(tree, "text.mkv", 1, 12)
+    write_video(tmp_path / "whole.mkv", count=20)
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
+    cut = video.Video(tree, "cut.mp4", 1, 20)
+    with pytest.raises(ValueError, match=r"cut.mp4: "):
+        list(cut.read())
+
+    real_import = builtins.__import__
+
+    def without_av(name, *args, **kwargs):
+        if name == "av":
+            raise ImportError("No module named 'av'")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_av)
+    with pytest.raises(ValueError, match=r"whole.mkv: .* pip install 'stormpsr-jax\[video\]'"):
+        video.open_constant_rate(tree, "whole.mkv", 1, 12)
