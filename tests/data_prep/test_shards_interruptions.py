@@ -1,0 +1,147 @@
+"""What is left of a run that was stopped, and what the next one makes of it."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from array_record.python import array_record_module
+from shards_data import build, digests, make
+
+from data_prep import output, records
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("shards") / "data"
+    build(folder)
+    return folder
+
+
+INTERRUPTED = """
+import functools, pathlib, sys
+sys.path.insert(0, sys.argv[1])
+import shards_data
+if __name__ == "__main__":
+    out, log = map(pathlib.Path, sys.argv[2:4])
+    make = functools.partial(shards_data.make, log=log, sleep=0.2)
+    shards_data.build(out, make=make, workers=int(sys.argv[4]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("sent", "workers"), [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGINT, 2)]
+)
+def test_build_property_interrupted_and_run_again_gives_the_same_bytes(
+    built, tmp_path, sent, workers
+):
+    script, out, log = tmp_path / "script.py", tmp_path / "out", tmp_path / "log"
+    script.write_text(INTERRUPTED)
+    repository = str(Path(__file__).parents[2])
+    process = subprocess.Popen(
+        [sys.executable, str(script), str(Path(__file__).parent), str(out), str(log), str(workers)],
+        env=os.environ | {"PYTHONPATH": repository},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    # Until something is finished and the next recording has begun.
+    deadline = time.monotonic() + 120
+    while not (list(out.glob("clips-*")) and list(out.glob("unfinished/*"))):
+        assert time.monotonic() < deadline, "never got there"
+        time.sleep(0.01)
+    if sent == signal.SIGINT:  # what Ctrl-C does: to every process of the group
+        os.killpg(process.pid, sent)
+    else:
+        process.kill()
+    error = process.communicate(timeout=120)[1].decode()
+    finished = sorted(path.name for path in out.glob("clips-*"))
+    assert 0 < len(finished) < 4
+    assert not (out / "dataset_info.json").exists()
+    if sent == signal.SIGINT:
+        assert "KeyboardInterrupt" in error
+        assert not list(out.glob("unfinished/*"))
+    wait_until_gone(out)
+    assert sorted(path.name for path in out.glob("clips-*")) == finished  # workers died too
+
+    log.unlink()
+    build(out, make=functools.partial(make, log=log))
+    remaining = {"a", "b", "c", "d"} - {names_of_shards()[name] for name in finished}
+    assert sorted(log.read_text().split()) == sorted(remaining)
+    assert digests(out) == digests(built)
+
+
+def names_of_shards() -> dict[str, str]:
+    train = {f"clips-train.array_record-{i:05d}-of-00003": name for i, name in enumerate("abc")}
+    return train | {"clips-test.array_record-00000-of-00001": "d"}
+
+
+def wait_until_gone(out: Path) -> None:
+    """Waits until the processes that left unfinished files are gone."""
+    deadline = time.monotonic() + 60
+    for pid in {int(path.suffix[1:]) for path in out.glob("unfinished/*[0-9]")}:
+        while is_running(pid):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
+            time.sleep(0.02)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{pid}/cmdline").read_bytes())  # empty for a zombie
+    except FileNotFoundError:
+        return False
+
+
+def test_build_property_deleted_or_truncated_shard_is_made_again_alone(built, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    build(out)
+    (out / "clips-train.array_record-00001-of-00003").unlink()
+    truncated = out / "clips-test.array_record-00000-of-00001"
+    truncated.write_bytes(truncated.read_bytes()[:-100])
+    build(out, make=functools.partial(make, log=log))
+    assert log.read_text().split() == ["d", "b"]
+    assert digests(out) == digests(built)
+
+
+def test_build_property_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    name = "clips-train.array_record-00002-of-00003"
+    with monkeypatch.context() as patch:
+        # What is written for recording c goes to a device that is always full.
+        writer = array_record_module.ArrayRecordWriter
+        patch.setattr(
+            records.array_record_module,
+            "ArrayRecordWriter",
+            lambda path, options: writer("/dev/full" if name in path else path, options),
+        )
+        with pytest.raises(OSError, match="recording train/c: no space left on the disk; free"):
+            build(out)
+    assert not (out / name).exists()
+    assert not list(out.glob("unfinished/*"))
+    assert not (out / "dataset_info.json").exists()
+    build(out)
+    assert digests(out) == digests(built)
+
+
+def test_build_property_killed_worker_is_an_error(tmp_path):
+    failing = functools.partial(make, fail="die,b")
+    with pytest.raises(RuntimeError, match=r"worker process died.*run the same command again"):
+        build(tmp_path / "out", make=failing, workers=2)
+
+
+def test_build_property_files_being_written_elsewhere_are_left_alone(tmp_path):
+    out = tmp_path / "out"
+    shard = out / "clips-train.array_record-00000-of-00003"
+    with output.unfinished(out, shard) as path:
+        path.write_bytes(b"another machine is at work")
+        left = path.with_name("clips-train.array_record-00001-of-00003.host.1")
+        left.write_bytes(b"a killed process was at work")
+        output.remove_leftovers(out)
+        assert path.read_bytes() == b"another machine is at work"
+        assert not left.exists()
+    assert shard.read_bytes() == b"another machine is at work"
+    output.remove_leftovers(out)
+    assert not path.parent.exists()
