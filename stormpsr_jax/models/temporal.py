@@ -79,6 +79,6 @@ class TemporalTransformer(nn.Module):
         x = nn.LayerNorm(epsilon=NORM_EPS, dtype=self.dtype, name="head_norm")(x[:, 0])
         if self.head == "mlp":
             x = nn.Dense(D, dtype=self.dtype, name="head_hidden")(x)
-            x = drop(nn.gelu(x, approximate=False))
+            x = drop(vit.gelu(x))
         logits = nn.Dense(self.num_components, dtype=self.dtype, name="head")(x)
         return logits.astype(jnp.float32)

@@ -93,10 +93,20 @@ def new_state(optimizer: optax.GradientTransformation, params, batch_stats, rng)
 def jit_step(
     loss_fn: LossFn, optimizer: optax.GradientTransformation, shardings: Any, mesh: Mesh
 ) -> Callable:
-    """Returns the jitted step of `make_step`, its state donated and laid out as `shardings`."""
+    """Returns the jitted step of `make_step`, its state donated and laid out as `shardings`.
+
+    Parameters that are split over fsdp are gathered before anything is computed with them, and all
+    activations stay split by the batch.
+    """
     whole = sharding.replicated(mesh)
+
+    def with_whole_params(params, *rest):
+        # Left alone, XLA computes a gradient where its part of the parameter is, and for that sends
+        # the activations of the whole batch to every device, several times per layer.
+        return loss_fn(jax.lax.with_sharding_constraint(params, whole), *rest)
+
     return jax.jit(
-        make_step(loss_fn, optimizer),
+        make_step(with_whole_params, optimizer),
         in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),

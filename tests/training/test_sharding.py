@@ -1,14 +1,20 @@
 """Mesh, shardings and batches on eight virtual devices; run as a script it is that process."""
 
+import functools
 import os
+import re
 import subprocess
 import sys
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from stormpsr_jax import losses
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.training import loop
 from stormpsr_jax.training.sharding import (
     batch_sharding,
     make_mesh,
@@ -74,7 +80,55 @@ def _check():
     assert {shard.data.shape for shard in batch["y"].addressable_shards} == {(2,)}
     with pytest.raises(ValueError, match="batch field 'x' has 12 rows, which 8 devices"):
         put_batch({"x": x[:12]}, mesh)
+
+    for mesh in (make_mesh(1, 8), make_mesh(2, 4)):
+        _check_step_moves_no_activations(mesh)
     print("all checked")
+
+
+def _check_step_moves_no_activations(mesh):
+    """All that devices gather of each other, or exchange, are parameters."""
+    model = SpatialEncoder(patch_size=8, width=128, depth=1, num_heads=2)
+
+    def loss_fn(params, batch_stats, batch, rng):
+        variables = {"params": params, "batch_stats": batch_stats}
+        outputs, updates = model.apply(variables, batch["image"], True, mutable="batch_stats")
+        z = outputs["projection"]
+        return losses.supcon_blockwise(z, batch["label"], mesh=mesh), ({}, updates["batch_stats"])
+
+    batch = {
+        "image": jax.ShapeDtypeStruct((40, 16, 16, 3), "float32"),
+        "label": jax.ShapeDtypeStruct((40,), "int32"),
+    }
+    variables = jax.eval_shape(model.init, jax.random.key(0), batch["image"])
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    rng = jax.ShapeDtypeStruct((2,), "uint32")
+    state = jax.eval_shape(
+        functools.partial(loop.new_state, optimizer),
+        variables["params"],
+        variables["batch_stats"],
+        rng,
+    )
+    step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    sums = {name: jax.ShapeDtypeStruct((), "float32") for name in ("count", "loss", "grad_norm")}
+    compiled = step.lower(state, sums, batch).compile().as_text()
+    moved = re.findall(r" = (.*) (?:all-gather|all-to-all)(?:-start)?\(", compiled)
+    shapes = [
+        tuple(sorted(map(int, text.split(","))))
+        for result in moved
+        for text in re.findall(r"\w\[([\d,]+)\]", result)
+    ]
+    split = [
+        tuple(sorted(leaf.shape))
+        for leaf, s in zip(
+            jax.tree.leaves(state.params),
+            jax.tree.leaves(state_shardings(state.params, mesh)),
+            strict=True,
+        )
+        if s.spec
+    ]
+    assert split
+    assert sorted(shapes) == sorted(split)
 
 
 if __name__ == "__main__":
