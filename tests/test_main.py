@@ -235,14 +235,6 @@ def assert_same_losses(workdir, runs):
     assert set(metrics["streams"]) == {"asd", "temporal", "storm"}
 
 
-def test_devices_property_same_losses_on_one_and_on_eight(workdir, tmp_path):
-    runs = parts(workdir, tmp_path)
-    for folder, stages in runs.items():
-        words, env = command(folder, {"stages": stages}, devices=8)
-        subprocess.run(words, cwd=ROOT, env=env, check=True, capture_output=True)
-    assert_same_losses(workdir, runs)
-
-
 def test_hosts_property_same_losses_on_two_processes_of_four_devices(workdir, tmp_path):
     """Two processes with one work folder, as two hosts with a shared disk, state over fsdp=2."""
     runs = parts(workdir, tmp_path)

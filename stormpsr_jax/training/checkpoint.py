@@ -90,26 +90,34 @@ class Checkpoints:
                 optimiser).
         """
         for step in sorted(self._manager.all_steps(), reverse=True):
+            error = None
             try:
-                self._check_structure(step, abstract_state)
-                restored = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        state=ocp.args.StandardRestore(abstract_state),
-                        values=ocp.args.JsonRestore(),
-                    ),
-                )
-                if restored["values"].pop("checksum") != int(_checksum(restored["state"])):
-                    raise ValueError("the arrays differ from their checksum")
-            except _MismatchError as error:
-                raise ValueError(str(error)) from None
-            except Exception as error:  # a damaged file surfaces as almost any type
-                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-                    raise  # says nothing about the checkpoint
-                self._set_aside(step, error)
-                continue
-            return step, restored["state"], restored["values"]
+                state, values = self._read(step, abstract_state)
+            except _MismatchError as mismatch:
+                raise ValueError(str(mismatch)) from None
+            except (MemoryError, jax.errors.JaxRuntimeError):
+                raise  # says nothing about the checkpoint
+            except Exception as any_error:  # a damaged file surfaces as almost any type
+                if "RESOURCE_EXHAUSTED" in str(any_error):
+                    raise
+                error = any_error
+            # Each process reads its own part, and all must come to the same step.
+            if hosts.on_any(error is not None):
+                self._set_aside(step, error or ValueError("another process cannot read it"))
+            elif values.pop("checksum") != int(_checksum(state)):
+                self._set_aside(step, ValueError("the arrays differ from their checksum"))
+            else:
+                return step, state, values
         return None
+
+    def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
+        """Reads this process's part. The manager's own restore would wait for the others at its
+        end, also where one of them has failed."""
+        self._check_structure(step, abstract_state)
+        folder = self.directory / str(step)
+        handler = ocp.StandardCheckpointHandler()
+        state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
+        return state, ocp.JsonCheckpointHandler().restore(folder / "values")
 
     def _check_structure(self, step: int, abstract_state: Any) -> None:
         saved = _shapes(self._manager.item_metadata(step)["state"].tree)
@@ -136,6 +144,7 @@ class Checkpoints:
         )
         if jax.process_index() == 0:
             os.replace(folder, folder.with_name(f"{step}.damaged"))
+        hosts.wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
     def close(self) -> None:

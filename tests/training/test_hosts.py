@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from stormpsr_jax.training import hosts
@@ -20,21 +21,22 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(address, count, index, action, timeout=60):
+def start(address, count, index, action, timeout=60, cwd=None):
     words = [sys.executable, __file__, address, str(count), str(index), action, str(timeout)]
     env = {
         **os.environ,
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
     }
     return subprocess.Popen(
-        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd
     )
 
 
-def together(*actions):
+def together(*actions, cwd=None):
     """(exit code, output) of processes that run at the same time."""
     address = f"localhost:{free_port()}"
-    processes = [start(address, len(actions), i, action) for i, action in enumerate(actions)]
+    count = len(actions)
+    processes = [start(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
@@ -83,6 +85,15 @@ def test_hosts_property_dead_process_ends_the_others_soon():
     assert "another task died" in output
 
 
+def test_hosts_property_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
+    (code0, first), (code1, second) = together("checkpoints", "checkpoints", cwd=tmp_path)
+    assert (code0, code1) == (0, 0), first + second
+    assert "2 is damaged (another process cannot read it); moved to 2.damaged" in first
+    assert "2 is damaged (Encountered error while reading array" in second
+    for text in (first, second):
+        assert text.strip().splitlines()[-1] == "restored [1, 2]"
+
+
 def test_connect_property_half_of_the_flags_is_an_error():
     with pytest.raises(ValueError, match="--coordinator, --process_id missing"):
         hosts.connect(num_processes=2)
@@ -90,9 +101,34 @@ def test_connect_property_half_of_the_flags_is_an_error():
         hosts.connect(timeout=60)
 
 
+def damage_and_restore(mesh) -> list[int]:
+    """Steps restored in ./checkpoints after process 1's part of 2 of 2 was cut, and saved again."""
+    import jax
+
+    from stormpsr_jax.training.checkpoint import Checkpoints
+
+    split = jax.NamedSharding(mesh, jax.P("fsdp"))
+    state = {"w": jax.device_put(np.arange(2**16, dtype=np.float32), split)}
+    checkpoints = Checkpoints(Path())
+    for step in (1, 2):
+        checkpoints.save(step, state, {})
+    checkpoints.close()
+    if jax.process_index() == 1:
+        for path in Path("checkpoints/2/state/ocdbt.process_1/d").iterdir():
+            os.truncate(path, 1000)
+    hosts.wait_for_all("damaged")
+    steps = []
+    abstract = {"w": jax.ShapeDtypeStruct((2**16,), np.float32, sharding=split)}
+    for _ in range(2):
+        checkpoints = Checkpoints(Path())
+        steps.append(checkpoints.restore(abstract)[0])
+        checkpoints.save(2, state, {})
+        checkpoints.close()
+    return steps
+
+
 def main(address: str, count: str, index: str, action: str, timeout: str) -> None:
     import jax
-    import numpy as np
 
     from stormpsr_jax.training.sharding import make_mesh, put_batch
 
@@ -115,6 +151,9 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         float(total(x))
         if action == "die":
             os.kill(os.getpid(), 9)
+    if action == "checkpoints":
+        print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
+        return
     value = float(total(x)) / 2
     flag = hosts.agreed(index == "0")
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)

@@ -1,9 +1,4 @@
-"""Every stage gives the losses of one device on any mesh, and over several processes: slow.
-
-    python -m pytest -m slow tests/training/test_stages_on_meshes.py
-
-A quicker comparison, of fewer meshes and steps, is in test_main.py.
-"""
+"""Every stage gives the losses of one device on any mesh, and over several processes."""
 
 import json
 import os
@@ -15,12 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stages_on_meshes import SAVED, STAGES, STEPS
 
 SCRIPT = Path(__file__).with_name("stages_on_meshes.py")
 ROOT = Path(__file__).parents[2]
-STAGES = ("pretrain", "temporal", "finetune", "detector")
-STEPS, SAVED = 50, 30
-pytestmark = pytest.mark.slow
 
 
 def start(folder, *arguments, devices):
