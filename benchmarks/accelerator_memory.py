@@ -1,16 +1,26 @@
-"""Memory of the end-to-end fine-tuning step on accelerators, compiled for them without having them.
+"""Memory and cost of the training steps on accelerators, compiled for them without having them.
 
     pip install 'jax[tpu]'       # --target=v5e, v5p, v6e (libtpu compiles on any Linux host), or
     pip install 'jax[cuda12]'    # --target=a100
-    python benchmarks/accelerator_memory.py [--target=a100] [--sizes=S,B] [--remat=none,dots,full]
-        [--microbatches=1,13] [--dtypes=bfloat16] [--fsdp=1]
+    python benchmarks/accelerator_memory.py [--target=a100] [--stages=finetune] [--sizes=S,B]
+        [--remat=none,dots,full] [--microbatches=1,13] [--dtypes=bfloat16] [--devices=1] [--fsdp=1]
+        [--clips 1 3]
 
-Every row is stage `finetune` of configs/meccano.py as it ships (ViT/16, clips of 65 pictures of
-224 x 224, the temporal transformer, gradient, clipping, SGD with momentum, donated state), with the
-fields of its columns changed. The step is compiled for one clip and for several clips a device, and
-the compiler's memory analysis of both gives what a device needs at any number of clips, as it grows
-by the same amount with each: arguments + results + temporaries + code − what is updated in place.
-With --fsdp=N it is compiled for N devices, and what is said is for one of them.
+Every row is a stage of configs/meccano.py as it ships (ViT/16, 224 x 224 pictures, clips of 65;
+gradient, clipping, optimiser, donated state) with the fields of its columns changed. Of no effect
+on `temporal` and `detector`, which have no ViT, are --sizes, --remat and --microbatches: give one
+value of each. What is said is for one of --devices times --fsdp devices.
+
+`finetune` is compiled for --clips a device, other stages for the config's batch. Two numbers of
+clips give what a device needs at any number, as it grows by the same amount with each; one is
+enough for the other columns, which are of the first:
+
+* GiB: arguments + results + temporaries + code − what is updated in place, by the compiler's
+  memory analysis;
+* state: parameters and what the optimiser keeps, whole, however many devices share it;
+* GFLOP and GB moved: by the cost analysis of the compiled step, so with what remat computes twice
+  and with what passes between fused operations (a count, and larger than the traffic of caches);
+* ms: that the compiler expects of a step, where it says so (the one for TPU).
 
 XLA for CPU merges what remat recomputes with what it was computed from, so its figures are of no
 use here; the compilers for TPU and GPU leave remat as it is. Without the GPU its matrix products
@@ -18,6 +28,7 @@ are not tuned: they are cuBLAS calls with default workspaces.
 """
 
 import argparse
+import importlib
 import itertools
 import math
 import os
@@ -39,12 +50,12 @@ sys.path.append(str(Path(__file__).parents[1]))  # where the configs are
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from configs import meccano
-from stormpsr_jax.stages import finetune
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.sharding import AXES, state_shardings
@@ -85,6 +96,32 @@ def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
+def abstract_state(arguments: dict) -> tuple[loop.TrainState, optax.GradientTransformation]:
+    """Shapes of a stage's train state, and its optimiser.
+
+    Args:
+      arguments: of `loop.train` (`stage_loops.loop_arguments`).
+    """
+    abstract = lambda tree: jax.tree.map(  # noqa: E731
+        lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
+    )
+    params, batch_stats = abstract(arguments["init"]())
+    optimizer = arguments["optimizer"](params)
+    start = params, batch_stats, abstract(jax.random.key_data(arguments["rng"]))
+    return jax.eval_shape(lambda *start: loop.new_state(optimizer, *start), *start), optimizer
+
+
+def state_bytes(state: loop.TrainState) -> int:
+    """Bytes of parameters and optimiser state."""
+    arrays = jax.tree.leaves((state.params, state.opt_state))
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+
+
+def batch_rows(arguments: dict) -> int:
+    """B of the config's batch."""
+    return len(next(iter(next(arguments["data"](0)).values())))
+
+
 def lower(arguments: dict, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
     """A stage's step, as the training loop jits it, lowered for a mesh.
 
@@ -93,31 +130,22 @@ def lower(arguments: dict, mesh: Mesh, rows: int | None = None) -> jax.stages.Lo
       mesh: may be of devices that are not there.
       rows: B of the global batch; None is that of the pipeline.
     """
-    abstract = lambda tree: jax.tree.map(  # noqa: E731
-        lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
-    )
-    params, batch_stats = abstract(arguments["init"]())
     batch = {
         name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
         for name, array in next(arguments["data"](0)).items()
     }
-    optimizer, loss_fn, rng = arguments["optimizer"](params), arguments["loss_fn"], arguments["rng"]
-    state = jax.eval_shape(
-        lambda *start: loop.new_state(optimizer, *start),
-        params,
-        batch_stats,
-        abstract(jax.random.key_data(rng)),
-    )
-    _, (metrics, _) = jax.eval_shape(loss_fn, params, batch_stats, batch, rng)
+    state, optimizer = abstract_state(arguments)
+    loss_fn, rng = arguments["loss_fn"], arguments["rng"]
+    _, (metrics, _) = jax.eval_shape(loss_fn, state.params, state.batch_stats, batch, rng)
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
     step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
     return step.lower(state, sums, batch)
 
 
-def device_gib(lowered: jax.stages.Lowered) -> float:
+def device_gib(compiled: jax.stages.Compiled) -> float:
     """GiB that one device needs."""
-    found = lowered.compile().memory_analysis()
+    found = compiled.memory_analysis()
     total = (
         found.argument_size_in_bytes
         + found.output_size_in_bytes
@@ -128,58 +156,75 @@ def device_gib(lowered: jax.stages.Lowered) -> float:
     return total / 2**30
 
 
+def columns(arguments: dict, mesh: Mesh, rows: list[int], capacity: tuple[float, ...]) -> list[str]:
+    """What the table says about a step.
+
+    Args:
+      arguments: of `loop.train`.
+      mesh: of devices that need not be there.
+      rows: B of one device; a second one gives what each further row needs.
+      capacity: GiB of a device.
+    """
+    steps = [lower(arguments, mesh, count * mesh.size).compile() for count in rows]
+    gib = [device_gib(step) for step in steps]
+    further = ["–"] * (1 + len(capacity))
+    if len(rows) > 1:
+        each = (gib[1] - gib[0]) / (rows[1] - rows[0])
+        fit = [max(0, rows[0] + math.floor((size - gib[0]) / each)) for size in capacity]
+        further = [f"{each:.2f}", *map(str, fit)]
+    cost, (state, _) = steps[0].cost_analysis() or {}, abstract_state(arguments)
+    # What a compiler does not know it leaves out, or says 0 or less.
+    known = lambda name, unit: f"{v / unit:,.3g}" if (v := cost.get(name, 0)) > 0 else "–"  # noqa: E731
+    return [
+        *(str(rows[0]), f"{gib[0]:.2f}", *further, f"{state_bytes(state) / 1e9:.2f}"),
+        *(known("flops", 1e9), known("bytes accessed", 1e9), known("optimal_seconds", 1e-3)),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     split = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--target", default="a100", choices=CAPACITY)
+    parser.add_argument("--stages", type=split, default=["finetune"])
     parser.add_argument("--sizes", type=split, default=["S", "B"])
     parser.add_argument("--remat", type=split, default=["none", "dots", "full"])
     parser.add_argument("--microbatches", type=split, default=["1", "13"])
     parser.add_argument("--dtypes", type=split, default=["bfloat16"])
-    parser.add_argument("--fsdp", type=int, default=1)
+    parser.add_argument("--devices", type=int, default=1, help="That share the batch.")
+    parser.add_argument("--fsdp", type=int, default=1, help="That share the state, times those.")
     parser.add_argument(
-        "--clips", type=int, nargs=2, default=[1, 3], help="Compiled for, a device."
+        "--clips", type=int, nargs="+", default=[1, 3], help="A device, one number or two."
     )
     args = parser.parse_args()
+    if len(args.clips) > 2:
+        parser.error(f"--clips takes one number or two, not {len(args.clips)}")
     capacity = CAPACITY[args.target]
-    print(
-        f"GiB on one {args.target} device\n\n| ViT | activations | remat | microbatches | fsdp "
-        "| 1 clip | each further clip | "
-        + " | ".join(f"clips in {gib:g} GiB" for gib in capacity)
-        + " |\n"
-        + "|---" * (7 + len(capacity))
-        + "|",
-        flush=True,
-    )
+    head = ["stage", "ViT", "activations", "remat", "microbatches", "devices", "fsdp"]
+    head += ["rows a device", "GiB", "each further row"]
+    head += [*(f"rows in {gib:g} GiB" for gib in capacity), "state, GB", "GFLOP", "GB moved", "ms"]
+    print(f"One {args.target} device\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
             config = meccano.get_config()
             config.encoder.width, config.encoder.num_heads = SIZES[size]
             config.finetune.batch, config.data.workers = 1, 0
-            context = Context(config, Path(folder), make_mesh(args.target, 1, args.fsdp))
+            context = Context(config, Path(folder), make_mesh(args.target, args.devices, args.fsdp))
             stage_loops.make_data(context.data_dir, context.procedure, 224, recordings=1)
-            stage_loops.loop_arguments(context)  # leaves the weights that the stage starts from
-            for dtype, remat, parts in itertools.product(
-                args.dtypes, args.remat, args.microbatches
+            stage_loops.loop_arguments(context)  # leaves the weights that `finetune` starts from
+            for stage, *fields in itertools.product(
+                args.stages, args.dtypes, args.remat, args.microbatches
             ):
-                config.dtype, config.encoder.remat = dtype, remat
+                config.dtype, config.encoder.remat, parts = fields
                 config.encoder.microbatches = int(parts)
                 with mock.patch.object(loop, "train") as train:
-                    finetune.run(context)
-                few, many = args.clips
-                less, more = (
-                    device_gib(lower(train.call_args.kwargs, context.mesh, clips * args.fsdp))
-                    for clips in args.clips
-                )
-                each = (more - less) / (many - few)
-                fit = [max(0, few + math.floor((gib - less) / each)) for gib in capacity]
-                print(
-                    f"| {size}/16 | {dtype} | {remat} | {parts} | {args.fsdp} "
-                    f"| {less - (few - 1) * each:.2f} | {each:.2f} | "
-                    + " | ".join(str(clips) for clips in fit)
-                    + " |",
-                    flush=True,
-                )
+                    importlib.import_module(f"stormpsr_jax.stages.{stage}").run(context)
+                arguments, mesh = train.call_args.kwargs, context.mesh
+                rows = args.clips
+                if stage != "finetune":
+                    rows = [batch_rows(arguments) // mesh.size]
+                row = [stage, f"{size}/16", *fields, str(args.devices), str(args.fsdp)]
+                row += columns(arguments, mesh, rows, capacity)
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Memory and time of the SupCon loss and its gradient: the plain N × N matrix against blocks.
 
     python benchmarks/supcon.py [--memory_devices=64] [--devices=8] [--block=512]
+        [--memory_batches=1024,8192,65536] [--batches=512,2048,8192] [--runs=5]
 
 Memory is the compiler's count of temporary bytes on one device, from a compilation for
 `memory_devices` virtual CPU devices; nothing that large is run. Time is the fastest of several
@@ -15,8 +16,6 @@ import subprocess
 import sys
 import time
 
-MEMORY_BATCHES = (1_024, 8_192, 65_536)
-TIME_BATCHES = (512, 2_048, 8_192)
 WIDTH = 128
 
 
@@ -69,12 +68,16 @@ def main() -> None:
     parser.add_argument("--memory_devices", type=int, default=64)
     parser.add_argument("--devices", type=int, default=8, help="Devices for the times.")
     parser.add_argument("--block", type=int, default=512, help="Rows seen at a time.")
+    batches = lambda text: [int(n) for n in text.split(",")]  # noqa: E731
+    parser.add_argument("--memory_batches", type=batches, default=[1_024, 8_192, 65_536])
+    parser.add_argument("--batches", type=batches, default=[512, 2_048, 8_192], help="Timed.")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--part", choices=("memory", "time"), help="Run one table only.")
     args = parser.parse_args()
     if args.part is None:  # the number of devices is fixed once JAX has started
         for part, devices in (("memory", args.memory_devices), ("time", args.devices)):
-            flag = f"--xla_force_host_platform_device_count={devices}"
+            flag = "--xla_force_host_platform_device_count"
+            flag = f"{os.environ.get('XLA_FLAGS', '')} {flag}={devices}"
             words = [sys.executable, __file__, *sys.argv[1:], f"--part={part}"]
             env = {**os.environ, "XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
             subprocess.run(words, env=env, check=True)
@@ -84,13 +87,13 @@ def main() -> None:
             f"| batch | plain, MiB on each of {args.memory_devices} devices | blockwise | ratio |"
         )
         print("|---|---|---|---|")
-        for n in MEMORY_BATCHES:
+        for n in args.memory_batches:
             plain, blocks = (temporary_mib(n, args.block, kind) for kind in (False, True))
             print(f"| {n:,} | {plain:.2f} | {blocks:.2f} | 1/{plain / blocks:.1f} |", flush=True)
         return
     print(f"\n| batch | plain, s on {args.devices} devices | blockwise, s | plain / blockwise |")
     print("|---|---|---|---|")
-    for n in TIME_BATCHES:
+    for n in args.batches:
         plain, blocks = seconds(n, args.block, args.runs)
         print(f"| {n:,} | {plain:.3f} | {blocks:.3f} | {plain / blocks:.2f} |", flush=True)
 

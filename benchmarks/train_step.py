@@ -1,7 +1,8 @@
 """Speed and memory of every stage's training step on 1 to 8 devices.
 
     python benchmarks/train_step.py [--config=configs/synthetic.py] [--devices=1,2,4,8] [--steps=5]
-        [--stages=pretrain,temporal,finetune,detector] [--size=PIXELS] [--config.FIELD=value …]
+        [--stages=pretrain,temporal,finetune,detector] [--size=PIXELS] [--matmul=4096]
+        [--config.FIELD=value …]
 
 The step is the training loop's own, with each stage's own model, loss, optimiser, sharding and
 pipeline, on made-up pictures. Batches are the config's, and global: `--config.temporal.batch=32`
@@ -11,7 +12,8 @@ n_states · (n_per_state + cad_per_state) + any_frames; `--config.pretrain.any_f
 
 Columns: pictures, or for `temporal` embeddings, a second; FLOPs of the step by the compiler's cost
 analysis, what is recomputed (encoder.remat) included; their share of the peak, which is the fastest
-of several products of two 4096 x 4096 float32 matrices on all cores in the same process; and by the
+of several products of two float32 matrices (`matmul` rows and columns: 4096 are enough for CPUs)
+on all cores in the same process; and by the
 compiler's memory analysis, for one device, the temporary memory and that of arguments and results
 (the state, which is updated in place, and the batch). The fastest of `steps` steps counts; 0 steps
 compile only, so that a step too large for this machine can be looked at. On CPU the devices are
@@ -37,16 +39,15 @@ _STAGES = flags.DEFINE_list("stages", "pretrain,temporal,finetune,detector", "Tr
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps that are timed; 0 compiles only.")
 _SIZE = flags.DEFINE_integer("size", None, "Picture height and width; default: the config's.")
 _HERE = flags.DEFINE_integer("here", None, "Measure in this process, on this many devices.")
+_MATMUL = flags.DEFINE_integer("matmul", 4096, "Rows and columns of the matrices of the peak.")
 
-PEAK_SIZE = 4096
 
-
-def matmul_peak(runs: int = 5) -> float:
-    """FLOP/s of the fastest of several large square float32 matrix products."""
+def matmul_peak(size: int, runs: int = 5) -> float:
+    """FLOP/s of the fastest of several float32 products of square matrices."""
     import jax
     import jax.numpy as jnp
 
-    a = jnp.full((PEAK_SIZE, PEAK_SIZE), 0.5, jnp.float32)
+    a = jnp.full((size, size), 0.5, jnp.float32)
     product = jax.jit(jnp.matmul)
     jax.block_until_ready(product(a, a))
     times = []
@@ -54,7 +55,7 @@ def matmul_peak(runs: int = 5) -> float:
         start = time.perf_counter()
         jax.block_until_ready(product(a, a))
         times.append(time.perf_counter() - start)
-    return 2 * PEAK_SIZE**3 / min(times)
+    return 2 * size**3 / min(times)
 
 
 def measure(context, stage: str, arguments: dict, peak: float) -> str:
@@ -105,7 +106,7 @@ def rows(devices: int) -> None:
     from stormpsr_jax.training.sharding import make_mesh
 
     config = _CONFIG.value
-    peak = matmul_peak()
+    peak = matmul_peak(_MATMUL.value)
     print(f"{devices} devices: matmul peak {peak / 1e9:.0f} GFLOP/s", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as name:
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))

@@ -20,7 +20,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import stage_loops
-from accelerator_memory import lower
+from accelerator_memory import abstract_state, batch_rows, lower, state_bytes
 
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -103,10 +103,7 @@ def count(config, frames: int) -> tuple[list[Stage], float, float]:
         found = stage_loops.loop_arguments(context)
         stages = []
         for name in TRAINED:
-            rows = len(next(iter(next(found[name]["data"](0)).values())))
-            params, _ = found[name]["init"]()
-            optimizer = found[name]["optimizer"](params)
-            state = jax.eval_shape(lambda p, o=optimizer: (p, o.init(p)), params)
+            rows, (state, _) = batch_rows(found[name]), abstract_state(found[name])
             flops = lower(found[name], context.mesh).cost_analysis()["flops"]
             by_hand, pictures = {
                 "pretrain": (3 * rows * vit, rows),
@@ -117,8 +114,7 @@ def count(config, frames: int) -> tuple[list[Stage], float, float]:
             stages.append(
                 Stage(
                     name, config[name].steps, rows, pictures, flops, by_hand,
-                    sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(state)),
-                    sum(a.size for a in jax.tree.leaves(params)),
+                    state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
                 )
             )  # fmt: skip
     # Every frame once each, an upper bound: the first takes train and val, the second val and test.

@@ -13,6 +13,7 @@ import fcntl
 import importlib
 import json
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import hosts
+from stormpsr_jax.training import hosts, interruption
 from stormpsr_jax.training.checkpoint import is_done, mark_done
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -39,7 +40,15 @@ STAGES = (
     "evaluate",
 )
 # Fields that change how a run goes and not what comes out; they may differ from an earlier start.
-_FREE_FIELDS = ("stages", "mesh", "data.workers", "data.synthetic.workers")
+_FREE_FIELDS = (
+    "stages",
+    "mesh",
+    "data.workers",
+    "data.synthetic.workers",
+    "encoder.remat",
+    "encoder.microbatches",
+    "pretrain.supcon_block",
+)
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, such as configs/synthetic.py."
@@ -79,23 +88,38 @@ def run(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] | None
     fields = _flatten(json.loads(config.to_json()))  # through JSON: tuples and lists compare alike
     hosts.check_agreement({k: v for k, v in fields.items() if not k.endswith(".workers")})
     workdir.mkdir(parents=True, exist_ok=True)
-    with _claimed(workdir):
+    with _claimed(workdir), interruption.ends_the_run():
         _check_config(config, fields, workdir)
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         context = Context(config, workdir, mesh, profile_steps)
-        _ = context.procedure, context.num_frames  # mistakes show now, not after hours of work
+        _ = (
+            context.procedure,
+            context.num_frames,
+            context.dtype,
+        )  # mistakes show now, not after hours of work
+        if mesh.size > 1:
+            hosts_text = f"{jax.process_count()} processes, " if jax.process_count() > 1 else ""
+            _say(f"{hosts_text}{mesh.size} devices: mesh {dict(mesh.shape)}")
         for name in config.stages:
+            if interruption.all_stop():
+                _say(f"stopped before {name}; run again")
+                raise SystemExit(interruption.EXIT_RESTART)
             _run_stage(name, context)
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)
 
 
 def _run_stage(name: str, context: Context) -> None:
     folder = context.workdir / name
     stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
     if hosts.agreed(is_done(folder)):
-        print(f"{name}: done before")
+        _say(f"{name}: done before")
     else:
         start = time.monotonic()
-        print(f"{name} …", flush=True)
+        _say(f"{name} …")
         stage.run(context)
         hosts.wait_for_all(f"{name} run")
         if not hosts.agreed(
@@ -103,7 +127,7 @@ def _run_stage(name: str, context: Context) -> None:
         ):  # stages on the loop mark themselves, with their metrics
             mark_done(folder)
         hosts.wait_for_all(f"{name} marked")
-        print(f"{name}: {time.monotonic() - start:.0f} s", flush=True)
+        _say(f"{name}: {time.monotonic() - start:.0f} s")
     if hasattr(stage, "show"):
         stage.show(context)
 
@@ -113,9 +137,16 @@ def _claimed(workdir: Path) -> Iterator[None]:
     """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
 
     Raises:
-      ValueError: another run holds it.
+      ValueError: another run holds it, or WORKDIR is not the folder that process 0 has there.
     """
     if jax.process_index() != 0:
+        token = str(hosts.of_process_0(0))
+        lock = workdir / "lock"
+        if not lock.exists() or lock.read_text() != token:
+            raise ValueError(
+                f"process {jax.process_index()} has another {workdir} than process 0; give all the "
+                "same --workdir, on a disk that they share"
+            )
         yield
         return
     with (workdir / "lock").open("w") as file:
@@ -128,6 +159,12 @@ def _claimed(workdir: Path) -> Iterator[None]:
             ) from None
         except OSError as error:  # a network disk without locks
             logging.warning("%s cannot be locked (%s)", workdir, error)
+        if jax.process_count() > 1:
+            token = secrets.randbits(31)
+            file.write(str(token))
+            file.flush()
+            os.fsync(file.fileno())
+            hosts.of_process_0(token)
         yield
 
 
@@ -190,11 +227,15 @@ def main(argv: list[str]) -> None:
         if _DISTRIBUTED.value or any(value is not None for value in by_hand):
             hosts.connect(*by_hand, timeout=_TIMEOUT.value)
         run(_CONFIG.value, Path(_WORKDIR.value), _steps(_PROFILE.value))
-    except (ValueError, OSError, MemoryError, FloatingPointError) as error:
-        if os.environ.get("STORMPSR_TRACEBACK"):
-            raise
+    except SystemExit:
+        raise
+    except BaseException as error:
+        expected = isinstance(error, ValueError | OSError | MemoryError | FloatingPointError)
+        with_traceback = not expected or bool(os.environ.get("STORMPSR_TRACEBACK"))
         if jax.process_count() > 1:
-            hosts.fail(error)
+            hosts.fail(error, with_traceback)
+        if with_traceback:
+            raise
         sys.exit(f"error: {error}")
 
 

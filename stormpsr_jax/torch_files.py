@@ -1,17 +1,17 @@
 """Reads foreign checkpoint files without PyTorch and without executing anything in them.
 
 A `.pth` file is a zip archive: `<name>/data.pkl`, a pickle of the object with tensors replaced by
-references, and `<name>/data/<key>`, the raw storages. A pickle may name any callable to be called
-while it is loaded. The reader here resolves a fixed handful of names, all to functions of its own
-that build dictionaries and arrays; every other name is refused before anything happens.
+references, and `<name>/data/<key>`, the raw storages. A pickle is a program for a small stack
+machine; Python's own machine calls whatever it names and changes whatever it holds. The one here
+knows only the opcodes that checkpoints are made of, and only puts together dictionaries, lists,
+tuples, strings, numbers and arrays.
 """
 
-import collections
-import io
+import dataclasses
 import math
-import pickle
 import pickletools
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,39 @@ import numpy as np
 import safetensors
 
 STORAGE_DTYPES = {
-    "DoubleStorage": np.dtype(np.float64),
-    "FloatStorage": np.dtype(np.float32),
-    "HalfStorage": np.dtype(np.float16),
-    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
-    "LongStorage": np.dtype(np.int64),
-    "IntStorage": np.dtype(np.int32),
-    "ShortStorage": np.dtype(np.int16),
-    "CharStorage": np.dtype(np.int8),
-    "ByteStorage": np.dtype(np.uint8),
-    "BoolStorage": np.dtype(np.bool_),
+    "torch.DoubleStorage": np.float64,
+    "torch.FloatStorage": np.float32,
+    "torch.HalfStorage": np.float16,
+    "torch.BFloat16Storage": ml_dtypes.bfloat16,
+    "torch.LongStorage": np.int64,
+    "torch.IntStorage": np.int32,
+    "torch.ShortStorage": np.int16,
+    "torch.CharStorage": np.int8,
+    "torch.ByteStorage": np.uint8,
+    "torch.BoolStorage": np.bool_,
 }
+# The names that a pickle may call, all carried out by `_Reader.call`.
+CALLS = (
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_parameter",
+    "collections.OrderedDict",
+    "torch.Size",
+)
+# Opcodes that push their own argument.
+CONSTANTS = (
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE"),
+)
 # What data-parallel and compiled wrappers put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Keys under which training scripts keep the state dict.
 NESTED = ("state_dict", "model", "model_state_dict")
 MAX_AXES = 8
+# A ViT's pickle has some 100 kB; one byte of it can cost some 100 bytes of memory.
+MAX_PICKLE = 2**24
+# Tensors may share storages (tied weights), but not so that a small file unfolds into a huge model.
+MAX_SHARING = 8
 RESAVE = (
     "save the state dict alone: torch.save({'state_dict': model.state_dict()}, FILE) with "
     "PyTorch 1.6 or later"
@@ -49,17 +66,45 @@ def read_pth(path: str | Path) -> Any:
       ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
         string, tuple, list or dict; names what it is.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _Reader(archive, path).read()
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path}: not a zip-based PyTorch file, or damaged ({error}); {RESAVE}"
-        ) from error
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _Reader(archive, path).read()
+        except _Refused:
+            raise
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{path}: not a zip-based PyTorch file, or damaged ({error}); {RESAVE}"
+            ) from error
+        # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
+        except Exception as error:
+            raise ValueError(
+                f"{path}: the pickle is damaged or holds more than tensors and containers "
+                f"({type(error).__name__}: {_printable(str(error), 200)}); {RESAVE}"
+            ) from error
 
 
 class _Refused(ValueError):
     """An error whose message is complete."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """A class or function that the pickle names. It is compared, never looked up."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Storage:
+    """A flat array that tensors are views of. No tensor passes for one: it may be a view itself."""
+
+    array: np.ndarray
+
+
+def _printable(text: str, length: int = 60) -> str:
+    """The start of a text out of a file, fit for one line of an error message."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])
 
 
 class _Reader:
@@ -68,9 +113,10 @@ class _Reader:
     def __init__(self, archive: zipfile.ZipFile, path: str | Path):
         self.archive = archive
         self.path = path
-        self.storages: dict[str, np.ndarray] = {}
+        self.storages: dict[str, bytes] = {}
         # Members that overlap in the archive could add up to far more than the file.
         self.bytes_left = Path(path).stat().st_size
+        self.tensor_bytes_left = MAX_SHARING * self.bytes_left
         roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
         if len(roots) != 1:
             raise _Refused(f"{path}: a PyTorch file has one */data.pkl, this has {len(roots)}")
@@ -81,7 +127,7 @@ class _Reader:
         if self.byteorder not in ("little", "big"):
             raise _Refused(f"{path}: unknown byte order {self.byteorder[:20]!r}")
 
-    def member(self, name: str) -> bytes:
+    def member(self, name: str, limit: int | None = None) -> bytes:
         """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
         try:
             info = self.archive.getinfo(self.root + name)
@@ -89,107 +135,180 @@ class _Reader:
             raise _Refused(f"{self.path}: member {name[:40]!r} is missing") from error
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise _Refused(f"{self.path}: member {name[:40]!r} is compressed or encrypted")
+        if limit is not None and info.file_size > limit:
+            raise _Refused(f"{self.path}: member {name[:40]!r} has over {limit} bytes; {RESAVE}")
         self.bytes_left -= info.file_size
         if self.bytes_left < 0:
             raise _Refused(f"{self.path}: the members claim to be larger than the file")
         return self.archive.read(info)
 
     def read(self) -> Any:
-        """Loads data.pkl."""
+        """Runs data.pkl: the object left on the stack.
 
-        # Functions made anew for each file: the BUILD opcode can set attributes on whatever
-        # find_class returned, and must not reach an object that outlives this call.
-        def rebuild_tensor(storage, offset, size, stride, *_unused):
-            return self.tensor(storage, offset, size, stride)
+        What a program can reach is what it made itself, of the types named above. Opcodes that
+        real checkpoints do without are errors, whatever they would do.
+        """
+        stack: list[Any] = []
+        marks: list[list[Any]] = []  # the stacks below each MARK
+        memo: dict[int, Any] = {}
 
-        def rebuild_parameter(data, *_unused):
-            return data
+        def since_mark() -> list[Any]:
+            nonlocal stack
+            items, stack = stack, marks.pop()
+            return items
 
-        def ordered_dict(*items):
-            return collections.OrderedDict(*items)
+        for opcode, argument, _ in pickletools.genops(self.member("data.pkl", MAX_PICKLE)):
+            match opcode.name:
+                case "PROTO" | "FRAME":
+                    pass
+                case "STOP":
+                    return stack.pop()
+                case name if name in CONSTANTS:
+                    stack.append(argument)
+                case "NONE":
+                    stack.append(None)
+                case "NEWTRUE":
+                    stack.append(True)
+                case "NEWFALSE":
+                    stack.append(False)
+                case "MARK":
+                    marks.append(stack)
+                    stack = []
+                case "EMPTY_TUPLE":
+                    stack.append(())
+                case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                    items = [stack.pop() for _ in range(int(name[-1]))]
+                    stack.append(tuple(reversed(items)))
+                case "TUPLE":
+                    items = since_mark()
+                    stack.append(tuple(items))
+                case "EMPTY_LIST":
+                    stack.append([])
+                case "APPEND":
+                    item = stack.pop()
+                    _only(stack[-1], list).append(item)
+                case "APPENDS":
+                    items = since_mark()
+                    _only(stack[-1], list).extend(items)
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "SETITEM":
+                    value, key = stack.pop(), stack.pop()
+                    _set_items(stack[-1], [key, value])
+                case "SETITEMS":
+                    items = since_mark()
+                    _set_items(stack[-1], items)
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "GLOBAL":
+                    stack.append(self.name(*argument.split(" ", 1)))
+                case "STACK_GLOBAL":
+                    name, module = stack.pop(), stack.pop()
+                    stack.append(self.name(_only(module, str), _only(name, str)))
+                case "REDUCE":
+                    arguments, function = stack.pop(), stack.pop()
+                    stack.append(self.call(_only(function, _Name), _only(arguments, tuple)))
+                case "BINPERSID":
+                    stack.append(self.storage(stack.pop()))
+                case "BUILD":
+                    # The attribute _metadata of a state dict, which we have no use for.
+                    _only(stack.pop(), dict)
+                    _only(stack[-1], OrderedDict)
+                case name:
+                    raise ValueError(f"opcode {name}")
+        raise EOFError("no STOP")
 
-        def torch_size(sizes=()):
-            return tuple(sizes)
+    def name(self, module: str, name: str) -> _Name:
+        """One of the few names that a checkpoint is made of."""
+        text = f"{module}.{name}"
+        if text not in CALLS and text not in STORAGE_DTYPES:
+            raise _Refused(
+                f"{self.path}: refused to load {_printable(text, 120)}, which is neither a tensor "
+                f"nor a plain container; {RESAVE}"
+            )
+        return _Name(text)
 
-        allowed = {
-            ("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor,
-            ("torch._utils", "_rebuild_tensor"): rebuild_tensor,
-            ("torch._utils", "_rebuild_parameter"): rebuild_parameter,
-            ("collections", "OrderedDict"): ordered_dict,
-            ("torch", "Size"): torch_size,
-        } | {("torch", name): dtype for name, dtype in STORAGE_DTYPES.items()}
-        path, persistent_load = self.path, self.storage
+    def call(self, function: _Name, arguments: tuple) -> Any:
+        """What calling one of CALLS gives."""
+        match function.text.rpartition(".")[2], arguments:
+            case "_rebuild_tensor_v2" | "_rebuild_tensor", (storage, offset, size, stride, *_):
+                return self.tensor(storage, offset, size, stride)
+            case "_rebuild_parameter", (np.ndarray() as data, *_):
+                return data
+            # With items it would copy them at every call; nothing but Python 2 wrote that.
+            case "OrderedDict", ():
+                return OrderedDict()
+            case "Size", (tuple() as sizes,):
+                return sizes
+        raise ValueError(f"{function.text} of {len(arguments)} arguments")
 
-        class Unpickler(pickle.Unpickler):
-            def find_class(self, module: str, name: str) -> Any:
-                if (module, name) not in allowed:
-                    raise _Refused(
-                        f"{path}: refused to load {module[:60]}.{name[:60]}, which is neither a "
-                        f"tensor nor a plain container; {RESAVE}"
-                    )
-                return allowed[module, name]
-
-            def persistent_load(self, pid: Any) -> np.ndarray:
-                return persistent_load(pid)
-
-        try:
-            content = self.member("data.pkl")
-            for opcode, argument, _ in pickletools.genops(content):
-                # The memo is an array as long as the largest index in it.
-                if opcode.name.endswith("PUT") and int(argument) > len(content):
-                    raise _Refused(f"{path}: the pickle's memo is larger than the pickle")
-            return Unpickler(io.BytesIO(content)).load()
-        except _Refused:
-            raise
-        # A hostile or damaged pickle can raise nearly anything, from EOFError to AttributeError.
-        except Exception as error:
-            raise ValueError(
-                f"{self.path}: the pickle is damaged or holds more than tensors and containers "
-                f"({type(error).__name__}: {str(error)[:200]}); {RESAVE}"
-            ) from error
-
-    def storage(self, pid: Any) -> np.ndarray:
-        """The flat array behind a reference ("storage", dtype, key, device, numel)."""
-        if not (
-            isinstance(pid, tuple)
-            and len(pid) == 5
-            and pid[0] == "storage"
-            and isinstance(pid[1], np.dtype)
-            and isinstance(pid[2], str)
-        ):
-            raise _Refused(f"{self.path}: the pickle refers to something that is no storage")
-        _, dtype, key, _, _ = pid
+    def storage(self, pid: Any) -> _Storage:
+        """The flat array behind a reference ("storage", class, key, device, numel)."""
+        match pid:
+            case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:
+                dtype = np.dtype(STORAGE_DTYPES[kind])
+            case _:
+                raise _Refused(f"{self.path}: the pickle refers to something that is no storage")
         if key not in self.storages:
-            raw = self.member(f"data/{key}")
-            if len(raw) % dtype.itemsize:
-                raise _Refused(f"{self.path}: storage {key} is no whole number of {dtype}")
-            swapped = dtype if self.byteorder == "little" else dtype.newbyteorder(">")
-            self.storages[key] = np.frombuffer(raw, swapped)
-        return self.storages[key]
+            self.storages[key] = self.member(f"data/{key}")
+        raw = self.storages[key]
+        if len(raw) % dtype.itemsize:
+            raise _Refused(f"{self.path}: storage {key[:40]!r} is no whole number of {dtype}")
+        swapped = dtype if self.byteorder == "little" else dtype.newbyteorder(">")
+        return _Storage(np.frombuffer(raw, swapped))
 
     def tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
         """A view of a storage; offset and strides count elements. Never reads outside of it."""
         if not (
-            isinstance(storage, np.ndarray)
+            isinstance(storage, _Storage)
             and isinstance(size, tuple)
             and isinstance(stride, tuple)
             and len(size) == len(stride) <= MAX_AXES
             and all(isinstance(n, int) and 0 <= n < 2**48 for n in (*size, *stride, offset))
         ):
             raise _Refused(f"{self.path}: a tensor's size, stride or offset is malformed")
+        array = storage.array
         numel = math.prod(size)
         last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
         # More elements than the storage has (a broadcast view) would let a small file ask for any
         # amount of memory.
-        if numel and (last >= storage.size or numel > storage.size):
+        if numel and (last >= array.size or numel > array.size):
             raise _Refused(
-                f"{self.path}: a tensor of size {size} does not fit its storage of {storage.size} "
+                f"{self.path}: a tensor of size {size} does not fit its storage of {array.size} "
                 "elements (a damaged file, or one with broadcast tensors)"
             )
+        self.tensor_bytes_left -= numel * array.itemsize
+        if self.tensor_bytes_left < 0:
+            raise _Refused(
+                f"{self.path}: its tensors share their storages so often that together they are "
+                f"over {MAX_SHARING} times as large as the file"
+            )
         if not numel:
-            return np.zeros(size, storage.dtype)
-        strides = [s * storage.itemsize for s in stride]
-        return np.lib.stride_tricks.as_strided(storage[offset:], size, strides, writeable=False)
+            return np.zeros(size, array.dtype)
+        strides = [s * array.itemsize for s in stride]
+        return np.lib.stride_tricks.as_strided(array[offset:], size, strides, writeable=False)
+
+
+def _only(value: Any, kind: type) -> Any:
+    """`value`, which must be of this very type."""
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    """Puts keys and values, in turns, into a dictionary."""
+    if not isinstance(target, dict) or len(items) % 2:
+        raise TypeError(f"{len(items)} keys and values for a {type(target).__name__}")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # Hashing a tuple descends into it without a limit, to the end of the C stack.
+        if not isinstance(key, str | int | float | None):
+            raise TypeError(f"a {type(key).__name__} as a key")
+        target[key] = value
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
@@ -220,7 +339,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         keys = list(content)[:20] if isinstance(content, dict) else []
         raise ValueError(
             f"{path}: holds no state dict, directly or under one of {', '.join(NESTED)}; its keys: "
-            f"{', '.join(key[:40] for key in keys if isinstance(key, str)) or 'none'}"
+            f"{', '.join(_printable(k, 40) for k in keys if isinstance(k, str)) or 'none'}"
         )
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in state):
@@ -232,7 +351,10 @@ def _is_state_dict(value: Any) -> bool:
     return (
         isinstance(value, dict)
         and bool(value)
-        and all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in value.items())
+        and all(
+            isinstance(k, str) and k.isprintable() and isinstance(v, np.ndarray)
+            for k, v in value.items()
+        )
     )
 
 

@@ -6,7 +6,7 @@ collection, modules and leaf joined by "/".
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from flax import traverse_util
 
 PATCHES = "patch_embed.proj.weight"
 TOKENS = ("cls_token", "pos_embed", "pos_embedding")
+# Where our names have the ViT and the temporal transformer.
+VIT_AT = {"vit": "params/", "spatial": "params/encoder/", "storm": "params/spatial/encoder/"}
+TEMPORAL_AT = {"temporal": "params/", "storm": "params/temporal/"}
 # (name in the state dict, name in flax, type of layer) of the repeated parts.
 DENSE, NORM, BATCH_NORM = "dense", "norm", "batch_norm"
 VIT_BLOCK = (
@@ -92,22 +95,41 @@ def _names(kind: str, depths: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 
 def _depths(kind: str, names: Sequence[str], ours: bool) -> dict[str, int]:
     """Counts the blocks from the names present."""
-    patterns = {"vit": r"(?:^|\.)blocks\.(\d+)\.", "temporal": r"temporal_enc\.layers\.(\d+)\."}
+    number = r"(\d{1,9})"
+    patterns = {
+        "vit": rf"(?:^|\.)blocks\.{number}\.",
+        "temporal": rf"temporal_enc\.layers\.{number}\.",
+    }
     if ours:
-        block = r"block_(\d+)/"
-        vit_prefix = {"vit": "", "spatial": "encoder/", "storm": "spatial/encoder/"}
-        temporal_prefix = {"temporal": "", "storm": "temporal/"}
         patterns = {
-            "vit": f"^params/{vit_prefix.get(kind, 'none/')}{block}",
-            "temporal": f"^params/{temporal_prefix.get(kind, 'none/')}{block}",
+            "vit": f"^{VIT_AT.get(kind, 'none/')}block_{number}/",
+            "temporal": f"^{TEMPORAL_AT.get(kind, 'none/')}block_{number}/",
         }
-    depths = {}
-    for part, pattern in patterns.items():
-        last = max((int(m[1]) for n in names if (m := re.search(pattern, n))), default=0)
-        # At least one block, so that a file without any fails by the names that it lacks; never
-        # more than there are names, so that a made-up number does not ask for billions of them.
-        depths[part] = min(len(names), last + 1)
-    return depths
+    # At least one block, so that a file without any fails by the names that it lacks.
+    return {part: max(1, _count(pattern, names)) for part, pattern in patterns.items()}
+
+
+def _count(pattern: str, names: Collection[str]) -> int:
+    """One more than the largest number that the pattern finds in the names, 0 if there is none."""
+    last = max((int(m[1]) for n in names if (m := re.search(pattern, n))), default=-1)
+    # Never more than there are names: a made-up number is not to ask for billions of them.
+    return min(len(names), last + 1)
+
+
+def _ours_alone(kind: str, names: Collection[str]) -> Iterator[str]:
+    """Our flat names of the layers that no state dict has, whole if `names` has any part of one."""
+    if kind in VIT_AT:
+        for i in range(_count(rf"^{VIT_AT[kind]}stem_(?:norm_)?(\d{{1,9}})/", names)):
+            yield from (f"{VIT_AT[kind]}stem_{i}/{leaf}" for leaf in ("kernel", "bias"))
+            yield from (f"{VIT_AT[kind]}stem_norm_{i}/{leaf}" for leaf in ("scale", "bias"))
+    heads = {
+        "spatial": ("params/state_head",),
+        "temporal": ("params/head_hidden",),
+        "storm": ("params/spatial/state_head", "params/temporal/head_hidden"),
+    }
+    for head in heads.get(kind, ()):
+        if any(name.startswith(f"{head}/") for name in names):
+            yield from (f"{head}/{leaf}" for leaf in ("kernel", "bias"))
 
 
 def _ignored(kind: str, name: str) -> bool:
@@ -120,11 +142,38 @@ def _ignored(kind: str, name: str) -> bool:
 def check_names(path: str | Path, missing: Sequence[str], unexpected: Sequence[str]) -> None:
     """Raises ValueError that lists the names, if there are any."""
     if missing or unexpected:
-        raise ValueError(
-            f"{path}: the names do not fit the model; "
-            f"missing: {', '.join(sorted(missing)) or 'none'}; "
-            f"unexpected: {', '.join(sorted(unexpected)) or 'none'}"
+        lists = (
+            ", ".join(n if n.isprintable() else ascii(n) for n in sorted(names)) or "none"
+            for names in (missing, unexpected)
         )
+        raise ValueError(
+            "{}: the names do not fit the model; missing: {}; unexpected: {}".format(path, *lists)
+        )
+
+
+def check_ours(arrays: Mapping[str, np.ndarray], kind: str, path: str | Path) -> None:
+    """Checks that {flat name: array} of a file of ours is a whole model of its kind.
+
+    It may have what no state dict has: a stem, a state head, an MLP head. `path` is for messages.
+
+    Raises:
+      ValueError: lists every missing and every unexpected name, or names an array whose number of
+        axes is wrong.
+    """
+    wanted = {name for _, name in _names(kind, _depths(kind, list(arrays), ours=True))}
+    wanted |= set(_ours_alone(kind, arrays))
+    missing = [name for name in wanted if name not in arrays]
+    check_names(path, missing, [name for name in arrays if name not in wanted])
+    for name, value in arrays.items():
+        axes = 4 if re.search(r"/stem_\d+/kernel$", name) else _axes(name)
+        if value.ndim != axes:
+            raise ValueError(f"{path}: {name} {value.shape} should have {axes} axes")
+
+
+def _axes(name: str) -> int:
+    """Number of axes of an array with this flat name of ours, where a state dict has it too."""
+    leaf = name.rpartition("/")[2]
+    return 3 if leaf in TOKENS else 2 if leaf == "kernel" else 1
 
 
 def from_state_dict(
@@ -145,8 +194,7 @@ def from_state_dict(
     flat = {}
     for torch_name, name in pairs.items():
         value = np.asarray(state[torch_name]).astype(np.float32)
-        leaf = torch_name.rpartition(".")[2]
-        axes = 3 if leaf in TOKENS else 2 if name.endswith("/kernel") else 1
+        axes = _axes(name)
         if torch_name.endswith(PATCHES):
             # (D, C, p, p); our patch embedding multiplies rows of p * p * C values.
             D, C, *pixels = value.shape if value.ndim == 4 else (0, 0, 0, 1)

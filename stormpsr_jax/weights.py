@@ -4,15 +4,16 @@
     python -m stormpsr_jax.weights export --kind=spatial --checkpoint=f.safetensors --out=f.npz
     python -m stormpsr_jax.weights run --kind=vit --checkpoint=vit.pth --inputs=x.npz --out=y.npz
 
-Kinds: `vit` (timm names), `spatial` (ViT and projection head), `temporal`, and `storm`, both
-together: its parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are `.pth`,
-`.safetensors` or `.npz` with a state dict; nothing in them is ever executed. Our format is
+Kinds: `vit` (timm names), `spatial` (ViT and projection head), `temporal` (the transformer), and
+`storm`, both together: its parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are
+`.pth`, `.safetensors` or `.npz` with a state dict; nothing in them is ever executed. Our format is
 `.safetensors` with the flax collections flattened to names such as `params/block_0/fc1/kernel` and
 `batch_stats/first_head/norm/mean`.
 """
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,12 +29,17 @@ from flax import traverse_util
 
 from stormpsr_jax import torch_files
 from stormpsr_jax.models import spatial, temporal, vit
-from stormpsr_jax.torch_layout import check_names, from_state_dict, to_state_dict
+from stormpsr_jax.torch_layout import check_names, check_ours, from_state_dict, to_state_dict
 
 KINDS = ("vit", "spatial", "temporal", "storm")
 FORMAT = "stormpsr_jax"
 # A module that the parameters of each kind have at their top, and no other kind has.
-LANDMARKS = {"vit": "patch_embed", "spatial": "encoder", "temporal": "head", "storm": "temporal"}
+LANDMARKS = {
+    "vit": "patch_embed",
+    "spatial": "encoder",
+    "temporal": "pos_embedding",  # of all the back-ends only the transformer has it
+    "storm": "temporal",
+}
 
 
 # --- Our files ------------------------------------------------------------------------------------
@@ -76,7 +82,6 @@ def initialise_from(
     path: str | Path,
     params: Mapping,
     batch_stats: Mapping,
-    prefix: str = "",
     grid: tuple[int, int] | None = None,
 ) -> tuple[dict, dict, list[str]]:
     """Replaces freshly initialised values by those of a file (a config's `init_from`).
@@ -89,9 +94,8 @@ def initialise_from(
       path: a file of `save_params`.
       params: freshly initialised parameters.
       batch_stats: their running statistics ({} if the model has none).
-      prefix: the part of `params` that the file describes, such as "spatial"; "" is all of it.
-      grid: (h, w) of the patches of `params`, needed to resize the position embedding of a ViT to
-        a grid that is not square.
+      grid: (h, w) of the patches of `params`, to which a position embedding of another length is
+        resized; None is a square.
 
     Returns:
       (params, batch_stats, report): new dicts, and a line per value taken.
@@ -100,17 +104,9 @@ def initialise_from(
       ValueError: lists missing and unexpected names, or names a shape that differs.
     """
     loaded_params, loaded_stats = load_params(path)
-    parts = [part for part in prefix.split("/") if part]
-    target = params
-    for part in parts:
-        if part not in target:
-            raise ValueError(f"there is no {prefix!r} among the parameters {sorted(params)}")
-        target = target[part]
-    encoder_only = "cls_token" in loaded_params and "encoder" in target
+    encoder_only = "cls_token" in loaded_params and "encoder" in params
     if encoder_only:
-        parts = [*parts, "encoder"]
-    start = "/".join(parts)
-    inside = re.compile(f"(params|batch_stats)/{re.escape(start)}{'/' if start else ''}")
+        loaded_params = {"encoder": loaded_params}
 
     wanted = traverse_util.flatten_dict(
         {"params": dict(params), "batch_stats": dict(batch_stats)}, sep="/"
@@ -118,9 +114,8 @@ def initialise_from(
     loaded = traverse_util.flatten_dict(
         {"params": loaded_params, "batch_stats": loaded_stats}, sep="/"
     )
-    if parts:
-        loaded = {name.replace("/", f"/{start}/", 1): value for name, value in loaded.items()}
-    missing = [name for name in wanted if inside.match(name) and name not in loaded]
+    inside = "params/encoder/" if encoder_only else ""
+    missing = [name for name in wanted if name.startswith(inside) and name not in loaded]
     check_names(path, missing, [name for name in loaded if name not in wanted])
 
     report = []
@@ -143,12 +138,17 @@ def resize_position_embedding(
 ) -> np.ndarray:
     """Resizes a ViT's position embedding (1, 1 + h w, D) to another patch grid, bicubically.
 
-    With antialiasing where the grid shrinks. The row of [CLS] is kept.
+    The kernel is Keys's with a = -0.5, widened where the grid shrinks (antialiasing), as in Pillow
+    and in PyTorch with antialias=True, which timm uses. PyTorch without it has a = -0.75. The row
+    of [CLS] is kept.
 
     Args:
       pos_embed: rows of [CLS] and of the patches, row by row.
       grid: (h, w) wanted.
       old_grid: (h, w) now; None is a square.
+
+    Raises:
+      ValueError: without `old_grid`, of patches that make no square.
     """
     h, w = old_grid or _square(pos_embed.shape[1] - 1, "pos_embed")
     D = pos_embed.shape[-1]
@@ -160,7 +160,9 @@ def resize_position_embedding(
 def _square(n: int, name: str) -> tuple[int, int]:
     side = round(n**0.5)
     if side * side != n:
-        raise ValueError(f"{name}: {n} patches make no square grid; give the grid")
+        raise ValueError(
+            f"{name}: {n} patches make no square grid; only that of square pictures can be resized"
+        )
     return side, side
 
 
@@ -176,7 +178,10 @@ def vit_fields(params: Mapping, num_heads: int | None = None) -> dict[str, Any]:
     stems = sum(re.fullmatch(r"stem_\d+", name) is not None for name in params)
     stem = tuple(params[f"stem_{i}"]["kernel"].shape[-1] for i in range(stems))
     rows = params["patch_embed"]["kernel"].shape[0]
-    side = _square(rows // (stem[-1] if stem else 3), "patch_embed")[0]
+    channels = stem[-1] if stem else 3
+    side = math.isqrt(rows // channels)
+    if not side or rows != side * side * channels:
+        raise ValueError(f"patch_embed has {rows} rows, which make no square patch")
     return {
         "patch_size": side * 2 ** len(stem),
         "width": width,
@@ -263,12 +268,14 @@ def forward(
 def _load_any(path: Path, kind: str) -> tuple[dict, dict]:
     """Parameters of a foreign checkpoint or of a file of ours."""
     if path.suffix == ".safetensors":
-        _, metadata = torch_files.read_safetensors(path)
+        arrays, metadata = torch_files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
-            params, batch_stats = load_params(path)
-            if LANDMARKS[kind] not in params:
-                raise ValueError(f"{path} is no --kind={kind}: it holds {', '.join(params)}")
-            return params, batch_stats
+            tops = sorted({n.split("/")[1] for n in arrays if n.startswith("params/")})
+            if LANDMARKS[kind] not in tops:
+                only = " (only the transformer is one)" if kind == "temporal" else ""
+                raise ValueError(f"{path} is no --kind={kind}: it holds {', '.join(tops)}{only}")
+            check_ours(arrays, kind, path)
+            return load_params(path)
     return from_state_dict(torch_files.read_state_dict(path), kind, path)
 
 

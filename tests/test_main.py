@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -205,6 +206,39 @@ def test_killed_in_every_stage_property_same_result(workdir, tmp_path):
     assert ours == theirs
 
 
+def test_sigterm_property_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
+    words, env = command(tmp_path / "run", {"stages": ("data",)})
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout.readline() == "data …\n"
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, output
+    assert "Traceback" not in output
+    main.run(tiny(stages=("data",)), tmp_path / "run")
+
+
+def test_sigterm_property_processes_stop_together_whichever_it_came_to(workdir, tmp_path):
+    """It comes while the second stage compiles, whose steps count from one again."""
+    folder = tmp_path / "run"
+    for stage in ("pretrain", "embed"):
+        shutil.copytree(workdir / stage, folder / stage)
+    changes = {"stages": ("temporal", "detector"), "data.dir": str(workdir / "data")}
+    changes |= {"detector.steps": 1000, "detector.checkpoint_every": 1000}
+    processes = two_processes(folder, changes)
+    for line in processes[0].stdout:
+        if line == "detector …\n":
+            processes[1].send_signal(signal.SIGTERM)
+            break
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [75, 75], outputs
+    step = int(re.search(r"detector: stopped and saved at step (\d+); run again", outputs[0])[1])
+    assert 1 <= step < 1000
+    assert (folder / "detector" / "checkpoints" / str(step)).exists()
+    assert "stopped" not in outputs[1]  # one process speaks
+
+
 def parts(workdir, folder):
     """(folder, stages) of two runs that together train every stage, each from what `workdir` has.
 
@@ -235,21 +269,24 @@ def assert_same_losses(workdir, runs):
     assert set(metrics["streams"]) == {"asd", "temporal", "storm"}
 
 
+def two_processes(folder, changes):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        address = f"localhost:{s.getsockname()[1]}"
+    words, env = command(folder, changes, devices=4)
+    words += [f"--coordinator={address}", "--num_processes=2"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return [
+        subprocess.Popen([*words, f"--process_id={i}"], cwd=ROOT, env=env, **pipes)
+        for i in range(2)
+    ]
+
+
 def test_hosts_property_same_losses_on_two_processes_of_four_devices(workdir, tmp_path):
     """Two processes with one work folder, as two hosts with a shared disk, state over fsdp=2."""
     runs = parts(workdir, tmp_path)
     for folder, stages in runs.items():
-        with socket.socket() as s:
-            s.bind(("localhost", 0))
-            address = f"localhost:{s.getsockname()[1]}"
-        words, env = command(folder, {"mesh.fsdp": 2, "stages": stages}, devices=4)
-        words += [f"--coordinator={address}", "--num_processes=2"]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        processes = [
-            subprocess.Popen([*words, f"--process_id={i}"], cwd=ROOT, env=env, **pipes)
-            for i in range(2)
-        ]
-        for process in processes:
+        for process in two_processes(folder, {"mesh.fsdp": 2, "stages": stages}):
             output, _ = process.communicate(timeout=500)
             assert process.returncode == 0, output[-3000:]
     assert_same_losses(workdir, runs)
@@ -257,19 +294,22 @@ def test_hosts_property_same_losses_on_two_processes_of_four_devices(workdir, tm
 
 def test_memory_options_property_same_losses(workdir, tmp_path):
     """Blocks of SupCon, microbatches and recomputation save memory and change nothing else."""
-    folder = tmp_path / "run"
-    for stage in ("pretrain", "temporal"):
-        shutil.copytree(workdir / stage, folder / stage)
-    shutil.rmtree(folder / "pretrain")
     changes = {"pretrain.supcon_block": 5, "encoder.microbatches": 2, "encoder.remat": "dots"}
-    changes |= {"data.dir": str(workdir / "data"), "stages": ("pretrain", "finetune")}
-    main.run(tiny(**changes), folder)
-    for stage in ("pretrain", "finetune"):
+    for stage, given in {"pretrain": (), "finetune": ("pretrain", "temporal")}.items():
+        folder = tmp_path / stage
+        for name in given:
+            shutil.copytree(workdir / name, folder / name)
+        main.run(tiny(**changes, **{"data.dir": str(workdir / "data"), "stages": (stage,)}), folder)
         ours, theirs = (
             [row["loss"] for row in read_metrics(f / stage / "metrics.jsonl") if "loss" in row]
             for f in (folder, workdir)
         )
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=stage)
+
+
+def test_memory_options_property_may_change_while_a_run_goes_on(workdir, capsys):
+    main.run(tiny(**{"encoder.remat": "full", "encoder.microbatches": 2}), workdir)
+    assert "evaluate: done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "lstm", "tcn"])
@@ -381,6 +421,10 @@ def test_errors_unknown_field_fails(tmp_path):
     assert "stepz" in done.stderr
     with pytest.raises(AttributeError):
         tiny().temporal.stepz = 1
+
+
+def test_errors_unknown_dtype(tmp_path):
+    assert "dtype='bf16' is not 'float32' or 'bfloat16'" in failure(tmp_path, "--config.dtype=bf16")
 
 
 def test_errors_unknown_stage_and_window(workdir, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import stormpsr_jax
 from configs import general_encoder, synthetic
 from data_prep import synthetic as rendering
 from stormpsr_jax import main, weights
+from stormpsr_jax.stages import general
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
@@ -48,6 +50,32 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
     assert len(report) == len(taken)
     assert all(a.shape == b.shape for a, b in zip(taken, fresh, strict=True))
     assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
+
+
+def test_general_property_hosts_make_the_rows_of_one_batch(monkeypatch):
+    states = np.random.default_rng(0).integers(0, 2, (30, 3))
+
+    def frames(name, indices):
+        return np.stack([np.full((2, 2, 3), 100 * int(name) + i, np.int32) for i in indices])
+
+    recording = SimpleNamespace(states=states, first_frame=4)
+    source = SimpleNamespace(recordings={str(i): recording for i in range(5)}, frames=frames)
+
+    def batch(host, hosts):
+        monkeypatch.setattr(jax, "process_index", lambda: host)
+        monkeypatch.setattr(jax, "process_count", lambda: hosts)
+        element = general._ObjectBatch(source, objects=3, states=2, views=4)
+        return element(0, np.random.default_rng(7))
+
+    whole = batch(0, 1)
+    assert len(whole["label"]) == 24
+    assert len(set(whole["label"].tolist())) == 6
+    for image, owner, state in zip(whole["image"], whole["object"], whole["state"], strict=True):
+        frame = image[0, 0, 0] - 100 * owner - 4
+        np.testing.assert_array_equal(states[frame], state)
+    parts = [batch(host, 3) for host in range(3)]
+    for field, array in whole.items():
+        np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), array)
 
 
 def test_general_property_its_export_is_a_starting_point(tmp_path):

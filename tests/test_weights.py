@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 from stormpsr_jax import torch_layout, weights
-from stormpsr_jax.models import spatial, temporal, vit
+from stormpsr_jax.models import backbones, spatial, temporal, vit
+from stormpsr_jax.stages import pretrain
 
 GOLDEN = Path(__file__).parents[1] / "../shared/golden/parity"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
@@ -304,6 +307,87 @@ def test_commands_property_our_file_of_another_kind_is_an_error(tmp_path, capsys
         assert f"no --kind={kind}: it holds encoder, first_head" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["export", "import"])
+@pytest.mark.parametrize("backbone", ["TemporalMLP", "TemporalLSTM", "TemporalTCN"])
+def test_commands_property_other_temporal_back_ends_are_an_error(tmp_path, capsys, name, backbone):
+    model = getattr(backbones, backbone)(num_components=3)
+    fresh = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 4, 6)))["params"]
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), fresh)
+    weights.save_params(tmp_path / "a.safetensors", params)
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    assert command(name, kind="temporal", **files) == 2
+    error = capsys.readouterr().err
+    assert "no --kind=temporal: it holds" in error
+    assert "only the transformer" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["export", "import"])
+@pytest.mark.parametrize("kind", weights.KINDS)
+def test_commands_property_what_our_truncated_file_lacks_is_listed(tmp_path, capsys, name, kind):
+    params, stats = torch_layout.from_state_dict(random_state(kind), kind)
+    weights.save_params(tmp_path / "whole.safetensors", params, stats)
+    whole = safetensors.numpy.load_file(tmp_path / "whole.safetensors")
+    keep = f"params/{weights.LANDMARKS[kind]}"
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    for gone in sorted(whole):
+        part = {n: v for n, v in whole.items() if n != gone}
+        if any(n.startswith(keep) for n in part):
+            safetensors.numpy.save_file(part, files["checkpoint"], {"format": weights.FORMAT})
+            assert command(name, kind=kind, **files) == 2
+            error = capsys.readouterr().err
+            assert f"a.safetensors: the names do not fit the model; missing: {gone}; unex" in error
+    # Cut off in the middle, and with an array of another form.
+    part = {n: v for n, v in whole.items() if n.startswith(keep)}
+    safetensors.numpy.save_file(part, files["checkpoint"], {"format": weights.FORMAT})
+    assert command(name, kind=kind, **files) == 2
+    error = capsys.readouterr().err
+    missing = error.split("missing: ")[1].split("; unexpected: none")[0].split(", ")
+    # Without any block left, nothing says that there were two.
+    assert missing == sorted(n for n in whole if n not in part and "/block_1/" not in n)
+    for changed in sorted(whole):
+        other = whole | {changed: whole[changed][None]}
+        safetensors.numpy.save_file(other, files["checkpoint"], {"format": weights.FORMAT})
+        assert command(name, kind=kind, **files) == 2
+        assert f"a.safetensors: {changed} (1, " in capsys.readouterr().err
+
+
+def test_import_property_our_own_additions_pass_whole_and_are_missed_in_part(tmp_path, capsys):
+    encoder = spatial.SpatialEncoder(
+        patch_size=8, width=12, depth=1, num_heads=3, stem=(4, 6), hidden=6, num_components=5
+    )
+    transformer = temporal.TemporalTransformer(
+        num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
+    )
+    key = jax.random.key(0)
+    shapes = {
+        "spatial": jax.eval_shape(encoder.init, key, np.zeros((2, 16, 16, 3))),
+        "temporal": jax.eval_shape(transformer.init, key, np.zeros((1, 4, 6))),
+    }
+    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    parts = {
+        "spatial": (fresh["spatial"]["params"], fresh["spatial"]["batch_stats"]),
+        "temporal": (fresh["temporal"]["params"], {}),
+        "vit": (fresh["spatial"]["params"]["encoder"], {}),
+        "storm": (
+            {name: part["params"] for name, part in fresh.items()},
+            {"spatial": fresh["spatial"]["batch_stats"]},
+        ),
+    }
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    for kind, (params, stats) in parts.items():
+        weights.save_params(files["checkpoint"], params, stats)
+        assert command("import", kind=kind, **files) == 0, capsys.readouterr().err
+        whole = safetensors.numpy.load_file(files["checkpoint"])
+        again = safetensors.numpy.load_file(files["out"])
+        assert set(again) == set(whole)
+        for gone in (n for n in whole if "stem_" in n or "state_head" in n or "hidden" in n):
+            part = {n: v for n, v in whole.items() if n != gone}
+            safetensors.numpy.save_file(part, files["checkpoint"], {"format": weights.FORMAT})
+            assert command("import", kind=kind, **files) == 2
+            assert f"missing: {gone}; unexpected: none" in capsys.readouterr().err
+
+
 # --- Position embeddings --------------------------------------------------------------------------
 
 
@@ -321,6 +405,28 @@ def test_resize_position_embedding_property_smooth_fields_survive():
     # Antialiasing widens the kernel fourfold, so columns feel the border a little.
     np.testing.assert_allclose(grid[..., 0], expected[..., 0], atol=1e-4)
     np.testing.assert_allclose(grid, expected, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ((14, 14), (18, 32)),  # larger, and not square
+        ((14, 14), (9, 16)),  # one side smaller, one larger
+        ((14, 14), (7, 5)),  # smaller
+        ((5, 9), (10, 3)),
+        ((3, 3), (12, 1)),
+    ],
+)
+def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
+    # Pillow, too, has Keys's kernel with a = -1/2, antialiases and renormalises at the border.
+    pos = np.random.default_rng(0).normal(size=(1, 1 + old[0] * old[1], 4)).astype(np.float32)
+    out = weights.resize_position_embedding(pos, new, old)
+    np.testing.assert_array_equal(out[:, 0], pos[:, 0])
+    for channel in range(4):
+        field = Image.fromarray(pos[0, 1:, channel].reshape(old))
+        assert field.mode == "F"
+        expected = np.asarray(field.resize(new[::-1], Image.Resampling.BICUBIC))
+        np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
 
 
 def test_resize_position_embedding_property_same_grid_is_the_identity_and_oblong_is_asked_for():
@@ -358,21 +464,6 @@ def test_initialise_from_property_a_bare_vit_leaves_the_heads_fresh(tmp_path, ti
     assert all(line.startswith("params/encoder/") for line in report)
 
 
-def test_initialise_from_property_prefix_fills_one_part(tmp_path, tiny_encoder):
-    path = tmp_path / "a.safetensors"
-    loaded = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    weights.save_params(path, *loaded)
-    fresh_params = {"spatial": tiny_encoder[0], "temporal": {"head": {"bias": np.ones(2)}}}
-    params, stats, _ = weights.initialise_from(
-        path, fresh_params, {"spatial": tiny_encoder[1]}, prefix="spatial"
-    )
-    jax.tree.map(np.testing.assert_array_equal, params["spatial"], loaded[0])
-    jax.tree.map(np.testing.assert_array_equal, stats["spatial"], loaded[1])
-    np.testing.assert_array_equal(params["temporal"]["head"]["bias"], np.ones(2))
-    with pytest.raises(ValueError, match="no 'other' among"):
-        weights.initialise_from(path, fresh_params, {}, prefix="other")
-
-
 def test_initialise_from_property_position_embedding_is_resized_and_said(tmp_path, tiny_encoder):
     state = random_state("spatial")
     small = torch_layout.from_state_dict(state, "spatial")
@@ -385,6 +476,26 @@ def test_initialise_from_property_position_embedding_is_resized_and_said(tmp_pat
     expected = weights.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     assert sum("resized from 10 to 26 rows" in line for line in report) == 1
+
+
+def test_initialise_from_property_pictures_need_not_be_square(tmp_path, tiny_encoder):
+    """A square ViT is fitted to a run's oblong pictures; the grid follows from their size."""
+    path = tmp_path / "vit.safetensors"
+    state = random_state("vit")
+    weights.save_params(path, *torch_layout.from_state_dict(state, "vit"))
+    params, stats = tiny_encoder
+    params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
+    model = mock.Mock(patch_size=4)
+    model.init.return_value = {"params": params, "batch_stats": stats}
+    context = mock.Mock(**{"config.init_from": str(path), "spatial_encoder.return_value": model})
+    got, _ = pretrain.starting_point(context, (8, 20))
+    expected = weights.resize_position_embedding(state["pos_embed"], (2, 5))
+    np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
+    # A file of oblong pictures does not tell its grid.
+    oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}
+    weights.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
+    with pytest.raises(ValueError, match="12 patches make no square grid; only that of square"):
+        pretrain.starting_point(context, (8, 20))
 
 
 def test_initialise_from_property_what_does_not_fit_is_named(tmp_path, tiny_encoder):

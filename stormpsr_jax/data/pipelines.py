@@ -31,7 +31,8 @@ _LOADED_BATCHES = 5
 Batches = Callable[[int], Iterator[dict[str, np.ndarray]]]
 
 
-def _check_batch(batch: int, field: str) -> None:
+def check_batch(batch: int, field: str) -> None:
+    """ValueError if the hosts cannot have equal shares of a batch."""
     if batch % jax.process_count():
         raise ValueError(
             f"{field}={batch} is not divisible by {jax.process_count()} hosts; change {field}"
@@ -125,7 +126,7 @@ def key_frame_batches(
       image uint8 (B, H, W, 3); label int32 (B,), state 1…S or −1; state float32 (B, K) in {0, 1};
       cad bool (B,), from a clean render. Frames from anywhere stand last.
     """
-    _check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
+    check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
     element = _KeyFrameBatch(source, cad, sampler, jax.process_index(), jax.process_count())
     dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
     num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
@@ -173,7 +174,7 @@ def embedded_clips(
     """
     read = functools.partial(_read_embeddings, embeddings, transform)
     element = _Clip("embeddings", read, states, sampler, frames, stride)
-    _check_batch(batch, "temporal.batch")
+    check_batch(batch, "temporal.batch")
     return _elements(element, seed, batch, workers)
 
 
@@ -205,7 +206,7 @@ def picture_clips(
     states = {name: r.states for name, r in source.recordings.items()}
     read = functools.partial(_read_pictures, source)
     element = _Clip("image", read, states, sampler, frames, stride)
-    _check_batch(batch, "finetune.batch")
+    check_batch(batch, "finetune.batch")
     return _elements(element, seed, batch, workers)
 
 
@@ -291,5 +292,5 @@ def detector_pictures(
             "set it to 0"
         )
     element = _DetectorPicture(source, cad, background, cad_share)
-    _check_batch(batch, "detector.batch")
+    check_batch(batch, "detector.batch")
     return _elements(element, seed, batch, workers)

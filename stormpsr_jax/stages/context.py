@@ -128,6 +128,13 @@ class Context:
         return jax.random.fold_in(jax.random.key(self.config.seed), number)
 
     @property
+    def dtype(self) -> jnp.dtype:
+        """Of activations. ValueError if it is none that trains without scaling the loss."""
+        if self.config.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype={self.config.dtype!r} is not 'float32' or 'bfloat16'")
+        return jnp.dtype(self.config.dtype)
+
+    @property
     def num_frames(self) -> int:
         """T, frames of a clip that are encoded."""
         return self.window.frames // self.window.stride + 1
@@ -145,7 +152,7 @@ class Context:
             hidden=config.encoder.hidden,
             projection=config.encoder.projection,
             num_components=self.procedure.num_components if auxiliary else 0,
-            dtype=jnp.dtype(config.dtype),
+            dtype=self.dtype,
             remat=config.encoder.remat,
             microbatches=config.encoder.microbatches,
         )
@@ -157,7 +164,7 @@ class Context:
             "num_components": self.procedure.num_components,
             "depth": model.depth,
             "dropout": model.dropout,
-            "dtype": jnp.dtype(self.config.dtype),
+            "dtype": self.dtype,
         }
         if model.backbone in ABLATION:
             return ABLATION[model.backbone](width=model.mlp_dim, **shared)
@@ -182,7 +189,7 @@ class Context:
             width=self.config.detector.width,
             depth=self.config.detector.depth,
             levels=self.config.detector.levels,
-            dtype=jnp.dtype(self.config.dtype),
+            dtype=self.dtype,
         )
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import grain
+import jax
 import numpy as np
 
 from stormpsr_jax import losses, weights
@@ -23,10 +24,11 @@ _VALIDATION_FRAMES = 40  # an object, that precision@1 is measured on
 
 
 class _ObjectBatch:
-    """Index → a batch of objects × states × views, with what each picture shows."""
+    """Index → this host's rows of a batch of objects × states × views, which all draw alike."""
 
     def __init__(self, source: ClipSource, objects: int, states: int, views: int):
         self._source, self._counts = source, (objects, states, views)
+        self._host, self._hosts = jax.process_index(), jax.process_count()
         # Per object: its states, and the frames that show each.
         self._frames = []
         for name, recording in source.recordings.items():
@@ -36,22 +38,26 @@ class _ObjectBatch:
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         objects, states, views = self._counts
-        images, labels, vectors, owners = [], [], [], []
+        picked = []  # owner, state, frame index
         for owner in rng.choice(len(self._frames), objects, replace=False).tolist():
-            name, groups = self._frames[owner]
-            recording = self._source.recordings[name]
+            _, groups = self._frames[owner]
             for state in rng.choice(len(groups), states, replace=len(groups) < states).tolist():
                 few = len(groups[state]) < views
-                picked = rng.choice(groups[state], views, replace=few)
-                images.extend(self._source.frames(name, recording.first_frame + picked))
-                labels += [owner * 1_000 + state] * views
-                vectors += [recording.states[picked[0]] == 1] * views
-                owners += [owner] * views
+                frames = rng.choice(groups[state], views, replace=few).tolist()
+                picked += [(owner, state, frame) for frame in frames]
+        rows = len(picked) // self._hosts
+        picked = picked[self._host * rows : (self._host + 1) * rows]
+        images, vectors = [], []
+        for owner, _, frame in picked:
+            name, _ = self._frames[owner]
+            recording = self._source.recordings[name]
+            images.append(self._source.frames(name, [recording.first_frame + frame])[0])
+            vectors.append(recording.states[frame] == 1)
         return {
             "image": np.stack(images),
-            "label": np.array(labels, np.int32),
+            "label": np.array([1_000 * owner + state for owner, state, _ in picked], np.int32),
             "state": np.array(vectors, np.float32),
-            "object": np.array(owners, np.int32),
+            "object": np.array([owner for owner, _, _ in picked], np.int32),
         }
 
 
@@ -107,7 +113,8 @@ def run(context: Context) -> None:
         )
 
     pictures = config.objects * config.states * config.views
-    num_bytes = pictures * 3 * math.prod(train.image_size)
+    pipelines.check_batch(pictures, "general.objects × .states × .views")
+    num_bytes = pictures // jax.process_count() * 3 * math.prod(train.image_size)
     element = _ObjectBatch(train, config.objects, config.states, config.views)
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
     folder = context.workdir / "general"

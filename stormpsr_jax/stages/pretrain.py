@@ -42,16 +42,6 @@ def run(context: Context) -> None:
             losses.supcon_blockwise, mesh=context.mesh, block=config.supcon_block
         )
 
-    def init():
-        images = np.zeros((2, *train.image_size, 3), np.float32)
-        variables = model.init(context.key("pretrain/init"), images, train=False)
-        params, batch_stats = variables["params"], variables.get("batch_stats", {})
-        if context.config.init_from:
-            path = packaged_or_path(context.config.init_from)
-            params, batch_stats, report = weights.initialise_from(path, params, batch_stats)
-            print(f"pretrain: {len(report)} arrays from {path}")
-        return params, batch_stats
-
     def loss_fn(params, batch_stats, batch, rng):
         limbs = context.config.augment.limbs * batch["cad"]
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
@@ -81,7 +71,7 @@ def run(context: Context) -> None:
         config=config,
         mesh=context.mesh,
         profile_steps=context.profile_steps,
-        init=init,
+        init=functools.partial(starting_point, context, train.image_size),
         optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         loss_fn=loss_fn,
         rng=context.key("pretrain/steps"),
@@ -93,6 +83,24 @@ def run(context: Context) -> None:
         best="precision_at_1",
         batch_field="n_per_state",
     )
+
+
+def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict, dict]:
+    """(params, batch_stats) for pictures of (H, W) pixels: those of `init_from`, else fresh ones.
+
+    Raises:
+      ValueError: the file does not fit the config's encoder.
+    """
+    model = context.spatial_encoder()
+    images = np.zeros((2, *image_size, 3), np.float32)
+    variables = model.init(context.key("pretrain/init"), images, train=False)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    if context.config.init_from:
+        path = packaged_or_path(context.config.init_from)
+        grid = (image_size[0] // model.patch_size, image_size[1] // model.patch_size)
+        params, batch_stats, report = weights.initialise_from(path, params, batch_stats, grid)
+        print(f"pretrain: {len(report)} arrays from {path}")
+    return params, batch_stats
 
 
 def packaged_or_path(name: str) -> Path:

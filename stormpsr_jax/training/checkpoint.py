@@ -5,6 +5,7 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 STAGE_DIR/done.json           written last: the stage is finished
 """
 
+import errno
 import json
 import logging
 import os
@@ -34,11 +35,12 @@ class Checkpoints:
         # Orbax reports every phase of every save at level INFO or WARNING.
         logging.getLogger("absl").addFilter(_not_from_orbax)
         self.directory = workdir.absolute() / "checkpoints"
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.LatestN(2),
                 cleanup_tmp_directories=True,
+                single_host_load_and_broadcast=True,
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -68,10 +70,6 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self.directory / str(step)
 
-    def reached_preemption(self, step: int) -> bool:
-        """True at the step where all processes have agreed to stop (several processes only)."""
-        return self._manager.reached_preemption(step)
-
     def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
         """Restores the newest readable checkpoint.
 
@@ -89,16 +87,14 @@ class Checkpoints:
             ValueError: the checkpoint is sound but holds other arrays (another architecture or
                 optimiser).
         """
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(map(int, self._manager.all_steps()), reverse=True):
             error = None
             try:
                 state, values = self._read(step, abstract_state)
             except _MismatchError as mismatch:
                 raise ValueError(str(mismatch)) from None
-            except (MemoryError, jax.errors.JaxRuntimeError):
-                raise  # says nothing about the checkpoint
             except Exception as any_error:  # a damaged file surfaces as almost any type
-                if "RESOURCE_EXHAUSTED" in str(any_error):
+                if _is_of_the_machine(any_error):
                     raise
                 error = any_error
             # Each process reads its own part, and all must come to the same step.
@@ -152,6 +148,12 @@ class Checkpoints:
         self._manager.close()
 
 
+class _Manager(ocp.CheckpointManager):
+    def reached_preemption(self, step: int) -> bool:
+        """Leaves JAX's count of calls to `interruption.all_stop`: orbax counts steps of a stage."""
+        return False
+
+
 @jax.jit
 def _checksum(tree: Any) -> jax.Array:
     """A sum over all words, the same for every sharding: orbax notices a short file, not a bit."""
@@ -164,6 +166,15 @@ def _checksum(tree: Any) -> jax.Array:
 
 class _MismatchError(Exception):
     pass
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """True if an error says nothing about the checkpoint."""
+    if isinstance(error, MemoryError | PermissionError | jax.errors.JaxRuntimeError):
+        return True
+    if isinstance(error, OSError) and error.errno in (errno.EIO, errno.EMFILE, errno.ENFILE):
+        return True
+    return any(code in str(error) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
 
 
 def _not_from_orbax(record: logging.LogRecord) -> bool:

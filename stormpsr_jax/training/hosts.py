@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def connect(
             coordinator,
             num_processes,
             process_id,
+            # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
+            cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout + 60,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
@@ -115,8 +118,8 @@ def check_agreement(config: dict[str, Any]) -> None:
         )
     if first != own:
         raise ValueError(
-            f"process {jax.process_index()} runs other code of stormpsr_jax than process 0; "
-            "install the same version on all hosts"
+            f"process {jax.process_index()} runs other code of stormpsr_jax or JAX than process 0; "
+            "install the same versions on all hosts"
         )
     raise ValueError(
         f"processes {differing} run another config or other code than process 0; their own "
@@ -126,9 +129,14 @@ def check_agreement(config: dict[str, Any]) -> None:
 
 def agreed(flag: bool) -> bool:
     """Returns process 0's flag: clocks and views of a network disk differ between hosts."""
+    return bool(of_process_0(flag))
+
+
+def of_process_0(number: int) -> int:
+    """Returns process 0's number, of 31 bits."""
     if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag)))
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.asarray(number)))
 
 
 def on_any(flag: bool) -> bool:
@@ -151,19 +159,20 @@ def on_every_host(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def fail(error: Exception) -> None:
-    """Ends this process of several with a line, without waiting for the others.
+def fail(error: BaseException, with_traceback: bool = False) -> None:
+    """Ends this process of several with a line, or a traceback, without waiting for the others.
 
     A regular exit would wait for them, and they may be waiting for this one.
     """
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    text = "".join(traceback.format_exception(error)) if with_traceback else f"error: {error}"
+    print(text.rstrip(), file=sys.stderr, flush=True)
     if jax.process_index() == 0:
         time.sleep(2)  # the others end with process 0; this is for their own last words
     os._exit(1)
 
 
 def _code_digest() -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(jax.__version__.encode())
     for path in sorted(PACKAGE.rglob("*.py")):
         digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
     return digest.hexdigest()

@@ -3,8 +3,6 @@
 import errno
 import functools
 import math
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,7 +20,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax import memory
 from stormpsr_jax.progress import Bar
-from stormpsr_jax.training import hosts, sharding
+from stormpsr_jax.training import hosts, interruption, sharding
 from stormpsr_jax.training.checkpoint import (
     Checkpoints,
     is_done,
@@ -32,8 +30,6 @@ from stormpsr_jax.training.checkpoint import (
 )
 from stormpsr_jax.training.metrics import MetricWriter
 
-# Exit status after SIGTERM, EX_TEMPFAIL of sysexits.h: the run is saved, start it again.
-EXIT_RESTART = 75
 # Steps in flight before the host looks at a loss: the device never waits for the host, and a
 # non-finite loss is still noticed within this many steps.
 LAG = 2
@@ -164,8 +160,8 @@ def train(
         NonFiniteLossError: names the step and the last good checkpoint.
         MemoryError: no memory for the batch; names the field to lower.
         OSError: the disk is full.
-        SystemExit: status EXIT_RESTART after SIGTERM, once everything is saved. Several processes
-            stop together at a step they agree on.
+        SystemExit: status `interruption.EXIT_RESTART` after SIGTERM, once everything is saved.
+            Several processes stop together at a step they agree on.
     """
     workdir = Path(workdir)
     if is_done(workdir):
@@ -173,14 +169,14 @@ def train(
     workdir.mkdir(parents=True, exist_ok=True)
     checkpoints = Checkpoints(workdir)
     try:
-        with explained(workdir, batch_field), _sigterm() as terminated:
+        with explained(workdir, batch_field), interruption.noted() as terminated:
             loop = _Loop(
                 workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
             )
             try:
                 if evaluate and evaluate_start and loop.step == 0:
                     loop.evaluate(evaluate, best)
-                loop.run(evaluate, best, checkpoint_seconds, terminated, profile_steps)
+                stopped = loop.run(evaluate, best, checkpoint_seconds, terminated, profile_steps)
             finally:
                 loop.writer.close()
             checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
@@ -190,7 +186,15 @@ def train(
     finally:
         checkpoints.close()
     hosts.wait_for_all(f"{workdir.name} done")
+    if stopped or terminated:
+        _end(f"{workdir.name}: done; run again for what follows")
     return load_best(workdir)
+
+
+def _end(message: str) -> None:
+    if jax.process_index() == 0:
+        print(message, flush=True)
+    raise SystemExit(interruption.EXIT_RESTART)
 
 
 class _Loop:
@@ -237,9 +241,12 @@ class _Loop:
 
     def run(
         self, evaluate, best: str, checkpoint_seconds: float, terminated: list, profile_steps
-    ) -> None:
-        config, last = self.config, self.config.steps
+    ) -> bool:
+        """Takes the remaining steps; returns whether SIGTERM came at the last of them."""
+        config, last, stop = self.config, self.config.steps, False
         first_profiled, last_profiled = profile_steps or (0, 0)
+        if first_profiled > last:
+            print(f"{self.workdir.name}: no profile, it has only {last} steps", flush=True)
         profiling = False
         progress = Bar(
             total=last,
@@ -281,20 +288,18 @@ class _Loop:
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
                 self.evaluate(evaluate, best)
-            stop = bool(terminated) or (
-                jax.process_count() > 1 and self.checkpoints.reached_preemption(self.step)
-            )
+            stop = bool(terminated) or interruption.all_stop()
             if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
                 self.save()
             if stop and self.step < last:
                 progress.close()
                 self.checkpoints.latest()
-                print(f"{self.workdir.name}: stopped and saved at step {self.step}; run again")
-                raise SystemExit(EXIT_RESTART)
+                _end(f"{self.workdir.name}: stopped and saved at step {self.step}; run again")
         progress.close()
         if self.best_step is None:
             self.best_step = self.step
             save_best(self.workdir, self.state.params, self.state.batch_stats)
+        return stop
 
     def compile(self, batch: dict[str, jax.Array]) -> None:
         """Compiles the step; MemoryError if what it needs is not there.
@@ -360,8 +365,9 @@ class _Loop:
         if best not in self.metrics:
             raise ValueError(f"evaluate gave {sorted(self.metrics)}, not the metric {best!r}")
         value = self.metrics[best]
+        better = math.isfinite(value) and (self.best_value is None or value > self.best_value)
         # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
-        if math.isfinite(value) and (self.best_value is None or value > self.best_value):
+        if hosts.agreed(better):  # another kind of host may come to another last digit
             self.best_step, self.best_value = self.step, value
             save_best(self.workdir, self.state.params, self.state.batch_stats)
 
@@ -378,23 +384,6 @@ class _Loop:
         }
         self.checkpoints.save(self.step, self.state, values)
         self.saved_step, self.saved_time = self.step, time.monotonic()
-
-
-@contextmanager
-def _sigterm() -> Iterator[list]:
-    """Yields a list that is non-empty once SIGTERM came.
-
-    With several processes JAX itself listens, and Python hands signals to the main thread alone.
-    """
-    received: list[int] = []
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

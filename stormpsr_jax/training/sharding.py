@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp")
@@ -23,9 +22,9 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
     total = jax.device_count()
     where = f"mesh data={data} fsdp={fsdp}"
     if data == -1 and fsdp > 0:
-        data = max(total // fsdp, 1)
+        data = -(-total // fsdp)
     elif fsdp == -1 and data > 0:
-        fsdp = max(total // data, 1)
+        fsdp = -(-total // data)
     if data < 1 or fsdp < 1:
         raise ValueError(
             f"{where}: sizes are positive, or -1 for one of the two; set --config.mesh.data and "
@@ -41,7 +40,9 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
             f"{where} uses {data * fsdp} of {total} devices, but with several processes every "
             "device must take part; set --config.mesh.data=-1"
         )
-    devices = mesh_utils.create_device_mesh((data, fsdp), jax.devices()[: data * fsdp])
+    # Each process's devices together and in order: the batch is the processes' parts in order.
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = np.array(devices[: data * fsdp]).reshape(data, fsdp)
     # Explicit axes, the default of jax.make_mesh, forbid SupCon's z @ z.T on a sharded batch.
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

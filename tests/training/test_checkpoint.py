@@ -83,6 +83,20 @@ def test_checkpoints_property_one_changed_bit_is_found(saved):
     jax.tree.map(np.testing.assert_array_equal, restored, state(2))
 
 
+@pytest.mark.parametrize(
+    "error", [PermissionError("no"), OSError(5, "disk"), jax.errors.JaxRuntimeError("a peer died")]
+)
+def test_checkpoints_property_failure_of_the_machine_leaves_them(saved, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Checkpoints, "_read", fail)
+    with pytest.raises(type(error)):
+        restore(saved)
+    monkeypatch.undo()
+    assert restore(saved)[0] == 3
+
+
 def test_checkpoints_property_all_damaged_starts_over(saved):
     for path in (saved / "checkpoints").rglob("values/*"):
         path.write_bytes(b"")

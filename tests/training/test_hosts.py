@@ -12,6 +12,7 @@ import pytest
 
 from stormpsr_jax.training import hosts
 
+ROOT = Path(__file__).parents[2]
 CONFIG = {"temporal.steps": 12, "seed": 0}
 
 
@@ -21,10 +22,12 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(address, count, index, action, timeout=60, cwd=None):
+def start(address, count, index, action, timeout=60, cwd=None, **variables):
     words = [sys.executable, __file__, address, str(count), str(index), action, str(timeout)]
     env = {
         **os.environ,
+        "PYTHONPATH": str(ROOT),
+        **variables,
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
     }
     return subprocess.Popen(
@@ -47,6 +50,48 @@ def test_hosts_property_same_config_agrees_and_flags_are_process_zeros():
         assert "4 devices, flag True, sum 6" in output
 
 
+@pytest.mark.parametrize("launcher", ["slurm", "open mpi"])
+def test_connect_property_asks_the_launcher(launcher):
+    port = free_port()
+    processes = []
+    for i in range(2):
+        slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+        slurm |= {"SLURM_PROCID": f"{i}", "SLURM_LOCALID": f"{i}", "SLURM_STEP_NUM_NODES": "1"}
+        mpi = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://127.0.0.1:4", "OMPI_COMM_WORLD_SIZE": "2"}
+        mpi |= {"OMPI_COMM_WORLD_RANK": f"{i}", "OMPI_COMM_WORLD_LOCAL_RANK": f"{i}"}
+        variables = {"slurm": slurm, "open mpi": mpi}[launcher]
+        variables["JAX_COORDINATOR_PORT"] = f"{port}"
+        processes.append(start("launcher", 0, 0, "agree", **variables))
+    for i, process in enumerate(processes):
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert "4 devices, flag True, sum 6" in output or "4 devices, flag False, sum 6" in output
+        assert f"cards {i}" in output  # one process, one card: the convention of JAX
+
+
+def test_connect_property_by_hand_gives_a_process_all_cards_also_inside_slurm():
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1"}
+    slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "1"}
+    output, _ = start(f"localhost:{free_port()}", 1, 0, "agree", **slurm).communicate(timeout=60)
+    assert "cards all" in output
+
+
+def test_main_property_unforeseen_error_ends_its_process_at_once(tmp_path):
+    """Instead of waiting for the others, who wait for it."""
+    start = time.monotonic()
+    (code0, first), (code1, second) = together("bug", "bug", cwd=tmp_path)
+    assert (code0 != 0, code1) == (True, 1)
+    assert "KeyError: 'a bug of process 1'" in second
+    assert "another task died" in first
+    assert time.monotonic() - start < 2 * 10 + 20
+
+
+def test_main_property_folder_that_is_not_shared_is_an_error(tmp_path):
+    (code0, _), (code1, second) = together("own folder", "own folder", cwd=tmp_path)
+    assert (code0 != 0, code1) == (True, 1)
+    assert "error: process 1 has another work than process 0; give all the same" in second
+
+
 def test_hosts_property_another_config_is_named_on_every_process():
     (code0, first), (code1, second), (code2, third) = together("agree", "other config", "agree")
     assert (code0, code1, code2) == (1, 1, 1)
@@ -60,7 +105,7 @@ def test_hosts_property_another_config_is_named_on_every_process():
 def test_hosts_property_other_code_is_named():
     (_, first), (_, second) = together("agree", "other code")
     assert "processes [1] run another config or other code" in first
-    assert "process 1 runs other code of stormpsr_jax than process 0" in second
+    assert "process 1 runs other code of stormpsr_jax or JAX than process 0" in second
 
 
 @pytest.mark.parametrize("index", [0, 1])
@@ -127,6 +172,28 @@ def damage_and_restore(mesh) -> list[int]:
     return steps
 
 
+def run_main(address: str, count: str, index: str, action: str) -> None:
+    """The command line, with a bug on process 1, or on work folders of each process's own."""
+    from absl import flags
+
+    from stormpsr_jax import main as command
+
+    def bug(*_):
+        if index == "1":
+            raise KeyError("a bug of process 1")
+        hosts.wait_for_all("never")
+
+    if action == "bug":
+        command.run = bug
+    else:
+        os.makedirs(index)
+        os.chdir(index)
+    config = ROOT / "configs" / "synthetic.py"
+    where = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
+    flags.FLAGS(["main", f"--config={config}", "--workdir=work", *where])
+    command.main([])
+
+
 def main(address: str, count: str, index: str, action: str, timeout: str) -> None:
     import jax
 
@@ -137,9 +204,16 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         config["temporal.steps"] = 13
     if action == "other code":
         hosts.PACKAGE = Path(__file__).parent
-    if action in ("work", "die"):
+    if action in ("work", "die", "bug", "own folder"):
         hosts.HEARTBEAT_SECONDS = 10
-    hosts.connect(address, int(count), int(index), timeout=int(timeout))
+    if action in ("bug", "own folder"):
+        run_main(address, count, index, action)
+        return
+    if address == "launcher":
+        hosts.connect(timeout=int(timeout))
+        index = str(jax.process_index())
+    else:
+        hosts.connect(address, int(count), int(index), timeout=int(timeout))
     try:
         hosts.check_agreement(config)
     except ValueError as error:
@@ -157,6 +231,7 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     value = float(total(x)) / 2
     flag = hosts.agreed(index == "0")
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
+    print("cards", jax.config.read("jax_cuda_visible_devices"), flush=True)
     hosts.wait_for_all("end")
 
 

@@ -21,7 +21,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from stormpsr_jax.processes import exit_with_parent
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import interruption, loop
 from stormpsr_jax.training.checkpoint import is_done, load_best
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
@@ -294,11 +294,22 @@ def test_train_property_sigterm_saves_and_exits_with_the_restart_code(tmp_path, 
 
     with pytest.raises(SystemExit) as stopped:
         run(workdir, data=acting(act))
-    assert stopped.value.code == loop.EXIT_RESTART == 75
+    assert stopped.value.code == interruption.EXIT_RESTART == 75
     # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
     assert max(int(p.name) for p in (workdir / "checkpoints").iterdir()) == 7
     same(run(workdir), weights)
     assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+
+
+def test_train_property_sigterm_in_the_last_evaluation_ends_the_run_after_the_stage(tmp_path):
+    def evaluate(params, batch_stats):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"score": 1.0}
+
+    with pytest.raises(SystemExit) as stopped:
+        run(tmp_path / "toy", steps=4, evaluate=evaluate)
+    assert stopped.value.code == 75
+    assert is_done(tmp_path / "toy")
 
 
 def test_train_property_same_losses_on_any_mesh(tmp_path, undisturbed):

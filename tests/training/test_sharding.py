@@ -1,5 +1,6 @@
 """Mesh, shardings and batches on eight virtual devices; run as a script it is that process."""
 
+import dataclasses
 import functools
 import os
 import re
@@ -39,9 +40,25 @@ def test_make_mesh_property_refuses_more_devices_than_there_are():
     total = jax.device_count()
     with pytest.raises(ValueError, match=rf"needs {2 * total} devices, there are {total}; lower"):
         make_mesh(data=total, fsdp=2)
+    with pytest.raises(ValueError, match=rf"needs {2 * total + 1} devices, there are {total}"):
+        make_mesh(data=-1, fsdp=2 * total + 1)
     for data, fsdp in ((-1, -1), (0, 1), (-2, 1)):
         with pytest.raises(ValueError, match=rf"data={data} fsdp={fsdp}"):
             make_mesh(data, fsdp)
+
+
+def test_make_mesh_property_devices_stand_by_process(monkeypatch):
+    """As the rows of the batch do, in whatever order a TPU pod lists its chips."""
+    fields = ("process_index", "id", "platform", "device_kind")
+    device = dataclasses.make_dataclass("Device", fields, frozen=True)
+    devices = [
+        device(process, number, "cpu", "cpu")
+        for number, process in enumerate((1, 1, 0, 0, 1, 1, 0, 0))
+    ]
+    monkeypatch.setattr(jax, "devices", lambda: devices[::-1])
+    monkeypatch.setattr(jax, "device_count", lambda: len(devices))
+    mesh = make_mesh(data=2, fsdp=4)
+    assert [d.id for d in mesh.devices.flat] == [2, 3, 6, 7, 0, 1, 4, 5]
 
 
 def _check():
@@ -52,6 +69,8 @@ def _check():
     assert dict(make_mesh(fsdp=4).shape) == {"data": 2, "fsdp": 4}
     assert dict(make_mesh(data=2, fsdp=-1).shape) == {"data": 2, "fsdp": 4}
     assert make_mesh(data=3).size == 3
+    with pytest.raises(ValueError, match="needs 9 devices, there are 8"):
+        make_mesh(data=-1, fsdp=3)
 
     mesh = make_mesh(data=2, fsdp=4)
     shapes = {
