@@ -19,6 +19,8 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
+from stormpsr_jax import memory
+
 STORAGE_DTYPES = {
     "torch.DoubleStorage": np.float64,
     "torch.FloatStorage": np.float32,
@@ -361,6 +363,8 @@ def _is_state_dict(value: Any) -> bool:
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name; ValueError if it cannot be read without pickle."""
     try:
+        with zipfile.ZipFile(path) as archive:  # compressed, little can be much
+            memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stormpsr_jax import torch_files
+from stormpsr_jax import memory, torch_files
 
 # --- A small assembler for pickles, protocol 2 ----------------------------------------------------
 
@@ -404,7 +404,7 @@ def test_read_state_dict_property_formats_agree(write, tmp_path):
         np.testing.assert_array_equal(state["w"], TWELVE)
 
 
-def test_read_state_dict_property_what_is_none_is_an_error(write, tmp_path):
+def test_read_state_dict_property_what_is_none_is_an_error(write, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no state dict.*its keys: epoch, best"):
         torch_files.read_state_dict(write(dict_of(epoch=integer(1), best=integer(2))))
     with pytest.raises(ValueError, match="no state dict"):
@@ -415,6 +415,10 @@ def test_read_state_dict_property_what_is_none_is_an_error(write, tmp_path):
         (tmp_path / name).write_bytes(b"no such thing")
         with pytest.raises(ValueError, match=name):
             torch_files.read_state_dict(tmp_path / name)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(2**20))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"bomb.npz needs 0.0 GiB"):
+        torch_files.read_state_dict(tmp_path / "bomb.npz")
     np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
         torch_files.read_state_dict(tmp_path / "b.npz")

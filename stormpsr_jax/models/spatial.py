@@ -38,17 +38,16 @@ class BatchNorm(nn.Module):
     """
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, update_stats: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Normalises by the batch if `train`, else by the running statistics.
 
         Args:
           x: (B, D).
-          train: use the batch's statistics.
-          update_stats: write the running statistics; needs `train`, and the collection
-            "batch_stats" to be mutable.
+          train: use the batch's statistics, and update the running ones (the collection
+            "batch_stats" has to be mutable).
 
         Raises:
-          ValueError: `train` with a batch of one, or `update_stats` without `train`.
+          ValueError: `train` with a batch of one.
         """
         x = x.astype(jnp.float32)
         B, D = x.shape
@@ -56,8 +55,6 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (D,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (D,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (D,))
-        if update_stats and not train:
-            raise ValueError("update_stats=True needs train=True: only then are there statistics")
         if train and B < 2 and not self.is_initializing():
             raise ValueError(f"BatchNorm in training needs at least 2 images, the batch has {B}")
         if train:
@@ -65,7 +62,7 @@ class BatchNorm(nn.Module):
             var = jnp.mean((x - mean) ** 2, axis=0)
         else:
             mean, var = running_mean.value, running_var.value
-        if update_stats and not self.is_initializing():
+        if train and not self.is_initializing():
             m = BATCH_NORM_MOMENTUM
             running_mean.value = (1 - m) * running_mean.value + m * mean
             running_var.value = (1 - m) * running_var.value + m * var * B / (B - 1)
@@ -79,10 +76,10 @@ class HeadLayer(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool, update_stats: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies the layer; arguments as in BatchNorm."""
         x = nn.Dense(self.features, dtype=self.dtype, name="dense")(x)
-        return nn.relu(BatchNorm(name="norm")(x, train, update_stats))
+        return nn.relu(BatchNorm(name="norm")(x, train))
 
 
 class SpatialEncoder(nn.Module):
@@ -139,24 +136,20 @@ class SpatialEncoder(nn.Module):
         if self.num_components:
             self.state_head = nn.Dense(self.num_components, dtype=self.dtype)
 
-    def __call__(
-        self, images: jax.Array, train: bool = False, update_stats: bool | None = None
-    ) -> dict[str, jax.Array]:
+    def __call__(self, images: jax.Array, train: bool = False) -> dict[str, jax.Array]:
         """Encodes a batch of images.
 
         Args:
           images: (B, H, W, 3), normalised.
-          train: BatchNorm uses the batch, dropout is active (rng "dropout" if the rate is not 0).
-          update_stats: whether the running statistics are written (collection "batch_stats" must
-            then be mutable); None is the same as `train`.
+          train: BatchNorm uses the batch and updates the running statistics ("batch_stats" has to
+            be mutable), and dropout is active (rng "dropout" if the rate is not 0).
 
         Returns:
           float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
           1, and with `num_components` "state_logits" (B, K).
         """
-        update_stats = train if update_stats is None else update_stats
-        hidden = self.first_head(self._features(images, train), train, update_stats)
-        second = self.second_head(hidden, train, update_stats)
+        hidden = self.first_head(self._features(images, train), train)
+        second = self.second_head(hidden, train)
         outputs = {
             "embedding": l2_normalise(hidden),
             "projection": l2_normalise(self.projection_head(second)),
@@ -171,7 +164,7 @@ class SpatialEncoder(nn.Module):
         Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning with
         frozen statistics.
         """
-        return l2_normalise(self.first_head(self._features(images, False), False, False))
+        return l2_normalise(self.first_head(self._features(images, False), False))
 
     def _features(self, images: jax.Array, train: bool) -> jax.Array:
         """The ViT's features (B, width), a microbatch at a time."""

@@ -117,31 +117,29 @@ def test_batch_norm_matches_numpy_in_both_senses_of_variance():
         "params": {"scale": jnp.arange(1.0, 5.0), "bias": jnp.full(4, 0.5)},
         "batch_stats": {"mean": jnp.full(4, 2.0), "var": jnp.full(4, 3.0)},
     }
-    y, updated = norm.apply(variables, x, True, True, mutable="batch_stats")
+    y, updated = norm.apply(variables, x, True, mutable="batch_stats")
     scale = np.arange(1, 5)
     expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * scale + 0.5
     np.testing.assert_allclose(y, expected, atol=1e-5)
     stats = updated["batch_stats"]
     np.testing.assert_allclose(stats["mean"], 0.9 * 2 + 0.1 * x.mean(0), atol=1e-5)
     np.testing.assert_allclose(stats["var"], 0.9 * 3 + 0.1 * x.var(0, ddof=1), atol=1e-5)
-    y = norm.apply(variables, x, False, False)
+    y = norm.apply(variables, x, False)
     np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
 
 
-def test_batch_norm_property_frozen_statistics_stay_and_bad_calls_are_errors():
+def test_batch_norm_property_statistics_move_in_training_alone_and_one_picture_is_an_error():
     x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
     layer = spatial.HeadLayer(6)
-    variables = random_variables(layer, x, True, True)
+    variables = random_variables(layer, x, True)
     before = variables["batch_stats"]
-    _, kept = layer.apply(variables, x, True, False, mutable="batch_stats")
+    _, kept = layer.apply(variables, x, False, mutable="batch_stats")
     jax.tree.map(np.testing.assert_array_equal, kept["batch_stats"], before)
-    _, moved = layer.apply(variables, x, True, True, mutable="batch_stats")
+    _, moved = layer.apply(variables, x, True, mutable="batch_stats")
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(moved), strict=True):
         assert np.abs(new - old).max() > 1e-3
     with pytest.raises(ValueError, match="the batch has 1"):
-        layer.apply(variables, x[:1], True, True, mutable="batch_stats")
-    with pytest.raises(ValueError, match="update_stats=True needs train=True"):
-        layer.apply(variables, x, False, True, mutable="batch_stats")
+        layer.apply(variables, x[:1], True, mutable="batch_stats")
 
 
 def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):
@@ -165,8 +163,10 @@ def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
     whole = apply(model, variables, images)["embedding"]
     alone = apply(model, variables, images[:2])["embedding"]
     np.testing.assert_allclose(alone, whole[:2], atol=1e-5)
-    whole = apply(model, variables, images, True, False)["embedding"]
-    alone = apply(model, variables, images[:2], True, False)["embedding"]
+    whole, alone = (
+        apply(model, variables, x, True, mutable="batch_stats")[0]["embedding"]
+        for x in (images, images[:2])
+    )
     assert np.abs(alone - whole[:2]).max() > 0.1
 
 
