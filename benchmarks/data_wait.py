@@ -4,15 +4,21 @@
         [--tflops=125] [--size=224] [--config.FIELD=value …]
 
 Runs the training loop itself with every stage's own models, loss, optimiser and pipeline on clip
-shards of 224x224 pictures (smooth ones whose files are as large as those of photographs). Batches
-are cut down to BATCHES, as loading and step both grow with the batch; evaluation is left out, and
-loading is by two threads of the training process (`--config.data.workers` for more processes).
+shards of 224x224 pictures (smooth ones whose files are as large as those of photographs).
 
-Columns: frames (for `temporal` embeddings) a step; seconds a step and the share of it that the loop
-waited for data, both as the loop logs them, without the first step, which compiles; frames that the
-pipeline alone serves a second of one core; frames/s of an accelerator that sustains `tflops`
-TFLOP/s in this step (125 is 40 % of an A100's bfloat16 peak), by the FLOPs of the lowered step; and
-the cores that the loaders of such an accelerator need.
+Batches are not the config's, unless the command line names them: CUT makes them small (`finetune`
+1 clip, `temporal` 16), as a step of configs/meccano.py would take a CPU up to minutes. So what is
+measured is the wait of cut batches on this machine, and the table says what each row was cut from.
+Loading and step both grow with the batch, which leaves their ratio about as it is, but at the full
+batch nobody looked. An accelerator's step is shorter: the last three columns are for that.
+Evaluation is left out, and loading is by two threads of the training process
+(`--config.data.workers` for more processes).
+
+Columns: the field that sets the batch, as measured; frames (for `temporal` embeddings) a step;
+seconds a step and the share of it that the loop waited for data, both as the loop logs them,
+without the first step, which compiles; frames that the pipeline alone serves a second of one core;
+frames/s of an accelerator that sustains `tflops` TFLOP/s in this step (125 is 40 % of an A100's
+bfloat16 peak), by the FLOPs of the lowered step; and the cores that its loaders need.
 """
 
 import contextlib
@@ -39,12 +45,11 @@ _SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured
 _TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")
 _STAGES = flags.DEFINE_list("stages", list(stage_loops.STAGES), "Trained stages.")
 _SIZE = flags.DEFINE_integer("size", 224, "Picture height and width.")
-BATCHES = {
+CUT = {
     "pretrain.n_per_state": 1,
     "temporal.batch": 16,
     "finetune.batch": 1,
     "detector.batch": 8,
-    "data.workers": 0,
 }
 
 
@@ -71,8 +76,8 @@ def frames_and_flops(arguments: dict) -> tuple[int, float]:
     return stage_loops.num_frames(batch), lowered.cost_analysis()["flops"]
 
 
-def row(context: Context, stage: str, arguments: dict) -> str:
-    """One row of the table."""
+def row(context: Context, stage: str, batch: str, arguments: dict) -> str:
+    """One row of the table; `batch` says which batch it is."""
     frames, flops = frames_and_flops(arguments)
     rate = served(arguments["data"], _SECONDS.value)
     folder = context.workdir / "loop" / stage
@@ -83,7 +88,7 @@ def row(context: Context, stage: str, arguments: dict) -> str:
     wait = statistics.mean(t["data_wait_share"] for t in timings)
     wanted = _TFLOPS.value * 1e12 / flops * frames
     return (
-        f"| {stage} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} | {wanted:,.0f} "
+        f"| {stage} | {batch} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} | {wanted:,.0f} "
         f"| {wanted / rate:.1f} |"
     )
 
@@ -94,9 +99,16 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: unknown argument {argv[1]!r}")
     config = _CONFIG.value
     changed = config_flags.get_override_values(flags.FLAGS["config"])
-    for field, value in BATCHES.items():
-        if field not in changed:
-            config.update_from_flattened_dict({field: value})
+    if "data.workers" not in changed:
+        config.data.workers = 0
+    batches = {}
+    for name, value in CUT.items():
+        stage, field = name.split(".")
+        full = config[stage][field]
+        if name not in changed:
+            config[stage][field] = min(value, full)
+        cut = f", cut from {full}" if config[stage][field] < full else ", as configured"
+        batches[stage] = f"{field} {config[stage][field]}{cut}"
     cad = min(config.pretrain.cad_per_state, config.pretrain.n_per_state)
     config.pretrain.cad_per_state = cad
     for stage in stage_loops.STAGES:
@@ -105,11 +117,11 @@ def main(argv: list[str]) -> None:
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
         stage_loops.make_data(context.data_dir, context.procedure, _SIZE.value)
         arguments = stage_loops.loop_arguments(context)
-        table = [row(context, stage, arguments[stage]) for stage in _STAGES.value]
+        table = [row(context, s, batches[s], arguments[s]) for s in _STAGES.value]
     print(
-        "| stage | frames a step | s a step | data wait | frames/s a loader core "
+        "| stage | batch | frames a step | s a step | data wait | frames/s a loader core "
         f"| frames/s at {_TFLOPS.value:g} TFLOP/s | loader cores for that |\n"
-        "|---|---|---|---|---|---|---|\n" + "\n".join(table)
+        "|---|---|---|---|---|---|---|---|\n" + "\n".join(table)
     )
 
 

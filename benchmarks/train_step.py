@@ -12,12 +12,12 @@ n_states · (n_per_state + cad_per_state) + any_frames; `--config.pretrain.any_f
 
 Columns: pictures, or for `temporal` embeddings, a second; FLOPs of the step by the compiler's cost
 analysis, what is recomputed (encoder.remat) included; their share of the peak, which is the fastest
-of several products of two float32 matrices (`matmul` rows and columns: 4096 are enough for CPUs)
-on all cores in the same process; and by the
-compiler's memory analysis, for one device, the temporary memory and that of arguments and results
-(the state, which is updated in place, and the batch). The fastest of `steps` steps counts; 0 steps
-compile only, so that a step too large for this machine can be looked at. On CPU the devices are
-virtual and share the cores: more of them make no step faster, but show the overhead and the memory.
+of several products of two float32 matrices (`matmul` rows and columns; large enough, they keep the
+device busy) on all cores in the same process; and by the compiler's memory analysis, for one
+device, the temporary memory and that of arguments and results (the state, which is updated in
+place, and the batch). The fastest of `steps` steps counts; 0 steps compile only, so that a step too
+large for this machine can be looked at. On CPU the devices are virtual and share the cores: more of
+them make no step faster, but show the overhead and the memory.
 """
 
 import contextlib

@@ -307,6 +307,21 @@ def test_memory_options_property_same_losses(workdir, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=stage)
 
 
+def test_bfloat16_property_losses_are_near_those_of_float32(workdir, tmp_path):
+    for stage in ("embed", "data"):
+        shutil.copytree(workdir / stage, tmp_path / stage)
+    main.run(tiny(**{"dtype": "bfloat16", "stages": ("pretrain", "temporal")}), tmp_path)
+    for stage in ("pretrain", "temporal"):
+        ours, theirs = (
+            np.array(
+                [row["loss"] for row in read_metrics(f / stage / "metrics.jsonl") if "loss" in row]
+            )
+            for f in (tmp_path, workdir)
+        )
+        np.testing.assert_allclose(ours, theirs, rtol=0.05, err_msg=stage)
+        assert (ours != theirs).all()
+
+
 def test_memory_options_property_may_change_while_a_run_goes_on(workdir, capsys):
     main.run(tiny(**{"encoder.remat": "full", "encoder.microbatches": 2}), workdir)
     assert "evaluate: done before" in capsys.readouterr().out

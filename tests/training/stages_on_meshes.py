@@ -80,7 +80,7 @@ CONFIG = {
 
 def make_context(folder, name, stage, mesh):
     config = synthetic.get_config()
-    ring = {"pretrain.supcon_block": 4} if name.endswith("ring") else {}
+    ring = {"pretrain.supcon_block": 4, "encoder.microbatches": 2} if name.endswith("ring") else {}
     config.update_from_flattened_dict({**CONFIG, **ring, "data.dir": str(folder / "data")})
     return Context(config, folder / name / stage, mesh)
 

@@ -77,7 +77,7 @@ def batches(runs, name, stage):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", ["8x1", "2x4+ring", "1x8", "2x4"])
 def test_stages_property_losses_of_one_device_on_any_mesh(runs, name, stage):
-    """2x4 is over two processes of four devices, 2x4+ring has SupCon in blocks."""
+    """2x4 is over two processes of four; 2x4+ring has SupCon in blocks, and microbatches."""
     one, other = losses(runs, "1x1", stage), losses(runs, name, stage)
     assert list(other) == list(one) == list(range(1, STEPS + 1))
     np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=0, atol=1e-5)
