@@ -18,9 +18,8 @@ enough for the other columns, which are of the first:
 * GiB: arguments + results + temporaries + code − what is updated in place, by the compiler's
   memory analysis;
 * state: parameters and what the optimiser keeps, whole, however many devices share it;
-* GFLOP and GB moved: by the cost analysis of the compiled step, so with what remat computes twice
-  and with what passes between fused operations (a count, and larger than the traffic of caches);
-* ms: that the compiler expects of a step, where it says so (the one for TPU).
+* GFLOP and GB moved: of one device, with what remat computes twice, by the cost analysis of the
+  compiler for TPU. The one for GPU has none.
 
 XLA for CPU merges what remat recomputes with what it was computed from, so its figures are of no
 use here; the compilers for TPU and GPU leave remat as it is. Without the GPU its matrix products
@@ -173,11 +172,10 @@ def columns(arguments: dict, mesh: Mesh, rows: list[int], capacity: tuple[float,
         fit = [max(0, rows[0] + math.floor((size - gib[0]) / each)) for size in capacity]
         further = [f"{each:.2f}", *map(str, fit)]
     cost, (state, _) = steps[0].cost_analysis() or {}, abstract_state(arguments)
-    # What a compiler does not know it leaves out, or says 0 or less.
-    known = lambda name, unit: f"{v / unit:,.3g}" if (v := cost.get(name, 0)) > 0 else "–"  # noqa: E731
+    known = lambda name: f"{cost[name] / 1e9:,.1f}" if name in cost else "–"  # noqa: E731
     return [
         *(str(rows[0]), f"{gib[0]:.2f}", *further, f"{state_bytes(state) / 1e9:.2f}"),
-        *(known("flops", 1e9), known("bytes accessed", 1e9), known("optimal_seconds", 1e-3)),
+        *(known("flops"), known("bytes accessed")),
     ]
 
 
@@ -201,7 +199,7 @@ def main() -> None:
     capacity = CAPACITY[args.target]
     head = ["stage", "ViT", "activations", "remat", "microbatches", "devices", "fsdp"]
     head += ["rows a device", "GiB", "each further row"]
-    head += [*(f"rows in {gib:g} GiB" for gib in capacity), "state, GB", "GFLOP", "GB moved", "ms"]
+    head += [*(f"rows in {gib:g} GiB" for gib in capacity), "state, GB", "GFLOP", "GB moved"]
     print(f"One {args.target} device\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:

@@ -88,8 +88,8 @@ def row(context: Context, stage: str, batch: str, arguments: dict) -> str:
     wait = statistics.mean(t["data_wait_share"] for t in timings)
     wanted = _TFLOPS.value * 1e12 / flops * frames
     return (
-        f"| {stage} | {batch} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} | {wanted:,.0f} "
-        f"| {wanted / rate:.1f} |"
+        f"| {stage} | {batch} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} "
+        f"| {wanted:,.0f} | {wanted / rate:.1f} |"
     )
 
 
