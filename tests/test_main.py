@@ -213,7 +213,7 @@ def test_sigterm_property_a_stage_without_steps_ends_at_once_and_is_to_be_run_ag
     )
     assert process.stdout.readline() == "data …\n"
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=60)
     assert process.returncode == 75, output
     assert "Traceback" not in output
     main.run(tiny(stages=("data",)), tmp_path / "run")

@@ -72,7 +72,7 @@ def test_connect_property_asks_the_launcher(launcher):
 def test_connect_property_by_hand_gives_a_process_all_cards_also_inside_slurm():
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1"}
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "1"}
-    output, _ = start(f"localhost:{free_port()}", 1, 0, "agree", **slurm).communicate(timeout=60)
+    output, _ = start(f"localhost:{free_port()}", 1, 0, "agree", **slurm).communicate(timeout=120)
     assert "cards all" in output
 
 
@@ -83,7 +83,7 @@ def test_main_property_unforeseen_error_ends_its_process_at_once(tmp_path):
     assert (code0 != 0, code1) == (True, 1)
     assert "KeyError: 'a bug of process 1'" in second
     assert "another task died" in first
-    assert time.monotonic() - start < 2 * 10 + 20
+    assert time.monotonic() - start < 2 * 10 + 40  # and not the 300 s of a regular exit
 
 
 def test_main_property_folder_that_is_not_shared_is_an_error(tmp_path):
@@ -134,9 +134,10 @@ def test_hosts_property_checkpoint_that_one_process_cannot_read_is_left_by_all(t
     (code0, first), (code1, second) = together("checkpoints", "checkpoints", cwd=tmp_path)
     assert (code0, code1) == (0, 0), first + second
     assert "2 is damaged (another process cannot read it); moved to 2.damaged" in first
-    assert "2 is damaged (Encountered error while reading array" in second
+    assert "2 is damaged (" in second
+    assert "another process" not in second
     for text in (first, second):
-        assert text.strip().splitlines()[-1] == "restored [1, 2]"
+        assert "restored [1, 2]" in text.splitlines()
 
 
 def test_connect_property_half_of_the_flags_is_an_error():
