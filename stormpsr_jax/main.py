@@ -92,18 +92,13 @@ def run(config: ConfigDict, workdir: Path, profile_steps: tuple[int, int] | None
         _check_config(config, fields, workdir)
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         context = Context(config, workdir, mesh, profile_steps)
-        _ = (
-            context.procedure,
-            context.num_frames,
-            context.dtype,
-        )  # mistakes show now, not after hours of work
+        # Mistakes show now, not after hours of work.
+        _ = context.procedure, context.num_frames, context.dtype
         if mesh.size > 1:
-            hosts_text = f"{jax.process_count()} processes, " if jax.process_count() > 1 else ""
-            _say(f"{hosts_text}{mesh.size} devices: mesh {dict(mesh.shape)}")
+            _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
         for name in config.stages:
             if interruption.all_stop():
-                _say(f"stopped before {name}; run again")
-                raise SystemExit(interruption.EXIT_RESTART)
+                interruption.end(f"stopped before {name}; run again")
             _run_stage(name, context)
 
 

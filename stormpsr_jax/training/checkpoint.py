@@ -107,8 +107,8 @@ class Checkpoints:
         return None
 
     def _read(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-        """Reads this process's part. The manager's own restore would wait for the others at its
-        end, also where one of them has failed."""
+        """Reads this process's part of a checkpoint."""
+        # The manager's own restore waits for the other processes, also where one has failed.
         self._check_structure(step, abstract_state)
         folder = self.directory / str(step)
         handler = ocp.StandardCheckpointHandler()

@@ -1,6 +1,7 @@
 """SIGTERM: the run saves what it has and ends with a status that says "start me again"."""
 
 import itertools
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,15 +17,17 @@ _calls = itertools.count(1)
 
 @contextmanager
 def ends_the_run() -> Iterator[None]:
-    """Within it, SIGTERM raises SystemExit(EXIT_RESTART): for work that keeps what is finished.
+    """Within it, SIGTERM exits at once with EXIT_RESTART: for work that even SIGKILL does not harm.
 
     Of several processes, each goes on until all of them call `all_stop`.
     """
 
-    def end(*_):
-        raise SystemExit(EXIT_RESTART)
+    def exit_now(*_):
+        # Not an exception: raised in a destructor, it would be reported and forgotten.
+        os.write(2, b"stopped; run again\n")
+        os._exit(EXIT_RESTART)
 
-    with _on_sigterm(end):
+    with _on_sigterm(exit_now):
         yield
 
 
@@ -44,6 +47,13 @@ def all_stop() -> bool:
     """
     # Counts over all stages: JAX looks for the call after the latest one of any process.
     return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_calls))
+
+
+def end(message: str) -> None:
+    """Raises SystemExit(EXIT_RESTART), after process 0 has printed the message."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
+    raise SystemExit(EXIT_RESTART)
 
 
 @contextmanager

@@ -187,14 +187,8 @@ def train(
         checkpoints.close()
     hosts.wait_for_all(f"{workdir.name} done")
     if stopped or terminated:
-        _end(f"{workdir.name}: done; run again for what follows")
+        interruption.end(f"{workdir.name}: done; run again for what follows")
     return load_best(workdir)
-
-
-def _end(message: str) -> None:
-    if jax.process_index() == 0:
-        print(message, flush=True)
-    raise SystemExit(interruption.EXIT_RESTART)
 
 
 class _Loop:
@@ -294,7 +288,9 @@ class _Loop:
             if stop and self.step < last:
                 progress.close()
                 self.checkpoints.latest()
-                _end(f"{self.workdir.name}: stopped and saved at step {self.step}; run again")
+                interruption.end(
+                    f"{self.workdir.name}: stopped and saved at step {self.step}; run again"
+                )
         progress.close()
         if self.best_step is None:
             self.best_step = self.step
