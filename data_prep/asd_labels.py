@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import csvfile, procedure
+from stormpsr_jax import files
+from stormpsr_jax.psr import csvfile
 
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
 
@@ -109,7 +110,7 @@ def read_coco_boxes(path: str | Path) -> Boxes:
     Raises:
         ValueError: naming file and entry; also for an id that is given twice.
     """
-    data = procedure.read_json(path)
+    data = files.read_json(path)
     if not isinstance(data, dict):
         raise ValueError(f"{path}: not COCO, which is an object with images and annotations")
     images = _by_id(data, "images", path)
@@ -221,4 +222,4 @@ def _number(entry: Mapping[str, Any], key: str, place: str, low: float | None = 
 
 
 def _short(value: Any) -> str:
-    return csvfile.shorten(json.dumps(value, ensure_ascii=False))
+    return files.shorten(json.dumps(value, ensure_ascii=False))

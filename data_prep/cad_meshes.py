@@ -14,7 +14,8 @@ import numpy as np
 import trimesh
 
 from data_prep.product import Mesh, Part, Product, join
-from stormpsr_jax.psr.procedure import Procedure, read_json
+from stormpsr_jax.files import read_json
+from stormpsr_jax.psr.procedure import Procedure
 
 SUFFIXES = (".stl", ".obj", ".glb")
 # Known formats that refer to other files or need a library of their own.

@@ -18,9 +18,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.check_folder import Checked
 from data_prep.check_statistics import Statistics, completed_steps, table
-from stormpsr_jax import report
+from stormpsr_jax import files, report
 from stormpsr_jax.data.clips import READER_OPTIONS, Recording
-from stormpsr_jax.psr import csvfile
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
@@ -101,7 +100,7 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
             "around": AROUND,
         },
     )
-    csvfile.write_text(path, text)
+    files.write_text(path, text)
 
 
 def _thinned(values: Sequence, count: int) -> list:

@@ -7,16 +7,16 @@ are the locks that keep two processes from making the same one.
 import contextlib
 import fcntl
 import io
-import itertools
 import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from stormpsr_jax import files
 from stormpsr_jax.psr.procedure import Procedure
 
 UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet what is in it
@@ -77,14 +77,10 @@ def unfinished(out: Path, final: Path) -> Iterator[Path]:
     was killed.
     """
     path = out / UNFINISHED / f"{final.name}.{_owner()}"
-    with _open_locked(path, wait=True) as file:
+    with files.open_locked(path, wait=True) as file:
         file.truncate(0)  # a killed process of the same number may have left something
-        try:
+        with files.replacing(final, path):
             yield path
-            os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
-            os.replace(path, final)
-        finally:
-            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -95,7 +91,7 @@ def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
     disk without locks everybody gets it: work is then done twice, with the same result.
     """
     path = out / UNFINISHED / f"{name}.lock"
-    file = _open_locked(path, wait)
+    file = files.open_locked(path, wait)
     if file is None:
         yield False
         return
@@ -104,39 +100,6 @@ def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
             yield True
         finally:
             path.unlink(missing_ok=True)
-
-
-def _open_locked(path: Path, wait: bool) -> io.BufferedRandom | None:
-    """Opens and locks a file of folder UNFINISHED; None if it is locked and `wait` is false."""
-    for attempt in itertools.count(1):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("ab+")
-        except (FileNotFoundError, FileExistsError):
-            if attempt == 1000:
-                raise
-            continue  # another process has just removed the empty folder
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            file.close()
-            return None
-        except OSError:  # a network disk without locks
-            return file
-        if _still_there(file, path):
-            return file
-        file.close()
-
-
-def _still_there(file: BinaryIO, path: Path) -> bool:
-    """Says whether `path` is the open file yet, which another process may have removed.
-
-    It can between opening and locking; once it is locked here, only this process removes it.
-    """
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def remove_leftovers(out: Path) -> None:
@@ -148,7 +111,9 @@ def remove_leftovers(out: Path) -> None:
     for path in paths:
         with contextlib.suppress(OSError), path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
-            if _still_there(file, path):  # or a file that another process made since is removed
+            if files.still_there(
+                file, path
+            ):  # or a file that another process made since is removed
                 path.unlink()
     with contextlib.suppress(OSError):
         (out / UNFINISHED).rmdir()

@@ -8,6 +8,7 @@ from pathlib import Path
 from data_prep import layout
 from data_prep.layout import Place
 from data_prep.recorded import SPLITS
+from stormpsr_jax import files
 from stormpsr_jax.psr import csvfile
 
 DEFAULT_SHARES = "70/15/15"
@@ -107,7 +108,7 @@ def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:
         csvfile.check_width(path, line, row, header)
         name, split = (text.strip() for text in row)
         if split not in SPLITS:
-            what = f"{csvfile.shorten(split)} is not one of {', '.join(SPLITS)}"
+            what = f"{files.shorten(split)} is not one of {', '.join(SPLITS)}"
             raise csvfile.field_error(path, line, "split", what)
         if chosen.setdefault(name, split) != split:
             raise csvfile.field_error(path, line, "recording", f"{name} is given twice")

@@ -17,7 +17,8 @@ from data_prep import pictures, psr_labels, shards
 from data_prep.asd_labels import Boxes
 from data_prep.layout import Format, Recording, raise_problems
 from data_prep.pictures import Framing
-from stormpsr_jax.psr import csvfile, labels
+from stormpsr_jax import files
+from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 SPLITS = ("train", "val", "test")
@@ -267,7 +268,7 @@ def describe(
             "their frame; the category counts"
         )
     if no_states:
-        shown = ", ".join(sorted(map(csvfile.shorten, set(no_states)))[:5])
+        shown = ", ".join(sorted(map(files.shorten, set(no_states)))[:5])
         lines.append(
             f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
             "the PSR labels at their frame counts"

@@ -6,7 +6,6 @@ result, ``evaluate compare A.json B.json`` the difference of two.
 
 import argparse
 import dataclasses
-import json
 import math
 import os
 import sys
@@ -15,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import analysis, batch, compare, csvfile, decoding, metrics, released, tables
+from stormpsr_jax import files
+from stormpsr_jax.psr import analysis, batch, compare, decoding, metrics, released, tables
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import Recording, load_recordings
@@ -218,7 +218,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
     )
     if args.report is not None:
         _write_report(args.report, procedure, recordings, result)
-    csvfile.write_text(args.out, json.dumps(result, indent=1, allow_nan=False) + "\n")
+    files.write_json(args.out, result)
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
     print(tables.format_rows(analysis.summary_table(result)))

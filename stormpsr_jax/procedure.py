@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from stormpsr_jax.files import read_json
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.cli import OneLineParser, fail
-from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path, read_json
+from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 _LABEL_FILES = ("PSR_labels.csv", "PSR_labels_with_errors.csv", "PSR_labels_raw.csv")

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.psr import csvfile
+from stormpsr_jax import files
 from stormpsr_jax.psr.metrics import match_steps
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -128,7 +128,7 @@ def write_report(
             for i, (name, caption, text) in enumerate(figures)
         ],
     )
-    csvfile.write_text(path, page)
+    files.write_text(path, page)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.files import read_json
 from stormpsr_jax.psr import batch, decoding, metrics
-from stormpsr_jax.psr.procedure import Procedure, read_json, step_name
+from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import Recording
 
 Rows = list[dict[str, Any]]

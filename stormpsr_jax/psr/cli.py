@@ -6,9 +6,10 @@ from typing import NoReturn
 
 
 def fail(*messages: str) -> NoReturn:
-    """Prints each message on a line of its own on stderr and exits with code 2."""
+    """Prints each line of the messages on stderr, as an error, and exits with code 2."""
     for message in messages:
-        print("error: " + " ".join(message.split()), file=sys.stderr)
+        for line in message.splitlines():
+            print("error: " + " ".join(line.split()), file=sys.stderr)
     sys.exit(2)
 
 

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax import files
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.predictions import Detections, write_detections
-from stormpsr_jax.psr.procedure import Procedure, load_procedure, read_json
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 _FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})", re.ASCII | re.DOTALL)
 _NAMED = {"background": lambda procedure: 0, "error": lambda procedure: procedure.error_class}
@@ -216,7 +217,7 @@ def _detections(rows: list[tuple]) -> Detections:
 def _frame(text: str, place: str) -> int:
     match = _FRAME.fullmatch(text)
     if not match or int(match[1]) > csvfile.MAX_FRAME:
-        raise ValueError(f"{place}: {csvfile.shorten(text)} does not end in a frame number")
+        raise ValueError(f"{place}: {files.shorten(text)} does not end in a frame number")
     return int(match[1])
 
 
@@ -229,7 +230,7 @@ def _field(entry: Mapping[str, Any], key: str, place: str) -> Any:
 def _number(value: Any, place: str, low: float, high: float) -> float:
     good = isinstance(value, int | float) and not isinstance(value, bool)
     if not (good and low <= value <= high and math.isfinite(value)):
-        raise ValueError(f"{place}: {csvfile.shorten(str(value))} is not in {low:g}…{high:g}")
+        raise ValueError(f"{place}: {files.shorten(str(value))} is not in {low:g}…{high:g}")
     return float(value)
 
 
@@ -246,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         procedure = load_procedure(args.procedure)
         if args.classes is not None:
-            content = read_json(args.classes)
+            content = files.read_json(args.classes)
             try:
                 classes = ClassMap(content, procedure)
             except ValueError as error:
@@ -258,8 +259,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             folder = pathlib.Path(args.folder)
             found = {args.recording or folder.resolve().name: from_yolo(folder, classes)}
         else:
-            images = None if args.images is None else read_json(args.images)
-            content = read_json(args.results)
+            images = None if args.images is None else files.read_json(args.images)
+            content = files.read_json(args.results)
             try:
                 found = from_coco(content, classes, images, args.recording)
             except ValueError as error:

@@ -1,15 +1,12 @@
-"""Reading of label and prediction files; every error names file, line and field.
+"""Reading of label and prediction files; every error names file, line and field."""
 
-And the writing of whole files.
-"""
-
-import contextlib
 import csv
 import io
 import math
 import os
-import pathlib
 import re
+
+from stormpsr_jax.files import read_text, shorten
 
 MAX_FRAME = 10**9
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
@@ -30,40 +27,6 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[tuple[int, 
         return [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
-
-
-def read_text(path: str | os.PathLike) -> str:
-    """Reads a text file in UTF-8, with or without BOM, line ends as they are.
-
-    Raises:
-        ValueError: not a readable file, or not UTF-8.
-    """
-    try:
-        data = pathlib.Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
-
-
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes a text file in UTF-8; what is there under its name is always whole.
-
-    Raises:
-        ValueError: it cannot be written.
-    """
-    path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise ValueError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:
@@ -116,8 +79,3 @@ def parse_image_name(text: str, path, line: int) -> int:
             path, line, "image", f"{shorten(text)} is not an image name such as 00012.jpg"
         )
     return int(match[1])
-
-
-def shorten(text: str) -> str:
-    """Returns the text quoted, on one line, and cut to a length that fits in a message."""
-    return repr(text if len(text) <= 40 else text[:37] + "…")

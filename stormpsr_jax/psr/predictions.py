@@ -3,11 +3,11 @@
 import csv
 import dataclasses
 import os
-import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from stormpsr_jax import files
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -241,15 +241,12 @@ def _within(values: np.ndarray, low: float, high: float) -> bool:
 def _probability(text: str, path, line: int, field: str) -> float:
     number = csvfile.parse_number(text, path, line, field)
     if not 0 <= number <= 1:
-        raise csvfile.field_error(path, line, field, f"{csvfile.shorten(text)} is not in 0…1")
+        raise csvfile.field_error(path, line, field, f"{files.shorten(text)} is not in 0…1")
     return number
 
 
 def _write(path: str | os.PathLike, header: list[str], rows: Iterable[Sequence]) -> None:
-    path = pathlib.Path(path)
-    part = path.with_name(path.name + ".part")  # a file under its own name is always whole
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    os.replace(part, path)

@@ -9,15 +9,13 @@ component k), 3k+1 (incorrectly install) and 3k+2 (remove).
 import dataclasses
 import fnmatch
 import functools
-import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import csvfile
+from stormpsr_jax.files import read_json
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"
@@ -217,35 +215,6 @@ def procedure_path(name_or_path: str | pathlib.Path) -> pathlib.Path:
             f"--procedure takes a path or one of {names}"
         )
     return path
-
-
-def read_json(path: str | os.PathLike) -> Any:
-    """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
-
-    Raises:
-        ValueError: naming the file, and the line where the text stops being JSON.
-    """
-    text = csvfile.read_text(path)
-    try:
-        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from error
-    except RecursionError as error:
-        raise ValueError(f"{path}: not JSON that can be read (nested too deeply)") from error
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"key {key!r} is given twice in one object")
-    return dict(pairs)
-
-
-def _no_constant(constant: str) -> None:
-    raise ValueError(f"{constant} is not a number that JSON allows")
 
 
 def _digits(state: Sequence[int] | np.ndarray) -> str:

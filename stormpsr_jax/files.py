@@ -1,0 +1,202 @@
+"""Files that are whole or not there, locks, and JSON that holds what it should.
+
+Needs the standard library alone, as `stormpsr_jax.psr` and the checks before a run use it.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+# --- Whole files ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Path]:
+    """Gives a path to write a file to, which becomes `final` if all goes well, and else goes.
+
+    Args:
+        final: the file, which is never seen half-written under its name.
+        part: where it is until then, on the same disk; None is `final` with `.part` behind it.
+
+    Raises:
+        OSError: it cannot be written; names `final`.
+    """
+    final = Path(final)
+    part = part or final.with_name(final.name + ".part")
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
+        os.replace(part, final)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise
+        what = f"cannot be written ({error.strerror or error})"
+        raise OSError(error.errno, what, str(final)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole; OSError names it."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes a JSON file, whole, without NaN and infinity; OSError names it."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def checksum(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- Locks ----------------------------------------------------------------------------------------
+
+
+def open_locked(path: Path, wait: bool) -> BinaryIO | None:
+    """Opens a file (made if there is none) that one process, on any machine, has at a time.
+
+    Its content stays as it was; closing it gives it back. On a network disk without locks everybody
+    gets it.
+
+    Returns:
+        None if another process has it and `wait` is false.
+
+    Raises:
+        OSError: it cannot be opened, or is a symbolic link.
+    """
+    for attempt in itertools.count(1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "ab+", opener=_without_links)  # closed by the caller
+        except (FileNotFoundError, FileExistsError):
+            if attempt == 1000:
+                raise
+            continue  # another process has just removed the empty folder
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:  # a network disk without locks
+            return file
+        if still_there(file, path):
+            return file
+        file.close()
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
+def still_there(file: BinaryIO, path: Path) -> bool:
+    """Says whether `path` is the open file yet, which another process may have removed.
+
+    It can between opening and locking; once it is locked here, only this process removes it.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+# --- Text and JSON --------------------------------------------------------------------------------
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file in UTF-8, with or without BOM, line ends as they are.
+
+    Raises:
+        ValueError: not a readable file, or not UTF-8.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
+
+    Raises:
+        ValueError: naming the file, and the line where the text stops being JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not JSON that can be read (nested too deeply)") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key {key!r} is given twice in one object")
+            seen.add(key)
+    return unique
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number that JSON allows")
+
+
+def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:
+    """Returns data[key].
+
+    Args:
+        data: what should be an object.
+        key: of the field.
+        kinds: the types it may have; True and False are no int and no float.
+        place: the file and where in it `data` stands, for messages.
+
+    Raises:
+        ValueError: it is missing, or has another type.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{place}: {shorten(data)} is not an object")
+    if key not in data:
+        raise ValueError(f"{place}: {key}: is missing")
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    value = data[key]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{place}: {key}: {shorten(value)} has the wrong type")
+    return value
+
+
+def number(value: Any, place: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """Returns a finite number in low…high; ValueError names the place."""
+    good = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (good and low <= value <= high and math.isfinite(value)):
+        what = "a number" if math.isinf(low) and math.isinf(high) else f"in {low:g}…{high:g}"
+        raise ValueError(f"{place}: {shorten(value)} is not {what}")
+    return float(value)
+
+
+def shorten(value: Any) -> str:
+    """Returns a value's repr, on one line, cut to a length that fits in a message."""
+    text = value if isinstance(value, str) else repr(value)
+    cut = text if len(text) <= 40 else text[:37] + "…"
+    return repr(cut) if isinstance(value, str) else cut

@@ -1,0 +1,103 @@
+"""Whole files, locks, JSON fields."""
+
+import errno
+import os
+
+import pytest
+
+from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
+
+
+def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
+    path = tmp_path / "a.json"
+    files.write_json(path, {"x": 1})
+    with pytest.raises(RuntimeError), files.replacing(path) as part:
+        part.write_text("{half")
+        raise RuntimeError
+    assert files.read_json(path) == {"x": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_replacing_errors_name_the_file_and_keep_the_number(tmp_path):
+    with pytest.raises(OSError, match="cannot be written") as caught:
+        files.write_text(tmp_path / "no" / "a.txt", "x")
+    assert caught.value.filename == str(tmp_path / "no" / "a.txt")
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_write_json_errors_not_a_number(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a.json", float("nan"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_open_locked_property_one_has_it_and_links_are_refused(tmp_path):
+    path = tmp_path / "lock"
+    path.write_text("kept")
+    with files.open_locked(path, wait=False) as held:
+        held.seek(0)
+        assert held.read() == b"kept"
+        assert files.open_locked(path, wait=False) is None
+    with files.open_locked(path, wait=False):
+        pass
+    os.symlink(path, tmp_path / "link")
+    with pytest.raises(OSError, match="link"):
+        files.open_locked(tmp_path / "link", wait=False)
+
+
+def test_checksum_property_changes_with_every_byte(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"abc")  # the SHA-256 of "abc" is the example of FIPS 180-2
+    assert files.checksum(path).startswith("ba7816bf8f01cfea414140de5dae2223")
+    path.write_bytes(b"abd")
+    assert not files.checksum(path).startswith("ba7816bf")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('{"a": 1, "a": 2}', "'a' is given twice"),
+        ('{"a": NaN}', "NaN is not a number"),
+        ('{"a": \n', "line 2: not JSON"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_read_json_errors_name_file_and_place(tmp_path, text, what):
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=what) as caught:
+        files.read_json(path)
+    assert str(path) in str(caught.value)
+
+
+def test_field_errors_missing_and_wrong_type():
+    data = {"n": 3, "flag": True, "text": "x" * 100}
+    assert files.field(data, "n", int, "f") == 3
+    assert files.field(data, "flag", bool, "f") is True
+    with pytest.raises(ValueError, match="f: m: is missing"):
+        files.field(data, "m", int, "f")
+    with pytest.raises(ValueError, match="f: flag: True has the wrong type"):
+        files.field(data, "flag", (int, float), "f")
+    with pytest.raises(ValueError, match=r"f: text: 'x{37}…' has the wrong type"):
+        files.field(data, "text", int, "f")
+    with pytest.raises(ValueError, match="is not an object"):
+        files.field([], "m", int, "f")
+
+
+def test_number_errors_not_finite_or_outside():
+    assert files.number(2, "f") == 2.0
+    for value in (float("nan"), float("inf"), True, "2"):
+        with pytest.raises(ValueError, match="f: .* is not a number"):
+            files.number(value, "f")
+    with pytest.raises(ValueError, match="2 is not in 0…1"):
+        files.number(2, "f", 0, 1)
+
+
+def test_raise_all_property_every_mistake_has_a_line():
+    raise_all([])
+    with pytest.raises(ValueError, match="a\nb") as caught:
+        raise_all(["a", "b"])
+    assert str(caught.value) == "a\nb"
+    with pytest.raises(ValueError, match="and 5 more mistakes"):
+        raise_all([str(i) for i in range(25)])
