@@ -12,9 +12,14 @@ from stormpsr_jax.mistakes import raise_all
 def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
     path = tmp_path / "a.json"
     files.write_json(path, {"x": 1})
-    with pytest.raises(RuntimeError), files.replacing(path) as part:
-        part.write_text("{half")
-        raise RuntimeError
+
+    def fail_halfway():
+        with files.replacing(path) as part:
+            part.write_text("{half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_halfway()
     assert files.read_json(path) == {"x": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -88,7 +93,7 @@ def test_field_errors_missing_and_wrong_type():
 def test_number_errors_not_finite_or_outside():
     assert files.number(2, "f") == 2.0
     for value in (float("nan"), float("inf"), True, "2"):
-        with pytest.raises(ValueError, match="f: .* is not a number"):
+        with pytest.raises(ValueError, match="is not a number"):
             files.number(value, "f")
     with pytest.raises(ValueError, match="2 is not in 0…1"):
         files.number(2, "f", 0, 1)
