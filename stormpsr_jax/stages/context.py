@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 from stormpsr_jax.data import augment
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource, holds_embeddings, read_settings
-from stormpsr_jax.models.backbones import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.stream import Batched
 
