@@ -21,8 +21,8 @@ from pathlib import Path
 from data_prep import command, layout, recorded
 from data_prep.asd_labels import read_coco_boxes
 from data_prep.layout import Format
-from data_prep.pictures import DEFAULT_FRAMING, Framing
 from data_prep.trees import join
+from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("IndustReal", 0, read_coco_boxes, "--data")

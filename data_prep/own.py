@@ -34,10 +34,11 @@ from absl import logging
 
 from data_prep import command, layout, own_labels, own_splits, pictures, recorded, video
 from data_prep.layout import Place, Recording
-from data_prep.pictures import DEFAULT_FRAMING, Framing, ImageFiles, Pictures
+from data_prep.pictures import ImageFiles, Pictures
 from data_prep.psr_labels import LABEL_FILES
 from data_prep.recorded import SPLITS
 from data_prep.trees import Tree, join
+from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 

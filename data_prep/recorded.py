@@ -16,8 +16,8 @@ from absl import logging
 from data_prep import pictures, psr_labels, shards
 from data_prep.asd_labels import Boxes
 from data_prep.layout import Format, Recording, raise_problems
-from data_prep.pictures import Framing
 from stormpsr_jax import files
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -43,7 +43,7 @@ def window_frames(last: int | np.ndarray, *, frames: int, stride: int) -> np.nda
 
 
 def clip_labels(states: np.ndarray, last: int | np.ndarray, *, frames: int) -> np.ndarray:
-    """Net changes (…, K) within the clips that end at `last`: XOR labels (STORM-PSR, Sec. 3.3)."""
+    """XOR labels (…, K) of the clips that end at `last` (STORM-PSR, Sec. 3.3)."""
     states = binarise(states)
     last = np.asarray(last)
     return states[np.maximum(last - frames, 0)] ^ states[last]
@@ -60,10 +60,10 @@ def clip_density(
 ) -> np.ndarray:
     """Probability (N,) of every frame to be the last one of a sampled clip.
 
-    KCAS (STORM-PSR, Sec. 3.3) is p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change
+    KCAS (STORM-PSR, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change
     events t_j, each with the same weight. `gaussian` has one mode, at t_j, and `uniform` none; both
-    are the paper's ablation. Normalised over the frames of the recording, so that events near its ends,
-    whose modes are cut off, keep the mass that lies inside.
+    are the paper's ablation. Normalised over the frames of the recording, so that events near its
+    ends, whose modes are cut off, keep the mass that lies inside.
 
     Args:
       num_frames: N, frames of the recording.
@@ -148,7 +148,9 @@ def key_frames(
 
 
 class KeyFrameSampler:
-    """Draws whole batches for supervised contrastive learning on key frames (STORM-PSR, Sec. 3.2).
+    """Draws whole batches for supervised contrastive learning on key frames.
+
+    Source: STORM-PSR, Sec. 3.2.
 
     A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
     and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (frames at least
