@@ -9,15 +9,14 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from stormpsr_jax import report
-from stormpsr_jax.evaluate import evaluate_recordings
 from stormpsr_jax.figures import analysis_figures
 from stormpsr_jax.psr import analysis, decoding, tables
-from stormpsr_jax.psr.recordings import Recording, load_recordings
+from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import select
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.metrics import read_metrics
@@ -41,7 +40,6 @@ def run(context: Context) -> None:
         fps=source.fps,
     )
     result["split"] = "test"
-    result["both_found"] = both_found(result)
     result["validation"] = {
         stream: {key: value for key, value in dataclasses.asdict(choice).items() if key != "score"}
         for stream, choice in chosen.items()
@@ -63,7 +61,6 @@ def run(context: Context) -> None:
         notes=[
             "Thresholds, confidence floor and fusion weight were chosen on the validation split "
             "by one rule for all streams.",
-            *_notes(result),
         ],
     )
     part = workdir / "metrics.json.part"
@@ -76,46 +73,12 @@ def show(context: Context) -> None:
     if jax.process_index() == 0:
         result = json.loads((context.workdir / "metrics.json").read_text())
         print(tables.format_rows(analysis.summary_table(result)))
-        for note in _notes(result):
+        for note in analysis.notes(result):
             print(note)
         print(f"{context.workdir / 'metrics.json'}\n{context.workdir / 'report.html'}")
 
 
-def both_found(result: dict[str, Any]) -> dict[str, float] | None:
-    """Mean delays of the ASD-only and the fused stream on the steps that both found.
-
-    Returns:
-      steps, asd_delay_s and storm_delay_s, over all recordings together; None without both.
-    """
-    if not {"asd", "storm"} <= result["streams"].keys():
-        return None
-    delays = {}
-    for stream in ("asd", "storm"):
-        for name, recording in result["streams"][stream]["recordings"].items():
-            for step_id, true_frame, frame in analysis.matching(recording).correct:
-                delay = (frame - true_frame) / result["fps"]
-                delays.setdefault((name, step_id, true_frame), {})[stream] = delay
-    both = [d for d in delays.values() if len(d) == 2]
-    if not both:
-        return None
-    return {
-        "steps": len(both),
-        "asd_delay_s": sum(d["asd"] for d in both) / len(both),
-        "storm_delay_s": sum(d["storm"] for d in both) / len(both),
-    }
-
-
-def _notes(result: dict[str, Any]) -> list[str]:
-    both = result["both_found"]
-    if both is None:
-        return []
-    return [
-        f"On the {both['steps']} steps that both asd and storm found, the mean delay is "
-        f"{both['asd_delay_s']:.1f} s for asd and {both['storm_delay_s']:.1f} s for storm."
-    ]
-
-
-def read_split(context: Context, split: str) -> dict[str, Recording]:
+def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:
     """The labels and predictions of a split."""
     folder = context.workdir / "predictions" / split
 
