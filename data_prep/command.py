@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import absl.logging
 
-from data_prep import pictures
-from data_prep.pictures import Framing
-from data_prep.trees import Tree, open_trees
+from data_prep.reading import pictures
+from data_prep.reading.pictures import Framing
+from data_prep.reading.trees import Tree, open_trees
 from stormpsr_jax.psr.cli import OneLineParser, fail
 
 Main = Callable[[Sequence[str] | None], int | None]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pictures_data import HEIGHT, WIDTH, jpeg, photograph
 from PIL import Image
 
-from data_prep import pictures
-from data_prep.pictures import Framing
+from data_prep.reading import pictures
+from data_prep.reading.pictures import Framing
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:

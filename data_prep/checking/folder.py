@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.check_recording import Expected, check_labels, check_shard
+from data_prep.checking.recording import Expected, check_labels, check_shard
 from stormpsr_jax.data.clips import Recording, shard_name
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step

@@ -23,7 +23,7 @@ import simplejpeg
 from absl import logging
 from PIL import Image, ImageOps
 
-from data_prep.trees import Tree, join
+from data_prep.reading.trees import Tree, join
 
 ASPECTS = ("stretch", "pad", "crop")
 WHOLE = (0.0, 0.0, 1.0, 1.0)
