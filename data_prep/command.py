@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import absl.logging
 
-from data_prep.trees import Tree, open_trees
+from data_prep.reading.trees import Tree, open_trees
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail

@@ -27,9 +27,7 @@ class DataChecksums:
         self._cache_path = cache
         self._cache: dict[str, list] = files.read_json(cache) if cache.is_file() else {}
 
-    def of_split(
-        self, source: ClipSource | FeatureSource, parts: Sequence[str]
-    ) -> dict[str, str]:
+    def of_split(self, source: ClipSource | FeatureSource, parts: Sequence[str]) -> dict[str, str]:
         """Returns the checksums of some parts of a split.
 
         Args:
@@ -69,7 +67,9 @@ class DataChecksums:
                 found[name] = known[2]
             else:
                 new[name] = (path, key)
-        with Bar(total=len(new), desc=f"checksums {source.split}", unit="file", disable=not new) as bar:
+        with Bar(
+            total=len(new), desc=f"checksums {source.split}", unit="file", disable=not new
+        ) as bar:
             for name, (path, key) in new.items():
                 found[name] = source.content_checksum(name)
                 self._cache[str(path)] = [*key, found[name]]

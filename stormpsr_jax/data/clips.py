@@ -1,8 +1,8 @@
 """Random access to the frames of a folder of clip shards.
 
-`data_prep.shards` writes such a folder, and its docstring describes the files. Here one split of
-it becomes a source from which any frames of any recording can be asked for; only the records
-that hold them are read, and only the JPEGs asked for are decoded.
+`data_prep.writing.shards` writes such a folder, and its docstring describes the files. Here one
+split of it becomes a source from which any frames of any recording can be asked for; only the
+records that hold them are read, and only the JPEGs asked for are decoded.
 """
 
 import dataclasses

@@ -189,9 +189,7 @@ def _stages(context: Context) -> list[str]:
 def _window(context: Context) -> list[str]:
     window = context.config.window
     if window.frames % window.stride:
-        return [
-            f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"
-        ]
+        return [f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"]
     return []
 
 
@@ -440,7 +438,9 @@ def _networks(context: Context) -> list[str]:
 def _encoder(context: Context, size: tuple[int, int]) -> list[str]:
     model = networks.spatial_encoder(context)
     images = jax.ShapeDtypeStruct((2, *size, 3), np.float32)
-    fresh = jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), images)
+    fresh = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
     if context.config.init_from:
         path = pretrain.packaged_or_path(context.config.init_from)
         if not os.path.isfile(path):

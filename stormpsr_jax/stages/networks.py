@@ -5,10 +5,10 @@ from __future__ import annotations
 import flax.linen as nn
 
 from stormpsr_jax.model import Network, Pictures, functions
-from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched
 from stormpsr_jax.training import checkpoint

@@ -42,7 +42,14 @@ FIELDS = {
     "pretrain": (*_TRAINING, *_CAD, "encoder", "pretrain"),
     "embed": (*_TRAINING, "encoder", "pretrain.state_loss", "embed.views"),
     "temporal": ("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
-    "finetune": (*_TRAINING, *_CLIPS, "encoder", "pretrain.state_loss", "temporal_model", "finetune"),
+    "finetune": (
+        *_TRAINING,
+        *_CLIPS,
+        "encoder",
+        "pretrain.state_loss",
+        "temporal_model",
+        "finetune",
+    ),
     "detector": (*_TRAINING, *_CAD, "detector"),
     "predict": (
         *_PICTURES,
@@ -94,7 +101,11 @@ def stages_before(context: Context, stage: str) -> tuple[str, ...]:
         return tuple(names)
     if stage == "temporal":
         return () if context.ready_made else ("embed",)
-    before = {"embed": ("pretrain",), "finetune": ("pretrain", "temporal"), "evaluate": ("predict",)}
+    before = {
+        "embed": ("pretrain",),
+        "finetune": ("pretrain", "temporal"),
+        "evaluate": ("predict",),
+    }
     return before.get(stage, ())
 
 
@@ -204,7 +215,11 @@ def result_files(context: Context, stage: str) -> list[Path]:
     if stage == "predict":
         return sorted((workdir / "predictions").rglob("*.csv"))
     if stage == "evaluate":
-        return [workdir / "metrics.json", workdir / "report.html", *sorted((workdir / "model").glob("*"))]
+        return [
+            workdir / "metrics.json",
+            workdir / "report.html",
+            *sorted((workdir / "model").glob("*")),
+        ]
     names = ["best.safetensors"] + (["encoder.safetensors"] if stage == "general" else [])
     return [workdir / stage / name for name in names]
 

@@ -57,9 +57,7 @@ def key_frame_precision(
     """
     found = key_frame_rows(source, procedure, window)
     if not found:
-        raise ValueError(
-            f"split {source.split!r} has no key frame: no completion of a known state"
-        )
+        raise ValueError(f"split {source.split!r} has no key frame: no completion of a known state")
     found = found[:: -(-len(found) // KEY_FRAMES)]
     owners = np.array([owner for owner, _, _ in found])
     labels = np.array([label for _, label, _ in found])

@@ -5,7 +5,6 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 """
 
 import errno
-import json
 import logging
 import os
 import warnings

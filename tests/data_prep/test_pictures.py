@@ -10,7 +10,7 @@ import simplejpeg
 from pictures_data import HEIGHT, WIDTH, jpeg, photograph
 from PIL import Image
 
-from data_prep import pictures
+from data_prep.reading import pictures
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 

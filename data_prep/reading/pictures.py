@@ -23,7 +23,7 @@ import simplejpeg
 from absl import logging
 from PIL import Image, ImageOps
 
-from data_prep.trees import Tree, join
+from data_prep.reading.trees import Tree, join
 from stormpsr_jax.data.framing import Framing, Placement
 
 # Below, aliasing costs 5 dB (51 → 46 dB against resizing the whole picture); above, only time.

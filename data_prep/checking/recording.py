@@ -16,14 +16,14 @@ import tqdm
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.check_statistics import completed_steps
-from stormpsr_jax.data.clips import READER_OPTIONS, Recording, count_records
+from data_prep.checking.statistics import completed_steps
+from stormpsr_jax.data.clips import READER_OPTIONS, count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 if TYPE_CHECKING:
-    from data_prep.check_folder import Checked
+    from data_prep.checking.folder import Checked
 
 SAMPLED_RECORDS = 5  # of a recording, evenly spread, the first and the last among them
 MAX_RANGES = 8  # of frames, in one line
