@@ -21,8 +21,9 @@ from pathlib import Path
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from stormpsr_jax import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, interruption
 from stormpsr_jax.training.checkpoint import is_done, mark_done
@@ -50,9 +51,7 @@ _FREE_FIELDS = (
     "pretrain.supcon_block",
 )
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, such as configs/synthetic.py."
-)
+_CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: checkpoints, predictions, report."
 )
@@ -236,4 +235,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    app.run(main, flags_parser=config_flag.parse_flags)
