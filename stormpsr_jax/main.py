@@ -8,20 +8,17 @@ again, so running the same command again is always right.
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from stormpsr_jax import config_flag
 from stormpsr_jax.training import interruption
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, such as configs/synthetic.py."
-)
+_CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of this run: checkpoints, predictions, report, model."
 )
@@ -69,37 +66,6 @@ def _steps(texts: list[str] | None) -> tuple[int, int] | None:
     return first, last
 
 
-def _parse(argv: Sequence[str]) -> list[str]:
-    """Reads the flags; a mistake in them is one line."""
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        sys.exit(f"error: {error}")
-    except (AttributeError, KeyError, TypeError, ValueError, ImportError, OSError) as error:
-        if os.environ.get("STORMPSR_TRACEBACK"):
-            raise
-        sys.exit(f"error: {_config_mistake(argv, error)}")
-
-
-def _config_mistake(argv: Sequence[str], error: Exception) -> str:
-    """What is wrong with the flags of the config, which ml_collections does not say in a line."""
-    words = [word.lstrip("-") for word in argv if word.startswith("-")]
-    try:
-        from stormpsr_jax.stages.provenance import flat_config
-
-        known = list(flat_config(_CONFIG.value))
-    except Exception:
-        known = []
-    for word in words:
-        name = word.partition("=")[0].removeprefix("config.")
-        if not word.startswith("config.") or name in known or not known:
-            continue
-        near = difflib.get_close_matches(name, known, n=3)
-        hint = f"; near it are {', '.join(near)}" if near else ""
-        return f"--config.{name}: the config has no such field{hint}"
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def main(argv: list[str]) -> None:
     """Command line."""
     logging.set_verbosity(logging.WARNING)
@@ -142,4 +108,4 @@ def _message(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=config_flag.parse_flags)

@@ -1,4 +1,4 @@
-"""All that is wrong with a run, before anything is computed: config, data folder, devices, weights."""
+"""All that is wrong with a run, before anything is computed: config, data, devices, weights."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def _folder(context: Context) -> list[str]:
             f"{which}: is no finished data folder (neither dataset_info.json nor {MARKER} is in "
             "it); run the same data_prep command again, finished recordings are kept"
         ]
-    mistakes = _collect(lambda: [] if context.procedure else [])
+    mistakes = _collect(lambda: context.procedure and [])
     if mistakes:
         return mistakes
     if context.ready_made:

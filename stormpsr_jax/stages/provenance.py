@@ -35,12 +35,14 @@ _PICTURES = ("dtype", "data.mean", "data.std")
 _TRAINING = ("seed", *_PICTURES, "augment")
 _CAD = ("data.cad_mean", "data.cad_std")
 _CLIPS = ("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor")
+_ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
+_NETWORKS = (*_ENCODER, "temporal_model")
 # Fields of the config that a stage reads, or sections of them.
 FIELDS = {
     "data": ("data.synthetic",),
-    "general": (*_TRAINING, "encoder", "pretrain.state_loss", "general"),
+    "general": (*_TRAINING, *_ENCODER, "general"),
     "pretrain": (*_TRAINING, *_CAD, "encoder", "pretrain"),
-    "embed": (*_TRAINING, "encoder", "pretrain.state_loss", "embed.views"),
+    "embed": (*_TRAINING, *_ENCODER, "embed.views"),
     "temporal": ("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
     "finetune": (
         *_TRAINING,
@@ -52,8 +54,7 @@ FIELDS = {
     ),
     "detector": (*_TRAINING, *_CAD, "detector"),
     "predict": (
-        *_PICTURES,
-        *("window", "encoder", "temporal_model", "predict", "pretrain.state_loss"),
+        *(*_PICTURES, *_NETWORKS, "window", "predict"),
         *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
     ),
     "evaluate": ("evaluate", "window"),

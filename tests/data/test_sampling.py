@@ -16,7 +16,7 @@ STATES = MECCANO.states
 def recording(states, name="rec", first_frame=1):
     states = np.asarray(states, np.int8)
     n = len(states)
-    return Recording(
+    return LabelledFrames(
         name,
         first_frame,
         states,

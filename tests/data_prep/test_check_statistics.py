@@ -44,7 +44,7 @@ def _recordings():
     found = {}
     for name in ("a", "b"):
         d = make("train", name)
-        found[name] = Recording(name, 1, d.states, d.boxes, d.classes, d.visible)
+        found[name] = LabelledFrames(name, 1, d.states, d.boxes, d.classes, d.visible)
     return found
 
 
@@ -67,7 +67,7 @@ def test_split_statistics_matches_published_boxes_of_meccano():
             classes = np.where(annotated, procedure.state_classes(per_frame), -1)
             doubled += len(at) - annotated.sum()
             unknown = np.full(n, np.nan, np.float32)
-            recordings.append(Recording(folder.name, 1, per_frame, boxes, classes, unknown))
+            recordings.append(LabelledFrames(folder.name, 1, per_frame, boxes, classes, unknown))
             listed[folder.name] = labels.read_steps(
                 folder / "PSR_labels_with_errors.csv", procedure
             )
