@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.checking.recording import Expected, check_labels, check_shard
-from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.data.clips import LabelledFrames, shard_name
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure, load_procedure

@@ -19,7 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_prep.checking.folder import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax import files, report
-from stormpsr_jax.data.clips import READER_OPTIONS
+from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread

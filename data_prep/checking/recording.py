@@ -17,7 +17,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.checking.statistics import completed_steps
-from stormpsr_jax.data.clips import READER_OPTIONS, count_records
+from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure

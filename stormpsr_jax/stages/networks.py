@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 
 from stormpsr_jax.model import Network, Pictures, functions
@@ -91,31 +93,23 @@ def detect(context: Context, params, batch: int) -> Batched:
     return functions({"detector": network}, pictures(context), batch, most)["detect"]
 
 
-def trained(context: Context) -> dict[str, Network]:
-    """The networks that recognition takes, by name, with the best weights of this run's stages.
-
-    Raises:
-      ValueError: the config has no stage that trains one.
-    """
-    stages, workdir = context.config.stages, context.workdir
-    found = {}
+def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:
+    """The networks that recognition takes, by name, with the best weights of the stages given."""
+    workdir, found = context.workdir, {}
     if "detector" in stages:
         params, _ = checkpoint.load_best(workdir / "detector")
         found["detector"] = Network(detector(context), {"params": params})
-    if "temporal" in stages:
-        if "finetune" in stages:
-            params, batch_stats = checkpoint.load_best(workdir / "finetune")
-            spatial, temporal = params["spatial"], params["temporal"]
-        else:
-            temporal, _ = checkpoint.load_best(workdir / "temporal")
-            if not context.ready_made:
-                spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
+    temporal = None
+    if "finetune" in stages:
+        params, batch_stats = checkpoint.load_best(workdir / "finetune")
+        spatial, temporal = params["spatial"], params["temporal"]
+    elif "temporal" in stages:
+        temporal, _ = checkpoint.load_best(workdir / "temporal")
+        if not context.ready_made:
+            spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
+    if temporal is not None:
         if not context.ready_made:
             variables = {"params": spatial, "batch_stats": batch_stats}
             found["encoder"] = Network(spatial_encoder(context), variables)
         found["temporal"] = Network(temporal_encoder(context), {"params": temporal})
-    if not found:
-        raise ValueError(
-            "stages has neither 'detector' nor 'temporal', so nothing can be recognised; add one"
-        )
     return found

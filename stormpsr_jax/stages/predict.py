@@ -13,7 +13,7 @@ from stormpsr_jax.data.source import Source
 from stormpsr_jax.model import functions
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions
-from stormpsr_jax.stages import networks
+from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched, Recogniser
 from stormpsr_jax.training import loop
@@ -33,7 +33,7 @@ def run(context: Context) -> dict:
 def _run(context: Context) -> None:
     config = context.config.predict
     streams = functions(
-        networks.trained(context),
+        networks.trained(context, provenance.stages_before(context, "predict")),
         networks.pictures(context),
         config.batch,
         context.config.detector.max_detections,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stormpsr_jax.data import sampling
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.procedure import load_procedure
 
 MECCANO = load_procedure("meccano")

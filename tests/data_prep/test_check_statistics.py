@@ -7,6 +7,7 @@ import pytest
 from check_data import PROCEDURE, make
 
 from data_prep.checking import statistics as check_statistics
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import load_procedure
 
