@@ -20,6 +20,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax import files
+from stormpsr_jax.data import framing
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -115,6 +116,7 @@ class ClipSource(Source):
         split: its name.
         fps: frames per second of all its recordings.
         image_size: (H, W) of all its frames.
+        aspect, region: what became of the original pictures; see `framing.Framing`.
         recordings: dict of LabelledFrames by name, sorted by name.
     """
 
@@ -149,6 +151,9 @@ class ClipSource(Source):
         self.split = split
         self.fps = float(settings["fps"])
         self.image_size = tuple(settings["image_size"])
+        made_with = settings.get("settings", {})
+        self.aspect = made_with.get("aspect", "stretch")
+        self.region = tuple(made_with.get("crop", framing.WHOLE))
         self._clip_length = int(settings["clip_length"])
         self.recordings, num_records = _read_labels(self._directory / "labels" / f"{split}.npz")
         self._shards = {

@@ -97,13 +97,18 @@ def find_mistakes(context: Context) -> list[str]:
     if mistakes:  # the rest takes the fields at their word
         return mistakes
     mistakes = _stages(context) + _window(context)
-    if "data" in context.config.stages and not (context.data_dir / "dataset_info.json").exists():
+    mistakes += _init_from(context)
+    if "data" in context.config.stages and not context.has_data:
         return mistakes + _rendering(context)
-    found = _folder(context)
-    if found:
-        return mistakes + found
-    for check in (_splits, _pictures, _recordings, _batches, _networks):
+    for check in (_folder, _splits):  # nothing of what follows makes sense without these
+        found = check(context)
+        if found:
+            return mistakes + found
+    mistakes += _pictures(context)
+    for check in (_recordings, _batches):
         mistakes += _collect(lambda check=check: check(context))
+    if not mistakes:
+        mistakes = _collect(lambda: _networks(context))
     return list(dict.fromkeys(mistakes))
 
 
@@ -186,6 +191,18 @@ def _stages(context: Context) -> list[str]:
     return mistakes
 
 
+def _init_from(context: Context) -> list[str]:
+    config = context.config
+    if "pretrain" not in config.stages or not config.init_from:
+        return []
+    if os.path.isfile(path := pretrain.packaged_or_path(config.init_from)):
+        return []
+    return [
+        f"--config.init_from={path}: no such file; make one with `python -m stormpsr_jax.weights "
+        "import`, or give '' to train from scratch"
+    ]
+
+
 def _window(context: Context) -> list[str]:
     window = context.config.window
     if window.frames % window.stride:
@@ -229,7 +246,7 @@ def _folder(context: Context) -> list[str]:
             f"{which}: no such folder; make one with a command of data_prep, or name another with "
             "--config.data.dir"
         ]
-    if not (folder / "dataset_info.json").is_file() and not (folder / MARKER).is_file():
+    if not context.has_data:
         return [
             f"{which}: is no finished data folder (neither dataset_info.json nor {MARKER} is in "
             "it); run the same data_prep command again, finished recordings are kept"
@@ -443,11 +460,6 @@ def _encoder(context: Context, size: tuple[int, int]) -> list[str]:
     )
     if context.config.init_from:
         path = pretrain.packaged_or_path(context.config.init_from)
-        if not os.path.isfile(path):
-            return [
-                f"--config.init_from={path}: no such file; make one with `python -m "
-                "stormpsr_jax.weights import`, or give '' to train from scratch"
-            ]
         grid = (size[0] // model.patch_size, size[1] // model.patch_size)
         weights.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
     return []

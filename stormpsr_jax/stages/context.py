@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.data import augment, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import (
+    MARKER,
     EmbeddingFile,
     FeatureSource,
     holds_embeddings,
@@ -52,6 +53,11 @@ class Context:
     def cad_dir(self) -> Path:
         """Folder whose split 'cad' has the clean renders."""
         return Path(self.config.data.cad_dir or self.data_dir)
+
+    @property
+    def has_data(self) -> bool:
+        """Whether the data folder is there and finished."""
+        return any((self.data_dir / name).is_file() for name in ("dataset_info.json", MARKER))
 
     @property
     def ready_made(self) -> bool:

@@ -69,9 +69,7 @@ def run(context: Context) -> dict:
     return {}
 
 
-def _write_model(
-    context: Context, chosen: Mapping[str, Choice], result: Mapping[str, Any]
-) -> None:
+def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping[str, Any]) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
     records = {"predict": provenance.read(context.workdir / "predict")}
     stages = tuple(records["predict"]["made_from"]["stages"])
@@ -84,6 +82,7 @@ def _write_model(
         window=model.Window(*context.window, context.frame_step),
         networks=networks.trained(context, stages),
         max_detections=context.config.detector.max_detections,
+        batch=context.config.predict.batch,
         streams={
             stream: model.StreamRecord(
                 choice.settings,

@@ -76,21 +76,23 @@ def pictures(context: Context) -> Pictures | None:
         return None
     data = context.config.data
     source = context.source("val")
-    return Pictures(source.framing, tuple(data.mean), tuple(data.std))
+    return Pictures(
+        source.image_size, tuple(data.mean), tuple(data.std), source.aspect, source.region
+    )
 
 
 def frame_encoder(context: Context, params, batch_stats, batch: int) -> Batched:
     """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once."""
     variables = {"params": params, "batch_stats": batch_stats}
     network = Network(spatial_encoder(context), variables)
-    return functions({"encoder": network}, pictures(context), batch)["encode"]
+    return functions({"encoder": network}, pictures(context), 1, batch)["encode"]
 
 
 def detect(context: Context, params, batch: int) -> Batched:
     """uint8 pictures (B, H, W, 3) → boxes (B, M, 4), classes (B, M), confidences (B, M)."""
     network = Network(detector(context), {"params": params})
     most = context.config.detector.max_detections
-    return functions({"detector": network}, pictures(context), batch, most)["detect"]
+    return functions({"detector": network}, pictures(context), most, batch)["detect"]
 
 
 def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:

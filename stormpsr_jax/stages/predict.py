@@ -35,8 +35,8 @@ def _run(context: Context) -> None:
     streams = functions(
         networks.trained(context, provenance.stages_before(context, "predict")),
         networks.pictures(context),
-        config.batch,
         context.config.detector.max_detections,
+        config.batch,
     )
     for split in config.splits:
         source = context.source(split)

@@ -115,7 +115,8 @@ def made_from(context: Context, stage: str) -> dict[str, dict[str, Any]]:
 
     Returns:
       "config" {field: value}, "data" {part of a split: checksum}, "procedure" {what: checksum} and
-      "stages" {stage: checksum of its results, None if it is not finished}.
+      "stages" {stage: checksum of its results, None if it is not finished}. Without "data" and
+      "procedure" where the data folder is not finished.
     """
     fields = {
         field: value
@@ -124,8 +125,8 @@ def made_from(context: Context, stage: str) -> dict[str, dict[str, Any]]:
         and not any(fnmatch.fnmatchcase(field, free) for free in FREE)
     }
     before = {name: _of_results(context.workdir / name) for name in stages_before(context, stage)}
-    result = {"config": fields, "data": {}, "procedure": {}, "stages": before}
-    if stage != "data":
+    result = {"config": fields, "stages": before}
+    if stage != "data" and context.has_data:
         result["data"] = _data(context, stage)
         result["procedure"] = _procedure(context, stage)
     return result
