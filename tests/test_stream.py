@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from stormpsr_jax import memory
 from stormpsr_jax.stream import Batched, Recogniser
 
 
@@ -71,7 +72,7 @@ def test_recogniser_property_without_the_temporal_stream_only_detections():
     assert out.boxes.shape == (3, 1, 4)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 8, 20])
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])
 def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     traced = []
 
@@ -85,3 +86,12 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
     np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
     assert set(traced) == {(8, 4)}, "more than one shape was compiled"
+
+
+def test_recogniser_errors_no_frames_or_no_memory_for_the_window(monkeypatch):
+    options = {"encode": None, "temporal": temporal, "detect": None, "stride": 4}
+    with pytest.raises(ValueError, match="at least one frame"):
+        Recogniser(**options, frames=16)(np.zeros((0, 5), np.float32))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(MemoryError, match="the window of embeddings needs"):
+        Recogniser(**options, frames=2**20)(np.zeros((1, 5), np.float32))

@@ -17,9 +17,9 @@ def find_mistakes(data: Any) -> list[str]:
         mistakes.append(f"name: {data['name']!r} is not a text")
     if "fps" in data and not _positive_number(data["fps"]):
         mistakes.append(f"fps: {data['fps']!r} is not a positive number")
-    components = data.get("components")
-    if components is None:
+    if "components" not in data:
         return mistakes
+    components = data["components"]
     if not isinstance(components, list) or not components:
         return [*mistakes, f"components: {components!r} is not a list of names"]
     for i, name in enumerate(components):

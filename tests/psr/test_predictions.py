@@ -61,6 +61,26 @@ def test_temporal_property_round_trip(folder, frames, seed):
         assert (getattr(read, field) == getattr(written, field)).all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1, width=32), max_size=20), st.booleans())
+def test_as_written_matches_what_is_read_from_the_files(folder, values, exact):
+    values += [0.00005, 0.00015, 0.5, 0.1234565, 2**-14, 3 * 2**-20] if exact else []
+    n = len(values)
+    values = np.array(values, np.float32).astype(float)
+    frames, none = np.arange(n), np.zeros((n, 2), int)
+    found = predictions.Detections(frames, none[:, 0], values, np.zeros((n, 4)))
+    predictions.write_detections(folder / "asd.csv", "rec", found)
+    read = predictions.read_detections(folder / "asd.csv", PROCEDURE)
+    rounded = predictions.as_written(values.tolist(), predictions.DETECTION_DECIMALS)
+    assert read.confidences.tolist() == rounded
+    both = np.stack([values, values[::-1]], axis=1)
+    clips = predictions.TemporalPredictions(frames, none, none, both)
+    predictions.write_temporal(folder / "temporal.csv", "rec", clips)
+    read = predictions.read_temporal(folder / "temporal.csv", PROCEDURE)
+    rounded = predictions.as_written(values.tolist(), predictions.TEMPORAL_DECIMALS)
+    assert read.confidences[:, 0].tolist() == rounded
+
+
 def test_visibility_property_round_trip(folder):
     path = folder / "visibility.csv"
     predictions.write_visibility(path, [3, 4, 9], np.array([0.5, np.nan, 1.0]))

@@ -131,6 +131,11 @@ def test_find_mistakes_names_the_place(place, value, message):
     assert message in found[0]
 
 
+def test_find_mistakes_property_null_is_no_list_of_components():
+    (found,) = find_mistakes(GOOD | {"components": None})
+    assert found == "components: None is not a list of names"
+
+
 def test_find_mistakes_names_every_mistake():
     data = changed(("states", 0), "1")
     data["fps"] = -1

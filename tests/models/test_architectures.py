@@ -1,0 +1,73 @@
+"""Networks as plain values and back: the same network, and its sizes without building it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from stormpsr_jax.models import architectures
+from stormpsr_jax.models.detector import Detector
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+
+ENCODER = SpatialEncoder(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,), hidden=8)
+CASES = [
+    ("encoder", ENCODER, (2, 16, 24, 3)),
+    ("temporal", TemporalTransformer(3, 5, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalLSTM(3, depth=2, width=4), (2, 5, 6)),
+    ("temporal", TemporalTCN(3, depth=2, width=4, dtype=jnp.dtype(jnp.bfloat16)), (2, 5, 6)),
+    ("detector", Detector(4, width=4, levels=2, grid=4), (2, 16, 24, 3)),
+]
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_build_property_gives_the_described_network_back(role, module, shape):
+    described = architectures.describe(module)
+    again = architectures.build(role, described, "x")
+    assert type(again) is type(module)
+    assert architectures.describe(again) == described
+    assert architectures.inference(module) == again
+    for name, value in described.items():
+        if name not in ("architecture", "dtype", "stem", "mlp_dim"):
+            assert getattr(module, name) == value
+    assert again.dtype == module.dtype
+    whole = jax.eval_shape(module.init, jax.random.key(0), np.zeros(shape, np.float32))
+    whole = traverse_util.flatten_dict(whole, sep="/")
+    needed = architectures.variable_shapes(again, shape)
+    left = {name for name in whole if "second_head" in name or "projection_head" in name}
+    assert needed == {name: whole[name] for name in whole if name not in left}
+    assert bool(left) == (role == "encoder")
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_embedding_width_matches_the_input(role, module, shape):
+    if role == "temporal":
+        shapes = traverse_util.unflatten_dict(architectures.variable_shapes(module, shape), sep="/")
+        assert architectures.embedding_width(module, shapes["params"], 5) == 6
+
+
+def test_describe_property_the_default_mlp_dim_is_written_out():
+    assert architectures.describe(ENCODER)["mlp_dim"] == 4 * ENCODER.width
+
+
+def test_largest_array_golden():
+    """Known by hand; inside of a loop over time, too."""
+    assert architectures.largest_array(TemporalMLP(3, depth=1, width=1000), (2, 5, 6)) == 8000
+    lstm = TemporalLSTM(3, depth=1, width=10)
+    assert architectures.largest_array(lstm, (7, 50, 2)) == 4 * 7 * 50 * 10  # all its outputs
+    # The keys of 4096 pixels are as many tokens, and each looks at each.
+    encoder = ENCODER.clone(patch_size=1, stem=(), depth=1)
+    assert architectures.largest_array(encoder, (1, 64, 64, 3)) == 4 * 2 * 4097**2
+
+
+def test_variable_shapes_errors_fields_that_contradict_each_other():
+    for module, shape, message in (
+        (ENCODER.clone(num_heads=3), (1, 16, 16, 3), "width 16 is not divisible by num_heads 3"),
+        (ENCODER, (1, 17, 16, 3), "17x16 is not a multiple of patch 8"),
+        (CASES[1][1], (1, 6, 6), "a clip of 6 frames, but num_frames is 5"),
+    ):
+        with pytest.raises(ValueError, match=f"the fields do not fit together .*{message}"):
+            architectures.variable_shapes(module, shape)

@@ -1,0 +1,407 @@
+"""Model folders: written whole, and every kind of damage is one line that names the file."""
+
+import copy
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import struct
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+from model_data import DETECTOR, NETWORKS, TEMPORAL, network, write
+
+from stormpsr_jax import files, memory, model, weights
+from stormpsr_jax.model_files import read_model
+
+MODEL, WEIGHTS = "model.json", "weights.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sound")
+    write(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(sound, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(sound, tmp_path / "model")
+
+
+def refusal(folder, name: str) -> str:
+    """The message of `read_model`, which has one line and begins with the file."""
+    with pytest.raises(ValueError) as caught:
+        read_model(folder)
+    message = str(caught.value)
+    assert message.isprintable(), message
+    assert len(message) < 1000
+    assert message.startswith(str(folder / name)), message
+    return message.removeprefix(str(folder / name))
+
+
+def change(folder, *path, value):
+    """Sets one field of model.json; the value `del` removes it."""
+    data = files.read_json(folder / MODEL)
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    if value is del_:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = value
+    (folder / MODEL).write_text(json.dumps(data))
+
+
+def del_():
+    """Stands for a field that is not there."""
+
+
+def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) -> None:
+    """Replaces the weights and the checksum with them, as somebody with bad intentions would."""
+    content = safetensors.numpy.save(arrays) if content is None else content
+    (folder / WEIGHTS).write_bytes(content)
+    declared = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    change(folder, "weights", value=declared)
+
+
+def with_header(content: bytes, edit) -> bytes:
+    """The content of a weights file after `edit` has changed its header."""
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8:end])
+    edit(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[end:]
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def test_write_model_property_training_heads_stay_behind(sound):
+    names = safetensors.numpy.load_file(sound / WEIGHTS)
+    assert "encoder/batch_stats/first_head/norm/mean" in names
+    assert "temporal/params/head/kernel" in names
+    assert not [n for n in names if "second_head" in n or "_head/" in n.replace("first_head", "")]
+    assert sorted(path.name for path in sound.iterdir()) == [MODEL, WEIGHTS]
+
+
+def test_write_model_property_an_older_model_is_replaced_or_left_whole(folder, monkeypatch):
+    before = (folder / MODEL).read_bytes()
+    other = {"networks": NETWORKS | {"detector": network(DETECTOR, (1, 32, 32, 3), 9)}}
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.safetensors.numpy, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder, **other)
+    read_model(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_json", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write(folder, **other)
+    assert (folder / MODEL).read_bytes() == before
+    message = refusal(folder, WEIGHTS)
+    assert "is not the file whose checksum model.json names" in message
+    assert "run the same command again" in message
+    write(folder, **other)
+    found = read_model(folder).networks["detector"].variables["params"]["logits"]["bias"]
+    wanted = other["networks"]["detector"].variables["params"]["logits"]["bias"]
+    np.testing.assert_array_equal(found, wanted)
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": float("nan")}, "model.json: not plain values for JSON"),
+        ({"fps": -1}, r"model.json: fps: -1 is not in"),
+        ({"origin": {"a": object()}}, "model.json: not plain values for JSON"),
+        ({"window": model.Window(13, 4)}, "window: frames: 13 is no multiple of 4"),
+        ({"streams": {}}, "streams: there is none"),
+        ({"networks": {"decoder": NETWORKS["detector"]}}, "'decoder'.* none of encoder"),
+        ({"networks": {"detector": NETWORKS["detector"]}}, "streams.temporal: needs networks.temp"),
+        ({"pictures": None}, "on embeddings 'temporal' alone is needed"),
+        (
+            {"networks": NETWORKS | {"encoder": model.Network(jax.nn, {})}},
+            "cannot hold a module; known are SpatialEncoder",
+        ),
+        (
+            {"networks": NETWORKS | {"detector": model.Network(DETECTOR, {"params": {}})}},
+            r"model.json: the arrays do not fit the networks; missing: detector/.* and \d+ more",
+        ),
+        (
+            {"networks": NETWORKS | {"temporal": NETWORKS["detector"]}},
+            "networks.temporal: architecture: 'Detector' is not one of Temp",
+        ),
+        (
+            {"pictures": None, "networks": {"temporal": model.Network(TEMPORAL, {"params": {}})}},
+            "networks.temporal: the variables are not those of a TemporalTransformer: no 'cls_",
+        ),
+    ],
+)
+def test_write_model_errors_before_anything_is_written(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        write(tmp_path / "model", **changes)
+    assert not (tmp_path / "model").exists()
+
+
+def test_write_model_errors_numbers_that_are_not_finite(tmp_path):
+    bad = jax.tree.map(np.copy, NETWORKS["detector"].variables)
+    bad["params"]["logits"]["bias"][2] = np.inf
+    networks = NETWORKS | {"detector": model.Network(DETECTOR, bad)}
+    with pytest.raises(ValueError, match="detector/params/logits/bias holds numbers that are not"):
+        write(tmp_path / "model", networks=networks)
+
+
+# --- Damage ---------------------------------------------------------------------------------------
+
+
+def test_read_model_errors_absent(tmp_path, folder):
+    with pytest.raises(ValueError, match=r"nowhere: there is no such folder; .* WORKDIR/model$"):
+        read_model(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match="there is no such folder"):
+        read_model(folder / MODEL)
+    (folder / WEIGHTS).unlink()
+    assert "is missing" in refusal(folder, WEIGHTS)
+    (folder / MODEL).unlink()
+    assert "is missing; give the folder of a model" in refusal(folder, MODEL)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+def test_read_model_errors_links_pipes_devices_and_folders(folder, name):
+    """Reading the pipe would never come back."""
+    path = folder / name
+    path.rename(folder / "moved")
+    for make in (
+        lambda: path.symlink_to(folder / "moved"),
+        lambda: path.symlink_to("/dev/zero"),
+        lambda: path.symlink_to(path),
+        lambda: os.mkfifo(path),
+    ):
+        make()
+        assert "is not a regular file" in refusal(folder, name)
+        path.unlink()
+    path.mkdir()
+    assert "is not a regular file" in refusal(folder, name)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS])
+def test_read_model_errors_cut_files(folder, name):
+    whole = (folder / name).read_bytes()
+    for length in (0, 1, 7, 8, 100, len(whole) // 2, len(whole) - 3):
+        (folder / name).write_bytes(whole[:length])
+        refusal(folder, name)
+        if name == WEIGHTS:
+            rewrite(folder, content=whole[:length])
+            refusal(folder, name)
+
+
+def test_read_model_errors_flipped_bits_of_the_weights(folder):
+    whole = bytearray((folder / WEIGHTS).read_bytes())
+    for place in random.Random(0).sample(range(len(whole)), 20):
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << place % 8
+        (folder / WEIGHTS).write_bytes(flipped)
+        assert "is not the file whose checksum" in refusal(folder, WEIGHTS)
+
+
+def test_read_model_errors_arrays_that_do_not_fit(folder):
+    arrays = safetensors.numpy.load_file(folder / WEIGHTS)
+    name = "temporal/params/head/bias"
+    rest = {n: a for n, a in arrays.items() if n != name}
+    padding = {"detector/params/x\ny": np.zeros(100, np.float32)}
+    for changed, expected in (
+        (rest | padding, f"missing: {name}; unexpected: detector/params/x?y"),
+        (arrays | padding, "do not fit the networks; unexpected: detector/params/x?y"),
+        (arrays | {name: np.zeros(4, np.float32)}, f"{name} is float32 (4,), the network needs"),
+        (arrays | {name: np.zeros(3, np.float64)}, f"{name} is float64 (3,), the network needs"),
+        (arrays | {name: np.zeros(6, np.int16)}, f"{name} is int16 (6,), the network needs"),
+        (arrays | {name: np.full(3, np.nan, np.float32)}, f"{name} holds numbers that are not fin"),
+    ):
+        rewrite(folder, changed)
+        assert expected in refusal(folder, WEIGHTS)
+    content = safetensors.numpy.save(arrays).replace(b'"F32","shape":[3]', b'"I32","shape":[3]')
+    rewrite(folder, content=content)
+    assert "is int32 (3,)" in refusal(folder, WEIGHTS)
+    content = with_header(content, lambda header: header[name].update(dtype="F8_E4M3", shape=[12]))
+    rewrite(folder, content=content)
+    assert "is of type F8_E4M3, which cannot be read" in refusal(folder, WEIGHTS)
+
+
+def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
+    whole = (folder / WEIGHTS).read_bytes()
+    change(folder, "networks", "encoder", "width", value=16_384)
+    change(folder, "networks", "encoder", "mlp_dim", value=65_536)
+    assert "but the networks need" in refusal(folder, WEIGHTS)
+    change(folder, "networks", "encoder", "width", value=10**400)
+    assert "networks.encoder: width: " in refusal(folder, MODEL)
+    change(folder, "networks", "encoder", "width", value=16)
+    change(folder, "networks", "encoder", "mlp_dim", value=24)
+    # The detector's arrays do not depend on the size of a picture, what it computes does.
+    change(folder, "pictures", "size", value=[4096, 4096])
+    with monkeypatch.context() as patch:
+        patch.setattr(memory, "available_bytes", lambda: 2**28)
+        assert "one row needs" in refusal(folder, MODEL)
+    change(folder, "pictures", "size", value=[32, 32])
+    read_model(folder)
+    monkeypatch.setattr(memory, "available_bytes", lambda: len(whole))
+    assert "needs 0.0 GiB" in refusal(folder, WEIGHTS)
+    header = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}})
+    content = struct.pack("<Q", len(header)) + header.encode() + bytes(len(whole))
+    monkeypatch.undo()
+    rewrite(folder, content=content)
+    assert "cannot be read" in refusal(folder, WEIGHTS)
+    with (folder / MODEL).open("ab") as file:
+        file.truncate(2**40)
+    assert "has over 8,388,608 bytes" in refusal(folder, MODEL)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["format"], 99, "is of format 99, this version .* knows up to 1; update the package"),
+        (["format"], True, "format: True has the wrong type"),
+        (["format"], 0, "format: 0 is not in 1…"),
+        (["format"], del_, "format: is missing"),
+        (["fps"], "10", "fps: '10' is not in"),
+        (["fps"], 0, "fps: 0 is not in"),
+        (["fps"], 1e999, "Infinity is not a number that JSON allows"),
+        (["code"], "import os", "'code': unknown key"),
+        (["a\nb"], 1, r"'a\\nb': unknown key"),
+        (["created"], 5, "created: 5 has the wrong type"),
+        (["origin"], [], "origin: .* has the wrong type"),
+        (["batch"], 0, "batch: 0 is not in"),
+        (["max_detections"], 10**9, "max_detections: 1000000000 is not in"),
+        (["procedure"], "industreal", "procedure: 'industreal' has the wrong type"),
+        (["procedure", "components"], ["a"] * 10_001, "procedure: a list .* over 10,000 entries"),
+        (["procedure", "components"], ["a", "b"], "procedure: states"),
+        (["procedure", "variants", "x\ny"], {}, "procedure: variants.x.y.initial_state: is miss"),
+        (["pictures"], None, "one of pictures and embedding has to be null"),
+        (["pictures", "size"], [32, 32, 3], r"pictures: size: \[32, 32, 3\] is not \[height"),
+        (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),
+        (["pictures", "aspect"], "zoom", "pictures: aspect: 'zoom' is not one of stretch, pad"),
+        (["pictures", "region"], [0, 0, 0, 1], "pictures: region: .* is empty"),
+        (["pictures", "std"], [0, 1, 1], "pictures: std: 0 is not in"),
+        (["pictures", "mean"], [0, 1], "pictures: mean: .* is not a list of 3 numbers"),
+        (["embedding"], 16, "one of pictures and embedding has to be null"),
+        (["window", "frames"], 10**7, "window: frames: 10000000 is not in"),
+        (["window", "frames"], 400_000, "window: a clip has over 4,096 rows"),
+        (["window", "frame_step"], 2, "window: frame_step: embeddings alone"),
+        (["window"], [12, 4], "window: .* is not an object"),
+        (["networks", "encoder"], del_, "networks: on pictures 'detector' is needed, or"),
+        (["networks", "decoder"], {}, "networks: 'decoder': unknown key"),
+        (["networks", "encoder"], 3, "networks.encoder: 3 is not an object"),
+        (["networks", "encoder", "architecture"], "os.system", "'os.system' is not one of Spat"),
+        (["networks", "encoder", "architecture"], "Detector", "'Detector' is not one of Spatial"),
+        (["networks", "encoder", "depth"], 10**6, "networks.encoder: depth: 1000000 is not in"),
+        (["networks", "encoder", "num_heads"], 3, "networks.encoder: the fields do not fit"),
+        (["networks", "encoder", "stem"], [4] * 9, "stem: .* up to 8 whole numbers"),
+        (["networks", "encoder", "stem"], [4, 4, 4, 4], "networks.encoder: the fields do not fit"),
+        (["networks", "encoder", "dtype"], "float8", "'float8' is not one of float32, bfloat16"),
+        (["networks", "temporal", "num_frames"], 3, "networks.temporal: .*clip of 4 frames"),
+        (["networks", "temporal", "num_components"], 4, "num_components: 4, the procedure has 3"),
+        (["networks", "temporal", "dropout"], 0.5, "networks.temporal: 'dropout': unknown key"),
+        (["networks", "detector", "num_classes"], 4, "num_classes: 4, the procedure has 4 states"),
+        (["streams"], {}, "streams: there is none"),
+        (["streams", "learned"], {}, "streams: 'learned': unknown key"),
+        (["streams", "asd", "settings", "decoder"], "best", "settings: decoder: 'best' is not one"),
+        (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
+        (["streams", "asd", "settings", "decay"], 2, "settings: decay: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
+        (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
+        (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
+        (["weights", "size"], -1, "weights: size: -1 is not in"),
+        (["weights", "file"], "../../etc/passwd", "weights: 'file': unknown key"),
+    ],
+)
+def test_read_model_errors_fields(folder, path, value, message):
+    change(folder, *path, value=value)
+    refused = refusal(folder, MODEL)
+    assert re.search(message, refused), refused
+
+
+# --- Fuzzing --------------------------------------------------------------------------------------
+
+ODD = [None, True, -1, 0, 1, 3, 2**70, 0.5, 1e308, "", "x\n\ud800", [], {}, [[]], {"a": 1}, [0] * 9]
+
+
+def places(data, found=None, path=()):
+    """All places of a JSON value."""
+    found = [] if found is None else found
+    items = data.items() if isinstance(data, dict) else enumerate(data)
+    for key, value in items:
+        found.append((*path, key))
+        if isinstance(value, dict | list):
+            places(value, found, (*path, key))
+    return found
+
+
+def mutate(data, rng) -> None:
+    """Makes one random change of a JSON value."""
+    *path, last = rng.choice(places(data))
+    place = data
+    for key in path:
+        place = place[key]
+    kind = rng.randrange(5)
+    if kind == 0:
+        del place[last]
+    elif kind == 1 and isinstance(place, dict):
+        place[rng.choice(["x", last + " ", "../" + last])] = place[last]
+    elif kind == 2 and isinstance(place[last], int):
+        place[last] = place[last] * rng.choice([2, 10, 1000]) + rng.choice([-1, 0, 1])
+    else:
+        place[last] = copy.deepcopy(rng.choice(ODD))
+
+
+def survives(folder) -> bool:
+    """Whether the folder is accepted; if not, in the way it should be."""
+    message = None
+    try:
+        read_model(folder)
+    except ValueError as error:
+        message = str(error)
+    assert message is None or (message.isprintable() and str(folder) in message)
+    return message is None
+
+
+def test_read_model_fuzz_fields(folder):
+    rng = random.Random(1)
+    data = files.read_json(folder / MODEL)
+    outcomes = []
+    for _ in range(200):
+        mutated = copy.deepcopy(data)
+        for _ in range(rng.choice([1, 1, 2])):
+            mutate(mutated, rng)
+        (folder / MODEL).write_text(json.dumps(mutated))
+        outcomes.append(survives(folder))
+    assert sum(outcomes) < 60  # figures, the origin and the like may change
+
+
+def test_read_model_fuzz_bytes(folder):
+    """Bytes of model.json and of the weights' header, whose checksum is made to fit."""
+    rng = random.Random(2)
+    text, whole = (folder / MODEL).read_bytes(), (folder / WEIGHTS).read_bytes()
+    length = 8 + struct.unpack("<Q", whole[:8])[0]
+
+    def spoil(content, end):
+        content = bytearray(content)
+        for _ in range(rng.choice([1, 1, 3])):
+            content[rng.randrange(end)] = rng.randrange(256)
+        return bytes(content)
+
+    for _ in range(100):
+        (folder / MODEL).write_bytes(spoil(text, len(text)))
+        survives(folder)
+    (folder / MODEL).write_bytes(text)
+    for i in range(150):
+        spoiled = spoil(whole, length) if i % 2 else with_header(whole, lambda h: mutate(h, rng))
+        rewrite(folder, content=spoiled)
+        survives(folder)
+    rewrite(folder, content=whole)
+    assert survives(folder)
