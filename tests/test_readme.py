@@ -92,6 +92,16 @@ def test_pages_property_configs_and_their_fields_exist(page, monkeypatch):
             value = value[key]
 
 
+def test_commands_property_all_are_listed():
+    text = read("docs/commands.md")
+    for name, module in command.COMMANDS.items():
+        assert re.search(rf"^\| `{name}\b.*\| `{module}` \|", text, re.MULTILINE), name
+    configs = re.findall(r"^\| ((?:`[\w:]+`(?:, )?)+) \|", text, re.MULTILINE)
+    assert sorted(config_flag.shipped()) == sorted(
+        name for row in configs for name in re.findall(r"`(\w+)`", row)
+    )
+
+
 def test_formats_property_every_field_of_metrics_json_is_explained(tmp_path):
     """Of both protocols, with everything that can be asked for."""
     for folder in ("labels/a_1", "asd", "temporal", "visibility"):
