@@ -77,8 +77,10 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
 def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
-        "from stormpsr_jax import config_flag; print(config_flag.resolve('own:boxes'));"
-        "from stormpsr_jax.configs import default; print(default.__file__)"
+        "import importlib; from stormpsr_jax import config_flag;"
+        "find = lambda name: importlib.import_module(f'stormpsr_jax.configs.{name}');"
+        "[find(name).get_config() for name in config_flag.shipped()];"
+        "print(config_flag.resolve('own:boxes')); print(find('default').__file__)"
     )
     done = run(unpacked, tmp_path, "-c", code)
     folder = unpacked / "stormpsr_jax" / "configs"

@@ -62,7 +62,8 @@ def test_pages_property_links_lead_somewhere(page):
 def test_pages_property_modules_and_scripts_exist(page):
     text = read(page)
     for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
-        assert importlib.util.find_spec(module), f"{page}: python -m {module}"
+        spec = importlib.util.find_spec(module)
+        assert spec and spec.origin, f"{page}: python -m {module}"
     for words in re.findall(r"`stormpsr ([a-z]+(?: [a-z]+)?)", text):
         known = {words, words.split()[0]} & command.COMMANDS.keys()
         assert known, f"{page}: stormpsr {words}"
