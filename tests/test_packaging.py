@@ -13,6 +13,10 @@ from stormpsr_jax import __main__ as command
 from stormpsr_jax import config_flag
 
 ROOT = Path(__file__).parents[1]
+PARSE = (
+    "from absl import app; from stormpsr_jax import config_flag; config_flag.define_config();"
+    "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
+)
 FOLDERS = ("configs", "data_prep", "stormpsr_jax")
 
 
@@ -185,15 +189,24 @@ def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
     ],
 )
 def test_parse_flags_errors_one_line(words, says):
-    code = (
-        "import sys; from absl import app; from stormpsr_jax import config_flag;"
-        "config_flag.define_config();"
-        "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PARSE, *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1, done.stderr
     assert says in done.stderr
+
+
+def test_parse_flags_property_a_mistake_inside_a_config_is_shown_with_its_place(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return len(1)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, "--config=mine.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "line 2, in get_config" in done.stderr
