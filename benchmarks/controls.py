@@ -21,9 +21,9 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from stormpsr_jax.data import sampling
-from stormpsr_jax.evaluate import evaluate_recordings
 from stormpsr_jax.psr import decoding
 from stormpsr_jax.psr.predictions import TemporalPredictions
+from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import select
 from stormpsr_jax.stages import embed, predict, temporal
 from stormpsr_jax.stages.context import Context

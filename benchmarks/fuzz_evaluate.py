@@ -17,6 +17,7 @@ import tempfile
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import PROTOCOLS
 
 RECORDINGS = ("01_assy_a", "07_main_b")
 NASTY = (
@@ -180,7 +181,7 @@ def _evaluate(root: pathlib.Path, rng: random.Random, report: bool) -> tuple[int
     arguments = [f"--{kind}={root / kind}" for kind in ("labels", "asd", "temporal", "visibility")]
     arguments += [
         f"--procedure={root / 'procedure.json'}",
-        f"--protocol={rng.choice(evaluate.PROTOCOLS)}",
+        f"--protocol={rng.choice(PROTOCOLS)}",
         f"--decoder={rng.choice(['naive', 'confidence', 'expected'])}",
         "--threshold=1.5",
         f"--out={target}",

@@ -18,11 +18,13 @@ from pathlib import Path
 import numpy as np
 from absl import app, flags
 
+from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr.decoding import STREAMS
+
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3"], "Seeds.")
 _STARTS = flags.DEFINE_list("starts", ["general_encoder", "scratch"], "Encoders to start from.")
 _CONFIG = flags.DEFINE_string("config", "configs/synthetic.py", "Config file.")
-STREAMS = ("asd", "temporal", "storm")
 
 
 def one(config: str, folder: Path, data: Path, seed: str, start: str) -> dict:
@@ -44,7 +46,7 @@ def cells(result: dict) -> dict[str, float]:
         for key in ("f1", "pos", "delay_s"):
             value = result["streams"][stream][key]
             row[f"{stream} {key}"] = np.nan if value is None else value
-    both = result["both_found"] or {"asd_delay_s": np.nan, "storm_delay_s": np.nan}
+    both = analysis.mean_delays_of_both(result) or {"asd_delay_s": np.nan, "storm_delay_s": np.nan}
     row["both asd"], row["both storm"] = both["asd_delay_s"], both["storm_delay_s"]
     return row
 

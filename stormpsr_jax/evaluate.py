@@ -1,27 +1,24 @@
 """Decodes, fuses and scores prediction files: ``python -m stormpsr_jax.evaluate --help``.
 
 Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json`` shows more of its
-result, ``evaluate compare A.json B.json`` the difference of two.
+result, ``evaluate compare A.json B.json`` the difference of two. From Python,
+``evaluate.evaluate(…)``, which lives in `stormpsr_jax.psr.scoring`, does the same.
 """
 
 import argparse
-import dataclasses
-import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stormpsr_jax import files
-from stormpsr_jax.psr import analysis, batch, compare, decoding, metrics, released, tables
+from stormpsr_jax.psr import analysis, compare, decoding, tables
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.recordings import Recording, load_recordings
-from stormpsr_jax.psr.select import available_streams
+from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.scoring import PROTOCOLS, evaluate, evaluate_recordings
 
-PROTOCOLS = ("paper", "released")
+__all__ = ["evaluate", "main"]
+
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -31,154 +28,6 @@ _TABLES = {
     "occlusion": analysis.occlusion_table,
     "sweep": analysis.sweep_table,
 }
-
-
-def evaluate(
-    procedure: Procedure,
-    labels_dir: str | os.PathLike,
-    asd_dir: str | os.PathLike | None = None,
-    temporal_dir: str | os.PathLike | None = None,
-    *,
-    settings: decoding.Settings | Mapping[str, decoding.Settings],
-    protocol: str = "paper",
-    variant: str | None = None,
-    fps: float | None = None,
-    visibility_dir: str | os.PathLike | None = None,
-    with_errors: bool = False,
-    sweep: Sequence[float] = (),
-) -> dict[str, Any]:
-    """Reads a folder of labels and one or two of predictions and scores them.
-
-    Args:
-        procedure: the product.
-        labels_dir, asd_dir, temporal_dir, visibility_dir, with_errors: see `load_recordings`.
-        settings: of all streams, or by stream.
-        protocol: "paper" or "released".
-        variant: of all recordings; None finds each one's by its name.
-        fps: frames per second, None for the procedure's.
-        sweep: thresholds at which each stream is scored besides (protocol `paper`).
-
-    Returns:
-        The content of metrics.json.
-
-    Raises:
-        ValueError: input that cannot be read or does not fit; names file, line and field.
-    """
-    recordings = load_recordings(
-        procedure,
-        labels_dir,
-        asd_dir,
-        temporal_dir,
-        visibility_dir=visibility_dir,
-        variant=variant,
-        with_errors=with_errors,
-    )
-    return evaluate_recordings(
-        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep
-    )
-
-
-def evaluate_recordings(
-    procedure: Procedure,
-    recordings: Mapping[str, Recording],
-    settings: decoding.Settings | Mapping[str, decoding.Settings],
-    *,
-    protocol: str = "paper",
-    fps: float | None = None,
-    sweep: Sequence[float] = (),
-) -> dict[str, Any]:
-    """Scores recordings that were read already; see `evaluate`."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
-    if isinstance(settings, decoding.Settings):
-        settings = dict.fromkeys(decoding.STREAMS, settings)
-    fps = procedure.fps if fps is None else fps
-    if not 0 < fps < float("inf"):
-        raise ValueError(f"--fps={fps} is not a positive number")
-    decoders = {s.decoder for s in settings.values()}
-    if len(decoders) != 1:
-        raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
-    decoder = decoders.pop()
-    streams = available_streams(recordings, decoder)
-    if not streams:
-        raise ValueError("no predictions; pass --asd, --temporal or both")
-    score = _score_released if protocol == "released" else _score_paper
-    details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
-    for stream in streams:
-        for name, recording in recordings.items():
-            found = score(procedure, recording, stream, settings[stream], fps)
-            truth = [list(step) for step in sorted(recording.truth)]
-            details[stream][name] = {**found, "variant": recording.variant.name, "truth": truth}
-            if recording.visibility is not None:
-                details[stream][name]["visible"] = _visible(recording.visibility, truth)
-    sweeps = {}
-    if sweep:
-        if protocol == "released" or decoder == "naive":
-            raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
-        for threshold in sweep:  # refuses what is no threshold
-            dataclasses.replace(settings[streams[0]], threshold=threshold)
-        for stream in streams:
-            sweeps[stream] = analysis.threshold_sweep(
-                procedure, recordings, stream, settings[stream], sweep, fps
-            )
-    summarise = released.summarise if protocol == "released" else metrics.summarise
-    return {
-        "protocol": protocol,
-        "decoder": decoder,
-        "procedure": procedure.name,
-        "components": list(procedure.components),
-        "fps": fps,
-        "streams": {
-            stream: {
-                **summarise(details[stream]),
-                "settings": dataclasses.asdict(settings[stream]),
-                **({"sweep": sweeps[stream]} if sweeps else {}),
-                "recordings": details[stream],
-            }
-            for stream in streams
-        },
-    }
-
-
-def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
-    """The visible fraction at each true step, None where unknown."""
-    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
-    fractions = [known.get(frame, math.nan) for frame, _ in truth]
-    return [None if math.isnan(fraction) else fraction for fraction in fractions]
-
-
-def _score_paper(
-    procedure: Procedure, r: Recording, stream: str, settings: decoding.Settings, fps: float
-) -> dict[str, Any]:
-    events = batch.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
-    predicted = [(e.frame, e.step_id) for e in events]
-    return {
-        **metrics.score_recording(r.truth, predicted, fps),
-        "perception_fp": None,
-        "perception_fn": None,
-        "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
-        "events": [[e.frame, e.step_id, e.confidence] for e in events],
-        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
-    }
-
-
-def _score_released(
-    procedure: Procedure, r: Recording, stream: str, settings: decoding.Settings, fps: float
-) -> dict[str, Any]:
-    try:
-        return released.evaluate_recording(
-            procedure,
-            r.variant,
-            stream,
-            settings,
-            r.truth,
-            r.states,
-            fps,
-            r.detections,
-            r.temporal,
-        )
-    except ValueError as error:
-        raise ValueError(f"recording {r.name}: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -221,11 +70,16 @@ def _main_evaluate(argv: Sequence[str]) -> None:
     files.write_json(args.out, result)
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
+    for warning in result["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
     print(tables.format_rows(analysis.summary_table(result)))
 
 
 def _write_report(
-    path: str, procedure: Procedure, recordings: Mapping[str, Recording], result: dict[str, Any]
+    path: str,
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    result: dict[str, Any],
 ) -> None:
     from stormpsr_jax import figures, report  # they draw; nothing else here needs a library
 

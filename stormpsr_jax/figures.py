@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax import report
-from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr import analysis, headline
 from stormpsr_jax.psr.compare import compare
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
 MAX_ROWS = 40  # of a figure with a row per step or recording: it stays readable
 WIDTH = 5.2  # inches; the report shows two figures beside each other
 _NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
-_LABELS = {
-    "pos": "POS",
-    "f1": "F1",
-    "delay_s": "Delay",
-    "common_delay_s": "Delay where\nboth are correct",
-}
 
 Result = Mapping[str, Any]
 Drawn = tuple[str, str, Any] | None  # title, caption, figure; None without anything to show
@@ -222,27 +216,26 @@ def _recordings(result: Result) -> Drawn:
         name: [rows[name, s]["f1"] or 0.0 for s in streams if (name, s) in rows] for name in names
     }
     kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
-    figure, panels = _axes(0.9 + 0.2 * len(kept), 3, sharey=True)
-    for axes, key, label in zip(
-        panels, ("pos", "f1", "delay_s"), ("POS", "F1", "Mean delay in seconds"), strict=True
-    ):
+    figure, panels = _axes(0.9 + 0.2 * len(kept), len(headline.MEANS), sharey=True)
+    for axes, one in zip(panels, headline.MEANS, strict=True):
         for stream in streams:
             points = [
-                (rows[name, stream][key], y)
+                (rows[name, stream][one.key], y)
                 for y, name in enumerate(kept)
-                if (name, stream) in rows and rows[name, stream][key] is not None
+                if (name, stream) in rows and rows[name, stream][one.key] is not None
             ]
             if points:  # an empty line that is not clipped would spoil the layout
                 look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
                 axes.plot(*zip(*points, strict=True), "o", ms=5, label=_NAMES[stream], **look)
-        axes.set_xlabel(label)
-        if key != "delay_s":
+        axes.set_xlabel(one.heading)
+        if not one.unit:
             axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
     labels = [name if len(name) <= 30 else f"{name[:29]}…" for name in kept]
     panels[0].set_yticks(range(len(kept)), labels, color=INK)
     panels[0].set_ylim(len(kept) - 0.5, -0.5)
     _legend(figure, panels[0], 3)
-    caption = "POS, F1 and mean delay of each recording; what is undefined has no dot."
+    labels = ", ".join(one.label for one in headline.MEANS)
+    caption = f"{labels} of each recording; what is undefined has no dot."
     if len(kept) < len(names):
         caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
     return "Recordings", caption, figure
@@ -255,23 +248,24 @@ def _differences(result: Result) -> Drawn:
     found = {other: compare(result, result, (other, "storm")) for other in others}
     if any(row["recordings"] == 1 for rows in found.values() for row in rows):
         return None  # one recording drawn again and again has no spread
+    fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
+    times = {one.key: one.label for one in headline.MEANS if one.unit}
+    times["common_delay_s"] = "Delay where\nboth are correct"
     figure, panels = _axes(2.0, 2)
-    for axes, metrics, label in zip(
-        panels,
-        (("pos", "f1"), ("delay_s", "common_delay_s")),
-        ("Difference", "Difference in seconds"),
-        strict=True,
+    for axes, labels, label in zip(
+        panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True
     ):
+        places = {metric: y for y, metric in enumerate(labels)}
         for i, (other, rows) in enumerate(found.items()):
             for row in rows:
-                if row["metric"] in metrics and row["recordings"]:
-                    y = metrics.index(row["metric"]) + 0.25 * (i - (len(found) - 1) / 2)
+                if row["metric"] in places and row["recordings"]:
+                    y = places[row["metric"]] + 0.25 * (i - (len(found) - 1) / 2)
                     look = {"color": STREAM_COLOURS[other]}
                     axes.plot([row["low"], row["high"]], [y, y], **look)
                     axes.plot([row["difference"]], [y], "o", ms=4.5, **look)
         axes.axvline(0, color=INK, linewidth=0.8)
-        axes.set_yticks(range(2), [_LABELS[metric] for metric in metrics], color=INK)
-        axes.set(ylim=(1.5, -0.5), xlabel=label)
+        axes.set_yticks(range(len(labels)), labels.values(), color=INK)
+        axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
         axes.grid(False, axis="y")
     key = [
         panels[0].plot([], [], "o-", ms=4.5, color=STREAM_COLOURS[other],

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax import files
+from stormpsr_jax.psr import analysis, headline
 from stormpsr_jax.psr.metrics import match_steps
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -70,7 +71,7 @@ def write_report(
         path: the HTML file to write.
         title: of the page.
         metrics: the content of metrics.json. A stream's "settings", where given, hold "threshold",
-            "confidence" (the floor) and "weight".
+            "confidence" (the floor) and "weight". The page shows its `analysis.notes` too.
         procedure: for the names of steps, and the frames per second if `metrics` has no "fps".
         truth: (frame, step id) by recording.
         visible: by recording, frames (M,) ascending and visible fractions (M,), NaN where unknown.
@@ -113,6 +114,7 @@ def write_report(
         )
     page = _template().render(
         title=title,
+        headline=headline,
         metrics=metrics,
         procedure=procedure,
         fps=fps,
@@ -122,7 +124,7 @@ def write_report(
             stage: _panels(stage, rows, f"c{i}")
             for i, (stage, rows) in enumerate((curves or {}).items())
         },
-        notes=notes,
+        notes=[*notes, *analysis.notes(metrics)],
         figures=[
             (name, caption, inline(text, name, f"f{i}"))
             for i, (name, caption, text) in enumerate(figures)

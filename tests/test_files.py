@@ -106,3 +106,29 @@ def test_raise_all_property_every_mistake_has_a_line():
     assert str(caught.value) == "a\nb"
     with pytest.raises(ValueError, match="and 5 more mistakes"):
         raise_all([str(i) for i in range(25)])
+
+
+def test_check_name_property_gives_nfc_of_what_a_path_can_hold():
+    assert files.check_name("Prüfstand 1.a", "x") == "Prüfstand 1.a"
+    assert files.check_name("Pru\u0308fstand", "x") == "Pr\u00fcfstand"
+    assert files.check_name("ü" * 100, "x") == "ü" * 100
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("", "is empty"),
+        (".", "begins with a dot"),
+        ("..", "begins with a dot"),
+        (".hidden", "begins with a dot"),
+        ("a/b", "has a / or"),
+        ("a\\b", "has a / or"),
+        ("a\0b", "has control characters"),
+        ("a\nb", "has control characters"),
+        ("a\udcffb", "has control characters in it, or is not UTF-8"),
+        ("ü" * 101, "has 202 bytes, more than 200"),
+    ],
+)
+def test_check_name_errors_say_what_is_wrong_on_one_line(name, what):
+    with pytest.raises(ValueError, match=rf"^splits.csv: line 2: name '.*': {what}.*; rename it$"):
+        files.check_name(name, "splits.csv: line 2")

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.files import read_json
-from stormpsr_jax.psr import batch, decoding, metrics
+from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.psr import batch, decoding, headline, metrics
 from stormpsr_jax.psr.procedure import Procedure, step_name
-from stormpsr_jax.psr.recordings import Recording
+from stormpsr_jax.psr.recordings import LabelledPredictions
 
 Rows = list[dict[str, Any]]
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
@@ -25,27 +26,60 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a metrics.json.
 
     Raises:
-        ValueError: not JSON, or not what ``evaluate`` writes; names file and field.
+        ValueError: not JSON, or not what ``evaluate`` writes; all mistakes, each with file and
+            field.
     """
-    result = read_json(path)
-    number, text = (int, float), (str,)
-    _require(result, {"protocol": text, "fps": number, "components": (list,)}, path, "")
-    _require(result, {"streams": (dict,)}, path, "")
-    if not 0 < result["fps"] < float("inf"):
-        raise ValueError(f"{path}: fps: {result['fps']} is not a positive number")
-    figures = dict.fromkeys(("pos", "f1", "delay_s"), (*number, type(None)))
-    figures |= dict.fromkeys(("tp", "fp", "fn"), number)
-    for stream, s in result["streams"].items():
-        where = f"streams.{stream}."
-        _require(s, {"recordings": (dict,), **figures}, path, where)
-        for name, r in s["recordings"].items():
-            place = f"{where}recordings.{name}."
-            _require(r, {"truth": (list,), "events": (list,), **figures}, path, place)
-            for field in ("truth", "events"):
-                for step in r[field]:
-                    if not _is_step(step, len(result["components"])):
-                        raise ValueError(f"{path}: {place}{field}: {step!r} is not a step")
+    result = files.read_json(path)
+    try:
+        files.field(result, "protocol", str, f"{path}")
+        fps = files.field(result, "fps", (int, float), f"{path}")
+        if not 0 < fps < float("inf"):
+            raise ValueError(f"{path}: fps: {fps} is not a positive number")
+        num_components = len(files.field(result, "components", list, f"{path}"))
+        streams = files.field(result, "streams", dict, f"{path}")
+    except ValueError as error:
+        raise ValueError(f"{error}; evaluate writes such files") from error
+    mistakes: list[str] = []
+    for stream, s in streams.items():
+        place = f"{path}: streams.{stream}"
+        mistakes += _figure_mistakes(s, place)
+        try:
+            recordings = files.field(s, "recordings", dict, place)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        for name, r in recordings.items():
+            where = f"{place}.recordings.{name}"
+            mistakes += _figure_mistakes(r, where) + _step_mistakes(r, where, num_components)
+    raise_all(mistakes)
     return result
+
+
+def _figure_mistakes(entry: Any, place: str) -> list[str]:
+    mistakes = []
+    for figure in headline.FIGURES:
+        kinds = (int, float, type(None)) if figure.mean else (int, float)
+        try:
+            files.field(entry, figure.key, kinds, place)
+        except ValueError as error:
+            mistakes.append(str(error))
+    return mistakes
+
+
+def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
+    mistakes = []
+    for field in ("truth", "events"):
+        try:
+            steps = files.field(entry, field, list, place)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        mistakes += [
+            f"{place}: {field}: {files.shorten(step)} is not a step"
+            for step in steps
+            if not _is_step(step, num_components)
+        ]
+    return mistakes
 
 
 def _is_step(step: Any, num_components: int) -> bool:
@@ -57,34 +91,81 @@ def _is_step(step: Any, num_components: int) -> bool:
     )
 
 
-def _require(data: Any, types: Mapping[str, tuple], path: str | os.PathLike, where: str) -> None:
-    for key, kinds in types.items():
-        if not isinstance(data, dict) or key not in data:
-            raise ValueError(f"{path}: {where}{key}: is missing; evaluate writes such files")
-        if not isinstance(data[key], kinds) or isinstance(data[key], bool):
-            raise ValueError(f"{path}: {where}{key}: {data[key]!r} has the wrong type")
-
-
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
     events = [(frame, step_id) for frame, step_id, *_ in recording["events"]]
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
+def both_found(
+    a: Mapping[str, Any], b: Mapping[str, Any], fps: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Returns the delays on the steps that both of two streams found.
+
+    Args:
+        a, b: by recording, the entries of metrics.json; of the same recordings.
+        fps: frames per second.
+
+    Returns:
+        By recording, (delay of a, delay of b) in seconds of each such step.
+    """
+    result = {}
+    for name in a:
+        found = [
+            {(step, t): (p - t) / fps for step, t, p in matching(entry[name]).correct}
+            for entry in (a, b)
+        ]
+        both = sorted(found[0].keys() & found[1].keys())
+        result[name] = [(found[0][key], found[1][key]) for key in both]
+    return result
+
+
+def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
+    """Compares the delays of the streams asd and storm on the steps that both found.
+
+    Returns:
+        "steps", their number, "asd_delay_s" and "storm_delay_s", the means over all of them;
+        None if there are none, or one of the streams is absent.
+    """
+    if not {"asd", "storm"} <= result["streams"].keys():
+        return None
+    asd, storm = (result["streams"][stream]["recordings"] for stream in ("asd", "storm"))
+    pairs = list(itertools.chain(*both_found(asd, storm, result["fps"]).values()))
+    if not pairs:
+        return None
+    of_asd, of_storm = zip(*pairs, strict=True)
+    return {
+        "steps": len(pairs),
+        "asd_delay_s": sum(of_asd) / len(pairs),
+        "storm_delay_s": sum(of_storm) / len(pairs),
+    }
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
+    sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
+    if (both := result.get("both_found")) is not None:
+        sentences.append(
+            f"On the {both['steps']} steps that both asd and storm found, the mean delay is "
+            f"{both['asd_delay_s']:.1f} s for asd and {both['storm_delay_s']:.1f} s for storm."
+        )
+    return sentences
+
+
 def summary_table(result: Mapping[str, Any]) -> Rows:
-    """A row per stream: the headline figures (means over recordings) and the sums."""
-    keys = ("pos", "f1", "delay_s", "tp", "fp", "fn")
-    return [
-        {"stream": stream, **{key: s[key] for key in keys}}
-        for stream, s in result["streams"].items()
-    ]
+    """A row per stream: the headline figures."""
+    return [{"stream": stream, **headline.values(s)} for stream, s in result["streams"].items()]
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream and recording."""
-    keys = ("pos", "f1", "delay_s", "tp", "fp", "fn", "contains_errors")
     return [
-        {"stream": stream, "recording": name, **{key: r[key] for key in keys}}
+        {
+            "stream": stream,
+            "recording": name,
+            **headline.values(r),
+            "contains_errors": r["contains_errors"],
+        }
         for stream, s in result["streams"].items()
         for name, r in s["recordings"].items()
     ]
@@ -256,7 +337,7 @@ def sweep_table(result: Mapping[str, Any]) -> Rows:
 
 def threshold_sweep(
     procedure: Procedure,
-    recordings: Mapping[str, Recording],
+    recordings: Mapping[str, LabelledPredictions],
     stream: str,
     settings: decoding.Settings,
     thresholds: Sequence[float],
@@ -265,8 +346,7 @@ def threshold_sweep(
     """Scores a stream at many thresholds, decoding each recording once.
 
     Returns:
-        A row per threshold: pooled precision and recall, and pos, f1 and delay_s as in the
-        headline.
+        A row per threshold: pooled precision and recall, and the headline figures.
     """
     scores: list[dict[str, dict[str, Any]]] = [{} for _ in thresholds]
     for name, r in recordings.items():
@@ -283,7 +363,7 @@ def threshold_sweep(
                 "threshold": threshold,
                 "precision": s["pooled_precision"],
                 "recall": s["pooled_recall"],
-                **{key: s[key] for key in ("pos", "f1", "delay_s", "tp", "fp", "fn")},
+                **headline.values(s),
             }
         )
     return rows

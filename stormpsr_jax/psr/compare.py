@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr.analysis import Rows, matching
+from stormpsr_jax.psr import headline
+from stormpsr_jax.psr.analysis import Rows, both_found
 
 
 def compare(
@@ -32,7 +33,8 @@ def compare(
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,
         their difference b − a with its interval, and the number of those recordings. The metrics
-        are pos, f1, delay_s, and common_delay_s, the delay on the steps that both recognised.
+        are the headline figures that are means, and common_delay_s, the delay on the steps that
+        both recognised.
 
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
@@ -76,20 +78,16 @@ def _values(
         raise ValueError(f"the results do not have the same recordings; only one has {lone}")
     names = sorted(a)
     values = {
-        metric: tuple(
-            np.array([r[name][metric] for name in names], dtype=np.float64) for r in (a, b)
+        figure.key: tuple(
+            np.array([r[name][figure.key] for name in names], dtype=np.float64) for r in (a, b)
         )
-        for metric in ("pos", "f1", "delay_s")
+        for figure in headline.MEANS
     }
-    common = []
     for name in names:
         if a[name]["truth"] != b[name]["truth"]:
             raise ValueError(f"the labels of recording {name} differ between the results")
-        found = [
-            {(step, t): (p - t) / fps for step, t, p in matching(r[name]).correct} for r in (a, b)
-        ]
-        both = found[0].keys() & found[1].keys()
-        common.append([np.mean([f[key] for key in both]) if both else np.nan for f in found])
+    pairs = both_found(a, b, fps)
+    common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
     table = np.array(common, np.float64).reshape(-1, 2)
     values["common_delay_s"] = (table[:, 0], table[:, 1])
     return values

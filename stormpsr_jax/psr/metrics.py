@@ -7,9 +7,10 @@ that makes it.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from stormpsr_jax.psr import headline
 
 Step = tuple[int, int]  # frame, step id
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
@@ -206,24 +207,19 @@ def score_recording(
 def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the figures of a stream from the scores of its recordings.
 
-    The headline figures "pos", "f1" and "delay_s" are means over the recordings in which they are
-    defined; "undefined" counts the others. "tp", "fp" and "fn" are sums, and "pooled_f1",
-    "pooled_precision" and "pooled_recall" follow from these sums.
+    The headline figures (`headline.FIGURES`): those that are means, over the recordings in which
+    they are defined, of which "undefined" counts the others, and the sums of the counts.
+    "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
     """
-    result: dict[str, Any] = {}
-    undefined = {}
-    for key in ("pos", "f1", "delay_s"):
-        values = [r[key] for r in recordings.values() if r[key] is not None]
-        # fsum: the order of the recordings must not matter, not even in the last bit.
-        result[key] = math.fsum(values) / len(values) if values else None
-        undefined[key] = len(recordings) - len(values)
-    tp, fp, fn = (sum(r[key] for r in recordings.values()) for key in ("tp", "fp", "fn"))
+    result = headline.over_recordings(recordings.values(), headline.exact_mean)
+    undefined = {
+        figure.key: sum(r[figure.key] is None for r in recordings.values())
+        for figure in headline.MEANS
+    }
+    tp, fp, fn = (result[key] for key in ("tp", "fp", "fn"))
     truths = any(r["f1"] is not None for r in recordings.values())
     return {
         **result,
-        "tp": tp,
-        "fp": fp,
-        "fn": fn,
         "pooled_f1": f1_score(tp, fp, fn) if truths else None,
         "pooled_precision": tp / (tp + fp) if tp + fp else None,
         "pooled_recall": tp / (tp + fn) if tp + fn else None,

@@ -13,7 +13,7 @@ _SUFFIX = "_results_pred.csv"
 
 
 @dataclasses.dataclass
-class Recording:
+class LabelledPredictions:
     """What is known of one recording.
 
     Attributes:
@@ -43,7 +43,7 @@ def load_recordings(
     visibility_dir: str | os.PathLike | None = None,
     variant: str | None = None,
     with_errors: bool = False,
-) -> dict[str, Recording]:
+) -> dict[str, LabelledPredictions]:
     """Reads `labels_dir/<rec>/PSR_labels.csv` and the predictions `<rec>_results_pred.csv`.
 
     Args:
@@ -73,7 +73,7 @@ def load_recordings(
     recordings = {}
     for name in names:
         truth_file = "PSR_labels_with_errors.csv" if with_errors else "PSR_labels.csv"
-        recording = Recording(
+        recording = LabelledPredictions(
             name,
             procedure.variant_for(name, variant),
             labels.read_steps(root / name / truth_file, procedure),

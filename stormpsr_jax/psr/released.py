@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.psr import headline
 from stormpsr_jax.psr.decoding import STREAMS, Settings
 from stormpsr_jax.psr.metrics import Step, edit_distance
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
@@ -424,7 +425,7 @@ def evaluate_recording(
 
 
 def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Means of pos, f1 and delay_s (0 where nothing was matched), sums of tp, fp and fn.
+    """The headline figures: means (of a delay of 0 where nothing was matched) and sums.
 
     Args:
         recordings: by name, what `evaluate_recording` returns.
@@ -434,6 +435,5 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """
     if not recordings:
         raise ValueError("there are no recordings to summarise; check --labels")
-    rows = recordings.values()
-    means = {key: float(np.mean([r[key] for r in rows])) for key in ("pos", "f1", "delay_s")}
-    return means | {key: sum(r[key] for r in rows) for key in ("tp", "fp", "fn")}
+    # NumPy's mean, as in the released code: another way to sum rounds differently.
+    return headline.over_recordings(recordings.values(), lambda values: float(np.mean(values)))

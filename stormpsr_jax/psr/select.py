@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 from stormpsr_jax.psr import batch, decoding, metrics
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.recordings import Recording
+from stormpsr_jax.psr.recordings import LabelledPredictions
 
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
@@ -37,7 +37,7 @@ class Choice:
 
 def select(
     procedure: Procedure,
-    recordings: Mapping[str, Recording],
+    recordings: Mapping[str, LabelledPredictions],
     base: decoding.Settings,
     fps: float | None = None,
 ) -> dict[str, Choice]:
@@ -59,7 +59,7 @@ def select(
     }
 
 
-def available_streams(recordings: Mapping[str, Recording], decoder: str) -> list[str]:
+def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
     """Returns the streams that can be decoded; the naive decoder has no fused one."""
     asd = all(r.detections is not None for r in recordings.values())
     temporal = all(r.temporal is not None for r in recordings.values())
@@ -70,7 +70,7 @@ def available_streams(recordings: Mapping[str, Recording], decoder: str) -> list
 
 def rate(
     procedure: Procedure,
-    recordings: Mapping[str, Recording],
+    recordings: Mapping[str, LabelledPredictions],
     stream: str,
     base: decoding.Settings,
     fps: float,

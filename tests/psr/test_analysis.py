@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stormpsr_jax.psr import analysis, batch, compare, decoding, metrics
 from stormpsr_jax.psr.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.recordings import Recording
+from stormpsr_jax.psr.recordings import LabelledPredictions
 
 FPS = 4.0
 STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
@@ -73,6 +73,24 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
+def test_both_found_golden_steps_and_means():
+    truth = [(10, 0), (20, 3), (30, 2)]
+    data = result(
+        {
+            "asd": {"r1": (truth, [(14, 0), (18, 3), (40, 2)]), "r2": ([(10, 0)], [])},
+            "storm": {"r1": (truth, [(12, 0), (24, 3), (32, 2)]), "r2": ([(10, 0)], [(10, 0)])},
+        }
+    )
+    asd, storm = (data["streams"][s]["recordings"] for s in ("asd", "storm"))
+    assert analysis.both_found(asd, storm, FPS) == {"r1": [(1.0, 0.5), (2.5, 0.5)], "r2": []}
+    data["both_found"] = analysis.mean_delays_of_both(data)
+    assert data["both_found"] == {"steps": 2, "asd_delay_s": 1.75, "storm_delay_s": 0.5}
+    (note,) = analysis.notes(data)
+    assert "On the 2 steps" in note
+    assert "1.8 s for asd and 0.5 s for storm" in note
+    assert analysis.mean_delays_of_both(GOLDEN) is None
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),
@@ -131,7 +149,7 @@ def test_threshold_sweep_matches_decoding_at_each_threshold():
         classes = np.repeat(rng.integers(0, 4, 30), 5)
         detections = Detections(np.arange(150), classes, rng.random(150), np.zeros((150, 4)))
         truth = [(30, 0), (60, 3), (90, 5)]
-        recordings[name] = Recording(
+        recordings[name] = LabelledPredictions(
             name, procedure.variants["up"], truth, np.zeros((0, 2)), detections
         )
     thresholds = [0.5, 1.0, 2.0, 50.0]
@@ -231,7 +249,7 @@ def test_load_result_errors_name_file_and_field(tmp_path):
     for place, value, message in [
         (("fps",), 0, "fps: 0"),
         (("streams",), [], "streams: "),
-        (("streams", "asd", "recordings", "r1", "f1"), "x", "streams.asd.recordings.r1.f1: 'x'"),
+        (("streams", "asd", "recordings", "r1", "f1"), "x", "streams.asd.recordings.r1: f1: 'x'"),
         (("streams", "asd", "recordings", "r1", "events"), [[1, 6]], "events: [1, 6]"),
         (("streams", "asd", "recordings", "r1", "truth"), [[1.5, 3]], "truth: [1.5, 3]"),
     ]:

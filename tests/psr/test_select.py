@@ -6,7 +6,7 @@ import pytest
 from stormpsr_jax.psr import batch, decoding, metrics, select
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.recordings import Recording
+from stormpsr_jax.psr.recordings import LabelledPredictions
 
 FPS = 5.0
 PROCEDURE = Procedure.from_json(
@@ -33,7 +33,7 @@ def recording(name, seed, weak=0.0):
     conf = np.full((160, 2), 0.1)
     conf[50:70, 0] = conf[100:120, 1] = 0.9
     zeros = np.zeros((160, 2), int)
-    return Recording(
+    return LabelledPredictions(
         name,
         PROCEDURE.variants["up"],
         [(50, 0), (100, 3)],

@@ -1,0 +1,190 @@
+"""Scoring of recordings: labels and predictions in, the content of metrics.json out."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.psr import analysis, batch, decoding, frame_rates, metrics, released
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.select import available_streams
+
+PROTOCOLS = ("paper", "released")
+
+
+def evaluate(
+    procedure: Procedure,
+    labels_dir: str | os.PathLike,
+    asd_dir: str | os.PathLike | None = None,
+    temporal_dir: str | os.PathLike | None = None,
+    *,
+    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    protocol: str = "paper",
+    variant: str | None = None,
+    fps: float | None = None,
+    visibility_dir: str | os.PathLike | None = None,
+    with_errors: bool = False,
+    sweep: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Reads a folder of labels and one or two of predictions and scores them.
+
+    Args:
+        procedure: the product.
+        labels_dir, asd_dir, temporal_dir, visibility_dir, with_errors: see `load_recordings`.
+        settings: of all streams, or by stream.
+        protocol: "paper" or "released".
+        variant: of all recordings; None finds each one's by its name.
+        fps: frames per second, None for the procedure's.
+        sweep: thresholds at which each stream is scored besides (protocol `paper`).
+
+    Returns:
+        The content of metrics.json; "warnings" are doubts whether the input is what it seems.
+
+    Raises:
+        ValueError: input that cannot be read or does not fit, every mistake with file, line and
+            field; predictions that certainly count frames at another rate than the labels.
+    """
+    recordings = load_recordings(
+        procedure,
+        labels_dir,
+        asd_dir,
+        temporal_dir,
+        visibility_dir=visibility_dir,
+        variant=variant,
+        with_errors=with_errors,
+    )
+    return evaluate_recordings(
+        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep
+    )
+
+
+def evaluate_recordings(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    *,
+    protocol: str = "paper",
+    fps: float | None = None,
+    sweep: Sequence[float] = (),
+) -> dict[str, Any]:
+    """Scores recordings that were read already; see `evaluate`."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    if isinstance(settings, decoding.Settings):
+        settings = dict.fromkeys(decoding.STREAMS, settings)
+    fps = procedure.fps if fps is None else fps
+    if not 0 < fps < float("inf"):
+        raise ValueError(f"--fps={fps} is not a positive number")
+    decoders = {s.decoder for s in settings.values()}
+    if len(decoders) != 1:
+        raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
+    decoder = decoders.pop()
+    streams = available_streams(recordings, decoder)
+    if not streams:
+        raise ValueError("no predictions; pass --asd, --temporal or both")
+    if sweep and (protocol == "released" or decoder == "naive"):
+        raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
+    for threshold in sweep:  # refuses what is no threshold
+        dataclasses.replace(settings[streams[0]], threshold=threshold)
+    score = _score_released if protocol == "released" else _score_paper
+    details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
+    for stream in streams:
+        for name, recording in recordings.items():
+            found = score(procedure, recording, stream, settings[stream], fps)
+            truth = [list(step) for step in sorted(recording.truth)]
+            details[stream][name] = {**found, "variant": recording.variant.name, "truth": truth}
+            if recording.visibility is not None:
+                details[stream][name]["visible"] = _visible(recording.visibility, truth)
+    warnings = _check_frame_rates(recordings, details, fps)
+    sweeps = {}
+    for stream in streams if sweep else ():
+        sweeps[stream] = analysis.threshold_sweep(
+            procedure, recordings, stream, settings[stream], sweep, fps
+        )
+    summarise = released.summarise if protocol == "released" else metrics.summarise
+    result = {
+        "protocol": protocol,
+        "decoder": decoder,
+        "procedure": procedure.name,
+        "components": list(procedure.components),
+        "fps": fps,
+        "streams": {
+            stream: {
+                **summarise(details[stream]),
+                "settings": dataclasses.asdict(settings[stream]),
+                **({"sweep": sweeps[stream]} if sweeps else {}),
+                "recordings": details[stream],
+            }
+            for stream in streams
+        },
+    }
+    return {**result, "both_found": analysis.mean_delays_of_both(result), "warnings": warnings}
+
+
+def _check_frame_rates(
+    recordings: Mapping[str, LabelledPredictions], details: Mapping[str, Any], fps: float
+) -> list[str]:
+    """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
+    mistakes, doubts = [], []
+    for stream in ("asd", "temporal"):
+        if stream in details:
+            events = {name: [e[:2] for e in d["events"]] for name, d in details[stream].items()}
+            found = frame_rates.check(recordings, stream, events, fps)
+            mistakes += found[0]
+            doubts += found[1]
+    raise_all(mistakes)
+    return doubts
+
+
+def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
+    """The visible fraction at each true step, None where unknown."""
+    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
+    fractions = [known.get(frame, math.nan) for frame, _ in truth]
+    return [None if math.isnan(fraction) else fraction for fraction in fractions]
+
+
+def _score_paper(
+    procedure: Procedure,
+    r: LabelledPredictions,
+    stream: str,
+    settings: decoding.Settings,
+    fps: float,
+) -> dict[str, Any]:
+    events = batch.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
+    predicted = [(e.frame, e.step_id) for e in events]
+    return {
+        **metrics.score_recording(r.truth, predicted, fps),
+        "perception_fp": None,
+        "perception_fn": None,
+        "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
+        "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
+    }
+
+
+def _score_released(
+    procedure: Procedure,
+    r: LabelledPredictions,
+    stream: str,
+    settings: decoding.Settings,
+    fps: float,
+) -> dict[str, Any]:
+    try:
+        return released.evaluate_recording(
+            procedure,
+            r.variant,
+            stream,
+            settings,
+            r.truth,
+            r.states,
+            fps,
+            r.detections,
+            r.temporal,
+        )
+    except ValueError as error:
+        raise ValueError(f"recording {r.name}: {error}") from error
