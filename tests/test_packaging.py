@@ -73,7 +73,6 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
         "stormpsr_jax/templates/report.html",
         "stormpsr_jax/pretrained/general_encoder.safetensors",
         "stormpsr_jax/py.typed",
-        "data_prep/templates/check.html",
     ):
         assert Path(name) in built
 
@@ -94,7 +93,6 @@ def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, t
     done = run(unpacked, tmp_path, *words, "--workdir=run")
     assert done.returncode == 1
     assert "error: stages names ['x']" in done.stderr
-    assert not list(tmp_path.iterdir())
 
 
 def test_wheel_property_command_lists_its_modules_without_jax(unpacked, tmp_path):
