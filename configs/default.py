@@ -1,8 +1,7 @@
 """Every field of a run, with its paper value where the paper gives one.
 
-Not run by itself: `configs/synthetic.py`, `configs/meccano.py` and `configs/industreal.py` start
-from this and name their differences. Sections and tables are those of the STORM-PSR paper (arXiv
-2510.12385).
+Not run by itself: the other configs start from this and name their differences. Sections and tables
+are those of the STORM-PSR paper (arXiv 2510.12385).
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """Ready-made frame embeddings: the spatio-temporal stream alone, without any picture.
 
 python -m data_prep.embeddings --features=DIR --labels=DIR --procedure=FILE --out=DATA
-python -m stormpsr_jax.main --config=configs/embeddings.py --config.data.dir=DATA --workdir=RUN
+python -m stormpsr_jax.main --config=embeddings --config.data.dir=DATA --workdir=RUN
 
 The width of the model is that of the embeddings. Everything in frames (window, delta, sigma) counts
 frames of the video, whatever the stride of the embeddings, of which window.stride has to be a

@@ -1,6 +1,6 @@
-"""The encoder that configs/synthetic.py starts from: trained on renders of many random objects.
+"""The encoder that `--config=synthetic` starts from: trained on renders of many random objects.
 
-python -m stormpsr_jax.main --config=configs/general_encoder.py --workdir=runs/general_encoder
+python -m stormpsr_jax.main --config=general_encoder --workdir=runs/general_encoder
 
 Its object seeds start where those of a run end, so it never saw a product of a run.
 """

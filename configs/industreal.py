@@ -1,6 +1,6 @@
 """IndustReal at the paper's full size: ViT-S/16 at 224, windows of 256 frames, CAD renders in KFS.
 
-python -m stormpsr_jax.main --config=configs/industreal.py --workdir=runs/industreal \\
+python -m stormpsr_jax.main --config=industreal --workdir=runs/industreal \\
     --config.data.dir=DIR --config.init_from=VIT.safetensors
 
 Needs: IndustReal's recordings and its synthetic CAD renders as clip shards, and the ImageNet
@@ -23,7 +23,7 @@ def get_config():
     c.data.cad_std = (0.134, 0.143, 0.136)
     c.data.workers = 8
     c.encoder.remat = "full"
-    c.pretrain.n_per_state = 8  # P: 8 real and 8 synthetic pictures a state
+    c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
     c.detector.levels = 3
     c.detector.width = 48

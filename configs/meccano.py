@@ -1,7 +1,7 @@
 """MECCANO at the paper's full size: ViT-S/16 at 224, windows of 256 frames.
 
 python -m data_prep.meccano is for the clip shards (data_prep/README.md); then
-python -m stormpsr_jax.main --config=configs/meccano.py --workdir=runs/meccano \\
+python -m stormpsr_jax.main --config=meccano --workdir=runs/meccano \\
     --config.data.dir=DIR --config.init_from=VIT.safetensors
 
 Needs: the MECCANO frames and the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm

@@ -1,9 +1,9 @@
 """Your own recordings, a handful to some dozens of them: small pictures, small models, a laptop.
 
 python -m data_prep.own --videos=DIR --labels=DIR --procedure=FILE --out=DATA --size=64
-python -m stormpsr_jax.main --config=configs/own.py --config.data.dir=DATA --workdir=RUN
+python -m stormpsr_jax.main --config=own --config.data.dir=DATA --workdir=RUN
 
-With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=configs/own.py:boxes.
+With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=own:boxes.
 Without, only the temporal stream recognises; metrics.json and the report then have no other.
 
 Fields to look at first:

@@ -1,6 +1,6 @@
 """The synthetic assembly: everything from nothing, on a laptop.
 
-python -m stormpsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
+python -m stormpsr_jax.main --config=synthetic --workdir=runs/synthetic
 """
 
 from stormpsr_jax.configs import default

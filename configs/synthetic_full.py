@@ -1,10 +1,8 @@
 """The synthetic assembly with time to learn: more recordings, longer training.
 
-python -m stormpsr_jax.main --config=configs/synthetic_full.py --workdir=runs/synthetic_full
+python -m stormpsr_jax.main --config=synthetic_full --workdir=runs/synthetic_full
 
-On 2 CPU cores: measured once, 75 minutes with other work on the machine. Test split, seed 0,
-POS / F1 / delay: ASD only .821 / .914 / 7.3 s, temporal only .883 / .904 / 3.4 s, fused .851 / .893
-/ 4.3 s.
+Hardware: 2 CPU cores. Time and result have not been measured with this version.
 """
 
 from stormpsr_jax.configs import synthetic

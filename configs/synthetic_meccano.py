@@ -1,6 +1,6 @@
 """The synthetic assembly with the timelines of the 20 real MECCANO recordings.
 
-python -m stormpsr_jax.main --config=configs/synthetic_meccano.py --workdir=runs/meccano_toy \\
+python -m stormpsr_jax.main --config=synthetic_meccano --workdir=runs/meccano_toy \\
     --config.data.synthetic.timelines=LABELS
 
 LABELS is the folder of MECCANO's PSR labels (train/, val/, test/, a folder a recording), as the

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -56,20 +57,25 @@ def define_config(default: str | None = None) -> flags.FlagHolder[ConfigDict]:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses a command line for `absl.app.run`; a mistake ends the process with one line.
+    """Parses a command line for `absl.app.run`; a mistake on it ends the process with one line.
 
     With STORMPSR_TRACEBACK set in the environment it is shown where the mistake was found.
     """
     try:
         return flags.FLAGS(argv)
-    except (flags.Error, AttributeError) as error:
-        if os.environ.get("STORMPSR_TRACEBACK"):
+    except flags.Error as error:
+        _end(str(error), error)
+    except AttributeError as error:
+        if not isinstance(error.args[0], KeyError):  # what a ConfigDict raises for a field
             raise
-        text = str(error)
-        if isinstance(error, AttributeError):  # of a ConfigDict, around a KeyError with the words
-            key = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error
-            text = f"the config has no such field: {key}"
-        sys.exit("error: " + " ".join(text.split()))
+        words = str(error.args[0].args[0]).split()
+        _end(f"the config has no such field: {' '.join(words)}", error)
+
+
+def _end(message: str, error: Exception) -> NoReturn:
+    if os.environ.get("STORMPSR_TRACEBACK"):
+        raise error
+    sys.exit(f"error: {message}")
 
 
 class _NameOrPath(flags.ArgumentParser):

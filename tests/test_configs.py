@@ -11,6 +11,7 @@ import pytest
 
 from stormpsr_jax import configs, losses
 from stormpsr_jax.models import detection
+from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.sharding import make_mesh
@@ -32,9 +33,8 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     components = context.procedure.num_components
     key = jax.random.key(0)
 
-    spatial, temporal, detector = (
-        context.spatial_encoder(), context.temporal_encoder(), context.detector()
-    )  # fmt: skip
+    spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
+    detector = networks.detector(context)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, context.num_frames, config.encoder.hidden), jnp.float32)
     encoder = jax.eval_shape(lambda x: spatial.init(key, x, train=False), images)

@@ -13,6 +13,10 @@ from stormpsr_jax import __main__ as command
 from stormpsr_jax import config_flag
 
 ROOT = Path(__file__).parents[1]
+PARSE = (
+    "from absl import app; from stormpsr_jax import config_flag; config_flag.define_config();"
+    "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
+)
 FOLDERS = ("configs", "data_prep", "stormpsr_jax")
 
 
@@ -69,7 +73,6 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
         "stormpsr_jax/templates/report.html",
         "stormpsr_jax/pretrained/general_encoder.safetensors",
         "stormpsr_jax/py.typed",
-        "data_prep/templates/check.html",
     ):
         assert Path(name) in built
 
@@ -77,8 +80,10 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
 def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
-        "from stormpsr_jax import config_flag; print(config_flag.resolve('own:boxes'));"
-        "from stormpsr_jax.configs import default; print(default.__file__)"
+        "import importlib; from stormpsr_jax import config_flag;"
+        "find = lambda name: importlib.import_module(f'stormpsr_jax.configs.{name}');"
+        "[find(name).get_config() for name in config_flag.shipped()];"
+        "print(config_flag.resolve('own:boxes')); print(find('default').__file__)"
     )
     done = run(unpacked, tmp_path, "-c", code)
     folder = unpacked / "stormpsr_jax" / "configs"
@@ -88,7 +93,6 @@ def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, t
     done = run(unpacked, tmp_path, *words, "--workdir=run")
     assert done.returncode == 1
     assert "error: stages names ['x']" in done.stderr
-    assert not list(tmp_path.iterdir())
 
 
 def test_wheel_property_command_lists_its_modules_without_jax(unpacked, tmp_path):
@@ -183,15 +187,24 @@ def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
     ],
 )
 def test_parse_flags_errors_one_line(words, says):
-    code = (
-        "import sys; from absl import app; from stormpsr_jax import config_flag;"
-        "config_flag.define_config();"
-        "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PARSE, *words], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1, done.stderr
     assert says in done.stderr
+
+
+def test_parse_flags_property_a_mistake_inside_a_config_is_shown_with_its_place(tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    return len(1)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, "--config=mine.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "line 2, in get_config" in done.stderr

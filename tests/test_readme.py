@@ -1,0 +1,147 @@
+"""README.md and the pages it leads to: what they name exists."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import __main__ as command
+from stormpsr_jax import config_flag, evaluate
+from stormpsr_jax.configs import default
+
+ROOT = Path(__file__).parents[1]
+PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax")
+SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+CONFIG = default.get_config()
+
+
+def read(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def without_code(text):
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(path):
+    """The anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+def test_readme_property_short_and_with_its_two_commands():
+    text = read("README.md")
+    assert len(text.splitlines()) <= 150
+    for name in ("run", "test"):
+        (block,) = re.findall(rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", text, re.M | re.S)
+        assert block.count("\n") == 1
+
+
+def test_readme_property_leads_to_every_page():
+    links = set(re.findall(r"\]\(([^)\s#]+)", read("README.md")))
+    assert {*PAGES} - {"README.md"} <= links
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_property_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", without_code(read(page)))
+    for link in links:
+        if re.match(r"\w+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        assert target.is_file(), f"{page}: {link}"
+        if anchor:
+            assert anchor in anchors(target), f"{page}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_property_modules_and_scripts_exist(page):
+    text = read(page)
+    for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
+        spec = importlib.util.find_spec(module)
+        assert getattr(spec, "origin", None), f"{page}: python -m {module}"
+    for words in re.findall(r"`stormpsr ([a-z]+(?: [a-z]+)?)", text):
+        known = {words, words.split()[0]} & command.COMMANDS.keys()
+        assert known, f"{page}: stormpsr {words}"
+    for script in re.findall(r"benchmarks/\w+\.py", text):
+        assert (ROOT / script).is_file(), f"{page}: {script}"
+    for name in re.findall(r"`(\w+\.py)`", text):
+        assert name in SOURCES, f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pages_property_configs_and_their_fields_exist(page, monkeypatch):
+    text = read(page)
+    monkeypatch.chdir(ROOT)
+    for name in re.findall(r"--config=([a-z_]+(?:/[a-z_]+\.py)?(?::\w+)?)", text):
+        config_flag.resolve(name)
+    fields = re.findall(r"--config\.([a-z]\w*(?:\.\w+)*)=", text)
+    if page in ("README.md", "docs/scale.md", "docs/infrastructure.md"):
+        # Also `section.field` and `section.field=value`; other pages mean other files by that.
+        found = re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", text)
+        fields += [field for field in found if field.partition(".")[0] in CONFIG]
+    for field in fields:
+        value = CONFIG
+        for key in field.split("."):
+            assert key in value, f"{page}: {field}"
+            value = value[key]
+
+
+def test_commands_property_all_are_listed():
+    text = read("docs/commands.md")
+    for name, module in command.COMMANDS.items():
+        assert re.search(rf"^\| `{name}\b.*\| `{module}` \|", text, re.MULTILINE), name
+    configs = re.findall(r"^\| ((?:`[\w:]+`(?:, )?)+) \|", text, re.MULTILINE)
+    assert sorted(config_flag.shipped()) == sorted(
+        name for row in configs for name in re.findall(r"`(\w+)`", row)
+    )
+
+
+def test_formats_property_every_field_of_metrics_json_is_explained(tmp_path):
+    """Of both protocols, with everything that can be asked for."""
+    for folder in ("labels/a_1", "asd", "temporal", "visibility"):
+        (tmp_path / folder).mkdir(parents=True)
+    files = {
+        "pump.json": json.dumps(
+            {
+                "name": "pump",
+                "fps": 10,
+                "components": ["seal"],
+                "states": ["1"],
+                "variants": {"up": {"initial_state": "0", "expected": [0], "recordings": ["*"]}},
+            }
+        ),
+        "labels/a_1/PSR_labels.csv": "00003.jpg,0,Install seal\n",
+        "asd/a_1_results_pred.csv": "name,frame,class,conf,x,y,w,h\na_1,4,1,0.9,0.5,0.5,1,1\n",
+        "temporal/a_1_results_pred.csv": ',clip,framenr,GT,Pred,Conf\n0,a,5,"[1]","[1]","[0.9]"\n',
+        "visibility/a_1.csv": "frame,visible\n3,0.5\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    words = [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'metrics.json'}"]
+    words += [f"--{name}={tmp_path / name}" for name in ("labels", "asd", "temporal", "visibility")]
+    words += ["--threshold=0.2"]
+    page = read("docs/formats.md")
+    section = page[page.index("\n## metrics.json") : page.index("\n## report.html")]
+    explained = set(re.findall(r"`(\w+)`", section))
+    for extra in (["--sweep=0.5"], ["--protocol=released"]):
+        evaluate.main([*words, *extra])
+        result = json.loads((tmp_path / "metrics.json").read_text())
+        assert set(result["streams"]) == {"asd", "temporal", "storm"} <= explained
+        for stream in result["streams"].values():
+            assert stream["tp"] == 1
+            assert keys(result) | keys(stream) | keys(stream["recordings"]["a_1"]) <= explained
+
+
+def keys(tree):
+    """The names of the fields at the top of an object, and of those in its nested objects."""
+    found = set(tree)
+    for name, value in tree.items():
+        if name not in ("streams", "recordings"):
+            for entry in value if isinstance(value, list) else [value]:
+                found |= keys(entry) if isinstance(entry, dict) else set()
+    return found
