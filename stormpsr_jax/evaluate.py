@@ -56,6 +56,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         visibility_dir=args.visibility,
         variant=args.variant,
         with_errors=args.with_errors,
+        fps=args.fps,
     )
     result = evaluate_recordings(
         procedure,

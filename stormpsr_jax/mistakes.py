@@ -5,14 +5,26 @@ from collections.abc import Sequence
 MAX_SHOWN = 20
 
 
-def raise_all(mistakes: Sequence[str]) -> None:
-    """Raises one ValueError with a line for each mistake, if there are any.
+class Mistakes(ValueError):
+    """One or more mistakes: a line for each, of more than `MAX_SHOWN` the rest is counted."""
 
-    Of more than `MAX_SHOWN` the rest is counted.
-    """
-    if not mistakes:
-        return
-    lines = list(mistakes[:MAX_SHOWN])
-    if (more := len(mistakes) - MAX_SHOWN) > 0:
-        lines.append(f"and {more} more mistakes")
-    raise ValueError("\n".join(lines))
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        shown = list(lines[:MAX_SHOWN])
+        if (more := len(lines) - MAX_SHOWN) > 0:
+            shown.append(f"and {more} more mistakes")
+        super().__init__("\n".join(shown))
+
+    def __reduce__(self):
+        return type(self), (self.lines,)
+
+
+def raise_all(mistakes: Sequence[str]) -> None:
+    """Raises `Mistakes`, a ValueError with a line for each mistake, if there are any."""
+    if mistakes:
+        raise Mistakes(mistakes)
+
+
+def lines_of(error: ValueError) -> list[str]:
+    """Returns the mistakes of an error, those that its text only counts too."""
+    return list(error.lines) if isinstance(error, Mistakes) else [str(error)]

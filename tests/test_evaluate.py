@@ -200,7 +200,7 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     (files / "asd" / "03_assy_z_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
     assert "03_assy_z" in fails(files, capsys)
     (files / "labels" / "03_assy_z").mkdir()
-    assert "PSR_labels.csv: cannot be read" in fails(files, capsys, streams=("asd",))
+    assert "03_assy_z: holds no labels" in fails(files, capsys, streams=("asd",))
 
 
 def test_evaluate_property_same_result_from_python(files):
