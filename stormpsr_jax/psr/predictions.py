@@ -2,8 +2,10 @@
 
 import csv
 import dataclasses
+import itertools
+import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -33,6 +35,16 @@ class Detections:
     classes: np.ndarray
     confidences: np.ndarray
     boxes: np.ndarray
+
+    def per_frame(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Iterates over the frames that have rows: (frame, [(class, confidence), …]).
+
+        Both are what `Decoder.update` and `Monitor.update` take.
+        """
+        columns = self.frames.tolist(), self.classes.tolist(), self.confidences.tolist()
+        rows = zip(*columns, strict=True)
+        for frame, group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            yield frame, [(c, confidence) for _, c, confidence in group]
 
 
 @dataclasses.dataclass
