@@ -1,6 +1,7 @@
 """Mistakes in what a user gave: all of them at once, a line each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 MAX_SHOWN = 20
 
@@ -28,3 +29,15 @@ def raise_all(mistakes: Sequence[str]) -> None:
 def lines_of(error: ValueError) -> list[str]:
     """Returns the mistakes of an error, those that its text only counts too."""
     return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
+
+
+def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., Any]) -> list[Any]:
+    """Returns action(*item) for each item; raises the mistakes of all of them together."""
+    results, mistakes = [], []
+    for item in items:
+        try:
+            results.append(action(*item))
+        except ValueError as error:
+            mistakes += lines_of(error)
+    raise_all(mistakes)
+    return results

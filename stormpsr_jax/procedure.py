@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stormpsr_jax.files import read_json
-from stormpsr_jax.mistakes import lines_of
+from stormpsr_jax.mistakes import lines_of, raise_all
 from stormpsr_jax.psr import label_files
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
@@ -174,8 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             findings = check(args.procedure, args.labels)
             for doubt in findings.doubts:
                 print(f"doubt: {doubt}")
-            if findings.mistakes:
-                fail(*findings.mistakes)
+            raise_all(findings.mistakes)
             print(f"{args.procedure}: no mistakes")
             if args.labels is not None:
                 print(f"{args.labels}: the labels of {_count(findings.num_recordings)} fit")

@@ -5,13 +5,9 @@ import io
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 from stormpsr_jax.files import read_text, shorten
-from stormpsr_jax.mistakes import lines_of, raise_all
 
-T = TypeVar("T")
 Row = tuple[int, list[str]]  # line number from 1, fields
 
 MAX_FRAME = 10**9
@@ -57,18 +53,6 @@ def cut_off(path: str | os.PathLike, line: int) -> ValueError:
         f"{path}: line {line}: the file is cut off here: the line is incomplete and has no end; "
         "write the file anew"
     )
-
-
-def parse_rows(rows: Sequence[Row], parse: Callable[[int, list[str]], T]) -> list[T]:
-    """Returns parse(line, fields) of each row; raises the mistakes of all rows together."""
-    parsed, mistakes = [], []
-    for line, row in rows:
-        try:
-            parsed.append(parse(line, row))
-        except ValueError as error:
-            mistakes += lines_of(error)
-    raise_all(mistakes)
-    return parsed
 
 
 def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:

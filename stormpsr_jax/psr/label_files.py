@@ -116,7 +116,8 @@ def read(
     """Reads the labels of one recording.
 
     Without `PSR_labels.csv` or `PSR_labels_with_errors.csv`, the steps follow from the states of
-    `PSR_labels_raw.csv`. The frames of labels by the clock count from 0.
+    `PSR_labels_raw.csv`, and without that too from the other file of the two. The frames of labels
+    by the clock count from 0.
 
     Args:
         path: a value of `find`.
@@ -169,6 +170,9 @@ def _labels(
     def of(name: str) -> list[labels.Step]:
         if name in steps:
             return steps[name]
-        return labels.states_to_steps(frames, states, with_errors=name == WITH_ERRORS)
+        if len(frames):
+            return labels.states_to_steps(frames, states, with_errors=name == WITH_ERRORS)
+        known = next(iter(steps.values()), [])
+        return [step for step in known if name == WITH_ERRORS or step[1] % 3 != 1]
 
     return Labels(of(STEPS), of(WITH_ERRORS), frames, states)

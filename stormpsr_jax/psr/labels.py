@@ -8,13 +8,12 @@ a header. A frame's number is the one in its image's name.
 import csv
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -48,7 +47,7 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
         seen.add(step)
         return step
 
-    steps = csvfile.parse_rows(rows, parse)
+    steps = for_each(rows, parse)
     if rows and csvfile.has_open_end(text) and len(rows[-1][1]) == 3:
         name, description = procedure.step_name(steps[-1][1]), rows[-1][1][2]
         if description != name and name.startswith(description):
@@ -86,7 +85,7 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
             for text, name in zip(row[1:], names[1:], strict=True)
         ]
 
-    parsed = csvfile.parse_rows(rows, parse)
+    parsed = for_each(rows, parse)
     frames = [frame for frame, _ in parsed]
     check_ascending(path, rows, frames, "image")
     return np.array(frames, np.int64), np.array([state for _, state in parsed], np.int8)
@@ -216,5 +215,5 @@ def write_states(
 
 def _write(path: str | os.PathLike, rows: Iterable[Sequence]) -> None:
     # The shipped label files end their lines in CRLF, as csv.writer does.
-    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
+SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 _ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
 _TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
 _VISIBILITY_HEADER = ["frame", "visible"]
@@ -86,7 +87,7 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     except (ValueError, IndexError, OverflowError):
         good = False
     if not good:  # field by field: finds the place, and takes whole numbers written as 7.0
-        parsed = csvfile.parse_rows(rows, lambda line, row: _detection(path, line, row, procedure))
+        parsed = for_each(rows, lambda line, row: _detection(path, line, row, procedure))
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
         numbers = np.array([p[2:] for p in parsed], np.float64)
@@ -130,7 +131,7 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
                 raise csvfile.field_error(path, line, field, what)
         return frame, lists
 
-    parsed = csvfile.parse_rows(rows, parse)
+    parsed = for_each(rows, parse)
     frames = np.array([frame for frame, _ in parsed], np.int64)
     lists = np.array([lists for _, lists in parsed], np.float64).reshape(len(rows), 3, k)
     labels, predicted, confidences = lists.transpose(1, 0, 2)
@@ -152,6 +153,17 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
         predicted[first].astype(np.int64),
         confidences[first],
     )
+
+
+def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:
+    """Reads a prediction file of either stream, told apart by the header.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    rows = csvfile.read_rows(path)
+    temporal = bool(rows) and len(rows[0][1]) == len(_TEMPORAL_HEADER)
+    return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
 
 
 def _bracketed(text: str) -> list[float] | None:
@@ -182,7 +194,7 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         text = row[1].strip()
         return frame, _probability(text, path, line, "visible") if text else np.nan
 
-    parsed = csvfile.parse_rows(rows, parse)
+    parsed = for_each(rows, parse)
     frames, visible = [frame for frame, _ in parsed], [fraction for _, fraction in parsed]
     check_ascending(path, rows, frames, "frame")
     return np.array(frames, np.int64), np.array(visible, np.float64)

@@ -12,8 +12,6 @@ from stormpsr_jax.mistakes import lines_of, raise_all
 from stormpsr_jax.psr import label_files, labels, predictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-_SUFFIX = "_results_pred.csv"
-
 
 @dataclasses.dataclass
 class LabelledPredictions:
@@ -98,10 +96,10 @@ def load_recordings(
         known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
         detections = temporal = visibility = None
         if asd_dir is not None:
-            path = pathlib.Path(asd_dir) / f"{name}{_SUFFIX}"
+            path = pathlib.Path(asd_dir) / f"{name}{predictions.SUFFIX}"
             detections = attempt(predictions.read_detections, path, procedure)
         if temporal_dir is not None:
-            path = pathlib.Path(temporal_dir) / f"{name}{_SUFFIX}"
+            path = pathlib.Path(temporal_dir) / f"{name}{predictions.SUFFIX}"
             temporal = attempt(predictions.read_temporal, path, procedure)
         if visibility_dir is not None:
             path = pathlib.Path(visibility_dir) / f"{name}.csv"
@@ -124,15 +122,19 @@ def load_recordings(
 def _name_mistakes(
     folder: pathlib.Path, flag: str, root: str | os.PathLike, labelled: list[str]
 ) -> list[str]:
-    predicted = {p.name.removesuffix(_SUFFIX) for p in folder.iterdir() if p.name.endswith(_SUFFIX)}
+    predicted = {
+        p.name.removesuffix(predictions.SUFFIX)
+        for p in folder.iterdir()
+        if p.name.endswith(predictions.SUFFIX)
+    }
     mistakes = [
-        f"{folder}: no {name}{_SUFFIX} for the recording {name} of --labels={root}; "
+        f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
         "a file with the header row alone says that nothing was predicted"
         for name in labelled
         if name not in predicted
     ]
     mistakes += [
-        f"{root}: no labels of {name} for {folder / (name + _SUFFIX)}; "
+        f"{root}: no labels of {name} for {folder / (name + predictions.SUFFIX)}; "
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.difference(labelled))
     ]

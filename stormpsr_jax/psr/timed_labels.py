@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
@@ -66,7 +66,7 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
             raise csvfile.field_error(path, line, "end", what)
         return TimedStep(times[-1], line, _parse_step(field["step"], procedure, path, line))
 
-    timed = csvfile.parse_rows([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
+    timed = for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
     if not timed:
         raise ValueError(f"{path}: has no steps")
     return sorted(timed, key=lambda step: (step.time, step.line))
