@@ -82,7 +82,8 @@ def _write_report(
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
 ) -> None:
-    from stormpsr_jax import figures, report  # they draw; nothing else here needs a library
+    # Imported only here, as drawing needs libraries, and nothing else in this command does.
+    from stormpsr_jax import figures, report
 
     try:
         report.write_report(

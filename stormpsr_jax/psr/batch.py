@@ -140,7 +140,8 @@ class _Evidence:
         """Frames (M,), evidence ŷ_S,k (M,) and ŷ_T,k (M,), both weighted, for flipping a bit."""
         if (k, bit) not in self._cache:
             if any(other != k for other, _ in self._cache):
-                self._cache.clear()  # components are done one after the other
+                # Components are decoded one after the other, so the one before is not needed again.
+                self._cache.clear()
             blocks = [self._block(k, bit, start) for start in range(0, len(self._frames), BLOCK)]
             blocks = blocks or [(self._frames, self._asd, self._asd)]
             frames, asd, changes = map(np.concatenate, zip(*blocks, strict=True))
@@ -178,7 +179,9 @@ class _Path:
     ) -> None:
         blocks: list[tuple[np.ndarray, ...]] = []
         begin = int(np.searchsorted(rows[0], after, "right"))
-        size = 256  # grows: a path may end soon, and must not cost what is left of the recording
+        # Blocks start small and grow, as a path may end soon, and must not cost as much as all that
+        # is left of the recording.
+        size = 256
         total = 0.0
         before = None
         while begin < len(rows[0]):

@@ -31,7 +31,8 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STREAMS = ("asd", "temporal", "storm")
 DECODERS = ("naive", "confidence", "expected")
-# A clip's component counts as changed above this probability (method, Inference, protocol paper).
+# A clip's component counts as changed above this probability. The paper leaves it open; at ours, a
+# network trained with binary cross-entropy finds a change as likely as none.
 CHANGED = 0.5
 
 
@@ -186,9 +187,9 @@ class Decoder:
         self._sum = [0.0] * num
         self._temporal_part = [0.0] * num
         self._support = [0.0] * num  # decayed number of frames with evidence
-        self._frames = [0] * num  # their number, not decayed
-        self._since = [0] * num  # the first of them
-        self._last = [0] * num  # the last of them
+        self._frames = [0] * num  # number of frames with evidence, not decayed
+        self._since = [0] * num  # the first frame with evidence
+        self._last = [0] * num  # the last frame with evidence
         self._blocked_until = [-1] * num  # temporal evidence counts after this frame
 
     @property
@@ -307,7 +308,8 @@ class Decoder:
     def _flips_to(self, detected_class: int) -> frozenset[int]:
         """Components that may flip and differ between the current state and a detected class."""
         if detected_class not in self._flips:
-            state = self._state  # of which background and the error state say nothing
+            # Background and the error state say nothing about a component, so nothing flips.
+            state = self._state
             if 1 <= detected_class <= len(self._catalogue):
                 state = self._catalogue[detected_class - 1]
             pairs = enumerate(zip(self._state, state, strict=True))

@@ -149,7 +149,7 @@ def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -
     mistakes: list[str] = []
     there = [file.name for file in _psr_files(path)]
     if needed is not None and STATES not in there:
-        there = [needed]  # nothing else says what is asked for
+        there = [needed]  # without states, no other file says what is asked for
     for name in there:
         if needed is not None and name not in (needed, STATES):
             continue

@@ -35,7 +35,7 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
     seen: set[Step] = set()
 
     def parse(line: int, row: list[str]) -> Step:
-        if len(row) == 2:  # the description is for people, a file without it is whole
+        if len(row) == 2:  # the description is for people; a file may leave it out
             row = [*row, ""]
         csvfile.check_width(path, line, row, ["image", "step id", "description"])
         frame = csvfile.parse_image_name(row[0], path, line)
@@ -109,7 +109,7 @@ def states_to_steps(
 ) -> list[Step]:
     """Converts state vectors to the steps between them.
 
-    -1 counts as 0 (method: the correct completion is what matters): 0 → 1 is step 3k, 1 → 0 is
+    -1 counts as 0, as a step is complete only when it is done correctly: 0 → 1 is step 3k, 1 → 0 is
     step 3k+2. With errors, a component that becomes -1 adds step 3k+1; a component that ceases to
     be -1 without becoming 1 adds nothing, as in the shipped labels.
 

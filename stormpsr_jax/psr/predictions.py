@@ -86,7 +86,9 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
         )
     except (ValueError, IndexError, OverflowError):
         good = False
-    if not good:  # field by field: finds the place, and takes whole numbers written as 7.0
+    # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
+    # that are written as 7.0.
+    if not good:
         parsed = for_each(rows, lambda line, row: _detection(path, line, row, procedure))
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
@@ -141,7 +143,7 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
         if field != "Conf":
             bad |= values != np.round(values)
         kind = "a probability in 0…1" if field == "Conf" else "0 or 1"
-        for m in np.flatnonzero(bad.any(axis=1)).tolist():  # of a list the first wrong number
+        for m in np.flatnonzero(bad.any(axis=1)).tolist():  # names a list's first wrong number
             i = int(bad[m].argmax())
             what = f"{values[m, i]:g} at place {i + 1} is not {kind}"
             mistakes.append((m, str(csvfile.field_error(path, rows[m][0], field, what))))

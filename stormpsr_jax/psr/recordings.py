@@ -74,7 +74,7 @@ def load_recordings(
             raise ValueError(f"{folder}: is not a folder; {flag} takes one")
     procedure.checked_fps(fps)
     if variant is not None:
-        procedure.variant_for("", variant)  # a wrong name is one mistake, not one a recording
+        procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
     found = label_files.find(labels_dir)
     mistakes: list[str] = []
     for flag, folder in (("--asd", asd_dir), ("--temporal", temporal_dir)):

@@ -88,7 +88,7 @@ def evaluate_recordings(
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
-    for threshold in sweep:  # refuses what is no threshold
+    for threshold in sweep:  # Settings refuses what cannot be a threshold
         dataclasses.replace(settings[streams[0]], threshold=threshold)
     score = _score_released if protocol == "released" else _score_paper
     details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
