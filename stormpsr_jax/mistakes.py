@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 MAX_SHOWN = 20
+MAX_PER_FILE = 5  # where there are several files: one must not hide what is wrong with the others
 
 
 class Mistakes(ValueError):
@@ -13,7 +14,7 @@ class Mistakes(ValueError):
         self.lines = tuple(lines)
         shown = list(lines[:MAX_SHOWN])
         if (more := len(lines) - MAX_SHOWN) > 0:
-            shown.append(f"and {more} more mistakes")
+            shown.append(f"and {_count(more)}")
         super().__init__("\n".join(shown))
 
     def __reduce__(self):
@@ -26,9 +27,21 @@ def raise_all(mistakes: Sequence[str]) -> None:
         raise Mistakes(mistakes)
 
 
+def first_of(error: ValueError, place: object) -> list[str]:
+    """Returns the first `MAX_PER_FILE` mistakes of a file, and in a line the number of the rest."""
+    lines = lines_of(error)
+    if (more := len(lines) - MAX_PER_FILE) > 0:
+        return [*lines[:MAX_PER_FILE], f"{place}: {_count(more)}"]
+    return lines
+
+
 def lines_of(error: ValueError) -> list[str]:
     """Returns the mistakes of an error, those that its text only counts too."""
     return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
+
+
+def _count(more: int) -> str:
+    return f"{more} more mistake{'s' if more > 1 else ''}"
 
 
 def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., Any]) -> list[Any]:

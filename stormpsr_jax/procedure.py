@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stormpsr_jax.files import read_json
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import first_of, lines_of, raise_all
 from stormpsr_jax.psr import label_files
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
@@ -95,7 +95,7 @@ def _check_labels(
         try:
             known = label_files.read(place, procedure, variant)
         except ValueError as error:
-            findings.mistakes += lines_of(error)
+            findings.mistakes += first_of(error, place)
             continue
         if variant is None or not len(known.states):
             continue

@@ -286,7 +286,7 @@ def test_report_property_is_written_where_jax_cannot_be_imported(files):
 def test_report_errors_are_one_line(files, capsys, monkeypatch):
     (files / "visibility" / "01_assy_a.csv").write_text("frame,visible\n")  # nothing is known
     visibility = f"--visibility={files / 'visibility'}"
-    said = fails(files, capsys, visibility, "--report=/nowhere/report.html")
+    said = fails(files, capsys, visibility, "--report=/nowhere/report.html", streams=("asd",))
     assert "/nowhere/report.html: cannot be written" in said
     monkeypatch.setitem(sys.modules, "matplotlib.style", None)
     said = fails(files, capsys, f"--report={files / 'report.html'}")

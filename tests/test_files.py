@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import first_of, for_each, lines_of, raise_all
 
 
 def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
@@ -136,3 +136,12 @@ def test_raise_all_property_mistakes_that_are_only_counted_are_not_lost():
         raise_all(many)
     assert lines_of(pickle.loads(pickle.dumps(caught.value))) == many
     assert lines_of(ValueError("one")) == ["one"]
+    assert first_of(caught.value, "f") == [*"01234", "f: 20 more mistakes"]
+    assert first_of(ValueError("one"), "f") == ["one"]
+
+
+def test_for_each_property_results_or_all_mistakes():
+    assert for_each([("1", 2), ("11", 2)], int) == [1, 3]
+    with pytest.raises(ValueError, match=r"'x'.*\n.*'y'") as caught:
+        for_each([("x",), ("1",), ("y",)], int)
+    assert len(lines_of(caught.value)) == 2

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import first_of, raise_all
 from stormpsr_jax.psr import labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -159,7 +159,7 @@ def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -
             else:
                 steps[name] = labels.read_steps(path / name, procedure)
         except ValueError as error:
-            mistakes += lines_of(error)
+            mistakes += first_of(error, path / name)
     raise_all(mistakes)
     return _labels(steps, frames, states)
 

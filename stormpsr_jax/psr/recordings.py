@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import first_of, raise_all
 from stormpsr_jax.psr import label_files, labels, predictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -84,11 +84,11 @@ def load_recordings(
     recordings = {}
     needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
 
-    def attempt(read: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    def attempt(read: Callable[..., Any], place: Any, *args: Any, **options: Any) -> Any:
         try:
-            return read(*args, **options)
+            return read(place, *args, **options)
         except ValueError as error:
-            mistakes.extend(lines_of(error))
+            mistakes.extend(first_of(error, place))
             return None
 
     for name, place in found.items():

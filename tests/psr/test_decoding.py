@@ -120,7 +120,7 @@ def steps(events):
     return [(e.frame, e.step_id) for e in events]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     streams(),
     all_settings(),

@@ -144,8 +144,10 @@ def test_load_recordings_errors_of_all_recordings(tmp_path):
     with pytest.raises(ValueError, match=r"a\.csv: line 2: time") as error:
         load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
     lines = str(error.value).splitlines()
-    assert len(lines) == 21
-    assert lines[-1] == "and 28 more mistakes"  # 3 · (1 + 15) less the 20 that are shown
+    assert len(lines) == 21  # of each recording one of the labels, and six of the predictions
+    assert lines[6].endswith("asd/a_results_pred.csv: 10 more mistakes")
+    assert "b.csv: line 2: time" in lines[7]
+    assert lines[-1] == "and 1 more mistake"
     for name in "bc":
         (tmp_path / "asd" / f"{name}_results_pred.csv").unlink()
     with pytest.raises(ValueError, match=r"no b_results.*\n.*no c_results"):

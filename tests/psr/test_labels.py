@@ -72,13 +72,13 @@ def literal_steps(frames, states, with_errors):
     return sorted(steps)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(timelines([-1, 0, 1]), st.booleans())
 def test_states_to_steps_matches_literal_transcription(timeline, with_errors):
     assert labels.states_to_steps(*timeline, with_errors) == literal_steps(*timeline, with_errors)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(timelines([0, 1]))
 def test_steps_to_states_property_round_trip(timeline):
     frames, states = timeline
@@ -89,7 +89,7 @@ def test_steps_to_states_property_round_trip(timeline):
     assert labels.states_to_steps(*back) == steps
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(timelines([-1, 0, 1]))
 def test_steps_to_states_property_round_trip_with_errors(timeline):
     frames, states = timeline
