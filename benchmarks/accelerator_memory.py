@@ -31,7 +31,6 @@ import importlib
 import itertools
 import math
 import os
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -44,8 +43,6 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_gpu_autotune_level=0 --xla_gpu_enable_triton_gemm=false"  # both need the GPU itself
 )
 
-sys.path.append(str(Path(__file__).parents[1]))  # where the configs are
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +51,7 @@ import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from configs import meccano
+from stormpsr_jax.configs import meccano
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.sharding import AXES, state_shardings

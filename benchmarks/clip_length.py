@@ -39,7 +39,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 

@@ -7,8 +7,8 @@ times in turn, in this one run:
 
 * plain: one process that opens each file with Pillow, resizes it with antialiasing (bicubic) to
   --size and saves it as a JPEG file of the same quality and colour resolution;
-* ours: `data_prep.recorded.build`, the whole of it: labels, worker processes (they take a second
-  or two to start, so that few frames give a lower ratio), shards, checks.
+* ours: `data_prep.writing.recorded.build`, the whole of it: labels, worker processes (they take a
+  second or two to start, so that few frames give a lower ratio), shards, checks.
 
 Prints frames per second of both, their ratio, and how well the pictures agree: the PSNR of the two
 files' pixels, and of ours to the plain loop's picture before it was saved, which shows what saving
@@ -29,11 +29,12 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from data_prep import pictures, recorded
-from data_prep.asd_labels import read_meccano_boxes
-from data_prep.layout import Format, Recording
-from data_prep.pictures import Framing, ImageFiles
-from data_prep.trees import Tree
+from data_prep.reading import pictures
+from data_prep.reading.asd_labels import read_meccano_boxes
+from data_prep.reading.layout import Format, Recording
+from data_prep.reading.pictures import Framing, ImageFiles
+from data_prep.reading.trees import Tree
+from data_prep.writing import recorded
 from stormpsr_jax.psr.procedure import load_procedure
 
 HEIGHT, WIDTH, QUALITY = 1080, 1920, 92

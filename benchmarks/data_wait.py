@@ -1,6 +1,6 @@
 """Does input starve the training step? Every stage's data wait, and the cores loaders need.
 
-    python benchmarks/data_wait.py [--config=configs/meccano.py] [--steps=4] [--seconds=5]
+    python benchmarks/data_wait.py [--config=meccano] [--steps=4] [--seconds=5]
         [--tflops=125] [--size=224] [--config.FIELD=value …]
 
 Runs the training loop itself with every stage's own models, loss, optimiser and pipeline on clip
@@ -34,12 +34,12 @@ import stage_loops
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from stormpsr_jax import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.sharding import make_mesh, put_batch
 
-sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/meccano.py", "Config file.")
+_CONFIG = config_flag.define_config("meccano")
 _STEPS = flags.DEFINE_integer("steps", 4, "Steps of each stage.")
 _SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured alone.")
 _TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")

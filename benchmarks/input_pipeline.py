@@ -35,7 +35,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("synthetic")

@@ -1,6 +1,6 @@
 """Recognition that encodes each frame once, against encoding all frames of every window.
 
-    python benchmarks/recognition.py [--config=configs/meccano.py] [--frames=128] [--windows=4]
+    python benchmarks/recognition.py [--config=meccano] [--frames=128] [--windows=4]
         [--rounds=3] [--config.FIELD=value …]
 
 Both sides have the config's models, with random weights, and say for random pictures which
@@ -25,8 +25,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags, logging
-from ml_collections import config_flags
 
+from stormpsr_jax import config_flag
 from stormpsr_jax.data import sampling
 from stormpsr_jax.stages import predict
 from stormpsr_jax.stages.context import Context
@@ -34,8 +34,7 @@ from stormpsr_jax.stream import Recogniser
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.sharding import make_mesh
 
-sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/meccano.py", "Config file.")
+_CONFIG = config_flag.define_config("meccano")
 _FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of the fast side.")
 _WINDOWS = flags.DEFINE_integer("windows", 4, "Windows of a round of the slow side.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "The median is reported.")

@@ -13,7 +13,7 @@ import numpy as np
 import simplejpeg
 from input_pipeline import QUALITY, smooth_picture
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, loop

@@ -1,6 +1,6 @@
 """Speed and memory of every stage's training step on 1 to 8 devices.
 
-    python benchmarks/train_step.py [--config=configs/synthetic.py] [--devices=1,2,4,8] [--steps=5]
+    python benchmarks/train_step.py [--config=synthetic] [--devices=1,2,4,8] [--steps=5]
         [--stages=pretrain,temporal,finetune,detector] [--size=PIXELS] [--matmul=4096]
         [--config.FIELD=value …]
 
@@ -30,10 +30,10 @@ import time
 from pathlib import Path
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-sys.path.append(str(Path(__file__).parents[1]))  # where the configs import one another
-_CONFIG = config_flags.DEFINE_config_file("config", "configs/synthetic.py", "Config file.")
+from stormpsr_jax import config_flag
+
+_CONFIG = config_flag.define_config("synthetic")
 _DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of devices.")
 _STAGES = flags.DEFINE_list("stages", "pretrain,temporal,finetune,detector", "Trained stages.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps that are timed; 0 compiles only.")

@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--a100", type=float, default=3.0, help="Dollars an hour of one A100.")
     parser.add_argument("--v5e", type=float, default=1.2, help="Dollars an hour of one v5e chip.")
     args = parser.parse_args()
-    config = importlib.import_module(f"configs.{args.config}").get_config()
+    config = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config()
     stages, rate, size = count(config, FRAMES[args.config])
     platforms = [
         Platform("1 A100", 1, 312e12, args.a100),

@@ -10,7 +10,7 @@ temporal.delta and temporal.sigma with it.
 Hardware: one GPU, or a CPU for small models. It has not been measured on the data sets yet.
 """
 
-from configs import default
+from stormpsr_jax.configs import default
 
 
 def get_config():

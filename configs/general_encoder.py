@@ -5,7 +5,7 @@ python -m stormpsr_jax.main --config=configs/general_encoder.py --workdir=runs/g
 Its object seeds start where those of a run end, so it never saw a product of a run.
 """
 
-from configs import synthetic
+from stormpsr_jax.configs import synthetic
 
 
 def get_config():

@@ -9,7 +9,7 @@ ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 Hardware: GPUs. The full-size run has not been measured yet.
 """
 
-from configs import default
+from stormpsr_jax.configs import default
 
 
 def get_config():

@@ -9,7 +9,7 @@ Needs: the MECCANO frames and the STORM-PSR labels, and the ImageNet ViT-S/16 we
 Hardware: GPUs. The full-size run has not been measured yet.
 """
 
-from configs import default
+from stormpsr_jax.configs import default
 
 
 def get_config():

@@ -19,7 +19,7 @@ Hardware: 2 CPU cores. Time and result depend on the recordings and have not bee
 ones yet.
 """
 
-from configs import synthetic
+from stormpsr_jax.configs import synthetic
 
 
 def get_config(extra: str = ""):
@@ -29,7 +29,7 @@ def get_config(extra: str = ""):
         ValueError: something else follows it.
     """
     if extra not in ("", "boxes"):
-        raise ValueError(f"configs/own.py:{extra}: only configs/own.py:boxes is known")
+        raise ValueError(f"own:{extra}: only own:boxes is known")
     c = synthetic.get_config()
     c.stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
     if extra == "boxes":

@@ -3,7 +3,7 @@
 python -m stormpsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
 """
 
-from configs import default
+from stormpsr_jax.configs import default
 
 
 def get_config():

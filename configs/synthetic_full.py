@@ -7,7 +7,7 @@ POS / F1 / delay: ASD only .821 / .914 / 7.3 s, temporal only .883 / .904 / 3.4 
 / 4.3 s.
 """
 
-from configs import synthetic
+from stormpsr_jax.configs import synthetic
 
 
 def get_config():

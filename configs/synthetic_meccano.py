@@ -7,7 +7,7 @@ LABELS is the folder of MECCANO's PSR labels (train/, val/, test/, a folder a re
 STORM-PSR authors ship it. Real order, real errors, 17 components; label times are divided by 12.
 """
 
-from configs import synthetic
+from stormpsr_jax.configs import synthetic
 
 
 def get_config():

@@ -32,12 +32,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import command, shards, synthetic
-from data_prep.cad_meshes import load_product, read_inputs
-from data_prep.motion import Motion, plan_views
-from data_prep.product import Product
-from data_prep.scene import Body, Picture
-from data_prep.workplace import HALF_VIEW, Workplace, clean_pictures
+from data_prep import command, synthetic
+from data_prep.rendering.meshes import load_product, read_inputs
+from data_prep.rendering.motion import Motion, plan_views
+from data_prep.rendering.product import Product
+from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.workplace import HALF_VIEW, Workplace, clean_pictures
+from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)

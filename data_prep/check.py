@@ -18,9 +18,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep import check_page, command
-from data_prep.check_folder import Checked, check_folder, check_sums
-from data_prep.check_statistics import Statistics, split_statistics, table
+from data_prep import command
+from data_prep.checking.folder import Checked, check_folder, check_sums
+from data_prep.checking.page import write_page
+from data_prep.checking.statistics import Statistics, split_statistics, table
 
 
 def statistics(checked: Checked) -> dict[str, Statistics]:
@@ -64,7 +65,7 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     if checked.procedure is not None and checked.splits:
         numbers = statistics(checked)
         print_statistics(numbers)
-        check_page.write_page(page, checked, numbers)
+        write_page(page, checked, numbers)
         print(f"page: {page}")
     pictures = "every picture decoded" if everything else "a sample of pictures decoded"
     print(

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import absl.logging
 
-from data_prep import pictures
-from data_prep.pictures import Framing
-from data_prep.trees import Tree, open_trees
+from data_prep.reading.trees import Tree, open_trees
+from stormpsr_jax.data import framing
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail
 
 Main = Callable[[Sequence[str] | None], int | None]
@@ -85,7 +85,7 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say what becomes of a picture; see framing_of."""
     add = parser.add_argument
     add("--size", type=int, default=224, metavar="N", help="height and width (%(default)s)")
-    add("--aspect", choices=pictures.ASPECTS, default="stretch", help="how it becomes a square")
+    add("--aspect", choices=framing.ASPECTS, default="stretch", help="how it becomes a square")
     add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
     add("--quality", type=int, default=92, metavar="N", help="of the JPEG files (%(default)s)")
 
@@ -93,7 +93,7 @@ def add_picture_flags(parser: argparse.ArgumentParser) -> None:
 def framing_of(flags: argparse.Namespace) -> Framing:
     """Returns the framing that the flags ask for; ValueError if it is impossible."""
     try:
-        x0, y0, x1, y1 = map(float, flags.crop.split(",")) if flags.crop else pictures.WHOLE
+        x0, y0, x1, y1 = map(float, flags.crop.split(",")) if flags.crop else framing.WHOLE
     except ValueError as error:
         raise ValueError(f"--crop={flags.crop} is not four numbers x0,y0,x1,y1") from error
     return Framing((flags.size, flags.size), flags.aspect, (x0, y0, x1, y1), flags.quality)

@@ -27,9 +27,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import command, embedding_files, output, parallel, psr_labels
-from data_prep.psr_labels import STATES, STEPS, PsrLabels
-from data_prep.trees import Tree
+from data_prep import command
+from data_prep.reading import embedding_files, psr_labels
+from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
+from data_prep.reading.trees import Tree
+from data_prep.writing import output, parallel
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure

@@ -32,12 +32,15 @@ import numpy as np
 import simplejpeg
 from absl import logging
 
-from data_prep import command, layout, own_labels, own_splits, pictures, recorded, video
-from data_prep.layout import Place, Recording
-from data_prep.pictures import DEFAULT_FRAMING, Framing, ImageFiles, Pictures
-from data_prep.psr_labels import LABEL_FILES
-from data_prep.recorded import SPLITS
-from data_prep.trees import Tree, join
+from data_prep import command
+from data_prep.reading import layout, own_labels, own_splits, pictures, video
+from data_prep.reading.layout import Place, Recording
+from data_prep.reading.pictures import ImageFiles, Pictures
+from data_prep.reading.psr_labels import LABEL_FILES
+from data_prep.reading.trees import Tree, join
+from data_prep.writing import recorded
+from data_prep.writing.recorded import SPLITS
+from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 

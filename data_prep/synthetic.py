@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep import command, shards
-from data_prep.motion import OCCLUSIONS, plan_recording, plan_views
-from data_prep.product import Product, random_product, toy_product
-from data_prep.scene import Body, Picture
-from data_prep.timelines import Timeline, draw_timeline, find_timelines, read_timeline
-from data_prep.workplace import Workplace, clean_pictures
+from data_prep import command
+from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
+from data_prep.rendering.product import Product, random_product, toy_product
+from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
+from data_prep.rendering.workplace import Workplace, clean_pictures
+from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:

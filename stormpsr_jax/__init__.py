@@ -1,1 +1,24 @@
-"""STORM-PSR in JAX: procedure step recognition in egocentric assembly video."""
+"""Procedure step recognition in egocentric video: STORM-PSR in JAX and Flax.
+
+`load_model(DIR)` gives a trained model (docs/model.md). `stormpsr_jax.psr` has decoding, fusion and
+metrics (docs/psr.md), without JAX.
+"""
+
+import importlib.metadata
+from typing import Any
+
+__all__ = ["__version__", "load_model"]
+
+try:
+    __version__ = importlib.metadata.version("stormpsr-jax")
+except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
+    __version__ = "unknown"
+
+
+def __getattr__(name: str) -> Any:
+    # Not imported above: it needs JAX, which stormpsr_jax.psr does without.
+    if name == "load_model":
+        from stormpsr_jax.model import load_model
+
+        return load_model
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

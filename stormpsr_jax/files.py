@@ -11,6 +11,7 @@ import json
 import math
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -110,6 +111,42 @@ def still_there(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+MAX_NAME_BYTES = 200  # in UTF-8; what is added to a name (such as .part) has to fit into 255
+
+
+def check_name(name: str, place: str) -> str:
+    """Checks a name that came from outside before it becomes that of a file or folder.
+
+    Args:
+        name: such as that of a recording, from a folder, a zip file, a table or JSON.
+        place: where it stands, for messages.
+
+    Returns:
+        The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two
+        characters (NFD), other systems as one.
+
+    Raises:
+        ValueError: it is empty, hidden (begins with a dot, as "." and ".." do), too long or no
+            UTF-8, or has a character that a path cannot have in a name.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if not name:
+        what = "is empty"
+    elif name.startswith("."):
+        what = "begins with a dot"
+    elif "/" in name or "\\" in name:
+        what = "has a / or \\ in it"
+    elif any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
+        what = "has control characters in it, or is not UTF-8"
+    elif (size := len(name.encode())) > MAX_NAME_BYTES:
+        what = f"has {size} bytes, more than {MAX_NAME_BYTES}"
+    else:
+        return name
+    raise ValueError(f"{place}: name {shorten(name)}: {what}; rename it")
 
 
 # --- Text and JSON --------------------------------------------------------------------------------

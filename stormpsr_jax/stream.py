@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
 
 from stormpsr_jax import memory
+from stormpsr_jax.psr.decoding import Decoder, Event
+from stormpsr_jax.psr.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 
 
 class Batched:
@@ -29,7 +31,11 @@ class Batched:
         self.batch = batch
 
     def __call__(self, x: np.ndarray):
-        """Returns the outputs for all rows of `x`, as NumPy arrays."""
+        """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
+        if not len(x):
+            batch = jax.ShapeDtypeStruct((self.batch, *x.shape[1:]), x.dtype)
+            shapes = jax.eval_shape(self._function, self._variables, batch)
+            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
         parts = []
         for start in range(0, len(x), self.batch):
             rows = x[start : start + self.batch]
@@ -85,11 +91,18 @@ class Recogniser:
         self._past: np.ndarray | None = None
 
     def __call__(self, images: np.ndarray) -> Recognised:
-        """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`."""
+        """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`.
+
+        Raises:
+          ValueError: B is 0.
+        """
+        if not len(images):
+            raise ValueError("a chunk of a video has at least one frame")
         probabilities = None
         if self._temporal:
             new = self._encode(images) if self._encode else images
             if self._past is None:  # a window that begins before the video repeats its first frame
+                memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
                 self._past = np.repeat(new[:1], self._frames, axis=0)
             embedded = np.concatenate([self._past, new])
             self._past = embedded[len(new) :]
@@ -97,3 +110,28 @@ class Recogniser:
             probabilities = self._temporal(embedded[windows])
         detected = self._detect(images) if self._detect else (None, None, None)
         return Recognised(probabilities, *detected)
+
+
+def decode(decoder: Decoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:
+    """The events that complete in B consecutive rows.
+
+    Confidences are rounded as in prediction files, so that the same events come out as when those
+    are written, read and decoded (stages `predict` and `evaluate`).
+
+    Args:
+      decoder: of the recording, and at the frame before.
+      frames: B frame numbers.
+      recognised: what the streams say.
+    """
+    events = []
+    for i, frame in enumerate(frames):
+        detections, temporal = [], None
+        if recognised.classes is not None:
+            classes, confidences = recognised.classes[i], recognised.confidences[i]
+            there = classes > 0  # the other rows are unused
+            rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
+            detections = list(zip(classes[there].tolist(), rounded, strict=True))
+        if recognised.probabilities is not None:
+            temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
+        events += decoder.update(frame, detections, temporal)
+    return events

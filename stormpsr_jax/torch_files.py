@@ -51,6 +51,22 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Keys under which training scripts keep the state dict.
 NESTED = ("state_dict", "model", "model_state_dict")
 MAX_AXES = 8
+# What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
+SAFETENSORS_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
 # A ViT's pickle has some 100 kB; one byte of it can cost some 100 bytes of memory.
 MAX_PICKLE = 2**24
 # Tensors may share storages (tied weights), but not so that a small file unfolds into a huge model.
@@ -61,6 +77,17 @@ RESAVE = (
 )
 
 
+def check_regular(path: str | Path) -> None:
+    """Raises ValueError if there is no such file, or it is a folder, a pipe or a device.
+
+    A pipe would be waited for without end, and a device may have no end.
+    """
+    if not Path(path).exists():
+        raise ValueError(f"there is no file {path}")
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is not a regular file; copy its content to one")
+
+
 def read_pth(path: str | Path) -> Any:
     """Reads a `.pth` file: the saved object, tensors as (possibly strided, read-only) arrays.
 
@@ -68,6 +95,7 @@ def read_pth(path: str | Path) -> Any:
       ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
         string, tuple, list or dict; names what it is.
     """
+    check_regular(path)
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -322,8 +350,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
       ValueError: absent, unreadable, of another kind, or refused (see read_pth).
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"--checkpoint: there is no file {path}")
+    check_regular(path)
     if path.suffix in (".pth", ".pt", ".bin"):
         content = read_pth(path)
     elif path.suffix == ".safetensors":
@@ -362,6 +389,7 @@ def _is_state_dict(value: Any) -> bool:
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name; ValueError if it cannot be read without pickle."""
+    check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
@@ -373,10 +401,26 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(arrays by name, metadata) of a `.safetensors` file; ValueError if it cannot be read."""
-    if not Path(path).is_file():
-        raise ValueError(f"there is no file {path}")
+    check_regular(path)
     try:
+        # The library refuses a header whose arrays do not fill the file exactly, so its size is
+        # that of all arrays together.
+        memory.check_fits(Path(path).stat().st_size, str(path))
         with safetensors.safe_open(path, framework="numpy") as file:
+            for name in file.keys():
+                check_dtype(path, name, file.get_slice(name).get_dtype())
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
+    except _Refused:
+        raise
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
         raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
+
+
+def check_dtype(path: str | Path, name: str, dtype: str) -> np.dtype:
+    """The NumPy type of an array in a `.safetensors` file; ValueError if there is none."""
+    if dtype not in SAFETENSORS_DTYPES:
+        raise _Refused(
+            f"{path}: array {_printable(name)!r} is of type {dtype}, which cannot be read; convert "
+            f"it to one of {', '.join(SAFETENSORS_DTYPES)}"
+        )
+    return np.dtype(SAFETENSORS_DTYPES[dtype])

@@ -27,7 +27,7 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from stormpsr_jax import torch_files
+from stormpsr_jax import files, torch_files
 from stormpsr_jax.models import spatial, temporal, vit
 from stormpsr_jax.torch_layout import check_names, check_ours, from_state_dict, to_state_dict
 
@@ -51,15 +51,33 @@ def save_params(
     batch_stats: Mapping | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes parameters (nested dicts of arrays) to a `.safetensors` file in our format.
+    """Writes parameters (nested dicts of arrays) to a `.safetensors` file in our format, whole.
 
     `metadata` values are stored as JSON text.
+
+    Raises:
+      OSError: it cannot be written; names the file.
     """
     tree = {"params": params, "batch_stats": batch_stats or {}}
     flat = traverse_util.flatten_dict(tree, sep="/")
     arrays = {k: np.ascontiguousarray(jax.device_get(v)) for k, v in sorted(flat.items())}
     text = {k: json.dumps(v) for k, v in (metadata or {}).items()} | {"format": FORMAT}
-    safetensors.numpy.save_file(arrays, Path(path), metadata=text)
+    write_safetensors(path, arrays, text)
+
+
+def write_safetensors(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a `.safetensors` file, whole and with the permissions of any new file.
+
+    (The library's own writer leaves it unreadable for everybody but its owner.)
+
+    Raises:
+      OSError: it cannot be written; names the file.
+    """
+    content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
+    with files.replacing(path) as part:
+        part.write_bytes(content)
 
 
 def load_params(path: str | Path) -> tuple[dict, dict]:
@@ -349,9 +367,10 @@ def _fit_grid(params: Mapping, x: np.ndarray) -> dict:
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix == ".npz":
-        np.savez(path, **arrays)
+        with files.replacing(path) as part, part.open("wb") as file:
+            np.savez(file, **arrays)
     else:
-        safetensors.numpy.save_file(arrays, path)
+        write_safetensors(path, arrays)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

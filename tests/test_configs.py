@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import configs
-from stormpsr_jax import losses
+from stormpsr_jax import configs, losses
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.optimizer import make_optimizer
@@ -28,7 +27,7 @@ def count(tree):
 def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     """Traces initialisation, loss, gradient and update of every model; only the batch is small."""
     size, millions = FULL_SIZE[name]
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     context = Context(config, tmp_path, make_mesh(1, 1))
     components = context.procedure.num_components
     key = jax.random.key(0)
@@ -82,12 +81,12 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     assert config.window.frames // config.window.stride + 1 == context.num_frames
 
 
-CONFIGS = sorted(path.stem for path in Path(configs.__path__[0]).glob("*.py"))
+CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__init__"})
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_property_locked(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     with pytest.raises(AttributeError):
         config.pretrain.stepz = 1
     with pytest.raises(AttributeError):

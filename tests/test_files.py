@@ -145,3 +145,29 @@ def test_for_each_property_results_or_all_mistakes():
     with pytest.raises(ValueError, match=r"'x'.*\n.*'y'") as caught:
         for_each([("x",), ("1",), ("y",)], int)
     assert len(lines_of(caught.value)) == 2
+
+
+def test_check_name_property_gives_nfc_of_what_a_path_can_hold():
+    assert files.check_name("Prüfstand 1.a", "x") == "Prüfstand 1.a"
+    assert files.check_name("Pru\u0308fstand", "x") == "Pr\u00fcfstand"
+    assert files.check_name("ü" * 100, "x") == "ü" * 100
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("", "is empty"),
+        (".", "begins with a dot"),
+        ("..", "begins with a dot"),
+        (".hidden", "begins with a dot"),
+        ("a/b", "has a / or"),
+        ("a\\b", "has a / or"),
+        ("a\0b", "has control characters"),
+        ("a\nb", "has control characters"),
+        ("a\udcffb", "has control characters in it, or is not UTF-8"),
+        ("ü" * 101, "has 202 bytes, more than 200"),
+    ],
+)
+def test_check_name_errors_say_what_is_wrong_on_one_line(name, what):
+    with pytest.raises(ValueError, match=rf"^splits.csv: line 2: name '.*': {what}.*; rename it$"):
+        files.check_name(name, "splits.csv: line 2")

@@ -14,11 +14,11 @@ import simplejpeg
 import trimesh
 from absl import flags
 
-from configs import industreal as industreal_config
-from configs import meccano as meccano_config
 from data_prep import cad, industreal, meccano
 from data_prep.check import check
 from stormpsr_jax import main
+from stormpsr_jax.configs import industreal as industreal_config
+from stormpsr_jax.configs import meccano as meccano_config
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import load_procedure
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from absl import flags
 
-from configs import synthetic
 from stormpsr_jax import main
+from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.training.metrics import read_metrics
 

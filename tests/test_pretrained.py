@@ -10,9 +10,9 @@ import pytest
 from safetensors import safe_open
 
 import stormpsr_jax
-from configs import general_encoder, synthetic
 from data_prep import synthetic as rendering
 from stormpsr_jax import main, weights
+from stormpsr_jax.configs import general_encoder, synthetic
 from stormpsr_jax.stages import general
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path

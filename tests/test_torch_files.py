@@ -1,6 +1,8 @@
 """The reader of `.pth` files, on archives whose pickles are written here opcode by opcode."""
 
 import collections
+import json
+import os
 import pickle
 import struct
 import tracemalloc
@@ -422,3 +424,64 @@ def test_read_state_dict_property_what_is_none_is_an_error(write, tmp_path, monk
     np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
         torch_files.read_state_dict(tmp_path / "b.npz")
+
+
+# --- Safetensors ----------------------------------------------------------------------------------
+
+
+def write_safetensors(path, dtype: str, shape: list[int], num_bytes: int):
+    header = {"some/w": {"dtype": dtype, "shape": shape, "data_offsets": [0, num_bytes]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(num_bytes))
+    return path
+
+
+@pytest.mark.parametrize("dtype", torch_files.SAFETENSORS_DTYPES)
+def test_read_safetensors_property_every_type_that_numpy_has(tmp_path, dtype):
+    size = np.dtype(torch_files.SAFETENSORS_DTYPES[dtype]).itemsize
+    path = write_safetensors(tmp_path / "a.safetensors", dtype, [3], 3 * size)
+    arrays, _ = torch_files.read_safetensors(path)
+    assert arrays["some/w"].dtype == torch_files.SAFETENSORS_DTYPES[dtype]
+    assert arrays["some/w"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_bytes"),
+    [("F8_E4M3", 4), ("F8_E5M2", 4), ("F8_E8M0", 4), ("F4", 2), ("F6_E2M3", 3), ("C64", 32)],
+)
+def test_read_safetensors_errors_other_types_are_named(tmp_path, dtype, num_bytes):
+    path = write_safetensors(tmp_path / "a.safetensors", dtype, [4], num_bytes)
+    with pytest.raises(ValueError, match=rf"a\.safetensors: array 'some/w' is of type {dtype},"):
+        torch_files.read_safetensors(path)
+
+
+def test_read_safetensors_errors_sizes_that_do_not_fit(tmp_path, monkeypatch):
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**40], 4)
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a readable"):
+        torch_files.read_safetensors(path)
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**63, 0], 0)
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a readable"):
+        torch_files.read_safetensors(path)
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**18], 2**20)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"a\.safetensors needs 0\.0 GiB"):
+        torch_files.read_safetensors(path)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "pth"])
+def test_readers_errors_pipes_devices_and_folders_are_refused(tmp_path, ending):
+    """Opening the pipe would never come back."""
+    read = {
+        "safetensors": torch_files.read_safetensors,
+        "npz": torch_files.read_npz,
+        "pth": torch_files.read_pth,
+    }[ending]
+    os.mkfifo(tmp_path / f"pipe.{ending}")
+    (tmp_path / f"device.{ending}").symlink_to("/dev/zero")
+    (tmp_path / f"folder.{ending}").mkdir()
+    for name in ("pipe", "device", "folder"):
+        for reader in (read, torch_files.read_state_dict):
+            with pytest.raises(ValueError, match=rf"{name}\.{ending} is not a regular file"):
+                reader(tmp_path / f"{name}.{ending}")
+    with pytest.raises(ValueError, match=r"there is no file .*absent"):
+        read(tmp_path / "absent")

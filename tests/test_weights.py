@@ -1,6 +1,8 @@
 """Import, export, run and initialise_from, on golden checkpoints and on tiny random ones."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -11,7 +13,7 @@ import safetensors.numpy
 from PIL import Image
 
 from stormpsr_jax import torch_layout, weights
-from stormpsr_jax.models import backbones, spatial, temporal, vit
+from stormpsr_jax.models import spatial, temporal, temporal_baselines, vit
 from stormpsr_jax.stages import pretrain
 
 GOLDEN = Path(__file__).parents[1] / "../shared/golden/parity"
@@ -209,6 +211,29 @@ def test_import_property_layout_of_our_file(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, (params, stats))
 
 
+def test_save_params_property_files_are_whole_and_readable_by_whom_the_umask_lets(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "a.safetensors"
+    before = os.umask(0o027)
+    try:
+        weights.save_params(path, {"w": np.ones(3, np.float32)})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+    def full(self, content):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        weights.save_params(path, {"w": np.zeros(3, np.float32)})
+    assert caught.value.filename == str(path)
+    np.testing.assert_array_equal(weights.load_params(path)[0]["w"], 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
 @pytest.mark.parametrize("kind", weights.KINDS)
 def test_import_property_missing_and_unexpected_names_are_all_listed(kind):
     state = random_state(kind)
@@ -310,7 +335,7 @@ def test_commands_property_our_file_of_another_kind_is_an_error(tmp_path, capsys
 @pytest.mark.parametrize("name", ["export", "import"])
 @pytest.mark.parametrize("backbone", ["TemporalMLP", "TemporalLSTM", "TemporalTCN"])
 def test_commands_property_other_temporal_back_ends_are_an_error(tmp_path, capsys, name, backbone):
-    model = getattr(backbones, backbone)(num_components=3)
+    model = getattr(temporal_baselines, backbone)(num_components=3)
     fresh = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 4, 6)))["params"]
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), fresh)
     weights.save_params(tmp_path / "a.safetensors", params)

@@ -1,13 +1,16 @@
 """Random access to the frames of a folder of clip shards.
 
-`data_prep.shards` writes such a folder, and its docstring describes the files. Here one split of
-it becomes a source from which any frames of any recording can be asked for; only the records
-that hold them are read, and only the JPEGs asked for are decoded.
+`data_prep.writing.shards` writes such a folder, and its docstring describes the files. Here one
+split of it becomes a source from which any frames of any recording can be asked for; only the
+records that hold them are read, and only the JPEGs asked for are decoded.
 """
 
 import dataclasses
-import json
+import hashlib
+import itertools
 import threading
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +19,9 @@ import simplejpeg
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from stormpsr_jax import files
+from stormpsr_jax.data import framing
+from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 # Readers kept open per process; far below the usual limit of 1,024 open files.
@@ -74,7 +80,7 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class LabelledFrames:
     """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
 
     Attributes:
@@ -100,7 +106,7 @@ class Recording:
         return len(self.states)
 
 
-class ClipSource:
+class ClipSource(Source):
     """One split of a data folder. Picklable: each process opens its own readers when it needs them.
 
     Safe to use from several threads.
@@ -110,8 +116,11 @@ class ClipSource:
         split: its name.
         fps: frames per second of all its recordings.
         image_size: (H, W) of all its frames.
-        recordings: dict of Recording by name, sorted by name.
+        aspect, region: what became of the original pictures; see `framing.Framing`.
+        recordings: dict of LabelledFrames by name, sorted by name.
     """
+
+    frame_step = 1
 
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
         """Opens a split and checks that all of it is there; decodes no frame.
@@ -142,6 +151,9 @@ class ClipSource:
         self.split = split
         self.fps = float(settings["fps"])
         self.image_size = tuple(settings["image_size"])
+        made_with = settings.get("settings", {})
+        self.aspect = made_with.get("aspect", "stretch")
+        self.region = tuple(made_with.get("crop", framing.WHOLE))
         self._clip_length = int(settings["clip_length"])
         self.recordings, num_records = _read_labels(self._directory / "labels" / f"{split}.npz")
         self._shards = {
@@ -207,6 +219,20 @@ class ClipSource:
         read = self._read(recording, numbers)
         return [read[i] for i in inverse]
 
+    def path(self, recording: str) -> Path:
+        """The file that has a recording's pictures."""
+        return self._shards[recording]
+
+    def content_checksum(self, recording: str) -> str:
+        """The SHA-256 of a recording's JPEG files, whatever labels are stored beside them."""
+        digest = hashlib.sha256()
+        for jpeg in itertools.chain.from_iterable(
+            self.jpegs(recording, self.numbers(recording)[start : start + self._clip_length])
+            for start in range(0, self.recordings[recording].num_frames, self._clip_length)
+        ):
+            digest.update(len(jpeg).to_bytes(8, "little") + jpeg)
+        return digest.hexdigest()
+
     def _read(self, recording: str, numbers: np.ndarray) -> list[bytes]:
         """Returns the JPEGs of ascending, distinct frame numbers; each record is read once."""
         if recording not in self.recordings:
@@ -261,15 +287,27 @@ def _read_settings(directory: Path) -> dict:
             f"{directory}: no dataset_info.json, so its data preparation was not finished; run "
             "the same data_prep command again, finished recordings are kept"
         )
-    return json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+    return files.read_json(directory / "settings.json")
 
 
-def _read_labels(path: Path) -> tuple[dict[str, Recording], dict[str, int]]:
-    """Returns the recordings of a split, in shard order, and their numbers of records."""
+def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
+    """Returns the arrays of an .npz file that data_prep wrote; nothing in it is unpickled.
+
+    Raises:
+        ValueError: it is missing or damaged; names it, and ends with the advice.
+    """
     if not path.is_file():
-        raise ValueError(f"{path}: missing; run the same data_prep command again")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+        raise ValueError(f"{path}: missing; {advice}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it and {advice}") from error
+
+
+def _read_labels(path: Path) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
+    """Returns the recordings of a split, in shard order, and their numbers of records."""
+    arrays = read_arrays(path, "run the same data_prep command again")
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     per_frame = zip(
         *(np.split(arrays[key], cuts) for key in ("states", "boxes", "classes", "visible")),
@@ -277,7 +315,7 @@ def _read_labels(path: Path) -> tuple[dict[str, Recording], dict[str, int]]:
     )
     names = arrays["recordings"].tolist()
     recordings = {
-        name: Recording(name, int(first), *labels)
+        name: LabelledFrames(name, int(first), *labels)
         for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)
     }
     return recordings, dict(zip(names, arrays["num_records"].tolist(), strict=True))

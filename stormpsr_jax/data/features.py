@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax.data.clips import procedure_differences
+from stormpsr_jax import files
+from stormpsr_jax.data.clips import procedure_differences, read_arrays
+from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 # Written last of all: the folder is complete.
@@ -93,14 +94,14 @@ class EmbeddedRecording:
         return np.broadcast_to(np.float32(np.nan), (self.num_frames,))
 
 
-class FeatureSource:
+class FeatureSource(Source):
     """One split of a folder of ready-made embeddings; picklable, and safe for several threads.
 
     Attributes:
       procedure: the procedure its labels belong to.
       split: its name.
       fps: frames per second of the videos.
-      stride: video frames from one row to the next.
+      frame_step: video frames from one row to the next.
       width: D.
       recordings: dict of EmbeddedRecording by name, sorted by name.
       embeddings: dict of EmbeddingFile (N, D) by name.
@@ -129,7 +130,7 @@ class FeatureSource:
         self.procedure = procedure
         self.split = split
         self.fps = float(settings["fps"])
-        self.stride = int(settings["stride"])
+        self.frame_step = int(settings["stride"])
         self.width = int(settings["width"])
         self.recordings = _read_labels(directory / "labels" / f"{split}.npz")
         self.embeddings = {}
@@ -156,15 +157,23 @@ class FeatureSource:
             raise ValueError(f"no recording {recording!r} in split {self.split!r}")
         r = self.recordings[recording]
         numbers = np.asarray(frames, np.int64)
-        rows, between = np.divmod(numbers - r.first_frame, self.stride)
+        rows, between = np.divmod(numbers - r.first_frame, self.frame_step)
         absent = (rows < 0) | (rows >= r.num_frames) | (between != 0)
         if absent.any():
-            last = r.first_frame + self.stride * (r.num_frames - 1)
+            last = r.first_frame + self.frame_step * (r.num_frames - 1)
             raise ValueError(
                 f"{recording}: frame {numbers[absent][0]} has no embedding; it has those of every "
-                f"{self.stride}-th frame from {r.first_frame} to {last}"
+                f"{self.frame_step}-th frame from {r.first_frame} to {last}"
             )
         return self.embeddings[recording][rows]
+
+    def path(self, recording: str) -> Path:
+        """The file of a recording's embeddings."""
+        return Path(self.embeddings[recording].path)
+
+    def content_checksum(self, recording: str) -> str:
+        """The SHA-256 of the file of a recording's embeddings."""
+        return files.checksum(self.path(recording))
 
     def jpegs(self, recording: str, frames: Sequence[int]) -> list[None]:
         """Returns None for each frame: there are no pictures."""
@@ -180,7 +189,7 @@ def feature_path(directory: Path, split: str, name: str) -> Path:
 def holds_embeddings(directory: Path) -> bool:
     """True if `data_prep.embeddings` made the folder, or began to."""
     path = directory / "settings.json"
-    return path.is_file() and "width" in json.loads(path.read_text(encoding="utf-8"))
+    return path.is_file() and "width" in files.read_json(path)
 
 
 def read_settings(directory: Path) -> dict:
@@ -194,14 +203,11 @@ def read_settings(directory: Path) -> dict:
             f"{directory}: no {MARKER}, so its preparation was not finished; run the same "
             "data_prep.embeddings command again, finished recordings are kept"
         )
-    return json.loads((directory / "settings.json").read_text(encoding="utf-8"))
+    return files.read_json(directory / "settings.json")
 
 
 def _read_labels(path: Path) -> dict[str, EmbeddedRecording]:
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; run the same data_prep.embeddings command again")
-    with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+    arrays = read_arrays(path, "run the same data_prep.embeddings command again")
     states = np.split(arrays["states"], np.cumsum(arrays["num_frames"])[:-1])
     return {
         name: EmbeddedRecording(name, int(first), rows)

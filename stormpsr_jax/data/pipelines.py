@@ -102,7 +102,7 @@ class _KeyFrameBatch:
         for p in picked:
             source = self._cad if p.cad else self._source
             recording = source.recordings[p.recording]
-            images.append(source.frames(p.recording, [recording.first_frame + p.index])[0])
+            images.append(source.rows(p.recording, [p.index])[0])
             states.append(sampling.binarise(recording.states[p.index]))
         return {
             "image": np.stack(images),
@@ -157,7 +157,6 @@ def embedded_clips(
     batch: int,
     seed: int,
     workers: int = 0,
-    transform: Callable[[np.ndarray, int], np.ndarray] | None = None,
 ) -> Batches:
     """Batches for stage `temporal`.
 
@@ -167,25 +166,21 @@ def embedded_clips(
       sampler: draws recording and last row of a clip.
       frames, stride: of a window, in rows of `embeddings`.
       batch, seed, workers: clips in a global batch, of the draws, loader processes.
-      transform: (clips (B, T, D), seed) → what the network is shown instead of them.
 
     Yields:
       embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K).
     """
-    read = functools.partial(_read_embeddings, embeddings, transform)
+    read = functools.partial(_read_embeddings, embeddings)
     element = _Clip("embeddings", read, states, sampler, frames, stride)
     check_batch(batch, "temporal.batch")
     return _elements(element, seed, batch, workers)
 
 
 def _read_embeddings(
-    embeddings, transform, name: str, window: np.ndarray, rng: np.random.Generator
+    embeddings, name: str, window: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     views = embeddings[name]
-    clip = np.asarray(views[rng.integers(len(views))][window], np.float32)
-    if transform:
-        clip = transform(clip[None], int(rng.integers(2**31)))[0]
-    return clip
+    return np.asarray(views[rng.integers(len(views))][window], np.float32)
 
 
 def picture_clips(
@@ -213,7 +208,7 @@ def picture_clips(
 def _read_pictures(
     source: ClipSource, name: str, window: np.ndarray, _: np.random.Generator
 ) -> np.ndarray:
-    return source.frames(name, source.recordings[name].first_frame + window)
+    return source.rows(name, window)
 
 
 class _DetectorPicture:
@@ -254,7 +249,7 @@ class _DetectorPicture:
             index = int(rng.choice(frames))
         recording = source.recordings[name]
         return {
-            "image": source.frames(name, [recording.first_frame + index])[0],
+            "image": source.rows(name, [index])[0],
             "box": np.asarray(recording.boxes[index], np.float32),
             "class": np.int32(recording.classes[index]),
             "cad": np.bool_(source is self._cad),

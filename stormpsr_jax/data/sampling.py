@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
 
 NO_CLASS = -1  # label of a picture that is a positive of none: a hard background, or a free frame
@@ -43,7 +43,7 @@ def window_frames(last: int | np.ndarray, *, frames: int, stride: int) -> np.nda
 
 
 def clip_labels(states: np.ndarray, last: int | np.ndarray, *, frames: int) -> np.ndarray:
-    """XOR labels (…, K) of the clips that end at `last` (P, Sec. 3.3): their net changes."""
+    """XOR labels (…, K) of the clips that end at `last` (STORM-PSR, Sec. 3.3)."""
     states = binarise(states)
     last = np.asarray(last)
     return states[np.maximum(last - frames, 0)] ^ states[last]
@@ -60,10 +60,10 @@ def clip_density(
 ) -> np.ndarray:
     """Probability (N,) of every frame to be the last one of a sampled clip.
 
-    KCAS (P, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change events t_j,
-    each with the same weight. `gaussian` has one mode, at t_j, and `uniform` none; both are the
-    paper's ablation. Normalised over the frames of the recording, so that events near its ends,
-    whose modes are cut off, keep the mass that lies inside.
+    KCAS (STORM-PSR, Sec. 3.3): p(x) ∝ Σ_j N(x; t_j − δ, σ) + N(x; t_j + δ, σ) over the change
+    events t_j, each with the same weight. `gaussian` has one mode, at t_j, and `uniform` none; both
+    are the paper's ablation. Normalised over the frames of the recording, so that events near its
+    ends, whose modes are cut off, keep the mass that lies inside.
 
     Args:
       num_frames: N, frames of the recording.
@@ -99,7 +99,7 @@ def clip_density(
 class ClipSampler:
     """Draws clips of a split: a recording uniformly, then its last frame by `clip_density`."""
 
-    def __init__(self, recordings: Mapping[str, Recording], **density):
+    def __init__(self, recordings: Mapping[str, LabelledFrames], **density):
         """`density`: the keyword arguments of `clip_density` after `events`."""
         self.names = list(recordings)
         self._cumulative = [
@@ -125,7 +125,9 @@ class Picked:
     cad: bool = False
 
 
-def key_frames(recording: Recording, procedure: Procedure, window: int) -> dict[int, np.ndarray]:
+def key_frames(
+    recording: LabelledFrames, procedure: Procedure, window: int
+) -> dict[int, np.ndarray]:
     """Frame indices after each completion that carry the catalogued state it reached (KFS).
 
     A completion's frames are the `window` ones from it on, or fewer where the state changes again
@@ -146,7 +148,9 @@ def key_frames(recording: Recording, procedure: Procedure, window: int) -> dict[
 
 
 class KeyFrameSampler:
-    """Draws whole batches for supervised contrastive learning on key frames (P, Sec. 3.2).
+    """Draws whole batches for supervised contrastive learning on key frames.
+
+    Source: STORM-PSR, Sec. 3.2.
 
     A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
     and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (frames at least
@@ -156,13 +160,13 @@ class KeyFrameSampler:
 
     def __init__(
         self,
-        recordings: Mapping[str, Recording],
+        recordings: Mapping[str, LabelledFrames],
         procedure: Procedure,
         *,
         window: int,
         n_states: int = 0,
         n_per_state: int = 16,
-        cad: Mapping[str, Recording] | None = None,
+        cad: Mapping[str, LabelledFrames] | None = None,
         cad_per_state: int = 0,
         backgrounds: int = 0,
         background_gap: int = 0,
@@ -240,7 +244,7 @@ class KeyFrameSampler:
         return picked
 
 
-def background_frames(recording: Recording, window: int, gap: int) -> np.ndarray:
+def background_frames(recording: LabelledFrames, window: int, gap: int) -> np.ndarray:
     """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one."""
     states = recording.states
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1

@@ -19,6 +19,9 @@ SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 _ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
 _TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
 _VISIBILITY_HEADER = ["frame", "visible"]
+# Decimals of a confidence in the files. Whoever decodes without them rounds with `as_written`.
+DETECTION_DECIMALS = 6
+TEMPORAL_DECIMALS = 4
 
 
 @dataclasses.dataclass
@@ -63,6 +66,16 @@ class TemporalPredictions:
     labels: np.ndarray
     predicted: np.ndarray
     confidences: np.ndarray
+
+
+def as_written(values: Iterable[float], decimals: int) -> list[float]:
+    """Returns what a reader finds where these confidences were written with so many decimals.
+
+    Args:
+        values: confidences.
+        decimals: DETECTION_DECIMALS or TEMPORAL_DECIMALS.
+    """
+    return [float(f"{value:.{decimals}f}") for value in values]
 
 
 def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:
@@ -212,7 +225,7 @@ def write_detections(path: str | os.PathLike, recording: str, detections: Detect
         strict=True,
     )
     lines = (
-        [recording, frame, c, f"{conf:.6f}", *(f"{value:.6f}" for value in box)]
+        [recording, frame, c, *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box))]
         for frame, c, conf, box in rows
     )
     _write(path, _ASD_HEADER, lines)
@@ -222,6 +235,7 @@ def write_temporal(
     path: str | os.PathLike, recording: str, predictions: TemporalPredictions
 ) -> None:
     """Writes the file that `read_temporal` reads; confidences at 4 decimals."""
+    decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
     rows = zip(
         predictions.frames.tolist(),
         predictions.labels.tolist(),
@@ -230,7 +244,7 @@ def write_temporal(
         strict=True,
     )
     lines = (
-        [m, recording, frame, labels, predicted, f"[{', '.join(f'{c:.4f}' for c in confidences)}]"]
+        [m, recording, frame, labels, predicted, f"[{', '.join(map(decimals, confidences))}]"]
         for m, (frame, labels, predicted, confidences) in enumerate(rows)
     )
     _write(path, _TEMPORAL_HEADER, lines)

@@ -6,34 +6,27 @@ import dataclasses
 import functools
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stormpsr_jax.data import augment
+from stormpsr_jax.data import augment, sampling
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource, holds_embeddings, read_settings
-from stormpsr_jax.models.backbones import TemporalLSTM, TemporalMLP, TemporalTCN
-from stormpsr_jax.models.detector import Detector
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.data.features import (
+    MARKER,
+    EmbeddingFile,
+    FeatureSource,
+    holds_embeddings,
+    read_settings,
+)
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.stream import Batched
+from stormpsr_jax.stages.validation import Window
+from stormpsr_jax.training import loop
 
 # Stages that run on ready-made embeddings; the others need pictures.
-_WITHOUT_PICTURES = ("temporal", "predict", "evaluate")
-# temporal_model.backbone, other than the transformer.
-ABLATION = {"mlp": TemporalMLP, "lstm": TemporalLSTM, "tcn": TemporalTCN}
-
-
-class Window(NamedTuple):
-    """A clip in rows of the embeddings: from `frames` rows before its last one, every stride-th."""
-
-    frames: int
-    stride: int
+WITHOUT_PICTURES = ("temporal", "predict", "evaluate")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +37,7 @@ class Context:
     workdir: Path
     mesh: jax.sharding.Mesh
     profile_steps: tuple[int, int] | None = None  # of every trained stage
+    _sources: dict[tuple, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def procedure(self) -> Procedure:
@@ -56,42 +50,74 @@ class Context:
         return Path(self.config.data.dir) if self.config.data.dir else self.workdir / "data"
 
     @property
-    def ready_made(self) -> bool:
-        """Whether the data are embeddings already (`data_prep.embeddings`), not pictures.
+    def cad_dir(self) -> Path:
+        """Folder whose split 'cad' has the clean renders."""
+        return Path(self.config.data.cad_dir or self.data_dir)
 
-        Raises:
-          ValueError: they are, and a stage of the config needs pictures.
-        """
-        if not holds_embeddings(self.data_dir):
-            return False
-        if pictures := [s for s in self.config.stages if s not in _WITHOUT_PICTURES]:
-            raise ValueError(
-                f"{self.data_dir} holds embeddings, and {', '.join(pictures)} in config.stages "
-                f"cannot run without pictures; set it to {_WITHOUT_PICTURES}, as "
-                "configs/embeddings.py does"
-            )
-        return True
+    @property
+    def has_data(self) -> bool:
+        """Whether the data folder is there and finished."""
+        return any((self.data_dir / name).is_file() for name in ("dataset_info.json", MARKER))
+
+    @property
+    def ready_made(self) -> bool:
+        """Whether the data are embeddings already (`data_prep.embeddings`), not pictures."""
+        return holds_embeddings(self.data_dir)
 
     def source(self, split: str) -> ClipSource | FeatureSource:
-        """The recordings of one split: clip shards, or ready-made embeddings."""
-        if self.ready_made:
-            return FeatureSource(self.data_dir, split, self.procedure)
-        return ClipSource(self.data_dir, split, self.procedure)
+        """The recordings of one split, clip shards or ready-made embeddings; opened once a run."""
+        kind = FeatureSource if self.ready_made else ClipSource
+        return self._open(kind, self.data_dir, split)
 
-    def cad_source(self, like: ClipSource) -> ClipSource:
-        """The clean renders, split 'cad' of data.cad_dir or else of the data folder.
+    def cad_source(self) -> ClipSource:
+        """The clean renders, split 'cad' of data.cad_dir or else of the data folder."""
+        return self._open(ClipSource, self.cad_dir, "cad")
+
+    def _open(self, kind: type, directory: Path, split: str):
+        key = (kind, directory, split)
+        if key not in self._sources:
+            self._sources[key] = kind(directory, split, self.procedure)
+        return self._sources[key]
+
+    def forget_data(self) -> None:
+        """Opens everything anew from now on: stage `data` has changed what is there."""
+        self._sources.clear()
+        self.__dict__.pop("procedure", None)
+
+    def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:
+        """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made.
 
         Raises:
-          ValueError: their pictures are not as large as those of `like`.
+          ValueError: one is missing, or is not what the recording and the config ask for.
         """
-        directory = Path(self.config.data.cad_dir or self.data_dir)
-        source = ClipSource(directory, "cad", self.procedure)
-        if source.image_size != like.image_size:
-            raise ValueError(
-                f"{directory}: the CAD pictures are {source.image_size} pixels (H, W), those of "
-                f"the recordings {like.image_size}; render them anew with --size"
-            )
-        return source
+        source = self.source(split)
+        if isinstance(source, FeatureSource):
+            return {name: [file] for name, file in source.embeddings.items()}
+        loaded = {}
+        for name, recording in source.recordings.items():
+            wanted = (recording.num_frames, self.config.encoder.hidden)
+            loaded[name] = []
+            for view in range(self.num_views(split)):
+                path = self.embedding_path(split, name, view)
+                try:
+                    file = EmbeddingFile(path)
+                    if file.shape != wanted:
+                        raise ValueError(f"it holds {file.shape}, expected {wanted}")
+                except (OSError, ValueError) as error:
+                    raise ValueError(
+                        f"{path} cannot be read ({error}); delete it and run the same command "
+                        "again, with 'embed' in stages"
+                    ) from error
+                loaded[name].append(file)
+        return loaded
+
+    def num_views(self, split: str) -> int:
+        """Passes over a split that stage `embed` makes; the first is the plain one."""
+        return 1 + (self.config.embed.views if split == "train" else 0)
+
+    def embedding_path(self, split: str, name: str, view: int) -> Path:
+        """The file of one view of a recording's embeddings."""
+        return self.workdir / "embed" / split / f"{name}.{view}.npy"
 
     @property
     def frame_step(self) -> int:
@@ -105,22 +131,32 @@ class Context:
         Row r is frame r · step of its recording, so a clip that ends there looks at the rows
         r − frames/step, …, r at intervals of stride/step: those of the very frames that the config
         asks for.
-
-        Raises:
-          ValueError: the config asks for frames between two rows, or for a part of a stride.
         """
         window, step = self.config.window, self.frame_step
-        if window.frames % window.stride:
-            raise ValueError(
-                f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"
-            )
-        if window.stride % step:
-            raise ValueError(
-                f"window.stride={window.stride}, but {self.data_dir} has embeddings of every "
-                f"{step}-th frame: set window.stride to a multiple of {step} (and window.frames to "
-                "one of window.stride), or prepare them at a smaller stride"
-            )
         return Window(window.frames // step, window.stride // step)
+
+    @property
+    def num_frames(self) -> int:
+        """T, frames of a clip that are encoded."""
+        return self.window.frames // self.window.stride + 1
+
+    def clip_options(self, source: ClipSource | FeatureSource, batch: int) -> dict[str, Any]:
+        """What the pipelines of training clips take from the config, distances in rows."""
+        config, step = self.config.temporal, source.frame_step
+        sampler = sampling.ClipSampler(
+            source.recordings,
+            sampling=config.sampling,
+            delta=config.delta / step,
+            sigma=config.sigma / step,
+            floor=config.floor * step,  # as the density of a row, which stands for `step` frames
+        )
+        return {
+            "sampler": sampler,
+            **self.window._asdict(),
+            "batch": batch,
+            "seed": self.config.seed,
+            "workers": self.config.data.workers,
+        }
 
     def key(self, name: str) -> jax.Array:
         """The random stream of this name, fixed by the seed."""
@@ -129,68 +165,8 @@ class Context:
 
     @property
     def dtype(self) -> jnp.dtype:
-        """Of activations. ValueError if it is none that trains without scaling the loss."""
-        if self.config.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype={self.config.dtype!r} is not 'float32' or 'bfloat16'")
+        """Of activations."""
         return jnp.dtype(self.config.dtype)
-
-    @property
-    def num_frames(self) -> int:
-        """T, frames of a clip that are encoded."""
-        return self.window.frames // self.window.stride + 1
-
-    def spatial_encoder(self) -> SpatialEncoder:
-        """The ViT with its projection head."""
-        config = self.config
-        auxiliary = config.pretrain.state_loss > 0
-        return SpatialEncoder(
-            patch_size=config.encoder.patch_size,
-            width=config.encoder.width,
-            depth=config.encoder.depth,
-            num_heads=config.encoder.num_heads,
-            stem=tuple(config.encoder.stem),
-            hidden=config.encoder.hidden,
-            projection=config.encoder.projection,
-            num_components=self.procedure.num_components if auxiliary else 0,
-            dtype=self.dtype,
-            remat=config.encoder.remat,
-            microbatches=config.encoder.microbatches,
-        )
-
-    def temporal_encoder(self) -> nn.Module:
-        """The [CLS] temporal transformer, or the ablation's back-end in its place."""
-        model = self.config.temporal_model
-        shared = {
-            "num_components": self.procedure.num_components,
-            "depth": model.depth,
-            "dropout": model.dropout,
-            "dtype": self.dtype,
-        }
-        if model.backbone in ABLATION:
-            return ABLATION[model.backbone](width=model.mlp_dim, **shared)
-        if model.backbone != "transformer":
-            raise ValueError(
-                f"temporal_model.backbone={model.backbone!r} is not one of "
-                f"{', '.join(('transformer', *ABLATION))}"
-            )
-        return TemporalTransformer(
-            num_frames=self.num_frames,
-            num_heads=model.num_heads,
-            dim_head=model.dim_head,
-            mlp_dim=model.mlp_dim,
-            head=model.head,
-            **shared,
-        )
-
-    def detector(self) -> Detector:
-        """The assembly state detector."""
-        return Detector(
-            num_classes=self.procedure.num_states + 1,
-            width=self.config.detector.width,
-            depth=self.config.detector.depth,
-            levels=self.config.detector.levels,
-            dtype=self.dtype,
-        )
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:
         """Pictures in 0…255 → network input; `cad` (B,) marks the clean renders among them."""
@@ -215,11 +191,13 @@ class Context:
             limbs=limbs,
         )
 
-    def frame_encoder(self, params, batch_stats, batch: int) -> Batched:
-        """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once."""
-        model = self.spatial_encoder()
-
-        def embed(variables, images):
-            return model.apply(variables, self.normalise(images), method="embed")
-
-        return Batched(embed, {"params": params, "batch_stats": batch_stats}, batch)
+    def train(self, name: str, stage: loop.Definition) -> dict[str, Any]:
+        """Trains a stage in WORKDIR/name by the section of the config of that name."""
+        return loop.train(
+            self.workdir / name,
+            stage,
+            config=self.config[name],
+            mesh=self.mesh,
+            rng=self.key(f"{name}/steps"),
+            profile_steps=self.profile_steps,
+        )

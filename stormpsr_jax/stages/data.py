@@ -7,37 +7,34 @@ import jax
 from stormpsr_jax.stages.context import Context
 
 
-def run(context: Context) -> None:
+def run(context: Context) -> dict:
     """Fills `config.data.dir` (WORKDIR/data); recordings that are already there are kept."""
-    if jax.process_index() == 0:
-        try:
-            from data_prep import synthetic  # the ray tracer is an extra
-        except ImportError as error:
-            raise ValueError(
-                f"stage 'data' renders pictures and needs {error.name!r}: "
-                "pip install 'stormpsr-jax[synthetic]'"
-            ) from error
-        config = context.config.data.synthetic
-        if config.objects.train:
-            synthetic.make_objects(
-                context.data_dir,
-                seed=config.seed,
-                objects=dict(config.objects),
-                frames_per_object=config.frames_per_object,
-                size=config.size,
-                num_components=context.procedure.num_components,
-                workers=config.workers,
-            )
-        else:
-            synthetic.make_dataset(
-                context.data_dir,
-                seed=config.seed,
-                occlusion=config.occlusion,
-                recordings=None if config.timelines else dict(config.recordings),
-                size=config.size,
-                fps=config.fps,
-                cad_per_state=config.cad_per_state,
-                workers=config.workers,
-                timelines=config.timelines or None,
-                time_scale=config.time_scale,
-            )
+    if jax.process_index() != 0:
+        return {}
+    from data_prep import synthetic  # the ray tracer is an extra
+
+    config = context.config.data.synthetic
+    if config.objects.train:
+        synthetic.make_objects(
+            context.data_dir,
+            seed=config.seed,
+            objects=dict(config.objects),
+            frames_per_object=config.frames_per_object,
+            size=config.size,
+            num_components=context.procedure.num_components,
+            workers=config.workers,
+        )
+    else:
+        synthetic.make_dataset(
+            context.data_dir,
+            seed=config.seed,
+            occlusion=config.occlusion,
+            recordings=None if config.timelines else dict(config.recordings),
+            size=config.size,
+            fps=config.fps,
+            cad_per_state=config.cad_per_state,
+            workers=config.workers,
+            timelines=config.timelines or None,
+            time_scale=config.time_scale,
+        )
+    return {}

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: decode, fuse and score the test split; metrics.json, report.html, a table.
+"""Stage `evaluate`: decode, fuse and score the test split; metrics.json, report.html, the model.
 
 Thresholds, floor and fusion weight are chosen on the validation split alone.
 """
@@ -6,26 +6,27 @@ Thresholds, floor and fusion weight are chosen on the validation split alone.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 
-from stormpsr_jax import report
+from stormpsr_jax import files, model, report
 from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, tables
+from stormpsr_jax.psr import analysis, decoding, headline, tables
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scoring import evaluate_recordings
-from stormpsr_jax.psr.select import select
+from stormpsr_jax.psr.select import Choice, select
+from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.metrics import read_metrics
 
 
-def run(context: Context) -> None:
-    """Writes WORKDIR/metrics.json and WORKDIR/report.html."""
+def run(context: Context) -> dict:
+    """Writes WORKDIR/metrics.json, WORKDIR/report.html and WORKDIR/model."""
     if jax.process_index() != 0:
-        return
+        return {}
     config, workdir = context.config, context.workdir
     val, test = (read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
@@ -63,19 +64,48 @@ def run(context: Context) -> None:
             "by one rule for all streams.",
         ],
     )
-    part = workdir / "metrics.json.part"
-    part.write_text(json.dumps(result, indent=1) + "\n")
-    os.replace(part, workdir / "metrics.json")
+    _write_model(context, chosen, result)
+    files.write_json(workdir / "metrics.json", result)
+    return {}
+
+
+def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping[str, Any]) -> None:
+    """Writes the model folder: the networks that predicted, with the settings just chosen."""
+    records = {"predict": provenance.read(context.workdir / "predict")}
+    stages = tuple(records["predict"]["made_from"]["stages"])
+    records |= {stage: provenance.read(context.workdir / stage) for stage in stages}
+    model.write_model(
+        context.workdir / "model",
+        procedure=context.procedure,
+        fps=context.source("test").fps,
+        pictures=networks.pictures(context),
+        window=model.Window(*context.window, context.frame_step),
+        networks=networks.trained(context, stages),
+        max_detections=context.config.detector.max_detections,
+        batch=context.config.predict.batch,
+        streams={
+            stream: model.StreamRecord(
+                choice.settings,
+                {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")},
+                headline.values(result["streams"][stream]),
+            )
+            for stream, choice in chosen.items()
+        },
+        origin={
+            "config": provenance.flat_config(context.config),
+            "made_from": {stage: record["made_from"] for stage, record in records.items()},
+        },
+    )
 
 
 def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
-    if jax.process_index() == 0:
-        result = json.loads((context.workdir / "metrics.json").read_text())
-        print(tables.format_rows(analysis.summary_table(result)))
-        for note in analysis.notes(result):
-            print(note)
-        print(f"{context.workdir / 'metrics.json'}\n{context.workdir / 'report.html'}")
+    result = analysis.load_result(context.workdir / "metrics.json")
+    print(tables.format_rows(analysis.summary_table(result)))
+    for note in analysis.notes(result):
+        print(note)
+    for name in ("metrics.json", "report.html", "model"):
+        print(context.workdir / name)
 
 
 def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:

@@ -1,23 +1,27 @@
-"""Stage `finetune`: encoder and temporal transformer together, end to end (P, Sec. 3.3)."""
+"""Stage `finetune`: encoder and temporal transformer together, end to end.
+
+STORM-PSR (arXiv 2510.12385), Sec. 3.3.
+"""
 
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
+from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.embed import embed_recording
-from stormpsr_jax.stages.temporal import clip_options, clip_scores
-from stormpsr_jax.training import checkpoint, loop
+from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
 
 
-def run(context: Context) -> None:
+def build(context: Context) -> Definition:
     """Unfreezes the encoder. Its BatchNorm keeps the statistics of `pretrain`."""
     config = context.config.finetune
     train, val = context.source("train"), context.source("val")
-    spatial, temporal = context.spatial_encoder(), context.temporal_encoder()
+    spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
     val_states = {name: r.states for name, r in val.recordings.items()}
     logits = jax.jit(lambda params, x: temporal.apply({"params": params}, x, train=False))
 
@@ -42,31 +46,34 @@ def run(context: Context) -> None:
         return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
 
     def evaluate(params, batch_stats):
-        encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)
-        embeddings = {name: embed_recording(encoder, val, name) for name in val.recordings}
-        return clip_scores(
+        batch = context.config.embed.batch
+        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch)
+        embeddings = {
+            name: np.concatenate([encoder(images) for _, images in val.chunks(name, batch)])
+            for name in val.recordings
+        }
+        return validation.clip_scores(
             lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
         )
 
-    loop.train(
-        context.workdir / "finetune",
-        config=config,
-        mesh=context.mesh,
-        profile_steps=context.profile_steps,
+    def optimizer(params):
+        depth = context.config.encoder.depth
+        scale = layer_lr_scale("spatial", depth, config.encoder_lr_scale, config.layer_decay)
+        return make_optimizer(config.optimizer, config.steps, params, scale)
+
+    return Definition(
+        model=(spatial, temporal),
         init=init,
-        optimizer=lambda params: make_optimizer(
-            config.optimizer,
-            config.steps,
-            params,
-            layer_lr_scale(
-                "spatial", context.config.encoder.depth, config.encoder_lr_scale, config.layer_decay
-            ),
-        ),
         loss_fn=loss_fn,
-        rng=context.key("finetune/steps"),
+        data=pipelines.picture_clips(train, **context.clip_options(train, config.batch)),
+        optimizer=optimizer,
         schedule=make_schedule(config.optimizer, config.steps),
-        data=pipelines.picture_clips(train, **clip_options(context, train, config.batch)),
         evaluate=evaluate,
         best="f1",
         evaluate_start=True,
     )
+
+
+def run(context: Context) -> dict:
+    """Trains it."""
+    return context.train("finetune", build(context))

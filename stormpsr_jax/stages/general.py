@@ -16,8 +16,9 @@ from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import loop
+from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 
 _VALIDATION_FRAMES = 40  # an object, that precision@1 is measured on
@@ -51,7 +52,7 @@ class _ObjectBatch:
         for owner, _, frame in picked:
             name, _ = self._frames[owner]
             recording = self._source.recordings[name]
-            images.append(self._source.frames(name, [recording.first_frame + frame])[0])
+            images.append(self._source.rows(name, [frame])[0])
             vectors.append(recording.states[frame] == 1)
         return {
             "image": np.stack(images),
@@ -61,7 +62,7 @@ class _ObjectBatch:
         }
 
 
-def run(context: Context) -> None:
+def build(context: Context) -> Definition:
     """Trains the encoder, and keeps the one with the best precision@1 on objects it never saw.
 
     Its ViT is written to WORKDIR/general/encoder.safetensors, a file for `config.init_from`.
@@ -70,7 +71,7 @@ def run(context: Context) -> None:
     # Every object has parts of its own; the shards bring the procedure that counts them.
     procedure = load_procedure(context.data_dir / "procedure.json")
     train, val = (ClipSource(context.data_dir, split, procedure) for split in ("train", "val"))
-    model = context.spatial_encoder()
+    model = networks.spatial_encoder(context)
     components = procedure.num_components
 
     def init():
@@ -97,12 +98,13 @@ def run(context: Context) -> None:
         return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
 
     def evaluate(params, batch_stats):
-        encoder = context.frame_encoder(params["spatial"], batch_stats, context.config.embed.batch)
+        batch = context.config.embed.batch
+        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch)
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
     def export(params, metrics):
         weights.save_params(
-            folder / "encoder.safetensors",
+            context.workdir / "general" / "encoder.safetensors",
             params["spatial"]["encoder"],
             metadata={
                 "data_seed": context.config.data.synthetic.seed,
@@ -117,18 +119,13 @@ def run(context: Context) -> None:
     num_bytes = pictures // jax.process_count() * 3 * math.prod(train.image_size)
     element = _ObjectBatch(train, config.objects, config.states, config.views)
     dataset = grain.MapDataset.range(2**40).seed(context.config.seed).random_map(element)
-    folder = context.workdir / "general"
-    loop.train(
-        folder,
-        config=config,
-        mesh=context.mesh,
-        profile_steps=context.profile_steps,
+    return Definition(
+        model=model,
         init=init,
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         loss_fn=loss_fn,
-        rng=context.key("general/steps"),
-        schedule=make_schedule(config.optimizer, config.steps),
         data=pipelines.batches(dataset, context.config.data.workers, num_bytes),
+        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
+        schedule=make_schedule(config.optimizer, config.steps),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="objects",
@@ -141,11 +138,16 @@ def _precision_at_1(encoder, source: ClipSource) -> float:
     right = total = 0
     for name, recording in source.recordings.items():
         count = min(_VALIDATION_FRAMES, recording.num_frames)
-        z = encoder(source.frames(name, recording.first_frame + np.arange(count)))
-        similarity = z @ z.T
-        np.fill_diagonal(similarity, -np.inf)
-        states = recording.states[:count]
-        same = (states[similarity.argmax(axis=1)] == states).all(axis=1)
-        possible = (states[:, None] == states[None]).all(axis=2).sum(axis=1) > 1
-        right, total = right + int((same & possible).sum()), total + int(possible.sum())
+        z = encoder(source.rows(name, np.arange(count)))
+        _, labels, sizes = np.unique(
+            recording.states[:count], axis=0, return_inverse=True, return_counts=True
+        )
+        agrees = validation.nearest_agrees(z, labels, ~np.eye(count, dtype=bool))
+        possible = sizes[labels] > 1  # another picture shows the same state
+        right, total = right + int((agrees & possible).sum()), total + int(possible.sum())
     return right / max(total, 1)
+
+
+def run(context: Context) -> dict:
+    """Trains it."""
+    return context.train("general", build(context))

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.data.source import Source
+from stormpsr_jax.model import functions
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions
-from stormpsr_jax.stages import embed
+from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.detector import detect
 from stormpsr_jax.stream import Batched, Recogniser
-from stormpsr_jax.training import checkpoint, loop
+from stormpsr_jax.training import loop
 
 
-def run(context: Context) -> None:
+def run(context: Context) -> dict:
     """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; what is there is kept.
 
     Raises:
@@ -27,11 +27,17 @@ def run(context: Context) -> None:
     """
     with loop.explained(context.workdir / "predict", "batch"):
         _run(context)
+    return {}
 
 
 def _run(context: Context) -> None:
     config = context.config.predict
-    streams = build_streams(context, config.batch)
+    streams = functions(
+        networks.trained(context, provenance.stages_before(context, "predict")),
+        networks.pictures(context),
+        context.config.detector.max_detections,
+        config.batch,
+    )
     for split in config.splits:
         source = context.source(split)
         folder = context.workdir / "predictions" / split
@@ -42,40 +48,10 @@ def _run(context: Context) -> None:
                 _recording(context, streams, source, name, folder, progress)
 
 
-def build_streams(context: Context, batch: int) -> dict[str, Batched]:
-    """The functions a `Recogniser` takes, from the stages that this run's config has."""
-    stages, workdir = context.config.stages, context.workdir
-    streams = {}
-    if "detector" in stages:
-        params, _ = checkpoint.load_best(workdir / "detector")
-        streams["detect"] = detect(context, params, batch)
-    if "temporal" in stages:
-        if "finetune" in stages:
-            params, batch_stats = checkpoint.load_best(workdir / "finetune")
-            spatial, temporal = params["spatial"], params["temporal"]
-        else:
-            temporal, _ = checkpoint.load_best(workdir / "temporal")
-            if not context.ready_made:
-                spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
-        model = context.temporal_encoder()
-
-        def probabilities(params, x):
-            return jax.nn.sigmoid(model.apply({"params": params}, x, train=False))
-
-        if not context.ready_made:
-            streams["encode"] = context.frame_encoder(spatial, batch_stats, batch)
-        streams["temporal"] = Batched(probabilities, temporal, batch)
-    if not streams:
-        raise ValueError(
-            "stages has neither 'detector' nor 'temporal', so nothing can be predicted; add one"
-        )
-    return streams
-
-
 def _recording(
     context: Context,
-    streams: dict[str, Batched],
-    source: ClipSource | FeatureSource,
+    streams: Mapping[str, Batched],
+    source: Source,
     name: str,
     folder: Path,
     progress: Bar,
@@ -101,10 +77,10 @@ def _recording(
         stride=window.stride,
     )
     rows = []
-    for _, frames in embed.chunks(source, name, context.config.predict.batch):
+    for _, frames in source.chunks(name, context.config.predict.batch):
         rows.append(recogniser(frames))
         progress.update(len(frames))
-    numbers = embed.frame_numbers(source, name)
+    numbers = source.numbers(name)
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
     if "detect" in streams:

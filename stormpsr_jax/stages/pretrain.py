@@ -1,4 +1,7 @@
-"""Stage `pretrain`: the spatial encoder by contrastive learning on key frames (P, Sec. 3.2)."""
+"""Stage `pretrain`: contrastive learning of the spatial encoder on key frames.
+
+STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised contrastive loss.
+"""
 
 from __future__ import annotations
 
@@ -10,32 +13,19 @@ import numpy as np
 from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Batched
-from stormpsr_jax.training import loop
+from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 
-_VALIDATION_FRAMES = 2_000  # key frames that precision@1 is measured on
 
-
-def run(context: Context) -> None:
+def build(context: Context) -> Definition:
     """Trains f·g and keeps the encoder with the best validation precision@1."""
     config = context.config.pretrain
     train, val = context.source("train"), context.source("val")
-    cad = context.cad_source(train) if config.cad_per_state else None
-    sampler = sampling.KeyFrameSampler(
-        train.recordings,
-        context.procedure,
-        window=max(1, round(config.t_f * train.fps)),
-        n_states=config.n_states,
-        n_per_state=config.n_per_state,
-        cad=cad.recordings if cad else None,
-        cad_per_state=config.cad_per_state,
-        backgrounds=config.backgrounds,
-        background_gap=round(config.background_gap * train.fps),
-        any_frames=config.any_frames,
-    )
-    model = context.spatial_encoder()
+    cad = context.cad_source() if config.cad_per_state else None
+    sampler = key_frame_sampler(context, train, cad)
+    model = networks.spatial_encoder(context)
     supcon = losses.supcon
     if config.supcon_block:
         supcon = functools.partial(
@@ -63,25 +53,47 @@ def run(context: Context) -> None:
         return loss, (metrics, updates["batch_stats"])
 
     def evaluate(params, batch_stats):
-        encoder = context.frame_encoder(params, batch_stats, context.config.embed.batch)
-        return {"precision_at_1": _precision_at_1(context, encoder, val)}
+        encoder = networks.frame_encoder(context, params, batch_stats, context.config.embed.batch)
+        window = key_frame_window(context, val)
+        precision = validation.key_frame_precision(encoder, val, context.procedure, window)
+        return {"precision_at_1": precision}
 
-    loop.train(
-        context.workdir / "pretrain",
-        config=config,
-        mesh=context.mesh,
-        profile_steps=context.profile_steps,
+    return Definition(
+        model=model,
         init=functools.partial(starting_point, context, train.image_size),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         loss_fn=loss_fn,
-        rng=context.key("pretrain/steps"),
-        schedule=make_schedule(config.optimizer, config.steps),
         data=pipelines.key_frame_batches(
             train, cad, sampler, seed=context.config.seed, workers=context.config.data.workers
         ),
+        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
+        schedule=make_schedule(config.optimizer, config.steps),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="n_per_state",
+    )
+
+
+def key_frame_window(context: Context, source: ClipSource) -> int:
+    """Frames after a completion that carry its state: t_f in frames."""
+    return max(1, round(context.config.pretrain.t_f * source.fps))
+
+
+def key_frame_sampler(
+    context: Context, train: ClipSource, cad: ClipSource | None
+) -> sampling.KeyFrameSampler:
+    """What draws the batches; ValueError if the labels do not have what the config asks for."""
+    config = context.config.pretrain
+    return sampling.KeyFrameSampler(
+        train.recordings,
+        context.procedure,
+        window=key_frame_window(context, train),
+        n_states=config.n_states,
+        n_per_state=config.n_per_state,
+        cad=cad.recordings if cad else None,
+        cad_per_state=config.cad_per_state,
+        backgrounds=config.backgrounds,
+        background_gap=round(config.background_gap * train.fps),
+        any_frames=config.any_frames,
     )
 
 
@@ -91,7 +103,7 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     Raises:
       ValueError: the file does not fit the config's encoder.
     """
-    model = context.spatial_encoder()
+    model = networks.spatial_encoder(context)
     images = np.zeros((2, *image_size, 3), np.float32)
     variables = model.init(context.key("pretrain/init"), images, train=False)
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
@@ -109,23 +121,6 @@ def packaged_or_path(name: str) -> Path:
     return packaged if packaged.exists() else Path(name)
 
 
-def _precision_at_1(context: Context, encoder: Batched, source: ClipSource) -> float:
-    """Share of key frames whose nearest key frame of another recording shows the same state."""
-    window = max(1, round(context.config.pretrain.t_f * source.fps))
-    found = [
-        (number, label, recording.first_frame + index, name)
-        for number, (name, recording) in enumerate(source.recordings.items())
-        for label, frames in sampling.key_frames(recording, context.procedure, window).items()
-        for index in frames.tolist()
-    ]
-    if not found:
-        raise ValueError("the validation split has no key frame: no completion of a known state")
-    found = found[:: -(-len(found) // _VALIDATION_FRAMES)]
-    recordings = np.array([number for number, *_ in found])
-    labels = np.array([label for _, label, *_ in found])
-    images = np.stack([source.frames(name, [frame])[0] for *_, frame, name in found])
-    z = encoder(images)
-    similarity = z @ z.T
-    similarity[recordings[:, None] == recordings[None]] = -np.inf
-    nearest = similarity.argmax(axis=1)
-    return float((labels[nearest] == labels).mean())
+def run(context: Context) -> dict:
+    """Trains it."""
+    return context.train("pretrain", build(context))

@@ -1,12 +1,10 @@
-"""Checkpoints of a stage, its best weights, and the marker that it is finished.
+"""Checkpoints of a stage, and its best weights.
 
 STAGE_DIR/checkpoints/STEP    everything that resuming needs, by orbax; the last two are kept
 STAGE_DIR/best.safetensors    parameters and batch statistics of the best evaluation
-STAGE_DIR/done.json           written last: the stage is finished
 """
 
 import errno
-import json
 import logging
 import os
 import warnings
@@ -21,7 +19,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from stormpsr_jax.training import hosts
 from stormpsr_jax.weights import load_params, save_params
 
-BEST, DONE = "best.safetensors", "done.json"
+BEST = "best.safetensors"
 
 
 class Checkpoints:
@@ -196,9 +194,7 @@ def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
     """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
     tree = hosts.on_every_host((params, batch_stats))
     if jax.process_index() == 0:
-        partial = workdir / (BEST + ".tmp")
-        save_params(partial, *tree)
-        os.replace(partial, workdir / BEST)
+        save_params(workdir / BEST, *tree)
 
 
 def load_best(workdir: Path) -> tuple[dict, dict]:
@@ -213,17 +209,3 @@ def load_best(workdir: Path) -> tuple[dict, dict]:
             f"{path} does not exist: run stage {workdir.name!r} first (--config.stages)"
         )
     return load_params(path)
-
-
-def mark_done(workdir: Path, **facts: Any) -> None:
-    """Writes WORKDIR/done.json atomically; `main` then skips the stage."""
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = workdir / (DONE + ".tmp")
-        partial.write_text(json.dumps(facts, indent=2) + "\n")
-        os.replace(partial, workdir / DONE)
-
-
-def is_done(workdir: Path) -> bool:
-    """True if the stage that owns WORKDIR is finished."""
-    return (workdir / DONE).exists()

@@ -1,69 +1,117 @@
-"""SIGTERM: the run saves what it has and ends with a status that says "start me again"."""
+"""SIGTERM and Ctrl-C: the run saves what it has, and its exit status says how it ended.
+
+Both are handled by the same code, and never as an exception: one that is raised while an object is
+destroyed, or inside another library, may be reported and forgotten. JAX is imported only where
+several processes need it, so that the first seconds of a run are covered too.
+"""
 
 import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import jax
-from jax.experimental import multihost_utils
+# After SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again". After Ctrl-C: what shells expect.
+EXIT_RESTART, EXIT_INTERRUPTED = 75, 130
+_STATUS = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
+_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
-# EX_TEMPFAIL of sysexits.h.
-EXIT_RESTART = 75
+_received: list[int] = []  # signals that were noted and not yet acted upon
+_noting = 0  # depth of `noted`
+_several = False  # processes in this run
+_passed_on = False  # Ctrl-C became the SIGTERM that JAX tells all processes of
 _calls = itertools.count(1)
 
 
 @contextmanager
-def ends_the_run() -> Iterator[None]:
-    """Within it, SIGTERM exits at once with EXIT_RESTART: for work that even SIGKILL does not harm.
+def handled() -> Iterator[None]:
+    """Within it, SIGTERM and Ctrl-C end the run at once, but only note themselves inside `noted`.
 
-    Of several processes, each goes on until all of them call `all_stop`.
+    At once is right for work that even SIGKILL does not harm. Of several processes, each goes on
+    until all of them call `all_stop`.
     """
-
-    def exit_now(*_):
-        # Not an exception: raised in a destructor, it would be reported and forgotten.
-        os.write(2, b"stopped; run again\n")
-        os._exit(EXIT_RESTART)
-
-    with _on_sigterm(exit_now):
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread alone
+        return
+    before = {number: signal.signal(number, _handle) for number in _STATUS}
+    _received.clear()
+    try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
 def noted() -> Iterator[list]:
-    """Yields a list that is non-empty once SIGTERM came; always empty with several processes."""
-    received: list[int] = []
-    with _on_sigterm(lambda number, _: received.append(number)):
-        yield received
+    """Yields a list that is non-empty once SIGTERM or Ctrl-C came; a second one ends at once.
+
+    With several processes the list stays empty: see `all_stop`.
+    """
+    global _noting
+    _noting += 1
+    try:
+        yield _received
+    finally:
+        _noting -= 1
+
+
+def end_if_asked(message: str) -> None:
+    """Ends the run with a message if SIGTERM or Ctrl-C was noted."""
+    if _received:
+        end(message)
 
 
 def all_stop() -> bool:
     """True in the same call on every process, after SIGTERM came to any of them; then not again.
 
     Every process has to call it equally often, for the first time before SIGTERM can come. A single
-    process has the two others instead.
+    process has `noted` instead.
     """
+    import jax
+    from jax.experimental import multihost_utils
+
     # Counts over all stages: JAX looks for the call after the latest one of any process.
     return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_calls))
 
 
 def end(message: str) -> None:
-    """Raises SystemExit(EXIT_RESTART), after process 0 has printed the message."""
+    """Raises SystemExit with the status of the signal, after process 0 has printed the message."""
+    import jax
+
     if jax.process_index() == 0:
         print(message, flush=True)
-    raise SystemExit(EXIT_RESTART)
+    raise SystemExit(_STATUS[_received[0]] if _received else EXIT_RESTART)
 
 
-@contextmanager
-def _on_sigterm(handler: Callable) -> Iterator[None]:
-    # With several processes JAX itself listens, and Python hands signals to the main thread alone.
-    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGTERM, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def connected(num_processes: int) -> None:
+    """To be called once JAX has connected the processes of a run.
+
+    Of several, JAX takes SIGTERM over, to tell all of them; Ctrl-C becomes SIGTERM. A single one
+    takes it back.
+    """
+    global _several
+    _several = num_processes > 1
+    if not _several and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _handle)
+
+
+def _handle(number: int, _) -> None:
+    global _passed_on
+    name, status = _NAMES[number], _STATUS[number]
+    if _several and not _passed_on:
+        _passed_on = True
+        _say(f"{name}: all processes will save and stop; a second one ends this one at once")
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif _noting and not _received and not _several:
+        _received.append(number)
+        _say(f"{name}: saving what there is; a second one ends at once")
+    else:
+        twice = _received or _passed_on
+        _say(f"{name}: " + ("ended" if twice else "stopped; run the same command again to go on"))
+        os._exit(status)
+
+
+def _say(text: str) -> None:
+    os.write(2, f"{text}\n".encode())  # `print` may be what was interrupted

@@ -1,5 +1,6 @@
-"""The one training loop. A stage hands it a loss, data, an optimiser and an evaluation."""
+"""The one training loop. A stage is a `Definition`, which `train` carries out."""
 
+import dataclasses
 import errno
 import functools
 import math
@@ -15,19 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stormpsr_jax import memory
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.training import hosts, interruption, sharding
-from stormpsr_jax.training.checkpoint import (
-    Checkpoints,
-    is_done,
-    load_best,
-    mark_done,
-    save_best,
-)
+from stormpsr_jax.training.checkpoint import Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
 
 # Steps in flight before the host looks at a loss: the device never waits for the host, and a
@@ -109,100 +105,105 @@ def jit_step(
     )
 
 
-def train(
-    workdir: Path,
-    *,
-    config: ConfigDict,
-    mesh: Mesh,
-    rng: jax.Array,
-    init: Callable[[], tuple[Any, Any]],
-    loss_fn: LossFn,
-    optimizer: optax.GradientTransformation | Callable[[Any], optax.GradientTransformation],
-    schedule: Callable[[int], Any],
-    data: Callable[[int], Iterator[dict[str, np.ndarray]]],
-    evaluate: Callable[[Any, Any], dict[str, float]] | None = None,
-    best: str = "",
-    evaluate_start: bool = False,
-    batch_field: str = "batch",
-    checkpoint_seconds: float = 600.0,
-    export: Callable[[dict, dict[str, float]], None] | None = None,
-    profile_steps: tuple[int, int] | None = None,
-) -> tuple[dict, dict]:
-    """Trains one stage, or continues it, or returns at once if it is finished.
+@dataclasses.dataclass(frozen=True)
+class Definition:
+    """What a stage trains, on which data, and how it is judged; `train` does the rest.
 
-    Args:
-        workdir: this stage's own folder; its name is the stage's name.
-        config: steps, log_every, eval_every, checkpoint_every, all in steps.
-        mesh: of `make_mesh`.
-        rng: key of the stage; step i uses fold_in(rng, i).
+    Attributes:
+        model: the Flax module or modules, for who wants to apply what was trained.
         init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
         loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
-        optimizer: optax transformation, or params -> transformation (see `make_optimizer`).
-        schedule: step -> learning rate, for the log.
         data: step -> endless iterator over what the steps after it take: dicts of this process's
             arrays (B_local, …), the same whenever and wherever it is asked for.
+        optimizer: params -> optax transformation (see `make_optimizer`).
+        schedule: step -> learning rate, for the log.
         evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
             end. None: the last weights are the best.
         best: name of the metric of `evaluate` that is maximised; "" keeps the last weights.
         evaluate_start: also evaluate what `init` made, so that a stage which starts from trained
             weights never hands on worse ones.
         batch_field: field of the stage's config that sets the batch size, for error messages.
-        checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         export: called by process 0 with the params to hand on and the last metrics, before the
             stage counts as done.
+    """
+
+    model: Any
+    init: Callable[[], tuple[Any, Any]]
+    loss_fn: LossFn
+    data: Callable[[int], Iterator[dict[str, np.ndarray]]]
+    optimizer: Callable[[Any], optax.GradientTransformation]
+    schedule: Callable[[int], Any]
+    evaluate: Callable[[Any, Any], dict[str, float]] | None = None
+    best: str = ""
+    evaluate_start: bool = False
+    batch_field: str = "batch"
+    export: Callable[[dict, dict[str, float]], None] | None = None
+
+
+def train(
+    workdir: Path,
+    stage: Definition,
+    *,
+    config: ConfigDict,
+    mesh: Mesh,
+    rng: jax.Array,
+    checkpoint_seconds: float = 600.0,
+    profile_steps: tuple[int, int] | None = None,
+) -> dict[str, Any]:
+    """Trains one stage, or continues it where its newest checkpoint is.
+
+    The best weights are in WORKDIR/best.safetensors at the end.
+
+    Args:
+        workdir: this stage's own folder; its name is the stage's name.
+        stage: what to train.
+        config: steps, log_every, eval_every, checkpoint_every, all in steps.
+        mesh: of `make_mesh`.
+        rng: key of the stage; step i uses fold_in(rng, i).
+        checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
 
     Returns:
-        (params, batch_stats) of the best evaluation, host arrays.
+        "steps", "best_step" and "metrics" of the last evaluation.
 
     Raises:
         NonFiniteLossError: names the step and the last good checkpoint.
         MemoryError: no memory for the batch; names the field to lower.
         OSError: the disk is full.
-        SystemExit: status `interruption.EXIT_RESTART` after SIGTERM, once everything is saved.
-            Several processes stop together at a step they agree on.
+        SystemExit: after SIGTERM or Ctrl-C, once everything is saved, with the status of
+            `interruption`. Several processes stop together at a step they agree on.
     """
     workdir = Path(workdir)
-    if is_done(workdir):
-        return load_best(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(workdir)
-    try:
-        with explained(workdir, batch_field), interruption.noted() as terminated:
-            loop = _Loop(
-                workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
-            )
+    with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
+        checkpoints = Checkpoints(workdir)
+        try:
+            loop = _Loop(workdir, stage, config, mesh, rng, checkpoints)
             try:
-                if evaluate and evaluate_start and loop.step == 0:
-                    loop.evaluate(evaluate, best)
-                stopped = loop.run(evaluate, best, checkpoint_seconds, terminated, profile_steps)
+                if stage.evaluate and stage.evaluate_start and loop.step == 0:
+                    loop.evaluate()
+                loop.run(checkpoint_seconds, stop_asked, profile_steps)
             finally:
                 loop.writer.close()
             checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
-        if export and jax.process_index() == 0:
-            export(load_best(workdir)[0], loop.metrics)
-        mark_done(workdir, steps=loop.step, best_step=loop.best_step, metrics=loop.metrics)
-    finally:
-        checkpoints.close()
-    hosts.wait_for_all(f"{workdir.name} done")
-    if stopped or terminated:
-        interruption.end(f"{workdir.name}: done; run again for what follows")
-    return load_best(workdir)
+            if stage.export and jax.process_index() == 0:
+                stage.export(load_best(workdir)[0], loop.metrics)
+        finally:
+            checkpoints.close()
+    return {"steps": loop.step, "best_step": loop.best_step, "metrics": loop.metrics}
 
 
 class _Loop:
     """What the loop holds between steps."""
 
-    def __init__(
-        self, workdir, config, mesh, rng, init, loss_fn, optimizer, schedule, data, checkpoints
-    ):
-        self.workdir, self.config, self.mesh = workdir, config, mesh
-        self.loss_fn, self.schedule = loss_fn, schedule
+    def __init__(self, workdir: Path, stage: Definition, config, mesh: Mesh, rng, checkpoints):
+        self.workdir, self.stage, self.config, self.mesh = workdir, stage, config, mesh
         self.checkpoints = checkpoints
-        params, batch_stats = jax.tree.map(np.asarray, init())
-        if not isinstance(optimizer, optax.GradientTransformation):
-            optimizer = optimizer(params)
+        params, batch_stats = jax.tree.map(np.asarray, stage.init())
+        optimizer = stage.optimizer(params)
+        if jax.process_index() == 0:
+            print(parameter_overview.get_parameter_overview(params, include_stats=False))
 
         create = functools.partial(new_state, optimizer)
         start = (params, batch_stats, np.asarray(jax.random.key_data(rng)))
@@ -225,19 +226,17 @@ class _Loop:
             self.sums = self.put_sums(values["sums"])
         else:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
-        self.data = data(self.step)
+        self.data = stage.data(self.step)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, jax.Array]] = deque()
         self.loss = math.nan  # of the last step looked at
-        self.train_step = jit_step(loss_fn, optimizer, shardings, mesh)
+        self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
         self.compiled_step: jax.stages.Compiled | None = None
         self.writer = MetricWriter(workdir, self.step)
 
-    def run(
-        self, evaluate, best: str, checkpoint_seconds: float, terminated: list, profile_steps
-    ) -> bool:
-        """Takes the remaining steps; returns whether SIGTERM came at the last of them."""
-        config, last, stop = self.config, self.config.steps, False
+    def run(self, checkpoint_seconds: float, stop_asked: list, profile_steps) -> None:
+        """Takes the remaining steps."""
+        config, last = self.config, self.config.steps
         first_profiled, last_profiled = profile_steps or (0, 0)
         if first_profiled > last:
             print(f"{self.workdir.name}: no profile, it has only {last} steps", flush=True)
@@ -279,23 +278,23 @@ class _Loop:
                 self.log(elapsed / (self.step - logged_step), waited / elapsed)
                 logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
                 overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
-            if evaluate and (self.step % config.eval_every == 0 or self.step == last):
+            if self.stage.evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
-                self.evaluate(evaluate, best)
-            stop = bool(terminated) or interruption.all_stop()
+                self.evaluate()
+            stop = bool(stop_asked) or interruption.all_stop()
             if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
                 self.save()
             if stop and self.step < last:
                 progress.close()
                 self.checkpoints.latest()
                 interruption.end(
-                    f"{self.workdir.name}: stopped and saved at step {self.step}; run again"
+                    f"{self.workdir.name}: stopped and saved at step {self.step}; run the same "
+                    "command again to go on"
                 )
         progress.close()
         if self.best_step is None:
             self.best_step = self.step
             save_best(self.workdir, self.state.params, self.state.batch_stats)
-        return stop
 
     def compile(self, batch: dict[str, jax.Array]) -> None:
         """Compiles the step; MemoryError if what it needs is not there.
@@ -320,7 +319,7 @@ class _Loop:
         batch = sharding.put_batch(batch, self.mesh)
         if self.sums is None:
             args = (self.state.params, self.state.batch_stats, batch, jax.random.key(0))
-            _, (metrics, _) = jax.eval_shape(self.loss_fn, *args)
+            _, (metrics, _) = jax.eval_shape(self.stage.loss_fn, *args)
             self.sums = self.put_sums(dict.fromkeys(("count", "loss", "grad_norm", *metrics), 0))
         return batch
 
@@ -347,15 +346,17 @@ class _Loop:
         count = float(sums["count"])
         row = {name: float(value) / count for name, value in sums.items() if name != "count"}
         # The rate of the update just made, which had step - 1 updates before it.
-        row["lr"] = float(self.schedule(self.step - 1))
+        row["lr"] = float(self.stage.schedule(self.step - 1))
         timings = {"steps_per_second": 1 / seconds_per_step, "data_wait_share": data_wait}
         self.writer.write(self.step, row, timings)
         self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
-    def evaluate(self, evaluate, best: str) -> None:
+    def evaluate(self) -> None:
         weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
-        self.metrics = {name: float(value) for name, value in evaluate(*weights).items()}
+        found = self.stage.evaluate(*weights)
+        self.metrics = {name: float(value) for name, value in found.items()}
         self.writer.write(self.step, {f"val/{name}": v for name, v in self.metrics.items()})
+        best = self.stage.best
         if not best:
             return
         if best not in self.metrics:

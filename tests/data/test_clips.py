@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure

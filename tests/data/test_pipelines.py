@@ -6,7 +6,7 @@ import pytest
 import simplejpeg
 from absl import flags
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure

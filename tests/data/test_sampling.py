@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.procedure import load_procedure
 
 MECCANO = load_procedure("meccano")
@@ -17,7 +17,7 @@ STATES = MECCANO.states
 def recording(states, name="rec", first_frame=1):
     states = np.asarray(states, np.int8)
     n = len(states)
-    return Recording(
+    return LabelledFrames(
         name,
         first_frame,
         states,

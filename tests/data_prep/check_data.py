@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import simplejpeg
 
-from data_prep import shards
+from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 
 SIZE = (16, 24)

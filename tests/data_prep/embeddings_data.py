@@ -87,7 +87,7 @@ def write(folder, change=lambda array: array, raw=True):
 def config_for(folder, **changes):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    config = importlib.import_module("configs.embeddings").get_config()
+    config = importlib.import_module("stormpsr_jax.configs.embeddings").get_config()
     config.update_from_flattened_dict({**SMALL, "data.dir": str(folder), **changes})
     return config
 

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from data_prep import own
-from data_prep.pictures import Framing
+from data_prep.reading.pictures import Framing
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure
 

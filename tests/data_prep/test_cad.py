@@ -9,8 +9,9 @@ import pytest
 import simplejpeg
 import trimesh
 
-from data_prep import cad, cad_meshes
-from data_prep.scene import Body
+from data_prep import cad
+from data_prep.rendering import meshes as cad_meshes
+from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from check_data import PROCEDURE, SIZE, build, jpeg
 
-from data_prep import check, shards
+from data_prep import check
+from data_prep.writing import shards
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,10 @@ import pytest
 from array_record.python import array_record_module
 from check_data import PROCEDURE, SIZE, build, jpeg, make
 
-from data_prep import check, check_recording, records, shards
-from data_prep.check_folder import check_folder
+from data_prep import check
+from data_prep.checking import recording as check_recording
+from data_prep.checking.folder import check_folder
+from data_prep.writing import records, shards
 
 
 @pytest.fixture(scope="session")

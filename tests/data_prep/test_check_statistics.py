@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from check_data import PROCEDURE, make
 
-from data_prep import check_statistics
-from stormpsr_jax.data.clips import Recording
+from data_prep.checking import statistics as check_statistics
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -45,7 +45,7 @@ def _recordings():
     found = {}
     for name in ("a", "b"):
         d = make("train", name)
-        found[name] = Recording(name, 1, d.states, d.boxes, d.classes, d.visible)
+        found[name] = LabelledFrames(name, 1, d.states, d.boxes, d.classes, d.visible)
     return found
 
 
@@ -68,7 +68,7 @@ def test_split_statistics_matches_published_boxes_of_meccano():
             classes = np.where(annotated, procedure.state_classes(per_frame), -1)
             doubled += len(at) - annotated.sum()
             unknown = np.full(n, np.nan, np.float32)
-            recordings.append(Recording(folder.name, 1, per_frame, boxes, classes, unknown))
+            recordings.append(LabelledFrames(folder.name, 1, per_frame, boxes, classes, unknown))
             listed[folder.name] = labels.read_steps(
                 folder / "PSR_labels_with_errors.csv", procedure
             )

@@ -18,7 +18,8 @@ from embeddings_data import (
     write,
 )
 
-from data_prep import embedding_files, embeddings
+from data_prep import embeddings
+from data_prep.reading import embedding_files
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context

@@ -9,9 +9,9 @@ import pytest
 import simplejpeg
 
 from data_prep import industreal
-from data_prep.asd_labels import read_coco_boxes
-from data_prep.pictures import Framing
-from data_prep.recorded import box_classes
+from data_prep.reading.asd_labels import read_coco_boxes
+from data_prep.reading.pictures import Framing
+from data_prep.writing.recorded import box_classes
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from meccano_data import make, make_data, state
 
-from data_prep.pictures import Framing
+from data_prep.reading.pictures import Framing
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,10 @@ import pytest
 import simplejpeg
 from meccano_data import PROCEDURE, REPOSITORY, make, picture
 
-from data_prep import asd_labels, layout, meccano, recorded
-from data_prep.trees import Tree, open_trees
+from data_prep import meccano
+from data_prep.reading import asd_labels, layout
+from data_prep.reading.trees import Tree, open_trees
+from data_prep.writing import recorded
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr import labels
 

@@ -14,8 +14,8 @@ import pytest
 import simplejpeg
 from own_data import FPS, LEVELS, PROCEDURE, STEPS, grey, make, make_data, opened, write_video
 
-from data_prep import video
-from data_prep.pictures import Framing
+from data_prep.reading import video
+from data_prep.reading.pictures import Framing
 from stormpsr_jax.data.clips import ClipSource
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import simplejpeg
 from own_data import PROCEDURE, grey, make, make_data, opened
 
 from data_prep import own
-from data_prep.pictures import Framing
+from data_prep.reading.pictures import Framing
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from own_data import FPS, STEPS, TIMES, make, make_data, write_video
 
 from data_prep import own
-from data_prep.trees import Tree
+from data_prep.reading.trees import Tree
 
 
 def write_sound(path: Path) -> None:

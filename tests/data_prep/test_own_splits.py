@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from own_data import make, make_data, opened
 
-from data_prep import own_splits
+from data_prep.reading import own_splits
 
 
 @pytest.fixture(scope="module")

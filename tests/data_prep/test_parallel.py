@@ -4,9 +4,9 @@ import types
 
 import pytest
 
-from data_prep import parallel
-from data_prep.records import Job
-from data_prep.shards import _in_good_order
+from data_prep.writing import parallel
+from data_prep.writing.records import Job
+from data_prep.writing.shards import _in_good_order
 
 RATE = 2.0  # frames that a worker makes in a second
 START_UP = 7.0  # seconds until workers begin

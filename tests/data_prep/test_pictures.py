@@ -7,13 +7,12 @@ import struct
 import numpy as np
 import pytest
 import simplejpeg
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pictures_data import HEIGHT, WIDTH, jpeg, photograph
 from PIL import Image
 
-from data_prep import pictures
-from data_prep.pictures import Framing
+from data_prep.reading import pictures
+from stormpsr_jax.data import framing
+from stormpsr_jax.data.framing import Framing
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -58,8 +57,8 @@ def test_encode_property_dct_scaling_does_not_shift_the_picture(shape, size):
 BOX = np.array([[0.45, 0.4, 0.3, 0.5]])
 
 
-@pytest.mark.parametrize("region", [pictures.WHOLE, (0.2, 0.05, 0.9, 0.8)])
-@pytest.mark.parametrize("aspect", pictures.ASPECTS)
+@pytest.mark.parametrize("region", [framing.WHOLE, (0.2, 0.05, 0.9, 0.8)])
+@pytest.mark.parametrize("aspect", framing.ASPECTS)
 @pytest.mark.parametrize("size", [(64, 64), (40, 90)])
 def test_map_boxes_property_box_stays_on_its_object(size, aspect, region):
     """A white object in a grey picture is found where the mapped box says."""
@@ -74,51 +73,6 @@ def test_map_boxes_property_box_stays_on_its_object(size, aspect, region):
     found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     corners = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
     np.testing.assert_allclose(corners * [*size[::-1], *size[::-1]], found, atol=1.01)
-
-
-def test_map_boxes_golden_each_aspect():
-    boxes = np.array([[0.5, 0.5, 0.2, 0.4], [np.nan] * 4])
-    place = {a: Framing((100, 100), a).place(1080, 1920) for a in pictures.ASPECTS}
-    np.testing.assert_allclose(place["stretch"].map_boxes(boxes), boxes)
-    padded = place["pad"].map_boxes(boxes)  # 100 x 56 pixels between two black bars of 22
-    assert place["pad"].inside == (0, 22, 100, 56)
-    np.testing.assert_allclose(padded[0], [0.5, 0.5, 0.2, 0.4 * 0.56])
-    cropped = place["crop"].map_boxes(boxes)  # the middle 1080 of 1920 columns
-    np.testing.assert_allclose(cropped[0], [0.5, 0.5, 0.2 * 16 / 9, 0.4])
-    assert np.isnan([padded[1], cropped[1]]).all()
-
-
-def test_map_boxes_property_less_than_half_a_box_is_dropped():
-    placement = Framing((50, 50), region=(0.5, 0, 1, 1)).place(100, 100)
-    boxes = np.array([[0.51, 0.5, 0.2, 0.2], [0.49, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]])
-    mapped = placement.map_boxes(boxes)
-    np.testing.assert_allclose(mapped[0], [0.11, 0.5, 0.22, 0.2])  # 0.11 of 0.2 is left
-    assert np.isnan(mapped[1]).all()
-    np.testing.assert_allclose(mapped[2], [0.1, 0.5, 0.2, 0.2])
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    st.tuples(*[st.floats(0, 1)] * 4),
-    st.tuples(*[st.floats(0.02, 1)] * 4),
-    st.sampled_from(pictures.ASPECTS),
-    st.tuples(st.integers(8, 300), st.integers(8, 300)),
-)
-def test_map_boxes_property_result_lies_in_the_picture(corner, box, aspect, size):
-    x0, y0 = corner[0] * 0.9, corner[1] * 0.9
-    region = (x0, y0, x0 + (1 - x0) * max(corner[2], 0.05), y0 + (1 - y0) * max(corner[3], 0.05))
-    placement = Framing(size, aspect, region).place(1080, 1920)
-    mapped = placement.map_boxes(np.array([box]))[0]
-    if not np.isnan(mapped).any():
-        start, end = mapped[:2] - mapped[2:] / 2, mapped[:2] + mapped[2:] / 2
-        assert (start > -1e-9).all()
-        assert (end < 1 + 1e-9).all()
-        assert (mapped >= 0).all()
-    x, y, w, h = placement.inside
-    assert x >= 0
-    assert y >= 0
-    assert x + w <= size[1]
-    assert y + h <= size[0]
 
 
 def test_encode_property_pad_is_black_and_crop_is_the_middle():
@@ -217,19 +171,3 @@ def test_encode_property_one_picture_at_a_time():
     results = pictures.encode(source(), Framing((24, 24)))
     next(results), next(results)
     assert len(taken) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"size": (4, 4)}, "--size"),
-        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad, crop"),
-        ({"region": (0.5, 0, 0.5, 1)}, "--crop=0.5,0,0.5,1 is not"),
-        ({"region": (0, 0, 1.1, 1)}, "--crop=0,0,1.1,1 is not"),
-        ({"region": (float("nan"), 0, 1, 1)}, "--crop=nan"),
-        ({"quality": 0}, "--quality=0"),
-    ],
-)
-def test_framing_property_impossible_ones_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        Framing(**({"size": (24, 24)} | change))

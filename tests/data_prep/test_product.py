@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep import product
+from data_prep.rendering import product
 
 
 @pytest.mark.parametrize("num_components", [11, 17])

@@ -99,7 +99,7 @@ def test_build_property_settings_are_stored(tmp_path):
 MEMORY = """
 import itertools, resource, sys
 import numpy as np, simplejpeg
-from data_prep import shards
+from data_prep.writing import shards
 sys.path.insert(0, sys.argv[1])
 import shards_data
 n = int(sys.argv[3])

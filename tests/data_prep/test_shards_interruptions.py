@@ -12,7 +12,7 @@ import pytest
 from array_record.python import array_record_module
 from shards_data import build, digests, make
 
-from data_prep import output, records
+from data_prep.writing import output, records
 
 
 @pytest.fixture(scope="module")

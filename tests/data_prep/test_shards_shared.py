@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import output, shards
+from data_prep.writing import output, shards
 from stormpsr_jax.psr.procedure import Procedure
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep import motion, synthetic, timelines
+from data_prep import synthetic
+from data_prep.rendering import motion, timelines
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep import timelines
+from data_prep.rendering import timelines
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pictures_data import as_zip, jpeg, photograph
 
-from data_prep import pictures
-from data_prep.pictures import ImageFiles
-from data_prep.trees import MAX_FILE_BYTES, Tree, open_trees
+from data_prep.reading import pictures
+from data_prep.reading.pictures import ImageFiles
+from data_prep.reading.trees import MAX_FILE_BYTES, Tree, open_trees
 
 
 def write_folder(folder: Path, names) -> None:

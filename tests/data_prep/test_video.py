@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pictures_data import HEIGHT, WIDTH, as_zip
 
-from data_prep import video
-from data_prep.trees import Tree, open_trees
+from data_prep.reading import video
+from data_prep.reading.trees import Tree, open_trees
 
 
 def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec="mpeg4") -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import jax
 
-from configs import synthetic
+from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data, detector, embed, finetune, pretrain, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, loop, sharding

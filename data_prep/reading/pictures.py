@@ -23,16 +23,13 @@ import simplejpeg
 from absl import logging
 from PIL import Image, ImageOps
 
-from data_prep.trees import Tree, join
+from data_prep.reading.trees import Tree, join
+from stormpsr_jax.data.framing import Framing, Placement
 
-ASPECTS = ("stretch", "pad", "crop")
-WHOLE = (0.0, 0.0, 1.0, 1.0)
 # Below, aliasing costs 5 dB (51 → 46 dB against resizing the whole picture); above, only time.
 REDUCED = 1.5
 SUBSAMPLING = "444"  # small parts are told apart by colour
 MAX_PIXELS = 2**27
-# A box of which less is left by a crop is dropped.
-KEPT_FRACTION = 0.5
 
 _IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -49,107 +46,6 @@ class Pictures(Protocol):
 
     def read(self) -> Iterator[tuple[str, Picture]]:
         """Yields (its place as messages name it, picture) in order, one at a time."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Framing:
-    """What becomes of a picture.
-
-    Attributes:
-        size: (H, W) of the result.
-        aspect: "stretch" changes the aspect ratio, "pad" keeps it and adds black at two sides,
-            "crop" keeps it and cuts off two sides, as much from each.
-        region: x0, y0, x1, y1 in 0…1, the part of the picture that is used; comes before `aspect`.
-        quality: of the JPEG files.
-
-    Raises:
-        ValueError: one of them is out of range.
-    """
-
-    size: tuple[int, int]
-    aspect: str = "stretch"
-    region: tuple[float, float, float, float] = WHOLE
-    quality: int = 92
-
-    def __post_init__(self):
-        if min(self.size) < 8:
-            raise ValueError(f"--size={self.size}: at least 8 pixels")
-        if self.aspect not in ASPECTS:
-            raise ValueError(f"--aspect={self.aspect} is not one of {', '.join(ASPECTS)}")
-        x0, y0, x1, y1 = self.region
-        if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
-            raise ValueError(
-                f"--crop={x0:g},{y0:g},{x1:g},{y1:g} is not x0,y0,x1,y1 with 0 <= x0 < x1 <= 1 and "
-                "0 <= y0 < y1 <= 1"
-            )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"--quality={self.quality} is not in 1…100")
-
-    def place(self, height: int, width: int) -> "Placement":
-        """Returns which part of a picture of that size goes where."""
-        (rows, columns), (x0, y0, x1, y1) = self.size, self.region
-        used_width, used_height = (x1 - x0) * width, (y1 - y0) * height
-        inside = (0, 0, columns, rows)
-        if self.aspect == "crop":
-            scale = max(columns / used_width, rows / used_height)
-            half_width, half_height = columns / scale / width / 2, rows / scale / height / 2
-            cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
-            x0, x1 = max(x0, cx - half_width), min(x1, cx + half_width)
-            y0, y1 = max(y0, cy - half_height), min(y1, cy + half_height)
-        elif self.aspect == "pad":
-            scale = min(columns / used_width, rows / used_height)
-            w = max(1, min(columns, round(used_width * scale)))
-            h = max(1, min(rows, round(used_height * scale)))
-            inside = ((columns - w) // 2, (rows - h) // 2, w, h)
-        return Placement(self.size, (x0, y0, x1, y1), inside)
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """Which part of a picture goes where.
-
-    Attributes:
-        size: (H, W) of the result.
-        part: x0, y0, x1, y1 in 0…1 of the picture.
-        inside: x, y, w, h in pixels of the result; around it is black.
-    """
-
-    size: tuple[int, int]
-    part: tuple[float, float, float, float]
-    inside: tuple[int, int, int, int]
-
-    def map_boxes(self, boxes: np.ndarray) -> np.ndarray:
-        """Maps boxes of the picture to boxes of the result.
-
-        What a crop cuts off from a box is cut off from the result too; a box that keeps less than
-        half of its area (KEPT_FRACTION) becomes NaN, not annotated.
-
-        Args:
-            boxes: (N, 4) cx, cy, w, h in 0…1; NaN where not annotated.
-
-        Returns:
-            (N, 4) float64 of the same kind.
-        """
-        boxes = np.asarray(boxes, np.float64)
-        low, high = np.array(self.part[:2]), np.array(self.part[2:])
-        half = boxes[:, 2:] / 2
-        corners = [(boxes[:, :2] + sign * half - low) / (high - low) for sign in (-1, 1)]
-        start, end = (np.clip(corner, 0, 1) for corner in corners)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            kept = np.prod(end - start, axis=1) / np.prod(corners[1] - corners[0], axis=1)
-        scale = np.array(self.inside[2:]) / self.size[::-1]
-        shift = np.array(self.inside[:2]) / self.size[::-1]
-        mapped = np.concatenate([(start + end) / 2 * scale + shift, (end - start) * scale], axis=1)
-        mapped[~(kept >= KEPT_FRACTION)] = np.nan
-        return np.clip(mapped, 0, 1)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all of the picture fills all of the result."""
-        return self.part == WHOLE and self.inside == (0, 0, self.size[1], self.size[0])
-
-
-DEFAULT_FRAMING = Framing((224, 224))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,12 +194,12 @@ def _examine(place: str, picture: Picture) -> _Examined:
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
     """Returns the picture as (H, W, 3) uint8 of size placement.size."""
-    x0, y0, x1, y1 = placement.part
-    x, y, w, h = placement.inside
     height, width = examined.size
     if isinstance(picture, np.ndarray):
         image = Image.fromarray(picture)
     elif examined.is_jpeg:
+        x0, y0, x1, y1 = placement.part
+        _, _, w, h = placement.inside
         array = _decode(place, picture, REDUCED * h / (y1 - y0), REDUCED * w / (x1 - x0))
         eighths = _eighths(examined.size, array.shape)
         height, width = height * eighths / 8, width * eighths / 8
@@ -311,13 +207,7 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
     else:
         with _pillow(place, picture) as opened:
             image = ImageOps.exif_transpose(opened).convert("RGB")
-    box = (x0 * width, y0 * height, min(x1 * width, image.width), min(y1 * height, image.height))
-    part = np.asarray(image.resize((w, h), Image.Resampling.BICUBIC, box=box))
-    if part.shape[:2] == placement.size:
-        return part
-    result = np.zeros((*placement.size, 3), np.uint8)
-    result[y : y + h, x : x + w] = part
-    return result
+    return placement.resize(image, (height, width))
 
 
 def _decode(place: str, jpeg: bytes, min_height: float, min_width: float) -> np.ndarray:

@@ -7,13 +7,13 @@ import optax
 import pytest
 
 from stormpsr_jax.losses import multilabel_bce
-from stormpsr_jax.models import backbones
+from stormpsr_jax.models import temporal_baselines
 
 T, D, K = 9, 4, 3
 MODELS = {
-    "mlp": backbones.TemporalMLP(K, depth=1, width=32, dropout=0.0),
-    "lstm": backbones.TemporalLSTM(K, depth=1, width=32, dropout=0.0),
-    "tcn": backbones.TemporalTCN(K, depth=3, width=32, dropout=0.0),
+    "mlp": temporal_baselines.TemporalMLP(K, depth=1, width=32, dropout=0.0),
+    "lstm": temporal_baselines.TemporalLSTM(K, depth=1, width=32, dropout=0.0),
+    "tcn": temporal_baselines.TemporalTCN(K, depth=3, width=32, dropout=0.0),
 }
 
 
@@ -29,7 +29,7 @@ def clips(seed: int, n: int):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_backbone_property_learns_what_changed_between_first_and_last_frame(name):
+def test_temporal_baselines_property_learns_what_changed_between_first_and_last_frame(name):
     model, (x, y) = MODELS[name], clips(0, 512)
     params = model.init(jax.random.key(0), x[:2])
     optimizer = optax.adam(5e-3)
@@ -51,7 +51,7 @@ def test_backbone_property_learns_what_changed_between_first_and_last_frame(name
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_backbone_property_dropout_in_training_only_and_bfloat16(name):
+def test_temporal_baselines_property_dropout_in_training_only_and_bfloat16(name):
     model = MODELS[name].clone(dropout=0.5)
     x, _ = clips(2, 8)
     params = model.init(jax.random.key(0), x)
@@ -64,9 +64,9 @@ def test_backbone_property_dropout_in_training_only_and_bfloat16(name):
     np.testing.assert_allclose(half, plain, atol=0.1)
 
 
-def test_tcn_property_sees_exactly_its_receptive_field():
+def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
     """Depth 2 with kernel 3 sees 1 + 2 · (1 + 2) = 7 frames back from the last one."""
-    model = backbones.TemporalTCN(K, depth=2, width=16)
+    model = temporal_baselines.TemporalTCN(K, depth=2, width=16)
     x, _ = clips(3, 2)
     params = model.init(jax.random.key(0), x)
     gradient = jax.grad(lambda x: (model.apply(params, x) ** 2).sum())(x)
@@ -74,9 +74,9 @@ def test_tcn_property_sees_exactly_its_receptive_field():
     np.testing.assert_array_equal(seen, np.arange(T) >= T - 7)
 
 
-def test_lstm_matches_plain_loop():
+def test_temporal_baselines_matches_lstm_in_a_plain_loop():
     """One layer against the recurrence written out in float64."""
-    model = backbones.TemporalLSTM(K, depth=1, width=5)
+    model = temporal_baselines.TemporalLSTM(K, depth=1, width=5)
     x, _ = clips(4, 3)
     variables = model.init(jax.random.key(0), x)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])

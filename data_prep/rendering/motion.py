@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import trimesh
 
-from data_prep.product import Mesh, affine, join, solid
-from data_prep.scene import Body
-from data_prep.timelines import Timeline, changes
+from data_prep.rendering.product import Mesh, affine, join, solid
+from data_prep.rendering.scene import Body
+from data_prep.rendering.timelines import Timeline, changes
 
 
 @dataclasses.dataclass(frozen=True)

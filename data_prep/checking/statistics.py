@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax.data.clips import Recording
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.labels import Step, states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -58,14 +58,14 @@ class Statistics:
         return (np.flatnonzero(self.frames_by_class[1:-1] == 0) + 1).tolist()
 
 
-def completed_steps(recording: Recording) -> list[Step]:
+def completed_steps(recording: LabelledFrames) -> list[Step]:
     """The steps between a recording's states, incorrect installations (3k+1) included."""
     frames = recording.first_frame + np.arange(recording.num_frames)
     return states_to_steps(frames, recording.states, with_errors=True)
 
 
 def split_statistics(
-    recordings: Sequence[Recording],
+    recordings: Sequence[LabelledFrames],
     procedure: Procedure,
     fps: float,
     steps: Mapping[str, Sequence[Step]] | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.trees import Tree, join
+from data_prep.reading.trees import Tree, join
 from stormpsr_jax.psr import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 

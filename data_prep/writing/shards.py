@@ -31,8 +31,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from data_prep import output, parallel, records
-from data_prep.records import Job, RecordingData, features
+from data_prep.writing import output, parallel, records
+from data_prep.writing.records import Job, RecordingData, features
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
 

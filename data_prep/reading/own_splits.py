@@ -5,9 +5,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep import layout
-from data_prep.layout import Place
-from data_prep.recorded import SPLITS
+from data_prep.reading import layout
+from data_prep.reading.layout import Place
+from data_prep.writing.recorded import SPLITS
 from stormpsr_jax import files
 from stormpsr_jax.psr import csvfile
 

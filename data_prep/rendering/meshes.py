@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from data_prep.product import Mesh, Part, Product, join
+from data_prep.rendering.product import Mesh, Part, Product, join
 from stormpsr_jax.files import read_json
 from stormpsr_jax.psr.procedure import Procedure
 

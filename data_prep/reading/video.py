@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data_prep.trees import Tree
+from data_prep.reading.trees import Tree
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),

@@ -12,7 +12,7 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.product import Mesh
+from data_prep.rendering.product import Mesh
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
 # get four more rays.

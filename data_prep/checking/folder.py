@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.check_recording import Expected, check_labels, check_shard
-from stormpsr_jax.data.clips import Recording, shard_name
+from data_prep.checking.recording import Expected, check_labels, check_shard
+from stormpsr_jax.data.clips import LabelledFrames, shard_name
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -49,7 +49,7 @@ class Checked:
     fps: float = 0.0
     image_size: tuple[int, int] = (0, 0)
     clip_length: int = 0
-    splits: dict[str, dict[str, Recording]] = dataclasses.field(default_factory=dict)
+    splits: dict[str, dict[str, LabelledFrames]] = dataclasses.field(default_factory=dict)
     steps: dict[str, dict[str, list[Step]]] = dataclasses.field(default_factory=dict)
     shards: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
     num_decoded: int = 0
@@ -181,7 +181,7 @@ def _read_split(checked: Checked, split: str, names: Sequence[str]) -> dict[str,
             raise ValueError("the arrays are not as long as the recordings together")
         rows = zip(*(np.split(column, cuts[:-1]) for column in columns), strict=True)
         found = {
-            name: Expected(Recording(name, first, *labels), records)
+            name: Expected(LabelledFrames(name, first, *labels), records)
             for name, (first, records), labels in zip(there, scalars, rows, strict=True)
         }
     except FileNotFoundError:

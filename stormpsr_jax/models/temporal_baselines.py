@@ -1,4 +1,4 @@
-"""The temporal encoders that the paper compares its transformer with: MLP, LSTM and TCN.
+"""The temporal encoders that STORM-PSR compares its transformer with: MLP, LSTM and TCN.
 
 All take the frame embeddings of a clip and give one logit a component, as `TemporalTransformer`
 does. Their sizes are not in the paper; `width` and `depth` are the caller's.

@@ -15,8 +15,8 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_prep import output, parallel
-from data_prep.psr_labels import LABEL_FILES
+from data_prep.reading.psr_labels import LABEL_FILES
+from data_prep.writing import output, parallel
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure

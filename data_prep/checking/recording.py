@@ -16,14 +16,14 @@ import tqdm
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.check_statistics import completed_steps
-from stormpsr_jax.data.clips import READER_OPTIONS, Recording, count_records
+from data_prep.checking.statistics import completed_steps
+from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 if TYPE_CHECKING:
-    from data_prep.check_folder import Checked
+    from data_prep.checking.folder import Checked
 
 SAMPLED_RECORDS = 5  # of a recording, evenly spread, the first and the last among them
 MAX_RANGES = 8  # of frames, in one line
@@ -42,7 +42,7 @@ class Expected:
         sound: its values are possible ones, so that they can be counted.
     """
 
-    recording: Recording
+    recording: LabelledFrames
     num_records: int
     steps: list[Step] | None = None
     sound: bool = True
@@ -109,14 +109,14 @@ def _read_frames(folder: Path, where: str, remedy: str, checked: Checked) -> Exp
     except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
         checked.problems.append(f"{path}: not readable ({error}); {remedy}")
         return None
-    recording = Recording(where.split("/", 1)[1], first, *arrays)
+    recording = LabelledFrames(where.split("/", 1)[1], first, *arrays)
     if mistake := _shape_mistake(recording, checked.procedure):
         checked.problems.append(f"{path}: {mistake}; {remedy}")
         return None
     return Expected(recording, records)
 
 
-def _shape_mistake(recording: Recording, procedure: Procedure) -> str:
+def _shape_mistake(recording: LabelledFrames, procedure: Procedure) -> str:
     """Says which array cannot be one of this procedure; '' if all can."""
     shapes = {
         "states": (len(recording.states), procedure.num_components),
@@ -153,7 +153,7 @@ def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return differ.reshape(len(differ), -1).any(axis=1)
 
 
-def _check_values(recording: Recording, where: str, remedy: str, checked: Checked) -> bool:
+def _check_values(recording: LabelledFrames, where: str, remedy: str, checked: Checked) -> bool:
     """States, boxes, classes and visible fractions make sense; says whether they do."""
     r, procedure = recording, checked.procedure
     known = np.isfinite(r.boxes).all(axis=1)
@@ -192,7 +192,7 @@ def _check_values(recording: Recording, where: str, remedy: str, checked: Checke
 
 
 def _check_csvs(
-    folder: Path, where: str, recording: Recording, remedy: str, checked: Checked
+    folder: Path, where: str, recording: LabelledFrames, remedy: str, checked: Checked
 ) -> list[Step] | None:
     """The label CSVs fit the procedure and the states of the frames; returns their steps."""
     procedure = checked.procedure
@@ -310,7 +310,7 @@ def check_shard(
 
 
 def _check_record(
-    data: bytes, recording: Recording, rows: np.ndarray, wrong: dict[str, list[int]]
+    data: bytes, recording: LabelledFrames, rows: np.ndarray, wrong: dict[str, list[int]]
 ) -> Sequence[bytes]:
     """Compares a record with the labels of its frames; returns its pictures."""
     frames = (recording.first_frame + rows).tolist()

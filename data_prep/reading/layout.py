@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep import pictures, video
-from data_prep.asd_labels import Boxes
-from data_prep.pictures import ImageFiles, Pictures
-from data_prep.trees import Tree, join
-from data_prep.video import Video
+from data_prep.reading import pictures, video
+from data_prep.reading.asd_labels import Boxes
+from data_prep.reading.pictures import ImageFiles, Pictures
+from data_prep.reading.trees import Tree, join
+from data_prep.reading.video import Video
 
 MAX_PROBLEMS = 20  # shown in one message
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)

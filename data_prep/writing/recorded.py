@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from data_prep import pictures, psr_labels, shards
-from data_prep.asd_labels import Boxes
-from data_prep.layout import Format, Recording, raise_problems
-from data_prep.pictures import Framing
+from data_prep.reading import pictures, psr_labels
+from data_prep.reading.asd_labels import Boxes
+from data_prep.reading.layout import Format, Recording, raise_problems
+from data_prep.writing import shards
 from stormpsr_jax import files
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 

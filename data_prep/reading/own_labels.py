@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_prep import asd_labels, recorded
-from data_prep.layout import Format, Place, Recording
-from data_prep.recorded import Labels
-from data_prep.trees import join
+from data_prep.reading import asd_labels
+from data_prep.reading.layout import Format, Place, Recording
+from data_prep.reading.trees import join
+from data_prep.writing import recorded
+from data_prep.writing.recorded import Labels
 from stormpsr_jax.psr import labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure
 

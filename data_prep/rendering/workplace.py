@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from data_prep.motion import Motion, hand
-from data_prep.product import Mesh, Product, affine, join, solid
-from data_prep.scene import Body, Light, Picture, Placed, Table, look_at, render
+from data_prep.rendering.motion import Motion, hand
+from data_prep.rendering.product import Mesh, Product, affine, join, solid
+from data_prep.rendering.scene import Body, Light, Picture, Placed, Table, look_at, render
 
 HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
 CLEARANCE = 2.4  # nothing lies nearer to the product's usual place

@@ -16,10 +16,10 @@ import simplejpeg
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.check_folder import Checked
-from data_prep.check_statistics import Statistics, completed_steps, table
+from data_prep.checking.folder import Checked
+from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax import files, report
-from stormpsr_jax.data.clips import READER_OPTIONS, Recording
+from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
@@ -130,7 +130,9 @@ def _sheets(checked: Checked, split: str) -> dict[str, Any]:
     return {"sheets": sheets, "with_completions": len(names), "views": views}
 
 
-def _completions(checked: Checked, split: str, recording: Recording) -> list[tuple[int, list[int]]]:
+def _completions(
+    checked: Checked, split: str, recording: LabelledFrames
+) -> list[tuple[int, list[int]]]:
     """(frame, step ids) of a recording, by frame."""
     steps = checked.steps[split].get(recording.name, completed_steps(recording))
     found: dict[int, list[int]] = {}
@@ -141,7 +143,7 @@ def _completions(checked: Checked, split: str, recording: Recording) -> list[tup
 
 
 def _completion(
-    checked: Checked, split: str, recording: Recording, frame: int, steps: list[int]
+    checked: Checked, split: str, recording: LabelledFrames, frame: int, steps: list[int]
 ) -> Completion:
     apart = max(1, round(AROUND * checked.fps))
     last = recording.first_frame + recording.num_frames - 1
@@ -169,7 +171,9 @@ def _views(checked: Checked, split: str) -> Iterator[tuple[str, Picture]]:
         yield recording.name, _picture(checked, split, recording, frame, "")
 
 
-def _picture(checked: Checked, split: str, recording: Recording, frame: int, when: str) -> Picture:
+def _picture(
+    checked: Checked, split: str, recording: LabelledFrames, frame: int, when: str
+) -> Picture:
     i = frame - recording.first_frame
     procedure = checked.procedure
     state = recording.states[i]

@@ -1,0 +1,1 @@
+"""Reads what a source gives: folders and zip files, pictures, videos, labels and boxes."""

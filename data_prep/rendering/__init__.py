@@ -1,0 +1,1 @@
+"""Renders pictures of products: the synthetic assembly, and CAD meshes."""

@@ -1,0 +1,63 @@
+"""The command `stormpsr`: `stormpsr NAME …` is `python -m MODULE …`, for the modules named here."""
+
+import ast
+import importlib.metadata
+import importlib.util
+import runpy
+import sys
+from pathlib import Path
+
+from stormpsr_jax.psr.cli import fail
+
+COMMANDS = {
+    "main": "stormpsr_jax.main",
+    "evaluate": "stormpsr_jax.evaluate",
+    "procedure": "stormpsr_jax.procedure",
+    "convert": "stormpsr_jax.psr.convert",
+    "weights": "stormpsr_jax.weights",
+    "data own": "data_prep.own",
+    "data meccano": "data_prep.meccano",
+    "data industreal": "data_prep.industreal",
+    "data synthetic": "data_prep.synthetic",
+    "data cad": "data_prep.cad",
+    "data embeddings": "data_prep.embeddings",
+    "data check": "data_prep.check",
+}
+
+
+def summary(module: str) -> str:
+    """Returns the first line of a module's docstring, without importing the module."""
+    package, *inner = module.split(".")
+    folder = importlib.util.find_spec(package).submodule_search_locations[0]
+    source = Path(folder, *inner).with_suffix(".py").read_text(encoding="utf-8")
+    line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    return line.partition(": ``python")[0].rstrip(".")
+
+
+def usage() -> str:
+    """Returns the text of --help."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary(module)}" for name, module in COMMANDS.items()]
+    return "\n".join(
+        ["usage: stormpsr COMMAND …     stormpsr COMMAND --help     stormpsr --version", "", *lines]
+    )
+
+
+def main() -> None:
+    """Runs the module that the command line names, with the rest of it."""
+    words = sys.argv[1:]
+    if words in ([], ["--help"], ["-h"], ["data"], ["data", "--help"]):
+        print(usage())
+    elif words == ["--version"]:
+        print(importlib.metadata.version("stormpsr-jax"))
+    else:
+        length = 2 if words[0] == "data" else 1
+        name = " ".join(words[:length])
+        if name not in COMMANDS:
+            fail(f"unknown command {name!r}; known are {', '.join(COMMANDS)}; see stormpsr --help")
+        sys.argv[1:] = words[length:]
+        runpy.run_module(COMMANDS[name], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

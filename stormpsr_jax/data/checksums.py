@@ -1,0 +1,87 @@
+"""Checksums of what is in a data folder, part by part, so that a run knows what has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax import files
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.progress import Bar
+
+
+class DataChecksums:
+    """Checksums of the splits of a data folder.
+
+    Those of pictures and embeddings are kept in a file of the work folder, and made again only for
+    files whose size or time of change is another one.
+    """
+
+    def __init__(self, cache: Path):
+        """`cache`: the JSON file that keeps them; made if there is none."""
+        self._cache_path = cache
+        self._cache: dict[str, list] = files.read_json(cache) if cache.is_file() else {}
+
+    def of_split(self, source: ClipSource | FeatureSource, parts: Sequence[str]) -> dict[str, str]:
+        """Returns the checksums of some parts of a split.
+
+        Args:
+            source: the split.
+            parts: "pictures" (the JPEG files, or the embeddings in their place, and the numbers of
+                their frames), "states", "boxes" (with their classes), "visible" (fractions).
+
+        Raises:
+            ValueError: a file cannot be read; names it.
+        """
+        return {part: self._of_part(source, part) for part in parts}
+
+    def _of_part(self, source: ClipSource | FeatureSource, part: str) -> str:
+        digest = hashlib.sha256()
+        if part == "pictures":
+            contents = self._of_files(source)
+        for name, r in source.recordings.items():
+            digest.update(f"{name}\0{r.first_frame}\0{r.num_frames}\0".encode())
+            if part == "pictures":
+                digest.update(contents[name].encode())
+            elif part == "boxes":
+                digest.update(np.ascontiguousarray(r.boxes).tobytes())
+                digest.update(np.ascontiguousarray(r.classes).tobytes())
+            else:
+                digest.update(np.ascontiguousarray(getattr(r, part)).tobytes())
+        return digest.hexdigest()
+
+    def _of_files(self, source: ClipSource | FeatureSource) -> dict[str, str]:
+        """The checksum of each recording's pictures or embeddings, read where need be."""
+        found, new = {}, {}
+        for name in source.recordings:
+            path = source.path(name)
+            status = os.stat(path)
+            key = [status.st_size, status.st_mtime_ns]
+            known = self._cache.get(str(path))
+            if isinstance(known, list) and known[:2] == key:
+                found[name] = known[2]
+            else:
+                new[name] = (path, key)
+        with Bar(
+            total=len(new), desc=f"checksums {source.split}", unit="file", disable=not new
+        ) as bar:
+            for name, (path, key) in new.items():
+                found[name] = source.content_checksum(name)
+                self._cache[str(path)] = [*key, found[name]]
+                bar.update()
+        if new:
+            files.write_json(self._cache_path, self._cache)
+        return found
+
+
+def of_labels(folder: Path) -> str:
+    """The checksum of the label files of a split: `folder`/<recording>/PSR_labels*.csv."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*/PSR_labels*.csv")):
+        digest.update(f"{path.relative_to(folder)}\0{files.checksum(path)}\0".encode())
+    return digest.hexdigest()

@@ -1,0 +1,335 @@
+"""A trained model without the run that made it: its networks as functions, and recognition.
+
+`stormpsr_jax.load_model(DIR)` loads one. docs/model.md has the Python API with an example, and
+every field of the files.
+
+Dimension letters: B batch, T frames of a clip, N rows of a recording, H W image, D features,
+K components, M detections of a picture.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from stormpsr_jax import memory
+from stormpsr_jax.data import augment
+from stormpsr_jax.model_files import read_model, write_model
+from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
+from stormpsr_jax.models import architectures, detection
+from stormpsr_jax.psr.decoding import STREAMS, Decoder, Event, Settings
+from stormpsr_jax.stream import Batched, Recogniser, decode
+
+__all__ = [
+    "Model",
+    "Network",
+    "Pictures",
+    "StreamRecord",
+    "Window",
+    "functions",
+    "load_model",
+    "write_model",
+]
+# Of a stream, the functions that it needs of those there are.
+_NEEDS = {
+    "asd": ("detect",),
+    "temporal": ("encode", "temporal"),
+    "storm": ("encode", "temporal", "detect"),
+}
+
+
+def load_model(folder: str | Path) -> Model:
+    """Loads the model that a run has left in WORKDIR/model; docs/model.md says how to use it.
+
+    Nothing in the folder is executed.
+
+    Raises:
+      ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one line
+        that names the file.
+    """
+    return Model(read_model(folder))
+
+
+def functions(
+    networks: Mapping[str, Network], pictures: Pictures | None, max_detections: int, batch: int
+) -> dict[str, Batched]:
+    """The networks as functions of arrays, compiled for `batch` rows at a time.
+
+    Stage `predict` and a loaded model call this, so that both compute the same.
+
+    Args:
+      networks: by role: "encoder", "temporal", "detector".
+      pictures: normalise them; None without a network on pictures.
+      max_detections: M.
+      batch: rows computed at once.
+
+    Returns:
+      Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
+      "temporal", embeddings (B, T, D) → probabilities (B, K); "detect", pictures → boxes
+      (B, M, 4), classes (B, M), confidences (B, M).
+    """
+
+    def normalise(images):
+        return augment.normalise(images, pictures.mean, pictures.std)
+
+    def encode(module, variables, images):
+        return architectures.apply(module, variables, normalise(images))
+
+    def temporal(module, variables, embeddings):
+        return jax.nn.sigmoid(architectures.apply(module, variables, embeddings))
+
+    def detect(module, variables, images):
+        outputs = architectures.apply(module, variables, normalise(images))
+        return detection.decode(outputs, max_detections)
+
+    bodies: dict[str, tuple[str, Callable]] = {
+        "encoder": ("encode", encode),
+        "temporal": ("temporal", temporal),
+        "detector": ("detect", detect),
+    }
+    made = {}
+    for role, network in networks.items():
+        name, body = bodies[role]
+        module = architectures.inference(network.module)
+        variables = _needed(role, module, network.variables, pictures)
+        made[name] = Batched(functools.partial(body, module), variables, batch)
+    return made
+
+
+def _needed(role: str, module: nn.Module, variables: Mapping, pictures: Pictures | None) -> Mapping:
+    """The variables that recognition needs: without the heads that only training has."""
+    if role != "encoder":
+        return variables
+    wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")
+
+
+class Model:
+    """A trained model.
+
+    Attributes:
+      procedure: the product.
+      fps: frames per second of the videos it was trained on.
+      pictures: what becomes of a picture; None for a model on ready-made embeddings.
+      window: what the temporal network sees.
+      streams: names, of "asd", "temporal" and "storm" those that it has.
+      default_stream: the fused one, or else the one that there is.
+      figures: by stream, the "validation" and "test" figures of its run.
+      batch: rows computed at once; with it the networks round as they did in the run.
+      origin: where it comes from: the run's config, the checksums of its data.
+      created, package_version: when and by which version it was written.
+    """
+
+    def __init__(self, content: Content):
+        """Takes what `read_model` returns."""
+        self.procedure, self.fps = content.procedure, content.fps
+        self.pictures, self.window = content.pictures, content.window
+        self.batch, self.origin = content.batch, content.origin
+        self.created, self.package_version = content.created, content.package_version
+        self.streams = tuple(name for name in STREAMS if name in content.streams)
+        self.default_stream = self.streams[-1]
+        self.figures = {
+            name: {"validation": record.validation, "test": record.test}
+            for name, record in content.streams.items()
+        }
+        self._content = content
+        self._functions: dict[int, dict[str, Batched]] = {}
+
+    def settings(self, stream: str | None = None) -> Settings:
+        """How a stream is decoded, as chosen on the validation split; None is the default one."""
+        return self._content.streams[self._stream(stream)].settings
+
+    def _stream(self, name: str | None) -> str:
+        if name is not None and name not in self.streams:
+            raise ValueError(f"stream {name!r} is not one of {', '.join(self.streams)}")
+        return name or self.default_stream
+
+    # --- Networks ---------------------------------------------------------------------------------
+
+    def preprocess(self, picture: np.ndarray) -> np.ndarray:
+        """Prepares a picture as the training data were: cut out, resized, padded.
+
+        Args:
+          picture: uint8 RGB (H, W, 3) of any size.
+
+        Returns:
+          uint8 (*self.pictures.size, 3).
+
+        Raises:
+          ValueError: it is no such array, or the model takes embeddings.
+        """
+        if self.pictures is None:
+            raise ValueError("this model takes embeddings, not pictures")
+        picture = np.asarray(picture)
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise ValueError(
+                f"a picture is uint8 (H, W, 3) in RGB, not {picture.dtype} {picture.shape}"
+            )
+        if 0 in picture.shape:
+            raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
+        return self.pictures.framing.prepare(picture)
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        """Embeddings (B, D) of pictures uint8 (B, H, W, 3) that `preprocess` has prepared."""
+        return self._function("encode")(self._checked_images(images))
+
+    def temporal(self, embeddings: np.ndarray) -> np.ndarray:
+        """Probabilities (B, K) that each component changed in the clips (B, T, D)."""
+        function = self._function("temporal")
+        clips = np.asarray(embeddings)
+        _, T, D = self._content.input_shape("temporal", 1)
+        if clips.ndim != 3 or clips.shape[1:] != (T, D):
+            raise ValueError(f"clips are (B, {T}, {D}), not {clips.shape}")
+        return function(clips.astype(np.float32, copy=False))
+
+    def detect(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Detections in pictures uint8 (B, H, W, 3) that `preprocess` has prepared.
+
+        Returns:
+          boxes (B, M, 4) cx, cy, w, h in 0…1 of the prepared picture; classes (B, M), 1…S
+          catalogued states, S + 1 the error state, 0 where there is no further detection;
+          confidences (B, M).
+        """
+        return self._function("detect")(self._checked_images(images))
+
+    def _checked_images(self, images: np.ndarray) -> np.ndarray:
+        images = np.asarray(images)
+        wanted = (*self.pictures.size, 3)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+            raise ValueError(
+                f"prepared pictures are uint8 (B, {', '.join(map(str, wanted))}), not "
+                f"{images.dtype} {images.shape}; model.preprocess makes them so, one by one"
+            )
+        return images
+
+    def _function(self, name: str) -> Batched:
+        made = self._functions_at(self.batch)
+        if name not in made:
+            raise ValueError(f"this model cannot {name}; it has {', '.join(made)}")
+        return made[name]
+
+    def _functions_at(self, batch: int) -> dict[str, Batched]:
+        if batch not in self._functions:
+            content = self._content
+            if jax.default_backend() == "cpu":
+                for role, network in content.networks.items():
+                    shape = content.input_shape(role, 1)
+                    largest = batch * architectures.largest_array(network.module, shape)
+                    memory.check_fits(largest, f"a batch of {batch:,} (give a smaller one)")
+            self._functions[batch] = functions(
+                content.networks, content.pictures, content.max_detections, batch
+            )
+        return self._functions[batch]
+
+    # --- Recognition ------------------------------------------------------------------------------
+
+    def recogniser(self, batch: int | None = None, stream: str | None = None) -> Recogniser:
+        """The networks over one video, chunk by chunk.
+
+        Args:
+          batch: rows computed at once; None is the model's.
+          stream: leaves out the networks that this stream does not need.
+
+        Raises:
+          ValueError: no such stream.
+          MemoryError: no memory for the batch.
+        """
+        made = self._functions_at(batch or self.batch)
+        if stream is not None:
+            made = {name: made[name] for name in _NEEDS[self._stream(stream)] if name in made}
+        return Recogniser(
+            encode=made.get("encode"),
+            temporal=made.get("temporal"),
+            detect=made.get("detect"),
+            frames=self.window.frames,
+            stride=self.window.stride,
+        )
+
+    def decoder(
+        self, stream: str | None = None, variant: str | None = None, recording: str | None = None
+    ) -> Decoder:
+        """A decoder with the settings chosen for a stream.
+
+        Args:
+          stream: None is the default one.
+          variant: of the procedure. None is the one whose globs match `recording`, or without a
+            recording the only one.
+          recording: name of the recording.
+
+        Raises:
+          ValueError: no such stream or variant, or several variants that it could be.
+        """
+        if variant is None and recording is None:
+            if len(self.procedure.variants) > 1:
+                raise ValueError(
+                    f"procedure {self.procedure.name!r} has the variants "
+                    f"{', '.join(self.procedure.variants)}; say which with variant="
+                )
+            (variant,) = self.procedure.variants
+        chosen = self.procedure.variant_for(recording or "", variant)
+        name = self._stream(stream)
+        return Decoder(self.procedure, chosen, name, self.settings(name))
+
+    def recognise(
+        self,
+        chunks: Iterable[np.ndarray] | np.ndarray,
+        *,
+        first_frame: int = 0,
+        variant: str | None = None,
+        recording: str | None = None,
+        stream: str | None = None,
+        batch: int | None = None,
+    ) -> list[Event]:
+        """Recognises the steps of one recording.
+
+        Memory is that of one batch and one window, whatever the recording's length.
+
+        Args:
+          chunks: the recording in order, one array or any number of them: pictures uint8 RGB
+            (B, H, W, 3) of any size, or, for a model on ready-made embeddings, rows (B, D).
+          first_frame: frame number of the first row. With embeddings of every s-th frame
+            (`window.frame_step`), row i is frame first_frame + i · s.
+          variant, recording, stream: see `decoder`.
+          batch: rows computed at once; None is the model's.
+
+        Returns:
+          The events, by frame and step id.
+
+        Raises:
+          ValueError: arrays that do not fit, and see `decoder`.
+          MemoryError: no memory for the batch.
+        """
+        name = self._stream(stream)
+        decoder = self.decoder(name, variant, recording)
+        recogniser = self.recogniser(batch, name)
+        rows = self._rows([chunks] if isinstance(chunks, np.ndarray) else chunks)
+        numbers = itertools.count(first_frame, self.window.frame_step)
+        events = []
+        while part := list(itertools.islice(rows, batch or self.batch)):
+            recognised = recogniser(np.stack(part))
+            events += decode(decoder, itertools.islice(numbers, len(part)), recognised)
+        return events
+
+    def _rows(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The rows of all chunks, checked and prepared, one at a time."""
+        for chunk in chunks:
+            chunk = np.asarray(chunk)
+            if self.pictures is not None:
+                if chunk.ndim != 4:
+                    raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
+                yield from map(self.preprocess, chunk)
+                continue
+            D = self._content.embedding
+            if chunk.ndim != 2 or chunk.shape[1] != D or chunk.dtype.kind != "f":
+                raise ValueError(
+                    f"a chunk of embeddings is float (B, {D}), not {chunk.dtype} {chunk.shape}"
+                )
+            yield from chunk.astype(np.float32, copy=False)

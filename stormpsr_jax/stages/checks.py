@@ -1,0 +1,465 @@
+"""All that is wrong with a run, before anything is computed: config, data, devices, weights."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import math
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from stormpsr_jax import weights
+from stormpsr_jax.data.clips import list_splits
+from stormpsr_jax.data.features import MARKER
+from stormpsr_jax.models import vit
+from stormpsr_jax.psr import decoding
+from stormpsr_jax.stages import embed, networks, pretrain, provenance
+from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
+from stormpsr_jax.training import optimizer
+
+STAGES = (
+    "data",
+    "general",
+    "pretrain",
+    "embed",
+    "temporal",
+    "finetune",
+    "detector",
+    "predict",
+    "evaluate",
+)
+# Lowest and highest value of every number of the config; the first pattern that fits counts.
+_ANY = math.inf
+RANGES = {
+    "seed": (0, 2**31 - 1),
+    "data.synthetic.seed": (0, 2**31 - 1),
+    "data.synthetic.workers": (1, 1024),
+    "*.workers": (0, 1024),
+    "data.synthetic.fps": (0.01, 1000),
+    "data.synthetic.size": (8, 4096),
+    "data.synthetic.time_scale": (1e-6, _ANY),
+    "data.synthetic.frames_per_object": (1, _ANY),
+    "data.synthetic.*": (0, _ANY),
+    "window.*": (1, 10**6),
+    "augment.*": (0, 100),
+    "encoder.*": (1, 10**5),
+    "temporal_model.dropout": (0, 0.99),
+    "temporal_model.*": (1, 10**6),
+    "*.momentum": (0, 0.9999),
+    "*.optimizer.*": (0, _ANY),
+    "*.steps": (1, _ANY),
+    "*.log_every": (1, _ANY),
+    "*.eval_every": (1, _ANY),
+    "*.checkpoint_every": (1, _ANY),
+    "*.batch": (1, _ANY),
+    "pretrain.n_per_state": (1, _ANY),
+    "*.temperature": (1e-4, 100),
+    "pretrain.*": (0, _ANY),
+    "general.state_loss": (0, _ANY),
+    "general.*": (1, _ANY),
+    "embed.views": (0, 1000),
+    "temporal.sigma": (1e-6, _ANY),
+    "temporal.*": (0, _ANY),
+    "finetune.layer_decay": (1e-6, 1),
+    "finetune.*": (0, _ANY),
+    "detector.background": (0, 1),
+    "detector.cad": (0, 1),
+    "detector.zoom": (0, 0.99),
+    "detector.shift": (0, 1),
+    "detector.depth": (0, 1000),
+    "detector.levels": (1, 6),
+    "detector.*": (1, 10**5),
+    "evaluate.decay": (0, 1),
+}
+CHOICES = {
+    "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
+    "data.synthetic.occlusion": ("light", "default", "heavy"),
+    "encoder.remat": vit.REMAT,
+    "temporal_model.backbone": ("transformer", *networks.BASELINES),
+    "temporal_model.head": ("mlp", "linear"),
+    "temporal.sampling": ("kcas", "gaussian", "uniform"),
+    "*.optimizer.name": optimizer.OPTIMIZERS,
+    "*.optimizer.schedule": optimizer.SCHEDULES,
+    "evaluate.decoder": decoding.DECODERS,
+}
+
+
+def find_mistakes(context: Context) -> list[str]:
+    """Returns all that is wrong with a run, each with its remedy.
+
+    Where stage `data` has not rendered the data yet, what depends on them is left to a second call.
+    """
+    mistakes = _fields(context)
+    if mistakes:  # the rest takes the fields at their word
+        return mistakes
+    mistakes = _stages(context) + _window(context)
+    mistakes += _init_from(context)
+    if "data" in context.config.stages and not context.has_data:
+        return mistakes + _rendering(context)
+    for check in (_folder, _splits):  # nothing of what follows makes sense without these
+        found = check(context)
+        if found:
+            return mistakes + found
+    mistakes += _pictures(context)
+    for check in (_recordings, _batches):
+        mistakes += _collect(lambda check=check: check(context))
+    if not mistakes:
+        mistakes = _collect(lambda: _networks(context))
+    return list(dict.fromkeys(mistakes))
+
+
+def _collect(check: Callable[[], list[str]]) -> list[str]:
+    """The mistakes that a check returns, or the one that it comes upon."""
+    try:
+        return check()
+    except ValueError as error:
+        return str(error).splitlines()
+
+
+# --- The config alone -----------------------------------------------------------------------------
+
+
+def _fields(context: Context) -> list[str]:
+    mistakes = []
+    for field, value in provenance.flat_config(context.config).items():
+        mistakes += [f"--config.{field}={value!r}: {what}" for what in _field(field, value)]
+    return mistakes
+
+
+def _field(field: str, value: Any) -> list[str]:
+    for pattern, allowed in CHOICES.items():
+        if fnmatch.fnmatchcase(field, pattern):
+            return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
+    if field.startswith("data.") and field.endswith(("mean", "std")):
+        low = 0 if field.endswith("mean") else 1e-6
+        good = len(value) == 3 and all(low <= number <= 1 for number in value)
+        return [] if good else [f"three numbers in {low:g}…1 are needed, for red, green and blue"]
+    if field.startswith("mesh."):
+        return [] if value == -1 or value >= 1 else ["at least 1 is needed, or -1 for the rest"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return []
+    if not math.isfinite(value):
+        return ["is not a finite number"]
+    for pattern, (low, high) in RANGES.items():
+        if fnmatch.fnmatchcase(field, pattern):
+            return [] if low <= value <= high else [_outside(low, high)]
+    return []
+
+
+def _outside(low: float, high: float) -> str:
+    return f"at least {low:g} is needed" if math.isinf(high) else f"{low:g}…{high:g} is needed"
+
+
+def _stages(context: Context) -> list[str]:
+    stages, mistakes = context.config.stages, []
+    unknown = [stage for stage in stages if stage not in STAGES]
+    if unknown or not stages:
+        return [f"stages names {unknown}; known are {', '.join(STAGES)}"]
+    if list(stages) != sorted(set(stages), key=STAGES.index):
+        right = ", ".join(sorted(set(stages), key=STAGES.index))
+        return [f"stages {', '.join(stages)} are out of order, or given twice; write {right}"]
+    if "predict" in stages and not provenance.stages_before(context, "predict"):
+        mistakes.append(
+            "stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"
+        )
+    for stage in stages:
+        for before in provenance.stages_before(context, stage):
+            if before not in stages and not (context.workdir / before / provenance.DONE).exists():
+                mistakes.append(
+                    f"stage {stage!r} takes the result of {before!r}, which is not in stages and "
+                    f"was not run in {context.workdir} before; add it to --config.stages"
+                )
+    for name in stages:
+        section = context.config.get(name)
+        if name in provenance.TRAINED and section.optimizer.schedule == "restarts":
+            if section.optimizer.restart_steps < 1:
+                mistakes.append(
+                    f"--config.{name}.optimizer.schedule=restarts: set .restart_steps to the steps "
+                    "of one period"
+                )
+    if "evaluate" in stages and "predict" in stages:
+        missing = {"val", "test"} - set(context.config.predict.splits)
+        if missing:
+            mistakes.append(
+                f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
+                "thresholds on val and scores test"
+            )
+    return mistakes
+
+
+def _init_from(context: Context) -> list[str]:
+    config = context.config
+    if "pretrain" not in config.stages or not config.init_from:
+        return []
+    if os.path.isfile(path := pretrain.packaged_or_path(config.init_from)):
+        return []
+    return [
+        f"--config.init_from={path}: no such file; make one with `python -m stormpsr_jax.weights "
+        "import`, or give '' to train from scratch"
+    ]
+
+
+def _window(context: Context) -> list[str]:
+    window = context.config.window
+    if window.frames % window.stride:
+        return [f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"]
+    return []
+
+
+def _rendering(context: Context) -> list[str]:
+    """What would come out wrong of stage `data`."""
+    mistakes = []
+    config = context.config.data.synthetic
+    for module in ("trimesh", "embreex"):
+        if importlib.util.find_spec(module) is None:
+            mistakes.append(
+                f"stage 'data' renders pictures and needs {module!r}: "
+                "pip install 'stormpsr-jax[synthetic]'"
+            )
+    if not config.objects.train and not config.timelines:
+        needed = _needed_splits(context)
+        mistakes += [
+            f"--config.data.synthetic.recordings.{split}=0: the stages need at least one"
+            for split in needed
+            if split in config.recordings and not config.recordings[split]
+        ]
+        if _needs_cad(context) and not config.cad_per_state:
+            mistakes.append(
+                "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
+                "need clean renders; set them to 0 too"
+            )
+    return mistakes + _size(context, (config.size, config.size)) + _batch_sizes(context)
+
+
+# --- The data folder ------------------------------------------------------------------------------
+
+
+def _folder(context: Context) -> list[str]:
+    folder = context.data_dir
+    which = f"--config.data.dir={folder}" if context.config.data.dir else f"{folder}"
+    if not folder.is_dir():
+        return [
+            f"{which}: no such folder; make one with a command of data_prep, or name another with "
+            "--config.data.dir"
+        ]
+    if not context.has_data:
+        return [
+            f"{which}: is no finished data folder (neither dataset_info.json nor {MARKER} is in "
+            "it); run the same data_prep command again, finished recordings are kept"
+        ]
+    mistakes = _collect(lambda: context.procedure and [])
+    if mistakes:
+        return mistakes
+    if context.ready_made:
+        pictures = [s for s in context.config.stages if s not in WITHOUT_PICTURES]
+        if pictures:
+            mistakes.append(
+                f"{which} holds embeddings, and {', '.join(pictures)} in config.stages cannot run "
+                f"without pictures; set it to {WITHOUT_PICTURES}, as configs/embeddings.py does"
+            )
+        step, stride = context.frame_step, context.config.window.stride
+        if stride % step:
+            mistakes.append(
+                f"window.stride={stride}, but {folder} has embeddings of every {step}-th frame: "
+                f"set window.stride to a multiple of {step} (and window.frames to one of "
+                "window.stride), or prepare them at a smaller stride"
+            )
+    return mistakes
+
+
+def _needed_splits(context: Context) -> list[str]:
+    stages, needed = context.config.stages, set()
+    if any(stage in stages for stage in (*provenance.TRAINED, "embed")):
+        needed |= set(embed.SPLITS)
+    if "predict" in stages:
+        needed |= set(context.config.predict.splits)
+    if "evaluate" in stages:
+        needed |= {"val", "test"}
+    return sorted(needed)
+
+
+def _needs_cad(context: Context) -> bool:
+    stages, config = context.config.stages, context.config
+    return bool(
+        ("pretrain" in stages and config.pretrain.cad_per_state)
+        or ("detector" in stages and config.detector.cad)
+    )
+
+
+def _splits(context: Context) -> list[str]:
+    """Splits that are missing or cannot be opened; opens all that the stages need."""
+    mistakes = []
+    if "general" in context.config.stages:
+        return mistakes
+    for split in _needed_splits(context):
+        mistakes += _collect(lambda split=split: context.source(split) and [])
+    if _needs_cad(context):
+        if not (context.cad_dir / "dataset_info.json").is_file() or "cad" not in list_splits(
+            context.cad_dir
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: has no split 'cad' of clean renders, which "
+                "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad and "
+                "give --config.data.cad_dir, or set both to 0"
+            )
+        else:
+            mistakes += _collect(lambda: context.cad_source() and [])
+    if "evaluate" in context.config.stages:
+        for split in ("val", "test"):
+            folder = context.data_dir / "labels" / split
+            if not folder.is_dir():
+                mistakes.append(f"{folder}: no label files; run the data_prep command again")
+    return mistakes
+
+
+def _pictures(context: Context) -> list[str]:
+    """Sizes that do not fit each other, and boxes that are missing."""
+    stages, mistakes = context.config.stages, []
+    if context.ready_made or "general" in stages or not _needed_splits(context):
+        return mistakes
+    source = context.source(_needed_splits(context)[0])
+    mistakes += _size(context, source.image_size)
+    if _needs_cad(context):
+        cad = context.cad_source()
+        if cad.image_size != source.image_size:
+            mistakes.append(
+                f"{context.cad_dir}: the CAD pictures are {cad.image_size} pixels (H, W), those of "
+                f"the recordings {source.image_size}; render them anew with --size"
+            )
+    if "detector" in stages:
+        for split in embed.SPLITS:
+            recordings = context.source(split).recordings.values()
+            if not any((r.classes > 0).any() for r in recordings):
+                mistakes.append(
+                    f"split {split!r} has no box of a catalogued or error state, which the "
+                    "detector needs; drop 'detector' from stages, or label boxes "
+                    "(data_prep/README.md) and make the data folder again"
+                )
+            highest = max((int(r.classes.max(initial=0)) for r in recordings), default=0)
+            if highest > context.procedure.error_class:
+                mistakes.append(
+                    f"{context.data_dir}: its boxes have classes up to {highest}, the procedure "
+                    f"only {context.procedure.error_class}: it was made with other catalogued "
+                    "states; make it again"
+                )
+    return mistakes
+
+
+def _size(context: Context, size: tuple[int, int]) -> list[str]:
+    """Whether the encoder's patches, and the detector, can divide pictures of (H, W)."""
+    wanted = {}
+    if set(context.config.stages) & {"general", "pretrain", "embed", "finetune"}:
+        wanted[context.config.encoder.patch_size] = "the patches of the encoder"
+    if "detector" in context.config.stages:
+        wanted.setdefault(4, "the detector")
+    return [
+        f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {patch}, as {what} need; the next "
+        f"sizes that fit are {max(side // patch, 1) * patch} and {-(-side // patch) * patch}: make "
+        "the data folder again with --size, or change --config.encoder.patch_size"
+        for patch, what in wanted.items()
+        for side in size[:1]
+        if size[0] % patch or size[1] % patch
+    ]
+
+
+def _recordings(context: Context) -> list[str]:
+    """What the labels do not give, and windows longer than any recording."""
+    config, stages, mistakes = context.config, context.config.stages, []
+    if "pretrain" in stages:
+        train, val = context.source("train"), context.source("val")
+        cad = context.cad_source() if config.pretrain.cad_per_state else None
+        mistakes += _collect(lambda: pretrain.key_frame_sampler(context, train, cad) and [])
+        window = pretrain.key_frame_window(context, val)
+        if not pretrain.validation.key_frame_rows(val, context.procedure, window):
+            mistakes.append(
+                "split 'val' has no key frame, by which the encoder is judged: no completion in it "
+                "reaches a catalogued state; check the procedure's states against the labels"
+            )
+    if "temporal" in stages or "finetune" in stages:
+        source = context.source("train")
+        longest = max((r.num_frames for r in source.recordings.values()), default=0)
+        if longest <= context.window.frames:
+            mistakes.append(
+                f"window.frames={config.window.frames}, but the longest recording of split 'train' "
+                f"has {longest * source.frame_step} frames, so no window lies within one; lower "
+                "window.frames"
+            )
+    return mistakes
+
+
+# --- Devices and networks -------------------------------------------------------------------------
+
+
+def _batches(context: Context) -> list[str]:
+    mistakes = _batch_sizes(context)
+    if "pretrain" in context.config.stages:
+        cad = context.cad_source() if context.config.pretrain.cad_per_state else None
+        sampler = pretrain.key_frame_sampler(context, context.source("train"), cad)
+        mistakes += _batch_size(
+            context, "pretrain", sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"
+        )
+    return mistakes
+
+
+def _batch_sizes(context: Context) -> list[str]:
+    """The batches that the config alone determines."""
+    config, mistakes = context.config, []
+    for stage in ("temporal", "finetune", "detector"):
+        if stage in config.stages:
+            mistakes += _batch_size(context, stage, config[stage].batch, "batch")
+    if "general" in config.stages:
+        pictures = config.general.objects * config.general.states * config.general.views
+        mistakes += _batch_size(context, "general", pictures, "objects, .states or .views")
+    return mistakes
+
+
+def _batch_size(context: Context, stage: str, batch: int, fields: str) -> list[str]:
+    mistakes = []
+    devices, processes = context.mesh.size, jax.process_count()
+    if batch % devices or batch % processes:
+        mistakes.append(
+            f"stage {stage!r} has batches of {batch}, which {devices} devices of {processes} "
+            f"processes cannot share evenly; change --config.{stage}.{fields}, or --config.mesh"
+        )
+    parts = context.config.encoder.microbatches
+    pictures = batch * context.num_frames if stage == "finetune" else batch
+    if stage in ("general", "pretrain", "finetune") and pictures % parts:
+        mistakes.append(
+            f"stage {stage!r} encodes {pictures} pictures at once, which cannot be cut into "
+            f"encoder.microbatches={parts} equal parts; change one of them"
+        )
+    return mistakes
+
+
+def _networks(context: Context) -> list[str]:
+    """Networks that cannot be built, and weights to start from that do not fit."""
+    config, stages, mistakes = context.config, context.config.stages, []
+    if "general" in stages or context.ready_made:
+        return mistakes
+    size = context.source(_needed_splits(context)[0]).image_size
+    if "pretrain" in stages:
+        mistakes += _collect(lambda: _encoder(context, size))
+    if "temporal" in stages:
+        model = networks.temporal_encoder(context)
+        shape = (1, context.num_frames, config.encoder.hidden)
+        mistakes += _collect(
+            lambda: jax.eval_shape(model.init, jax.random.key(0), np.zeros(shape)) and []
+        )
+    return mistakes
+
+
+def _encoder(context: Context, size: tuple[int, int]) -> list[str]:
+    model = networks.spatial_encoder(context)
+    images = jax.ShapeDtypeStruct((2, *size, 3), np.float32)
+    fresh = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
+    if context.config.init_from:
+        path = pretrain.packaged_or_path(context.config.init_from)
+        grid = (size[0] // model.patch_size, size[1] // model.patch_size)
+        weights.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
+    return []

@@ -1,0 +1,117 @@
+"""The networks that the config describes, and those that a run has trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+
+from stormpsr_jax.model import Network, Pictures, functions
+from stormpsr_jax.models.detector import Detector
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stream import Batched
+from stormpsr_jax.training import checkpoint
+
+# temporal_model.backbone, other than the transformer.
+BASELINES = {"mlp": TemporalMLP, "lstm": TemporalLSTM, "tcn": TemporalTCN}
+
+
+def spatial_encoder(context: Context) -> SpatialEncoder:
+    """The ViT with its projection head."""
+    config = context.config
+    auxiliary = config.pretrain.state_loss > 0
+    return SpatialEncoder(
+        patch_size=config.encoder.patch_size,
+        width=config.encoder.width,
+        depth=config.encoder.depth,
+        num_heads=config.encoder.num_heads,
+        stem=tuple(config.encoder.stem),
+        hidden=config.encoder.hidden,
+        projection=config.encoder.projection,
+        num_components=context.procedure.num_components if auxiliary else 0,
+        dtype=context.dtype,
+        remat=config.encoder.remat,
+        microbatches=config.encoder.microbatches,
+    )
+
+
+def temporal_encoder(context: Context) -> nn.Module:
+    """The [CLS] temporal transformer, or a baseline in its place."""
+    model = context.config.temporal_model
+    shared = {
+        "num_components": context.procedure.num_components,
+        "depth": model.depth,
+        "dropout": model.dropout,
+        "dtype": context.dtype,
+    }
+    if model.backbone in BASELINES:
+        return BASELINES[model.backbone](width=model.mlp_dim, **shared)
+    return TemporalTransformer(
+        num_frames=context.num_frames,
+        num_heads=model.num_heads,
+        dim_head=model.dim_head,
+        mlp_dim=model.mlp_dim,
+        head=model.head,
+        **shared,
+    )
+
+
+def detector(context: Context) -> Detector:
+    """The assembly state detector."""
+    return Detector(
+        num_classes=context.procedure.num_states + 1,
+        width=context.config.detector.width,
+        depth=context.config.detector.depth,
+        levels=context.config.detector.levels,
+        dtype=context.dtype,
+    )
+
+
+def pictures(context: Context) -> Pictures | None:
+    """How pictures become network input; None where the data are embeddings already."""
+    if context.ready_made:
+        return None
+    data = context.config.data
+    source = context.source("val")
+    return Pictures(
+        source.image_size, tuple(data.mean), tuple(data.std), source.aspect, source.region
+    )
+
+
+def frame_encoder(context: Context, params, batch_stats, batch: int) -> Batched:
+    """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    network = Network(spatial_encoder(context), variables)
+    return functions({"encoder": network}, pictures(context), 1, batch)["encode"]
+
+
+def detect(context: Context, params, batch: int) -> Batched:
+    """uint8 pictures (B, H, W, 3) → boxes (B, M, 4), classes (B, M), confidences (B, M)."""
+    network = Network(detector(context), {"params": params})
+    most = context.config.detector.max_detections
+    return functions({"detector": network}, pictures(context), most, batch)["detect"]
+
+
+def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:
+    """The networks that recognition takes, by name, with the best weights of the stages given."""
+    workdir, found = context.workdir, {}
+    if "detector" in stages:
+        params, _ = checkpoint.load_best(workdir / "detector")
+        found["detector"] = Network(detector(context), {"params": params})
+    temporal = None
+    if "finetune" in stages:
+        params, batch_stats = checkpoint.load_best(workdir / "finetune")
+        spatial, temporal = params["spatial"], params["temporal"]
+    elif "temporal" in stages:
+        temporal, _ = checkpoint.load_best(workdir / "temporal")
+        if not context.ready_made:
+            spatial, batch_stats = checkpoint.load_best(workdir / "pretrain")
+    if temporal is not None:
+        if not context.ready_made:
+            variables = {"params": spatial, "batch_stats": batch_stats}
+            found["encoder"] = Network(spatial_encoder(context), variables)
+        found["temporal"] = Network(temporal_encoder(context), {"params": temporal})
+    return found

@@ -1,0 +1,193 @@
+"""Runs the stages of a config: mistakes first, then what is not made yet or depends on a change."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import hosts, interruption
+from stormpsr_jax.training.sharding import make_mesh
+
+
+def run(
+    config: ConfigDict,
+    workdir: Path,
+    profile_steps: tuple[int, int] | None = None,
+    remake: bool = False,
+) -> None:
+    """Runs the stages of a config in a working directory.
+
+    Args:
+      config: what to run.
+      workdir: where.
+      profile_steps: steps (first, last) of every trained stage to record a profile of.
+      remake: whether trained weights that depend on a change may be thrown away.
+
+    Raises:
+      ValueError: all mistakes that can be found before anything is computed; a change after which
+        weights would be trained again, without `remake`; whatever a stage says about its input.
+      SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
+    """
+    hosts.check_agreement(
+        {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
+    )
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _claimed(workdir):
+        mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
+        context = Context(config, workdir, mesh, profile_steps)
+        _on_process_0(lambda: _check(context, remake))
+        if mesh.size > 1:
+            _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
+        for name in config.stages:
+            interruption.end_if_asked(f"stopped before {name}; run the same command again")
+            if interruption.all_stop():
+                interruption.end(f"stopped before {name}; run the same command again")
+            _run_stage(name, context, remake)
+        interruption.end_if_asked("all stages are done")
+
+
+def _check(context: Context, remake: bool) -> None:
+    raise_all(checks.find_mistakes(context))
+    if not remake:
+        _ask(context, provenance.lost_weights(context, context.config.stages))
+    _note_others(context)
+    files.write_text(
+        context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
+    )
+
+
+def _ask(context: Context, lost: list[str]) -> None:
+    if lost:
+        raise ValueError(
+            f"this would throw the weights in {context.workdir} away and train again: "
+            f"{', '.join(lost)}; give --remake to do that, or another --workdir to keep them"
+        )
+
+
+def _note_others(context: Context) -> None:
+    """Says which results are used although they were made from something else."""
+    stages = context.config.stages
+    for name in {b for stage in stages for b in provenance.stages_before(context, stage)}:
+        if name not in stages:
+            record = provenance.read(context.workdir / name)
+            why = provenance.changes(record["made_from"], provenance.made_from(context, name))
+            if why:
+                _say(f"{name}: used as it is, though not in stages and changed: {_first(why)}")
+
+
+def _first(reasons: list[str]) -> str:
+    return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+
+
+def _run_stage(name: str, context: Context, remake: bool) -> None:
+    stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
+    made_from: dict[str, Any] = {}
+    if _on_process_0(lambda: _prepare(name, context, remake, made_from)):
+        _say(f"{name}: done before")
+    else:
+        start = time.monotonic()
+        _say(f"{name} …")
+        facts = stage.run(context)
+        hosts.wait_for_all(f"{name} run")
+        _on_process_0(lambda: provenance.finish(context, name, made_from, facts))
+        if name == "data":
+            context.forget_data()
+            _on_process_0(lambda: raise_all(checks.find_mistakes(context)))
+        _say(f"{name}: {time.monotonic() - start:.0f} s")
+    if hasattr(stage, "show") and jax.process_index() == 0:
+        stage.show(context)
+
+
+def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any]) -> bool:
+    """Clears what is not to be kept of a stage; returns whether all of it is.
+
+    Fills `made_from` with what the stage is made from now.
+    """
+    made_from |= provenance.made_from(context, name)
+    record = provenance.read(context.workdir / name)
+    if record is not None:
+        why = provenance.changes(record["made_from"], made_from)
+        if why and provenance.has_weights(context, name) and not remake:
+            _ask(context, [f"{name} ({_first(why)})"])
+        why += provenance.damage(context, name, record)
+        if not why and "results" in record:
+            return True
+        if why:
+            _say(f"{name}: made again ({_first(why)})")
+            provenance.clear(context, name)
+    provenance.begin(context, name, made_from)
+    return False
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        print(text, flush=True)
+
+
+def _on_process_0(function: Callable[[], bool | None]) -> bool:
+    """Calls the function on process 0; all processes return what it returns, or fail with it.
+
+    Raises:
+      ValueError: on the other processes, if process 0 fails; it says why.
+    """
+    if jax.process_count() == 1:
+        return bool(function())
+    answer, error = 0, None
+    if jax.process_index() == 0:
+        try:
+            answer = int(bool(function()))
+        except Exception as any_error:
+            answer, error = 2, any_error
+    answer = hosts.of_process_0(answer)
+    if error is not None:
+        raise error
+    if answer == 2:
+        raise ValueError("process 0 stopped; it says why")
+    return bool(answer)
+
+
+@contextlib.contextmanager
+def _claimed(workdir: Path) -> Iterator[None]:
+    """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
+
+    Raises:
+      ValueError: another run holds it, or WORKDIR is not the folder that process 0 has there.
+    """
+    if jax.process_index() != 0:
+        token = str(hosts.of_process_0(0))
+        lock = workdir / "lock"
+        if not lock.exists() or lock.read_text() != token:
+            raise ValueError(
+                f"process {jax.process_index()} has another {workdir} than process 0; give all the "
+                "same --workdir, on a disk that they share"
+            )
+        yield
+        return
+    file = files.open_locked(workdir / "lock", wait=False)
+    if file is None:
+        raise ValueError(
+            f"another run is writing to {workdir}; wait for its end, stop it, or use another "
+            "--workdir"
+        )
+    with file:
+        if jax.process_count() > 1:
+            token = secrets.randbits(31)
+            file.truncate(0)
+            file.write(str(token).encode())
+            file.flush()
+            os.fsync(file.fileno())
+            hosts.of_process_0(token)
+        yield

@@ -1,0 +1,149 @@
+"""What the stages are judged by on the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from stormpsr_jax.data import sampling
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.models import detection
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.stream import Batched
+
+KEY_FRAMES = 2_000  # that precision@1 is measured on, at most
+BOXED_FRAMES = 2_000  # that mAP is measured on, at most
+
+
+class Window(NamedTuple):
+    """A clip in rows of a recording: from `frames` rows before its last one, every stride-th."""
+
+    frames: int
+    stride: int
+
+
+def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """Whether the nearest neighbour of each embedding has its label; the mean is precision@1.
+
+    Args:
+      z: (N, D) of length 1.
+      labels: (N,).
+      candidates: (N, N) bool, which rows may be a row's neighbour.
+
+    Returns:
+      (N,) bool; False where there is no candidate.
+    """
+    similarity = np.where(candidates, z @ z.T, -np.inf)
+    return (labels[similarity.argmax(axis=1)] == labels) & candidates.any(axis=1)
+
+
+def key_frame_precision(
+    encoder: Batched, source: ClipSource, procedure: Procedure, window: int
+) -> float:
+    """Share of key frames whose nearest key frame of another recording shows the same state.
+
+    Args:
+      encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
+      source: the split.
+      procedure: says which states are catalogued.
+      window: frames after a completion that carry its state.
+
+    Raises:
+      ValueError: the split has no key frame.
+    """
+    found = key_frame_rows(source, procedure, window)
+    if not found:
+        raise ValueError(f"split {source.split!r} has no key frame: no completion of a known state")
+    found = found[:: -(-len(found) // KEY_FRAMES)]
+    owners = np.array([owner for owner, _, _ in found])
+    labels = np.array([label for _, label, _ in found])
+    images = np.stack([source.rows(owner, [row])[0] for owner, _, row in found])
+    agrees = nearest_agrees(encoder(images), labels, owners[:, None] != owners[None])
+    return float(agrees.mean())
+
+
+def key_frame_rows(
+    source: ClipSource, procedure: Procedure, window: int
+) -> list[tuple[str, int, int]]:
+    """(recording, state, row) of every key frame of a split."""
+    return [
+        (name, label, row)
+        for name, recording in source.recordings.items()
+        for label, rows in sampling.key_frames(recording, procedure, window).items()
+        for row in rows.tolist()
+    ]
+
+
+def clip_scores(
+    logits: Callable[[np.ndarray], np.ndarray],
+    embeddings: Mapping[str, np.ndarray | EmbeddingFile],
+    states: Mapping[str, np.ndarray],
+    window: Window,
+    batch: int = 256,
+) -> dict[str, float]:
+    """Scores of all clips of a split that end at every stride-th frame.
+
+    Args:
+      logits: embeddings (B, T, D) → (B, K).
+      embeddings: {recording: (N, D)}, arrays or files.
+      states: {recording: (N, K)}.
+      window: in rows.
+      batch: B; the last batch is filled up, so that one shape is compiled.
+
+    Returns:
+      f1: over all components of all clips, a component above probability ½ counts as changed;
+      bce: mean binary cross-entropy, nats.
+    """
+    tp = fp = fn = count = 0
+    bce = 0.0
+    for name, embedded in embeddings.items():
+        last = np.arange(0, len(embedded), window.stride)
+        labels = sampling.clip_labels(states[name], last, frames=window.frames).astype(bool)
+        clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
+        for start in range(0, len(last), batch):
+            rows = slice(start, min(start + batch, len(last)))
+            x = np.asarray(embedded[clips[rows]], np.float32)
+            x = np.concatenate([x, np.zeros((batch - len(x), *x.shape[1:]), np.float32)])
+            predicted = np.asarray(logits(x), np.float64)[: rows.stop - rows.start]
+            label = labels[rows]
+            tp += int(((predicted > 0) & label).sum())
+            fp += int(((predicted > 0) & ~label).sum())
+            fn += int(((predicted <= 0) & label).sum())
+            bce += float(np.logaddexp(0, np.where(label, -predicted, predicted)).sum())
+            count += label.size
+    return {"f1": 2 * tp / max(2 * tp + fp + fn, 1), "bce": bce / count}
+
+
+def mean_average_precision(detector: Batched, source: ClipSource) -> float:
+    """mAP@50 of a split's boxed frames, over the classes that occur.
+
+    Args:
+      detector: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
+      source: the split.
+
+    Raises:
+      ValueError: the split has no box.
+    """
+    found = [
+        (name, row)
+        for name, recording in source.recordings.items()
+        for row in np.flatnonzero(recording.classes > 0).tolist()
+    ]
+    if not found:
+        raise ValueError(
+            f"split {source.split!r} has no box to validate the detector on; label some, or drop "
+            "'detector' from stages"
+        )
+    found = found[:: -(-len(found) // BOXED_FRAMES)]
+    truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
+    truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
+    outputs = []
+    for start in range(0, len(found), detector.batch):
+        part = found[start : start + detector.batch]
+        outputs.append(detector(np.stack([source.rows(name, [row])[0] for name, row in part])))
+    boxes, classes, confidences = jax.tree.map(lambda *a: np.concatenate(a), *outputs)
+    return detection.average_precision(boxes, classes, confidences, truth_boxes, truth_classes)

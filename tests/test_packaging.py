@@ -1,0 +1,197 @@
+"""The wheel: what is in it, and that it works in an empty folder; and the command `stormpsr`."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import __main__ as command
+from stormpsr_jax import config_flag
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("configs", "data_prep", "stormpsr_jax")
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory):
+    """A folder with the content of the wheel, built from a copy: building leaves files behind."""
+    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    for name in FOLDERS:
+        shutil.copytree(
+            ROOT / name,
+            source / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run(
+        [sys.executable, "-m", "pip", *words, f"--wheel-dir={folder}", source], check=True
+    )
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def run(unpacked, cwd, *words):
+    """Runs Python in an empty folder with the wheel's modules before any installed ones."""
+    return subprocess.run(
+        [sys.executable, *words],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(unpacked)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_wheel_property_holds_every_file_of_the_packages(unpacked):
+    wanted = {
+        path.relative_to(ROOT)
+        for name in ("data_prep", "stormpsr_jax")
+        for path in (ROOT / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md"
+    }
+    wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
+    built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
+    assert {p for p in built if not p.parts[0].endswith(".dist-info")} == wanted
+    for name in (
+        "stormpsr_jax/configs/synthetic.py",
+        "stormpsr_jax/procedures/meccano.json",
+        "stormpsr_jax/templates/report.html",
+        "stormpsr_jax/pretrained/general_encoder.safetensors",
+        "stormpsr_jax/py.typed",
+        "data_prep/templates/check.html",
+    ):
+        assert Path(name) in built
+
+
+def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
+    """An unknown stage ends the run as soon as the config is read."""
+    code = (
+        "from stormpsr_jax import config_flag; print(config_flag.resolve('own:boxes'));"
+        "from stormpsr_jax.configs import default; print(default.__file__)"
+    )
+    done = run(unpacked, tmp_path, "-c", code)
+    folder = unpacked / "stormpsr_jax" / "configs"
+    assert done.stdout == f"{folder}/own.py:boxes\n{folder}/default.py\n", done.stderr
+
+    words = ("-m", "stormpsr_jax.main", "--config=synthetic", "--config.stages=('x',)")
+    done = run(unpacked, tmp_path, *words, "--workdir=run")
+    assert done.returncode == 1
+    assert "error: stages names ['x']" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_wheel_property_command_lists_its_modules_without_jax(unpacked, tmp_path):
+    code = (
+        "import sys; sys.argv[1:] = ['--help']; from stormpsr_jax import __main__ as command;"
+        "command.main(); assert not {'jax', 'flax', 'grain'} & sys.modules.keys()"
+    )
+    done = run(unpacked, tmp_path, "-c", code)
+    assert done.returncode == 0, done.stderr
+    for name in command.COMMANDS:
+        assert f"\n  {name} " in done.stdout
+    assert max(map(len, done.stdout.splitlines())) < 110
+    (entry,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert "stormpsr = stormpsr_jax.__main__:main" in entry.read_text()
+    version = run(unpacked, tmp_path, "-m", "stormpsr_jax", "--version").stdout
+    assert next(unpacked.glob("*.dist-info")).name == f"stormpsr_jax-{version.strip()}.dist-info"
+
+
+@pytest.mark.parametrize("name", command.COMMANDS)
+def test_command_property_every_module_can_be_run(name):
+    module = command.COMMANDS[name]
+    source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
+    assert 'if __name__ == "__main__":' in source
+    assert command.summary(module)[0].isupper()
+
+
+def test_command_property_hands_the_rest_of_the_line_on(unpacked, tmp_path):
+    """Output, errors and exit code are those of `python -m`."""
+    for words in (("data", "check", "nowhere"), ("procedure", "show", "synthetic"), ("evaluate",)):
+        module = command.COMMANDS[" ".join(words[:2]) if words[0] == "data" else words[0]]
+        rest = words[2:] if words[0] == "data" else words[1:]
+        ours = run(unpacked, tmp_path, "-m", "stormpsr_jax", *words)
+        theirs = run(unpacked, tmp_path, "-m", module, *rest)
+        assert (ours.returncode, ours.stdout, ours.stderr) == (
+            theirs.returncode,
+            theirs.stdout,
+            theirs.stderr,
+        )
+
+
+@pytest.mark.parametrize("words", [["train"], ["data", "mine"], ["--verbose"]])
+def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"unknown command '{' '.join(words)}'" in error
+    assert "main, evaluate, procedure, convert, weights, data own" in error
+
+
+def test_resolve_property_names_and_paths(monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    folder = ROOT / "stormpsr_jax" / "configs"
+    assert config_flag.resolve("own:boxes") == f"{folder}/own.py:boxes"
+    assert config_flag.resolve("synthetic") == f"{folder}/synthetic.py"
+    assert config_flag.resolve("configs/own.py:boxes") == "configs/own.py:boxes"
+    monkeypatch.chdir(tmp_path)
+    assert config_flag.resolve("synthetic") == f"{folder}/synthetic.py"
+    (tmp_path / "mine.py").touch()
+    assert config_flag.resolve("mine.py") == "mine.py"
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("nope", "unknown config 'nope'"),
+        ("default", "unknown config 'default'"),
+        ("../main", "unknown config '../main'"),
+        ("", "unknown config ''"),
+        ("configs/synthetic.py", "no file configs/synthetic.py"),
+    ],
+)
+def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"embeddings, .*, synthetic_meccano") as error:
+        config_flag.resolve(value)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--config=own:cages"], "only own:boxes is known"),
+        (["--config=synthetic:boxes"], "takes nothing after a colon"),
+        (["--config=nope"], "unknown config 'nope'"),
+        (["--config=synthetic", "--config.seeed=1"], 'Did you mean "seed"'),
+        (["--config=synthetic", "--config.seed=x"], "--config.seed=x"),
+        (["--confg=synthetic"], "Unknown command line flag 'confg'"),
+    ],
+)
+def test_parse_flags_errors_one_line(words, says):
+    code = (
+        "import sys; from absl import app; from stormpsr_jax import config_flag;"
+        "config_flag.define_config();"
+        "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
