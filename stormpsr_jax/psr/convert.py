@@ -48,6 +48,8 @@ def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
             found = other_detectors.from_coco(content, classes, images, args.recording)
         except ValueError as error:
             raise_all([f"{args.results}: {line}" for line in lines_of(error)])
+    if args.recording is not None:
+        files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     for name, detections in found.items():

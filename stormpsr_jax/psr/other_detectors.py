@@ -168,7 +168,8 @@ def _coco_images(images: Any, recording: str | None) -> dict[Any, tuple]:
             size = tuple(files.number(value, f"{place}: {f}", 1, 1e6) for f, value in sizes)
         stem = pathlib.PurePosixPath(parts[-1]).stem if parts else ""
         frame = _frame(stem, f"{place}: file_name")
-        known[key] = (recording or folders[-1], frame, size)
+        name = recording or files.check_name(folders[-1], f"{place}: file_name")
+        known[key] = (name, frame, size)
 
     for_each(enumerate(entries), convert)
     return known

@@ -19,9 +19,9 @@ def find_mistakes(data: Any) -> list[str]:
         mistakes.append(f"name: {shorten(data['name'])} is not a text")
     if "fps" in data and not _positive_number(data["fps"]):
         mistakes.append(f"fps: {shorten(data['fps'])} is not a positive number")
-    components = data.get("components")
-    if components is None:
+    if "components" not in data:
         return mistakes
+    components = data["components"]
     if not isinstance(components, list) or not components:
         return [*mistakes, f"components: {shorten(components)} is not a list of names"]
     first: dict[str, int] = {}

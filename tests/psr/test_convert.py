@@ -145,6 +145,8 @@ def test_coco_errors_without_names_of_recordings():
         other_detectors.from_coco(RESULTS, classes)
     with pytest.raises(ValueError, match=r"images\[0\]: file_name: '1.jpg' is in no folder"):
         other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "1.jpg"}]})
+    with pytest.raises(ValueError, match=r"images\[0\]: file_name: name '..': begins with a dot"):
+        other_detectors.from_coco([], classes, {"images": [{"id": 1, "file_name": "../1.jpg"}]})
     with pytest.raises(ValueError, match="does not end in a frame number"):
         other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "x/a.jpg"}]})
 

@@ -93,6 +93,7 @@ MISTAKES = [
     (("fps",), True, "fps: True"),
     (("colour",), "red", "colour: unknown key"),
     (("components",), [], "components: []"),
+    (("components",), {}, "components: {}"),
     (("components", 1), "left", "components[1]: 'left' is also components[0]"),
     (("components", 1), 7, "components[1]: 7"),
     (("states",), [], "states: []"),
