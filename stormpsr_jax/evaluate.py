@@ -56,6 +56,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         visibility_dir=args.visibility,
         variant=args.variant,
         with_errors=args.with_errors,
+        fps=args.fps,
     )
     result = evaluate_recordings(
         procedure,
@@ -81,7 +82,8 @@ def _write_report(
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
 ) -> None:
-    from stormpsr_jax import figures, report  # they draw; nothing else here needs a library
+    # Imported only here, as drawing needs libraries, and nothing else in this command does.
+    from stormpsr_jax import figures, report
 
     try:
         report.write_report(

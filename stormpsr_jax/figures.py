@@ -15,7 +15,7 @@ from stormpsr_jax.psr import analysis, headline
 from stormpsr_jax.psr.compare import compare
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
-MAX_ROWS = 40  # of a figure with a row per step or recording: it stays readable
+MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
 _NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
 
@@ -247,7 +247,7 @@ def _differences(result: Result) -> Drawn:
         return None
     found = {other: compare(result, result, (other, "storm")) for other in others}
     if any(row["recordings"] == 1 for rows in found.values() for row in rows):
-        return None  # one recording drawn again and again has no spread
+        return None  # a bootstrap over one recording always draws the same one: no interval
     fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
     times = {one.key: one.label for one in headline.MEANS if one.unit}
     times["common_delay_s"] = "Delay where\nboth are correct"

@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -151,21 +152,35 @@ def check_name(name: str, place: str) -> str:
 # --- Text and JSON --------------------------------------------------------------------------------
 
 
+MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Reads a text file in UTF-8, with or without BOM, line ends as they are.
 
     Raises:
-        ValueError: not a readable file, or not UTF-8.
+        ValueError: not a readable regular file (a pipe or a device may never end), larger than
+            `MAX_TEXT` bytes, not UTF-8, or with a NUL, which no text has.
     """
     try:
-        data = Path(path).read_bytes()
+        # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+                raise ValueError(f"{path}: is not a regular file; give a file on a disk")
+            data = f.read(MAX_TEXT + 1)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > MAX_TEXT:
+        raise ValueError(f"{path}: is larger than {MAX_TEXT} bytes, the most that is read")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+    if (at := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, at) + 1
+        raise ValueError(f"{path}: line {line}: holds a NUL byte; the file is damaged, or no text")
+    return text
 
 
 def read_json(path: str | os.PathLike) -> Any:

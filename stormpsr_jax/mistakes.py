@@ -1,18 +1,56 @@
 """Mistakes in what a user gave: all of them at once, a line each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 MAX_SHOWN = 20
+MAX_PER_FILE = 5  # where there are several files: one must not hide what is wrong with the others
+
+
+class Mistakes(ValueError):
+    """One or more mistakes: a line for each, of more than `MAX_SHOWN` the rest is counted."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        shown = list(lines[:MAX_SHOWN])
+        if (more := len(lines) - MAX_SHOWN) > 0:
+            shown.append(f"and {_count(more)}")
+        super().__init__("\n".join(shown))
+
+    def __reduce__(self):
+        return type(self), (self.lines,)
 
 
 def raise_all(mistakes: Sequence[str]) -> None:
-    """Raises one ValueError with a line for each mistake, if there are any.
+    """Raises `Mistakes`, a ValueError with a line for each mistake, if there are any."""
+    if mistakes:
+        raise Mistakes(mistakes)
 
-    Of more than `MAX_SHOWN` the rest is counted.
-    """
-    if not mistakes:
-        return
-    lines = list(mistakes[:MAX_SHOWN])
-    if (more := len(mistakes) - MAX_SHOWN) > 0:
-        lines.append(f"and {more} more mistakes")
-    raise ValueError("\n".join(lines))
+
+def first_of(error: ValueError, place: object) -> list[str]:
+    """Returns the first `MAX_PER_FILE` mistakes of a file, and in a line the number of the rest."""
+    lines = lines_of(error)
+    if (more := len(lines) - MAX_PER_FILE) > 0:
+        return [*lines[:MAX_PER_FILE], f"{place}: {_count(more)}"]
+    return lines
+
+
+def lines_of(error: ValueError) -> list[str]:
+    """Returns the mistakes of an error, those that its text only counts too."""
+    return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
+
+
+def _count(more: int) -> str:
+    return f"{more} more mistake{'s' if more > 1 else ''}"
+
+
+def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., Any]) -> list[Any]:
+    """Returns action(*item) for each item; raises the mistakes of all of them together."""
+    results, mistakes = [], []
+    for item in items:
+        try:
+            results.append(action(*item))
+        except ValueError as error:
+            mistakes += lines_of(error)
+    raise_all(mistakes)
+    return results

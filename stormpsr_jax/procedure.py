@@ -1,6 +1,7 @@
 """Procedure files: ``python -m stormpsr_jax.procedure check|template|show``."""
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import re
@@ -8,23 +9,34 @@ from collections.abc import Sequence
 from typing import Any
 
 from stormpsr_jax.files import read_json
-from stormpsr_jax.psr import labels
+from stormpsr_jax.mistakes import first_of, lines_of, raise_all
+from stormpsr_jax.psr import label_files
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
-_LABEL_FILES = ("PSR_labels.csv", "PSR_labels_with_errors.csv", "PSR_labels_raw.csv")
+
+@dataclasses.dataclass
+class Findings:
+    """What a check found: mistakes and doubts, each "place: what is wrong".
+
+    Attributes:
+        mistakes: what must be mended.
+        doubts: what a file may say, but hardly means.
+        num_recordings: whose labels were read.
+    """
+
+    mistakes: list[str]
+    doubts: list[str]
+    num_recordings: int = 0
 
 
-def check(name_or_path: str, labels_dir: str | None = None) -> tuple[list[str], list[str]]:
+def check(name_or_path: str, labels_dir: str | None = None) -> Findings:
     """Checks a procedure file, and with labels also whether the two fit.
 
     Args:
         name_or_path: as for `load_procedure`.
-        labels_dir: a folder per recording.
-
-    Returns:
-        The mistakes and the doubts, each "place: what is wrong".
+        labels_dir: what `label_files.find` finds there.
 
     Raises:
         ValueError: the file cannot be read or is not JSON.
@@ -33,21 +45,22 @@ def check(name_or_path: str, labels_dir: str | None = None) -> tuple[list[str], 
     data = read_json(path)
     mistakes = [f"{path}: {mistake}" for mistake in find_mistakes(data)]
     if mistakes:
-        return mistakes, []
+        return Findings(mistakes, [])
     procedure = Procedure.from_json(data)
-    doubts = [f"{path}: {doubt}" for doubt in _doubts(procedure)]
+    findings = Findings(mistakes, [f"{path}: {doubt}" for doubt in _doubts(procedure)])
     if labels_dir is not None:
-        mistakes += _label_mistakes(procedure, pathlib.Path(labels_dir))
-    return mistakes, doubts
+        _check_labels(procedure, path, labels_dir, findings)
+    return findings
 
 
 def _doubts(procedure: Procedure) -> list[str]:
     """What a file may say, but hardly means."""
     doubts = []
     for variant in procedure.variants.values():
+        expected = set(variant.expected)
         for step in variant.expected:
             k, removal = step // 3, step % 3 == 2
-            if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in variant.expected:
+            if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in expected:
                 doubts.append(
                     f"variants.{variant.name}.expected: step {step} "
                     f"({procedure.step_name(step)}) can never complete: the component starts "
@@ -55,7 +68,7 @@ def _doubts(procedure: Procedure) -> list[str]:
                 )
         for pair in variant.precedence:
             for step in pair:
-                if step not in variant.expected:
+                if step not in expected:
                     doubts.append(
                         f"variants.{variant.name}.precedence: {list(pair)}: step {step} "
                         f"({procedure.step_name(step)}) is not expected"
@@ -63,34 +76,34 @@ def _doubts(procedure: Procedure) -> list[str]:
     return doubts
 
 
-def _label_mistakes(procedure: Procedure, root: pathlib.Path) -> list[str]:
-    if not root.is_dir():
-        return [f"{root}: is not a folder; --labels takes one with a folder per recording"]
-    mistakes = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")):
+def _check_labels(
+    procedure: Procedure, path: pathlib.Path, labels_dir: str, findings: Findings
+) -> None:
+    """Reads the labels of every recording; `path` is the procedure's file, for messages."""
+    try:
+        found = label_files.find(labels_dir)
+    except ValueError as error:
+        findings.mistakes += lines_of(error)
+        return
+    findings.num_recordings = len(found)
+    for name, place in found.items():
+        variant = None
         try:
-            variant = procedure.variant_for(folder.name)
+            variant = procedure.variant_for(name)
         except ValueError as error:
-            mistakes.append(str(error))
-            variant = None
-        for name in _LABEL_FILES:
-            path = folder / name
-            if not path.exists():
-                continue
-            try:
-                if name != "PSR_labels_raw.csv":
-                    labels.read_steps(path, procedure)
-                    continue
-                first = labels.read_states(path, procedure)[1][0]
-            except ValueError as error:
-                mistakes.append(str(error))
-                continue
-            if variant is not None and tuple(first.tolist()) != variant.initial_state:
-                mistakes.append(
-                    f"{path}: line 1: the first state is not the initial state of variant "
-                    f"{variant.name!r}"
-                )
-    return mistakes
+            findings.mistakes.append(f"{path}: {error}")
+        try:
+            known = label_files.read(place, procedure, variant)
+        except ValueError as error:
+            findings.mistakes += first_of(error, place)
+            continue
+        if variant is None or not len(known.states):
+            continue
+        if tuple(known.states[0].tolist()) != variant.initial_state:
+            findings.mistakes.append(
+                f"{place / label_files.STATES}: line 1: the first state is not the initial state "
+                f"of variant {variant.name!r} in {path}"
+            )
 
 
 def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]:
@@ -158,16 +171,21 @@ def main(argv: Sequence[str] | None = None) -> None:
                 with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
                     file.write(text + "\n")
         else:
-            mistakes, doubts = check(args.procedure, args.labels)
-            for doubt in doubts:
+            findings = check(args.procedure, args.labels)
+            for doubt in findings.doubts:
                 print(f"doubt: {doubt}")
-            if mistakes:
-                fail(*mistakes)
+            raise_all(findings.mistakes)
             print(f"{args.procedure}: no mistakes")
+            if args.labels is not None:
+                print(f"{args.labels}: the labels of {_count(findings.num_recordings)} fit")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
+
+
+def _count(num_recordings: int) -> str:
+    return f"{num_recordings} recording{'s' if num_recordings != 1 else ''}"
 
 
 def _dump(data: dict[str, Any]) -> str:
@@ -185,7 +203,7 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_subparsers(dest="action", required=True)
     add = actions.add_parser("check", help="name every mistake in a file").add_argument
     add("procedure", help="a procedure file, or a packaged procedure's name")
-    add("--labels", help="folder with a folder of label files per recording, to check against it")
+    add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
     add = actions.add_parser("template", help="write a file to start from").add_argument
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")

@@ -33,7 +33,7 @@ _VARIABLES = {
 }
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D"}
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
-_MAX_POINTS = 400  # of a curve: a screen does not tell more apart
+_MAX_POINTS = 400  # of a curve; more of them cannot be told apart on a screen
 
 Step = tuple[int, int]
 Visible = tuple[np.ndarray, np.ndarray]
@@ -172,7 +172,7 @@ def inline(text: str, label: str, prefix: str):
     root = re.search(r"<svg\b[^>]*>", text)
     view_box = re.search(r'viewBox="[^"]*"', root[0])[0]
     body = text[root.end() : text.rindex("</svg>")].replace("xlink:href", "href")
-    # matplotlib's style sheet would hold for the whole page, which has its own font, too.
+    # matplotlib's style sheet would hold for the whole page, which has a font of its own.
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r"\s*\n\s*", "\n", body)
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', body))

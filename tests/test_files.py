@@ -2,11 +2,12 @@
 
 import errno
 import os
+import pickle
 
 import pytest
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import first_of, for_each, lines_of, raise_all
 
 
 def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
@@ -106,6 +107,44 @@ def test_raise_all_property_every_mistake_has_a_line():
     assert str(caught.value) == "a\nb"
     with pytest.raises(ValueError, match="and 5 more mistakes"):
         raise_all([str(i) for i in range(25)])
+
+
+def test_read_text_errors_what_may_never_end_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero", "/dev/null"):
+        with pytest.raises(ValueError, match="is not a regular file"):
+            files.read_text(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        files.read_text(tmp_path)
+    monkeypatch.setattr(files, "MAX_TEXT", 10)
+    (tmp_path / "a").write_text("0123456789")
+    assert files.read_text(tmp_path / "a") == "0123456789"
+    (tmp_path / "a").write_text("0123456789x")
+    with pytest.raises(ValueError, match="larger than 10 bytes"):
+        files.read_text(tmp_path / "a")
+
+
+def test_read_text_errors_nul(tmp_path):
+    (tmp_path / "a").write_bytes(b"x\ny\0z\n")
+    with pytest.raises(ValueError, match="a: line 2: holds a NUL byte"):
+        files.read_text(tmp_path / "a")
+
+
+def test_raise_all_property_mistakes_that_are_only_counted_are_not_lost():
+    many = [str(i) for i in range(25)]
+    with pytest.raises(ValueError) as caught:
+        raise_all(many)
+    assert lines_of(pickle.loads(pickle.dumps(caught.value))) == many
+    assert lines_of(ValueError("one")) == ["one"]
+    assert first_of(caught.value, "f") == [*"01234", "f: 20 more mistakes"]
+    assert first_of(ValueError("one"), "f") == ["one"]
+
+
+def test_for_each_property_results_or_all_mistakes():
+    assert for_each([("1", 2), ("11", 2)], int) == [1, 3]
+    with pytest.raises(ValueError, match=r"'x'.*\n.*'y'") as caught:
+        for_each([("x",), ("1",), ("y",)], int)
+    assert len(lines_of(caught.value)) == 2
 
 
 def test_check_name_property_gives_nfc_of_what_a_path_can_hold():

@@ -1,11 +1,13 @@
 """The procedure command."""
 
 import json
+import time
 
 import pytest
 
 from stormpsr_jax import procedure as command
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure_check import find_mistakes
 
 LABELS = "00001.jpg,0,Install base\n"
 
@@ -18,7 +20,7 @@ def written(tmp_path, capsys):
 
 
 def test_template_property_has_no_mistakes_and_no_doubts(written, capsys):
-    assert command.check(str(written)) == ([], [])
+    assert command.check(str(written)) == command.Findings([], [])
     procedure = load_procedure(written)
     assert procedure.components == ("base", "back", "left side")
     assert procedure.variants["assembly"].precedence == ((0, 3), (3, 6))
@@ -29,7 +31,7 @@ def test_template_property_has_no_mistakes_and_no_doubts(written, capsys):
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
 def test_check_property_packaged_procedures_raise_no_doubt(name, capsys):
-    assert command.check(name) == ([], [])
+    assert command.check(name) == command.Findings([], [])
     command.main(["check", name])
     assert "no mistakes" in capsys.readouterr().out
 
@@ -53,14 +55,14 @@ def test_check_doubts_steps_that_cannot_complete(written):
     data["variants"]["assembly"]["initial_state"] = "100"
     data["variants"]["assembly"]["precedence"] = [[0, 5]]
     written.write_text(json.dumps(data))
-    mistakes, doubts = command.check(str(written))
-    assert mistakes == []
-    assert len(doubts) == 2
-    assert "step 0 (Install base) can never complete" in doubts[0]
-    assert "step 5 (Remove back) is not expected" in doubts[1]
+    findings = command.check(str(written))
+    assert findings.mistakes == []
+    assert len(findings.doubts) == 2
+    assert "step 0 (Install base) can never complete" in findings.doubts[0]
+    assert "step 5 (Remove back) is not expected" in findings.doubts[1]
     data["variants"]["assembly"]["expected"] += [2, 5]
     written.write_text(json.dumps(data))
-    assert command.check(str(written)) == ([], [])
+    assert command.check(str(written)) == command.Findings([], [])
 
 
 def test_check_against_labels_names_recording_and_place(written, tmp_path):
@@ -73,12 +75,73 @@ def test_check_against_labels_names_recording_and_place(written, tmp_path):
         (tmp_path / "labels" / name / "PSR_labels.csv").write_text(LABELS)
     (tmp_path / "labels" / "a1" / "PSR_labels_raw.csv").write_text("00000.jpg,0,1,0\n")
     (tmp_path / "labels" / "a2" / "PSR_labels.csv").write_text("00001.jpg,9,Install x\n")
-    mistakes, _ = command.check(str(written), str(tmp_path / "labels"))
-    assert len(mistakes) == 4
+    findings = command.check(str(written), str(tmp_path / "labels"))
+    mistakes = findings.mistakes
+    assert (len(mistakes), findings.num_recordings) == (4, 4)
     assert "a1/PSR_labels_raw.csv: line 1: the first state" in mistakes[0]
     assert "a2/PSR_labels.csv: line 1: step id: '9'" in mistakes[1]
     assert "several variants match recording 'b'" in mistakes[2]
     assert "no variant matches recording 'c'" in mistakes[3]
+
+
+def test_check_errors_labels_of_every_kind_are_read(written, tmp_path, capsys):
+    """Below train, val and test, as files of times or intervals, and in folders of PSR files."""
+    root = tmp_path / "labels"
+    for folder in ("train/a", "val", "test/b"):
+        (root / folder).mkdir(parents=True)
+    (root / "train" / "a" / "PSR_labels.csv").write_text(LABELS)
+    (root / "val" / "c.csv").write_text("time,step\n1:05,Install base\n70,3\n")
+    (root / "test" / "b" / "by hand.csv").write_text("start,end,step\n2,4,0\n")
+    (root / "d.csv").write_text("time,step\n4,0\n")
+    command.main(["check", str(written), f"--labels={root}"])
+    assert "the labels of 4 recordings fit" in capsys.readouterr().out
+    (root / "val" / "c.csv").write_text("time,step\n1:65,Install base\n70,5\n3,Instal base\n")
+    (root / "test" / "b" / "by hand.csv").write_text("start,end,step\n2,4,2\n")
+    (root / "d.csv").write_text("when,what\n4,0\n")
+    (root / "train" / "a" / "PSR_labels.csv").write_text("00001.jpg,99,Install base\n")
+    with pytest.raises(SystemExit) as error:
+        command.main(["check", str(written), f"--labels={root}"])
+    assert error.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 5
+    for line, words in zip(
+        lines,
+        (
+            "a/PSR_labels.csv: line 1: step id: '99' is not in 0…8",
+            "b/by hand.csv: line 2: step: 2 (Remove base) changes nothing",
+            "val/c.csv: line 2: time: '1:65' is not a time",
+            "val/c.csv: line 4: step: 'Instal base' is no step",
+            "d.csv: line 1: header: 'when,what'",
+        ),
+        strict=True,
+    ):
+        assert words in line
+
+
+def test_check_errors_no_labels(written, tmp_path, capsys):
+    root = tmp_path / "labels"
+    (root / "train").mkdir(parents=True)
+    for words in ("labels: no labels; --labels holds", "x: holds no labels of recording x"):
+        assert words in command.check(str(written), str(root)).mistakes[0]
+        (root / "x").mkdir(exist_ok=True)
+    assert "is not a folder" in command.check(str(written), str(tmp_path / "no")).mistakes[0]
+
+
+def test_check_property_is_linear_in_the_steps():
+    num = 50_000
+    data = command.template("long", [f"part {k}" for k in range(3)], 10)
+    data["components"] = [f"part {k}" for k in range(num)]
+    data["states"] = ["0" * num]
+    data["variants"]["assembly"] = {
+        "initial_state": "0" * num,
+        "expected": [3 * k for k in range(num)],
+        "recordings": ["*"],
+        "precedence": [[3 * k, 3 * k + 3] for k in range(num - 1)],
+    }
+    start = time.process_time()
+    assert find_mistakes(data) == []
+    assert command._doubts(Procedure.from_json(data)) == []
+    assert time.process_time() - start < 5  # a quadratic search takes minutes
 
 
 def test_show_property_names_every_step_state_and_variant(capsys):

@@ -28,8 +28,6 @@ Each stream alone and both fused (Eq. 9), then scored against the labels:
 asd [(61, 3), (61, 6)] 1.0 2.1
 temporal [(41, 3), (41, 6)] 1.0 0.1
 storm [(43, 3), (43, 6)] 1.0 0.3
->>> procedure.step_name(3)
-'Install front chassis'
 
 Online, frame by frame, with a state that can be saved:
 
@@ -37,9 +35,9 @@ Online, frame by frame, with a state that can be saved:
 >>> for frame in range(100):
 ...     rows = [(5, 0.9)] if frame >= 60 else []
 ...     for event in decoder.update(frame, rows, changed[frame]):
-...         print(event.frame, event.step_id, round(event.confidence, 3))
-43 3 0.4
-43 6 0.4
+...         print(event.frame, event.time_s, event.name, round(event.confidence, 3))
+43 4.3 Install front chassis 0.4
+43 4.3 Install front chassis pin 0.4
 >>> saved = decoder.state()
 """
 
@@ -70,6 +68,7 @@ from stormpsr_jax.psr.predictions import (
     write_temporal,
 )
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.scoring import evaluate
 
 __all__ = [
     "DECODERS",
@@ -84,6 +83,7 @@ __all__ = [
     "TemporalPredictions",
     "Variant",
     "decode",
+    "evaluate",
     "load_procedure",
     "match_steps",
     "order_similarity",

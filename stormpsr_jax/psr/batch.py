@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax.psr.decoding import Event, Rules, Settings, make_event
+from stormpsr_jax.psr.decoding import Event, Rules, Settings
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -25,16 +25,20 @@ def decode(
     settings: Settings,
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
+    *,
+    fps: float | None = None,
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
-    Predictions that are not given are no evidence.
+    Predictions that are not given are no evidence. `fps` is for the times of events, None for the
+    procedure's.
 
     Raises:
         ValueError: as `Decoder`.
     """
     threshold = Rules(procedure, variant, stream, settings).threshold
-    return sweep(procedure, variant, stream, settings, [threshold], detections, temporal)[0]
+    found = sweep(procedure, variant, stream, settings, [threshold], detections, temporal, fps=fps)
+    return found[0]
 
 
 def sweep(
@@ -45,6 +49,8 @@ def sweep(
     thresholds: Sequence[float],
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
+    *,
+    fps: float | None = None,
 ) -> list[list[Event]]:
     """Decodes a whole recording with each of several thresholds.
 
@@ -52,11 +58,12 @@ def sweep(
         procedure, variant, stream, settings: as for `Decoder`; ``settings.threshold`` is not used.
         thresholds: the values of T, in any order.
         detections, temporal: predictions; None is no evidence.
+        fps: frames per second, for the times of events; None for the procedure's.
 
     Returns:
         For each threshold the events, by frame and step id.
     """
-    rules = Rules(procedure, variant, stream, settings)
+    rules = Rules(procedure, variant, stream, settings, fps)
     evidence = _Evidence(procedure, rules, settings, detections, temporal)
     events: list[list[Event]] = [[] for _ in thresholds]
     for k, bit in enumerate(variant.initial_state):
@@ -73,7 +80,7 @@ def sweep(
             ceiling = max(thresholds[i] for i in group)
             path = _Path(rows, frame, blocked_until, settings.decay, ceiling)
             for end, members in path.crossings({i: thresholds[i] for i in group}).items():
-                event = path.event(end, 3 * k + 2 * bit, stream)
+                event = path.event(end, 3 * k + 2 * bit, rules)
                 for i in members:
                     events[i].append(event)
                 following = (event.frame, 1 - bit)
@@ -133,7 +140,8 @@ class _Evidence:
         """Frames (M,), evidence ŷ_S,k (M,) and ŷ_T,k (M,), both weighted, for flipping a bit."""
         if (k, bit) not in self._cache:
             if any(other != k for other, _ in self._cache):
-                self._cache.clear()  # components are done one after the other
+                # Components are decoded one after the other, so the one before is not needed again.
+                self._cache.clear()
             blocks = [self._block(k, bit, start) for start in range(0, len(self._frames), BLOCK)]
             blocks = blocks or [(self._frames, self._asd, self._asd)]
             frames, asd, changes = map(np.concatenate, zip(*blocks, strict=True))
@@ -171,7 +179,9 @@ class _Path:
     ) -> None:
         blocks: list[tuple[np.ndarray, ...]] = []
         begin = int(np.searchsorted(rows[0], after, "right"))
-        size = 256  # grows: a path may end soon, and must not cost what is left of the recording
+        # Blocks start small and grow, as a path may end soon, and must not cost as much as all that
+        # is left of the recording.
+        size = 256
         total = 0.0
         before = None
         while begin < len(rows[0]):
@@ -215,17 +225,16 @@ class _Path:
                 result.setdefault(place, []).append(key)
         return result
 
-    def event(self, end: int, step_id: int, stream: str) -> Event:
+    def event(self, end: int, step_id: int, rules: Rules) -> Event:
         """The event at a place of the path."""
         support = part = 0.0
         left, temporals = self.left[: end + 1].tolist(), self.temporal[: end + 1].tolist()
         for share, temporal in zip(left, temporals, strict=True):
             support = support * share + 1
             part = part * share + temporal
-        return make_event(
+        return rules.event(
             int(self.frames[end]),
             step_id,
-            stream,
             float(self.sums[end]),
             part,
             support,

@@ -8,25 +8,51 @@ import re
 
 from stormpsr_jax.files import read_text, shorten
 
+Row = tuple[int, list[str]]  # line number from 1, fields
+
 MAX_FRAME = 10**9
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
 
-def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
     """Reads the rows of a CSV file in UTF-8, with or without BOM, with any line ends.
+
+    The last line needs no line end if it is whole.
 
     Returns:
         [(line number from 1, fields)] without the empty lines.
 
     Raises:
-        ValueError: not a readable file, not UTF-8, or not CSV.
+        ValueError: not a readable file, not UTF-8, not CSV, or cut off in its last line.
     """
-    text = read_text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    return rows_of(read_text(path), path, delimiter)
+
+
+def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
+    """Returns the rows of the text of a CSV file; see `read_rows`."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        return [(reader.line_num, row) for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+    if has_open_end(text) and len(rows) > 1:
+        (_, above), (line, last) = rows[-2:]
+        if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
+            raise cut_off(path, line)
+    return rows
+
+
+def has_open_end(text: str) -> bool:
+    """Says whether the last line of a text has no line end."""
+    return bool(text) and text[-1] not in "\r\n"
+
+
+def cut_off(path: str | os.PathLike, line: int) -> ValueError:
+    """Returns the error for a file that ends in the middle of its last line."""
+    return ValueError(
+        f"{path}: line {line}: the file is cut off here: the line is incomplete and has no end; "
+        "write the file anew"
+    )
 
 
 def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:
@@ -46,8 +72,13 @@ def check_width(path: str | os.PathLike, line: int, row: list[str], names: list[
         )
 
 
-def parse_integer(text: str, low: int, high: int, path, line: int, field: str) -> int:
-    """Returns a whole number in low…high ("7" and "7.0" alike)."""
+def parse_integer(
+    text: str, low: int, high: int, path, line: int, field: str, meaning: str = ""
+) -> int:
+    """Returns a whole number in low…high ("7" and "7.0" alike).
+
+    `meaning` ends the message about a number outside: what low…high are.
+    """
     try:
         number = int(text)
     except ValueError:
@@ -56,7 +87,7 @@ def parse_integer(text: str, low: int, high: int, path, line: int, field: str) -
             raise field_error(path, line, field, f"{text.strip()!r} is not whole") from None
         number = int(number)
     if not low <= number <= high:
-        raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}")
+        raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}{meaning}")
     return number
 
 

@@ -21,6 +21,7 @@ evidence is the factor decay**n. So the work grows with the evidence, not with t
 
 import dataclasses
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STREAMS = ("asd", "temporal", "storm")
 DECODERS = ("naive", "confidence", "expected")
-# A clip's component counts as changed above this probability (method, Inference, protocol paper).
+# A clip's component counts as changed above this probability. The paper leaves it open; at ours, a
+# network trained with binary cross-entropy finds a change as likely as none.
 CHANGED = 0.5
 
 
@@ -45,6 +47,8 @@ class Event(NamedTuple):
         stream: "asd", "temporal" or "storm".
         evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
             "frames" with evidence since the component's previous event, the first of them "since".
+        name: of the step, such as "Install left frame".
+        time_s: seconds from frame 0 on to `frame`.
     """
 
     frame: int
@@ -52,6 +56,8 @@ class Event(NamedTuple):
     confidence: float
     stream: str
     evidence: dict[str, float]
+    name: str
+    time_s: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +97,20 @@ class Rules:
     """What a stream's settings mean, for the online and the batch decoder alike."""
 
     def __init__(
-        self, procedure: Procedure, variant: Variant, stream: str, settings: Settings
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        stream: str,
+        settings: Settings,
+        fps: float | None = None,
     ) -> None:
         if stream not in STREAMS:
             raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
         naive = settings.decoder == "naive"
         if naive and stream == "storm":
             raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
+        self.procedure, self.stream = procedure, stream
+        self.fps = procedure.checked_fps(fps)
         self.weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
         self.threshold = 0.0 if naive else settings.threshold
         self.changed = max(CHANGED, settings.confidence) if naive else CHANGED
@@ -105,6 +118,34 @@ class Rules:
         expected = set(variant.expected) if settings.decoder == "expected" else range(3 * num)
         # Whether component k may flip from 0 (install) and from 1 (remove).
         self.may_flip = [(3 * k in expected, 3 * k + 2 in expected) for k in range(num)]
+
+    def event(
+        self,
+        frame: int,
+        step_id: int,
+        total: float,
+        temporal: float,
+        support: float,
+        frames: int,
+        since: int,
+    ) -> Event:
+        """Returns the event of a sum that exceeded the threshold."""
+        evidence = {
+            "sum": total,
+            "asd": max(total - temporal, 0.0),
+            "temporal": temporal,
+            "frames": frames,
+            "since": since,
+        }
+        return Event(
+            frame,
+            step_id,
+            min(total / support, 1.0),
+            self.stream,
+            evidence,
+            self.procedure.step_name(step_id),
+            frame / self.fps,
+        )
 
 
 class Decoder:
@@ -118,17 +159,25 @@ class Decoder:
         variant: initial state and expected steps.
         stream: "asd", "temporal" or "storm".
         settings: thresholds and weights.
+        fps: frames per second, for the times of events; None for the procedure's.
 
     Raises:
-        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion.
+        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion; an
+            fps that is no positive number.
     """
 
     def __init__(
-        self, procedure: Procedure, variant: Variant, stream: str, settings: Settings
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        stream: str,
+        settings: Settings,
+        fps: float | None = None,
     ) -> None:
         self.procedure, self.variant = procedure, variant
         self.stream, self.settings = stream, settings
-        self._rules = Rules(procedure, variant, stream, settings)
+        self._rules = Rules(procedure, variant, stream, settings, fps)
+        self._last_class = procedure.error_class
         self._catalogue = procedure.states.tolist()
         self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state
 
@@ -138,9 +187,9 @@ class Decoder:
         self._sum = [0.0] * num
         self._temporal_part = [0.0] * num
         self._support = [0.0] * num  # decayed number of frames with evidence
-        self._frames = [0] * num  # their number, not decayed
-        self._since = [0] * num  # the first of them
-        self._last = [0] * num  # the last of them
+        self._frames = [0] * num  # number of frames with evidence, not decayed
+        self._since = [0] * num  # the first frame with evidence
+        self._last = [0] * num  # the last frame with evidence
         self._blocked_until = [-1] * num  # temporal evidence counts after this frame
 
     @property
@@ -158,23 +207,26 @@ class Decoder:
 
         Args:
             frame: its number, larger than that of the frame before.
-            detections: the detector's (class, confidence) rows, in file order.
-            temporal: (K,) P(component changed inside the window), or None where there is none.
+            detections: the detector's (class, confidence) rows, in file order. Not looked at by
+                stream "temporal".
+            temporal: (K,) P(component changed inside the window), or None where there is none. Not
+                looked at by stream "asd".
 
         Raises:
-            ValueError: a frame out of order, a class or a length that the procedure does not have.
+            ValueError: a frame out of order, a class or a length that the procedure does not have,
+                a confidence or probability outside 0…1. The frame is not taken then.
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
-        self._frame = frame
         weight = self._rules.weight
         evidence: dict[int, float] = {}  # by component, the temporal stream's part
         flips: frozenset[int] = frozenset()
         asd = 0.0
-        top = max(detections, key=_confidence, default=None)
-        if top is not None and weight < 1 and top[1] > self.settings.confidence:
-            flips, asd = self._flips_to(top[0]), (1 - weight) * top[1]
-            evidence = dict.fromkeys(flips, 0.0)
+        if weight < 1:
+            top, confidence = top_detection(frame, detections, self._last_class)
+            if confidence > self.settings.confidence:
+                flips, asd = self._flips_to(top), (1 - weight) * confidence
+                evidence = dict.fromkeys(flips, 0.0)
         if temporal is not None and weight > 0:
             if len(temporal) != len(self._state):
                 raise ValueError(
@@ -182,13 +234,21 @@ class Decoder:
                     f"{self.procedure.name!r} has {len(self._state)} components"
                 )
             values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
-            for k, confidence in enumerate(values):
-                if (
-                    confidence > self._rules.changed
-                    and frame > self._blocked_until[k]
-                    and self._rules.may_flip[k][self._state[k]]
-                ):
-                    evidence[k] = weight * confidence
+            changed = self._rules.changed
+            try:
+                for k, probability in enumerate(values):
+                    if not 0 <= probability <= changed:
+                        if not changed < probability <= 1:
+                            what = f"the probability {probability} of component {k} is not in 0…1"
+                            raise ValueError(f"frame {frame}: {what}")
+                        if (
+                            frame > self._blocked_until[k]
+                            and self._rules.may_flip[k][self._state[k]]
+                        ):
+                            evidence[k] = weight * probability
+            except TypeError as error:
+                raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
+        self._frame = frame
         if not evidence:
             return []
         events = []
@@ -247,13 +307,9 @@ class Decoder:
 
     def _flips_to(self, detected_class: int) -> frozenset[int]:
         """Components that may flip and differ between the current state and a detected class."""
-        if not 0 <= detected_class <= self.procedure.error_class:
-            raise ValueError(
-                f"class {detected_class} is not in 0…{self.procedure.error_class} "
-                f"(procedure {self.procedure.name!r})"
-            )
         if detected_class not in self._flips:
-            state = self._state  # of which background and the error state say nothing
+            # Background and the error state say nothing about a component, so nothing flips.
+            state = self._state
             if 1 <= detected_class <= len(self._catalogue):
                 state = self._catalogue[detected_class - 1]
             pairs = enumerate(zip(self._state, state, strict=True))
@@ -276,10 +332,9 @@ class Decoder:
         self._last[k] = frame
 
     def _complete(self, frame: int, k: int) -> Event:
-        event = make_event(
+        event = self._rules.event(
             frame,
             3 * k + 2 * self._state[k],
-            self.stream,
             self._sum[k],
             self._temporal_part[k],
             self._support[k],
@@ -294,29 +349,36 @@ class Decoder:
         return event
 
 
-def make_event(
-    frame: int,
-    step_id: int,
-    stream: str,
-    total: float,
-    temporal: float,
-    support: float,
-    frames: int,
-    since: int,
-) -> Event:
-    """Returns the event of a sum that exceeded the threshold."""
-    evidence = {
-        "sum": total,
-        "asd": max(total - temporal, 0.0),
-        "temporal": temporal,
-        "frames": frames,
-        "since": since,
-    }
-    return Event(frame, step_id, min(total / support, 1.0), stream, evidence)
+def top_detection(
+    frame: int, detections: Iterable[tuple[int, float]], last_class: int
+) -> tuple[int, float]:
+    """Returns the most confident (class, confidence) row of a frame, of equal ones the first.
 
+    Args:
+        frame: its number, for messages.
+        detections: the rows.
+        last_class: the procedure's error class.
 
-def _confidence(row: tuple[int, float]) -> float:
-    return row[1]
+    Returns:
+        (0, 0.0), which is background without confidence, for a frame without rows.
+
+    Raises:
+        ValueError: a row with another class or confidence than can be, with the frame and value.
+    """
+    top, highest = 0, -1.0
+    try:
+        for c, confidence in detections:
+            if not 0 <= confidence <= 1:
+                raise ValueError(f"frame {frame}: confidence {confidence} is not in 0…1")
+            if not 0 <= c <= last_class:
+                what = f"class {c} is not in 0…{last_class}, the procedure's classes"
+                raise ValueError(f"frame {frame}: {what}")
+            if confidence > highest:
+                top, highest = c, confidence
+        return operator.index(top), max(highest, 0.0)
+    except TypeError as error:
+        what = "a detection is (class, confidence), a whole number and one in 0…1"
+        raise ValueError(f"frame {frame}: {what} ({error})") from error
 
 
 def _step_id(event: Event) -> int:

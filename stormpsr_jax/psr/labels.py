@@ -8,11 +8,12 @@ a header. A frame's number is the one in its image's name.
 import csv
 import itertools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from stormpsr_jax import files
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -26,23 +27,31 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
         [(frame, step id)] in file order.
 
     Raises:
-        ValueError: naming file, line and field; also for a step given twice at one frame.
+        ValueError: every mistake, with file, line and field; also a step given twice at one frame.
     """
-    steps: list[Step] = []
+    text = files.read_text(path)
+    rows = csvfile.rows_of(text, path)
+    last = 3 * procedure.num_components - 1
     seen: set[Step] = set()
-    for line, row in csvfile.read_rows(path):
-        if len(row) == 2:  # the description is for people, a file without it is whole
+
+    def parse(line: int, row: list[str]) -> Step:
+        if len(row) == 2:  # the description is for people; a file may leave it out
             row = [*row, ""]
         csvfile.check_width(path, line, row, ["image", "step id", "description"])
         frame = csvfile.parse_image_name(row[0], path, line)
-        last = 3 * procedure.num_components - 1
-        step = (frame, csvfile.parse_integer(row[1], 0, last, path, line, "step id"))
+        steps_are = f", the steps of procedure {procedure.name!r} (check --procedure)"
+        step = (frame, csvfile.parse_integer(row[1], 0, last, path, line, "step id", steps_are))
         if step in seen:
-            raise csvfile.field_error(
-                path, line, "step id", f"step {step[1]} is given twice at frame {frame}"
-            )
+            what = f"step {step[1]} is given twice at frame {frame}"
+            raise csvfile.field_error(path, line, "step id", what)
         seen.add(step)
-        steps.append(step)
+        return step
+
+    steps = for_each(rows, parse)
+    if rows and csvfile.has_open_end(text) and len(rows[-1][1]) == 3:
+        name, description = procedure.step_name(steps[-1][1]), rows[-1][1][2]
+        if description != name and name.startswith(description):
+            raise csvfile.cut_off(path, rows[-1][0])
     return steps
 
 
@@ -54,28 +63,45 @@ def read_states(path: str | os.PathLike, procedure: Procedure) -> tuple[np.ndarr
         from its frame on.
 
     Raises:
-        ValueError: naming file, line and field; also for a file without rows.
+        ValueError: every mistake, with file, line and field; also a file without rows, and one of
+            another number of components than the procedure's.
     """
-    names = ["image", *(f"s_{k}" for k in range(procedure.num_components))]
-    frames: list[int] = []
-    states: list[list[int]] = []
-    for line, row in csvfile.read_rows(path):
-        csvfile.check_width(path, line, row, names)
-        frame = csvfile.parse_image_name(row[0], path, line)
-        if frames and frame <= frames[-1]:
-            raise csvfile.field_error(
-                path, line, "image", f"frame {frame} does not come after frame {frames[-1]}"
-            )
-        frames.append(frame)
-        states.append(
-            [
-                csvfile.parse_integer(text, -1, 1, path, line, name)
-                for text, name in zip(row[1:], names[1:], strict=True)
-            ]
-        )
-    if not frames:
+    num = procedure.num_components
+    names = ["image", *(f"s_{k}" for k in range(num))]
+    rows = csvfile.read_rows(path)
+    if not rows:
         raise ValueError(f"{path}: line 1: image: the file is empty, it needs the first state")
-    return np.array(frames, np.int64), np.array(states, np.int8)
+    widths = {len(row) for _, row in rows}
+    if len(widths) == 1 and (width := widths.pop()) not in (1, num + 1):
+        raise ValueError(
+            f"{path}: has states of {width - 1} components, procedure {procedure.name!r} has "
+            f"{num}; give --procedure the procedure that these labels were made with"
+        )
+
+    def parse(line: int, row: list[str]) -> tuple[int, list[int]]:
+        csvfile.check_width(path, line, row, names)
+        return csvfile.parse_image_name(row[0], path, line), [
+            csvfile.parse_integer(text, -1, 1, path, line, name)
+            for text, name in zip(row[1:], names[1:], strict=True)
+        ]
+
+    parsed = for_each(rows, parse)
+    frames = [frame for frame, _ in parsed]
+    check_ascending(path, rows, frames, "image")
+    return np.array(frames, np.int64), np.array([state for _, state in parsed], np.int8)
+
+
+def check_ascending(
+    path: str | os.PathLike, rows: Sequence[csvfile.Row], frames: Sequence[int], field: str
+) -> None:
+    """Raises ValueError with every row whose frame does not come after that of the row above."""
+    raise_all(
+        [
+            str(csvfile.field_error(path, line, field, f"frame {b} does not come after frame {a}"))
+            for (line, _), (a, b) in zip(rows[1:], itertools.pairwise(frames), strict=True)
+            if b <= a
+        ]
+    )
 
 
 def states_to_steps(
@@ -83,7 +109,7 @@ def states_to_steps(
 ) -> list[Step]:
     """Converts state vectors to the steps between them.
 
-    -1 counts as 0 (method: the correct completion is what matters): 0 → 1 is step 3k, 1 → 0 is
+    -1 counts as 0, as a step is complete only when it is done correctly: 0 → 1 is step 3k, 1 → 0 is
     step 3k+2. With errors, a component that becomes -1 adds step 3k+1; a component that ceases to
     be -1 without becoming 1 adds nothing, as in the shipped labels.
 
@@ -189,5 +215,5 @@ def write_states(
 
 def _write(path: str | os.PathLike, rows: Iterable[Sequence]) -> None:
     # The shipped label files end their lines in CRLF, as csv.writer does.
-    with pathlib.Path(path).open("w", newline="", encoding="utf-8") as file:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)

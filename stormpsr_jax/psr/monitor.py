@@ -9,9 +9,10 @@ missing again.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from stormpsr_jax.psr.decoding import top_detection
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-KINDS = ("missed", "out of order", "unexpected", "error state")
+KINDS = ("missed", "out of order", "unexpected", "error state", "missing")
 
 
 class Alert(NamedTuple):
@@ -21,7 +22,8 @@ class Alert(NamedTuple):
         frame: at which it was noticed.
         kind: "missed" (``other`` completed without ``step_id``), "out of order" (``step_id``
             completed after ``other``, which it should precede), "unexpected" (the variant does not
-            expect ``step_id``), "error state" (the object was seen in it for long).
+            expect ``step_id``), "error state" (the object was seen in it for long), "missing"
+            (``step_id`` is not done at the end; only from `Monitor.finish`).
         message: for people.
         step_id: the step at fault; None for an error state, as the detector's error class names no
             component.
@@ -61,10 +63,9 @@ class Monitor:
         confidence: float = 0.5,
         fps: float | None = None,
     ) -> None:
-        fps = procedure.fps if fps is None else fps
-        for name, value in (("fps", fps), ("error_seconds", error_seconds)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name}={value} is not a positive number")
+        fps = procedure.checked_fps(fps)
+        if not 0 < error_seconds < float("inf"):
+            raise ValueError(f"error_seconds={error_seconds} is not a positive number")
         if not 0 <= confidence <= 1:
             raise ValueError(f"confidence={confidence} is not in 0…1")
         self._procedure, self._variant = procedure, variant
@@ -77,6 +78,7 @@ class Monitor:
 
         self._frame = -1
         self._state = list(variant.initial_state)
+        self._completed: set[int] = set()
         self._missed: dict[int, list[int]] = {}  # by missed step, the steps that went ahead
         self._error_since: int | None = None
         self._error_told = False
@@ -96,7 +98,7 @@ class Monitor:
             detections: the detector's (class, confidence) rows, in file order.
 
         Raises:
-            ValueError: a frame out of order, or an unknown step.
+            ValueError: a frame out of order, an unknown step, or a detection that cannot be.
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
@@ -107,6 +109,7 @@ class Monitor:
             if step % 3 == 1:
                 raise ValueError(f"step {step} ({name}) is no completion")
             self._state[step // 3] = 1 if step % 3 == 0 else 0
+            self._completed.add(step)
         alerts: list[Alert] = []
         for step in completed:
             alerts += self._check_step(frame, step)
@@ -116,6 +119,23 @@ class Monitor:
         """Step ids whose absence was told and still lasts, ascending."""
         return sorted(step for step in self._missed if not self._holds(step))
 
+    def finish(self) -> list[Alert]:
+        """Returns an alert for each expected step that is missing, if the procedure ends now.
+
+        A step is missing if its component is not as the step leaves it. Where the variant expects a
+        component to be both installed and removed, it must end as it began, and the step that first
+        changes it must have completed.
+        """
+        alerts = []
+        for step in self._variant.expected:
+            k, value = step // 3, int(step % 3 == 0)
+            opposite = step + 2 if value else step - 2
+            first = opposite in self._expected and value != self._variant.initial_state[k]
+            if not (step in self._completed if first else self._holds(step)):
+                message = f"{self._procedure.step_name(step)} is missing at the end"
+                alerts.append(Alert(self._frame, "missing", message, step))
+        return alerts
+
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
         return {
@@ -123,6 +143,7 @@ class Monitor:
             "variant": self._variant.name,
             "frame": self._frame,
             "state": list(self._state),
+            "completed": sorted(self._completed),
             "missed": [[step, list(after)] for step, after in self._missed.items()],
             "error_since": self._error_since,
             "error_told": self._error_told,
@@ -142,6 +163,8 @@ class Monitor:
             raise ValueError(f"the saved state has {len(state['state'])} components")
         self._frame = state["frame"]
         self._state = list(state["state"])
+        # States that were saved before `finish` existed do not have it.
+        self._completed = set(state.get("completed", ()))
         self._missed = {step: list(after) for step, after in state["missed"]}
         self._error_since = state["error_since"]
         self._error_told = state["error_told"]
@@ -169,10 +192,10 @@ class Monitor:
         return alerts
 
     def _check_error(self, frame: int, detections: Iterable[tuple[int, float]]) -> list[Alert]:
-        top = max(detections, key=lambda row: row[1], default=None)
-        if top is None or top[1] <= self._confidence or top[0] == 0:
+        top, confidence = top_detection(frame, detections, self._procedure.error_class)
+        if confidence <= self._confidence or top == 0:
             return []
-        if top[0] != self._procedure.error_class:
+        if top != self._procedure.error_class:
             self._error_since, self._error_told = None, False
             return []
         if self._error_since is None:

@@ -2,15 +2,20 @@
 
 import csv
 import dataclasses
+import itertools
+import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from stormpsr_jax import files
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
+from stormpsr_jax.psr.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
+SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 _ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
 _TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
 _VISIBILITY_HEADER = ["frame", "visible"]
@@ -34,6 +39,16 @@ class Detections:
     classes: np.ndarray
     confidences: np.ndarray
     boxes: np.ndarray
+
+    def per_frame(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Iterates over the frames that have rows: (frame, [(class, confidence), …]).
+
+        Both are what `Decoder.update` and `Monitor.update` take.
+        """
+        columns = self.frames.tolist(), self.classes.tolist(), self.confidences.tolist()
+        rows = zip(*columns, strict=True)
+        for frame, group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            yield frame, [(c, confidence) for _, c, confidence in group]
 
 
 @dataclasses.dataclass
@@ -67,7 +82,7 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     """Reads ``<name>,<frame>,<class>,<conf>,<x>,<y>,<w>,<h>`` below one header row.
 
     Raises:
-        ValueError: naming file, line and field.
+        ValueError: every mistake, with file, line and field.
     """
     rows = _below_header(path, _ASD_HEADER, "frame")
     try:
@@ -84,8 +99,10 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
         )
     except (ValueError, IndexError, OverflowError):
         good = False
-    if not good:  # field by field: finds the place, and takes whole numbers written as 7.0
-        parsed = [_detection(path, line, row, procedure) for line, row in rows]
+    # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
+    # that are written as 7.0.
+    if not good:
+        parsed = for_each(rows, lambda line, row: _detection(path, line, row, procedure))
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
         numbers = np.array([p[2:] for p in parsed], np.float64)
@@ -97,9 +114,10 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
 
 def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple:
     csvfile.check_width(path, line, row, _ASD_HEADER)
+    classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
     return (
         csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame"),
-        csvfile.parse_integer(row[2], 0, procedure.error_class, path, line, "class"),
+        csvfile.parse_integer(row[2], 0, procedure.error_class, path, line, "class", classes_are),
         _probability(row[3], path, line, "conf"),
         *(csvfile.parse_number(row[i], path, line, _ASD_HEADER[i]) for i in range(4, 8)),
     )
@@ -111,40 +129,38 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
     Of several rows for one frame the first counts, as in the released code.
 
     Raises:
-        ValueError: naming file, line and field.
+        ValueError: every mistake, with file, line and field.
     """
     rows = _below_header(path, _TEMPORAL_HEADER, "framenr")
     k = procedure.num_components
-    frames = np.empty(len(rows), np.int64)
-    lists = np.empty((3, len(rows), k), np.float64)
-    for m, (line, row) in enumerate(rows):
+
+    def parse(line: int, row: list[str]) -> tuple[int, list[list[float]]]:
         csvfile.check_width(path, line, row, _TEMPORAL_HEADER)
-        frames[m] = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
-        for i in range(3):
-            values = _bracketed(row[3 + i])
+        frame = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
+        lists = [_bracketed(text) for text in row[3:]]
+        for values, field in zip(lists, _TEMPORAL_HEADER[3:], strict=True):
             if values is None or len(values) != k:
                 got = "that is not one" if values is None else f"not {len(values)}"
-                raise csvfile.field_error(
-                    path,
-                    line,
-                    _TEMPORAL_HEADER[3 + i],
-                    f"a bracketed list of {k} numbers is needed, one per component, {got}",
-                )
-            lists[i, m] = values
-    labels, predicted, confidences = lists
+                what = f"a bracketed list of {k} numbers is needed, one per component of procedure "
+                what += f"{procedure.name!r}, {got}"
+                raise csvfile.field_error(path, line, field, what)
+        return frame, lists
+
+    parsed = for_each(rows, parse)
+    frames = np.array([frame for frame, _ in parsed], np.int64)
+    lists = np.array([lists for _, lists in parsed], np.float64).reshape(len(rows), 3, k)
+    labels, predicted, confidences = lists.transpose(1, 0, 2)
+    mistakes = []
     for values, field in ((labels, "GT"), (predicted, "Pred"), (confidences, "Conf")):
         bad = ~((values >= 0) & (values <= 1))
         if field != "Conf":
             bad |= values != np.round(values)
-        if bad.any():
-            m, i = np.argwhere(bad)[0]
-            raise csvfile.field_error(
-                path,
-                rows[m][0],
-                field,
-                f"{values[m, i]:g} at place {i + 1} is not "
-                + ("a probability in 0…1" if field == "Conf" else "0 or 1"),
-            )
+        kind = "a probability in 0…1" if field == "Conf" else "0 or 1"
+        for m in np.flatnonzero(bad.any(axis=1)).tolist():  # names a list's first wrong number
+            i = int(bad[m].argmax())
+            what = f"{values[m, i]:g} at place {i + 1} is not {kind}"
+            mistakes.append((m, str(csvfile.field_error(path, rows[m][0], field, what))))
+    raise_all([mistake for _, mistake in sorted(mistakes, key=lambda pair: pair[0])])
     frames, first = np.unique(frames, return_index=True)
     return TemporalPredictions(
         frames,
@@ -152,6 +168,17 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
         predicted[first].astype(np.int64),
         confidences[first],
     )
+
+
+def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:
+    """Reads a prediction file of either stream, told apart by the header.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    rows = csvfile.read_rows(path)
+    temporal = bool(rows) and len(rows[0][1]) == len(_TEMPORAL_HEADER)
+    return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
 
 
 def _bracketed(text: str) -> list[float] | None:
@@ -172,19 +199,19 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
         the field is empty.
 
     Raises:
-        ValueError: naming file, line and field.
+        ValueError: every mistake, with file, line and field.
     """
-    frames, visible = [], []
-    for line, row in _below_header(path, _VISIBILITY_HEADER, "frame"):
+    rows = _below_header(path, _VISIBILITY_HEADER, "frame")
+
+    def parse(line: int, row: list[str]) -> tuple[int, float]:
         csvfile.check_width(path, line, row, _VISIBILITY_HEADER)
         frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
-        if frames and frame <= frames[-1]:
-            raise csvfile.field_error(
-                path, line, "frame", f"{frame} does not come after {frames[-1]}"
-            )
-        frames.append(frame)
         text = row[1].strip()
-        visible.append(_probability(text, path, line, "visible") if text else np.nan)
+        return frame, _probability(text, path, line, "visible") if text else np.nan
+
+    parsed = for_each(rows, parse)
+    frames, visible = [frame for frame, _ in parsed], [fraction for _, fraction in parsed]
+    check_ascending(path, rows, frames, "frame")
     return np.array(frames, np.int64), np.array(visible, np.float64)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.files import read_json
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
 PACKAGED = pathlib.Path(__file__).parents[1] / "procedures"
@@ -70,6 +71,18 @@ class Procedure:
 
     def __hash__(self) -> int:
         return hash((self.name, self.components))
+
+    def checked_fps(self, fps: float | None) -> float:
+        """Returns frames per second: those given, or the procedure's for None.
+
+        Raises:
+            ValueError: not a positive number.
+        """
+        if fps is None:
+            return self.fps
+        if not 0 < fps < float("inf"):
+            raise ValueError(f"--fps={fps} is not a positive number")
+        return fps
 
     def variant_for(self, recording: str, override: str | None = None) -> Variant:
         """Returns the variant of a recording: ``override`` if given, else the one that matches.
@@ -156,12 +169,9 @@ class Procedure:
         """Builds a procedure from the content of its file.
 
         Raises:
-            ValueError: the first mistake, with its place, and how many more there are.
+            ValueError: every mistake, with its place.
         """
-        mistakes = find_mistakes(data)
-        if mistakes:
-            more = f" (and {len(mistakes) - 1} more mistakes)" if len(mistakes) > 1 else ""
-            raise ValueError(f"{source}: {mistakes[0]}{more}")
+        raise_all([f"{source}: {mistake}" for mistake in find_mistakes(data)])
         variants = {
             name: Variant(
                 name=name,

@@ -4,6 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stormpsr_jax.files import shorten
+
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
 
@@ -14,21 +16,20 @@ def find_mistakes(data: Any) -> list[str]:
         return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
     mistakes = _key_mistakes(data, _KEYS, (), "")
     if "name" in data and not (isinstance(data["name"], str) and data["name"].strip()):
-        mistakes.append(f"name: {data['name']!r} is not a text")
+        mistakes.append(f"name: {shorten(data['name'])} is not a text")
     if "fps" in data and not _positive_number(data["fps"]):
-        mistakes.append(f"fps: {data['fps']!r} is not a positive number")
+        mistakes.append(f"fps: {shorten(data['fps'])} is not a positive number")
     if "components" not in data:
         return mistakes
     components = data["components"]
     if not isinstance(components, list) or not components:
-        return [*mistakes, f"components: {components!r} is not a list of names"]
+        return [*mistakes, f"components: {shorten(components)} is not a list of names"]
+    first: dict[str, int] = {}
     for i, name in enumerate(components):
         if not (isinstance(name, str) and name.strip()):
-            mistakes.append(f"components[{i}]: {name!r} is not a name")
-        elif components.index(name) < i:
-            mistakes.append(
-                f"components[{i}]: {name!r} is also components[{components.index(name)}]"
-            )
+            mistakes.append(f"components[{i}]: {shorten(name)} is not a name")
+        elif (before := first.setdefault(name, i)) < i:
+            mistakes.append(f"components[{i}]: {shorten(name)} is also components[{before}]")
     num_components = len(components)
     if "states" in data:
         mistakes += _states_mistakes(data["states"], num_components)
@@ -59,22 +60,24 @@ def _positive_number(value: Any) -> bool:
 
 def _states_mistakes(states: Any, num_components: int) -> list[str]:
     if not isinstance(states, list) or not states:
-        return [f"states: {states!r} is not a list of states such as {'0' * num_components!r}"]
+        example = shorten("0" * num_components)
+        return [f"states: {shorten(states)} is not a list of states such as {example}"]
     mistakes = []
+    first: dict[str, int] = {}
     for i, state in enumerate(states):
         mistake = _state_mistake(state, num_components)
         if mistake:
             mistakes.append(f"states[{i}]: {mistake}")
-        elif states.index(state) < i:
-            mistakes.append(f"states[{i}]: {state!r} is also states[{states.index(state)}]")
+        elif (before := first.setdefault(state, i)) < i:
+            mistakes.append(f"states[{i}]: {shorten(state)} is also states[{before}]")
     return mistakes
 
 
 def _state_mistake(state: Any, num_components: int) -> str | None:
     if not isinstance(state, str) or set(state) - {"0", "1"}:
-        return f"{state!r} is not a text of 0 and 1, one per component"
+        return f"{shorten(state)} is not a text of 0 and 1, one per component"
     if len(state) != num_components:
-        return f"{state!r} has length {len(state)}, there are {num_components} components"
+        return f"{shorten(state)} has length {len(state)}, there are {num_components} components"
     return None
 
 
@@ -89,20 +92,23 @@ def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str
     if "expected" in variant:
         expected = variant["expected"]
         if not isinstance(expected, list):
-            mistakes.append(f"{place}.expected: {expected!r} is not a list of step ids")
+            mistakes.append(f"{place}.expected: {shorten(expected)} is not a list of step ids")
         else:
+            first: dict[int, int] = {}
             for i, step_id in enumerate(expected):
                 mistake = _step_mistake(step_id, num_components)
                 if not mistake and step_id % 3 == 1:
                     mistake = f"{step_id} is an incorrect installation, which is never expected"
-                if not mistake and expected.index(step_id) < i:
-                    mistake = f"{step_id} is also expected[{expected.index(step_id)}]"
+                if not mistake and (before := first.setdefault(step_id, i)) < i:
+                    mistake = f"{step_id} is also expected[{before}]"
                 if mistake:
                     mistakes.append(f"{place}.expected[{i}]: {mistake}")
     if "recordings" in variant:
         globs = variant["recordings"]
         if not isinstance(globs, list) or not all(isinstance(g, str) and g for g in globs):
-            mistakes.append(f"{place}.recordings: {globs!r} is not a list of globs such as '*'")
+            mistakes.append(
+                f"{place}.recordings: {shorten(globs)} is not a list of globs such as '*'"
+            )
     if "precedence" in variant:
         mistakes += _precedence_mistakes(
             variant["precedence"], f"{place}.precedence", num_components
@@ -112,10 +118,10 @@ def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str
 
 def _step_mistake(step_id: Any, num_components: int) -> str | None:
     if isinstance(step_id, bool) or not isinstance(step_id, int):
-        return f"{step_id!r} is not a step id"
+        return f"{shorten(step_id)} is not a step id"
     if not 0 <= step_id < 3 * num_components:
         return (
-            f"{step_id} is not a step id in 0…{3 * num_components - 1} "
+            f"{shorten(step_id)} is not a step id in 0…{3 * num_components - 1} "
             f"({num_components} components)"
         )
     return None
@@ -123,12 +129,14 @@ def _step_mistake(step_id: Any, num_components: int) -> str | None:
 
 def _precedence_mistakes(pairs: Any, place: str, num_components: int) -> list[str]:
     if not isinstance(pairs, list):
-        return [f"{place}: {pairs!r} is not a list of [before, after] pairs of step ids"]
+        return [f"{place}: {shorten(pairs)} is not a list of [before, after] pairs of step ids"]
     mistakes = []
     after: dict[int, list[int]] = {}
     for i, pair in enumerate(pairs):
         if not isinstance(pair, list) or len(pair) != 2:
-            mistakes.append(f"{place}[{i}]: {pair!r} is not a pair [before, after] of step ids")
+            mistakes.append(
+                f"{place}[{i}]: {shorten(pair)} is not a pair [before, after] of step ids"
+            )
             continue
         wrong = [m for m in (_step_mistake(step, num_components) for step in pair) if m]
         if wrong:
@@ -145,17 +153,18 @@ def _find_cycle(after: Mapping[int, Sequence[int]]) -> list[int] | None:
     """Returns the nodes of one cycle, first one repeated at the end, or None."""
     done: set[int] = set()
     for start in after:
-        path: list[int] = []
+        path: dict[int, None] = {}  # in order, and quick to look up
         branches = [iter([start])]
         while branches:
             node = next(branches[-1], None)
             if node is None:
                 branches.pop()
                 if path:
-                    done.add(path.pop())
+                    done.add(path.popitem()[0])
             elif node in path:
-                return [*path[path.index(node) :], node]
+                nodes = list(path)
+                return [*nodes[nodes.index(node) :], node]
             elif node not in done:
-                path.append(node)
+                path[node] = None
                 branches.append(iter(after.get(node, ())))
     return None

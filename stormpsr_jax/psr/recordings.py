@@ -3,24 +3,25 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import labels, predictions
+from stormpsr_jax.mistakes import first_of, raise_all
+from stormpsr_jax.psr import label_files, labels, predictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
-
-_SUFFIX = "_results_pred.csv"
 
 
 @dataclasses.dataclass
 class LabelledPredictions:
-    """What is known of one recording.
+    """The labels of one recording, and what the streams predicted for it.
 
     Attributes:
-        name: of its label folder.
+        name: of the recording.
         variant: of the procedure.
         truth: (frame, step id) in file order.
-        states: (M, K) of `PSR_labels_raw.csv`, with M = 0 where there is no such file.
+        states: (M, K), with M = 0 where the labels give none.
         detections, temporal: predictions, None for a stream that was not asked for.
         visibility: frames (M,) and visible fractions (M,), None where unknown.
     """
@@ -43,76 +44,98 @@ def load_recordings(
     visibility_dir: str | os.PathLike | None = None,
     variant: str | None = None,
     with_errors: bool = False,
+    fps: float | None = None,
 ) -> dict[str, LabelledPredictions]:
-    """Reads `labels_dir/<rec>/PSR_labels.csv` and the predictions `<rec>_results_pred.csv`.
+    """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
     Args:
         procedure: the product.
-        labels_dir: a folder per recording.
+        labels_dir: what `label_files.find` finds there.
         asd_dir, temporal_dir: prediction folders; None for a stream that is absent.
         visibility_dir: `<rec>.csv` per recording, where known.
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
+        fps: frames per second of labels by the clock, None for the procedure's.
 
     Returns:
         By name, sorted.
 
     Raises:
-        ValueError: a folder or file that cannot be read, a recording with labels but without
-            predictions or the reverse, and all that the readers refuse.
+        ValueError: every mistake in every file, recordings with labels but without predictions and
+            the reverse, and folders that are none.
     """
-    root = _folder(labels_dir, "--labels")
-    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if not names:
-        raise ValueError(f"{root}: no recordings; --labels holds a folder per recording")
+    for flag, folder in (
+        ("--labels", labels_dir),
+        ("--asd", asd_dir),
+        ("--temporal", temporal_dir),
+        ("--visibility", visibility_dir),
+    ):
+        if folder is not None and not pathlib.Path(folder).is_dir():
+            raise ValueError(f"{folder}: is not a folder; {flag} takes one")
+    procedure.checked_fps(fps)
+    if variant is not None:
+        procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
+    found = label_files.find(labels_dir)
+    mistakes: list[str] = []
     for flag, folder in (("--asd", asd_dir), ("--temporal", temporal_dir)):
         if folder is not None:
-            _check_names(_folder(folder, flag), flag, root, names)
-    if visibility_dir is not None:
-        _folder(visibility_dir, "--visibility")
+            mistakes += _name_mistakes(pathlib.Path(folder), flag, labels_dir, list(found))
+    raise_all(mistakes)
     recordings = {}
-    for name in names:
-        truth_file = "PSR_labels_with_errors.csv" if with_errors else "PSR_labels.csv"
-        recording = LabelledPredictions(
-            name,
-            procedure.variant_for(name, variant),
-            labels.read_steps(root / name / truth_file, procedure),
-            np.zeros((0, procedure.num_components), np.int8),
-        )
-        raw = root / name / "PSR_labels_raw.csv"
-        if raw.exists():
-            recording.states = labels.read_states(raw, procedure)[1]
+    needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
+
+    def attempt(read: Callable[..., Any], place: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return read(place, *args, **options)
+        except ValueError as error:
+            mistakes.extend(first_of(error, place))
+            return None
+
+    for name, place in found.items():
+        own = attempt(procedure.variant_for, name, variant)
+        known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
+        detections = temporal = visibility = None
         if asd_dir is not None:
-            path = pathlib.Path(asd_dir) / f"{name}{_SUFFIX}"
-            recording.detections = predictions.read_detections(path, procedure)
+            path = pathlib.Path(asd_dir) / f"{name}{predictions.SUFFIX}"
+            detections = attempt(predictions.read_detections, path, procedure)
         if temporal_dir is not None:
-            path = pathlib.Path(temporal_dir) / f"{name}{_SUFFIX}"
-            recording.temporal = predictions.read_temporal(path, procedure)
+            path = pathlib.Path(temporal_dir) / f"{name}{predictions.SUFFIX}"
+            temporal = attempt(predictions.read_temporal, path, procedure)
         if visibility_dir is not None:
             path = pathlib.Path(visibility_dir) / f"{name}.csv"
-            if path.exists():
-                recording.visibility = predictions.read_visibility(path)
-        recordings[name] = recording
+            if os.path.lexists(path):
+                visibility = attempt(predictions.read_visibility, path)
+        if not mistakes:
+            recordings[name] = LabelledPredictions(
+                name,
+                own,
+                known.with_errors if with_errors else known.steps,
+                known.states,
+                detections,
+                temporal,
+                visibility,
+            )
+    raise_all(mistakes)
     return recordings
 
 
-def _folder(path: str | os.PathLike, flag: str) -> pathlib.Path:
-    path = pathlib.Path(path)
-    if not path.is_dir():
-        raise ValueError(f"{path}: is not a folder; {flag} takes one")
-    return path
-
-
-def _check_names(folder: pathlib.Path, flag: str, root: pathlib.Path, labelled: list[str]) -> None:
-    predicted = {p.name.removesuffix(_SUFFIX) for p in folder.iterdir() if p.name.endswith(_SUFFIX)}
-    for name in labelled:
-        if name not in predicted:
-            raise ValueError(
-                f"{folder}: no {name}{_SUFFIX} for the recording {name} of --labels={root}; "
-                f"a file with the header row alone says that nothing was predicted"
-            )
-    for name in sorted(predicted - set(labelled)):
-        raise ValueError(
-            f"{root}: no folder {name} with labels for {folder / (name + _SUFFIX)}; "
-            f"give {flag} a folder that holds the recordings of --labels alone"
-        )
+def _name_mistakes(
+    folder: pathlib.Path, flag: str, root: str | os.PathLike, labelled: list[str]
+) -> list[str]:
+    predicted = {
+        p.name.removesuffix(predictions.SUFFIX)
+        for p in folder.iterdir()
+        if p.name.endswith(predictions.SUFFIX)
+    }
+    mistakes = [
+        f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
+        "a file with the header row alone says that nothing was predicted"
+        for name in labelled
+        if name not in predicted
+    ]
+    mistakes += [
+        f"{root}: no labels of {name} for {folder / (name + predictions.SUFFIX)}; "
+        f"give {flag} a folder that holds the recordings of --labels alone"
+        for name in sorted(predicted.difference(labelled))
+    ]
+    return mistakes

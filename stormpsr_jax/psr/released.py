@@ -68,7 +68,7 @@ class _DetectionSums(_Sums):
         """`detected`: the state vector of the frame's first row, empty for background and error."""
         if self.state is None:
             self.state = list(detected)
-            return  # without decay
+            return  # the sums do not decay at this frame
         suggested = [] if detected == self.state else _steps_between(self.state, detected)
         if suggested:
             self.sums[suggested] += confidence
@@ -258,7 +258,8 @@ def decode(
             asd.update(frame, *first_rows[frame])
         if frame in temporal_rows:
             change.update(frame, *temporal_rows[frame])
-        if frame == 0 and stream == "storm":  # both get the weighted sum: one array from here on
+        # From frame 0 on both decoders of the fused stream have one array, the weighted sum.
+        if frame == 0 and stream == "storm":
             asd.sums *= 1 - settings.weight
             asd.sums += settings.weight * change.sums
             change.sums = asd.sums
@@ -344,7 +345,7 @@ def score_recording(
     implied = [int(event[2]) == 0 for event in events]
     truth_frames, truth_steps = np.array(truth, np.int64).T
     fp = fn = perception_fp = perception_fn = 0
-    delays: dict[int, int] = {}  # index in the truth: of several pairs with it the last
+    delays: dict[int, int] = {}  # by index in the truth; the last one where it is in several pairs
     for step in np.union1d(steps, truth_steps).tolist():
         num_predicted, num_true = (steps == step).sum(), (truth_steps == step).sum()
         fn += max(num_true - num_predicted, 0)

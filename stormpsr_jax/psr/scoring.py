@@ -57,6 +57,7 @@ def evaluate(
         visibility_dir=visibility_dir,
         variant=variant,
         with_errors=with_errors,
+        fps=fps,
     )
     return evaluate_recordings(
         procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep
@@ -77,9 +78,7 @@ def evaluate_recordings(
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if isinstance(settings, decoding.Settings):
         settings = dict.fromkeys(decoding.STREAMS, settings)
-    fps = procedure.fps if fps is None else fps
-    if not 0 < fps < float("inf"):
-        raise ValueError(f"--fps={fps} is not a positive number")
+    fps = procedure.checked_fps(fps)
     decoders = {s.decoder for s in settings.values()}
     if len(decoders) != 1:
         raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
@@ -89,7 +88,7 @@ def evaluate_recordings(
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
-    for threshold in sweep:  # refuses what is no threshold
+    for threshold in sweep:  # Settings refuses what cannot be a threshold
         dataclasses.replace(settings[streams[0]], threshold=threshold)
     score = _score_released if protocol == "released" else _score_paper
     details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}

@@ -18,7 +18,7 @@ import re
 from collections.abc import Sequence
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import for_each, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
@@ -43,9 +43,10 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
     Raises:
         ValueError: all mistakes, each with file, line and field.
     """
-    header = files.read_text(path).partition("\n")[0]
+    text = files.read_text(path)
+    header = text.partition("\n")[0]
     semicolons = ";" in header and "," not in header
-    rows = csvfile.read_rows(path, ";" if semicolons else ",")
+    rows = csvfile.rows_of(text, path, ";" if semicolons else ",")
     names = [name.strip().lower() for name in rows[0][1]] if rows else []
     time_names = ("start", "end") if {"start", "end"} <= set(names) else ("time",)
     if not {*time_names, "step"} <= set(names) or ("time" in names and "end" in names):
@@ -55,23 +56,17 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
             "that fits as the first line (or give PSR_labels.csv in a folder of the recording's "
             "name)"
         )
-    timed, mistakes = [], []
-    for line, row in rows[1:]:
-        if not any(text.strip() for text in row):
-            continue
-        try:
-            csvfile.check_width(path, line, row[: len(names)], names)
-            field = dict(zip(names, row, strict=False))
-            times = [_parse_time(field[n], semicolons, path, line, n) for n in time_names]
-            if times[0] > times[-1]:
-                what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
-                raise csvfile.field_error(path, line, "end", what)
-            step_id = _parse_step(field["step"], procedure, path, line)
-        except ValueError as error:
-            mistakes.append(str(error))
-        else:
-            timed.append(TimedStep(times[-1], line, step_id))
-    raise_all(mistakes)
+
+    def parse(line: int, row: list[str]) -> TimedStep:
+        csvfile.check_width(path, line, row[: len(names)], names)
+        field = dict(zip(names, row, strict=False))
+        times = [_parse_time(field[n], semicolons, path, line, n) for n in time_names]
+        if times[0] > times[-1]:
+            what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
+            raise csvfile.field_error(path, line, "end", what)
+        return TimedStep(times[-1], line, _parse_step(field["step"], procedure, path, line))
+
+    timed = for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
     if not timed:
         raise ValueError(f"{path}: has no steps")
     return sorted(timed, key=lambda step: (step.time, step.line))

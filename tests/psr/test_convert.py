@@ -1,12 +1,12 @@
-"""COCO results and YOLO text files to the ASD format."""
+"""COCO results, YOLO text files, other frame rates and labels by the clock, to our files."""
 
 import json
 
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import convert
-from stormpsr_jax.psr.predictions import read_detections
+from stormpsr_jax.psr import convert, label_files, other_detectors, predictions, resample
+from stormpsr_jax.psr.predictions import Detections, TemporalPredictions, read_detections
 from stormpsr_jax.psr.procedure import Procedure
 
 PROCEDURE = Procedure.from_json(
@@ -95,7 +95,7 @@ def test_class_map_property_missing_states_are_told(folder, capsys):
     (folder / "results.json").write_text(json.dumps(RESULTS[:1]))
     coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
     assert "no class maps to the catalogued states 2" in capsys.readouterr().out
-    assert convert.ClassMap(MAP, PROCEDURE).missing() == []
+    assert other_detectors.ClassMap(MAP, PROCEDURE).missing() == []
 
 
 @pytest.mark.parametrize(
@@ -117,34 +117,38 @@ def test_class_map_errors_name_the_class(folder, capsys, class_map, message):
     said = capsys.readouterr().err
     assert message in said
     assert ".json: " in said
-    assert said.count("\n") == 1
+    assert all(line.startswith("error: ") for line in said.splitlines())
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"image_id": 9}, "entry 1: image_id: 9 is not in the annotation file"),
-        ({"score": 1.5}, "entry 1: score: '1.5' is not in 0…1"),
-        ({"score": "1"}, "entry 1: score: '1'"),
+        ({"score": 1.5}, "entry 1: score: 1.5 is not in 0…1"),
+        ({"score": "1"}, "entry 1: score: '1' has the wrong type"),
         ({"bbox": [1, 2, 3]}, "entry 1: bbox: [1, 2, 3]"),
-        ({"bbox": [1, 2, 3, None]}, "entry 1: bbox: 'None'"),
+        ({"bbox": [1, 2, 3, None]}, "entry 1: bbox: None"),
         ({"category_id": 50}, "entry 1: category_id: class 50"),
     ],
 )
 def test_coco_errors_name_entry_and_field(change, message):
     with pytest.raises(ValueError) as error:
-        convert.from_coco([{**RESULTS[0], **change}], convert.ClassMap(MAP, PROCEDURE), IMAGES)
+        other_detectors.from_coco(
+            [{**RESULTS[0], **change}], other_detectors.ClassMap(MAP, PROCEDURE), IMAGES
+        )
     assert message in str(error.value)
 
 
 def test_coco_errors_without_names_of_recordings():
-    classes = convert.ClassMap(MAP, PROCEDURE)
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match="--recording is needed"):
-        convert.from_coco(RESULTS, classes)
+        other_detectors.from_coco(RESULTS, classes)
     with pytest.raises(ValueError, match=r"images\[0\]: file_name: '1.jpg' is in no folder"):
-        convert.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "1.jpg"}]})
+        other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "1.jpg"}]})
+    with pytest.raises(ValueError, match=r"images\[0\]: file_name: name '..': begins with a dot"):
+        other_detectors.from_coco([], classes, {"images": [{"id": 1, "file_name": "../1.jpg"}]})
     with pytest.raises(ValueError, match="does not end in a frame number"):
-        convert.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "x/a.jpg"}]})
+        other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "x/a.jpg"}]})
 
 
 @pytest.mark.parametrize(
@@ -154,21 +158,153 @@ def test_coco_errors_without_names_of_recordings():
         ("5 0.1 0.1 0.1 0.1 0.5 7", "line 1: field 7"),
         ("5 0.1 0.1 0.1 0.1 0.5\n-1 0.1 0.1 0.1 0.1 0.5", "line 2: class: '-1'"),
         ("5 0.1 nan 0.1 0.1 0.5", "line 1: y: 'nan' is not finite"),
-        ("5 0.1 0.1 0.1 0.1 2", "line 1: confidence: '2.0' is not in 0…1"),
+        ("5 0.1 0.1 0.1 0.1 2", "line 1: confidence: 2.0 is not in 0…1"),
         ("4 0.1 0.1 0.1 0.1 1", "line 1: class: class 4 is not in the class map"),
     ],
 )
 def test_yolo_errors_name_file_line_and_field(folder, text, message):
     (folder / "rec_y" / "vid_1_13.txt").write_text(text)
     with pytest.raises(ValueError, match=r"vid_1_13\.txt: ") as error:
-        convert.from_yolo(folder / "rec_y", convert.ClassMap(MAP, PROCEDURE))
+        other_detectors.from_yolo(folder / "rec_y", other_detectors.ClassMap(MAP, PROCEDURE))
     assert message in str(error.value)
 
 
 def test_yolo_errors_name_the_folder(folder):
-    classes = convert.ClassMap(MAP, PROCEDURE)
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match="is not a folder"):
-        convert.from_yolo(folder / "nowhere", classes)
+        other_detectors.from_yolo(folder / "nowhere", classes)
     (folder / "rec_y" / "other_12.txt").write_text("")
     with pytest.raises(ValueError, match=r"vid_1_12\.txt: name: frame 12 is also in other_12.txt"):
-        convert.from_yolo(folder / "rec_y", classes)
+        other_detectors.from_yolo(folder / "rec_y", classes)
+
+
+def test_yolo_property_class_names_are_no_frame(folder):
+    (folder / "rec_y" / "classes.txt").write_text("person\nscrew\n")
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
+    assert other_detectors.from_yolo(folder / "rec_y", classes).frames.tolist() == [11, 12, 12]
+
+
+def test_yolo_errors_a_folder_that_is_called_labels_names_no_recording(folder, capsys):
+    (folder / "rec_y").rename(folder / "labels")
+    flags = ("yolo", f"--folder={folder / 'labels'}", f"--classes={folder / 'map.json'}")
+    with pytest.raises(SystemExit):
+        run(folder, *flags)
+    assert "is called 'labels', which names no recording; pass --rec" in capsys.readouterr().err
+    assert list(run(folder, *flags, "--recording=mine")) == ["mine"]
+
+
+def test_coco_errors_all_of_a_file(folder):
+    results = [{**RESULTS[0], "score": 3}, RESULTS[1], {"image_id": 1}, 7]
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
+    with pytest.raises(ValueError, match=r"entry 1: score.*\nentry 3: score.*\nentry 4: 7 is not"):
+        other_detectors.from_coco(results, classes, IMAGES)
+
+
+def test_resample_golden_the_most_confident_frame_is_kept_whole():
+    frames = np.array([0, 1, 5, 6, 6, 9, 10])
+    confidences = np.array([0.5, 0.25, 0.5, 0.75, 0.25, 0.5, 1.0])
+    rows = Detections(frames, np.arange(7), confidences, np.zeros((7, 4)))
+    changed = resample.detections(rows, 25, 5)
+    # 0 → 0; 1 and 5 → 1; 6, 9 and 10 → 2, of which 10 is the most confident.
+    assert changed.frames.tolist() == [0, 1, 2]
+    assert changed.classes.tolist() == [0, 2, 6]
+    changed = resample.detections(
+        Detections(frames[:6], rows.classes[:6], confidences[:6], rows.boxes[:6]), 25, 5
+    )
+    assert changed.frames.tolist() == [0, 1, 2, 2]
+    assert changed.classes.tolist() == [0, 2, 3, 4]  # both rows of frame 6
+    faster = resample.detections(rows, 5, 25)
+    assert faster.frames.tolist() == (5 * frames).tolist()
+    assert faster.classes.tolist() == rows.classes.tolist()
+
+
+def test_resample_golden_the_last_clip_is_kept():
+    frames = np.array([0, 4, 5, 8, 11])
+    table = np.arange(10).reshape(5, 2)
+    clips = TemporalPredictions(frames, table, table, table / 10)
+    changed = resample.temporal(clips, 25, 5)
+    assert changed.frames.tolist() == [0, 1, 2, 3]
+    assert changed.labels[:, 0].tolist() == [0, 4, 6, 8]
+
+
+@pytest.mark.parametrize("rates", [(25, 5), (29.97, 10), (30, 30), (5, 25), (12, 10)])
+def test_resample_property_first_frame_at_or_after_the_time(rates):
+    source, target = rates
+    numbers = np.arange(1000)
+    changed = resample.frames(numbers, source, target)
+    late = changed / target - numbers / source
+    assert late.min() >= -1e-6
+    assert late.max() < 1 / target
+    assert (resample.frames(numbers, source, source) == numbers).all()
+
+
+def test_frames_property_both_streams_and_coco(folder):
+    rows = Detections(np.array([10, 50]), np.array([1, 2]), np.ones(2), np.zeros((2, 4)))
+    ones = np.ones((2, 2), int)
+    clips = TemporalPredictions(np.array([10, 50]), ones, ones, 0.5 * ones)
+    (folder / "mixed").mkdir()
+    predictions.write_detections(folder / "mixed" / "a_results_pred.csv", "a", rows)
+    predictions.write_temporal(folder / "mixed" / "b_results_pred.csv", "b", clips)
+    flags = [f"--procedure={folder / 'toy.json'}", f"--out={folder / 'out'}", "--fps=25"]
+    convert.main(["frames", f"--predictions={folder / 'mixed'}", *flags])
+    for name in "ab":
+        path = folder / "out" / f"{name}_results_pred.csv"
+        assert predictions.read_either(path, PROCEDURE).frames.tolist() == [2, 10]
+    found = coco(folder, "--recording=mine", "--offset=-5", "--fps=10:5")["mine"]
+    assert found.frames.tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fps=0"], "--fps=0 is not FROM or FROM:TO"),
+        (["--fps=5:"], ""),
+        (["--fps=x:5"], "--fps=x:5 is not FROM or FROM:TO"),
+        (["--fps=1e-9:5"], "leads to frames after"),
+    ],
+)
+def test_frames_errors_name_the_flag(folder, capsys, flags, message):
+    rows = Detections(np.array([10, 50]), np.array([1, 2]), np.ones(2), np.zeros((2, 4)))
+    (folder / "asd_25").mkdir()
+    predictions.write_detections(folder / "asd_25" / "a_results_pred.csv", "a", rows)
+    common = [f"--predictions={folder / 'asd_25'}", f"--procedure={folder / 'toy.json'}"]
+    if not message:
+        convert.main(["frames", *common, *flags, f"--out={folder / 'out'}"])
+        flags, message = ["--fps=25", f"--out={folder / 'asd_25'}"], "converting twice"
+    with pytest.raises(SystemExit):
+        convert.main(["frames", *common, f"--out={folder / 'out'}", *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_labels_property_written_folders_say_what_was_read(folder):
+    root = folder / "timed"
+    (root / "train" / "b").mkdir(parents=True)
+    (root / "a.csv").write_text("time,step\n2,Install a\n3,Install b\n4,Remove b\n")
+    (root / "train" / "b" / "PSR_labels.csv").write_text("00007.jpg,0,Install a\n")
+    flags = [f"--labels={root}", f"--procedure={folder / 'toy.json'}"]
+    convert.main(["labels", *flags, f"--out={folder / 'psr'}"])
+    before, after = label_files.find(root), label_files.find(folder / "psr")
+    assert list(before) == list(after) == ["a", "b"]
+    variant = PROCEDURE.variants["up"]
+    for name in before:
+        read = [label_files.read(f[name], PROCEDURE, variant) for f in (before, after)]
+        assert read[0].steps == read[1].steps
+        assert read[0].with_errors == read[1].with_errors
+    assert label_files.read(after["a"], PROCEDURE, variant).steps == [(10, 0), (15, 3), (20, 5)]
+    assert label_files.read(after["b"], PROCEDURE, variant).states.tolist() == [[0, 0], [1, 0]]
+    convert.main(["labels", *flags, f"--out={folder / 'psr'}", "--fps=10"])
+    assert label_files.read(after["a"], PROCEDURE, variant).steps[0] == (20, 0)
+
+
+def test_labels_errors_of_all_files(folder, capsys):
+    root = folder / "timed"
+    (root / "b").mkdir(parents=True)
+    (root / "a.csv").write_text("time,step\n2,Remove a\n3,what\n")
+    (root / "b" / "PSR_labels.csv").write_text("00000.jpg,0,Install a\n")
+    flags = [f"--labels={root}", f"--procedure={folder / 'toy.json'}"]
+    with pytest.raises(SystemExit):
+        convert.main(["labels", *flags, f"--out={folder / 'psr'}"])
+    said = capsys.readouterr().err
+    assert "a.csv: line 3: step: 'what'" in said
+    assert "b: step 0 at frame 0 is not after frame 0" in said
+    assert not (folder / "psr").exists()

@@ -120,7 +120,7 @@ def steps(events):
     return [(e.frame, e.step_id) for e in events]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     streams(),
     all_settings(),
@@ -306,3 +306,58 @@ def test_decoder_errors_name_the_value():
         decoder.update(7, (), [0.1, 0.2])
     with pytest.raises(ValueError, match="'storm'"):
         Decoder(PROCEDURE, variant, "asd", Settings()).restore(decoder.state())
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([(1, 0.5), (2, 1.9)], "frame 7: confidence 1.9 is not in 0…1"),
+        ([(1, float("nan")), (2, 0.6)], "frame 7: confidence nan is not in 0…1"),
+        ([(1, 0.9), (7, 0.5)], "frame 7: class 7 is not in 0…6"),
+        ([("2", 0.9)], "frame 7: a detection is"),
+        ([(1.5, 0.9)], "frame 7: a detection is"),
+        ([(1, "0.9")], "frame 7: a detection is"),
+        ([3], "frame 7: a detection is"),
+    ],
+)
+def test_decoder_errors_detections_that_cannot_be_name_frame_and_value(rows, message):
+    decoder = Decoder(PROCEDURE, PROCEDURE.variants["up"], "asd", Settings(threshold=0.1))
+    with pytest.raises(ValueError, match=message):
+        decoder.update(7, rows)
+    assert [e.step_id for e in decoder.update(7, [(1, 0.9)])] == [0]  # the frame was not taken
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.1, 1.9, 0.1], "frame 7: the probability 1.9 of component 1 is not in 0…1"),
+        (np.array([0.1, 0.1, np.nan]), "frame 7: the probability nan of component 2"),
+        ([-0.1, 0.1, 0.1], "frame 7: the probability -0.1 of component 0"),
+        (["a", 0.1, 0.1], "frame 7: .* are not probabilities"),
+    ],
+)
+def test_decoder_errors_probabilities_that_cannot_be_name_frame_and_value(values, message):
+    decoder = Decoder(PROCEDURE, PROCEDURE.variants["up"], "temporal", Settings(threshold=0.1))
+    with pytest.raises(ValueError, match=message):
+        decoder.update(7, temporal=values)
+
+
+def test_events_property_have_a_name_and_a_time():
+    rows = [(f, [(1, 0.9)]) for f in range(10, 14)]
+    s = Settings("expected", threshold=1.0)
+    up = PROCEDURE.variants["up"]
+    asd, _ = arrays(dict(rows), {})
+    for fps, time_s in ((None, 11 / 5), (20, 11 / 20)):
+        decoder = Decoder(PROCEDURE, up, "asd", s, fps=fps)
+        (online,) = [e for frame, found in asd.per_frame() for e in decoder.update(frame, found)]
+        assert (online.frame, online.step_id, online.name) == (11, 0, "Install a")
+        assert online.time_s == time_s
+        assert decode(PROCEDURE, up, "asd", s, asd, fps=fps) == [online]
+    with pytest.raises(ValueError, match="--fps=0"):
+        Decoder(PROCEDURE, up, "asd", s, fps=0)
+
+
+def test_per_frame_property_rows_by_frame_in_file_order():
+    rows = {3: [(1, 0.5), (2, 0.25)], 8: [(0, 1.0)]}
+    assert list(arrays(rows, {})[0].per_frame()) == list(rows.items())
+    assert list(arrays({}, {})[0].per_frame()) == []

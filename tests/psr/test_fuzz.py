@@ -16,12 +16,12 @@ def fuzz():
     return module
 
 
-def test_evaluate_property_broken_files_give_a_result_or_one_line(fuzz, tmp_path):
+def test_evaluate_property_broken_files_give_a_result_or_clear_lines(fuzz, tmp_path):
     valid = tmp_path / "valid"
     fuzz.make_input(valid)
-    outcomes = [fuzz.run_case(valid, seed)[1] for seed in range(200)]
+    outcomes = [fuzz.run_case(valid, seed)[1] for seed in range(120)]
     results = outcomes.count("result")
     # Both ends occur often, or the fuzzer does not test what it should.
-    assert 40 < results < 160
+    assert 25 < results < 95
     lined = sum("line " in outcome for outcome in outcomes)
-    assert lined > 40
+    assert lined > 25

@@ -153,6 +153,41 @@ def test_monitor_golden_error_state_is_told_once_and_survives_hidden_frames():
     ]
 
 
+def test_finish_golden_what_is_missing_at_the_end():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
+    assert [a.step_id for a in monitor.finish()] == [0, 3, 6]
+    monitor.update(1, [0, 3])
+    monitor.update(2, [5])  # the wheel comes off again
+    alerts = monitor.finish()
+    assert kinds(alerts) == [("missing", 3, None), ("missing", 6, None)]
+    assert alerts[0].message == "Install wheel is missing at the end"
+    assert alerts[0].frame == 2
+    monitor.update(3, [3, 6])
+    assert monitor.finish() == []
+
+
+def test_finish_property_what_comes_off_and_on_again_must_have_done_both():
+    """Service: the cap comes off; the wheel is removed and installed again."""
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
+    assert [a.step_id for a in monitor.finish()] == [5, 8]
+    monitor.update(1, [8])
+    monitor.update(2, [5])
+    assert [a.step_id for a in monitor.finish()] == [3]
+    saved = json.loads(json.dumps(monitor.state()))
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
+    monitor.restore(saved)
+    monitor.update(3, [3])
+    assert monitor.finish() == []
+
+
+def test_monitor_errors_detections_that_cannot_be():
+    monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
+    with pytest.raises(ValueError, match=r"frame 3: confidence nan is not in 0…1"):
+        monitor.update(3, (), [(1, float("nan"))])
+    with pytest.raises(ValueError, match="frame 4: class 9 is not in 0…4"):
+        monitor.update(4, (), [(9, 0.5)])
+
+
 def test_monitor_errors_name_the_value():
     variant = PROCEDURE.variants["up"]
     with pytest.raises(ValueError, match="error_seconds=0"):

@@ -148,7 +148,7 @@ ROW = "r,1,1,0.5,.1,.1,.1,.1\n"
         (ASD + ROW + "r,1,1,1.5,.1,.1,.1,.1\n", "line 3: conf: '1.5' is not in 0…1"),
         (ASD + "r,1,1,nan,.1,.1,.1,.1\n", "line 2: conf: 'nan' is not finite"),
         (ASD + "r,1,1,0.5,.1,.1,.1,inf\n", "line 2: h: 'inf' is not finite"),
-        (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: h: 'x' is not a number"),
+        (ASD + 'r,1,1,0.5,.1,.1,.1,"x', "line 2: not CSV (unexpected end of data)"),
     ],
 )
 def test_read_detections_errors_name_line_and_field(folder, text, place):
@@ -192,7 +192,7 @@ def test_read_temporal_errors_name_line_and_field(folder, row, place):
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("frame,visible\n3,0.5\n3,0.5\n", "line 3: frame: 3 does not come after 3"),
+        ("frame,visible\n3,0.5\n3,0.5\n", "line 3: frame: frame 3 does not come after frame 3"),
         ("frame,visible\n3,1.5\n", "line 2: visible: '1.5' is not in 0…1"),
         ("frame,visible\n3\n", "line 2: visible: is missing"),
         ("3,1\n4,1\n", "line 1: header: is missing"),
@@ -204,6 +204,38 @@ def test_read_visibility_errors_name_line_and_field(folder, text, place):
     with pytest.raises(ValueError, match=r"bad_visibility\.csv") as error:
         predictions.read_visibility(path)
     assert place in str(error.value)
+
+
+def test_readers_errors_all_of_a_file(folder):
+    path = folder / "many.csv"
+    path.write_text(ASD + "r,1,1,2,.1,.1,.1,.1\n" + ROW + "r,1,9,0.5,.1,.1,.1,.1\nr\n")
+    what = r"line 2: conf.*\n.*line 4: class: '9' is not in 0…3, the classes of procedure 'toy'.*\n"
+    with pytest.raises(ValueError, match=what + ".*line 5: frame: is missing"):
+        predictions.read_detections(path, PROCEDURE)
+    rows = ['0,r,1,"[0,2]","[0,0]","[0,0]"', '0,r,2,"[0,0]","[0,0]","[0,0]"']
+    rows.append('0,r,3,"[0,0]","[0,7]","[9,0]"')
+    path.write_text(TEMPORAL + "\n".join(rows) + "\n")
+    what = (
+        r"line 2: GT: 2 at place 2.*\n.*line 4: Pred: 7 at place 2.*\n.*line 4: Conf: 9 at place 1"
+    )
+    with pytest.raises(ValueError, match=what):
+        predictions.read_temporal(path, PROCEDURE)
+    path.write_text(TEMPORAL + 'x\n0,r,1,"[0]","[0,0]","[0,0]"\n')
+    with pytest.raises(ValueError, match=r"line 2: clip: is missing.*\n.*line 3: GT: a bracketed"):
+        predictions.read_temporal(path, PROCEDURE)
+    path.write_text("frame,visible\n3,0.5\nx,0.5\n4,2\n")
+    with pytest.raises(ValueError, match=r"line 3: frame.*\n.*line 4: visible"):
+        predictions.read_visibility(path)
+
+
+@pytest.mark.parametrize(
+    "cut", ["frame,visible\n1,0.5\n2,", "frame,visible\n1,0.5\n2", "frame,visible\n1,0.5\n2,\0"]
+)
+def test_readers_errors_cut_off_or_damaged(folder, cut):
+    path = folder / "cut.csv"
+    path.write_text(cut)
+    with pytest.raises(ValueError, match=r"cut\.csv: line 3: (the file is cut off|holds a NUL)"):
+        predictions.read_visibility(path)
 
 
 def test_read_rows_errors_for_no_file(folder):

@@ -93,6 +93,7 @@ MISTAKES = [
     (("fps",), True, "fps: True"),
     (("colour",), "red", "colour: unknown key"),
     (("components",), [], "components: []"),
+    (("components",), {}, "components: {}"),
     (("components", 1), "left", "components[1]: 'left' is also components[0]"),
     (("components", 1), 7, "components[1]: 7"),
     (("states",), [], "states: []"),
@@ -141,7 +142,7 @@ def test_find_mistakes_names_every_mistake():
     data["fps"] = -1
     data["variants"]["up"]["expected"] = [99]
     assert len(find_mistakes(data)) == 3
-    with pytest.raises(ValueError, match=r"my file: fps: .*and 2 more"):
+    with pytest.raises(ValueError, match=r"my file: fps: .*\nmy file: states\[0\].*\nmy file: var"):
         Procedure.from_json(data, "my file")
 
 

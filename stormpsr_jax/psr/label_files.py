@@ -1,0 +1,178 @@
+"""The labels of a set of recordings, of every kind that the project takes, found and read.
+
+A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_labels_raw.csv` or
+both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
+`NAME.csv` or one CSV file in a folder of the recording's name. All may lie below folders train, val
+and test.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from stormpsr_jax.mistakes import first_of, raise_all
+from stormpsr_jax.psr import labels, timed_labels
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+STEPS, WITH_ERRORS, STATES = PSR_FILES = (
+    "PSR_labels.csv",
+    "PSR_labels_with_errors.csv",
+    "PSR_labels_raw.csv",
+)
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What the labels of a recording say; K components.
+
+    Attributes:
+        steps: (frame, step id) of the completed steps.
+        with_errors: the same with the incorrect installations.
+        frames: (M,) int64, ascending, of the states; without rows where no file gives states.
+        states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+    """
+
+    steps: list[labels.Step]
+    with_errors: list[labels.Step]
+    frames: np.ndarray
+    states: np.ndarray
+
+
+def find(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+    """Finds the labels of each recording: a folder of PSR files, or a CSV file of times.
+
+    Returns:
+        By recording, sorted.
+
+    Raises:
+        ValueError: every folder and file that is not what it should be, or no labels at all.
+    """
+    root = pathlib.Path(folder)
+    found: dict[str, pathlib.Path] = {}
+    mistakes: list[str] = []
+    places = [(root, path) for path in _entries(root)]
+    while places:
+        parent, path = places.pop(0)
+        try:
+            if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
+                places += [(path, below) for below in _entries(path)]
+            elif path.is_dir():
+                _add(found, path.name, _labels_in(path))
+            elif path.name in PSR_FILES:
+                raise ValueError(f"{path}: belongs into a folder of the recording's name")
+            elif path.suffix.lower() == ".csv" and path.name != "splits.csv":
+                _add(found, path.stem, path)
+        except ValueError as error:
+            mistakes.append(str(error))
+    raise_all(mistakes)
+    if not found:
+        raise ValueError(
+            f"{root}: no labels; --labels holds a folder with {STEPS} or a file NAME.csv per "
+            "recording"
+        )
+    return dict(sorted(found.items()))
+
+
+def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is not a folder; --labels takes one")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _psr_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The PSR files of a folder, dangling links too: reading them tells what is wrong."""
+    return [folder / name for name in PSR_FILES if os.path.lexists(folder / name)]
+
+
+def _labels_in(folder: pathlib.Path) -> pathlib.Path:
+    """The labels in a recording's folder: itself, or its CSV file of times."""
+    if _psr_files(folder):
+        return folder
+    timed = [path for path in _entries(folder) if path.suffix.lower() == ".csv"]
+    if len(timed) != 1:
+        what = "several CSV files, one is needed" if timed else f"neither {STEPS} nor another CSV"
+        raise ValueError(f"{folder}: holds no labels of recording {folder.name}: {what}")
+    return timed[0]
+
+
+def _add(found: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
+    if name in found:
+        raise ValueError(f"{path}: recording {name} has labels in {found[name]} too; keep one")
+    found[name] = path
+
+
+def read(
+    path: str | os.PathLike,
+    procedure: Procedure,
+    variant: Variant | None,
+    *,
+    fps: float | None = None,
+    needed: str | None = None,
+) -> Labels:
+    """Reads the labels of one recording.
+
+    Without `PSR_labels.csv` or `PSR_labels_with_errors.csv`, the steps follow from the states of
+    `PSR_labels_raw.csv`, and without that too from the other file of the two. The frames of labels
+    by the clock count from 0.
+
+    Args:
+        path: a value of `find`.
+        procedure: the product.
+        variant: of the recording, whose initial state labels by the clock start from; None if it
+            is not known, which leaves their changes unchecked and the result empty.
+        fps: frames per second of labels by the clock, None for the procedure's.
+        needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
+            read. None reads both.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return _read_folder(path, procedure, needed)
+    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
+    timed = timed_labels.read_times(path, procedure)
+    if variant is not None:
+        initial = variant.initial_state
+        steps = timed_labels.to_frames(path, timed, initial, procedure, fps=fps)
+        frames, states = labels.steps_to_states(steps, initial, 0)
+    return _labels({}, frames, states)
+
+
+def _read_folder(path: pathlib.Path, procedure: Procedure, needed: str | None) -> Labels:
+    frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
+    steps: dict[str, list[labels.Step]] = {}
+    mistakes: list[str] = []
+    there = [file.name for file in _psr_files(path)]
+    if needed is not None and STATES not in there:
+        there = [needed]  # without states, no other file says what is asked for
+    for name in there:
+        if needed is not None and name not in (needed, STATES):
+            continue
+        try:
+            if name == STATES:
+                frames, states = labels.read_states(path / name, procedure)
+            else:
+                steps[name] = labels.read_steps(path / name, procedure)
+        except ValueError as error:
+            mistakes += first_of(error, path / name)
+    raise_all(mistakes)
+    return _labels(steps, frames, states)
+
+
+def _labels(
+    steps: Mapping[str, list[labels.Step]], frames: np.ndarray, states: np.ndarray
+) -> Labels:
+    def of(name: str) -> list[labels.Step]:
+        if name in steps:
+            return steps[name]
+        if len(frames):
+            return labels.states_to_steps(frames, states, with_errors=name == WITH_ERRORS)
+        known = next(iter(steps.values()), [])
+        return [step for step in known if name == WITH_ERRORS or step[1] % 3 != 1]
+
+    return Labels(of(STEPS), of(WITH_ERRORS), frames, states)

@@ -1,0 +1,154 @@
+"""Labels of every kind are found and read; what is wrong with any of them is said."""
+
+import os
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr import label_files, labels
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.recordings import load_recordings
+
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "toy",
+        "fps": 10,
+        "components": ["base", "cap"],
+        "states": ["10", "11"],
+        "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
+    }
+)
+UP = PROCEDURE.variants["up"]
+STEPS = [(12, 0), (30, 3)]
+TIMES = "time,step\n1.2,0\n0:03,Install cap\n"
+
+
+def write_psr(folder, names=label_files.PSR_FILES):
+    folder.mkdir(parents=True)
+    frames, states = labels.steps_to_states(STEPS, (0, 0), 0)
+    for name in names:
+        if name == label_files.STATES:
+            labels.write_states(folder / name, frames, states)
+        else:
+            labels.write_steps(folder / name, STEPS, PROCEDURE)
+
+
+def test_find_property_every_kind_and_place(tmp_path):
+    write_psr(tmp_path / "a")
+    write_psr(tmp_path / "train" / "b")
+    write_psr(tmp_path / "test")  # a recording that is called so, as it holds PSR files
+    (tmp_path / "c").mkdir()
+    for place in ("c/times.csv", "train/d.csv", "e.CSV"):
+        (tmp_path / place).write_text(TIMES)
+    for other in ("splits.csv", "README.md", ".hidden.csv"):
+        (tmp_path / other).write_text("x")
+    found = label_files.find(tmp_path)
+    places = {name: str(path.relative_to(tmp_path)) for name, path in found.items()}
+    assert places == {
+        "a": "a",
+        "b": "train/b",
+        "c": "c/times.csv",
+        "d": "train/d.csv",
+        "e": "e.CSV",
+        "test": "test",
+    }
+    for path in found.values():
+        read = label_files.read(path, PROCEDURE, UP)
+        assert read.steps == STEPS
+        assert read.frames.tolist() == [0, 12, 30]
+        assert read.states.tolist() == [[0, 0], [1, 0], [1, 1]]
+
+
+def test_find_errors_all_at_once(tmp_path):
+    write_psr(tmp_path / "train" / "a")
+    write_psr(tmp_path / "val" / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c").mkdir()
+    for name in ("1.csv", "2.csv"):
+        (tmp_path / "c" / name).write_text(TIMES)
+    (tmp_path / "PSR_labels.csv").write_text("")
+    with pytest.raises(ValueError, match="belongs into a folder") as error:
+        label_files.find(tmp_path)
+    said = str(error.value).splitlines()
+    assert len(said) == 4
+    assert "b: holds no labels of recording b" in said[1]
+    assert "c: several CSV files" in said[2].replace("holds no labels of recording c", "c")
+    assert "val/a: recording a has labels in" in said[3]
+
+
+def test_read_property_steps_follow_from_states_where_no_file_has_them(tmp_path):
+    write_psr(tmp_path / "a", [label_files.STATES])
+    (tmp_path / "a" / label_files.STATES).write_text("0.jpg,0,0\n5.jpg,-1,0\n9.jpg,1,0\n")
+    read = label_files.read(tmp_path / "a", PROCEDURE, UP)
+    assert read.steps == [(9, 0)]
+    assert read.with_errors == [(5, 1), (9, 0)]
+
+
+def test_read_property_frames_of_times_follow_the_rate(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(TIMES)
+    assert label_files.read(path, PROCEDURE, UP, fps=25).steps == [(30, 0), (75, 3)]
+
+
+def test_read_errors_of_all_files(tmp_path):
+    write_psr(tmp_path / "a")
+    (tmp_path / "a" / label_files.STEPS).write_text("1.jpg,9,x\nx,0,x\n2.jpg,0,x\n")
+    (tmp_path / "a" / label_files.STATES).write_text("0.jpg,0,0\n3.jpg,7,0\n4.jpg,0\n")
+    with pytest.raises(ValueError, match="line 1: step id: '9' is not in 0…5, the steps") as error:
+        label_files.read(tmp_path / "a", PROCEDURE, UP)
+    places = [line.rpartition("a/")[2][:32] for line in str(error.value).splitlines()]
+    assert places == [
+        "PSR_labels.csv: line 1: step id:",
+        "PSR_labels.csv: line 2: image: '",
+        "PSR_labels_raw.csv: line 2: s_0:",
+        "PSR_labels_raw.csv: line 3: s_1:",
+    ]
+
+
+def test_read_errors_dangling_link(tmp_path):
+    write_psr(tmp_path / "a", [label_files.STEPS])
+    os.symlink(tmp_path / "gone", tmp_path / "a" / label_files.STATES)
+    with pytest.raises(ValueError, match=r"PSR_labels_raw\.csv: cannot be read \(No such file"):
+        load_recordings(PROCEDURE, tmp_path)
+
+
+def test_read_errors_other_number_of_components_names_procedure_and_file(tmp_path):
+    write_psr(tmp_path / "a", [label_files.STATES])
+    (tmp_path / "a" / label_files.STATES).write_text("0.jpg,0,0,0\n3.jpg,1,0,0\n")
+    what = r"PSR_labels_raw\.csv: has states of 3 components, procedure 'toy' has 2; give --proc"
+    with pytest.raises(ValueError, match=what):
+        load_recordings(PROCEDURE, tmp_path)
+
+
+def test_load_recordings_property_times_and_folders_mixed(tmp_path):
+    write_psr(tmp_path / "labels" / "a")
+    (tmp_path / "labels" / "b.csv").write_text(TIMES)
+    (tmp_path / "asd").mkdir()
+    for name in "ab":
+        path = tmp_path / "asd" / f"{name}_results_pred.csv"
+        path.write_text("name,frame,class,conf,x,y,w,h\n")
+    read = load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
+    assert [r.truth for r in read.values()] == [STEPS, STEPS]
+    np.testing.assert_array_equal(read["a"].states, read["b"].states)
+    with pytest.raises(ValueError, match="--fps=0 is not a positive number"):
+        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd", fps=0)
+
+
+def test_load_recordings_errors_of_all_recordings(tmp_path):
+    for folder in ("labels", "asd"):
+        (tmp_path / folder).mkdir()
+    for name in "abc":
+        (tmp_path / "labels" / f"{name}.csv").write_text(TIMES.replace("1.2", "x"))
+        path = tmp_path / "asd" / f"{name}_results_pred.csv"
+        path.write_text("name,frame,class,conf,x,y,w,h\n" + "r,1,1,2,0,0,1,1\n" * 15)
+    with pytest.raises(ValueError, match=r"a\.csv: line 2: time") as error:
+        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21  # of each recording one of the labels, and six of the predictions
+    assert lines[6].endswith("asd/a_results_pred.csv: 10 more mistakes")
+    assert "b.csv: line 2: time" in lines[7]
+    assert lines[-1] == "and 1 more mistake"
+    for name in "bc":
+        (tmp_path / "asd" / f"{name}_results_pred.csv").unlink()
+    with pytest.raises(ValueError, match=r"no b_results.*\n.*no c_results"):
+        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
