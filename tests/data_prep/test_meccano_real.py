@@ -57,7 +57,7 @@ def test_meccano_property_all_real_labels_go_through():
     recordings, known = [], {}
     for name, (split, folder) in found.items():
         pictures = layout.ImageFiles(Tree("nowhere"), name, 1, 26000)
-        recording = layout.Recording(name, split, pictures, folder, boxed.get(name))
+        recording = layout.RecordingFiles(name, split, pictures, folder, boxed.get(name))
         recordings.append(recording)
         known[name] = recorded.read_labels(meccano.FORMAT, recording, PROCEDURE)
     lines = recorded.describe(recordings, known, PROCEDURE)
