@@ -132,8 +132,10 @@ def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     problems = []
     for name, place in places:
+        where = show(place)
         try:
-            found.setdefault(check_name(name, show(place)), []).append(place)
+            name = check_name(name, where if where.isprintable() else ascii(where))
+            found.setdefault(name, []).append(place)
         except ValueError as error:
             problems.append(str(error))
     raise_all(problems)
