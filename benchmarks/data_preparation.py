@@ -31,10 +31,11 @@ from PIL import Image
 
 from data_prep.reading import pictures
 from data_prep.reading.asd_labels import read_meccano_boxes
-from data_prep.reading.layout import Format, Recording
-from data_prep.reading.pictures import Framing, ImageFiles
+from data_prep.reading.layout import Format, RecordingFiles
+from data_prep.reading.pictures import ImageFiles
 from data_prep.reading.trees import Tree
 from data_prep.writing import recorded
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
 HEIGHT, WIDTH, QUALITY = 1080, 1920, 92
@@ -75,7 +76,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
     procedure = load_procedure("meccano")
     labels = Tree(str(frames.parent / "labels"))
     recordings = [
-        Recording(
+        RecordingFiles(
             name, "train", ImageFiles(Tree(str(frames)), name, 1, count), (labels, name), None
         )
         for name in names

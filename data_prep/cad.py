@@ -166,7 +166,7 @@ def make_dataset(
     _check_range("elevation", elevation, 10, 90)
     _check_range("fill", fill, 0.1, 2)
     for name, value, low, high in (
-        ("size", size, 8, 4096),
+        ("size", size, 8, command.MAX_SIZE),
         ("per_state", per_state, 1, 10**6),
         ("seed", seed, 0, 2**63 - 1),
         ("occluded", occluded, 0, 1),
@@ -241,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
     add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
     command.add_shard_flags(parser)
-    add("--size", type=int, default=224, metavar="N", help="height and width (%(default)s)")
+    command.add_size_flag(parser, 224)
     add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")

@@ -2,10 +2,11 @@
 
 import argparse
 import functools
+import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import absl.logging
 
@@ -13,6 +14,8 @@ from data_prep.reading.trees import Tree, open_trees
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail
+
+MAX_SIZE = 4096
 
 Main = Callable[[Sequence[str] | None], int | None]
 
@@ -81,10 +84,55 @@ def add_shard_flags(parser: argparse.ArgumentParser) -> None:
     add("--recordings", default="*", metavar="GLOB", help="make only these, other runs the others")
 
 
+def add_remake_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --remake, of the commands whose recordings have labels and boxes in files."""
+    parser.add_argument(
+        "--remake",
+        action="store_true",
+        help="make recordings again whose labels, boxes or pictures have changed",
+    )
+
+
+def picture_size(text: str) -> int:
+    """The type of --size: pixels that the patches of an encoder divide.
+
+    There are encoders with patches of 8, 14 and 16 pixels.
+    """
+    value = int(text)
+    if value < 8 or value > MAX_SIZE:
+        raise argparse.ArgumentTypeError(f"{value} is not in 8…{MAX_SIZE}")
+    if not _fits(value):
+        low = next(size for size in range(value, 0, -1) if _fits(size))
+        high = next(size for size in itertools.count(value) if _fits(size))
+        raise argparse.ArgumentTypeError(
+            f"{value} is a multiple neither of 8 nor of 14, the patches of an encoder would not "
+            f"fill the picture; take {low} or {high}"
+        )
+    return value
+
+
+picture_size.__name__ = "whole number"  # in "invalid whole number value: 'x'"
+
+
+def _fits(size: int) -> bool:
+    return size % 8 == 0 or size % 14 == 0
+
+
+def add_size_flag(parser: argparse.ArgumentParser, default: int) -> None:
+    """Adds --size, of all commands that make clip shards."""
+    parser.add_argument(
+        "--size",
+        type=picture_size,
+        default=default,
+        metavar="N",
+        help="height and width in pixels, a multiple of 8 or 14 (%(default)s)",
+    )
+
+
 def add_picture_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say what becomes of a picture; see framing_of."""
     add = parser.add_argument
-    add("--size", type=int, default=224, metavar="N", help="height and width (%(default)s)")
+    add_size_flag(parser, 224)
     add("--aspect", choices=framing.ASPECTS, default="stretch", help="how it becomes a square")
     add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
     add("--quality", type=int, default=92, metavar="N", help="of the JPEG files (%(default)s)")
@@ -99,9 +147,12 @@ def framing_of(flags: argparse.Namespace) -> Framing:
     return Framing((flags.size, flags.size), flags.aspect, (x0, y0, x1, y1), flags.quality)
 
 
-def open_flag(flag: str, path: str) -> list[Tree]:
-    """Returns the trees of a flag's folder or zip file; ValueError names the flag."""
+def open_flag(flag: str, path: str, left_out: Iterable[str] = ()) -> list[Tree]:
+    """Returns the trees of a flag's folder or zip file; ValueError names the flag.
+
+    Folders of the names `left_out` are not looked into.
+    """
     try:
-        return open_trees(path)
+        return open_trees(path, left_out)
     except ValueError as error:
         raise ValueError(f"--{flag}: {error}") from error

@@ -33,11 +33,11 @@ from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
 from data_prep.reading.trees import Tree
 from data_prep.writing import output, parallel
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 NORMALISATIONS = ("l2", "none")
-_SHOWN_MISTAKES = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,11 @@ def make_dataset(
         "splits": {split: [job.name for job in of_split] for split, of_split in by_split.items()},
         "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
     }
-    output.claim(out, procedure, settings)
+    if changed := output.claim(out, procedure, settings):
+        raise ValueError(
+            f"{out}: was made from other features or labels of {', '.join(changed)}; delete it, or "
+            "write into another folder with --out"
+        )
     missing = [job for job in jobs if not _is_finished(job)]
     if missing:
         (out / MARKER).unlink(missing_ok=True)
@@ -201,10 +205,7 @@ def _plan(
             mistakes.append(str(error))
         else:
             jobs.append(Job(out, split, name, arrays[name].path, *header, known, normalise))
-    if mistakes:
-        more = len(mistakes) - _SHOWN_MISTAKES
-        shown = "; ".join(mistakes[:_SHOWN_MISTAKES])
-        raise ValueError(shown + (f"; and {more} more mistakes" if more > 0 else ""))
+    raise_all(mistakes)
     return sorted(jobs, key=lambda job: (job.split, job.name))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from data_prep import command
 from data_prep.reading import layout
 from data_prep.reading.asd_labels import read_coco_boxes
+from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.reading.trees import join
 from data_prep.writing import recorded
@@ -29,6 +30,8 @@ from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("IndustReal", 0, read_coco_boxes, "--data")
 _BOXES = "OD_labels.json"
+# Other camera streams of a recording, of as many files again.
+_OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
 def make_dataset(
@@ -38,6 +41,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     workers: int = 1,
     recordings: str = "*",
+    remake: bool = False,
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -47,6 +51,7 @@ def make_dataset(
         framing: what becomes of a picture.
         workers: processes.
         recordings: glob; only these are made.
+        remake: make recordings again whose labels, boxes or pictures have changed.
 
     Returns:
         Whether the folder is complete; not if `recordings` left some out.
@@ -56,7 +61,7 @@ def make_dataset(
         OSError: `out` cannot be written.
     """
     procedure = load_procedure("industreal")
-    trees = command.open_flag("data", data)
+    trees = command.open_flag("data", data, _OTHER_STREAMS)
     labelled = layout.find_labels(trees, f"--data={data}")
     boxed = {
         name: (tree, join(folder, _BOXES))
@@ -65,13 +70,14 @@ def make_dataset(
     }
     found = layout.match(FORMAT, labelled, layout.find_pictures(trees, "rgb"), boxed, procedure.fps)
     return recorded.build(
-        functools.partial(recorded.read_labels, FORMAT),
+        functools.partial(read_labels, FORMAT),
         found,
         out,
         procedure=procedure,
         framing=framing,
         workers=workers,
         glob=recordings,
+        remake=remake,
     )
 
 
@@ -82,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
     command.add_shard_flags(parser)
     command.add_picture_flags(parser)
+    command.add_remake_flag(parser)
     f = parser.parse_args(argv)
     make_dataset(
         f.out,
@@ -89,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         framing=command.framing_of(f),
         workers=f.workers,
         recordings=f.recordings,
+        remake=f.remake,
     )
 
 

@@ -19,10 +19,12 @@ from pathlib import Path
 from data_prep import command
 from data_prep.reading import layout
 from data_prep.reading.asd_labels import read_meccano_boxes
+from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.reading.trees import join, open_trees
 from data_prep.writing import recorded
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames")
@@ -35,20 +37,25 @@ def find_boxes(asd_labels: str | Path) -> dict[str, layout.Place]:
     Raises:
         ValueError: there are none, or a recording has two.
     """
-    found: dict[str, layout.Place] = {}
-    for tree in open_trees(asd_labels):
-        for folder, _, files in tree.walk():
-            for file in files:
-                name = file.removesuffix(_BOXES)
-                if name == file:
-                    continue
-                if name in found:
-                    other = found[name][0].show(found[name][1])
-                    raise ValueError(f"--asd_labels: {other} and {tree.show(join(folder, file))}")
-                found[name] = (tree, join(folder, file))
+    places = [
+        (file.removesuffix(_BOXES), (tree, join(folder, file)))
+        for tree in open_trees(asd_labels)
+        for folder, _, files in tree.walk()
+        for file in files
+        if file.endswith(_BOXES)
+    ]
+    found = layout.by_name(places)
+    raise_all(
+        [
+            f"--asd_labels: recording {name}: boxes in {' and '.join(map(layout.show, its))}; keep "
+            "one of these"
+            for name, its in found.items()
+            if len(its) > 1
+        ]
+    )
     if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return found
+    return {name: place for name, [place] in found.items()}
 
 
 def make_dataset(
@@ -60,6 +67,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     workers: int = 1,
     recordings: str = "*",
+    remake: bool = False,
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -71,6 +79,7 @@ def make_dataset(
         framing: what becomes of a picture.
         workers: processes.
         recordings: glob; only these are made.
+        remake: make recordings again whose labels, boxes or pictures have changed.
 
     Returns:
         Whether the folder is complete; not if `recordings` left some out.
@@ -88,13 +97,14 @@ def make_dataset(
         procedure.fps,
     )
     return recorded.build(
-        functools.partial(recorded.read_labels, FORMAT),
+        functools.partial(read_labels, FORMAT),
         found,
         out,
         procedure=procedure,
         framing=framing,
         workers=workers,
         glob=recordings,
+        remake=remake,
     )
 
 
@@ -108,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--asd_labels", metavar="PATH", help="folder or zip of the boxes")
     command.add_shard_flags(parser)
     command.add_picture_flags(parser)
+    command.add_remake_flag(parser)
     f = parser.parse_args(argv)
     make_dataset(
         f.out,
@@ -117,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         framing=command.framing_of(f),
         workers=f.workers,
         recordings=f.recordings,
+        remake=f.remake,
     )
 
 

@@ -7,8 +7,9 @@ data_prep/README.md takes you from there to a trained model. For a recording NAM
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
 * --labels holds NAME.csv with the header `time,step` or `start,end,step` (seconds, or m:ss), or a
   folder NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv;
-* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files. Coordinates are
-  those of the original picture, upright; without boxes the detector cannot be trained.
+* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
+  file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
+  the original picture, upright; without boxes the detector cannot be trained.
 
 A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
 its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
@@ -25,7 +26,7 @@ Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), un
 import dataclasses
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,13 @@ from absl import logging
 
 from data_prep import command
 from data_prep.reading import layout, own_labels, own_splits, pictures, video
-from data_prep.reading.layout import Place, Recording
+from data_prep.reading.layout import SPLITS, Place, RecordingFiles
 from data_prep.reading.pictures import ImageFiles, Pictures
 from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
-from data_prep.writing.recorded import SPLITS
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -64,25 +65,31 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
 
     Returns:
         By recording, each place found.
+
+    Raises:
+        ValueError: all label files that lie where they belong to no recording, and all names that
+            cannot be those of recordings.
     """
-    found: dict[str, list[Place]] = {}
+    places: list[tuple[str, Place]] = []
+    problems = []
     for tree in trees:
         for folder, _, files in tree.walk():
             last = folder.rpartition("/")[2]
             if folder and any(file in files for file in LABEL_FILES):
-                found.setdefault(last, []).append((tree, folder))
+                places.append((last, (tree, folder)))
                 continue
             for file in files:
                 path = join(folder, file)
                 if not file.lower().endswith(".csv") or _is_file(tree, path, leave_out):
                     continue
                 if file in LABEL_FILES:
-                    raise ValueError(
+                    problems.append(
                         f"{tree.show(path)}: belongs into a folder with the recording's name"
                     )
                 name = file[: -len(".csv")] if last.lower() in ("", *SPLITS) else last
-                found.setdefault(name, []).append((tree, path))
-    return dict(sorted(found.items()))
+                places.append((name, (tree, path)))
+    raise_all(problems)
+    return layout.by_name(places)
 
 
 def _is_file(tree: Tree, name: str, path: str) -> bool:
@@ -98,19 +105,16 @@ def find_recordings(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
-) -> list[Recording]:
+) -> list[RecordingFiles]:
     """Finds the recordings and brings the parts of each together; see make_dataset.
 
     Raises:
-        ValueError: all recordings that lack a part, have two of one or cannot be opened.
+        ValueError: all recordings that lack a part, have two of one or cannot be opened; all
+            mistakes in a COCO file of several recordings.
     """
     pictured = layout.find_pictures(command.open_flag("videos", videos))
     labelled = find_labels(command.open_flag("labels", label_dir), splits)
-    boxed: Mapping[str, Place] = {}
-    if boxes is not None:
-        if not os.path.isdir(boxes):
-            raise ValueError(f"--boxes={boxes}: no such folder")
-        boxed = own_labels.find_boxes(boxes, Tree(os.fspath(boxes)))
+    boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
     problems = []
     for what, names, others in (
         (f"labels without a video in --videos={videos}", labelled, pictured),
@@ -122,9 +126,13 @@ def find_recordings(
     for what, found in (("video", pictured), ("labels", labelled)):
         for name, places in found.items():
             if len(places) > 1:
-                shown = " and ".join(tree.show(path) for tree, path in places)
-                problems.append(f"recording {name}: {what} in {shown}; give one of them only")
-    layout.raise_problems(problems)
+                shown = " and ".join(map(layout.show, places))
+                problems.append(
+                    f"recording {name}: {what} in {shown}; a recording has one: if these are "
+                    f"several recordings, rename all but one, their videos and labels alike (the "
+                    f"last one to {_other_name(name, places)}), else remove all but one"
+                )
+    raise_all(problems)
     if not labelled:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
     chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed)
@@ -136,9 +144,15 @@ def find_recordings(
             problems.append(str(error))
         else:
             (labels,) = labelled[name]
-            recordings.append(Recording(name, chosen[name], opened, labels, boxed.get(name)))
-    layout.raise_problems(problems)
+            recordings.append(RecordingFiles(name, chosen[name], opened, labels, boxed.get(name)))
+    raise_all(problems)
     return recordings
+
+
+def _other_name(name: str, places: Sequence[Place]) -> str:
+    """Proposes a name for the last one of several recordings that are called the same."""
+    of_last, *of_others = (path.split("/")[-2:-1] for _, path in reversed(places))
+    return f"{of_last[0]}_{name}" if of_last and of_last not in of_others else f"{name}_2"
 
 
 def make_dataset(
@@ -153,6 +167,7 @@ def make_dataset(
     framing: Framing = DEFAULT_FRAMING,
     workers: int = 1,
     recordings: str = "*",
+    remake: bool = False,
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -161,12 +176,13 @@ def make_dataset(
         videos: folder or zip file of the videos, or folders of images.
         labels: folder or zip file of the labels.
         procedure: the product; its frame rate is that of the shards.
-        boxes: folder of the boxes; without, no frame has one.
+        boxes: folder of the boxes, or a COCO file; without, no frame has one.
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
         split_seed: of the draw.
         framing: what becomes of a picture.
         workers: processes.
         recordings: glob; only these are made.
+        remake: make recordings again whose labels, boxes or videos have changed.
 
     Returns:
         Whether the folder is complete; not if `recordings` left some out.
@@ -181,11 +197,11 @@ def make_dataset(
     for split in SPLITS:
         names = [recording.name for recording in found if recording.split == split]
         logging.info("split %s: %s", split, ", ".join(names) or "no recordings")
+    warnings = []
     if missing := [s for s in ("train", "val") if not _has_boxes(found, s)]:
-        logging.warning(
-            "no boxes in split %s: the detector cannot be trained, leave 'detector' out of "
-            "config.stages, as configs/own.py does",
-            " and ".join(missing),
+        warnings.append(
+            f"no boxes in split {' and '.join(missing)}: the detector cannot be trained, leave "
+            "'detector' out of config.stages, as configs/own.py does"
         )
     return recorded.build(
         own_labels.read_labels,
@@ -195,14 +211,16 @@ def make_dataset(
         framing=framing,
         workers=workers,
         glob=recordings,
+        remake=remake,
+        warnings=warnings,
     )
 
 
-def _has_boxes(recordings: Iterable[Recording], split: str) -> bool:
+def _has_boxes(recordings: Iterable[RecordingFiles], split: str) -> bool:
     return any(recording.boxes is not None for recording in recordings if recording.split == split)
 
 
-def export_frames(recordings: Iterable[Recording], folder: str | Path, every: int) -> int:
+def export_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:
     """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg, in its original size.
 
     Returns:
@@ -231,7 +249,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--labels", required=True, metavar="PATH", help="folder or zip of the labels")
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
-    add("--boxes", metavar="DIR", help="folder of boxes, COCO or YOLO")
+    add("--boxes", metavar="PATH", help="boxes: a COCO file, or a folder of COCO or YOLO files")
     shares = own_splits.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")
@@ -247,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     command.add_shard_flags(parser)
     command.add_picture_flags(parser)
+    command.add_remake_flag(parser)
     f = parser.parse_args(argv)
     procedure = load_procedure(f.procedure)
     if f.fps is not None:
@@ -267,6 +286,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         framing=command.framing_of(f),
         workers=f.workers,
         recordings=f.recordings,
+        remake=f.remake,
         **chosen,
     )
 

@@ -116,7 +116,7 @@ def make_dataset(
             "occlusion": occlusion,
             "cad_per_state": cad_per_state,
             "time_scale": time_scale,
-            "timelines": _digest(timelines, splits) if timelines else None,
+            "timelines": _digest(timelines) if timelines else None,
         },
         recordings=glob,
         num_frames=num_frames,
@@ -134,23 +134,22 @@ def _timeline(
 ) -> Timeline:
     """What happens in a recording: read from its labels in `directory`, or made up."""
     if directory:
-        return read_timeline(directory, split, name, procedure, time_scale)
+        return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
     return draw_timeline(procedure, streams(seed, "recording", split, name)[0])
 
 
-def _digest(directory: str | Path, splits: Mapping[str, Sequence[str]]) -> int:
+def _digest(directory: str | Path) -> int:
     """A number that changes with the label files."""
     digest = 0
-    for split, names in splits.items():
-        for name in names if split != "cad" else ():
-            path = Path(directory) / split / name / "PSR_labels_raw.csv"
+    for of_split in find_timelines(directory).values():
+        for path in of_split.values():
             digest = zlib.crc32(path.read_bytes(), digest)
     return digest
 
 
 def _split_names(recordings, directory) -> dict[str, tuple[str, ...]]:
     if directory:
-        return find_timelines(directory)
+        return {split: tuple(paths) for split, paths in find_timelines(directory).items()}
     recordings = RECORDINGS if recordings is None else recordings
     return {
         split: tuple(f"{split}_{i:03d}" for i in range(count))
@@ -336,13 +335,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         add(
             f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)", **count
         )
-    add(
-        "--size",
-        type=command.at_least(8),
-        default=64,
-        metavar="N",
-        help="height and width in pixels (%(default)s)",
-    )
+    command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
     add("--timelines", metavar="DIR", help="label timelines to play")

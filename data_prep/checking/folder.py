@@ -1,9 +1,7 @@
 """Finds what is wrong with a folder of clip shards; `data_prep.check` is the command."""
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.checking.recording import Expected, check_labels, check_shard
+from stormpsr_jax import files
 from stormpsr_jax.data.clips import LabelledFrames, shard_name
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step
@@ -84,12 +83,13 @@ def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:
 def _read_json(checked: Checked, file: str) -> Any:
     """Returns the content of a JSON file; None, with the problem noted, if it has none."""
     path = checked.directory / file
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         checked.problems.append(f"{path}: missing; {RERUN}")
-    except (OSError, ValueError, RecursionError) as error:
-        checked.problems.append(f"{path}: not readable JSON ({error}); delete it, then {RERUN}")
+        return None
+    try:
+        return files.read_json(path)
+    except ValueError as error:
+        checked.problems.append(f"{error}; delete it, then {RERUN}")
     return None
 
 
@@ -105,21 +105,28 @@ def _read_head(checked: Checked) -> dict[str, list[str]] | None:
     settings = _read_json(checked, "settings.json")
     if settings is None or checked.procedure is None:
         return None
+    place = str(checked.directory / "settings.json")
     try:
-        checked.fps = float(settings["fps"])
-        height, width = settings["image_size"]
-        checked.image_size = (int(height), int(width))
-        checked.clip_length = int(settings["clip_length"])
-        names = {split: [str(n) for n in of_one] for split, of_one in settings["splits"].items()}
-        if min(checked.fps, checked.clip_length, *checked.image_size) <= 0:
-            raise ValueError("a number is not positive")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        checked.problems.append(
-            f"{checked.directory / 'settings.json'}: fps, image_size, clip_length or splits are "
-            f"missing or malformed ({type(error).__name__}: {error}); delete it, then {RERUN}"
-        )
+        fps = files.field(settings, "fps", (int, float), place)
+        checked.fps = files.number(fps, f"{place}: fps", 1e-3, 1e3)
+        size = files.field(settings, "image_size", list, place)
+        if len(size) != 2:
+            raise ValueError(f"{place}: image_size: {files.shorten(size)} is not height, width")
+        height, width = (int(files.number(n, f"{place}: image_size", 1, 1e5)) for n in size)
+        checked.image_size = (height, width)
+        clip_length = files.field(settings, "clip_length", int, place)
+        checked.clip_length = int(files.number(clip_length, f"{place}: clip_length", 1, 1e6))
+        splits = files.field(settings, "splits", dict, place)
+        for split in splits:
+            names = files.field(splits, split, list, f"{place}: splits")
+            for i, name in enumerate(names):
+                if not isinstance(name, str):
+                    raise ValueError(f"{place}: splits: {split}[{i}]: is not a name")
+                files.check_name(name, f"{place}: splits: {split}[{i}]")
+    except ValueError as error:
+        checked.problems.append(f"{error}; delete it, then {RERUN}")
         return None
-    return names
+    return splits
 
 
 def _check_names(checked: Checked, names: dict[str, list[str]]) -> None:
@@ -308,15 +315,15 @@ def check_sums(checked: Checked, out: Path) -> None:
     """
     folder = checked.directory
     path = folder / SUMS
-    files = [folder / f for f in ("procedure.json", "settings.json", "features.json")]
-    files += [folder / "dataset_info.json", *checked.shards.values()]
-    files += sorted(p for p in folder.glob("labels/**/*") if p.is_file())
-    there = {str(p.relative_to(folder)): p for p in files if p.is_file()}
+    paths = [folder / f for f in ("procedure.json", "settings.json", "features.json")]
+    paths += [folder / "dataset_info.json", *checked.shards.values()]
+    paths += sorted(p for p in folder.glob("labels/**/*") if p.is_file())
+    there = {str(p.relative_to(folder)): p for p in paths if p.is_file()}
     if not path.exists():
         if not checked.problems:
-            sums = [f"{_digest(there[name])}  {name}\n" for name in sorted(there)]
+            sums = [f"{files.checksum(there[name])}  {name}\n" for name in sorted(there)]
             try:
-                (out / SUMS).write_text("".join(sums), encoding="utf-8")
+                files.write_text(out / SUMS, "".join(sums))
             except OSError as error:
                 checked.warnings.append(f"{out / SUMS}: cannot be written ({error.strerror})")
         return
@@ -327,7 +334,7 @@ def check_sums(checked: Checked, out: Path) -> None:
             what = f"is missing, but {SUMS} lists it"
         elif name not in listed:
             what = f"is not in {SUMS}"
-        elif _digest(there[name]) != listed[name]:
+        elif files.checksum(there[name]) != listed[name]:
             what = f"differs from its SHA-256 in {SUMS}"
         else:
             continue
@@ -335,11 +342,6 @@ def check_sums(checked: Checked, out: Path) -> None:
             f"{folder / name}: {what}; copy the folder again, or delete {SUMS} if the data was "
             "prepared anew since"
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _order(split: str) -> tuple[int, str]:

@@ -5,18 +5,29 @@ to 0.14 of the picture, where the object leaves it.
 """
 
 import dataclasses
-import json
-import math
-from collections.abc import Mapping
+import unicodedata
+import zlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import csvfile
 
+_MAX_PIXELS = 10**6  # of a side of a picture
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
+
+
+class _Row(NamedTuple):
+    """A box as a file gives it: cx, cy, w, h in 0…1, its place, and its state's name or ''."""
+
+    frame: int
+    box: Sequence[float]
+    place: str
+    state: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +49,12 @@ class Boxes:
     states: tuple[str, ...]
 
     @property
+    def digest(self) -> int:
+        """A number that changes with any box, frame number or state."""
+        digest = zlib.crc32(self.frames.tobytes(), zlib.crc32(self.boxes.tobytes()))
+        return zlib.crc32("\0".join(self.states).encode(), digest)
+
+    @property
     def num_repeated(self) -> int:
         """Boxes of a frame that has another one."""
         return len(self.frames) - len(np.unique(self.frames))
@@ -55,17 +72,17 @@ class Boxes:
             (N,) places in `boxes`; -1 where there is none.
 
         Raises:
-            ValueError: a box of a frame that is not among these, with its place.
+            ValueError: all boxes of frames that are not among these, with their places.
         """
         result = np.full(num_frames, -1)
         rows = self.frames - first_frame
-        outside = (rows < 0) | (rows >= num_frames)
-        if outside.any():
-            i = int(outside.argmax())
-            raise ValueError(
+        raise_all(
+            [
                 f"{self.places[i]}: frame {self.frames[i]} is not among the recording's frames "
                 f"{first_frame}…{first_frame + num_frames - 1}"
-            )
+                for i in np.flatnonzero((rows < 0) | (rows >= num_frames))
+            ]
+        )
         area = self.boxes[:, 2] * self.boxes[:, 3]
         order = np.lexsort((-np.arange(len(area)), area))  # the last one of a frame stays
         result[rows[order]] = order
@@ -79,65 +96,113 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     the PSR labels at its frame.
 
     Raises:
-        ValueError: naming file, line and field.
+        ValueError: all mistakes, with file, line and field.
     """
-    frames, boxes, places = [], [], []
+    rows: list[_Row] = []
+    mistakes = []
     for line, row in csvfile.read_rows(path):
-        csvfile.check_width(path, line, row, _COLUMNS)
-        frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
-        csvfile.parse_integer(row[1], -1, 1, path, line, "flag")
-        csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval")
-        if frames and frame < frames[-1]:
-            what = f"frame {frame} comes after frame {frames[-1]}"
-            raise csvfile.field_error(path, line, "frame", what)
-        box = [
-            csvfile.parse_number(text, path, line, name)
-            for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
-        ]
-        _check_box(box, f"{path}: line {line}")
-        frames.append(frame)
-        boxes.append(box)
-        places.append(f"{path}: line {line}")
-    return _cut_off(frames, boxes, places, [""] * len(frames))
+        try:
+            csvfile.check_width(path, line, row, _COLUMNS)
+            frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
+            csvfile.parse_integer(row[1], -1, 1, path, line, "flag")
+            csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval")
+            if rows and frame < rows[-1].frame:
+                what = f"frame {frame} comes after frame {rows[-1].frame}"
+                raise csvfile.field_error(path, line, "frame", what)
+            box = [
+                csvfile.parse_number(text, path, line, name)
+                for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
+            ]
+            _check_box(box, f"{path}: line {line}")
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            rows.append(_Row(frame, box, f"{path}: line {line}"))
+    raise_all(mistakes)
+    return _cut_off(rows)
 
 
 def read_coco_boxes(path: str | Path) -> Boxes:
-    """Reads `OD_labels.json`: images, categories and annotations as in COCO, boxes in pixels.
+    """Reads the COCO file of one recording: images, categories and annotations, boxes in pixels.
 
-    A frame's number is the one in its image's file name. Categories are named after the state
-    vector; kept in `states`.
+    A frame's number is the one in its image's file name. Categories are kept in `states`: those of
+    IndustReal are named after the state vector.
 
     Raises:
-        ValueError: naming file and entry; also for an id that is given twice.
+        ValueError: all mistakes, with file and entry; also ids that are given twice.
     """
+    mistakes: list[str] = []
+    rows = [row for _, row in _read_coco(path, mistakes)]
+    raise_all(mistakes)
+    return _cut_off(rows)
+
+
+def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
+    """Reads a COCO file with the images of several recordings, as annotation tools export it.
+
+    An image belongs to the recording that the nearest folder in its file name is named after, such
+    as `bench_01` in `frames/bench_01/000010.jpg`.
+
+    Args:
+        path: the file.
+        names: of the recordings, as files.check_name gives them.
+
+    Returns:
+        The boxes of each recording that has some.
+
+    Raises:
+        ValueError: all mistakes, with file and entry.
+    """
+    mistakes: list[str] = []
+    rows: dict[str, list[_Row]] = {}
+    for image, row in _read_coco(path, mistakes):
+        folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
+        name = next((folder for folder in folders if folder in names), None)
+        if name is None:
+            mistakes.append(
+                f"{row.place}: its image: file_name: {files.shorten(image)} is in no folder named "
+                "after a recording, such as RECORDING/000010.jpg"
+            )
+        else:
+            rows.setdefault(name, []).append(row)
+    raise_all(mistakes)
+    return {name: _cut_off(of_one) for name, of_one in rows.items()}
+
+
+def _read_coco(path: str | Path, mistakes: list[str]) -> list[tuple[str, _Row]]:
+    """Returns the boxes of a COCO file by frame, each with its image's name."""
     data = files.read_json(path)
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: not COCO, which is an object with images and annotations")
-    images = _by_id(data, "images", path)
-    categories = _by_id(data, "categories", path)
+    images, categories, annotations = (
+        _by_id(data, key, path, mistakes) for key in ("images", "categories", "annotations")
+    )
     found = []
-    for i, entry in enumerate(_by_id(data, "annotations", path).values()):
-        place = f"{path}: annotations[{i}]"
-        image = _lookup(entry, "image_id", images, "images", place)
-        category = _lookup(entry, "category_id", categories, "categories", place)
-        width, height = (_number(image, key, f"{place}: its image") for key in ("width", "height"))
-        bbox = entry.get("bbox")
-        if not isinstance(bbox, list) or len(bbox) != 4:
-            raise ValueError(f"{place}: bbox: {_short(bbox)} is not a list x, y, w, h")
-        x, y, w, h = (_number({"bbox": value}, "bbox", place, low=None) for value in bbox)
-        box = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
-        _check_box(box, place)
-        name = image.get("file_name")
-        if not isinstance(name, str):
-            raise ValueError(f"{place}: its image: file_name: {_short(name)} is not a name")
+    for place, entry in annotations.values():
         try:
-            frame = csvfile.parse_image_name(name, path, 1)
+            _, image = _lookup(entry, "image_id", images, "images", place)
+            _, category = _lookup(entry, "category_id", categories, "categories", place)
+            width, height = (
+                files.number(image.get(key), f"{place}: its image: {key}", 1, _MAX_PIXELS)
+                for key in ("width", "height")
+            )
+            bbox = files.field(entry, "bbox", list, place)
+            if len(bbox) != 4:
+                raise ValueError(f"{place}: bbox: {files.shorten(bbox)} is not x, y, w, h")
+            x, y, w, h = (files.number(value, f"{place}: bbox") for value in bbox)
+            box = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+            _check_box(box, place)
+            name = files.field(image, "file_name", str, f"{place}: its image")
+            try:
+                frame = csvfile.parse_image_name(name, path, 1)
+            except ValueError as error:
+                raise ValueError(
+                    f"{place}: its image: file_name: {files.shorten(name)} does not end in a "
+                    "frame's number, such as 000010.jpg"
+                ) from error
         except ValueError as error:
-            raise ValueError(f"{place}: its image: file_name: {_short(name)}") from error
-        found.append((frame, box, place, str(category.get("name", ""))))
-    found.sort(key=lambda item: item[0])  # COCO has no order
-    frames, boxes, places, states = zip(*found, strict=True) if found else ((), (), (), ())
-    return _cut_off(frames, boxes, places, states)
+            mistakes.append(str(error))
+        else:
+            found.append((name, _Row(frame, box, place, str(category.get("name", "")))))
+    return sorted(found, key=lambda item: item[1].frame)  # COCO has no order
 
 
 def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
@@ -149,24 +214,32 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
         paths: the files by frame number.
 
     Raises:
-        ValueError: naming file, line and field.
+        ValueError: all mistakes, with file, line and field.
     """
-    frames, boxes, places = [], [], []
+    rows, mistakes = [], []
     for frame, path in sorted(paths.items()):
-        for line, row in csvfile.read_rows(path, delimiter=" "):
+        try:
+            lines = csvfile.read_rows(path, delimiter=" ")
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        for line, row in lines:
             fields = [text for text in row if text]
             if not fields:
                 continue
-            csvfile.check_width(path, line, fields[:5], ["class", "x", "y", "w", "h"])
-            box = [
-                csvfile.parse_number(text, path, line, field)
-                for text, field in zip(fields[1:5], "xywh", strict=True)
-            ]
-            _check_box(box, f"{path}: line {line}")
-            frames.append(frame)
-            boxes.append(box)
-            places.append(f"{path}: line {line}")
-    return _cut_off(frames, boxes, places, [""] * len(frames))
+            try:
+                csvfile.check_width(path, line, fields[:5], ["class", "x", "y", "w", "h"])
+                box = [
+                    csvfile.parse_number(text, path, line, field)
+                    for text, field in zip(fields[1:5], "xywh", strict=True)
+                ]
+                _check_box(box, f"{path}: line {line}")
+            except ValueError as error:
+                mistakes.append(str(error))
+            else:
+                rows.append(_Row(frame, box, f"{path}: line {line}"))
+    raise_all(mistakes)
+    return _cut_off(rows)
 
 
 def _check_box(box: list[float], place: str) -> None:
@@ -182,44 +255,47 @@ def _check_box(box: list[float], place: str) -> None:
             raise ValueError(f"{place}: {name}: a box of size {value:.6g} (should be in 0…1)")
 
 
-def _cut_off(frames, boxes, places, states) -> Boxes:
-    boxes = np.array(boxes, np.float64).reshape(-1, 4)
+def _cut_off(rows: Sequence[_Row]) -> Boxes:
+    """Returns the boxes without what is beyond the edges of the picture."""
+    boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
     half = boxes[:, 2:] / 2
     start, end = np.clip(boxes[:, :2] - half, 0, 1), np.clip(boxes[:, :2] + half, 0, 1)
     # More than the rounding of the files, which have six digits.
     cut = (np.abs(end - start - boxes[:, 2:]) > 1e-5).any(axis=1)
     boxes[cut] = np.concatenate([(start + end) / 2, end - start], axis=1)[cut]
-    return Boxes(np.array(frames, np.int64), boxes, tuple(places), int(cut.sum()), tuple(states))
+    return Boxes(
+        np.array([row.frame for row in rows], np.int64),
+        boxes,
+        tuple(row.place for row in rows),
+        int(cut.sum()),
+        tuple(row.state for row in rows),
+    )
 
 
-def _by_id(data: Mapping[str, Any], key: str, path: str | Path) -> dict[Any, dict[str, Any]]:
-    entries = data.get(key)
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: {key}: not COCO, which has a list there")
-    found: dict[Any, dict[str, Any]] = {}
-    for i, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
-            raise ValueError(f"{path}: {key}[{i}]: not an object with an id")
-        if entry["id"] in found:
-            raise ValueError(f"{path}: {key}[{i}]: id: {entry['id']!r} is given twice")
-        found[entry["id"]] = entry
+_Entries = dict[int | str, tuple[str, Mapping[str, Any]]]  # (place, entry) by id
+
+
+def _by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> _Entries:
+    if not isinstance(data, dict) or not isinstance(data.get(key), list):
+        raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
+    found: _Entries = {}
+    for i, entry in enumerate(data[key]):
+        place = f"{path}: {key}[{i}]"
+        try:
+            identifier = files.field(entry, "id", (int, str), place)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        if identifier in found:
+            mistakes.append(f"{place}: id: {files.shorten(identifier)} is given twice")
+        found[identifier] = place, entry
     return found
 
 
-def _lookup(entry: dict, key: str, found: dict, where: str, place: str) -> dict[str, Any]:
-    identifier = entry.get(key)
-    if not isinstance(identifier, int | str) or identifier not in found:
-        raise ValueError(f"{place}: {key}: {_short(identifier)} is not in {where}")
+def _lookup(
+    entry: Mapping[str, Any], key: str, found: _Entries, where: str, place: str
+) -> tuple[str, Mapping[str, Any]]:
+    identifier = files.field(entry, key, (int, str), place)
+    if identifier not in found:
+        raise ValueError(f"{place}: {key}: {files.shorten(identifier)} is not in {where}")
     return found[identifier]
-
-
-def _number(entry: Mapping[str, Any], key: str, place: str, low: float | None = 0) -> float:
-    value = entry.get(key)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or (low is not None and value <= low):
-        raise ValueError(f"{place}: {key}: {_short(value)} is not a number that it can be")
-    return float(value)
-
-
-def _short(value: Any) -> str:
-    return files.shorten(json.dumps(value, ensure_ascii=False))

@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.files import check_name
 from stormpsr_jax.psr import csvfile
 
 _VALUES_AT_ONCE = 2**20
@@ -52,7 +53,7 @@ def find(root: Path, flag: str, patterns: tuple[str, str], mistakes: list[str]) 
         root: where to look.
         flag: that names it.
         patterns: of files directly below it and one folder deeper.
-        mistakes: to which names are added that are there twice or are not UTF-8.
+        mistakes: to which names are added that are there twice or that no recording can have.
 
     Returns:
         By name.
@@ -70,9 +71,9 @@ def find(root: Path, flag: str, patterns: tuple[str, str], mistakes: list[str]) 
         if name.startswith(".") or split.startswith("."):
             continue
         try:
-            name.encode()
-        except UnicodeEncodeError:
-            mistakes.append(f"{str(path)!r}: its name is not UTF-8; rename it")
+            name = check_name(name, ascii(str(path)))
+        except ValueError as error:
+            mistakes.append(str(error))
             continue
         if name in found and found[name].path != recording:
             mistakes.append(f"recording {name!r} is there twice: {found[name].path}, {recording}")
@@ -205,6 +206,8 @@ def _open(path: Path, array: str) -> Iterator[tuple[BinaryIO | None, int]]:
                 yield None, 0
             else:
                 yield stack.enter_context(archive.open(member)), member.file_size
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         # RuntimeError: the member is encrypted.
         raise ValueError(f"{path}: cannot be read ({error})") from error

@@ -9,11 +9,15 @@ from pathlib import Path
 from data_prep.reading import pictures, video
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.pictures import ImageFiles, Pictures
+from data_prep.reading.psr_labels import STATES
 from data_prep.reading.trees import Tree, join
 from data_prep.reading.video import Video
+from stormpsr_jax.files import check_name
+from stormpsr_jax.mistakes import raise_all
 
-MAX_PROBLEMS = 20  # shown in one message
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
+
+SPLITS = ("train", "val", "test")
 
 Place = tuple[Tree, str]  # a folder or file of a tree
 
@@ -36,7 +40,7 @@ class Format:
 
 
 @dataclasses.dataclass(frozen=True)
-class Recording:
+class RecordingFiles:
     """Where the parts of a recording are. Picklable.
 
     Attributes:
@@ -44,14 +48,15 @@ class Recording:
         split: "train", "val" or "test".
         pictures: its N frames.
         labels: folder of its PSR label files; of a user's own, maybe a file.
-        boxes: file (or folder) of its boxes, if there is one.
+        boxes: file (or folder) of its boxes, or the boxes themselves where one file has those of
+            several recordings; None if there are none.
     """
 
     name: str
     split: str
     pictures: Pictures
     labels: Place
-    boxes: Place | None
+    boxes: Place | Boxes | None
 
 
 def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, tuple[str, Place]]:
@@ -63,27 +68,26 @@ def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, tuple[str, Place]
     Raises:
         ValueError: there are none, or all recordings that are in two places or in no split.
     """
+    places = [
+        (folder.rpartition("/")[2], (tree, folder))
+        for tree in trees
+        for folder, _, files in tree.walk()
+        if STATES in files
+    ]
     found: dict[str, tuple[str, Place]] = {}
     problems = []
-    for tree in trees:
-        for folder, _, files in tree.walk():
-            if "PSR_labels_raw.csv" not in files:
-                continue
-            name = folder.split("/")[-1]
-            split = _split_of(tree, folder)
-            if split is None:
-                problems.append(f"{tree.show(folder)}: is in no folder train, val or test")
-            elif name in found:
-                place = _show(found[name][1])
-                problems.append(f"recording {name}: labels in {place} and {tree.show(folder)}")
-            else:
-                found[name] = (split, (tree, folder))
-    raise_problems(problems)
+    for name, [place, *others] in by_name(places).items():
+        if (split := _split_of(*place)) is None:
+            problems.append(f"{show(place)}: is in no folder train, val or test")
+        elif others:
+            shown = " and ".join(map(show, (place, *others)))
+            problems.append(f"recording {name}: labels in {shown}; keep them in one of these")
+        else:
+            found[name] = (split, place)
+    raise_all(problems)
     if not found:
-        raise ValueError(
-            f"{flag}: no folder <train|val|test>/<recording> with a PSR_labels_raw.csv is in it"
-        )
-    return dict(sorted(found.items()))
+        raise ValueError(f"{flag}: no folder <train|val|test>/<recording> with a {STATES} is in it")
+    return found
 
 
 def _split_of(tree: Tree, folder: str) -> str | None:
@@ -105,17 +109,36 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
     Returns:
         The places found for each name; a video's place is its file.
     """
-    found: dict[str, list[Place]] = {}
+    places: list[tuple[str, Place]] = []
     for tree in trees:
         for folder, _, files in tree.walk():
             above, _, last = folder.rpartition("/")
             if pictures.has_images(files) and folder and inside in ("", last):
                 name = above.rpartition("/")[2] if inside else last
-                found.setdefault(name, []).append((tree, folder))
+                places.append((name, (tree, folder)))
             for file in filter(video.is_video, files):
                 stem = file.rpartition(".")[0]
                 name = last if inside and stem == inside else stem
-                found.setdefault(name, []).append((tree, join(folder, file)))
+                places.append((name, (tree, join(folder, file))))
+    return by_name(places)
+
+
+def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
+    """Returns the places of each name, both in order, names in the form of files.check_name.
+
+    Raises:
+        ValueError: all names that cannot be those of recordings.
+    """
+    found: dict[str, list[Place]] = {}
+    problems = []
+    for name, place in places:
+        where = show(place)
+        try:
+            name = check_name(name, where if where.isprintable() else ascii(where))
+            found.setdefault(name, []).append(place)
+        except ValueError as error:
+            problems.append(str(error))
+    raise_all(problems)
     return dict(sorted(found.items()))
 
 
@@ -125,7 +148,7 @@ def match(
     pictured: Mapping[str, Sequence[Place]],
     boxed: Mapping[str, Place],
     fps: float,
-) -> list[Recording]:
+) -> list[RecordingFiles]:
     """Brings the parts of each recording together.
 
     Args:
@@ -150,7 +173,7 @@ def match(
     for name, (split, folder) in labelled.items():
         places = pictured.get(name, ())
         if len(places) > 1:
-            shown = " and ".join(map(_show, places))
+            shown = " and ".join(map(show, places))
             problems.append(f"recording {name}: frames in {shown}; give one of them only")
         if len(places) != 1:
             continue
@@ -162,8 +185,8 @@ def match(
         except ValueError as error:
             problems.append(str(error))
         else:
-            recordings.append(Recording(name, split, frames, folder, boxed.get(name)))
-    raise_problems(problems)
+            recordings.append(RecordingFiles(name, split, frames, folder, boxed.get(name)))
+    raise_all(problems)
     return recordings
 
 
@@ -181,14 +204,6 @@ def _open_pictures(form: Format, tree: Tree, name: str, fps: float) -> ImageFile
     return ImageFiles(tree, name, first, len(numbers))
 
 
-def raise_problems(problems: Sequence[str]) -> None:
-    """Raises one ValueError that lists all problems, if there are any."""
-    if not problems:
-        return
-    shown = "; ".join(problems[:MAX_PROBLEMS])
-    more = len(problems) - MAX_PROBLEMS
-    raise ValueError(shown + (f"; and {more} more problems" if more > 0 else ""))
-
-
-def _show(place: Place) -> str:
+def show(place: Place) -> str:
+    """Returns a place as messages name it."""
     return place[0].show(place[1])

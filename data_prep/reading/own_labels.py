@@ -1,17 +1,19 @@
 """Labels of a user's own recordings: PSR label files or a CSV of times; boxes in COCO or YOLO."""
 
 import dataclasses
+import os
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
 
-from data_prep.reading import asd_labels
-from data_prep.reading.layout import Format, Place, Recording
-from data_prep.reading.trees import join
-from data_prep.writing import recorded
-from data_prep.writing.recorded import Labels
+from data_prep.reading import asd_labels, layout
+from data_prep.reading.asd_labels import Boxes
+from data_prep.reading.labels import Labels
+from data_prep.reading.labels import read_labels as read_psr_labels
+from data_prep.reading.layout import Format, Place, RecordingFiles
+from data_prep.reading.trees import Tree, join
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -20,7 +22,7 @@ FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
 _NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,9})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
-def read_labels(recording: Recording, procedure: Procedure) -> Labels:
+def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
     """Reads the labels and boxes of a recording.
 
     Args:
@@ -29,20 +31,31 @@ def read_labels(recording: Recording, procedure: Procedure) -> Labels:
         procedure: with the frame rate of the recording.
 
     Raises:
-        ValueError: the first mistake, with file, line and field.
+        ValueError: the mistakes of all files, with file, line and field.
     """
+    mistakes = []
+    try:
+        known = _read_steps(recording, procedure)
+    except ValueError as error:
+        mistakes.append(str(error))
+    boxes = recording.boxes
+    try:
+        if boxes is not None:
+            boxes = boxes if isinstance(boxes, Boxes) else _read_boxes(boxes)
+            boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
+    except ValueError as error:
+        mistakes.append(str(error))
+    raise_all(mistakes)
+    return dataclasses.replace(known, boxes=boxes)
+
+
+def _read_steps(recording: RecordingFiles, procedure: Procedure) -> Labels:
+    """Reads the labels of a recording without its boxes."""
     _check_variant(recording.name, procedure)
     tree, name = recording.labels
     if tree.exists(name):
-        known = _read_timed(recording, procedure)
-    else:
-        without = dataclasses.replace(recording, boxes=None)
-        known = recorded.read_labels(FORMAT, without, procedure)
-    if recording.boxes is None:
-        return known
-    boxes, digest = _read_boxes(recording.boxes)
-    boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
-    return dataclasses.replace(known, boxes=boxes, digest=known.digest ^ digest)
+        return _read_timed(recording, procedure)
+    return read_psr_labels(FORMAT, dataclasses.replace(recording, boxes=None), procedure)
 
 
 def _check_variant(name: str, procedure: Procedure) -> None:
@@ -53,7 +66,7 @@ def _check_variant(name: str, procedure: Procedure) -> None:
         raise ValueError(str(error).replace("pass --variant or ", "")) from error
 
 
-def _read_timed(recording: Recording, procedure: Procedure) -> Labels:
+def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
     tree, name = recording.labels
     first = recording.pictures.first_frame
     initial = procedure.variant_for(recording.name).initial_state
@@ -72,49 +85,76 @@ def _read_timed(recording: Recording, procedure: Procedure) -> Labels:
     return Labels(frames, states, derived, None, {}, zlib.crc32(tree.read(name)))
 
 
-def _read_boxes(place: Place) -> tuple[asd_labels.Boxes, int]:
-    """Returns the boxes of a COCO file or a folder of YOLO files, and a digest of the files."""
+def _read_boxes(place: Place) -> Boxes:
+    """Returns the boxes of a COCO file or a folder of YOLO files of one recording."""
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:
-            boxes = asd_labels.read_coco_boxes(path)
-        # What a user calls the object says nothing about its state.
-        boxes = dataclasses.replace(boxes, states=("",) * len(boxes.frames))
-        return boxes, zlib.crc32(tree.read(name))
+            return _stateless(asd_labels.read_coco_boxes(path))
     paths: dict[int, Path] = {}
-    digest = 0
+    mistakes = []
     for file in tree.entries(name)[1]:
         if not (match := _NUMBERED.fullmatch(file)):  # such as classes.txt
             continue
         path = Path(tree.path, name, file)
         other = paths.setdefault(int(match[1]), path)
         if other != path:
-            raise ValueError(f"{tree.show(name)}: {other.name} and {file} are the same frame")
-        digest = zlib.crc32(tree.read(join(name, file)), zlib.crc32(file.encode(), digest))
-    return asd_labels.read_yolo_boxes(paths), digest
+            mistakes.append(f"{tree.show(name)}: {other.name} and {file} are the same frame")
+    raise_all(mistakes)
+    return asd_labels.read_yolo_boxes(paths)
 
 
-def find_boxes(folder: str | Path, tree: Any) -> Mapping[str, Place]:
-    """Finds <recording>.json (COCO) and folders <recording>/ of .txt files (YOLO).
+def _stateless(boxes: Boxes) -> Boxes:
+    """Returns boxes without their categories: what a user calls the object is no state."""
+    return dataclasses.replace(boxes, states=("",) * len(boxes.frames))
+
+
+def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
+    """Finds the boxes of each recording.
+
+    Args:
+        path: a folder with <recording>.json (COCO) and folders <recording>/ of .txt files (YOLO);
+            or a COCO file of all recordings, or a folder with such a file and nothing else.
+        names: of the recordings that have labels.
 
     Raises:
-        ValueError: there are none, or a recording has both.
+        ValueError: there are none, a recording has both, or a COCO file of all recordings has
+            mistakes.
     """
-    found: dict[str, Place] = {}
-    for place, _, files in tree.walk():
-        entries = {file[: -len(".json")]: file for file in files if file.endswith(".json")}
-        if place and any(map(_NUMBERED.fullmatch, files)):
-            entries[place.split("/")[-1]] = ""
-        for name, file in entries.items():
-            where = join(place, file) if file else place
-            if name in found:
-                raise ValueError(
-                    f"--boxes: {tree.show(found[name][1])} and {tree.show(where)} are of the same "
-                    "recording"
-                )
-            found[name] = (tree, where)
+    if os.path.isfile(path):
+        return _read_shared(Path(path), names)
+    if not os.path.isdir(path):
+        raise ValueError(f"--boxes={path}: no such folder or COCO file")
+    places: list[tuple[str, Place]] = []
+    tree = Tree(os.fspath(path))
+    for folder, _, files in tree.walk():
+        places += [
+            (file[: -len(".json")], (tree, join(folder, file)))
+            for file in files
+            if file.lower().endswith(".json")
+        ]
+        if folder and any(map(_NUMBERED.fullmatch, files)):
+            places.append((folder.rpartition("/")[2], (tree, folder)))
+    found = layout.by_name(places)
     if not found:
         raise ValueError(
-            f"--boxes={folder}: has neither <recording>.json (COCO) nor <recording>/*.txt (YOLO)"
+            f"--boxes={path}: has neither <recording>.json (COCO) nor <recording>/*.txt (YOLO)"
         )
-    return found
+    if len(places) == 1 and not found.keys() & set(names):
+        ((_, file),) = (place for _, place in places)
+        if tree.exists(file):
+            return _read_shared(Path(path, file), names)
+    raise_all(
+        [
+            f"--boxes: {' and '.join(map(layout.show, its))} are of the same recording, {name}; "
+            "keep one of them"
+            for name, its in found.items()
+            if len(its) > 1
+        ]
+    )
+    return {name: place for name, [place] in found.items()}
+
+
+def _read_shared(path: Path, names: Collection[str]) -> dict[str, Boxes]:
+    found = asd_labels.read_shared_coco_boxes(path, names)
+    return {name: _stateless(boxes) for name, boxes in found.items()}

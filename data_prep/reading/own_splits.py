@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.reading import layout
-from data_prep.reading.layout import Place
-from data_prep.writing.recorded import SPLITS
+from data_prep.reading.layout import SPLITS, Place
 from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import csvfile
 
 DEFAULT_SHARES = "70/15/15"
@@ -58,7 +57,7 @@ def choose_splits(
         problems.append(
             f"recordings in no folder train, val or test, in which others are: {', '.join(without)}"
         )
-    layout.raise_problems(problems)
+    raise_all(problems)
     return {name: found.pop() for name, found in of_folders.items()}
 
 
@@ -104,18 +103,24 @@ def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:
     if not rows or [text.strip().lower() for text in rows[0][1]] != header:
         raise ValueError(f"{path}: line 1: header: has to be recording,split")
     chosen: dict[str, str] = {}
-    for line, row in rows[1:]:
-        csvfile.check_width(path, line, row, header)
-        name, split = (text.strip() for text in row)
-        if split not in SPLITS:
-            what = f"{files.shorten(split)} is not one of {', '.join(SPLITS)}"
-            raise csvfile.field_error(path, line, "split", what)
-        if chosen.setdefault(name, split) != split:
-            raise csvfile.field_error(path, line, "recording", f"{name} is given twice")
     problems = []
+    for line, row in rows[1:]:
+        try:
+            csvfile.check_width(path, line, row, header)
+            name = files.check_name(row[0].strip(), f"{path}: line {line}: recording")
+            split = row[1].strip()
+            if split not in SPLITS:
+                what = f"{files.shorten(split)} is not one of {', '.join(SPLITS)}"
+                raise csvfile.field_error(path, line, "split", what)
+            if chosen.setdefault(name, split) != split:
+                what = f"{name} is in {chosen[name]} above"
+                raise csvfile.field_error(path, line, "recording", what)
+        except ValueError as error:
+            problems.append(str(error))
+    raise_all(problems)
     if without := [name for name in names if name not in chosen]:
         problems.append(f"{path}: has no row for recordings {', '.join(without)}")
     if without := [name for name in chosen if name not in set(names)]:
         problems.append(f"{path}: recordings without video and labels: {', '.join(without)}")
-    layout.raise_problems(problems)
+    raise_all(problems)
     return chosen

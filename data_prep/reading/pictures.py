@@ -15,6 +15,7 @@ import dataclasses
 import io
 import math
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
 
@@ -47,6 +48,9 @@ class Pictures(Protocol):
     def read(self) -> Iterator[tuple[str, Picture]]:
         """Yields (its place as messages name it, picture) in order, one at a time."""
 
+    def fingerprint(self) -> int:
+        """Returns a number that tells other pictures, without reading them all."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
@@ -66,10 +70,20 @@ class ImageFiles:
 
     def read(self) -> Iterator[tuple[str, bytes]]:
         """Yields (place, content) in order; ValueError if a file cannot be read."""
-        numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])
-        for _, name in sorted(numbers.items()):
-            path = join(self.folder, name)
+        for path in self._paths():
             yield self.tree.show(path), self.tree.read(path)
+
+    def fingerprint(self) -> int:
+        """Returns a number of the first, middle and last file and of how many there are."""
+        paths = self._paths()
+        digest = zlib.crc32(str(len(paths)).encode())
+        for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+            digest = zlib.crc32(str(self.tree.fingerprint(path)).encode(), digest)
+        return digest
+
+    def _paths(self) -> list[str]:
+        numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])
+        return [join(self.folder, name) for _, name in sorted(numbers.items())]
 
 
 def has_images(files: Iterable[str]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.reading.trees import Tree, join
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -61,45 +62,60 @@ def read(
         early_start: whether the first state may be from before the recording.
 
     Raises:
-        ValueError: the first mistake, with file, line and field; also frames outside the recording
-            and rows out of order.
+        ValueError: the mistakes of all files, with file, line and field; also frames outside the
+            recording and rows out of order.
     """
     digest, files, steps = 0, {}, {}
+    states: tuple[np.ndarray, np.ndarray] | None = None
+    mistakes: list[str] = []
+    folders, there = tree.entries(folder)
     for file in LABEL_FILES:
         path_in_tree = join(folder, file)
-        if not tree.exists(path_in_tree):
+        if file in folders:
+            mistakes.append(f"{tree.show(path_in_tree)}: is a folder, not a file")
+        if file not in there:
             continue
-        files[file] = tree.read(path_in_tree)
-        digest = zlib.crc32(files[file], digest)
-        with tree.on_disk(path_in_tree) as path:
-            if file == STATES:
-                numbers, states = labels.read_states(path, procedure)
-                _check_frames(path, numbers, frames, advice, early_start)
-            else:
-                steps[file] = labels.read_steps(path, procedure)
-                _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
-    if STATES not in files:
+        try:
+            files[file] = tree.read(path_in_tree)
+            digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
+            with tree.on_disk(path_in_tree) as path:
+                if file == STATES:
+                    states = labels.read_states(path, procedure)
+                    _check_frames(path, states[0], frames, advice, early_start)
+                else:
+                    steps[file] = labels.read_steps(path, procedure)
+                    _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
+        except ValueError as error:
+            mistakes.append(str(error))
+    raise_all(mistakes)
+    if states is None:
         known = next((file for file in (WITH_ERRORS, STEPS) if file in steps), STEPS)
         initial = procedure.variant_for(name).initial_state
         try:
-            numbers, states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
+            states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
         except ValueError as error:
             raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
-    return PsrLabels(numbers, states, steps.get(STEPS), files, digest)
+    return PsrLabels(*states, steps.get(STEPS), files, digest)
 
 
 def _check_frames(
     path: Path, numbers: Sequence[int], frames: range, advice: str, early_start: bool
 ) -> None:
-    """Raises ValueError if a row's frame is outside the recording or before the row above."""
+    """Raises ValueError for all rows whose frame is outside the recording or before the row above.
+
+    `numbers` are the frames of the rows of the file.
+    """
+    mistakes = []
+    lines = [line for line, _ in csvfile.read_rows(path)]
     for i, frame in enumerate(map(int, numbers)):
-        inside = frame in frames or (early_start and not i and frame < frames.stop)
-        if inside and (not i or frame >= numbers[i - 1]):
-            continue
-        what = f"frame {frame} comes after frame {numbers[i - 1]}"
-        if not inside:
+        what = ""
+        if frame not in frames and not (early_start and not i and frame < frames.stop):
             what = (
                 f"frame {frame} is not among the recording's frames "
                 f"{frames.start}…{frames.stop - 1}{advice}"
             )
-        raise csvfile.field_error(path, csvfile.read_rows(path)[i][0], "image", what)
+        elif i and frame < numbers[i - 1]:
+            what = f"frame {frame} comes after frame {numbers[i - 1]}"
+        if what:
+            mistakes.append(str(csvfile.field_error(path, lines[i], "image", what)))
+    raise_all(mistakes)

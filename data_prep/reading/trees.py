@@ -8,19 +8,21 @@ import dataclasses
 import functools
 import os
 import re
+import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+from stormpsr_jax.mistakes import raise_all
 
 # Far above any real picture or label file; what is larger, or grows larger when it is unpacked,
 # is not read.
 MAX_FILE_BYTES = 128 * 2**20
 MAX_DEPTH = 64
-# Other camera streams of IndustReal, of as many files again, and what macOS puts into zip files.
-SKIPPED = frozenset({"depth", "stereo_left", "stereo_right", "ambient_light", "__MACOSX"})
+_ENDS = 2**16  # bytes at either end of a file that tell its content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +32,13 @@ class Tree:
     Attributes:
         path: of the folder or zip file.
         is_zip: which of the two it is.
+        left_out: names of folders that `walk` leaves out; always also `__MACOSX`, which macOS puts
+            into zip files.
     """
 
     path: str
     is_zip: bool = False
+    left_out: frozenset[str] = frozenset()
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it."""
@@ -45,7 +50,8 @@ class Tree:
         Hidden ones (their name begins with a dot) are left out.
 
         Raises:
-            ValueError: no such folder, or a name that is not UTF-8.
+            ValueError: no such folder; all names in it that are not UTF-8, links that lead nowhere
+                and what is neither a folder nor a regular file.
         """
         if self.is_zip:
             if folder not in _open_zip(self.path).folders:
@@ -60,24 +66,45 @@ class Tree:
         )
 
     def _scan(self, folder: str) -> tuple[list[str], list[str]]:
-        folders, files = [], []
+        folders, files, mistakes = [], [], []
         try:
             with os.scandir(os.path.join(self.path, folder)) as found:
                 for entry in found:
-                    _check_utf8(entry.name, self.show(folder))
-                    if entry.is_dir():
-                        folders.append(entry.name)
-                    elif entry.is_file():
-                        files.append(entry.name)
+                    try:
+                        _check_utf8(entry.name, self.show(folder))
+                        if entry.is_dir():
+                            folders.append(entry.name)
+                        elif entry.name.startswith(".") or entry.is_file():
+                            files.append(entry.name)
+                        else:
+                            _check_regular(entry.path, self.show(join(folder, entry.name)))
+                    except ValueError as error:
+                        mistakes.append(str(error))
         except OSError as error:
             raise ValueError(f"{self.show(folder)}: cannot be listed ({error.strerror})") from error
+        raise_all(sorted(mistakes))
         return folders, files
 
     def exists(self, name: str) -> bool:
-        """Says whether there is a file of that name."""
+        """Says whether there is a file of that name; ValueError for what is no regular file."""
         if self.is_zip:
             return name in _open_zip(self.path).members
-        return os.path.isfile(os.path.join(self.path, name))
+        path = os.path.join(self.path, name)
+        if not os.path.lexists(path) or os.path.isdir(path):
+            return False
+        _check_regular(path, self.show(name))
+        return True
+
+    def fingerprint(self, name: str) -> int:
+        """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
+        with self.open(name) as file, _read_errors(self.show(name)):
+            if self.is_zip:
+                size = _open_zip(self.path).members[name].file_size
+            else:
+                size = os.fstat(file.fileno()).st_size
+            digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
+            file.seek(max(size - _ENDS, 0))
+            return zlib.crc32(file.read(_ENDS), digest)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a picture or label file.
@@ -103,7 +130,12 @@ class Tree:
             opened = _open_zip(self.path)
             if name not in opened.members:
                 raise ValueError(f"{self.show(name)}: no such file in the zip file")
-            return opened.file.open(opened.members[name])
+            member = opened.members[name]
+            if stat.S_ISLNK(member.external_attr >> 16):
+                raise ValueError(
+                    f"{self.show(name)}: is a link in the zip file; pack the files themselves"
+                )
+            return opened.file.open(member)
 
     @contextlib.contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
@@ -120,7 +152,7 @@ class Tree:
                 raise ValueError(str(error).replace(str(copy), self.show(name))) from error
 
     def walk(self, folder: str = "") -> Iterator[tuple[str, list[str], list[str]]]:
-        """Yields (folder, folders, files) for a folder and all below it, SKIPPED ones left out.
+        """Yields (folder, folders, files) for a folder and all below it but those left out.
 
         Symbolic links are followed.
 
@@ -140,7 +172,7 @@ class Tree:
                 f"{self.show(folder)}: symlink loop, it leads back to a folder above it; remove it"
             )
         folders, files = self.entries(folder)
-        folders = [name for name in folders if name not in SKIPPED]
+        folders = [name for name in folders if name not in {*self.left_out, "__MACOSX"}]
         yield folder, folders, files
         for name in folders:
             yield from self._walk(join(folder, name), (*above, identity))
@@ -151,22 +183,24 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def open_trees(path: str | os.PathLike) -> list[Tree]:
+def open_trees(path: str | os.PathLike, left_out: Iterable[str] = ()) -> list[Tree]:
     """Returns the trees of a --flag that takes a folder or a zip file.
 
     A folder counts together with the zip files that lie directly in it, as after a download.
+    Folders of the names `left_out` are not looked into.
 
     Raises:
         ValueError: there is nothing at that path, or it is a file but no zip file.
     """
+    left_out = frozenset(left_out)
     if os.path.isdir(path):
-        tree = Tree(os.fspath(path))
+        tree = Tree(os.fspath(path), left_out=left_out)
         zips = [name for name in tree.entries()[1] if name.lower().endswith(".zip")]
-        return [tree, *(Tree(os.path.join(path, name), is_zip=True) for name in zips)]
+        return [tree, *(Tree(os.path.join(path, name), True, left_out) for name in zips)]
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
     _open_zip(os.fspath(path))
-    return [Tree(os.fspath(path), is_zip=True)]
+    return [Tree(os.fspath(path), True, left_out)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +270,18 @@ def _check_utf8(name: str, place: str) -> None:
         raise ValueError(
             f"{place}: the name {os.fsencode(name)!r} is not UTF-8; rename it"
         ) from error
+
+
+def _check_regular(path: str, place: str) -> None:
+    """Raises ValueError if there is something that is neither a folder nor a regular file."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{place}: is a link to {os.readlink(path)}, where nothing is; mend or remove it"
+        ) from error
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{place}: is no regular file (a pipe or a device?); remove it")
 
 
 @contextlib.contextmanager

@@ -16,8 +16,10 @@ VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
     *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv"),
 )
-# A file that ends so many seconds before its head says was cut off; rounding takes less.
-CUT_OFF = 1.0
+# A file was cut off if it ends earlier than its head says by more than so many frames, and by more
+# than this share of its length or so many seconds, whichever is less. Heads are off by less.
+ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
+_DURATION_IN_HEAD = ("matroska,webm", "flv")
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
@@ -43,6 +45,10 @@ class Video:
     name: str
     first_frame: int
     num_frames: int
+
+    def fingerprint(self) -> int:
+        """Returns a number that tells another file."""
+        return self.tree.fingerprint(self.name)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if there are fewer than num_frames."""
@@ -73,6 +79,10 @@ class Resampled:
     fps: float
     num_frames: int
     first_frame: int = 0
+
+    def fingerprint(self) -> int:
+        """Returns a number that tells another file."""
+        return self.tree.fingerprint(self.name)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
@@ -200,27 +210,34 @@ def read_times(tree: Tree, name: str) -> np.ndarray:
             end = max(end, time + (packet.duration or 0))
         if not times:
             raise ValueError(f"{place}: the video has no frames")
-        declared = _declared_end(container, stream, len(times))
-        if end * unit < declared - CUT_OFF:
+        declared = _declared_end(container, stream, times)
+        of_frames = ALLOWED_FRAMES * (end - min(times)) * unit / len(times)
+        if end * unit < declared - max(of_frames, min(CUT_OFF, CUT_OFF_SHARE * declared)):
             raise ValueError(
                 f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
-                f"{declared:.1f} s; copy it again from where it comes from"
+                f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
             )
         return np.sort(np.array(times, np.float64)) * unit
 
 
-def _declared_end(container: Any, stream: Any, num_frames: int) -> float:
-    """Returns the time in seconds where the head of the file says that the video ends; 0: unknown.
+def _declared_end(container: Any, stream: Any, times: list[int]) -> float:
+    """Returns the time in seconds where the file says that the video ends; 0: it does not say.
 
-    The whole file may be longer than the video in it, by its sound; so it counts only where frames
-    are missing. Missing frames alone are none: phones hide those that are trimmed.
+    Which value says so depends on the format, as the others may follow from how long the file is
+    (AVI) or may be those of a longer sound.
     """
+    start = min(times) * float(stream.time_base)
     tag = stream.metadata.get("DURATION", "")  # Matroska
     if match := re.match(r"(\d+):(\d+):(\d+\.?\d*)", tag):
         hours, minutes, seconds = map(float, match.groups())
         return 3600 * hours + 60 * minutes + seconds
-    if stream.frames > num_frames and container.duration:
-        return container.duration / 1e6
+    if container.format.name == "avi" and stream.average_rate:
+        return start + stream.frames / float(stream.average_rate)
+    if container.format.name in _DURATION_IN_HEAD and len(container.streams) == 1:
+        return (container.duration or 0) / 1e6
+    # MP4. Missing frames alone are no sign: phones hide those that were trimmed.
+    if stream.frames > len(times) and stream.duration:
+        return start + stream.duration * float(stream.time_base)
     return 0.0
 
 

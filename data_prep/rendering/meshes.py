@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import os
 import re
 import struct
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import trimesh
 
 from data_prep.rendering.product import Mesh, Part, Product, join
 from stormpsr_jax.files import read_json
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 SUFFIXES = (".stl", ".obj", ".glb")
@@ -51,43 +53,59 @@ def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
     """Finds the mesh of every component, and reads the poses.
 
     Raises:
-      ValueError: no such folder, a component without a mesh or with several, a mesh of no
-        component, a file that is too large, or a mistake in poses.json.
+      ValueError: no such folder; or all of these: components without a mesh or with several,
+        meshes of no component, files that are too large, and mistakes in poses.json.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise ValueError(f"--meshes={directory}: no such folder")
     found: dict[int, Path] = {}
+    mistakes = []
     for path in sorted(directory.iterdir()):
-        suffix = path.suffix.lower()
-        if suffix in OTHER_SUFFIXES:
-            raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ or GLB")
-        if suffix not in SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES + OTHER_SUFFIXES:
             continue
-        k = _component(path, procedure)
-        if k in found:
-            raise ValueError(
-                f"{path}: {found[k].name} is a mesh of component {procedure.components[k]!r} too; "
-                "keep one of them"
-            )
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(
-                f"{path}: has {path.stat().st_size / 2**20:.0f} MiB, more than "
-                f"{MAX_BYTES // 2**20}; reduce the mesh"
-            )
-        found[k] = path
+        try:
+            k = _component(path, procedure)
+            other = found.setdefault(k, path)
+            _check_file(path)
+            if other != path:
+                raise ValueError(
+                    f"{path}: {other.name} is a mesh of component {procedure.components[k]!r} "
+                    "too; keep one of them"
+                )
+        except ValueError as error:
+            mistakes.append(str(error))
     if missing := [c for k, c in enumerate(procedure.components) if k not in found]:
-        raise ValueError(
+        mistakes.append(
             f"{directory}: no mesh for {', '.join(missing)}; add files named after these "
             f"components ({', '.join(SUFFIXES)})"
         )
+    content: Any = {}
+    try:
+        if os.path.lexists(directory / POSES):
+            content = read_json(directory / POSES)
+        poses, colours = _read_poses(directory / POSES, content, procedure)
+    except ValueError as error:
+        mistakes.append(str(error))
+    raise_all(mistakes)
     files = tuple(found[k] for k in range(procedure.num_components))
-    content = read_json(directory / POSES) if (directory / POSES).exists() else {}
-    poses, colours = _read_poses(directory / POSES, content, procedure)
     digest = hashlib.sha256(json.dumps(content).encode())
     for path in files:
         digest.update(hashlib.sha256(path.read_bytes()).digest() + path.suffix.lower().encode())
     return Inputs(files, poses, colours, digest.hexdigest())
+
+
+def _check_file(path: Path) -> None:
+    """Raises ValueError for a mesh of another format, and for what is too large or no file."""
+    suffix = path.suffix.lower()
+    if suffix in OTHER_SUFFIXES:
+        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ or GLB")
+    if not path.is_file():
+        raise ValueError(f"{path}: is no regular file, or a link that leads nowhere; replace it")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise ValueError(
+            f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
+        )
 
 
 def _plain(name: str) -> str:
@@ -112,27 +130,30 @@ def _read_poses(
     path: Path, content: Any, procedure: Procedure
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray | None, ...]]:
     """Poses and colours of all components from the content of poses.json."""
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: is not an object with components as keys")
+    if not isinstance(content, dict) or not isinstance(content.get(COLOURS, {}), dict):
+        place = f"{path}: {COLOURS}" if isinstance(content, dict) else str(path)
+        raise ValueError(f"{place}: is not an object with components as keys")
     colours = content.get(COLOURS, {})
-    if not isinstance(colours, dict):
-        raise ValueError(f"{path}: {COLOURS}: is not an object with components as keys")
-    poses = {key: value for key, value in content.items() if key != COLOURS}
-    for key in [*poses, *colours]:
-        if key not in procedure.components:
-            raise ValueError(
-                f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it has "
-                f"{', '.join(procedure.components)}"
-            )
+    mistakes = []
+    read: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
+    for into, entries, parse, place in (
+        (read[0], {k: v for k, v in content.items() if k != COLOURS}, _pose, f"{path}"),
+        (read[1], colours, _colour, f"{path}: {COLOURS}"),
+    ):
+        for key, value in entries.items():
+            try:
+                if key not in procedure.components:
+                    raise ValueError(
+                        f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it "
+                        f"has {', '.join(procedure.components)}"
+                    )
+                into[key] = parse(f"{place}: {key}", value)
+            except ValueError as error:
+                mistakes.append(str(error))
+    raise_all(mistakes)
     return (
-        tuple(
-            _pose(f"{path}: {name}", poses[name]) if name in poses else np.eye(4)
-            for name in procedure.components
-        ),
-        tuple(
-            _colour(f"{path}: {COLOURS}: {name}", colours[name]) if name in colours else None
-            for name in procedure.components
-        ),
+        tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
+        tuple(read[1].get(name) for name in procedure.components),
     )
 
 

@@ -1,11 +1,13 @@
 """Timelines: which state holds from which frame on. Made up, or read from real label files."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from stormpsr_jax.files import check_name
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -127,25 +129,27 @@ def _undo(events: list[Event], rng: np.random.Generator) -> list[Event]:
     return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
 
 
-def find_timelines(directory: str | Path) -> dict[str, tuple[str, ...]]:
-    """The recordings of a folder of label timelines: {split: names}.
+def find_timelines(directory: str | Path) -> dict[str, dict[str, Path]]:
+    """The label files of a folder of timelines: {split: {recording: its PSR_labels_raw.csv}}.
 
     Raises:
-      ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it.
+      ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it, or a name that no
+        recording can have.
     """
-    found: dict[str, list[str]] = {}
-    for path in sorted(Path(directory).glob("*/*/PSR_labels_raw.csv")):
-        found.setdefault(path.parts[-3], []).append(path.parts[-2])
+    found: dict[str, dict[str, Path]] = {}
+    for folder in sorted(Path(directory).glob("*/*")):
+        path = folder / "PSR_labels_raw.csv"
+        if os.path.lexists(path):
+            name = check_name(folder.name, str(folder))
+            found.setdefault(folder.parent.name, {})[name] = path
     if not found:
         raise ValueError(
             f"{directory} holds no <split>/<recording>/PSR_labels_raw.csv (--timelines)."
         )
-    return {split: tuple(names) for split, names in found.items()}
+    return found
 
 
-def read_timeline(
-    directory: str | Path, split: str, name: str, procedure: Procedure, time_scale: float
-) -> Timeline:
+def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeline:
     """Reads a real timeline and divides its frame numbers by `time_scale`.
 
     Changes at different frames stay at different frames, in order; those at one frame stay
@@ -156,7 +160,6 @@ def read_timeline(
     """
     if not time_scale > 0:
         raise ValueError(f"--time_scale={time_scale} is not positive.")
-    path = Path(directory) / split / name / "PSR_labels_raw.csv"
     frames, states = labels.read_states(path, procedure)
     frames = np.rint(frames / time_scale).astype(np.int64)
     # frame[i] >= frame[i-1] + 1: a running maximum of the slack over the row number.

@@ -17,34 +17,69 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax import files
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
+SETTINGS = "settings.json"
 UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet what is in it
 
 
-def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> None:
+def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[str]:
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
+    Args:
+        out: the folder.
+        procedure: of all recordings.
+        settings: JSON values; `sources` is an object with what each recording is made from.
+
+    Returns:
+        Of an older folder the recordings whose `sources` are others now, nothing else being so.
+
     Raises:
-        ValueError: the folder was made from something else; says what differs.
+        ValueError: the folder was made with other arguments; says what differs.
     """
     out.mkdir(parents=True, exist_ok=True)
-    contents = {"procedure.json": procedure.to_json(), "settings.json": settings}
+    contents = {"procedure.json": procedure.to_json(), SETTINGS: settings}
     if not all((out / file).exists() for file in contents):
-        with lock(out, "settings.json", wait=True):  # two runs may start at the same time
+        with lock(out, SETTINGS, wait=True):  # two runs may start at the same time
             for file, content in contents.items():
                 if not (out / file).exists():
-                    order = file != "procedure.json"
-                    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=order)
-                    write_atomically(out, out / file, text.encode())
+                    write_json(out, file, content)
+    mistakes = []
+    changed: list[str] = []
     for file, content in contents.items():
-        there = json.loads((out / file).read_text("utf-8"))
-        if differing := _differences(there, json.loads(json.dumps(content))):
-            raise ValueError(
-                f"{out / file}: this folder was made with other arguments "
-                f"({'; '.join(differing)}); give the same ones, write into another folder, or "
-                "delete this one"
-            )
+        there, asked = files.read_json(out / file), _as_read(content)
+        if there == asked:
+            continue
+        if file == SETTINGS and (changed := _changed_sources(there, asked)):
+            continue
+        mistakes.append(
+            f"{out / file}: this folder was made with other arguments "
+            f"({'; '.join(_differences(there, asked))}); give the same ones, write into another "
+            "folder, or delete this one"
+        )
+    raise_all(mistakes)
+    return changed
+
+
+def is_claimed_with(out: Path, settings: Mapping[str, Any]) -> bool:
+    """Says whether settings.json still is what `claim` was called with."""
+    return files.read_json(out / SETTINGS) == _as_read(settings)
+
+
+def _changed_sources(there: Any, asked: dict[str, Any]) -> list[str]:
+    """Returns the recordings with other `sources`, if nothing but these differs."""
+    if not isinstance(there, dict) or there | {"sources": asked["sources"]} != asked:
+        return []
+    before, now = there.get("sources"), asked["sources"]
+    if not isinstance(before, dict) or before.keys() != now.keys():
+        return []
+    return [name for name in now if before[name] != now[name]]
+
+
+def _as_read(content: Any) -> Any:
+    """Returns JSON values as they come back from a file: lists for tuples, for example."""
+    return json.loads(json.dumps(content))
 
 
 def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
@@ -111,12 +146,17 @@ def remove_leftovers(out: Path) -> None:
     for path in paths:
         with contextlib.suppress(OSError), path.open("rb+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
-            if files.still_there(
-                file, path
-            ):  # or a file that another process made since is removed
+            if files.still_there(file, path):  # not one that another process made since
                 path.unlink()
     with contextlib.suppress(OSError):
         (out / UNFINISHED).rmdir()
+
+
+def write_json(out: Path, file: str, content: Any) -> None:
+    """Writes a JSON file of folder `out`, atomically, with sorted keys but in a procedure."""
+    order = file != "procedure.json"
+    text = json.dumps(content, indent=1, ensure_ascii=False, sort_keys=order)
+    write_atomically(out, out / file, text.encode())
 
 
 def write_atomically(out: Path, final: Path, content: bytes) -> None:

@@ -207,7 +207,6 @@ def _named(error: BaseException, job: Any) -> Exception:
             errno.ENOSPC,
             f"{job}: no space left on the disk; free some and run the same command again, "
             "finished recordings are kept",
-            error.filename,
         )
     elif isinstance(error, OSError) and error.errno is not None:
         named = OSError(error.errno, f"{job}: {error.strerror}", error.filename)

@@ -4,76 +4,32 @@ What the data sets have in common; data_prep.meccano, data_prep.industreal and d
 what is their own.
 """
 
-import dataclasses
 import functools
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from absl import logging
 
-from data_prep.reading import pictures, psr_labels
-from data_prep.reading.asd_labels import Boxes
-from data_prep.reading.layout import Format, Recording, raise_problems
+from data_prep.reading import pictures
+from data_prep.reading.labels import Labels, box_classes
+from data_prep.reading.layout import SPLITS, RecordingFiles
+from data_prep.reading.remarks import describe
 from data_prep.writing import shards
-from stormpsr_jax import files
 from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
-SPLITS = ("train", "val", "test")
-
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """The labels of a recording.
-
-    Attributes:
-        frames: (M,) of PSR_labels_raw.csv.
-        states: (M, K), each from its frame on.
-        steps: of PSR_labels.csv, or those that lead from state to state if it is not shipped.
-        boxes: of its ASD labels; None if there are none.
-        files: the PSR label files that are shipped.
-        digest: changes with any of the label files.
-    """
-
-    frames: np.ndarray
-    states: np.ndarray
-    steps: list[labels.Step]
-    boxes: Boxes | None
-    files: Mapping[str, bytes]
-    digest: int
-
-
-def read_labels(form: Format, recording: Recording, procedure: Procedure) -> Labels:
-    """Reads the label files of a recording.
-
-    Raises:
-        ValueError: the first mistake, with file, line and field; see psr_labels.read.
-    """
-    first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
-    frames = range(first, first + num_frames)
-    found = psr_labels.read(*recording.labels, recording.name, procedure, frames)
-    boxes, digest = None, found.digest
-    if recording.boxes is not None:
-        tree, name = recording.boxes
-        digest = zlib.crc32(tree.read(name), digest)
-        with tree.on_disk(name) as path:
-            boxes = form.read_boxes(path)
-            boxes.of_frames(first, num_frames)
-    steps = found.steps
-    if steps is None:
-        steps = labels.states_to_steps(found.frames, found.states)
-    return Labels(found.frames, found.states, steps, boxes, found.files, digest)
+SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape
 
 
 def make_recording(
     split: str,
     name: str,
     *,
-    read: Callable[[Recording, Procedure], Labels],
-    recordings: Mapping[str, Recording],
+    read: Callable[[RecordingFiles, Procedure], Labels],
+    recordings: Mapping[str, RecordingFiles],
     procedure: Procedure,
     framing: Framing,
 ) -> shards.RecordingData:
@@ -99,7 +55,7 @@ def make_recording(
 
 
 def _boxes(
-    recording: Recording,
+    recording: RecordingFiles,
     known: Labels,
     of_states: np.ndarray,
     procedure: Procedure,
@@ -128,45 +84,17 @@ def _boxes(
     return boxes, classes
 
 
-def box_classes(names: Sequence[str], of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
-    """Returns the class of each of M boxes: by its category, or else by the frame's state.
-
-    A category that is named after a state, as those of IndustReal are, is what an annotator saw in
-    that very picture, which is what a detector has to tell. The PSR labels say which steps have
-    been completed by then; the two may differ around a completion.
-
-    Args:
-        names: M categories; '' where the format has none.
-        of_states: (M,) classes of the states of the PSR labels at the boxes' frames.
-        procedure: of the recording.
-    """
-    classes = of_states.copy()
-    for i, name in enumerate(names):
-        if (of_name := _category_class(name, procedure)) is not None:
-            classes[i] = of_name
-    return classes
-
-
-def _category_class(name: str, procedure: Procedure) -> int | None:
-    """Returns the class of a category such as 10010110000, background or error_state; or None."""
-    if name == "error_state":
-        return procedure.error_class
-    if name == "background":
-        return 0
-    if len(name) == procedure.num_components and set(name) <= {"0", "1"}:
-        return procedure.state_class(tuple(map(int, name)))
-    return None
-
-
 def build(
-    read: Callable[[Recording, Procedure], Labels],
-    recordings: Sequence[Recording],
+    read: Callable[[RecordingFiles, Procedure], Labels],
+    recordings: Sequence[RecordingFiles],
     out: str | Path,
     *,
     procedure: Procedure,
     framing: Framing,
     workers: int,
     glob: str,
+    remake: bool,
+    warnings: Sequence[str] = (),
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
@@ -178,23 +106,28 @@ def build(
         framing: what becomes of a picture.
         workers: processes.
         glob: on recording names; only these are made.
+        remake: make recordings again whose labels, boxes or pictures are others than those of the
+            shards that are there; without, they are an error.
+        warnings: for the log; they come when no mistake has been found.
 
     Returns:
         Whether the folder is complete; not if `glob` left recordings out.
 
     Raises:
-        ValueError: all mistakes in the label files; or see shards.build.
+        ValueError: all mistakes in the labels, and all recordings that `framing` would distort; or
+            see shards.build.
     """
-    known, problems = {}, []
+    known, mistakes = {}, []
     for recording in recordings:
         try:
             known[recording.name] = read(recording, procedure)
         except ValueError as error:
-            problems.append(str(error))
-    raise_problems(problems)
+            mistakes.append(str(error))
+    if framing.aspect == "stretch":
+        mistakes += _distorted(recordings)
+    raise_all(mistakes)
     for line in describe(recordings, known, procedure):
         logging.info("%s", line)
-    num_frames = {recording.name: recording.pictures.num_frames for recording in recordings}
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in recordings:
         splits[recording.split].append(recording.name)
@@ -217,68 +150,54 @@ def build(
             "aspect": framing.aspect,
             "crop": list(framing.region),
             "quality": framing.quality,
-            "frames": num_frames,
-            "labels": {name: known[name].digest for name in sorted(known)},
+        },
+        sources={
+            recording.name: {
+                "frames": recording.pictures.num_frames,
+                "pictures": recording.pictures.fingerprint(),
+                "labels": known[recording.name].digest,
+                "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
+            }
+            for recording in recordings
         },
         recordings=glob,
-        num_frames=num_frames,
+        num_frames={recording.name: recording.pictures.num_frames for recording in recordings},
+        remake=remake,
+        warnings=warnings,
     )
 
 
-def describe(
-    recordings: Sequence[Recording], known: Mapping[str, Labels], procedure: Procedure
-) -> list[str]:
-    """Returns lines about what is particular in the labels: how much of it goes through how."""
-    counts = np.zeros(3, int)  # frames that are catalogued, in an error state, uncatalogued
-    of_boxes = np.zeros(3, int)
-    num_boxes = cut = repeated = 0
-    more_changes, without_boxes, other_states, no_states = [], [], 0, []
+def _distorted(recordings: Sequence[RecordingFiles]) -> list[str]:
+    """Returns the mistake of stretching pictures of several shapes to one, if they are several.
+
+    What most recordings have is taken for the shape that is meant; stretched all alike, pictures
+    tell the same as before.
+    """
+    shapes: dict[str, tuple[int, int]] = {}
+    mistakes = []
     for recording in recordings:
-        its = known[recording.name]
-        first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
-        classes = procedure.state_classes(
-            labels.states_per_frame(its.frames, its.states, first, num_frames)
-        )
-        counts += _kinds(classes, procedure)
-        if int((its.states[1:] != its.states[:-1]).any(axis=1).sum()) > len(its.steps):
-            more_changes.append(recording.name)
-        if its.boxes is None:
-            without_boxes.append(recording.name)
-            continue
-        by_frame = classes[its.boxes.frames - first]
-        of_box = box_classes(its.boxes.states, by_frame, procedure)
-        of_boxes += _kinds(of_box, procedure)
-        num_boxes += len(of_box)
-        cut += its.boxes.num_cut
-        repeated += its.boxes.num_repeated
-        other_states += int((of_box != by_frame).sum())
-        no_states += [
-            name for name in its.boxes.states if name and _category_class(name, procedure) is None
-        ]
-    kinds = "{} in a catalogued state, {} in an error state, {} in an uncatalogued one"
-    lines = [
-        f"{len(recordings)} recordings, {counts.sum()} frames ({kinds.format(*counts)}), "
-        f"{num_boxes} boxes ({kinds.format(*of_boxes)}; {cut} cut off at the picture's edge, "
-        f"{repeated} left out for a larger one of the same frame)",
-        f"recordings with more changes of state than steps: {len(more_changes)}"
-        + (f" ({', '.join(more_changes)})" if more_changes else ""),
+        try:
+            shapes[recording.name] = pictures.picture_size(recording.pictures)
+        except ValueError as error:
+            mistakes.append(str(error))
+    if not shapes:
+        return mistakes
+    ratios = {name: width / height for name, (height, width) in shapes.items()}
+    alike = {
+        name: [other for other in ratios if abs(ratios[other] / ratio - 1) < SAME_ASPECT]
+        for name, ratio in ratios.items()
+    }
+    most = max(alike, key=lambda name: len(alike[name]))
+    others = [
+        f"{name} ({shapes[name][1]}x{shapes[name][0]})"
+        for name in shapes
+        if name not in alike[most]
     ]
-    if other_states:
-        lines.append(
-            f"{other_states} boxes whose category is another state than the PSR labels give at "
-            "their frame; the category counts"
+    if others:
+        height, width = shapes[most]
+        mistakes.append(
+            f"--aspect=stretch would distort recordings {', '.join(others)}: their pictures have "
+            f"another shape than those of {most} ({width}x{height}) and most others; give "
+            "--aspect=pad or --aspect=crop, or leave these recordings out"
         )
-    if no_states:
-        shown = ", ".join(sorted(map(files.shorten, set(no_states)))[:5])
-        lines.append(
-            f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
-            "the PSR labels at their frame counts"
-        )
-    if without_boxes:
-        lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
-    return lines
-
-
-def _kinds(classes: np.ndarray, procedure: Procedure) -> np.ndarray:
-    error, uncatalogued = classes == procedure.error_class, classes == 0
-    return np.array([(~(error | uncatalogued)).sum(), error.sum(), uncatalogued.sum()])
+    return mistakes

@@ -104,6 +104,11 @@ def make_recording(
         if not free or is_finished(job):
             progress.begin(0)
             return
+        if not output.is_claimed_with(job.out, job.description):
+            raise ValueError(
+                "another run has begun to make this folder again from other labels, boxes or "
+                "pictures (--remake)"
+            )
         data = make(job.split, job.name)
         _check_shapes(data, job)
         progress.begin(len(data.states))

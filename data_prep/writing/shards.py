@@ -2,8 +2,8 @@
 
 A folder holds
 
-* `procedure.json` and `settings.json`: what it was made from; written first and compared on every
-  later run;
+* `procedure.json` and `settings.json`: what it was made from, checksums of labels, boxes and
+  pictures among it; written first and compared on every later run;
 * `clips-<split>.array_record-<i>-of-<n>`: one shard per recording, in the order of their names.
   A record is a clip of `clip_length` consecutive frames (the last one may be shorter). A shard
   appears under its name only when it is complete, so its presence means: recording finished;
@@ -23,17 +23,21 @@ import itertools
 import re
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from data_prep.writing import output, parallel, records
 from data_prep.writing.records import Job, RecordingData, features
+from stormpsr_jax import files
 from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
@@ -51,8 +55,11 @@ def build(
     clip_length: int = CLIP_LENGTH,
     workers: int = 1,
     settings: Mapping[str, Any] | None = None,
+    sources: Mapping[str, Any] | None = None,
     recordings: str = "*",
     num_frames: Mapping[str, int] | None = None,
+    remake: bool = False,
+    warnings: Sequence[str] = (),
 ) -> bool:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
@@ -72,9 +79,14 @@ def build(
         workers: processes that make recordings.
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
+        sources: JSON objects, by recording, that change with what the recording is made from (such
+            as checksums of its label files); see `remake`.
         recordings: glob on a recording's name or on <split>/<name>; only those are made.
         num_frames: frames of each recording, by its name, if known; the time left is then right
             from the start, and the longest of each split are made first.
+        remake: make the recordings again whose `sources` are others than those of the folder, and
+            keep the rest; without, such recordings are an error.
+        warnings: for the log; they come when the arguments have been found right.
 
     Returns:
         Whether the folder is complete; if not, what is missing has been printed.
@@ -97,8 +109,8 @@ def build(
         "clip_length": int(clip_length),
         "splits": splits,
         "settings": dict(settings or {}),
+        "sources": dict(sources or {}),
     }
-    output.claim(out, procedure, description)
     jobs = [
         Job(out, split, name, out / shard_name(split, index, len(names)), procedure, description)
         for split, names in splits.items()
@@ -107,6 +119,13 @@ def build(
     chosen = [job for job in jobs if _matches(job, recordings)]
     if not chosen:
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
+    changed = set(output.claim(out, procedure, description))
+    if changed and not remake:
+        _raise_changed(out, sorted(changed), description["sources"])
+    for warning in warnings:
+        logging.warning("%s", warning)
+    if changed:
+        _forget(out, [job for job in jobs if job.name in changed], description)
     if _is_complete(out, jobs):
         return True
     with _finishing(out):
@@ -130,7 +149,44 @@ def build(
     return not missing
 
 
+def _raise_changed(out: Path, names: Sequence[str], sources: Mapping[str, Any]) -> None:
+    """Raises ValueError that says which recordings have other sources, and what to do."""
+    before = files.read_json(out / output.SETTINGS)["sources"]
+    lines = []
+    for name in names:
+        there = before[name] if isinstance(before[name], dict) else {}
+        what = [key for key, value in sources[name].items() if there.get(key) != value]
+        lines.append(f"recording {name}: its {' and '.join(what)} are not those that {out} has")
+    raise_all(
+        [
+            f"{out}: was made from other files than there are now; give the same command with "
+            "--remake to make again only the recordings named below, or write into another folder "
+            "with --out",
+            *lines,
+        ]
+    )
+
+
+def _forget(out: Path, jobs: Sequence[Job], description: Mapping[str, Any]) -> None:
+    """Removes the shards of recordings that are to be made again, then updates settings.json.
+
+    Every shard that is there at any time is one of the settings that are there: an interruption
+    leaves a folder without dataset_info.json, which any later run completes.
+    """
+    with _finishing(out), contextlib.ExitStack() as locks:
+        for job in jobs:
+            if not locks.enter_context(output.lock(out, job.shard.name, wait=False)):
+                raise ValueError(
+                    f"{job}: another run is making it; wait until that has ended, or stop it"
+                )
+        (out / "dataset_info.json").unlink(missing_ok=True)
+        for job in jobs:
+            job.shard.unlink(missing_ok=True)
+        output.write_json(out, output.SETTINGS, description)
+
+
 def _matches(job: Job, glob: str) -> bool:
+    glob = unicodedata.normalize("NFC", glob)
     names = (job.name, f"{job.split}/{job.name}")
     return any(fnmatch.fnmatchcase(name, glob) for name in names)
 
@@ -199,8 +255,8 @@ def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_]+", split):
             raise ValueError(f"split name {split!r}: use letters, digits and _ only")
         for name in names:
-            if not re.fullmatch(r"[^./\\\0][^/\\\0]*", name):
-                raise ValueError(f"recording name {name!r} cannot be the name of a folder")
+            if files.check_name(name, f"split {split!r}: recording") != name:
+                raise ValueError(f"recording {name!r} is not in Unicode NFC; see files.check_name")
             if name in seen:
                 raise ValueError(f"recording {name!r} is in split {seen[name]!r} and in {split!r}")
             seen[name] = split

@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep import meccano
-from data_prep.reading.pictures import Framing
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
 REPOSITORY = Path(__file__).parents[2]

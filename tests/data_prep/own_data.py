@@ -7,8 +7,8 @@ import av
 import numpy as np
 
 from data_prep import own
-from data_prep.reading.pictures import Framing
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
 
 FPS = 5

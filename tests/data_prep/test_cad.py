@@ -277,7 +277,7 @@ def test_main_property_wrong_input_is_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--size=4"], "--size=4 is not in"),
+        (["--size=4"], "--size: 4 is not in"),
         (["--per_state=0"], "--per_state=0"),
         (["--occluded=1.5"], "--occluded=1.5"),
         (["--elevation=60,20"], "--elevation=60,20 is not MIN,MAX"),

@@ -82,7 +82,10 @@ FRAMES = f"{LABELS}/frames.npz"
 CORRUPTIONS = {
     "no dataset_info": (lambda f: (f / "dataset_info.json").unlink(), "dataset_info.json: missing"),
     "no features": (lambda f: (f / "features.json").unlink(), "features.json: missing"),
-    "bad json": (lambda f: (f / "dataset_info.json").write_text("{"), "info.json: not readable"),
+    "bad json": (
+        lambda f: (f / "dataset_info.json").write_text("{"),
+        "info.json: line 1: not JSON",
+    ),
     "shard lengths": (
         lambda f: _edit_json(
             f / "dataset_info.json", lambda c: c["splits"][1].update(shardLengths=["3", "2"])
@@ -99,7 +102,7 @@ CORRUPTIONS = {
     "no settings": (lambda f: (f / "settings.json").unlink(), "settings.json: missing"),
     "bad settings": (
         lambda f: _edit_json(f / "settings.json", lambda c: c.pop("fps")),
-        "settings.json: fps, image_size",
+        "settings.json: fps: is missing",
     ),
     "two splits": (
         lambda f: _edit_json(f / "settings.json", lambda c: c["splits"]["val"].append("a")),

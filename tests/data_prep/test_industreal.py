@@ -10,9 +10,9 @@ import simplejpeg
 
 from data_prep import industreal
 from data_prep.reading.asd_labels import read_coco_boxes
-from data_prep.reading.pictures import Framing
 from data_prep.writing.recorded import box_classes
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
@@ -248,10 +248,13 @@ COCO_MISTAKES = [
     (change_first("categories", id=1), r"categories\[1\]: id: 1 is given twice"),
     (
         change_first("annotations", image_id=99),
-        r"annotations\[1\]: image_id: '99' is not in images",
+        r"annotations\[1\]: image_id: 99 is not in images",
     ),
-    (change_first("annotations", category_id=9), r"annotations\[1\]: category_id: '9' is not in"),
-    (change_first("annotations", bbox=[0, 0, 5]), r"annotations\[1\]: bbox: .* is not a list x, y"),
+    (change_first("annotations", category_id=9), r"annotations\[1\]: category_id: 9 is not in"),
+    (
+        change_first("annotations", bbox=[0, 0, 5]),
+        r"annotations\[1\]: bbox: \[0, 0, 5\] is not x, y, w, h",
+    ),
     (change_first("annotations", bbox=[0, 0, 0, 5]), r"annotations\[1\]: w: a box of size 0"),
     (
         change_first("annotations", bbox=[-20, 0, 10, 5]),
@@ -262,13 +265,13 @@ COCO_MISTAKES = [
         change_first("annotations", bbox=["0", 0, 9, 9]),
         r"annotations\[1\]: bbox: .* is not a number",
     ),
-    (change_first("images", width=0), r"its image: width: '0' is not a number that it can be"),
+    (change_first("images", width=0), r"its image: width: 0 is not in 1…"),
     (change_first("images", file_name="x"), r"its image: file_name: "),
     (change_first("images", file_name="000800.jpg"), r"frame 800 is not among .* 0…8"),
-    (lambda content: content.pop("images"), r"images: not COCO"),
+    (lambda content: content.pop("images"), r"not COCO, which is an object with a list 'images'"),
     (
         lambda content: content["annotations"].append(7),
-        r"annotations\[4\]: not an object with an id",
+        r"annotations\[4\]: 7 is not an object",
     ),
 ]
 
@@ -331,10 +334,10 @@ def test_industreal_property_parts_that_are_missing(tmp_path):
 
 def test_main_property_flags_reach_the_folder(data, tmp_path):
     out = tmp_path / "out"
-    asked = ["--size=12", "--aspect=pad", "--workers=1"]
+    asked = ["--size=24", "--aspect=pad", "--workers=1"]
     assert industreal.main([f"--data={data}", f"--out={out}", *asked]) == 0
     source = ClipSource(out, "val", PROCEDURE)
-    assert source.image_size == (12, 12)
+    assert source.image_size == (24, 24)
     # 45 x 80 pixels in a square of 12: bars of 2 above and below, 7 rows of picture... or 8
     image = source.frames("05_assy_1_2", [6])[0]
     assert image[0].max() < 40

@@ -49,7 +49,7 @@ def test_main_property_flags_reach_the_folder(data, tmp_path):
     settings = stored["settings"]
     assert (settings["aspect"], settings["quality"]) == ("crop", 80)
     assert settings["crop"] == [0, 0, 1, 0.9]
-    assert settings["frames"] == FRAMES
+    assert {name: its["frames"] for name, its in stored["sources"].items()} == FRAMES
     assert len(list(out.glob("clips-*"))) == 2
 
 
@@ -58,7 +58,17 @@ def test_main_property_flags_reach_the_folder(data, tmp_path):
     [
         ("--crop=1,2", "--crop=1,2 is not four numbers x0,y0,x1,y1"),
         ("--crop=0,0,1,x", "--crop=0,0,1,x is not four numbers"),
-        ("--size=4", "--size=(4, 4): at least 8 pixels"),
+        ("--size=4", "argument --size: 4 is not in 8…4096"),
+        (
+            "--size=50",
+            "argument --size: 50 is a multiple neither of 8 nor of 14, the patches of an "
+            "encoder would not fill the picture; take 48 or 56",
+        ),
+        (
+            "--size=9",
+            "argument --size: 9 is a multiple neither of 8 nor of 14, the patches of an "
+            "encoder would not fill the picture; take 8 or 14",
+        ),
         ("--quality=0", "--quality=0 is not in 1…100"),
         ("--workers=0", "argument --workers: 0 is less than 1"),
         ("--workers=x", "argument --workers: invalid whole number value: 'x'"),

@@ -10,8 +10,9 @@ from meccano_data import PROCEDURE, REPOSITORY, make, picture
 
 from data_prep import meccano
 from data_prep.reading import asd_labels, layout
+from data_prep.reading.labels import read_labels
+from data_prep.reading.remarks import describe
 from data_prep.reading.trees import Tree, open_trees
-from data_prep.writing import recorded
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr import labels
 
@@ -57,15 +58,17 @@ def test_meccano_property_all_real_labels_go_through():
     recordings, known = [], {}
     for name, (split, folder) in found.items():
         pictures = layout.ImageFiles(Tree("nowhere"), name, 1, 26000)
-        recording = layout.Recording(name, split, pictures, folder, boxed.get(name))
+        recording = layout.RecordingFiles(name, split, pictures, folder, boxed.get(name))
         recordings.append(recording)
-        known[name] = recorded.read_labels(meccano.FORMAT, recording, PROCEDURE)
-    lines = recorded.describe(recordings, known, PROCEDURE)
+        known[name] = read_labels(meccano.FORMAT, recording, PROCEDURE)
+    lines = describe(recordings, known, PROCEDURE)
     assert "13657 boxes (11224 in a catalogued state" in lines[0]
     assert "912 cut off at the picture's edge, 22 left out for a larger one of the same" in lines[0]
-    # More changes than steps: counted by hand from the files, states against PSR_labels.csv.
-    assert lines[1] == "recordings with more changes of state than steps: 1 (0018)"
-    assert lines[2] == "no boxes (ASD labels) for recordings 0005"
+    assert "11111100011111100 (19303 frames of 0005)" in lines[1]
+    # The headlamp of 0016: in PSR_labels.csv, not in PSR_labels_raw.csv.
+    assert "recording 0016: " in lines[2]
+    assert "steps without a change of state: Install headlamp at frame 1144, Remove" in lines[2]
+    assert lines[3:] == ["no boxes (ASD labels) for recordings 0005"]
 
 
 @needs_real

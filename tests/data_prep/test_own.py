@@ -15,8 +15,8 @@ import simplejpeg
 from own_data import FPS, LEVELS, PROCEDURE, STEPS, grey, make, make_data, opened, write_video
 
 from data_prep.reading import video
-from data_prep.reading.pictures import Framing
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.framing import Framing
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -82,11 +82,11 @@ def test_own_property_rotated_phone_video_comes_out_upright(tmp_path, a, b, c, d
     quarters[:24, :32] = [200, 40, 40]
     quarters[:24, 32:] = [40, 200, 40]
     quarters[24:, :32] = [40, 40, 200]
-    data = make_data(tmp_path / "data")
+    data = make_data(tmp_path / "data", ("bench1",))
     path = write_video(data / "videos" / "bench1.mp4", picture=lambda i: quarters)
     one = 0x10000
     rotate(path, (a * one, b * one, 0, c * one, d * one, 0, 0, 0, 0x40000000))
-    make(data, tmp_path / "out", framing=Framing((32, 32)))
+    make(data, tmp_path / "out", framing=Framing((32, 32)), splits="100/0/0")
     image = opened(tmp_path / "out")["bench1"][1].frames("bench1", [3])[0]
     # ISO 14496-12: a point (x, y) of the stored picture is shown at (a x + c y, b x + d y).
     for y in (-1, 1):

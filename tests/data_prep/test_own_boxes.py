@@ -1,6 +1,7 @@
 """Boxes on a user's own videos: both formats, and what is wrong with them."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import simplejpeg
 from own_data import PROCEDURE, grey, make, make_data, opened
 
 from data_prep import own
-from data_prep.reading.pictures import Framing
+from stormpsr_jax.data.framing import Framing
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,57 @@ def test_own_property_exported_frames_are_those_of_the_shards(made, tmp_path):
         image = simplejpeg.decode_jpeg(path.read_bytes())
         assert image.shape == (48, 64, 3)
         assert image.mean() == pytest.approx(grey(i), abs=3)
+
+
+def shared_coco(file_names: Sequence[str]) -> dict:
+    """One COCO file with images, and a box on each."""
+    images = [
+        {"id": i, "file_name": name, "width": 64, "height": 48} for i, name in enumerate(file_names)
+    ]
+    boxes = [
+        {"id": i, "image_id": i, "category_id": 1, "bbox": [16, 12, 16, 24]}
+        for i in range(len(images))
+    ]
+    return {
+        "images": images,
+        "categories": [{"id": 1, "name": "pump"}],
+        "annotations": boxes,
+    }
+
+
+@pytest.mark.parametrize("where", ["annotations.json", "boxes", "boxes/annotations"])
+def test_own_property_one_coco_file_of_all_recordings(made, tmp_path, where):
+    """As CVAT exports it; a file, or a folder that holds it."""
+    content = shared_coco(
+        ["bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"]
+    )
+    path = tmp_path / where
+    if path.suffix != ".json":
+        path.mkdir(parents=True)
+        path = path / "instances_default.json"
+    path.write_text(json.dumps(content))
+    make(made, tmp_path / "out", boxes=tmp_path / where.split("/")[0])
+    for name, (recording, _) in opened(tmp_path / "out").items():
+        assert np.flatnonzero(recording.classes >= 0).tolist() == [6], name
+        np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
+
+
+def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(made, tmp_path):
+    names = ("bench1/000006.jpg", "bench9/000006.jpg", "000006.jpg", "bench2/x")
+    content = shared_coco(names)
+    content["annotations"][0]["bbox"] = [16, 12, 16]
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="annotations") as caught:
+        make(made, tmp_path / "out", boxes=tmp_path / "all.json")
+    assert [line.partition("all.json: ")[2] for line in str(caught.value).splitlines()] == [
+        "annotations[0]: bbox: [16, 12, 16] is not x, y, w, h",
+        "annotations[3]: its image: file_name: 'bench2/x' does not end in a frame's number, such "
+        "as 000010.jpg",
+        "annotations[1]: its image: file_name: 'bench9/000006.jpg' is in no folder named after a "
+        "recording, such as RECORDING/000010.jpg",
+        "annotations[2]: its image: file_name: '000006.jpg' is in no folder named after a "
+        "recording, such as RECORDING/000010.jpg",
+    ]
 
 
 BOX_MISTAKES = {

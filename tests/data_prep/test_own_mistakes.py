@@ -1,14 +1,17 @@
 """Mistakes in a user's own videos and labels: each is one message that names the place."""
 
+import shutil
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from own_data import FPS, STEPS, TIMES, make, make_data, write_video
+import simplejpeg
+from own_data import FPS, STEPS, TIMES, make, make_data, opened, write_video
 
 from data_prep import own
 from data_prep.reading.trees import Tree
+from stormpsr_jax.data.framing import Framing
 
 
 def write_sound(path: Path) -> None:
@@ -97,16 +100,16 @@ MISTAKES = {
             (d / "videos/bench1.mp4").rename(d / "videos/bench8.mp4"),
             (d / "videos/bench2.mp4").rename(d / "videos/bench9.mp4"),
         ),
-        r"labels without a video in .*: bench1, bench2; "
-        r"videos without labels in .*: bench8, bench9",
+        r"labels without a video in .*: bench1, bench2\n"
+        r"videos without labels in .*: bench8, bench9$",
     ),
     "two videos": (
         lambda d: write_video(d / "videos/again/bench1.mp4"),
-        r"recording bench1: video in .*again/bench1.mp4.*; give one",
+        r"recording bench1: video in .*again/bench1.mp4.* rename.*\(the last one to again_bench1\)",
     ),
     "two files of labels": (
         lambda d: (d / "labels/train").mkdir() or (d / "labels/train/bench1.csv").write_text(STEPS),
-        r"recording bench1: labels in .*labels/bench1.csv and .*train/bench1.csv; give one",
+        r"recording bench1: labels in .*labels/bench1.csv and .*train/bench1.csv; a recor",
     ),
     "too few": (
         lambda d: (
@@ -211,6 +214,69 @@ def test_own_property_mistakes_are_named(made, tmp_path, mistake):
     assert not (tmp_path / "out").exists()
 
 
+def test_own_errors_of_all_files_and_recordings_come_at_once(made, tmp_path, caplog):
+    data = tmp_path / "data"
+    shutil.copytree(made, data, ignore=shutil.ignore_patterns("out"))
+    edit(data / "labels/bench1.csv", "Install cover", "install covers")
+    edit(data / "labels/bench1.csv", "3.4,6", "9:99,6")
+    (data / "labels/bench2.csv").unlink()
+    (data / "labels/bench2").mkdir()
+    (data / "labels/bench2/PSR_labels.csv").write_text("5.jpg,0\n99.jpg,3\n2.jpg,6\n")
+    (data / "labels/bench2/PSR_labels_with_errors.csv").write_text("5.jpg,77\n")
+    (data / "labels/bench2/PSR_labels_raw.csv").mkdir()
+    (data / "boxes/bench3").mkdir(parents=True)
+    (data / "boxes/bench3/000001.txt").write_text("0 .5 .5 .1 .1\n0 5 .5 .1 .1\n0 .5 .5 0 .1\n")
+    (data / "boxes/bench3/000099.txt").write_text("0 .5 .5 .1 .1\n")
+    (data / "boxes/bench3/000002.txt").write_text("0 .5 .5\n")
+    turned = np.full((64, 48, 3), 99, np.uint8)
+    for path in (data / "videos").glob("bench3*"):
+        path.unlink()
+    (data / "videos/bench3").mkdir()
+    for i in range(20):
+        jpeg = simplejpeg.encode_jpeg(turned, 95)
+        (data / "videos/bench3" / f"{i:06d}.jpg").write_bytes(jpeg)
+    with pytest.raises(ValueError, match="bench1") as caught:
+        make(data, tmp_path / "out", boxes=data / "boxes")
+    said = str(caught.value).splitlines()
+    for line, part in zip(
+        said,
+        (
+            "bench1.csv: line 3: step: 'install covers' is no step",
+            "bench1.csv: line 4: time: '9:99' is not a time",
+            "bench2/PSR_labels.csv: line 2: image: frame 99 is not among the recording's frames",
+            "bench2/PSR_labels.csv: line 3: image: frame 2 comes after frame 99",
+            "bench2/PSR_labels_with_errors.csv: line 1: step id: '77' is not in 0…8",
+            "bench2/PSR_labels_raw.csv: is a folder, not a file",
+            "bench3/000001.txt: line 2: x: the box is outside the picture",
+            "bench3/000001.txt: line 3: w: a box of size 0",
+            "bench3/000002.txt: line 1: w: is missing",
+            "--aspect=stretch would distort recordings bench3 (48x64): their pictures have another "
+            "shape than those of bench1 (64x48) and most others; give --aspect=pad or --aspect=",
+        ),
+        strict=True,
+    ):
+        assert part in line
+    assert not [record for record in caplog.records if "detector" in record.getMessage()]
+    assert not (tmp_path / "out").exists()
+
+
+def test_own_property_pictures_of_several_shapes_keep_theirs(tmp_path):
+    """A portrait video is not distorted; one that is a pixel wider than others is like them."""
+    data = make_data(tmp_path / "data", ("bench1", "bench2"))
+    for name, shape in (("bench3", (64, 48)), ("bench4", (48, 65))):
+        (data / "videos" / name).mkdir()
+        (data / "labels" / f"{name}.csv").write_text(STEPS)
+        for i in range(20):
+            jpeg = simplejpeg.encode_jpeg(np.full((*shape, 3), 99, np.uint8), 95)
+            (data / "videos" / name / f"{i:06d}.jpg").write_bytes(jpeg)
+    with pytest.raises(ValueError, match=r"would distort recordings bench3 \(48x64\): their"):
+        make(data, tmp_path / "out")
+    make(data, tmp_path / "out", framing=Framing((32, 32), aspect="pad"))
+    picture = opened(tmp_path / "out")["bench3"][1].frames("bench3", [3])[0]
+    assert (picture[:, :4] < 8).all()
+    assert (picture[:, 5:27] > 90).all()
+
+
 def test_own_property_folders_that_leave_a_recording_out(tmp_path):
     data = make_data(tmp_path / "data")
     for name, split in (("bench1", "train"), ("bench2", "val")):
@@ -218,7 +284,7 @@ def test_own_property_folders_that_leave_a_recording_out(tmp_path):
         (data / "videos" / f"{name}.mp4").unlink()
     (data / "labels/test").mkdir()
     (data / "labels/bench2.csv").rename(data / "labels/test/bench2.csv")
-    with pytest.raises(ValueError, match=r"bench2: is in folders test and val; .*: bench3"):
+    with pytest.raises(ValueError, match=r"bench2: is in folders test and val\n.*: bench3"):
         make(data, tmp_path / "out")
 
 

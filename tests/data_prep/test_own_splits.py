@@ -40,11 +40,11 @@ def test_own_property_splits_by_folders(tmp_path):
 
 
 SPLIT_MISTAKES = {
-    "recording,split\nbench1,train\nbench9,val\n": r"no row for recordings bench2, bench3; "
+    "recording,split\nbench1,train\nbench9,val\n": r"no row for recordings bench2, bench3\n"
     r".*: recordings without video and labels: bench9",
     "bench1,train\n": "line 1: header: has to be recording,split",
     "recording,split\nbench1,dev\n": "line 2: split: 'dev' is not one of train, val, test",
-    "recording,split\nbench1,val\nbench1,test\n": "line 3: recording: bench1 is given twice",
+    "recording,split\nbench1,val\nbench1,test\n": "line 3: recording: bench1 is in val above",
 }
 
 

@@ -108,7 +108,9 @@ def test_build_property_unfit_recordings_are_refused(tmp_path, change, message):
     [
         ({"splits": {"train": ["a"], "test": ["a"]}}, "'a' is in split 'test' and in 'train'"),
         ({"splits": {"train": ["a", "a"]}}, "'a' is in split 'train' and in 'train'"),
-        ({"splits": {"train": ["../a"]}}, "cannot be the name of a folder"),
+        ({"splits": {"train": ["../a"]}}, "recording: name '../a': begins with a dot; rename it"),
+        ({"splits": {"train": ["a\\b"]}}, "has a / or"),
+        ({"splits": {"train": ["u\u0308"]}}, "is not in Unicode NFC"),
         ({"splits": {"tr-ain": ["a"]}}, "letters, digits"),
         ({"splits": {"train": []}}, "no recording"),
         ({"clip_length": 0}, "clip_length = 0 is not positive"),

@@ -90,7 +90,7 @@ def test_read_timeline_property_real_states_in_real_order():
         for name in names:
             with open(LABELS / split / name / "PSR_labels_raw.csv", newline="") as file:
                 rows = list(csv.reader(file))
-            timeline = timelines.read_timeline(LABELS, split, name, procedure, 12.5)
+            timeline = timelines.read_timeline(found[split][name], procedure, 12.5)
             np.testing.assert_array_equal(timeline.states, [list(map(int, r[1:])) for r in rows])
             original = np.array([int(r[0].split(".")[0]) for r in rows])
             assert (np.diff(timeline.frames) > 0).all()
@@ -109,11 +109,12 @@ def _write(path, frames):
 
 def test_read_timeline_property_changes_never_merge(tmp_path):
     _write(tmp_path / "train" / "a", [1, 100, 101, 102, 1000, 1001])
+    path = timelines.find_timelines(tmp_path)["train"]["a"]
     procedure = load_procedure("meccano")
-    timeline = timelines.read_timeline(tmp_path, "train", "a", procedure, 100)
+    timeline = timelines.read_timeline(path, procedure, 100)
     assert timeline.frames.tolist() == [0, 1, 2, 3, 10, 11]
     assert timeline.per_frame().sum(1)[[0, 1, 2, 3, 9, 10, 11]].tolist() == [0, 1, 2, 3, 3, 4, 5]
-    unscaled = timelines.read_timeline(tmp_path, "train", "a", procedure, 1)
+    unscaled = timelines.read_timeline(path, procedure, 1)
     assert unscaled.frames.tolist() == [1, 100, 101, 102, 1000, 1001]
     assert unscaled.first_frame == 1
 
@@ -122,4 +123,4 @@ def test_read_timeline_property_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="--timelines"):
         timelines.find_timelines(tmp_path)
     with pytest.raises(ValueError, match="--time_scale=0"):
-        timelines.read_timeline(tmp_path, "train", "a", load_procedure("meccano"), 0)
+        timelines.read_timeline(tmp_path, load_procedure("meccano"), 0)

@@ -76,6 +76,59 @@ def test_walk_property_non_utf8_names_are_errors(tmp_path):
         list(open_trees(tmp_path)[0].walk())
 
 
+def test_entries_errors_links_to_nowhere_and_pipes_are_named_together(tmp_path):
+    write_folder(tmp_path / "0001", ["1.jpg"])
+    (tmp_path / "0001/PSR_labels_raw.csv").symlink_to("elsewhere.csv")
+    os.mkfifo(tmp_path / "0001/PSR_labels.csv")
+    (tmp_path / "0001/.#lock").symlink_to("somebody@somewhere")  # an editor's; hidden
+    (tree,) = open_trees(tmp_path)
+    with pytest.raises(ValueError, match="0001") as caught:
+        tree.entries("0001")
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/0001/PSR_labels.csv: is no regular file (a pipe or a device?); remove it",
+        f"{tmp_path}/0001/PSR_labels_raw.csv: is a link to elsewhere.csv, where nothing is; mend "
+        "or remove it",
+    ]
+    for name in ("PSR_labels_raw.csv", "PSR_labels.csv"):
+        with pytest.raises(ValueError, match=f"{name}: is "):
+            tree.exists(f"0001/{name}")
+
+
+def test_zip_errors_links_are_not_read_as_files(tmp_path):
+    link = zipfile.ZipInfo("0001/PSR_labels.csv")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr(link, "/etc/passwd")
+    with pytest.raises(ValueError, match=r"a.zip/0001/PSR_labels.csv: is a link in the zip file"):
+        open_trees(tmp_path / "a.zip")[0].read("0001/PSR_labels.csv")
+
+
+def test_walk_property_leaves_out_what_the_source_says(tmp_path):
+    for name in ("depth", "rgb", "__MACOSX"):
+        (tmp_path / "0001" / name).mkdir(parents=True)
+    folders = [folder for folder, _, _ in open_trees(tmp_path)[0].walk()]
+    assert folders == ["", "0001", "0001/depth", "0001/rgb"]
+    folders = [folder for folder, _, _ in open_trees(tmp_path, ["depth"])[0].walk()]
+    assert folders == ["", "0001", "0001/rgb"]
+
+
+def test_fingerprint_property_tells_content_and_not_where_it_is(tmp_path):
+    content = bytes(range(256)) * 1024  # four times what is read at either end
+    changed = {
+        "as it was": content,
+        "start": b"!" + content[1:],
+        "end": content[:-1] + b"!",
+        "longer": content + content[-(2**16) :],
+    }
+    found = {}
+    for name, data in changed.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.mp4").write_bytes(data)
+        trees = open_trees(tmp_path / name) + open_trees(as_zip(tmp_path / name))
+        (found[name],) = {tree.fingerprint("a.mp4") for tree in trees}
+    assert len(set(found.values())) == len(changed)
+
+
 def raw_zip(path: Path, names: list[bytes]) -> Path:
     """A zip file with these names as they are; zipfile itself would clean them up."""
     stand_ins = [chr(ord("p") + i).encode() * len(name) for i, name in enumerate(names)]

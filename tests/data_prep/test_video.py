@@ -105,6 +105,69 @@ def test_video_property_small_jitter_is_no_matter(tmp_path):
     assert opened.num_frames == 20
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def write_noise(path: Path, codec: str, count: int = 120, pixels: str = "yuv420p") -> bytes:
+    """Pictures that all take about as many bytes; the index is in front where it may be."""
+    import av
+
+    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov", ".3gp") else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for i in range(count):
+            image = np.ascontiguousarray(np.roll(NOISE, i, axis=(0, 1)).repeat(8, 0).repeat(8, 1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+CONTAINERS = {
+    "avi": ("mjpeg", "yuvj420p"),
+    "mp4": ("mpeg4", "yuv420p"),
+    "mov": ("libx264", "yuv420p"),
+    "mkv": ("mpeg4", "yuv420p"),
+    "flv": ("flv", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("ending", CONTAINERS)
+def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    codec, pixels = CONTAINERS[ending]
+    content = write_noise(path, codec, pixels=pixels)
+    tree = Tree(str(tmp_path))
+    assert len(video.read_times(tree, path.name)) == 120
+    path.write_bytes(content[: int(len(content) * 0.93)])
+    with pytest.raises(
+        ValueError, match=rf"a.{ending}: is cut off: it ends at 9\.\d s, its head says 10\.0 s"
+    ):
+        video.read_times(tree, path.name)
+
+
+def test_read_times_property_heads_may_be_a_few_frames_off_or_promise_nothing(tmp_path):
+    tree = Tree(str(tmp_path))
+    content = write_noise(tmp_path / "a.avi", "mjpeg", pixels="yuvj420p")
+    at = content.index(b"avih") + 8 + 16  # dwTotalFrames of the main header
+    assert struct.unpack_from("<I", content, at) == (120,)
+    strh = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    assert struct.unpack_from("<I", content, strh) == (120,)
+    for promised, good in ((118, True), (122, True), (123, True), (128, False)):
+        data = bytearray(content)
+        struct.pack_into("<I", data, at, promised)
+        struct.pack_into("<I", data, strh, promised)
+        (tmp_path / "a.avi").write_bytes(data)
+        if good:
+            assert len(video.read_times(tree, "a.avi")) == 120
+        else:
+            with pytest.raises(ValueError, match=r"ends at 10\.0 s, its head says 10\.7 s"):
+                video.read_times(tree, "a.avi")
+    whole = write_noise(tmp_path / "a.ts", "mpeg2video")
+    (tmp_path / "a.ts").write_bytes(whole[: len(whole) // 188 * 3 // 4 * 188])
+    assert 80 < len(video.read_times(tree, "a.ts")) < 100
+
+
 def test_video_property_unreadable_ones_are_errors(tmp_path, monkeypatch):
     pytest.importorskip("av")
     tree = Tree(str(tmp_path))

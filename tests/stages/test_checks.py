@@ -6,12 +6,12 @@ import time
 
 import numpy as np
 import pytest
+from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
 from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
-from tiny import TRAINED, tiny
 
 
 def mistakes(finished, folder, **changes):

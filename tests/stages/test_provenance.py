@@ -33,7 +33,7 @@ def run(finished, tmp_path):
         text = said.getvalue()
         again = {}
         for line in text.splitlines():
-            stage, _, rest = line.partition(": ")
+            _, _, rest = line.partition(": ")
             if rest.startswith("made again (") or line.endswith(" …"):
                 again.setdefault(line.removesuffix(" …").partition(":")[0], rest)
         return again, text
@@ -149,7 +149,7 @@ def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, 
     content[len(content) // 2] ^= 4
     path.write_bytes(content)
     again, text = run()
-    assert list(again)[0] == stage
+    assert next(iter(again)) == stage
     assert f"{name} was damaged or changed" in text
     assert path.read_bytes() == (finished / name).read_bytes()
     assert set(again) <= {stage, "evaluate"}  # whose figures are the same, but not its date

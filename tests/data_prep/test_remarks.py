@@ -1,0 +1,58 @@
+"""What the log says about labels that are right."""
+
+import numpy as np
+from own_data import PROCEDURE
+
+from data_prep.reading import remarks
+from data_prep.reading.labels import Labels
+from data_prep.reading.layout import RecordingFiles
+from data_prep.reading.pictures import ImageFiles
+from data_prep.reading.trees import Tree
+from stormpsr_jax.psr import labels
+
+
+def described(**recordings: tuple[list[int], list[str], list | None]) -> list[str]:
+    """The lines about recordings of 20 frames, given as frames, states and steps."""
+    tree = Tree("nowhere")
+    files = [
+        RecordingFiles(name, "train", ImageFiles(tree, name, 0, 20), (tree, name), None)
+        for name in recordings
+    ]
+    known = {}
+    for name, (frames, vectors, steps) in recordings.items():
+        states = np.array([[int(v) for v in vector.split()] for vector in vectors], np.int8)
+        if steps is None:
+            steps = labels.states_to_steps(np.array(frames), states)
+        known[name] = Labels(np.array(frames), states, steps, None, {}, 0)
+    return remarks.describe(files, known, PROCEDURE)
+
+
+def test_describe_property_uncatalogued_states_are_named_with_frames_and_recordings():
+    lines = described(
+        bench1=([0, 5, 8, 10], ["0 0 0", "0 1 0", "1 1 0", "1 1 1"], None),
+        bench2=([0, 2, 3, 10, 15], ["0 0 0", "0 1 0", "0 1 1", "-1 1 1", "1 1 1"], None),
+        bench3=([0, 12], ["0 0 0", "1 0 0"], None),
+    )
+    assert lines[0].startswith("3 recordings, 60 frames (25 in a catalogued state, 5 in an error ")
+    assert "30 in an uncatalogued one)" in lines[0].replace("state, 30", "30")
+    # The initial state, of 19 frames, is none to be recognised.
+    assert lines[1].startswith(
+        "11 frames show states that procedure 'pump' does not catalogue: 011 (7 frames of bench2), "
+        "010 (4 frames of bench1, bench2). "
+    )
+    assert "procedure file" in lines[1]
+    assert "correct the labels" in lines[1]
+    assert lines[2:] == ["no boxes (ASD labels) for recordings bench1, bench2, bench3"]
+
+
+def test_describe_property_steps_that_are_not_the_changes_of_the_states_are_named():
+    states = ([0, 5, 8, 10], ["0 0 0", "1 0 0", "1 1 0", "1 1 1"])
+    lines = described(
+        bench1=(*states, [(5, 0), (8, 3), (10, 6)]),
+        bench2=(*states, [(5, 0), (9, 3), (9, 4), (10, 6)]),
+    )
+    assert lines[1:-1] == [
+        "recording bench2: PSR_labels.csv and the states differ, changes of state that are no "
+        "steps: Install cover at frame 8; steps without a change of state: Install cover at frame "
+        "9. Training follows the states and scores follow the steps: correct whichever is wrong"
+    ]
