@@ -276,7 +276,7 @@ class Model:
             (variant,) = self.procedure.variants
         chosen = self.procedure.variant_for(recording or "", variant)
         name = self._stream(stream)
-        return Decoder(self.procedure, chosen, name, self.settings(name))
+        return Decoder(self.procedure, chosen, name, self.settings(name), self.fps)
 
     def recognise(
         self,

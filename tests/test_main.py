@@ -191,7 +191,7 @@ def test_sigterm_property_processes_stop_together_whichever_it_came_to(workdir, 
             break
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [75, 75], outputs
-    step = int(re.search(r"detector: stopped and saved at step (\d+); run again", outputs[0])[1])
+    step = int(re.search(r"detector: stopped and saved at step (\d+); run the same", outputs[0])[1])
     assert 1 <= step < 1000
     assert (folder / "detector" / "checkpoints" / str(step)).exists()
     assert "stopped" not in outputs[1]  # one process speaks

@@ -438,7 +438,7 @@ def _batch_size(context: Context, stage: str, batch: int, fields: str) -> list[s
 def _networks(context: Context) -> list[str]:
     """Networks that cannot be built, and weights to start from that do not fit."""
     config, stages, mistakes = context.config, context.config.stages, []
-    if "general" in stages or context.ready_made:
+    if "general" in stages or context.ready_made or not _needed_splits(context):
         return mistakes
     size = context.source(_needed_splits(context)[0]).image_size
     if "pretrain" in stages:

@@ -43,7 +43,9 @@ FIELDS = {
     "general": (*_TRAINING, *_ENCODER, "general"),
     "pretrain": (*_TRAINING, *_CAD, "encoder", "pretrain"),
     "embed": (*_TRAINING, *_ENCODER, "embed.views"),
-    "temporal": ("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
+    "temporal": (
+        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views", "encoder.hidden"),
+    ),
     "finetune": (
         *_TRAINING,
         *_CLIPS,
