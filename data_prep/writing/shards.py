@@ -108,6 +108,7 @@ def build(
         "image_size": [int(size) for size in image_size],
         "clip_length": int(clip_length),
         "splits": splits,
+        "states": procedure.to_json()["states"],
         "settings": dict(settings or {}),
         "sources": dict(sources or {}),
     }

@@ -147,6 +147,14 @@ class ClipSource(Source):
                 f"procedure {procedure.name!r} asked for: they have {differences}; use the "
                 "folder's procedure.json or prepare the data again into another folder"
             )
+        # The classes of boxes were numbered when the folder was made.
+        now = theirs.to_json()["states"]
+        if settings.get("states", now) != now:
+            raise ValueError(
+                f"{directory}: the catalogued states in its procedure.json are no longer those that "
+                "it was made with; undo the change, or make the folder again from a procedure file "
+                "with the states wanted"
+            )
         self.procedure = procedure
         self.split = split
         self.fps = float(settings["fps"])

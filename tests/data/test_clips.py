@@ -1,6 +1,7 @@
 import collections
 import concurrent.futures
 import io
+import json
 import pickle
 import shutil
 
@@ -14,7 +15,7 @@ from PIL import Image
 from data_prep.writing import shards
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 SIZE = (16, 24)
 CLIP_LENGTH = 4
@@ -277,3 +278,14 @@ def test_clip_source_property_incomplete_folder_is_an_error(folder, tmp_path):
     for opening in (lambda d: ClipSource(d, "train", toy_procedure()), list_splits):
         with pytest.raises(ValueError, match="was not finished; run the same data_prep command"):
             opening(tmp_path / "data")
+
+
+def test_source_errors_states_edited_after_the_folder_was_made(folder, tmp_path):
+    """The classes of boxes are numbers of states, of the catalogue that there was then."""
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "procedure.json"
+    content = json.loads(path.read_text())
+    content["states"][:2] = content["states"][1::-1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no longer those that it was made with"):
+        ClipSource(tmp_path / "data", "train", load_procedure(path))
