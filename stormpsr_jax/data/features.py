@@ -53,7 +53,7 @@ class EmbeddingFile:
             raise ValueError(f"{dtype} of shape {self.shape}, not rows of float32")
         if status.st_size != self._offset + 4 * self.shape[0] * self.shape[1]:
             raise ValueError(f"{status.st_size} bytes, which {self.shape} does not fit: truncated")
-        # A file that takes this one's place is another file, whatever its name.
+        # Tells this file from another one that is put under its name later.
         self._identity = (status.st_ino, status.st_mtime_ns)
 
     def __len__(self) -> int:

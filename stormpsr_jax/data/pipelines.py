@@ -219,7 +219,7 @@ class _DetectorPicture:
         self._background, self._cad_share = background, cad_share
         self._boxed = _by_class(source)
         self._boxed_cad = _by_class(cad) if cad_share else {}
-        # No row of a box and no word of a class: the object is partly hidden.
+        # Frames that nobody annotated with a box; most of them show the object partly hidden.
         self._unboxed = {
             name: frames
             for name, r in source.recordings.items()

@@ -15,7 +15,7 @@ import numpy as np
 from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
 
-NO_CLASS = -1  # label of a picture that is a positive of none: a hard background, or a free frame
+NO_CLASS = -1  # label of a picture that belongs to no state: a hard background or a free frame
 
 
 def binarise(states: np.ndarray) -> np.ndarray:

@@ -136,7 +136,7 @@ def detection_loss(
 
     weight = jnp.where(has_box, 1.0, jnp.where(classes == -1, background_weight, 0.0))
     objectness = optax.sigmoid_binary_cross_entropy(outputs["objectness"], positive)
-    # Every point weighs the same, or the sigmoid would be no probability.
+    # Every point weighs the same; with other weights the sigmoid would be no probability.
     number = jnp.maximum(positive.sum(), jnp.maximum(weight.sum(), 1))
     objectness = (objectness.sum(-1) * weight).sum() / number
 

@@ -65,7 +65,9 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
     """
 
     def weights(centre, extent, length):  # (B,), (B,) → (B, size, length)
-        cell = jnp.maximum(extent * margin, 1 / length)[:, None] * length / size  # in features
+        cell = (
+            jnp.maximum(extent * margin, 1 / length)[:, None] * length / size
+        )  # a cell of the grid, in feature points
         at = centre[:, None] * length + cell * (np.arange(size) + 0.5 - size / 2)
         width = jnp.maximum(cell, 1.0)[..., None]
         distance = jnp.abs(np.arange(length) + 0.5 - at[..., None])

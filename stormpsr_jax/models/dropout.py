@@ -45,7 +45,7 @@ def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     if jax.random.key_impl(key) != "threefry2x32" or math.prod(shape) >= 2**32:
         return jax.random.bernoulli(key, p, shape)
     number = jnp.zeros(shape, jnp.uint32)
-    for axis in range(len(shape)):  # not one long arange: this shards with the array
+    for axis in range(len(shape)):  # unlike one long arange, this is sharded as the array is
         stride = np.uint32(math.prod(shape[axis + 1 :]))
         number += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
     high, low = _threefry(*jax.random.key_data(key), jnp.zeros(shape, jnp.uint32), number)

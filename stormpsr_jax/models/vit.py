@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from stormpsr_jax.models.dropout import Dropout
 
 POSITION_STDDEV = 0.02
-# What the backward pass finds of a block's activations: all; the results of its matrix products;
-# nothing but the block's input.
+# Which of a block's activations are kept for the backward pass: all of them, the results of its
+# matrix products, or only the block's input.
 REMAT = {
     "none": None,
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,

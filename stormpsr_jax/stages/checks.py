@@ -94,7 +94,7 @@ def find_mistakes(context: Context) -> list[str]:
     Where stage `data` has not rendered the data yet, what depends on them is left to a second call.
     """
     mistakes = _fields(context)
-    if mistakes:  # the rest takes the fields at their word
+    if mistakes:  # the other checks rely on sound fields
         return mistakes
     mistakes = _stages(context) + _window(context)
     mistakes += _init_from(context)

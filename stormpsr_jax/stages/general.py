@@ -21,7 +21,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 
-_VALIDATION_FRAMES = 40  # an object, that precision@1 is measured on
+_VALIDATION_FRAMES = 40  # pictures of each object that precision@1 is measured on
 
 
 class _ObjectBatch:

@@ -213,7 +213,7 @@ def result_files(context: Context, stage: str) -> list[Path]:
     """The files that a finished stage has made and later ones, or people, use."""
     workdir = context.workdir
     if stage == "data":
-        return []  # known part by part
+        return []  # what is in the data folder is compared part by part
     if stage == "embed":
         return sorted((workdir / "embed").rglob("*.npy"))
     if stage == "predict":
@@ -306,7 +306,7 @@ def has_weights(context: Context, stage: str) -> bool:
 def clear(context: Context, stage: str) -> None:
     """Removes what a stage has made."""
     if stage == "data" and context.config.data.dir:
-        return  # a folder of the user's, which says itself what it was made from
+        return  # a folder of the user; data_prep refuses to write other data into it
     for name in ("predict", "predictions") if stage == "predict" else (stage,):
         shutil.rmtree(context.workdir / name, ignore_errors=True)
 

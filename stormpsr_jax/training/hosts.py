@@ -45,7 +45,7 @@ def connect(
             flags = ", ".join(f"--{name}" for name in missing)
             raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
                              "--process_id, or --distributed alone")  # fmt: skip
-    # JAX ends the process from C++ when its time is over, with a stack trace; this comes first.
+    # When its own timeout is over, JAX ends the process from C++ with a stack trace; this is earlier.
     watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
     watch.daemon = True
     watch.start()
@@ -167,7 +167,7 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
     text = "".join(traceback.format_exception(error)) if with_traceback else f"error: {error}"
     print(text.rstrip(), file=sys.stderr, flush=True)
     if jax.process_index() == 0:
-        time.sleep(2)  # the others end with process 0; this is for their own last words
+        time.sleep(2)  # gives the others, which end with process 0, time to print their own errors
     os._exit(1)
 
 

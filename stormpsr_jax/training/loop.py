@@ -93,8 +93,8 @@ def jit_step(
     whole = sharding.replicated(mesh)
 
     def with_whole_params(params, *rest):
-        # Left alone, XLA computes a gradient where its part of the parameter is, and for that sends
-        # the activations of the whole batch to every device, several times per layer.
+        # Without this, XLA computes each part of a gradient on the device that holds this part of
+        # the parameter, and sends the whole batch's activations there, several times per layer.
         return loss_fn(jax.lax.with_sharding_constraint(params, whole), *rest)
 
     return jax.jit(
@@ -186,7 +186,7 @@ def train(
                 loop.run(checkpoint_seconds, stop_asked, profile_steps)
             finally:
                 loop.writer.close()
-            checkpoints.latest()  # waits: a finished stage has its last checkpoint on disk
+            checkpoints.latest()  # waits until the last checkpoint is on disk
             if stage.export and jax.process_index() == 0:
                 stage.export(load_best(workdir)[0], loop.metrics)
         finally:
@@ -251,7 +251,7 @@ class _Loop:
         logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
         while self.step < last:
             if self.step + 1 == first_profiled:
-                self.check_losses(0)  # nothing of the steps before in the trace
+                self.check_losses(0)  # waits, so that no earlier step is in the trace
                 jax.profiler.start_trace(self.workdir / "profile")
                 profiling = True
             waited -= time.monotonic()
@@ -263,7 +263,7 @@ class _Loop:
             self.step += 1
             self.pending.append((self.step, loss))
             self.check_losses(LAG)
-            if not math.isnan(self.loss):  # none was looked at yet
+            if not math.isnan(self.loss):  # there is one to show
                 progress.set_postfix(loss=f"{self.loss:.4g}", refresh=False)
             progress.update()
             if profiling and self.step in (last_profiled, last):
@@ -364,7 +364,7 @@ class _Loop:
         value = self.metrics[best]
         better = math.isfinite(value) and (self.best_value is None or value > self.best_value)
         # A resumed run comes to the same evaluations, so the file may be ahead of its checkpoint.
-        if hosts.agreed(better):  # another kind of host may come to another last digit
+        if hosts.agreed(better):  # hosts of different kinds may differ in the last digit
             self.best_step, self.best_value = self.step, value
             save_best(self.workdir, self.state.params, self.state.batch_stats)
 
@@ -395,7 +395,7 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
         yield
     except Exception as error:
         stage, text = workdir.name, str(error)
-        # First, as a full disk is RESOURCE_EXHAUSTED too when orbax meets it.
+        # The disk is looked at first: orbax reports a full one as RESOURCE_EXHAUSTED too.
         if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
             raise OSError(
                 errno.ENOSPC,
