@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 @contextlib.contextmanager
 def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Path]:
-    """Gives a path to write a file to, which becomes `final` at the end, or is removed after an error.
+    """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
     Args:
         final: the file, which is never seen half-written under its name.

@@ -101,7 +101,7 @@ class _Columns(NamedTuple):
     labels: jax.Array  # (M,)
     index: jax.Array  # (M,) place in the global batch; from N on it is padding
     log_denominator: jax.Array  # (M,)
-    weight: jax.Array  # (M,) factor of the row's loss; 0 for a row without positives
+    weight: jax.Array  # (M,) factor of the row's loss; 0 for a row with a label below 0
     num_positives: jax.Array  # (M,) at least 1
 
 

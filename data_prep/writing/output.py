@@ -106,7 +106,7 @@ def _owner() -> str:
 
 @contextlib.contextmanager
 def unfinished(out: Path, final: Path) -> Iterator[Path]:
-    """Gives a path to write a file to, which becomes `final` at the end, or is removed after an error.
+    """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
     The file is locked meanwhile: that is how remove_leftovers tells it from one whose process
     was killed.

@@ -151,9 +151,9 @@ class ClipSource(Source):
         now = theirs.to_json()["states"]
         if settings.get("states", now) != now:
             raise ValueError(
-                f"{directory}: the catalogued states in its procedure.json are no longer those that "
-                "it was made with; undo the change, or make the folder again from a procedure file "
-                "with the states wanted"
+                f"{directory}: the states in its procedure.json are no longer those that it was made "
+                "with; undo the change, or make the folder again from a procedure file with the "
+                "states wanted"
             )
         self.procedure = procedure
         self.split = split

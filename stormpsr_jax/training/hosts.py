@@ -45,7 +45,7 @@ def connect(
             flags = ", ".join(f"--{name}" for name in missing)
             raise ValueError(f"{flags} missing: give all of --coordinator, --num_processes and "
                              "--process_id, or --distributed alone")  # fmt: skip
-    # When its own timeout is over, JAX ends the process from C++ with a stack trace; this is earlier.
+    # After its own timeout, JAX ends the process from C++ with a stack trace; this comes earlier.
     watch = threading.Timer(timeout, _give_up, (coordinator, num_processes, process_id, timeout))
     watch.daemon = True
     watch.start()
