@@ -151,7 +151,7 @@ class ClipSource(Source):
         now = theirs.to_json()["states"]
         if settings.get("states", now) != now:
             raise ValueError(
-                f"{directory}: the states in its procedure.json are no longer those that it was made "
+                f"{directory}: the states in its procedure.json are not those that it was made "
                 "with; undo the change, or make the folder again from a procedure file with the "
                 "states wanted"
             )
@@ -298,8 +298,13 @@ def _read_settings(directory: Path) -> dict:
     return files.read_json(directory / "settings.json")
 
 
-def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
-    """Returns the arrays of an .npz file that data_prep wrote; nothing in it is unpickled.
+def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.ndarray]:
+    """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
+
+    Args:
+        path: of the file.
+        keys: arrays that it has to have, besides the names and the first frames of recordings.
+        advice: ends the message about a file that is missing or damaged.
 
     Raises:
         ValueError: it is missing or damaged; names it, and ends with the advice.
@@ -308,20 +313,24 @@ def read_arrays(path: Path, advice: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: missing; {advice}")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+            arrays = dict(file)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it and {advice}") from error
+    if missing := [key for key in ("recordings", "first_frame", *keys) if key not in arrays]:
+        raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
+    return arrays
 
 
 def _read_labels(path: Path) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records."""
-    arrays = read_arrays(path, "run the same data_prep command again")
+    keys = ("num_frames", "num_records", "states", "boxes", "classes", "visible")
+    arrays = read_arrays(path, keys, "run the same data_prep command again")
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     per_frame = zip(
         *(np.split(arrays[key], cuts) for key in ("states", "boxes", "classes", "visible")),
         strict=True,
     )
-    names = arrays["recordings"].tolist()
+    names = [files.check_name(str(name), str(path)) for name in arrays["recordings"].tolist()]
     recordings = {
         name: LabelledFrames(name, int(first), *labels)
         for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)

@@ -207,11 +207,11 @@ def read_settings(directory: Path) -> dict:
 
 
 def _read_labels(path: Path) -> dict[str, EmbeddedRecording]:
-    arrays = read_arrays(path, "run the same data_prep.embeddings command again")
+    keys = ("num_frames", "states")
+    arrays = read_arrays(path, keys, "run the same data_prep.embeddings command again")
+    names = [files.check_name(str(name), str(path)) for name in arrays["recordings"].tolist()]
     states = np.split(arrays["states"], np.cumsum(arrays["num_frames"])[:-1])
     return {
         name: EmbeddedRecording(name, int(first), rows)
-        for name, first, rows in zip(
-            arrays["recordings"].tolist(), arrays["first_frame"], states, strict=True
-        )
+        for name, first, rows in zip(names, arrays["first_frame"], states, strict=True)
     }

@@ -3,6 +3,7 @@ import concurrent.futures
 import io
 import json
 import pickle
+import re
 import shutil
 
 import numpy as np
@@ -287,5 +288,36 @@ def test_source_errors_states_edited_after_the_folder_was_made(folder, tmp_path)
     content = json.loads(path.read_text())
     content["states"][:2] = content["states"][1::-1]
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="no longer those that it was made with"):
+    with pytest.raises(ValueError, match="not those that it was made with"):
         ClipSource(tmp_path / "data", "train", load_procedure(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda arrays: arrays["recordings"].__setitem__(0, "../x"), "name '../x': begins with"),
+        (lambda arrays: arrays["recordings"].__setitem__(0, "a/x"), "name 'a/x': has a /"),
+        (lambda arrays: arrays.pop("boxes"), "has no boxes; delete it"),
+    ],
+    ids=["up", "below", "missing"],
+)
+def test_source_errors_labels_that_cannot_be(folder, tmp_path, change, what):
+    """Names become paths in the work folder, so none may lead out of it."""
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "labels" / "train.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["recordings"] = arrays["recordings"].astype("U20")
+    change(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match=re.escape(what)) as caught:
+        ClipSource(tmp_path / "data", "train", toy_procedure())
+    assert str(path) in str(caught.value)
+
+
+def test_source_errors_labels_cut_off(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "data")
+    path = tmp_path / "data" / "labels" / "train.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"train\.npz: damaged"):
+        ClipSource(tmp_path / "data", "train", toy_procedure())
