@@ -329,7 +329,7 @@ BATCHES = {
 def test_errors_no_memory_for_the_batch_names_the_field_to_lower(workdir, tmp_path, stage):
     """Batches of petabytes are refused before anything of them is made."""
     before = {"embed": ("pretrain",), "temporal": ("embed",), "finetune": ("pretrain", "temporal")}
-    before["predict"] = ("pretrain", "temporal", "finetune", "detector")
+    before["predict"] = ("pretrain", "embed", "temporal", "finetune", "detector")
     for name in before.get(stage, ()):
         shutil.copytree(workdir / name, tmp_path / name)
     field = f"{stage}.{BATCHES[stage]}"
