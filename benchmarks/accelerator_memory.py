@@ -27,13 +27,11 @@ are not tuned: they are cuBLAS calls with default workspaces.
 """
 
 import argparse
-import importlib
 import itertools
 import math
 import os
 import tempfile
 from pathlib import Path
-from unittest import mock
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; the targets are only compiled for
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no cloud to ask for the machine's TPU
@@ -54,6 +52,7 @@ from jax.sharding import AxisType, Mesh
 from stormpsr_jax.configs import meccano
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
+from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.sharding import AXES, state_shardings
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
@@ -92,18 +91,14 @@ def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def abstract_state(arguments: dict) -> tuple[loop.TrainState, optax.GradientTransformation]:
-    """Shapes of a stage's train state, and its optimiser.
-
-    Args:
-      arguments: of `loop.train` (`stage_loops.loop_arguments`).
-    """
+def abstract_state(definition: Definition) -> tuple[loop.TrainState, optax.GradientTransformation]:
+    """Shapes of a stage's train state, and its optimiser."""
     abstract = lambda tree: jax.tree.map(  # noqa: E731
         lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
     )
-    params, batch_stats = abstract(arguments["init"]())
-    optimizer = arguments["optimizer"](params)
-    start = params, batch_stats, abstract(jax.random.key_data(arguments["rng"]))
+    params, batch_stats = abstract(definition.init())
+    optimizer = definition.optimizer(params)
+    start = params, batch_stats, abstract(jax.random.key_data(jax.random.key(0)))
     return jax.eval_shape(lambda *start: loop.new_state(optimizer, *start), *start), optimizer
 
 
@@ -113,26 +108,34 @@ def state_bytes(state: loop.TrainState) -> int:
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
 
 
-def batch_rows(arguments: dict) -> int:
+def first_batch(definition: Definition) -> dict[str, np.ndarray]:
+    """The first one of the config's size."""
+    data = definition.data(0)
+    batch = next(data)
+    data.close()
+    return batch
+
+
+def batch_rows(definition: Definition) -> int:
     """B of the config's batch."""
-    return len(next(iter(next(arguments["data"](0)).values())))
+    return len(next(iter(first_batch(definition).values())))
 
 
-def lower(arguments: dict, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
+def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
     """A stage's step, as the training loop jits it, lowered for a mesh.
 
     Args:
-      arguments: of `loop.train` (`stage_loops.loop_arguments`).
+      definition: of the stage.
       mesh: may be of devices that are not there.
       rows: B of the global batch; None is that of the pipeline.
     """
     batch = {
         name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
-        for name, array in next(arguments["data"](0)).items()
+        for name, array in first_batch(definition).items()
     }
-    state, optimizer = abstract_state(arguments)
-    loss_fn, rng = arguments["loss_fn"], arguments["rng"]
-    _, (metrics, _) = jax.eval_shape(loss_fn, state.params, state.batch_stats, batch, rng)
+    state, optimizer = abstract_state(definition)
+    loss_fn, weights = definition.loss_fn, (state.params, state.batch_stats)
+    _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
     step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
@@ -152,23 +155,25 @@ def device_gib(compiled: jax.stages.Compiled) -> float:
     return total / 2**30
 
 
-def columns(arguments: dict, mesh: Mesh, rows: list[int], capacity: tuple[float, ...]) -> list[str]:
+def columns(
+    definition: Definition, mesh: Mesh, rows: list[int], capacity: tuple[float, ...]
+) -> list[str]:
     """What the table says about a step.
 
     Args:
-      arguments: of `loop.train`.
+      definition: of the stage.
       mesh: of devices that need not be there.
       rows: B of one device; a second one gives what each further row needs.
       capacity: GiB of a device.
     """
-    steps = [lower(arguments, mesh, count * mesh.size).compile() for count in rows]
+    steps = [lower(definition, mesh, count * mesh.size).compile() for count in rows]
     gib = [device_gib(step) for step in steps]
     further = ["–"] * (1 + len(capacity))
     if len(rows) > 1:
         each = (gib[1] - gib[0]) / (rows[1] - rows[0])
         fit = [max(0, rows[0] + math.floor((size - gib[0]) / each)) for size in capacity]
         further = [f"{each:.2f}", *map(str, fit)]
-    cost, (state, _) = steps[0].cost_analysis() or {}, abstract_state(arguments)
+    cost, (state, _) = steps[0].cost_analysis() or {}, abstract_state(definition)
     known = lambda name: f"{cost[name] / 1e9:,.1f}" if name in cost else "–"  # noqa: E731
     return [
         *(str(rows[0]), f"{gib[0]:.2f}", *further, f"{state_bytes(state) / 1e9:.2f}"),
@@ -205,20 +210,18 @@ def main() -> None:
             config.finetune.batch, config.data.workers = 1, 0
             context = Context(config, Path(folder), make_mesh(args.target, args.devices, args.fsdp))
             stage_loops.make_data(context.data_dir, context.procedure, 224, recordings=1)
-            stage_loops.loop_arguments(context)  # leaves the weights that `finetune` starts from
+            stage_loops.definitions(context)  # leaves the weights that `finetune` starts from
             for stage, *fields in itertools.product(
                 args.stages, args.dtypes, args.remat, args.microbatches
             ):
                 config.dtype, config.encoder.remat, parts = fields
                 config.encoder.microbatches = int(parts)
-                with mock.patch.object(loop, "train") as train:
-                    importlib.import_module(f"stormpsr_jax.stages.{stage}").run(context)
-                arguments, mesh = train.call_args.kwargs, context.mesh
+                definition, mesh = stage_loops.build(context, stage), context.mesh
                 rows = args.clips
                 if stage != "finetune":
-                    rows = [batch_rows(arguments) // mesh.size]
+                    rows = [batch_rows(definition) // mesh.size]
                 row = [stage, f"{size}/16", *fields, str(args.devices), str(args.fsdp)]
-                row += columns(arguments, mesh, rows, capacity)
+                row += columns(definition, mesh, rows, capacity)
                 print(f"| {' | '.join(row)} |", flush=True)
 
 

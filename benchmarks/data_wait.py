@@ -22,21 +22,24 @@ bfloat16 peak), by the FLOPs of the lowered step; and the cores that its loaders
 """
 
 import contextlib
+import dataclasses
 import statistics
+import struct
 import sys
 import tempfile
 import time
 from pathlib import Path
-from unittest import mock
 
 import jax
 import stage_loops
 from absl import app, flags, logging
 from ml_collections import config_flags
+from tensorboardX.proto.event_pb2 import Event
 
 from stormpsr_jax import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
+from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.sharding import make_mesh, put_batch
 
 _CONFIG = config_flag.define_config("meccano")
@@ -65,27 +68,44 @@ def served(data, seconds: float) -> float:
     return rate
 
 
-def frames_and_flops(arguments: dict) -> tuple[int, float]:
+def logged(folder: Path) -> dict[str, list[float]]:
+    """What a stage has logged for TensorBoard: {name: a value a step}."""
+    found: dict[str, list[float]] = {}
+    content, at = next((folder / "tensorboard").iterdir()).read_bytes(), 0
+    while at < len(content):  # TFRecord: length, its checksum, data, their checksum
+        (length,) = struct.unpack_from("<Q", content, at)
+        for value in Event.FromString(content[at + 12 : at + 12 + length]).summary.value:
+            found.setdefault(value.tag, []).append(value.simple_value)
+        at += length + 16
+    return found
+
+
+def frames_and_flops(definition: Definition, mesh: jax.sharding.Mesh) -> tuple[int, float]:
     """Frames and FLOPs of a step, the latter counted before the compiler optimises."""
-    batches = arguments["data"](0)
-    batch = put_batch(next(batches), arguments["mesh"])
+    batches = definition.data(0)
+    batch = put_batch(next(batches), mesh)
     batches.close()
-    params, batch_stats = arguments["init"]()
-    gradient = jax.jit(jax.value_and_grad(arguments["loss_fn"], has_aux=True))
+    params, batch_stats = definition.init()
+    gradient = jax.jit(jax.value_and_grad(definition.loss_fn, has_aux=True))
     lowered = gradient.lower(params, batch_stats, batch, jax.random.key(0))
     return stage_loops.num_frames(batch), lowered.cost_analysis()["flops"]
 
 
-def row(context: Context, stage: str, batch: str, arguments: dict) -> str:
+def row(context: Context, stage: str, batch: str, definition: Definition) -> str:
     """One row of the table; `batch` says which batch it is."""
-    frames, flops = frames_and_flops(arguments)
-    rate = served(arguments["data"], _SECONDS.value)
+    frames, flops = frames_and_flops(definition, context.mesh)
+    rate = served(definition.data, _SECONDS.value)
     folder = context.workdir / "loop" / stage
-    with mock.patch.object(loop.MetricWriter, "write") as write:
-        loop.train(folder, **{**arguments, "evaluate": None, "best": ""})
-    timings = [timings for (_, _, timings), _ in write.call_args_list[1:]]
-    seconds = statistics.median(1 / t["steps_per_second"] for t in timings)
-    wait = statistics.mean(t["data_wait_share"] for t in timings)
+    loop.train(
+        folder,
+        dataclasses.replace(definition, evaluate=None, best="", evaluate_start=False),
+        config=context.config[stage],
+        mesh=context.mesh,
+        rng=context.key(stage),
+    )
+    timings = logged(folder)
+    seconds = statistics.median(1 / rate for rate in timings["steps_per_second"][1:])
+    wait = statistics.mean(timings["data_wait_share"][1:])
     wanted = _TFLOPS.value * 1e12 / flops * frames
     return (
         f"| {stage} | {batch} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} "
@@ -116,8 +136,8 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
         stage_loops.make_data(context.data_dir, context.procedure, _SIZE.value)
-        arguments = stage_loops.loop_arguments(context)
-        table = [row(context, s, batches[s], arguments[s]) for s in _STAGES.value]
+        definitions = stage_loops.definitions(context)
+        table = [row(context, s, batches[s], definitions[s]) for s in _STAGES.value]
     print(
         "| stage | batch | frames a step | s a step | data wait | frames/s a loader core "
         f"| frames/s at {_TFLOPS.value:g} TFLOP/s | loader cores for that |\n"
@@ -126,4 +146,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_flag.parse_flags)

@@ -42,7 +42,7 @@ from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.psr.procedure import load_procedure
 
 SPAN, STRIDE, SIZE = 256, 4, 224
-THREADS = 2  # those that pipelines.start gives a pipeline
+THREADS = 2  # those that pipelines.batches gives a pipeline
 RELEASED = 218  # embedding clips a second of the released code's data set class (2-core CPU)
 QUALITY = 90
 PROCEDURE = load_procedure("meccano")

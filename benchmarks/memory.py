@@ -66,7 +66,7 @@ def measure(root: Path, num_frames: int, args: argparse.Namespace) -> dict[str, 
         "splits": dict(zip(("train", "val", "test"), names, strict=True)),
     }
     shards.build(root / "data", make=make, **arguments)
-    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
+    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=synthetic"]
     words += [f"--workdir={root / 'run'}", f"--config.data.dir={root / 'data'}"]
     words += ["--config.pretrain.cad_per_state=0", "--config.detector.cad=0.0"]
     for stage in ("pretrain", "temporal", "finetune", "detector"):
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=4, help="Recordings in each split.")
     parser.add_argument("--steps", type=int, default=20, help="Steps of each trained stage.")
     args = parser.parse_args()
-    imports = peak_mib([sys.executable, "-c", "import stormpsr_jax.main"], dict(os.environ))
+    imports = peak_mib([sys.executable, "-c", "import stormpsr_jax.stages.run"], dict(os.environ))
     with tempfile.TemporaryDirectory() as root:
         short, long = (
             measure(Path(root, str(n)), n, args) for n in (args.frames, 10 * args.frames)

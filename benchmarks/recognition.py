@@ -17,7 +17,6 @@ probabilities of the same windows must agree. Target: once ≥ 40 times every wi
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +27,10 @@ from absl import app, flags, logging
 
 from stormpsr_jax import config_flag
 from stormpsr_jax.data import sampling
-from stormpsr_jax.stages import predict
+from stormpsr_jax.model import Network, Pictures, functions
+from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Recogniser
-from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.sharding import make_mesh
 
 _CONFIG = config_flag.define_config("meccano")
@@ -42,18 +41,15 @@ _SIZE = flags.DEFINE_integer("size", 224, "Picture height and width.")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 2e-2}
 
 
-def save_random_weights(context: Context) -> None:
-    """Puts weights where stage `predict` looks for those of `finetune`."""
-    spatial, temporal = context.spatial_encoder(), context.temporal_encoder()
+def random_networks(context: Context) -> dict[str, Network]:
+    """The config's encoder and temporal transformer, with random weights."""
+    spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
     images = np.zeros((2, _SIZE.value, _SIZE.value, 3), np.float32)
     embeddings = np.zeros((1, context.num_frames, context.config.encoder.hidden), np.float32)
-    variables = jax.jit(spatial.init)(jax.random.key(0), images)
-    params = {
-        "spatial": variables["params"],
-        "temporal": jax.jit(temporal.init)(jax.random.key(1), embeddings)["params"],
+    return {
+        "encoder": Network(spatial, jax.jit(spatial.init)(jax.random.key(0), images)),
+        "temporal": Network(temporal, jax.jit(temporal.init)(jax.random.key(1), embeddings)),
     }
-    (context.workdir / "finetune").mkdir()
-    checkpoint.save_best(context.workdir / "finetune", params, variables["batch_stats"])
 
 
 def rate(run: Callable, images: np.ndarray, count: int) -> tuple[float, np.ndarray]:
@@ -68,17 +64,14 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unknown argument {argv[1]!r}")
     config = _CONFIG.value
-    config.unlock()
-    config.stages = ("temporal", "finetune")
     shape = (_FRAMES.value, _SIZE.value, _SIZE.value, 3)
     video = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    with tempfile.TemporaryDirectory() as name:
-        context = Context(config, Path(name), make_mesh())
-        save_random_weights(context)
-        streams = predict.build_streams(context, config.predict.batch)
-        alone = predict.build_streams(context, context.num_frames)["encode"]
-        one_clip = predict.build_streams(context, 1)["temporal"]
-    window = context.window
+    context = Context(config, Path(), make_mesh())
+    window, data = context.window, config.data
+    pictures = Pictures(shape[1:3], tuple(data.mean), tuple(data.std))
+    found = random_networks(context)
+    batches = config.predict.batch, context.num_frames, 1
+    streams, clip, one = (functions(found, pictures, 1, batch) for batch in batches)
 
     def once(images, count):
         recogniser = Recogniser(**streams, detect=None, frames=window.frames, stride=window.stride)
@@ -87,11 +80,11 @@ def main(argv: list[str]) -> None:
         return np.concatenate([recogniser(chunk).probabilities for chunk in chunks])
 
     def every_window(images, count):
-        found = []
+        probabilities = []
         for last in range(count):
             rows = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-            found.append(one_clip(alone(images[rows])[None])[0])
-        return np.stack(found)
+            probabilities.append(one["temporal"](clip["encode"](images[rows])[None])[0])
+        return np.stack(probabilities)
 
     once(video, config.predict.batch), every_window(video, 1)  # warms up
     rates = []
@@ -112,4 +105,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_flag.parse_flags)

@@ -24,7 +24,7 @@ from stormpsr_jax.psr.decoding import STREAMS
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3"], "Seeds.")
 _STARTS = flags.DEFINE_list("starts", ["general_encoder", "scratch"], "Encoders to start from.")
-_CONFIG = flags.DEFINE_string("config", "configs/synthetic.py", "Config file.")
+_CONFIG = flags.DEFINE_string("config", "synthetic", "Config, by name or path.")
 
 
 def one(config: str, folder: Path, data: Path, seed: str, start: str) -> dict:

@@ -1,13 +1,12 @@
 """What each stage hands to the training loop, on made-up data and without training.
 
-For train_step.py and data_wait.py, which measure the real models, losses, optimisers and pipelines.
+For the benchmarks that measure the real models, losses, optimisers and pipelines.
 """
 
 import functools
 import importlib
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import simplejpeg
@@ -16,7 +15,8 @@ from input_pipeline import QUALITY, smooth_picture
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import checkpoint, loop
+from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training.loop import Definition
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 10.0  # that a recording stays in each state
@@ -74,28 +74,26 @@ def _recording(
     )
 
 
-def loop_arguments(context: Context) -> dict[str, dict[str, Any]]:
-    """{stage: the keyword arguments of `loop.train`}, with random embeddings and parameters."""
+def definitions(context: Context) -> dict[str, Definition]:
+    """What every trained stage would train, from random embeddings and parameters."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
-        folder = context.workdir / "embed" / split
-        folder.mkdir(parents=True, exist_ok=True)
-        views = 1 + (context.config.embed.views if split == "train" else 0)
         for name, recording in context.source(split).recordings.items():
             shape = (recording.num_frames, context.config.encoder.hidden)
-            for view in range(views):
-                rows = rng.normal(size=shape).astype(np.float32)
-                np.save(folder / f"{name}.{view}.npy", rows)
-    found = {}
-    for stage in STAGES:
-        module = importlib.import_module(f"stormpsr_jax.stages.{stage}")
-        (context.workdir / stage).mkdir(exist_ok=True)
-        with mock.patch.object(loop, "train") as train:
-            module.run(context)
-        found[stage] = train.call_args.kwargs
-    for stage in ("pretrain", "temporal"):  # what `finetune` starts from
-        checkpoint.save_best(context.workdir / stage, *found[stage]["init"]())
+            for view in range(context.num_views(split)):
+                path = context.embedding_path(split, name, view)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                np.save(path, rng.normal(size=shape).astype(np.float32))
+    found = {name: build(context, name) for name in STAGES}
+    for name in ("pretrain", "temporal"):  # what `finetune` starts from
+        (context.workdir / name).mkdir(exist_ok=True)
+        checkpoint.save_best(context.workdir / name, *found[name].init())
     return found
+
+
+def build(context: Context, name: str) -> Definition:
+    """What one stage would train."""
+    return importlib.import_module(f"stormpsr_jax.stages.{name}").build(context)
 
 
 def num_frames(batch: dict[str, Any]) -> int:

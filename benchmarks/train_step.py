@@ -58,7 +58,7 @@ def matmul_peak(size: int, runs: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-def measure(context, stage: str, arguments: dict, peak: float) -> str:
+def measure(context, stage: str, definition, peak: float) -> str:
     """One row of the table."""
     import jax
     import numpy as np
@@ -66,17 +66,17 @@ def measure(context, stage: str, arguments: dict, peak: float) -> str:
 
     from stormpsr_jax.training import loop, sharding
 
-    mesh, loss_fn = context.mesh, arguments["loss_fn"]
-    params, batch_stats = arguments["init"]()
-    optimizer = arguments["optimizer"](params)
+    mesh, loss_fn, rng = context.mesh, definition.loss_fn, context.key(f"{stage}/steps")
+    params, batch_stats = definition.init()
+    optimizer = definition.optimizer(params)
     create = functools.partial(loop.new_state, optimizer)
-    start = params, batch_stats, jax.random.key_data(arguments["rng"])
+    start = params, batch_stats, jax.random.key_data(rng)
     shardings = sharding.state_shardings(jax.eval_shape(create, *start), mesh)
     state = jax.jit(create, out_shardings=shardings)(*start)
-    data = arguments["data"](0)
+    data = definition.data(0)
     batch = sharding.put_batch(next(data), mesh)
     data.close()
-    metrics = jax.eval_shape(loss_fn, params, batch_stats, batch, arguments["rng"])[1][0]
+    metrics = jax.eval_shape(loss_fn, params, batch_stats, batch, rng)[1][0]
     names = ("count", "loss", "grad_norm", *metrics)
     sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
     step = loop.jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
@@ -113,11 +113,11 @@ def rows(devices: int) -> None:
         size = _SIZE.value or stage_loops.default_size(config)
         stage_loops.make_data(context.data_dir, context.procedure, size)
         with contextlib.redirect_stdout(sys.stderr):  # the table alone goes to stdout
-            arguments = stage_loops.loop_arguments(context)
+            definitions = stage_loops.definitions(context)
         for stage in _STAGES.value:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    row = measure(context, stage, arguments[stage], peak)
+                    row = measure(context, stage, definitions[stage], peak)
                 print(row, flush=True)
             except ValueError as error:  # a batch that the devices cannot share evenly
                 print(f"{stage} on {devices} devices: {error}", file=sys.stderr, flush=True)
@@ -143,4 +143,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=config_flag.parse_flags)

@@ -100,7 +100,7 @@ def count(config, frames: int) -> tuple[list[Stage], float, float]:
         context = Context(config, Path(folder), make_mesh(1, 1))
         stage_loops.make_data(context.data_dir, context.procedure, 224)
         rate, size = decoding(context)
-        found = stage_loops.loop_arguments(context)
+        found = stage_loops.definitions(context)
         stages = []
         for name in TRAINED:
             rows, (state, _) = batch_rows(found[name]), abstract_state(found[name])

@@ -8,6 +8,11 @@ again, so running the same command again is always right.
 
 from __future__ import annotations
 
+from stormpsr_jax.training import interruption
+
+if __name__ == "__main__":  # before the imports below, which take a second
+    interruption.install()
+
 import os
 import sys
 from pathlib import Path
@@ -16,7 +21,6 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from stormpsr_jax import config_flag
-from stormpsr_jax.training import interruption
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(

@@ -1,9 +1,13 @@
 """Worker processes."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import signal
 import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 
 def exit_with_parent(*_) -> None:
@@ -17,3 +21,17 @@ def exit_with_parent(*_) -> None:
 def _wait_and_exit() -> None:
     multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)
+
+
+@contextlib.contextmanager
+def deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that this thread starts within it never see Ctrl-C, not even while they import.
+
+    It comes to every process of the terminal, and the parent alone decides what happens then.
+    """
+    resource_tracker.ensure_running()  # which would unblock the signal when it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield  # meanwhile another thread of this process gets it, or this one afterwards
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -58,10 +58,15 @@ def tiny(**changes):
     return config
 
 
+def flags_of(fields):
+    """The command-line flags that set fields of a config."""
+    return [f"--config.{field}={value}" for field, value in fields.items()]
+
+
 def command(workdir, changes=(), devices=1, **environment):
     """The command line of a tiny run in its own process, and its environment."""
     words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
-    words += [f"--config.{k}={v}" for k, v in {**TINY, **dict(changes)}.items()]
+    words += flags_of({**TINY, **dict(changes)})
     env = {
         **os.environ,
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",

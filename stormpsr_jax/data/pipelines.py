@@ -20,7 +20,7 @@ from stormpsr_jax import memory
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.processes import exit_with_parent
+from stormpsr_jax.processes import deaf_to_ctrl_c, exit_with_parent
 
 _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 
@@ -79,12 +79,23 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
         memory.check_fits(_LOADED_BATCHES * num_bytes, "loading batches ahead")
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_LOADED_BATCHES - 1)
         iterable = dataset[step:].to_iter_dataset(threads)
-        if workers:
-            options = grain.MultiprocessingOptions(num_workers=workers)
-            iterable = iterable.mp_prefetch(options, worker_init_fn=exit_with_parent)
-        return iter(iterable)
+        if not workers:
+            return iter(iterable)
+        options = grain.MultiprocessingOptions(num_workers=workers)
+        return _from_workers(iterable.mp_prefetch(options, worker_init_fn=exit_with_parent))
 
     return start
+
+
+def _from_workers(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+    iterator = iter(dataset)
+    try:
+        with deaf_to_ctrl_c():
+            first = [next(iterator)]  # starts the workers
+        yield first.pop()  # not kept, as it is in shared memory
+        yield from iterator
+    finally:
+        iterator.close()
 
 
 class _KeyFrameBatch:

@@ -1,15 +1,16 @@
 """SIGTERM and Ctrl-C: the run saves what it has, and its exit status says how it ended.
 
 Both are handled by the same code, and never as an exception: one that is raised while an object is
-destroyed, or inside another library, may be reported and forgotten. JAX is imported only where
-several processes need it, so that the first seconds of a run are covered too.
+destroyed, or inside another library, may be reported and forgotten. They are handled in a thread of
+their own, as the main thread comes to nothing else while JAX compiles or waits for a device. JAX is
+imported only where several processes need it, so that the first seconds of a run are covered too.
 """
 
 import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 # After SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again". After Ctrl-C: what shells expect.
@@ -24,6 +25,31 @@ _passed_on = False  # Ctrl-C became the SIGTERM that JAX tells all processes of
 _calls = itertools.count(1)
 
 
+def install() -> Callable[[], None]:
+    """From now on, SIGTERM and Ctrl-C are handled as `handled` says; by the main thread.
+
+    Returns:
+        A function that makes everything as it was.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    watcher = threading.Thread(target=_watch, args=(read,), daemon=True)
+    watcher.start()
+    before = signal.set_wakeup_fd(write), {n: signal.signal(n, _nothing) for n in _STATUS}
+
+    def undo() -> None:
+        wakeup, handlers = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        os.close(write)
+        watcher.join()
+        os.close(read)
+        _received.clear()
+
+    return undo
+
+
 @contextmanager
 def handled() -> Iterator[None]:
     """Within it, SIGTERM and Ctrl-C end the run at once, but only note themselves inside `noted`.
@@ -34,13 +60,11 @@ def handled() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread alone
         return
-    before = {number: signal.signal(number, _handle) for number in _STATUS}
-    _received.clear()
+    undo = install()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        undo()
 
 
 @contextmanager
@@ -94,10 +118,21 @@ def connected(num_processes: int) -> None:
     global _several
     _several = num_processes > 1
     if not _several and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _handle)
+        signal.signal(signal.SIGTERM, _nothing)
 
 
-def _handle(number: int, _) -> None:
+def _nothing(*_) -> None:
+    """Handler of both signals: that there is one makes Python write their numbers to the pipe."""
+
+
+def _watch(pipe: int) -> None:
+    """Handles the signals whose numbers come out of a pipe, until its other end is closed."""
+    while number := os.read(pipe, 1):
+        if number[0] in _STATUS:
+            _handle(number[0])
+
+
+def _handle(number: int) -> None:
     global _passed_on
     name, status = _NAMES[number], _STATUS[number]
     if _several and not _passed_on:

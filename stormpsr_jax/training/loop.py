@@ -114,7 +114,8 @@ class Definition:
         init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
         loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
         data: step -> endless iterator over what the steps after it take: dicts of this process's
-            arrays (B_local, …), the same whenever and wherever it is asked for.
+            arrays (B_local, …), the same whenever and wherever it is asked for. Its close() is
+            called at the end, as generators have it.
         optimizer: params -> optax transformation (see `make_optimizer`).
         schedule: step -> learning rate, for the log.
         evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
@@ -185,7 +186,7 @@ def train(
                     loop.evaluate()
                 loop.run(checkpoint_seconds, stop_asked, profile_steps)
             finally:
-                loop.writer.close()
+                loop.close()
             checkpoints.latest()  # waits until the last checkpoint is on disk
             if stage.export and jax.process_index() == 0:
                 stage.export(load_best(workdir)[0], loop.metrics)
@@ -260,6 +261,7 @@ class _Loop:
             if self.compiled_step is None:
                 self.compile(batch)
             self.state, self.sums, loss = self.compiled_step(self.state, self.sums, batch)
+            del batch  # on CPU it still is the loaders' shared memory
             self.step += 1
             self.pending.append((self.step, loss))
             self.check_losses(LAG)
@@ -295,6 +297,11 @@ class _Loop:
         if self.best_step is None:
             self.best_step = self.step
             save_best(self.workdir, self.state.params, self.state.batch_stats)
+
+    def close(self) -> None:
+        """Ends the loaders and closes the logs."""
+        self.data.close()
+        self.writer.close()
 
     def compile(self, batch: dict[str, jax.Array]) -> None:
         """Compiles the step; MemoryError if what it needs is not there.

@@ -1,12 +1,17 @@
 """Metric writers: metrics.jsonl for programs, TensorBoard files for people."""
 
+import contextlib
 import json
 import os
+import struct
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+from tensorboardX.summary import scalar
 
 
 class MetricWriter:
@@ -15,6 +20,9 @@ class MetricWriter:
     Only process 0 writes. Rows beyond `step`, the step that training resumes from, are cut, so that
     the file of an interrupted run equals that of an undisturbed one. Timings differ from run to run
     and therefore go to TensorBoard alone.
+
+    Both are written by the thread that calls: where the disk is full it gets the OSError, and no
+    other thread is left that it would wait for.
     """
 
     def __init__(self, workdir: Path, step: int = 0):
@@ -28,7 +36,13 @@ class MetricWriter:
         partial.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
         os.replace(partial, path)
         self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        folder = workdir / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._board = (folder / f"events.out.tfevents.{time.time_ns()}").open("wb")
+        self._write_event(file_version="brain.Event:2")
+        # TensorBoard drops what earlier files have from this step on.
+        start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
+        self._write_event(step=step + 1, session_log=start)
 
     def write(
         self,
@@ -36,7 +50,11 @@ class MetricWriter:
         scalars: Mapping[str, float],
         timings: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes one row {"step": step, **scalars}, and `timings` to TensorBoard."""
+        """Writes one row {"step": step, **scalars}, and `timings` to TensorBoard.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         if self._file is None:
             return
         self._file.write(json.dumps({"step": step, **scalars}) + "\n")
@@ -44,13 +62,23 @@ class MetricWriter:
         self._file.flush()
         for name, value in {**scalars, **(timings or {})}.items():
             if value is not None:
-                self._board.add_scalar(name, value, step)
+                self._write_event(step=step, summary=scalar(name, value))
+        self._board.flush()
+
+    def _write_event(self, **content) -> None:
+        """Appends a record in the TFRecord format: length, its checksum, data, their checksum."""
+        data = Event(wall_time=time.time(), **content).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        self._board.write(length + next(checksums) + data + next(checksums))
 
     def close(self) -> None:
-        """Flushes and closes both files."""
-        if self._file is not None:
-            self._file.close()
-            self._board.close()
+        """Closes both files."""
+        for file in (self._file, self._board):
+            if file is not None:
+                # All rows are out already, except those that there was no room for.
+                with contextlib.suppress(OSError):
+                    file.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

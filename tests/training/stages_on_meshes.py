@@ -1,14 +1,15 @@
 """Trains every stage, tiny, on given meshes; leaves the loss and the batch of each step.
 
-    python stages_on_meshes.py FOLDER given             pictures, and weights that stages start from
-    python stages_on_meshes.py FOLDER 8x1 2x4+ring …    trains: FOLDER/NAME/STAGE, data x fsdp
+    python stages_on_meshes.py FOLDER given 8x1 2x4+ring …    trains: FOLDER/NAME/STAGE, data x fsdp
     python stages_on_meshes.py FOLDER NAME … --address=localhost:1234 --processes=2 --process=0
 
-Each stage trains as in a run, but from the same weights whatever another stage made of them: a last
-bit of rounding there would be a difference here. A folder that holds a checkpoint is continued.
+`given` makes the pictures, and the weights that all start from. Each stage trains as in a run, but
+from the same weights whatever another stage made of them: a last bit of rounding there would be a
+difference here. A folder that holds a checkpoint is continued.
 """
 
 import argparse
+import dataclasses
 import functools
 import hashlib
 import json
@@ -16,51 +17,30 @@ import shutil
 from pathlib import Path
 
 import jax
+from tiny import TRAINED, tiny
 
-from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data, detector, embed, finetune, pretrain, temporal
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import hosts, loop, sharding
+from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import load_best, save_best
 
 STEPS, SAVED = 50, 30
 STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
 # What a stage reads of others.
 READS = {"temporal": ("embed",), "finetune": ("pretrain", "temporal")}
-CONFIG = {
-    "init_from": "",
+CHANGES = {
     "data.synthetic.recordings.train": 2,
     "data.synthetic.recordings.val": 1,
     "data.synthetic.recordings.test": 1,
-    "data.synthetic.size": 32,
-    "data.synthetic.fps": 1.0,
     "data.synthetic.cad_per_state": 2,
     "window.frames": 8,
     "augment.limbs": 0.0,  # half a second of compilation
-    "encoder.width": 16,
-    "encoder.depth": 1,
-    "encoder.num_heads": 2,
-    "encoder.stem": (),
-    "encoder.hidden": 16,
-    "encoder.projection": 16,
-    "temporal_model.depth": 1,
-    "temporal_model.num_heads": 2,
-    "temporal_model.dim_head": 8,
-    "temporal_model.mlp_dim": 32,
-    "detector.width": 8,
-    "detector.depth": 0,
-    "pretrain.n_states": 4,
-    "pretrain.n_per_state": 1,
-    "pretrain.cad_per_state": 1,
-    "pretrain.any_frames": 8,
-    "temporal.batch": 16,
-    "temporal.delta": 4.0,
-    "temporal.sigma": 2.0,
-    "finetune.batch": 8,
-    "detector.batch": 8,
-    "embed.batch": 64,
     "augment.blur_sigma": 0.0,
     "augment.shift": 0.0,
+    "encoder.stem": (),
+    "detector.depth": 0,
+    "pretrain.n_states": 4,
+    "detector.batch": 8,
     "pretrain.temperature": 0.5,
     # Adam takes whole steps along gradients that are nothing but rounding, and so does anything at
     # a high rate. On the other hand it takes no notice of a gradient that is a multiple of the
@@ -71,75 +51,76 @@ CONFIG = {
     "temporal.optimizer.lr": 3e-4,
     "finetune.optimizer.lr": 3e-4,
     "detector.optimizer.lr": 3e-4,
-    **{f"{stage}.optimizer.warmup_steps": 0 for stage in STAGES},
-    **{f"{stage}.steps": STEPS for stage in STAGES},
-    **{f"{stage}.checkpoint_every": SAVED for stage in STAGES},
-    **{f"{stage}.log_every": 1 for stage in STAGES},
+    **{f"{stage}.optimizer.warmup_steps": 0 for stage in TRAINED},
+    **{f"{stage}.steps": STEPS for stage in TRAINED},
+    **{f"{stage}.checkpoint_every": SAVED for stage in TRAINED},
+    **{f"{stage}.log_every": 1 for stage in TRAINED},
 }
 
 
 def make_context(folder, name, stage, mesh):
-    config = synthetic.get_config()
     ring = {"pretrain.supcon_block": 4, "encoder.microbatches": 2} if name.endswith("ring") else {}
-    config.update_from_flattened_dict({**CONFIG, **ring, "data.dir": str(folder / "data")})
+    config = tiny(**{**CHANGES, **ring, "data.dir": str(folder / "data")})
     return Context(config, folder / name / stage, mesh)
 
 
 def prepare(folder):
     """Pictures, and each stage's untrained weights as its best ones."""
-
-    def untrained(workdir, *, init, **_):
-        workdir.mkdir(parents=True)
-        save_best(workdir, *jax.jit(init)())
-
-    loop.train = untrained
     context = make_context(folder, "given", "", sharding.make_mesh(1, 1))
-    for stage in (data, pretrain, embed, temporal, detector):
-        stage.run(context)
+    data.run(context)
+    for name in ("pretrain", "embed", "temporal", "detector"):
+        if name == "embed":
+            embed.run(context)
+            continue
+        (context.workdir / name).mkdir(parents=True)
+        save_best(context.workdir / name, *jax.jit(STAGES[name].build(context).init)())
 
 
-def train(folder, names):
-    """Every stage on every mesh."""
-    train = loop.train
+def recorded(workdir, data):
+    """Notes each row of each batch of some data."""
 
-    def recorded(workdir, *, data, init, **options):
-        """Notes each row of each batch, and does not evaluate, which would only cost time."""
+    def batches(step):
+        with (workdir / f"batches-{jax.process_index()}.jsonl").open("a") as file:
+            for batch in data(step):
+                step += 1
+                rows = zip(*(batch[field] for field in sorted(batch)), strict=True)
+                texts = [b"".join(part.tobytes() for part in row) for row in rows]
+                file.write(json.dumps([step, *(hashlib.md5(t).hexdigest() for t in texts)]) + "\n")
+                file.flush()
+                yield batch
 
-        def batches(step):
-            with (workdir / f"batches-{jax.process_index()}.jsonl").open("a") as file:
-                for batch in data(step):
-                    step += 1
-                    rows = zip(*(batch[field] for field in sorted(batch)), strict=True)
-                    texts = [b"".join(part.tobytes() for part in row) for row in rows]
-                    file.write(json.dumps([step, *(hashlib.md5(t).hexdigest() for t in texts)]))
-                    file.write("\n")
-                    file.flush()
-                    yield batch
+    return batches
 
-        if workdir.name != "finetune":  # which starts from what it reads
-            init = functools.partial(load_best, folder / "given" / workdir.name)
-        options |= {"evaluate": None, "best": ""}
-        return train(workdir, data=batches, init=init, **options)
 
-    shardings = functools.partial(sharding.state_shardings, min_size=64)
+def train(folder, name):
+    """Every stage on a mesh."""
+    mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
+    for stage, module in STAGES.items():
+        context = make_context(folder, name, stage, mesh)
+        if jax.process_index() == 0:
+            for given in READS.get(stage, ()):
+                target = context.workdir / given
+                shutil.copytree(folder / "given" / given, target, dirs_exist_ok=True)
+        hosts.wait_for_all(f"{name} {stage}")
+        definition = module.build(context)
+        # Without evaluation, which would only cost time.
+        changes = {"evaluate": None, "best": "", "evaluate_start": False}
+        changes["data"] = recorded(context.workdir / stage, definition.data)
+        if stage != "finetune":  # which starts from what it reads
+            changes["init"] = functools.partial(load_best, folder / "given" / stage)
+        context.train(stage, dataclasses.replace(definition, **changes))
+
+
+def split_all(state_shardings):
+    """Splits arrays that are far too small for it in earnest, and sees to it that it did."""
+    shardings = functools.partial(state_shardings, min_size=64)
 
     def checked(abstract_state, mesh):
-        """Splits arrays that are far too small for it in earnest, and sees to it that it did."""
         tree = shardings(abstract_state, mesh)
         assert any(s.spec for s in jax.tree.leaves(tree)) == (mesh.shape["fsdp"] > 1)
         return tree
 
-    loop.train, sharding.state_shardings = recorded, checked
-    for name in names:
-        mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
-        for stage, module in STAGES.items():
-            context = make_context(folder, name, stage, mesh)
-            if jax.process_index() == 0:
-                for given in READS.get(stage, ()):
-                    target = context.workdir / given
-                    shutil.copytree(folder / "given" / given, target, dirs_exist_ok=True)
-            hosts.wait_for_all(f"{name} {stage}")
-            module.run(context)
+    return checked
 
 
 def main():
@@ -152,10 +133,12 @@ def main():
     args = parser.parse_args()
     if args.address:
         hosts.connect(args.address, args.processes, args.process)
-    if args.names == ["given"]:
-        prepare(args.folder)
-    else:
-        train(args.folder, args.names)
+    sharding.state_shardings = split_all(sharding.state_shardings)
+    for name in args.names:
+        if name == "given":
+            prepare(args.folder)
+        else:
+            train(args.folder, name)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """The training loop on a tiny network; run as a script, it is the process that gets killed."""
 
-import json
+import dataclasses
 import math
 import os
 import signal
-import subprocess
 import sys
+import threading
 import time
 import warnings
 from pathlib import Path
@@ -19,10 +19,11 @@ import optax
 import pytest
 from absl import flags
 from ml_collections import ConfigDict
+from processes_of_tests import environment, finish, start, wait_until
 
-from stormpsr_jax.processes import exit_with_parent
+from stormpsr_jax.data import pipelines
 from stormpsr_jax.training import interruption, loop
-from stormpsr_jax.training.checkpoint import is_done, load_best
+from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -47,12 +48,9 @@ def example(index, rng):
 def make_data(step, workers=0, size=512):
     """The batches of the steps after `step`."""
     dataset = grain.MapDataset.range(size).seed(3).shuffle().random_map(example).repeat(None)
-    iterable = dataset.batch(BATCH, drop_remainder=True)[step:].to_iter_dataset()
-    if workers:
+    if workers and not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-        options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-        iterable = iterable.mp_prefetch(options, worker_init_fn=exit_with_parent)
-    return iter(iterable)
+    return pipelines.batches(dataset.batch(BATCH, drop_remainder=True), workers, 1)(step)
 
 
 def loss_fn(params, batch_stats, batch, rng):
@@ -78,31 +76,32 @@ def evaluate(params, batch_stats):
     return {"score": -float(losses.mean())}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Most runs here compile the same step; one compilation is enough."""
-    before = jax.config.jax_compilation_cache_dir
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-    yield
-    jax.config.update("jax_compilation_cache_dir", before)
+DEFINITION = loop.Definition(
+    model=Net(),
+    init=init,
+    loss_fn=loss_fn,
+    data=make_data,
+    optimizer=lambda params: optax.sgd(0.01, momentum=0.9),
+    schedule=optax.constant_schedule(0.01),
+    evaluate=evaluate,
+    best="score",
+)
 
 
-def run(workdir, *, data=None, mesh=None, steps=STEPS, **overrides):
-    arguments = {
-        "config": ConfigDict(
-            {"steps": steps, "log_every": 5, "eval_every": 8, "checkpoint_every": 4}
-        ),
-        "mesh": mesh or make_mesh(),
-        "rng": jax.random.key(7),
-        "init": init,
-        "loss_fn": loss_fn,
-        "optimizer": optax.sgd(0.01, momentum=0.9),
-        "schedule": optax.constant_schedule(0.01),
-        "data": data or make_data,
-        "evaluate": evaluate,
-        "best": "score",
-    }
-    return loop.train(Path(workdir), **(arguments | overrides))
+def run(
+    workdir, *, mesh=None, config=None, checkpoint_seconds=600.0, profile_steps=None, **changes
+):
+    """Trains DEFINITION with changes of its fields or of the config; returns the facts."""
+    fields = {"steps": STEPS, "log_every": 5, "eval_every": 8, "checkpoint_every": 4}
+    return loop.train(
+        Path(workdir),
+        dataclasses.replace(DEFINITION, **changes),
+        config=ConfigDict({**fields, **(config or {})}),
+        mesh=mesh or make_mesh(),
+        rng=jax.random.key(7),
+        checkpoint_seconds=checkpoint_seconds,
+        profile_steps=profile_steps,
+    )
 
 
 def acting(act, workers=0):
@@ -116,20 +115,13 @@ def acting(act, workers=0):
     return data
 
 
-def start(workdir, *arguments, devices=1, **kwargs):
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
-        "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
-    }
-    command = [sys.executable, __file__, str(workdir), *map(str, arguments)]
-    return subprocess.Popen(command, env=env, text=True, stderr=subprocess.PIPE, **kwargs)
+def start_script(workdir, *arguments, devices=1, **options):
+    words = [sys.executable, __file__, workdir, *arguments]
+    return start(words, env=environment(devices), **options)
 
 
-def finish(process, code=0):
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == code, stderr
-    return stderr
+def steps_saved(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
 
 
 def same(a, b):
@@ -138,19 +130,32 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
+    """The work folder of an undisturbed run, and what `train` returned."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "toy"
     return workdir, run(workdir)
 
 
-def test_train_property_learns_and_a_finished_stage_returns_at_once(undisturbed):
-    workdir, weights = undisturbed
+def assert_same(workdir, undisturbed):
+    """The run there ended as the undisturbed one did, to the last bit."""
+    reference, facts = undisturbed
+    same(load_best(workdir), load_best(reference))
+    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    assert run(workdir) == facts
+
+
+def test_train_property_learns_and_a_finished_stage_takes_no_step_more(undisturbed):
+    workdir, facts = undisturbed
+    assert facts.keys() == {"steps", "best_step", "metrics"}
+    assert facts["steps"] == STEPS
     losses = [row["loss"] for row in read_metrics(workdir / "metrics.jsonl") if "loss" in row]
     assert losses[-1] < losses[0]
+    before = load_best(workdir)
 
-    def fail():
-        raise AssertionError("a finished stage must not be built")
+    def no_batch(step, batch):
+        raise AssertionError("a step was taken")
 
-    same(run(workdir, init=fail), weights)
+    assert run(workdir, data=acting(no_batch)) == facts
+    same(load_best(workdir), before)
 
 
 def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
@@ -178,7 +183,8 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
         traces.append(len(arguments))
         return loss_fn(*arguments)
 
-    trained, stats = run(tmp_path / "toy", steps=6, evaluate=None, loss_fn=counted)
+    run(tmp_path / "toy", config={"steps": 6}, evaluate=None, best="", loss_fn=counted)
+    trained, stats = load_best(tmp_path / "toy")
     assert len(traces) == 2  # once for the metrics' names, once for the step: one compilation
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), trained, params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), stats, batch_stats)
@@ -188,18 +194,28 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
 
 
-def test_train_property_returns_the_best_evaluation(tmp_path):
+def test_train_property_keeps_the_best_evaluation(tmp_path):
     scores, seen = iter([1.0, 3.0, math.nan, 2.0]), []
 
     def evaluate(params, batch_stats):
         seen.append(jax.tree.map(np.asarray, (params, batch_stats)))
         return {"score": next(scores)}
 
-    weights = run(tmp_path / "toy", steps=32, evaluate=evaluate)
-    same(weights, seen[1])
+    facts = run(tmp_path / "toy", config={"steps": 32}, evaluate=evaluate)
     same(load_best(tmp_path / "toy"), seen[1])
-    done = json.loads((tmp_path / "toy" / "done.json").read_text())
-    assert (done["best_step"], done["metrics"]) == (16, {"score": 2.0})
+    assert facts == {"steps": 32, "best_step": 16, "metrics": {"score": 2.0}}
+
+
+def test_train_property_evaluate_start_never_hands_on_worse_weights(tmp_path):
+    scores = iter([3.0, 1.0, 2.0])
+    facts = run(
+        tmp_path / "toy",
+        config={"steps": 16},
+        evaluate=lambda params, batch_stats: {"score": next(scores)},
+        evaluate_start=True,
+    )
+    assert facts["best_step"] == 0
+    same(load_best(tmp_path / "toy"), init())
 
 
 def test_train_property_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
@@ -209,67 +225,52 @@ def test_train_property_profiles_the_steps_asked_for(tmp_path, undisturbed, monk
         monkeypatch.setattr(
             jax.profiler, name, lambda *a, n=name, c=call: (calls.append(n), c(*a))[1]
         )
-    weights = run(tmp_path / "toy", profile_steps=(3, 5))
+    run(tmp_path / "toy", profile_steps=(3, 5))
     assert calls == ["start_trace", "stop_trace"]
     assert list((tmp_path / "toy" / "profile").rglob("*.xplane.pb"))
-    same(weights, undisturbed[1])
-    run(tmp_path / "late", steps=4, profile_steps=(3, 50))
+    assert_same(tmp_path / "toy", undisturbed)
+    run(tmp_path / "late", config={"steps": 4}, profile_steps=(3, 50))
     assert calls[2:] == ["start_trace", "stop_trace"]
 
 
-def test_train_property_exports_the_best_before_the_stage_is_done(tmp_path):
+def test_train_property_exports_the_best_weights_at_the_end(tmp_path):
     exported = []
 
     def export(params, metrics):
-        exported.append((params, metrics, is_done(tmp_path / "toy")))
+        exported.append((params, metrics))
         if len(exported) == 1:
             raise OSError("no permission")
 
     with pytest.raises(OSError, match="no permission"):
-        run(tmp_path / "toy", evaluate=evaluate, export=export)
-    params, _ = run(tmp_path / "toy", evaluate=evaluate, export=export)
-    assert [done for *_, done in exported] == [False, False]
-    same(exported[1][0], params)
-    assert exported[1][1].keys() == {"score"}
+        run(tmp_path / "toy", export=export)
+    facts = run(tmp_path / "toy", export=export)
+    assert exported[1][1] == facts["metrics"]
+    same(exported[1][0], load_best(tmp_path / "toy")[0])
 
 
 def kill_when(process, condition):
-    """SIGKILL as soon as the condition holds; False if the process ended before."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert time.monotonic() < deadline
-        if process.poll() is not None:
-            return False
-        time.sleep(0.002)
+    """SIGKILL as soon as the condition holds."""
+    wait_until(condition, process)
     process.kill()
-    process.wait()
-    process.stderr.close()
-    return True
+    process.communicate()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed, workers):
-    """Killed some steps after a checkpoint, away from any boundary."""
-    reference, weights = undisturbed
+def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed):
+    """Killed with two loaders, away from any boundary; continued without."""
     workdir, step_file = tmp_path / "toy", tmp_path / "step"
     reached = lambda: step_file.exists() and step_file.read_text() == "18"  # noqa: E731
-    assert kill_when(start(workdir, workers, step_file), reached)
-    assert not is_done(workdir)
-    assert any((workdir / "checkpoints").iterdir())
-    finish(start(workdir, 2 - workers))  # with another number of loaders
-    same(load_best(workdir), weights)
-    for name in ("metrics.jsonl", "done.json"):
-        assert (workdir / name).read_text() == (reference / name).read_text()
+    kill_when(start_script(workdir, 2, step_file), reached)
+    assert steps_saved(workdir)[-1] in (12, 16)
+    assert_resumes(workdir, undisturbed)
 
 
-def test_train_property_five_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
+def test_train_property_three_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
     """At moments drawn at random, and once when a checkpoint is being written."""
-    reference, weights = undisturbed
     workdir, step_file = tmp_path / "toy", tmp_path / "step"
     saving = lambda: any((workdir / "checkpoints").glob("*tmp*"))  # noqa: E731
-    assert kill_when(start(workdir, 0, step_file), saving)
+    kill_when(start_script(workdir, 0, step_file), saving)
     rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
-    for at in (5, 9, 13, 17):
+    for at in (5, 13):
         wait, since = rng.uniform(0, 0.3), []
 
         def some_time_later(at=at, wait=wait, since=since):
@@ -277,44 +278,96 @@ def test_train_property_five_sigkills_one_of_them_while_saving(tmp_path, undistu
                 since.append(time.monotonic())
             return bool(since) and time.monotonic() - since[0] > wait
 
-        assert kill_when(start(workdir, 0, step_file), some_time_later), "it ended before"
+        kill_when(start_script(workdir, 0, step_file), some_time_later)
         step_file.unlink()
-    finish(start(workdir, 0))
-    same(load_best(workdir), weights)
-    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    assert_resumes(workdir, undisturbed, workers=2)
 
 
-def test_train_property_sigterm_saves_and_exits_with_the_restart_code(tmp_path, undisturbed):
-    reference, weights = undisturbed
+def assert_resumes(workdir, undisturbed, workers=0):
+    begun = []
+    run(workdir, data=acting(lambda step, batch: begun.append(step), workers))
+    assert begun[0] > 1, "it started over"
+    assert_same(workdir, undisturbed)
+
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+
+
+@SIGNALS
+def test_train_property_sigterm_and_ctrl_c_save_and_say_how_to_go_on(
+    tmp_path, undisturbed, number, status, capfd
+):
     workdir = tmp_path / "toy"
 
     def act(step, batch):
         if step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
+            send(number)
 
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as stopped, interruption.handled():
         run(workdir, data=acting(act))
-    assert stopped.value.code == interruption.EXIT_RESTART == 75
+    assert stopped.value.code == status
     # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
-    assert max(int(p.name) for p in (workdir / "checkpoints").iterdir()) == 7
-    same(run(workdir), weights)
-    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+    assert steps_saved(workdir)[-1] == 7
+    assert "toy: stopped and saved at step 7; run the same command" in capfd.readouterr().out
+    assert_resumes(workdir, undisturbed)
 
 
-def test_train_property_sigterm_in_the_last_evaluation_ends_the_run_after_the_stage(tmp_path):
+def send(number):
+    """A signal to this process, which it has seen when this returns."""
+    os.kill(os.getpid(), number)
+    deadline = time.monotonic() + 10
+    while not interruption._received and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_train_property_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
     def evaluate(params, batch_stats):
-        os.kill(os.getpid(), signal.SIGTERM)
+        send(signal.SIGTERM)
         return {"score": 1.0}
 
-    with pytest.raises(SystemExit) as stopped:
-        run(tmp_path / "toy", steps=4, evaluate=evaluate)
+    with interruption.handled():
+        facts = run(tmp_path / "toy", config={"steps": 4}, evaluate=evaluate)
+        assert facts == {"steps": 4, "best_step": 4, "metrics": {"score": 1.0}}
+        with pytest.raises(SystemExit) as stopped:
+            interruption.end_if_asked("all done")
     assert stopped.value.code == 75
-    assert is_done(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("where", ["saving", "computing"])
+@SIGNALS
+def test_train_property_a_second_signal_ends_at_once(tmp_path, where, number, status):
+    """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
+    process = start_script(tmp_path / "toy", where, tmp_path / "there")
+    wait_until((tmp_path / "there").exists, process)
+    process.send_signal(number)
+    name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    for line in process.stdout:
+        if line == f"{name}: saving what there is; a second one ends at once\n":
+            break
+    process.send_signal(number)
+    begun = time.monotonic()
+    output = finish(process, code=status, timeout=20)[0]
+    assert output.splitlines()[-1] == f"{name}: ended"
+    assert time.monotonic() - begun < 5
+
+
+def test_train_property_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undisturbed):
+    """It reaches them too, here while they are still being started."""
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    process = start_script(workdir, "loaders", step_file, start_new_session=True)
+    wait_until(step_file.exists, process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output = finish(process, code=130)[0]
+    assert "Traceback" not in output
+    assert "stopped and saved at step" in output.splitlines()[-1]
 
 
 def test_train_property_same_losses_on_any_mesh(tmp_path, undisturbed):
     reference, _ = undisturbed
-    finish(start(tmp_path, "meshes", devices=8))
+    finish(start_script(tmp_path, "meshes", devices=8))
     expected = [r for r in read_metrics(reference / "metrics.jsonl") if r["step"] <= MESH_STEPS]
     assert [row["step"] for row in expected] == [5, 8, 10]
     for name in ("8x1", "1x8", "2x4_then_1x1"):
@@ -335,12 +388,10 @@ def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_
     assert "step 11" in str(error.value)
     assert "'toy'" in str(error.value)
     assert str(workdir / "checkpoints" / "8") in str(error.value)
-    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["4", "8"]
-    assert not is_done(workdir)
+    assert steps_saved(workdir) == [4, 8]
 
 
 def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
-    reference, weights = undisturbed
     workdir = tmp_path / "toy"
 
     def act(step, batch):
@@ -349,13 +400,12 @@ def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturb
 
     with pytest.raises(KeyboardInterrupt):
         run(workdir, data=acting(act))
-    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["12", "16"]
+    assert steps_saved(workdir) == [12, 16]
     for path in (workdir / "checkpoints" / "16" / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.warns(UserWarning, match=r"checkpoints/16 is damaged"):
-        resumed = run(workdir)
-    same(resumed, weights)
-    assert (workdir / "metrics.jsonl").read_text() == (reference / "metrics.jsonl").read_text()
+        run(workdir)
+    assert_same(workdir, undisturbed)
 
 
 def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
@@ -399,9 +449,9 @@ def test_train_property_data_that_ends_is_an_error(tmp_path):
 
 
 def test_train_property_checkpoints_by_elapsed_time(tmp_path):
-    config = ConfigDict({"steps": 7, "log_every": 5, "eval_every": 100, "checkpoint_every": 100})
+    config = {"steps": 7, "eval_every": 100, "checkpoint_every": 100}
     run(tmp_path / "toy", config=config, checkpoint_seconds=0.0)
-    assert sorted(p.name for p in (tmp_path / "toy" / "checkpoints").iterdir()) == ["5", "7"]
+    assert steps_saved(tmp_path / "toy") == [5, 7]
 
 
 def test_train_property_unknown_best_metric_is_an_error(tmp_path):
@@ -412,20 +462,49 @@ def test_train_property_unknown_best_metric_is_an_error(tmp_path):
 def _train_on_meshes(workdir):
     def act(step, batch):
         if step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
+            send(signal.SIGTERM)
 
-    short = {"steps": MESH_STEPS}
+    short = {"config": {"steps": MESH_STEPS}}
     run(workdir / "8x1", mesh=make_mesh(8, 1), **short)
     run(workdir / "1x8", mesh=make_mesh(1, 8), **short)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit), interruption.handled():
         run(workdir / "2x4_then_1x1", mesh=make_mesh(2, 4), data=acting(act), **short)
     run(workdir / "2x4_then_1x1", mesh=make_mesh(1, 1), **short)
 
 
-def _main(workdir, workers, step_file=None):
-    if workers == "meshes":
+def _stuck(workdir, where, there):
+    """Never comes back from where the main thread is after a few steps."""
+
+    def compute_for_ever(params, batch_stats):
+        Path(there).touch()
+        endless = jax.jit(lambda x: jax.lax.while_loop(lambda x: x > 0, lambda x: x + 1e-9, x))
+        return {"score": float(endless(1.0))}
+
+    def save_for_ever(*_):
+        Path(there).touch()
+        threading.Event().wait()
+
+    if where == "saving":
+        loop.Checkpoints.save = save_for_ever
+    run(workdir, evaluate=compute_for_ever)
+
+
+def _main(workdir, action, step_file=None):
+    if action == "meshes":
         _train_on_meshes(workdir)
         return
+    if action in ("saving", "computing"):
+        with interruption.handled():
+            _stuck(workdir, action, step_file)
+        return
+    if action == "loaders":
+
+        def data(step):
+            Path(step_file).touch()
+            return make_data(step, workers=2)
+
+        with interruption.handled():
+            run(workdir, data=data)
 
     def act(step, batch):
         if step_file:
@@ -434,7 +513,7 @@ def _main(workdir, workers, step_file=None):
             time.sleep(0.05)
 
     warnings.simplefilter("error", UserWarning)
-    run(workdir, data=acting(act, int(workers)))
+    run(workdir, data=acting(act, int(action)))
 
 
 if __name__ == "__main__":

@@ -1,62 +1,38 @@
 """Every stage gives the losses of one device on any mesh, and over several processes."""
 
 import json
-import os
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes_of_tests import environment, finish, free_address, start
 from stages_on_meshes import SAVED, STAGES, STEPS
 
 SCRIPT = Path(__file__).with_name("stages_on_meshes.py")
-ROOT = Path(__file__).parents[2]
 
 
-def start(folder, *arguments, devices):
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
-    }
-    return subprocess.Popen(
-        [sys.executable, SCRIPT, folder, *arguments],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*processes):
-    for process in processes:
-        output, _ = process.communicate(timeout=900)
-        assert process.returncode == 0, output[-3000:]
+def on_devices(count, folder, *arguments):
+    return start([sys.executable, SCRIPT, folder, *arguments], env=environment(count))
 
 
 def two_processes(folder, name, devices):
-    with socket.create_server(("localhost", 0)) as free:
-        address = f"localhost:{free.getsockname()[1]}"
-    shared = (name, f"--address={address}", "--processes=2")
-    finish(*(start(folder, *shared, f"--process={i}", devices=devices) for i in range(2)))
+    shared = (name, f"--address={free_address()}", "--processes=2")
+    return [on_devices(devices, folder, *shared, f"--process={i}") for i in range(2)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
-    finish(start(folder, "given", devices=1))
-    finish(start(folder, "1x1", "8x1", "2x4+ring", "1x8", devices=8))
-    two_processes(folder, "2x4", devices=4)
+    finish(on_devices(8, folder, "given", "1x1", "8x1", "2x4+ring", "1x8"), timeout=900)
     shutil.copytree(folder / "1x8", folder / "2x2")
     for stage in STAGES:  # as it was after SAVED steps
         left = folder / "2x2" / stage / stage
         shutil.rmtree(left / "checkpoints" / str(STEPS))
-        (left / "done.json").unlink()
         (left / "batches-0.jsonl").unlink()
-    two_processes(folder, "2x2", devices=2)
+    for name, devices in (("2x4", 4), ("2x2", 2)):
+        finish(*two_processes(folder, name, devices), timeout=900)
     return folder
 
 
