@@ -17,8 +17,10 @@ SMALL = {
         "| finetune | batch 2, as configured | 10 |",
     ),
     "input_pipeline.py": (
-        ("--rounds=1", "--seconds=0.1", "--frames=300", "--recordings=1", "--pictures=2")
-        + ("--width=192", "--height=108"),
+        (
+            *("--rounds=1", "--seconds=0.1", "--frames=300", "--recordings=1", "--pictures=2"),
+            *("--width=192", "--height=108"),
+        ),
         "| embeddings / released code |",
     ),
     "recognition.py": (
@@ -26,8 +28,10 @@ SMALL = {
         "once / every window:",
     ),
     "supcon.py": (
-        ("--memory_devices=4", "--devices=2", "--block=8", "--memory_batches=32", "--batches=32")
-        + ("--runs=1",),
+        (
+            *("--memory_devices=4", "--devices=2", "--block=8", "--memory_batches=32"),
+            *("--batches=32", "--runs=1"),
+        ),
         "blockwise, s | plain / blockwise |\n|---|---|---|---|\n| 32 |",
     ),
     "train_step.py": (

@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes_of_tests import free_address, start
 from tiny import ROOT, TRAINED, command, tiny
 
 from stormpsr_jax import load_model, main
@@ -198,16 +198,9 @@ def test_sigterm_property_processes_stop_together_whichever_it_came_to(workdir, 
 
 
 def two_processes(folder, changes):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        address = f"localhost:{s.getsockname()[1]}"
     words, env = command(folder, changes, devices=4)
-    words += [f"--coordinator={address}", "--num_processes=2"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return [
-        subprocess.Popen([*words, f"--process_id={i}"], cwd=ROOT, env=env, **pipes)
-        for i in range(2)
-    ]
+    words += [f"--coordinator={free_address()}", "--num_processes=2"]
+    return [start([*words, f"--process_id={i}"], env=env) for i in range(2)]
 
 
 def test_memory_options_property_same_losses(workdir, tmp_path):

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import struct
 import time
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ import jax
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
+
+from stormpsr_jax import files
 
 
 class MetricWriter:
@@ -32,9 +33,8 @@ class MetricWriter:
         path = workdir / "metrics.jsonl"
         # A run from step 0 writes its row of step 0 again.
         rows = read_metrics(path) if step and path.exists() else []
-        partial = path.with_suffix(".tmp")
-        partial.write_text("".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
-        os.replace(partial, path)
+        kept = (json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+        files.write_text(path, "".join(kept))
         self._file = path.open("a")
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
