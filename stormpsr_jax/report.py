@@ -83,8 +83,8 @@ def write_report(
         figures: (title, caption, SVG text); `svg` makes one that suits light and dark mode.
 
     Raises:
-        ValueError: no stream in `metrics`, one of its recordings is not in `truth`, or the file
-            cannot be written.
+        ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
+        OSError: the file cannot be written.
     """
     streams = {s: metrics["streams"][s] for s in STREAM_COLOURS if s in metrics["streams"]}
     if not streams:
