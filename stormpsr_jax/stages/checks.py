@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fnmatch
 import importlib.util
-import math
 import os
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,11 +12,8 @@ import numpy as np
 from stormpsr_jax import weights
 from stormpsr_jax.data.clips import list_splits
 from stormpsr_jax.data.features import MARKER
-from stormpsr_jax.models import vit
-from stormpsr_jax.psr import decoding
-from stormpsr_jax.stages import embed, networks, pretrain, provenance
+from stormpsr_jax.stages import embed, fields, networks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
-from stormpsr_jax.training import optimizer
 
 STAGES = (
     "data",
@@ -32,60 +26,6 @@ STAGES = (
     "predict",
     "evaluate",
 )
-# Lowest and highest value of every number of the config; the first pattern that fits counts.
-_ANY = math.inf
-RANGES = {
-    "seed": (0, 2**31 - 1),
-    "data.synthetic.seed": (0, 2**31 - 1),
-    "data.synthetic.workers": (1, 1024),
-    "*.workers": (0, 1024),
-    "data.synthetic.fps": (0.01, 1000),
-    "data.synthetic.size": (8, 4096),
-    "data.synthetic.time_scale": (1e-6, _ANY),
-    "data.synthetic.frames_per_object": (1, _ANY),
-    "data.synthetic.*": (0, _ANY),
-    "window.*": (1, 10**6),
-    "augment.*": (0, 100),
-    "encoder.*": (1, 10**5),
-    "temporal_model.dropout": (0, 0.99),
-    "temporal_model.*": (1, 10**6),
-    "*.momentum": (0, 0.9999),
-    "*.optimizer.*": (0, _ANY),
-    "*.steps": (1, _ANY),
-    "*.log_every": (1, _ANY),
-    "*.eval_every": (1, _ANY),
-    "*.checkpoint_every": (1, _ANY),
-    "*.batch": (1, _ANY),
-    "pretrain.n_per_state": (1, _ANY),
-    "*.temperature": (1e-4, 100),
-    "pretrain.*": (0, _ANY),
-    "general.state_loss": (0, _ANY),
-    "general.*": (1, _ANY),
-    "embed.views": (0, 1000),
-    "temporal.sigma": (1e-6, _ANY),
-    "temporal.*": (0, _ANY),
-    "finetune.layer_decay": (1e-6, 1),
-    "finetune.*": (0, _ANY),
-    "detector.background": (0, 1),
-    "detector.cad": (0, 1),
-    "detector.zoom": (0, 0.99),
-    "detector.shift": (0, 1),
-    "detector.depth": (0, 1000),
-    "detector.levels": (1, 6),
-    "detector.*": (1, 10**5),
-    "evaluate.decay": (0, 1),
-}
-CHOICES = {
-    "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
-    "data.synthetic.occlusion": ("light", "default", "heavy"),
-    "encoder.remat": vit.REMAT,
-    "temporal_model.backbone": ("transformer", *networks.BASELINES),
-    "temporal_model.head": ("mlp", "linear"),
-    "temporal.sampling": ("kcas", "gaussian", "uniform"),
-    "*.optimizer.name": optimizer.OPTIMIZERS,
-    "*.optimizer.schedule": optimizer.SCHEDULES,
-    "evaluate.decoder": decoding.DECODERS,
-}
 
 
 def find_mistakes(context: Context) -> list[str]:
@@ -93,7 +33,7 @@ def find_mistakes(context: Context) -> list[str]:
 
     Where stage `data` has not rendered the data yet, what depends on them is left to a second call.
     """
-    mistakes = _fields(context)
+    mistakes = fields.find_mistakes(context.config)
     if mistakes:  # the other checks rely on sound fields
         return mistakes
     mistakes = _stages(context) + _window(context)
@@ -121,37 +61,6 @@ def _collect(check: Callable[[], list[str]]) -> list[str]:
 
 
 # --- The config alone -----------------------------------------------------------------------------
-
-
-def _fields(context: Context) -> list[str]:
-    mistakes = []
-    for field, value in provenance.flat_config(context.config).items():
-        mistakes += [f"--config.{field}={value!r}: {what}" for what in _field(field, value)]
-    return mistakes
-
-
-def _field(field: str, value: Any) -> list[str]:
-    for pattern, allowed in CHOICES.items():
-        if fnmatch.fnmatchcase(field, pattern):
-            return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
-    if field.startswith("data.") and field.endswith(("mean", "std")):
-        low = 0 if field.endswith("mean") else 1e-6
-        good = len(value) == 3 and all(low <= number <= 1 for number in value)
-        return [] if good else [f"three numbers in {low:g}…1 are needed, for red, green and blue"]
-    if field.startswith("mesh."):
-        return [] if value == -1 or value >= 1 else ["at least 1 is needed, or -1 for the rest"]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return []
-    if not math.isfinite(value):
-        return ["is not a finite number"]
-    for pattern, (low, high) in RANGES.items():
-        if fnmatch.fnmatchcase(field, pattern):
-            return [] if low <= value <= high else [_outside(low, high)]
-    return []
-
-
-def _outside(low: float, high: float) -> str:
-    return f"at least {low:g} is needed" if math.isinf(high) else f"{low:g}…{high:g} is needed"
 
 
 def _stages(context: Context) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
-from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -51,13 +51,12 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
 
 
 def test_ranges_property_every_number_of_the_config_has_one():
-    fields = provenance.flat_config(tiny())
     without = [
         field
-        for field, value in fields.items()
+        for field, value in provenance.flat_config(tiny()).items()
         if isinstance(value, int | float)
         and not isinstance(value, bool)
-        and not checks._field(field, -(10.0**12))
+        and not fields.wrong_with(field, -(10.0**12))
     ]
     assert not without
 

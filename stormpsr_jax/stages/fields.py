@@ -1,0 +1,102 @@
+"""The values that the fields of a config may have."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stormpsr_jax.models import vit
+from stormpsr_jax.psr import decoding
+from stormpsr_jax.stages import networks, provenance
+from stormpsr_jax.training import optimizer
+
+# Lowest and highest value of every number of the config; the first pattern that fits counts.
+_ANY = math.inf
+RANGES = {
+    "seed": (0, 2**31 - 1),
+    "data.synthetic.seed": (0, 2**31 - 1),
+    "data.synthetic.workers": (1, 1024),
+    "*.workers": (0, 1024),
+    "data.synthetic.fps": (0.01, 1000),
+    "data.synthetic.size": (8, 4096),
+    "data.synthetic.time_scale": (1e-6, _ANY),
+    "data.synthetic.frames_per_object": (1, _ANY),
+    "data.synthetic.*": (0, _ANY),
+    "window.*": (1, 10**6),
+    "augment.*": (0, 100),
+    "encoder.*": (1, 10**5),
+    "temporal_model.dropout": (0, 0.99),
+    "temporal_model.*": (1, 10**6),
+    "*.momentum": (0, 0.9999),
+    "*.optimizer.*": (0, _ANY),
+    "*.steps": (1, _ANY),
+    "*.log_every": (1, _ANY),
+    "*.eval_every": (1, _ANY),
+    "*.checkpoint_every": (1, _ANY),
+    "*.batch": (1, _ANY),
+    "pretrain.n_per_state": (1, _ANY),
+    "*.temperature": (1e-4, 100),
+    "pretrain.*": (0, _ANY),
+    "general.state_loss": (0, _ANY),
+    "general.*": (1, _ANY),
+    "embed.views": (0, 1000),
+    "temporal.sigma": (1e-6, _ANY),
+    "temporal.*": (0, _ANY),
+    "finetune.layer_decay": (1e-6, 1),
+    "finetune.*": (0, _ANY),
+    "detector.background": (0, 1),
+    "detector.cad": (0, 1),
+    "detector.zoom": (0, 0.99),
+    "detector.shift": (0, 1),
+    "detector.depth": (0, 1000),
+    "detector.levels": (1, 6),
+    "detector.*": (1, 10**5),
+    "evaluate.decay": (0, 1),
+}
+CHOICES = {
+    "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
+    "data.synthetic.occlusion": ("light", "default", "heavy"),
+    "encoder.remat": vit.REMAT,
+    "temporal_model.backbone": ("transformer", *networks.BASELINES),
+    "temporal_model.head": ("mlp", "linear"),
+    "temporal.sampling": ("kcas", "gaussian", "uniform"),
+    "*.optimizer.name": optimizer.OPTIMIZERS,
+    "*.optimizer.schedule": optimizer.SCHEDULES,
+    "evaluate.decoder": decoding.DECODERS,
+}
+
+
+def find_mistakes(config: ConfigDict) -> list[str]:
+    """Returns a line for each field of a config whose value is out of its range."""
+    mistakes = []
+    for field, value in provenance.flat_config(config).items():
+        mistakes += [f"--config.{field}={value!r}: {what}" for what in wrong_with(field, value)]
+    return mistakes
+
+
+def wrong_with(field: str, value: Any) -> list[str]:
+    """Says what is wrong with the value of one field; an empty list if nothing is."""
+    for pattern, allowed in CHOICES.items():
+        if fnmatch.fnmatchcase(field, pattern):
+            return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
+    if field.startswith("data.") and field.endswith(("mean", "std")):
+        low = 0 if field.endswith("mean") else 1e-6
+        good = len(value) == 3 and all(low <= number <= 1 for number in value)
+        return [] if good else [f"three numbers in {low:g}…1 are needed, for red, green and blue"]
+    if field.startswith("mesh."):
+        return [] if value == -1 or value >= 1 else ["at least 1 is needed, or -1 for the rest"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return []
+    if not math.isfinite(value):
+        return ["is not a finite number"]
+    for pattern, (low, high) in RANGES.items():
+        if fnmatch.fnmatchcase(field, pattern):
+            return [] if low <= value <= high else [_outside(low, high)]
+    return []
+
+
+def _outside(low: float, high: float) -> str:
+    return f"at least {low:g} is needed" if math.isinf(high) else f"{low:g}…{high:g} is needed"
