@@ -21,8 +21,8 @@ from stormpsr_jax.data.features import (
     holds_embeddings,
     read_settings,
 )
+from stormpsr_jax.model_json import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.stages.validation import Window
 from stormpsr_jax.training import loop
 
 # Stages that run on ready-made embeddings; the others need pictures.
@@ -133,12 +133,12 @@ class Context:
         asks for.
         """
         window, step = self.config.window, self.frame_step
-        return Window(window.frames // step, window.stride // step)
+        return Window(window.frames // step, window.stride // step, step)
 
     @property
     def num_frames(self) -> int:
         """T, frames of a clip that are encoded."""
-        return self.window.frames // self.window.stride + 1
+        return self.window.num_frames
 
     def clip_options(self, source: ClipSource | FeatureSource, batch: int) -> dict[str, Any]:
         """What the pipelines of training clips take from the config, distances in rows."""
@@ -152,7 +152,8 @@ class Context:
         )
         return {
             "sampler": sampler,
-            **self.window._asdict(),
+            "frames": self.window.frames,
+            "stride": self.window.stride,
             "batch": batch,
             "seed": self.config.seed,
             "workers": self.config.data.workers,

@@ -79,7 +79,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
         procedure=context.procedure,
         fps=context.source("test").fps,
         pictures=networks.pictures(context),
-        window=model.Window(*context.window, context.frame_step),
+        window=context.window,
         networks=networks.trained(context, stages),
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -11,19 +10,13 @@ import numpy as np
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.model_json import Window
 from stormpsr_jax.models import detection
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stream import Batched
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most
 BOXED_FRAMES = 2_000  # that mAP is measured on, at most
-
-
-class Window(NamedTuple):
-    """A clip in rows of a recording: from `frames` rows before its last one, every stride-th."""
-
-    frames: int
-    stride: int
 
 
 def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) -> np.ndarray:

@@ -66,8 +66,10 @@ def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, str
     dense_rows = dense.source("val").embeddings["i"][:]
     strided_rows = strided.source("val").embeddings["i"][:]
     for row in range(len(strided_rows)):
-        a = sampling.window_frames(row * stride, **dense.window._asdict())
-        b = sampling.window_frames(row, **strided.window._asdict())
+        a = sampling.window_frames(
+            row * stride, frames=dense.window.frames, stride=dense.window.stride
+        )
+        b = sampling.window_frames(row, frames=strided.window.frames, stride=strided.window.stride)
         np.testing.assert_array_equal(dense_rows[a], strided_rows[b])
 
 
