@@ -12,7 +12,6 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr import predictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -77,7 +76,7 @@ def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, str
 def test_clip_options_property_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
     drawn = []
     for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
-        sampler = temporal.clip_options(context, context.source("val"), 1)["sampler"]
+        sampler = context.clip_options(context.source("val"), 1)["sampler"]
         rng = np.random.default_rng(0)
         drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(4000)])
     bins = np.arange(0, N + 1, 8)
