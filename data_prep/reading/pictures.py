@@ -1,4 +1,4 @@
-"""Pictures of a recording as JPEG files of one size; boxes go along.
+"""Pictures of a recording as JPEG files of one size, and the boxes on them.
 
 A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
 decoded at a fraction of their size (k/8, in the DCT domain, at least REDUCED times as large as what

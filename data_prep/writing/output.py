@@ -106,7 +106,7 @@ def _owner() -> str:
 
 @contextlib.contextmanager
 def unfinished(out: Path, final: Path) -> Iterator[Path]:
-    """Gives a path to write a file to, which becomes `final` if all goes well, and else goes.
+    """Gives a path to write a file to, which becomes `final`, or is removed after an error.
 
     The file is locked meanwhile: that is how remove_leftovers tells it from one whose process
     was killed.
