@@ -51,6 +51,9 @@ class Pictures(Protocol):
     def read(self) -> Iterator[tuple[str, Picture]]:
         """Yields (its place as messages name it, picture) in order, one at a time."""
 
+    def first(self) -> tuple[str, Picture]:
+        """Returns (place, picture) of the first one, without looking at the others."""
+
     def fingerprint(self) -> int:
         """Returns a number that tells other pictures, without reading them all."""
 
@@ -177,6 +180,10 @@ class ImageFiles:
         for path in self._paths():
             yield self.tree.show(path), self.tree.read(path)
 
+    def first(self) -> tuple[str, bytes]:
+        """Returns (place, content) of the first one; ValueError if it cannot be read."""
+        return next(self.read())
+
     def fingerprint(self) -> int:
         """Returns a number of the first, middle and last file and of how many there are."""
         paths = self._paths()
@@ -225,8 +232,7 @@ def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, st
 
 def picture_size(pictures: Pictures) -> tuple[int, int]:
     """Returns (H, W) of the first picture, upright; ValueError if it cannot be read."""
-    place, picture = next(iter(pictures.read()))
-    return _examine(place, picture).size
+    return _examine(*pictures.first()).size
 
 
 def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterator[bytes]:

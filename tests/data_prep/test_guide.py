@@ -39,6 +39,7 @@ SMALL = {
     "temporal_model.dim_head": 8,
     "temporal_model.mlp_dim": 32,
     "detector.width": 8,
+    "detector.depth": 1,
     "pretrain.n_per_state": 1,
     "pretrain.any_frames": 4,
     "temporal.batch": 8,
