@@ -31,6 +31,7 @@ from PIL import Image
 
 from data_prep.reading import pictures
 from data_prep.reading.asd_labels import read_meccano_boxes
+from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format, RecordingFiles
 from data_prep.reading.pictures import ImageFiles
 from data_prep.reading.trees import Tree
@@ -82,9 +83,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         for name in names
     ]
     recorded.build(
-        functools.partial(
-            recorded.read_labels, Format("MECCANO", 1, read_meccano_boxes, "--frames")
-        ),
+        functools.partial(read_labels, Format("MECCANO", 1, read_meccano_boxes, "--frames")),
         recordings,
         out,
         procedure=procedure,

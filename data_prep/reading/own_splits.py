@@ -25,8 +25,8 @@ def choose_splits(
 
     Args:
         pictured, labelled: places of each recording.
-        splits: a CSV file, shares such as 70/15/15, or '' for folders train, val and test where
-            there are any, and else DEFAULT_SHARES.
+        splits: a CSV file, or shares such as 70/15/15. '' means the folders train, val and test;
+            if no recording lies in one of these, DEFAULT_SHARES.
         seed: of the draw.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of a recording as JPEG files of one size; boxes go along.
+"""Pictures of a recording as JPEG files of one size, and the boxes on them.
 
 A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
 decoded at a fraction of their size (k/8, in the DCT domain, at least REDUCED times as large as what
@@ -48,6 +48,9 @@ class Pictures(Protocol):
     def read(self) -> Iterator[tuple[str, Picture]]:
         """Yields (its place as messages name it, picture) in order, one at a time."""
 
+    def first(self) -> tuple[str, Picture]:
+        """Returns (place, picture) of the first one, without looking at the others."""
+
     def fingerprint(self) -> int:
         """Returns a number that tells other pictures, without reading them all."""
 
@@ -72,6 +75,10 @@ class ImageFiles:
         """Yields (place, content) in order; ValueError if a file cannot be read."""
         for path in self._paths():
             yield self.tree.show(path), self.tree.read(path)
+
+    def first(self) -> tuple[str, bytes]:
+        """Returns (place, content) of the first one; ValueError if it cannot be read."""
+        return next(self.read())
 
     def fingerprint(self) -> int:
         """Returns a number of the first, middle and last file and of how many there are."""
@@ -121,8 +128,7 @@ def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, st
 
 def picture_size(pictures: Pictures) -> tuple[int, int]:
     """Returns (H, W) of the first picture, upright; ValueError if it cannot be read."""
-    place, picture = next(iter(pictures.read()))
-    return _examine(place, picture).size
+    return _examine(*pictures.first()).size
 
 
 def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterator[bytes]:

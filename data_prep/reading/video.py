@@ -46,6 +46,10 @@ class Video:
     first_frame: int
     num_frames: int
 
+    def first(self) -> tuple[str, np.ndarray]:
+        """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
+        return _first(self.tree, self.name)
+
     def fingerprint(self) -> int:
         """Returns a number that tells another file."""
         return self.tree.fingerprint(self.name)
@@ -79,6 +83,10 @@ class Resampled:
     fps: float
     num_frames: int
     first_frame: int = 0
+
+    def first(self) -> tuple[str, np.ndarray]:
+        """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
+        return _first(self.tree, self.name)
 
     def fingerprint(self) -> int:
         """Returns a number that tells another file."""
@@ -260,6 +268,14 @@ def decode(tree: Tree, name: str, wanted: Container[int] | None = None) -> Itera
             if turns := round(frame.rotation / 90) % 4:  # phones store it
                 picture = np.ascontiguousarray(np.rot90(picture, turns))
             yield picture
+
+
+def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:
+    place = tree.show(name)
+    with contextlib.closing(decode(tree, name)) as frames:
+        for picture in frames:
+            return place, picture
+    raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")
 
 
 @contextlib.contextmanager

@@ -93,7 +93,7 @@ def build(
     framing: Framing,
     workers: int,
     glob: str,
-    remake: bool,
+    remake: bool = False,
     warnings: Sequence[str] = (),
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.

@@ -240,6 +240,13 @@ CORRUPTIONS = {
 }
 
 
+@pytest.fixture
+def no_page(monkeypatch):
+    """For tests that look at what is printed: the page's figures take most of the time."""
+    monkeypatch.setattr(check, "write_page", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_check_property_names_what_is_wrong(folder, name, capsys):
     corrupt, expected = CORRUPTIONS[name]
@@ -278,6 +285,7 @@ def test_check_property_finds_the_same_recording_in_two_splits(tmp_path):
         assert "train/a and train/b" in warning
 
 
+@pytest.mark.usefixtures("no_page")
 def test_check_property_other_labels_than_the_states_are_a_warning(folder, capsys):
     (folder / LABELS / "PSR_labels.csv").write_text(
         "4.jpg,0,Install base\n8.jpg,3,Install wheel\n10.jpg,6,Install lid\n"
@@ -318,6 +326,7 @@ def test_check_property_warns_of_files_that_nothing_names(folder):
     assert len(checked.warnings) == 3
 
 
+@pytest.mark.usefixtures("no_page")
 def test_check_property_sums_find_any_change(folder, capsys):
     assert check.main([str(folder), "--all"]) == 0
     assert check.main([str(folder), "--all"]) == 0  # the list is compared now

@@ -16,7 +16,7 @@ def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("meccano"))
 
 
-def test_command_property_errors_are_one_line(data, tmp_path):
+def test_command_property_errors_are_one_line(data, tmp_path, capsys):
     good = [f"--frames={data}/frames", f"--labels={data}/psr"]
     for arguments, message in (
         ([*good], "--out"),
@@ -25,12 +25,17 @@ def test_command_property_errors_are_one_line(data, tmp_path):
         ([good[1], "--frames=nowhere", f"--out={tmp_path}/out"], "--frames: nowhere: no such"),
         ([*good, "--out=/proc/shards"], "/proc/shards"),  # where nobody can write
     ):
-        code, said = run(*arguments)
+        with pytest.raises(SystemExit) as exit_:
+            meccano.main(arguments)
+        code, said = exit_.value.code, capsys.readouterr().err
         lines = said.strip().splitlines()
         assert code == 2, said
         assert lines[-1].startswith("error: "), said
         assert re.search(re.escape(message), lines[-1]), said
-        assert "Traceback" not in said
+    code, said = run(*good, f"--out={tmp_path}/out", "--crop=0,0,2,1")
+    assert code == 2
+    assert said.startswith("error: --crop=0,0,2,1 is not")
+    assert len(said.splitlines()) == 1
 
 
 def test_command_property_help_shows_all_flags():

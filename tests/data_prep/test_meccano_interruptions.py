@@ -56,7 +56,7 @@ def longer(tmp_path_factory) -> Path:
     folder = make_data(tmp_path_factory.mktemp("longer"))
     for name, split in SPLITS.items():
         images = folder / "frames/RGB_frames" / split.title() / name
-        for frame in range(FRAMES[name] + 1, 1500):
+        for frame in range(FRAMES[name] + 1, 900):
             os.link(images / "00001.jpg", images / f"{frame:05d}.jpg")
     return folder
 
@@ -77,7 +77,7 @@ def test_meccano_property_killed_and_run_again_or_twice_at_once(longer, tmp_path
     assert not (killed / "dataset_info.json").exists()
 
     # Two runs at the same time, into a folder where a third one was killed.
-    runs = [start(longer, killed, f"--workers={n}") for n in (1, 2)]
+    runs = [start(longer, killed, "--workers=1") for _ in range(2)]
     for run in runs:
         output, errors = run.communicate(timeout=120)
         assert run.returncode == 0, output + errors

@@ -14,6 +14,7 @@ import pytest
 import simplejpeg
 from own_data import FPS, LEVELS, PROCEDURE, STEPS, grey, make, make_data, opened, write_video
 
+from data_prep import own
 from data_prep.reading import video
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.framing import Framing
@@ -194,8 +195,7 @@ def test_own_property_command(tmp_path):
     (recording,) = source.recordings.values()
     assert (source.fps, recording.num_frames) == (10, 39)
     assert recording.states[:, 0].tolist() == [0] * 10 + [1] * 29
-    result = run(*flags_, "--fps=10", f"--export_frames={tmp_path}/frames")
-    assert result.returncode == 0, result.stderr
+    assert own.main([*flags_, "--fps=10", f"--export_frames={tmp_path}/frames"]) == 0
     assert len(list((tmp_path / "frames").rglob("*.jpg"))) == 3 * 4
 
     os.rename(data / "videos/bench1.mp4", os.fsencode(data / "videos") + b"/bench\xff.mp4")

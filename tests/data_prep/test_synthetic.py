@@ -58,7 +58,7 @@ def _digests(folder):
 def test_make_dataset_property_same_seed_same_bytes_for_any_workers(tmp_path):
     labels = _write_labels(tmp_path / "labels")
     make = functools.partial(
-        synthetic.make_dataset, size=16, cad_per_state=0, timelines=labels, time_scale=4.0
+        synthetic.make_dataset, size=16, cad_per_state=0, timelines=labels, time_scale=8.0
     )
     for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
         procedure = make(tmp_path / name, seed=seed, workers=workers)
