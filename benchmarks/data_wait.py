@@ -136,7 +136,7 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
         stage_loops.make_data(context.data_dir, context.procedure, _SIZE.value)
-        definitions = stage_loops.definitions(context)
+        definitions = stage_loops.definitions(context, _STAGES.value)
         table = [row(context, s, batches[s], definitions[s]) for s in _STAGES.value]
     print(
         "| stage | batch | frames a step | s a step | data wait | frames/s a loader core "

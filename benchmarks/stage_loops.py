@@ -5,6 +5,7 @@ For the benchmarks that measure the real models, losses, optimisers and pipeline
 
 import functools
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +75,8 @@ def _recording(
     )
 
 
-def definitions(context: Context) -> dict[str, Definition]:
-    """What every trained stage would train, from random embeddings and parameters."""
+def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, Definition]:
+    """What trained stages would train, from random embeddings and parameters."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name, recording in context.source(split).recordings.items():
@@ -84,10 +85,10 @@ def definitions(context: Context) -> dict[str, Definition]:
                 path = context.embedding_path(split, name, view)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 np.save(path, rng.normal(size=shape).astype(np.float32))
-    found = {name: build(context, name) for name in STAGES}
-    for name in ("pretrain", "temporal"):  # what `finetune` starts from
+    found = {name: build(context, name) for name in names}
+    for name in ("pretrain", "temporal") if "finetune" in names else ():  # what it starts from
         (context.workdir / name).mkdir(exist_ok=True)
-        checkpoint.save_best(context.workdir / name, *found[name].init())
+        checkpoint.save_best(context.workdir / name, *build(context, name).init())
     return found
 
 

@@ -113,7 +113,7 @@ def rows(devices: int) -> None:
         size = _SIZE.value or stage_loops.default_size(config)
         stage_loops.make_data(context.data_dir, context.procedure, size)
         with contextlib.redirect_stdout(sys.stderr):  # the table alone goes to stdout
-            definitions = stage_loops.definitions(context)
+            definitions = stage_loops.definitions(context, _STAGES.value)
         for stage in _STAGES.value:
             try:
                 with contextlib.redirect_stdout(sys.stderr):

@@ -9,7 +9,10 @@ import tempfile
 import pytest
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
-FASTER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FASTER = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
 if FASTER not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FASTER}".strip()
 

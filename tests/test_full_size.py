@@ -13,6 +13,7 @@ import pytest
 import simplejpeg
 import trimesh
 from absl import flags
+from tiny import TRAINED
 
 from data_prep import cad, industreal, meccano
 from data_prep.check import check
@@ -24,7 +25,6 @@ from stormpsr_jax.psr.procedure import load_procedure
 
 FRAMES = 300  # more than a window of 256
 SPLITS = {"train": 2, "val": 1, "test": 1}
-TRAINED = ("pretrain", "temporal", "finetune", "detector")
 SMALLER = {
     "pretrain.n_per_state": 2,
     "temporal.batch": 16,

@@ -13,7 +13,7 @@ import stormpsr_jax
 from data_prep import synthetic as rendering
 from stormpsr_jax import main, weights
 from stormpsr_jax.configs import general_encoder, synthetic
-from stormpsr_jax.stages import general
+from stormpsr_jax.stages import general, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
@@ -43,7 +43,7 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
     context = Context(config, tmp_path, make_mesh(1, 1))
     size = config.data.synthetic.size
     images = np.zeros((2, size, size, 3), np.float32)
-    variables = context.spatial_encoder().init(jax.random.key(0), images, train=False)
+    variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
     params, _, report = weights.initialise_from(FILE, variables["params"], variables["batch_stats"])
     taken = jax.tree.leaves(params["encoder"])
     fresh = jax.tree.leaves(variables["params"]["encoder"])
@@ -55,11 +55,11 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
 def test_general_property_hosts_make_the_rows_of_one_batch(monkeypatch):
     states = np.random.default_rng(0).integers(0, 2, (30, 3))
 
-    def frames(name, indices):
+    def rows(name, indices):
         return np.stack([np.full((2, 2, 3), 100 * int(name) + i, np.int32) for i in indices])
 
-    recording = SimpleNamespace(states=states, first_frame=4)
-    source = SimpleNamespace(recordings={str(i): recording for i in range(5)}, frames=frames)
+    recording = SimpleNamespace(states=states)
+    source = SimpleNamespace(recordings={str(i): recording for i in range(5)}, rows=rows)
 
     def batch(host, hosts):
         monkeypatch.setattr(jax, "process_index", lambda: host)
@@ -71,7 +71,7 @@ def test_general_property_hosts_make_the_rows_of_one_batch(monkeypatch):
     assert len(whole["label"]) == 24
     assert len(set(whole["label"].tolist())) == 6
     for image, owner, state in zip(whole["image"], whole["object"], whole["state"], strict=True):
-        frame = image[0, 0, 0] - 100 * owner - 4
+        frame = image[0, 0, 0] - 100 * owner
         np.testing.assert_array_equal(states[frame], state)
     parts = [batch(host, 3) for host in range(3)]
     for field, array in whole.items():
@@ -97,6 +97,6 @@ def test_general_property_its_export_is_a_starting_point(tmp_path):
     assert 0 <= about["precision_at_1"]["precision_at_1"] <= 1
     context = Context(config, tmp_path, make_mesh(1, 1))
     images = np.zeros((2, 32, 32, 3), np.float32)
-    variables = context.spatial_encoder().init(jax.random.key(0), images, train=False)
+    variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
     _, _, report = weights.initialise_from(exported, variables["params"], variables["batch_stats"])
     assert len(report) == len(names)

@@ -99,7 +99,7 @@ def build(context: Context) -> Definition:
 
     def evaluate(params, batch_stats):
         batch = context.config.embed.batch
-        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch)
+        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch, val)
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
     def export(params, metrics):

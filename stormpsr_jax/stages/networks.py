@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.model import Network, Pictures, functions
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
@@ -70,22 +71,32 @@ def detector(context: Context) -> Detector:
     )
 
 
-def pictures(context: Context) -> Pictures | None:
-    """How pictures become network input; None where the data are embeddings already."""
+def pictures(context: Context, source: ClipSource | None = None) -> Pictures | None:
+    """How pictures become network input; None where the data are embeddings already.
+
+    Args:
+      context: of the run.
+      source: whose pictures; None is the validation split.
+    """
     if context.ready_made:
         return None
     data = context.config.data
-    source = context.source("val")
+    source = source or context.source("val")
     return Pictures(
         source.image_size, tuple(data.mean), tuple(data.std), source.aspect, source.region
     )
 
 
-def frame_encoder(context: Context, params, batch_stats, batch: int) -> Batched:
-    """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once."""
+def frame_encoder(
+    context: Context, params, batch_stats, batch: int, source: ClipSource | None = None
+) -> Batched:
+    """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once.
+
+    They are those of a source, by default of the validation split.
+    """
     variables = {"params": params, "batch_stats": batch_stats}
     network = Network(spatial_encoder(context), variables)
-    return functions({"encoder": network}, pictures(context), 1, batch)["encode"]
+    return functions({"encoder": network}, pictures(context, source), 1, batch)["encode"]
 
 
 def detect(context: Context, params, batch: int) -> Batched:

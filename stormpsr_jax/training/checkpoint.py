@@ -7,7 +7,9 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 import errno
 import logging
 import os
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path):
-        # Orbax reports every phase of every save at level INFO or WARNING.
-        logging.getLogger("absl").addFilter(_not_from_orbax)
+        _quieten_orbax()
         self.directory = workdir.absolute() / "checkpoints"
         self._manager = _Manager(
             self.directory,
@@ -175,8 +176,34 @@ def _is_of_the_machine(error: Exception) -> bool:
     return any(code in str(error) for code in ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED"))
 
 
+def _quieten_orbax() -> None:
+    """Leaves out what orbax reports: every phase of a save, and, with tracebacks, what it raises.
+
+    Its threads go on for a moment after an error such as a full disk, and report that as well.
+    """
+    logging.getLogger("absl").addFilter(_not_from_orbax)
+    logging.getLogger("asyncio").addFilter(_not_of_a_full_disk)
+    if not isinstance(sys.unraisablehook, _QuietHook):
+        sys.unraisablehook = _QuietHook(sys.unraisablehook)
+
+
 def _not_from_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR or "orbax" not in record.pathname
+    return "orbax" not in record.pathname
+
+
+def _not_of_a_full_disk(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and "No space left on device" in str(record.exc_info[1]))
+
+
+class _QuietHook:
+    """Leaves out writes that end after orbax has given up, which C++ reports one by one."""
+
+    def __init__(self, other: Callable):
+        self._other = other
+
+    def __call__(self, unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self._other(unraisable)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -66,14 +66,7 @@ def same(ours, theirs):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-def reverse(windows, seed):
-    """A transform that can be undone, and tells which seed it was given."""
-    windows = windows[:, ::-1].copy()
-    windows[..., 0] += seed
-    return windows
-
-
-def pipeline(data, kind, workers=0, seed=0, **changes):
+def pipeline(data, kind, workers=0, seed=0):
     train = data["train"]
     if kind == "pretrain":
         sampler = sampling.KeyFrameSampler(
@@ -91,7 +84,7 @@ def pipeline(data, kind, workers=0, seed=0, **changes):
             for name in train.recordings
         }
         states = {name: r.states for name, r in train.recordings.items()}
-        return pipelines.embedded_clips(embeddings, states, sampler, **options, **changes)
+        return pipelines.embedded_clips(embeddings, states, sampler, **options)
     return pipelines.detector_pictures(
         train, data["cad"], background=0.4, cad_share=0.2, batch=16, seed=seed, workers=workers
     )
@@ -107,8 +100,11 @@ def test_pipelines_property_same_batches_for_any_number_of_workers(data, kind):
     assert any(not np.array_equal(other[name], alone[0][name]) for name in other)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    # How loaders share out the elements is the same code for those three kinds.
+    [("pretrain", 0), ("pretrain", 2), ("temporal", 0), ("finetune", 0), ("detector", 2)],
+)
 def test_pipelines_property_start_at_any_step_on_any_number_of_hosts(
     data, kind, workers, monkeypatch
 ):
@@ -163,18 +159,6 @@ def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_ne
                 np.testing.assert_array_equal(
                     label, states[max(clip[-1] - 16, 0)] ^ states[clip[-1]]
                 )
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_embedded_clips_property_transform_changes_windows_and_nothing_else(data, workers):
-    plain = take(pipeline(data, "temporal"), 3)
-    changed = take(pipeline(data, "temporal", workers, transform=reverse), 3)
-    seeds = []
-    for a, b in zip(plain, changed, strict=True):
-        np.testing.assert_array_equal(a["label"], b["label"])
-        np.testing.assert_array_equal(a["embeddings"][..., 1], b["embeddings"][:, ::-1, 1])
-        seeds += (b["embeddings"][:, ::-1, 0] - a["embeddings"][..., 0])[:, 0].tolist()
-    assert len(set(seeds)) == len(seeds), "two clips got the same seed"
 
 
 def test_detector_pictures_property_shares_and_boxes(data):

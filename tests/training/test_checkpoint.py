@@ -3,13 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.training.checkpoint import (
-    Checkpoints,
-    is_done,
-    load_best,
-    mark_done,
-    save_best,
-)
+from stormpsr_jax.training.checkpoint import Checkpoints, load_best, save_best
 
 
 def state(value):
@@ -122,9 +116,3 @@ def test_save_best_property_round_trip_and_replacement(tmp_path):
     restored, stats = load_best(tmp_path)
     assert stats == {}
     jax.tree.map(np.testing.assert_array_equal, restored, params)
-
-
-def test_mark_done_property_marks(tmp_path):
-    assert not is_done(tmp_path / "stage")
-    mark_done(tmp_path / "stage", steps=3)
-    assert is_done(tmp_path / "stage")

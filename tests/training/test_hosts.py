@@ -1,45 +1,29 @@
 """Several processes on this machine as one run; run as a script, it is one of them."""
 
 import os
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from processes_of_tests import ROOT, environment, free_address, start
 
 from stormpsr_jax.training import hosts
 
-ROOT = Path(__file__).parents[2]
 CONFIG = {"temporal.steps": 12, "seed": 0}
 
 
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
+def start_one(address, count, index, action, timeout=60, cwd=ROOT, **variables):
+    words = [sys.executable, __file__, address, count, index, action, timeout]
+    return start(words, env=environment(2, **variables), cwd=cwd)
 
 
-def start(address, count, index, action, timeout=60, cwd=None, **variables):
-    words = [sys.executable, __file__, address, str(count), str(index), action, str(timeout)]
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        **variables,
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2",
-    }
-    return subprocess.Popen(
-        words, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=cwd
-    )
-
-
-def together(*actions, cwd=None):
+def together(*actions, cwd=ROOT):
     """(exit code, output) of processes that run at the same time."""
-    address = f"localhost:{free_port()}"
+    address = free_address()
     count = len(actions)
-    processes = [start(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
+    processes = [start_one(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
@@ -52,7 +36,7 @@ def test_hosts_property_same_config_agrees_and_flags_are_process_zeros():
 
 @pytest.mark.parametrize("launcher", ["slurm", "open mpi"])
 def test_connect_property_asks_the_launcher(launcher):
-    port = free_port()
+    port = free_address().split(":")[1]
     processes = []
     for i in range(2):
         slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
@@ -60,8 +44,8 @@ def test_connect_property_asks_the_launcher(launcher):
         mpi = {"OMPI_MCA_orte_hnp_uri": "1.0;tcp://127.0.0.1:4", "OMPI_COMM_WORLD_SIZE": "2"}
         mpi |= {"OMPI_COMM_WORLD_RANK": f"{i}", "OMPI_COMM_WORLD_LOCAL_RANK": f"{i}"}
         variables = {"slurm": slurm, "open mpi": mpi}[launcher]
-        variables["JAX_COORDINATOR_PORT"] = f"{port}"
-        processes.append(start("launcher", 0, 0, "agree", **variables))
+        variables["JAX_COORDINATOR_PORT"] = port
+        processes.append(start_one("launcher", 0, 0, "agree", **variables))
     for i, process in enumerate(processes):
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
@@ -72,7 +56,7 @@ def test_connect_property_asks_the_launcher(launcher):
 def test_connect_property_by_hand_gives_a_process_all_cards_also_inside_slurm():
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1"}
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "1"}
-    output, _ = start(f"localhost:{free_port()}", 1, 0, "agree", **slurm).communicate(timeout=120)
+    output, _ = start_one(free_address(), 1, 0, "agree", **slurm).communicate(timeout=120)
     assert "cards all" in output
 
 
@@ -110,8 +94,8 @@ def test_hosts_property_other_code_is_named():
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_hosts_property_missing_processes_are_one_line(index):
-    address = f"localhost:{free_port()}"
-    process = start(address, 2, index, "agree", timeout=3)
+    address = free_address()
+    process = start_one(address, 2, index, "agree", timeout=3)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     expected = ("not all of the 2 processes came to", "no connection to process 0 at")[index]
@@ -189,9 +173,8 @@ def run_main(address: str, count: str, index: str, action: str) -> None:
     else:
         os.makedirs(index)
         os.chdir(index)
-    config = ROOT / "configs" / "synthetic.py"
     where = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
-    flags.FLAGS(["main", f"--config={config}", "--workdir=work", *where])
+    flags.FLAGS(["main", "--config=synthetic", "--workdir=work", *where])
     command.main([])
 
 

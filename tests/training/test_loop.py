@@ -4,6 +4,7 @@ import dataclasses
 import math
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -417,8 +418,7 @@ def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
 
     def huge(params, batch_stats, batch, rng):
         rows = jnp.broadcast_to(batch["x"].sum(), (2**22, 2**22)) * params["Dense_0"]["bias"][0]
-        loss = jnp.sort(rows).sum()
-        return loss, ({}, batch_stats)
+        return (jnp.sin(rows) @ jnp.cos(rows)).sum(), ({}, batch_stats)
 
     with pytest.raises(MemoryError, match=r"--config\.toy\.batch"):
         run(tmp_path / "toy", loss_fn=huge)
@@ -440,6 +440,39 @@ def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch, failure
     with pytest.raises(OSError, match=r"disk is full; free some space") as error:
         run(tmp_path / "toy")
     assert error.value.errno == 28
+
+
+MOUNTED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+
+
+def may_mount():
+    try:
+        words = [*MOUNTED, "mount -t tmpfs -o size=20k tmpfs /tmp"]
+        return subprocess.run(words, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
+@pytest.mark.parametrize("size", ["20k", "300k", "700k"])
+def test_train_property_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size):
+    """At the first checkpoint, at the second, at the third."""
+    train = f"{sys.executable} {__file__} {tmp_path}/disk/toy disk"
+    script = f"""
+        mkdir {tmp_path}/disk && mount -t tmpfs -o size={size} tmpfs {tmp_path}/disk || exit 99
+        {train} 2> {tmp_path}/errors; echo $? > {tmp_path}/status
+        ls {tmp_path}/disk/toy/checkpoints > {tmp_path}/left
+        mount -o remount,size=20m {tmp_path}/disk && {train}"""
+    begun = time.monotonic()
+    output = finish(start([*MOUNTED, script], env=environment()))[0]
+    assert time.monotonic() - begun < 120
+    assert (tmp_path / "status").read_text() == "1\n"
+    lines = (tmp_path / "errors").read_text().split("\n")
+    errors = [line for line in lines if line and not line.startswith("toy:")]  # the progress bar
+    assert len(errors) == 1, errors
+    assert "stage 'toy': the disk is full; free some space and run the same" in errors[0]
+    whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
+    assert f"begun after {max(whole, default=0)}" in output.splitlines()
 
 
 def test_train_property_data_that_ends_is_an_error(tmp_path):
@@ -505,6 +538,18 @@ def _main(workdir, action, step_file=None):
 
         with interruption.handled():
             run(workdir, data=data)
+
+    if action == "disk":
+
+        def said(step):
+            print(f"begun after {step}", flush=True)
+            return make_data(step)
+
+        try:
+            run(workdir, data=said)
+        except OSError as error:
+            sys.exit(f"error: {error.filename}: {error.strerror}")
+        return
 
     def act(step, batch):
         if step_file:

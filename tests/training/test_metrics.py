@@ -1,4 +1,9 @@
+import errno
 import json
+import struct
+
+import pytest
+from tensorboardX.proto.event_pb2 import Event
 
 from stormpsr_jax.training.metrics import MetricWriter, read_metrics
 
@@ -27,3 +32,55 @@ def test_metric_writer_property_starting_over_leaves_no_old_rows(tmp_path):
         writer.write(1, {"loss": 1.0})
         writer.close()
     assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.0}]
+
+
+def crc32c(data):
+    """Castagnoli's, bit by bit, and masked as TFRecord has it."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def events(path):
+    content = path.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        data = content[12 : 12 + length]
+        assert struct.unpack("<I", content[8:12]) == (crc32c(content[:8]),)
+        assert struct.unpack("<I", content[12 + length : 16 + length]) == (crc32c(data),)
+        content = content[16 + length :]
+        yield Event.FromString(data)
+
+
+def test_metric_writer_property_tensorboard_has_all_scalars_and_drops_later_steps(tmp_path):
+    for step in (0, 5):
+        writer = MetricWriter(tmp_path, step)
+        writer.write(step + 5, {"loss": 0.5}, {"steps_per_second": 3.0})
+        writer.write(step + 10, {"loss": 0.25, "val/score": None})
+        writer.close()
+    first, second = sorted((tmp_path / "tensorboard").glob("*tfevents*"))
+    for path, step in ((first, 0), (second, 5)):
+        version, start, *rest = events(path)
+        assert version.file_version == "brain.Event:2"
+        assert (start.step, start.session_log.status) == (step + 1, 1)  # START
+        found = [(e.step, v.tag, v.simple_value) for e in rest for v in e.summary.value]
+        assert found == [
+            (step + 5, "loss", 0.5),
+            (step + 5, "steps_per_second", 3.0),
+            (step + 10, "loss", 0.25),
+        ]
+
+
+@pytest.mark.parametrize("which", ["_file", "_board"])
+def test_metric_writer_property_full_disk_is_an_error_where_it_is_written(tmp_path, which):
+    writer = MetricWriter(tmp_path)
+    getattr(writer, which).close()
+    setattr(writer, which, open("/dev/full", "w" if which == "_file" else "wb"))
+    with pytest.raises(OSError) as error:
+        writer.write(1, {"loss": 1.0})
+    assert error.value.errno == errno.ENOSPC
+    writer.close()
