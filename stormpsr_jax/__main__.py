@@ -7,7 +7,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from stormpsr_jax.psr.cli import fail
+from stormpsr_jax.psr.cli import fail, print_anything
 
 COMMANDS = {
     "main": "stormpsr_jax.main",
@@ -45,6 +45,7 @@ def usage() -> str:
 
 def main() -> None:
     """Runs the module that the command line names, with the rest of it."""
+    print_anything()
     words = sys.argv[1:]
     if words in ([], ["--help"], ["-h"], ["data"], ["data", "--help"]):
         print(usage())

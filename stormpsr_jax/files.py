@@ -32,6 +32,8 @@ def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Pa
     """
     final = Path(final)
     part = part or final.with_name(final.name + ".part")
+    if part.is_symlink():  # whose target would be written to
+        part.unlink()
     try:
         yield part
         with part.open("rb") as file:
@@ -165,9 +167,11 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+            status = os.fstat(f.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise ValueError(f"{path}: is not a regular file; give a file on a disk")
-            data = f.read(MAX_TEXT + 1)
+            # To be asked for more bytes than there are, Python would first make room for them.
+            data = f.read(min(status.st_size, MAX_TEXT) + 1)
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if len(data) > MAX_TEXT:

@@ -20,7 +20,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stormpsr_jax import config_flag
+from stormpsr_jax import config_flag, memory
+from stormpsr_jax.psr.cli import print_anything
 
 _CONFIG = config_flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -73,11 +74,16 @@ def _steps(texts: list[str] | None) -> tuple[int, int] | None:
 def main(argv: list[str]) -> None:
     """Command line."""
     logging.set_verbosity(logging.WARNING)
+    print_anything()
     if len(argv) > 1:
         sys.exit(f"error: unknown argument {argv[1]!r}; options look like --config.seed=1")
     for name, value in (("config", _CONFIG.value), ("workdir", _WORKDIR.value)):
         if not value:
             sys.exit(f"error: --{name} is missing; see --help")
+    try:
+        memory.check_start()  # before JAX is imported, which may not even fit
+    except MemoryError as error:
+        sys.exit(f"error: {error}")
     with interruption.handled():
         _run_command()
 
@@ -98,7 +104,7 @@ def _run_command() -> None:
     except BaseException as error:
         expected = isinstance(error, ValueError | OSError | MemoryError | FloatingPointError)
         with_traceback = not expected or bool(os.environ.get("STORMPSR_TRACEBACK"))
-        if jax.process_count() > 1:
+        if hosts.several():
             hosts.fail(error, with_traceback)
         if with_traceback:
             raise

@@ -1,13 +1,43 @@
 """Whether something fits into the memory of this machine, before the system has to kill for it."""
 
 import os
+import resource
 from pathlib import Path
 
 _MEMINFO = Path("/proc/meminfo")
+# Under a limit on address space, a reader of shards or a compiler of JAX may wait for ever for a
+# thread that could not be started. The smallest run takes 2.2 GiB, and each core adds some.
+MIN_ADDRESS_SPACE = 4 * 2**30
+MIN_MEMORY = 2**29
+
+
+def check_start() -> None:
+    """Raises MemoryError if a run could not even begin; says what is needed."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
+        raise MemoryError(
+            f"the limit on address space (ulimit -v) is {limit / 2**30:.1f} GiB; JAX and the "
+            f"readers of shards need at least {MIN_ADDRESS_SPACE / 2**30:.0f} GiB: raise it, or "
+            "limit the memory of the container or job instead"
+        )
+    check_fits(MIN_MEMORY, "a run")
 
 
 def available_bytes() -> int:
     """Memory that can be had without swapping: what is free and what the page cache would give."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        return min(_of_machine(), max(0, limit - _address_space()))
+    return _of_machine()
+
+
+def _address_space() -> int:
+    """What this process has of it."""
+    pages = Path("/proc/self/statm").read_text().split()[0]
+    return int(pages) * resource.getpagesize()
+
+
+def _of_machine() -> int:
     if _MEMINFO.exists():
         for line in _MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ class DataChecksums:
     def __init__(self, cache: Path):
         """`cache`: the JSON file that keeps them; made if there is none."""
         self._cache_path = cache
-        self._cache: dict[str, list] = files.read_json(cache) if cache.is_file() else {}
+        self._cache = _read_cache(cache)
 
     def of_split(self, source: ClipSource | FeatureSource, parts: Sequence[str]) -> dict[str, str]:
         """Returns the checksums of some parts of a split.
@@ -63,7 +64,7 @@ class DataChecksums:
             status = os.stat(path)
             key = [status.st_size, status.st_mtime_ns]
             known = self._cache.get(str(path))
-            if isinstance(known, list) and known[:2] == key:
+            if known is not None and known[:2] == key:
                 found[name] = known[2]
             else:
                 new[name] = (path, key)
@@ -73,8 +74,26 @@ class DataChecksums:
                 self._cache[str(path)] = [*key, found[name]]
                 bar.update()
         if new:
-            files.write_json(self._cache_path, self._cache)
+            content = {"files": self._cache, "checksum": _of_cache(self._cache)}
+            files.write_json(self._cache_path, content)
         return found
+
+
+def _read_cache(path: Path) -> dict[str, list]:
+    """Returns {file: [size, time of change, checksum]}; what is damaged is made again."""
+    if not path.is_file():
+        return {}
+    try:
+        content = files.read_json(path)
+        known = files.field(content, "files", dict, str(path))
+        sound = files.field(content, "checksum", str, str(path)) == _of_cache(known)
+    except ValueError:
+        return {}
+    return known if sound else {}
+
+
+def _of_cache(known: Mapping[str, list]) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def of_labels(folder: Path) -> str:

@@ -9,18 +9,17 @@ import dataclasses
 import hashlib
 import itertools
 import threading
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
 from array_record.python import array_record_module
+from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax import files
-from stormpsr_jax.data import framing
+from stormpsr_jax.data import folder, framing
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -157,13 +156,16 @@ class ClipSource(Source):
             )
         self.procedure = procedure
         self.split = split
+        path = self._directory / "settings.json"
         self.fps = float(settings["fps"])
-        self.image_size = tuple(settings["image_size"])
-        made_with = settings.get("settings", {})
-        self.aspect = made_with.get("aspect", "stretch")
-        self.region = tuple(made_with.get("crop", framing.WHOLE))
-        self._clip_length = int(settings["clip_length"])
-        self.recordings, num_records = _read_labels(self._directory / "labels" / f"{split}.npz")
+        self.image_size = folder.image_size(settings, path)
+        self.aspect, self.region = _framing(settings, path)
+        self._clip_length = int(
+            folder.number(settings, "clip_length", path, 1, folder.MAX_CLIP, whole=True)
+        )
+        self.recordings, num_records = _read_labels(
+            self._directory / "labels" / f"{split}.npz", procedure.num_components
+        )
         self._shards = {
             name: self._directory / shard_name(split, i, len(self.recordings))
             for i, name in enumerate(self.recordings)
@@ -211,11 +213,13 @@ class ClipSource(Source):
             numbers, images, self._read(recording, numbers), strict=True
         ):
             try:
+                size = simplejpeg.decode_jpeg_header(jpeg)[:2]
+                if size != self.image_size:  # before decoding: a small file can be a huge picture
+                    raise ValueError(f"it has {size} pixels (H, W), not {self.image_size}")
                 simplejpeg.decode_jpeg(jpeg, buffer=image)
             except ValueError as error:
-                raise ValueError(
-                    f"{self._shards[recording]}: frame {number} of {recording!r} is not a readable "
-                    f"JPEG ({error}); delete the shard and run the data preparation again"
+                raise self._damaged(
+                    recording, f"frame {number} of {recording!r} is not a readable JPEG ({error})"
                 ) from error
         if np.array_equal(inverse, np.arange(len(numbers))):
             return images
@@ -265,12 +269,41 @@ class ClipSource(Source):
         if last is not None and last[0] == recording and last[1] in records:
             clips[last[1]] = last[2]
         if missing := [record for record in records if record not in clips]:
-            read = self._reader(recording).read(missing)
-            for record, data in zip(missing, read, strict=True):
-                example = tf_example_pb2.Example.FromString(data)
-                clips[record] = example.features.feature["jpeg"].bytes_list.value
+            try:
+                read = self._reader(recording).read(missing)
+                for record, data in zip(missing, read, strict=True):
+                    clips[record] = self._jpegs_of(recording, record, data)
+            # What ArrayRecord raises for a checksum that is wrong, and protobuf for the rest.
+            except (RuntimeError, IndexError, ValueError, DecodeError) as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                raise self._damaged(recording, f"damaged, cannot be read ({reason})") from error
             self._last = (recording, missing[-1], clips[missing[-1]])
         return clips
+
+    def _jpegs_of(self, recording: str, record: int, data: bytes) -> Sequence[bytes]:
+        """Returns the JPEGs of a record; ValueError if it is not that one of this recording."""
+        feature = tf_example_pb2.Example.FromString(data).features.feature
+        first, jpegs = record * self._clip_length, feature["jpeg"].bytes_list.value
+        r = self.recordings[recording]
+        expected = (
+            [recording.encode()],
+            [r.first_frame + first],
+            min(self._clip_length, r.num_frames - first),
+        )
+        found = (
+            list(feature["recording"].bytes_list.value),
+            list(feature["first_frame"].int64_list.value),
+            len(jpegs),
+        )
+        if found != expected:
+            raise ValueError(f"record {record} is of another recording or of other frames")
+        return jpegs
+
+    def _damaged(self, recording: str, what: str) -> ValueError:
+        return ValueError(
+            f"{self._shards[recording]}: {what}; delete it and run the data preparation again, "
+            f"which makes only recording {recording!r} anew"
+        )
 
     def _reader(self, recording: str) -> array_record_module.ArrayRecordReader:
         with self._lock:
@@ -288,49 +321,44 @@ class ClipSource(Source):
 
 def _read_settings(directory: Path) -> dict:
     """Returns settings.json of a finished data folder."""
-    if not directory.is_dir():
-        raise ValueError(f"{directory}: no such folder; make it with a command of data_prep")
-    if not (directory / "dataset_info.json").is_file():
-        raise ValueError(
-            f"{directory}: no dataset_info.json, so its data preparation was not finished; run "
-            "the same data_prep command again, finished recordings are kept"
-        )
-    return files.read_json(directory / "settings.json")
+    return folder.read_settings(directory, "dataset_info.json", "data_prep command")
 
 
-def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.ndarray]:
-    """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
-
-    Args:
-        path: of the file.
-        keys: arrays that it has to have, besides the names and the first frames of recordings.
-        advice: ends the message about a file that is missing or damaged.
-
-    Raises:
-        ValueError: it is missing or damaged; names it, and ends with the advice.
-    """
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; {advice}")
+def _framing(settings: dict, path: Path) -> tuple[str, tuple[float, ...]]:
+    """Returns (aspect, region) of the pictures."""
+    made_with = settings.get("settings", {})
+    place = f"{path}: settings"
+    aspect, region = "stretch", framing.WHOLE
+    if "aspect" in made_with:
+        aspect = files.field(made_with, "aspect", str, place)
+    if "crop" in made_with:
+        corners = files.field(made_with, "crop", list, place)
+        region = tuple(files.number(value, f"{place}: crop", 0, 1) for value in corners)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path}: damaged ({error}); delete it and {advice}") from error
-    if missing := [key for key in ("recordings", "first_frame", *keys) if key not in arrays]:
-        raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
-    return arrays
+        framing.Framing(folder.image_size(settings, path), aspect, region)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}; run the same data_prep command again") from error
+    return aspect, region
 
 
-def _read_labels(path: Path) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
+def _read_labels(
+    path: Path, num_components: int
+) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
     """Returns the recordings of a split, in shard order, and their numbers of records."""
-    keys = ("num_frames", "num_records", "states", "boxes", "classes", "visible")
-    arrays = read_arrays(path, keys, "run the same data_prep command again")
+    keys = ("num_records", "states", "boxes", "classes", "visible")
+    advice = "run the same data_prep command again"
+    arrays = folder.read_arrays(path, keys, advice)
+    if (found := arrays["states"].shape[1]) != num_components:
+        raise ValueError(
+            f"{path}: its states are of {found} components, the procedure has {num_components}; "
+            f"delete it and {advice}"
+        )
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     per_frame = zip(
         *(np.split(arrays[key], cuts) for key in ("states", "boxes", "classes", "visible")),
         strict=True,
     )
-    names = [files.check_name(str(name), str(path)) for name in arrays["recordings"].tolist()]
+    names = arrays["recordings"]
     recordings = {
         name: LabelledFrames(name, int(first), *labels)
         for name, first, labels in zip(names, arrays["first_frame"], per_frame, strict=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.data.clips import procedure_differences, read_arrays
+from stormpsr_jax.data import folder
+from stormpsr_jax.data.clips import procedure_differences
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -42,11 +43,10 @@ class EmbeddingFile:
             is shorter than its header says. Objects are never unpickled.
         """
         self.path = str(path)
+        if not os.path.isfile(path):  # a pipe would be waited for without end
+            raise FileNotFoundError("there is no such file, or it is not a regular one")
         with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"an .npy file of version {version}, not (1, 0)")
-            self.shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            self.shape, fortran, dtype = folder.read_npy_header(file)
             self._offset = file.tell()
             status = os.fstat(file.fileno())
         if dtype != np.float32 or len(self.shape) != 2 or fortran:
@@ -130,9 +130,10 @@ class FeatureSource(Source):
         self.procedure = procedure
         self.split = split
         self.fps = float(settings["fps"])
-        self.frame_step = int(settings["stride"])
-        self.width = int(settings["width"])
-        self.recordings = _read_labels(directory / "labels" / f"{split}.npz")
+        self.frame_step, self.width = settings["stride"], settings["width"]
+        self.recordings = _read_labels(
+            directory / "labels" / f"{split}.npz", procedure.num_components
+        )
         self.embeddings = {}
         for name, recording in self.recordings.items():
             path = feature_path(directory, split, name)
@@ -189,29 +190,36 @@ def feature_path(directory: Path, split: str, name: str) -> Path:
 def holds_embeddings(directory: Path) -> bool:
     """True if `data_prep.embeddings` made the folder, or began to."""
     path = directory / "settings.json"
-    return path.is_file() and "width" in files.read_json(path)
+    if not path.is_file():
+        return False
+    settings = files.read_json(path)
+    return isinstance(settings, dict) and "width" in settings
 
 
 def read_settings(directory: Path) -> dict:
     """Returns settings.json of a finished folder of embeddings.
 
     Raises:
-      ValueError: its preparation was not finished.
+      ValueError: its preparation was not finished, or the file is damaged.
     """
-    if not (directory / MARKER).is_file():
+    settings = folder.read_settings(directory, MARKER, "data_prep.embeddings command")
+    for key in ("stride", "width"):
+        folder.number(settings, key, directory / "settings.json", 1, 2**24, whole=True)
+    return settings
+
+
+def _read_labels(path: Path, num_components: int) -> dict[str, EmbeddedRecording]:
+    advice = "run the same data_prep.embeddings command again"
+    arrays = folder.read_arrays(path, ("states",), advice)
+    if (found := arrays["states"].shape[1]) != num_components:
         raise ValueError(
-            f"{directory}: no {MARKER}, so its preparation was not finished; run the same "
-            "data_prep.embeddings command again, finished recordings are kept"
+            f"{path}: its states are of {found} components, the procedure has {num_components}; "
+            f"delete it and {advice}"
         )
-    return files.read_json(directory / "settings.json")
-
-
-def _read_labels(path: Path) -> dict[str, EmbeddedRecording]:
-    keys = ("num_frames", "states")
-    arrays = read_arrays(path, keys, "run the same data_prep.embeddings command again")
-    names = [files.check_name(str(name), str(path)) for name in arrays["recordings"].tolist()]
     states = np.split(arrays["states"], np.cumsum(arrays["num_frames"])[:-1])
     return {
         name: EmbeddedRecording(name, int(first), rows)
-        for name, first, rows in zip(names, arrays["first_frame"], states, strict=True)
+        for name, first, rows in zip(
+            arrays["recordings"], arrays["first_frame"], states, strict=True
+        )
     }

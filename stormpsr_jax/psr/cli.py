@@ -1,6 +1,7 @@
 """What the NumPy-only commands share: errors of one line with exit code 2."""
 
 import argparse
+import io
 import sys
 from typing import NoReturn
 
@@ -13,10 +14,18 @@ def fail(*messages: str) -> NoReturn:
     sys.exit(2)
 
 
+def print_anything() -> None:
+    """Lets "?" stand for characters that the encoding of the terminal or file does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not None, as of a closed one
+            stream.reconfigure(errors="replace")
+
+
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors take one line, and whose flags are not abbreviated."""
 
     def __init__(self, **options):
+        print_anything()
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
+from stormpsr_jax.training import checkpoint
 
 MADE_FROM, DONE = "made_from.json", "done.json"
 # Stages whose results take long to make and are never thrown away unasked.
@@ -193,20 +195,40 @@ def _of_results(folder: Path) -> str | None:
 
 
 def read(folder: Path) -> dict[str, Any] | None:
-    """What is on record of a stage: "made_from", and "results" if it is finished; None of nothing.
+    """What is on record of a stage; None of nothing.
 
-    Raises:
-      ValueError: a damaged file; names it.
+    Returns:
+      "made_from", "results" if it is finished, and "damage": what is wrong with its records.
+      Without a sound record, "made_from" is empty.
     """
+    damage: list[str] = []
     for name in (DONE, MADE_FROM):
         path = folder / name
-        if path.exists():
-            record = files.read_json(path)
-            if name == DONE and "results" not in record:  # of a version that recorded nothing
-                return {"made_from": {}}
-            files.field(record, "made_from", dict, str(path))
-            return record
-    return None
+        if os.path.lexists(path):
+            try:
+                return {**_record(path), "damage": damage}
+            except ValueError as error:
+                damage.append(str(error))
+    return {"made_from": {}, "damage": damage} if damage else None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Reads a record of a stage; ValueError if it is damaged."""
+    record, place = files.read_json(path), str(path)
+    if not isinstance(record, dict):
+        raise ValueError(f"{place}: is not a JSON object")
+    if path.name == DONE and "results" not in record:
+        return {"made_from": {}}  # of a version that recorded nothing
+    made_from = files.field(record, "made_from", dict, place)
+    for section in made_from:
+        files.field(made_from, section, dict, f"{place}: made_from")
+    if path.name == DONE:
+        results = files.field(record, "results", dict, place)
+        for name in results:
+            files.field(results, name, str, f"{place}: results")
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError(f"{place}: results: {files.shorten(name)} is no file of a run")
+    return record
 
 
 def result_files(context: Context, stage: str) -> list[Path]:
@@ -246,8 +268,13 @@ def finish(context: Context, stage: str, sources: Mapping[str, Any], facts: Mapp
 
 
 def damage(context: Context, stage: str, record: Mapping[str, Any]) -> list[str]:
-    """Lists the results of a finished stage that are not what it left."""
-    found = []
+    """Lists the records and results of a finished stage that are not what it left.
+
+    Without a sound record of its end, a trained stage goes on from its last checkpoint, which has
+    checksums of its own.
+    """
+    goes_on = stage in TRAINED and record["made_from"]
+    found = [] if goes_on else list(record["damage"])
     for name, known in record.get("results", {}).items():
         path = context.workdir / name
         if not path.is_file():
@@ -273,7 +300,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     A stage before that is not finished makes no difference yet.
     """
     if not before:
-        return ["it has no record of what it was made from"]
+        return ["it has no sound record of what it was made from"]
     found = []
     for section, values in now.items():
         old = before.get(section, {})
@@ -296,11 +323,15 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def has_weights(context: Context, stage: str) -> bool:
-    """Whether a stage has trained weights, or is on the way to them."""
+    """Whether a stage has trained weights that can be read, or is on the way to them."""
     folder = context.workdir / stage
-    return stage in TRAINED and (
-        (folder / "best.safetensors").exists() or any((folder / "checkpoints").glob("[0-9]*"))
-    )
+    if stage not in TRAINED:
+        return False
+    try:
+        checkpoint.load_best(folder)
+    except ValueError:
+        return any((folder / "checkpoints").glob("[0-9]*"))
+    return True
 
 
 def clear(context: Context, stage: str) -> None:

@@ -88,6 +88,11 @@ def _stale_results(context: Context) -> list[str]:
                     f"the result of stage {name!r} in {context.workdir} was made from something "
                     f"else ({_first(why)}); add {name!r} to --config.stages, or undo the change"
                 )
+            elif why := provenance.damage(context, name, record):
+                found.append(
+                    f"the result of stage {name!r} in {context.workdir} cannot be used "
+                    f"({_first(why)}); add {name!r} to --config.stages, which makes it again"
+                )
     return found
 
 
@@ -122,6 +127,8 @@ def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any
     made_from |= provenance.made_from(context, name)
     record = provenance.read(context.workdir / name)
     if record is not None:
+        for text in record["damage"]:
+            _say(f"{name}: {text}")
         why = provenance.changes(record["made_from"], made_from)
         if why and provenance.has_weights(context, name) and not remake:
             _ask(context, [f"{name} ({_first(why)})"])
@@ -167,30 +174,39 @@ def _claimed(workdir: Path) -> Iterator[None]:
     """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
 
     Raises:
-      ValueError: another run holds it, or WORKDIR is not the folder that process 0 has there.
+      ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
     """
-    if jax.process_index() != 0:
-        token = str(hosts.of_process_0(0))
-        lock = workdir / "lock"
-        if not lock.exists() or lock.read_text() != token:
-            raise ValueError(
-                f"process {jax.process_index()} has another {workdir} than process 0; give all the "
-                "same --workdir, on a disk that they share"
-            )
+    with contextlib.ExitStack() as stack:
+        token = secrets.randbits(31) if jax.process_count() > 1 else 0
+
+        def claim() -> None:
+            file = files.open_locked(workdir / "lock", wait=False)
+            if file is None:
+                raise ValueError(
+                    f"another run is writing to {workdir}; wait for its end, stop it, or use "
+                    "another --workdir"
+                )
+            stack.enter_context(file)
+            if token:
+                file.truncate(0)
+                file.write(str(token).encode())
+                file.flush()
+                os.fsync(file.fileno())
+
+        _on_process_0(claim)
+        token = hosts.of_process_0(token)
+        if token:
+            without = hosts.where(not _holds(workdir / "lock", token))
+            if without:
+                raise ValueError(
+                    f"process {', '.join(map(str, without))} has another {workdir} than process 0; "
+                    "give all the same --workdir, on a disk that they share"
+                )
         yield
-        return
-    file = files.open_locked(workdir / "lock", wait=False)
-    if file is None:
-        raise ValueError(
-            f"another run is writing to {workdir}; wait for its end, stop it, or use another "
-            "--workdir"
-        )
-    with file:
-        if jax.process_count() > 1:
-            token = secrets.randbits(31)
-            file.truncate(0)
-            file.write(str(token).encode())
-            file.flush()
-            os.fsync(file.fileno())
-            hosts.of_process_0(token)
-        yield
+
+
+def _holds(lock: Path, token: int) -> bool:
+    try:
+        return lock.read_text() == str(token)
+    except (OSError, ValueError):
+        return False

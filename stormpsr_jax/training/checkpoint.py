@@ -5,17 +5,21 @@ STAGE_DIR/best.safetensors    parameters and batch statistics of the best evalua
 """
 
 import errno
+import hashlib
+import itertools
+import json
 import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+import safetensors
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from stormpsr_jax.training import hosts
@@ -34,6 +38,7 @@ class Checkpoints:
     def __init__(self, workdir: Path):
         _quieten_orbax()
         self.directory = workdir.absolute() / "checkpoints"
+        _check_kinds(self.directory)
         self._manager = _Manager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -59,7 +64,7 @@ class Checkpoints:
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                values=ocp.args.JsonSave({**values, "checksum": int(_checksum(state))}),
+                values=ocp.args.JsonSave({**values, "checksum": _checksums(state, values)}),
             ),
         )
 
@@ -99,8 +104,8 @@ class Checkpoints:
             # Each process reads its own part, and all must come to the same step.
             if hosts.on_any(error is not None):
                 self._set_aside(step, error or ValueError("another process cannot read it"))
-            elif values.pop("checksum") != int(_checksum(state)):
-                self._set_aside(step, ValueError("the arrays differ from their checksum"))
+            elif what := _differing(values.pop("checksum", None), state, values):
+                self._set_aside(step, ValueError(f"the {what} differ from their checksum"))
             else:
                 return step, state, values
         return None
@@ -112,7 +117,10 @@ class Checkpoints:
         folder = self.directory / str(step)
         handler = ocp.StandardCheckpointHandler()
         state = handler.restore(folder / "state", args=ocp.args.StandardRestore(abstract_state))
-        return state, ocp.JsonCheckpointHandler().restore(folder / "values")
+        values = ocp.JsonCheckpointHandler().restore(folder / "values")
+        if not isinstance(values, dict):
+            raise ValueError("its values are no JSON object")
+        return state, values
 
     def _check_structure(self, step: int, abstract_state: Any) -> None:
         saved = _shapes(self._manager.item_metadata(step)["state"].tree)
@@ -132,13 +140,15 @@ class Checkpoints:
     def _set_aside(self, step: int, error: Exception) -> None:
         folder = self.directory / str(step)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        names = itertools.chain((f"{step}.damaged",), (f"{step}.damaged-{i}" for i in range(2, 99)))
+        aside = next(p for name in names if not os.path.lexists(p := folder.with_name(name)))
         warnings.warn(
-            f"checkpoint {folder} is damaged ({reason}); moved to {step}.damaged, using the one "
+            f"checkpoint {folder} is damaged ({reason}); moved to {aside.name}, using the one "
             "before",
             stacklevel=3,
         )
         if jax.process_index() == 0:
-            os.replace(folder, folder.with_name(f"{step}.damaged"))
+            os.replace(folder, aside)
         hosts.wait_for_all(f"checkpoint {step} set aside")
         self._manager.reload()
 
@@ -151,6 +161,27 @@ class _Manager(ocp.CheckpointManager):
     def reached_preemption(self, step: int) -> bool:
         """Leaves JAX's count of calls to `interruption.all_stop`: orbax counts steps of a stage."""
         return False
+
+
+def _check_kinds(directory: Path) -> None:
+    """Raises ValueError if there is anything but folders and files: orbax waits for a pipe."""
+    for path in (directory, *directory.rglob("*")):
+        kind = "folder" if path == directory else "regular file"
+        wrong = not path.is_dir() and (path == directory or not path.is_file())
+        if os.path.lexists(path) and wrong:
+            raise ValueError(f"{path}: is not a {kind}; remove it and run the same command again")
+
+
+def _checksums(state: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    content = json.dumps(values, sort_keys=True).encode()
+    return {"arrays": int(_checksum(state)), "values": hashlib.sha256(content).hexdigest()}
+
+
+def _differing(checksums: Any, state: Any, values: Mapping[str, Any]) -> str:
+    """Names what is not as it was when its checksum was taken; '' if all is."""
+    known = checksums if isinstance(checksums, dict) else {}
+    found = _checksums(state, values)
+    return " and ".join(what for what in found if found[what] != known.get(what))
 
 
 @jax.jit
@@ -221,18 +252,26 @@ def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
     """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
     tree = hosts.on_every_host((params, batch_stats))
     if jax.process_index() == 0:
-        save_params(workdir / BEST, *tree)
+        save_params(workdir / BEST, *tree, {"stage": workdir.name})
 
 
 def load_best(workdir: Path) -> tuple[dict, dict]:
     """Returns (params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
 
     Raises:
-        ValueError: the stage has not saved any, or the file is damaged.
+        ValueError: the stage has not saved any, or the file is damaged or of another stage.
     """
     path = workdir / BEST
     if not path.exists():
         raise ValueError(
             f"{path} does not exist: run stage {workdir.name!r} first (--config.stages)"
         )
-    return load_params(path)
+    weights = load_params(path)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        stage = (file.metadata() or {}).get("stage")
+    if stage not in (None, json.dumps(workdir.name)):
+        raise ValueError(
+            f"{path} has the weights of stage {stage}; delete the folder {workdir.name} and run "
+            f"the same command again, with {workdir.name!r} in --config.stages"
+        )
+    return weights

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed
 from jax.experimental import multihost_utils
 
 PACKAGE = Path(__file__).parents[1]
@@ -67,17 +68,44 @@ def connect(
         raise ValueError(
             f"{where} ({reason}); give --coordinator=host:port, --num_processes and --process_id"
         ) from error
+    else:
+        _check_count()
     finally:
         watch.cancel()
+
+
+def several() -> bool:
+    """Whether this process is one of several; unlike JAX's own answer, it waits for none of them.
+
+    JAX's public interface has nothing of the sort.
+    """
+    return (distributed.global_state.num_processes or 1) > 1
+
+
+def _check_count() -> None:
+    """Raises ValueError if another process was told of another number of processes.
+
+    JAX would wait for processes that never come.
+    """
+    state = distributed.global_state
+    key = "stormpsr_jax/num_processes/{}"
+    state.client.key_value_set(key.format(state.process_id), str(state.num_processes))
+    for i in range(state.num_processes if state.process_id == 0 else 1):
+        other = int(state.client.blocking_key_value_get(key.format(i), 60_000))
+        if other != state.num_processes:
+            raise ValueError(
+                f"process {state.process_id} was started with --num_processes="
+                f"{state.num_processes}, process {i} with {other}; give all the same"
+            )
 
 
 def _give_up(coordinator, num_processes, process_id, timeout) -> None:
     if process_id == 0:
         what = f"not all of the {num_processes} processes came to {coordinator}"
-        remedy = "did all start, with this --coordinator, and can they reach this port?"
+        remedy = "did all start, with this --coordinator and --num_processes, and is the port open?"
     else:
         what = f"no connection to process 0 at {coordinator or 'the address of the launcher'}"
-        remedy = "does it run there, and is the port open?"
+        remedy = "does it run there, with the same --num_processes, and is the port open?"
     print(
         f"error: {what} within --connect_timeout={timeout} s; {remedy}", file=sys.stderr, flush=True
     )
@@ -101,7 +129,7 @@ def check_agreement(config: dict[str, Any]) -> None:
     padded = np.frombuffer(mine.ljust(_MAX_TEXT), np.uint8)
     first = json.loads(multihost_utils.broadcast_one_to_all(padded).tobytes())
     own = json.loads(mine)
-    differing = multihost_utils.process_allgather(np.asarray(first != own)).nonzero()[0].tolist()
+    differing = where(first != own)
     if not differing:
         return
     if first["config"] != own["config"]:
@@ -141,9 +169,14 @@ def of_process_0(number: int) -> int:
 
 def on_any(flag: bool) -> bool:
     """Returns whether the flag is set on some process."""
+    return bool(where(flag))
+
+
+def where(flag: bool) -> list[int]:
+    """Returns the numbers of the processes on which the flag is set."""
     if jax.process_count() == 1:
-        return flag
-    return bool(multihost_utils.process_allgather(np.asarray(flag)).any())
+        return [0] if flag else []
+    return multihost_utils.process_allgather(np.asarray(flag)).nonzero()[0].tolist()
 
 
 def wait_for_all(name: str) -> None:
@@ -162,13 +195,29 @@ def on_every_host(tree: Any) -> Any:
 def fail(error: BaseException, with_traceback: bool = False) -> None:
     """Ends this process of several with a line, or a traceback, without waiting for the others.
 
-    A regular exit would wait for them, and they may be waiting for this one.
+    A regular exit would wait for them, and they may be waiting for this one. An error of the
+    connection only says that another process has ended, which says itself why.
     """
-    text = "".join(traceback.format_exception(error)) if with_traceback else f"error: {error}"
+    index = distributed.global_state.process_id
+    if with_traceback and is_of_another(error) and not os.environ.get("STORMPSR_TRACEBACK"):
+        error = RuntimeError(
+            f"process {index} lost the connection to another process, which says why, or was "
+            "killed; run the same command again on all"
+        )
+        with_traceback = False
+    lines = [f"error: {line}" for line in str(error).splitlines()]
+    text = "".join(traceback.format_exception(error)) if with_traceback else "\n".join(lines)
     print(text.rstrip(), file=sys.stderr, flush=True)
-    if jax.process_index() == 0:
+    if index == 0:
         time.sleep(2)  # gives the others, which end with process 0, time to print their own errors
     os._exit(1)
+
+
+def is_of_another(error: BaseException) -> bool:
+    """Whether an error of JAX comes from the end of another process."""
+    lost = ("Gloo", "Connection closed by peer", "Connection reset", "heartbeat", "UNAVAILABLE")
+    lost += ("another task died", "NCCL", "coordination service")
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in lost)
 
 
 def _code_digest() -> str:

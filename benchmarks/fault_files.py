@@ -1,0 +1,171 @@
+"""Ways to damage a file, and to make up a data folder, for `faults.py`."""
+
+import collections
+import json
+import os
+import random
+import re
+import shutil
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+HUGE = (2**31, 2**53, 2**63 - 1, -1, 0, 10**30)
+NAMES = (
+    *("../../outside", "/tmp/outside", "a/b", "..", "", ".hidden", "x" * 300, "a\nb", "ü", "a\\b"),
+    *("nul\0", "ta\tb", "~", "$(touch outside)", "<script>", "con", " ", "train_000"),
+)
+
+
+def choose(rng: random.Random, folders: Sequence[Path], without: Sequence[str] = ()) -> Path:
+    """A file below the folders; of each kind, which its name tells, equally often."""
+    kinds = collections.defaultdict(list)
+    for folder in folders:
+        for path in sorted(folder.rglob("*")):
+            parts = path.relative_to(folder).parts
+            if path.is_file() and not set(parts) & set(without):
+                kinds[re.sub(r"[\d.]+", "0", str(Path(*parts[-2:])))].append(path)
+    return rng.choice(kinds[rng.choice(sorted(kinds))])
+
+
+def damage(rng: random.Random, path: Path, outside: Path) -> str:
+    """Damages a file and says how; `outside` is a file that a link may lead to."""
+    content = path.read_bytes()
+    size = len(content)
+
+    def flipped() -> bytes:
+        new = bytearray(content)
+        for _ in range(rng.choice((1, 1, 2, 3)) if new else 0):
+            new[rng.randrange(size)] ^= 1 << rng.randrange(8)
+        return bytes(new)
+
+    def zeroed() -> bytes:
+        start = rng.randrange(size + 1)
+        return content[:start] + bytes(len(content[start : start + 512])) + content[start + 512 :]
+
+    ways = {
+        "cut": lambda: content[: rng.randrange(size + 1)],
+        "bits flipped": flipped,
+        "zeros": zeroed,
+        "empty": lambda: b"",
+        "garbage": lambda: rng.randbytes(rng.randrange(2000)),
+        "appended": lambda: content + rng.randbytes(rng.randrange(1, 100)),
+        "JSON of another type": lambda: rng.choice((b"[]", b"{}", b"null", b"1", b'"x"')),
+        "nested": lambda: b"[" * 100_000,
+    }
+    others = ("removed", "a pipe", "a folder", "a link", "a broken link")
+    way = rng.choice((*ways, "bits flipped", "cut", *others))
+    if way in ways:
+        path.write_bytes(ways[way]())
+        return way
+    path.unlink()
+    if way == "a pipe":
+        os.mkfifo(path)
+    elif way == "a folder":
+        path.mkdir()
+    elif way == "a link":
+        path.symlink_to(outside)
+    elif way == "a broken link":
+        path.symlink_to(outside.with_name("nothing"))
+    return way
+
+
+def damage_header(rng: random.Random, path: Path, outside: Path) -> str:
+    """Writes another header into a .safetensors file."""
+    del outside
+    content = path.read_bytes()
+    (size,) = struct.unpack("<Q", content[:8])
+    header, data = json.loads(content[8 : 8 + size]), content[8 + size :]
+    name = rng.choice([key for key in header if key != "__metadata__"])
+    way = rng.choice(("dtype", "shape", "offsets", "name", "size", "metadata", "nested"))
+    if way == "dtype":
+        header[name]["dtype"] = rng.choice(("F8_E4M3", "F8_E5M2", "F4", "C64", "F128", "", 3, None))
+    elif way == "shape":
+        header[name]["shape"] = rng.choice(([2**62, 4], [-1], [0], "x", [[1]], [1] * 100, []))
+    elif way == "offsets":
+        header[name]["data_offsets"] = rng.choice(([0, 2**63], [5, 2], [0, 0], [], "x", [-4, 0]))
+    elif way == "name":
+        header[rng.choice(NAMES)] = header.pop(name)
+    elif way == "metadata":
+        header["__metadata__"] = rng.choice(({}, {"format": "pt"}, [], {"a": 1}, {"stage": "["}))
+    text = b"[" * 100_000 if way == "nested" else json.dumps(header).encode()
+    size = rng.choice((2**63, 2**40, 0, 7)) if way == "size" else len(text)
+    path.write_bytes(struct.pack("<Q", size) + text + data)
+    return f"{way} of {name}"
+
+
+def craft(rng: random.Random, data: Path) -> str:
+    """Changes the labels, the settings or the procedure of a data folder; says what."""
+    kind = rng.choice(("labels", "labels", "settings", "procedure", "shards"))
+    if kind == "labels":
+        return _craft_labels(rng, data / "labels" / f"{rng.choice(('train', 'val', 'cad'))}.npz")
+    if kind == "shards":
+        first, second = rng.sample(sorted(data.glob("clips-*")), 2)
+        content = first.read_bytes()
+        shutil.copy(second, first)
+        second.write_bytes(content)
+        return f"{first.name} and {second.name} exchanged"
+    path = data / f"{kind}.json"
+    content = json.loads(path.read_text())
+    place, key = content, rng.choice(list(content))
+    while rng.random() < 0.6 and isinstance(place[key], dict | list) and place[key]:
+        place = place[key]
+        key = rng.choice(list(place) if isinstance(place, dict) else range(len(place)))
+    value = rng.choice((*HUGE, *NAMES, None, [], {}, 0.5, 1e308, True, ["a"] * 1000, [[[]]]))
+    if rng.random() < 0.15:
+        del place[key]
+        value = "removed"
+    elif rng.random() < 0.15 and isinstance(place, dict):
+        place[rng.choice(NAMES)] = place.pop(key)
+        value = "renamed"
+    else:
+        place[key] = value
+    path.write_text(json.dumps(content))
+    return f"{path.name}: {key}: {str(value)[:40]!r}"
+
+
+def _craft_labels(rng: random.Random, path: Path) -> str:
+    with np.load(path) as file:
+        arrays = dict(file)
+    key = rng.choice(sorted(arrays))
+    array = arrays[key]
+    way = rng.choice(
+        ("name", "dtype", "shape", "fewer", "more", "number", "nan", "empty", "header", "removed",
+         "objects", "bomb")
+    )  # fmt: skip
+    if way == "name" and array.dtype.kind == "U":
+        names = array.tolist()
+        names[rng.randrange(len(names))] = rng.choice(NAMES)
+        array = np.array(names)
+    elif way == "dtype":
+        kind = rng.choice(("f8", "U3", "S3", "c16", "?", "u1", "M8[s]", "i4,i4"))
+        array = np.zeros(array.shape, kind)
+    elif way == "shape":
+        array = rng.choice((array[None], array.ravel(), array[..., None], array.ravel()[:1][0]))
+    elif way == "fewer":
+        array = array[: len(array) // 2]
+    elif way == "more":
+        array = np.concatenate([array, array])
+    elif way == "number" and array.dtype.kind in "iu":
+        array = array.astype(np.int64)
+        array.flat[rng.randrange(array.size)] = min(rng.choice(HUGE), 2**63 - 1)
+    elif way == "nan" and array.dtype.kind == "f":
+        array = np.full_like(array, rng.choice((np.nan, np.inf, -1, 1e30)))
+    elif way == "empty":
+        array = array[:0]
+    elif way == "objects":
+        array = np.array([{"a": 1}], object)
+    arrays[key] = array
+    if way == "removed":
+        del arrays[key]
+    save = np.savez_compressed if way == "bomb" else np.savez
+    if way == "bomb":
+        arrays[key] = np.zeros(2**28, np.int8)
+    save(path, **arrays)
+    if way == "header":
+        content = path.read_bytes()
+        old = b"'descr': "
+        path.write_bytes(content.replace(old, b"'descr':" + b"(" * 1, 1))
+    return f"labels/{path.name}: {key}: {way}"

@@ -1,0 +1,138 @@
+"""Processes for `faults.py`: started quickly, limited in time and resources, and looked at.
+
+A process is forked from this one, which has imported everything but started no device of JAX. So
+an attempt costs what it does and not the seconds that imports take.
+"""
+
+import contextlib
+import dataclasses
+import os
+import re
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+CRASHED = re.compile(r"Traceback \(most recent call last\)|Fatal Python error|Exception in thread")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How a process ended.
+
+    Attributes:
+        code: its exit status, or minus the number of the signal that ended it.
+        output: what it wrote to either output.
+        hung: whether it had to be killed after its time.
+        seconds: it took.
+    """
+
+    code: int
+    output: str
+    hung: bool
+    seconds: float
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the user got a traceback, or the system ended the process for a fault."""
+        faults = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+        return bool(CRASHED.search(self.output)) or -self.code in faults
+
+
+class Process:
+    """A forked process that calls a function in a folder of its own."""
+
+    def __init__(self, function: Callable[[], object], folder: Path, name: str = "output"):
+        """`function` may raise SystemExit; its output is in the file FOLDER/`name`."""
+        self.log = folder / name
+        self.start = time.monotonic()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self.pid = os.fork()
+        if not self.pid:
+            _child(function, folder, self.log)
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, if the process has not ended yet."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def wait(self, limit: float) -> Outcome:
+        """Waits until `limit` seconds after the start, then ends the process and its children."""
+        hung = False
+        while True:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            if found:
+                break
+            if time.monotonic() - self.start > limit:
+                hung = True
+                self.signal(signal.SIGCONT)
+                self.signal(signal.SIGKILL)
+            time.sleep(0.01)
+        seconds = time.monotonic() - self.start
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # workers that outlived it
+        output = self.log.read_bytes().decode(errors="replace")
+        return Outcome(os.waitstatus_to_exitcode(status), output, hung, seconds)
+
+
+def call(function: Callable[[], object], folder: Path, limit: float = 60) -> Outcome:
+    """Calls a function in a process of its own and waits for its end."""
+    return Process(function, folder).wait(limit)
+
+
+def _child(function: Callable[[], object], folder: Path, log: Path) -> None:
+    code = 1
+    try:
+        os.setsid()
+        os.chdir(folder)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for number in (1, 2):
+            os.dup2(out, number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for name, number in (("stdout", 1), ("stderr", 2)):
+            stream = open(number, "w", encoding="utf-8", buffering=1, closefd=False)
+            setattr(sys, name, stream)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        function()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            threading._shutdown()  # as at the end of any process: waits for its threads
+        os._exit(code)
+
+
+def limited(kind: int, value: int, function: Callable[[], object]) -> Callable[[], None]:
+    """The function under a limit of `resource`, such as RLIMIT_AS."""
+
+    def run() -> None:
+        resource.setrlimit(kind, (value, value))
+        function()
+
+    return run
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[bool]:
+    """Mounts a disk of `size` bytes there; yields False where that is not allowed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = f"mount -t tmpfs -o size={size} tmpfs '{folder}' 2>/dev/null"
+    mounted = os.system(command) == 0
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            os.system(f"umount -l '{folder}'")

@@ -1,0 +1,165 @@
+"""What a data folder says of itself, settings.json and labels/<split>.npz, read with suspicion.
+
+A folder may come from somebody else: nothing in it is executed, its sizes are checked before memory
+is taken, and what does not fit together is named before a stage begins.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from stormpsr_jax import files, memory
+
+MAX_SIDE = 2**14  # pixels of a side of a stored picture
+MAX_CLIP = 2**14  # frames of a record
+MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
+MAX_HEADER = 10_000  # characters of the header of an .npy file
+# What NumPy, zipfile and the parser of a header raise for a damaged file.
+_UNREADABLE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
+    *(MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+)
+
+
+# --- settings.json --------------------------------------------------------------------------------
+
+
+def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
+    """Returns settings.json of a finished folder; its splits and frame rate are sound.
+
+    Args:
+        directory: the folder.
+        marker: the file that is written last of all.
+        command: what makes the folder, for messages.
+
+    Raises:
+        ValueError: no such folder, its preparation was not finished, or the file is damaged.
+    """
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: no such folder; make it with a {command}")
+    if not (directory / marker).is_file():
+        raise ValueError(
+            f"{directory}: no {marker}, so its data preparation was not finished; run the same "
+            f"{command} again, finished recordings are kept"
+        )
+    path = directory / "settings.json"
+    settings = files.read_json(path)
+    splits = files.field(settings, "splits", dict, str(path))
+    for split in splits:
+        files.check_name(split, str(path))
+    number(settings, "fps", path, 1e-6, 1e6)
+    return settings
+
+
+def number(
+    settings: Mapping[str, Any], key: str, path: Path, low: float, high: float, whole: bool = False
+) -> float:
+    """Returns a number of settings.json in low…high; ValueError names file and field."""
+    kinds = int if whole else (int, float)
+    return files.number(files.field(settings, key, kinds, str(path)), f"{path}: {key}", low, high)
+
+
+def image_size(settings: Mapping[str, Any], path: Path) -> tuple[int, int]:
+    """Returns (H, W) of the pictures; ValueError names the file."""
+    value = files.field(settings, "image_size", list, str(path))
+    good = len(value) == 2 and all(type(side) is int and 1 <= side <= MAX_SIDE for side in value)
+    if not good:
+        raise ValueError(
+            f"{path}: image_size: {files.shorten(value)} is not [height, width], each 1…{MAX_SIDE}"
+        )
+    return tuple(value)
+
+
+# --- Arrays ---------------------------------------------------------------------------------------
+
+
+def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.ndarray]:
+    """Returns the labels of a split, an .npz file that data_prep wrote; nothing is unpickled.
+
+    Args:
+        path: of the file.
+        keys: arrays that it has to have, besides the names, the first frames and the numbers of
+            frames of its recordings.
+        advice: ends the message about a file that is missing or damaged.
+
+    Raises:
+        ValueError: it is missing or damaged, or its arrays do not fit each other; names it, and
+            ends with the advice.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: missing; {advice}")
+    if not path.is_file():
+        raise ValueError(f"{path}: is not a regular file; remove it and {advice}")
+    try:
+        with zipfile.ZipFile(path) as archive:  # compressed, little can be much
+            memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
+        with np.load(path, allow_pickle=False, max_header_size=MAX_HEADER) as file:
+            arrays = dict(file)
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: damaged ({_reason(error)}); delete it and {advice}") from error
+    wanted = ("recordings", "first_frame", "num_frames", *keys)
+    if missing := [key for key in wanted if key not in arrays]:
+        raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
+    try:
+        _check_arrays(arrays, keys)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; delete it and {advice}") from error
+    names = [files.check_name(name, str(path)) for name in arrays["recordings"].tolist()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: two recordings have the same name; delete it and {advice}")
+    return arrays | {"recordings": names}
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> None:
+    """Raises ValueError unless the arrays have one row per recording or frame, and sound values."""
+    names = arrays["recordings"]
+    if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
+        raise ValueError(f"recordings are {names.dtype} {names.shape}, not a list of names")
+    whole = {"first_frame": (0, MAX_FRAME), "num_frames": (1, MAX_FRAME)}
+    whole |= {"num_records": (0, MAX_FRAME)} if "num_records" in keys else {}
+    for key in whole:
+        _check_array(key, arrays[key], "iu", (len(names),), whole[key])
+    total = sum(arrays["num_frames"].tolist())
+    ranges = {"states": (-1, 1), "boxes": (0, 1), "classes": (-1, 2**15 - 1), "visible": (0, 1)}
+    for key in ("states", "boxes", "classes", "visible"):
+        if key in keys:
+            kinds = "iu" if key in ("states", "classes") else "f"
+            width = {"states": arrays[key].shape[1:2], "boxes": (4,)}.get(key, ())
+            if key == "states" and not (width and width[0]):
+                raise ValueError(f"states have shape {arrays[key].shape}, not (frames, components)")
+            _check_array(key, arrays[key], kinds, (total, *width), ranges[key])
+
+
+def _check_array(
+    key: str, array: np.ndarray, kinds: str, shape: tuple[int, ...], values: tuple[int, int]
+) -> None:
+    if array.dtype.kind not in kinds or array.shape != shape:
+        raise ValueError(f"{key} are {array.dtype} {array.shape}, expected {shape}")
+    low, high = values
+    if ((array < low) | (array > high)).any():  # NaN: not annotated
+        raise ValueError(f"{key} hold values outside {low}…{high}")
+
+
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns (shape, Fortran order, dtype) of an .npy file of version 1.0.
+
+    Raises:
+        ValueError: another version, or no header that can be read.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"an .npy file of version {version}, not (1, 0)")
+        return np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEADER)
+    except _UNREADABLE as error:
+        raise ValueError(f"the header of the .npy file: {_reason(error)}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
