@@ -70,14 +70,22 @@ def write_safetensors(
 ) -> None:
     """Writes a `.safetensors` file, whole and with the permissions of any new file.
 
-    (The library's own writer leaves it unreadable for everybody but its owner.)
+    The same arrays and metadata give the same bytes. (The library's own writer leaves the file
+    unreadable for everybody but its owner, and puts metadata into it in any order.)
 
     Raises:
       OSError: it cannot be written; names the file.
     """
     content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
-    with files.replacing(path) as part:
-        part.write_bytes(content)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as the format wants the data aligned
+    with files.replacing(path) as part, part.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(content)[end:])
 
 
 def load_params(path: str | Path) -> tuple[dict, dict]:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -550,3 +552,22 @@ def test_initialise_from_property_what_does_not_fit_is_named(tmp_path, tiny_enco
     safetensors.numpy.save_file(random_state("spatial"), path)
     with pytest.raises(ValueError, match="weights import"):
         weights.initialise_from(path, *tiny_encoder)
+
+
+def test_write_safetensors_property_same_bytes_in_every_process(tmp_path):
+    """Runs are compared, and stages found unchanged, by the checksums of such files."""
+    code = (
+        "import sys, numpy as np\n"
+        "from stormpsr_jax.weights import write_safetensors\n"
+        "arrays = {'b': np.ones(3, np.float32), 'a': np.arange(4.0)}\n"
+        "write_safetensors(sys.argv[1], arrays, dict(format='x', stage='y', z='ü'))\n"
+    )
+    root = Path(__file__).parents[1]
+    for i in range(2):
+        subprocess.run([sys.executable, "-c", code, tmp_path / str(i)], cwd=root, check=True)
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
+        assert file.metadata() == {"format": "x", "stage": "y", "z": "ü"}
+        np.testing.assert_array_equal(file.get_tensor("a"), np.arange(4.0))
+    header = (tmp_path / "0").read_bytes()
+    assert header.index(b'"format"') < header.index(b'"stage"') < header.index(b'"z"')
