@@ -83,9 +83,8 @@ def write_safetensors(
         header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)  # as the format wants the data aligned
-    with files.replacing(path) as part, part.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        file.write(memoryview(content)[end:])
+    with files.replacing(path) as part:
+        part.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, content[end:]]))
 
 
 def load_params(path: str | Path) -> tuple[dict, dict]:
