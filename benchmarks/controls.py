@@ -127,14 +127,14 @@ def main(_):
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
     context = Context(config, workdir, make_mesh(1, 1))
     found = networks.trained(context, provenance.stages_before(context, "predict"))
-    trained = functions(found, networks.pictures(context), 1, BATCH)
+    trained = functions(found, networks.pictures(context, context.source("val")), 1, BATCH)
     embedded = encode(context, trained["encode"])
     print(f"{'':10}{'windows':12}{'F1':>7}{'POS':>7}{'delay s':>9}")
     for control in CONTROLS:
         _print("trained", control, score(context, trained["temporal"], embedded, control))
     # What the temporal transformer was trained on: the encoder before fine-tuning.
     weights = checkpoint.load_best(workdir / "pretrain")
-    embedded = encode(context, networks.frame_encoder(context, *weights, BATCH))
+    embedded = encode(context, networks.frame_encoder(context, *weights, context.source("val")))
     for control in CONTROLS:
         with tempfile.TemporaryDirectory() as folder:
             probabilities = retrain(context, control, Path(folder))

@@ -38,7 +38,7 @@ def build(context: Context) -> Definition:
         return loss, (metrics, batch_stats)
 
     def evaluate(params, _):
-        detect = networks.detect(context, params, config.batch)
+        detect = networks.detect(context, params, val)
         return {"map50": validation.mean_average_precision(detect, val)}
 
     return Definition(

@@ -32,7 +32,7 @@ def run(context: Context) -> dict:
 def _run(context: Context) -> None:
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
     batch = context.config.embed.batch
-    encoder = networks.frame_encoder(context, params, batch_stats, batch)
+    encoder = networks.frame_encoder(context, params, batch_stats, context.source(SPLITS[0]))
     for split in SPLITS:
         source = context.source(split)
         views = context.num_views(split)

@@ -78,7 +78,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
         context.workdir / "model",
         procedure=context.procedure,
         fps=context.source("test").fps,
-        pictures=networks.pictures(context),
+        pictures=networks.pictures(context, context.source("test")),
         window=context.window,
         networks=networks.trained(context, stages),
         max_detections=context.config.detector.max_detections,

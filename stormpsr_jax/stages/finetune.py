@@ -46,10 +46,9 @@ def build(context: Context) -> Definition:
         return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
 
     def evaluate(params, batch_stats):
-        batch = context.config.embed.batch
-        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch)
+        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
         embeddings = {
-            name: np.concatenate([encoder(images) for _, images in val.chunks(name, batch)])
+            name: np.concatenate([encoder(images) for _, images in val.chunks(name, encoder.batch)])
             for name in val.recordings
         }
         return validation.clip_scores(

@@ -98,8 +98,7 @@ def build(context: Context) -> Definition:
         return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
 
     def evaluate(params, batch_stats):
-        batch = context.config.embed.batch
-        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, batch, val)
+        encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
     def export(params, metrics):

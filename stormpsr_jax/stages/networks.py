@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import flax.linen as nn
 
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.source import Source
 from stormpsr_jax.model import Network, Pictures, functions
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
@@ -71,39 +72,30 @@ def detector(context: Context) -> Detector:
     )
 
 
-def pictures(context: Context, source: ClipSource | None = None) -> Pictures | None:
-    """How pictures become network input; None where the data are embeddings already.
-
-    Args:
-      context: of the run.
-      source: whose pictures; None is the validation split.
-    """
-    if context.ready_made:
+def pictures(context: Context, source: Source) -> Pictures | None:
+    """How the pictures of a source become network input; None if they are embeddings already."""
+    if not isinstance(source, ClipSource):
         return None
     data = context.config.data
-    source = source or context.source("val")
     return Pictures(
         source.image_size, tuple(data.mean), tuple(data.std), source.aspect, source.region
     )
 
 
-def frame_encoder(
-    context: Context, params, batch_stats, batch: int, source: ClipSource | None = None
-) -> Batched:
-    """uint8 pictures (B, H, W, 3) → frame embeddings (B, D), `batch` pictures at once.
-
-    They are those of a source, by default of the validation split.
-    """
+def frame_encoder(context: Context, params, batch_stats, source: ClipSource) -> Batched:
+    """Pictures of a source, uint8 (B, H, W, 3) → frame embeddings (B, D), embed.batch at once."""
+    batch = context.config.embed.batch
     variables = {"params": params, "batch_stats": batch_stats}
     network = Network(spatial_encoder(context), variables)
     return functions({"encoder": network}, pictures(context, source), 1, batch)["encode"]
 
 
-def detect(context: Context, params, batch: int) -> Batched:
-    """uint8 pictures (B, H, W, 3) → boxes (B, M, 4), classes (B, M), confidences (B, M)."""
+def detect(context: Context, params, source: ClipSource) -> Batched:
+    """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M)."""
     network = Network(detector(context), {"params": params})
     most = context.config.detector.max_detections
-    return functions({"detector": network}, pictures(context), most, batch)["detect"]
+    batch = context.config.detector.batch
+    return functions({"detector": network}, pictures(context, source), most, batch)["detect"]
 
 
 def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:

@@ -34,7 +34,7 @@ def _run(context: Context) -> None:
     config = context.config.predict
     streams = functions(
         networks.trained(context, provenance.stages_before(context, "predict")),
-        networks.pictures(context),
+        networks.pictures(context, context.source(config.splits[0])),
         context.config.detector.max_detections,
         config.batch,
     )

@@ -53,7 +53,7 @@ def build(context: Context) -> Definition:
         return loss, (metrics, updates["batch_stats"])
 
     def evaluate(params, batch_stats):
-        encoder = networks.frame_encoder(context, params, batch_stats, context.config.embed.batch)
+        encoder = networks.frame_encoder(context, params, batch_stats, val)
         window = key_frame_window(context, val)
         precision = validation.key_frame_precision(encoder, val, context.procedure, window)
         return {"precision_at_1": precision}
