@@ -20,13 +20,14 @@ NAMES = (
 
 
 def choose(rng: random.Random, folders: Sequence[Path], without: Sequence[str] = ()) -> Path:
-    """A file below the folders; of each kind, which its name tells, equally often."""
+    """A file below the folders; of each kind, which name and folder tell, equally often."""
     kinds = collections.defaultdict(list)
     for folder in folders:
         for path in sorted(folder.rglob("*")):
             parts = path.relative_to(folder).parts
             if path.is_file() and not set(parts) & set(without):
-                kinds[re.sub(r"[\d.]+", "0", str(Path(*parts[-2:])))].append(path)
+                name = re.sub(r"[0-9a-f]{32}|[\d.]+", "0", path.name)
+                kinds[parts[0] if len(parts) > 1 else "", name].append(path)
     return rng.choice(kinds[rng.choice(sorted(kinds))])
 
 

@@ -326,7 +326,7 @@ def _read_settings(directory: Path) -> dict:
 
 def _framing(settings: dict, path: Path) -> tuple[str, tuple[float, ...]]:
     """Returns (aspect, region) of the pictures."""
-    made_with = settings.get("settings", {})
+    made_with = files.field({"settings": {}, **settings}, "settings", dict, str(path))
     place = f"{path}: settings"
     aspect, region = "stretch", framing.WHOLE
     if "aspect" in made_with:

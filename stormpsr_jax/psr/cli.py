@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 from typing import NoReturn
 
@@ -15,9 +16,15 @@ def fail(*messages: str) -> NoReturn:
 
 
 def print_anything() -> None:
-    """Lets "?" stand for characters that the encoding of the terminal or file does not have."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # not None, as of a closed one
+    """Lets "?" stand for characters that the encoding of the terminal or file does not have.
+
+    What is printed to an output that is closed goes nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 

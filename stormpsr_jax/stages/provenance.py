@@ -294,13 +294,14 @@ def damage(context: Context, stage: str, record: Mapping[str, Any]) -> list[str]
     return found
 
 
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Says in what two `made_from` differ, for people.
+def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Says in what the record of a stage and a `made_from` differ, for people.
 
     A stage before that is not finished makes no difference yet.
     """
+    before = record["made_from"]
     if not before:
-        return ["it has no sound record of what it was made from"]
+        return record["damage"] or ["it has no record of what it was made from"]
     found = []
     for section, values in now.items():
         old = before.get(section, {})
@@ -352,7 +353,7 @@ def lost_weights(context: Context, stages: Sequence[str]) -> list[str]:
         record = read(context.workdir / stage)
         if record is None:
             continue
-        why = changes(record["made_from"], made_from(context, stage))
+        why = changes(record, made_from(context, stage))
         before = ("data", *stages_before(context, stage))
         why += [f"{name} is made again" for name in before if name in again]
         if why:

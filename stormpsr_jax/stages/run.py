@@ -82,7 +82,7 @@ def _stale_results(context: Context) -> list[str]:
     for name in sorted({b for stage in stages for b in provenance.stages_before(context, stage)}):
         record = None if name in stages else provenance.read(context.workdir / name)
         if record is not None:
-            why = provenance.changes(record["made_from"], provenance.made_from(context, name))
+            why = provenance.changes(record, provenance.made_from(context, name))
             if why:
                 found.append(
                     f"the result of stage {name!r} in {context.workdir} was made from something "
@@ -129,7 +129,7 @@ def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any
     if record is not None:
         for text in record["damage"]:
             _say(f"{name}: {text}")
-        why = provenance.changes(record["made_from"], made_from)
+        why = provenance.changes(record, made_from)
         if why and provenance.has_weights(context, name) and not remake:
             _ask(context, [f"{name} ({_first(why)})"])
         why += provenance.damage(context, name, record)

@@ -31,6 +31,10 @@ def install() -> Callable[[], None]:
     Returns:
         A function that makes everything as it was.
     """
+    # Numbers 0…2, where a shell has closed them, must not become those of a file of the run.
+    while (number := os.open(os.devnull, os.O_RDWR)) < 3:
+        pass
+    os.close(number)
     read, write = os.pipe()
     os.set_blocking(write, False)
     watcher = threading.Thread(target=_watch, args=(read,), daemon=True)

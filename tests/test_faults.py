@@ -1,0 +1,74 @@
+"""A tenth of benchmarks/faults.py: nothing hangs, escapes, crashes, or is silently damaged."""
+
+import json
+import sys
+
+import pytest
+from processes_of_tests import ROOT, environment, finish, start
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import fault_processes
+import faults
+
+# (attempts of each, families); forks of one process that has imported everything.
+QUICK = (23, ("damaged model", "damaged input", "damaged weights", "crafted data"))
+SLOW = (1, ("kill", "terminate", "interrupt", "full disk", "damaged run", "damaged data",
+            "environment", "processes"))  # fmt: skip
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """That of the harness, with the finished run of all tests as the undisturbed one."""
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "run").symlink_to(finished)
+    stages = ("data", "pretrain", "embed", "temporal", "finetune", "detector", "predict")
+    (base / "seconds.json").write_text(json.dumps(dict.fromkeys((*stages, "evaluate"), 3.0)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("attempts", "families"), [QUICK, SLOW], ids=["quick", "slow"])
+def test_faults_property_nothing_goes_wrong(folder, attempts, families):
+    script = ROOT / "benchmarks" / "faults.py"
+    words = [sys.executable, script, f"--folder={folder}", f"--attempts={attempts}"]
+    said = finish(start([*words, f"--only={','.join(families)}"], env=environment()), timeout=600)
+    rows = [json.loads(line) for line in (folder / "attempts.jsonl").read_text().splitlines()]
+    assert {row["family"] for row in rows} == set(families)
+    assert len(rows) == attempts * len(families)
+    assert [row for row in rows if row["wrong"]] == []
+    assert f"| all | {len(rows)} | 0 | 0 | 0 | 0 | 0 |" in said[0]
+
+
+def test_outcome_property_faults_are_seen(tmp_path):
+    """Else the table would always be full of zeros."""
+
+    def bug():
+        raise KeyError("a bug")
+
+    def hang():
+        while True:
+            pass
+
+    def abort():
+        import os
+
+        os.abort()
+
+    assert fault_processes.call(bug, tmp_path).crashed
+    assert fault_processes.call(abort, tmp_path).crashed
+    assert fault_processes.call(hang, tmp_path, limit=0.5).hung
+    good = fault_processes.call(lambda: sys.exit("error: one line"), tmp_path)
+    assert (good.code, good.crashed, good.hung) == (1, False, False)
+    assert good.output == "error: one line\n"
+
+
+def test_listing_property_sees_what_is_written_beside_the_folder(tmp_path):
+    place = tmp_path / "attempt" / "inside"
+    place.mkdir(parents=True)
+    before = faults.listing(place)
+    (place / "file").write_text("in its own folder")
+    assert faults.listing(place) == before
+    (place.parent / "file").write_text("outside")
+    assert faults.listing(place) != before
+    rows = [{"family": "kill", "wrong": ["hang", "outside"]}, {"family": "kill", "wrong": []}]
+    assert "| kill | 2 | 1 | 1 | 0 | 0 | 0 |" in faults.table(rows)
