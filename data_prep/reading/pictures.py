@@ -31,6 +31,8 @@ from stormpsr_jax.data.framing import Framing, Placement
 REDUCED = 1.5
 SUBSAMPLING = "444"  # small parts are told apart by colour
 MAX_PIXELS = 2**27
+MAX_SCANS = 100  # of a progressive JPEG file
+_START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed data
 
 _IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
@@ -193,6 +195,11 @@ def _examine(place: str, picture: Picture) -> _Examined:
         what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
         raise ValueError(f"{place}: {what}") from error
     _check_pixels(place, height, width)
+    if (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
+        raise ValueError(
+            f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
+            "most ten: save it anew"
+        )
     repairs = []
     if picture.find(b"Exif\0\0", 0, 2**16) > 0:
         with _pillow(place, picture) as image:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from data_prep.reading.pictures import MAX_PIXELS
 from data_prep.reading.trees import Tree
 
 VIDEO_ENDINGS = (
@@ -19,6 +20,11 @@ VIDEO_ENDINGS = (
 # A file was cut off if it ends earlier than its head says by more than so many frames, and by more
 # than this share of its length or so many seconds, whichever is less. Heads are off by less.
 ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
+# Containers that hold their video themselves. They are told by content, so that a playlist or a
+# session description, which makes FFmpeg open other files and addresses, is none under any name.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
+# No protocol is called "none": nothing can be opened from within a container either.
+_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
 _DURATION_IN_HEAD = ("matroska,webm", "flv")
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
@@ -293,13 +299,21 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)
         try:
-            with av.open(file) as container:
+            with av.open(file, options=_OPTIONS) as container:
                 if not container.streams.video:
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]
+                width, height = stream.codec_context.width, stream.codec_context.height
+                if width * height > MAX_PIXELS:
+                    raise ValueError(
+                        f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS} pixels"
+                    )
+                # A picture in it may be larger than the head of the file says.
+                stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
                 stream.thread_type = "AUTO"
                 yield container, stream
         except av.error.FFmpegError as error:
             raise ValueError(
-                f"{place}: is not a video that can be read ({error.strerror})"
+                f"{place}: is not a video that can be read ({error.strerror}); of containers, "
+                f"{CONTAINERS} are; {_CONVERT}"
             ) from error

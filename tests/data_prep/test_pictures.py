@@ -171,3 +171,15 @@ def test_encode_property_one_picture_at_a_time():
     results = pictures.encode(source(), Framing((24, 24)))
     next(results), next(results)
     assert len(taken) == 2
+
+
+def test_encode_errors_a_thousand_scans():
+    """Decoding 125 kB of such a file took more than a minute."""
+    file = io.BytesIO()
+    Image.fromarray(photograph()).save(file, "JPEG", progressive=True)
+    picture = file.getvalue()
+    start = picture.index(b"\xff\xda")
+    many = picture[:start] + picture[start:-2] * 50 + picture[-2:]
+    with pytest.raises(ValueError, match=r"a\.jpg: \d+ scans"):
+        list(pictures.encode([("a.jpg", many)], Framing((16, 16))))
+    assert list(pictures.encode([("a.jpg", picture)], Framing((16, 16))))

@@ -194,3 +194,29 @@ def test_video_property_unreadable_ones_are_errors(tmp_path, monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_av)
     with pytest.raises(ValueError, match=r"whole.mkv: .* pip install 'stormpsr-jax\[video\]'"):
         video.open_constant_rate(tree, "whole.mkv", 1, 12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'secret.mp4'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+    ids=["ffconcat", "m3u8", "sdp"],
+)
+def test_video_errors_nothing_but_the_file_itself_is_opened(tmp_path, monkeypatch, text):
+    """A playlist, or a session description, makes FFmpeg open other files, or ports."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "secret.mp4")
+    (tmp_path / "run.mp4").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.mp4: is not a video that can be read"):
+        video.read_times(Tree(str(tmp_path)), "run.mp4")
+
+
+def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
+    write_video(tmp_path / "run.mp4")
+    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(ValueError, match=rf"run\.mp4: {HEIGHT}x{WIDTH} \(HxW\) is more than"):
+        next(video.decode(Tree(str(tmp_path)), "run.mp4"))
