@@ -5,8 +5,6 @@ Run as a script, it is the process with eight devices.
 
 import functools
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes_of_tests import environment, finish, start
 
 from stormpsr_jax import losses
 from stormpsr_jax.training.sharding import make_mesh
@@ -143,28 +142,29 @@ def test_supcon_blockwise_property_block_must_be_positive():
         losses.supcon_blockwise(jnp.ones((4, 3)), jnp.zeros(4, int), mesh=make_mesh(1, 1), block=0)
 
 
+# Rows, mesh, block: rows that divide and that do not, blocks of one row to more than all.
+ON_EIGHT = [
+    *((64, (8, 1), 512), (64, (2, 4), 5), (64, (1, 8), 1)),
+    *((30, (2, 4), 5), (30, (4, 1), 4), (9, (8, 1), 512), (9, (1, 8), 1)),
+]
+
+
 def on_eight_devices():
-    """Blockwise against plain on meshes, batches (some that do not divide) and blocks."""
+    """Blockwise against plain on meshes."""
     assert jax.device_count() == 8
-    for n in (64, 30, 9):
+    for n, sizes, block in ON_EIGHT:
         z, labels = unit_rows(n, n, 16), np.random.default_rng(n).integers(-1, 5, n)
         arguments = jnp.asarray(z, jnp.float32), jnp.asarray(labels)
-        expected = jax.value_and_grad(losses.supcon)(*arguments)
+        expected = jax.jit(jax.value_and_grad(losses.supcon))(*arguments)
         np.testing.assert_allclose(expected[0], supcon_loop(z, labels), rtol=1e-5)
-        for sizes, block in (((8, 1), 512), ((2, 4), 5), ((1, 8), 1), ((4, 1), 4)):
-            loss = functools.partial(losses.supcon_blockwise, mesh=make_mesh(*sizes), block=block)
-            value, gradient = jax.jit(jax.value_and_grad(loss))(*arguments)
-            np.testing.assert_allclose(value, expected[0], rtol=1e-5, err_msg=f"{n} {sizes}")
-            np.testing.assert_allclose(gradient, expected[1], atol=1e-5, err_msg=f"{n} {sizes}")
+        loss = functools.partial(losses.supcon_blockwise, mesh=make_mesh(*sizes), block=block)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(*arguments)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-5, err_msg=f"{n} {sizes}")
+        np.testing.assert_allclose(gradient, expected[1], atol=1e-5, err_msg=f"{n} {sizes}")
 
 
 def test_supcon_blockwise_matches_plain_on_any_mesh():
-    env = {
-        **os.environ,
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-    }
-    done = subprocess.run([sys.executable, __file__], env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
+    finish(start([sys.executable, __file__], env=environment(8)))
 
 
 def test_supcon_blockwise_property_needs_no_n_by_n_memory():

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,18 @@ from stormpsr_jax.models.detection import (
 from stormpsr_jax.models.detector import anchor_points
 
 SIZE = (48, 64)  # H, W
+
+
+@functools.partial(jax.jit, static_argnames=("background_weight",))
+def loss_and_gradient(out, boxes, classes, background_weight=1.0):
+    """((loss, metrics), gradient) of `detection_loss`; op by op, compiling would take long."""
+
+    def loss(out):
+        return detection_loss(
+            out, boxes, classes, image_size=SIZE, background_weight=background_weight
+        )
+
+    return jax.value_and_grad(loss, has_aux=True)(out)
 
 
 def random_boxes(rng, *shape):
@@ -116,9 +130,7 @@ def test_detection_loss_matches_scalar_transcription():
     out = random_outputs(rng, 5)
     boxes, classes = random_boxes(rng, 5), np.array([1, 4, -1, 0, 2])
     boxes[2] = np.nan
-    loss, metrics = detection_loss(
-        jax.tree.map(jnp.asarray, out), boxes, classes, image_size=SIZE, background_weight=0.5
-    )
+    (loss, metrics), _ = loss_and_gradient(out, boxes, classes, 0.5)
     targets = np.asarray(point_targets(boxes, SIZE))
     number = targets[classes > 0].sum()
     state = box = objectness = 0.0
@@ -143,17 +155,13 @@ def test_detection_loss_property_gradients_reach_only_what_is_annotated():
     out = jax.tree.map(jnp.asarray, random_outputs(rng, 4))
     boxes, classes = random_boxes(rng, 4), np.array([1, 0, -1, -1])
     boxes[2:] = np.nan
-
-    def loss(out, weight):
-        return detection_loss(out, boxes, classes, image_size=SIZE, background_weight=weight)[0]
-
-    grads = jax.grad(loss)(out, 1.0)
+    grads = loss_and_gradient(out, boxes, classes)[1]
     touched = {k: np.abs(v).reshape(4, -1).max(-1) > 0 for k, v in grads.items()}
     np.testing.assert_array_equal(touched["boxes"], [True, False, False, False])
     np.testing.assert_array_equal(touched["logits"], [True, False, False, False])
     np.testing.assert_array_equal(touched["objectness"], [True, False, True, True])
     assert all(np.isfinite(v).all() for v in grads.values())
-    silent = jax.grad(loss)(out, 0.0)["objectness"]
+    silent = loss_and_gradient(out, boxes, classes, 0.0)[1]["objectness"]
     assert not np.abs(silent[1:]).any()
 
 
@@ -161,11 +169,7 @@ def test_detection_loss_property_gradients_reach_only_what_is_annotated():
 def test_detection_loss_property_finite_without_objects(classes):
     out = jax.tree.map(jnp.asarray, random_outputs(np.random.default_rng(5), 2))
     boxes = np.full((2, 4), np.nan)
-
-    def loss(out):
-        return detection_loss(out, boxes, np.array(classes), image_size=SIZE)[0]
-
-    value, grads = jax.value_and_grad(loss)(out)
+    (value, _), grads = loss_and_gradient(out, boxes, np.array(classes))
     assert np.isfinite(value)
     assert all(np.isfinite(v).all() for v in jax.tree.leaves(grads))
     assert (value == 0) == (classes[0] == 0)
@@ -180,7 +184,7 @@ def test_detection_loss_property_right_outputs_have_next_to_no_loss():
         "logits": jnp.asarray(20.0 * np.eye(4)[classes - 1][:, None].repeat(targets.shape[1], 1)),
         "objectness": jnp.where(targets, 20.0, -20.0),
     }
-    loss, metrics = detection_loss(out, boxes, classes, image_size=SIZE)
+    (loss, metrics), _ = loss_and_gradient(out, boxes, classes)
     assert loss < 1e-3
     assert metrics["accuracy"] == 1
     assert metrics["iou"] > 0.999

@@ -31,7 +31,7 @@ def clips(seed: int, n: int):
 @pytest.mark.parametrize("name", MODELS)
 def test_temporal_baselines_property_learns_what_changed_between_first_and_last_frame(name):
     model, (x, y) = MODELS[name], clips(0, 512)
-    params = model.init(jax.random.key(0), x[:2])
+    params = jax.jit(model.init)(jax.random.key(0), x[:2])
     optimizer = optax.adam(5e-3)
     loss = lambda p: multilabel_bce(model.apply(p, x), y).mean()  # noqa: E731
 
@@ -44,7 +44,7 @@ def test_temporal_baselines_property_learns_what_changed_between_first_and_last_
     for _ in range(150):
         params, state = step(params, state)
     x, y = clips(1, 256)
-    logits = model.apply(params, x)
+    logits = jax.jit(model.apply)(params, x)
     assert logits.shape == (256, K)
     assert logits.dtype == jnp.float32
     assert ((logits > 0) == (y == 1)).mean() > 0.95
@@ -54,7 +54,7 @@ def test_temporal_baselines_property_learns_what_changed_between_first_and_last_
 def test_temporal_baselines_property_dropout_in_training_only_and_bfloat16(name):
     model = MODELS[name].clone(dropout=0.5)
     x, _ = clips(2, 8)
-    params = model.init(jax.random.key(0), x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
     plain = model.apply(params, x)
     one, two = (model.apply(params, x, True, rngs={"dropout": jax.random.key(i)}) for i in (0, 1))
     assert np.abs(one - two).max() > 1e-2
@@ -68,8 +68,8 @@ def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
     """Depth 2 with kernel 3 sees 1 + 2 · (1 + 2) = 7 frames back from the last one."""
     model = temporal_baselines.TemporalTCN(K, depth=2, width=16)
     x, _ = clips(3, 2)
-    params = model.init(jax.random.key(0), x)
-    gradient = jax.grad(lambda x: (model.apply(params, x) ** 2).sum())(x)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    gradient = jax.jit(jax.grad(lambda x: (model.apply(params, x) ** 2).sum()))(x)
     seen = np.abs(gradient).max(axis=(0, 2)) > 0
     np.testing.assert_array_equal(seen, np.arange(T) >= T - 7)
 
@@ -78,7 +78,7 @@ def test_temporal_baselines_matches_lstm_in_a_plain_loop():
     """One layer against the recurrence written out in float64."""
     model = temporal_baselines.TemporalLSTM(K, depth=1, width=5)
     x, _ = clips(4, 3)
-    variables = model.init(jax.random.key(0), x)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
     p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
     cell, h, c = p["lstm_0"], np.zeros((3, 5)), np.zeros((3, 5))
     sigmoid = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
@@ -92,4 +92,4 @@ def test_temporal_baselines_matches_lstm_in_a_plain_loop():
     norm = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-6)
     norm = norm * p["head_norm"]["scale"] + p["head_norm"]["bias"]
     expected = norm @ p["head"]["kernel"] + p["head"]["bias"]
-    np.testing.assert_allclose(model.apply(variables, x), expected, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model.apply)(variables, x), expected, atol=1e-5)
