@@ -86,7 +86,7 @@ def test_read_arrays_errors_one_line_for_every_kind_of_damage(tmp_path):
 def test_read_npy_header_errors_are_one_line(header):
     text = header.encode("latin-1")
     content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
-    with pytest.raises(ValueError, match="header of the .npy file") as caught:
+    with pytest.raises(ValueError, match="header of the") as caught:
         folder.read_npy_header(io.BytesIO(content))
     assert "\n" not in str(caught.value)
 
