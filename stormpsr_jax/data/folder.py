@@ -22,14 +22,8 @@ MAX_HEADER = 10_000  # characters of the header of an .npy file
 # What NumPy, zipfile and the parser of a header raise for a damaged file.
 _UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
-    *(
-        tokenize.TokenError,
-        MemoryError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ),
+    *(MemoryError, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
 
