@@ -76,7 +76,8 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
         name = path.relative_to(folder)
         top = "predict" if name.parts[0] == "predictions" else name.parts[0]
         top = "evaluate" if top in ("model", "metrics.json", "report.html") else top
-        skipped = {"checkpoints", "tensorboard"} & set(name.parts)
+        # Of a finished stage, what it was made from is in done.json.
+        skipped = {"checkpoints", "tensorboard", provenance.MADE_FROM} & set(name.parts)
         if top not in stages or skipped or not path.is_file():
             continue
         content = path.read_bytes()

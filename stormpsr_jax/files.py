@@ -4,6 +4,7 @@ Needs the standard library alone, as `stormpsr_jax.psr` and the checks before a 
 """
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import itertools
@@ -78,7 +79,7 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
         None if another process has it and `wait` is false.
 
     Raises:
-        OSError: it cannot be opened, or is a symbolic link.
+        OSError: it cannot be opened, or is no regular file.
     """
     for attempt in itertools.count(1):
         try:
@@ -101,7 +102,11 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
 
 
 def _without_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "is not a regular file; remove it", path)
+    return number
 
 
 def still_there(file: BinaryIO, path: Path) -> bool:

@@ -171,3 +171,19 @@ def test_check_name_property_gives_nfc_of_what_a_path_can_hold():
 def test_check_name_errors_say_what_is_wrong_on_one_line(name, what):
     with pytest.raises(ValueError, match=rf"^splits.csv: line 2: name '.*': {what}.*; rename it$"):
         files.check_name(name, "splits.csv: line 2")
+
+
+def test_open_locked_errors_a_pipe_in_its_place(tmp_path):
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(OSError, match="is not a regular file; remove it") as caught:
+        files.open_locked(tmp_path / "lock", wait=False)
+    assert caught.value.filename == str(tmp_path / "lock")
+
+
+def test_replacing_property_never_writes_through_a_link(tmp_path):
+    (tmp_path / "other").write_text("as it was")
+    (tmp_path / "file.part").symlink_to(tmp_path / "other")
+    files.write_text(tmp_path / "file", "new")
+    assert (tmp_path / "other").read_text() == "as it was"
+    assert (tmp_path / "file").read_text() == "new"
+    assert not (tmp_path / "file").is_symlink()

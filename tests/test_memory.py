@@ -11,3 +11,18 @@ def test_available_property_is_what_the_system_says(tmp_path, monkeypatch):
     memory.check_fits(3 * 2**20, "it")
     with pytest.raises(MemoryError, match=r"a step needs 4\.0 GiB, 0\.0 GiB are free"):
         memory.check_fits(2**32, "a step")
+
+
+def test_check_start_errors_a_limit_that_jax_does_not_fit_in(monkeypatch):
+    limits = (2**31, memory.resource.RLIM_INFINITY)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: limits)
+    with pytest.raises(MemoryError, match=r"ulimit -v\) is 2.0 GiB; .* need at least 4 GiB"):
+        memory.check_start()
+
+
+def test_available_property_is_within_the_limit_on_address_space(monkeypatch):
+    used = memory._address_space()
+    assert 2**25 < used < 2**45
+    limits = (used + 2**20, used + 2**20)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: limits)
+    assert abs(memory.available_bytes() - 2**20) < 2**24

@@ -4,6 +4,7 @@ A folder may come from somebody else: nothing in it is executed, its sizes are c
 is taken, and what does not fit together is named before a stage begins.
 """
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,8 @@ MAX_HEADER = 10_000  # characters of the header of an .npy file
 # What NumPy, zipfile and the parser of a header raise for a damaged file.
 _UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
-    *(MemoryError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error),
+    *(MemoryError, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
-import safetensors
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from stormpsr_jax.training import hosts
@@ -252,26 +251,18 @@ def save_best(workdir: Path, params: Any, batch_stats: Any) -> None:
     """Replaces WORKDIR/best.safetensors atomically, in the format of `weights.save_params`."""
     tree = hosts.on_every_host((params, batch_stats))
     if jax.process_index() == 0:
-        save_params(workdir / BEST, *tree, {"stage": workdir.name})
+        save_params(workdir / BEST, *tree)
 
 
 def load_best(workdir: Path) -> tuple[dict, dict]:
     """Returns (params, batch_stats) of a stage's best evaluation as nested dicts of host arrays.
 
     Raises:
-        ValueError: the stage has not saved any, or the file is damaged or of another stage.
+        ValueError: the stage has not saved any, or the file is damaged.
     """
     path = workdir / BEST
     if not path.exists():
         raise ValueError(
             f"{path} does not exist: run stage {workdir.name!r} first (--config.stages)"
         )
-    weights = load_params(path)
-    with safetensors.safe_open(path, framework="numpy") as file:
-        stage = (file.metadata() or {}).get("stage")
-    if stage not in (None, json.dumps(workdir.name)):
-        raise ValueError(
-            f"{path} has the weights of stage {stage}; delete the folder {workdir.name} and run "
-            f"the same command again, with {workdir.name!r} in --config.stages"
-        )
-    return weights
+    return load_params(path)

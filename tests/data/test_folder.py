@@ -1,0 +1,116 @@
+"""Settings and labels of a data folder that somebody made up."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.data import folder
+
+KEYS = ("num_records", "states", "boxes", "classes", "visible")
+
+
+def labels(**changes):
+    """Two recordings of 3 and 2 frames, 4 components."""
+    arrays = {
+        "recordings": np.array(["a", "b"]),
+        "first_frame": np.array([0, 7]),
+        "num_frames": np.array([3, 2]),
+        "num_records": np.array([1, 1]),
+        "states": np.zeros((5, 4), np.int8),
+        "boxes": np.full((5, 4), np.nan, np.float32),
+        "classes": np.full(5, -1, np.int16),
+        "visible": np.full(5, 0.5, np.float32),
+    }
+    return arrays | changes
+
+
+def read(path, **changes):
+    np.savez(path, **labels(**changes))
+    return folder.read_arrays(path, KEYS, "make it again")
+
+
+def test_read_arrays_property_sound_labels_are_read_as_they_are(tmp_path):
+    found = read(tmp_path / "train.npz")
+    assert found["recordings"] == ["a", "b"]
+    for key in KEYS:
+        np.testing.assert_array_equal(found[key], labels()[key])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"recordings": np.array(["a", "../b"])}, "name '../b': begins with a dot"),
+        ({"recordings": np.array(["a", "a"])}, "two recordings have the same name"),
+        ({"recordings": np.array([1, 2])}, "recordings are int64"),
+        ({"recordings": np.array([{}, {}])}, "damaged"),  # would be a pickle
+        ({"num_frames": np.array([3, 3])}, r"states are int8 \(5, 4\), expected \(6, 4\)"),
+        ({"num_frames": np.array([5, 0])}, "num_frames hold values outside 1"),
+        ({"num_frames": np.array([2**62, 2**62])}, "num_frames hold values outside"),
+        ({"first_frame": np.array([0.0, 7.0])}, r"first_frame are float64 \(2,\), expected \(2,\)"),
+        ({"states": np.full((5, 4), 2, np.int8)}, "states hold values outside -1…1"),
+        ({"states": np.zeros(5, np.int8)}, "states have shape"),
+        ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
+        ({"classes": np.full(5, -2)}, "classes hold values outside"),
+        ({"visible": np.array(["x"] * 5)}, "visible are <U1"),
+    ],
+)
+def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):
+    path = tmp_path / "train.npz"
+    with pytest.raises(ValueError, match=f"train.npz: .*{message}"):
+        read(path, **changes)
+
+
+def test_read_arrays_errors_one_line_for_every_kind_of_damage(tmp_path):
+    path = tmp_path / "train.npz"
+    np.savez(path, **labels())
+    content = path.read_bytes()
+    for damaged in (
+        b"",
+        content[:100],
+        content[:-30],
+        b"\0" * 500,
+        content.replace(b"<i8", b"<q("),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"train.npz: damaged .*; delete it and make it again"):
+            folder.read_arrays(path, KEYS, "make it again")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ValueError, match="is not a regular file"):
+        folder.read_arrays(path, KEYS, "make it again")
+
+
+@pytest.mark.parametrize("header", ["(" * 9000, "{'descr': " + "[" * 5000, "{}", "\0" * 64])
+def test_read_npy_header_errors_are_one_line(header):
+    text = header.encode("latin-1")
+    content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with pytest.raises(ValueError, match="header of the") as caught:
+        folder.read_npy_header(io.BytesIO(content))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fps": 0}, "settings.json: fps"),
+        ({"fps": "10"}, "settings.json: fps"),
+        ({"splits": ["train"]}, "settings.json: splits"),
+        ({"splits": {"../x": []}}, "name '../x'"),
+    ],
+)
+def test_read_settings_errors_name_the_field(tmp_path, changes, message):
+    (tmp_path / "marker").touch()
+    settings = {"fps": 10.0, "splits": {"train": ["a"]}}
+    (tmp_path / "settings.json").write_text(json.dumps(settings))
+    assert folder.read_settings(tmp_path, "marker", "command") == settings
+    (tmp_path / "settings.json").write_text(json.dumps(settings | changes))
+    with pytest.raises(ValueError, match=message):
+        folder.read_settings(tmp_path, "marker", "command")
+
+
+@pytest.mark.parametrize("size", [[0, 4], [4], [2**40, 4], ["4", 4], [4.0, 4], [True, 4]])
+def test_image_size_errors_name_the_field(tmp_path, size):
+    with pytest.raises(ValueError, match="image_size"):
+        folder.image_size({"image_size": size}, tmp_path / "settings.json")
