@@ -505,7 +505,7 @@ def test_initialise_from_property_position_embedding_is_resized_and_said(tmp_pat
     assert sum("resized from 10 to 26 rows" in line for line in report) == 1
 
 
-def test_initialise_from_property_pictures_need_not_be_square(tmp_path, tiny_encoder):
+def test_initialise_from_property_pictures_need_not_be_square(tmp_path, tiny_encoder, monkeypatch):
     """A square ViT is fitted to a run's oblong pictures; the grid follows from their size."""
     path = tmp_path / "vit.safetensors"
     state = random_state("vit")
@@ -514,7 +514,8 @@ def test_initialise_from_property_pictures_need_not_be_square(tmp_path, tiny_enc
     params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
     model = mock.Mock(patch_size=4)
     model.init.return_value = {"params": params, "batch_stats": stats}
-    context = mock.Mock(**{"config.init_from": str(path), "spatial_encoder.return_value": model})
+    monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
+    context = mock.Mock(**{"config.init_from": str(path)})
     got, _ = pretrain.starting_point(context, (8, 20))
     expected = weights.resize_position_embedding(state["pos_embed"], (2, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)

@@ -49,7 +49,7 @@ def test_make_dataset_property_every_kind_of_file_gives_the_same_rows(tmp_path, 
     source = FeatureSource(tmp_path / "out", "val", load_procedure(tmp_path / "box.json"))
     for name in RECORDINGS["val"]:
         if kind == "frames":
-            assert (source.stride, source.recordings[name].first_frame) == (2, 7)
+            assert (source.frame_step, source.recordings[name].first_frame) == (2, 7)
             np.testing.assert_array_equal(source.embeddings[name][:], features_of(name)[::2])
             states = np.concatenate([states_of(name), np.ones((10, K), np.int8)])
             expected = states[7 - FIRST : 7 - FIRST + N : 2]

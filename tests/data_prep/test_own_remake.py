@@ -152,7 +152,7 @@ def test_make_recording_errors_a_folder_that_another_run_makes_again(data, monke
         run(*args, **kwargs)
 
     monkeypatch.setattr(parallel, "run", remade_meanwhile)
-    with pytest.raises(ValueError, match=r"bench1: another run has begun to make this folder"):
+    with pytest.raises(ValueError, match=r"bench\d: another run has begun to make this folder"):
         remake(data)
 
 
