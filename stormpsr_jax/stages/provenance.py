@@ -250,6 +250,16 @@ def result_files(context: Context, stage: str) -> list[Path]:
     return [workdir / stage / name for name in names]
 
 
+def check_kinds(context: Context, stage: str) -> None:
+    """Raises ValueError if there is a pipe or device in a stage's folder: reading may never end."""
+    folder = context.workdir / stage
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(
+                f"{path}: is no regular file; remove it and run the same command again"
+            )
+
+
 def begin(context: Context, stage: str, sources: Mapping[str, Any]) -> None:
     """Records what a stage that begins is made from."""
     folder = context.workdir / stage

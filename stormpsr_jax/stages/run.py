@@ -124,6 +124,7 @@ def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any
 
     Fills `made_from` with what the stage is made from now.
     """
+    provenance.check_kinds(context, name)
     made_from |= provenance.made_from(context, name)
     record = provenance.read(context.workdir / name)
     if record is not None:

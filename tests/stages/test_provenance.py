@@ -5,6 +5,7 @@ import fnmatch
 import io
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -153,6 +154,53 @@ def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, 
     assert f"{name} was damaged or changed" in text
     assert path.read_bytes() == (finished / name).read_bytes()
     assert set(again) <= {stage, "evaluate"}  # whose figures are the same, but not its date
+
+
+@pytest.mark.parametrize(
+    ("name", "again"),
+    [
+        ("temporal/done.json", ["temporal"]),  # from its last checkpoint, with the same result
+        ("embed/done.json", ["embed"]),
+        ("predict/done.json", ["predict"]),
+        ("checksums.json", []),
+        ("pretrain/made_from.json", []),  # what counts is in done.json
+    ],
+)
+def test_records_property_damaged_ones_are_made_again(run, finished, name, again):
+    path = run.folder / name
+    path.write_bytes(path.read_bytes()[:-20])
+    before = metrics(run.folder)
+    found, text = run()
+    assert list(found) == again
+    assert (f"{path}: line" in text) == bool(again)
+    assert metrics(run.folder) == before
+    for best in run.folder.glob("*/best.safetensors"):
+        assert best.read_bytes() == (finished / best.relative_to(run.folder)).read_bytes()
+
+
+def test_records_errors_sound_weights_without_any_are_not_thrown_away_unasked(run):
+    for name in (provenance.DONE, provenance.MADE_FROM):
+        (run.folder / "temporal" / name).write_text("{")
+    with pytest.raises(ValueError, match=r"train again: temporal \(.*done.json: line 1: not JSON"):
+        run()
+    again, _ = run(remake=True)
+    assert next(iter(again)) == "temporal"
+
+
+def test_others_errors_a_damaged_result_of_a_stage_left_out(run):
+    path = run.folder / "pretrain" / "best.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"'pretrain' .* cannot be used \(pretrain/best.* was dam"):
+        run(stages=("embed",))
+
+
+def test_stage_errors_a_pipe_in_its_folder(run):
+    (run.folder / "temporal" / "metrics.jsonl").unlink()
+    os.mkfifo(run.folder / "temporal" / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics.jsonl: is no regular file; remove it"):
+        run()
 
 
 def test_interrupted_property_goes_on_only_with_what_it_began_with(run):
