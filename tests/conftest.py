@@ -6,6 +6,8 @@ import shutil
 import signal
 import tempfile
 
+import pytest
+
 # Most of their time would be XLA optimising code that runs for milliseconds.
 FASTER = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
@@ -24,3 +26,23 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # A background job of a shell ignores Ctrl-C, and so would the commands that tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The folder of a finished tiny run, made once for all test processes; not to be changed."""
+    from absl import flags  # here, as most tests need neither these nor JAX
+    from tiny import tiny
+
+    from stormpsr_jax import files, main
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    folder = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        folder = folder.parent  # of all workers
+    folder /= "finished"
+    with files.open_locked(folder.with_name("finished.lock"), wait=True):
+        if not (folder / "metrics.json").exists():
+            main.run(tiny(), folder)
+    return folder

@@ -1,6 +1,9 @@
-"""The smallest config that runs every stage, for all tests that train."""
+"""The smallest config on which every stage of a run works, and how a test runs it."""
 
-from ml_collections import ConfigDict
+import sys
+
+from processes_of_tests import ROOT as ROOT
+from processes_of_tests import environment
 
 from stormpsr_jax.configs import synthetic
 
@@ -48,13 +51,20 @@ TINY = {
 }
 
 
-def tiny(**changes) -> ConfigDict:
-    """The config, with changes {"section.field": value}."""
+def tiny(**changes):
+    """The config, with some fields changed."""
     config = synthetic.get_config()
     config.update_from_flattened_dict({**TINY, **changes})
     return config
 
 
-def flags_of(fields: dict) -> list[str]:
+def flags_of(fields):
     """The command-line flags that set fields of a config."""
-    return [f"--config.{field}={value}" for field, value in fields.items()]
+    return [f"--config.{field}={value}" for field, value in dict(fields).items()]
+
+
+def command(workdir, changes=(), devices=1, **variables):
+    """The command line of a tiny run in its own process, and its environment."""
+    words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
+    words += flags_of({**TINY, **dict(changes)})
+    return [*words, f"--workdir={workdir}"], environment(devices, **variables)

@@ -67,9 +67,7 @@ class DataChecksums:
                 found[name] = known[2]
             else:
                 new[name] = (path, key)
-        with Bar(
-            total=len(new), desc=f"checksums {source.split}", unit="file", disable=not new
-        ) as bar:
+        with Bar(total=len(new), desc=f"checksums {source.split}", unit="file", delay=2) as bar:
             for name, (path, key) in new.items():
                 found[name] = source.content_checksum(name)
                 self._cache[str(path)] = [*key, found[name]]

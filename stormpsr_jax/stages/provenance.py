@@ -320,7 +320,8 @@ def lost_weights(context: Context, stages: Sequence[str]) -> list[str]:
         if record is None:
             continue
         why = changes(record["made_from"], made_from(context, stage))
-        why += [f"{name} is made again" for name in stages_before(context, stage) if name in again]
+        before = ("data", *stages_before(context, stage))
+        why += [f"{name} is made again" for name in before if name in again]
         if why:
             again.add(stage)
             if has_weights(context, stage):

@@ -60,10 +60,9 @@ def run(
 
 
 def _check(context: Context, remake: bool) -> None:
-    raise_all(checks.find_mistakes(context))
+    raise_all(checks.find_mistakes(context) or _stale_results(context))
     if not remake:
         _ask(context, provenance.lost_weights(context, context.config.stages))
-    _note_others(context)
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
@@ -77,15 +76,19 @@ def _ask(context: Context, lost: list[str]) -> None:
         )
 
 
-def _note_others(context: Context) -> None:
-    """Says which results are used although they were made from something else."""
-    stages = context.config.stages
-    for name in {b for stage in stages for b in provenance.stages_before(context, stage)}:
-        if name not in stages:
-            record = provenance.read(context.workdir / name)
+def _stale_results(context: Context) -> list[str]:
+    """Results of stages that are left out now, and that were made from something else."""
+    stages, found = context.config.stages, []
+    for name in sorted({b for stage in stages for b in provenance.stages_before(context, stage)}):
+        record = None if name in stages else provenance.read(context.workdir / name)
+        if record is not None:
             why = provenance.changes(record["made_from"], provenance.made_from(context, name))
             if why:
-                _say(f"{name}: used as it is, though not in stages and changed: {_first(why)}")
+                found.append(
+                    f"the result of stage {name!r} in {context.workdir} was made from something "
+                    f"else ({_first(why)}); add {name!r} to --config.stages, or undo the change"
+                )
+    return found
 
 
 def _first(reasons: list[str]) -> str:

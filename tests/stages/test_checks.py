@@ -1,0 +1,152 @@
+"""What is wrong with a run is said at once, all of it, each with its remedy."""
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+
+from stormpsr_jax import main
+from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+from tiny import TRAINED, tiny
+
+
+def mistakes(finished, folder, **changes):
+    """Of a run in an empty work folder on finished pictures, unless `data.dir` says otherwise."""
+    changes = {"stages": tiny().stages[1:], "data.dir": str(finished / "data"), **changes}
+    return checks.find_mistakes(Context(tiny(**changes), folder, make_mesh(1, 1)))
+
+
+def test_find_mistakes_property_none_in_a_good_run_within_seconds(finished, tmp_path):
+    start = time.monotonic()
+    assert mistakes(finished, tmp_path) == []
+    assert time.monotonic() - start < 5
+    assert mistakes(finished, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
+
+
+def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
+    wrong = {
+        "temporal.steps": 0,
+        "pretrain.log_every": 0,
+        "window.stride": 0,
+        "encoder.num_heads": 0,
+        "data.workers": -5,
+        "temporal.delta": float("nan"),
+        "finetune.layer_decay": 0.0,
+        "detector.background": 1.5,
+        "detector.optimizer.schedule": "linear",
+        "temporal_model.dropout": 1.0,
+        "evaluate.decay": -0.1,
+        "dtype": "float16",
+        "data.std": (0.2, 0.0, 0.2),
+        "mesh.fsdp": 0,
+    }
+    found = mistakes(finished, tmp_path, **wrong)
+    assert len(found) == len(wrong)
+    for field in wrong:
+        assert any(text.startswith(f"--config.{field}=") for text in found), field
+
+
+def test_ranges_property_every_number_of_the_config_has_one():
+    fields = provenance.flat_config(tiny())
+    without = [
+        field
+        for field, value in fields.items()
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not checks._field(field, -(10.0**12))
+    ]
+    assert not without
+
+
+def folder_without(finished, tmp_path, *splits):
+    """The data folder, as if some splits had never been made."""
+    folder = tmp_path / "data"
+    shutil.copytree(finished / "data", folder)
+    settings = json.loads((folder / "settings.json").read_text())
+    for split in splits:
+        del settings["splits"][split]
+        (folder / "labels" / f"{split}.npz").unlink()
+        shutil.rmtree(folder / "labels" / split)
+    (folder / "settings.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_find_mistakes_property_missing_splits_are_named_before_training(finished, tmp_path):
+    folder = folder_without(finished, tmp_path, "test", "cad")
+    found = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+    assert any("no split 'test'" in text for text in found)
+    assert any("has no split 'cad'" in text and "--config.data.cad_dir" in text for text in found)
+
+
+def test_find_mistakes_property_missing_boxes(finished, tmp_path):
+    folder = folder_without(finished, tmp_path)
+    path = folder / "labels" / "val.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["classes"][:] = -1
+    np.savez(path, **arrays)
+    (found,) = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+    assert "split 'val' has no box" in found
+    assert "drop 'detector' from stages" in found
+
+
+def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path):
+    folder = folder_without(finished, tmp_path)
+    path = folder / "labels" / "train.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["classes"][0] = 99
+    np.savez(path, **arrays)
+    (found,) = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+    assert "classes up to 99" in found
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"data.dir": "/nowhere"}, "--config.data.dir=/nowhere: no such folder"),
+        ({"window.frames": 17}, "window.frames=17 is not a multiple of window.stride=4"),
+        ({"window.frames": 4000}, "no window lies within one; lower window.frames"),
+        ({"encoder.patch_size": 12}, "the next sizes that fit are 24 and 36"),
+        ({"encoder.num_heads": 3}, "width 16 is not divisible by num_heads 3"),
+        ({"encoder.microbatches": 7}, "cannot be cut into encoder.microbatches=7 equal parts"),
+        ({"init_from": "/x.safetensors"}, "--config.init_from=/x.safetensors: no such file"),
+        ({"init_from": "general_encoder"}, "general_encoder.safetensors"),
+        ({"pretrain.n_states": 99}, "pretrain.n_states=99, but only"),
+        ({"stages": ("predict", "evaluate")}, "neither 'detector' nor 'temporal'"),
+        ({"stages": ("embed", "temporal")}, "stage 'embed' takes the result of 'pretrain'"),
+        ({"stages": ("train",)}, "stages names ['train']; known are data, general"),
+        ({"stages": ("embed", "pretrain")}, "out of order, or given twice; write pretrain, embed"),
+        ({"predict.splits": ("val",)}, "predict.splits lacks test"),
+        ({"procedure": "meccano"}, "made for procedure 'synthetic', do not fit"),
+        ({"procedure": "/no.json"}, "'/no.json' is neither a file nor a packaged procedure"),
+        (
+            {"temporal.optimizer.schedule": "restarts"},
+            "--config.temporal.optimizer.schedule=restarts: set .restart_steps",
+        ),
+        (
+            {"stages": tiny().stages, "data.dir": "", "data.synthetic.recordings.val": 0},
+            "--config.data.synthetic.recordings.val=0",
+        ),
+        (
+            {"stages": tiny().stages, "data.dir": "", "data.synthetic.size": 36},
+            "the next sizes that fit are 32 and 40",
+        ),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
+)
+def test_find_mistakes_property_says_what_and_what_to_do(finished, tmp_path, changes, what):
+    found = mistakes(finished, tmp_path, **changes)
+    assert any(what in text for text in found), found
+
+
+def test_run_errors_come_before_anything_is_made(finished, tmp_path):
+    changes = {"data.dir": str(finished / "data"), "stages": tiny().stages[1:]}
+    with pytest.raises(ValueError, match="steps") as caught:
+        main.run(tiny(**changes, **{f"{s}.steps": -1 for s in TRAINED}), tmp_path / "run")
+    assert len(str(caught.value).splitlines()) == 4
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]

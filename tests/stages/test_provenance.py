@@ -1,0 +1,231 @@
+"""A change makes again what depends on it, and only that; nothing stale or damaged is used."""
+
+import contextlib
+import fnmatch
+import io
+import itertools
+import json
+import shutil
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from tiny import TRAINED, tiny
+
+from stormpsr_jax import main
+from stormpsr_jax.stages import detector, embed, finetune, predict, pretrain, provenance, temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+STAGES = ("data", *TRAINED, "embed", "predict", "evaluate")
+LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """Runs a copy of a finished run; returns {stage: why it was made again} and the text."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+
+    def run(remake=False, **changes):
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            main.run(tiny(**changes), folder, remake=remake)
+        text = said.getvalue()
+        again = {}
+        for line in text.splitlines():
+            stage, _, rest = line.partition(": ")
+            if rest.startswith("made again (") or line.endswith(" …"):
+                again.setdefault(line.removesuffix(" …").partition(":")[0], rest)
+        return again, text
+
+    run.folder = folder
+    return run
+
+
+def metrics(folder):
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_evaluate_property_other_settings_are_scored_without_training(run):
+    before = metrics(run.folder)
+    again, text = run(**{"evaluate.decay": 0.5})
+    assert list(again) == ["evaluate"]
+    assert "evaluate: made again (evaluate.decay 0.75 → 0.5)" in text
+    assert before["streams"]["storm"]["settings"]["decay"] == 0.75
+    assert metrics(run.folder)["streams"]["storm"]["settings"]["decay"] == 0.5
+    model = json.loads((run.folder / "model" / "model.json").read_text())
+    assert model["streams"]["storm"]["settings"]["decay"] == 0.5
+
+
+def test_stages_property_one_added_or_left_out_is_seen_by_those_after_it(run):
+    again, _ = run(stages=LIGHT)
+    assert list(again) == ["predict", "evaluate"]
+    assert set(metrics(run.folder)["streams"]) == {"temporal"}
+    assert not (run.folder / "predictions" / "test" / "asd").exists()
+    again, text = run()
+    assert list(again) == ["predict", "evaluate"]
+    assert "stage detector is new" in text
+    assert set(metrics(run.folder)["streams"]) == {"asd", "temporal", "storm"}
+
+
+def edit_labels(folder, split, **arrays):
+    """Puts other arrays into labels/<split>.npz, as a folder made again has them."""
+    path = folder / "data" / "labels" / f"{split}.npz"
+    with np.load(path) as file:
+        content = dict(file)
+    for name, change in arrays.items():
+        content[name] = change(content[name].copy())
+    np.savez(path, **content)
+
+
+def test_boxes_property_do_not_train_the_encoder_again(run):
+    def moved(boxes):
+        boxes[:, :2] *= 0.99
+        return boxes
+
+    edit_labels(run.folder, "train", boxes=moved)
+    with pytest.raises(ValueError, match=r"train again: detector \(other boxes of split train\);"):
+        run()
+    again, _ = run(remake=True)
+    assert "detector" in again
+    assert not {"pretrain", "embed", "temporal", "finetune"} & again.keys()
+
+
+def test_labels_property_a_corrected_state_trains_again_what_reads_it(run):
+    def corrected(states):
+        states[5, 0] = 1 - states[5, 0]
+        return states
+
+    edit_labels(run.folder, "train", states=corrected)
+    with pytest.raises(ValueError, match="throw the weights") as caught:
+        run()
+    for stage in ("pretrain", "temporal", "finetune"):
+        assert f"{stage} (other states of split train" in str(caught.value)
+    assert "detector" not in str(caught.value)
+
+
+def test_label_files_property_of_the_test_split_are_scored_again(run):
+    path = run.folder / "data" / "labels" / "test" / "test_000" / "PSR_labels.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[:-1]))
+    before = metrics(run.folder)["streams"]["storm"]["recordings"]["test_000"]["truth"]
+    again, text = run()
+    assert list(again) == ["evaluate"]
+    assert "other label files of split test" in text
+    after = metrics(run.folder)["streams"]["storm"]["recordings"]["test_000"]["truth"]
+    assert len(after) == len(before) - 1
+
+
+def test_procedure_property_what_may_happen_changes_scores_and_what_is_catalogued_trains(run):
+    """An own procedure file, of whose content each stage reads a part."""
+    content = json.loads((run.folder / "data" / "procedure.json").read_text())
+    path = run.folder.parent / "procedure.json"
+    for variant in content["variants"].values():
+        variant["expected"] = variant["expected"][:-1]
+    path.write_text(json.dumps(content))
+    again, text = run(procedure=str(path))
+    assert list(again) == ["evaluate"]
+    assert "another procedure (whole)" in text
+
+
+def test_size_property_another_one_is_another_folder_of_pictures(run):
+    with pytest.raises(ValueError, match=r"pretrain \(data is made again\)"):
+        run(**{"data.synthetic.size": 40})
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("finetune/best.safetensors", "finetune"),
+        ("embed/val/val_000.0.npy", "embed"),
+        ("predictions/test/temporal/test_000_results_pred.csv", "predict"),
+        ("model/weights.safetensors", "evaluate"),
+        ("metrics.json", "evaluate"),
+    ],
+)
+def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, stage):
+    path = run.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+    again, text = run()
+    assert list(again)[0] == stage
+    assert f"{name} was damaged or changed" in text
+    assert path.read_bytes() == (finished / name).read_bytes()
+    assert set(again) <= {stage, "evaluate"}  # whose figures are the same, but not its date
+
+
+def test_interrupted_property_goes_on_only_with_what_it_began_with(run):
+    (run.folder / "temporal" / provenance.DONE).unlink()
+    with pytest.raises(ValueError, match=r"temporal \(temporal.sigma 2.0 → 3.0\)"):
+        run(**{"temporal.sigma": 3.0})
+    again, text = run()
+    assert list(again) == ["temporal"]  # from its last checkpoint: with the same result
+    assert "made again" not in text
+
+
+def test_others_errors_a_stage_left_out_whose_result_is_of_something_else(run):
+    """Else the model would have the networks of one config and the pictures of another."""
+    with pytest.raises(ValueError, match=r"'predict' .* else \(data.mean \[0.5, 0.5, 0.5\] → \["):
+        run(stages=("evaluate",), **{"data.mean": (0.4, 0.5, 0.5)})
+
+
+class Reading:
+    """A config that notes which fields are read."""
+
+    def __init__(self, config, read, prefix=""):
+        self.__dict__.update(_config=config, _read=read, _prefix=prefix)
+
+    def __getattr__(self, name):
+        value = getattr(self._config, name)
+        if isinstance(value, ConfigDict):
+            return Reading(value, self._read, f"{self._prefix}{name}.")
+        self._read.add(self._prefix + name)
+        return value
+
+    __getitem__ = __getattr__
+
+    def keys(self):
+        return self._config.keys()
+
+
+@pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict])
+def test_fields_property_are_all_that_a_stage_reads(finished, tmp_path, stage):
+    """Whatever field a stage reads is on its record, or is one that changes no result."""
+    name = stage.__name__.rpartition(".")[2]
+    for before in ("data", "pretrain", "embed", "temporal", "finetune", "detector"):
+        if before != name:
+            (tmp_path / before).symlink_to(finished / before)
+    read = set()
+    config = tiny(**{"embed.views": 1 if name == "embed" else 0})
+    context = Context(Reading(config, read), tmp_path, make_mesh(1, 1))
+    if name in TRAINED:
+        definition = stage.build(context)
+        params, batch_stats = definition.init()
+        definition.optimizer(params)
+        definition.schedule(0)
+        batches = definition.data(0)
+        definition.loss_fn(params, batch_stats, next(batches), context.key("test"))
+        batches.close()
+        definition.evaluate(params, batch_stats)
+    else:
+        stage.run(context)
+    neutral = (*provenance.FREE, "procedure", "stages", "data.dir", "data.cad_dir", "init_from")
+    unknown = [
+        field
+        for field in read
+        if not any(fnmatch.fnmatchcase(field, pattern) for pattern in neutral)
+        and not any(
+            field == known or field.startswith(f"{known}.") for known in provenance.FIELDS[name]
+        )
+    ]
+    assert read
+    assert not unknown
+
+
+def test_fields_property_every_name_is_one_of_the_config():
+    fields = provenance.flat_config(tiny())
+    for name in itertools.chain.from_iterable(provenance.FIELDS.values()):
+        assert any(field == name or field.startswith(f"{name}.") for field in fields), name
+    for pattern in provenance.FREE:
+        assert any(fnmatch.fnmatchcase(field, pattern) for field in fields), pattern
