@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes_of_tests import free_address, start
-from tiny import ROOT, TRAINED, command, tiny
+from processes_of_tests import ROOT, free_address, start
+from tiny import TRAINED, command, tiny
 
 from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource

@@ -1,12 +1,12 @@
 """The smallest config on which every stage of a run works, and how a test runs it."""
 
-import os
 import sys
-from pathlib import Path
+
+from processes_of_tests import ROOT as ROOT
+from processes_of_tests import environment
 
 from stormpsr_jax.configs import synthetic
 
-ROOT = Path(__file__).parents[1]
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices.
 TINY = {
@@ -60,16 +60,11 @@ def tiny(**changes):
 
 def flags_of(fields):
     """The command-line flags that set fields of a config."""
-    return [f"--config.{field}={value}" for field, value in fields.items()]
+    return [f"--config.{field}={value}" for field, value in dict(fields).items()]
 
 
-def command(workdir, changes=(), devices=1, **environment):
+def command(workdir, changes=(), devices=1, **variables):
     """The command line of a tiny run in its own process, and its environment."""
     words = [sys.executable, "-m", "stormpsr_jax.main", "--config=configs/synthetic.py"]
     words += flags_of({**TINY, **dict(changes)})
-    env = {
-        **os.environ,
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
-        **environment,
-    }
-    return [*words, f"--workdir={workdir}"], env
+    return [*words, f"--workdir={workdir}"], environment(devices, **variables)
