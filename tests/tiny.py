@@ -2,7 +2,6 @@
 
 import sys
 
-from processes_of_tests import ROOT as ROOT
 from processes_of_tests import environment
 
 from stormpsr_jax.configs import synthetic
