@@ -26,7 +26,7 @@ from model_data import (
 )
 
 import stormpsr_jax
-from data_prep import pictures as data_pictures
+from data_prep.reading import pictures as data_pictures
 from stormpsr_jax import memory, model
 from stormpsr_jax.data import sampling
 from stormpsr_jax.models import detection

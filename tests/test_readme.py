@@ -53,7 +53,7 @@ def test_pages_property_links_lead_somewhere(page):
             continue
         name, _, anchor = link.partition("#")
         target = (ROOT / page).parent / name if name else ROOT / page
-        assert target.is_file(), f"{page}: {link}"
+        assert target.exists(), f"{page}: {link}"
         if anchor:
             assert anchor in anchors(target), f"{page}: {link}"
 
@@ -68,7 +68,7 @@ def test_pages_property_modules_and_scripts_exist(page):
         known = {words, words.split()[0]} & command.COMMANDS.keys()
         assert known, f"{page}: stormpsr {words}"
     for script in re.findall(r"benchmarks/\w+\.py", text):
-        assert (ROOT / script).is_file(), f"{page}: {script}"
+        assert (ROOT / script).exists(), f"{page}: {script}"
     for name in re.findall(r"`(\w+\.py)`", text):
         assert name in SOURCES, f"{page}: {name}"
 
