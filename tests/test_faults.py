@@ -1,6 +1,8 @@
 """A tenth of benchmarks/faults.py: nothing hangs, escapes, crashes, or is silently damaged."""
 
+import faulthandler
 import json
+import os
 import sys
 
 import pytest
@@ -50,8 +52,7 @@ def test_outcome_property_faults_are_seen(tmp_path):
             pass
 
     def abort():
-        import os
-
+        faulthandler.disable()  # pytest's
         os.abort()
 
     assert fault_processes.call(bug, tmp_path).crashed
