@@ -38,8 +38,8 @@ def attempt(family: str, seed: int, index: int, folder: Path) -> dict:
     """Makes one attempt in an empty folder.
 
     Returns:
-        "family", "index", "what" was done, the `VERDICTS` that apply to it, "seconds", and "said"
-        where something is wrong.
+        "family", "seed", "index", "what" was done, "wrong" (the `VERDICTS` that apply), "seconds",
+        and the end of what the commands "said".
     """
     import fault_families
 
@@ -57,7 +57,7 @@ def attempt(family: str, seed: int, index: int, folder: Path) -> dict:
     row = {"family": family, "seed": seed, "index": index, "what": what}
     row["wrong"] = [verdict for verdict in VERDICTS if verdict in wrong]
     row["seconds"] = round(time.monotonic() - start, 1)
-    return row | ({"said": said[-3000:]} if wrong else {})
+    return row | {"said": said[-3000:]}
 
 
 def listing(place: Path) -> list[tuple]:
@@ -116,11 +116,13 @@ def main() -> None:
                 if (name, args.seed, index) in done or time.monotonic() - start > args.seconds:
                     continue
                 rows.append(attempt(name, args.seed, index, folder))
+                if not rows[-1]["wrong"]:
+                    del rows[-1]["said"]
                 file.write(json.dumps(rows[-1]) + "\n")
                 file.flush()
                 print(name, index, rows[-1]["what"], *rows[-1]["wrong"], sep=" | ", flush=True)
-    print(table(sorted(rows, key=lambda row: names.index(row["family"]) if row["family"] in names
-                       else len(names))))  # fmt: skip
+    order = list(fault_families.FAMILIES)
+    print(table(sorted(rows, key=lambda row: order.index(row["family"]))))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """A tenth of benchmarks/faults.py: nothing hangs, escapes, crashes, or is silently damaged."""
 
+import faulthandler
 import json
+import os
 import sys
 
 import pytest
@@ -39,6 +41,7 @@ def test_faults_property_nothing_goes_wrong(folder, attempts, families):
     assert f"| all | {len(rows)} | 0 | 0 | 0 | 0 | 0 |" in said[0]
 
 
+@pytest.mark.filterwarnings("ignore:os.fork")  # what is called there starts nothing of JAX
 def test_outcome_property_faults_are_seen(tmp_path):
     """Else the table would always be full of zeros."""
 
@@ -50,8 +53,7 @@ def test_outcome_property_faults_are_seen(tmp_path):
             pass
 
     def abort():
-        import os
-
+        faulthandler.disable()  # pytest's
         os.abort()
 
     assert fault_processes.call(bug, tmp_path).crashed
