@@ -82,6 +82,21 @@ class MetricWriter:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """Returns the rows of a metrics.jsonl; a last row cut short by a crash is left out."""
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Returns the rows of a metrics.jsonl; a last row cut short by a crash is left out.
+
+    Raises:
+        ValueError: another row is damaged; names file and line.
+    """
+    rows = []
+    for number, line in enumerate(files.read_text(path).splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            continue
+        try:
+            row = json.loads(line)
+            files.field(row, "step", int, str(path))
+        except ValueError as error:
+            raise ValueError(
+                f"{path}: line {number}: is damaged ({error}); it is a log: remove the line"
+            ) from error
+        rows.append(row)
+    return rows

@@ -84,3 +84,13 @@ def test_metric_writer_property_full_disk_is_an_error_where_it_is_written(tmp_pa
         writer.write(1, {"loss": 1.0})
     assert error.value.errno == errno.ENOSPC
     writer.close()
+
+
+@pytest.mark.parametrize("line", ['{"step": 1, "lo', "[]", '{"loss": 2}'])
+def test_read_metrics_errors_name_the_line(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 0}}\n{line}\n{{"step": 2}}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl: line 2: is damaged"):
+        read_metrics(path)
+    path.write_text('{"step": 0}\n{"step": 1, "lo')  # a crash while it was written
+    assert read_metrics(path) == [{"step": 0}]
