@@ -26,8 +26,8 @@ import numpy as np
 import safetensors.numpy
 from absl import app
 from fault_processes import Outcome, Process, call, limited, small_disk
-from processes_of_tests import free_address
-from tiny import ROOT, TINY, TRAINED, flags_of, tiny
+from processes_of_tests import ROOT, free_address
+from tiny import TINY, TRAINED, flags_of, tiny
 
 from stormpsr_jax import config_flag, evaluate, load_model, torch_files, weights
 from stormpsr_jax import main as command

@@ -28,7 +28,7 @@ from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
 from stormpsr_jax.training.sharding import make_mesh
 
-FEATURES, CLASSES, BATCH, STEPS, MESH_STEPS = 16, 4, 16, 24, 10
+FEATURES, CLASSES, BATCH, STEPS = 16, 4, 16, 24
 
 
 class Net(nn.Module):
@@ -366,18 +366,6 @@ def test_train_property_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undi
     assert "stopped and saved at step" in output.splitlines()[-1]
 
 
-def test_train_property_same_losses_on_any_mesh(tmp_path, undisturbed):
-    reference, _ = undisturbed
-    finish(start_script(tmp_path, "meshes", devices=8))
-    expected = [r for r in read_metrics(reference / "metrics.jsonl") if r["step"] <= MESH_STEPS]
-    assert [row["step"] for row in expected] == [5, 8, 10]
-    for name in ("8x1", "1x8", "2x4_then_1x1"):
-        rows = read_metrics(tmp_path / name / "metrics.jsonl")[:3]
-        assert [row.keys() for row in rows] == [row.keys() for row in expected]
-        for row, wanted in zip(rows, expected, strict=True):
-            assert row == pytest.approx(wanted, abs=1e-5)
-
-
 def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
     workdir = tmp_path / "toy"
 
@@ -492,19 +480,6 @@ def test_train_property_unknown_best_metric_is_an_error(tmp_path):
         run(tmp_path / "toy", best="f1")
 
 
-def _train_on_meshes(workdir):
-    def act(step, batch):
-        if step == 7:
-            send(signal.SIGTERM)
-
-    short = {"config": {"steps": MESH_STEPS}}
-    run(workdir / "8x1", mesh=make_mesh(8, 1), **short)
-    run(workdir / "1x8", mesh=make_mesh(1, 8), **short)
-    with pytest.raises(SystemExit), interruption.handled():
-        run(workdir / "2x4_then_1x1", mesh=make_mesh(2, 4), data=acting(act), **short)
-    run(workdir / "2x4_then_1x1", mesh=make_mesh(1, 1), **short)
-
-
 def _stuck(workdir, where, there):
     """Never comes back from where the main thread is after a few steps."""
 
@@ -523,9 +498,6 @@ def _stuck(workdir, where, there):
 
 
 def _main(workdir, action, step_file=None):
-    if action == "meshes":
-        _train_on_meshes(workdir)
-        return
     if action in ("saving", "computing"):
         with interruption.handled():
             _stuck(workdir, action, step_file)
