@@ -195,21 +195,6 @@ def two_processes(folder, changes):
     return [start([*words, f"--process_id={i}"], env=env) for i in range(2)]
 
 
-def test_memory_options_property_same_losses(workdir, tmp_path):
-    """Blocks of SupCon, microbatches and recomputation save memory and change nothing else."""
-    changes = {"pretrain.supcon_block": 5, "encoder.microbatches": 2, "encoder.remat": "dots"}
-    for stage, given in {"pretrain": (), "finetune": ("pretrain", "temporal")}.items():
-        folder = tmp_path / stage
-        for name in given:
-            shutil.copytree(workdir / name, folder / name)
-        main.run(tiny(**changes, **{"data.dir": str(workdir / "data"), "stages": (stage,)}), folder)
-        ours, theirs = (
-            [row["loss"] for row in read_metrics(f / stage / "metrics.jsonl") if "loss" in row]
-            for f in (folder, workdir)
-        )
-        np.testing.assert_allclose(ours, theirs, rtol=2e-5, atol=2e-5, err_msg=stage)
-
-
 def test_bfloat16_property_losses_are_near_those_of_float32(workdir, tmp_path):
     changes = {"data.dir": str(workdir / "data"), "dtype": "bfloat16"}
     main.run(tiny(**changes, stages=("pretrain",)), tmp_path)

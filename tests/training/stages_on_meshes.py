@@ -62,8 +62,9 @@ CHANGES = {
 
 
 def make_context(folder, name, stage, mesh):
-    ring = {"pretrain.supcon_block": 4, "encoder.microbatches": 2} if name.endswith("ring") else {}
-    config = tiny(**{**CHANGES, **ring, "data.dir": str(folder / "data")})
+    memory = {"pretrain.supcon_block": 4, "encoder.microbatches": 2, "encoder.remat": "dots"}
+    saving = memory if name.endswith("ring") else {}
+    config = tiny(**{**CHANGES, **saving, "data.dir": str(folder / "data")})
     return Context(config, folder / name / stage, mesh)
 
 
