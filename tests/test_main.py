@@ -90,7 +90,11 @@ def test_model_property_recognises_exactly_what_metrics_json_says(workdir):
     assert model.origin["made_from"]["predict"]["stages"].keys() == {"detector", "finetune"}
 
 
-@pytest.mark.parametrize("stage", TRAINED)
+@pytest.mark.parametrize(
+    "stage",
+    # The other two learn in tests of their models.
+    ["pretrain", "finetune", *(pytest.param(s, marks=pytest.mark.slow) for s in TRAINED[1::2])],
+)
 def test_every_stage_property_steps_lower_its_loss(workdir, tmp_path, stage):
     """On 12 steps noise could hide it, so this trains the one stage for longer on its own."""
     shutil.copytree(workdir, tmp_path / "run")
