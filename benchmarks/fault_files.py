@@ -108,7 +108,11 @@ def craft(rng: random.Random, data: Path) -> str:
         shutil.copy(second, first)
         second.write_bytes(content)
         return f"{first.name} and {second.name} exchanged"
-    path = data / f"{kind}.json"
+    return change_json(rng, data / f"{kind}.json")
+
+
+def change_json(rng: random.Random, path: Path) -> str:
+    """Changes, removes or renames a value somewhere in a JSON file; says which."""
     content = json.loads(path.read_text())
     place, key = content, rng.choice(list(content))
     while rng.random() < 0.6 and isinstance(place[key], dict | list) and place[key]:

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT), *(str(ROOT / f) for f in ("tests", "tests/data_prep", "benchmarks"))]
 os.environ["JAX_PLATFORMS"] = "cpu"
 FASTER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", FASTER)
@@ -97,11 +97,12 @@ def main() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     import fault_families
+    import fault_runs
 
     names = args.only.split(",") if args.only else list(fault_families.FAMILIES)
     if unknown := [name for name in names if name not in fault_families.FAMILIES]:
         parser.error(f"unknown family {unknown[0]}; known are {', '.join(fault_families.FAMILIES)}")
-    fault_families.prepare(folder / "base")
+    fault_runs.prepare(folder / "base")
     if args.index is not None:
         for name in names:
             print(json.dumps(attempt(name, args.seed, args.index, folder), indent=1))

@@ -260,10 +260,12 @@ def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
     """Opens a picture with Pillow, whose errors become a ValueError that names it."""
     try:
         with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG")) as image:
-            _check_pixels(place, image.height, image.width)
-            yield image
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            height, width = image.height, image.width
+            if height * width <= MAX_PIXELS:
+                yield image
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
+    _check_pixels(place, height, width)
 
 
 def _check_pixels(place: str, height: int, width: int) -> None:

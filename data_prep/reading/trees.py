@@ -6,6 +6,7 @@ Both are trees of folders and files, whose names are given with / between them, 
 import contextlib
 import dataclasses
 import functools
+import lzma
 import os
 import re
 import stat
@@ -22,6 +23,11 @@ from stormpsr_jax.mistakes import raise_all
 # is not read.
 MAX_FILE_BYTES = 128 * 2**20
 MAX_DEPTH = 64
+# What zipfile raises; RuntimeError: the member is encrypted.
+_UNPACKING = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, NotImplementedError, RuntimeError),
+)
 _ENDS = 2**16  # bytes at either end of a file that tell its content
 
 
@@ -97,7 +103,7 @@ class Tree:
 
     def fingerprint(self, name: str) -> int:
         """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
-        with self.open(name) as file, _read_errors(self.show(name)):
+        with self.open(name) as file, read_errors(self.show(name)):
             if self.is_zip:
                 size = _open_zip(self.path).members[name].file_size
             else:
@@ -112,7 +118,7 @@ class Tree:
         Raises:
             ValueError: it cannot be read, or has more than MAX_FILE_BYTES.
         """
-        with self.open(name) as file, _read_errors(self.show(name)):
+        with self.open(name) as file, read_errors(self.show(name)):
             declared = _open_zip(self.path).members[name].file_size if self.is_zip else 0
             content = file.read(MAX_FILE_BYTES + 1) if declared <= MAX_FILE_BYTES else b""
         if max(declared, len(content)) > MAX_FILE_BYTES:
@@ -124,7 +130,7 @@ class Tree:
 
     def open(self, name: str) -> BinaryIO:
         """Opens a file for reading; ValueError if it cannot be opened."""
-        with _read_errors(self.show(name)):
+        with read_errors(self.show(name)):
             if not self.is_zip:
                 return Path(self.path, name).open("rb")
             opened = _open_zip(self.path)
@@ -164,7 +170,7 @@ class Tree:
     def _walk(self, folder: str, above: tuple) -> Iterator[tuple[str, list[str], list[str]]]:
         identity = folder
         if not self.is_zip:
-            with _read_errors(self.show(folder)):
+            with read_errors(self.show(folder)):
                 status = os.stat(os.path.join(self.path, folder))
             identity = (status.st_dev, status.st_ino)
         if identity in above:
@@ -285,12 +291,11 @@ def _check_regular(path: str, place: str) -> None:
 
 
 @contextlib.contextmanager
-def _read_errors(place: str) -> Iterator[None]:
-    """Turns what can go wrong with a file into a ValueError that names it."""
+def read_errors(place: str) -> Iterator[None]:
+    """Turns what can go wrong with a file, or its unpacking, into a ValueError that names it."""
     try:
         yield
     except OSError as error:
         raise ValueError(f"{place}: cannot be read ({error.strerror or error})") from error
-    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
-        # RuntimeError: the member is encrypted.
+    except _UNPACKING as error:
         raise ValueError(f"{place}: cannot be unpacked ({error})") from error

@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.reading.pictures import MAX_PIXELS
-from data_prep.reading.trees import Tree
+from data_prep.reading.trees import Tree, read_errors
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
@@ -294,7 +294,7 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
         raise ValueError(
             f"{place}: reading a video needs PyAV: pip install 'stormpsr-jax[video]'"
         ) from error
-    with tree.open(name) as file:
+    with tree.open(name) as file, read_errors(place):
         if not file.read(1):
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)
@@ -303,6 +303,8 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
                 if not container.streams.video:
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise ValueError(f"{place}: no decoder for its video is known; {_CONVERT}")
                 width, height = stream.codec_context.width, stream.codec_context.height
                 if width * height > MAX_PIXELS:
                     raise ValueError(

@@ -1,0 +1,116 @@
+"""The tiny run that the attempts of `faults.py` start from and are compared with."""
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app
+from fault_processes import Outcome, call
+from processes_of_tests import ROOT
+from tiny import TINY, flags_of
+
+from stormpsr_jax import config_flag
+from stormpsr_jax import main as command
+from stormpsr_jax.stages import provenance
+from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
+from stormpsr_jax.training import interruption
+
+STAGES = ("data", "pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
+SECONDS = "seconds.json"
+LIMIT = 180  # seconds; a stage of the tiny run takes up to 40 on a busy machine
+ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)  # those that commands put in a line
+
+Found = tuple[str, set[str], str]
+
+
+def run(workdir: Path, *flags: str, **fields) -> Callable[[], None]:
+    """The command of a tiny run, for a process of its own."""
+    words = ["main", f"--config={ROOT / 'configs' / 'synthetic.py'}", f"--workdir={workdir}"]
+    words += flags_of({**TINY, **{name.replace("__", "."): v for name, v in fields.items()}})
+
+    def function() -> None:
+        interruption.install()
+        sys.argv = [*words, *flags]
+        app.run(command.main, flags_parser=config_flag.parse_flags)
+
+    return function
+
+
+def prepare(base: Path) -> None:
+    """Makes the undisturbed run that the attempts start from and are compared with."""
+    base.mkdir(parents=True, exist_ok=True)
+    if not (base / "run" / "metrics.json").exists():
+        outcome = call(run(base / "run"), base, 1800)
+        if outcome.code:
+            sys.exit(outcome.output)
+        took = dict(re.findall(r"^(\w+): (\d+) s$", outcome.output, re.MULTILINE))
+        seconds = {stage: float(took[stage]) for stage in STAGES}
+        (base / SECONDS).write_text(json.dumps(seconds))
+
+
+def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
+    """Checksums of what stages have made, without what holds times and dates."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        top = "predict" if name.parts[0] == "predictions" else name.parts[0]
+        top = "evaluate" if top in ("model", "metrics.json", "report.html") else top
+        # Of a finished stage, what it was made from is in done.json.
+        skipped = {"checkpoints", "tensorboard", provenance.MADE_FROM} & set(name.parts)
+        if top not in stages or skipped or not path.is_file():
+            continue
+        content = path.read_bytes()
+        if path.name == "model.json" or name.parts == ("evaluate", provenance.DONE):
+            data = json.loads(content)
+            for of_date in ("created", "results"):
+                data.pop(of_date, None)
+            content = json.dumps(data).encode()
+        found[str(name)] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def copy_before(base: Path, target: Path, stage: str) -> tuple[str, ...]:
+    """Copies the run as it was before a stage; returns the stages up to it."""
+    later = STAGES[STAGES.index(stage) :]
+    gone = {*later, "lock"}
+    gone |= {"predictions"} if "predict" in later else set()
+    gone |= {"model", "metrics.json", "report.html"}
+    for path in (base / "run").iterdir():
+        if path.name not in gone:
+            _copy(path, target / path.name)
+    return STAGES[: STAGES.index(stage) + 1]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def verdicts(outcome: Outcome) -> set[str]:
+    """Those that need no knowledge of what was done."""
+    wrong = {"hang"} if outcome.hung else set()
+    return wrong | ({"traceback"} if outcome.crashed and not outcome.hung else set())
+
+
+def seconds_of(base: Path, stage: str) -> float:
+    """How long a stage took in the undisturbed run, with what it compiled."""
+    return json.loads((base / SECONDS).read_text())[stage]
+
+
+def reported(function: Callable[[], object]) -> Callable[[], None]:
+    """The function, with its errors in lines as commands print them."""
+
+    def reported() -> None:
+        try:
+            function()
+        except ERRORS as error:
+            sys.exit(f"error: {error}")
+
+    return reported

@@ -1,0 +1,69 @@
+"""What the tests of IndustReal have in common: small recordings in its layout."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from stormpsr_jax.psr.procedure import load_procedure
+
+PROCEDURE = load_procedure("industreal")
+FRAMES = {"01_assy_0_1": 8, "02_main_0_1": 6, "05_assy_1_2": 7, "03_assy_0_1": 9}
+SPLITS = {"01_assy_0_1": "train", "02_main_0_1": "train", "05_assy_1_2": "val"} | {
+    "03_assy_0_1": "test"
+}
+BASE, FULL, ODD = "10000000000", "11110111111", "11000000000"
+ERROR = "1,-1" + ",0" * 9
+
+
+def row(frame: int, state: str) -> str:
+    return f"{frame:06d}.jpg,{state if ',' in state else ','.join(state)}\n"
+
+
+def raw_labels(name: str) -> str:
+    if "main" in name:
+        return row(0, FULL)
+    return row(0, BASE) + row(2, ODD) + row(3, ERROR) + row(4, "11110111110")
+
+
+def coco(name: str) -> dict:
+    """Boxes of frames 1, 2, 3 and 4, in no order, with a category each."""
+    states = [BASE, FULL, "background", "error_state"]
+    categories = [{"id": i, "name": state} for i, state in enumerate(states, start=1)]
+    images = [
+        {"id": 10 + i, "file_name": f"{i:06d}.jpg", "width": 1280, "height": 720}
+        for i in (3, 1, 0, 2, 4)
+    ]
+    annotations = [
+        {"id": 100 + i, "image_id": 10 + i, "category_id": category, "bbox": bbox}
+        for i, category, bbox in (
+            (2, 3, [320, 180, 640, 360]),
+            (1, 1, [0, 0, 128, 72]),
+            (4, 2, [1152, 648, 192, 144]),  # reaches over the corner
+            (3, 4, [640, 360, 64, 36]),
+        )
+    ]
+    if "main" in name:
+        images, annotations = images[:2], []
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def make_data(folder: Path) -> Path:
+    for name, count in FRAMES.items():
+        recording = folder / "recordings" / SPLITS[name] / name
+        for stream in ("rgb", "stereo_left", "depth"):
+            (recording / stream).mkdir(parents=True)
+            for frame in range(count):
+                image = np.full((45, 80, 3), 20 * frame + len(name), np.uint8)
+                jpeg = simplejpeg.encode_jpeg(image)
+                (recording / stream / f"{frame:06d}.jpg").write_bytes(jpeg)
+        (recording / "PSR_labels_raw.csv").write_text(raw_labels(name))
+        if "main" not in name:
+            (recording / "PSR_labels.csv").write_text("000004.jpg,3,Install front chassis\n")
+        (recording / "OD_labels.json").write_text(json.dumps(coco(name)))
+        (recording / "gaze.csv").write_text("000000.jpg,1,2\n")
+    (folder / "train.csv").write_text("for another task\n")
+    (folder / "part_geometries/fbx_files").mkdir(parents=True)
+    (folder / "part_geometries/fbx_files/texture.png").write_bytes(b"no frame of a recording")
+    return folder
