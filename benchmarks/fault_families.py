@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+import fault_checkpoints
+import fault_configs
 import fault_damage
 import fault_files
 import fault_labels
@@ -203,8 +205,10 @@ FAMILIES = {
     "damaged input": fault_damage.damaged_input,
     "damaged weights": fault_damage.damaged_weights,
     "crafted data": fault_damage.crafted_data,
+    "checkpoints of others": fault_checkpoints.damaged_checkpoint,
     "hostile media": fault_media.hostile_media,
     "damaged labels": fault_labels.damaged_labels,
+    "configs": fault_configs.configs,
     "environment": environment,
     "processes": processes,
 }

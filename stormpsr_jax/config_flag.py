@@ -1,12 +1,19 @@
 """The flag --config of a command: the name of a config that ships, or the path of a file."""
 
+import importlib.util
 import os
+import re
 import sys
+import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
+
+from stormpsr_jax.configs.default import get_config as get_default
+from stormpsr_jax.files import shorten
 
 flags.disclaim_key_flags()  # --config belongs to the command that asks for it, also in its --help
 
@@ -31,7 +38,7 @@ def resolve(value: str) -> str:
     config, colon, extra = value.partition(":")
     known = ", ".join(shipped())
     if config.endswith(".py"):
-        if not Path(config).is_file():
+        if not os.path.isfile(config):
             raise ValueError(f"no file {config}; configs that ship go by name alone: {known}")
         return value
     if config not in shipped():
@@ -51,49 +58,99 @@ def define_config(default: str | None = None) -> flags.FlagHolder[ConfigDict]:
     holder = config_flags.DEFINE_config_file(
         "config", default, f"Name of a config ({', '.join(shipped())}), or the path of a file."
     )
-    flag = flags.FLAGS["config"]
-    flag.parser = _NameOrPath(flag.parser)
+    flags.FLAGS["config"].parser = _NameOrPath()
     return holder
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses a command line for `absl.app.run`; a mistake on it ends the process with one line.
+    """Parses a command line for `absl.app.run`; mistakes on it end the process with a line each.
 
-    With STORMPSR_TRACEBACK set in the environment it is shown where the mistake was found.
+    The config has to have the fields of configs/default.py, with values of the same types. With
+    STORMPSR_TRACEBACK set in the environment it is shown where a mistake was found.
     """
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        _end(str(error), error)
-    except AttributeError as error:
-        if not isinstance(error.args[0], KeyError):  # what a ConfigDict raises for a field
+        rest = flags.FLAGS(argv)
+    except Exception as error:  # ml_collections raises nearly any for the name or value of a field
+        if os.environ.get("STORMPSR_TRACEBACK"):
             raise
-        words = str(error.args[0].args[0]).split()
-        _end(f"the config has no such field: {' '.join(words)}", error)
+        if isinstance(error, flags.Error):
+            sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: the config has no such field: {_unknown_field(argv)}{_one_line(error)}")
+    config = flags.FLAGS["config"].value
+    if config is not None and (mistakes := list(_find_mistakes(config, get_default()))):
+        sys.exit("\n".join(f"error: --config.{mistake}" for mistake in mistakes))
+    return rest
 
 
-def _end(message: str, error: Exception) -> NoReturn:
-    if os.environ.get("STORMPSR_TRACEBACK"):
-        raise error
-    sys.exit(f"error: {message}")
+def _one_line(error: Exception) -> str:
+    """Its message; an AttributeError of a ConfigDict has that of a KeyError inside."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _unknown_field(argv: Sequence[str]) -> str:
+    """The first field on a command line that our config has not, with a colon; '' if all are."""
+    for field in re.findall(r"^--?config\.([^=\n]*)", "\n".join(argv), re.MULTILINE):
+        section = get_default()
+        for name in field.split("."):
+            if not isinstance(section, ConfigDict) or name not in section:
+                return f"{field}: "
+            section = section[name]
+    return ""
+
+
+def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields the fields that are missing, unknown, or of another type than ours."""
+    for name in ours:
+        if name not in config:
+            yield f"{prefix}{name}: is missing"
+    for name in config:
+        field, value = f"{prefix}{name}", config[name]
+        if name not in ours:
+            yield f"{field}: there is no such field; see configs/default.py"
+        elif isinstance(ours[name], ConfigDict) and isinstance(value, ConfigDict):
+            yield from _find_mistakes(value, ours[name], f"{field}.")
+        else:
+            like = (1,) if ours[name] == () else ours[name]  # the one that is empty: whole numbers
+            if not _is_like(value, like):
+                yield f"{field}={shorten(value)}: should be like {like!r}"
+
+
+def _is_like(value: Any, ours: Any) -> bool:
+    if isinstance(ours, tuple | list) and isinstance(value, tuple | list):
+        return all(_is_like(item, ours[0]) for item in value)
+    kinds = (float, int) if isinstance(ours, float) else type(ours)
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 class _NameOrPath(flags.ArgumentParser):
-    """Resolves the value before ml_collections loads it as a file."""
+    """Loads the config that a value of --config means.
 
-    def __init__(self, of_paths: flags.ArgumentParser):
-        self._of_paths = of_paths
+    ml_collections' own parser puts tracebacks into messages and hides errors of files.
+    """
 
     def parse(self, argument: str) -> ConfigDict:
-        path = resolve(argument)
+        path, *words = resolve(argument).split(":", 1)
         try:
-            return self._of_paths.parse(path)
-        except (TypeError, ValueError) as error:
-            # ml_collections puts a traceback into the message, of which only mistakes inside the
-            # file have need: neither its own errors nor a call with one argument too many.
-            cause = error.__context__
-            if isinstance(cause, ValueError):
-                raise cause from None
-            if isinstance(cause, TypeError) and cause.__traceback__.tb_next is None:
-                raise ValueError("this config takes nothing after a colon") from None
-            raise
+            spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            config = module.get_config(*words)
+        except Exception as error:
+            raise ValueError(_inside(path, error, bool(words))) from error
+        if not isinstance(config, ConfigDict):
+            raise ValueError(f"{path}: get_config() returns {shorten(config)}, not a ConfigDict")
+        return config.lock()
+
+
+def _inside(path: str, error: Exception, with_words: bool) -> str:
+    """Says where in a config file an error is; `with_words`: something followed its colon."""
+    full, frames = os.path.abspath(path), traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == full]
+    if isinstance(error, SyntaxError) and error.filename == full:
+        lines = [error.lineno]
+    if with_words and isinstance(error, TypeError) and not lines:
+        return f"{path}: this config takes nothing after a colon"
+    said = " ".join(traceback.format_exception_only(error)[-1].split())
+    return f"{path}: line {lines[-1]}: {said}" if lines else f"{path}: {said}"

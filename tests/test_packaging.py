@@ -183,6 +183,8 @@ def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
         (["--config=nope"], "unknown config 'nope'"),
         (["--config=synthetic", "--config.seeed=1"], 'Did you mean "seed"'),
         (["--config=synthetic", "--config.seed=x"], "--config.seed=x"),
+        (["--config=synthetic", "--config.data.mean.x=1"], "no such field: data.mean.x: "),
+        (["--config=synthetic", "--config.stages=(1,)"], "--config.stages=(1,): should be like"),
         (["--confg=synthetic"], "Unknown command line flag 'confg'"),
     ],
 )
@@ -196,8 +198,22 @@ def test_parse_flags_errors_one_line(words, says):
     assert says in done.stderr
 
 
-def test_parse_flags_property_a_mistake_inside_a_config_is_shown_with_its_place(tmp_path):
-    (tmp_path / "mine.py").write_text("def get_config():\n    return len(1)\n")
+MINE = (
+    "from stormpsr_jax.configs import own\n\ndef get_config():\n    c = own.get_config()\n    {}\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("return len(1)", "mine.py: line 5: TypeError: object of type 'int' has no len()"),
+        ("raise Exception('two\\nlines')", "mine.py: line 5: Exception: two lines"),
+        ("return (c", "mine.py: line 5: SyntaxError: '(' was never closed"),
+        ("c.seed = 1", "mine.py: get_config() returns None, not a ConfigDict"),
+    ],
+)
+def test_parse_flags_errors_a_mistake_inside_a_config_names_its_place(line, says, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE.format(line))
     done = subprocess.run(
         [sys.executable, "-c", PARSE, "--config=mine.py"],
         cwd=tmp_path,
@@ -207,4 +223,27 @@ def test_parse_flags_property_a_mistake_inside_a_config_is_shown_with_its_place(
         check=False,
     )
     assert done.returncode == 1
-    assert "line 2, in get_config" in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert says in done.stderr
+
+
+def test_parse_flags_errors_name_every_field_that_a_config_has_otherwise_than_ours(tmp_path):
+    changes = (
+        "c.unlock(); c.seeed = 1; del c.dtype; del c.seed; c.seed = 1.5; c.encoder.stem = ('a',)"
+    )
+    (tmp_path / "mine.py").write_text(MINE.format(f"{changes}; c.predict.batch = 7; return c"))
+    done = subprocess.run(
+        [sys.executable, "-c", PARSE, "--config=mine.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert sorted(done.stderr.splitlines()) == [
+        "error: --config.dtype: is missing",
+        "error: --config.encoder.stem=('a',): should be like (1,)",
+        "error: --config.seed=1.5: should be like 0",
+        "error: --config.seeed: there is no such field; see configs/default.py",
+    ]

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Container, Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from absl import logging
@@ -284,6 +284,23 @@ def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:
     raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")
 
 
+class _Source:
+    """A file as FFmpeg reads it: a seek to where nothing can be fails, without an exception.
+
+    PyAV prints the traceback of an exception that another one follows.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.name, self.read, self.tell = file.name, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            return -1
+
+
 @contextlib.contextmanager
 def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
     """Opens a video: (container, its first video stream); errors are ValueErrors that name it."""
@@ -299,7 +316,8 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)
         try:
-            with av.open(file, options=_OPTIONS) as container:
+            # Names and notes in a container may be in any encoding; none of them is used.
+            with av.open(_Source(file), options=_OPTIONS, metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]

@@ -247,6 +247,8 @@ class KeyFrameSampler:
 def background_frames(recording: LabelledFrames, window: int, gap: int) -> np.ndarray:
     """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one."""
     states = recording.states
+    # More than the recording has is as much as it has, and fits into an array.
+    window, gap = min(window, len(states)), min(gap, len(states))
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
     previous = np.concatenate([[0], starts + window])
     return np.concatenate(

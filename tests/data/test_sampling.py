@@ -182,5 +182,6 @@ def test_kfs_errors_say_what_to_change():
         kfs(many_recordings(), cad_per_state=2)
     with pytest.raises(ValueError, match="no completion"):
         kfs({"a": recording(np.zeros((50, 17), np.int8))})
-    with pytest.raises(ValueError, match=r"pretrain\.backgrounds=1"):
-        kfs(many_recordings(), backgrounds=1, background_gap=10_000)
+    for gap in (10_000, 10**30):
+        with pytest.raises(ValueError, match=r"pretrain\.backgrounds=1"):
+            kfs(many_recordings(), backgrounds=1, background_gap=gap)

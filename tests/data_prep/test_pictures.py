@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -183,3 +184,16 @@ def test_encode_errors_a_thousand_scans():
     with pytest.raises(ValueError, match=r"a\.jpg: \d+ scans"):
         list(pictures.encode([("a.jpg", many)], Framing((16, 16))))
     assert list(pictures.encode([("a.jpg", picture)], Framing((16, 16))))
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"zTXt"])
+def test_encode_errors_a_chunk_of_png_that_is_damaged_names_the_file(kind):
+    """Of a short acTL and of a text that unfolds to too much, Pillow raises ValueErrors."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "PNG")
+    png = buffer.getvalue()
+    body = b"" if kind == b"acTL" else b"a\0\0" + zlib.compress(bytes(2**21))
+    end = struct.pack(">I", zlib.crc32(kind + body))
+    chunk = struct.pack(">I", len(body)) + kind + body + end
+    with pytest.raises(ValueError, match=r"^00000\.jpg: the picture is damaged"):
+        fit(png[:33] + chunk + png[33:], size=(16, 16))

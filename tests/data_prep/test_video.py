@@ -2,6 +2,7 @@
 
 import builtins
 import struct
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -220,3 +221,46 @@ def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(ValueError, match=rf"run\.mp4: {HEIGHT}x{WIDTH} \(HxW\) is more than"):
         next(video.decode(Tree(str(tmp_path)), "run.mp4"))
+
+
+def test_video_errors_damage_inside_a_zip_file_names_the_video(tmp_path):
+    """What zipfile finds while FFmpeg reads: a checksum, and a method that does not fit."""
+    (tmp_path / "data").mkdir()
+    write_video(tmp_path / "data/0001.mp4")
+    path = as_zip(tmp_path / "data")
+    content = path.read_bytes()
+    flipped, packed = bytearray(content), bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    directory = content.index(b"PK\x01\x02")
+    struct.pack_into("<H", packed, directory + 10, zipfile.ZIP_LZMA)
+    struct.pack_into("<H", packed, 8, zipfile.ZIP_LZMA)
+    for i, data in enumerate((flipped, packed)):
+        (tmp_path / f"{i}.zip").write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{i}\.zip/0001\.mp4: cannot be unpacked"):
+            video.read_times(Tree(str(tmp_path / f"{i}.zip"), is_zip=True), "0001.mp4")
+
+
+def test_video_property_names_inside_may_be_in_any_encoding(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert b"VideoHandler" in data
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert len(video.read_times(Tree(str(tmp_path)), "a.mp4")) == 20
+
+
+def test_video_errors_without_a_decoder(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert (data.count(b"mp4v"), data.count(b"esds")) == (1, 1)  # both say what it is
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"mp4v", b"none").replace(b"esds", b"free"))
+    with pytest.raises(ValueError, match=r"a\.mp4: no decoder for its video is known"):
+        video.read_times(Tree(str(tmp_path)), "a.mp4")
+
+
+def test_source_property_a_seek_to_nowhere_raises_nothing(tmp_path):
+    """Else PyAV prints its traceback, beside the error."""
+    (tmp_path / "a.mp4").write_bytes(b"12345")
+    with (tmp_path / "a.mp4").open("rb") as file:
+        source = video._Source(file)
+        assert source.seek(-7) == -1
+        assert (source.seek(2), source.read(2), source.tell()) == (2, b"34", 4)
