@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import absl.logging
 
 from data_prep.reading.trees import Tree, open_trees
+from stormpsr_jax import memory
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail
@@ -34,8 +35,9 @@ def command(interrupted: str = "; run the same command again, finished recording
                 logging.basicConfig(format="%(levelname)s: %(message)s")
                 absl.logging.set_verbosity(absl.logging.INFO)
             try:
+                memory.check_start()
                 return main(argv) or 0
-            except (ValueError, OSError, RuntimeError) as error:
+            except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 if os.environ.get("STORMPSR_TRACEBACK"):
                     raise
                 fail(_message(error))
@@ -50,7 +52,7 @@ def command(interrupted: str = "; run the same command again, finished recording
 
 def _message(error: Exception) -> str:
     if not isinstance(error, OSError) or not error.strerror:
-        return str(error)
+        return str(error) or "there is not enough memory"  # Python's own MemoryError says nothing
     return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 

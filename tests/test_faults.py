@@ -13,7 +13,8 @@ import fault_processes
 import faults
 
 # (attempts of each, families); forks of one process that has imported everything.
-QUICK = (23, ("damaged model", "damaged input", "damaged weights", "crafted data"))
+QUICK = (10, ("damaged model", "damaged input", "damaged weights", "crafted data",
+              "checkpoints of others", "hostile media", "damaged labels", "configs"))  # fmt: skip
 SLOW = (1, ("kill", "terminate", "interrupt", "full disk", "damaged run", "damaged data",
             "environment", "processes"))  # fmt: skip
 

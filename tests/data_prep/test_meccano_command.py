@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from meccano_data import COMMAND, FRAMES, REPOSITORY, make, make_data, run
 
-from data_prep import meccano
+from data_prep import command, meccano
+from stormpsr_jax import memory
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,17 @@ def test_command_property_read_only_folder_is_an_error(data, tmp_path, monkeypat
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OSError, match="Read-only file system"):
         make(data, tmp_path / "out")
+
+
+def test_command_errors_too_little_memory_is_a_line(monkeypatch, capsys):
+    @command.command()
+    def main(argv):
+        raise MemoryError
+
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err == "error: there is not enough memory\n"
+    monkeypatch.setattr(memory, "MIN_MEMORY", 2**60)  # before anything is begun
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert capsys.readouterr().err.startswith("error: a run needs 1,073,741,824.0 GiB")
