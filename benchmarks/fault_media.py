@@ -15,7 +15,7 @@ import shutil
 import socket
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +110,12 @@ def hostile_media(rng: random.Random, place: Path, base: Path) -> Found:
         (labels / f"{name}.csv").write_text("time,step\n0.5,0\n")
     (labels / "bench3").mkdir()
     (labels / "bench3" / "PSR_labels_raw.csv").write_text("000000.jpg,0,0,0\n")
-    with watched(place / "secret", media / "video.mp4") as (port, touched):
+    (place / "secret").mkdir()
+    secrets = (place / "secret" / "secret.mp4", videos / "beside.dat")
+    with watched(secrets, media / "video.mp4") as (port, touched):
         make = rng.choice((hostile_video, hostile_video, hostile_picture, hostile_zip))
         way = make(rng, media, place, port)
+        touched()  # by the packing of a zip file
         before = _inside(place)
         source = videos if videos.exists() else place / "videos.zip"
         words = [f"--videos={source}", f"--labels={labels}", f"--out={place / 'out'}"]
@@ -169,27 +172,28 @@ def _inside(place: Path) -> list[tuple]:
 
 
 @contextlib.contextmanager
-def watched(folder: Path, video: Path) -> Iterator[tuple[int, Callable[[], bool]]]:
-    """Makes a folder with a secret.mp4, and listens on a port of this machine.
+def watched(paths: Iterable[Path], video: Path) -> Iterator[tuple[int, Callable[[], bool]]]:
+    """Copies a video to paths, and listens on a port of this machine.
 
-    Gives the port, and a function that says whether somebody has opened the video or called.
+    Gives the port, and a function that says whether somebody has opened a copy or called.
     """
-    folder.mkdir()
-    shutil.copy(video, folder / "secret.mp4")
     library = ctypes.CDLL(None)
     events = library.inotify_init1(os.O_NONBLOCK)
-    library.inotify_add_watch(events, os.fsencode(folder / "secret.mp4"), IN_OPEN)
+    for path in paths:
+        shutil.copy(video, path)
+        library.inotify_add_watch(events, os.fsencode(path), IN_OPEN)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
 
         def touched() -> bool:
+            found = False
             for look in (server.accept, lambda: os.read(events, 4096)):
                 try:
                     look()
+                    found = True
                 except BlockingIOError:
-                    continue
-                return True
-            return False
+                    pass
+            return found
 
         try:
             yield server.getsockname()[1], touched

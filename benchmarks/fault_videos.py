@@ -119,7 +119,7 @@ def _patch_mp4(rng: random.Random, way: str, media: Path, path: Path) -> Way:
 def _refers(rng: random.Random, secret: Path, port: int) -> tuple[str, bytes]:
     """A file that asks its reader to open another one, or an address."""
     target = rng.choice(
-        (str(secret), "../secret/secret.mp4", f"file:{secret}", f"http://127.0.0.1:{port}/x.mp4",
+        (str(secret), "../secret/secret.mp4", "beside.dat", "beside.dat", f"file:{secret}", f"http://127.0.0.1:{port}/x.mp4",
          f"tcp://127.0.0.1:{port}", f"rtmp://127.0.0.1:{port}/x", f"concat:{secret}|{secret}",
          f"crypto:{secret}", f"subfile,,start,0,end,0,,:{secret}", f"rtsp://127.0.0.1:{port}/x")
     )  # fmt: skip

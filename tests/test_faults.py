@@ -3,12 +3,14 @@
 import faulthandler
 import json
 import os
+import socket
 import sys
 
 import pytest
 from processes_of_tests import ROOT, environment, finish, start
 
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.extend([str(ROOT / "benchmarks"), str(ROOT / "tests/data_prep")])
+import fault_media
 import fault_processes
 import faults
 
@@ -75,3 +77,14 @@ def test_listing_property_sees_what_is_written_beside_the_folder(tmp_path):
     assert faults.listing(place) != before
     rows = [{"family": "kill", "wrong": ["hang", "outside"]}, {"family": "kill", "wrong": []}]
     assert "| kill | 2 | 1 | 1 | 0 | 0 | 0 |" in faults.table(rows)
+
+
+def test_watched_property_sees_what_is_opened_and_who_calls(tmp_path):
+    (tmp_path / "video").write_bytes(b"a video")
+    with fault_media.watched([tmp_path / "secret"], tmp_path / "video") as (port, touched):
+        assert not touched()
+        (tmp_path / "secret").read_bytes()
+        assert touched()
+        assert not touched()
+        socket.create_connection(("127.0.0.1", port)).close()
+        assert touched()
