@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax import memory
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.training import hosts, interruption, sharding
-from stormpsr_jax.training.checkpoint import Checkpoints, load_best, save_best
+from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
 
 # Steps in flight before the host looks at a loss: the device never waits for the host, and a
@@ -215,7 +215,8 @@ class _Loop:
         restored = checkpoints.restore(
             jax.tree.map(
                 lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
-            )
+            ),
+            functools.partial(_check_best, workdir, (abstract.params, abstract.batch_stats)),
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
@@ -388,6 +389,15 @@ class _Loop:
         }
         self.checkpoints.save(self.step, self.state, values)
         self.saved_step, self.saved_time = self.step, time.monotonic()
+
+
+def _check_best(workdir: Path, abstract: tuple[Any, Any], values: dict) -> None:
+    """Raises ValueError if the best weights, which a checkpoint counts on, are damaged or gone."""
+    if values["best_step"] is None:
+        return
+    shapes = [jax.tree.map(np.shape, tree) for tree in (load_best(workdir), abstract)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{workdir / BEST} holds the weights of another network")
 
 
 @contextmanager
