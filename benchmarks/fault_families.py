@@ -88,7 +88,7 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
         content = path.read_bytes()
         if path.name == "model.json" or name.parts == ("evaluate", provenance.DONE):
             data = json.loads(content)
-            for of_date in ("created", "results"):
+            for of_date in ("created", "results", "checksum"):
                 data.pop(of_date, None)
             content = json.dumps(data).encode()
         found[str(name)] = hashlib.sha256(content).hexdigest()

@@ -30,8 +30,10 @@ def sound(tmp_path_factory):
 
 @pytest.fixture
 def folder(sound, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(sound, tmp_path / "model")
+    """A copy to damage, without the checksum, as somebody who means the change would leave it."""
+    folder = shutil.copytree(sound, tmp_path / "model")
+    change(folder, "checksum", value=del_)
+    return folder
 
 
 def refusal(folder, name: str) -> str:
@@ -381,6 +383,17 @@ def test_read_model_fuzz_fields(folder):
         (folder / MODEL).write_text(json.dumps(mutated))
         outcomes.append(survives(folder))
     assert sum(outcomes) < 60  # figures, the origin and the like may change
+
+
+def test_read_model_errors_a_changed_field_is_noticed_unless_the_checksum_is_deleted(
+    sound, tmp_path
+):
+    folder = shutil.copytree(sound, tmp_path / "model")
+    assert survives(folder)
+    change(folder, "fps", value=12)
+    assert "was damaged or changed: it differs from its checksum" in refusal(folder, MODEL)
+    change(folder, "checksum", value=del_)
+    assert read_model(folder).fps == 12
 
 
 def test_read_model_fuzz_bytes(folder):

@@ -48,6 +48,11 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
     assert len(found) == len(wrong)
     for field in wrong:
         assert any(text.startswith(f"--config.{field}=") for text in found), field
+    wrong |= {"data.dir": str(tmp_path / "nothing"), "init_from": str(tmp_path / "no weights")}
+    found = mistakes(finished, tmp_path, **wrong)
+    assert len(found) == len(wrong)
+    assert any("nothing: no such folder" in text for text in found)
+    assert any("no weights: no such file" in text for text in found)
 
 
 def test_ranges_property_every_number_of_the_config_has_one():
