@@ -33,8 +33,8 @@ def compare(
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,
         their difference b − a with its interval, and the number of those recordings. The metrics
-        are the headline figures that are means, and common_delay_s, the delay on the steps that
-        both recognised.
+        are the headline figures that are means, common_delay_s, the delay on the steps that both
+        recognised, and of wrong parts (`headline.WRONG`) what a stream makes better or worse.
 
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
@@ -83,6 +83,12 @@ def _values(
         )
         for figure in headline.MEANS
     }
+    for figure in headline.WRONG:
+        if figure.better:
+            of_both = (
+                [(r[name].get("wrong") or {}).get(figure.key) for name in names] for r in (a, b)
+            )
+            values[f"wrong.{figure.key}"] = tuple(np.array(v, dtype=np.float64) for v in of_both)
     for name in names:
         if a[name]["truth"] != b[name]["truth"]:
             raise ValueError(f"the labels of recording {name} differ between the results")
