@@ -361,8 +361,9 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
         ink = WRONG if kind in wrong_marks.MARKERS else colour
-        face = PAPER if kind == "missed" else ink
-        size, edge = (4.2, 1.3) if kind == "missed" else (5.5, 0.4)
+        hollow = kind in ("missed", "alarm")
+        face = PAPER if hollow else ink
+        size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
         x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
         axes.plot(x, y, markers[kind], ms=size, mew=edge, color=ink, markerfacecolor=face, **look)
     # A text is left out where another mark or bar of the lane is in its way.

@@ -9,7 +9,7 @@ from stormpsr_jax.psr.wrong_parts import WrongInstallation, false_alarms
 
 WRONG = "#b80f2a"  # the colour
 # Reported as installed while it sits wrong, as wrong, as wrong without being so.
-MARKERS = {"accepted": "s", "found": "v", "alarm": "1"}
+MARKERS = {"accepted": "s", "found": "v", "alarm": "v"}
 
 Scores = Mapping[str, Any]
 Interval = tuple[int, int, int | None]  # start, component, end

@@ -83,12 +83,6 @@ def _values(
         )
         for figure in headline.MEANS
     }
-    for figure in headline.WRONG:
-        if figure.better:
-            of_both = (
-                [(r[name].get("wrong") or {}).get(figure.key) for name in names] for r in (a, b)
-            )
-            values[f"wrong.{figure.key}"] = tuple(np.array(v, dtype=np.float64) for v in of_both)
     for name in names:
         if a[name]["truth"] != b[name]["truth"]:
             raise ValueError(f"the labels of recording {name} differ between the results")
@@ -96,6 +90,12 @@ def _values(
     common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
     table = np.array(common, np.float64).reshape(-1, 2)
     values["common_delay_s"] = (table[:, 0], table[:, 1])
+    for figure in headline.WRONG:
+        if figure.better:
+            values[f"wrong.{figure.key}"] = tuple(
+                np.array([(r[n].get("wrong") or {}).get(figure.key) for n in names], np.float64)
+                for r in (a, b)
+            )
     return values
 
 
