@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax import files
-from stormpsr_jax.psr import analysis, compare, decoding, tables
+from stormpsr_jax.psr import analysis, compare, decoding, tables, wrong_parts
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
@@ -27,6 +27,8 @@ _TABLES = {
     "tolerance": analysis.tolerance_table,
     "occlusion": analysis.occlusion_table,
     "sweep": analysis.sweep_table,
+    "wrong": wrong_parts.summary_table,
+    "installations": wrong_parts.installations_table,
 }
 
 
@@ -73,7 +75,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         print(f"no {stream} stream: {why}", file=sys.stderr)
     for warning in result["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    print(tables.format_rows(analysis.summary_table(result)))
+    print(analysis.overview(result))
 
 
 def _write_report(

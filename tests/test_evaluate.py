@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import labels, predictions
+from stormpsr_jax.psr import batch, decoding, labels, predictions
 from stormpsr_jax.psr.decoding import Settings
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -162,6 +162,74 @@ def test_evaluate_property_scores_errors_only_if_asked(files):
     scored = run(files, "--with_errors")
     for stream in plain["streams"]:
         assert scored["streams"][stream]["fn"] == plain["streams"][stream]["fn"] + 3
+
+
+def put_wrong(files):
+    """Lets a component that is installed first in 01_assy_a sit wrong 30 frames before that."""
+    path = files / "labels" / "01_assy_a" / "PSR_labels_raw.csv"
+    frames, states = labels.read_states(path, PROCEDURE)
+    k = int(np.flatnonzero(states[1] > states[0])[0])
+    wrong = states[0].copy()
+    wrong[k] = -1
+    frames = np.insert(frames, 1, frames[1] - 30)
+    labels.write_states(path, frames, np.insert(states, 1, wrong, axis=0))
+    return k, int(frames[1]), int(frames[2])
+
+
+# The released code takes the first row of a frame, not the most confident one.
+@pytest.mark.parametrize(("protocol", "delay"), [("paper", 11), ("released", 12)])
+def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
+    k, start, end = put_wrong(files)
+    # The detector takes the wrong part for a right one, ten frames after it was put on.
+    path = files / "asd" / f"01_assy_a{predictions.SUFFIX}"
+    header, *lines = path.read_text().splitlines()
+    seen = [f"x,{frame},4,0.99,0,0,1,1" for frame in range(start + 10, end)]
+    path.write_text("\n".join([header, *lines, *seen]) + "\n")
+    result = run(files, f"--protocol={protocol}", "--threshold=asd=1.5,temporal=1,storm=9")
+    asd = result["streams"]["asd"]
+    (one,) = asd["recordings"]["01_assy_a"]["wrong"]["installations"]
+    assert one == [k, start, end, start + delay, None]
+    assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
+    assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
+    assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
+    assert "parts that sit wrong" in capsys.readouterr().out
+    evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
+    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
+
+
+def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
+    put_wrong(files)
+    plain, sweep = run(files, "--sweep=1,2"), batch.sweep
+    more = [decoding.Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
+    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
+    reported = run(files, "--sweep=1,2")
+    for stream, s in reported["streams"].items():
+        assert s.pop("wrong")["false_alarms"] == 6
+        assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
+        before = plain["streams"][stream].pop("recordings")
+        for name, row in s.pop("recordings").items():
+            events = [event for event in row.pop("events") if event[1] != 4]
+            assert len(events) == len(before[name].pop("events")) > 0
+            assert row.pop("wrong") != before[name].pop("wrong")
+            assert row == before[name]
+    assert reported == plain
+    # Where the truth has the incorrect installations, such a report is an event like others.
+    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
+        folder = files / "labels" / name
+        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
+        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (2, 4)], PROCEDURE)
+    scored = run(files, "--with_errors")["streams"]["asd"]
+    assert scored["tp"] == plain["streams"]["asd"]["tp"] + 3
+    assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
+
+
+def test_evaluate_property_nothing_is_known_of_wrong_parts_without_states(files, capsys):
+    for path in files.glob("labels/*/PSR_labels_raw.csv"):
+        path.unlink()
+    stream = run(files)["streams"]["asd"]
+    assert stream["wrong"] is None
+    assert all(r["wrong"] is None for r in stream["recordings"].values())
+    assert "sit wrong" not in capsys.readouterr().out
 
 
 def fails(files, capsys, *flags, **options):

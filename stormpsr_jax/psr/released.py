@@ -334,7 +334,8 @@ def score_recording(
         window: frames within which neighbours are put in the truth's order before POS; or None.
 
     Returns:
-        pos, f1, delay_frames (0 if nothing was matched), tp, fp, fn, perception_fp, perception_fn.
+        pos, f1, delay_frames (0 if nothing was matched), tp, fp, fn, perception_fp, perception_fn;
+        f1_tolerant, which the released code does not have, is None.
 
     Raises:
         ValueError: there are no ground-truth steps, so that POS is undefined.
@@ -375,6 +376,7 @@ def score_recording(
     return {
         "pos": 1 - min(edit_distance(tuple(truth_steps.tolist()), tuple(order)) / len(truth), 1),
         "f1": float(2 * precision * recall / (precision + recall + 1e-6)),
+        "f1_tolerant": None,
         "delay_frames": float(np.mean(list(delays.values()))) if delays else 0.0,
         "tp": int(tp),
         "fp": int(fp),

@@ -14,7 +14,7 @@ import jax
 
 from stormpsr_jax import files, model, report
 from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, headline, tables
+from stormpsr_jax.psr import analysis, decoding, headline
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import Choice, select
@@ -101,7 +101,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
 def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
     result = analysis.load_result(context.workdir / "metrics.json")
-    print(tables.format_rows(analysis.summary_table(result)))
+    print(analysis.overview(result))
     for note in analysis.notes(result):
         print(note)
     for name in ("metrics.json", "report.html", "model"):
