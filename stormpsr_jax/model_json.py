@@ -295,7 +295,14 @@ def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRec
     # Models that were written before these two were settings were decoded like this.
     given = {"removal": None, "gate": 0.5, **field(data, "settings", dict, place)}
     _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
-    highest = {"threshold": 1e9, "decay": 1, "weight": 1, "confidence": 1, "gate": 1, "removal": 1e9}
+    highest = {
+        "threshold": 1e9,
+        "decay": 1,
+        "weight": 1,
+        "confidence": 1,
+        "gate": 1,
+        "removal": 1e9,
+    }
     if given["removal"] is None:
         del highest["removal"]
     decoder = _choice(given, "decoder", DECODERS, where)

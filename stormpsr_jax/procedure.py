@@ -208,7 +208,9 @@ def _step_ids(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",") if text]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of step ids such as 2,0") from None
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of step ids such as 2,0"
+        ) from None
 
 
 def _count(num_recordings: int) -> str:

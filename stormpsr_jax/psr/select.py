@@ -162,7 +162,7 @@ def rate(
     candidates: Iterable[decoding.Settings],
     fps: float,
 ) -> list[Choice]:
-    """Rates settings by the rule; those in a row with other thresholds alone are decoded at once."""
+    """Rates settings; those in a row that differ in thresholds alone are decoded at once."""
     choices = []
     known: dict[tuple, dict] = {}  # many settings find the same
     for settings, group in itertools.groupby(candidates, key=_without_thresholds):

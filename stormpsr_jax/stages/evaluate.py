@@ -77,7 +77,7 @@ def _notes(chosen: Mapping[str, Choice]) -> list[str]:
         )
     if fixed:
         notes.append(
-            f"The settings of {', '.join(fixed)} are fixed ones, not chosen on the validation split."
+            f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
         )
     return notes
 
