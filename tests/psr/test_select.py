@@ -149,7 +149,7 @@ def test_select_property_fixed_settings(why):
         for r in recordings.values():
             r.truth = [(500, 0)]
     choose = "paper" if why == "paper" else "validation"
-    for name, threshold in (("toy", 1.0), ("meccano", 1.0), ("industreal", 6.0)):
+    for name, threshold in (("toy", 6.0), ("meccano", 1.0), ("industreal", 6.0)):
         procedure = dataclasses.replace(PROCEDURE, name=name)
         choices = select.select(procedure, recordings, BASE, choose=choose)
         assert list(choices) == ["asd", "temporal", "storm"]
@@ -157,6 +157,21 @@ def test_select_property_fixed_settings(why):
             assert choice.settings == dataclasses.replace(BASE, threshold=threshold)
             assert choice.fixed
             assert (choice.delay_s is None) == (why == "nothing found")
+
+
+def test_select_property_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
+    r = recording("0", 0)
+    shown = r.detections.frames % 4 == 0
+    r.detections = Detections(
+        r.detections.frames[shown],
+        r.detections.classes[shown],
+        r.detections.confidences[shown],
+        r.detections.boxes[shown],
+    )
+    choices = select.select(PROCEDURE, {"0": r}, BASE)
+    assert choices["asd"].settings.threshold == 1
+    assert choices["asd"].f1 == 1
+    assert choices["temporal"].settings.threshold == 6
 
 
 def choice(scores, delay_s):
