@@ -166,7 +166,9 @@ def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings]:
             field: default_value if flag is None else flag.get(stream, default_value)
             for field, flag, default_value in (
                 ("threshold", args.threshold, default.threshold),
+                ("removal", args.removal, default.removal),
                 ("confidence", args.confidence, default.confidence),
+                ("gate", args.gate, default.gate),
             )
         }
         result[stream] = decoding.Settings(
@@ -224,6 +226,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold})",
     )
     add(
+        "--removal",
+        type=_per_stream,
+        help="T of removals, given as --threshold; decoder 'expected' then completes allowed steps "
+        "too (otherwise --threshold, and expected steps alone)",
+    )
+    add(
         "--decay",
         type=float,
         default=default.decay,
@@ -235,6 +243,12 @@ def _parser() -> argparse.ArgumentParser:
         "--confidence",
         type=_per_stream,
         help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
+    )
+    add(
+        "--gate",
+        type=_per_stream,
+        help="a clip's component counts as changed above this probability, given as --threshold "
+        f"({default.gate})",
     )
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")

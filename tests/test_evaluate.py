@@ -112,6 +112,41 @@ def test_evaluate_property_thresholds_per_stream_and_fps_and_variant(files):
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
 
 
+def test_evaluate_property_removals_and_gate_per_stream(files):
+    plain = run(files, "--decoder=confidence")
+    flags = ("--removal=asd=1.5,temporal=1,storm=1", "--gate=0.5")
+    same = run(files, "--decoder=confidence", *flags)
+    never = run(files, "--decoder=confidence", "--removal=asd=1e6", "--gate=temporal=0.95")
+    for stream in plain["streams"]:
+        assert plain["streams"][stream]["settings"]["removal"] is None
+        assert plain["streams"][stream]["settings"]["gate"] == 0.5
+        assert same["streams"][stream]["recordings"] == plain["streams"][stream]["recordings"]
+    assert same["streams"]["asd"]["settings"]["removal"] == 1.5
+    events = {
+        stream: [e for r in never["streams"][stream]["recordings"].values() for e in r["events"]]
+        for stream in never["streams"]
+    }
+    assert {e[1] % 3 for e in events["asd"]} == {0}
+    assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
+    assert never["streams"]["storm"] == plain["streams"]["storm"]
+
+
+def test_evaluate_property_allowed_removal_is_no_error(files):
+    path = files / "labels" / "01_assy_a" / "PSR_labels.csv"
+    steps = labels.read_steps(path, PROCEDURE)
+    recording = run(files)["streams"]["asd"]["recordings"]["01_assy_a"]
+    assert recording["contains_errors"]  # not every expected step is in these labels
+    expected = PROCEDURE.variants["assembly"].expected
+    done = {step for _, step in steps}
+    steps += [(300, step) for step in expected if step not in done]
+    labels.write_steps(path, steps, PROCEDURE)
+    assert not run(files)["streams"]["asd"]["recordings"]["01_assy_a"]["contains_errors"]
+    labels.write_steps(path, [*steps, (350, 5), (360, 3)], PROCEDURE)
+    for flags in ([], ["--removal=1"], ["--protocol=released"]):
+        recording = run(files, *flags)["streams"]["asd"]["recordings"]["01_assy_a"]
+        assert not recording["contains_errors"]
+
+
 def test_evaluate_property_absent_streams_are_said(files, capsys):
     assert list(run(files, streams=("asd",))["streams"]) == ["asd"]
     said = capsys.readouterr().err
@@ -245,6 +280,13 @@ def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
     assert "--threshold" in fails(files, capsys, "--threshold=asd=x")
     assert "--threshold" in fails(files, capsys, "--threshold=depth=1")
     assert "--threshold=-1" in fails(files, capsys, "--threshold=-1")
+    assert "--removal" in fails(files, capsys, "--removal=asd=x")
+    assert "--removal=-1" in fails(files, capsys, "--removal=-1")
+    assert "no --removal" in fails(files, capsys, "--decoder=naive", "--removal=1")
+    assert "--gate=2" in fails(files, capsys, "--gate=2")
+    for flag in ("--removal=1", "--gate=0.8"):
+        said = fails(files, capsys, "--protocol=released", flag)
+        assert "--removal and --gate need --protocol=paper" in said
     assert "--decay=nan" in fails(files, capsys, "--decay=nan")
     assert "--fps=0" in fails(files, capsys, "--fps=0")
     assert "no predictions" in fails(files, capsys, streams=())

@@ -1,6 +1,7 @@
 """Model folders: written whole, and every kind of damage is one line that names the file."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from model_data import DETECTOR, NETWORKS, TEMPORAL, network, write
+from model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 from stormpsr_jax import files, memory, model, weights
 from stormpsr_jax.model_files import read_model
@@ -315,6 +316,9 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["streams", "asd", "settings", "decoder"], "best", "settings: decoder: 'best' is not one"),
         (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
         (["streams", "asd", "settings", "decay"], 2, "settings: decay: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "gate"], 2, "settings: gate: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "removal"], -1, "settings: removal: -1 is not in 0…1"),
+        (["streams", "asd", "settings", "removals"], 1, "settings: 'removals': unknown key"),
         (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
         (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
         (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
@@ -326,6 +330,17 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
+
+
+def test_read_model_property_settings_of_removals(folder):
+    change(folder, "streams", "asd", "settings", "removal", value=2.5)
+    for key in ("removal", "gate"):  # as written before there were these settings
+        change(folder, "streams", "storm", "settings", key, value=del_)
+    streams = read_model(folder).streams
+    assert streams["asd"].settings == dataclasses.replace(SETTINGS, removal=2.5)
+    assert streams["storm"].settings == SETTINGS
+    change(folder, "streams", "asd", "settings", "decoder", value="naive")
+    assert "settings: decoder 'naive' has no thresholds" in refusal(folder, MODEL)
 
 
 # --- Fuzzing --------------------------------------------------------------------------------------

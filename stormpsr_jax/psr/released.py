@@ -226,12 +226,14 @@ def decode(
 
     Raises:
         ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            predictions that do not fit the procedure.
+            predictions that do not fit the procedure; a removal or a gate, which it does not have.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
     if stream == "storm" and settings.decoder == "naive":
         raise ValueError("--decoder=naive has no fused stream; take confidence or expected")
+    if settings.removal is not None or settings.gate != Settings.gate:
+        raise ValueError("--removal and --gate need --protocol=paper")
     asd_rows = [] if stream == "temporal" else _detection_rows(detections, procedure)
     temporal_rows = {} if stream == "asd" else _temporal_rows(temporal, procedure)
     initial = list(variant.initial_state)
@@ -387,7 +389,10 @@ def score_recording(
 
 
 def contains_errors(truth: Sequence[Step], states: np.ndarray, variant: Variant) -> bool:
-    """True if the truth lacks an expected step or a raw state vector (M, K) has a -1."""
+    """True if the truth lacks an expected step or a raw state vector (M, K) has a -1.
+
+    A step besides the expected ones, such as a part that comes off and goes on again, is no error.
+    """
     missing = set(variant.expected) - {step for _, step in truth}
     return bool(missing) or bool((states == -1).any())
 

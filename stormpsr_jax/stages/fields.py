@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models import vit
-from stormpsr_jax.psr import decoding
+from stormpsr_jax.psr import decoding, select
 from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.training import optimizer
 
@@ -66,6 +66,7 @@ CHOICES = {
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
     "evaluate.decoder": decoding.DECODERS,
+    "evaluate.choose": select.CHOOSE,
 }
 
 

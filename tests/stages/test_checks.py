@@ -40,6 +40,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "detector.optimizer.schedule": "linear",
         "temporal_model.dropout": 1.0,
         "evaluate.decay": -0.1,
+        "evaluate.choose": "test",
         "dtype": "float16",
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": 0,
