@@ -213,6 +213,14 @@ def test_records_property_damaged_ones_are_made_again(run, finished, name, again
         assert best.read_bytes() == (finished / best.relative_to(run.folder)).read_bytes()
 
 
+def test_damage_property_of_a_log_is_said_and_nothing_is_trained_again(run):
+    path = run.folder / "temporal" / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(True)[:-1]))
+    again, text = run()
+    assert again == {}
+    assert f"temporal: {path} was damaged or changed" in text
+
+
 def test_records_errors_sound_weights_without_any_are_not_thrown_away_unasked(run):
     for name in (provenance.DONE, provenance.MADE_FROM):
         (run.folder / "temporal" / name).write_text("{")
