@@ -1,5 +1,6 @@
 """The families of `faults.py` whose files are damaged, or made up, after we have written them."""
 
+import json
 import random
 import resource
 import shutil
@@ -73,12 +74,17 @@ def damaged_model(rng: random.Random, place: Path, base: Path) -> Found:
     """A file of a model folder, loaded."""
     shutil.copytree(base / "run" / "model", place / "model")
     path = fault_files.choose(rng, [place / "model"])
+    whole = path.read_bytes()
     way = fault_files.damage(rng, path, place.parent / "beside" / "file")
     outcome = call(reported(lambda: load_model(place / "model")), place)
     wrong = verdicts(outcome)
-    # What a person may change in model.json, such as a threshold, is nobody's damage.
-    silent = path.name not in outcome.output if outcome.code else path.name != "model.json"
+    silent = path.name not in outcome.output if outcome.code else not _means_the_same(path, whole)
     return f"{path.name}: {way}", wrong | ({"silent"} if silent else set()), outcome.output
+
+
+def _means_the_same(path: Path, before: bytes) -> bool:
+    """Whether a JSON file, that was changed in a space, says what it did."""
+    return path.suffix == ".json" and json.loads(path.read_bytes()) == json.loads(before)
 
 
 def damaged_input(rng: random.Random, place: Path, base: Path) -> Found:

@@ -196,8 +196,9 @@ def processes(rng: random.Random, place: Path, base: Path) -> Found:
 
 FAMILIES = {
     "kill": functools.partial(interrupted, signal.SIGKILL, (0, -signal.SIGKILL)),
-    "terminate": functools.partial(interrupted, signal.SIGTERM, (0, 75)),
-    "interrupt": functools.partial(interrupted, signal.SIGINT, (0, 130)),
+    # One that comes before the command handles it ends the process as any other.
+    "terminate": functools.partial(interrupted, signal.SIGTERM, (0, 75, -signal.SIGTERM)),
+    "interrupt": functools.partial(interrupted, signal.SIGINT, (0, 130, -signal.SIGINT)),
     "full disk": full_disk,
     "damaged run": fault_damage.damaged_run,
     "damaged data": fault_damage.damaged_data,

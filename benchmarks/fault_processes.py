@@ -49,6 +49,7 @@ class Process:
     def __init__(self, function: Callable[[], object], folder: Path, name: str = "output"):
         """`function` may raise SystemExit; its output is in the file FOLDER/`name`."""
         self.log = folder / name
+        self.log.touch()  # also of a process that is killed before it writes anything
         self.start = time.monotonic()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -98,7 +99,7 @@ def _child(function: Callable[[], object], folder: Path, log: Path) -> None:
             stream = open(number, "w", encoding="utf-8", buffering=1, closefd=False)
             setattr(sys, name, stream)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, signal.SIG_DFL)  # until the function handles them
         function()
         code = 0
     except SystemExit as end:

@@ -60,13 +60,15 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
         top = "predict" if name.parts[0] == "predictions" else name.parts[0]
         top = "evaluate" if top in ("model", "metrics.json", "report.html") else top
         # Of a finished stage, what it was made from is in done.json.
-        skipped = {"checkpoints", "tensorboard", provenance.MADE_FROM} & set(name.parts)
+        # Only a stage that goes on looks at the recordings that it has completed.
+        unlike = {"checkpoints", "tensorboard", "completed", provenance.MADE_FROM}
+        skipped = unlike & set(name.parts)
         if top not in stages or skipped or not path.is_file():
             continue
         content = path.read_bytes()
         if path.name == "model.json" or name.parts == ("evaluate", provenance.DONE):
             data = json.loads(content)
-            for of_date in ("created", "results"):
+            for of_date in ("created", "results", "checksum"):
                 data.pop(of_date, None)
             content = json.dumps(data).encode()
         found[str(name)] = hashlib.sha256(content).hexdigest()

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax import files
-from stormpsr_jax.psr import analysis, compare, decoding, tables
+from stormpsr_jax.psr import analysis, compare, decoding, tables, wrong_parts
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
@@ -27,6 +27,8 @@ _TABLES = {
     "tolerance": analysis.tolerance_table,
     "occlusion": analysis.occlusion_table,
     "sweep": analysis.sweep_table,
+    "wrong": wrong_parts.summary_table,
+    "installations": wrong_parts.installations_table,
 }
 
 
@@ -73,7 +75,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         print(f"no {stream} stream: {why}", file=sys.stderr)
     for warning in result["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    print(tables.format_rows(analysis.summary_table(result)))
+    print(analysis.overview(result))
 
 
 def _write_report(
@@ -164,7 +166,9 @@ def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings]:
             field: default_value if flag is None else flag.get(stream, default_value)
             for field, flag, default_value in (
                 ("threshold", args.threshold, default.threshold),
+                ("removal", args.removal, default.removal),
                 ("confidence", args.confidence, default.confidence),
+                ("gate", args.gate, default.gate),
             )
         }
         result[stream] = decoding.Settings(
@@ -222,6 +226,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold})",
     )
     add(
+        "--removal",
+        type=_per_stream,
+        help="T of removals, given as --threshold; decoder 'expected' then completes allowed steps "
+        "too (otherwise --threshold, and expected steps alone)",
+    )
+    add(
         "--decay",
         type=float,
         default=default.decay,
@@ -233,6 +243,12 @@ def _parser() -> argparse.ArgumentParser:
         "--confidence",
         type=_per_stream,
         help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
+    )
+    add(
+        "--gate",
+        type=_per_stream,
+        help="a clip's component counts as changed above this probability, given as --threshold "
+        f"({default.gate})",
     )
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")

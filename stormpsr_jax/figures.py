@@ -246,11 +246,12 @@ def _differences(result: Result) -> Drawn:
     if "storm" not in result["streams"] or not others:
         return None
     found = {other: compare(result, result, (other, "storm")) for other in others}
-    if any(row["recordings"] == 1 for rows in found.values() for row in rows):
-        return None  # a bootstrap over one recording always draws the same one: no interval
     fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
     times = {one.key: one.label for one in headline.MEANS if one.unit}
     times["common_delay_s"] = "Delay where\nboth are correct"
+    shown = [r for rows in found.values() for r in rows if r["metric"] in fractions | times]
+    if any(row["recordings"] == 1 for row in shown):
+        return None  # a bootstrap over one recording always draws the same one: no interval
     figure, panels = _axes(2.0, 2)
     for axes, labels, label in zip(
         panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True

@@ -117,7 +117,12 @@ def write_model(
     weights.write_safetensors(folder / WEIGHTS, arrays)
     size = (folder / WEIGHTS).stat().st_size
     data["weights"] = {"sha256": files.checksum(folder / WEIGHTS), "size": size}
-    files.write_json(path, data)
+    files.write_json(path, {**data, "checksum": _checksum(data)})
+
+
+def _checksum(data: Mapping[str, Any]) -> str:
+    """The SHA-256 of the other fields of model.json."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _plain(value: Any) -> dict[str, Any]:
@@ -156,6 +161,13 @@ def read_model(folder: str | Path) -> Content:
     if path.stat().st_size > MAX_JSON:
         raise ValueError(f"{path}: has over {MAX_JSON:,} bytes, which no model.json has")
     data = files.read_json(path)
+    if isinstance(data, dict) and "checksum" in data:
+        declared = data.pop("checksum")
+        if declared != _checksum(data):
+            raise ValueError(
+                f"{path}: was damaged or changed: it differs from its checksum; copy the folder "
+                'again, or delete the field "checksum" if the change is meant'
+            )
     try:
         content = parse(data, str(path))
     except ValueError as error:

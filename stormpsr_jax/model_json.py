@@ -291,15 +291,25 @@ def _window(data: Any, place: str) -> Window:
 
 def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRecord:
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
-    given, where = data["settings"], f"{place}: settings"
+    where = f"{place}: settings"
+    # Models that were written before these two were settings were decoded like this.
+    given = {"removal": None, "gate": 0.5, **field(data, "settings", dict, place)}
     _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
-    highest = {"threshold": 1e9, "decay": 1, "weight": 1, "confidence": 1}
-    settings = Settings(
-        decoder=_choice(given, "decoder", DECODERS, where),
-        window=_integer(given, "window", where, 0, 10**9),
-        **{key: number(given[key], f"{where}: {key}", 0, high) for key, high in highest.items()},
-    )
+    highest = {
+        "threshold": 1e9,
+        "decay": 1,
+        "weight": 1,
+        "confidence": 1,
+        "gate": 1,
+        "removal": 1e9,
+    }
+    if given["removal"] is None:
+        del highest["removal"]
+    decoder = _choice(given, "decoder", DECODERS, where)
+    window = _integer(given, "window", where, 0, 10**9)
+    values = {key: number(given[key], f"{where}: {key}", 0, high) for key, high in highest.items()}
     try:
+        settings = Settings(decoder=decoder, window=window, **values)
         Rules(procedure, next(iter(procedure.variants.values())), name, settings)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

@@ -66,6 +66,14 @@ def _doubts(procedure: Procedure) -> list[str]:
                     f"({procedure.step_name(step)}) can never complete: the component starts "
                     f"{'absent' if removal else 'installed'} and the opposite is not expected"
                 )
+        for step in variant.allowed or ():
+            k, removal = step // 3, step % 3 == 2
+            if variant.initial_state[k] != removal and 3 * k + 2 - step % 3 not in variant.possible:
+                doubts.append(
+                    f"variants.{variant.name}.allowed: step {step} ({procedure.step_name(step)}) "
+                    f"can never complete: the component starts "
+                    f"{'absent' if removal else 'installed'} and the opposite is not allowed"
+                )
         for pair in variant.precedence:
             for step in pair:
                 if step not in expected:
@@ -106,8 +114,14 @@ def _check_labels(
             )
 
 
-def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]:
+def template(
+    name: str, components: Sequence[str], fps: float, allowed: Sequence[int] | None = None
+) -> dict[str, Any]:
     """Returns a procedure file to start from: assembly in the order of the components.
+
+    Args:
+        name, components, fps: of the product.
+        allowed: step ids that may happen besides; None leaves the key out.
 
     Raises:
         ValueError: a name or a number that no procedure may have.
@@ -127,6 +141,8 @@ def template(name: str, components: Sequence[str], fps: float) -> dict[str, Any]
             }
         },
     }
+    if allowed is not None:
+        data["variants"]["assembly"]["allowed"] = list(allowed)
     return Procedure.from_json(data, "template").to_json()
 
 
@@ -149,6 +165,10 @@ def show(procedure: Procedure) -> str:
         lines.append(f"  starts with {''.join(map(str, variant.initial_state))}")
         for step in variant.expected:
             lines.append(f"  expects {step:>3}  {procedure.step_name(step)}")
+        if variant.allowed is None:
+            lines.append("  allows every part to come off and go on again")
+        for step in variant.allowed or ():
+            lines.append(f"  allows  {step:>3}  {procedure.step_name(step)}")
         for before, after in variant.precedence:
             lines.append(
                 f"  {procedure.step_name(before)} before {procedure.step_name(after).lower()}"
@@ -164,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(show(load_procedure(args.procedure)))
         elif args.action == "template":
             components = [name.strip() for name in args.components.split(",")]
-            text = _dump(template(args.name, components, args.fps))
+            text = _dump(template(args.name, components, args.fps, args.allowed))
             if args.out is None:
                 print(text)
             else:
@@ -182,6 +202,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         fail(f"{error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
+
+
+def _step_ids(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",") if text]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list of step ids such as 2,0"
+        ) from None
 
 
 def _count(num_recordings: int) -> str:
@@ -208,6 +237,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")
     add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
+    add(
+        "--allowed",
+        type=_step_ids,
+        help="step ids that may happen besides, as 2,0; otherwise every part may come off and on",
+    )
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
     add = actions.add_parser("show", help="components, step ids, states and variants").add_argument
     add("procedure", help="a procedure file, or a packaged procedure's name")

@@ -13,22 +13,23 @@ import os
 import pathlib
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax import files
+from stormpsr_jax import files, wrong_marks
 from stormpsr_jax.psr import analysis, headline
-from stormpsr_jax.psr.metrics import match_steps
+from stormpsr_jax.psr.metrics import match_steps, scored
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.wrong_marks import WRONG, clock
 
 MAX_THUMBNAILS = 12
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart.
 STREAM_COLOURS = {"asd": "#0072b2", "temporal": "#d55e00", "storm": "#009e73"}
 _VARIABLES = {
-    **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card"},
+    **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card", WRONG: "bad"},
     **{colour: stream for stream, colour in STREAM_COLOURS.items()},
 }
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D"}
@@ -42,7 +43,7 @@ Visible = tuple[np.ndarray, np.ndarray]
 class _Mark(NamedTuple):
     """The outcome of a truth, of an event, or of the two together."""
 
-    kind: str  # a key of _MARKERS
+    kind: str  # a key of _MARKERS or wrong_marks.MARKERS
     step_id: int
     truth: int | None  # frame
     event: int | None  # frame
@@ -97,15 +98,18 @@ def write_report(
     recordings = []
     for i, name in enumerate(names):
         scores = {s: stream["recordings"].get(name, {}) for s, stream in streams.items()}
-        marks = {s: _marks(truth[name], row.get("events", ()), fps) for s, row in scores.items()}
+        marks = {s: _marks(truth[name], row, fps) for s, row in scores.items()}
+        installations = wrong_marks.installations(scores)
         seen = (visible or {}).get(name)
         with style():
-            timeline = _timeline(truth[name], marks, seen, procedure, fps)
+            timeline = _timeline(truth[name], marks, installations, seen, procedure, fps)
         recordings.append(
             {
                 "name": name,
                 "scores": scores,
                 "num_steps": len(truth[name]),
+                "wrong": wrong_marks.rows(installations, procedure, fps),
+                "alarms": wrong_marks.alarms(marks, procedure, fps),
                 "visible": None if seen is None else _mean(seen[1]),
                 "timeline": inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
@@ -213,21 +217,18 @@ def _mean(values: np.ndarray) -> float | None:
     return float(np.nanmean(values)) if np.isfinite(values).any() else None
 
 
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-
-
-def _marks(truth: Sequence[Step], events: Sequence[Sequence], fps: float) -> list[_Mark]:
-    """The outcome of every truth and every event (frame, step id, …) of one stream."""
-    matching = match_steps(truth, [(event[0], event[1]) for event in events])
-    return [
+def _marks(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[_Mark]:
+    """The outcome of every truth and every event of one stream, `row` being its scores."""
+    events = row.get("events", ())
+    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
+    marks = [
         *(_Mark("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
         *(_Mark("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
         *(_Mark("wrong", s, None, e, "wrong") for e, s in matching.wrong),
         *(_Mark("missed", s, t, None, "missed") for t, s in matching.missed),
     ]
+    wrong = wrong_marks.marks(row, fps)
+    return marks + [_Mark(kind, step, None, frame, text) for kind, step, frame, text in wrong]
 
 
 def _cards(
@@ -253,7 +254,7 @@ def _cards(
         cards.append(
             {
                 "frame": frame,
-                "time": _clock(frame / fps),
+                "time": clock(frame / fps),
                 "jpeg": base64.b64encode(jpeg).decode() if jpeg else None,
                 "steps": [
                     (procedure.step_name(s), {m: outcome[frame, s, m] for m in marks})
@@ -267,6 +268,7 @@ def _cards(
 def _timeline(
     truth: Sequence[Step],
     marks: Mapping[str, Sequence[_Mark]],
+    wrong: Collection[tuple[int, int, int | None]],
     visible: Visible | None,
     procedure: Procedure,
     fps: float,
@@ -278,11 +280,14 @@ def _timeline(
     first: dict[int, int] = {}  # step id: frame that places its row; steps never due come last
     for frame, step_id in sorted(truth):
         first.setdefault(step_id, frame)
+    for start, k, _ in wrong:
+        first.setdefault(3 * k, start)
     for mark in sorted(every, key=lambda mark: mark.event or 0):
         first.setdefault(mark.step_id, 2**62 + (mark.event or 0))
     rows = {s: row for row, s in enumerate(sorted(first, key=lambda s: (first[s], s)))}
     frames = [f for mark in every for f in (mark.truth, mark.event) if f is not None]
     frames += [frame for frame, _ in truth]
+    frames += [f for start, _, end in wrong for f in (start, end) if f is not None]
     frames += [0] if visible is None else np.asarray(visible[0])[[0, -1]].tolist()
     start, end = min(frames) / fps, max(frames) / fps
     span = max(end - start, 1 / fps)
@@ -308,6 +313,10 @@ def _timeline(
             letter = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
             colour = STREAM_COLOURS[stream]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
+    for since, k, until in wrong:
+        length = (end if until is None else until / fps) - since / fps
+        look = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
+        axes.barh(rows[3 * k] + 0.5, length, 0.9, since / fps, fill=False, hatch="....", **look)
     axes.vlines(
         [frame / fps for frame, _ in truth],
         [rows[step_id] + 0.06 for _, step_id in truth],
@@ -330,14 +339,15 @@ def _timeline(
     axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
     spacing = next((s for s in _TICK_SECONDS if span / s <= 12), math.ceil(span / 12))
     ticks = np.arange(math.ceil(start / spacing), math.floor(end / spacing) + 1) * spacing
-    axes.set_xticks(ticks, [_clock(tick) for tick in ticks])
+    axes.set_xticks(ticks, [clock(tick) for tick in ticks])
     return figure
 
 
 def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
     """Markers, delays and texts of one stream; `lane` is its place within a row, 0…1."""
-    look = {"color": colour, "clip_on": False, "zorder": 4}
-    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in _MARKERS}
+    look = {"clip_on": False, "zorder": 4}
+    markers = _MARKERS | wrong_marks.MARKERS
+    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in markers}
     spots = []  # (row, left end, right end, text)
     for mark in marks:
         row, y = rows[mark.step_id], rows[mark.step_id] + lane
@@ -350,10 +360,12 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
         elif mark.kind == "early":
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
-        face = PAPER if kind == "missed" else colour
-        size, edge = (4.2, 1.3) if kind == "missed" else (5.5, 0.4)
+        ink = WRONG if kind in wrong_marks.MARKERS else colour
+        hollow = kind in ("missed", "alarm")
+        face = PAPER if hollow else ink
+        size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
         x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
-        axes.plot(x, y, _MARKERS[kind], ms=size, mew=edge, markerfacecolor=face, **look)
+        axes.plot(x, y, markers[kind], ms=size, mew=edge, color=ink, markerfacecolor=face, **look)
     # A text is left out where another mark or bar of the lane is in its way.
     for spot in spots:
         row, _, left, text = spot

@@ -12,6 +12,7 @@ Kinds: `vit` (timm names), `spatial` (ViT and projection head), `temporal` (the 
 """
 
 import argparse
+import hashlib
 import json
 import math
 import re
@@ -61,8 +62,18 @@ def save_params(
     tree = {"params": params, "batch_stats": batch_stats or {}}
     flat = traverse_util.flatten_dict(tree, sep="/")
     arrays = {k: np.ascontiguousarray(jax.device_get(v)) for k, v in sorted(flat.items())}
-    text = {k: json.dumps(v) for k, v in (metadata or {}).items()} | {"format": FORMAT}
+    text = {k: json.dumps(v) for k, v in (metadata or {}).items()}
+    text |= {"format": FORMAT, "sha256": _checksum(arrays)}
     write_safetensors(path, arrays, text)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of arrays, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def write_safetensors(
@@ -99,6 +110,9 @@ def load_params(path: str | Path) -> tuple[dict, dict]:
             f"{path} is not in this package's format; make such a file with "
             "`python -m stormpsr_jax.weights import --kind=… --checkpoint=… --out=…`"
         )
+    found = _checksum(arrays)
+    if metadata.get("sha256", found) != found:
+        raise ValueError(f"{path} is damaged: its arrays differ from their checksum; make it again")
     tree = traverse_util.unflatten_dict(arrays, sep="/")
     return tree.get("params", {}), tree.get("batch_stats", {})
 
@@ -418,7 +432,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 raise ValueError(f"{args.inputs} has no array x; it has: {', '.join(inputs)}")
             heads = (args.heads, args.temporal_heads)
             _write_arrays(args.out, run(args.kind, params, batch_stats, inputs["x"], *heads))
-    except (ValueError, OSError, flax.errors.FlaxError) as error:
+    except flax.errors.FlaxError as error:  # names the parameter and not the file
+        print(f"error: {args.checkpoint}: {error}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"wrote {args.out}")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import labels, predictions
+from stormpsr_jax.psr import batch, decoding, labels, predictions
 from stormpsr_jax.psr.decoding import Settings
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -112,6 +112,41 @@ def test_evaluate_property_thresholds_per_stream_and_fps_and_variant(files):
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
 
 
+def test_evaluate_property_removals_and_gate_per_stream(files):
+    plain = run(files, "--decoder=confidence")
+    flags = ("--removal=asd=1.5,temporal=1,storm=1", "--gate=0.5")
+    same = run(files, "--decoder=confidence", *flags)
+    never = run(files, "--decoder=confidence", "--removal=asd=1e6", "--gate=temporal=0.95")
+    for stream in plain["streams"]:
+        assert plain["streams"][stream]["settings"]["removal"] is None
+        assert plain["streams"][stream]["settings"]["gate"] == 0.5
+        assert same["streams"][stream]["recordings"] == plain["streams"][stream]["recordings"]
+    assert same["streams"]["asd"]["settings"]["removal"] == 1.5
+    events = {
+        stream: [e for r in never["streams"][stream]["recordings"].values() for e in r["events"]]
+        for stream in never["streams"]
+    }
+    assert {e[1] % 3 for e in events["asd"]} == {0}
+    assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
+    assert never["streams"]["storm"] == plain["streams"]["storm"]
+
+
+def test_evaluate_property_allowed_removal_is_no_error(files):
+    path = files / "labels" / "01_assy_a" / "PSR_labels.csv"
+    steps = labels.read_steps(path, PROCEDURE)
+    recording = run(files)["streams"]["asd"]["recordings"]["01_assy_a"]
+    assert recording["contains_errors"]  # not every expected step is in these labels
+    expected = PROCEDURE.variants["assembly"].expected
+    done = {step for _, step in steps}
+    steps += [(300, step) for step in expected if step not in done]
+    labels.write_steps(path, steps, PROCEDURE)
+    assert not run(files)["streams"]["asd"]["recordings"]["01_assy_a"]["contains_errors"]
+    labels.write_steps(path, [*steps, (350, 5), (360, 3)], PROCEDURE)
+    for flags in ([], ["--removal=1"], ["--protocol=released"]):
+        recording = run(files, *flags)["streams"]["asd"]["recordings"]["01_assy_a"]
+        assert not recording["contains_errors"]
+
+
 def test_evaluate_property_absent_streams_are_said(files, capsys):
     assert list(run(files, streams=("asd",))["streams"]) == ["asd"]
     said = capsys.readouterr().err
@@ -164,6 +199,74 @@ def test_evaluate_property_scores_errors_only_if_asked(files):
         assert scored["streams"][stream]["fn"] == plain["streams"][stream]["fn"] + 3
 
 
+def put_wrong(files):
+    """Lets a component that is installed first in 01_assy_a sit wrong 30 frames before that."""
+    path = files / "labels" / "01_assy_a" / "PSR_labels_raw.csv"
+    frames, states = labels.read_states(path, PROCEDURE)
+    k = int(np.flatnonzero(states[1] > states[0])[0])
+    wrong = states[0].copy()
+    wrong[k] = -1
+    frames = np.insert(frames, 1, frames[1] - 30)
+    labels.write_states(path, frames, np.insert(states, 1, wrong, axis=0))
+    return k, int(frames[1]), int(frames[2])
+
+
+# The released code takes the first row of a frame, not the most confident one.
+@pytest.mark.parametrize(("protocol", "delay"), [("paper", 11), ("released", 12)])
+def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
+    k, start, end = put_wrong(files)
+    # The detector takes the wrong part for a right one, ten frames after it was put on.
+    path = files / "asd" / f"01_assy_a{predictions.SUFFIX}"
+    header, *lines = path.read_text().splitlines()
+    seen = [f"x,{frame},4,0.99,0,0,1,1" for frame in range(start + 10, end)]
+    path.write_text("\n".join([header, *lines, *seen]) + "\n")
+    result = run(files, f"--protocol={protocol}", "--threshold=asd=1.5,temporal=1,storm=9")
+    asd = result["streams"]["asd"]
+    (one,) = asd["recordings"]["01_assy_a"]["wrong"]["installations"]
+    assert one == [k, start, end, start + delay, None]
+    assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
+    assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
+    assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
+    assert "parts that sit wrong" in capsys.readouterr().out
+    evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
+    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
+
+
+def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
+    put_wrong(files)
+    plain, sweep = run(files, "--sweep=1,2"), batch.sweep
+    more = [decoding.Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
+    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
+    reported = run(files, "--sweep=1,2")
+    for stream, s in reported["streams"].items():
+        assert s.pop("wrong")["false_alarms"] == 6
+        assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
+        before = plain["streams"][stream].pop("recordings")
+        for name, row in s.pop("recordings").items():
+            events = [event for event in row.pop("events") if event[1] != 4]
+            assert len(events) == len(before[name].pop("events")) > 0
+            assert row.pop("wrong") != before[name].pop("wrong")
+            assert row == before[name]
+    assert reported == plain
+    # Where the truth has the incorrect installations, such a report is an event like others.
+    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
+        folder = files / "labels" / name
+        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
+        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (2, 4)], PROCEDURE)
+    scored = run(files, "--with_errors")["streams"]["asd"]
+    assert scored["tp"] == plain["streams"]["asd"]["tp"] + 3
+    assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
+
+
+def test_evaluate_property_nothing_is_known_of_wrong_parts_without_states(files, capsys):
+    for path in files.glob("labels/*/PSR_labels_raw.csv"):
+        path.unlink()
+    stream = run(files)["streams"]["asd"]
+    assert stream["wrong"] is None
+    assert all(r["wrong"] is None for r in stream["recordings"].values())
+    assert "sit wrong" not in capsys.readouterr().out
+
+
 def fails(files, capsys, *flags, **options):
     with pytest.raises(SystemExit) as error:
         evaluate.main(command(files, *flags, **options))
@@ -177,6 +280,13 @@ def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
     assert "--threshold" in fails(files, capsys, "--threshold=asd=x")
     assert "--threshold" in fails(files, capsys, "--threshold=depth=1")
     assert "--threshold=-1" in fails(files, capsys, "--threshold=-1")
+    assert "--removal" in fails(files, capsys, "--removal=asd=x")
+    assert "--removal=-1" in fails(files, capsys, "--removal=-1")
+    assert "no --removal" in fails(files, capsys, "--decoder=naive", "--removal=1")
+    assert "--gate=2" in fails(files, capsys, "--gate=2")
+    for flag in ("--removal=1", "--gate=0.8"):
+        said = fails(files, capsys, "--protocol=released", flag)
+        assert "--removal and --gate need --protocol=paper" in said
     assert "--decay=nan" in fails(files, capsys, "--decay=nan")
     assert "--fps=0" in fails(files, capsys, "--fps=0")
     assert "no predictions" in fails(files, capsys, streams=())

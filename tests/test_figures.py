@@ -217,3 +217,10 @@ def test_figures_property_a_stream_without_delays_keeps_the_layout():
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         assert pick(figures.analysis_figures(silent), "Recordings")
+
+
+def test_figures_property_a_wrong_part_in_one_recording_keeps_the_differences(undrawn):
+    data = result()
+    for stream in data["streams"].values():
+        stream["recordings"]["r1"]["wrong"] = {"found": 1, "delay_s": 2.0}
+    assert drawn(data, "What fusion changes")

@@ -1,6 +1,7 @@
 """Model folders: written whole, and every kind of damage is one line that names the file."""
 
 import copy
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from model_data import DETECTOR, NETWORKS, TEMPORAL, network, write
+from model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 from stormpsr_jax import files, memory, model, weights
 from stormpsr_jax.model_files import read_model
@@ -30,8 +31,10 @@ def sound(tmp_path_factory):
 
 @pytest.fixture
 def folder(sound, tmp_path):
-    """A copy to damage."""
-    return shutil.copytree(sound, tmp_path / "model")
+    """A copy to damage, without the checksum, as somebody who means the change would leave it."""
+    folder = shutil.copytree(sound, tmp_path / "model")
+    change(folder, "checksum", value=del_)
+    return folder
 
 
 def refusal(folder, name: str) -> str:
@@ -313,6 +316,9 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["streams", "asd", "settings", "decoder"], "best", "settings: decoder: 'best' is not one"),
         (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
         (["streams", "asd", "settings", "decay"], 2, "settings: decay: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "gate"], 2, "settings: gate: 2 is not in 0…1"),
+        (["streams", "asd", "settings", "removal"], -1, "settings: removal: -1 is not in 0…1"),
+        (["streams", "asd", "settings", "removals"], 1, "settings: 'removals': unknown key"),
         (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
         (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
         (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
@@ -324,6 +330,17 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
+
+
+def test_read_model_property_settings_of_removals(folder):
+    change(folder, "streams", "asd", "settings", "removal", value=2.5)
+    for key in ("removal", "gate"):  # as written before there were these settings
+        change(folder, "streams", "storm", "settings", key, value=del_)
+    streams = read_model(folder).streams
+    assert streams["asd"].settings == dataclasses.replace(SETTINGS, removal=2.5)
+    assert streams["storm"].settings == SETTINGS
+    change(folder, "streams", "asd", "settings", "decoder", value="naive")
+    assert "settings: decoder 'naive' has no thresholds" in refusal(folder, MODEL)
 
 
 # --- Fuzzing --------------------------------------------------------------------------------------
@@ -381,6 +398,17 @@ def test_read_model_fuzz_fields(folder):
         (folder / MODEL).write_text(json.dumps(mutated))
         outcomes.append(survives(folder))
     assert sum(outcomes) < 60  # figures, the origin and the like may change
+
+
+def test_read_model_errors_a_changed_field_is_noticed_unless_the_checksum_is_deleted(
+    sound, tmp_path
+):
+    folder = shutil.copytree(sound, tmp_path / "model")
+    assert survives(folder)
+    change(folder, "fps", value=12)
+    assert "was damaged or changed: it differs from its checksum" in refusal(folder, MODEL)
+    change(folder, "checksum", value=del_)
+    assert read_model(folder).fps == 12
 
 
 def test_read_model_fuzz_bytes(folder):

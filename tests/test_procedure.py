@@ -29,6 +29,23 @@ def test_template_property_has_no_mistakes_and_no_doubts(written, capsys):
     assert "[0, 3, 6]" in written.read_text()
 
 
+def test_template_and_show_property_allowed_steps(capsys):
+    arguments = ["template", "--name=shelf", "--components=base,back"]
+    command.main([*arguments, "--allowed=5,3"])
+    data = json.loads(capsys.readouterr().out)
+    assert data["variants"]["assembly"]["allowed"] == [3, 5]
+    shown = command.show(Procedure.from_json(data))
+    assert "  allows    5  Remove back" in shown
+    assert "Remove base" not in shown
+    command.main([*arguments, "--allowed="])
+    data = json.loads(capsys.readouterr().out)
+    assert data["variants"]["assembly"]["allowed"] == []
+    assert "allows" not in command.show(Procedure.from_json(data))
+    command.main(arguments)
+    data = json.loads(capsys.readouterr().out)
+    assert "allows every part to come off" in command.show(Procedure.from_json(data))
+
+
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
 def test_check_property_packaged_procedures_raise_no_doubt(name, capsys):
     assert command.check(name) == command.Findings([], [])
@@ -61,6 +78,17 @@ def test_check_doubts_steps_that_cannot_complete(written):
     assert "step 0 (Install base) can never complete" in findings.doubts[0]
     assert "step 5 (Remove back) is not expected" in findings.doubts[1]
     data["variants"]["assembly"]["expected"] += [2, 5]
+    written.write_text(json.dumps(data))
+    assert command.check(str(written)) == command.Findings([], [])
+
+
+def test_check_doubts_allowed_steps_that_cannot_complete(written):
+    data = json.loads(written.read_text())
+    data["variants"]["assembly"] |= {"expected": [0, 3], "allowed": [5, 8], "precedence": []}
+    written.write_text(json.dumps(data))
+    (doubt,) = command.check(str(written)).doubts
+    assert "variants.assembly.allowed: step 8 (Remove left side) can never complete" in doubt
+    data["variants"]["assembly"]["allowed"] = [5, 8, 6]
     written.write_text(json.dumps(data))
     assert command.check(str(written)) == command.Findings([], [])
 
@@ -161,6 +189,8 @@ def test_show_property_names_every_step_state_and_variant(capsys):
         (["show", "nothing"], "'nothing' is neither a file nor a packaged procedure"),
         (["template", "--name=x", "--components=a,a"], "components[1]"),
         (["template", "--name=x", "--components=a", "--fps=0"], "fps"),
+        (["template", "--name=x", "--components=a", "--allowed=x"], "'x' is not a list of step"),
+        (["template", "--name=x", "--components=a", "--allowed=1"], "allowed[0]: 1 is an incorr"),
         (["check"], "procedure"),
         (["grow"], "grow"),
     ],

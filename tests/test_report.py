@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import report
-from stormpsr_jax.psr.metrics import score_recording, summarise
+from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.psr.metrics import score_recording, scored, summarise
 from stormpsr_jax.psr.procedure import load_procedure
 
 HOSTILE = '<script>alert("1")</script> & $x^2$ #000000'
@@ -171,6 +172,53 @@ def test_report_golden_outcome_of_every_step_and_event(full):
     # The cards say the same but for the wrong event, which has no completion to stand at.
     cards = [text for text in page.cards if re.match(r"\+|early|missed", text)]
     assert sorted(cards) == sorted([o for o in outcomes if o != "wrong"] + ["+1.2 s"] * 3)
+
+
+def test_report_golden_wrong_parts(tmp_path):
+    frames, states = [0, 20, 100, 120], np.array([[0, 0], [-1, 0], [1, 0], [1, -1]])
+    truth = [(100, 0)]
+    events = {
+        "asd": [[30, 0, 0.9], [40, 4, 0.9]],
+        "storm": [[45, 1, 0.9], [101, 0, 0.9], [131, 4, 0.9]],
+    }
+    rows = {
+        stream: {
+            **score_recording(truth, scored(found), FPS),
+            "events": found,
+            "wrong": wrong_parts.score_recording(frames, states, [e[:2] for e in found], FPS),
+        }
+        for stream, found in events.items()
+    }
+    streams = {
+        stream: summarise({"a": row})
+        | {"recordings": {"a": row}, "wrong": wrong_parts.summarise([row["wrong"]])}
+        for stream, row in rows.items()
+    }
+    metrics = {"protocol": "paper", "decoder": "expected", "fps": FPS, "streams": streams}
+    text, page = make(tmp_path / "r.html", {"a": (truth, {"asd": []})}, metrics=metrics)
+    texts = [t for _, t in page.texts]
+    table = texts[texts.index("Part") :]
+    parts = load_procedure("synthetic").components
+    # Part 1 sits wrong until the end.
+    first, second = table.index(parts[0]), table.index(parts[1])
+    assert table[first + 1 : first + 5] == [
+        "0:04",
+        "0:20",
+        "as installed at 0:06",
+        "as wrong at 0:09",
+    ]
+    assert table[second + 1 : second + 5] == ["0:24", "the end", "as neither", "as wrong at 0:26"]
+    assert f"False alarm of ASD: {parts[1]} reported as wrong at 0:08." in texts
+    assert texts[texts.index("Wrong parts reported as installed · STORM-PSR") + 1] == "0"
+    timeline = text[text.index("Timeline of recording") :]
+    timeline = timeline[: timeline.index("</svg>")]
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline)
+    assert {"false alarm", "as wrong +5.0 s", "as wrong +2.2 s"} <= set(drawn)
+    assert "wrong" not in drawn  # a report of a wrong part is no false positive
+    assert f"Install {parts[1]}" in drawn  # the part's row, although nobody ever installs it
+    assert timeline.count("var(--bad)") >= 5  # two intervals, and marks
+    (described,) = [a["aria-describedby"] for _, a in page.tags if "aria-describedby" in a]
+    assert described in page.ids
 
 
 def test_report_golden_results_table(full):

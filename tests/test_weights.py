@@ -182,6 +182,18 @@ def test_run_property_errors_are_one_line_and_exit_2(tmp_path, capsys, flags, sh
 # --- import and export ----------------------------------------------------------------------------
 
 
+def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    weights.save_params(path, {"a": np.ones((3, 2), np.float32)}, {"b": np.zeros(4)})
+    content = path.read_bytes()
+    for byte in (-1, -30):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"weights.safetensors is damaged: its arrays differ"):
+            weights.load_params(path)
+
+
 @pytest.mark.parametrize("kind", weights.KINDS)
 @pytest.mark.parametrize("ending", ["npz", "safetensors"])
 def test_import_then_export_property_gives_the_state_dict_back(tmp_path, kind, ending):

@@ -13,7 +13,7 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import batch, decoding, headline, metrics
+from stormpsr_jax.psr import batch, decoding, headline, metrics, tables, wrong_parts
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -42,7 +42,8 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     mistakes: list[str] = []
     for stream, s in streams.items():
         place = f"{path}: streams.{stream}"
-        mistakes += _figure_mistakes(s, place)
+        mistakes += headline.mistakes(s, headline.FIGURES, place)
+        mistakes += wrong_parts.mistakes(s, place)
         try:
             recordings = files.field(s, "recordings", dict, place)
         except ValueError as error:
@@ -50,20 +51,11 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
             continue
         for name, r in recordings.items():
             where = f"{place}.recordings.{name}"
-            mistakes += _figure_mistakes(r, where) + _step_mistakes(r, where, num_components)
+            mistakes += headline.mistakes(r, headline.FIGURES, where)
+            mistakes += _step_mistakes(r, where, num_components)
+            mistakes += wrong_parts.mistakes(r, where, num_components)
     raise_all(mistakes)
     return result
-
-
-def _figure_mistakes(entry: Any, place: str) -> list[str]:
-    mistakes = []
-    for figure in headline.FIGURES:
-        kinds = (int, float, type(None)) if figure.mean else (int, float)
-        try:
-            files.field(entry, figure.key, kinds, place)
-        except ValueError as error:
-            mistakes.append(str(error))
-    return mistakes
 
 
 def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
@@ -93,7 +85,7 @@ def _is_step(step: Any, num_components: int) -> bool:
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
-    events = [(frame, step_id) for frame, step_id, *_ in recording["events"]]
+    events = metrics.scored(recording["events"], recording.get("with_errors", False))
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 
@@ -155,6 +147,13 @@ def notes(result: Mapping[str, Any]) -> list[str]:
 def summary_table(result: Mapping[str, Any]) -> Rows:
     """A row per stream: the headline figures."""
     return [{"stream": stream, **headline.values(s)} for stream, s in result["streams"].items()]
+
+
+def overview(result: Mapping[str, Any]) -> str:
+    """Returns the tables that evaluate and a run end with, as text."""
+    text = tables.format_rows(summary_table(result))
+    wrong = tables.format_rows(wrong_parts.summary_table(result))
+    return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
 
 
 def recordings_table(result: Mapping[str, Any]) -> Rows:
@@ -354,7 +353,8 @@ def threshold_sweep(
             procedure, r.variant, stream, settings, thresholds, r.detections, r.temporal
         )
         for by_name, events in zip(scores, found, strict=True):
-            by_name[name] = metrics.score_recording(r.truth, [e[:2] for e in events], fps)
+            steps = metrics.scored(events, r.with_errors)
+            by_name[name] = metrics.score_recording(r.truth, steps, fps)
     rows = []
     for threshold, by_name in zip(thresholds, scores, strict=True):
         s = metrics.summarise(by_name)

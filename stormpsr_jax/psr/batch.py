@@ -5,6 +5,7 @@ the evidence for a component's flip is laid out once, and its sum runs along it 
 threshold. Until then the sum does not depend on the threshold, so many thresholds share one run.
 """
 
+import dataclasses
 import heapq
 from collections.abc import Mapping, Sequence
 
@@ -36,9 +37,8 @@ def decode(
     Raises:
         ValueError: as `Decoder`.
     """
-    threshold = Rules(procedure, variant, stream, settings).threshold
-    found = sweep(procedure, variant, stream, settings, [threshold], detections, temporal, fps=fps)
-    return found[0]
+    thresholds = [settings.threshold]
+    return sweep(procedure, variant, stream, settings, thresholds, detections, temporal, fps=fps)[0]
 
 
 def sweep(
@@ -50,6 +50,7 @@ def sweep(
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
     *,
+    removals: Sequence[float | None] | None = None,
     fps: float | None = None,
 ) -> list[list[Event]]:
     """Decodes a whole recording with each of several thresholds.
@@ -58,29 +59,38 @@ def sweep(
         procedure, variant, stream, settings: as for `Decoder`; ``settings.threshold`` is not used.
         thresholds: the values of T, in any order.
         detections, temporal: predictions; None is no evidence.
+        removals: `Settings.removal` beside each threshold; None takes that of `settings`.
         fps: frames per second, for the times of events; None for the procedure's.
 
     Returns:
         For each threshold the events, by frame and step id.
     """
-    rules = Rules(procedure, variant, stream, settings, fps)
-    evidence = _Evidence(procedure, rules, settings, detections, temporal)
-    events: list[list[Event]] = [[] for _ in thresholds]
+    if removals is None:
+        removals = [settings.removal] * len(thresholds)
+    rules = []
+    for threshold, removal in zip(thresholds, removals, strict=True):
+        one = dataclasses.replace(settings, threshold=threshold, removal=removal)
+        rules.append(Rules(procedure, variant, stream, one, fps))
+    events: list[list[Event]] = [[] for _ in rules]
+    if not rules:
+        return events
+    # In what the evidence is, and in what an event says, they do not differ.
+    evidence = _Evidence(procedure, rules[0], settings, detections, temporal)
     for k, bit in enumerate(variant.initial_state):
         # Completions from which several thresholds go on are followed once, in time order.
-        starts: dict[tuple[int, int], list[int]] = {(-1, bit): list(range(len(thresholds)))}
+        starts: dict[tuple[int, int], list[int]] = {(-1, bit): list(range(len(rules)))}
         queue = [(-1, bit)]
         while queue:
             frame, bit = start = heapq.heappop(queue)
-            group = starts.pop(start)
-            if not rules.may_flip[k][bit]:
+            group = [i for i in starts.pop(start) if rules[i].may_flip[k][bit]]
+            if not group:
                 continue
             blocked_until = frame + settings.window if frame >= 0 else -1
             rows = evidence.rows(k, bit)
-            ceiling = max(thresholds[i] for i in group)
-            path = _Path(rows, frame, blocked_until, settings.decay, ceiling)
-            for end, members in path.crossings({i: thresholds[i] for i in group}).items():
-                event = path.event(end, 3 * k + 2 * bit, rules)
+            limits = {i: rules[i].thresholds[bit] for i in group}
+            path = _Path(rows, frame, blocked_until, settings.decay, max(limits.values()))
+            for end, members in path.crossings(limits).items():
+                event = path.event(end, 3 * k + 2 * bit, rules[0])
                 for i in members:
                     events[i].append(event)
                 following = (event.frame, 1 - bit)

@@ -33,8 +33,8 @@ def compare(
     Returns:
         A row per stream and metric: means of a and b over the recordings where both are defined,
         their difference b − a with its interval, and the number of those recordings. The metrics
-        are the headline figures that are means, and common_delay_s, the delay on the steps that
-        both recognised.
+        are the headline figures that are means, common_delay_s, the delay on the steps that both
+        recognised, and of wrong parts (`headline.WRONG`) what a stream makes better or worse.
 
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
@@ -90,6 +90,12 @@ def _values(
     common = [np.mean(pairs[name], axis=0) if pairs[name] else [np.nan] * 2 for name in names]
     table = np.array(common, np.float64).reshape(-1, 2)
     values["common_delay_s"] = (table[:, 0], table[:, 1])
+    for figure in headline.WRONG:
+        if figure.better:
+            values[f"wrong.{figure.key}"] = tuple(
+                np.array([(r[n].get("wrong") or {}).get(figure.key) for n in names], np.float64)
+                for r in (a, b)
+            )
     return values
 
 

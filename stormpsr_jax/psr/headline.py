@@ -1,6 +1,6 @@
 """The headline figures of a stream: one table that tables, comparisons, reports and files go by.
 
-A new figure is a row here, and a value under its key in what `metrics.score_recording` and
+A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording` and
 `released.evaluate_recording` return for a recording. `summarise` of both protocols, the check of
 metrics.json files, the tables, `compare`, the report and its figures follow.
 """
@@ -9,6 +9,8 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from stormpsr_jax import files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,14 @@ FIGURES = (
         mean=True,
     ),
     Figure(
+        "f1_tolerant",
+        "F1 ±1 s",
+        "F1 in which a step recognised at most one second early is correct too.",
+        decimals=3,
+        better="high",
+        mean=True,
+    ),
+    Figure(
         "delay_s",
         "Delay",
         "Mean over correct steps of a recording, then over recordings; undefined (–) where there "
@@ -72,6 +82,45 @@ FIGURES = (
     Figure("fp", "FP", "False positives: early and wrong steps."),
     Figure("fn", "FN", "False negatives: the missed steps."),
 )
+# Of parts that sit wrong; `psr.wrong_parts` has the definitions. A delay is the mean over all that
+# is found, the others are sums.
+WRONG = (
+    Figure("shown", "Wrong parts", "Parts that were put on wrong, until they are corrected."),
+    Figure(
+        "accepted",
+        "Accepted",
+        "Wrong parts that were reported as installed while they sat wrong: the worst outcome.",
+        better="low",
+    ),
+    Figure(
+        "found",
+        "Found",
+        "Wrong parts that were reported as wrong while they sat wrong.",
+        better="high",
+    ),
+    Figure(
+        "delay_s",
+        "Delay of the found",
+        "Time from putting a part on wrong to the report, mean over the found.",
+        unit="s",
+        decimals=1,
+        better="low",
+        mean=True,
+    ),
+    Figure(
+        "false_alarms",
+        "False alarms",
+        "Reports of a part as wrong that did not sit wrong at that time.",
+        better="low",
+    ),
+    Figure(
+        "right_called_wrong",
+        "Right called wrong",
+        "Parts that were installed correctly and were reported as wrong before that ended.",
+        better="low",
+    ),
+    Figure("right_installations", "Right parts", "Parts that were installed correctly."),
+)
 MEANS = tuple(figure for figure in FIGURES if figure.mean)
 COUNTS = tuple(figure for figure in FIGURES if not figure.mean)
 
@@ -79,6 +128,24 @@ COUNTS = tuple(figure for figure in FIGURES if not figure.mean)
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headline figures, by key, of a stream's or a recording's entry."""
     return {figure.key: entry[figure.key] for figure in FIGURES}
+
+
+def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
+    """Returns a line for each figure that an entry of metrics.json lacks or that is no figure.
+
+    Args:
+        entry: of a stream or a recording.
+        figures: `FIGURES` or `WRONG`.
+        place: the file and where in it the entry stands.
+    """
+    lines = []
+    for figure in figures:
+        kinds = (int, float, type(None)) if figure.mean else (int, float)
+        try:
+            files.field(entry, figure.key, kinds, place)
+        except ValueError as error:
+            lines.append(f"{error}; run evaluate of this version again")
+    return lines
 
 
 def over_recordings(

@@ -14,6 +14,7 @@ from stormpsr_jax.psr import headline
 
 Step = tuple[int, int]  # frame, step id
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
+TOLERANCE_S = 1.0  # of f1_tolerant, by which a prediction may be early
 
 
 @functools.lru_cache(maxsize=4096)
@@ -174,6 +175,34 @@ def f1_score(tp: int, fp: int, fn: int) -> float:
     return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
 
 
+def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: float) -> float | None:
+    """Returns F1 in which predictions that are early by at most a tolerance are correct too.
+
+    A prediction then matches a truth at most `tolerance` after it; an early one counts as one with
+    delay 0. The rest is as in `match_steps`: as many matches as possible, and a prediction that is
+    earlier than that uses up a truth.
+
+    Args:
+        truth, predicted: (frame, step id).
+        tolerance: in frames; 0 gives the F1 of `score_recording`.
+
+    Returns:
+        None without ground-truth steps.
+    """
+    later = [(frame + tolerance, step_id) for frame, step_id in predicted]
+    return f1_score(*match_steps(truth, later).counts()) if truth else None
+
+
+def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
+    """Returns the (frame, step id) of those events (frame, step id, …) that are scored.
+
+    POS, F1 and delay are about steps that were completed correctly. Reports of wrong parts (3k+1)
+    are left out, unless the truth was read with its incorrect installations; `wrong_parts` scores
+    them.
+    """
+    return [(e[0], e[1]) for e in events if with_errors or e[1] % 3 != 1]
+
+
 def score_recording(
     truth: Sequence[Step], predicted: Sequence[Step], fps: float
 ) -> dict[str, float | int | None]:
@@ -184,9 +213,10 @@ def score_recording(
         fps: frames per second.
 
     Returns:
-        "pos", "f1", "delay_s" and "delay_frames" (τ: mean over true positives of predicted − true
-        time), "precision", "recall", "tp", "fp", "fn". None is what is undefined: pos, f1 and
-        recall without ground-truth steps, precision without predictions, the delays without TP.
+        "pos", "f1", "f1_tolerant" (with `TOLERANCE_S`), "delay_s" and "delay_frames" (τ: mean over
+        true positives of predicted − true time), "precision", "recall", "tp", "fp", "fn". None is
+        what is undefined: pos, both f1 and recall without ground-truth steps, precision without
+        predictions, the delays without TP.
     """
     matching = match_steps(truth, predicted)
     tp, fp, fn = matching.counts()
@@ -194,6 +224,7 @@ def score_recording(
     return {
         "pos": order_similarity(truth, predicted),
         "f1": f1_score(tp, fp, fn) if truth else None,
+        "f1_tolerant": tolerant_f1(truth, predicted, TOLERANCE_S * fps),
         "delay_s": None if delay is None else delay / fps,
         "delay_frames": delay,
         "precision": tp / (tp + fp) if predicted else None,

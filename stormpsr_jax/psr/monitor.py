@@ -72,6 +72,7 @@ class Monitor:
         self._error_frames = error_seconds * fps
         self._confidence = confidence
         self._expected = frozenset(variant.expected)
+        self._announced = self._expected.union(variant.allowed or ())
         self._before: dict[int, list[int]] = {}
         for before, after in variant.precedence:
             self._before.setdefault(after, []).append(before)
@@ -175,7 +176,7 @@ class Monitor:
     def _check_step(self, frame: int, step: int) -> list[Alert]:
         name = self._procedure.step_name
         alerts = []
-        if step not in self._expected:
+        if step not in self._announced:
             message = f"{name(step)} is not expected in variant {self._variant.name}"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):

@@ -2,8 +2,8 @@
 
 A procedure file is JSON: ``{"name", "fps", "components": [names], "states": ["1000…", …],
 "variants": {NAME: {"initial_state": "0000…", "expected": [step ids], "recordings": [globs],
-"precedence": [[before, after], …]}}}``; only ``precedence`` is optional. Step ids are 3k (install
-component k), 3k+1 (incorrectly install) and 3k+2 (remove).
+"allowed": [step ids], "precedence": [[before, after], …]}}}``; only ``allowed`` and ``precedence``
+are optional. Step ids are 3k (install component k), 3k+1 (incorrectly install) and 3k+2 (remove).
 """
 
 import dataclasses
@@ -29,9 +29,10 @@ class Variant:
     Attributes:
         name: its key in the procedure file.
         initial_state: K values in {0, 1} that hold before the first step.
-        expected: step ids that may complete (decoder B3), ascending.
+        expected: step ids that must happen, ascending; decoder B3 completes these.
         recordings: globs; a recording belongs to the one variant with a glob that matches its name.
         precedence: pairs (before, after) of step ids, free of cycles.
+        allowed: step ids that may happen besides, ascending; None where the file does not say.
     """
 
     name: str
@@ -39,6 +40,21 @@ class Variant:
     expected: tuple[int, ...]
     recordings: tuple[str, ...]
     precedence: tuple[tuple[int, int], ...] = ()
+    allowed: tuple[int, ...] | None = None
+
+    @property
+    def possible(self) -> frozenset[int]:
+        """Step ids that must or may happen.
+
+        Where the file does not say what may, every component that is installed at the start or by
+        an expected step may come off and go on again.
+        """
+        allowed = self.allowed
+        if allowed is None:
+            initial = {k for k, bit in enumerate(self.initial_state) if bit}
+            parts = initial | {step // 3 for step in self.expected if step % 3 == 0}
+            allowed = [step for k in parts for step in (3 * k, 3 * k + 2)]
+        return frozenset((*self.expected, *allowed))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,6 +169,8 @@ class Procedure:
                 "expected": list(variant.expected),
                 "recordings": list(variant.recordings),
             }
+            if variant.allowed is not None:
+                entry["allowed"] = list(variant.allowed)
             if variant.precedence:
                 entry["precedence"] = [list(pair) for pair in variant.precedence]
             variants[variant.name] = entry
@@ -179,6 +197,7 @@ class Procedure:
                 expected=tuple(sorted(v["expected"])),
                 recordings=tuple(v["recordings"]),
                 precedence=tuple((before, after) for before, after in v.get("precedence", ())),
+                allowed=tuple(sorted(v["allowed"])) if "allowed" in v else None,
             )
             for name, v in data["variants"].items()
         }

@@ -8,6 +8,7 @@ from stormpsr_jax.files import shorten
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
+_OPTIONAL_KEYS = ("allowed", "precedence")
 
 
 def find_mistakes(data: Any) -> list[str]:
@@ -84,25 +85,14 @@ def _state_mistake(state: Any, num_components: int) -> str | None:
 def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str]:
     if not isinstance(variant, Mapping):
         return [f"{place}: a variant is an object with the keys {', '.join(_VARIANT_KEYS)}"]
-    mistakes = _key_mistakes(variant, _VARIANT_KEYS, ("precedence",), f"{place}.")
+    mistakes = _key_mistakes(variant, _VARIANT_KEYS, _OPTIONAL_KEYS, f"{place}.")
     if "initial_state" in variant:
         mistake = _state_mistake(variant["initial_state"], num_components)
         if mistake:
             mistakes.append(f"{place}.initial_state: {mistake}")
-    if "expected" in variant:
-        expected = variant["expected"]
-        if not isinstance(expected, list):
-            mistakes.append(f"{place}.expected: {shorten(expected)} is not a list of step ids")
-        else:
-            first: dict[int, int] = {}
-            for i, step_id in enumerate(expected):
-                mistake = _step_mistake(step_id, num_components)
-                if not mistake and step_id % 3 == 1:
-                    mistake = f"{step_id} is an incorrect installation, which is never expected"
-                if not mistake and (before := first.setdefault(step_id, i)) < i:
-                    mistake = f"{step_id} is also expected[{before}]"
-                if mistake:
-                    mistakes.append(f"{place}.expected[{i}]: {mistake}")
+    for key in ("expected", "allowed"):
+        if key in variant:
+            mistakes += _steps_mistakes(variant[key], place, key, num_components)
     if "recordings" in variant:
         globs = variant["recordings"]
         if not isinstance(globs, list) or not all(isinstance(g, str) and g for g in globs):
@@ -113,6 +103,22 @@ def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str
         mistakes += _precedence_mistakes(
             variant["precedence"], f"{place}.precedence", num_components
         )
+    return mistakes
+
+
+def _steps_mistakes(steps: Any, place: str, key: str, num_components: int) -> list[str]:
+    if not isinstance(steps, list):
+        return [f"{place}.{key}: {shorten(steps)} is not a list of step ids"]
+    mistakes = []
+    first: dict[int, int] = {}
+    for i, step_id in enumerate(steps):
+        mistake = _step_mistake(step_id, num_components)
+        if not mistake and step_id % 3 == 1:
+            mistake = f"{step_id} is an incorrect installation, which is never {key}"
+        if not mistake and (before := first.setdefault(step_id, i)) < i:
+            mistake = f"{step_id} is also {key}[{before}]"
+        if mistake:
+            mistakes.append(f"{place}.{key}[{i}]: {mistake}")
     return mistakes
 
 

@@ -24,6 +24,8 @@ class LabelledPredictions:
         states: (M, K), with M = 0 where the labels give none.
         detections, temporal: predictions, None for a stream that was not asked for.
         visibility: frames (M,) and visible fractions (M,), None where unknown.
+        frames: (M,) ascending, of the states, each of which holds from its frame on.
+        with_errors: whether the truth has the incorrect installations too.
     """
 
     name: str
@@ -33,6 +35,8 @@ class LabelledPredictions:
     detections: predictions.Detections | None = None
     temporal: predictions.TemporalPredictions | None = None
     visibility: tuple[np.ndarray, np.ndarray] | None = None
+    frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    with_errors: bool = False
 
 
 def load_recordings(
@@ -114,6 +118,8 @@ def load_recordings(
                 detections,
                 temporal,
                 visibility,
+                known.frames,
+                with_errors,
             )
     raise_all(mistakes)
     return recordings

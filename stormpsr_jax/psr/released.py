@@ -226,12 +226,14 @@ def decode(
 
     Raises:
         ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            predictions that do not fit the procedure.
+            predictions that do not fit the procedure; a removal or a gate, which it does not have.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
     if stream == "storm" and settings.decoder == "naive":
         raise ValueError("--decoder=naive has no fused stream; take confidence or expected")
+    if settings.removal is not None or settings.gate != Settings.gate:
+        raise ValueError("--removal and --gate need --protocol=paper")
     asd_rows = [] if stream == "temporal" else _detection_rows(detections, procedure)
     temporal_rows = {} if stream == "asd" else _temporal_rows(temporal, procedure)
     initial = list(variant.initial_state)
@@ -334,7 +336,8 @@ def score_recording(
         window: frames within which neighbours are put in the truth's order before POS; or None.
 
     Returns:
-        pos, f1, delay_frames (0 if nothing was matched), tp, fp, fn, perception_fp, perception_fn.
+        pos, f1, delay_frames (0 if nothing was matched), tp, fp, fn, perception_fp, perception_fn;
+        f1_tolerant, which the released code does not have, is None.
 
     Raises:
         ValueError: there are no ground-truth steps, so that POS is undefined.
@@ -375,6 +378,7 @@ def score_recording(
     return {
         "pos": 1 - min(edit_distance(tuple(truth_steps.tolist()), tuple(order)) / len(truth), 1),
         "f1": float(2 * precision * recall / (precision + recall + 1e-6)),
+        "f1_tolerant": None,
         "delay_frames": float(np.mean(list(delays.values()))) if delays else 0.0,
         "tp": int(tp),
         "fp": int(fp),
@@ -385,7 +389,10 @@ def score_recording(
 
 
 def contains_errors(truth: Sequence[Step], states: np.ndarray, variant: Variant) -> bool:
-    """True if the truth lacks an expected step or a raw state vector (M, K) has a -1."""
+    """True if the truth lacks an expected step or a raw state vector (M, K) has a -1.
+
+    A step besides the expected ones, such as a part that comes off and goes on again, is no error.
+    """
     missing = set(variant.expected) - {step for _, step in truth}
     return bool(missing) or bool((states == -1).any())
 

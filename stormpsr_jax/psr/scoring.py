@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import analysis, batch, decoding, frame_rates, metrics, released
+from stormpsr_jax.psr import analysis, batch, decoding, frame_rates, metrics, released, wrong_parts
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.select import available_streams
@@ -96,7 +96,16 @@ def evaluate_recordings(
         for name, recording in recordings.items():
             found = score(procedure, recording, stream, settings[stream], fps)
             truth = [list(step) for step in sorted(recording.truth)]
-            details[stream][name] = {**found, "variant": recording.variant.name, "truth": truth}
+            events = [event[:2] for event in found["events"]]
+            details[stream][name] = {
+                **found,
+                "variant": recording.variant.name,
+                "truth": truth,
+                "with_errors": recording.with_errors,
+                "wrong": wrong_parts.score_recording(
+                    recording.frames, recording.states, events, fps
+                ),
+            }
             if recording.visibility is not None:
                 details[stream][name]["visible"] = _visible(recording.visibility, truth)
     warnings = _check_frame_rates(recordings, details, fps)
@@ -115,6 +124,7 @@ def evaluate_recordings(
         "streams": {
             stream: {
                 **summarise(details[stream]),
+                "wrong": wrong_parts.summarise(r["wrong"] for r in details[stream].values()),
                 "settings": dataclasses.asdict(settings[stream]),
                 **({"sweep": sweeps[stream]} if sweeps else {}),
                 "recordings": details[stream],
@@ -155,7 +165,7 @@ def _score_paper(
     fps: float,
 ) -> dict[str, Any]:
     events = batch.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
-    predicted = [(e.frame, e.step_id) for e in events]
+    predicted = metrics.scored(events, r.with_errors)
     return {
         **metrics.score_recording(r.truth, predicted, fps),
         "perception_fp": None,

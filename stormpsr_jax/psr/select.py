@@ -1,38 +1,65 @@
-"""Thresholds, floor and fusion weight, chosen on the validation split by one rule for all streams.
+"""Thresholds, floor, gate and fusion weight, chosen on the validation split by one rule.
 
-The rule: the setting with the highest
+A setting's score on a recording is
 
-    mean F1 + mean POS − DELAY_PRICE · mean delay / window
+    F1 + POS − DELAY_PRICE · delay / window
 
-over the recordings, delay and window in seconds. F1 alone picks late, sure thresholds; with POS
-and the delay in it, no stream is chosen by other wishes than another.
+with delay and window in seconds. F1 alone picks late, sure thresholds; with POS and the delay in
+it, no stream is chosen by other wishes than another. A few recordings tell many settings apart by
+chance alone. So the one with the best mean is not taken, but the fastest that is not known to be
+worse: of those whose mean is within one standard error of the best, taken over the recordings'
+differences to it, the one with the least mean delay (the one-standard-error rule of Breiman et al.,
+Classification and Regression Trees, 1984, in pairs). Whatever is worse than the best somewhere and
+better nowhere is a whole standard error off or more, which is too much: one recording that goes
+wrong is never taken for chance.
+
+Floor, gate and weight are chosen without removals, then the thresholds of installations and of
+removals together.
+
+Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
+there is no delay: then the settings are the fixed ones, which the paper uses (`fixed`).
 """
 
 import dataclasses
 import itertools
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 from stormpsr_jax.psr import batch, decoding, metrics
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
+CHOOSE = ("validation", "paper")
+MIN_RECORDINGS = 4
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
+# Removals are rarer than installations, so a threshold below that of these is not looked at.
+REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
+GATES = (0.5, 0.8)
 WEIGHTS = (0.15, 0.3, 0.5, 0.7)
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """A setting and its figures on the recordings it was chosen on."""
+    """A setting and its figures on the recordings it was chosen on.
+
+    Attributes:
+        settings: of the decoder.
+        pos, f1, delay_s: means over the recordings where they are defined.
+        scores: by the rule, of the recordings with steps, in order; where nothing was found there
+            is no delay to pay for.
+        fixed: whether the settings are the fixed ones.
+    """
 
     settings: decoding.Settings
-    score: float
     pos: float | None
     f1: float | None
     delay_s: float | None
+    scores: tuple[float, ...]
+    fixed: bool = False
 
 
 def select(
@@ -40,6 +67,7 @@ def select(
     recordings: Mapping[str, LabelledPredictions],
     base: decoding.Settings,
     fps: float | None = None,
+    choose: str = "validation",
 ) -> dict[str, Choice]:
     """Chooses the settings of every stream that the recordings have.
 
@@ -48,15 +76,30 @@ def select(
         recordings: of the validation split.
         base: decoder, decay and window, and what is not on the grid of a stream.
         fps: frames per second, None for the procedure's.
+        choose: "validation", the rule above, or "paper", the fixed settings.
 
     Returns:
-        By stream; among equals the first of `rate`.
+        By stream. The fused one has the floor chosen for `asd` and the gate chosen for `temporal`.
     """
     fps = procedure.fps if fps is None else fps
-    return {
-        stream: max(rate(procedure, recordings, stream, base, fps), key=lambda c: c.score)
-        for stream in available_streams(recordings, base.decoder)
-    }
+    num = sum(bool(r.truth) for r in recordings.values())
+    by_rule = choose == "validation" and num >= MIN_RECORDINGS
+    chosen: dict[str, Choice] = {}
+    for stream in available_streams(recordings, base.decoder):
+        best = None
+        if by_rule:
+            known = {name: choice.settings for name, choice in chosen.items()}
+            candidates = grid(stream, base, known)
+            best = pick(rate(procedure, recordings, stream, candidates, fps))
+            if best is not None and base.decoder != "naive":
+                candidates = with_removals(best.settings)
+                best = pick(rate(procedure, recordings, stream, candidates, fps))
+        if best is None:
+            choices = rate(procedure, recordings, stream, fixed(procedure, base), fps)
+            best = next((c for c in choices if c.delay_s is not None), choices[0])
+            best = dataclasses.replace(best, fixed=True)
+        chosen[stream] = best
+    return chosen
 
 
 def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
@@ -68,44 +111,110 @@ def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: st
     return [stream for stream, there in present if there]
 
 
+def fixed(procedure: Procedure, base: decoding.Settings) -> list[decoding.Settings]:
+    """Returns the settings with the paper's thresholds; the first that finds a step counts.
+
+    The rest is that of `base`; the defaults of `Settings` are the paper's.
+    """
+    # Of another procedure the higher, unless that is out of reach: with rows on every fourth frame
+    # alone, no sum exceeds 1.8 at the paper's decay.
+    thresholds = {"industreal": (6.0,), "meccano": (1.0,)}.get(procedure.name, (6.0, 1.0))
+    return [dataclasses.replace(base, threshold=t, removal=None) for t in thresholds]
+
+
+def grid(
+    stream: str, base: decoding.Settings, chosen: Mapping[str, decoding.Settings]
+) -> list[decoding.Settings]:
+    """Returns the settings that a stream is chosen from; only what matters to it varies.
+
+    Args:
+        stream: "asd", "temporal" or "storm".
+        base: all that does not vary.
+        chosen: of `asd` and `temporal`, for the fused stream: it searches no floor and gate of its
+            own, which would be ten times as many settings to be lucky with.
+    """
+    naive = base.decoder == "naive"
+    thresholds = (base.threshold,) if naive else THRESHOLDS
+    floors, gates, weights = (base.confidence,), (base.gate,), (base.weight,)
+    if stream == "asd" or naive:
+        floors = CONFIDENCES
+    elif stream == "temporal":
+        gates = GATES
+    else:
+        floors, gates = (chosen["asd"].confidence,), (chosen["temporal"].gate,)
+        weights = WEIGHTS
+    return [
+        dataclasses.replace(base, confidence=floor, gate=gate, weight=weight, threshold=threshold)
+        for floor, gate, weight, threshold in itertools.product(floors, gates, weights, thresholds)
+    ]
+
+
+def with_removals(settings: decoding.Settings) -> list[decoding.Settings]:
+    """Returns the settings with every threshold, and every one of removals that is not lower."""
+    return [
+        dataclasses.replace(settings, threshold=threshold, removal=removal)
+        for threshold in THRESHOLDS
+        for removal in (None, *(r for r in REMOVALS if r >= threshold))
+    ]
+
+
 def rate(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     stream: str,
-    base: decoding.Settings,
+    candidates: Iterable[decoding.Settings],
     fps: float,
 ) -> list[Choice]:
-    """Rates every setting of a stream's grid by the rule; only what matters to it varies.
-
-    Without a single true positive there is no delay, and a setting loses to all that have one.
-    """
-    naive = base.decoder == "naive"
-    thresholds = (base.threshold,) if naive else THRESHOLDS
-    floors = (base.confidence,) if stream == "temporal" and not naive else CONFIDENCES
-    weights = WEIGHTS if stream == "storm" else (base.weight,)
+    """Rates settings; those in a row that differ in thresholds alone are decoded at once."""
     choices = []
-    for confidence, weight in itertools.product(floors, weights):
-        settings = dataclasses.replace(base, confidence=confidence, weight=weight)
-        scores: list[dict[str, dict]] = [{} for _ in thresholds]
+    known: dict[tuple, dict] = {}  # many settings find the same
+    for settings, group in itertools.groupby(candidates, key=_without_thresholds):
+        members = list(group)
+        scores: list[dict[str, dict]] = [{} for _ in members]
         for name, r in recordings.items():
             found = batch.sweep(
                 procedure,
                 r.variant,
                 stream,
                 settings,
-                [0.0] if naive else thresholds,
+                [member.threshold for member in members],
                 r.detections,
                 r.temporal,
+                removals=[member.removal for member in members],
             )
             for events, by_name in zip(found, scores, strict=True):
-                steps = [e[:2] for e in events]
-                by_name[name] = metrics.score_recording(r.truth, steps, fps)
-        for threshold, by_name in zip(thresholds, scores, strict=True):
+                steps = tuple(metrics.scored(events, r.with_errors))
+                if (name, steps) not in known:
+                    known[name, steps] = metrics.score_recording(r.truth, steps, fps)
+                by_name[name] = known[name, steps]
+        window_s = max(settings.window, 1) / fps
+        for member, by_name in zip(members, scores, strict=True):
             summary = metrics.summarise(by_name)
-            pos, f1, delay = summary["pos"], summary["f1"], summary["delay_s"]
-            score = -math.inf
-            if delay is not None:
-                score = f1 + pos - DELAY_PRICE * delay / (max(base.window, 1) / fps)
-            chosen = dataclasses.replace(settings, threshold=threshold)
-            choices.append(Choice(chosen, score, pos, f1, delay))
+            by_recording = tuple(
+                s["f1"] + s["pos"] - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
+                for s in by_name.values()
+                if s["f1"] is not None
+            )
+            figures = (summary[key] for key in ("pos", "f1", "delay_s"))
+            choices.append(Choice(member, *figures, by_recording))
     return choices
+
+
+def pick(choices: Sequence[Choice]) -> Choice | None:
+    """Returns the fastest within one standard error of the best, of equals the first.
+
+    None if none has found a step.
+    """
+    choices = [choice for choice in choices if choice.delay_s is not None]
+    if not choices:
+        return None
+    scores = np.array([choice.scores for choice in choices])  # (settings, recordings)
+    worse = scores[scores.mean(axis=1).argmax()] - scores
+    error = worse.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
+    # What differs in one recording alone is exactly one error off, which rounding must not admit.
+    near = worse.mean(axis=1) <= (1 - 1e-9) * error
+    return min(itertools.compress(choices, near), key=lambda choice: choice.delay_s)
+
+
+def _without_thresholds(settings: decoding.Settings) -> decoding.Settings:
+    return dataclasses.replace(settings, threshold=0.0, removal=None)

@@ -33,12 +33,13 @@ def find_mistakes(context: Context) -> list[str]:
 
     Where stage `data` has not rendered the data yet, what depends on them is left to a second call.
     """
-    mistakes = fields.find_mistakes(context.config)
-    if mistakes:  # the other checks rely on sound fields
-        return mistakes
-    mistakes = _stages(context) + _window(context)
-    mistakes += _init_from(context)
-    if "data" in context.config.stages and not context.has_data:
+    out_of_range = fields.find_mistakes(context.config)
+    mistakes = out_of_range + _stages(context) + _init_from(context)
+    to_render = "data" in context.config.stages and not context.has_data
+    if out_of_range:  # all other checks count on numbers in their ranges
+        return mistakes + ([] if to_render else _folder(context))
+    mistakes += _window(context)
+    if to_render:
         return mistakes + _rendering(context)
     for check in (_folder, _splits):  # nothing of what follows makes sense without these
         found = check(context)

@@ -9,7 +9,7 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.progress import Bar
-from stormpsr_jax.stages import networks
+from stormpsr_jax.stages import completed, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, loop
 
@@ -19,7 +19,7 @@ SPLITS = ("train", "val")
 def run(context: Context) -> dict:
     """Writes WORKDIR/embed/<split>/<recording>.<view>.npy, float32 (N, D); view 0 is the plain one.
 
-    Recordings are shared out over the hosts, and one that is already there is not embedded again.
+    Recordings are shared out over the hosts, and a finished one is not embedded again.
 
     Raises:
       MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
@@ -40,12 +40,12 @@ def _run(context: Context) -> None:
         total = sum(source.recordings[name].num_frames for name in names) * views
         with Bar(total=total, desc=f"embed {split}", unit="frame") as progress:
             for name in names:
-                for view in range(views):
-                    path = context.embedding_path(split, name, view)
+                paths = [context.embedding_path(split, name, view) for view in range(views)]
+                if completed.holds(context.workdir, "embed", split, name, paths):
+                    progress.update(source.recordings[name].num_frames * views)
+                    continue
+                for view, path in enumerate(paths):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    if path.exists():
-                        progress.update(source.recordings[name].num_frames)
-                        continue
                     key = context.key(f"embed/{name}/{view}")
                     # Written and not mapped: where the disk is full, a map ends the process.
                     with files.replacing(path) as part, part.open("wb") as file:
@@ -56,6 +56,7 @@ def _run(context: Context) -> None:
                                 images = np.asarray(shaken).astype(np.uint8)
                             file.write(np.asarray(encoder(images), np.float32).tobytes())
                             progress.update(len(images))
+                completed.add(context.workdir, "embed", split, name, paths)
 
 
 def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:

@@ -1,6 +1,6 @@
 """Stage `evaluate`: decode, fuse and score the test split; metrics.json, report.html, the model.
 
-Thresholds, floor and fusion weight are chosen on the validation split alone.
+Thresholds, floor, gate and fusion weight are chosen on the validation split alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import jax
 
 from stormpsr_jax import files, model, report
 from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, headline, tables
+from stormpsr_jax.psr import analysis, decoding, headline
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import Choice, select
@@ -33,7 +33,7 @@ def run(context: Context) -> dict:
     base = decoding.Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
     )
-    chosen = select(context.procedure, val, base, source.fps)
+    chosen = select(context.procedure, val, base, source.fps, config.evaluate.choose)
     result = evaluate_recordings(
         context.procedure,
         test,
@@ -42,7 +42,7 @@ def run(context: Context) -> dict:
     )
     result["split"] = "test"
     result["validation"] = {
-        stream: {key: value for key, value in dataclasses.asdict(choice).items() if key != "score"}
+        stream: {key: value for key, value in dataclasses.asdict(choice).items() if key != "scores"}
         for stream, choice in chosen.items()
     }
     report.write_report(
@@ -59,14 +59,27 @@ def run(context: Context) -> dict:
             if (workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=[
-            "Thresholds, confidence floor and fusion weight were chosen on the validation split "
-            "by one rule for all streams.",
-        ],
+        notes=_notes(chosen),
     )
     _write_model(context, chosen, result)
     files.write_json(workdir / "metrics.json", result)
     return {}
+
+
+def _notes(chosen: Mapping[str, Choice]) -> list[str]:
+    """Says where the settings come from."""
+    fixed = [stream for stream, choice in chosen.items() if choice.fixed]
+    notes = []
+    if len(fixed) < len(chosen):
+        notes.append(
+            "Thresholds, confidence floor, gate and fusion weight were chosen on the validation "
+            "split by one rule for all streams."
+        )
+    if fixed:
+        notes.append(
+            f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
+        )
+    return notes
 
 
 def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping[str, Any]) -> None:
@@ -101,7 +114,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
 def show(context: Context) -> None:
     """Prints the table of a finished run, and where to look further."""
     result = analysis.load_result(context.workdir / "metrics.json")
-    print(tables.format_rows(analysis.summary_table(result)))
+    print(analysis.overview(result))
     for note in analysis.notes(result):
         print(note)
     for name in ("metrics.json", "report.html", "model"):

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models import vit
-from stormpsr_jax.psr import decoding
+from stormpsr_jax.psr import decoding, select
 from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.training import optimizer
 
@@ -27,7 +27,9 @@ RANGES = {
     "data.synthetic.*": (0, _ANY),
     "window.*": (1, 10**6),
     "augment.*": (0, 100),
+    "encoder.depth": (1, 64),  # as a model folder may have
     "encoder.*": (1, 10**5),
+    "temporal_model.depth": (1, 64),
     "temporal_model.dropout": (0, 0.99),
     "temporal_model.*": (1, 10**6),
     "*.momentum": (0, 0.9999),
@@ -66,6 +68,7 @@ CHOICES = {
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
     "evaluate.decoder": decoding.DECODERS,
+    "evaluate.choose": select.CHOOSE,
 }
 
 
@@ -88,6 +91,9 @@ def wrong_with(field: str, value: Any) -> list[str]:
         return [] if good else [f"three numbers in {low:g}…1 are needed, for red, green and blue"]
     if field.startswith("mesh."):
         return [] if value == -1 or value >= 1 else ["at least 1 is needed, or -1 for the rest"]
+    if isinstance(value, list) and all(isinstance(item, int | float) for item in value):
+        wrong = [wrong_with(field, item) for item in value]
+        return [f"{item}: {what}" for item, of in zip(value, wrong, strict=True) for what in of]
     if isinstance(value, bool) or not isinstance(value, int | float):
         return []
     if not math.isfinite(value):

@@ -13,14 +13,14 @@ from stormpsr_jax.data.source import Source
 from stormpsr_jax.model import functions
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions
-from stormpsr_jax.stages import networks, provenance
+from stormpsr_jax.stages import completed, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched, Recogniser
 from stormpsr_jax.training import loop
 
 
 def run(context: Context) -> dict:
-    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; what is there is kept.
+    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; finished recordings are kept.
 
     Raises:
       MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
@@ -66,7 +66,8 @@ def _recording(
         visibility: np.isfinite(recording.visible).any(),
     }
     wanted = [path for path, asked in wanted.items() if asked]
-    if all(path.exists() for path in wanted):
+    split = folder.name
+    if completed.holds(context.workdir, "predict", split, name, wanted):
         progress.update(recording.num_frames)
         return
     recogniser = Recogniser(
@@ -105,3 +106,4 @@ def _recording(
         )
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
+    completed.add(context.workdir, "predict", split, name, wanted)

@@ -224,6 +224,7 @@ def _record(path: Path) -> dict[str, Any]:
         files.field(made_from, section, dict, f"{place}: made_from")
     if path.name == DONE:
         results = files.field(record, "results", dict, place)
+        files.field(record, "log", (str, type(None)), place)
         for name in results:
             files.field(results, name, str, f"{place}: results")
             if name.startswith("/") or ".." in name.split("/"):
@@ -273,8 +274,22 @@ def finish(context: Context, stage: str, sources: Mapping[str, Any], facts: Mapp
         str(path.relative_to(context.workdir)): files.checksum(path)
         for path in result_files(context, stage)
     }
-    content = {**facts, "made_from": sources, "results": results}
+    log = context.workdir / stage / "metrics.jsonl"
+    content = {
+        **facts,
+        "made_from": sources,
+        "results": results,
+        "log": files.checksum(log) if log.is_file() else None,
+    }
     files.write_json(context.workdir / stage / DONE, content)
+
+
+def damaged_log(context: Context, stage: str, record: Mapping[str, Any]) -> list[str]:
+    """Says whether the log of a finished stage was damaged, which is no reason to train again."""
+    path, known = context.workdir / stage / "metrics.jsonl", record.get("log")
+    if known is None or (path.is_file() and files.checksum(path) == known):
+        return []
+    return [f"{path} was damaged or changed: the curves of a report would not be complete"]
 
 
 def damage(context: Context, stage: str, record: Mapping[str, Any]) -> list[str]:

@@ -135,6 +135,8 @@ def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any
             _ask(context, [f"{name} ({_first(why)})"])
         why += provenance.damage(context, name, record)
         if not why and "results" in record:
+            for text in provenance.damaged_log(context, name, record):
+                _say(f"{name}: {text}")
             return True
         if why:
             _say(f"{name}: made again ({_first(why)})")

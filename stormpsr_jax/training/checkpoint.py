@@ -73,7 +73,9 @@ class Checkpoints:
         step = self._manager.latest_step()
         return None if step is None else self.directory / str(step)
 
-    def restore(self, abstract_state: Any) -> tuple[int, Any, dict] | None:
+    def restore(
+        self, abstract_state: Any, check: Callable[[dict], None] = lambda values: None
+    ) -> tuple[int, Any, dict] | None:
         """Restores the newest readable checkpoint.
 
         A damaged checkpoint is named in a warning, moved aside (`STEP.damaged`), and the one before
@@ -82,6 +84,8 @@ class Checkpoints:
         Args:
             abstract_state: tree of jax.ShapeDtypeStruct with the shardings wanted now, which may
                 differ from those it was saved with.
+            check: raises ValueError for the values of a checkpoint from which nothing can go on, as
+                what it needs beside itself is damaged.
 
         Returns:
             (step, state, values), or None if there is no readable checkpoint.
@@ -94,6 +98,7 @@ class Checkpoints:
             error = None
             try:
                 state, values = self._read(step, abstract_state)
+                check(values)
             except _MismatchError as mismatch:
                 raise ValueError(str(mismatch)) from None
             except Exception as any_error:  # a damaged file surfaces as almost any type
@@ -143,7 +148,7 @@ class Checkpoints:
         aside = next(p for name in names if not os.path.lexists(p := folder.with_name(name)))
         warnings.warn(
             f"checkpoint {folder} is damaged ({reason}); moved to {aside.name}, using the one "
-            "before",
+            "before, if there is any",
             stacklevel=3,
         )
         if jax.process_index() == 0:

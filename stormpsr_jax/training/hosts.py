@@ -15,10 +15,13 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
+
 PACKAGE = Path(__file__).parents[1]
-# A process that says nothing for this long is taken for dead, and the others end.
-HEARTBEAT_SECONDS = 30
+# JAX's own; `heartbeat` comes before it.
+_JAX_HEARTBEAT_SECONDS = 60
 _MAX_TEXT = 2**16  # bytes of a config
+_heartbeat: Heartbeat | None = None  # of this process, once it is connected to others
 
 
 def connect(
@@ -40,6 +43,7 @@ def connect(
         ValueError: some of the three without the others, or none of those launchers. If the
             others do not come in time, the process says so in a line and ends.
     """
+    global _heartbeat
     named = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     if missing := [name for name, value in named.items() if value is None]:
         if len(missing) < len(named):
@@ -58,7 +62,7 @@ def connect(
             # Inside a Slurm allocation, JAX would otherwise give this process a single GPU.
             cluster_detection_method=None if coordinator is None else "deactivate",
             initialization_timeout=timeout + 60,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            heartbeat_timeout_seconds=_JAX_HEARTBEAT_SECONDS,
         )
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -69,6 +73,9 @@ def connect(
             f"{where} ({reason}); give --coordinator=host:port, --num_processes and --process_id"
         ) from error
     else:
+        if several():
+            state = distributed.global_state
+            _heartbeat = Heartbeat(state.client, state.process_id)
         _check_count()
     finally:
         watch.cancel()
@@ -196,10 +203,12 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
     """Ends this process of several with a line, or a traceback, without waiting for the others.
 
     A regular exit would wait for them, and they may be waiting for this one. An error of the
-    connection only says that another process has ended, which says itself why.
+    connection only says that another process has ended: which one, `heartbeat` finds out.
     """
     index = distributed.global_state.process_id
     if with_traceback and is_of_another(error) and not os.environ.get("STORMPSR_TRACEBACK"):
+        if _heartbeat:
+            _heartbeat.connection_lost()
         error = RuntimeError(
             f"process {index} lost the connection to another process, which says why, or was "
             "killed; run the same command again on all"
@@ -208,8 +217,11 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
     lines = [f"error: {line}" for line in str(error).splitlines()]
     text = "".join(traceback.format_exception(error)) if with_traceback else "\n".join(lines)
     print(text.rstrip(), file=sys.stderr, flush=True)
+    if _heartbeat:
+        _heartbeat.end(failed=True)
     if index == 0:
-        time.sleep(2)  # gives the others, which end with process 0, time to print their own errors
+        # The others, which end with process 0, print their own errors and read that of this one.
+        time.sleep(2 * BEAT_SECONDS)
     os._exit(1)
 
 

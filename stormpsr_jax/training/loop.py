@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax import memory
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.training import hosts, interruption, sharding
-from stormpsr_jax.training.checkpoint import Checkpoints, load_best, save_best
+from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
 
 # Steps in flight before the host looks at a loss: the device never waits for the host, and a
@@ -215,15 +215,17 @@ class _Loop:
         restored = checkpoints.restore(
             jax.tree.map(
                 lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings
-            )
+            ),
+            functools.partial(_check_best, workdir, (abstract.params, abstract.batch_stats)),
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
+        logged = ""  # checksum of the rows of metrics.jsonl
         self.sums: dict[str, jax.Array] | None = None
         if restored is not None:
             self.step, self.state, values = restored
             self.best_step, self.best_value = values["best_step"], values["best_value"]
-            self.metrics = values["metrics"]
+            self.metrics, logged = values["metrics"], values["logged"]
             self.sums = self.put_sums(values["sums"])
         else:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
@@ -233,7 +235,7 @@ class _Loop:
         self.loss = math.nan  # of the last step looked at
         self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
         self.compiled_step: jax.stages.Compiled | None = None
-        self.writer = MetricWriter(workdir, self.step)
+        self.writer = MetricWriter(workdir, self.step, logged)
 
     def run(self, checkpoint_seconds: float, stop_asked: list, profile_steps) -> None:
         """Takes the remaining steps."""
@@ -383,11 +385,21 @@ class _Loop:
             "best_step": self.best_step,
             "best_value": self.best_value,
             "metrics": self.metrics,
+            "logged": self.writer.checksum,
             # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
             "sums": {name: float(value) for name, value in jax.device_get(self.sums).items()},
         }
         self.checkpoints.save(self.step, self.state, values)
         self.saved_step, self.saved_time = self.step, time.monotonic()
+
+
+def _check_best(workdir: Path, abstract: tuple[Any, Any], values: dict) -> None:
+    """Raises ValueError if the best weights, which a checkpoint counts on, are damaged or gone."""
+    if values["best_step"] is None:
+        return
+    shapes = [jax.tree.map(np.shape, tree) for tree in (load_best(workdir), abstract)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"{workdir / BEST} holds the weights of another network")
 
 
 @contextmanager

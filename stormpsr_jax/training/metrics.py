@@ -1,6 +1,7 @@
 """Metric writers: metrics.jsonl for programs, TensorBoard files for people."""
 
 import contextlib
+import hashlib
 import json
 import struct
 import time
@@ -26,15 +27,27 @@ class MetricWriter:
     other thread is left that it would wait for.
     """
 
-    def __init__(self, workdir: Path, step: int = 0):
+    def __init__(self, workdir: Path, step: int = 0, checksum: str = ""):
+        """Opens both.
+
+        Args:
+            workdir: the stage's folder.
+            step: that training resumes from.
+            checksum: of the rows up to there, as `checksum` said when they were written; '' if that
+                is not known. Other rows are reported, and training goes on.
+        """
+        self._digest = hashlib.sha256()
         self._file = self._board = None
         if jax.process_index() != 0:
             return
         path = workdir / "metrics.jsonl"
         # A run from step 0 writes its row of step 0 again.
         rows = read_metrics(path) if step and path.exists() else []
-        kept = (json.dumps(row) + "\n" for row in rows if row["step"] <= step)
-        files.write_text(path, "".join(kept))
+        kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
+        self._digest.update(kept.encode())
+        if checksum not in ("", self.checksum):
+            print(f"{path}: was damaged or changed: rows up to step {step} are missing", flush=True)
+        files.write_text(path, kept)
         self._file = path.open("a")
         folder = workdir / "tensorboard"
         folder.mkdir(exist_ok=True)
@@ -43,6 +56,11 @@ class MetricWriter:
         # TensorBoard drops what earlier files have from this step on.
         start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
         self._write_event(step=step + 1, session_log=start)
+
+    @property
+    def checksum(self) -> str:
+        """That of all rows of metrics.jsonl; of none on other processes than 0."""
+        return self._digest.hexdigest()
 
     def write(
         self,
@@ -57,7 +75,9 @@ class MetricWriter:
         """
         if self._file is None:
             return
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
+        row = json.dumps({"step": step, **scalars}) + "\n"
+        self._digest.update(row.encode())
+        self._file.write(row)
         # Rows reach the file before the checkpoint of the same step is made.
         self._file.flush()
         for name, value in {**scalars, **(timings or {})}.items():

@@ -24,9 +24,17 @@ PROCEDURE = Procedure.from_json(
         "variants": {
             "up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["up*"]},
             "down": {"initial_state": "111", "expected": [2, 5, 8, 0], "recordings": ["down*"]},
+            "mend": {
+                "initial_state": "110",
+                "expected": [6],
+                "allowed": [5, 3, 8],
+                "recordings": ["mend*"],
+            },
         },
     }
 )
+# What may happen in each: where the file does not say, parts that can be there come off and on.
+POSSIBLE = {"up": range(9), "down": range(9), "mend": [6, 5, 3, 8]}
 CLASSES = range(len(PROCEDURE.states) + 2)
 # Multiples of 1/8 as confidences are exact in binary; thresholds are no sums of decayed ones.
 CONFIDENCE = st.integers(0, 8).map(lambda n: n / 8)
@@ -59,6 +67,8 @@ def all_settings():
         weight=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
         window=st.sampled_from([0, 1, 4, 16]),
         confidence=st.sampled_from([0.0, 0.25, 0.5, 0.9]),
+        removal=st.none() | st.integers(0, 24).map(lambda n: n / 8 + 0.001),
+        gate=st.sampled_from([0.5, 0.5, 0.25, 0.8]),
     )
 
 
@@ -80,6 +90,8 @@ def literal(variant, stream, s, detections, temporal):
     """Eq. 9, accumulation and decay as they are written, on every frame, in exact fractions."""
     weight = {"asd": Fraction(0), "temporal": Fraction(1), "storm": Fraction(s.weight)}[stream]
     state = list(variant.initial_state)
+    thresholds = [s.threshold, None, s.threshold if s.removal is None else s.removal] * K
+    steps = variant.expected if s.removal is None else POSSIBLE[variant.name]
     sums = [Fraction(0)] * (3 * K)
     event_frames = [[] for _ in range(K)]
     events = []
@@ -98,16 +110,16 @@ def literal(variant, stream, s, detections, temporal):
                     evidence[3 * k + 2] += (1 - weight) * Fraction(top[1])
         for k, confidence in enumerate(temporal.get(frame, [])):
             recent = any(frame - s.window <= e for e in event_frames[k])
-            if confidence > 0.5 and not recent:
+            if confidence > s.gate and not recent:
                 evidence[3 * k if state[k] == 0 else 3 * k + 2] += weight * Fraction(confidence)
         for step in range(3 * K):
             if evidence[step] > 0:
                 sums[step] += evidence[step]
             else:
                 sums[step] *= Fraction(s.decay)
-        for step in range(3 * K):
-            if sums[step] > Fraction(s.threshold) and (
-                s.decoder == "confidence" or step in variant.expected
+        for step in set(range(3 * K)) - set(range(1, 3 * K, 3)):
+            if sums[step] > Fraction(thresholds[step]) and (
+                s.decoder == "confidence" or step in steps
             ):
                 events.append((frame, step))
                 sums[step] = Fraction(0)
@@ -125,7 +137,7 @@ def steps(events):
     streams(),
     all_settings(),
     st.sampled_from(["asd", "temporal", "storm"]),
-    st.sampled_from(["up", "down"]),
+    st.sampled_from(["up", "down", "mend"]),
 )
 def test_decode_matches_literal_transcription(data, s, stream, variant):
     variant = PROCEDURE.variants[variant]
@@ -133,7 +145,8 @@ def test_decode_matches_literal_transcription(data, s, stream, variant):
     assert steps(events) == literal(variant, stream, s, *data)
     assert all(0 <= e.confidence <= 1 and e.stream == stream for e in events)
     for e in events:
-        assert e.evidence["sum"] > s.threshold
+        removal = e.step_id % 3 == 2 and s.removal is not None
+        assert e.evidence["sum"] > (s.removal if removal else s.threshold)
         assert e.evidence["asd"] + e.evidence["temporal"] == pytest.approx(e.evidence["sum"])
         assert e.evidence["since"] <= e.frame
 
@@ -162,11 +175,12 @@ def test_naive_matches_literal_transcription(data, floor, name):
     streams(),
     all_settings(),
     st.sampled_from(["asd", "temporal", "storm"]),
+    st.sampled_from(["up", "mend"]),
     st.integers(0, 60),
 )
-def test_decoder_property_online_and_saved_and_batch_agree(data, s, stream, split):
+def test_decoder_property_online_and_saved_and_batch_agree(data, s, stream, name, split):
     detections, temporal = data
-    variant = PROCEDURE.variants["up"]
+    variant = PROCEDURE.variants[name]
     batch = decode(PROCEDURE, variant, stream, s, *arrays(*data))
 
     decoder = Decoder(PROCEDURE, variant, stream, s)
@@ -184,16 +198,78 @@ def test_decoder_property_online_and_saved_and_batch_agree(data, s, stream, spli
 @given(
     streams(),
     all_settings(),
-    st.lists(st.integers(0, 24).map(lambda n: n / 8), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(
+            st.integers(0, 24).map(lambda n: n / 8),
+            st.none() | st.integers(0, 24).map(lambda n: n / 8),
+        ),
+        max_size=6,
+    ),
     st.sampled_from(["asd", "temporal", "storm"]),
+    st.sampled_from(["down", "mend"]),
 )
-def test_sweep_property_is_decoding_with_each_threshold(data, s, thresholds, stream):
-    variant = PROCEDURE.variants["down"]
+def test_sweep_property_is_decoding_with_each_threshold(data, s, pairs, stream, name):
+    variant = PROCEDURE.variants[name]
     predictions = arrays(*data)
-    found = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions)
-    for threshold, events in zip(thresholds, found, strict=True):
-        one = dataclasses.replace(s, threshold=threshold)
-        assert events == decode(PROCEDURE, variant, stream, one, *predictions)
+    thresholds, removals = [t for t, _ in pairs], [r for _, r in pairs]
+    plain = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions)
+    both = sweep(PROCEDURE, variant, stream, s, thresholds, *predictions, removals=removals)
+    for (threshold, removal), one, other in zip(pairs, plain, both, strict=True):
+        s = dataclasses.replace(s, threshold=threshold)
+        assert one == decode(PROCEDURE, variant, stream, s, *predictions)
+        changed = dataclasses.replace(s, removal=removal)
+        assert other == decode(PROCEDURE, variant, stream, changed, *predictions)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    streams(),
+    all_settings(),
+    st.floats(0, 4),
+    st.floats(0, 4),
+    st.sampled_from(["asd", "temporal", "storm"]),
+    st.sampled_from(["up", "down", "mend"]),
+)
+def test_removal_property_higher_is_never_earlier(data, s, a, b, stream, name):
+    first = []
+    for removal in sorted((a, b)):
+        one = dataclasses.replace(s, removal=removal)
+        events = decode(PROCEDURE, PROCEDURE.variants[name], stream, one, *arrays(*data))
+        frames = [[e.frame for e in events if e.step_id == 3 * k + 2] for k in range(K)]
+        first.append([min(of_component, default=np.inf) for of_component in frames])
+    assert all(low <= high for low, high in zip(*first, strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams(), all_settings(), st.sampled_from(["asd", "temporal", "storm"]))
+def test_removal_property_same_threshold_is_b2_and_out_of_reach_is_b3(data, s, stream):
+    variant, predictions = PROCEDURE.variants["up"], arrays(*data)
+
+    def found(decoder, removal):
+        one = dataclasses.replace(s, decoder=decoder, removal=removal)
+        return decode(PROCEDURE, variant, stream, one, *predictions)
+
+    # Every part of this variant may come off and go on again.
+    assert found("expected", s.threshold) == found("confidence", None)
+    assert found("expected", 1e9) == found("expected", None)
+
+
+@pytest.mark.parametrize("removal", [None, 2.0])
+@pytest.mark.parametrize("name", ["mend", "up"])
+def test_removal_golden_part_comes_off_and_goes_on_again(removal, name):
+    variant = PROCEDURE.variants[name]
+    seen = {"mend": [2, 1, 2, 3, 4], "up": [1, 5, 1, 2, 3]}[name]
+    frames = np.arange(50)
+    asd = Detections(frames, np.repeat(seen, 10), np.full(50, 0.9), np.zeros((50, 4)))
+    events = decode(PROCEDURE, variant, "asd", Settings(threshold=1.0, removal=removal), asd)
+    expected = {
+        ("mend", None): [(31, 6)],
+        # That part 0 comes off at the end is not allowed.
+        ("mend", 2.0): [(12, 5), (21, 3), (31, 6)],
+        ("up", None): [(1, 0), (31, 3), (41, 6)],
+        ("up", 2.0): [(1, 0), (12, 2), (21, 0), (31, 3), (41, 6)],
+    }
+    assert steps(events) == expected[name, removal]
 
 
 @settings(max_examples=80, deadline=None)
@@ -292,6 +368,12 @@ def test_decoder_errors_name_the_value():
     variant = PROCEDURE.variants["up"]
     with pytest.raises(ValueError, match="--threshold=nan"):
         Settings(threshold=float("nan"))
+    with pytest.raises(ValueError, match="--removal=-1"):
+        Settings(removal=-1)
+    with pytest.raises(ValueError, match="'naive' has no thresholds, and so no --removal"):
+        Settings(decoder="naive", removal=1.0)
+    with pytest.raises(ValueError, match=r"--gate=1\.5"):
+        Settings(gate=1.5)
     with pytest.raises(ValueError, match="--decay=2"):
         Settings(decay=2)
     with pytest.raises(ValueError, match="no fused stream"):

@@ -145,6 +145,41 @@ def test_match_steps_matches_definition(truth, predicted):
         assert scores["delay_s"] is None
 
 
+def most_tolerant(truth, predicted, tolerance):
+    """The most matches with predictions that are early by at most a tolerance, by trying each."""
+    if not truth or not predicted:
+        return 0
+    best = most_tolerant(truth[1:], predicted, tolerance)
+    for i, p in enumerate(predicted):
+        if p - truth[0] >= -tolerance:
+            rest = predicted[:i] + predicted[i + 1 :]
+            best = max(best, 1 + most_tolerant(truth[1:], rest, tolerance))
+    return best
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS.filter(bool), STEPS, st.sampled_from([0, 1, 2.5, 20]))
+def test_tolerant_f1_matches_brute_force(truth, predicted, tolerance):
+    tp = fn = 0
+    for step in {s for _, s in truth}:
+        true = [f for f, s in truth if s == step]
+        pred = [f for f, s in predicted if s == step]
+        tp += most_tolerant(true, pred, tolerance)
+        fn += max(len(true) - len(pred), 0)  # what no prediction matches or uses up
+    expected = metrics.f1_score(tp, len(predicted) - tp, fn)
+    assert metrics.tolerant_f1(truth, predicted, tolerance) == pytest.approx(expected)
+    plain = metrics.score_recording(truth, predicted, fps=4.0)
+    assert metrics.tolerant_f1(truth, predicted, 0) == plain["f1"]
+    assert plain["f1_tolerant"] == metrics.tolerant_f1(truth, predicted, 4) >= plain["f1"]
+    assert metrics.tolerant_f1([], predicted, tolerance) is None
+
+
+def test_scored_property_reports_of_wrong_parts_count_only_with_errors():
+    events = [[4, 0, 0.9], [5, 1, 0.9], [6, 5, 0.9], [7, 34, 0.9]]
+    assert metrics.scored(events) == [(4, 0), (6, 5)]
+    assert metrics.scored(events, with_errors=True) == [(4, 0), (5, 1), (6, 5), (7, 34)]
+
+
 @settings(max_examples=100, deadline=None)
 @given(STEPS.filter(bool))
 def test_score_property_ground_truth_fed_back_is_perfect(truth):

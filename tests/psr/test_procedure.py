@@ -87,6 +87,30 @@ def test_variant_for_errors_name_the_recording():
         procedure.variant_for("up_1", "sideways")
 
 
+def test_allowed_property_round_trip_and_what_is_possible():
+    plain = Procedure.from_json(GOOD)
+    assert [v.allowed for v in plain.variants.values()] == [None, None]
+    assert plain.variants["up"].possible == plain.variants["down"].possible == {0, 2, 3, 5, 6, 8}
+    assert "allowed" not in plain.to_json()["variants"]["up"]
+    data = changed(("variants", "up", "allowed"), [5, 3, 2])
+    data["variants"]["down"]["allowed"] = []
+    procedure = Procedure.from_json(data)
+    assert procedure.variants["up"].allowed == (2, 3, 5)
+    assert procedure.variants["up"].possible == {0, 2, 3, 5, 6}
+    assert procedure.variants["down"].possible == {2, 5, 8}
+    assert Procedure.from_json(json.loads(json.dumps(procedure.to_json()))) == procedure
+    assert procedure != plain
+
+
+def test_allowed_property_parts_that_are_never_there_stay_away():
+    variant = load_procedure("industreal").variants["maintenance"]
+    # All start installed but part 4, which is expected.
+    assert variant.possible == {s for k in range(11) for s in (3 * k, 3 * k + 2)}
+    data = changed(("variants", "up", "expected"), [0])
+    data["variants"]["up"]["initial_state"] = "001"
+    assert Procedure.from_json(data).variants["up"].possible == {0, 2, 6, 8}
+
+
 MISTAKES = [
     (("name",), None, "name: is missing"),
     (("fps",), 0, "fps: 0 "),
@@ -112,6 +136,10 @@ MISTAKES = [
     (("variants", "up", "expected", 1), 4, "variants.up.expected[1]: 4 is an incorrect"),
     (("variants", "up", "expected", 1), 0, "variants.up.expected[1]: 0 is also expected[0]"),
     (("variants", "up", "expected", 1), "3", "variants.up.expected[1]: '3'"),
+    (("variants", "up", "allowed"), {}, "variants.up.allowed: {} is not a list of step ids"),
+    (("variants", "up", "allowed"), [2, 9], "variants.up.allowed[1]: 9 is not a step id in 0…8"),
+    (("variants", "up", "allowed"), [4], "variants.up.allowed[0]: 4 is an incorrect"),
+    (("variants", "up", "allowed"), [2, 2], "variants.up.allowed[1]: 2 is also allowed[0]"),
     (("variants", "up", "precedence"), 3, "variants.up.precedence: 3"),
     (("variants", "up", "precedence", 0), [0], "variants.up.precedence[0]: [0]"),
     (("variants", "up", "precedence", 0), [0, 9], "variants.up.precedence[0]: 9"),

@@ -317,7 +317,8 @@ def test_summarise_property_means_and_sums():
         "a": {"pos": 1.0, "f1": 0.5, "delay_s": 4.0, "tp": 3, "fp": 1, "fn": 0},
         "b": {"pos": 0.5, "f1": 0.0, "delay_s": 0.0, "tp": 0, "fp": 2, "fn": 5},
     }
+    rows = {name: {**row, "f1_tolerant": None} for name, row in rows.items()}
     summary = {"pos": 0.75, "f1": 0.25, "delay_s": 2.0, "tp": 3, "fp": 3, "fn": 5}
-    assert released.summarise(rows) == summary
+    assert released.summarise(rows) == {**summary, "f1_tolerant": None}
     with pytest.raises(ValueError, match="no recordings"):
         released.summarise({})

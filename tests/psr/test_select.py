@@ -1,7 +1,12 @@
 """The selection rule on made-up recordings whose best settings are known."""
 
+import dataclasses
+import statistics
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from stormpsr_jax.psr import batch, decoding, metrics, select
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
@@ -14,7 +19,7 @@ PROCEDURE = Procedure.from_json(
         "name": "toy",
         "fps": FPS,
         "components": ["a", "b"],
-        "states": ["10", "11"],
+        "states": ["10", "11", "00"],
         "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
     }
 )
@@ -43,42 +48,166 @@ def recording(name, seed, weak=0.0):
     )
 
 
+def taken_off(name, seed, noise):
+    """Part a comes off at 100 and goes on again at 150; frames that show it off are wrong."""
+    rng = np.random.default_rng(seed)
+    frames = np.arange(260)
+    classes = np.where(frames < 50, 3, np.where((frames >= 100) & (frames < 150), 3, 1))
+    classes = np.where(frames >= 200, 2, classes)
+    classes = np.where((rng.random(260) < noise) & (classes == 1), 3, classes)
+    return LabelledPredictions(
+        name,
+        PROCEDURE.variants["up"],
+        [(50, 0), (100, 2), (150, 0), (200, 3)],
+        np.zeros((0, 2), np.int8),
+        Detections(frames, classes, np.full(260, 0.95), np.zeros((260, 4))),
+        None,
+    )
+
+
 def test_select_property_floor_rejects_weak_wrong_detections():
-    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(3)}
+    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(4)}
     choices = select.select(PROCEDURE, recordings, BASE)
     assert list(choices) == ["asd", "temporal", "storm"]
     assert choices["asd"].settings.confidence >= 0.7
     assert (choices["asd"].f1, choices["asd"].pos) == (1, 1)
     assert 10 / FPS <= choices["asd"].delay_s < 20 / FPS
     assert choices["temporal"].settings.threshold == min(select.THRESHOLDS)
+    assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
     assert choices["storm"].delay_s < choices["asd"].delay_s
+    assert not any(choice.fixed for choice in choices.values())
 
 
-@pytest.mark.parametrize("decoder", ["naive", "expected"])
+@pytest.mark.parametrize("decoder", ["expected", "confidence"])
+def test_select_property_removals_get_a_threshold_of_their_own(decoder):
+    recordings = {str(i): taken_off(str(i), i, noise=0.3) for i in range(5)}
+    base = decoding.Settings(decoder, window=20)
+    choice = select.select(PROCEDURE, recordings, base)["asd"]
+    assert (choice.f1, choice.pos) == (1, 1)
+    assert choice.settings.removal > choice.settings.threshold
+    without = select.rate(
+        PROCEDURE,
+        recordings,
+        "asd",
+        [decoding.Settings(decoder, t, window=20) for t in select.THRESHOLDS],
+        FPS,
+    )
+    # One threshold for both is too low for the noise or, for B2, too high for the installations.
+    assert choice.delay_s < min((c.delay_s for c in without if c.f1 == 1), default=np.inf)
+
+
+def plain_choice(procedure, recordings, stream, candidates):
+    """The rule, written out: (settings, mean score, mean delay) of the one that is chosen."""
+    rows = []
+    for s in candidates:
+        scores = []
+        for r in recordings.values():
+            events = batch.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
+            steps = [(e.frame, e.step_id) for e in events]
+            scores.append(metrics.score_recording(r.truth, steps, FPS))
+        delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
+        if delays:
+            lag = [(x["delay_s"] or 0) * FPS / s.window for x in scores]
+            values = [
+                x["f1"] + x["pos"] - select.DELAY_PRICE * d
+                for x, d in zip(scores, lag, strict=True)
+            ]
+            rows.append((s, values, statistics.mean(delays)))
+    best = max(rows, key=lambda row: statistics.mean(row[1]))
+    near = []
+    for row in rows:
+        worse = [b - v for b, v in zip(best[1], row[1], strict=True)]
+        error = statistics.stdev(worse) / len(worse) ** 0.5
+        if statistics.mean(worse) <= error * (1 - 1e-9):
+            near.append(row)
+    return min(near, key=lambda row: row[2])
+
+
+@pytest.mark.parametrize("decoder", ["naive", "expected", "confidence"])
 def test_select_matches_plain_search(decoder):
-    recordings = {"0": recording("0", 0, weak=0.1)}
+    recordings = {str(i): recording(str(i), i, weak=0.1 * i) for i in range(4)}
     base = decoding.Settings(window=20, decoder=decoder)
     choices = select.select(PROCEDURE, recordings, base)
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
-        best = -np.inf
-        for confidence in select.CONFIDENCES:
-            for weight in select.WEIGHTS:
-                for threshold in select.THRESHOLDS:
-                    s = decoding.Settings(decoder, threshold, 0.75, weight, 20, confidence)
-                    scores = []
-                    for r in recordings.values():
-                        events = batch.decode(
-                            PROCEDURE, r.variant, stream, s, r.detections, r.temporal
-                        )
-                        steps = [(e.frame, e.step_id) for e in events]
-                        scores.append(metrics.score_recording(r.truth, steps, FPS))
-                    delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
-                    if delays:
-                        mean = sum(x["f1"] + x["pos"] for x in scores) / len(scores)
-                        lag = sum(delays) / len(delays) * FPS / 20
-                        best = max(best, mean - select.DELAY_PRICE * lag)
-        assert choice.score == pytest.approx(best)
+        known = {name: c.settings for name, c in choices.items()}
+        candidates = select.grid(stream, base, known)
+        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        if decoder != "naive":
+            candidates = select.with_removals(plain)
+            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        assert choice.settings == plain
+        assert choice.scores == pytest.approx(values)
+        assert choice.delay_s == pytest.approx(delay)
+
+
+@pytest.mark.parametrize("why", ["few recordings", "nothing found", "paper"])
+def test_select_property_fixed_settings(why):
+    num = select.MIN_RECORDINGS - (why == "few recordings")
+    recordings = {str(i): recording(str(i), i) for i in range(num)}
+    if why == "nothing found":
+        for r in recordings.values():
+            r.truth = [(500, 0)]
+    choose = "paper" if why == "paper" else "validation"
+    for name, threshold in (("toy", 6.0), ("meccano", 1.0), ("industreal", 6.0)):
+        procedure = dataclasses.replace(PROCEDURE, name=name)
+        choices = select.select(procedure, recordings, BASE, choose=choose)
+        assert list(choices) == ["asd", "temporal", "storm"]
+        for choice in choices.values():
+            assert choice.settings == dataclasses.replace(BASE, threshold=threshold)
+            assert choice.fixed
+            assert (choice.delay_s is None) == (why == "nothing found")
+
+
+def test_select_property_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
+    r = recording("0", 0)
+    shown = r.detections.frames % 4 == 0
+    r.detections = Detections(
+        r.detections.frames[shown],
+        r.detections.classes[shown],
+        r.detections.confidences[shown],
+        r.detections.boxes[shown],
+    )
+    choices = select.select(PROCEDURE, {"0": r}, BASE)
+    assert choices["asd"].settings.threshold == 1
+    assert choices["asd"].f1 == 1
+    assert choices["temporal"].settings.threshold == 6
+
+
+def choice(scores, delay_s):
+    return select.Choice(BASE, 1.0, 1.0, delay_s, tuple(scores))
+
+
+def test_pick_property_one_recording_gone_wrong_is_not_chance():
+    best = choice([1.7, 1.8, 1.6, 1.9, 1.3], 5.0)
+    assert select.pick([best, choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0)]) is best
+    assert select.pick([choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0), best]) is best
+    # Better in some recordings and worse in others: no telling which is better.
+    faster = choice([1.8, 1.7, 1.7, 1.7, 1.3], 4.0)
+    assert select.pick([best, faster]) is faster
+    assert select.pick([best, dataclasses.replace(faster, delay_s=None)]) is best
+    assert select.pick([choice([], None)]) is None
+    same = choice(best.scores, 5.0)
+    assert select.pick([same, best]) is same
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(4, 8).flatmap(
+        lambda num: st.lists(
+            st.tuples(st.lists(st.integers(0, 8), min_size=num, max_size=num), st.integers(0, 5)),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_pick_property_never_later_than_the_best_nor_worse_throughout(rows):
+    choices = [choice([x / 4 for x in scores], delay) for scores, delay in rows]
+    best = max(choices, key=lambda c: sum(c.scores))
+    picked = select.pick(choices)
+    assert picked.delay_s <= best.delay_s
+    better = any(p > b for p, b in zip(picked.scores, best.scores, strict=True))
+    assert better or picked.scores == best.scores
 
 
 def test_available_streams_property_only_what_is_there():

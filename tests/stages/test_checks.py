@@ -33,6 +33,8 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "pretrain.log_every": 0,
         "window.stride": 0,
         "encoder.num_heads": 0,
+        "encoder.depth": 2000,
+        "encoder.stem": (24, -1),
         "data.workers": -5,
         "temporal.delta": float("nan"),
         "finetune.layer_decay": 0.0,
@@ -40,6 +42,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "detector.optimizer.schedule": "linear",
         "temporal_model.dropout": 1.0,
         "evaluate.decay": -0.1,
+        "evaluate.choose": "test",
         "dtype": "float16",
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": 0,
@@ -48,6 +51,11 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
     assert len(found) == len(wrong)
     for field in wrong:
         assert any(text.startswith(f"--config.{field}=") for text in found), field
+    wrong |= {"data.dir": str(tmp_path / "nothing"), "init_from": str(tmp_path / "no weights")}
+    found = mistakes(finished, tmp_path, **wrong)
+    assert len(found) == len(wrong)
+    assert any("nothing: no such folder" in text for text in found)
+    assert any("no weights: no such file" in text for text in found)
 
 
 def test_ranges_property_every_number_of_the_config_has_one():

@@ -157,6 +157,41 @@ def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, 
 
 
 @pytest.mark.parametrize(
+    ("stage", "name", "way"),
+    [
+        ("embed", "embed/val/val_000.0.npy", "flipped"),
+        ("embed", "embed/val/val_000.0.npy", "removed"),
+        ("predict", "predictions/test/asd/test_000_results_pred.csv", "flipped"),
+        ("predict", "predict/completed/test/test_000.json", "flipped"),
+        ("temporal", "temporal/best.safetensors", "flipped"),
+    ],
+)
+@pytest.mark.filterwarnings("default:checkpoint")
+def test_damage_property_of_an_interrupted_stage_is_named(run, finished, stage, name, way, recwarn):
+    """What it has finished is kept, but for what was damaged."""
+    (run.folder / stage / provenance.DONE).unlink()
+    path = run.folder / name
+    before = {p: p.stat().st_mtime_ns for p in path.parent.iterdir() if p.is_file()}
+    if way == "flipped":
+        content = bytearray(path.read_bytes())
+        content[-9] ^= 4
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    again, text = run()
+    assert list(again) == [stage]
+    warned = "".join(str(warning.message) for warning in recwarn)
+    # A damaged checksum looks like damage of the file that it is of.
+    assert name in text + warned or "damaged or changed; the recording is done again" in text
+    for file in path.parent.iterdir():
+        if file.is_file() and stage != "temporal":
+            assert file.read_bytes() == (finished / file.relative_to(run.folder)).read_bytes()
+            assert (file.stat().st_mtime_ns == before.get(file)) == (file != path)
+    best = run.folder / "temporal" / "best.safetensors"
+    assert best.read_bytes() == (finished / "temporal" / "best.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
     ("name", "again"),
     [
         ("temporal/done.json", ["temporal"]),  # from its last checkpoint, with the same result
@@ -176,6 +211,14 @@ def test_records_property_damaged_ones_are_made_again(run, finished, name, again
     assert metrics(run.folder) == before
     for best in run.folder.glob("*/best.safetensors"):
         assert best.read_bytes() == (finished / best.relative_to(run.folder)).read_bytes()
+
+
+def test_damage_property_of_a_log_is_said_and_nothing_is_trained_again(run):
+    path = run.folder / "temporal" / "metrics.jsonl"
+    path.write_text("".join(path.read_text().splitlines(True)[:-1]))
+    again, text = run()
+    assert again == {}
+    assert f"temporal: {path} was damaged or changed" in text
 
 
 def test_records_errors_sound_weights_without_any_are_not_thrown_away_unasked(run):

@@ -1,6 +1,7 @@
 """Several processes on this machine as one run; run as a script, it is one of them."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from processes_of_tests import ROOT, environment, free_address, start
 
-from stormpsr_jax.training import hosts
+from stormpsr_jax.training import heartbeat, hosts
 
+CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
 CONFIG = {"temporal.steps": 12, "seed": 0}
 
 
@@ -24,6 +26,9 @@ def together(*actions, cwd=ROOT):
     address = free_address()
     count = len(actions)
     processes = [start_one(address, count, i, action, cwd=cwd) for i, action in enumerate(actions)]
+    if "stop" in actions:
+        processes[1 - actions.index("stop")].wait(timeout=120)
+        processes[actions.index("stop")].kill()
     outputs = [p.communicate(timeout=120)[0] for p in processes]
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
@@ -64,10 +69,12 @@ def test_main_property_unforeseen_error_ends_its_process_at_once(tmp_path):
     """Instead of waiting for the others, who wait for it."""
     start = time.monotonic()
     (code0, first), (code1, second) = together("bug", "bug", cwd=tmp_path)
-    assert (code0 != 0, code1) == (True, 1)
+    assert code1 == 1
     assert "KeyError: 'a bug of process 1'" in second
-    assert "another task died" in first
-    assert time.monotonic() - start < 2 * 10 + 40  # and not the 300 s of a regular exit
+    assert code0 == 1
+    assert "error: process 1 has ended with an error; its own output says why" in first
+    assert CRASH not in first + second
+    assert time.monotonic() - start < 50  # and not the 300 s of a regular exit
 
 
 def test_main_property_folder_that_is_not_shared_is_an_error(tmp_path):
@@ -103,15 +110,22 @@ def test_hosts_property_missing_processes_are_one_line(index):
     assert "--connect_timeout=3" in output
 
 
-def test_hosts_property_dead_process_ends_the_others_soon():
-    """With a heartbeat of 10 s here; a run has 30 s."""
-    assert hosts.HEARTBEAT_SECONDS == 30
-    start = time.monotonic()
-    (code, output), (dead, _) = together("work", "die")
+def test_hosts_property_dead_process_is_named_by_the_others():
+    (code0, first), (dead, _), (code2, third) = together("work", "die", "work")
     assert dead == -9
-    assert code != 0
-    assert time.monotonic() - start < 2 * 10 + 20  # 20 s for starting up
-    assert "another task died" in output
+    assert (code0, code2) == (1, 1), first + third
+    for text in (first, third):
+        assert "error: process 1 has not been heard of for 8 s" in text
+        assert CRASH not in text
+
+
+def test_hosts_property_stopped_process_is_named_by_the_others():
+    """Nothing breaks off: it only says nothing any more, here for 6 s, in a run for 30 s."""
+    assert heartbeat.SILENT_SECONDS == 30
+    (code, output), (stopped, _) = together("work, 6 s", "stop")
+    assert (code, stopped) == (1, -9), output
+    assert "error: process 1 has not been heard of for 6 s" in output
+    assert CRASH not in output
 
 
 def test_hosts_property_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
@@ -188,8 +202,8 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
         config["temporal.steps"] = 13
     if action == "other code":
         hosts.PACKAGE = Path(__file__).parent
-    if action in ("work", "die", "bug", "own folder"):
-        hosts.HEARTBEAT_SECONDS = 10
+    if action == "work, 6 s":
+        heartbeat.SILENT_SECONDS = 6
     if action in ("bug", "own folder"):
         run_main(address, count, index, action)
         return
@@ -205,10 +219,15 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     mesh = make_mesh()
     total = jax.jit(lambda x: x.sum())
     x = put_batch({"x": np.full((4,), 1.0 + int(index), np.float32)}, mesh)["x"]
-    while action in ("work", "die"):
-        float(total(x))
+    while action.startswith(("work", "die", "stop")):
+        try:
+            float(total(x))
+        except jax.errors.JaxRuntimeError as error:
+            hosts.fail(error, with_traceback=True)
         if action == "die":
-            os.kill(os.getpid(), 9)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if action == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
     if action == "checkpoints":
         print("restored", damage_and_restore(make_mesh(1, 4)), flush=True)
         return
