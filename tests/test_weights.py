@@ -1,7 +1,6 @@
 """Import, export, run and initialise_from, on golden checkpoints and on tiny random ones."""
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -213,10 +212,8 @@ def test_import_property_layout_of_our_file(tmp_path):
     params, stats = torch_layout.from_state_dict(state, "spatial")
     weights.save_params(tmp_path / "a.safetensors", params, stats, {"steps": 3, "source": "x"})
     with safetensors.safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
-        assert {k: json.loads(v) for k, v in file.metadata().items() if k != "format"} == {
-            "steps": 3,
-            "source": "x",
-        }
+        own = {k: v for k, v in file.metadata().items() if k not in ("format", "sha256")}
+        assert own == {"steps": "3", "source": '"x"'}
         kernel = file.get_tensor("params/encoder/block_1/attn/qkv/kernel")
         variance = file.get_tensor("batch_stats/first_head/norm/var")
     np.testing.assert_array_equal(kernel, state["encoder.blocks.1.attn.qkv.weight"].T)
