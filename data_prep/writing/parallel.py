@@ -129,7 +129,8 @@ def run(
 
     Raises:
         ValueError, OSError: raised by a job, with its name in front.
-        RuntimeError: any other exception of a job, or the sudden death of a worker process.
+        ChildProcessError: a worker process died.
+        RuntimeError: any other exception of a job.
         KeyboardInterrupt: as interrupted, after the jobs have been given up.
     """
     context = multiprocessing.get_context("spawn")
@@ -198,7 +199,7 @@ def _no_interrupt() -> Iterator[None]:
 def _named(error: BaseException, job: Any) -> Exception:
     """Returns an error that says which job failed, of a type that the caller can act on."""
     if isinstance(error, concurrent.futures.process.BrokenProcessPool):
-        named = RuntimeError(
+        named = ChildProcessError(
             "a worker process died (killed, or no memory left?); run the same command again, "
             "perhaps with fewer workers; finished recordings are kept"
         )

@@ -237,12 +237,13 @@ def _open_writer(path: Path) -> Iterator[array_record_module.ArrayRecordWriter]:
 
 @contextlib.contextmanager
 def _disk_errors(path: Path) -> Iterator[None]:
-    """Turns array_record's RuntimeError about a full disk into the OSError it stands for."""
+    """Turns array_record's RuntimeError about a full disk or quota into the OSError it is."""
     try:
         yield
     except RuntimeError as error:
-        if os.strerror(errno.ENOSPC) in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 

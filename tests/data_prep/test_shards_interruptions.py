@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from array_record.python import array_record_module
+from processes_of_tests import finish, start
 from shards_data import build, digests, make
 
 from data_prep.writing import output, records
@@ -128,7 +129,7 @@ def test_build_property_full_disk_leaves_nothing_that_looks_whole(built, tmp_pat
 
 def test_build_property_killed_worker_is_an_error(tmp_path):
     failing = functools.partial(make, fail="die,b")
-    with pytest.raises(RuntimeError, match=r"worker process died.*run the same command again"):
+    with pytest.raises(ChildProcessError, match=r"worker process died.*run the same command again"):
         build(tmp_path / "out", make=failing, workers=2)
 
 
@@ -145,3 +146,24 @@ def test_build_property_files_being_written_elsewhere_are_left_alone(tmp_path):
     assert shard.read_bytes() == b"another machine is at work"
     output.remove_leftovers(out)
     assert not path.parent.exists()
+
+
+FILES_OF_5000_BYTES = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+import shards_data
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    shards_data.build(sys.argv[2])
+except OSError as error:
+    print(error)
+"""
+
+
+def test_build_errors_a_file_that_may_not_grow_is_named(tmp_path):
+    """As with `ulimit -f` or a quota, which array_record reports as a RuntimeError."""
+    words = [sys.executable, "-c", FILES_OF_5000_BYTES, Path(__file__).parent, tmp_path / "out"]
+    said = finish(start(words))[0]
+    assert said.startswith("[Errno 27] recording ")
+    assert "File too large" in said
