@@ -34,23 +34,14 @@ import simplejpeg
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import layout, own_labels, own_splits, pictures, video
+from data_prep.reading import layout, own_labels, own_splits
 from data_prep.reading.layout import SPLITS, Place, RecordingFiles
-from data_prep.reading.pictures import ImageFiles, Pictures
 from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-
-
-def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
-    """Opens a video, or a folder of images; ValueError if it cannot be read."""
-    if video.is_video(name):
-        return video.open_resampled(tree, name, fps)
-    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
-    return ImageFiles(tree, name, min(numbers), len(numbers))
 
 
 def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Place]]:
@@ -139,7 +130,7 @@ def find_recordings(
     recordings = []
     for name, [(tree, path)] in pictured.items():
         try:
-            opened = open_recording(tree, path, procedure.fps)
+            opened = layout.open_recording(tree, path, procedure.fps)
         except ValueError as error:
             problems.append(str(error))
         else:

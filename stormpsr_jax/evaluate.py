@@ -12,7 +12,7 @@ from typing import Any
 
 from stormpsr_jax import files
 from stormpsr_jax.psr import analysis, compare, decoding, tables, wrong_parts
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scoring import PROTOCOLS, evaluate, evaluate_recordings
@@ -181,26 +181,6 @@ def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings]:
     return result
 
 
-def _per_stream(text: str) -> dict[str, float]:
-    """Parses "6" or "asd=6,temporal=4,storm=4"."""
-    try:
-        return dict.fromkeys(decoding.STREAMS, float(text))
-    except ValueError:
-        pass
-    values = {}
-    for part in text.split(","):
-        stream, _, value = part.partition("=")
-        if stream not in decoding.STREAMS or stream in values:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} is neither a number nor like asd=6,temporal=4,storm=4"
-            )
-        try:
-            values[stream] = float(value)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
-    return values
-
-
 def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
@@ -222,12 +202,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
     add(
         "--threshold",
-        type=_per_stream,
+        type=per_stream,
         help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold})",
     )
     add(
         "--removal",
-        type=_per_stream,
+        type=per_stream,
         help="T of removals, given as --threshold; decoder 'expected' then completes allowed steps "
         "too (otherwise --threshold, and expected steps alone)",
     )
@@ -241,12 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
     add(
         "--confidence",
-        type=_per_stream,
+        type=per_stream,
         help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
     )
     add(
         "--gate",
-        type=_per_stream,
+        type=per_stream,
         help="a clip's component counts as changed above this probability, given as --threshold "
         f"({default.gate})",
     )

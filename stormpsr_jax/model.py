@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -19,12 +20,15 @@ import jax
 import numpy as np
 from flax import traverse_util
 
+from data_prep.reading.pictures import read_upright
 from stormpsr_jax import memory
 from stormpsr_jax.data import augment
 from stormpsr_jax.model_files import read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
 from stormpsr_jax.psr.decoding import STREAMS, Decoder, Event, Settings
+from stormpsr_jax.recognition import sources
+from stormpsr_jax.recognition.ahead import ahead
 from stormpsr_jax.stream import Batched, Recogniser, decode
 
 __all__ = [
@@ -254,7 +258,11 @@ class Model:
         )
 
     def decoder(
-        self, stream: str | None = None, variant: str | None = None, recording: str | None = None
+        self,
+        stream: str | None = None,
+        variant: str | None = None,
+        recording: str | None = None,
+        settings: Settings | None = None,
     ) -> Decoder:
         """A decoder with the settings chosen for a stream.
 
@@ -263,6 +271,7 @@ class Model:
           variant: of the procedure. None is the one whose globs match `recording`, or without a
             recording the only one.
           recording: name of the recording.
+          settings: in place of the chosen ones.
 
         Raises:
           ValueError: no such stream or variant, or several variants that it could be.
@@ -276,47 +285,71 @@ class Model:
             (variant,) = self.procedure.variants
         chosen = self.procedure.variant_for(recording or "", variant)
         name = self._stream(stream)
-        return Decoder(self.procedure, chosen, name, self.settings(name), self.fps)
+        return Decoder(self.procedure, chosen, name, settings or self.settings(name), self.fps)
 
     def recognise(
         self,
-        chunks: Iterable[np.ndarray] | np.ndarray,
+        source: str | os.PathLike | Iterable[np.ndarray] | np.ndarray,
         *,
-        first_frame: int = 0,
+        first_frame: int | None = None,
         variant: str | None = None,
         recording: str | None = None,
         stream: str | None = None,
+        settings: Settings | None = None,
         batch: int | None = None,
-    ) -> list[Event]:
-        """Recognises the steps of one recording.
+    ) -> Iterator[Event]:
+        """Recognises the steps of one recording, while it is iterated over.
 
         Memory is that of one batch and one window, whatever the recording's length.
 
         Args:
-          chunks: the recording in order, one array or any number of them: pictures uint8 RGB
-            (B, H, W, 3) of any size, or, for a model on ready-made embeddings, rows (B, D).
-          first_frame: frame number of the first row. With embeddings of every s-th frame
-            (`window.frame_step`), row i is frame first_frame + i · s.
-          variant, recording, stream: see `decoder`.
+          source: the recording: the path of a video, which is resampled to the model's frames per
+            second by its timestamps, or of a folder of numbered pictures; or its frames in order,
+            one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or, for a
+            model on ready-made embeddings, rows (B, D).
+          first_frame: frame number of the first row; None is that in the name of a folder's first
+            picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row i is
+            frame first_frame + i · s.
+          variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
+            `recording` is its name.
           batch: rows computed at once; None is the model's.
 
         Returns:
-          The events, by frame and step id.
+          The events, by frame and step id, each as soon as it is recognised.
 
         Raises:
-          ValueError: arrays that do not fit, and see `decoder`.
+          ValueError: no such source, stream or variant, at once; arrays that do not fit or what
+            cannot be decoded, when they are reached.
           MemoryError: no memory for the batch.
         """
         name = self._stream(stream)
-        decoder = self.decoder(name, variant, recording)
-        recogniser = self.recogniser(batch, name)
-        rows = self._rows([chunks] if isinstance(chunks, np.ndarray) else chunks)
+        batch = batch or self.batch
+        if isinstance(source, str | os.PathLike):
+            if self.pictures is None:
+                raise ValueError(f"{source}: this model takes embeddings, not pictures")
+            found = sources.open_source(source)
+            if recording is None and len(self.procedure.variants) > 1:
+                recording = found.name
+            opened = found.open(self.fps)
+            rows = ahead((self.preprocess(p) for p in read_upright(opened)), 2 * batch)
+            first_frame = opened.first_frame if first_frame is None else first_frame
+        else:
+            rows = self._rows([source] if isinstance(source, np.ndarray) else source)
+        decoder = self.decoder(name, variant, recording, settings)
+        return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
+
+    def _events(
+        self,
+        rows: Iterator[np.ndarray],
+        first_frame: int,
+        recogniser: Recogniser,
+        decoder: Decoder,
+        batch: int,
+    ) -> Iterator[Event]:
         numbers = itertools.count(first_frame, self.window.frame_step)
-        events = []
-        while part := list(itertools.islice(rows, batch or self.batch)):
+        while part := list(itertools.islice(rows, batch)):
             recognised = recogniser(np.stack(part))
-            events += decode(decoder, itertools.islice(numbers, len(part)), recognised)
-        return events
+            yield from decode(decoder, itertools.islice(numbers, len(part)), recognised)
 
     def _rows(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The rows of all chunks, checked and prepared, one at a time."""

@@ -116,7 +116,7 @@ def write_report(
                 "num_frames": len({frame for frame, _ in truth[name]}),
             }
         )
-    page = _template().render(
+    page = template("report.html").render(
         title=title,
         headline=headline,
         metrics=metrics,
@@ -198,7 +198,8 @@ def inline(text: str, label: str, prefix: str):
     return markupsafe.Markup(f'<svg {view_box} role="img" aria-label="{label}">{body}</svg>')
 
 
-def _template():
+def template(name: str):
+    """Returns a jinja2 template of the folder ``templates``; what it is given is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -209,7 +210,7 @@ def _template():
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = lambda x, digits: "–" if x is None else f"{x:.{digits}f}"
-    return environment.get_template("report.html")
+    return environment.get_template(name)
 
 
 def _mean(values: np.ndarray) -> float | None:
@@ -337,10 +338,16 @@ def _timeline(
         axes.tick_params(labelbottom=False, length=0)
     # Room for the text at the last marks.
     axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
+    time_ticks(axes, start, end)
+    return figure
+
+
+def time_ticks(axes, start: float, end: float) -> None:
+    """Marks whole seconds or minutes on the time axis of a figure, at most about twelve."""
+    span = end - start
     spacing = next((s for s in _TICK_SECONDS if span / s <= 12), math.ceil(span / 12))
     ticks = np.arange(math.ceil(start / spacing), math.floor(end / spacing) + 1) * spacing
     axes.set_xticks(ticks, [clock(tick) for tick in ticks])
-    return figure
 
 
 def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:

@@ -82,7 +82,8 @@ def test_model_property_recognises_exactly_what_metrics_json_says(workdir):
         for name, recording in found["recordings"].items():
             chunks = (images for _, images in source.chunks(name, 50))
             first = source.recordings[name].first_frame
-            recognised = model.recognise(chunks, first_frame=first, recording=name, stream=stream)
+            options = {"first_frame": first, "recording": name, "stream": stream}
+            recognised = list(model.recognise(chunks, **options))
             assert [[e.frame, e.step_id, e.confidence] for e in recognised] == recording["events"]
             events += len(recognised)
     assert events > 10

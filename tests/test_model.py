@@ -156,13 +156,13 @@ def test_recognise_matches_decoding_of_prediction_files(trained, tmp_path, strea
         expected = through_files(trained, tmp_path, rows, numbers, stream, variant)
         assert len(expected) > 5
         options = {"first_frame": first, "stream": stream}
-        found = trained.recognise(images, recording=recording, **options)
+        found = list(trained.recognise(images, recording=recording, **options))
         assert [e[:4] for e in found] == [e[:4] for e in expected]
         for one, other in zip(found, expected, strict=True):
             assert one.evidence == pytest.approx(other.evidence, abs=1e-12)
         cuts = np.cumsum([1, 30, 16, 5])
         chunks = (chunk for chunk in np.split(images, cuts))
-        assert trained.recognise(chunks, variant=variant, **options) == found
+        assert list(trained.recognise(chunks, variant=variant, **options)) == found
 
 
 def test_recognise_property_rounding_decides_and_is_that_of_the_files(trained):
@@ -176,12 +176,12 @@ def test_recognise_property_rounding_decides_and_is_that_of_the_files(trained):
 
 def test_recognise_property_is_the_default_stream_and_batch(trained):
     images = video(40)
-    found = trained.recognise(images, variant="assembly")
+    found = list(trained.recognise(images, variant="assembly"))
     assert found
     assert {event.stream for event in found} == {"storm"}
     explicit = {"stream": "storm", "batch": 16, "first_frame": 0}
-    assert trained.recognise(images, variant="assembly", **explicit) == found
-    assert trained.recognise([], variant="assembly") == []
+    assert list(trained.recognise(images, variant="assembly", **explicit)) == found
+    assert list(trained.recognise([], variant="assembly")) == []
 
 
 @pytest.mark.parametrize("stream", ["asd", "temporal"])
@@ -192,8 +192,8 @@ def test_load_model_property_one_stream_only(tmp_path, stream, trained):
     assert single.streams == (stream,)
     assert single.default_stream == stream
     images = video(40)
-    expected = trained.recognise(images, variant="assembly", stream=stream)
-    assert single.recognise(images, variant="assembly") == expected
+    expected = list(trained.recognise(images, variant="assembly", stream=stream))
+    assert list(single.recognise(images, variant="assembly")) == expected
     with pytest.raises(ValueError, match=f"stream 'storm' is not one of {stream}"):
         single.settings("storm")
     can, cannot = ("detect", "encode") if stream == "asd" else ("encode, temporal", "detect")
@@ -227,15 +227,15 @@ def test_load_model_property_embeddings_with_a_stride(tmp_path, kind):
     numbers = 3 + 4 * np.arange(NUM_FRAMES)
     expected = through_files(trained, tmp_path, rows, numbers, "temporal", "assembly")
     assert len(expected) > 3
-    found = trained.recognise(
-        [rows[:50], rows[50:]], first_frame=3, variant="assembly", stream="temporal"
-    )
+    chunks = [rows[:50], rows[50:]]
+    options = {"first_frame": 3, "variant": "assembly", "stream": "temporal"}
+    found = list(trained.recognise(chunks, **options))
     assert [e[:4] for e in found] == [e[:4] for e in expected]
     assert all((event.frame - 3) % 4 == 0 for event in found)
     with pytest.raises(ValueError, match="takes embeddings, not pictures"):
         trained.preprocess(video(1)[0])
     with pytest.raises(ValueError, match=r"float \(B, 6\), not float32 \(150, 5\)"):
-        trained.recognise(rows[:, :5], variant="assembly")
+        list(trained.recognise(rows[:, :5], variant="assembly"))
     with pytest.raises(ValueError, match="this model cannot encode; it has temporal"):
         trained.encode(video(1))
 
@@ -275,7 +275,10 @@ def test_model_errors_arguments_that_do_not_fit(trained, monkeypatch):
         (lambda: trained.encode(video(2)), r"uint8 \(B, 32, 32, 3\), not uint8 \(2, 24, 40, 3\)"),
         (lambda: trained.detect(prepared(trained) / 255), "not float64"),
         (lambda: trained.temporal(np.zeros((2, 5, 16))), r"\(B, 4, 16\), not \(2, 5, 16\)"),
-        (lambda: trained.recognise(video(1)[0], variant="assembly"), r"is \(B, H, W, 3\), not"),
+        (
+            lambda: next(trained.recognise(video(1)[0], variant="assembly")),
+            r"is \(B, H, W, 3\), not",
+        ),
         (lambda: trained.recognise(video(1)), "has the variants assembly, disassembly; say which"),
         (lambda: trained.decoder(variant="repair"), "variant 'repair' is not in procedure"),
         (lambda: trained.decoder(recording="x"), "no variant matches recording 'x'"),

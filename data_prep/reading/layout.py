@@ -190,6 +190,17 @@ def match(
     return recordings
 
 
+def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
+    """Opens a video, resampled to fps, or a folder of images, which is taken to have that rate.
+
+    ValueError if it cannot be read.
+    """
+    if video.is_video(name):
+        return video.open_resampled(tree, name, fps)
+    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
+    return ImageFiles(tree, name, min(numbers), len(numbers))
+
+
 def _open_pictures(form: Format, tree: Tree, name: str, fps: float) -> ImageFiles | Video:
     if video.is_video(name):
         return video.open_constant_rate(tree, name, form.first_frame, fps)

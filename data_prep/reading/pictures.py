@@ -150,11 +150,7 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
         if first is None:
             first = examined.size
             placement = framing.place(*first)
-        elif examined.size != first:
-            raise ValueError(
-                f"{place}: is {_by(examined.size)} (HxW), the first picture of the recording is "
-                f"{_by(first)}; all of them have to have one size"
-            )
+        _check_size(place, examined.size, first)
         if examined.repair and examined.repair not in repairs:
             repairs.add(examined.repair)
             logging.warning("%s: %s; and so on in this recording", place, examined.repair)
@@ -164,6 +160,25 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
         else:
             result = _fit(place, picture, examined, placement)
             yield simplejpeg.encode_jpeg(result, framing.quality, "RGB", SUBSAMPLING, fastdct=False)
+
+
+def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
+    """Yields the pictures of one recording whole, as (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        ValueError: a picture cannot be decoded to its end, or has another size than the first one.
+    """
+    first = None
+    for place, picture in pictures.read():
+        examined = _examine(place, picture)
+        first = first or examined.size
+        _check_size(place, examined.size, first)
+        if isinstance(picture, np.ndarray):
+            yield picture
+        elif examined.is_jpeg:
+            yield _decode(place, picture, 0, 0)
+        else:
+            yield np.asarray(_upright(place, picture))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,9 +247,13 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
         height, width = height * eighths / 8, width * eighths / 8
         image = Image.fromarray(array)
     else:
-        with _pillow(place, picture) as opened:
-            image = ImageOps.exif_transpose(opened).convert("RGB")
+        image = _upright(place, picture)
     return placement.resize(image, (height, width))
+
+
+def _upright(place: str, picture: bytes) -> Image.Image:
+    with _pillow(place, picture) as opened:
+        return ImageOps.exif_transpose(opened).convert("RGB")
 
 
 def _decode(place: str, jpeg: bytes, min_height: float, min_width: float) -> np.ndarray:
@@ -266,6 +285,14 @@ def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
     _check_pixels(place, height, width)
+
+
+def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> None:
+    if size != first:
+        raise ValueError(
+            f"{place}: is {_by(size)} (HxW), the first picture of the recording is {_by(first)}; "
+            "all of them have to have one size"
+        )
 
 
 def _check_pixels(place: str, height: int, width: int) -> None:

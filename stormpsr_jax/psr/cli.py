@@ -1,10 +1,12 @@
-"""What the NumPy-only commands share: errors of one line with exit code 2."""
+"""What the commands share: errors of one line with exit code 2, flags by stream. NumPy only."""
 
 import argparse
 import io
 import os
 import sys
 from typing import NoReturn
+
+from stormpsr_jax.psr.decoding import STREAMS
 
 
 def fail(*messages: str) -> NoReturn:
@@ -26,6 +28,26 @@ def print_anything() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def per_stream(text: str) -> dict[str, float]:
+    """The type of a flag that takes "6" or "asd=6,temporal=4,storm=4": values by stream."""
+    try:
+        return dict.fromkeys(STREAMS, float(text))
+    except ValueError:
+        pass
+    values = {}
+    for part in text.split(","):
+        stream, _, value = part.partition("=")
+        if stream not in STREAMS or stream in values:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is neither a number nor like asd=6,temporal=4,storm=4"
+            )
+        try:
+            values[stream] = float(value)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
+    return values
 
 
 class OneLineParser(argparse.ArgumentParser):

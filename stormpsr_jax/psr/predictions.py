@@ -1,11 +1,12 @@
 """Prediction files of both streams, in the released code's formats, and the visibility files."""
 
+import contextlib
 import csv
 import dataclasses
 import itertools
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -217,37 +218,79 @@ def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
 
 def write_detections(path: str | os.PathLike, recording: str, detections: Detections) -> None:
     """Writes the file that `read_detections` reads; confidences and boxes at 6 decimals."""
-    rows = zip(
-        detections.frames.tolist(),
-        detections.classes.tolist(),
-        detections.confidences.tolist(),
-        detections.boxes.tolist(),
-        strict=True,
-    )
-    lines = (
-        [recording, frame, c, *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box))]
-        for frame, c, conf, box in rows
-    )
-    _write(path, _ASD_HEADER, lines)
+    with writing_detections(path, recording) as write:
+        write(detections)
+
+
+@contextlib.contextmanager
+def writing_detections(
+    path: str | os.PathLike, recording: str
+) -> Iterator[Callable[[Detections], None]]:
+    """Gives a function that writes the next detections of a recording, in any number of calls.
+
+    The file is there, whole, once the block has ended without an error.
+    """
+    with _writing(path, _ASD_HEADER) as write_rows:
+
+        def write(detections: Detections) -> None:
+            rows = zip(
+                detections.frames.tolist(),
+                detections.classes.tolist(),
+                detections.confidences.tolist(),
+                detections.boxes.tolist(),
+                strict=True,
+            )
+            write_rows(
+                [
+                    recording,
+                    frame,
+                    c,
+                    *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box)),
+                ]
+                for frame, c, conf, box in rows
+            )
+
+        yield write
 
 
 def write_temporal(
     path: str | os.PathLike, recording: str, predictions: TemporalPredictions
 ) -> None:
     """Writes the file that `read_temporal` reads; confidences at 4 decimals."""
+    with writing_temporal(path, recording) as write:
+        write(predictions)
+
+
+@contextlib.contextmanager
+def writing_temporal(
+    path: str | os.PathLike, recording: str
+) -> Iterator[Callable[[TemporalPredictions], None]]:
+    """Gives a function that writes the next clips of a recording; see `writing_detections`."""
     decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
-    rows = zip(
-        predictions.frames.tolist(),
-        predictions.labels.tolist(),
-        predictions.predicted.tolist(),
-        predictions.confidences.tolist(),
-        strict=True,
-    )
-    lines = (
-        [m, recording, frame, labels, predicted, f"[{', '.join(map(decimals, confidences))}]"]
-        for m, (frame, labels, predicted, confidences) in enumerate(rows)
-    )
-    _write(path, _TEMPORAL_HEADER, lines)
+    numbers = itertools.count()
+    with _writing(path, _TEMPORAL_HEADER) as write_rows:
+
+        def write(predictions: TemporalPredictions) -> None:
+            rows = zip(
+                predictions.frames.tolist(),
+                predictions.labels.tolist(),
+                predictions.predicted.tolist(),
+                predictions.confidences.tolist(),
+                strict=True,
+            )
+            write_rows(
+                [
+                    next(numbers),
+                    recording,
+                    frame,
+                    labels,
+                    predicted,
+                    f"[{', '.join(map(decimals, confidences))}]",
+                ]
+                for frame, labels, predicted, confidences in rows
+            )
+
+        yield write
 
 
 def write_visibility(
@@ -255,7 +298,8 @@ def write_visibility(
 ) -> None:
     """Writes the file that `read_visibility` reads: frames (M,), visible (M,), NaN is unknown."""
     rows = zip(np.asarray(frames).tolist(), np.asarray(visible).tolist(), strict=True)
-    _write(path, _VISIBILITY_HEADER, ([f, "" if v != v else f"{v:.4f}"] for f, v in rows))
+    with _writing(path, _VISIBILITY_HEADER) as write_rows:
+        write_rows([f, "" if v != v else f"{v:.4f}"] for f, v in rows)
 
 
 def _below_header(
@@ -286,8 +330,11 @@ def _probability(text: str, path, line: int, field: str) -> float:
     return number
 
 
-def _write(path: str | os.PathLike, header: list[str], rows: Iterable[Sequence]) -> None:
+@contextlib.contextmanager
+def _writing(
+    path: str | os.PathLike, header: list[str]
+) -> Iterator[Callable[[Iterable[Sequence]], None]]:
     with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        yield writer.writerows

@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 from own_data import FPS, STEPS, TIMES, make, make_data, opened, write_video
 
-from data_prep import own
+from data_prep.reading import layout
 from data_prep.reading.trees import Tree
 from stormpsr_jax.data.framing import Framing
 
@@ -291,7 +291,7 @@ def test_own_property_folders_that_leave_a_recording_out(tmp_path):
 def test_own_property_gaps_and_slow_videos_are_logged(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     write_video(tmp_path / "a.mp4", [0, 0.5, 1, 4.5, 5])
-    opened_video = own.open_recording(Tree(str(tmp_path)), "a.mp4", FPS)
+    opened_video = layout.open_recording(Tree(str(tmp_path)), "a.mp4", FPS)
     assert opened_video.num_frames == 26
     assert any("no picture between 1.0 s and 4.5 s" in message for message in caplog.messages)
     assert any("0.8 pictures a second, fewer than 5" in message for message in caplog.messages)
@@ -299,7 +299,7 @@ def test_own_property_gaps_and_slow_videos_are_logged(tmp_path, caplog):
 
 def test_own_property_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(0, 12, 0.2))
-    opened_video = own.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
+    opened_video = layout.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
     write_video(path, np.arange(0, 6, 0.2))
     with pytest.raises(ValueError, match=r"a.mkv: can be decoded up to 6.0 s only, of 12.0 s"):
         list(opened_video.read())
