@@ -1,0 +1,63 @@
+"""How far a procedure is: each step done, next, missing or wrong, and alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+STATUSES = ("done", "next", "missing", "wrong", "open")
+
+
+class Checklist:
+    """The expected steps of a variant while it is carried out; frames in, alerts out."""
+
+    def __init__(self, procedure: Procedure, variant: Variant, confidence: float, fps: float):
+        """`confidence`: a detection at or below it is no clear view (see `Monitor`)."""
+        self._procedure, self._variant = procedure, variant
+        self._monitor = Monitor(procedure, variant, confidence=confidence, fps=fps)
+        self._expected = set(variant.expected)
+        self._done: set[int] = set()
+        self._wrong: set[int] = set()  # steps that should not have happened and still hold
+
+    def update(
+        self, frame: int, events: Iterable[Event], detections: Iterable[tuple[int, float]]
+    ) -> list[Alert]:
+        """Takes a frame, as `Monitor.update` does, with the events that complete at it."""
+        steps = [event.step_id for event in events]
+        for step in steps:
+            others = {3 * (step // 3) + i for i in range(3)} - {step}
+            self._wrong -= others
+            if step in self._expected:
+                self._done.add(step)
+                # Where both are expected, a part is put on for a while: both stay done.
+                self._done -= others - self._expected
+            else:
+                self._done -= others
+                if step % 3 == 1 or step not in (self._variant.allowed or ()):
+                    self._wrong.add(step)
+        return self._monitor.update(frame, [s for s in steps if s % 3 != 1], detections)
+
+    def finish(self) -> list[Alert]:
+        """Alerts for the steps that are missing if the recording ends now."""
+        return self._monitor.finish()
+
+    def rows(self) -> list[tuple[int, str]]:
+        """Returns (step id, status) of the expected steps, and then of wrong ones.
+
+        "next" is one step: the first that is open and whose precedence rules hold.
+        """
+        missing = self._monitor.missing()
+        before: dict[int, list[int]] = {}
+        for first, second in self._variant.precedence:
+            before.setdefault(second, []).append(first)
+        rows, found = [], False
+        for step in self._variant.expected:
+            status = "done" if step in self._done else "missing" if step in missing else "open"
+            ready = all(first in self._done for first in before.get(step, ()))
+            if status == "open" and ready and not found:
+                status, found = "next", True
+            rows.append((step, status))
+        return rows + [(step, "wrong") for step in sorted(self._wrong)]

@@ -1,0 +1,103 @@
+"""One recording from its pictures to the folder of its results."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.reading.pictures import Pictures
+from stormpsr_jax.model import Model
+from stormpsr_jax.psr.decoding import Decoder
+from stormpsr_jax.recognition import overlay, pipeline, results
+from stormpsr_jax.recognition.checklist import Checklist
+from stormpsr_jax.recognition.page import Report
+from stormpsr_jax.recognition.pipeline import Chunk
+
+VIDEO = "annotated.mp4"
+
+
+def recognise(
+    model: Model,
+    name: str,
+    pictures: Pictures,
+    decoder: Decoder,
+    folder: Path,
+    *,
+    source: str,
+    batch: int,
+    video: bool,
+    progress: Callable[[int], object],
+) -> int:
+    """Recognises a recording and writes its results.
+
+    Args:
+        model: on pictures.
+        name: of the recording.
+        pictures: of it.
+        decoder: of the recording, at its start.
+        folder: for the results; empty.
+        source: where the pictures are from, for people.
+        batch: frames computed at once.
+        video: write the annotated video too.
+        progress: is told how many frames have been done since it was told last.
+
+    Returns:
+        The number of events.
+
+    Raises:
+        ValueError: a picture cannot be read.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
+    first = pictures.first_frame
+    checklist = Checklist(procedure, variant, decoder.settings.confidence, fps)
+    report = Report(procedure, variant, fps, first, pictures.num_frames)
+    num_events = 0
+    with contextlib.ExitStack() as stack:
+        chunks = pipeline.run(model, pictures, decoder, batch, whole=video)
+        stack.enter_context(contextlib.closing(chunks))
+        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first))
+        if video:
+            write_frame = stack.enter_context(
+                overlay.writing_video(folder / VIDEO, procedure, model.pictures.framing, fps)
+            )
+        for chunk in chunks:
+            alerts = []
+            for i, frame in enumerate(chunk.numbers):
+                events = [event for event in chunk.events if event.frame == frame]
+                seen = _top(chunk, i)
+                alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
+                if video:
+                    said = chunk.recognised.probabilities
+                    changed = None if said is None else said[i]
+                    shown = overlay.Shown((frame - first) / fps, checklist.rows(), changed, seen)
+                    write_frame(chunk.jpegs[i], shown)
+            writer.write(chunk, alerts)
+            report.add(chunk, alerts)
+            num_events += len(chunk.events)
+            progress(len(chunk.numbers))
+        alerts = checklist.finish()
+        writer.write_alerts(alerts)
+        report.add_alerts(alerts)
+    report.write(
+        folder / "report.html",
+        name=name,
+        rows=checklist.rows(),
+        stream=decoder.stream,
+        settings=decoder.settings,
+        source=source,
+    )
+    return num_events
+
+
+def _top(chunk: Chunk, i: int) -> tuple[int, float, np.ndarray] | None:
+    """(class, confidence, box) of the most confident detection in a frame."""
+    said = chunk.recognised
+    if said.classes is None or not (said.classes[i] > 0).any():
+        return None
+    row = int(np.where(said.classes[i] > 0, said.confidences[i], -1).argmax())
+    return int(said.classes[i, row]), float(said.confidences[i, row]), said.boxes[i, row]
