@@ -11,6 +11,7 @@ from stormpsr_jax.psr.cli import fail, print_anything
 
 COMMANDS = {
     "main": "stormpsr_jax.main",
+    "recognise": "stormpsr_jax.recognise",
     "evaluate": "stormpsr_jax.evaluate",
     "procedure": "stormpsr_jax.procedure",
     "convert": "stormpsr_jax.psr.convert",

@@ -25,7 +25,7 @@ from stormpsr_jax.training import interruption
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit status 2 and a line on stderr for each mistake on the command line."""
-    args = _parser().parse_args(argv)
+    args = _parser().parse_intermixed_args(argv)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit
         with interruption.handled():
@@ -48,9 +48,8 @@ def _run(args: argparse.Namespace) -> int:
 
     folder = _model_folder(args.model)
     out = Path(args.out)
-    mistakes, found = [], []
+    found, mistakes = sources.find(args.source, out)
     try:
-        found = sources.find(args.source, out)
         if args.video or any(source.is_video for source in found):
             sources.check_video_extra("reading and writing videos")
     except ValueError as error:

@@ -171,7 +171,8 @@ class _Drawer:
         room = max(1, (self._height - 4 * self._margin) // self._line)
         kept = sorted(np.argsort(-changed, kind="stable")[:room].tolist())  # the highest
         panel, draw = self._panel(0.3, len(kept))
-        left, right = round(0.55 * panel.width), panel.width - self._margin
+        left = round(0.55 * panel.width)
+        right = max(left, panel.width - self._margin)
         for row, k in enumerate(kept):
             y = self._margin + row * self._line
             text = self._cut(self._procedure.components[k], left - 2 * self._margin)

@@ -20,7 +20,7 @@ from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS, STRIPE
 from stormpsr_jax.wrong_marks import WRONG, clock
 
 MAX_PICTURES = 64
-MAX_EVENTS = 1000  # in the timeline and the table
+MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
 _BINS = 400  # of a curve
 _NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
 
@@ -43,6 +43,7 @@ class Report:
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
         self._alerts: list[Alert] = []
+        self._num_alerts = 0
 
     def add(self, chunk: Chunk, alerts: Sequence[Alert]) -> None:
         """Takes the next frames, and what was alerted at them."""
@@ -65,6 +66,7 @@ class Report:
 
     def add_alerts(self, alerts: Sequence[Alert]) -> None:
         """Takes alerts."""
+        self._num_alerts += len(alerts)
         self._alerts += alerts[: max(0, MAX_EVENTS - len(self._alerts))]
 
     def _keep(self, frame: int, jpeg: bytes) -> None:
@@ -116,6 +118,7 @@ class Report:
             done=sum(status == "done" for _, status in rows),
             num_expected=len(self._variant.expected),
             alerts=[(self._clock(alert.frame), alert.message) for alert in self._alerts],
+            num_alerts=self._num_alerts,
             num_pictured=self._num_pictured,
             cards=self._cards(),
             timeline=report.inline(text, f"Timeline of recording {name}", "t"),
@@ -152,12 +155,12 @@ class Report:
         box = (left / width, (width - left - right) / width)
         place = (box[0], (below + lower + gap) / height, box[1], upper / height)
         axes = figure.add_axes(place)
-        expected = set(self._variant.expected)
+        announced = {*self._variant.expected, *(self._variant.allowed or ())}
         for row, step in enumerate(steps):
             if row % 2 == 0:
                 axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
             name = self._procedure.step_name(step)
-            self._label(axes, row, name, INK if step in expected else WRONG)
+            self._label(axes, row, name, INK if step in announced else WRONG)
         self._draw(axes, steps, STREAM_COLOURS[stream])
         axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
         other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)

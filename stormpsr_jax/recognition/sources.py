@@ -14,7 +14,7 @@ from data_prep.reading import layout, pictures, video
 from data_prep.reading.pictures import Pictures
 from data_prep.reading.trees import Tree
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import lines_of
 
 _VIDEO_EXTRA = "needs PyAV: pip install 'stormpsr-jax[video]'"
 
@@ -98,17 +98,17 @@ def open_source(place: str | os.PathLike) -> Source:
     return Source(files.check_name(name, shown), place)
 
 
-def find(words: Iterable[str], out: Path) -> list[Source]:
-    """Returns the recordings that SOURCE… names, in their order.
+def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
+    """Finds the recordings that SOURCE… names.
 
     Args:
         words: paths of videos, of folders (of pictures, or of videos and folders of pictures at any
             depth), and globs of such paths.
         out: what lies in this folder, that of the results, is no source.
 
-    Raises:
-        ValueError: all words that lead to nothing, all names that cannot be those of results, and
-            all names that several recordings have.
+    Returns:
+        the recordings, in their order, and the mistakes: all words that lead to nothing, all names
+        that cannot be those of results, and all names that several recordings have.
     """
     found: list[Source] = []
     mistakes: list[str] = []
@@ -121,9 +121,7 @@ def find(words: Iterable[str], out: Path) -> list[Source]:
                     mistakes += lines_of(error)
         except ValueError as error:
             mistakes += lines_of(error)
-    mistakes += _twice(found)
-    raise_all(mistakes)
-    return found
+    return found, mistakes + _twice(found)
 
 
 def _places(word: str, out: Path) -> list[Path]:
