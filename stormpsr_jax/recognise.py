@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise
         fail(_message(error))
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        fail("the device has not enough memory for a batch; lower --batch")
 
 
 def _message(error: Exception) -> str:
@@ -79,6 +83,8 @@ def _run(args: argparse.Namespace) -> int:
             try:
                 _recognise(model, source, variants[i], settings, made_from, count, args)
             except ValueError as error:
+                if os.environ.get("STORMPSR_TRACEBACK"):
+                    raise
                 failed += 1
                 for line in lines_of(error):
                     print(f"error: {line}", file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -111,7 +112,7 @@ class _Drawer:
     def __init__(self, procedure: Procedure, placement: Placement, height: int, width: int):
         self._procedure, self._placement = procedure, placement
         self._height, self._width = height, width
-        size = max(9, round(min(height, width) / 30))
+        size = max(9, round(min(height, width) / 36))
         self._font, self._line = _font(size), round(1.35 * size)
         self._margin = round(0.6 * size)
         self._catalogue = ["".join(map(str, state)) for state in procedure.states.tolist()]
@@ -119,14 +120,14 @@ class _Drawer:
     def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
         image = Image.fromarray(picture)
-        if shown.seen is not None:
-            self._draw_box(ImageDraw.Draw(image), *shown.seen)
         panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
         if shown.changed is not None:
             panel = self._bars(shown.changed)
             x = self._width - panel.width - self._margin
             image.paste(panel, (x, self._margin), panel)
+        if shown.seen is not None:  # last, as a panel may lie over the object
+            self._draw_box(ImageDraw.Draw(image), *shown.seen)
         return np.asarray(image)
 
     def _draw_box(self, draw, detected: int, confidence: float, box: np.ndarray) -> None:
@@ -155,7 +156,8 @@ class _Drawer:
             sign, colour = _SIGNS[status]
             ink = _INK if status in ("next", "done") else colour
             lines.append((sign, self._procedure.step_name(step), ink))
-        panel, draw = self._panel(0.42, len(lines))
+        longest = max(self._font.getlength(text) for _, text, _ in lines) + self._line
+        panel, draw = self._panel(min(longest + 2 * self._margin, 0.42 * self._width), len(lines))
         for i, (sign, text, ink) in enumerate(lines):
             y = self._margin + i * self._line
             indent = self._line if sign else 0
@@ -170,7 +172,7 @@ class _Drawer:
         """A bar per component: how likely it changed within the window of frames."""
         room = max(1, (self._height - 4 * self._margin) // self._line)
         kept = sorted(np.argsort(-changed, kind="stable")[:room].tolist())  # the highest
-        panel, draw = self._panel(0.3, len(kept))
+        panel, draw = self._panel(0.28 * self._width, len(kept))
         left = round(0.55 * panel.width)
         right = max(left, panel.width - self._margin)
         for row, k in enumerate(kept):
@@ -183,8 +185,8 @@ class _Drawer:
             draw.rectangle((left, top, end, bottom), fill=_BAR)
         return panel
 
-    def _panel(self, part: float, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
-        size = (round(part * self._width), lines * self._line + 2 * self._margin)
+    def _panel(self, width: float, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        size = (math.ceil(width), lines * self._line + 2 * self._margin)
         panel = Image.new("RGBA", size, _PANEL)
         return panel, ImageDraw.Draw(panel)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_prep.reading import layout, pictures, video
 from data_prep.reading.pictures import Pictures
-from data_prep.reading.trees import Tree
+from data_prep.reading.trees import Tree, read_errors
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import lines_of
 
@@ -53,18 +53,19 @@ class Source:
     def stamp(self) -> str:
         """Tells, by the sizes and times of change of its files, whether it may have changed."""
         digest = hashlib.sha256()
-        for path in self._files():
-            status = path.stat()
-            digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        with read_errors(str(self.place)):
+            for path in self._files():
+                status = path.stat()
+                digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return digest.hexdigest()
 
     def checksum(self) -> str:
         """Of the content of its files and, of pictures, their names."""
-        if self.is_video:
-            return files.checksum(self.place)
         digest = hashlib.sha256()
-        for path in self._files():
-            digest.update(f"{path.name}\0{files.checksum(path)}\0".encode())
+        with read_errors(str(self.place)):
+            for path in self._files():
+                name = "" if self.is_video else path.name
+                digest.update(f"{name}\0{files.checksum(path)}\0".encode())
         return digest.hexdigest()
 
     def _files(self) -> list[Path]:
