@@ -184,7 +184,7 @@ def processes(rng: random.Random, place: Path, base: Path) -> Found:
     mine = started[victim].wait(LIMIT)
     wrong = set() if way in ("dead", "stopped") else verdicts(mine)
     # JAX ends the others at once when process 0 is killed, with what its C++ has to say.
-    by_jax = way == "dead" and victim == 0 and other.code == -signal.SIGABRT
+    by_jax = way == "dead" and victim == 0 and other.code < 0 and not other.hung
     wrong |= set() if by_jax else verdicts(other)
     if other.code and way.startswith("other") and "error: " not in other.output + mine.output:
         wrong.add("silent")
