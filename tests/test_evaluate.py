@@ -241,6 +241,10 @@ def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, 
     for stream, s in reported["streams"].items():
         assert s.pop("wrong")["false_alarms"] == 6
         assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
+        # Their confidences count for reliability.
+        judged = [x.pop("reliability")["bins"] for x in (s, plain["streams"][stream])]
+        more_events = sum(b["events"] for b in judged[0]) - sum(b["events"] for b in judged[1])
+        assert more_events == 6
         before = plain["streams"][stream].pop("recordings")
         for name, row in s.pop("recordings").items():
             events = [event for event in row.pop("events") if event[1] != 4]
