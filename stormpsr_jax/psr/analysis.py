@@ -37,6 +37,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
             raise ValueError(f"{path}: fps: {fps} is not a positive number")
         num_components = len(files.field(result, "components", list, f"{path}"))
         streams = files.field(result, "streams", dict, f"{path}")
+        files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)
     except ValueError as error:
         raise ValueError(f"{error}; evaluate writes such files") from error
     mistakes: list[str] = []
@@ -61,8 +62,10 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
     mistakes = []
-    fields = ("truth", "events")
-    for field in (*fields, "uncertain") if "uncertain" in entry else fields:
+    fields = ["truth", "events"]
+    if isinstance(entry, Mapping) and "uncertain" in entry:
+        fields.append("uncertain")
+    for field in fields:
         try:
             steps = files.field(entry, field, list, place)
         except ValueError as error:

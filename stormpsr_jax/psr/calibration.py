@@ -53,7 +53,8 @@ class Calibration:
         if not math.isfinite(self.intercept):
             raise ValueError(f"intercept {self.intercept} is not a finite number")
         if not 0 < self.low <= self.high < 1:
-            raise ValueError(f"low {self.low} and high {self.high} are not in order between 0 and 1")
+            what = "are not in order between 0 and 1"
+            raise ValueError(f"low {self.low} and high {self.high} {what}")
 
     def __call__(self, confidence: float) -> float:
         """Returns the probability for a confidence in 0…1."""
@@ -74,7 +75,8 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
     """
     events = list(events)
     steps = metrics.scored(events, recording.with_errors)
-    right = {(frame, step) for step, _, frame in metrics.match_steps(recording.truth, steps).correct}
+    matching = metrics.match_steps(recording.truth, steps)
+    right = {(frame, step) for step, _, frame in matching.correct}
     unknown = set()
     if not recording.with_errors:
         reports = {(e[0], e[1]) for e in events if e[1] % 3 == 1}
@@ -180,7 +182,7 @@ def mistakes(entry: Any, place: str) -> list[str]:
     for i, one in enumerate(bins):
         where = f"{place}.bins[{i}]"
         try:
-            files.field(one, "events", int, where)
+            files.number(files.field(one, "events", int, where), f"{where}: events", 1)
             for key in ("low", "high", "confidence", "right"):
                 files.number(files.field(one, key, (int, float), where), f"{where}: {key}", 0, 1)
         except ValueError as error:

@@ -108,7 +108,7 @@ def evaluate_recordings(
     if not 0 <= certain <= 1:
         raise ValueError(f"--certain={certain} is not in 0…1")
     if certain and (protocol == "released" or sweep):
-        raise ValueError("--certain needs --protocol=paper, and no --sweep, which scores all events")
+        raise ValueError("--certain needs --protocol=paper, and no --sweep: that scores all events")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     for threshold in sweep:  # Settings refuses what cannot be a threshold
