@@ -379,7 +379,7 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
         row, _, left, text = spot
         right = left + span * (0.02 + 0.0066 * len(text))
         others = (other for other in spots if other is not spot and other[0] == row)
-        if not any(other[1] < right and other[2] > left for other in others):
+        if not any(other[1] < right and other[2] >= left for other in others):
             axes.text(left + 0.009 * span, row + lane, text, fontsize=6.5, va="center", zorder=5)
 
 

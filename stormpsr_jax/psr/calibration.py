@@ -195,7 +195,7 @@ def table(result: Mapping[str, Any]) -> Rows:
     rows = []
     for stream, s in result["streams"].items():
         known = s.get("reliability") or {"bins": ()}
-        bins = [(f"{b['low']:.2f}–{b['high']:.2f}", b) for b in known["bins"]]
+        bins = [(f"{b['low']:.3f}–{b['high']:.3f}", b) for b in known["bins"]]
         num = sum(b["events"] for _, b in bins)
         if num:
             whole = {

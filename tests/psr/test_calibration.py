@@ -228,7 +228,7 @@ def test_table_golden_values():
     judged = [(0.9, n > 0) for n in range(10)] + [(0.5, n > 7) for n in range(10)]
     result = {"streams": {"asd": {"reliability": reliability(judged)}, "storm": {}}}
     rows = calibration.table(result)
-    assert [row["confidences"] for row in rows] == ["0.50–0.50", "0.90–0.90", "all"]
+    assert [row["confidences"] for row in rows] == ["0.500–0.500", "0.900–0.900", "all"]
     assert rows[-1] == {
         "stream": "asd",
         "confidences": "all",
