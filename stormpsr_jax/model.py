@@ -24,6 +24,7 @@ from stormpsr_jax.data import augment
 from stormpsr_jax.model_files import read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import STREAMS, Decoder, Event, Settings
 from stormpsr_jax.stream import Batched, Recogniser, decode
 
@@ -147,6 +148,10 @@ class Model:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
         return self._content.streams[self._stream(stream)].settings
 
+    def calibration(self, stream: str | None = None) -> Calibration | None:
+        """What makes probabilities of a stream's confidences, as learnt on the validation split."""
+        return self._content.streams[self._stream(stream)].calibration
+
     def _stream(self, name: str | None) -> str:
         if name is not None and name not in self.streams:
             raise ValueError(f"stream {name!r} is not one of {', '.join(self.streams)}")
@@ -256,7 +261,7 @@ class Model:
     def decoder(
         self, stream: str | None = None, variant: str | None = None, recording: str | None = None
     ) -> Decoder:
-        """A decoder with the settings chosen for a stream.
+        """A decoder with the settings and the calibration of a stream.
 
         Args:
           stream: None is the default one.
@@ -276,7 +281,8 @@ class Model:
             (variant,) = self.procedure.variants
         chosen = self.procedure.variant_for(recording or "", variant)
         name = self._stream(stream)
-        return Decoder(self.procedure, chosen, name, self.settings(name), self.fps)
+        settings, calibration = self.settings(name), self.calibration(name)
+        return Decoder(self.procedure, chosen, name, settings, self.fps, calibration)
 
     def recognise(
         self,

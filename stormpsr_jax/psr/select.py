@@ -16,6 +16,9 @@ or more: one recording that goes wrong is never taken for chance.
 Floor, gate and weight are chosen without removals, then the thresholds of installations and of
 removals together.
 
+With the settings goes what their confidences mean (`calibration.fit`), learnt from the events that
+they find on the same recordings.
+
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
 there is no delay: then the settings are the fixed ones, which the paper uses (`fixed`).
 """
@@ -23,10 +26,12 @@ there is no delay: then the settings are the fixed ones, which the paper uses (`
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, decoding, metrics
+from stormpsr_jax.psr import batch, calibration, decoding, metrics
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -53,6 +58,9 @@ class Choice:
         scores: by the rule, of the recordings with steps, in order; where nothing was found there
             is no delay to pay for.
         fixed: whether the settings are the fixed ones.
+        calibration: of confidences; None before it is fitted.
+        reliability: of the confidences so calibrated (`calibration.reliability`), those of each
+            recording by what was learnt from the others; None with fewer than two recordings.
     """
 
     settings: decoding.Settings
@@ -61,6 +69,8 @@ class Choice:
     delay_s: float | None
     scores: tuple[float, ...]
     fixed: bool = False
+    calibration: Calibration | None = None
+    reliability: dict[str, Any] | None = None
 
 
 def select(
@@ -99,8 +109,28 @@ def select(
             choices = rate(procedure, recordings, stream, fixed(procedure, base), fps)
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
-        chosen[stream] = best
+        chosen[stream] = calibrated(procedure, recordings, stream, best)
     return chosen
+
+
+def calibrated(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: str,
+    choice: Choice,
+) -> Choice:
+    """Returns a choice with the calibration of its events on the recordings."""
+    judged = []
+    for r in recordings.values():
+        events = batch.decode(
+            procedure, r.variant, stream, choice.settings, r.detections, r.temporal
+        )
+        judged.append(calibration.judge(events, r))
+    reliability = None
+    if len(judged) > 1:
+        reliability = calibration.reliability(calibration.cross_fitted(judged))
+    fitted = calibration.fit(itertools.chain.from_iterable(judged))
+    return dataclasses.replace(choice, calibration=fitted, reliability=reliability)
 
 
 def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
