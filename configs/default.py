@@ -165,5 +165,6 @@ def get_config() -> ConfigDict:
     c.evaluate.decoder = "expected"  # naive (B1) | confidence (B2) | expected (B3)
     c.evaluate.decay = 0.75  # of a step's sum on a frame without evidence
     c.evaluate.choose = "validation"  # thresholds: validation (psr/select.py) | paper (fixed)
+    c.evaluate.certain = 0.0  # events of a lower confidence are listed as uncertain, not scored
     c.lock()
     return c

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax import files
-from stormpsr_jax.psr import analysis, compare, decoding, tables, wrong_parts
+from stormpsr_jax.psr import analysis, calibration, compare, decoding, tables, wrong_parts
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
@@ -29,6 +29,7 @@ _TABLES = {
     "sweep": analysis.sweep_table,
     "wrong": wrong_parts.summary_table,
     "installations": wrong_parts.installations_table,
+    "reliability": calibration.table,
 }
 
 
@@ -67,6 +68,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         protocol=args.protocol,
         fps=args.fps,
         sweep=args.sweep,
+        certain=args.certain,
     )
     if args.report is not None:
         _write_report(args.report, procedure, recordings, result)
@@ -231,6 +233,12 @@ def _parser() -> argparse.ArgumentParser:
         f"({default.gate})",
     )
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
+    add(
+        "--certain",
+        type=float,
+        default=0.0,
+        help="events of a lower confidence are listed as uncertain and not scored (%(default)s)",
+    )
     add("--visibility", help="folder with <rec>.csv of the visible fraction per frame")
     add("--with_errors", action="store_true", help="score PSR_labels_with_errors.csv")
     add("--out", required=True, help="the JSON file to write")

@@ -1,4 +1,4 @@
-"""Figures of a result: delays, tolerated delay, occlusion, steps, recordings, thresholds.
+"""Figures of a result: delays, occlusion, steps, recordings, reliability, thresholds, and more.
 
 Drawn from the content of metrics.json by what `psr.analysis` and `psr.compare` compute. NumPy only;
 matplotlib is imported when a figure is drawn.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax import report
-from stormpsr_jax.psr import analysis, headline
+from stormpsr_jax.psr import analysis, calibration, headline
 from stormpsr_jax.psr.compare import compare
 from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
 
@@ -29,7 +29,8 @@ def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[st
     Args:
         result: the content of metrics.json: "protocol", "fps", "components" and, by stream and
             recording, "pos", "f1", "delay_s", "truth" and "events". The figure of occlusion needs
-            the recordings' "visible" too, that of thresholds the streams' "sweep".
+            the recordings' "visible" too, that of thresholds the streams' "sweep",
+            that of reliability their "reliability".
         max_delay_s: the largest tolerated delay Δ of F1(Δ) in seconds.
 
     Returns:
@@ -45,6 +46,7 @@ def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[st
         lambda: _steps(result),
         lambda: _recordings(result),
         lambda: _differences(result),
+        lambda: _reliability(result),
         lambda: _sweep(result),
     )
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
@@ -279,6 +281,35 @@ def _differences(result: Result) -> Drawn:
         "bootstrap over recordings."
     )
     return "What fusion changes", caption, figure
+
+
+def _reliability(result: Result) -> Drawn:
+    rows = calibration.table(result)
+    whole = {row["stream"]: row for row in rows if row["confidences"] == "all"}
+    if not whole:
+        return None
+    figure, (axes,) = _axes(3.0)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=0.8)
+    streams = [stream for stream in _streams(result) if stream in whole]
+    for stream in streams:
+        bins = [row for row in rows if row["stream"] == stream and row["confidences"] != "all"]
+        points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
+        label = f"{_NAMES[stream]}: ECE {whole[stream]['error']:.3f}"
+        look = {"color": STREAM_COLOURS[stream], "ms": 4.5, "clip_on": False}
+        axes.plot(*points, "o-", label=label, **look)
+    axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
+    _legend(figure, axes, 1)
+    said = "; ".join(
+        f"{_NAMES[s]}: {whole[s]['events']} events, mean confidence {whole[s]['confidence']:.2f}, "
+        f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
+        for s in streams
+    )
+    caption = (
+        "How often events are right, by their confidence, in bins of equally many events; on the "
+        "dashed line a confidence is the chance to be right. The expected calibration error (ECE) "
+        f"is the mean distance from it. {said}."
+    )
+    return "Reliability of confidences", caption, figure
 
 
 def _sweep(result: Result) -> Drawn:

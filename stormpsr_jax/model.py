@@ -26,6 +26,7 @@ from stormpsr_jax.data import augment
 from stormpsr_jax.model_files import read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import STREAMS, Decoder, Event, Settings
 from stormpsr_jax.recognition import sources
 from stormpsr_jax.recognition.ahead import ahead
@@ -151,6 +152,10 @@ class Model:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
         return self._content.streams[self._stream(stream)].settings
 
+    def calibration(self, stream: str | None = None) -> Calibration | None:
+        """What makes probabilities of a stream's confidences, as learnt on the validation split."""
+        return self._content.streams[self._stream(stream)].calibration
+
     def _stream(self, name: str | None) -> str:
         if name is not None and name not in self.streams:
             raise ValueError(f"stream {name!r} is not one of {', '.join(self.streams)}")
@@ -264,7 +269,7 @@ class Model:
         recording: str | None = None,
         settings: Settings | None = None,
     ) -> Decoder:
-        """A decoder with the settings chosen for a stream.
+        """A decoder with the settings and the calibration of a stream.
 
         Args:
           stream: None is the default one.
@@ -285,7 +290,8 @@ class Model:
             (variant,) = self.procedure.variants
         chosen = self.procedure.variant_for(recording or "", variant)
         name = self._stream(stream)
-        return Decoder(self.procedure, chosen, name, settings or self.settings(name), self.fps)
+        settings, calibration = settings or self.settings(name), self.calibration(name)
+        return Decoder(self.procedure, chosen, name, settings, self.fps, calibration)
 
     def recognise(
         self,

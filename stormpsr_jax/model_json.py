@@ -18,6 +18,7 @@ import flax.linen as nn
 from stormpsr_jax.data.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.files import field, number, shorten
 from stormpsr_jax.models import architectures
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import DECODERS, STREAMS, Rules, Settings
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -88,11 +89,13 @@ class StreamRecord:
     Attributes:
       settings: chosen on the validation split.
       validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
+      calibration: of the events' confidences; None leaves them as they are.
     """
 
     settings: Settings
     validation: Mapping[str, float | None]
     test: Mapping[str, float | None]
+    calibration: Calibration | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -290,6 +293,8 @@ def _window(data: Any, place: str) -> Window:
 
 
 def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRecord:
+    if isinstance(data, Mapping):
+        data = {"calibration": None, **data}
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
     where = f"{place}: settings"
     # Models that were written before these two were settings were decoded like this.
@@ -319,4 +324,17 @@ def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRec
         for key, value in figures[split].items():
             if value is not None:
                 number(value, f"{place}: {split}: {shorten(key)}", -1e15, 1e15)
-    return StreamRecord(settings, **figures)
+    calibration = data["calibration"]
+    if calibration is not None:
+        calibration = _calibration(calibration, f"{place}: calibration")
+    return StreamRecord(settings, **figures, calibration=calibration)
+
+
+def _calibration(data: Any, place: str) -> Calibration:
+    names = tuple(f.name for f in dataclasses.fields(Calibration))
+    _check_keys(data, names, place)
+    values = {key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names}
+    try:
+        return Calibration(**values)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error

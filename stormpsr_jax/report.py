@@ -32,7 +32,7 @@ _VARIABLES = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card", WRONG: "bad"},
     **{colour: stream for stream, colour in STREAM_COLOURS.items()},
 }
-_MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D"}
+_MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _MAX_POINTS = 400  # of a curve; more of them cannot be told apart on a screen
 
@@ -110,6 +110,11 @@ def write_report(
                 "num_steps": len(truth[name]),
                 "wrong": wrong_marks.rows(installations, procedure, fps),
                 "alarms": wrong_marks.alarms(marks, procedure, fps),
+                "uncertain": [
+                    (stream, procedure.step_name(step), clock(frame / fps), confidence)
+                    for stream, row in scores.items()
+                    for frame, step, confidence in row.get("uncertain", ())
+                ],
                 "visible": None if seen is None else _mean(seen[1]),
                 "timeline": inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
@@ -228,6 +233,9 @@ def _marks(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[_M
         *(_Mark("wrong", s, None, e, "wrong") for e, s in matching.wrong),
         *(_Mark("missed", s, t, None, "missed") for t, s in matching.missed),
     ]
+    for frame, s, confidence in row.get("uncertain", ()):
+        s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
+        marks.append(_Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
     wrong = wrong_marks.marks(row, fps)
     return marks + [_Mark(kind, step, None, frame, text) for kind, step, frame, text in wrong]
 
@@ -368,7 +376,7 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
             axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
     for kind, of_kind in points.items():
         ink = WRONG if kind in wrong_marks.MARKERS else colour
-        hollow = kind in ("missed", "alarm")
+        hollow = kind in ("missed", "alarm", "uncertain")
         face = PAPER if hollow else ink
         size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
         x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
@@ -378,7 +386,7 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
         row, _, left, text = spot
         right = left + span * (0.02 + 0.0066 * len(text))
         others = (other for other in spots if other is not spot and other[0] == row)
-        if not any(other[1] < right and other[2] > left for other in others):
+        if not any(other[1] < right and other[2] >= left for other in others):
             axes.text(left + 0.009 * span, row + lane, text, fontsize=6.5, va="center", zorder=5)
 
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import batch, decoding, labels, predictions
+from stormpsr_jax.psr import analysis, batch, decoding, labels, metrics, predictions, scoring
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import Settings
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.recordings import load_recordings
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROCEDURE = load_procedure("industreal")
@@ -232,6 +235,54 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
 
 
+def test_evaluate_property_certain_events_alone_are_scored(files, capsys):
+    plain = run(files)
+    middle = statistics.median(
+        e[2] for r in plain["streams"]["asd"]["recordings"].values() for e in r["events"]
+    )
+    result = run(files, f"--certain={middle}")
+    assert "confidence of at least" in analysis.notes(result)[0]
+    assert run(files, "--certain=0") == plain
+    assert (result["certain"], plain["certain"]) == (middle, 0)
+    split = 0
+    for stream, s in result["streams"].items():
+        assert s["reliability"] == plain["streams"][stream]["reliability"]
+        for name, r in s["recordings"].items():
+            every = plain["streams"][stream]["recordings"][name]
+            assert every["uncertain"] == []
+            assert r["events"] == [e for e in every["events"] if e[2] >= middle]
+            assert r["uncertain"] == [e for e in every["events"] if e[2] < middle]
+            found = [e[:2] for e in r["events"]]
+            assert r["f1"] == metrics.score_recording(r["truth"], found, 10)["f1"]
+            split += bool(r["events"] and r["uncertain"])
+        assert s["tp"] + s["fp"] == sum(len(r["events"]) for r in s["recordings"].values())
+    assert split >= 2
+    for flag in ("--protocol=released", "--sweep=1,2"):
+        assert "--certain needs --protocol=paper" in fails(files, capsys, "--certain=0.5", flag)
+    for value in ("-0.1", "1.1", "nan"):
+        assert f"--certain={value} is not in 0…1" in fails(files, capsys, f"--certain={value}")
+
+
+def test_evaluate_property_calibrations_change_confidences_alone(files):
+    recordings = load_recordings(PROCEDURE, files / "labels", files / "asd", files / "temporal")
+    settings = Settings(threshold=1.0, window=WINDOW)
+    calibrated = {"asd": Calibration(0.5, -1.0, 0.01, 0.9)}
+    plain = scoring.evaluate_recordings(PROCEDURE, recordings, settings)["streams"]
+    other = scoring.evaluate_recordings(PROCEDURE, recordings, settings, calibrations=calibrated)[
+        "streams"
+    ]
+    assert other["temporal"] == plain["temporal"]
+    assert other["asd"]["reliability"]["ece"] > plain["asd"]["reliability"]["ece"] + 0.1
+    for name, r in other["asd"]["recordings"].items():
+        before = plain["asd"]["recordings"][name].pop("events")
+        assert r.pop("events") == [[f, s, calibrated["asd"](c)] for f, s, c in before]
+        assert r == plain["asd"]["recordings"][name]
+    with pytest.raises(ValueError, match="calibrated in protocol 'paper' alone"):
+        scoring.evaluate_recordings(
+            PROCEDURE, recordings, settings, protocol="released", calibrations=calibrated
+        )
+
+
 def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
     put_wrong(files)
     plain, sweep = run(files, "--sweep=1,2"), batch.sweep
@@ -241,6 +292,10 @@ def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, 
     for stream, s in reported["streams"].items():
         assert s.pop("wrong")["false_alarms"] == 6
         assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
+        # Their confidences count for reliability.
+        judged = [x.pop("reliability")["bins"] for x in (s, plain["streams"][stream])]
+        more_events = sum(b["events"] for b in judged[0]) - sum(b["events"] for b in judged[1])
+        assert more_events == 6
         before = plain["streams"][stream].pop("recordings")
         for name, row in s.pop("recordings").items():
             events = [event for event in row.pop("events") if event[1] != 4]
@@ -433,7 +488,10 @@ def test_tables_property_all_of_them_in_every_format(files, capsys):
     assert [row["threshold"] for row in rows] == [0.5, 1, 2, 8]
     assert rows[1]["f1"] == result["streams"]["storm"]["f1"]
     text = show(capsys, "tables", files / "out.json")
-    for name in ("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "sweep"):
+    for name in (
+        *("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "sweep"),
+        "reliability",
+    ):
         assert f"\n{name}\nstream " in text
         for form in ("text", "csv", "markdown", "latex"):
             table = show(

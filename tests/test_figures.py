@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import figures, report
-from stormpsr_jax.psr import analysis, metrics
+from stormpsr_jax.psr import analysis, calibration, metrics
 
 FPS = 4.0
 TRUTH = {
@@ -37,6 +37,7 @@ EVERY = [
     "Outcome by step",
     "Recordings",
     "What fusion changes",
+    "Reliability of confidences",
     "Threshold",
 ]
 
@@ -60,9 +61,11 @@ def result(truth=None, events=None, protocol="paper", names=("a", "b", "c", "d")
 
 
 def full():
-    """With the visible fractions and the sweep too."""
+    """With the visible fractions, the sweep and the reliability too."""
     data = result()
     for stream in data["streams"].values():
+        judged = [(0.9, n > 0) for n in range(10)] + [(0.5, n > 7) for n in range(10)]
+        stream["reliability"] = calibration.reliability(judged)
         for row in stream["recordings"].values():
             row["visible"] = [0.1, 0.6, None][: len(row["truth"])]
         stream["sweep"] = [
@@ -119,7 +122,9 @@ def undrawn(monkeypatch):
 
 def test_figures_property_leave_out_what_is_unknown(undrawn):
     titles = [title for title, _, _ in figures.analysis_figures(result())]
-    assert titles == [t for t in EVERY if t not in ("Occlusion", "Threshold")]
+    assert titles == [
+        t for t in EVERY if t not in ("Occlusion", "Reliability of confidences", "Threshold")
+    ]
     one = result({"r1": TRUTH["r1"]}, {"asd": {"r1": EVENTS["asd"]["r1"]}})
     titles = [title for title, _, _ in figures.analysis_figures(one)]
     assert titles == ["Delay", "F1 by tolerated delay", "Outcome by step"]
@@ -165,6 +170,21 @@ def test_figures_matches_tables_for_area_and_counts(every):
     assert "up to 2 s" in caption
     with pytest.raises(ValueError, match="--max_delay=0"):
         figures.analysis_figures(data, 0)
+
+
+def test_figures_golden_reliability(every):
+    _, caption, svg = pick(every, "Reliability of confidences")
+    # By hand: 10 events at 0.5, of which 2 are right, and 10 at 0.9, of which 9 are.
+    assert "ASD only: ECE 0.150" in texts(svg)
+    said = "ASD only: 20 events, mean confidence 0.70, 55% right, ECE 0.150; STORM-PSR: 20"
+    assert said in caption
+    path = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*#0072b2', svg) if p.count("L") == 1)
+    (x0, y0), (x1, y1) = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)
+    corner = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*dasharray', svg))
+    (left, bottom), (right, top) = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", corner), float)
+    places = [(x0 - left) / (right - left), (x1 - left) / (right - left)]
+    assert places == pytest.approx([0.5, 0.9], abs=1e-3)
+    assert [(bottom - y) / (bottom - top) for y in (y0, y1)] == pytest.approx([0.2, 0.9], abs=1e-3)
 
 
 def test_figures_property_say_whose_matching(every, undrawn):

@@ -32,6 +32,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.models import detection
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr import batch, predictions
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import STREAMS, Settings
 from stormpsr_jax.stream import Recognised, decode
 
@@ -163,6 +164,20 @@ def test_recognise_matches_decoding_of_prediction_files(trained, tmp_path, strea
         cuts = np.cumsum([1, 30, 16, 5])
         chunks = (chunk for chunk in np.split(images, cuts))
         assert list(trained.recognise(chunks, variant=variant, **options)) == found
+
+
+def test_recognise_property_calibration_changes_confidences_alone(tmp_path, trained):
+    calibration = Calibration(0.5, 1.0, 0.05, 0.95)
+    write(tmp_path, calibration=calibration)
+    calibrated = stormpsr_jax.load_model(tmp_path)
+    assert calibrated.calibration("asd") == calibrated.calibration() == calibration
+    assert trained.calibration("asd") is None
+    images = video(60)
+    for stream in STREAMS:
+        plain = trained.recognise(images, variant="assembly", stream=stream)
+        found = calibrated.recognise(images, variant="assembly", stream=stream)
+        assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
+        assert found
 
 
 def test_recognise_property_rounding_decides_and_is_that_of_the_files(trained):

@@ -18,8 +18,10 @@ from model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 from stormpsr_jax import files, memory, model, weights
 from stormpsr_jax.model_files import read_model
+from stormpsr_jax.psr.calibration import Calibration
 
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
+CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9}
 
 
 @pytest.fixture(scope="module")
@@ -320,6 +322,12 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["streams", "asd", "settings", "removal"], -1, "settings: removal: -1 is not in 0…1"),
         (["streams", "asd", "settings", "removals"], 1, "settings: 'removals': unknown key"),
         (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
+        (["streams", "asd", "calibration"], 1, "asd: calibration: 1 is not an object"),
+        (["streams", "asd", "calibration"], {"slope": 1}, "calibration: intercept: is missing"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"slope": -1}, "slope -1.0 is not a"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"low": "x"}, "low: 'x' is not in"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
+        (["streams", "asd", "calibration"], CALIBRATION | {"a": 1}, "calibration: 'a': unknown"),
         (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
         (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
         (["weights", "size"], -1, "weights: size: -1 is not in"),
@@ -330,6 +338,14 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
+
+
+def test_read_model_property_calibration_need_not_be_there(folder):
+    change(folder, "streams", "asd", "calibration", value=CALIBRATION)
+    change(folder, "streams", "storm", "calibration", value=del_)
+    streams = read_model(folder).streams
+    assert streams["asd"].calibration == Calibration(0.5, 1.0, 0.1, 0.9)
+    assert streams["temporal"].calibration is streams["storm"].calibration is None
 
 
 def test_read_model_property_settings_of_removals(folder):

@@ -13,7 +13,7 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import batch, decoding, headline, metrics, tables, wrong_parts
+from stormpsr_jax.psr import batch, calibration, decoding, headline, metrics, tables, wrong_parts
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -37,6 +37,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
             raise ValueError(f"{path}: fps: {fps} is not a positive number")
         num_components = len(files.field(result, "components", list, f"{path}"))
         streams = files.field(result, "streams", dict, f"{path}")
+        files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)
     except ValueError as error:
         raise ValueError(f"{error}; evaluate writes such files") from error
     mistakes: list[str] = []
@@ -44,6 +45,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
         place = f"{path}: streams.{stream}"
         mistakes += headline.mistakes(s, headline.FIGURES, place)
         mistakes += wrong_parts.mistakes(s, place)
+        mistakes += calibration.mistakes(s, place)
         try:
             recordings = files.field(s, "recordings", dict, place)
         except ValueError as error:
@@ -60,7 +62,10 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
 
 def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
     mistakes = []
-    for field in ("truth", "events"):
+    fields = ["truth", "events"]
+    if isinstance(entry, Mapping) and "uncertain" in entry:
+        fields.append("uncertain")
+    for field in fields:
         try:
             steps = files.field(entry, field, list, place)
         except ValueError as error:
@@ -136,6 +141,11 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
 def notes(result: Mapping[str, Any]) -> list[str]:
     """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
     sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
+    if certain := result.get("certain"):
+        sentences.append(
+            f"Only events of a confidence of at least {certain:g} are scored; the others are "
+            "listed as uncertain."
+        )
     if (both := result.get("both_found")) is not None:
         sentences.append(
             f"On the {both['steps']} steps that both asd and storm found, the mean delay is "

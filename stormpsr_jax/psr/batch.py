@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import Event, Rules, Settings
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -28,17 +29,27 @@ def decode(
     temporal: TemporalPredictions | None = None,
     *,
     fps: float | None = None,
+    calibration: Calibration | None = None,
 ) -> list[Event]:
     """Decodes a whole recording: the events that `Decoder.update` gives frame by frame.
 
     Predictions that are not given are no evidence. `fps` is for the times of events, None for the
-    procedure's.
+    procedure's; `calibration` is for their confidences.
 
     Raises:
         ValueError: as `Decoder`.
     """
-    thresholds = [settings.threshold]
-    return sweep(procedure, variant, stream, settings, thresholds, detections, temporal, fps=fps)[0]
+    return sweep(
+        procedure,
+        variant,
+        stream,
+        settings,
+        [settings.threshold],
+        detections,
+        temporal,
+        fps=fps,
+        calibration=calibration,
+    )[0]
 
 
 def sweep(
@@ -52,6 +63,7 @@ def sweep(
     *,
     removals: Sequence[float | None] | None = None,
     fps: float | None = None,
+    calibration: Calibration | None = None,
 ) -> list[list[Event]]:
     """Decodes a whole recording with each of several thresholds.
 
@@ -61,6 +73,7 @@ def sweep(
         detections, temporal: predictions; None is no evidence.
         removals: `Settings.removal` beside each threshold; None takes that of `settings`.
         fps: frames per second, for the times of events; None for the procedure's.
+        calibration: of the events' confidences, None leaves them as they are.
 
     Returns:
         For each threshold the events, by frame and step id.
@@ -70,7 +83,7 @@ def sweep(
     rules = []
     for threshold, removal in zip(thresholds, removals, strict=True):
         one = dataclasses.replace(settings, threshold=threshold, removal=removal)
-        rules.append(Rules(procedure, variant, stream, one, fps))
+        rules.append(Rules(procedure, variant, stream, one, fps, calibration))
     events: list[list[Event]] = [[] for _ in rules]
     if not rules:
         return events

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STREAMS = ("asd", "temporal", "storm")
@@ -41,7 +42,8 @@ class Event(NamedTuple):
         frame: at which it was recognised.
         step_id: 3k (install component k) or 3k+2 (remove).
         confidence: in 0…1, the mean of the evidence ŷ_k that made up the sum, each frame's weighted
-            with what the decay had left of it.
+            with what the decay had left of it; of a calibrated decoder, the probability that the
+            event is right.
         stream: "asd", "temporal" or "storm".
         evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
             "frames" with evidence since the component's previous event, the first of them "since".
@@ -116,6 +118,7 @@ class Rules:
         stream: str,
         settings: Settings,
         fps: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         if stream not in STREAMS:
             raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
@@ -124,6 +127,7 @@ class Rules:
             raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
         self.procedure, self.stream = procedure, stream
         self.fps = procedure.checked_fps(fps)
+        self.calibration = calibration
         self.weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
         install = 0.0 if naive else settings.threshold
         # Of a flip from 0 (install) and from 1 (remove).
@@ -154,10 +158,11 @@ class Rules:
             "frames": frames,
             "since": since,
         }
+        confidence = min(total / support, 1.0)
         return Event(
             frame,
             step_id,
-            min(total / support, 1.0),
+            confidence if self.calibration is None else self.calibration(confidence),
             self.stream,
             evidence,
             self.procedure.step_name(step_id),
@@ -177,6 +182,7 @@ class Decoder:
         stream: "asd", "temporal" or "storm".
         settings: thresholds and weights.
         fps: frames per second, for the times of events; None for the procedure's.
+        calibration: of the events' confidences; it changes nothing else.
 
     Raises:
         ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion; an
@@ -190,10 +196,11 @@ class Decoder:
         stream: str,
         settings: Settings,
         fps: float | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         self.procedure, self.variant = procedure, variant
         self.stream, self.settings = stream, settings
-        self._rules = Rules(procedure, variant, stream, settings, fps)
+        self._rules = Rules(procedure, variant, stream, settings, fps, calibration)
         self._last_class = procedure.error_class
         self._catalogue = procedure.states.tolist()
         self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state

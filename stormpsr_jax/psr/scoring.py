@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import analysis, batch, decoding, frame_rates, metrics, released, wrong_parts
+from stormpsr_jax.psr import (
+    analysis,
+    batch,
+    calibration,
+    decoding,
+    frame_rates,
+    metrics,
+    released,
+    wrong_parts,
+)
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.select import available_streams
@@ -30,6 +39,7 @@ def evaluate(
     visibility_dir: str | os.PathLike | None = None,
     with_errors: bool = False,
     sweep: Sequence[float] = (),
+    certain: float = 0.0,
 ) -> dict[str, Any]:
     """Reads a folder of labels and one or two of predictions and scores them.
 
@@ -41,6 +51,8 @@ def evaluate(
         variant: of all recordings; None finds each one's by its name.
         fps: frames per second, None for the procedure's.
         sweep: thresholds at which each stream is scored besides (protocol `paper`).
+        certain: events of a lower confidence are listed as uncertain and not scored (protocol
+            `paper`).
 
     Returns:
         The content of metrics.json; "warnings" are doubts whether the input is what it seems.
@@ -60,7 +72,7 @@ def evaluate(
         fps=fps,
     )
     return evaluate_recordings(
-        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep
+        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep, certain=certain
     )
 
 
@@ -72,8 +84,13 @@ def evaluate_recordings(
     protocol: str = "paper",
     fps: float | None = None,
     sweep: Sequence[float] = (),
+    certain: float = 0.0,
+    calibrations: Mapping[str, calibration.Calibration] | None = None,
 ) -> dict[str, Any]:
-    """Scores recordings that were read already; see `evaluate`."""
+    """Scores recordings that were read already; see `evaluate`.
+
+    `calibrations`, by stream, are of the confidences (protocol `paper`).
+    """
     if protocol not in PROTOCOLS:
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if isinstance(settings, decoding.Settings):
@@ -88,13 +105,33 @@ def evaluate_recordings(
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
+    if not 0 <= certain <= 1:
+        raise ValueError(f"--certain={certain} is not in 0…1")
+    if certain and (protocol == "released" or sweep):
+        raise ValueError("--certain needs --protocol=paper, and no --sweep: that scores all events")
+    if calibrations and protocol == "released":
+        raise ValueError("confidences are calibrated in protocol 'paper' alone")
     for threshold in sweep:  # Settings refuses what cannot be a threshold
         dataclasses.replace(settings[streams[0]], threshold=threshold)
-    score = _score_released if protocol == "released" else _score_paper
     details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
+    judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in streams}
     for stream in streams:
+        calibrated = (calibrations or {}).get(stream)
         for name, recording in recordings.items():
-            found = score(procedure, recording, stream, settings[stream], fps)
+            if protocol == "released":
+                found = _score_released(procedure, recording, stream, settings[stream], fps)
+            else:
+                events = batch.decode(
+                    procedure,
+                    recording.variant,
+                    stream,
+                    settings[stream],
+                    recording.detections,
+                    recording.temporal,
+                    calibration=calibrated,
+                )
+                judged[stream] += calibration.judge(events, recording)
+                found = _score_paper(recording, events, certain, fps)
             truth = [list(step) for step in sorted(recording.truth)]
             events = [event[:2] for event in found["events"]]
             details[stream][name] = {
@@ -121,10 +158,16 @@ def evaluate_recordings(
         "procedure": procedure.name,
         "components": list(procedure.components),
         "fps": fps,
+        "certain": certain,
         "streams": {
             stream: {
                 **summarise(details[stream]),
                 "wrong": wrong_parts.summarise(r["wrong"] for r in details[stream].values()),
+                **(
+                    {"reliability": calibration.reliability(judged[stream])}
+                    if protocol == "paper"
+                    else {}
+                ),
                 "settings": dataclasses.asdict(settings[stream]),
                 **({"sweep": sweeps[stream]} if sweeps else {}),
                 "recordings": details[stream],
@@ -142,7 +185,10 @@ def _check_frame_rates(
     mistakes, doubts = [], []
     for stream in ("asd", "temporal"):
         if stream in details:
-            events = {name: [e[:2] for e in d["events"]] for name, d in details[stream].items()}
+            events = {
+                name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
+                for name, d in details[stream].items()
+            }
             found = frame_rates.check(recordings, stream, events, fps)
             mistakes += found[0]
             doubts += found[1]
@@ -158,13 +204,9 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
 
 
 def _score_paper(
-    procedure: Procedure,
-    r: LabelledPredictions,
-    stream: str,
-    settings: decoding.Settings,
-    fps: float,
+    r: LabelledPredictions, found: Sequence[decoding.Event], certain: float, fps: float
 ) -> dict[str, Any]:
-    events = batch.decode(procedure, r.variant, stream, settings, r.detections, r.temporal)
+    events = [e for e in found if e.confidence >= certain]
     predicted = metrics.scored(events, r.with_errors)
     return {
         **metrics.score_recording(r.truth, predicted, fps),
@@ -172,6 +214,7 @@ def _score_paper(
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
         "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        "uncertain": [[e.frame, e.step_id, e.confidence] for e in found if e.confidence < certain],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
     }
 

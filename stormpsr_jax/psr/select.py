@@ -6,15 +6,18 @@ A setting's score on a recording is
 
 with delay and window in seconds. F1 alone picks late, sure thresholds; with POS and the delay in
 it, no stream is chosen by other wishes than another. A few recordings tell many settings apart by
-chance alone. So the one with the best mean is not taken, but the fastest that is not known to be
-worse: of those whose mean is within one standard error of the best, taken over the recordings'
-differences to it, the one with the least mean delay (the one-standard-error rule of Breiman et al.,
-Classification and Regression Trees, 1984, in pairs). Whatever is worse than the best somewhere and
-better nowhere is a whole standard error off or more, which is too much: one recording that goes
-wrong is never taken for chance.
+chance alone. So the one with the best mean is not taken, but the fastest that is hardly worse: of
+those whose mean is within WITHIN standard errors of the best, taken over the recordings'
+differences to it, the one with the least mean delay (the rule of Breiman et al., Classification
+and Regression Trees, 1984, in pairs; theirs is a whole standard error, docs/psr.md says what that
+costs). Whatever is worse than the best somewhere and better nowhere is a whole standard error off
+or more: one recording that goes wrong is never taken for chance.
 
 Floor, gate and weight are chosen without removals, then the thresholds of installations and of
 removals together.
+
+With the settings goes what their confidences mean (`calibration.fit`), learnt from the events that
+they find on the same recordings.
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
 there is no delay: then the settings are the fixed ones, which the paper uses (`fixed`).
@@ -23,15 +26,18 @@ there is no delay: then the settings are the fixed ones, which the paper uses (`
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, decoding, metrics
+from stormpsr_jax.psr import batch, calibration, decoding, metrics
+from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
 CHOOSE = ("validation", "paper")
 MIN_RECORDINGS = 4
+WITHIN = 0.25  # standard errors
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
@@ -52,6 +58,9 @@ class Choice:
         scores: by the rule, of the recordings with steps, in order; where nothing was found there
             is no delay to pay for.
         fixed: whether the settings are the fixed ones.
+        calibration: of confidences; None before it is fitted.
+        reliability: of the confidences so calibrated (`calibration.reliability`), those of each
+            recording by what was learnt from the others; None with fewer than two recordings.
     """
 
     settings: decoding.Settings
@@ -60,6 +69,8 @@ class Choice:
     delay_s: float | None
     scores: tuple[float, ...]
     fixed: bool = False
+    calibration: Calibration | None = None
+    reliability: dict[str, Any] | None = None
 
 
 def select(
@@ -98,8 +109,28 @@ def select(
             choices = rate(procedure, recordings, stream, fixed(procedure, base), fps)
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
-        chosen[stream] = best
+        chosen[stream] = calibrated(procedure, recordings, stream, best)
     return chosen
+
+
+def calibrated(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: str,
+    choice: Choice,
+) -> Choice:
+    """Returns a choice with the calibration of its events on the recordings."""
+    judged = []
+    for r in recordings.values():
+        events = batch.decode(
+            procedure, r.variant, stream, choice.settings, r.detections, r.temporal
+        )
+        judged.append(calibration.judge(events, r))
+    reliability = None
+    if len(judged) > 1:
+        reliability = calibration.reliability(calibration.cross_fitted(judged))
+    fitted = calibration.fit(itertools.chain.from_iterable(judged))
+    return dataclasses.replace(choice, calibration=fitted, reliability=reliability)
 
 
 def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
@@ -201,7 +232,7 @@ def rate(
 
 
 def pick(choices: Sequence[Choice]) -> Choice | None:
-    """Returns the fastest within one standard error of the best, of equals the first.
+    """Returns the fastest within WITHIN standard errors of the best, of equals the first.
 
     None if none has found a step.
     """
@@ -211,8 +242,7 @@ def pick(choices: Sequence[Choice]) -> Choice | None:
     scores = np.array([choice.scores for choice in choices])  # (settings, recordings)
     worse = scores[scores.mean(axis=1).argmax()] - scores
     error = worse.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
-    # What differs in one recording alone is exactly one error off, which rounding must not admit.
-    near = worse.mean(axis=1) <= (1 - 1e-9) * error
+    near = worse.mean(axis=1) <= WITHIN * error + 1e-12
     return min(itertools.compress(choices, near), key=lambda choice: choice.delay_s)
 
 

@@ -39,6 +39,8 @@ def run(context: Context) -> dict:
         test,
         {stream: choice.settings for stream, choice in chosen.items()},
         fps=source.fps,
+        certain=config.evaluate.certain,
+        calibrations={stream: choice.calibration for stream, choice in chosen.items()},
     )
     result["split"] = "test"
     result["validation"] = {
@@ -101,6 +103,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
                 choice.settings,
                 {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")},
                 headline.values(result["streams"][stream]),
+                choice.calibration,
             )
             for stream, choice in chosen.items()
         },

@@ -57,6 +57,7 @@ RANGES = {
     "detector.levels": (1, 6),
     "detector.*": (1, 10**5),
     "evaluate.decay": (0, 1),
+    "evaluate.certain": (0, 1),
 }
 CHOICES = {
     "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss

@@ -42,9 +42,12 @@ class Heartbeat:
         # Of each process: its newest beat, and when that came.
         self._seen: dict[int, tuple[str, float]] = {}
         self._ended = threading.Event()
+        self._answered = time.monotonic()  # when process 0 last did
         self._beat()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._thread.start()
+        if process_id:
+            threading.Thread(target=self._watch_0, name="heartbeat of 0", daemon=True).start()
         atexit.register(self.end)  # before JAX's own end, which waits for the others
 
     def end(self, failed: bool = False) -> None:
@@ -67,12 +70,28 @@ class Heartbeat:
                 lost = self._look()
             except jax.errors.JaxRuntimeError:
                 lost = "process 0 has ended, or cannot be reached any more"
-            if lost and not self._ended.is_set():
-                remedy = "its own output says why, unless it was killed; run the same command again"
-                print(f"error: {lost}; {remedy} on all", file=sys.stderr, flush=True)
-                if self._id == 0:
-                    time.sleep(2 * BEAT_SECONDS)  # the others read it here
-                os._exit(1)
+            self._answered = time.monotonic()
+            if lost:
+                self._exit(lost)
+
+    def _watch_0(self) -> None:
+        """Notices that process 0 has stopped, which leaves this one waiting for its store."""
+        late = 0
+        while not self._ended.wait(BEAT_SECONDS):
+            limit = SUSPECT_SECONDS if self._cut_off else SILENT_SECONDS
+            late = late + 1 if time.monotonic() - self._answered > limit else 0
+            # Once may be this process itself, that nothing of Python ran in for a while.
+            if late == 2:
+                self._exit(_silent([0], limit))
+
+    def _exit(self, lost: str) -> None:
+        if self._ended.is_set():
+            return
+        remedy = "its own output says why, unless it was killed; run the same command again on all"
+        print(f"error: {lost}; {remedy}", file=sys.stderr, flush=True)
+        if self._id == 0:
+            time.sleep(2 * BEAT_SECONDS)  # the others read it here
+        os._exit(1)
 
     def _beat(self, word: str = "") -> None:
         self._number += 1
@@ -112,7 +131,8 @@ class Heartbeat:
             for i, (beat, since) in self._seen.items()
             if now - since > limit and not beat.endswith(_DONE)
         ]
-        if not silent:
-            return ""
-        numbers = ", ".join(map(str, silent))
-        return f"process {numbers} has not been heard of for {limit:.0f} s"
+        return _silent(silent, limit) if silent else ""
+
+
+def _silent(processes: Iterable[int], limit: float) -> str:
+    return f"process {', '.join(map(str, processes))} has not been heard of for {limit:.0f} s"

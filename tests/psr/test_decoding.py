@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.batch import decode, sweep
-from stormpsr_jax.psr.decoding import Decoder, Settings
+from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.decoding import STREAMS, Decoder, Settings
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -437,6 +438,23 @@ def test_events_property_have_a_name_and_a_time():
         assert decode(PROCEDURE, up, "asd", s, asd, fps=fps) == [online]
     with pytest.raises(ValueError, match="--fps=0"):
         Decoder(PROCEDURE, up, "asd", s, fps=0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(streams(), all_settings(), st.sampled_from(STREAMS))
+def test_calibration_property_changes_confidences_alone_online_and_in_batch(data, s, stream):
+    up, calibration = PROCEDURE.variants["up"], Calibration(0.7, -0.5, 0.05, 0.95)
+    plain = decode(PROCEDURE, up, stream, s, *arrays(*data))
+    found = decode(PROCEDURE, up, stream, s, *arrays(*data), calibration=calibration)
+    assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
+    decoder = Decoder(PROCEDURE, up, stream, s, calibration=calibration)
+    online = [
+        event
+        for frame in sorted(data[0].keys() | data[1].keys())
+        for event in decoder.update(frame, data[0].get(frame, []), data[1].get(frame))
+    ]
+    assert [e.confidence for e in online] == pytest.approx([e.confidence for e in found])
+    assert steps(online) == steps(found)
 
 
 def test_per_frame_property_rows_by_frame_in_file_order():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr import batch, decoding, metrics, select
+from stormpsr_jax.psr import batch, calibration, decoding, metrics, select
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
@@ -76,6 +76,28 @@ def test_select_property_floor_rejects_weak_wrong_detections():
     assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
     assert choices["storm"].delay_s < choices["asd"].delay_s
     assert not any(choice.fixed for choice in choices.values())
+
+
+@pytest.mark.parametrize("num", [1, 12])
+def test_select_property_calibration_is_that_of_the_chosen_events(num):
+    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(num)}
+    for i in range(0, num, 2):
+        recordings[str(i)].truth = [(50, 0)]  # so that the step at 100 is wrong
+    for stream, choice in select.select(PROCEDURE, recordings, BASE).items():
+        judged = []
+        for r in recordings.values():
+            events = batch.decode(
+                PROCEDURE, r.variant, stream, choice.settings, r.detections, r.temporal
+            )
+            judged.append(calibration.judge(events, r))
+        every = [one for of_recording in judged for one in of_recording]
+        assert choice.calibration == calibration.fit(every)
+        if num == 1:
+            assert choice.reliability is None
+        else:
+            crossed = calibration.reliability(calibration.cross_fitted(judged))
+            assert choice.reliability == crossed
+            assert 0 < sum(right for _, right in every) < len(every)
 
 
 @pytest.mark.parametrize("decoder", ["expected", "confidence"])
@@ -183,7 +205,7 @@ def test_pick_property_one_recording_gone_wrong_is_not_chance():
     assert select.pick([best, choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0)]) is best
     assert select.pick([choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0), best]) is best
     # Better in some recordings and worse in others: no telling which is better.
-    faster = choice([1.8, 1.7, 1.7, 1.7, 1.3], 4.0)
+    faster = choice([1.8, 1.7, 1.7, 1.75, 1.3], 4.0)
     assert select.pick([best, faster]) is faster
     assert select.pick([best, dataclasses.replace(faster, delay_s=None)]) is best
     assert select.pick([choice([], None)]) is None

@@ -43,6 +43,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "temporal_model.dropout": 1.0,
         "evaluate.decay": -0.1,
         "evaluate.choose": "test",
+        "evaluate.certain": 1.5,
         "dtype": "float16",
         "data.std": (0.2, 0.0, 0.2),
         "mesh.fsdp": 0,

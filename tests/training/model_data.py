@@ -101,9 +101,15 @@ def networks() -> dict[str, model.Network]:
 NETWORKS = networks()
 
 
-def write(folder, streams=("asd", "temporal", "storm"), settings=SETTINGS, **changes) -> None:
+def write(
+    folder,
+    streams=("asd", "temporal", "storm"),
+    settings=SETTINGS,
+    calibration=None,
+    **changes,
+) -> None:
     """Writes a model folder; `changes` replace the arguments of `write_model`."""
-    record = model.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5})
+    record = model.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
     arguments = {
         "procedure": PROCEDURE,
         "fps": 10.0,

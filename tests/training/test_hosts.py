@@ -119,12 +119,16 @@ def test_hosts_property_dead_process_is_named_by_the_others():
         assert CRASH not in text
 
 
-def test_hosts_property_stopped_process_is_named_by_the_others():
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_hosts_property_stopped_process_is_named_by_the_others(stopped):
     """Nothing breaks off: it only says nothing any more, here for 6 s, in a run for 30 s."""
     assert heartbeat.SILENT_SECONDS == 30
-    (code, output), (stopped, _) = together("work, 6 s", "stop")
-    assert (code, stopped) == (1, -9), output
-    assert "error: process 1 has not been heard of for 6 s" in output
+    actions = ["work, 6 s", "work, 6 s"]
+    actions[stopped] = "stop"
+    ends = together(*actions)
+    code, output = ends[1 - stopped]
+    assert (code, ends[stopped][0]) == (1, -9), output
+    assert f"error: process {stopped} has not been heard of for 6 s" in output
     assert CRASH not in output
 
 

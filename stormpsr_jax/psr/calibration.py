@@ -1,0 +1,239 @@
+"""Confidences that say how likely an event is right, and how well they do.
+
+A decoder's confidence is the mean of the evidence, which says little about the chance that the
+event is right. `fit` learns that chance from events that were judged by the labels: Platt scaling
+(Platt, Probabilistic outputs for support vector machines, 1999) of the confidence's logit, by
+Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). It has two
+parameters, so that 20 events are enough, and its smoothed targets leave nothing certain.
+
+How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
+al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
+of |mean confidence − share of right events|, weighted with the events of the bin. The bins hold
+equally many events (`reliability`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax import files
+from stormpsr_jax.psr import metrics, wrong_parts
+from stormpsr_jax.psr.recordings import LabelledPredictions
+
+MIN_EVENTS = 20  # that a slope is learnt from
+MAX_BINS = 10
+EVENTS_PER_BIN = 10  # at least, without which the share of right ones is mostly chance
+# Confidences nearer to 0 and 1 than this are not told apart: their logits have no bounds.
+EDGE = 1e-3
+
+Judged = tuple[float, bool]  # confidence of an event, and whether it is right
+Rows = list[dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """From a confidence to the probability that the event is right; it never falls.
+
+    Attributes:
+        slope, intercept: the probability is sigmoid(slope · logit(confidence) + intercept).
+        low, high: which it does not leave, however far the confidence is from those seen.
+    """
+
+    slope: float
+    intercept: float
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.slope < math.inf:
+            raise ValueError(f"slope {self.slope} is not a finite number from 0 up")
+        if not math.isfinite(self.intercept):
+            raise ValueError(f"intercept {self.intercept} is not a finite number")
+        if not 0 < self.low <= self.high < 1:
+            what = "are not in order between 0 and 1"
+            raise ValueError(f"low {self.low} and high {self.high} {what}")
+
+    def __call__(self, confidence: float) -> float:
+        """Returns the probability for a confidence in 0…1."""
+        score = self.slope * _logit(min(max(confidence, EDGE), 1 - EDGE)) + self.intercept
+        return min(max(0.5 + 0.5 * math.tanh(score / 2), self.low), self.high)
+
+
+def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
+    """Returns the confidence of a recording's events, and whether they are right.
+
+    A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
+    part (3k+1) if the part sits wrong at that frame. Such reports are left out where no states are
+    labelled; if the truth has the incorrect installations, they are matched like steps.
+
+    Args:
+        events: (frame, step id, confidence, …).
+        recording: its labels.
+    """
+    events = list(events)
+    steps = metrics.scored(events, recording.with_errors)
+    matching = metrics.match_steps(recording.truth, steps)
+    right = {(frame, step) for step, _, frame in matching.correct}
+    unknown = set()
+    if not recording.with_errors:
+        reports = {(e[0], e[1]) for e in events if e[1] % 3 == 1}
+        if len(recording.frames):
+            sits_wrong = wrong_parts.wrong_installations(recording.frames, recording.states, ())
+            right |= reports.difference(wrong_parts.false_alarms(sits_wrong, reports))
+        else:
+            unknown = reports
+    return [(e[2], (e[0], e[1]) in right) for e in events if (e[0], e[1]) not in unknown]
+
+
+def fit(judged: Iterable[Judged]) -> Calibration:
+    """Learns the probability that an event is right from judged events.
+
+    Of n events of which r are right, the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2),
+    Platt's targets. It is (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS`
+    events, where all are right or none is, and where the surer ones are not more often right.
+
+    Args:
+        judged: in any order.
+    """
+    judged = sorted(judged)
+    right = np.array([is_right for _, is_right in judged], bool)
+    num, num_right = len(right), int(right.sum())
+    low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
+    constant = Calibration(0.0, _logit((num_right + 1) / (num + 2)), low, high)
+    x = np.array([_logit(min(max(c, EDGE), 1 - EDGE)) for c, _ in judged])
+    if num < MIN_EVENTS or num_right in (0, num) or x.std() < 1e-6:
+        return constant
+    mean, scale = float(x.mean()), float(x.std())
+    slope, intercept = _logistic((x - mean) / scale, np.where(right, high, low)).tolist()
+    if slope <= 0:
+        return constant
+    return Calibration(slope / scale, intercept - slope / scale * mean, low, high)
+
+
+def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
+    """Returns the judged events, calibrated by what was learnt from the other recordings.
+
+    Args:
+        recordings: two or more, the judged events of each.
+    """
+    found = []
+    for i, own in enumerate(recordings):
+        others = [one for j, other in enumerate(recordings) if j != i for one in other]
+        calibration = fit(others)
+        found += [(calibration(confidence), right) for confidence, right in own]
+    return found
+
+
+def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
+    """Returns how far confidences and the share of right events lie apart.
+
+    Events are sorted by confidence and cut into up to `MAX_BINS` bins of equally many, at least
+    `EVENTS_PER_BIN` each where there are two bins or more; equal confidences share a bin.
+
+    Args:
+        judged: in any order.
+
+    Returns:
+        "ece", None without events, and "bins", by confidence: "low" and "high", the confidences
+        that occur, the number of "events", mean "confidence", share of "right" ones.
+    """
+    judged = sorted(judged)
+    num_bins = max(1, min(MAX_BINS, len(judged) // EVENTS_PER_BIN))
+    groups: dict[int, list[Judged]] = {}
+    first: dict[float, int] = {}  # place of each confidence
+    for i, (confidence, right) in enumerate(judged):
+        place = first.setdefault(confidence, i)
+        groups.setdefault(place * num_bins // len(judged), []).append((confidence, right))
+    bins = [
+        {
+            "low": group[0][0],
+            "high": group[-1][0],
+            "events": len(group),
+            "confidence": math.fsum(confidence for confidence, _ in group) / len(group),
+            "right": sum(right for _, right in group) / len(group),
+        }
+        for group in groups.values()
+    ]
+    gaps = [b["events"] * abs(b["confidence"] - b["right"]) for b in bins]
+    return {"ece": math.fsum(gaps) / len(judged) if judged else None, "bins": bins}
+
+
+def mistakes(entry: Any, place: str) -> list[str]:
+    """Returns a line for each mistake in the field "reliability" of a stream of metrics.json.
+
+    Args:
+        entry: of the stream; it need not have the field.
+        place: the file and where in it the entry stands.
+    """
+    known = entry.get("reliability") if isinstance(entry, Mapping) else None
+    if known is None:
+        return []
+    lines = []
+    place = f"{place}.reliability"
+    try:
+        if files.field(known, "ece", (int, float, type(None)), place) is not None:
+            files.number(known["ece"], f"{place}: ece", 0, 1)
+        bins = files.field(known, "bins", list, place)
+    except ValueError as error:
+        return [str(error)]
+    for i, one in enumerate(bins):
+        where = f"{place}.bins[{i}]"
+        try:
+            files.number(files.field(one, "events", int, where), f"{where}: events", 1)
+            for key in ("low", "high", "confidence", "right"):
+                files.number(files.field(one, key, (int, float), where), f"{where}: {key}", 0, 1)
+        except ValueError as error:
+            lines.append(str(error))
+    return lines
+
+
+def table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and bin of metrics.json, and one per stream of all bins with its ECE."""
+    rows = []
+    for stream, s in result["streams"].items():
+        known = s.get("reliability") or {"bins": ()}
+        bins = [(f"{b['low']:.3f}–{b['high']:.3f}", b) for b in known["bins"]]
+        num = sum(b["events"] for _, b in bins)
+        if num:
+            whole = {
+                key: math.fsum(b["events"] * b[key] for _, b in bins) / num
+                for key in ("confidence", "right")
+            }
+            bins.append(("all", {**whole, "events": num}))
+        for name, b in bins:
+            gap = known["ece"] if name == "all" else abs(b["confidence"] - b["right"])
+            figures = {key: b[key] for key in ("events", "confidence", "right")}
+            rows.append({"stream": stream, "confidences": name, **figures, "error": gap})
+    return rows
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability) - math.log1p(-probability)
+
+
+def _logistic(x: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Slope and intercept (2,) of logistic regression; targets (N,) strictly inside 0…1."""
+    columns = np.stack([x, np.ones(len(x))])
+    theta = np.array([0.0, _logit(float(targets.mean()))])
+
+    def loss(theta: np.ndarray) -> float:
+        scores = theta @ columns
+        return float((np.logaddexp(0, scores) - targets * scores).sum())
+
+    for _ in range(100):
+        p = 0.5 + 0.5 * np.tanh(theta @ columns / 2)
+        gradient = columns @ (p - targets)
+        step = np.linalg.solve((columns * (p * (1 - p))) @ columns.T, gradient)
+        size = 1.0
+        # Newton's step may go too far: halved until the loss falls as the gradient promises.
+        while size > 1e-9 and loss(theta - size * step) > loss(theta) - 1e-4 * size * (
+            gradient @ step
+        ):
+            size /= 2
+        if size <= 1e-9 or np.abs(step).max() < 1e-10:
+            break
+        theta = theta - size * step
+    return theta
