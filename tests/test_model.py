@@ -175,7 +175,7 @@ def test_recognise_property_calibration_changes_confidences_alone(tmp_path, trai
     images = video(60)
     for stream in STREAMS:
         plain = trained.recognise(images, variant="assembly", stream=stream)
-        found = calibrated.recognise(images, variant="assembly", stream=stream)
+        found = list(calibrated.recognise(images, variant="assembly", stream=stream))
         assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
         assert found
 

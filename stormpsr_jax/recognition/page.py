@@ -85,6 +85,7 @@ class Report:
         rows: Sequence[tuple[int, str]],
         stream: str,
         settings: Settings,
+        calibrated: bool,
         source: str,
     ) -> None:
         """Writes the page.
@@ -94,6 +95,7 @@ class Report:
             name: of the recording.
             rows: the checklist at the end.
             stream, settings: by which events were decoded.
+            calibrated: whether the confidences of events are.
             source: the file's name, for people.
 
         Raises:
@@ -112,6 +114,7 @@ class Report:
             stream=stream,
             stream_name=_NAMES[stream],
             settings=settings,
+            calibrated=calibrated,
             num_events=self._num_events,
             events=[self._row(event) for event in self._events],
             checklist=[(self._procedure.step_name(step), status) for step, status in rows],

@@ -89,6 +89,7 @@ def recognise(
         rows=checklist.rows(),
         stream=decoder.stream,
         settings=decoder.settings,
+        calibrated=model.calibration(decoder.stream) is not None,
         source=source,
     )
     return num_events

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import simplejpeg
 from pictures_data import HEIGHT, WIDTH, jpeg, photograph
-from PIL import Image
+from PIL import Image, ImageOps
 
-from data_prep.reading import pictures
+from data_prep.reading import layout, pictures
+from data_prep.reading.trees import Tree
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 
@@ -197,3 +198,29 @@ def test_encode_errors_a_chunk_of_png_that_is_damaged_names_the_file(kind):
     chunk = struct.pack(">I", len(body)) + kind + body + end
     with pytest.raises(ValueError, match=r"^00000\.jpg: the picture is damaged"):
         fit(png[:33] + chunk + png[33:], size=(16, 16))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_read_upright_matches_pillow(tmp_path, kind):
+    """Whole and upright: a turned JPEG, a PNG with a palette, a plain one of each."""
+    image = Image.fromarray(photograph())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = {"exif": exif} if kind == "JPEG" else {}
+    first = image if kind == "JPEG" else image.quantize(32)
+    first.save(tmp_path / f"1.{kind.lower()}", **turned)
+    plain = ImageOps.exif_transpose(Image.open(tmp_path / f"1.{kind.lower()}")).convert("RGB")
+    plain.save(tmp_path / f"2.{kind.lower()}")
+    opened = layout.open_recording(Tree(str(tmp_path)), "", 10)
+    assert (opened.first_frame, opened.num_frames) == (1, 2)
+    for i, picture in enumerate(pictures.read_upright(opened), start=1):
+        saved = ImageOps.exif_transpose(Image.open(tmp_path / f"{i}.{kind.lower()}"))
+        np.testing.assert_array_equal(picture, np.asarray(saved.convert("RGB")))
+
+
+def test_read_upright_errors_another_size(tmp_path):
+    for i, shape in enumerate([(20, 30), (20, 30), (30, 20)]):
+        (tmp_path / f"{i}.jpg").write_bytes(jpeg(np.zeros((*shape, 3), np.uint8)))
+    shown = pictures.read_upright(layout.open_recording(Tree(str(tmp_path)), "", 10))
+    with pytest.raises(ValueError, match=r"2\.jpg: is 30x20 \(HxW\), the first picture"):
+        list(shown)
