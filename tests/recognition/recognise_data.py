@@ -1,5 +1,6 @@
 """Videos and folders of pictures to recognise."""
 
+import csv
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import simplejpeg
 
 from stormpsr_jax import recognise
 
-HEIGHT, WIDTH = 48, 65  # odd: annotated videos need even numbers
+HEIGHT, WIDTH = 48, 64
+COUNT = 75
+# Uneven: at 10 frames/s some pictures are repeated, and others are left out.
+TIMES = np.cumsum(np.random.default_rng(0).uniform(0.03, 0.16, COUNT)).round(3)
+TIMES -= TIMES[0]
 
 
 def write_video(path: Path, pictures: np.ndarray, times: np.ndarray) -> Path:
@@ -35,6 +40,7 @@ def decoded(path: Path) -> np.ndarray:
 
 
 def write_pictures(folder: Path, pictures: np.ndarray, first: int) -> Path:
+    """A folder of numbered pictures."""
     folder.mkdir(parents=True)
     for i, picture in enumerate(pictures):
         jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 95)
@@ -48,3 +54,21 @@ def run(model: Path, *words) -> int:
         return recognise.main([f"--model={model}", *map(str, words)])
     except SystemExit as error:
         return error.code
+
+
+def by_the_clock(path) -> np.ndarray:
+    """The pictures of a video at 10 frames a second: the last one at or before each instant."""
+    pictures = decoded(path)
+    num = int(np.floor(TIMES[-1] * 10 + 1e-6)) + 1
+    return pictures[[np.flatnonzero(TIMES <= i / 10 + 1e-3)[-1] for i in range(num)]]
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of events.csv."""
+    with open(folder / "events.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def found(folder: Path) -> list[tuple[int, int]]:
+    """(frame, step id) of the rows of events.csv."""
+    return [(int(row["frame"]), int(row["step_id"])) for row in rows_of(folder)]

@@ -1,7 +1,6 @@
 """The command `recognise`: what it finds, writes, skips and refuses."""
 
 import builtins
-import csv
 import dataclasses
 import json
 import os
@@ -10,13 +9,22 @@ import subprocess
 import sys
 import time
 
-import av
 import numpy as np
 import own_data
 import pytest
-from model_data import PICTURES, PROCEDURE, SETTINGS, network, video, write
+from model_data import PROCEDURE, SETTINGS, network, video, write
 from processes_of_tests import environment
-from recognise_data import HEIGHT, WIDTH, decoded, run, write_pictures, write_video
+from recognise_data import (
+    HEIGHT,
+    TIMES,
+    WIDTH,
+    by_the_clock,
+    found,
+    rows_of,
+    run,
+    write_pictures,
+    write_video,
+)
 
 import stormpsr_jax
 from data_prep.reading.pictures import read_upright
@@ -24,54 +32,7 @@ from stormpsr_jax import files, model
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr import batch, predictions, timed_labels
-from stormpsr_jax.recognition import overlay, results, sources
-from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.recognition.pipeline import to_jpeg
-
-COUNT = 75
-# Three pictures a second at 25 frames/s each shown for a while, with a pause: 10 frames/s of it
-# repeat some and leave out others.
-TIMES = np.cumsum(np.random.default_rng(0).uniform(0.03, 0.16, COUNT)).round(3)
-TIMES -= TIMES[0]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a model with all streams."""
-    folder = tmp_path_factory.mktemp("run") / "model"
-    write(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    """A video of an uneven frame rate."""
-    pictures = video(COUNT, HEIGHT, 64)
-    return write_video(tmp_path_factory.mktemp("videos") / "a_up.mp4", pictures, TIMES)
-
-
-@pytest.fixture(scope="module")
-def made(trained, clip, tmp_path_factory):
-    """The folder of its results."""
-    out = tmp_path_factory.mktemp("out")
-    assert run(trained.parent, clip, f"--out={out}", "--video") == 0
-    return out / "a_up"
-
-
-def by_the_clock(path) -> np.ndarray:
-    """The pictures of a video at 10 frames a second: the last one at or before each instant."""
-    pictures = decoded(path)
-    num = int(np.floor(TIMES[-1] * 10 + 1e-6)) + 1
-    return pictures[[np.flatnonzero(TIMES <= i / 10 + 1e-3)[-1] for i in range(num)]]
-
-
-def rows_of(folder):
-    with open(folder / "events.csv", encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def found(folder):
-    return [(int(row["frame"]), int(row["step_id"])) for row in rows_of(folder)]
+from stormpsr_jax.recognition import results, sources
 
 
 def contents(folder):
@@ -140,7 +101,7 @@ def test_label_time_property_means_the_frame(fps):
 
 
 def test_recognise_property_pictures_keep_their_numbers(trained, tmp_path, capsys):
-    pictures = video(40, HEIGHT, 64)
+    pictures = video(40, HEIGHT, WIDTH)
     folder = write_pictures(tmp_path / "in/c_off", pictures, 100)
     assert run(trained, tmp_path / "in", f"--out={tmp_path / 'out'}") == 0
     loaded = stormpsr_jax.load_model(trained)
@@ -207,7 +168,7 @@ def test_recognise_property_a_bad_source_is_named_and_the_others_go_on(
     (tmp_path / "in/b_up.mp4").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "in/c_up.mp4").write_text("#EXTM3U\nhttp://127.0.0.1:9/x.mp4\n")
     (tmp_path / "in/d_up.mp4").write_bytes(whole)
-    folder = write_pictures(tmp_path / "in/a_up", video(20, HEIGHT, 64), 1)
+    folder = write_pictures(tmp_path / "in/a_up", video(20, HEIGHT, WIDTH), 1)
     jpeg = (folder / "00015.jpg").read_bytes()
     (folder / "00015.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     out = tmp_path / "out"
@@ -285,7 +246,7 @@ def test_recognise_error_without_pyav(trained, clip, tmp_path, monkeypatch, caps
     monkeypatch.setattr(builtins, "__import__", without)
     assert run(trained, clip, f"--out={tmp_path}") == 2
     assert capsys.readouterr().err.count("pip install 'stormpsr-jax[video]'") == 1
-    folder = write_pictures(tmp_path / "a_up", video(20, HEIGHT, 64), 1)
+    folder = write_pictures(tmp_path / "a_up", video(20, HEIGHT, WIDTH), 1)
     assert run(trained, folder, f"--out={tmp_path / 'out'}") == 0  # pictures need none
 
 
@@ -302,7 +263,7 @@ def test_recognise_property_interrupted_leaves_no_half_results(
 ):
     source = write_video(
         tmp_path / "a_up.mp4",
-        np.tile(video(50, HEIGHT, 64), (100, 1, 1, 1)),
+        np.tile(video(50, HEIGHT, WIDTH), (100, 1, 1, 1)),
         np.arange(5_000) / 10,
     )
     words = [sys.executable, "-m", "stormpsr_jax.recognise", f"--model={trained}", str(source)]
@@ -333,87 +294,3 @@ def test_recognise_property_a_finished_run(finished, tmp_path):
     expected = list(loaded.recognise(folder, recording=name))
     assert found(tmp_path / "out" / name) == [event[:2] for event in expected]
     assert "Timeline of recording" in (tmp_path / "out" / name / "report.html").read_text("utf-8")
-
-
-# --- The annotated video and the report -----------------------------------------------------------
-
-
-def test_video_property_has_the_frames_and_size_of_the_source(clip, made):
-    annotated, plain = decoded(made / "annotated.mp4"), by_the_clock(clip)
-    assert annotated.shape == plain.shape
-    with av.open(str(made / "annotated.mp4")) as container:
-        assert container.streams.video[0].average_rate == 10
-    below = slice(HEIGHT * 3 // 4, None)  # where no panel is
-    same = np.abs(annotated[:, below].astype(int) - plain[:, below]).mean(axis=(1, 2, 3))
-    other = np.abs(annotated[1:, below].astype(int) - plain[:-1, below]).mean(axis=(1, 2, 3))
-    assert np.median(same) < np.median(other) / 2  # shows the same moment
-
-
-def test_video_property_odd_sizes_and_the_other_codec(tmp_path, monkeypatch):
-    shown = overlay.Shown(
-        0.5, [(0, "done"), (3, "next"), (6, "wrong")], np.array([0, 0.5, 1]), None
-    )
-    picture = np.full((101, WIDTH, 3), 90, np.uint8)
-    for codec in ("h264", "mpeg4"):
-        with overlay.writing_video(
-            tmp_path / "x.mp4", PROCEDURE, PICTURES.framing, 12.5
-        ) as write_frame:
-            for _ in range(3):
-                write_frame(to_jpeg(picture), shown)
-        assert decoded(tmp_path / "x.mp4").shape == (3, 102, WIDTH + 1, 3)
-        with av.open(str(tmp_path / "x.mp4")) as container:
-            assert container.streams.video[0].codec_context.name == codec
-        monkeypatch.setattr(overlay, "CODECS", ("mpeg4",))
-
-
-@pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
-@pytest.mark.parametrize("aspect", ["stretch", "pad", "crop"])
-def test_source_box_property_is_the_inverse_of_the_preparation(aspect, region):
-    place = dataclasses.replace(PICTURES, aspect=aspect, region=region).framing.place(480, 640)
-    box = np.array([0.45, 0.5, 0.1, 0.06])  # in the middle, so that nothing cuts it
-    x0, y0, x1, y1 = overlay.source_box(place, place.map_boxes(box[None])[0], 480, 640)
-    expected = [0.4 * 639, 0.47 * 479, 0.5 * 639, 0.53 * 479]
-    np.testing.assert_allclose([x0, y0, x1, y1], expected, atol=1e-6)
-
-
-def test_report_property_escapes_names_and_shows_every_event(made, trained, tmp_path, clip):
-    page = (made / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/jpeg;base64,") == len({frame for frame, _ in found(made)})
-    assert page.count('<td class="name">Install') >= sum(s % 3 == 0 for _, s in found(made))
-    evil = tmp_path / "<script>alert(1)<_up.mp4"
-    evil.write_bytes(clip.read_bytes())
-    assert run(trained, evil, f"--out={tmp_path / 'out'}") == 0
-    page = (tmp_path / "out" / evil.stem / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in page
-
-
-# --- Pipelines ------------------------------------------------------------------------------------
-
-
-def test_ahead_property_order_errors_and_bounded():
-    assert list(ahead((i for i in range(100)), 3)) == list(range(100))
-
-    def failing():
-        yield 1
-        raise ValueError("two")
-
-    items = ahead(failing(), 3)
-    assert next(items) == 1
-    with pytest.raises(ValueError, match="two"):
-        next(items)
-    made, closed = [], []
-
-    def endless():
-        try:
-            for i in range(10**9):
-                made.append(i)
-                yield i
-        finally:
-            closed.append(True)
-
-    items = ahead(endless(), 3)
-    assert [next(items), next(items)] == [0, 1]
-    time.sleep(0.3)
-    assert len(made) <= 2 + 3 + 1  # taken, waiting in the queue, and in the thread's hands
-    items.close()
-    assert closed == [True]
