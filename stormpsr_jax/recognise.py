@@ -87,7 +87,8 @@ def _run(args: argparse.Namespace) -> int:
                     raise
                 failed += 1
                 for line in lines_of(error):
-                    print(f"error: {line}", file=sys.stderr, flush=True)
+                    named = line if source.name in line else f"{source.place}: {line}"
+                    print(f"error: {named}", file=sys.stderr, flush=True)
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     return int(failed > 0)
