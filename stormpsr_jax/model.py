@@ -276,7 +276,8 @@ class Model:
           variant: of the procedure. None is the one whose globs match `recording`, or without a
             recording the only one.
           recording: name of the recording.
-          settings: in place of the chosen ones.
+          settings: in place of the chosen ones. With others than these, confidences are not
+            calibrated: that was learnt from what these find.
 
         Raises:
           ValueError: no such stream or variant, or several variants that it could be.
@@ -290,7 +291,9 @@ class Model:
             (variant,) = self.procedure.variants
         chosen = self.procedure.variant_for(recording or "", variant)
         name = self._stream(stream)
-        settings, calibration = settings or self.settings(name), self.calibration(name)
+        own = self.settings(name)
+        settings = settings or own
+        calibration = self.calibration(name) if settings == own else None
         return Decoder(self.procedure, chosen, name, settings, self.fps, calibration)
 
     def recognise(

@@ -1,5 +1,6 @@
 """Trained models without their run: round trip, the same events as from files, any picture."""
 
+import dataclasses
 import doctest
 import pathlib
 import subprocess
@@ -178,6 +179,13 @@ def test_recognise_property_calibration_changes_confidences_alone(tmp_path, trai
         found = list(calibrated.recognise(images, variant="assembly", stream=stream))
         assert found == [e._replace(confidence=calibration(e.confidence)) for e in plain]
         assert found
+        # With settings that it was not learnt with, it says nothing.
+        other = dataclasses.replace(calibrated.settings(stream), decay=0.9)
+        of_other = (
+            list(model.recognise(images, variant="assembly", stream=stream, settings=other))
+            for model in (trained, calibrated)
+        )
+        assert next(of_other) == next(of_other) != []
 
 
 def test_recognise_property_rounding_decides_and_is_that_of_the_files(trained):
