@@ -19,7 +19,7 @@ import jax
 import numpy as np
 from fault_files import damage
 from fault_pictures import WAYS_OF_ZIPS, spoil_zip
-from fault_processes import call, limited
+from fault_processes import call, limited, made_once
 from fault_runs import Found, verdicts
 from pickles_of_tests import (
     MARK,
@@ -48,16 +48,7 @@ NUMBERS = (0, 1, -1, 7, 2**31, 2**47, 2**63, 2**64)
 
 def prepare_checkpoints(base: Path) -> Path:
     """Makes a small checkpoint of each kind, once; returns their folder."""
-    folder = base / "checkpoints"
-    if not folder.exists():
-        part = base / "checkpoints.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        outcome = call(lambda: _write_base(part), part)
-        if outcome.code:
-            sys.exit(outcome.output)
-        part.rename(folder)
-    return folder
+    return made_once(base / "checkpoints", _write_base)
 
 
 def _write_base(folder: Path) -> None:

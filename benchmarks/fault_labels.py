@@ -15,7 +15,7 @@ import meccano_data
 import own_data
 from fault_files import change_json, damage
 from fault_pictures import WAYS_OF_ZIPS, pack, spoil_zip
-from fault_processes import call, limited
+from fault_processes import call, limited, made_once
 from fault_runs import Found, verdicts
 
 from data_prep import industreal, meccano, own
@@ -32,16 +32,7 @@ COMMANDS = {
 
 def prepare_labels(base: Path) -> Path:
     """Makes a small data set for each command, once; returns their folder."""
-    folder = base / "labels"
-    if not folder.exists():
-        part = base / "labels.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        outcome = call(lambda: _write_base(part), part)
-        if outcome.code:
-            sys.exit(outcome.output)
-        part.rename(folder)
-    return folder
+    return made_once(base / "labels", _write_base)
 
 
 def _write_base(folder: Path) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from fault_pictures import hostile_picture, hostile_zip
-from fault_processes import Outcome, call, limited
+from fault_processes import Outcome, call, limited, made_once
 from fault_runs import Found, verdicts
 from fault_videos import CODECS, SECONDS, Way, hostile_video
 from own_data import PROCEDURE, write_video
@@ -35,17 +35,7 @@ IN_OPEN = 0x20  # of inotify
 
 def prepare_media(base: Path) -> Path:
     """Makes the files that attempts start from, once; returns their folder."""
-    folder = base / "media"
-    if not folder.exists():
-        part = base / "media.part"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        outcome = call(lambda: _write_base(part), part)
-        if outcome.code:
-            sys.exit(outcome.output)
-        (part / "output").unlink()
-        part.rename(folder)
-    return folder
+    return made_once(base / "media", _write_base)
 
 
 def _write_base(folder: Path) -> None:

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -84,6 +85,20 @@ class Process:
 def call(function: Callable[[], object], folder: Path, limit: float = 60) -> Outcome:
     """Calls a function in a process of its own and waits for its end."""
     return Process(function, folder).wait(limit)
+
+
+def made_once(folder: Path, write: Callable[[Path], object]) -> Path:
+    """Returns a folder that `write` fills, in a process of its own, unless it is there already."""
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        outcome = call(lambda: write(part), part)
+        if outcome.code:
+            sys.exit(outcome.output)
+        (part / "output").unlink()
+        part.rename(folder)
+    return folder
 
 
 def _child(function: Callable[[], object], folder: Path, log: Path) -> None:

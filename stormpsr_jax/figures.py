@@ -13,11 +13,10 @@ import numpy as np
 from stormpsr_jax import report
 from stormpsr_jax.psr import analysis, calibration, headline
 from stormpsr_jax.psr.compare import compare
-from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
+from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS, STREAM_NAMES
 
 MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
-_NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
 
 Result = Mapping[str, Any]
 Drawn = tuple[str, str, Any] | None  # title, caption, figure; None without anything to show
@@ -91,7 +90,7 @@ def _delays(result: Result) -> Drawn:
         row, colour = table[stream], STREAM_COLOURS[stream]
         delays = analysis.delays(result, stream)
         part = np.arange(len(delays) + 1) / len(delays)
-        label = f"{_NAMES[stream]}: median {row['median_s']:.1f} s, p90 {row['p90_s']:.1f} s"
+        label = f"{STREAM_NAMES[stream]}: median {row['median_s']:.1f} s, p90 {row['p90_s']:.1f} s"
         label += f" ({row['tp']} steps)"
         axes.step([0.0, *delays], part, where="post", color=colour, label=label)
         axes.plot([row["median_s"], row["p90_s"]], [0.5, 0.9], "o", color=colour, ms=4.5)
@@ -111,7 +110,7 @@ def _tolerance(result: Result, max_delay_s: float) -> Drawn:
     for stream, (at, f1, area) in curves.items():
         look = {"color": STREAM_COLOURS[stream]}
         at, f1 = [*at, max_delay_s], [*f1, f1[-1]]
-        axes.step(at, f1, where="post", label=f"{_NAMES[stream]}: area {area:.3f}", **look)
+        axes.step(at, f1, where="post", label=f"{STREAM_NAMES[stream]}: area {area:.3f}", **look)
         axes.fill_between(at, f1, step="post", alpha=0.07, linewidth=0, **look)
     axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, max_delay_s))
     axes.set_ylim(0, 1.03)
@@ -142,7 +141,7 @@ def _occlusion(result: Result) -> Drawn:
                 [values[parts[j]] for j in known],
                 0.92 * width,
                 color=STREAM_COLOURS[stream],
-                label=_NAMES[stream],
+                label=STREAM_NAMES[stream],
             )
         counts = {row["visible"]: row["truths"] for row in rows}
         ticks = [f"{part}\n{counts[part]} steps" for part in parts]
@@ -194,7 +193,7 @@ def _steps(result: Result) -> Drawn:
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(False, axis="y")
     key = [
-        Patch(color=STREAM_COLOURS[stream], label=_NAMES[stream]) for stream in streams
+        Patch(color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream]) for stream in streams
     ] + [
         Patch(color=MUTED, label="correct"),
         Patch(ec=MUTED, fill=False, hatch="//////", label="early"),
@@ -228,7 +227,7 @@ def _recordings(result: Result) -> Drawn:
             ]
             if points:  # an empty line that is not clipped would spoil the layout
                 look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
-                axes.plot(*zip(*points, strict=True), "o", ms=5, label=_NAMES[stream], **look)
+                axes.plot(*zip(*points, strict=True), "o", ms=5, label=STREAM_NAMES[stream], **look)
         axes.set_xlabel(one.heading)
         if not one.unit:
             axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
@@ -272,7 +271,7 @@ def _differences(result: Result) -> Drawn:
         axes.grid(False, axis="y")
     key = [
         panels[0].plot([], [], "o-", ms=4.5, color=STREAM_COLOURS[other],
-                       label=f"{_NAMES['storm']} − {_NAMES[other]}")[0]
+                       label=f"{STREAM_NAMES['storm']} − {STREAM_NAMES[other]}")[0]
         for other in others
     ]  # fmt: skip
     figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
@@ -294,13 +293,14 @@ def _reliability(result: Result) -> Drawn:
     for stream in streams:
         bins = [row for row in rows if row["stream"] == stream and row["confidences"] != "all"]
         points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
-        label = f"{_NAMES[stream]}: ECE {whole[stream]['error']:.3f}"
+        label = f"{STREAM_NAMES[stream]}: ECE {whole[stream]['error']:.3f}"
         look = {"color": STREAM_COLOURS[stream], "ms": 4.5, "clip_on": False}
         axes.plot(*points, "o-", label=label, **look)
     axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
     _legend(figure, axes, 1)
     said = "; ".join(
-        f"{_NAMES[s]}: {whole[s]['events']} events, mean confidence {whole[s]['confidence']:.2f}, "
+        f"{STREAM_NAMES[s]}: {whole[s]['events']} events, "
+        f"mean confidence {whole[s]['confidence']:.2f}, "
         f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
         for s in streams
     )
@@ -330,7 +330,7 @@ def _sweep(result: Result) -> Drawn:
                 if row["stream"] == stream and row[key] is not None
             )
             x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, "o-", ms=3.5, color=STREAM_COLOURS[stream], label=_NAMES[stream])
+            axes.plot(x, y, "o-", ms=3.5, color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream])
         axes.set(xlabel="Threshold T", ylabel=label)
         if key != "delay_s":
             axes.set_ylim(0, 1.03)

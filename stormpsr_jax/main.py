@@ -21,6 +21,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from stormpsr_jax import config_flag, memory
+from stormpsr_jax.mistakes import message_of
 from stormpsr_jax.psr.cli import print_anything
 
 _CONFIG = config_flag.define_config()
@@ -108,13 +109,7 @@ def _run_command() -> None:
             hosts.fail(error, with_traceback)
         if with_traceback:
             raise
-        sys.exit("\n".join(f"error: {line}" for line in _message(error).splitlines()))
-
-
-def _message(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+        sys.exit("\n".join(f"error: {line}" for line in message_of(error).splitlines()))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,13 @@ def lines_of(error: ValueError) -> list[str]:
     return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
 
 
+def message_of(error: BaseException) -> str:
+    """Returns what an error says to people: an OSError the file and why, without its number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def _count(more: int) -> str:
     return f"{more} more mistake{'s' if more > 1 else ''}"
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stormpsr_jax import files, memory
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import lines_of, message_of, raise_all
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.training import interruption
 
@@ -33,17 +33,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise
-        fail(_message(error))
+        fail(message_of(error) or "there is not enough memory; lower --batch")
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         fail("the device has not enough memory for a batch; lower --batch")
-
-
-def _message(error: Exception) -> str:
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error) or "there is not enough memory; lower --batch"
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -27,6 +27,7 @@ from stormpsr_jax.wrong_marks import WRONG, clock
 MAX_THUMBNAILS = 12
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart.
+STREAM_NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
 STREAM_COLOURS = {"asd": "#0072b2", "temporal": "#d55e00", "storm": "#009e73"}
 _VARIABLES = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card", WRONG: "bad"},
@@ -128,6 +129,7 @@ def write_report(
         procedure=procedure,
         fps=fps,
         streams=streams,
+        stream_names=STREAM_NAMES,
         recordings=recordings,
         stages={
             stage: _panels(stage, rows, f"c{i}")

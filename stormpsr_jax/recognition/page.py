@@ -22,7 +22,6 @@ from stormpsr_jax.wrong_marks import WRONG, clock
 MAX_PICTURES = 64
 MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
 _BINS = 400  # of a curve
-_NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
 
 
 class Report:
@@ -112,7 +111,7 @@ class Report:
             fps=self._fps,
             length=clock(self._num_frames / self._fps),
             stream=stream,
-            stream_name=_NAMES[stream],
+            stream_name=report.STREAM_NAMES[stream],
             settings=settings,
             calibrated=calibrated,
             num_events=self._num_events,
