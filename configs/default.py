@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
     c.data.synthetic.size = 64  # picture height and width in pixels
     c.data.synthetic.fps = 5.0  # frames per second
     c.data.synthetic.cad_per_state = 100  # clean renders of every catalogued state
+    c.data.synthetic.cad_wrong = 0  # further ones in which some parts sit wrong
     c.data.synthetic.objects = ConfigDict(
         {"train": 0, "val": 0}
     )  # random objects instead of recordings
@@ -125,6 +126,7 @@ def get_config() -> ConfigDict:
     c.temporal.sampling = "kcas"  # kcas | gaussian | uniform
     c.temporal.delta = 80.0  # frames between a completion and the two modes of KCAS
     c.temporal.sigma = 45.0  # frames
+    c.temporal.state_loss = 0.0  # weight of components' conditions at the last frame; 0 = the paper
     c.temporal.floor = 0.0  # added to the density at every frame (released code: 1e-8)
     c.temporal.eval_every = 2_500
     c.temporal.checkpoint_every = 2_500
@@ -146,6 +148,8 @@ def get_config() -> ConfigDict:
     c.detector.batch = 32  # pictures
     c.detector.background = 0.1  # share of the batch without a box
     c.detector.cad = 0.0  # share of the batch from CAD renders
+    c.detector.cad_wrong = 0.0  # share of those in which some parts sit wrong
+    c.detector.part_loss = 0.0  # weight of a per-component loss on CAD renders; 0 = no such head
     c.detector.zoom = 0.2  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = 0.08  # and moved by up to this share of the picture
     c.detector.width = 64

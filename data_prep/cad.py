@@ -18,16 +18,16 @@ z points up, or y with `--up=y`.
 Writes split "cad" of a folder of its own, with a recording per state (`cad_01` is state 1) of
 `--per_state` pictures that have nothing to do with each other: each has its own camera, light,
 background (a plain colour, or a table with loose parts on it) and, a share `--occluded` of them,
-hands. A state
-without any component is left out. Every recording is a function of the inputs, the seed and its
-name alone.
+hands. With `--wrong=N` it also has N pictures of each state in which some of the parts sit wrong
+(`wrong_01`): turned, shifted, mirrored or on the wrong side, a pose drawn for each. A state without
+any component is left out. Every recording is a function of the inputs, the seed and its name alone.
 """
 
 import colorsys
 import dataclasses
 import functools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,31 +94,34 @@ def make_recording(
     product: Product,
     procedure: Procedure,
     seed: int,
-    per_state: int,
+    counts: Mapping[str, int],
     size: int,
     elevation: tuple[float, float],
     fill: tuple[float, float],
     occluded: float,
 ) -> shards.RecordingData:
     """Renders one state; see make_dataset."""
-    state = procedure.states[int(name.removeprefix("cad_")) - 1]
+    count = counts[name]
     when, how, looks, noise = synthetic.streams(seed, "cad", split, name)
     height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
-    views = plan(per_state, height, elevation, fill, how)
-    hands = when.random(per_state) < occluded
-    plain = ~hands & (when.random(per_state) < 0.5)
-    body = Body(product.mesh(state))
+    views = plan(count, height, elevation, fill, how)
+    hands = when.random(count) < occluded
+    plain = ~hands & (when.random(count) < 0.5)
+    states, bodies = synthetic.cad_bodies(name, count, product, procedure, when)
 
     def pictures() -> Iterator[Picture]:
-        for i in range(per_state):
+        for i, body in zip(range(count), bodies, strict=False):
             if plain[i]:
-                yield from clean_pictures(body, _view(views, i, hands=False), size, looks)
+                yield from clean_pictures([body], _view(views, i, hands=False), size, looks)
             else:
-                workplace = Workplace(product, lambda _: body, looks)
-                yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, state, size)
+                workplace = Workplace(product, functools.partial(_same, body), looks)
+                yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, states[i], size)
 
-    states = np.tile(state, (per_state, 1))
     return synthetic.encode(name, 0, pictures(), states, procedure, noise)
+
+
+def _same(body: Body, _: tuple[int, ...]) -> Body:
+    return body
 
 
 def _view(views: Views, i: int, *, hands: bool) -> Views:
@@ -135,6 +138,7 @@ def make_dataset(
     procedure: Procedure,
     size: int = 224,
     per_state: int = 100,
+    wrong: int = 0,
     seed: int = 0,
     elevation: tuple[float, float] = (35.0, 80.0),
     fill: tuple[float, float] = (0.5, 0.95),
@@ -151,6 +155,7 @@ def make_dataset(
       procedure: whose states are rendered.
       size: height and width in pixels.
       per_state: pictures of each state.
+      wrong: further pictures of each in which some parts sit wrong.
       seed: of everything drawn.
       elevation: of the camera over the table in degrees, lowest and highest.
       fill: share of the picture's height that the complete product takes, from … to.
@@ -168,6 +173,7 @@ def make_dataset(
     for name, value, low, high in (
         ("size", size, 8, command.MAX_SIZE),
         ("per_state", per_state, 1, 10**6),
+        ("wrong", wrong, 0, 10**6),
         ("seed", seed, 0, 2**63 - 1),
         ("occluded", occluded, 0, 1),
         ("workers", workers, 1, 4096),
@@ -180,22 +186,22 @@ def make_dataset(
     hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
     drawn = [_display_colour(hue, rng) for hue in hues]
     product = load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
-    shown = [c for c, state in enumerate(procedure.states, start=1) if state.any()]
-    if len(shown) < procedure.num_states:
+    counts = synthetic.cad_recordings(procedure, per_state, wrong)
+    for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
+        del counts[f"cad_{c:02d}"]
         print("a state without any component has nothing to render; it is left out", flush=True)
-    names = [f"cad_{c:02d}" for c in shown]
     shards.build(
         out,
         procedure=procedure,
         fps=procedure.fps,
         image_size=(size, size),
-        splits={"cad": names},
+        splits={"cad": list(counts)},
         make=functools.partial(
             make_recording,
             product=product,
             procedure=procedure,
             seed=seed,
-            per_state=per_state,
+            counts=counts,
             size=size,
             elevation=elevation,
             fill=fill,
@@ -203,10 +209,11 @@ def make_dataset(
         ),
         workers=workers,
         recordings=recordings,
-        num_frames=dict.fromkeys(names, per_state),
+        num_frames=counts,
         settings={
             "seed": seed,
             "per_state": per_state,
+            "wrong": wrong,
             "elevation": list(elevation),
             "fill": list(fill),
             "occluded": occluded,
@@ -243,6 +250,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_shard_flags(parser)
     command.add_size_flag(parser, 224)
     add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
+    add("--wrong", type=int, default=0, metavar="N", help="further ones with parts wrong (0)")
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
@@ -267,6 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         procedure=load_procedure(f.procedure),
         size=f.size,
         per_state=f.per_state,
+        wrong=f.wrong,
         seed=f.seed,
         elevation=f.elevation,
         fill=f.fill,

@@ -12,9 +12,10 @@ Every recording is a function of the seed, its split and its name alone.
 
 import dataclasses
 import functools
+import itertools
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.scene import Body, Picture
 from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
 from data_prep.rendering.workplace import Workplace, clean_pictures
+from data_prep.rendering.wrong_poses import draw_states, wrong_mesh
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
@@ -46,6 +48,7 @@ def make_dataset(
     size: int = 64,
     fps: float | None = None,
     cad_per_state: int = 100,
+    cad_wrong: int = 0,
     workers: int = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
@@ -62,6 +65,7 @@ def make_dataset(
       size: height and width in pixels.
       fps: frames per second; None for the procedure's.
       cad_per_state: clean renders of each catalogued state (split "cad").
+      cad_wrong: further ones of each in which some parts sit wrong.
       workers: processes.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
@@ -84,20 +88,21 @@ def make_dataset(
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=fps)
     splits = _split_names(recordings, timelines)
-    if cad_per_state:
-        splits["cad"] = tuple(f"cad_{state:02d}" for state in range(1, procedure.num_states + 1))
+    renders = cad_recordings(procedure, cad_per_state, cad_wrong)
+    if renders:
+        splits["cad"] = tuple(renders)
     make = functools.partial(
         make_recording,
         procedure=procedure,
         seed=seed,
         occlusion=occlusion,
         size=size,
-        cad_per_state=cad_per_state,
+        renders=renders,
         directory=timelines,
         time_scale=time_scale,
     )
     num_frames = {
-        name: cad_per_state
+        name: renders[name]
         if split == "cad"
         else _timeline(split, name, procedure, seed, timelines, time_scale).num_frames
         for split, names in splits.items()
@@ -115,6 +120,7 @@ def make_dataset(
             "seed": seed,
             "occlusion": occlusion,
             "cad_per_state": cad_per_state,
+            "cad_wrong": cad_wrong,
             "time_scale": time_scale,
             "timelines": _digest(timelines) if timelines else None,
         },
@@ -122,6 +128,18 @@ def make_dataset(
         num_frames=num_frames,
     )
     return procedure
+
+
+def cad_recordings(procedure: Procedure, per_state: int, wrong: int) -> dict[str, int]:
+    """Names of the recordings of split "cad" and their pictures.
+
+    `cad_01` shows state 1; `wrong_01` shows it with some of its parts sitting wrong. A state
+    without any component has nothing that could.
+    """
+    states = enumerate(procedure.states, start=1)
+    right = {f"cad_{c:02d}": per_state for c, _ in states if per_state}
+    shown = [c for c, state in enumerate(procedure.states, start=1) if state.any()]
+    return right | {f"wrong_{c:02d}": wrong for c in shown if wrong}
 
 
 def _timeline(
@@ -239,18 +257,17 @@ def make_recording(
     seed: int,
     occlusion: str,
     size: int,
-    cad_per_state: int,
+    renders: Mapping[str, int],
     directory: str | Path | None,
     time_scale: float,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
     product = toy_product(procedure.num_components, streams(seed, "product")[0])
-    _, how, looks, noise = streams(seed, "recording", split, name)
+    when, how, looks, noise = streams(seed, "recording", split, name)
     if split == "cad":
-        state = procedure.states[int(name.removeprefix("cad_")) - 1]
-        motion = plan_views(cad_per_state, how, hands=0.0)
-        states = np.tile(state, (cad_per_state, 1))
-        pictures = clean_pictures(Body(product.mesh(state)), motion, size, looks)
+        motion = plan_views(renders[name], how, hands=0.0)
+        states, bodies = cad_bodies(name, renders[name], product, procedure, when)
+        pictures = clean_pictures(bodies, motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale)
     places = np.array([part.right[:2, 3] for part in product.parts])
@@ -259,6 +276,18 @@ def make_recording(
     workplace = Workplace(product, _bodies(product), looks)
     pictures = (workplace.picture(motion, i, states[i], size) for i in range(len(states)))
     return encode(name, timeline.first_frame, pictures, states, procedure, noise)
+
+
+def cad_bodies(
+    name: str, count: int, product: Product, procedure: Procedure, rng: np.random.Generator
+) -> tuple[np.ndarray, Iterable[Body]]:
+    """States (count, K) of a recording of `cad_recordings`, and the product in each of them."""
+    kind, number = name.split("_")
+    state = procedure.states[int(number) - 1]
+    if kind == "cad":
+        return np.tile(state, (count, 1)), itertools.repeat(Body(product.mesh(state)))
+    states = draw_states(state, count, rng)
+    return states, (Body(wrong_mesh(product, row, rng)) for row in states)
 
 
 def make_object(
@@ -338,6 +367,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
+    add("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)", **count)
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--objects", default=0, help="random products instead of recordings", **count)
@@ -369,6 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         size=f.size,
         fps=f.fps,
         cad_per_state=f.cad_per_state,
+        cad_wrong=f.cad_wrong,
         workers=f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,

@@ -220,3 +220,33 @@ def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     x, y = logits.astype(jnp.float32), labels.astype(jnp.float32)
     # -y log p - (1 - y) log(1 - p), simplified so that no logit overflows.
     return jnp.mean(jax.nn.softplus(x) - x * y, axis=-1)
+
+
+def condition_bce(
+    logits: jax.Array, states: jax.Array, weight: jax.Array | None = None
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Binary cross-entropy of two logits a component: it is installed, it sits right if it is.
+
+    Args:
+      logits: (B, 2K), first all installed.
+      states: (B, K) in {-1, 0, 1}; whether a component is right counts where it is installed.
+      weight: (B,); None is 1.
+
+    Returns:
+      The scalar loss, and the metrics "installed" and "right", its two terms: means over
+      components and rows.
+    """
+    installed, right = jnp.split(logits.astype(jnp.float32), 2, axis=-1)
+    weight = jnp.ones(len(states)) if weight is None else weight
+    weight = jnp.broadcast_to(weight[:, None], states.shape)
+    there = weight * (states != 0)
+
+    def mean(logits, target, weight):
+        bce = multilabel_bce(logits[..., None], target[..., None])
+        return (bce * weight).sum() / jnp.maximum(weight.sum(), 1)
+
+    terms = {
+        "installed": mean(installed, states != 0, weight),
+        "right": mean(right, states == 1, there),
+    }
+    return terms["installed"] + terms["right"], terms

@@ -1,7 +1,7 @@
 """The workplace around a product: light, table, hands, and where loose parts lie."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -105,10 +105,10 @@ def _draw_clutter(rng: np.random.Generator) -> Mesh:
 
 
 def clean_pictures(
-    body: Body, motion: Motion, size: int, rng: np.random.Generator
+    bodies: Iterable[Body], motion: Motion, size: int, rng: np.random.Generator
 ) -> Iterator[Picture]:
-    """Renders as from CAD: plain background, nothing else in view."""
-    for i in range(len(motion.roll)):
+    """Renders as from CAD: plain background, nothing else in view; a body for each view."""
+    for i, body in zip(range(len(motion.roll)), bodies, strict=False):
         camera = look_at(motion.camera[i], motion.target[i], float(motion.roll[i]), HALF_VIEW)
         background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
         product = Placed(body, motion.product_pose(i))

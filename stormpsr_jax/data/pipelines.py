@@ -155,7 +155,11 @@ class _Clip:
         name, last = self._sampler.draw(rng)
         window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
         label = sampling.clip_labels(self._states[name], last, frames=self._frames)
-        return {self._field: self._read(name, window, rng), "label": np.float32(label)}
+        return {
+            self._field: self._read(name, window, rng),
+            "label": np.float32(label),
+            "state": self._states[name][last],
+        }
 
 
 def embedded_clips(
@@ -179,7 +183,8 @@ def embedded_clips(
       batch, seed, workers: clips in a global batch, of the draws, loader processes.
 
     Yields:
-      embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K).
+      embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K);
+      state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     read = functools.partial(_read_embeddings, embeddings)
     element = _Clip("embeddings", read, states, sampler, frames, stride)
@@ -207,7 +212,8 @@ def picture_clips(
     """Batches for stage `finetune`.
 
     Yields:
-      image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K).
+      image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K);
+      state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     states = {name: r.states for name, r in source.recordings.items()}
     read = functools.partial(_read_pictures, source)
@@ -225,11 +231,15 @@ def _read_pictures(
 class _DetectorPicture:
     """Index → one picture with its box and class."""
 
-    def __init__(self, source, cad, background, cad_share):
+    def __init__(self, source, cad, background, cad_share, cad_wrong):
         self._source, self._cad = source, cad
         self._background, self._cad_share = background, cad_share
+        self._cad_wrong = cad_wrong
         self._boxed = _by_class(source)
         self._boxed_cad = _by_class(cad) if cad_share else {}
+        # The error state's class is the last one.
+        error = source.procedure.error_class
+        self._wrong_cad = {error: self._boxed_cad.pop(error, [])}
         # Frames that nobody annotated with a box; most of them show the object partly hidden.
         self._unboxed = {
             name: frames
@@ -252,7 +262,9 @@ class _DetectorPicture:
         else:
             boxed = self._boxed
             if kind >= 1 - self._cad_share:
-                source, boxed = self._cad, self._boxed_cad
+                source = self._cad
+                wrong = rng.random() < self._cad_wrong
+                boxed = self._wrong_cad if wrong else self._boxed_cad
             # A class, a recording, a frame, each uniformly: long-standing states do not dominate.
             classes = list(boxed)
             names = boxed[classes[rng.integers(len(classes))]]
@@ -263,6 +275,7 @@ class _DetectorPicture:
             "image": source.rows(name, [index])[0],
             "box": np.asarray(recording.boxes[index], np.float32),
             "class": np.int32(recording.classes[index]),
+            "state": recording.states[index],
             "cad": np.bool_(source is self._cad),
         }
 
@@ -282,21 +295,30 @@ def detector_pictures(
     *,
     background: float,
     cad_share: float,
+    cad_wrong: float,
     batch: int,
     seed: int,
     workers: int = 0,
 ) -> Batches:
     """Batches for stage `detector`.
 
+    Args:
+      source, cad: recordings and clean renders.
+      background: share of the batch without a box.
+      cad_share: share of the batch from clean renders,
+      cad_wrong: and of those the share that show parts that sit wrong.
+      batch, seed, workers: pictures in a global batch, of the draws, loader processes.
+
     Yields:
       image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
-      class int32 (B,), 1…S, S + 1 error state, −1 no box; cad bool (B,), from a clean render.
+      class int32 (B,), 1…S, S + 1 error state, −1 no box; state int8 (B, K) in {-1, 0, 1};
+      cad bool (B,), from a clean render.
     """
     if cad_share and cad is None:
         raise ValueError(
             f"detector.cad={cad_share}, but the shards have no split 'cad'; render CAD pictures or "
             "set it to 0"
         )
-    element = _DetectorPicture(source, cad, background, cad_share)
+    element = _DetectorPicture(source, cad, background, cad_share, cad_wrong)
     check_batch(batch, "detector.batch")
     return _elements(element, seed, batch, workers)

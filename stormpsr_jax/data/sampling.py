@@ -23,13 +23,14 @@ def binarise(states: np.ndarray) -> np.ndarray:
     return (np.asarray(states) == 1).astype(np.int8)
 
 
-def change_frames(states: np.ndarray) -> np.ndarray:
+def change_frames(states: np.ndarray, wrong: bool = False) -> np.ndarray:
     """Indices (E,) of the frames of `states` (N, K) at which a state differs from the one before.
 
     Components that change in one frame are one event. States are compared after `binarise`, since
-    only those changes are labels of a clip.
+    only those changes are labels of a clip; with `wrong` as they are, so that a component that is
+    installed wrong is an event too.
     """
-    states = binarise(states)
+    states = np.asarray(states) if wrong else binarise(states)
     return np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
 
 
@@ -99,11 +100,11 @@ def clip_density(
 class ClipSampler:
     """Draws clips of a split: a recording uniformly, then its last frame by `clip_density`."""
 
-    def __init__(self, recordings: Mapping[str, LabelledFrames], **density):
-        """`density`: the keyword arguments of `clip_density` after `events`."""
+    def __init__(self, recordings: Mapping[str, LabelledFrames], *, wrong: bool = False, **density):
+        """`wrong`: of `change_frames`; `density`: arguments of `clip_density` after `events`."""
         self.names = list(recordings)
         self._cumulative = [
-            np.cumsum(clip_density(r.num_frames, change_frames(r.states), **density))
+            np.cumsum(clip_density(r.num_frames, change_frames(r.states, wrong), **density))
             for r in recordings.values()
         ]
 

@@ -37,7 +37,13 @@ _WIDTH = (1, 16_384)
 _HIDDEN = (1, 65_536)
 _HEADS = (1, 256)
 # By class, the fields by name: the lowest and highest integer, or the texts to choose from.
-_BASELINE = {"num_components": (1, MAX_COMPONENTS), "depth": (1, 12), "width": _WIDTH}
+_OUTPUTS = (1, 3)
+_BASELINE = {
+    "num_components": (1, MAX_COMPONENTS),
+    "outputs": _OUTPUTS,
+    "depth": (1, 12),
+    "width": _WIDTH,
+}
 _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
     SpatialEncoder: {
         "patch_size": (1, 256),
@@ -50,6 +56,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
     },
     TemporalTransformer: {
         "num_components": (1, MAX_COMPONENTS),
+        "outputs": _OUTPUTS,
         "num_frames": (1, MAX_CLIP),
         "depth": (1, 64),
         "num_heads": _HEADS,
@@ -66,6 +73,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
         "depth": (0, 16),
         "levels": (1, 6),
         "grid": (1, 128),
+        "num_components": (0, MAX_COMPONENTS),
     },
 }
 _MAX_STEM = 8

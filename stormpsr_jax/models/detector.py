@@ -111,6 +111,8 @@ class Detector(nn.Module):
       depth: residual blocks per stride.
       levels: feature levels, strides 8, 16, …; more than one are joined top-down.
       grid: height and width of the features that the state is read from.
+      num_components: K of the head "parts", which tells each component's condition from the same
+        features; 0 leaves it out.
       dtype: of activations; parameters and outputs are float32.
     """
 
@@ -119,6 +121,7 @@ class Detector(nn.Module):
     depth: int = 1
     levels: int = 1
     grid: int = 12
+    num_components: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -132,7 +135,8 @@ class Detector(nn.Module):
         Returns:
           "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
           if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
-          logit that it is there. Points in the order of `anchor_points`.
+          logit that it is there. Points in the order of `anchor_points`. With `num_components` also
+          "parts" (B, 2K) logits: K that the component is installed, K that it sits right if it is.
 
         Raises:
           ValueError: H or W is not a multiple of 4.
@@ -162,9 +166,13 @@ class Detector(nn.Module):
         x = self._stage(x, 4 * self.width, "state_half")
         x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name="state_quarter")(x)
         x = nn.relu(nn.Dense(128, dtype=self.dtype, name="state_hidden")(x.reshape(batch, -1)))
-        logits = nn.Dense(self.num_classes, name="logits")(x.astype(jnp.float32))
+        x = x.astype(jnp.float32)
+        logits = nn.Dense(self.num_classes, name="logits")(x)
         logits = jnp.broadcast_to(logits[:, None], (*objectness.shape, self.num_classes))
-        return {"boxes": boxes, "logits": logits, "objectness": objectness}
+        outputs = {"boxes": boxes, "logits": logits, "objectness": objectness}
+        if self.num_components:
+            outputs["parts"] = nn.Dense(2 * self.num_components, name="parts")(x)
+        return outputs
 
     def _boxes(self, features, image_size) -> tuple[jax.Array, jax.Array]:
         """Feature levels (B, h, w, C) → boxes (B, N, 4), objectness (B, N)."""

@@ -23,6 +23,7 @@ class TemporalTransformer(nn.Module):
 
     Attributes:
       num_components: K.
+      outputs: 1, or 3 with each component's condition at the last frame beside its change.
       num_frames: the most frames a clip may have; the position embedding has one row more.
       depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's; dropout also
         follows the position embedding.
@@ -33,6 +34,7 @@ class TemporalTransformer(nn.Module):
 
     num_components: int
     num_frames: int
+    outputs: int = 1
     depth: int = 6
     num_heads: int = 8
     dim_head: int = 128
@@ -43,7 +45,10 @@ class TemporalTransformer(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, K) in float32 of clips.
+        """Logits (B, outputs · K) in float32 of clips.
+
+        K that the component changed within the clip; of three outputs also K that it is installed
+        at the clip's last frame, and K that it sits right there if it is.
 
         Args:
           embeddings: (B, T, D). A clip shorter than `num_frames` uses the first rows of the
@@ -80,5 +85,5 @@ class TemporalTransformer(nn.Module):
         if self.head == "mlp":
             x = nn.Dense(D, dtype=self.dtype, name="head_hidden")(x)
             x = drop(vit.gelu(x))
-        logits = nn.Dense(self.num_components, dtype=self.dtype, name="head")(x)
+        logits = nn.Dense(self.outputs * self.num_components, dtype=self.dtype, name="head")(x)
         return logits.astype(jnp.float32)

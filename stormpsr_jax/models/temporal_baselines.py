@@ -1,7 +1,7 @@
 """The temporal encoders that STORM-PSR compares its transformer with: MLP, LSTM and TCN.
 
-All take the frame embeddings of a clip and give one logit a component, as `TemporalTransformer`
-does. Their sizes are not in the paper; `width` and `depth` are the caller's.
+All take the frame embeddings of a clip and give the logits that `TemporalTransformer` gives. Their
+sizes are not in the paper; `width` and `depth` are the caller's.
 
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
@@ -19,12 +19,13 @@ class TemporalMLP(nn.Module):
     """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
 
     Attributes:
-      num_components: K.
+      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
       depth, width, dropout: as above.
       dtype: of the activations.
     """
 
     num_components: int
+    outputs: int = 1
     depth: int = 2
     width: int = 512
     dropout: float = 0.1
@@ -32,7 +33,7 @@ class TemporalMLP(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, K) in float32 of clips (B, T, D); T is fixed at initialisation."""
+        """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
         x = embeddings.reshape(len(embeddings), -1).astype(self.dtype)
         for i in range(self.depth):
             x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x))
@@ -44,13 +45,14 @@ class TemporalLSTM(nn.Module):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
 
     Attributes:
-      num_components: K.
+      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
       depth, width: as above.
       dropout: rate after each layer.
       dtype: of the activations.
     """
 
     num_components: int
+    outputs: int = 1
     depth: int = 2
     width: int = 512
     dropout: float = 0.1
@@ -58,7 +60,7 @@ class TemporalLSTM(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, K) in float32 of clips (B, T, D), of any length T."""
+        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
         x = embeddings.astype(self.dtype)
         for i in range(self.depth):
             cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
@@ -75,12 +77,13 @@ class TemporalTCN(nn.Module):
     1 + 2 · (2^depth − 1) frames: 6 blocks see 127 of them, a clip of 65 whole.
 
     Attributes:
-      num_components: K.
+      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
       depth, width, dropout: as above.
       dtype: of the activations.
     """
 
     num_components: int
+    outputs: int = 1
     depth: int = 6
     width: int = 512
     dropout: float = 0.1
@@ -88,7 +91,7 @@ class TemporalTCN(nn.Module):
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
-        """Logits (B, K) in float32 of clips (B, T, D), of any length T."""
+        """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
         x = nn.Dense(self.width, dtype=self.dtype, name="stem")(embeddings)
         for i in range(self.depth):
             y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
@@ -105,7 +108,7 @@ class TemporalTCN(nn.Module):
 
 
 def _head(module: nn.Module, x: jax.Array) -> jax.Array:
-    """LayerNorm and Dense inside a module's compact call: (B, width) -> (B, K) float32."""
+    """LayerNorm and Dense inside a module's compact call: (B, width) -> (B, outputs · K)."""
     x = nn.LayerNorm(dtype=module.dtype, name="head_norm")(x)
-    logits = nn.Dense(module.num_components, dtype=module.dtype, name="head")(x)
+    logits = nn.Dense(module.outputs * module.num_components, dtype=module.dtype, name="head")(x)
     return logits.astype(jnp.float32)

@@ -91,6 +91,12 @@ def _stages(context: Context) -> list[str]:
                     f"--config.{name}.optimizer.schedule=restarts: set .restart_steps to the steps "
                     "of one period"
                 )
+    detector = context.config.detector
+    if "detector" in stages and not detector.cad and (detector.cad_wrong or detector.part_loss):
+        mistakes.append(
+            "--config.detector.cad=0.0: detector.cad_wrong and detector.part_loss are of clean "
+            "renders; give a share of them, or set both to 0"
+        )
     if "evaluate" in stages and "predict" in stages:
         missing = {"val", "test"} - set(context.config.predict.splits)
         if missing:
@@ -141,6 +147,11 @@ def _rendering(context: Context) -> list[str]:
             mistakes.append(
                 "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
                 "need clean renders; set them to 0 too"
+            )
+        if _needs_wrong(context) and not config.cad_wrong:
+            mistakes.append(
+                "--config.data.synthetic.cad_wrong=0: detector.cad_wrong and detector.part_loss "
+                "need renders of parts that sit wrong; set them to 0 too"
             )
     return mistakes + _size(context, (config.size, config.size)) + _batch_sizes(context)
 
@@ -200,6 +211,12 @@ def _needs_cad(context: Context) -> bool:
     )
 
 
+def _needs_wrong(context: Context) -> bool:
+    detector = context.config.detector
+    asked = detector.cad_wrong or detector.part_loss
+    return bool("detector" in context.config.stages and detector.cad and asked)
+
+
 def _splits(context: Context) -> list[str]:
     """Splits that are missing or cannot be opened; opens all that the stages need."""
     mistakes = []
@@ -239,6 +256,15 @@ def _pictures(context: Context) -> list[str]:
             mistakes.append(
                 f"{context.cad_dir}: the CAD pictures are {cad.image_size} pixels (H, W), those of "
                 f"the recordings {source.image_size}; render them anew with --size"
+            )
+        error = context.procedure.error_class
+        if _needs_wrong(context) and not any(
+            (r.classes == error).any() for r in cad.recordings.values()
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: no render shows a part that sits wrong, which "
+                "detector.cad_wrong and detector.part_loss ask for; render some with "
+                "data_prep.cad --wrong=N, or set both to 0"
             )
     if "detector" in stages:
         for split in embed.SPLITS:

@@ -145,6 +145,7 @@ class Context:
         config, step = self.config.temporal, source.frame_step
         sampler = sampling.ClipSampler(
             source.recordings,
+            wrong=config.state_loss > 0,
             sampling=config.sampling,
             delta=config.delta / step,
             sigma=config.sigma / step,

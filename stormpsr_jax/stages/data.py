@@ -33,6 +33,7 @@ def run(context: Context) -> dict:
             size=config.size,
             fps=config.fps,
             cad_per_state=config.cad_per_state,
+            cad_wrong=config.cad_wrong,
             workers=config.workers,
             timelines=config.timelines or None,
             time_scale=config.time_scale,

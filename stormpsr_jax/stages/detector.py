@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks, validation
@@ -35,6 +37,11 @@ def build(context: Context) -> Definition:
         loss, metrics = detection.detection_loss(
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
+        if config.part_loss:
+            parts, of_parts = losses.condition_bce(
+                outputs["parts"], batch["state"], batch["cad"].astype(jnp.float32)
+            )
+            loss, metrics = loss + config.part_loss * parts, metrics | of_parts
         return loss, (metrics, batch_stats)
 
     def evaluate(params, _):
@@ -50,6 +57,7 @@ def build(context: Context) -> Definition:
             cad,
             background=config.background,
             cad_share=config.cad,
+            cad_wrong=config.cad_wrong,
             batch=config.batch,
             seed=context.config.seed,
             workers=context.config.data.workers,

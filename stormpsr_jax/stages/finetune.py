@@ -8,10 +8,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
@@ -23,7 +23,8 @@ def build(context: Context) -> Definition:
     train, val = context.source("train"), context.source("val")
     spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
     val_states = {name: r.states for name, r in val.recordings.items()}
-    logits = jax.jit(lambda params, x: temporal.apply({"params": params}, x, train=False))
+    K = context.procedure.num_components
+    logits = jax.jit(lambda params, x: temporal.apply({"params": params}, x, train=False)[:, :K])
 
     def init():
         spatial_params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
@@ -43,7 +44,7 @@ def build(context: Context) -> Definition:
             train=True,
             rngs={"dropout": dropout_key},
         )
-        return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
+        return clip_loss(context, predicted, batch, batch_stats)
 
     def evaluate(params, batch_stats):
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)

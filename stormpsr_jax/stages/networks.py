@@ -45,6 +45,7 @@ def temporal_encoder(context: Context) -> nn.Module:
     model = context.config.temporal_model
     shared = {
         "num_components": context.procedure.num_components,
+        "outputs": 3 if context.config.temporal.state_loss else 1,
         "depth": model.depth,
         "dropout": model.dropout,
         "dtype": context.dtype,
@@ -68,6 +69,7 @@ def detector(context: Context) -> Detector:
         width=context.config.detector.width,
         depth=context.config.detector.depth,
         levels=context.config.detector.levels,
+        num_components=context.procedure.num_components if context.config.detector.part_loss else 0,
         dtype=context.dtype,
     )
 

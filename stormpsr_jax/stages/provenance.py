@@ -36,9 +36,12 @@ TRAINED = ("general", "pretrain", "temporal", "finetune", "detector")
 _PICTURES = ("dtype", "data.mean", "data.std")
 _TRAINING = ("seed", *_PICTURES, "augment")
 _CAD = ("data.cad_mean", "data.cad_std")
-_CLIPS = ("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor")
+_CLIPS = (
+    *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
+    "temporal.state_loss",
+)
 _ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
-_NETWORKS = (*_ENCODER, "temporal_model")
+_NETWORKS = (*_ENCODER, "temporal_model", "temporal.state_loss")
 # Fields of the config that a stage reads, or sections of them.
 FIELDS = {
     "data": ("data.synthetic",),
@@ -60,6 +63,7 @@ FIELDS = {
     "predict": (
         *(*_PICTURES, *_NETWORKS, "window", "predict"),
         *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
+        "detector.part_loss",
     ),
     "evaluate": ("evaluate", "window"),
 }
@@ -158,7 +162,7 @@ def _data(context: Context, stage: str) -> dict[str, str]:
     if (stage == "pretrain" and config.pretrain.cad_per_state) or (
         stage == "detector" and config.detector.cad
     ):
-        add(context.cad_source(), PARTS[stage])
+        add(context.cad_source(), (*PARTS[stage], "states"))
     if stage == "pretrain":
         if config.init_from:
             found["the file of init_from"] = files.checksum(packaged_or_path(config.init_from))

@@ -26,7 +26,8 @@ def build(context: Context) -> Definition:
     model = networks.temporal_encoder(context)
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
-    logits = jax.jit(lambda params, x: model.apply({"params": params}, x, train=False))
+    K = context.procedure.num_components
+    logits = jax.jit(lambda params, x: model.apply({"params": params}, x, train=False)[:, :K])
 
     def init():
         variables = model.init(
@@ -38,7 +39,7 @@ def build(context: Context) -> Definition:
         predicted = model.apply(
             {"params": params}, batch["embeddings"], train=True, rngs={"dropout": rng}
         )
-        return losses.multilabel_bce(predicted, batch["label"]).mean(), ({}, batch_stats)
+        return clip_loss(context, predicted, batch, batch_stats)
 
     def evaluate(params, _):
         return validation.clip_scores(
@@ -59,6 +60,16 @@ def build(context: Context) -> Definition:
         evaluate=evaluate,
         best="f1",
     )
+
+
+def clip_loss(context: Context, logits: jax.Array, batch: dict, batch_stats: dict) -> tuple:
+    """XOR loss of a batch of clips, and that of conditions at their last frames if asked for."""
+    changed = logits[:, : context.procedure.num_components]
+    loss, metrics = losses.multilabel_bce(changed, batch["label"]).mean(), {}
+    if weight := context.config.temporal.state_loss:
+        states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
+        loss = loss + weight * states
+    return loss, (metrics, batch_stats)
 
 
 def run(context: Context) -> dict:

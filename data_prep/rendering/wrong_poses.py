@@ -1,0 +1,90 @@
+"""How parts may sit that are installed incorrectly: for renders that show a detector such parts.
+
+Nobody knows beforehand how a worker will get a part wrong, so the poses are drawn anew for every
+picture: turned, shifted, mirrored, or on the wrong side of the product.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_prep.rendering.product import Mesh, Part, Product, affine, join
+
+# A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
+# they belong: a box turned by half a turn is none.
+_VISIBLE = 0.15
+_KINDS = ("shifted", "turned", "both", "mirrored", "side")
+_POINTS = 60  # of a mesh that are compared
+_TRIES = 20
+_SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one
+
+
+def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
+    """Draws a (4, 4) pose of a part that sits wrong, visibly so."""
+    points = part.mesh.vertices
+    points = points[np.linspace(0, len(points) - 1, min(_POINTS, len(points))).astype(int)]
+    size = np.ptp(part.mesh.vertices, axis=0)
+    place, turn = part.right[:3, 3], part.right[:3, :3]
+    right = points @ turn.T + place
+    for _ in range(_TRIES):
+        pose = _draw(size, place, rng) @ _linear(turn)
+        now = points @ pose[:3, :3].T + pose[:3, 3]
+        if _distance(now, right) > _VISIBLE * np.linalg.norm(size) / np.sqrt(3):
+            return pose
+    return affine(translation=place + size * (0.6, 0.0, 0.0)) @ _linear(turn)
+
+
+def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(4, 4) that takes the part, around its own centre and turned as it should be, to its pose."""
+    kind = rng.choice(
+        ("shifted", "turned", "both", "mirrored", "side"), p=(0.2, 0.2, 0.4, 0.1, 0.1)
+    )
+    angles, shift, flip = np.zeros(3), np.zeros(3), np.ones(3)
+    if kind in ("shifted", "both"):
+        around = rng.uniform(0, 2 * np.pi)
+        far = rng.uniform(0.3, 0.7) * np.clip(size[:2], 0.25 * size.max(), 0.8)
+        shift[:2] = far * (np.cos(around), np.sin(around))
+        shift[2] = rng.uniform(0, 0.25)
+    if kind in ("turned", "both"):
+        angles[2] = rng.uniform(0.4, np.pi) * rng.choice((-1, 1))
+        angles[:2] = rng.uniform(-0.6, 0.6, 2)
+    if kind == "mirrored":
+        flip[rng.integers(3)] = -1
+        angles[2] = rng.choice((0, 0.5, 1)) * np.pi
+    if kind == "side":
+        flip_place = np.ones(3)
+        flip_place[rng.integers(2)] = -1
+        shift = place * flip_place - place
+        angles[2] = rng.choice((0, 1)) * np.pi
+    return affine(angles, place + shift) @ _linear(np.diag(flip))
+
+
+def _linear(matrix: np.ndarray) -> np.ndarray:
+    whole = np.eye(4)
+    whole[:3, :3] = matrix
+    return whole
+
+
+def _distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
+    apart = np.linalg.norm(a[:, None] - b, axis=-1)
+    return float(max(apart.min(0).mean(), apart.min(1).mean()))
+
+
+def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, K): a catalogued state with some of its parts at −1, at least one in every row."""
+    installed = np.flatnonzero(state)
+    wrong = rng.random((count, len(installed))) < _SHARE
+    wrong[np.arange(count), rng.integers(len(installed), size=count)] = True
+    states = np.tile(np.asarray(state, np.int8), (count, 1))
+    states[:, installed] = np.where(wrong, -1, 1)
+    return states
+
+
+def wrong_mesh(product: Product, state: Sequence[int], rng: np.random.Generator) -> Mesh:
+    """The product in a state (K,), each part at −1 in a wrong pose drawn for it."""
+    pieces = [product.board]
+    for part, value in zip(product.parts, state, strict=True):
+        if value:
+            pieces.append(part.mesh.moved(part.right if value > 0 else wrong_pose(part, rng)))
+    return join(pieces)
