@@ -36,7 +36,7 @@ from data_prep import command, synthetic
 from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
-from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.scene import Picture
 from data_prep.rendering.workplace import HALF_VIEW, Workplace, clean_pictures
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -114,14 +114,10 @@ def make_recording(
             if plain[i]:
                 yield from clean_pictures([body], _view(views, i, hands=False), size, looks)
             else:
-                workplace = Workplace(product, functools.partial(_same, body), looks)
+                workplace = Workplace(product, lambda _, body=body: body, looks)
                 yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, states[i], size)
 
     return synthetic.encode(name, 0, pictures(), states, procedure, noise)
-
-
-def _same(body: Body, _: tuple[int, ...]) -> Body:
-    return body
 
 
 def _view(views: Views, i: int, *, hands: bool) -> Views:

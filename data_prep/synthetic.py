@@ -37,6 +37,7 @@ FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 JPEG_QUALITY = 92
 OBJECT_STATES = 12
+WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 
 
 def make_dataset(
@@ -133,8 +134,8 @@ def make_dataset(
 def cad_recordings(procedure: Procedure, per_state: int, wrong: int) -> dict[str, int]:
     """Names of the recordings of split "cad" and their pictures.
 
-    `cad_01` shows state 1; `wrong_01` shows it with some of its parts sitting wrong. A state
-    without any component has nothing that could.
+    `cad_01` shows state 1 and nothing else; `wrong_01` shows it at workplaces, with some of its
+    parts sitting wrong. A state without any component has nothing that could.
     """
     states = enumerate(procedure.states, start=1)
     right = {f"cad_{c:02d}": per_state for c, _ in states if per_state}
@@ -265,9 +266,15 @@ def make_recording(
     product = toy_product(procedure.num_components, streams(seed, "product")[0])
     when, how, looks, noise = streams(seed, "recording", split, name)
     if split == "cad":
-        motion = plan_views(renders[name], how, hands=0.0)
         states, bodies = cad_bodies(name, renders[name], product, procedure, when)
-        pictures = clean_pictures(bodies, motion, size, looks)
+        motion = plan_views(renders[name], how, hands=WRONG_HANDS if is_wrong(name) else 0.0)
+        if is_wrong(name):
+            pictures = (
+                Workplace(product, lambda _, body=body: body, looks).picture(motion, i, state, size)
+                for i, (state, body) in enumerate(zip(states, bodies, strict=True))
+            )
+        else:
+            pictures = clean_pictures(bodies, motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale)
     places = np.array([part.right[:2, 3] for part in product.parts])
@@ -278,13 +285,17 @@ def make_recording(
     return encode(name, timeline.first_frame, pictures, states, procedure, noise)
 
 
+def is_wrong(name: str) -> bool:
+    """Whether a recording of split "cad" shows parts that sit wrong."""
+    return name.startswith("wrong_")
+
+
 def cad_bodies(
     name: str, count: int, product: Product, procedure: Procedure, rng: np.random.Generator
 ) -> tuple[np.ndarray, Iterable[Body]]:
     """States (count, K) of a recording of `cad_recordings`, and the product in each of them."""
-    kind, number = name.split("_")
-    state = procedure.states[int(number) - 1]
-    if kind == "cad":
+    state = procedure.states[int(name.split("_")[1]) - 1]
+    if not is_wrong(name):
         return np.tile(state, (count, 1)), itertools.repeat(Body(product.mesh(state)))
     states = draw_states(state, count, rng)
     return states, (Body(wrong_mesh(product, row, rng)) for row in states)

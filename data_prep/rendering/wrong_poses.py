@@ -12,7 +12,7 @@ from data_prep.rendering.product import Mesh, Part, Product, affine, join
 
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
-_VISIBLE = 0.15
+_VISIBLE = 0.3
 _KINDS = ("shifted", "turned", "both", "mirrored", "side")
 _POINTS = 60  # of a mesh that are compared
 _TRIES = 20

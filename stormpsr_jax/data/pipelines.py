@@ -236,10 +236,14 @@ class _DetectorPicture:
         self._background, self._cad_share = background, cad_share
         self._cad_wrong = cad_wrong
         self._boxed = _by_class(source)
-        self._boxed_cad = _by_class(cad) if cad_share else {}
-        # The error state's class is the last one.
-        error = source.procedure.error_class
-        self._wrong_cad = {error: self._boxed_cad.pop(error, [])}
+        self._boxed_cad, self._wrong_cad = {}, {}
+        if cad_share:
+            error = source.procedure.error_class
+            self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
+            # Hidden ones too: they teach that what cannot be seen is not known to sit right.
+            wrong = {name: (r.states == -1).any(axis=1) for name, r in cad.recordings.items()}
+            wrong = [(name, np.flatnonzero(there)) for name, there in wrong.items() if there.any()]
+            self._wrong_cad = {error: wrong}
         # Frames that nobody annotated with a box; most of them show the object partly hidden.
         self._unboxed = {
             name: frames

@@ -257,9 +257,8 @@ def _pictures(context: Context) -> list[str]:
                 f"{context.cad_dir}: the CAD pictures are {cad.image_size} pixels (H, W), those of "
                 f"the recordings {source.image_size}; render them anew with --size"
             )
-        error = context.procedure.error_class
         if _needs_wrong(context) and not any(
-            (r.classes == error).any() for r in cad.recordings.values()
+            (r.states == -1).any() for r in cad.recordings.values()
         ):
             mistakes.append(
                 f"{context.cad_dir}: no render shows a part that sits wrong, which "
