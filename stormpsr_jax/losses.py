@@ -233,8 +233,8 @@ def condition_bce(
       weight: (B,); None is 1.
 
     Returns:
-      The scalar loss, and the metrics "installed" and "right", its two terms: means over
-      components and rows.
+      The scalar loss, and the metrics "installed" and "right", its two terms: weighted means over
+      components and rows, 0 where none counts.
     """
     installed, right = jnp.split(logits.astype(jnp.float32), 2, axis=-1)
     weight = jnp.ones(len(states)) if weight is None else weight
@@ -243,7 +243,8 @@ def condition_bce(
 
     def mean(logits, target, weight):
         bce = multilabel_bce(logits[..., None], target[..., None])
-        return (bce * weight).sum() / jnp.maximum(weight.sum(), 1)
+        total = weight.sum()
+        return (bce * weight).sum() / jnp.where(total > 0, total, 1)
 
     terms = {
         "installed": mean(installed, states != 0, weight),

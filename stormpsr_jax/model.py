@@ -88,7 +88,8 @@ def functions(
         return architectures.apply(module, variables, normalise(images))
 
     def temporal(module, variables, embeddings):
-        return jax.nn.sigmoid(architectures.apply(module, variables, embeddings))
+        logits = architectures.apply(module, variables, embeddings)
+        return jax.nn.sigmoid(logits[:, : module.num_components])
 
     def detect(module, variables, images):
         outputs = architectures.apply(module, variables, normalise(images))

@@ -202,5 +202,70 @@ def test_bce_property_shapes_that_differ_are_errors():
         losses.multilabel_bce(jnp.zeros((2, 3)), jnp.zeros(2))
 
 
+def condition_loop(logits, states, weight=None):
+    """Literal float64 transcription: installed or not; of the installed, right or wrong."""
+    K = states.shape[1]
+    sums, counts = [0.0, 0.0], [0.0, 0.0]
+    for b, row in enumerate(states):
+        w = 1.0 if weight is None else float(weight[b])
+        for k, state in enumerate(row):
+            for term, target in ((0, state != 0), (1, state == 1)):
+                if term == 1 and state == 0:
+                    continue
+                p = 1 / (1 + math.exp(-float(logits[b, term * K + k])))
+                sums[term] -= w * math.log(p if target else 1 - p)
+                counts[term] += w
+    return [s / c if c else 0.0 for s, c in zip(sums, counts, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [None, [1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0], [2, 0.5, 1, 0, 3, 0.25], [0.01, 0, 0, 0, 0, 0]],
+    ids=str,
+)
+def test_condition_bce_matches_float64_loop(weight):
+    rng = np.random.default_rng(0)
+    logits, states = rng.normal(0, 3, (6, 10)), rng.integers(-1, 2, (6, 5)).astype(np.int8)
+    installed, right = condition_loop(logits, states, weight)
+    value, metrics = losses.condition_bce(
+        jnp.asarray(logits, jnp.float32),
+        jnp.asarray(states),
+        None if weight is None else jnp.asarray(weight, jnp.float32),
+    )
+    assert set(metrics) == {"installed", "right"}
+    np.testing.assert_allclose(metrics["installed"], installed, rtol=1e-5)
+    np.testing.assert_allclose(metrics["right"], right, rtol=1e-5)
+    np.testing.assert_allclose(value, installed + right, rtol=1e-5)
+    assert value.dtype == jnp.float32
+
+
+def test_condition_bce_property_rows_without_weight_and_absent_parts_have_no_gradient():
+    rng = np.random.default_rng(1)
+    logits = jnp.asarray(rng.normal(0, 2, (4, 6)), jnp.float32)
+    states = np.array([[0, 1, -1], [1, 1, 1], [-1, 0, 0], [0, 0, 0]], np.int8)
+    weight = jnp.array([1.0, 0.0, 1.0, 1.0])
+    gradient = jax.grad(lambda x: losses.condition_bce(x, states, weight)[0])(logits)
+    expected = np.c_[np.ones((4, 3), bool), states != 0] & (weight > 0)[:, None]
+    np.testing.assert_array_equal(np.abs(gradient) > 0, expected)
+    # Towards what is so.
+    signs = np.c_[np.where(states != 0, -1, 1), np.where(states == 1, -1, 1)] * expected
+    np.testing.assert_array_equal(np.sign(gradient), signs)
+
+
+@pytest.mark.parametrize(
+    ("states", "weight"),
+    [(np.zeros((3, 4)), None), (np.ones((3, 4)), np.zeros(3)), (-np.ones((3, 4)), np.zeros(3))],
+    ids=["nothing installed", "no weight", "all wrong, no weight"],
+)
+def test_condition_bce_property_finite_where_nothing_counts_and_for_any_logit(states, weight):
+    logits = jnp.asarray(np.tile([1e4, -1e4], (3, 4)), jnp.float32)
+    weight = None if weight is None else jnp.asarray(weight, jnp.float32)
+    loss = lambda x: losses.condition_bce(x, jnp.asarray(states, jnp.int8), weight)  # noqa: E731
+    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    assert np.isfinite(gradient).all()
+    assert metrics["right"] == 0
+    assert value == metrics["installed"] == (0 if weight is not None else 5e3)
+
+
 if __name__ == "__main__":
     on_eight_devices()

@@ -7,8 +7,12 @@ from processes_of_tests import environment
 from stormpsr_jax.configs import synthetic
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
-# Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices.
+# Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
+# all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
+    "stages": (
+        *("data", "pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate"),
+    ),
     "init_from": "",
     "data.synthetic.recordings.train": 3,
     "data.synthetic.recordings.val": 2,
@@ -16,6 +20,7 @@ TINY = {
     "data.synthetic.size": 32,
     "data.synthetic.fps": 1.0,
     "data.synthetic.cad_per_state": 3,
+    "data.synthetic.cad_wrong": 3,
     "window.frames": 16,
     "encoder.width": 16,
     "encoder.depth": 1,
@@ -36,8 +41,12 @@ TINY = {
     "temporal.batch": 16,
     "temporal.delta": 4.0,
     "temporal.sigma": 2.0,
+    "temporal.state_loss": 1.0,
     "finetune.batch": 8,
     "detector.batch": 16,
+    "detector.cad": 0.4,
+    "detector.cad_wrong": 0.5,
+    "detector.part_loss": 1.0,
     "embed.batch": 64,
     # Adam takes whole steps along gradients that are nothing but rounding: at a high rate, losses
     # on other devices drift apart by more than 1e-5 within twelve steps.

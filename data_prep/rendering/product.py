@@ -33,7 +33,10 @@ class Mesh:
     def moved(self, matrix: np.ndarray) -> "Mesh":
         """This mesh under a (4, 4) affine transformation."""
         vertices = self.vertices @ matrix[:3, :3].T + matrix[:3, 3]
-        return dataclasses.replace(self, vertices=vertices)
+        # Mirrored faces would look inwards, and be lit from the other side.
+        mirrored = np.linalg.det(matrix[:3, :3]) < 0
+        faces = self.faces[:, ::-1] if mirrored else self.faces
+        return dataclasses.replace(self, vertices=vertices, faces=faces)
 
 
 def join(meshes: Sequence[Mesh]) -> Mesh:

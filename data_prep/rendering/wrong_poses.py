@@ -13,16 +13,17 @@ from data_prep.rendering.product import Mesh, Part, Product, affine, join
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
 _VISIBLE = 0.3
-_KINDS = ("shifted", "turned", "both", "mirrored", "side")
-_POINTS = 60  # of a mesh that are compared
+_KINDS = {"shifted": 0.2, "turned": 0.2, "both": 0.4, "mirrored": 0.1, "side": 0.1}
+# Of a mesh, the points whose distance is taken, and those that they are compared with: were these as
+# few, a finely meshed cube on another of its faces would seem to be elsewhere.
+_POINTS, _OTHERS = 60, 2000
 _TRIES = 20
 _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one
 
 
 def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Draws a (4, 4) pose of a part that sits wrong, visibly so."""
-    points = part.mesh.vertices
-    points = points[np.linspace(0, len(points) - 1, min(_POINTS, len(points))).astype(int)]
+    points = _spread(part.mesh.vertices, _OTHERS)
     size = np.ptp(part.mesh.vertices, axis=0)
     place, turn = part.right[:3, 3], part.right[:3, :3]
     right = points @ turn.T + place
@@ -36,9 +37,7 @@ def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
 
 def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(4, 4) that takes the part, around its own centre and turned as it should be, to its pose."""
-    kind = rng.choice(
-        ("shifted", "turned", "both", "mirrored", "side"), p=(0.2, 0.2, 0.4, 0.1, 0.1)
-    )
+    kind = rng.choice(list(_KINDS), p=list(_KINDS.values()))
     angles, shift, flip = np.zeros(3), np.zeros(3), np.ones(3)
     if kind in ("shifted", "both"):
         around = rng.uniform(0, 2 * np.pi)
@@ -65,10 +64,18 @@ def _linear(matrix: np.ndarray) -> np.ndarray:
     return whole
 
 
+def _spread(points: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the points (P, 3), from first to last."""
+    return points[np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)]
+
+
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
-    apart = np.linalg.norm(a[:, None] - b, axis=-1)
-    return float(max(apart.min(0).mean(), apart.min(1).mean()))
+    both = ((_spread(a, _POINTS), b), (_spread(b, _POINTS), a))
+    return max(
+        float(np.linalg.norm(few[:, None] - others, axis=-1).min(1).mean())
+        for few, others in both
+    )
 
 
 def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:

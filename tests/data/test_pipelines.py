@@ -20,11 +20,13 @@ def make(split, name):
     states = np.zeros((60, 17), np.int8)
     states[20:] = PROCEDURE.states[0]
     states[40:] = PROCEDURE.states[1]
+    if name == "c1":
+        states[20:, 0] = -1  # a part that all these renders show, sitting wrong
     boxes = np.full((60, 4), np.nan, np.float32)
     boxes[::2] = 0.5
     classes = np.full(60, -1, np.int16)
     classes[::2] = PROCEDURE.state_classes(states)[::2]
-    number = {"train": 0, "val": 100, "cad": 200}[split] + int(name[-1])
+    number = {"train": 0, "val": 100, "cad": 200}[split] + 10 * int(name[-1])
 
     def jpegs():
         for i in range(60):
@@ -45,7 +47,7 @@ def data(tmp_path_factory):
         procedure=PROCEDURE,
         fps=10.0,
         image_size=(SIZE, SIZE),
-        splits={"train": ["t0", "t1", "t2"], "val": ["v0"], "cad": ["c0"]},
+        splits={"train": ["t0", "t1", "t2"], "val": ["v0"], "cad": ["c0", "c1"]},
         make=make,
         workers=1,
     )
@@ -86,7 +88,14 @@ def pipeline(data, kind, workers=0, seed=0):
         states = {name: r.states for name, r in train.recordings.items()}
         return pipelines.embedded_clips(embeddings, states, sampler, **options)
     return pipelines.detector_pictures(
-        train, data["cad"], background=0.4, cad_share=0.2, batch=16, seed=seed, workers=workers
+        train,
+        data["cad"],
+        background=0.4,
+        cad_share=0.3,
+        cad_wrong=0.4,
+        batch=16,
+        seed=seed,
+        workers=workers,
     )
 
 
@@ -149,27 +158,57 @@ def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_ne
         for batch in take(pipeline(data, kind), 3):
             if kind == "finetune":
                 frames = np.round(batch["image"].mean((2, 3))[..., 1] / 4).astype(int)  # (B, T)
-                names = np.round(batch["image"].mean((1, 2, 3))[:, 0]).astype(int)
+                names = np.round(batch["image"].mean((1, 2, 3))[:, 0] / 10).astype(int)
             else:
                 frames = batch["embeddings"][..., 1].astype(int)
                 names = batch["embeddings"][:, 0, 0].astype(int)
-            for clip, name, label in zip(frames, names, batch["label"], strict=True):
+            assert batch["state"].dtype == np.int8
+            rows = zip(frames, names, batch["label"], batch["state"], strict=True)
+            for clip, name, label, state in rows:
                 np.testing.assert_array_equal(clip, np.maximum(clip[-1] - np.arange(16, -1, -4), 0))
                 states = data["train"].recordings[f"t{name}"].states
                 np.testing.assert_array_equal(
                     label, states[max(clip[-1] - 16, 0)] ^ states[clip[-1]]
                 )
+                np.testing.assert_array_equal(state, states[clip[-1]])
 
 
-def test_detector_pictures_property_shares_and_boxes(data):
-    batches = take(pipeline(data, "detector"), 40)
-    classes = np.concatenate([b["class"] for b in batches])
-    cad = np.concatenate([b["cad"] for b in batches])
-    boxed = np.concatenate([np.isfinite(b["box"]).all(1) for b in batches])
-    assert set(classes.tolist()) == {-1, 1, 2}  # an uncatalogued state (0) is never drawn
+def test_detector_pictures_property_shares_boxes_and_states(data):
+    batches = take(pipeline(data, "detector"), 60)
+    whole = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    classes, cad, error = whole["class"], whole["cad"], PROCEDURE.error_class
+    boxed = np.isfinite(whole["box"]).all(1)
+    assert set(classes.tolist()) == {-1, 1, 2, error}  # an uncatalogued state (0) is never drawn
     np.testing.assert_array_equal(boxed, classes > 0)
-    assert 0.33 < (classes == -1).mean() < 0.47
-    assert 0.14 < cad.mean() < 0.27
+    assert 0.34 < (classes == -1).mean() < 0.46
+    assert 0.25 < cad.mean() < 0.35
+    # Of the renders that share shows parts that sit wrong, and the rest shows none.
+    assert set(classes[~cad].tolist()) == {-1, 1, 2}
+    assert 0.32 < (classes[cad] == error).mean() < 0.48
+    assert whole["state"].dtype == np.int8
+    number, frame = np.round(whole["image"].mean((1, 2))[:, :2].T / [[10], [4]]).astype(int)
+    np.testing.assert_array_equal(number >= 20, cad)
+    for n, i, state in zip(number, frame, whole["state"], strict=True):
+        recording = data["cad"].recordings[f"c{n - 20}"] if n >= 20 else None
+        recording = recording or data["train"].recordings[f"t{n}"]
+        np.testing.assert_array_equal(state, recording.states[i])
+    np.testing.assert_array_equal((whole["state"] == -1).any(1), classes == error)
+
+
+@pytest.mark.parametrize(("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {PROCEDURE.error_class})])
+def test_detector_pictures_property_all_renders_right_or_all_wrong(data, cad_wrong, expected):
+    options = {"background": 0.0, "batch": 64, "seed": 0, "cad_wrong": cad_wrong}
+    batches = pipelines.detector_pictures(data["train"], data["cad"], cad_share=1.0, **options)
+    (batch,) = take(batches, 1)
+    assert batch["cad"].all()
+    assert set(batch["class"].tolist()) == expected
+    # Without renders there are none to draw.
+    batches = pipelines.detector_pictures(data["train"], None, cad_share=0.0, **options)
+    (batch,) = take(batches, 1)
+    assert not batch["cad"].any()
+    assert set(batch["class"].tolist()) == {1, 2}
+    with pytest.raises(ValueError, match=r"detector\.cad=0\.5, but the shards have no split 'cad'"):
+        pipelines.detector_pictures(data["train"], None, cad_share=0.5, **options)
 
 
 def test_pipelines_property_no_picture_of_another_split_comes_up(data):

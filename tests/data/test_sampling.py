@@ -106,6 +106,44 @@ def test_clip_labels_property_install_then_remove_inside_a_clip_is_nothing():
     assert sampling.clip_labels(states, 50, frames=64).tolist() == [1, 0]
 
 
+def test_change_frames_property_with_wrong_parts_their_changes_are_events_too():
+    states = np.zeros((60, 3), np.int8)
+    states[10:, 0] = 1
+    states[20:30, 1] = -1  # wrong, then taken off
+    states[40:, 2] = -1
+    states[50:, 2] = 1  # wrong, then put right
+    states[50:, 1] = 1
+    assert sampling.change_frames(states).tolist() == [10, 50]
+    assert sampling.change_frames(states, wrong=True).tolist() == [10, 20, 30, 40, 50]
+    installed = np.abs(states)
+    assert sampling.change_frames(installed, True).tolist() == [10, 20, 30, 40, 50]
+    only = np.where(states == -1, 0, states)
+    assert sampling.change_frames(only, True).tolist() == [10, 50]
+
+
+def test_clip_sampler_property_with_wrong_parts_clips_end_around_their_changes():
+    states = np.zeros((600, 2), np.int8)
+    states[100:, 0] = 1
+    states[400:450, 1] = -1
+    density = {"sampling": "gaussian", "sigma": 5.0}
+    rng = np.random.default_rng(0)
+
+    def lasts(**options):
+        sampler = sampling.ClipSampler({"a": recording(states)}, **options, **density)
+        return np.array([sampler.draw(rng)[1] for _ in range(600)])
+
+    assert np.abs(lasts() - 100).max() < 30
+    assert np.abs(lasts(wrong=False) - 100).max() < 30
+    drawn = lasts(wrong=True)
+    near = np.array([np.abs(drawn - event) < 30 for event in (100, 400, 450)])
+    assert near.any(0).all()
+    assert (np.abs(near.mean(1) - 1 / 3) < 0.07).all()
+    # What a clip is labelled with is the same in any case: a part that sits wrong is absent.
+    assert sampling.clip_labels(states, np.array([120, 410, 460]), frames=50).tolist() == [
+        [1, 0], [0, 0], [0, 0]
+    ]  # fmt: skip
+
+
 def test_window_frames_property_span_stride_and_repeated_first_frame():
     window = sampling.window_frames(300, frames=256, stride=4)
     assert len(window) == 65

@@ -9,7 +9,7 @@ import pytest
 import simplejpeg
 import trimesh
 
-from data_prep import cad
+from data_prep import cad, synthetic
 from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
@@ -110,6 +110,66 @@ def test_make_dataset_property_pictures_show_the_components_of_their_state(meshe
             seen += np.bincount(strongest, minlength=3)
         # Components are red, green and blue, in this order.
         np.testing.assert_array_equal(seen > 20, PROCEDURE.states[c - 1] == 1)
+
+
+def test_make_dataset_property_wrong_parts_are_told_and_seen(meshes, tmp_path):
+    """Same bytes for any workers; the right renders are those of a folder without wrong ones."""
+    make = functools.partial(_make, meshes=meshes, occluded=0.0, per_state=4)
+    make(tmp_path / "without")
+    make(tmp_path / "one", wrong=5)
+    make(tmp_path / "two", wrong=5, recordings="wrong_03")  # another machine's share
+    make(tmp_path / "two", wrong=5, workers=2)
+    assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
+    before, source = (ClipSource(tmp_path / n, "cad", PROCEDURE) for n in ("without", "one"))
+    wrong = [f"wrong_{c:02d}" for c in (2, 3, 4)]
+    assert list(source.recordings) == [*before.recordings, *wrong]
+    for name in before.recordings:
+        assert source.jpegs(name, range(4)) == before.jpegs(name, range(4))
+    for c, name in enumerate(wrong, start=2):
+        recording = source.recordings[name]
+        assert recording.num_frames == 5
+        assert (np.abs(recording.states) == PROCEDURE.states[c - 1]).all()
+        assert (recording.states == -1).any(1).all()
+        boxed = recording.classes > 0
+        assert boxed.sum() >= 3
+        assert (recording.classes[boxed] == PROCEDURE.error_class).all()
+        np.testing.assert_array_equal(boxed, ~np.isnan(recording.boxes[:, 0]))
+        images = source.frames(name, range(5)).astype(int)
+        others = itertools.combinations(images, 2)
+        assert min(np.abs(a - b).mean() for a, b in others) > 3
+
+
+def test_make_dataset_property_wrong_parts_differ_from_the_same_picture_with_right_ones(
+    meshes, tmp_path, monkeypatch
+):
+    """Cameras, lights, tables and hands stay as they are where all parts sit right instead."""
+    _make(tmp_path / "wrong", meshes=meshes, wrong=8, size=48)
+    monkeypatch.setattr(
+        synthetic, "wrong_mesh", lambda product, state, _: product.mesh(np.abs(state))
+    )
+    _make(tmp_path / "right", meshes=meshes, wrong=8, size=48)
+    wrong, right = (ClipSource(tmp_path / n, "cad", PROCEDURE) for n in ("wrong", "right"))
+    pairs = [
+        (wrong.frames(name, [i])[0].astype(int), right.frames(name, [i])[0].astype(int), recording)
+        for name, recording in wrong.recordings.items()
+        for i in range(recording.num_frames)
+    ]
+    assert len(pairs) == 3 * (6 + 8)
+    differ = []
+    for a, b, recording in pairs:
+        pixels = (np.abs(a - b).max(-1) > 40).sum()
+        if recording.name.startswith("cad_"):
+            assert pixels == 0
+        else:
+            differ.append(pixels)
+    assert np.mean(np.array(differ) > 15) > 0.8  # hands hide some parts wholly
+    assert np.median(differ) > 50
+
+
+def test_make_dataset_errors_wrong_out_of_range(meshes, tmp_path):
+    with pytest.raises(ValueError, match=r"--wrong=-1 is not in 0…1000000"):
+        _make(tmp_path / "out", meshes=meshes, wrong=-1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_make_dataset_property_views_differ_and_hands_hide(meshes, tmp_path):
@@ -343,6 +403,13 @@ def test_main_property_another_mesh_needs_another_folder(meshes, procedure_file,
     assert cad.main(arguments) == 0
     source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
     assert simplejpeg.decode_jpeg_header(source.jpegs("cad_02", [1])[0])[:2] == (16, 16)
+    with pytest.raises(SystemExit):
+        cad.main([*arguments, "--wrong=1"])
+    assert "made with other arguments" in capsys.readouterr().err
+    wrong = [a.replace("/out", "/wrong") for a in arguments]
+    assert cad.main([*wrong, "--wrong=1"]) == 0
+    source = ClipSource(tmp_path / "wrong", "cad", PROCEDURE)
+    assert source.recordings["wrong_04"].num_frames == 1
     _box(0, 0, 0, 40, 30, 6).export(meshes / "base.stl")
     with pytest.raises(SystemExit) as exit_:
         cad.main(arguments)

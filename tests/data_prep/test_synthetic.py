@@ -13,6 +13,7 @@ import simplejpeg
 
 from data_prep import synthetic
 from data_prep.rendering import motion, timelines
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
@@ -24,7 +25,7 @@ _record = functools.partial(
     seed=0,
     occlusion="default",
     size=16,
-    cad_per_state=3,
+    renders=synthetic.cad_recordings(SYNTHETIC, 3, 3),
     directory=None,
     time_scale=1.0,
 )
@@ -135,6 +136,68 @@ def test_make_recording_property_clean_renders_show_each_state_wholly():
     assert colourful[1] > 1.5 * colourful[0]
 
 
+def test_make_recording_property_renders_of_parts_that_sit_wrong():
+    """What such pictures show is what their states say: other poses in every picture."""
+    data = _record("cad", "wrong_21", procedure=SYNTHETIC, size=48)
+    jpegs = list(data.jpegs)
+    assert data.visible.tolist() == [1, 1, 1]
+    assert data.classes.tolist() == [SYNTHETIC.error_class] * 3
+    assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
+    assert (data.states == -1).any(1).all()
+    assert not np.isnan(data.boxes).any()
+    # The pictures of the state itself are from other cameras: here they come from the same ones.
+    product = synthetic.toy_product(11, synthetic.streams(0, "product")[0])
+    _, how, looks, noise = synthetic.streams(0, "recording", "cad", "wrong_21")
+    views = motion.plan_views(3, how, hands=0.0)
+    right = synthetic.Body(product.mesh(SYNTHETIC.states[20]))
+    pictures = synthetic.clean_pictures([right] * 3, views, 48, looks)
+    same = synthetic.encode("x", 0, pictures, data.states, SYNTHETIC, noise)
+    for wrong, as_it_should_be in zip(jpegs, same.jpegs, strict=True):
+        a, b = (simplejpeg.decode_jpeg(x).astype(int) for x in (wrong, as_it_should_be))
+        corners = (slice(None, 4), slice(None, 4))
+        assert np.abs(a[corners] - b[corners]).max() < 3  # the same light and background
+        assert (np.abs(a - b).max(-1) > 40).sum() > 30
+
+
+def test_cad_recordings_property_right_and_wrong_ones_of_the_states_that_show_something():
+    assert synthetic.cad_recordings(SYNTHETIC, 0, 0) == {}
+    right = synthetic.cad_recordings(SYNTHETIC, 3, 0)
+    assert right == {f"cad_{c:02d}": 3 for c in range(1, SYNTHETIC.num_states + 1)}
+    wrong = synthetic.cad_recordings(SYNTHETIC, 0, 2)
+    shown = np.flatnonzero(SYNTHETIC.states.any(axis=1)) + 1
+    assert wrong == {f"wrong_{c:02d}": 2 for c in shown}
+    assert 0 < len(wrong) < len(right)
+    assert synthetic.cad_recordings(SYNTHETIC, 3, 2) == right | wrong
+
+
+def test_make_dataset_property_wrong_renders_change_no_other_recording(tmp_path):
+    """The same bytes for any workers, and those of the right renders as without the wrong ones."""
+    make = functools.partial(
+        synthetic.make_dataset, size=16, cad_per_state=1, recordings={}, seed=5
+    )
+    make(tmp_path / "without")
+    for name, workers in (("one", 1), ("two", 2)):
+        make(tmp_path / name, cad_wrong=2, workers=workers)
+    without, one, two = (_digests(tmp_path / name) for name in ("without", "one", "two"))
+    assert one == two
+    clips = {path for path in without if path.startswith("clips-")}
+
+    def pictures(folder):
+        source = ClipSource(tmp_path / folder, "cad", SYNTHETIC)
+        return {
+            name: source.jpegs(name, range(r.num_frames)) for name, r in source.recordings.items()
+        }
+
+    before, after = pictures("without"), pictures("one")
+    assert len(clips) == len(before) == SYNTHETIC.num_states
+    assert {name: after[name] for name in before} == before
+    added = after.keys() - before.keys()
+    assert len(added) == SYNTHETIC.states.any(axis=1).sum()
+    assert all(name.startswith("wrong_") for name in added)
+    different = {jpeg for name in added for jpeg in after[name]}
+    assert len(different) == 2 * len(added)
+
+
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
 def test_make_recording_matches_a_real_meccano_label_file():
     data = _record("train", "0018", procedure=MECCANO, directory=LABELS, time_scale=200.0, size=8)
@@ -205,6 +268,12 @@ def test_main_property_objects_and_recordings(tmp_path):
     synthetic.main([f"--out={out}", *none, *common])
     with np.load(out / "labels" / "cad.npz") as file:
         assert file["classes"].tolist() == list(range(1, 22))
+    out = tmp_path / "wrong"
+    synthetic.main([f"--out={out}", *none[:3], "--cad_per_state=0", "--cad_wrong=2", *common])
+    with np.load(out / "labels" / "cad.npz") as file:
+        assert (file["classes"] == 22).all()
+        assert (file["states"] == -1).any(1).all()
+        assert len(file["states"]) == 2 * SYNTHETIC.states.any(axis=1).sum()
 
 
 def test_make_recording_property_renders_a_picture_when_it_is_asked_for(monkeypatch):
@@ -232,16 +301,24 @@ def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch
     labels = _write_labels(tmp_path) if real else None
     counts = {"train": 1, "test": 2}
     procedure = synthetic.make_dataset(
-        tmp_path / "out", recordings=counts, cad_per_state=3, timelines=labels, time_scale=2.0
+        tmp_path / "out",
+        recordings=counts,
+        cad_per_state=3,
+        cad_wrong=2,
+        timelines=labels,
+        time_scale=2.0,
     )
-    record = functools.partial(_record, directory=labels, time_scale=2.0)
+    renders = synthetic.cad_recordings(procedure, 3, 2)
+    record = functools.partial(_record, directory=labels, time_scale=2.0, renders=renders)
     made = {
         name: len(record(split, name, procedure=procedure).states)
         for split, names in told["splits"].items()
         for name in names
     }
     assert told["num_frames"] == made
-    assert len(made) == (4 if real else 3) + procedure.num_states
+    assert made["wrong_02"] == 2
+    shown = int(procedure.states.any(axis=1).sum())  # the others have nothing that could be wrong
+    assert len(made) == (4 if real else 3) + procedure.num_states + shown
 
 
 def test_main_property_globs_fill_one_folder(tmp_path):

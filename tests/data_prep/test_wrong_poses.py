@@ -1,0 +1,198 @@
+"""Parts that sit wrong look so, in any number of ways, and a state says which they are."""
+
+import functools
+
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial import KDTree
+
+from data_prep.rendering import wrong_poses
+from data_prep.rendering.motion import plan_views
+from data_prep.rendering.product import Mesh, Part, affine, toy_product
+from data_prep.rendering.scene import Body
+from data_prep.rendering.workplace import clean_pictures
+from stormpsr_jax.psr.procedure import load_procedure
+
+PROCEDURE = load_procedure("synthetic")
+TOY = toy_product(11, np.random.default_rng(0))
+
+
+def part(mesh, place=(0.8, 0.5, 0.3)):
+    vertices = mesh.vertices - mesh.bounds.mean(0)
+    mesh = Mesh(vertices, np.asarray(mesh.faces), np.full((len(mesh.faces), 3), 0.5))
+    right = affine(translation=place)
+    return Part(mesh, float(np.ptp(vertices[:, 2])), right, right)
+
+
+def fine(mesh, times):
+    for _ in range(times):
+        mesh = mesh.subdivide()
+    return mesh
+
+
+PARTS = {
+    **{f"toy 11, {k}": p for k, p in enumerate(TOY.parts)},
+    **{f"toy 17, {k}": p for k, p in enumerate(toy_product(17, np.random.default_rng(0)).parts)},
+    # On another face, or turned about its axis, each looks as it did.
+    "box": part(trimesh.creation.box()),
+    "box in the middle": part(trimesh.creation.box(), (0, 0, 0.5)),
+    "fine box": part(fine(trimesh.creation.box(), 4)),
+    "cylinder": part(trimesh.creation.cylinder(0.5, 1.0, sections=20)),
+    "fine cylinder": part(fine(trimesh.creation.cylinder(0.5, 1.0, sections=64), 2)),
+    "sphere": part(trimesh.creation.icosphere(subdivisions=2)),
+    "fine sphere": part(trimesh.creation.icosphere(subdivisions=4)),
+    "thin rod": part(trimesh.creation.box((1.0, 0.05, 0.05))),
+    "thin plate": part(trimesh.creation.box((1.0, 1.0, 0.02))),
+}
+
+
+@functools.cache
+def surface(name, seed):
+    """Points all over the part's surface, wherever it has vertices."""
+    mesh = trimesh.Trimesh(PARTS[name].mesh.vertices, PARTS[name].mesh.faces, process=False)
+    return np.asarray(trimesh.sample.sample_surface(mesh, 3000, seed=seed)[0])
+
+
+def apart(name, pose):
+    """Mean distance of the surfaces of the part in a pose and where it belongs, in its size."""
+    right = PARTS[name].right
+    a = surface(name, 0) @ right[:3, :3].T + right[:3, 3]
+    b = surface(name, 1) @ pose[:3, :3].T + pose[:3, 3]
+    size = np.linalg.norm(np.ptp(PARTS[name].mesh.vertices, axis=0)) / np.sqrt(3)
+    return max(KDTree(a).query(b)[0].mean(), KDTree(b).query(a)[0].mean()) / size
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_wrong_pose_property_the_surface_is_visibly_elsewhere(name):
+    """An independent measure: not of vertices, as those of a coarse mesh are far apart."""
+    assert apart(name, PARTS[name].right) < 0.025  # what points that were drawn anew can tell
+    rng = np.random.default_rng(1)
+    distances = [apart(name, wrong_poses.wrong_pose(PARTS[name], rng)) for _ in range(15)]
+    assert min(distances) > 0.04
+    assert np.median(distances) > 0.1
+
+
+def test_wrong_pose_property_a_box_on_another_face_is_drawn_again(monkeypatch):
+    name, drawn = "fine box", []
+    quarter = affine((0, 0, np.pi / 2), PARTS[name].right[:3, 3])
+    aside = affine(translation=PARTS[name].right[:3, 3] + [0.4, 0, 0])
+    tries = iter([quarter, PARTS[name].right, quarter, aside, quarter])
+    monkeypatch.setattr(wrong_poses, "_draw", lambda *_: drawn.append(next(tries)) or drawn[-1])
+    pose = wrong_poses.wrong_pose(PARTS[name], np.random.default_rng(0))
+    np.testing.assert_array_equal(pose, aside)
+    assert len(drawn) == 4
+
+
+def test_wrong_pose_property_without_luck_the_part_sits_aside(monkeypatch):
+    """A sphere that is only ever turned never looks wrong."""
+    name = "sphere"
+    turned = affine((0.3, 0.2, 1.0), PARTS[name].right[:3, 3])
+    monkeypatch.setattr(wrong_poses, "_draw", lambda *_: turned)
+    pose = wrong_poses.wrong_pose(PARTS[name], np.random.default_rng(0))
+    np.testing.assert_allclose(
+        pose[:3, 3] - PARTS[name].right[:3, 3], (1.2, 0, 0)
+    )  # of a size of 2
+    assert apart(name, pose) > 0.1
+
+
+def test_wrong_pose_property_a_function_of_the_generator():
+    def draw(seed):
+        rng = np.random.default_rng(seed)
+        return [wrong_poses.wrong_pose(p, rng) for p in TOY.parts for _ in range(5)]
+
+    one, again, other = draw(0), draw(0), draw(1)
+    np.testing.assert_array_equal(one, again)
+    # Only how a part may be mirrored is counted on the fingers.
+    assert len(np.unique(np.round(one + other, 9), axis=0)) > 0.9 * (len(one) + len(other))
+
+
+def test_wrong_pose_property_all_ways_of_being_wrong_come_up():
+    """Told from the pose alone: mirrored, moved, turned, both."""
+    rng, p = np.random.default_rng(0), TOY.parts[9]  # off the axes: the other side is elsewhere
+    poses = np.array([wrong_poses.wrong_pose(p, rng) for _ in range(200)])
+    linear = poses[:, :3, :3]
+    np.testing.assert_allclose(linear @ linear.transpose(0, 2, 1), np.tile(np.eye(3), (200, 1, 1)),
+                               atol=1e-9)  # fmt: skip
+    mirrored = np.linalg.det(linear) < 0
+    moved = np.linalg.norm(poses[:, :3, 3] - p.right[:3, 3], axis=1) > 1e-6
+    turned = np.abs(linear - p.right[:3, :3]).max((1, 2)) > 1e-6
+    far = np.abs(poses[:, 1, 3] + p.right[1, 3]) < 1e-6  # at the opposite place
+    for kind in (mirrored, moved & ~turned, turned & ~moved & ~mirrored, moved & turned, far):
+        assert 0.02 < kind.mean() < 0.6
+    assert (poses[:, 2, 3] > p.right[2, 3] - 1e-9).all()  # never down into the board
+
+
+def test_mesh_moved_property_a_mirrored_mesh_still_looks_outwards():
+    """Else light would fall on it from below."""
+    mesh = PARTS["toy 11, 4"].mesh  # a wedge
+    for flip in ((1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, -1)):
+        moved = mesh.moved(np.diag([*flip, 1.0]))
+        a, b, c = moved.vertices[moved.faces].transpose(1, 0, 2)
+        volume = np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6
+        assert volume > 0.1
+
+
+@pytest.mark.parametrize("number", [2, 4, 21])
+def test_draw_states_property_some_installed_parts_are_wrong_in_every_row(number):
+    state = PROCEDURE.states[number - 1]
+    states = wrong_poses.draw_states(state, 400, np.random.default_rng(0))
+    assert states.dtype == np.int8
+    assert states.shape == (400, len(state))
+    assert ((states == 0) == (state == 0)).all()
+    wrong = states == -1
+    assert wrong.any(1).all()
+    assert (PROCEDURE.state_classes(states) == PROCEDURE.error_class).all()
+    assert (wrong.any(0) == (state == 1)).all()  # each of them, some time
+    installed = int(state.sum())
+    # A third of them, and one that is wrong in any case.
+    assert wrong.sum(1).mean() == pytest.approx(1 + (installed - 1) / 3, rel=0.1)
+    if installed > 1:
+        assert (wrong.sum(1) == 1).any()
+        np.testing.assert_allclose(wrong.mean(0)[state == 1], wrong.sum(1).mean() / installed,
+                                   atol=0.12)  # fmt: skip
+    again = wrong_poses.draw_states(state, 400, np.random.default_rng(0))
+    np.testing.assert_array_equal(states, again)
+
+
+def test_wrong_mesh_property_right_parts_stay_where_they_belong():
+    state = np.array([1, -1, 0, 1, 0, -1, 0, 0, 1, 0, 1], np.int8)
+    mesh = wrong_poses.wrong_mesh(TOY, state, np.random.default_rng(0))
+    right = TOY.mesh(np.abs(state))
+    assert mesh.faces.shape == right.faces.shape
+    np.testing.assert_array_equal(mesh.colours, right.colours)
+    first = len(TOY.board.vertices)
+    np.testing.assert_array_equal(mesh.vertices[:first], right.vertices[:first])
+    for p, value in zip(TOY.parts, state, strict=True):
+        if value:
+            rows = slice(first, first := first + len(p.mesh.vertices))
+            same = np.abs(mesh.vertices[rows] - right.vertices[rows]).max() < 1e-12
+            assert same == (value > 0)
+    assert first == len(mesh.vertices)
+    nothing = wrong_poses.wrong_mesh(TOY, np.abs(state), np.random.default_rng(0))
+    np.testing.assert_array_equal(nothing.vertices, right.vertices)
+
+
+@pytest.mark.parametrize("k", range(11))
+def test_wrong_mesh_property_renders_differ_from_the_right_ones(k):
+    """From the same camera in the same light, with that part alone wrong."""
+    state = np.zeros(11, np.int8)
+    state[k] = -1
+    rng = np.random.default_rng(k)
+    count = 6
+    views = plan_views(count, rng, hands=0.0)
+    right = Body(TOY.mesh(np.abs(state)))
+    wrong = [Body(wrong_poses.wrong_mesh(TOY, state, rng)) for _ in range(count)]
+    shown, expected = (
+        np.array([p.image for p in clean_pictures(b, views, 48, np.random.default_rng(7))])
+        for b in (wrong, [right] * count)
+    )
+    same = [p.image for p in clean_pictures([right] * count, views, 48, np.random.default_rng(7))]
+    np.testing.assert_array_equal(same, expected)
+    pixels = (np.abs(shown - expected).max(-1) > 0.1).sum((1, 2))
+    assert pixels.min() > 8
+    # Of the part's own extent: by how much a picture without it differs.
+    without = [Body(TOY.mesh(np.zeros(11)))] * count
+    bare = np.array([p.image for p in clean_pictures(without, views, 48, np.random.default_rng(7))])
+    extent = (np.abs(bare - expected).max(-1) > 0.1).sum((1, 2))
+    assert np.median(pixels / extent) > 0.3
