@@ -223,31 +223,26 @@ def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def condition_bce(
-    logits: jax.Array, states: jax.Array, weight: jax.Array | None = None
+    logits: jax.Array, states: jax.Array, right_weight: jax.Array | None = None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Binary cross-entropy of two logits a component: it is installed, it sits right if it is.
 
     Args:
       logits: (B, 2K), first all installed.
       states: (B, K) in {-1, 0, 1}; whether a component is right counts where it is installed.
-      weight: (B,); None is 1.
+      right_weight: (B,) of the rows in the second term; None is 1.
 
     Returns:
-      The scalar loss, and the metrics "installed" and "right", its two terms: weighted means over
+      The scalar loss, and the metrics "installed" and "right", its two terms: (weighted) means over
       components and rows, 0 where none counts.
     """
     installed, right = jnp.split(logits.astype(jnp.float32), 2, axis=-1)
-    weight = jnp.ones(len(states)) if weight is None else weight
-    weight = jnp.broadcast_to(weight[:, None], states.shape)
-    there = weight * (states != 0)
-
-    def mean(logits, target, weight):
-        bce = multilabel_bce(logits[..., None], target[..., None])
-        total = weight.sum()
-        return (bce * weight).sum() / jnp.where(total > 0, total, 1)
-
+    there = (states != 0).astype(jnp.float32)
+    weight = there if right_weight is None else there * right_weight[:, None]
+    bce = multilabel_bce(right[..., None], (states == 1)[..., None])
+    total = weight.sum()
     terms = {
-        "installed": mean(installed, states != 0, weight),
-        "right": mean(right, states == 1, there),
+        "installed": multilabel_bce(installed, there).mean(),
+        "right": (bce * weight).sum() / jnp.where(total > 0, total, 1),
     }
     return terms["installed"] + terms["right"], terms

@@ -38,6 +38,7 @@ def build(context: Context) -> Definition:
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
         if config.part_loss:
+            # Recordings show few parts that sit wrong, which are soon known by heart.
             parts, of_parts = losses.condition_bce(
                 outputs["parts"], batch["state"], batch["cad"].astype(jnp.float32)
             )
