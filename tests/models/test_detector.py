@@ -182,7 +182,7 @@ def test_detector_property_learns_the_condition_of_each_component():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=2)
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 120))
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 50))
 
     @jax.jit
     def step(params, state, images, boxes, states):
@@ -196,7 +196,7 @@ def test_detector_property_learns_the_condition_of_each_component():
         return optax.apply_updates(params, updates), state
 
     state = optimizer.init(params)
-    for _ in range(120):
+    for _ in range(50):
         params, state = step(params, state, *marked(rng, 32))
     images, _, states = marked(rng, 128)
     parts = jax.jit(model.apply)({"params": params}, images)["parts"]
