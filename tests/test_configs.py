@@ -13,6 +13,7 @@ from stormpsr_jax import configs, losses
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -50,16 +51,20 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
 
     def temporal_loss(params, x):
         out = temporal.apply({"params": params}, x, train=True, rngs={"dropout": key})
-        assert out.shape == (2, components)
-        return losses.multilabel_bce(out, jnp.zeros((2, components))).mean()
+        assert out.shape == (2, components * temporal.outputs)
+        labels = jnp.zeros((2, components))
+        return clip_loss(context, out, {"label": labels, "state": labels}, {})[0]
 
     def detector_loss(params, x):
         out = detector.apply({"params": params}, x, train=True)
         assert out["logits"].shape[-1] == context.procedure.num_states + 1
-        return detection.detection_loss(
+        loss = detection.detection_loss(
             out, jnp.full((2, 4), 0.5), jnp.array([1, 2]), image_size=(size, size),
             levels=config.detector.levels,
         )[0]  # fmt: skip
+        if config.detector.part_loss:
+            loss += losses.condition_bce(out["parts"], jnp.zeros((2, components)))[0]
+        return loss
 
     for stage, variables, loss, x in (
         ("pretrain", encoder, encoder_loss, images),

@@ -76,6 +76,8 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
         "num_components": (0, MAX_COMPONENTS),
     },
 }
+# By role, fields that came later: a file without one is of a network with its default.
+_LATER = {"encoder": (), "temporal": ("outputs",), "detector": ("num_components",)}
 _MAX_STEM = 8
 
 
@@ -121,7 +123,11 @@ def build(role: str, data: Any, place: str) -> nn.Module:
             raise ValueError(
                 f"{place}: {shorten(name)}: unknown key; known are {', '.join(bounds)}"
             )
-    values = {name: _value(data, name, allowed, place) for name, allowed in bounds.items()}
+    values = {
+        name: _value(data, name, allowed, place)
+        for name, allowed in bounds.items()
+        if name in data or name not in _LATER[role]
+    }
     return kind(**values | {"dtype": jnp.dtype(values["dtype"])})
 
 

@@ -20,6 +20,12 @@ CASES = [
     ("temporal", TemporalLSTM(3, depth=2, width=4), (2, 5, 6)),
     ("temporal", TemporalTCN(3, depth=2, width=4, dtype=jnp.dtype(jnp.bfloat16)), (2, 5, 6)),
     ("detector", Detector(4, width=4, levels=2, grid=4), (2, 16, 24, 3)),
+    # With the condition of each component.
+    ("temporal", TemporalTransformer(3, 5, 3, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalLSTM(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalTCN(3, 3, depth=1, width=4), (2, 5, 6)),
+    ("detector", Detector(4, width=4, grid=4, num_components=3), (2, 16, 24, 3)),
 ]
 
 
@@ -47,6 +53,28 @@ def test_embedding_width_matches_the_input(role, module, shape):
     if role == "temporal":
         shapes = traverse_util.unflatten_dict(architectures.variable_shapes(module, shape), sep="/")
         assert architectures.embedding_width(module, shapes["params"], 5) == 6
+
+
+@pytest.mark.parametrize(
+    ("role", "module", "field", "bad"),
+    [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
+    + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"],
+)
+def test_build_property_fields_that_came_later_may_be_absent_and_have_bounds(
+    role, module, field, bad
+):
+    described = architectures.describe(module)
+    for value in bad:
+        with pytest.raises(ValueError, match=f"x: {field}: "):
+            architectures.build(role, described | {field: value}, "x")
+    for name in described:
+        without = {n: value for n, value in described.items() if n != name}
+        if name == field:
+            default = {"outputs": 1, "num_components": 0}[field]
+            assert getattr(architectures.build(role, without, "x"), field) == default
+        else:
+            with pytest.raises(ValueError, match=f"x: {name}: is missing"):
+                architectures.build(role, without, "x")
 
 
 def test_describe_property_the_default_mlp_dim_is_written_out():

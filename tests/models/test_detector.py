@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from stormpsr_jax.losses import condition_bce
 from stormpsr_jax.models.detection import average_precision, decode, detection_loss
 from stormpsr_jax.models.detector import Detector, anchor_points, crop
 
@@ -142,3 +143,63 @@ def test_detector_property_learns_place_and_state():
     assert average_precision(found, labels, confidences, boxes, classes) > 0.9
     assert (confidences[classes < 0, 0] < 0.5).mean() > 0.9
     assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
+
+
+def test_detector_property_head_of_components_is_there_only_when_asked_for():
+    images = np.zeros((2, 48, 48, 3), np.float32)
+    plain, parts = (Detector(num_classes=4, width=8, num_components=k) for k in (0, 5))
+    without, whole = (
+        jax.eval_shape(m.init, jax.random.key(0), images)["params"] for m in (plain, parts)
+    )
+    assert set(whole) - set(without) == {"parts"}
+    assert whole["parts"]["kernel"].shape == (128, 10)
+    assert {name: whole[name] for name in without} == dict(without)
+    outputs = jax.eval_shape(plain.apply, {"params": without}, images)
+    assert "parts" not in outputs
+    outputs = jax.eval_shape(parts.clone(dtype=jnp.bfloat16).apply, {"params": whole}, images)
+    assert outputs["parts"].shape == (2, 10)
+    assert outputs["parts"].dtype == jnp.float32
+
+
+def marked(rng, count):
+    """Bright squares with or without two marks, each of which belongs left and may sit right."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    boxes = np.full((count, 4), 0.5, np.float32)
+    states = rng.integers(-1, 2, (count, 2)).astype(np.int8)
+    for image, box, state in zip(images, boxes, states, strict=True):
+        side, (x, y) = rng.integers(20, 26), rng.integers(2, 20, 2)
+        image[y : y + side, x : x + side] += [1.5, 0.5, 0]
+        for k, value in enumerate(state):
+            if value:
+                top = y + 2 + k * (side // 2)
+                left = x + 2 if value > 0 else x + side - 8
+                image[top : top + 6, left : left + 6] = [-1, 0, 2]
+        box[:] = np.array([x + side / 2, y + side / 2, side, side]) / 48
+    return images, boxes, states
+
+
+def test_detector_property_learns_the_condition_of_each_component():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8, num_components=2)
+    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 50))
+
+    @jax.jit
+    def step(params, state, images, boxes, states):
+        def loss(params):
+            out = model.apply({"params": params}, images, train=True)
+            classes = jnp.ones(len(images), jnp.int32)
+            found = detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+            return found + condition_bce(out["parts"], states)[0]
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(50):
+        params, state = step(params, state, *marked(rng, 32))
+    images, _, states = marked(rng, 128)
+    parts = jax.jit(model.apply)({"params": params}, images)["parts"]
+    installed, right = parts[:, :2] > 0, parts[:, 2:] > 0
+    assert (installed == (states != 0)).mean() > 0.9
+    assert (right == (states == 1))[states != 0].mean() > 0.9

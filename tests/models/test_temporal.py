@@ -153,6 +153,22 @@ def test_temporal_property_bfloat16_gives_float32_logits(small):
     np.testing.assert_allclose(logits, apply(model, variables, clips), atol=0.1)
 
 
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_temporal_property_of_three_outputs_the_first_are_what_one_gives(small, head):
+    model, _, clips = small
+    three = model.clone(outputs=3, head=head)
+    variables = random_variables(three, clips)
+    logits = apply(three, variables, clips)
+    assert logits.shape == (4, 9)
+    assert logits.dtype == jnp.float32
+    params = variables["params"]
+    params = params | {"head": jax.tree.map(lambda a: a[..., :3], params["head"])}
+    one = apply(model.clone(head=head), {"params": params}, clips)
+    np.testing.assert_allclose(one, logits[:, :3], atol=1e-6)
+    assert np.abs(logits[:, 3:6] - one).max() > 1e-2
+    assert np.abs(logits[:, 6:] - one).max() > 1e-2
+
+
 def test_temporal_property_bad_arguments_are_errors(small):
     model, variables, clips = small
     with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):

@@ -64,6 +64,18 @@ def test_temporal_baselines_property_dropout_in_training_only_and_bfloat16(name)
     np.testing.assert_allclose(half, plain, atol=0.1)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_temporal_baselines_property_of_three_outputs_the_first_are_what_one_gives(name):
+    three, (x, _) = MODELS[name].clone(outputs=3), clips(5, 4)
+    params = jax.jit(three.init)(jax.random.key(0), x)["params"]
+    logits = three.apply({"params": params}, x)
+    assert logits.shape == (4, 3 * K)
+    assert logits.dtype == jnp.float32
+    params = params | {"head": jax.tree.map(lambda a: a[..., :K], params["head"])}
+    one = MODELS[name].apply({"params": params}, x)
+    np.testing.assert_allclose(one, logits[:, :K], atol=1e-6)
+
+
 def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
     """Depth 2 with kernel 3 sees 1 + 2 · (1 + 2) = 7 frames back from the last one."""
     model = temporal_baselines.TemporalTCN(K, depth=2, width=16)

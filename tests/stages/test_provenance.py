@@ -105,6 +105,50 @@ def test_labels_property_a_corrected_state_trains_again_what_reads_it(run):
     assert "detector" not in str(caught.value)
 
 
+def test_labels_property_of_renders_train_again_what_learns_from_them(run):
+    """The detector's head of components reads their states, not only boxes and classes."""
+
+    def corrected(states):
+        wrong = np.argwhere(states == -1)[0]
+        states[tuple(wrong)] = 1
+        return states
+
+    edit_labels(run.folder, "cad", states=corrected)
+    with pytest.raises(ValueError, match="throw the weights") as caught:
+        run()
+    assert "detector (other states of split cad)" in str(caught.value)
+    assert "pretrain (other states of split cad)" in str(caught.value)
+    assert "temporal (" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "trained"),
+    [
+        ("detector.part_loss", 0.5, ["detector"]),
+        ("detector.part_loss", 0.0, ["detector"]),
+        ("detector.cad_wrong", 0.25, ["detector"]),
+        ("temporal.state_loss", 2.0, ["temporal", "finetune"]),
+        ("temporal.state_loss", 0.0, ["temporal", "finetune"]),
+    ],
+)
+def test_fields_property_of_conditions_train_again_what_they_shape(run, field, value, trained):
+    with pytest.raises(ValueError, match="throw the weights") as caught:
+        run(**{field: value})
+    text = str(caught.value)
+    before = tiny()
+    for key in field.split("."):
+        before = before[key]
+    for stage in TRAINED:
+        assert (f"{stage} ({field} {before} → {value}" in text) == (stage in trained)
+    if value:  # without them the networks are others: made again and used to the end
+        return
+    again, _ = run(remake=True, **{field: value})
+    assert list(again) == [*trained, "predict", "evaluate"]
+    model = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
+    assert model["temporal"]["outputs"] == (1 if field == "temporal.state_loss" else 3)
+    assert (model["detector"]["num_components"] == 0) == (field == "detector.part_loss")
+
+
 def test_label_files_property_of_the_test_split_are_scored_again(run):
     path = run.folder / "data" / "labels" / "test" / "test_000" / "PSR_labels.csv"
     lines = path.read_text().splitlines(keepends=True)

@@ -1,0 +1,164 @@
+"""Networks that tell each component's condition: the loss of clips, and what a run reports."""
+
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file
+from tiny import tiny
+
+from stormpsr_jax import load_model, losses
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.temporal_baselines import TemporalMLP
+from stormpsr_jax.psr import predictions
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import networks
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.training.sharding import make_mesh
+
+K = load_procedure("synthetic").num_components
+
+
+def context(weight, num_components=K):
+    """What `clip_loss` reads of a context."""
+    return types.SimpleNamespace(
+        procedure=types.SimpleNamespace(num_components=num_components),
+        config=ConfigDict({"temporal": {"state_loss": weight}}),
+    )
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_clip_loss_property_is_that_of_changes_and_a_share_of_that_of_conditions(weight):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(5, (3 if weight else 1) * K)), jnp.float32)
+    batch = {
+        "label": jnp.asarray(rng.integers(0, 2, (5, K)), jnp.float32),
+        "state": jnp.asarray(rng.integers(-1, 2, (5, K)), jnp.int8),
+    }
+    loss, (metrics, kept) = clip_loss(context(weight), logits, batch, {"some": 1})
+    changes = losses.multilabel_bce(logits[:, :K], batch["label"]).mean()
+    assert kept == {"some": 1}
+    if not weight:
+        assert metrics == {}
+        assert loss == changes
+        return
+    conditions, expected = losses.condition_bce(logits[:, K:], batch["state"])
+    np.testing.assert_allclose(loss, changes + weight * conditions, rtol=1e-6)
+    assert metrics == expected
+
+
+def clips(rng, count, components=3, frames=6):
+    """Embeddings that show each component's state, and its change, at the last frame."""
+    start = rng.integers(-1, 2, (count, components))
+    end = np.where(rng.random((count, components)) < 0.5, start, -start * rng.integers(0, 2))
+    first = np.arange(frames)[:, None] < frames // 2
+    shown = np.where(first, start[:, None], end[:, None])
+    x = rng.normal(0, 0.1, (count, frames, 2 * components))
+    x[..., :components] += shown == 1
+    x[..., components:] += shown == -1
+    label = ((start == 1) ^ (end == 1)).astype(np.float32)
+    return x.astype(np.float32), {"label": label, "state": end.astype(np.int8)}
+
+
+def test_clip_loss_property_teaches_change_and_condition_at_once():
+    rng = np.random.default_rng(0)
+    model = TemporalMLP(3, 3, depth=1, width=64, dropout=0.0)
+    x, batch = clips(rng, 512)
+    params = jax.jit(model.init)(jax.random.key(0), x[:2])
+    optimizer = optax.adam(5e-3)
+    loss = lambda p: clip_loss(context(1.0, 3), model.apply(p, x), batch, {})[0]  # noqa: E731
+
+    @jax.jit
+    def step(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(150):
+        params, state = step(params, state)
+    x, batch = clips(rng, 256)
+    changed, installed, right = np.split(np.asarray(model.apply(params, x)) > 0, 3, axis=1)
+    there = batch["state"] != 0
+    assert 0.2 < there.mean() < 0.8
+    assert (changed == batch["label"]).mean() > 0.95
+    assert (installed == there).mean() > 0.95
+    assert (right == (batch["state"] == 1))[there].mean() > 0.95
+
+
+@pytest.mark.parametrize("backbone", ["transformer", "mlp", "lstm", "tcn"])
+def test_networks_property_have_the_outputs_that_the_losses_ask_for(tmp_path, backbone):
+    def networks_of(**changes):
+        changes["temporal_model.backbone"] = backbone
+        made = Context(tiny(procedure="synthetic", **changes), tmp_path, make_mesh(1, 1))
+        return networks.temporal_encoder(made), networks.detector(made)
+
+    temporal, detector = networks_of()
+    assert (temporal.num_components, temporal.outputs) == (K, 3)
+    assert detector.num_components == K
+    temporal, detector = networks_of(**{"temporal.state_loss": 0.0, "detector.part_loss": 0.0})
+    assert temporal.outputs == 1
+    assert detector.num_components == 0
+
+
+@pytest.mark.parametrize("stage", ["temporal", "finetune", "detector"])
+def test_metrics_property_have_both_terms_of_the_conditions(finished, stage):
+    rows = (finished / stage / "metrics.jsonl").read_text().splitlines()
+    logged = [row for row in map(json.loads, rows) if "loss" in row]
+    assert len(logged) == 6
+    for row in logged:
+        assert 0 < row["installed"] < row["loss"]
+        assert 0 <= row["right"] < row["loss"]
+        assert row["installed"] + row["right"] < row["loss"]  # there is another one
+    assert any(row["right"] for row in logged)
+
+
+def test_metrics_property_have_none_where_nobody_asks(finished):
+    rows = (finished / "pretrain" / "metrics.jsonl").read_text()
+    assert '"right"' not in rows
+
+
+def test_run_property_renders_show_each_state_right_and_wrong(finished):
+    procedure = load_procedure(finished / "data" / "procedure.json")
+    cad = ClipSource(finished / "data", "cad", procedure)
+    wrong = {name: r for name, r in cad.recordings.items() if name.startswith("wrong_")}
+    assert len(wrong) == procedure.states.any(axis=1).sum()
+    assert len(cad.recordings) == len(wrong) + procedure.num_states
+    for recording in wrong.values():
+        assert recording.num_frames == 3
+        assert (recording.classes == procedure.error_class).all()
+    for name in cad.recordings.keys() - wrong.keys():
+        assert (cad.recordings[name].classes <= procedure.num_states).all()
+
+
+def test_model_property_of_three_outputs_recognition_reads_the_changes(finished):
+    """Files and the loaded model hold K probabilities: the first K outputs of the network."""
+    model = load_model(finished / "model")
+    weights = load_file(finished / "model" / "weights.safetensors")
+    assert weights["temporal/params/head/bias"].shape == (3 * K,)
+    assert weights["detector/params/parts/bias"].shape == (2 * K,)
+    described = json.loads((finished / "model" / "model.json").read_text())["networks"]["temporal"]
+    assert (described["num_components"], described["outputs"]) == (K, 3)
+    config = tiny()
+    frames = config.window.frames // config.window.stride + 1
+    x = np.random.default_rng(0).normal(size=(3, frames, config.encoder.hidden)).astype(np.float32)
+    found = model.temporal(x)
+    assert found.shape == (3, K)
+    flat = {tuple(name.split("/")[2:]): array for name, array in weights.items()
+            if name.startswith("temporal/params/")}  # fmt: skip
+    params = traverse_util.unflatten_dict(flat)
+    params["head"] = {name: array[..., :K] for name, array in params["head"].items()}
+    one = TemporalTransformer(
+        K, frames, depth=1, num_heads=2, dim_head=8, mlp_dim=32, head=described["head"]
+    )
+    expected = jax.nn.sigmoid(one.apply({"params": params}, x))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    path = finished / "predictions" / "test" / "temporal" / "test_000_results_pred.csv"
+    assert predictions.read_temporal(path, model.procedure).probabilities.shape[1] == K
