@@ -207,11 +207,11 @@ def condition_loop(logits, states, weight=None):
     K = states.shape[1]
     sums, counts = [0.0, 0.0], [0.0, 0.0]
     for b, row in enumerate(states):
-        w = 1.0 if weight is None else float(weight[b])
         for k, state in enumerate(row):
             for term, target in ((0, state != 0), (1, state == 1)):
                 if term == 1 and state == 0:
                     continue
+                w = 1.0 if term == 0 or weight is None else float(weight[b])
                 p = 1 / (1 + math.exp(-float(logits[b, term * K + k])))
                 sums[term] -= w * math.log(p if target else 1 - p)
                 counts[term] += w
@@ -245,7 +245,7 @@ def test_condition_bce_property_rows_without_weight_and_absent_parts_have_no_gra
     states = np.array([[0, 1, -1], [1, 1, 1], [-1, 0, 0], [0, 0, 0]], np.int8)
     weight = jnp.array([1.0, 0.0, 1.0, 1.0])
     gradient = jax.grad(lambda x: losses.condition_bce(x, states, weight)[0])(logits)
-    expected = np.c_[np.ones((4, 3), bool), states != 0] & (weight > 0)[:, None]
+    expected = np.c_[np.ones((4, 3), bool), (states != 0) & (weight > 0)[:, None]]
     np.testing.assert_array_equal(np.abs(gradient) > 0, expected)
     # Towards what is so.
     signs = np.c_[np.where(states != 0, -1, 1), np.where(states == 1, -1, 1)] * expected
@@ -264,7 +264,7 @@ def test_condition_bce_property_finite_where_nothing_counts_and_for_any_logit(st
     (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
     assert np.isfinite(gradient).all()
     assert metrics["right"] == 0
-    assert value == metrics["installed"] == (0 if weight is not None else 5e3)
+    assert value == metrics["installed"] == 5e3
 
 
 if __name__ == "__main__":
