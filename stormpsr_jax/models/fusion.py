@@ -1,6 +1,9 @@
 """The recurrent unit of the learned fusion in JAX, for fitting; `psr/learned.py` runs it.
 
-Dimension letters: R recordings, T frames, K components, F inputs, U units.
+Arrays lie with time in front and rows last: small matrices times long rows are what a CPU does
+fast, and the unit is too small for anything else to be worth it.
+
+Dimension letters: T frames, N rows (a component of a recording each), F inputs, U units.
 """
 
 from __future__ import annotations
@@ -13,9 +16,6 @@ import numpy as np
 import optax
 
 from stormpsr_jax.psr.learned_weights import shapes
-
-# Frames between two hidden states that are kept for the gradient; those between are computed again.
-SEGMENT = 64
 
 Params = Mapping[str, jax.Array]
 
@@ -41,35 +41,16 @@ def logits(params: Params, x: jax.Array, start: jax.Array) -> jax.Array:
 
     Args:
       params: arrays by name.
-      x: (R, T, K, F) averaged inputs.
-      start: (R, K) int, the variant's initial state.
+      x: (T, F, N) averaged inputs.
+      start: (N,) int, the components' initial state.
 
     Returns:
-      (R, T, K, 2): of being present, of being right if present.
+      (T, 2, N): of being present, of being right if present.
     """
-    R, T, K, _ = x.shape
-    U = params["start"].shape[1]
-    segments = -(-T // SEGMENT)
-    a = x @ params["input"] + params["bias"]  # (R, T, K, 3U)
-    a = jnp.pad(a, ((0, 0), (0, segments * SEGMENT - T), (0, 0), (0, 0)))
-    a = jnp.moveaxis(a, 1, 0).reshape(segments, SEGMENT, R * K, 3 * U)
-
-    def step(hidden, a):
-        b = hidden @ params["recurrent"]
-        gates = jax.nn.sigmoid(a[:, : 2 * U] + b[:, : 2 * U])
-        update, reset = gates[:, :U], gates[:, U:]
-        new = jnp.tanh(a[:, 2 * U :] + reset * b[:, 2 * U :])
-        hidden = update * hidden + (1 - update) * new
-        return hidden, hidden
-
-    @jax.checkpoint
-    def segment(hidden, a):
-        return jax.lax.scan(step, hidden, a)
-
-    hidden = params["start"][start].reshape(R * K, U)
-    _, hidden = jax.lax.scan(segment, hidden, a)
-    hidden = jnp.moveaxis(hidden.reshape(segments * SEGMENT, R, K, U)[:T], 0, 1)
-    return hidden @ params["readout"] + x @ params["skip"] + params["offset"]
+    hidden = recur(
+        params["input"].T, params["bias"], params["recurrent"].T, params["start"][start].T, x
+    )
+    return params["readout"].T @ hidden + params["skip"].T @ x + params["offset"][:, None]
 
 
 def loss(
@@ -79,20 +60,87 @@ def loss(
 
     Args:
       params, x, start: as for `logits`.
-      states: (R, T, K) true states, -1 sits wrong, 0 absent, 1 right.
-      mask: (R, T) of the frames that count.
+      states: (T, N) true states, -1 sits wrong, 0 absent, 1 right.
+      mask: (T, N) of what counts.
 
     Returns:
       The sum of the two means; a mean over nothing is 0.
     """
     o = logits(params, x, start)
-    present = (states != 0).astype(o.dtype)
-    every = jnp.broadcast_to(mask[..., None], present.shape).astype(o.dtype)
-    total = 0.0
-    for logit, target, weight in (
-        (o[..., 0], present, every),
-        (o[..., 1], (states == 1).astype(o.dtype), every * present),
-    ):
-        bce = optax.sigmoid_binary_cross_entropy(logit, target)
-        total += (bce * weight).sum() / jnp.maximum(weight.sum(), 1.0)
-    return total
+    targets = jnp.stack([states != 0, states == 1], axis=1).astype(o.dtype)
+    weights = jnp.stack([mask, mask & (states != 0)], axis=1).astype(o.dtype)
+    bce = (optax.sigmoid_binary_cross_entropy(o, targets) * weights).sum((0, 2))
+    return (bce / jnp.maximum(weights.sum((0, 2)), 1.0)).sum()
+
+
+# --- Recurrence -----------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def recur(
+    w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
+) -> jax.Array:
+    """The gated recurrent unit along time.
+
+    Its gradient is written out: sums of the weights' gradients run along with the way back, which
+    takes half the time of differentiating the scan. There is none with respect to `x`.
+
+    Args:
+      w_in: (3U, F), of the update gate, the reset gate and the new value.
+      bias: (3U,).
+      w_hidden: (3U, U).
+      first: (U, N), before the first frame.
+      x: (T, F, N).
+
+    Returns:
+      (T, U, N), after each frame.
+    """
+    return _forward(w_in, bias, w_hidden, first, x)[0]
+
+
+def _forward(w_in, bias, w_hidden, first, x):
+    U = len(first)
+
+    def step(hidden, x):
+        a = w_in @ x + bias[:, None]
+        b = w_hidden @ hidden
+        gates = jax.nn.sigmoid(a[: 2 * U] + b[: 2 * U])
+        update, reset = gates[:U], gates[U:]
+        new = jnp.tanh(a[2 * U :] + reset * b[2 * U :])
+        after = update * hidden + (1 - update) * new
+        return after, (after, (hidden, gates, new, b[2 * U :]))
+
+    _, (after, kept) = jax.lax.scan(step, first, x)
+    return after, (w_in, w_hidden, x, kept)
+
+
+def _backward(residuals, d_after):
+    w_in, w_hidden, x, kept = residuals
+    U = w_hidden.shape[1]
+
+    def step(carry, at):
+        d_later, d_in, d_bias, d_hidden = carry
+        d_after, x, (hidden, gates, new, b_new) = at
+        update, reset = gates[:U], gates[U:]
+        d = d_later + d_after
+        d_new = d * (1 - update) * (1 - new * new)
+        d_update = d * (hidden - new) * update * (1 - update)
+        d_reset = d_new * b_new * reset * (1 - reset)
+        d_a = jnp.concatenate([d_update, d_reset, d_new])
+        d_b = jnp.concatenate([d_update, d_reset, d_new * reset])
+        d_in, d_bias, d_hidden = d_in + d_a @ x.T, d_bias + d_a.sum(1), d_hidden + d_b @ hidden.T
+        return (d * update + w_hidden.T @ d_b, d_in, d_bias, d_hidden), None
+
+    zeros = (
+        jnp.zeros(d_after.shape[1:], d_after.dtype),
+        jnp.zeros_like(w_in),
+        jnp.zeros(len(w_in), w_in.dtype),
+        jnp.zeros_like(w_hidden),
+    )
+    (d_first, d_in, d_bias, d_hidden), _ = jax.lax.scan(
+        step, zeros, (d_after, x, kept), reverse=True
+    )
+    return d_in, d_bias, d_hidden, d_first, None
+
+
+recur.defvjp(_forward, _backward)

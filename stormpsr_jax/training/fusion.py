@@ -1,14 +1,18 @@
 """Fits the weights of the learned fusion on labelled recordings, in folds.
 
-Whole recordings are one batch, and all folds are fitted side by side. Each fold's weights have not
-seen its recordings; what they believe of these is what thresholds can be chosen on.
+Whole recordings are one batch. Each fold's weights have not seen its recordings; what they believe
+of these is what thresholds can be chosen on.
+
+Dimension letters: R recordings, T frames, K components, N = R · K rows, F inputs, U units.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +22,11 @@ import optax
 from stormpsr_jax import memory
 from stormpsr_jax.models import fusion
 from stormpsr_jax.psr import learned
-from stormpsr_jax.psr.learned_weights import Weights
+from stormpsr_jax.psr.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scores import Scores
 
 FOLDS = 4
-_CHUNK = 20  # steps from one sign of progress to the next
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,8 +34,8 @@ class Example:
     """A labelled recording.
 
     Attributes:
-      scores: of N frames.
-      states: (N, K) true states at these frames, -1, 0 or 1.
+      scores: of its frames.
+      states: (frames, K) true states at these, -1, 0 or 1.
       initial: K values in {0, 1}, the variant's initial state.
     """
 
@@ -48,12 +51,23 @@ class Fitted:
     Attributes:
       weights: to recognise with.
       held_out: of each recording, in order, the weights of the fold that has not seen it.
-      loss: of those on the held-out recordings: at the start and at the end.
+      before, after: mean loss of the folds on the recordings that they have not seen, at the start
+        and at the end.
     """
 
     weights: Weights
     held_out: list[Weights]
-    loss: tuple[float, float]
+    before: float
+    after: float
+
+
+class _Data(NamedTuple):
+    """What `fusion.loss` takes of some recordings."""
+
+    x: jax.Array  # (T, F, N)
+    start: jax.Array  # (N,)
+    states: jax.Array  # (T, N)
+    mask: jax.Array  # (T, N)
 
 
 def fit(
@@ -61,7 +75,6 @@ def fit(
     procedure: Procedure,
     *,
     start: Weights | None = None,
-    kind: str | None = None,
     fps: float | None = None,
     units: int = 8,
     average: float = 0.4,
@@ -72,22 +85,21 @@ def fit(
     seed: int = 0,
     progress: Callable[[int], None] = lambda steps: None,
 ) -> Fitted:
-    """Fits the weights; `FOLDS` folds, recording i belongs to fold i mod `FOLDS`.
+    """Fits the weights in `FOLDS` folds; recording i belongs to fold i mod `FOLDS`.
 
     Args:
-      examples: at least as many as folds; of a pair (scores, states) the initial state is absent.
+      examples: at least as many as folds; of a pair (scores, states) everything is absent at first.
       procedure: the product.
       start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
-        None starts from random ones, drawn to 0, and the fitted ones are those of a further fit on
-        all recordings, as means of networks that found different ways mean nothing.
-      kind: of the weights, one of `scores.KINDS`; None is that of the first example.
+        None starts from random ones, drawn to 0. Folds may find different ways from there, so their
+        mean means nothing: the fitted ones are those of one more fit, on all recordings.
       fps: frames per second; None for the procedure's.
-      units, average: U, and seconds that inputs are averaged over; with `start` they are its own.
+      units, average: U, and seconds that inputs are averaged over; `start` has its own.
       steps, learning_rate: of Adam, along a cosine.
       noise: standard deviation of noise on the inputs.
-      decay: times the squared distance from the start.
-      seed: of the noise and the random start.
-      progress: told how many steps were done.
+      decay: times the squared distance from what the weights are drawn to.
+      seed: of the noise and of random weights.
+      progress: told of steps that were done, of `num_steps` together.
 
     Raises:
       ValueError: fewer recordings than folds, states that do not fit the scores.
@@ -98,40 +110,63 @@ def fit(
         raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
     span = learned.span_frames(average, procedure.checked_fps(fps))
-    x, states, mask = _batch(examples, procedure, span)
-    initial = np.array([e.initial for e in examples], np.int32)
     fold = np.arange(len(examples)) % FOLDS
-    trained = np.stack([fold != i for i in range(FOLDS)])  # (folds, R)
-    key, own = jax.random.split(jax.random.key(seed))
+    sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
-        trained = np.vstack([trained, np.ones((1, len(examples)), bool)])
-        params = fusion.initial(own, units)
-        centre = jax.tree.map(jnp.zeros_like, params)
+        sets.append(np.arange(len(examples)))
+        first = fusion.initial(jax.random.key(seed), units)
+        centre = jax.tree.map(jnp.zeros_like, first)
     else:
-        params = {name: jnp.asarray(a, jnp.float32) for name, a in start.arrays.items()}
-        centre = params
+        first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
+    _check_memory(examples, procedure, len(sets))
+    size = max(len(e.states) for e in examples), max(map(len, sets))
+    data = [_batch([examples[i] for i in own], procedure, span, size) for own in sets]
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
     )
-    data = tuple(map(jnp.asarray, (x, initial, states, mask)))
-    train = functools.partial(_train, optimizer, noise, decay)
-    train = jax.jit(jax.vmap(train, in_axes=(None, None, 0, 0, 0, None)))
-    folds = jax.tree.map(lambda a: jnp.broadcast_to(a, (len(trained), *a.shape)), params)
-    held_out_loss = jax.jit(functools.partial(_held_out, data, jnp.asarray(~trained)))
-    before = float(held_out_loss(folds))
-    moments = jax.vmap(optimizer.init)(folds)
-    for done in range(0, steps, _CHUNK):
-        keys = jax.random.split(jax.random.fold_in(key, done), min(_CHUNK, steps - done))
-        folds, moments = train(data, centre, jnp.asarray(trained), folds, moments, keys)
-        jax.block_until_ready(folds)
-        progress(len(keys))
-    after = float(held_out_loss(folds))
-    kind = kind or (start.kind if start else examples[0].scores.kind)
-    folds = {name: np.asarray(a, float) for name, a in folds.items()}
-    each = [Weights(kind, average, {n: a[i] for n, a in folds.items()}) for i in range(FOLDS)]
-    whole = {n: a[:FOLDS].mean(0) if start else a[FOLDS] for n, a in folds.items()}
-    return Fitted(Weights(kind, average, whole), [each[i] for i in fold], (before, after))
+    # Drawn once, as drawing it takes as long as a step: each step sees a piece of it with signs of
+    # its own.
+    T, F, N = data[0].x.shape
+    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, F, N))
+    step = jax.jit(functools.partial(_step, optimizer, decay))
+    keys = jax.random.split(jax.random.key(seed), steps)
+    begin = (first, optimizer.init(first))
+    step = step.lower(*begin, data[0], centre, bank, keys[0]).compile()
+
+    def one(own: _Data) -> fusion.Params:
+        found = begin
+        for key in keys:
+            found = step(*found, own, centre, bank, key)
+            jax.block_until_ready(found)
+            progress(1)
+        return found[0]
+
+    # A fit keeps one core busy.
+    with concurrent.futures.ThreadPoolExecutor(len(sets)) as pool:
+        found = list(pool.map(one, data))
+    kind = start.kind if start else examples[0].scores.kind
+    weights = [
+        Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
+        for params in found
+    ]
+    held_out = [
+        _batch([examples[r] for r in np.flatnonzero(fold == i)], procedure, span, size)
+        for i in range(FOLDS)
+    ]
+    loss = jax.jit(fusion.loss)
+    before = np.mean([loss(first, *own) for own in held_out])
+    after = np.mean([loss(params, *own) for params, own in zip(found, held_out, strict=False)])
+    whole = weights[-1]
+    if start is not None:
+        means = {n: np.mean([w.arrays[n] for w in weights], axis=0) for n in start.arrays}
+        whole = Weights(kind, average, means)
+    return Fitted(whole, [weights[i] for i in fold], float(before), float(after))
+
+
+def num_steps(steps: int, start: Weights | None) -> int:
+    """Returns the steps of all fits together."""
+    return steps * (FOLDS + (start is None))
 
 
 def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure) -> Example:
@@ -144,54 +179,41 @@ def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure)
     return example
 
 
+def _check_memory(examples: Sequence[Example], procedure: Procedure, fits: int) -> None:
+    """Raises MemoryError if the fits would not fit side by side."""
+    rows = len(examples) * procedure.num_components * max(len(e.states) for e in examples)
+    # Of a fit its inputs, those with noise, and some 6 U numbers that the gradient keeps.
+    memory.check_fits(rows * 4 * fits * (4 * NUM_INPUTS + 64), "the fit of the fusion")
+
+
 def _batch(
-    examples: Sequence[Example], procedure: Procedure, span: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Inputs (R, T, K, F), states (R, T, K) and mask (R, T), filled up to the longest."""
-    catalogue = procedure.states.astype(float)
-    T = max(max(len(e.states) for e in examples), 1)
-    shape = (len(examples), T, procedure.num_components)
-    rows = shape[0] * shape[1] * shape[2]
-    # Inputs with their noise, and what the gradient keeps of each fold.
-    memory.check_fits(rows * 4 * (4 * learned.NUM_INPUTS + 100 * (FOLDS + 1)), "the fit")
-    x = np.zeros((*shape, learned.NUM_INPUTS), np.float32)
-    states, mask = np.zeros(shape, np.int8), np.zeros(shape[:2], bool)
-    for i, e in enumerate(examples):
-        N = len(e.states)
-        own = learned.inputs(e.scores.arrays, catalogue)
-        x[i, :N] = learned.averaged(e.scores.frames, own, span)
-        states[i, :N], mask[i, :N] = e.states, True
-    return x, states, mask
+    examples: Sequence[Example], procedure: Procedure, span: int, size: tuple[int, int]
+) -> _Data:
+    """Recordings side by side, filled up to a size of (T, R)."""
+    catalogue, K = procedure.states.astype(float), procedure.num_components
+    T, R = size
+    x = np.zeros((T, NUM_INPUTS, R, K), np.float32)
+    start, states = np.zeros((R, K), np.int32), np.zeros((T, R, K), np.int8)
+    mask = np.zeros((T, R, K), bool)
+    for r, e in enumerate(examples):
+        length = len(e.states)
+        own = learned.averaged(e.scores.frames, learned.inputs(e.scores.arrays, catalogue), span)
+        x[:length, :, r] = own.swapaxes(1, 2)
+        start[r], states[:length, r], mask[:length, r] = e.initial, e.states, True
+    flat = (a.reshape(*a.shape[:-2], R * K) for a in (x, start, states, mask))
+    return _Data(*map(jnp.asarray, flat))
 
 
-def _train(optimizer, noise, decay, data, centre, trained, params, moments, keys):
-    """Some steps of one fold; `trained` (R,) says which recordings it is fitted on."""
-    x, initial, states, mask = data
-    mask = mask & trained[:, None]
+def _step(optimizer, decay, params, moments, data, centre, bank, key):
+    T = len(data.x)
+    keys = jax.random.split(key)
+    noise = jax.lax.dynamic_slice_in_dim(bank, jax.random.randint(keys[0], (), 0, T + 1), T)
+    noise = noise * jax.random.rademacher(keys[1], noise.shape[1:], noise.dtype)
 
-    def objective(params, key):
-        noisy = x + noise * jax.random.normal(key, x.shape)
+    def objective(params):
         away = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params, centre)
-        away = sum(jax.tree.leaves(away))
-        return fusion.loss(params, noisy, initial, states, mask) + decay * away
+        own = fusion.loss(params, data.x + noise, *data[1:])
+        return own + decay * sum(jax.tree.leaves(away))
 
-    def one(carry, key):
-        params, moments = carry
-        gradient = jax.grad(objective)(params, key)
-        updates, moments = optimizer.update(gradient, moments, params)
-        return (optax.apply_updates(params, updates), moments), None
-
-    (params, moments), _ = jax.lax.scan(one, (params, moments), keys)
-    return params, moments
-
-
-def _held_out(data, held_out, folds):
-    """Mean over the folds of the loss on the recordings that each has not seen."""
-    x, initial, states, mask = data
-
-    def one(params, own):
-        return fusion.loss(params, x, initial, states, mask & own[:, None])
-
-    some = held_out.any(axis=1)
-    losses = jax.vmap(one)(folds, held_out)
-    return (losses * some).sum() / some.sum()
+    updates, moments = optimizer.update(jax.grad(objective)(params), moments, params)
+    return optax.apply_updates(params, updates), moments
