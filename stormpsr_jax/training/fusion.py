@@ -118,50 +118,47 @@ def fit(
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
-    _check_memory(examples, procedure, len(sets))
-    size = max(len(e.states) for e in examples), max(map(len, sets))
-    data = [_batch([examples[i] for i in own], procedure, span, size) for own in sets]
+    K = procedure.num_components
+    T, R = size = max(len(e.states) for e in examples), max(map(len, sets))
+    batch = functools.partial(_batch, procedure=procedure, span=span, size=size)
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
     )
     # Drawn once, as drawing it takes as long as a step: each step sees a piece of it with signs of
     # its own.
-    T, F, N = data[0].x.shape
-    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, F, N))
-    step = jax.jit(functools.partial(_step, optimizer, decay))
+    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, R * K))
     keys = jax.random.split(jax.random.key(seed), steps)
     begin = (first, optimizer.init(first))
-    step = step.lower(*begin, data[0], centre, bank, keys[0]).compile()
+    data = jax.eval_shape(lambda: _Data(*map(jnp.asarray, _empty(size, K))))
+    step = jax.jit(functools.partial(_step, optimizer, decay))
+    step = step.lower(*begin, data, centre, bank, keys[0]).compile()
 
-    def one(own: _Data) -> fusion.Params:
-        found = begin
+    def one(own: np.ndarray) -> fusion.Params:
+        found, data = begin, batch([examples[i] for i in own])
         for key in keys:
-            found = step(*found, own, centre, bank, key)
+            found = step(*found, data, centre, bank, key)
             jax.block_until_ready(found)
             progress(1)
         return found[0]
 
-    # A fit keeps one core busy.
-    with concurrent.futures.ThreadPoolExecutor(len(sets)) as pool:
-        found = list(pool.map(one, data))
+    with concurrent.futures.ThreadPoolExecutor(_side_by_side(len(sets), T * R * K)) as pool:
+        found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
     weights = [
         Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
         for params in found
     ]
-    held_out = [
-        _batch([examples[r] for r in np.flatnonzero(fold == i)], procedure, span, size)
-        for i in range(FOLDS)
-    ]
-    loss = jax.jit(fusion.loss)
-    before = np.mean([loss(first, *own) for own in held_out])
-    after = np.mean([loss(params, *own) for params, own in zip(found, held_out, strict=False)])
+    loss, losses = jax.jit(fusion.loss), []
+    for i in range(FOLDS):
+        own = batch([examples[r] for r in np.flatnonzero(fold == i)])
+        losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
+    before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
     if start is not None:
         means = {n: np.mean([w.arrays[n] for w in weights], axis=0) for n in start.arrays}
         whole = Weights(kind, average, means)
-    return Fitted(whole, [weights[i] for i in fold], float(before), float(after))
+    return Fitted(whole, [weights[i] for i in fold], before, after)
 
 
 def num_steps(steps: int, start: Weights | None) -> int:
@@ -179,11 +176,26 @@ def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure)
     return example
 
 
-def _check_memory(examples: Sequence[Example], procedure: Procedure, fits: int) -> None:
-    """Raises MemoryError if the fits would not fit side by side."""
-    rows = len(examples) * procedure.num_components * max(len(e.states) for e in examples)
-    # Of a fit its inputs, those with noise, and some 6 U numbers that the gradient keeps.
-    memory.check_fits(rows * 4 * fits * (4 * NUM_INPUTS + 64), "the fit of the fusion")
+def _side_by_side(fits: int, cells: int) -> int:
+    """Returns how many fits of so many frames of components have room; a fit keeps one core busy.
+
+    Raises:
+      MemoryError: not even one has.
+    """
+    # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
+    size = 4 * cells * (4 * NUM_INPUTS + 64)
+    memory.check_fits(size, "the fit of the fusion")
+    return max(1, min(fits, memory.available_bytes() // (2 * size)))
+
+
+def _empty(size: tuple[int, int], K: int) -> _Data:
+    T, R = size
+    return _Data(
+        np.zeros((T, NUM_INPUTS, R * K), np.float32),
+        np.zeros(R * K, np.int32),
+        np.zeros((T, R * K), np.int8),
+        np.zeros((T, R * K), bool),
+    )
 
 
 def _batch(
@@ -191,17 +203,13 @@ def _batch(
 ) -> _Data:
     """Recordings side by side, filled up to a size of (T, R)."""
     catalogue, K = procedure.states.astype(float), procedure.num_components
-    T, R = size
-    x = np.zeros((T, NUM_INPUTS, R, K), np.float32)
-    start, states = np.zeros((R, K), np.int32), np.zeros((T, R, K), np.int8)
-    mask = np.zeros((T, R, K), bool)
+    x, start, states, mask = _empty(size, K)
     for r, e in enumerate(examples):
-        length = len(e.states)
-        own = learned.averaged(e.scores.frames, learned.inputs(e.scores.arrays, catalogue), span)
-        x[:length, :, r] = own.swapaxes(1, 2)
-        start[r], states[:length, r], mask[:length, r] = e.initial, e.states, True
-    flat = (a.reshape(*a.shape[:-2], R * K) for a in (x, start, states, mask))
-    return _Data(*map(jnp.asarray, flat))
+        rows, length = slice(r * K, (r + 1) * K), len(e.states)
+        own = learned.inputs(e.scores.arrays, catalogue)
+        x[:length, :, rows] = learned.averaged(e.scores.frames, own, span).swapaxes(1, 2)
+        start[rows], states[:length, rows], mask[:length, rows] = e.initial, e.states, True
+    return _Data(*map(jnp.asarray, (x, start, states, mask)))
 
 
 def _step(optimizer, decay, params, moments, data, centre, bank, key):
