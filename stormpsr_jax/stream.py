@@ -13,7 +13,6 @@ from stormpsr_jax.psr import learned, scores
 from stormpsr_jax.psr.decoding import Decoder, Event
 from stormpsr_jax.psr.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 
-
 AnyDecoder = Decoder | learned.Decoder
 
 
