@@ -29,7 +29,7 @@ from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import select
 from stormpsr_jax.stages import networks, provenance, temporal, validation
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.evaluate import read_split
+from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stream import Batched
 from stormpsr_jax.training import checkpoint, loop
 from stormpsr_jax.training.sharding import make_mesh
@@ -82,7 +82,7 @@ def score(context: Context, probabilities: Callable, embedded: Mapping, control:
             last = np.arange(r.num_frames)
             clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
             labels = sampling.clip_labels(r.states, last, frames=window.frames)
-            p = probabilities(spoil(control, by_name[name][clips], seed=len(name)))
+            p, _ = probabilities(spoil(control, by_name[name][clips], seed=len(name)))
             recordings[split][name].temporal = TemporalPredictions(
                 source.numbers(name), labels, (p > 0.5).astype(int), p
             )

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
         probabilities = []
         for last in range(count):
             rows = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-            probabilities.append(one["temporal"](clip["encode"](images[rows])[None])[0])
+            probabilities.append(one["temporal"](clip["encode"](images[rows])[None])[0][0])
         return np.stack(probabilities)
 
     once(video, config.predict.batch), every_window(video, 1)  # warms up

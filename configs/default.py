@@ -26,7 +26,8 @@ def get_config() -> ConfigDict:
     """Returns the locked default configuration."""
     c = ConfigDict()
     c.seed = 0  # seeds initialisation, sampling, augmentation and dropout
-    c.stages = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
+    c.stages = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse")
+    c.stages = (*c.stages, "evaluate")
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (a file of `weights import`); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
@@ -164,6 +165,15 @@ def get_config() -> ConfigDict:
     c.predict = ConfigDict()
     c.predict.splits = ("val", "test")
     c.predict.batch = 64  # frames recognised at once
+
+    c.fuse = ConfigDict()  # the learned fusion of both streams, fitted on validation
+    c.fuse.init = "default"  # start: default (weights of the package) | scratch
+    c.fuse.steps = 400
+    c.fuse.lr = 1e-2  # peak learning rate of Adam
+    c.fuse.noise = 0.1  # standard deviation of noise on the inputs
+    c.fuse.decay = 1e-4  # pull towards the start
+    c.fuse.units = 8  # of the recurrent unit (init=scratch; the package's weights have their own)
+    c.fuse.average = 0.4  # seconds that inputs are averaged over (init=scratch)
 
     c.evaluate = ConfigDict()
     c.evaluate.decoder = "expected"  # naive (B1) | confidence (B2) | expected (B3)

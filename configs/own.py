@@ -33,7 +33,7 @@ def get_config(extra: str = ""):
     c = synthetic.get_config()
     c.stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
     if extra == "boxes":
-        c.stages = (*c.stages[:4], "detector", *c.stages[4:])
+        c.stages = (*c.stages[:4], "detector", "predict", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
 
     # Clean renders would come from data_prep.cad, in a folder of their own.

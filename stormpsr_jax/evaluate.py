@@ -11,8 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax import files
-from stormpsr_jax.psr import analysis, calibration, compare, decoding, tables, wrong_parts
+from stormpsr_jax.psr import (
+    analysis,
+    calibration,
+    compare,
+    decoding,
+    learned,
+    scores,
+    tables,
+    wrong_parts,
+)
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
+from stormpsr_jax.psr.learned_weights import Weights, default_weights, read_weights
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scoring import PROTOCOLS, evaluate, evaluate_recordings
@@ -56,22 +66,25 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         args.labels,
         args.asd,
         args.temporal,
+        scores_dir=args.scores,
         visibility_dir=args.visibility,
         variant=args.variant,
         with_errors=args.with_errors,
         fps=args.fps,
     )
+    weights = _fusion(args, procedure, recordings)
     result = evaluate_recordings(
         procedure,
         recordings,
         _settings(args),
+        weights=weights,
         protocol=args.protocol,
         fps=args.fps,
         sweep=args.sweep,
         certain=args.certain,
     )
     if args.report is not None:
-        _write_report(args.report, procedure, recordings, result)
+        _write_report(args.report, procedure, recordings, result, weights)
     files.write_json(args.out, result)
     for stream, why in _absent(args):
         print(f"no {stream} stream: {why}", file=sys.stderr)
@@ -85,11 +98,17 @@ def _write_report(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
+    weights: Weights | None,
 ) -> None:
     # Imported only here, as drawing needs libraries, and nothing else in this command does.
-    from stormpsr_jax import figures, report
+    from stormpsr_jax import belief_strips, figures, report
 
     try:
+        strips = {}
+        if weights is not None:
+            strips = belief_strips.belief_strips(
+                procedure, recordings, learned.Settings(), weights, result["fps"]
+            )
         report.write_report(
             path,
             title=f"Steps of {procedure.name}",
@@ -102,6 +121,7 @@ def _write_report(
                 if r.visibility is not None and len(r.visibility[0])
             },
             figures=figures.analysis_figures(result),
+            strips=strips,
         )
     except ImportError as error:
         raise ValueError(f"--report={path} needs matplotlib and jinja2: {error}") from error
@@ -150,6 +170,33 @@ def _main_compare(argv: Sequence[str]) -> None:
     print(tables.format_rows(rows, args.format))
 
 
+def _fusion(
+    args: argparse.Namespace,
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+) -> Weights | None:
+    """The weights of the learned fusion, where --scores or --fusion asks for it.
+
+    Without --scores, the recordings get those that can be made of their predictions.
+    """
+    if args.scores is None and args.fusion is None:
+        return None
+    if args.protocol == "released" or args.decoder != "expected":
+        raise ValueError(
+            "--scores and --fusion are for the learned fusion, which needs --protocol=paper and "
+            "--decoder=expected"
+        )
+    if args.scores is None:
+        if args.asd is None or args.temporal is None:
+            raise ValueError("--fusion needs --scores, or --asd and --temporal")
+        for r in recordings.values():
+            r.scores = scores.from_predictions(r.detections, r.temporal, procedure)
+    kinds = {r.scores.kind for r in recordings.values()}
+    if args.fusion in (None, "default"):
+        return default_weights("scores" if kinds == {"scores"} else "csv")
+    return read_weights(args.fusion)
+
+
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     missing = [flag for flag in ("asd", "temporal") if getattr(args, flag) is None]
     reasons = [(flag, f"--{flag} is not given") for flag in missing]
@@ -160,9 +207,14 @@ def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     return reasons
 
 
-def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings]:
+def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings | learned.Settings]:
     default = decoding.Settings()
-    result = {}
+    for name in ("removal", "confidence", "gate"):
+        if learned.STREAM in (getattr(args, name) or {}):
+            raise ValueError(f"--{name}: stream {learned.STREAM} has none")
+    result: dict[str, Any] = {learned.STREAM: learned.Settings()}
+    if learned.STREAM in (args.threshold or {}):
+        result[learned.STREAM] = learned.Settings(install=args.threshold[learned.STREAM])
     for stream in decoding.STREAMS:
         values = {
             field: default_value if flag is None else flag.get(stream, default_value)
@@ -198,6 +250,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--labels", required=True, help="folder with <rec>/PSR_labels.csv")
     add("--asd", help="folder with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
+    add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
+    add(
+        "--fusion",
+        metavar="FILE",
+        help="weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
+        "those of the package; without --scores it reads --asd and --temporal",
+    )
     add("--decoder", choices=decoding.DECODERS, default=default.decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add("--variant", help="of all recordings; otherwise found by their names")
@@ -205,7 +264,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--threshold",
         type=per_stream,
-        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold})",
+        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}); learned=2 is the "
+        "logit above which a part is reported as installed",
     )
     add(
         "--removal",

@@ -26,11 +26,13 @@ from stormpsr_jax.data import augment
 from stormpsr_jax.model_files import read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.decoding import STREAMS, Decoder, Event, Settings
+from stormpsr_jax.psr.decoding import Decoder, Event, Settings
+from stormpsr_jax.psr.streams import STREAMS
 from stormpsr_jax.recognition import sources
 from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.stream import Batched, Recogniser, decode
+from stormpsr_jax.stream import AnyDecoder, Batched, Recogniser, decode
 
 __all__ = [
     "Model",
@@ -47,6 +49,7 @@ _NEEDS = {
     "asd": ("detect",),
     "temporal": ("encode", "temporal"),
     "storm": ("encode", "temporal", "detect"),
+    "learned": ("encode", "temporal", "detect"),
 }
 
 
@@ -77,8 +80,8 @@ def functions(
 
     Returns:
       Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
-      "temporal", embeddings (B, T, D) → probabilities (B, K); "detect", pictures → boxes
-      (B, M, 4), classes (B, M), confidences (B, M).
+      "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
+      boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
 
     def normalise(images):
@@ -89,11 +92,11 @@ def functions(
 
     def temporal(module, variables, embeddings):
         logits = architectures.apply(module, variables, embeddings)
-        return jax.nn.sigmoid(logits[:, : module.num_components])
+        return jax.nn.sigmoid(logits[:, : module.num_components]), logits
 
     def detect(module, variables, images):
         outputs = architectures.apply(module, variables, normalise(images))
-        return detection.decode(outputs, max_detections)
+        return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
     bodies: dict[str, tuple[str, Callable]] = {
         "encoder": ("encode", encode),
@@ -126,8 +129,8 @@ class Model:
       fps: frames per second of the videos it was trained on.
       pictures: what becomes of a picture; None for a model on ready-made embeddings.
       window: what the temporal network sees.
-      streams: names, of "asd", "temporal" and "storm" those that it has.
-      default_stream: the fused one, or else the one that there is.
+      streams: names, of "asd", "temporal", "storm" and "learned" those that it has.
+      default_stream: the learned fusion, or else the fused one, or else the one that there is.
       figures: by stream, the "validation" and "test" figures of its run.
       batch: rows computed at once; with it the networks round as they did in the run.
       origin: where it comes from: the run's config, the checksums of its data.
@@ -149,7 +152,7 @@ class Model:
         self._content = content
         self._functions: dict[int, dict[str, Batched]] = {}
 
-    def settings(self, stream: str | None = None) -> Settings:
+    def settings(self, stream: str | None = None) -> Settings | learned.Settings:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
         return self._content.streams[self._stream(stream)].settings
 
@@ -198,7 +201,7 @@ class Model:
         _, T, D = self._content.input_shape("temporal", 1)
         if clips.ndim != 3 or clips.shape[1:] != (T, D):
             raise ValueError(f"clips are (B, {T}, {D}), not {clips.shape}")
-        return function(clips.astype(np.float32, copy=False))
+        return function(clips.astype(np.float32, copy=False))[0]
 
     def detect(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Detections in pictures uint8 (B, H, W, 3) that `preprocess` has prepared.
@@ -208,7 +211,7 @@ class Model:
           catalogued states, S + 1 the error state, 0 where there is no further detection;
           confidences (B, M).
         """
-        return self._function("detect")(self._checked_images(images))
+        return self._function("detect")(self._checked_images(images))[:3]
 
     def _checked_images(self, images: np.ndarray) -> np.ndarray:
         images = np.asarray(images)
@@ -268,8 +271,8 @@ class Model:
         stream: str | None = None,
         variant: str | None = None,
         recording: str | None = None,
-        settings: Settings | None = None,
-    ) -> Decoder:
+        settings: Settings | learned.Settings | None = None,
+    ) -> AnyDecoder:
         """A decoder with the settings and the calibration of a stream.
 
         Args:
@@ -295,6 +298,9 @@ class Model:
         own = self.settings(name)
         settings = settings or own
         calibration = self.calibration(name) if settings == own else None
+        if name == learned.STREAM:
+            weights = self._content.fusion
+            return learned.Decoder(self.procedure, chosen, settings, weights, self.fps, calibration)
         return Decoder(self.procedure, chosen, name, settings, self.fps, calibration)
 
     def recognise(
@@ -305,7 +311,7 @@ class Model:
         variant: str | None = None,
         recording: str | None = None,
         stream: str | None = None,
-        settings: Settings | None = None,
+        settings: Settings | learned.Settings | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
         """Recognises the steps of one recording, while it is iterated over.
@@ -353,7 +359,7 @@ class Model:
         rows: Iterator[np.ndarray],
         first_frame: int,
         recogniser: Recogniser,
-        decoder: Decoder,
+        decoder: AnyDecoder,
         batch: int,
     ) -> Iterator[Event]:
         numbers = itertools.count(first_frame, self.window.frame_step)

@@ -35,6 +35,7 @@ from stormpsr_jax.model_json import (
     parse,
 )
 from stormpsr_jax.models import architectures
+from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
 
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
@@ -56,6 +57,7 @@ def write_model(
     streams: Mapping[str, StreamRecord],
     origin: Mapping[str, Any],
     batch: int = 64,
+    fusion: Weights | None = None,
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
@@ -70,10 +72,11 @@ def write_model(
       window: what the temporal network sees.
       networks: by role: "encoder", "temporal", "detector".
       max_detections: M, rows of the detector per picture.
-      streams: by name: "asd", "temporal", "storm".
+      streams: by name: "asd", "temporal", "storm", "learned".
       origin: where the model comes from, plain values for JSON.
       batch: rows computed at once unless asked otherwise; with that of stage `predict` the networks
         round as they did there.
+      fusion: weights of stream "learned", if that is among the streams.
 
     Raises:
       ValueError: what `read_model` would refuse.
@@ -97,6 +100,7 @@ def write_model(
         "batch": batch,
         "networks": {role: architectures.describe(module) for role, module in modules.items()},
         "streams": {name: _plain(record) for name, record in streams.items()},
+        "fusion": None if fusion is None else fusion.to_json(),
         "origin": dict(origin),
         "weights": {"sha256": "0" * 64, "size": 0},
     }

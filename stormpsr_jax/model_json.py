@@ -18,18 +18,27 @@ import flax.linen as nn
 from stormpsr_jax.data.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.files import field, number, shorten
 from stormpsr_jax.models import architectures
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.decoding import DECODERS, STREAMS, Rules, Settings
+from stormpsr_jax.psr.decoding import DECODERS, Rules, Settings
+from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams import STREAMS
 
-FORMAT = 1
+FORMAT = 2  # 1 had no learned fusion
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**6  # of the window
 # The networks that each stream needs.
-NEEDS = {"asd": ("detector",), "temporal": ("temporal",), "storm": ("detector", "temporal")}
+NEEDS = {
+    "asd": ("detector",),
+    "temporal": ("temporal",),
+    "storm": ("detector", "temporal"),
+    "learned": ("detector", "temporal"),
+}
 _KEYS = (
     *("format", "package_version", "created", "procedure", "fps", "pictures", "embedding"),
-    *("window", "max_detections", "batch", "networks", "streams", "origin", "weights"),
+    *("window", "max_detections", "batch", "networks", "streams", "fusion"),
+    *("origin", "weights"),
 )
 
 
@@ -92,7 +101,7 @@ class StreamRecord:
       calibration: of the events' confidences; None leaves them as they are.
     """
 
-    settings: Settings
+    settings: Settings | learned.Settings
     validation: Mapping[str, float | None]
     test: Mapping[str, float | None]
     calibration: Calibration | None = None
@@ -111,6 +120,7 @@ class Content:
     batch: int
     networks: dict[str, Network]
     streams: dict[str, StreamRecord]
+    fusion: Weights | None
     origin: dict[str, Any]
     created: str
     package_version: str
@@ -136,6 +146,8 @@ def parse(data: Any, place: str) -> Content:
             f"{place}: is of format {form}, this version of stormpsr_jax knows up to {FORMAT}; "
             "update the package"
         )
+    if form == 1:
+        data = {"fusion": None, **data}
     _check_keys(data, _KEYS, place)
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
@@ -156,6 +168,9 @@ def parse(data: Any, place: str) -> Content:
             known = ", ".join(STREAMS)
             raise ValueError(f"{place}: streams: {shorten(name)}: unknown key; known are {known}")
         streams[name] = _stream(name, record, procedure, f"{place}: streams.{name}")
+    fusion = data["fusion"]
+    if fusion is not None:
+        fusion = Weights.from_json(fusion, f"{place}: fusion")
     declared = field(data, "weights", dict, place)
     _check_keys(declared, ("sha256", "size"), f"{place}: weights")
     _integer(declared, "size", f"{place}: weights", 0, 2**48)
@@ -174,6 +189,7 @@ def parse(data: Any, place: str) -> Content:
         batch=_integer(data, "batch", place, 1, 65_536),
         networks=networks,
         streams=streams,
+        fusion=fusion,
         origin=field(data, "origin", dict, place),
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
@@ -217,6 +233,8 @@ def _check_together(content: Content, place: str) -> None:
         for role in NEEDS[name]:
             if role not in roles:
                 raise ValueError(f"{place}: streams.{name}: needs networks.{role}")
+    if (learned.STREAM in content.streams) != (content.fusion is not None):
+        raise ValueError(f"{place}: fusion: is there exactly if streams has 'learned'")
 
 
 def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
@@ -297,8 +315,35 @@ def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRec
         data = {"calibration": None, **data}
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
     where = f"{place}: settings"
+    if name == learned.STREAM:
+        settings = _learned(field(data, "settings", dict, place), where)
+    else:
+        settings = _settings(name, field(data, "settings", dict, place), procedure, where)
+    figures = {}
+    for split in ("validation", "test"):
+        figures[split] = dict(field(data, split, dict, place))
+        for key, value in figures[split].items():
+            if value is not None:
+                number(value, f"{place}: {split}: {shorten(key)}", -1e15, 1e15)
+    calibration = data["calibration"]
+    if calibration is not None:
+        calibration = _calibration(calibration, f"{place}: calibration")
+    return StreamRecord(settings, **figures, calibration=calibration)
+
+
+def _learned(data: Mapping[str, Any], place: str) -> learned.Settings:
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(learned.Settings)), place)
+    values = {}
+    for key, value in data.items():
+        low, high = (0, 1) if key == "rho" else (-1e3, 1e3)
+        none = key == "rho" and value is None
+        values[key] = None if none else number(value, f"{place}: {key}", low, high)
+    return learned.Settings(**values)
+
+
+def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: str) -> Settings:
     # Models that were written before these two were settings were decoded like this.
-    given = {"removal": None, "gate": 0.5, **field(data, "settings", dict, place)}
+    given = {"removal": None, "gate": 0.5, **data}
     _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
     highest = {
         "threshold": 1e9,
@@ -318,16 +363,7 @@ def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRec
         Rules(procedure, next(iter(procedure.variants.values())), name, settings)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
-    figures = {}
-    for split in ("validation", "test"):
-        figures[split] = dict(field(data, split, dict, place))
-        for key, value in figures[split].items():
-            if value is not None:
-                number(value, f"{place}: {split}: {shorten(key)}", -1e15, 1e15)
-    calibration = data["calibration"]
-    if calibration is not None:
-        calibration = _calibration(calibration, f"{place}: calibration")
-    return StreamRecord(settings, **figures, calibration=calibration)
+    return settings
 
 
 def _calibration(data: Any, place: str) -> Calibration:

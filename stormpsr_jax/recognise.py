@@ -19,6 +19,7 @@ from pathlib import Path
 
 from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import lines_of, message_of, raise_all
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.training import interruption
 
@@ -106,6 +107,8 @@ def _settings(model, args: argparse.Namespace) -> tuple:
                 f"--threshold names {', '.join(args.threshold)}, but stream {stream} is decoded; "
                 f"--threshold={stream}=T, or another --stream"
             )
+        if stream == learned.STREAM:
+            return stream, dataclasses.replace(settings, install=args.threshold[stream])
         if settings.decoder == "naive":
             raise ValueError("--threshold: the model is decoded by 'naive', which has none")
         settings = dataclasses.replace(settings, threshold=args.threshold[stream])
@@ -184,12 +187,17 @@ def _parser() -> OneLineParser:
     add("--model", required=True, metavar="MODEL", help="a model folder, or a work folder")
     add("--out", required=True, metavar="DIR", help="folder for the results")
     add("--variant", metavar="NAME", help="of all sources; otherwise found by their names")
-    add("--stream", metavar="NAME", help="asd, temporal or storm; otherwise the model's best")
+    add(
+        "--stream",
+        metavar="NAME",
+        help="asd, temporal, storm or learned; otherwise the last of these that the model has",
+    )
     add(
         "--threshold",
         type=per_stream,
         metavar="T",
-        help="in place of the model's: a number, or stream=T such as storm=4",
+        help="in place of the model's: a number, or stream=T such as storm=4 (of "
+        "learned: the logit above which a part is reported as installed)",
     )
     add("--video", action="store_true", help="write an annotated video too")
     add("--batch", type=_batch, metavar="N", help="frames computed at once; otherwise the model's")

@@ -27,8 +27,18 @@ from stormpsr_jax.wrong_marks import WRONG, clock
 MAX_THUMBNAILS = 12
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart.
-STREAM_NAMES = {"asd": "ASD only", "temporal": "Temporal only", "storm": "STORM-PSR"}
-STREAM_COLOURS = {"asd": "#0072b2", "temporal": "#d55e00", "storm": "#009e73"}
+STREAM_NAMES = {
+    "asd": "ASD only",
+    "temporal": "Temporal only",
+    "storm": "STORM-PSR",
+    "learned": "Learned fusion",
+}
+STREAM_COLOURS = {
+    "asd": "#0072b2",
+    "temporal": "#d55e00",
+    "storm": "#009e73",
+    "learned": "#aa4499",
+}
 _VARIABLES = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card", WRONG: "bad"},
     **{colour: stream for stream, colour in STREAM_COLOURS.items()},
@@ -63,6 +73,7 @@ def write_report(
     curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     notes: Sequence[str] = (),
     figures: Sequence[tuple[str, str, str]] = (),
+    strips: Mapping[str, str] | None = None,
 ) -> None:
     """Writes the report.
 
@@ -83,6 +94,7 @@ def write_report(
             "val/NAME".
         notes: paragraphs of plain text below the results.
         figures: (title, caption, SVG text); `svg` makes one that suits light and dark mode.
+        strips: by recording, SVG text of what the learned fusion believes.
 
     Raises:
         ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
@@ -117,6 +129,9 @@ def write_report(
                     for frame, step, confidence in row.get("uncertain", ())
                 ],
                 "visible": None if seen is None else _mean(seen[1]),
+                "beliefs": inline(strips[name], f"Beliefs in recording {name}", f"b{i}")
+                if strips and name in strips
+                else None,
                 "timeline": inline(svg(timeline), f"Timeline of recording {name}", f"t{i}"),
                 "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
                 "num_frames": len({frame for frame, _ in truth[name]}),
@@ -303,7 +318,8 @@ def _timeline(
     start, end = min(frames) / fps, max(frames) / fps
     span = max(end - start, 1 / fps)
 
-    width, left, right, row_height, below = 10.0, 2.15, 0.1, 0.36, 0.35
+    width, left, right, below = 10.0, 2.15, 0.1, 0.35
+    row_height = max(0.36, 0.12 * len(marks))
     strip, gap = (0.62, 0.16) if visible is not None else (0.0, 0.0)
     height = below + strip + gap + max(len(rows), 1) * row_height + 0.08
     figure = Figure(figsize=(width, height))

@@ -9,8 +9,11 @@ import jax
 import numpy as np
 
 from stormpsr_jax import memory
+from stormpsr_jax.psr import learned, scores
 from stormpsr_jax.psr.decoding import Decoder, Event
 from stormpsr_jax.psr.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
+
+AnyDecoder = Decoder | learned.Decoder
 
 
 class Batched:
@@ -55,12 +58,14 @@ class Recognised:
 
     probabilities: (B, K), that each component changed inside the window that ends at the frame.
     boxes, classes, confidences: (B, M, 4) cx, cy, w, h in 0…1; (B, M) 1…S + 1; (B, M).
+    scores: of B frames, as prediction files have them; None unless both streams are there.
     """
 
     probabilities: np.ndarray | None
     boxes: np.ndarray | None
     classes: np.ndarray | None
     confidences: np.ndarray | None
+    scores: scores.FrameScores | None = None
 
 
 class Recogniser:
@@ -70,7 +75,7 @@ class Recogniser:
         self,
         *,
         encode: Callable[[np.ndarray], np.ndarray] | None,
-        temporal: Callable[[np.ndarray], np.ndarray] | None,
+        temporal: Callable[[np.ndarray], tuple] | None,
         detect: Callable[[np.ndarray], tuple] | None,
         frames: int,
         stride: int,
@@ -80,8 +85,10 @@ class Recogniser:
         Args:
           encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
             embeddings already.
-          temporal: embeddings (B, T, D) → probabilities (B, K).
-          detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M).
+          temporal: embeddings (B, T, D) → probabilities (B, K) and logits, as
+            `FrameScores.temporal`.
+          detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M), and
+            `FrameScores` but for the last of them.
           frames: w, frames that a window spans.
           stride: every stride-th frame of the window is looked at.
         """
@@ -98,7 +105,7 @@ class Recogniser:
         """
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
-        probabilities = None
+        probabilities = logits = said = None
         if self._temporal:
             new = self._encode(images) if self._encode else images
             if self._past is None:  # a window that begins before the video repeats its first frame
@@ -107,16 +114,21 @@ class Recogniser:
             embedded = np.concatenate([self._past, new])
             self._past = embedded[len(new) :]
             windows = np.arange(len(new))[:, None] + self._offsets
-            probabilities = self._temporal(embedded[windows])
-        detected = self._detect(images) if self._detect else (None, None, None)
-        return Recognised(probabilities, *detected)
+            probabilities, logits = self._temporal(embedded[windows])
+        detected = (None, None, None)
+        if self._detect:
+            *detected, said = self._detect(images)
+        found = None
+        if self._detect and self._temporal:
+            found = scores.as_written(scores.FrameScores(*said, temporal=logits))
+        return Recognised(probabilities, *detected, found)
 
 
-def decode(decoder: Decoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:
+def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:
     """The events that complete in B consecutive rows.
 
-    Confidences are rounded as in prediction files, so that the same events come out as when those
-    are written, read and decoded (stages `predict` and `evaluate`).
+    Confidences and scores are rounded as in prediction files, so that the same events come out as
+    when those are written, read and decoded (stages `predict` and `evaluate`).
 
     Args:
       decoder: of the recording, and at the frame before.
@@ -125,6 +137,9 @@ def decode(decoder: Decoder, frames: Iterable[int], recognised: Recognised) -> l
     """
     events = []
     for i, frame in enumerate(frames):
+        if decoder.stream == learned.STREAM:
+            events += decoder.update(frame, scores.row(recognised.scores, i))
+            continue
         detections, temporal = [], None
         if recognised.classes is not None:
             classes, confidences = recognised.classes[i], recognised.confidences[i]

@@ -45,16 +45,19 @@ def copy(finished, tmp_path):
 def test_run_property_everything_promised_is_there(workdir):
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
-    assert set(metrics["streams"]) == {"asd", "temporal", "storm"}
-    for stream in metrics["streams"].values():
+    assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}
+    for name, stream in metrics["streams"].items():
         assert set(stream["recordings"]) == {"test_000", "test_001"}
-        assert {"threshold", "confidence", "weight"} <= stream["settings"].keys()
+        fields = {"threshold", "confidence", "weight"} if name != "learned" else {"install", "rho"}
+        assert fields <= stream["settings"].keys()
     assert set(metrics["validation"]) == set(metrics["streams"])
     assert "<svg" in (workdir / "report.html").read_text()
     for split in ("val", "test"):
         for stream in ("asd", "temporal"):
             names = sorted(p.name for p in (workdir / "predictions" / split / stream).iterdir())
             assert names == [f"{split}_00{i}_results_pred.csv" for i in range(2)]
+        names = sorted(p.name for p in (workdir / "predictions" / split / "scores").iterdir())
+        assert names == [f"{split}_00{i}.npz" for i in range(2)]
         visibility = (
             workdir / "predictions" / split / "visibility" / f"{split}_000.csv"
         ).read_text()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import memory
+from stormpsr_jax.psr.scores import BOUND
 from stormpsr_jax.stream import Batched, Recogniser
 
 
@@ -14,12 +15,15 @@ def encode(images):
 
 def temporal(windows):
     weights = np.arange(1, windows.shape[1] + 1, dtype=np.float32)
-    return np.einsum("btd,t->bd", windows, weights)
+    probabilities = np.einsum("btd,t->bd", windows, weights)
+    return probabilities, probabilities + 1
 
 
 def detect(images):
     mean = images.reshape(len(images), -1).mean(1)
-    return np.tile(mean[:, None, None], (1, 1, 4)), np.ones((len(images), 1), int), mean[:, None]
+    said = mean / 3, np.stack([mean, -mean], 1), None
+    boxes = np.tile(mean[:, None, None], (1, 1, 4))
+    return boxes, np.ones((len(images), 1), int), mean[:, None], said
 
 
 def video(n):
@@ -36,9 +40,16 @@ def test_recogniser_matches_windows_cut_by_hand(chunk):
     embedded = encode(images)
     for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
         window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
-        np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0], rtol=1e-6)
+        np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0][0], rtol=1e-6)
     confidences = np.concatenate([r.confidences for r in got])
     np.testing.assert_allclose(confidences, detect(images)[2])
+    # As they are written: in half precision, and cut.
+    objectness = np.concatenate([r.scores.objectness for r in got])
+    np.testing.assert_allclose(objectness, np.minimum(detect(images)[3][0], BOUND), rtol=1e-3)
+    states, logits = (np.concatenate([r.scores[i] for r in got]) for i in (1, 3))
+    assert states.shape == (50, 2)
+    np.testing.assert_array_equal(logits, np.full((50, 5), BOUND))
+    assert got[0].scores.parts is None
 
 
 def test_recogniser_property_encodes_every_frame_once_and_memory_is_one_window():
@@ -54,6 +65,7 @@ def test_recogniser_property_encodes_every_frame_once_and_memory_is_one_window()
         assert len(recogniser._past) == 16
     assert sum(seen) == 50
     assert out.boxes is None
+    assert out.scores is None
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 50])
@@ -70,6 +82,7 @@ def test_recogniser_property_without_the_temporal_stream_only_detections():
     out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
     assert out.probabilities is None
     assert out.boxes.shape == (3, 1, 4)
+    assert out.scores is None
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 20])

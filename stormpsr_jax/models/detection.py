@@ -193,6 +193,24 @@ def decode(
     return jnp.concatenate(boxes, 1), jnp.concatenate(classes, 1), jnp.concatenate(scores, 1)
 
 
+def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """What the detector says of the likeliest point of each image, undecided (jittable).
+
+    Args:
+      outputs: of `Detector`.
+
+    Returns:
+      Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state; and
+      the logits of single parts, (B, 2K) or None of a detector without them.
+    """
+    best = outputs["objectness"].argmax(-1)[:, None]  # (B, 1)
+    objectness = jnp.take_along_axis(outputs["objectness"], best, 1)[:, 0].astype(jnp.float32)
+    logits = jnp.take_along_axis(outputs["logits"], best[..., None], 1)[:, 0]
+    states = jax.nn.log_softmax(logits.astype(jnp.float32))
+    parts = outputs.get("parts")
+    return objectness, states, None if parts is None else parts.astype(jnp.float32)
+
+
 def average_precision(
     boxes: np.ndarray,
     classes: np.ndarray,

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from stormpsr_jax.psr.decoding import STREAMS
+from stormpsr_jax.psr import decoding, streams
 
 
 def fail(*messages: str) -> NoReturn:
@@ -31,15 +31,18 @@ def print_anything() -> None:
 
 
 def per_stream(text: str) -> dict[str, float]:
-    """The type of a flag that takes "6" or "asd=6,temporal=4,storm=4": values by stream."""
+    """The type of a flag that takes "6" or "asd=6,temporal=4,storm=4": values by stream.
+
+    A number alone is not meant for the learned fusion, whose thresholds are logits.
+    """
     try:
-        return dict.fromkeys(STREAMS, float(text))
+        return dict.fromkeys(decoding.STREAMS, float(text))
     except ValueError:
         pass
     values = {}
     for part in text.split(","):
         stream, _, value = part.partition("=")
-        if stream not in STREAMS or stream in values:
+        if stream not in streams.STREAMS or stream in values:
             raise argparse.ArgumentTypeError(
                 f"{text!r} is neither a number nor like asd=6,temporal=4,storm=4"
             )

@@ -10,6 +10,7 @@ import numpy as np
 
 from stormpsr_jax.mistakes import first_of, raise_all
 from stormpsr_jax.psr import label_files, labels, predictions
+from stormpsr_jax.psr import scores as score_files
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 
@@ -26,6 +27,7 @@ class LabelledPredictions:
         visibility: frames (M,) and visible fractions (M,), None where unknown.
         frames: (M,) ascending, of the states, each of which holds from its frame on.
         with_errors: whether the truth has the incorrect installations too.
+        scores: of the networks, for the learned fusion; None where there are none.
     """
 
     name: str
@@ -37,6 +39,18 @@ class LabelledPredictions:
     visibility: tuple[np.ndarray, np.ndarray] | None = None
     frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     with_errors: bool = False
+    scores: score_files.Scores | None = None
+
+    def states_at(self, frames: np.ndarray) -> np.ndarray:
+        """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
+
+        Raises:
+            ValueError: the labels give no states.
+        """
+        if not len(self.frames):
+            raise ValueError(f"recording {self.name}: its labels give no states")
+        rows = np.searchsorted(self.frames, frames, "right") - 1
+        return np.asarray(self.states, np.int8)[np.maximum(rows, 0)]
 
 
 def load_recordings(
@@ -45,6 +59,7 @@ def load_recordings(
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
+    scores_dir: str | os.PathLike | None = None,
     visibility_dir: str | os.PathLike | None = None,
     variant: str | None = None,
     with_errors: bool = False,
@@ -56,6 +71,7 @@ def load_recordings(
         procedure: the product.
         labels_dir: what `label_files.find` finds there.
         asd_dir, temporal_dir: prediction folders; None for a stream that is absent.
+        scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
         visibility_dir: `<rec>.csv` per recording, where known.
         variant: of all recordings; None finds each one's by its name.
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
@@ -72,6 +88,7 @@ def load_recordings(
         ("--labels", labels_dir),
         ("--asd", asd_dir),
         ("--temporal", temporal_dir),
+        ("--scores", scores_dir),
         ("--visibility", visibility_dir),
     ):
         if folder is not None and not pathlib.Path(folder).is_dir():
@@ -84,6 +101,13 @@ def load_recordings(
     for flag, folder in (("--asd", asd_dir), ("--temporal", temporal_dir)):
         if folder is not None:
             mistakes += _name_mistakes(pathlib.Path(folder), flag, labels_dir, list(found))
+    if scores_dir is not None:
+        mistakes += [
+            f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
+            f"--labels={labels_dir}; stage predict writes it"
+            for name in found
+            if not os.path.lexists(pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}")
+        ]
     raise_all(mistakes)
     recordings = {}
     needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
@@ -98,13 +122,16 @@ def load_recordings(
     for name, place in found.items():
         own = attempt(procedure.variant_for, name, variant)
         known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
-        detections = temporal = visibility = None
+        detections = temporal = visibility = said = None
         if asd_dir is not None:
             path = pathlib.Path(asd_dir) / f"{name}{predictions.SUFFIX}"
             detections = attempt(predictions.read_detections, path, procedure)
         if temporal_dir is not None:
             path = pathlib.Path(temporal_dir) / f"{name}{predictions.SUFFIX}"
             temporal = attempt(predictions.read_temporal, path, procedure)
+        if scores_dir is not None:
+            path = pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}"
+            said = attempt(score_files.read_scores, path, procedure)
         if visibility_dir is not None:
             path = pathlib.Path(visibility_dir) / f"{name}.csv"
             if os.path.lexists(path):
@@ -120,6 +147,7 @@ def load_recordings(
                 visibility,
                 known.frames,
                 with_errors,
+                said,
             )
     raise_all(mistakes)
     return recordings

@@ -11,17 +11,18 @@ import numpy as np
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import (
     analysis,
-    batch,
     calibration,
     decoding,
     frame_rates,
+    learned,
     metrics,
     released,
+    streams,
     wrong_parts,
 )
+from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.select import available_streams
 
 PROTOCOLS = ("paper", "released")
 
@@ -32,7 +33,9 @@ def evaluate(
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
-    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
+    scores_dir: str | os.PathLike | None = None,
+    weights: Weights | None = None,
     protocol: str = "paper",
     variant: str | None = None,
     fps: float | None = None,
@@ -45,8 +48,10 @@ def evaluate(
 
     Args:
         procedure: the product.
-        labels_dir, asd_dir, temporal_dir, visibility_dir, with_errors: see `load_recordings`.
+        labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
+            `load_recordings`.
         settings: of all streams, or by stream.
+        weights: of the learned fusion; without them, or without scores, it is left out.
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
         fps: frames per second, None for the procedure's.
@@ -66,21 +71,30 @@ def evaluate(
         labels_dir,
         asd_dir,
         temporal_dir,
+        scores_dir=scores_dir,
         visibility_dir=visibility_dir,
         variant=variant,
         with_errors=with_errors,
         fps=fps,
     )
     return evaluate_recordings(
-        procedure, recordings, settings, protocol=protocol, fps=fps, sweep=sweep, certain=certain
+        procedure,
+        recordings,
+        settings,
+        weights=weights,
+        protocol=protocol,
+        fps=fps,
+        sweep=sweep,
+        certain=certain,
     )
 
 
 def evaluate_recordings(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: decoding.Settings | Mapping[str, decoding.Settings],
+    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
     *,
+    weights: Weights | None = None,
     protocol: str = "paper",
     fps: float | None = None,
     sweep: Sequence[float] = (),
@@ -89,19 +103,23 @@ def evaluate_recordings(
 ) -> dict[str, Any]:
     """Scores recordings that were read already; see `evaluate`.
 
-    `calibrations`, by stream, are of the confidences (protocol `paper`).
+    `weights` are those of the learned fusion; without them its stream is left out, as it is in
+    protocol `released`. `calibrations`, by stream, are of the confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if isinstance(settings, decoding.Settings):
         settings = dict.fromkeys(decoding.STREAMS, settings)
+    settings = {learned.STREAM: learned.Settings(), **settings}
     fps = procedure.checked_fps(fps)
-    decoders = {s.decoder for s in settings.values()}
+    decoders = {s.decoder for s in settings.values() if isinstance(s, decoding.Settings)}
     if len(decoders) != 1:
         raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
     decoder = decoders.pop()
-    streams = available_streams(recordings, decoder)
-    if not streams:
+    names = streams.available(recordings, decoder)
+    if learned.STREAM in names and (weights is None or protocol == "released"):
+        names.remove(learned.STREAM)
+    if not names:
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
@@ -112,22 +130,22 @@ def evaluate_recordings(
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
     for threshold in sweep:  # Settings refuses what cannot be a threshold
-        dataclasses.replace(settings[streams[0]], threshold=threshold)
-    details: dict[str, dict[str, Any]] = {stream: {} for stream in streams}
-    judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in streams}
-    for stream in streams:
+        dataclasses.replace(settings[names[0]], threshold=threshold)
+    details: dict[str, dict[str, Any]] = {stream: {} for stream in names}
+    judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in names}
+    for stream in names:
         calibrated = (calibrations or {}).get(stream)
         for name, recording in recordings.items():
             if protocol == "released":
                 found = _score_released(procedure, recording, stream, settings[stream], fps)
             else:
-                events = batch.decode(
+                events = streams.decode(
                     procedure,
-                    recording.variant,
+                    recording,
                     stream,
                     settings[stream],
-                    recording.detections,
-                    recording.temporal,
+                    weights,
+                    fps=fps,
                     calibration=calibrated,
                 )
                 judged[stream] += calibration.judge(events, recording)
@@ -147,7 +165,9 @@ def evaluate_recordings(
                 details[stream][name]["visible"] = _visible(recording.visibility, truth)
     warnings = _check_frame_rates(recordings, details, fps)
     sweeps = {}
-    for stream in streams if sweep else ():
+    for stream in names if sweep else ():
+        if stream == learned.STREAM:  # which has no threshold of evidence
+            continue
         sweeps[stream] = analysis.threshold_sweep(
             procedure, recordings, stream, settings[stream], sweep, fps
         )
@@ -169,10 +189,10 @@ def evaluate_recordings(
                     else {}
                 ),
                 "settings": dataclasses.asdict(settings[stream]),
-                **({"sweep": sweeps[stream]} if sweeps else {}),
+                **({"sweep": sweeps[stream]} if stream in sweeps else {}),
                 "recordings": details[stream],
             }
-            for stream in streams
+            for stream in names
         },
     }
     return {**result, "both_found": analysis.mean_delays_of_both(result), "warnings": warnings}

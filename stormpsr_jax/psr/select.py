@@ -19,6 +19,10 @@ removals together.
 With the settings goes what their confidences mean (`calibration.fit`), learnt from the events that
 they find on the same recordings.
 
+Of the learned fusion the threshold of installations is chosen, from a few: that of removals is
+unstable on a dozen recordings, and wrong parts are rarer still. Its beliefs of a recording have to
+be those of weights that have not seen it.
+
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
 there is no delay: then the settings are the fixed ones, which the paper uses (`fixed`).
 """
@@ -30,8 +34,9 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, calibration, decoding, metrics
+from stormpsr_jax.psr import batch, calibration, decoding, learned, metrics, streams
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -46,6 +51,7 @@ REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
 GATES = (0.5, 0.8)
 WEIGHTS = (0.15, 0.3, 0.5, 0.7)
+INSTALL = (1.0, 2.0, 3.0)  # of the learned fusion, in logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Choice:
             recording by what was learnt from the others; None with fewer than two recordings.
     """
 
-    settings: decoding.Settings
+    settings: decoding.Settings | learned.Settings
     pos: float | None
     f1: float | None
     delay_s: float | None
@@ -79,6 +85,7 @@ def select(
     base: decoding.Settings,
     fps: float | None = None,
     choose: str = "validation",
+    weights: Mapping[str, Weights] | None = None,
 ) -> dict[str, Choice]:
     """Chooses the settings of every stream that the recordings have.
 
@@ -88,6 +95,7 @@ def select(
         base: decoder, decay and window, and what is not on the grid of a stream.
         fps: frames per second, None for the procedure's.
         choose: "validation", the rule above, or "paper", the fixed settings.
+        weights: of the learned fusion, by recording; without them it is left out.
 
     Returns:
         By stream. The fused one has the floor chosen for `asd` and the gate chosen for `temporal`.
@@ -96,7 +104,12 @@ def select(
     num = sum(bool(r.truth) for r in recordings.values())
     by_rule = choose == "validation" and num >= MIN_RECORDINGS
     chosen: dict[str, Choice] = {}
-    for stream in available_streams(recordings, base.decoder):
+    for stream in streams.available(recordings, base.decoder):
+        if stream == learned.STREAM:
+            if weights is not None:
+                best = _learned(procedure, recordings, weights, base.window, by_rule, fps)
+                chosen[stream] = calibrated(procedure, recordings, stream, best, fps, weights)
+            continue
         best = None
         if by_rule:
             known = {name: choice.settings for name, choice in chosen.items()}
@@ -109,7 +122,7 @@ def select(
             choices = rate(procedure, recordings, stream, fixed(procedure, base), fps)
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
-        chosen[stream] = calibrated(procedure, recordings, stream, best)
+        chosen[stream] = calibrated(procedure, recordings, stream, best, fps)
     return chosen
 
 
@@ -118,28 +131,20 @@ def calibrated(
     recordings: Mapping[str, LabelledPredictions],
     stream: str,
     choice: Choice,
+    fps: float | None = None,
+    weights: Mapping[str, Weights] | None = None,
 ) -> Choice:
     """Returns a choice with the calibration of its events on the recordings."""
     judged = []
-    for r in recordings.values():
-        events = batch.decode(
-            procedure, r.variant, stream, choice.settings, r.detections, r.temporal
-        )
+    for name, r in recordings.items():
+        own = None if weights is None else weights[name]
+        events = streams.decode(procedure, r, stream, choice.settings, own, fps=fps)
         judged.append(calibration.judge(events, r))
     reliability = None
     if len(judged) > 1:
         reliability = calibration.reliability(calibration.cross_fitted(judged))
     fitted = calibration.fit(itertools.chain.from_iterable(judged))
     return dataclasses.replace(choice, calibration=fitted, reliability=reliability)
-
-
-def available_streams(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
-    """Returns the streams that can be decoded; the naive decoder has no fused one."""
-    asd = all(r.detections is not None for r in recordings.values())
-    temporal = all(r.temporal is not None for r in recordings.values())
-    fused = asd and temporal and decoder != "naive"
-    present = zip(decoding.STREAMS, (asd, temporal, fused), strict=True)
-    return [stream for stream, there in present if there]
 
 
 def fixed(procedure: Procedure, base: decoding.Settings) -> list[decoding.Settings]:
@@ -218,17 +223,60 @@ def rate(
                 if (name, steps) not in known:
                     known[name, steps] = metrics.score_recording(r.truth, steps, fps)
                 by_name[name] = known[name, steps]
-        window_s = max(settings.window, 1) / fps
-        for member, by_name in zip(members, scores, strict=True):
-            summary = metrics.summarise(by_name)
-            by_recording = tuple(
-                s["f1"] + s["pos"] - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
-                for s in by_name.values()
-                if s["f1"] is not None
-            )
-            figures = (summary[key] for key in ("pos", "f1", "delay_s"))
-            choices.append(Choice(member, *figures, by_recording))
+        choices += [
+            _choice(member, by_name, settings.window, fps)
+            for member, by_name in zip(members, scores, strict=True)
+        ]
     return choices
+
+
+def _choice(
+    settings: decoding.Settings | learned.Settings,
+    by_name: Mapping[str, dict],
+    window: int,
+    fps: float,
+) -> Choice:
+    """A setting with what `metrics.score_recording` says of each recording."""
+    summary = metrics.summarise(by_name)
+    window_s = max(window, 1) / fps
+    by_recording = tuple(
+        s["f1"] + s["pos"] - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
+        for s in by_name.values()
+        if s["f1"] is not None
+    )
+    figures = (summary[key] for key in ("pos", "f1", "delay_s"))
+    return Choice(settings, *figures, by_recording)
+
+
+def _learned(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    weights: Mapping[str, Weights],
+    window: int,
+    by_rule: bool,
+    fps: float,
+) -> Choice:
+    """The choice of the learned fusion; beliefs are worked out once for all thresholds."""
+    default = learned.Settings()
+    thresholds = INSTALL if by_rule else (default.install,)
+    candidates = [dataclasses.replace(default, install=threshold) for threshold in thresholds]
+    scores: list[dict[str, dict]] = [{} for _ in candidates]
+    for name, r in recordings.items():
+        place = (procedure, r.variant)
+        belief = learned.beliefs(*place, r.scores, weights[name], default.rho, fps)
+        for settings, by_name in zip(candidates, scores, strict=True):
+            events = learned.report(*place, r.scores.frames, belief, settings, fps)
+            steps = metrics.scored(events, r.with_errors)
+            by_name[name] = metrics.score_recording(r.truth, steps, fps)
+    choices = [
+        _choice(settings, by_name, window, fps)
+        for settings, by_name in zip(candidates, scores, strict=True)
+    ]
+    best = pick(choices) if by_rule else None
+    if best is not None:
+        return best
+    fixed_one = choices[candidates.index(default)]
+    return dataclasses.replace(fixed_one, fixed=True)
 
 
 def pick(choices: Sequence[Choice]) -> Choice | None:

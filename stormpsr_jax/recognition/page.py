@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 
 from stormpsr_jax import files, report
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Event, Settings
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -83,7 +84,7 @@ class Report:
         name: str,
         rows: Sequence[tuple[int, str]],
         stream: str,
-        settings: Settings,
+        settings: Settings | learned.Settings,
         calibrated: bool,
         source: str,
     ) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from data_prep.reading.pictures import Pictures, read_upright
 from stormpsr_jax.model import Model
-from stormpsr_jax.psr.decoding import Decoder, Event
+from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.stream import Recognised, decode
+from stormpsr_jax.stream import AnyDecoder, Recognised, decode
 
 THUMBNAIL = 320  # pixels of the longer side, at most
 # Of pictures that are kept until they are in a video, and of those in a report.
@@ -41,7 +41,7 @@ class Chunk:
 
 
 def run(
-    model: Model, pictures: Pictures, decoder: Decoder, batch: int, whole: bool
+    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
 ) -> Iterator[Chunk]:
     """Yields the chunks of a recording, in order.
 
@@ -62,7 +62,7 @@ def run(
 
 
 def _recognised(
-    model: Model, pictures: Pictures, decoder: Decoder, batch: int, whole: bool
+    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
 ) -> Iterator[Chunk]:
     recogniser = model.recogniser(batch, decoder.stream)
     first = pictures.first_frame

@@ -10,11 +10,12 @@ import numpy as np
 
 from data_prep.reading.pictures import Pictures
 from stormpsr_jax.model import Model
-from stormpsr_jax.psr.decoding import Decoder
+from stormpsr_jax.psr.decoding import Decoder, Settings
 from stormpsr_jax.recognition import overlay, pipeline, results
 from stormpsr_jax.recognition.checklist import Checklist
 from stormpsr_jax.recognition.page import Report
 from stormpsr_jax.recognition.pipeline import Chunk
+from stormpsr_jax.stream import AnyDecoder
 
 VIDEO = "annotated.mp4"
 
@@ -23,7 +24,7 @@ def recognise(
     model: Model,
     name: str,
     pictures: Pictures,
-    decoder: Decoder,
+    decoder: AnyDecoder,
     folder: Path,
     *,
     source: str,
@@ -54,7 +55,9 @@ def recognise(
     """
     procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
     first = pictures.first_frame
-    checklist = Checklist(procedure, variant, decoder.settings.confidence, fps)
+    # The learned fusion has no floor of its own.
+    settings = decoder.settings if isinstance(decoder, Decoder) else Settings()
+    checklist = Checklist(procedure, variant, settings.confidence, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames)
     num_events = 0
     with contextlib.ExitStack() as stack:

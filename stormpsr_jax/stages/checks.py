@@ -24,6 +24,7 @@ STAGES = (
     "finetune",
     "detector",
     "predict",
+    "fuse",
     "evaluate",
 )
 
@@ -75,6 +76,12 @@ def _stages(context: Context) -> list[str]:
     if "predict" in stages and not provenance.stages_before(context, "predict"):
         mistakes.append(
             "stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"
+        )
+    networks_there = provenance.stages_before(context, "predict")
+    if "fuse" in stages and not ("detector" in networks_there and len(networks_there) > 1):
+        mistakes.append(
+            "stages has 'fuse', which fuses what 'detector' and 'temporal' say; add both, or leave "
+            "it out"
         )
     for stage in stages:
         for before in provenance.stages_before(context, stage):
@@ -198,6 +205,8 @@ def _needed_splits(context: Context) -> list[str]:
         needed |= set(embed.SPLITS)
     if "predict" in stages:
         needed |= set(context.config.predict.splits)
+    if "fuse" in stages:
+        needed.add("val")
     if "evaluate" in stages:
         needed |= {"val", "test"}
     return sorted(needed)
@@ -235,8 +244,8 @@ def _splits(context: Context) -> list[str]:
             )
         else:
             mistakes += _collect(lambda: context.cad_source() and [])
-    if "evaluate" in context.config.stages:
-        for split in ("val", "test"):
+    for stage, splits in (("fuse", ("val",)), ("evaluate", ("val", "test"))):
+        for split in splits if stage in context.config.stages else ():
             folder = context.data_dir / "labels" / split
             if not folder.is_dir():
                 mistakes.append(f"{folder}: no label files; run the data_prep command again")

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from stormpsr_jax import files, model, report
+from stormpsr_jax.belief_strips import belief_strips
 from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, headline
-from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr import analysis, decoding, headline, learned
+from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import Choice, select
-from stormpsr_jax.stages import networks, provenance
+from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.training.metrics import read_metrics
 
 
@@ -33,11 +34,15 @@ def run(context: Context) -> dict:
     base = decoding.Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
     )
-    chosen = select(context.procedure, val, base, source.fps, config.evaluate.choose)
+    fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
+    held_out = fusion and {name: fusion.held_out(name) for name in val}
+    chosen = select(context.procedure, val, base, source.fps, config.evaluate.choose, held_out)
+    weights = fusion.weights if learned.STREAM in chosen else None
     result = evaluate_recordings(
         context.procedure,
         test,
         {stream: choice.settings for stream, choice in chosen.items()},
+        weights=weights,
         fps=source.fps,
         certain=config.evaluate.certain,
         calibrations={stream: choice.calibration for stream, choice in chosen.items()},
@@ -47,6 +52,10 @@ def run(context: Context) -> dict:
         stream: {key: value for key, value in dataclasses.asdict(choice).items() if key != "scores"}
         for stream, choice in chosen.items()
     }
+    strips = {}
+    if weights is not None:
+        settings = chosen[learned.STREAM].settings
+        strips = belief_strips(context.procedure, test, settings, weights, source.fps)
     report.write_report(
         workdir / "report.html",
         title=f"STORM-PSR on {context.procedure.name}",
@@ -61,14 +70,15 @@ def run(context: Context) -> dict:
             if (workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen),
+        notes=_notes(chosen, fusion),
+        strips=strips,
     )
-    _write_model(context, chosen, result)
+    _write_model(context, chosen, result, weights)
     files.write_json(workdir / "metrics.json", result)
     return {}
 
 
-def _notes(chosen: Mapping[str, Choice]) -> list[str]:
+def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
     """Says where the settings come from."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
@@ -81,10 +91,26 @@ def _notes(chosen: Mapping[str, Choice]) -> list[str]:
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
         )
+    if learned.STREAM in chosen:
+        fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
+        notes.append(
+            "The weights of the learned fusion "
+            + (
+                f"were {fitted}; its thresholds and what its confidences mean were chosen on what "
+                "weights that have not seen a recording believe of it."
+                if fusion.folds
+                else "are those that ship with the package: there are too few recordings to fit."
+            )
+        )
     return notes
 
 
-def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping[str, Any]) -> None:
+def _write_model(
+    context: Context,
+    chosen: Mapping[str, Choice],
+    result: Mapping[str, Any],
+    fusion: Weights | None,
+) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
     records = {"predict": provenance.read(context.workdir / "predict")}
     stages = tuple(records["predict"]["made_from"]["stages"])
@@ -98,6 +124,7 @@ def _write_model(context: Context, chosen: Mapping[str, Choice], result: Mapping
         networks=networks.trained(context, stages),
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
+        fusion=fusion,
         streams={
             stream: model.StreamRecord(
                 choice.settings,
@@ -122,21 +149,3 @@ def show(context: Context) -> None:
         print(note)
     for name in ("metrics.json", "report.html", "model"):
         print(context.workdir / name)
-
-
-def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:
-    """The labels and predictions of a split."""
-    folder = context.workdir / "predictions" / split
-
-    def there(name: str) -> Path | None:
-        return folder / name if (folder / name).is_dir() else None
-
-    if not there("asd") and not there("temporal"):
-        raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
-    return load_recordings(
-        context.procedure,
-        context.data_dir / "labels" / split,
-        there("asd"),
-        there("temporal"),
-        visibility_dir=there("visibility"),
-    )

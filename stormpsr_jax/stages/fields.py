@@ -9,8 +9,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models import vit
-from stormpsr_jax.psr import decoding, select
-from stormpsr_jax.stages import networks, provenance
+from stormpsr_jax.psr import decoding, learned_weights, select
+from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer
 
 # Lowest and highest value of every number of the config; the first pattern that fits counts.
@@ -58,6 +58,9 @@ RANGES = {
     "detector.depth": (0, 1000),
     "detector.levels": (1, 6),
     "detector.*": (1, 10**5),
+    "fuse.units": (1, learned_weights.MAX_UNITS),
+    "fuse.average": (0, learned_weights.MAX_AVERAGE),
+    "fuse.*": (0, _ANY),
     "evaluate.decay": (0, 1),
     "evaluate.certain": (0, 1),
 }
@@ -70,6 +73,7 @@ CHOICES = {
     "temporal.sampling": ("kcas", "gaussian", "uniform"),
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
+    "fuse.init": fuse.INITS,
     "evaluate.decoder": decoding.DECODERS,
     "evaluate.choose": select.CHOOSE,
 }

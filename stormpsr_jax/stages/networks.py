@@ -93,7 +93,7 @@ def frame_encoder(context: Context, params, batch_stats, source: ClipSource) -> 
 
 
 def detect(context: Context, params, source: ClipSource) -> Batched:
-    """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M)."""
+    """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M), and scores."""
     network = Network(detector(context), {"params": params})
     most = context.config.detector.max_detections
     batch = context.config.detector.batch

@@ -12,7 +12,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.model import functions
 from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr import predictions
+from stormpsr_jax.psr import predictions, scores
 from stormpsr_jax.stages import completed, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched, Recogniser
@@ -20,7 +20,9 @@ from stormpsr_jax.training import loop
 
 
 def run(context: Context) -> dict:
-    """Writes WORKDIR/predictions/<split>/{asd,temporal,visibility}; finished recordings are kept.
+    """Writes WORKDIR/predictions/<split>/{asd,temporal,scores,visibility}.
+
+    Finished recordings are kept.
 
     Raises:
       MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
@@ -59,10 +61,12 @@ def _recording(
     recording, window = source.recordings[name], context.window
     asd = folder / "asd" / f"{name}_results_pred.csv"
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
+    said = folder / "scores" / f"{name}{scores.SUFFIX}"
     visibility = folder / "visibility" / f"{name}.csv"
     wanted = {
         asd: "detect" in streams,
         temporal: "temporal" in streams,
+        said: "detect" in streams and "temporal" in streams,
         visibility: np.isfinite(recording.visible).any(),
     }
     wanted = [path for path, asked in wanted.items() if asked]
@@ -104,6 +108,10 @@ def _recording(
                 numbers, labels, (probabilities > 0.5).astype(int), probabilities
             ),
         )
+    if said in wanted:
+        columns = zip(*(r.scores for r in rows), strict=True)
+        arrays = (None if c[0] is None else np.concatenate(c) for c in columns)
+        scores.write_scores(said, scores.Scores(numbers, *arrays))
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
     completed.add(context.workdir, "predict", split, name, wanted)

@@ -23,7 +23,9 @@ from ml_collections import ConfigDict
 from stormpsr_jax import files
 from stormpsr_jax.data import checksums
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.psr.learned_weights import default_weights
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scores import KINDS
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
@@ -65,6 +67,7 @@ FIELDS = {
         *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
         "detector.part_loss",
     ),
+    "fuse": ("seed", "fuse"),
     "evaluate": ("evaluate", "window"),
 }
 # Of these, the ones that change how a run goes and not what comes out.
@@ -110,9 +113,12 @@ def stages_before(context: Context, stage: str) -> tuple[str, ...]:
         return tuple(names)
     if stage == "temporal":
         return () if context.ready_made else ("embed",)
+    if stage == "evaluate" and "fuse" in context.config.stages:
+        return ("predict", "fuse")
     before = {
         "embed": ("pretrain",),
         "finetune": ("pretrain", "temporal"),
+        "fuse": ("predict",),
         "evaluate": ("predict",),
     }
     return before.get(stage, ())
@@ -170,17 +176,20 @@ def _data(context: Context, stage: str) -> dict[str, str]:
     if stage == "predict":
         for split in config.predict.splits:
             add(context.source(split), ("pictures", "states", "visible"))
-    if stage == "evaluate":
-        for split in ("val", "test"):
+    if stage == "fuse":
+        for kind in KINDS:
+            found[f"default weights of kind {kind}"] = default_weights(kind).checksum
+    if stage in ("fuse", "evaluate"):
+        for split in ("val",) if stage == "fuse" else ("val", "test"):
             folder = context.data_dir / "labels" / split
             found[f"label files of split {split}"] = checksums.of_labels(folder)
-        found["frames per second"] = context.source("test").fps
+        found["frames per second"] = context.source(split).fps
     return found
 
 
 def _procedure(context: Context, stage: str) -> dict[str, Any]:
     content = context.procedure.to_json()
-    if stage == "evaluate":
+    if stage in ("fuse", "evaluate"):
         return {"whole": _of_json(content)}
     found = {"number of components": len(content["components"])}
     if stage in ("pretrain", "detector"):
@@ -244,7 +253,10 @@ def result_files(context: Context, stage: str) -> list[Path]:
     if stage == "embed":
         return sorted((workdir / "embed").rglob("*.npy"))
     if stage == "predict":
-        return sorted((workdir / "predictions").rglob("*.csv"))
+        found = (workdir / "predictions").rglob("*")
+        return sorted(path for path in found if path.suffix in (".csv", ".npz"))
+    if stage == "fuse":
+        return [workdir / "fuse" / name for name in ("fusion.json", "folds.json")]
     if stage == "evaluate":
         return [
             workdir / "metrics.json",
@@ -310,6 +322,10 @@ def damage(context: Context, stage: str, record: Mapping[str, Any]) -> list[str]
             found.append(f"{name} is missing")
         elif files.checksum(path) != known:
             found.append(f"{name} was damaged or changed")
+    if stage == "predict" and "fuse" in context.config.stages:
+        for split in context.config.predict.splits:
+            if not (context.workdir / "predictions" / split / "scores").is_dir():
+                found.append(f"predictions/{split}/scores is missing")
     if stage == "data":
         try:
             own = load_procedure(context.data_dir / "procedure.json")

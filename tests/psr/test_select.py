@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stormpsr_jax.psr import batch, calibration, decoding, metrics, select
+from stormpsr_jax.psr import batch, calibration, decoding, metrics, select, streams
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
@@ -232,8 +232,8 @@ def test_pick_property_never_later_than_the_best_nor_worse_throughout(rows):
     assert better or picked.scores == best.scores
 
 
-def test_available_streams_property_only_what_is_there():
+def test_available_property_only_what_is_there():
     r = recording("0", 0)
     r.temporal = None
-    assert select.available_streams({"0": r}, "expected") == ["asd"]
+    assert streams.available({"0": r}, "expected") == ["asd"]
     assert list(select.select(PROCEDURE, {"0": r}, BASE)) == ["asd"]

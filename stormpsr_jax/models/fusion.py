@@ -1,0 +1,146 @@
+"""The recurrent unit of the learned fusion in JAX, for fitting; `psr/learned.py` runs it.
+
+Arrays lie with time in front and rows last: small matrices times long rows are what a CPU does
+fast, and the unit is too small for anything else to be worth it.
+
+Dimension letters: T frames, N rows (a component of a recording each), F inputs, U units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stormpsr_jax.psr.learned_weights import shapes
+
+Params = Mapping[str, jax.Array]
+
+
+def initial(key: jax.Array, units: int) -> dict[str, jax.Array]:
+    """Returns random weights to begin with, by name as in `learned_weights.shapes`.
+
+    The update gate is nearly shut at first, so that what was seen is remembered for long.
+    """
+    params = {}
+    for name, shape in shapes(units).items():
+        if name in ("input", "recurrent", "readout"):
+            key, own = jax.random.split(key)
+            params[name] = jax.random.normal(own, shape) / np.sqrt(shape[0])
+        else:
+            params[name] = jnp.zeros(shape)
+    params["bias"] = params["bias"].at[:units].set(2.0)
+    return params
+
+
+def logits(params: Params, x: jax.Array, start: jax.Array) -> jax.Array:
+    """Applies the unit to whole recordings.
+
+    Args:
+      params: arrays by name.
+      x: (T, F, N) averaged inputs.
+      start: (N,) int, the components' initial state.
+
+    Returns:
+      (T, 2, N): of being present, of being right if present.
+    """
+    hidden = recur(
+        params["input"].T, params["bias"], params["recurrent"].T, params["start"][start].T, x
+    )
+    return params["readout"].T @ hidden + params["skip"].T @ x + params["offset"][:, None]
+
+
+def loss(
+    params: Params, x: jax.Array, start: jax.Array, states: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """Binary cross-entropy of being present, plus that of being right where a part is present.
+
+    Args:
+      params, x, start: as for `logits`.
+      states: (T, N) true states, -1 sits wrong, 0 absent, 1 right.
+      mask: (T, N) of what counts.
+
+    Returns:
+      The sum of the two means; a mean over nothing is 0.
+    """
+    o = logits(params, x, start)
+    targets = jnp.stack([states != 0, states == 1], axis=1).astype(o.dtype)
+    weights = jnp.stack([mask, mask & (states != 0)], axis=1).astype(o.dtype)
+    bce = (optax.sigmoid_binary_cross_entropy(o, targets) * weights).sum((0, 2))
+    return (bce / jnp.maximum(weights.sum((0, 2)), 1.0)).sum()
+
+
+# --- Recurrence -----------------------------------------------------------------------------------
+
+
+@jax.custom_vjp
+def recur(
+    w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
+) -> jax.Array:
+    """The gated recurrent unit along time.
+
+    Its gradient is written out: sums of the weights' gradients run along with the way back, which
+    takes half the time of differentiating the scan. There is none with respect to `x`.
+
+    Args:
+      w_in: (3U, F), of the update gate, the reset gate and the new value.
+      bias: (3U,).
+      w_hidden: (3U, U).
+      first: (U, N), before the first frame.
+      x: (T, F, N).
+
+    Returns:
+      (T, U, N), after each frame.
+    """
+    return _forward(w_in, bias, w_hidden, first, x)[0]
+
+
+def _forward(w_in, bias, w_hidden, first, x):
+    U = len(first)
+
+    def step(hidden, x):
+        a = w_in @ x + bias[:, None]
+        b = w_hidden @ hidden
+        gates = jax.nn.sigmoid(a[: 2 * U] + b[: 2 * U])
+        update, reset = gates[:U], gates[U:]
+        new = jnp.tanh(a[2 * U :] + reset * b[2 * U :])
+        after = update * hidden + (1 - update) * new
+        return after, (after, (hidden, gates, new, b[2 * U :]))
+
+    _, (after, kept) = jax.lax.scan(step, first, x)
+    return after, (w_in, w_hidden, x, kept)
+
+
+def _backward(residuals, d_after):
+    w_in, w_hidden, x, kept = residuals
+    U = w_hidden.shape[1]
+
+    def step(carry, at):
+        d_later, d_in, d_bias, d_hidden = carry
+        d_after, x, (hidden, gates, new, b_new) = at
+        update, reset = gates[:U], gates[U:]
+        d = d_later + d_after
+        d_new = d * (1 - update) * (1 - new * new)
+        d_update = d * (hidden - new) * update * (1 - update)
+        d_reset = d_new * b_new * reset * (1 - reset)
+        d_a = jnp.concatenate([d_update, d_reset, d_new])
+        d_b = jnp.concatenate([d_update, d_reset, d_new * reset])
+        d_in, d_bias, d_hidden = d_in + d_a @ x.T, d_bias + d_a.sum(1), d_hidden + d_b @ hidden.T
+        return (d * update + w_hidden.T @ d_b, d_in, d_bias, d_hidden), None
+
+    zeros = (
+        jnp.zeros(d_after.shape[1:], d_after.dtype),
+        jnp.zeros_like(w_in),
+        jnp.zeros(len(w_in), w_in.dtype),
+        jnp.zeros_like(w_hidden),
+    )
+    (d_first, d_in, d_bias, d_hidden), _ = jax.lax.scan(
+        step, zeros, (d_after, x, kept), reverse=True
+    )
+    return d_in, d_bias, d_hidden, d_first, None
+
+
+recur.defvjp(_forward, _backward)

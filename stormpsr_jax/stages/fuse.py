@@ -1,0 +1,134 @@
+"""Stage `fuse`: fits the learned fusion of both streams on the validation split.
+
+WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
+WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
+
+With fewer recordings than folds the weights are those that ship with the package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from stormpsr_jax import files
+from stormpsr_jax.progress import Bar
+from stormpsr_jax.psr.learned_weights import (
+    Weights,
+    default_weights,
+    read_weights,
+    write_weights,
+)
+from stormpsr_jax.psr.select import MIN_RECORDINGS
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.labelled import read_split
+from stormpsr_jax.training import fusion
+
+INITS = ("default", "scratch")
+WEIGHTS, FOLDS = "fusion.json", "folds.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fusion:
+    """What the stage has left.
+
+    Attributes:
+      weights: to recognise with.
+      folds: weights that have not seen some recordings.
+      recordings: by name, the place in `folds`; empty if the weights are not fitted.
+    """
+
+    weights: Weights
+    folds: tuple[Weights, ...]
+    recordings: Mapping[str, int]
+
+    def held_out(self, name: str) -> Weights:
+        """Weights that have not seen a recording."""
+        if not self.folds:
+            return self.weights
+        if name not in self.recordings:
+            raise ValueError(f"{FOLDS} does not have recording {name}; run stage 'fuse' again")
+        return self.folds[self.recordings[name]]
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Writes WORKDIR/fuse/fusion.json and folds.json.
+
+    Returns:
+      The recordings that it was fitted on, and the mean loss on those that were held out, at the
+      start and at the end.
+
+    Raises:
+      MemoryError: the recordings are too long together.
+    """
+    if jax.process_index() != 0:
+        return {}
+    config, folder = context.config.fuse, context.workdir / "fuse"
+    known = {name: r for name, r in read_split(context, "val").items() if len(r.frames)}
+    kinds = {r.scores.kind for r in known.values()}
+    kind = kinds.pop() if len(kinds) == 1 else "csv"
+    folder.mkdir(parents=True, exist_ok=True)
+    if len(known) < max(MIN_RECORDINGS, fusion.FOLDS):
+        print(
+            f"fuse: {len(known)} validation recordings with labelled states are fewer than "
+            f"{max(MIN_RECORDINGS, fusion.FOLDS)}: the weights that ship with the package",
+            flush=True,
+        )
+        files.write_json(folder / FOLDS, {"recordings": {}, "folds": []})
+        write_weights(folder / WEIGHTS, default_weights(kind))
+        return {"recordings": 0}
+    start = default_weights(kind) if config.init == "default" else None
+    examples = [
+        fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
+        for r in known.values()
+    ]
+    total = fusion.num_steps(config.steps, start)
+    with Bar(total=total, desc="fuse", unit="step") as bar:
+        fitted = fusion.fit(
+            examples,
+            context.procedure,
+            start=start,
+            fps=context.source("val").fps,
+            units=config.units,
+            average=config.average,
+            steps=config.steps,
+            learning_rate=config.lr,
+            noise=config.noise,
+            decay=config.decay,
+            seed=context.config.seed,
+            progress=bar.update,
+        )
+    folds = list({id(w): w for w in fitted.held_out}.values())
+    places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
+    content = {"recordings": places, "folds": [weights.to_json() for weights in folds]}
+    files.write_json(folder / FOLDS, content)
+    write_weights(folder / WEIGHTS, fitted.weights)
+    return {
+        "recordings": len(examples),
+        "loss_before": fitted.before,
+        "loss_after": fitted.after,
+    }
+
+
+def read(folder: Path) -> Fusion:
+    """Reads what the stage has left in its folder.
+
+    Raises:
+      ValueError: it is missing or damaged; names the file.
+    """
+    weights = read_weights(folder / WEIGHTS)
+    path = folder / FOLDS
+    data = files.read_json(path)
+    folds = [
+        Weights.from_json(one, f"{path}: folds[{i}]")
+        for i, one in enumerate(files.field(data, "folds", list, str(path)))
+    ]
+    recordings = files.field(data, "recordings", dict, str(path))
+    for name, place in recordings.items():
+        if type(place) is not int or not 0 <= place < len(folds):
+            raise ValueError(f"{path}: recordings: {files.shorten(name)}: has no such fold")
+    return Fusion(weights, tuple(folds), recordings)

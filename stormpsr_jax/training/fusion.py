@@ -1,0 +1,227 @@
+"""Fits the weights of the learned fusion on labelled recordings, in folds.
+
+Whole recordings are one batch. Each fold's weights have not seen its recordings; what they believe
+of these is what thresholds can be chosen on.
+
+Dimension letters: R recordings, T frames, K components, N = R · K rows, F inputs, U units.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stormpsr_jax import memory
+from stormpsr_jax.models import fusion
+from stormpsr_jax.psr import learned
+from stormpsr_jax.psr.learned_weights import NUM_INPUTS, Weights
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scores import Scores
+
+FOLDS = 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Example:
+    """A labelled recording.
+
+    Attributes:
+      scores: of its frames.
+      states: (frames, K) true states at these, -1, 0 or 1.
+      initial: K values in {0, 1}, the variant's initial state.
+    """
+
+    scores: Scores
+    states: np.ndarray
+    initial: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fitted:
+    """What `fit` found.
+
+    Attributes:
+      weights: to recognise with.
+      held_out: of each recording, in order, the weights of the fold that has not seen it.
+      before, after: mean loss of the folds on the recordings that they have not seen, at the start
+        and at the end.
+    """
+
+    weights: Weights
+    held_out: list[Weights]
+    before: float
+    after: float
+
+
+class _Data(NamedTuple):
+    """What `fusion.loss` takes of some recordings."""
+
+    x: jax.Array  # (T, F, N)
+    start: jax.Array  # (N,)
+    states: jax.Array  # (T, N)
+    mask: jax.Array  # (T, N)
+
+
+def fit(
+    examples: Sequence[Example | tuple[Scores, np.ndarray]],
+    procedure: Procedure,
+    *,
+    start: Weights | None = None,
+    fps: float | None = None,
+    units: int = 8,
+    average: float = 0.4,
+    steps: int = 400,
+    learning_rate: float = 1e-2,
+    noise: float = 0.1,
+    decay: float = 1e-4,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> Fitted:
+    """Fits the weights in `FOLDS` folds; recording i belongs to fold i mod `FOLDS`.
+
+    Args:
+      examples: at least as many as folds; of a pair (scores, states) everything is absent at first.
+      procedure: the product.
+      start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
+        None starts from random ones, drawn to 0. Folds may find different ways from there, so their
+        mean means nothing: the fitted ones are those of one more fit, on all recordings.
+      fps: frames per second; None for the procedure's.
+      units, average: U, and seconds that inputs are averaged over; `start` has its own.
+      steps, learning_rate: of Adam, along a cosine.
+      noise: standard deviation of noise on the inputs.
+      decay: times the squared distance from what the weights are drawn to.
+      seed: of the noise and of random weights.
+      progress: told of steps that were done, of `num_steps` together.
+
+    Raises:
+      ValueError: fewer recordings than folds, states that do not fit the scores.
+      MemoryError: the recordings are too long together.
+    """
+    examples = [_example(e, procedure) for e in examples]
+    if len(examples) < FOLDS:
+        raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
+    average = start.average if start else average
+    span = learned.span_frames(average, procedure.checked_fps(fps))
+    fold = np.arange(len(examples)) % FOLDS
+    sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
+    if start is None:
+        sets.append(np.arange(len(examples)))
+        first = fusion.initial(jax.random.key(seed), units)
+        centre = jax.tree.map(jnp.zeros_like, first)
+    else:
+        first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
+    K = procedure.num_components
+    T, R = size = max(len(e.states) for e in examples), max(map(len, sets))
+    batch = functools.partial(_batch, procedure=procedure, span=span, size=size)
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
+    )
+    # Drawn once, as drawing it takes as long as a step: each step sees a piece of it with signs of
+    # its own.
+    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, R * K))
+    keys = jax.random.split(jax.random.key(seed), steps)
+    begin = (first, optimizer.init(first))
+    data = jax.eval_shape(lambda: _Data(*map(jnp.asarray, _empty(size, K))))
+    step = jax.jit(functools.partial(_step, optimizer, decay))
+    step = step.lower(*begin, data, centre, bank, keys[0]).compile()
+
+    def one(own: np.ndarray) -> fusion.Params:
+        found, data = begin, batch([examples[i] for i in own])
+        for key in keys:
+            found = step(*found, data, centre, bank, key)
+            jax.block_until_ready(found)
+            progress(1)
+        return found[0]
+
+    with concurrent.futures.ThreadPoolExecutor(_side_by_side(len(sets), T * R * K)) as pool:
+        found = list(pool.map(one, sets))
+    kind = start.kind if start else examples[0].scores.kind
+    weights = [
+        Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
+        for params in found
+    ]
+    loss, losses = jax.jit(fusion.loss), []
+    for i in range(FOLDS):
+        own = batch([examples[r] for r in np.flatnonzero(fold == i)])
+        losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
+    before, after = np.mean(losses, axis=0).tolist()
+    whole = weights[-1]
+    if start is not None:
+        means = {n: np.mean([w.arrays[n] for w in weights], axis=0) for n in start.arrays}
+        whole = Weights(kind, average, means)
+    return Fitted(whole, [weights[i] for i in fold], before, after)
+
+
+def num_steps(steps: int, start: Weights | None) -> int:
+    """Returns the steps of all fits together."""
+    return steps * (FOLDS + (start is None))
+
+
+def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure) -> Example:
+    if not isinstance(example, Example):
+        scores, states = example
+        example = Example(scores, states, [0] * procedure.num_components)
+    wanted = (len(example.scores.frames), procedure.num_components)
+    if np.shape(example.states) != wanted:
+        raise ValueError(f"states are {np.shape(example.states)}, the scores need {wanted}")
+    return example
+
+
+def _side_by_side(fits: int, cells: int) -> int:
+    """Returns how many fits of so many frames of components have room; a fit keeps one core busy.
+
+    Raises:
+      MemoryError: not even one has.
+    """
+    # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
+    size = 4 * cells * (4 * NUM_INPUTS + 64)
+    memory.check_fits(size, "the fit of the fusion")
+    return max(1, min(fits, memory.available_bytes() // (2 * size)))
+
+
+def _empty(size: tuple[int, int], K: int) -> _Data:
+    T, R = size
+    return _Data(
+        np.zeros((T, NUM_INPUTS, R * K), np.float32),
+        np.zeros(R * K, np.int32),
+        np.zeros((T, R * K), np.int8),
+        np.zeros((T, R * K), bool),
+    )
+
+
+def _batch(
+    examples: Sequence[Example], procedure: Procedure, span: int, size: tuple[int, int]
+) -> _Data:
+    """Recordings side by side, filled up to a size of (T, R)."""
+    catalogue, K = procedure.states.astype(float), procedure.num_components
+    x, start, states, mask = _empty(size, K)
+    for r, e in enumerate(examples):
+        rows, length = slice(r * K, (r + 1) * K), len(e.states)
+        own = learned.inputs(e.scores.arrays, catalogue)
+        x[:length, :, rows] = learned.averaged(e.scores.frames, own, span).swapaxes(1, 2)
+        start[rows], states[:length, rows], mask[:length, rows] = e.initial, e.states, True
+    return _Data(*map(jnp.asarray, (x, start, states, mask)))
+
+
+def _step(optimizer, decay, params, moments, data, centre, bank, key):
+    T = len(data.x)
+    keys = jax.random.split(key)
+    noise = jax.lax.dynamic_slice_in_dim(bank, jax.random.randint(keys[0], (), 0, T + 1), T)
+    noise = noise * jax.random.rademacher(keys[1], noise.shape[1:], noise.dtype)
+
+    def objective(params):
+        away = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params, centre)
+        own = fusion.loss(params, data.x + noise, *data[1:])
+        return own + decay * sum(jax.tree.leaves(away))
+
+    updates, moments = optimizer.update(jax.grad(objective)(params), moments, params)
+    return optax.apply_updates(params, updates), moments

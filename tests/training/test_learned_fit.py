@@ -1,0 +1,90 @@
+"""The fit of the learned fusion on made-up recordings."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from simulated_scores import PROCEDURE, simulate
+
+from stormpsr_jax import memory
+from stormpsr_jax.models import fusion as network
+from stormpsr_jax.psr.learned_weights import Weights
+from stormpsr_jax.training import fusion
+
+
+def example(seed, num=150):
+    """The first frames, in which some parts are put on."""
+    r = simulate(seed)
+    cut = dataclasses.replace(
+        r.scores, **{f: getattr(r.scores, f)[-num:] for f in ("frames", "objectness", "states")}
+    )
+    cut = dataclasses.replace(cut, parts=cut.parts[-num:], temporal=cut.temporal[-num:])
+    return cut, r.states_at(cut.frames)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [example(seed) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def start():
+    params = network.initial(jax.random.key(3), 4)
+    return Weights("scores", 0.4, {n: np.asarray(a, float) for n, a in params.items()})
+
+
+def test_fit_property_beats_its_start_on_recordings_it_has_not_seen(examples, start):
+    told = []
+    fitted = fusion.fit(examples, PROCEDURE, start=start, steps=40, progress=told.append)
+    assert fitted.after < 0.7 * fitted.before
+    assert sum(told) == fusion.num_steps(40, start) == 160
+    assert fitted.weights.kind == "scores"
+    # Recording 4 is in the fold of recording 0.
+    assert fitted.held_out[4] is fitted.held_out[0]
+    assert len({id(w) for w in fitted.held_out}) == 4
+    for name, mean in fitted.weights.arrays.items():
+        folds = [w.arrays[name] for w in fitted.held_out[:4]]
+        np.testing.assert_allclose(mean, np.mean(folds, axis=0))
+
+
+def test_fit_property_the_same_again_and_from_nothing_one_more_fit(examples):
+    options = {"steps": 3, "units": 2, "seed": 1}
+    one, other = (fusion.fit(examples[:4], PROCEDURE, **options) for _ in range(2))
+    assert one.weights.checksum == other.weights.checksum
+    assert one.weights.units == 2
+    assert fusion.num_steps(3, None) == 15
+    assert one.weights.checksum not in {w.checksum for w in one.held_out}
+    # The fit on all has seen what each fold has not.
+    others = fusion.fit(examples[:4], PROCEDURE, **options | {"seed": 2})
+    assert others.weights.checksum != one.weights.checksum
+
+
+def test_fit_property_a_fold_does_not_see_its_recording(examples, start):
+    """Other labels of recording 1 change all folds but that of recording 1."""
+    options = {"start": start, "steps": 2}
+    before = fusion.fit(examples[:4], PROCEDURE, **options)
+    spoilt = [*examples[:4]]
+    spoilt[1] = (spoilt[1][0], 1 - np.abs(spoilt[1][1]))
+    after = fusion.fit(spoilt, PROCEDURE, **options)
+    same = [a.checksum == b.checksum for a, b in zip(before.held_out, after.held_out, strict=True)]
+    assert same == [False, True, False, False]
+
+
+def test_fit_property_strong_decay_stays_at_the_start(examples, start):
+    fitted = fusion.fit(
+        examples[:4], PROCEDURE, start=start, steps=5, decay=1e6, learning_rate=1e-4
+    )
+    for name, a in fitted.weights.arrays.items():
+        np.testing.assert_allclose(a, start.arrays[name], atol=1e-3)
+
+
+def test_fit_errors_few_recordings_other_states_no_memory(examples, start, monkeypatch):
+    with pytest.raises(ValueError, match="3 recordings are fewer than 4 folds"):
+        fusion.fit(examples[:3], PROCEDURE)
+    wrong = [*examples[:3], (examples[3][0], examples[3][1][:-1])]
+    with pytest.raises(ValueError, match="states are"):
+        fusion.fit(wrong, PROCEDURE)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**16)
+    with pytest.raises(MemoryError, match="the fit of the fusion needs"):
+        fusion.fit(examples, PROCEDURE, start=start, steps=1)
