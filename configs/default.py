@@ -26,8 +26,9 @@ def get_config() -> ConfigDict:
     """Returns the locked default configuration."""
     c = ConfigDict()
     c.seed = 0  # seeds initialisation, sampling, augmentation and dropout
-    c.stages = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse")
-    c.stages = (*c.stages, "evaluate")
+    c.stages = (
+        *("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate"),
+    )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (a file of `weights import`); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
@@ -150,7 +151,7 @@ def get_config() -> ConfigDict:
     c.detector.background = 0.1  # share of the batch without a box
     c.detector.cad = 0.0  # share of the batch from CAD renders
     c.detector.cad_wrong = 0.0  # share of those in which some parts sit wrong
-    c.detector.part_loss = 0.0  # weight of a per-component loss on CAD renders; 0 = no such head
+    c.detector.part_loss = 0.0  # weight of components' conditions; 0 = the paper: no such head
     c.detector.zoom = 0.2  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = 0.08  # and moved by up to this share of the picture
     c.detector.width = 64

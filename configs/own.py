@@ -31,9 +31,9 @@ def get_config(extra: str = ""):
     if extra not in ("", "boxes"):
         raise ValueError(f"own:{extra}: only own:boxes is known")
     c = synthetic.get_config()
-    c.stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
+    c.stages = ("pretrain", "embed", "temporal", "predict", "evaluate")
     if extra == "boxes":
-        c.stages = (*c.stages[:4], "detector", "predict", "fuse", "evaluate")
+        c.stages = ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
 
     # Clean renders would come from data_prep.cad, in a folder of their own.
@@ -41,4 +41,6 @@ def get_config(extra: str = ""):
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
     c.detector.cad = 0.0
+    c.detector.cad_wrong = 0.0
+    c.detector.part_loss = 1.0
     return c

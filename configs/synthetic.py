@@ -9,9 +9,11 @@ from stormpsr_jax.configs import default
 def get_config():
     """Returns the locked configuration."""
     c = default.get_config()
-    c.stages = ("data", *c.stages)
+    c.stages = ("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")
     c.procedure = "synthetic"
     c.init_from = "general_encoder"  # ships with the package
+
+    c.data.synthetic.cad_wrong = 300
 
     c.window.frames = 64
     c.window.stride = 4
@@ -49,6 +51,7 @@ def get_config():
     c.temporal.batch = 128
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0
+    c.temporal.state_loss = 1.0
     c.temporal.eval_every = 50
     c.temporal.checkpoint_every = 100
     c.temporal.optimizer.name = "adamw"
@@ -66,13 +69,15 @@ def get_config():
     c.finetune.optimizer.lr = 1e-4
     c.finetune.optimizer.warmup_steps = 10
 
-    c.detector.steps = 640
+    c.detector.steps = 900
     c.detector.batch = 64
-    c.detector.background = 0.25
-    c.detector.cad = 0.1
+    c.detector.background = 0.2
+    c.detector.cad = 0.4
+    c.detector.cad_wrong = 0.95
+    c.detector.part_loss = 3.0
     c.detector.width = 24
     c.detector.depth = 1
-    c.detector.eval_every = 160
+    c.detector.eval_every = 225
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50

@@ -14,8 +14,8 @@ from data_prep.rendering.product import Mesh, Part, Product, affine, join
 # they belong: a box turned by half a turn is none.
 _VISIBLE = 0.3
 _KINDS = {"shifted": 0.2, "turned": 0.2, "both": 0.4, "mirrored": 0.1, "side": 0.1}
-# Of a mesh, the points whose distance is taken, and those that they are compared with: were these as
-# few, a finely meshed cube on another of its faces would seem to be elsewhere.
+# Of a mesh, the points whose distance is taken, and those that they are compared with: were these
+# as few, a finely meshed cube on another of its faces would seem to be elsewhere.
 _POINTS, _OTHERS = 60, 2000
 _TRIES = 20
 _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one

@@ -99,10 +99,10 @@ def _stages(context: Context) -> list[str]:
                     "of one period"
                 )
     detector = context.config.detector
-    if "detector" in stages and not detector.cad and (detector.cad_wrong or detector.part_loss):
+    if "detector" in stages and detector.cad_wrong and not detector.cad:
         mistakes.append(
-            "--config.detector.cad=0.0: detector.cad_wrong and detector.part_loss are of clean "
-            "renders; give a share of them, or set both to 0"
+            "--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD renders; give "
+            "some of these, or set both to 0"
         )
     if "evaluate" in stages and "predict" in stages:
         missing = {"val", "test"} - set(context.config.predict.splits)
@@ -157,8 +157,8 @@ def _rendering(context: Context) -> list[str]:
             )
         if _needs_wrong(context) and not config.cad_wrong:
             mistakes.append(
-                "--config.data.synthetic.cad_wrong=0: detector.cad_wrong and detector.part_loss "
-                "need renders of parts that sit wrong; set them to 0 too"
+                "--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders of parts "
+                "that sit wrong; set it to 0 too"
             )
     return mistakes + _size(context, (config.size, config.size)) + _batch_sizes(context)
 
@@ -222,8 +222,7 @@ def _needs_cad(context: Context) -> bool:
 
 def _needs_wrong(context: Context) -> bool:
     detector = context.config.detector
-    asked = detector.cad_wrong or detector.part_loss
-    return bool("detector" in context.config.stages and detector.cad and asked)
+    return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong)
 
 
 def _splits(context: Context) -> list[str]:
@@ -271,8 +270,8 @@ def _pictures(context: Context) -> list[str]:
         ):
             mistakes.append(
                 f"{context.cad_dir}: no render shows a part that sits wrong, which "
-                "detector.cad_wrong and detector.part_loss ask for; render some with "
-                "data_prep.cad --wrong=N, or set both to 0"
+                "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
+                "to 0"
             )
     if "detector" in stages:
         for split in embed.SPLITS:

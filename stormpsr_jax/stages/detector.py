@@ -38,10 +38,10 @@ def build(context: Context) -> Definition:
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
         if config.part_loss:
-            # Recordings show few parts that sit wrong, which are soon known by heart.
-            parts, of_parts = losses.condition_bce(
-                outputs["parts"], batch["state"], batch["cad"].astype(jnp.float32)
-            )
+            # Recordings show few parts that sit wrong, which are soon known by heart: where renders
+            # do, these alone tell right from wrong.
+            rendered = batch["cad"].astype(jnp.float32) if config.cad_wrong else None
+            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], rendered)
             loss, metrics = loss + config.part_loss * parts, metrics | of_parts
         return loss, (metrics, batch_stats)
 

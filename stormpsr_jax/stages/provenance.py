@@ -163,12 +163,14 @@ def _data(context: Context, stage: str) -> dict[str, str]:
         parts = PARTS[stage]
         if stage == "temporal" and context.ready_made:
             parts = ("pictures", *parts)
+        if stage == "detector" and config.detector.part_loss:
+            parts = (*parts, "states")
         for split in embed.SPLITS:
             add(context.source(split), parts)
     if (stage == "pretrain" and config.pretrain.cad_per_state) or (
         stage == "detector" and config.detector.cad
     ):
-        add(context.cad_source(), (*PARTS[stage], "states"))
+        add(context.cad_source(), parts)
     if stage == "pretrain":
         if config.init_from:
             found["the file of init_from"] = files.checksum(packaged_or_path(config.init_from))

@@ -106,44 +106,34 @@ def test_find_mistakes_property_missing_boxes(finished, tmp_path):
     assert "drop 'detector' from stages" in found
 
 
-WITHOUT_WRONG = {"detector.cad_wrong": 0.0, "detector.part_loss": 0.0}
-
-
-@pytest.mark.parametrize("needed", [(), *((name,) for name in WITHOUT_WRONG)])
-def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_path, needed):
-    """Where none shows any, the detector cannot learn from them, as either field asks it to."""
+def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_path):
+    """Where none shows any, the detector cannot learn from them."""
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "cad.npz"
     with np.load(path) as file:
         arrays = dict(file)
-    error = Context(tiny(), tmp_path, make_mesh(1, 1)).procedure.error_class
-    assert (arrays["classes"] == error).any()
-    arrays["classes"][arrays["classes"] == error] = -1
+    assert (arrays["states"] == -1).any()
+    arrays["states"] = np.abs(arrays["states"])
     np.savez(path, **arrays)
-    changes = {name: value for name, value in WITHOUT_WRONG.items() if name not in needed}
-    changes["data.dir"] = str(folder)
-    found = mistakes(finished, tmp_path / "run", **changes)
-    if not needed:
-        assert found == []
-        return
-    (text,) = found
+    changes = {"data.dir": str(folder)}
+    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.cad_wrong": 0.0}) == []
+    (text,) = mistakes(finished, tmp_path / "run", **changes)
     assert text.startswith(f"{folder}: no render shows a part that sits wrong")
     assert "data_prep.cad --wrong=N" in text
-    # Without the detector, or renders for it, nobody asks for them.
+    # Without the detector nobody asks for them.
     stages = tuple(stage for stage in tiny().stages[1:] if stage != "detector")
     assert mistakes(finished, tmp_path / "run", **changes, stages=stages) == []
 
 
-@pytest.mark.parametrize("field", WITHOUT_WRONG)
-def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path, field):
-    changes = {name: value for name, value in WITHOUT_WRONG.items() if name != field}
-    (text,) = mistakes(finished, tmp_path, **changes, **{"detector.cad": 0.0})
-    assert text.startswith("--config.detector.cad=0.0: detector.cad_wrong and detector.part_loss")
-    assert mistakes(finished, tmp_path, **WITHOUT_WRONG, **{"detector.cad": 0.0}) == []
-    whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_wrong": 0, **changes}
+def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path):
+    (text,) = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
+    assert text.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
+    off = {"detector.cad_wrong": 0.0}
+    assert mistakes(finished, tmp_path, **off, **{"detector.cad": 0.0}) == []
+    whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_wrong": 0}
     (text,) = mistakes(finished, tmp_path, **whole)
-    assert text.startswith("--config.data.synthetic.cad_wrong=0: detector.cad_wrong and detector.p")
-    assert mistakes(finished, tmp_path, **{**whole, **WITHOUT_WRONG}) == []
+    assert text.startswith("--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders")
+    assert mistakes(finished, tmp_path, **whole, **off) == []
 
 
 def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path):

@@ -133,7 +133,8 @@ def test_run_property_renders_show_each_state_right_and_wrong(finished):
     assert len(cad.recordings) == len(wrong) + procedure.num_states
     for recording in wrong.values():
         assert recording.num_frames == 3
-        assert (recording.classes == procedure.error_class).all()
+        boxed = np.isfinite(recording.boxes).all(axis=1)
+        assert (recording.classes == np.where(boxed, procedure.error_class, -1)).all()
     for name in cad.recordings.keys() - wrong.keys():
         assert (cad.recordings[name].classes <= procedure.num_states).all()
 

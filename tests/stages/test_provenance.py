@@ -143,7 +143,7 @@ def test_fields_property_of_conditions_train_again_what_they_shape(run, field, v
     if value:  # without them the networks are others: made again and used to the end
         return
     again, _ = run(remake=True, **{field: value})
-    assert list(again) == [*trained, "predict", "evaluate"]
+    assert list(again) == [*trained, "predict", "fuse", "evaluate"]
     model = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert model["temporal"]["outputs"] == (1 if field == "temporal.state_loss" else 3)
     assert (model["detector"]["num_components"] == 0) == (field == "detector.part_loss")
