@@ -22,7 +22,16 @@ from stormpsr_jax.stages import provenance, run
 
 MEMORY = 2**34
 FIELDS = provenance.flat_config(tiny())
-WITHOUT_DATA = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
+WITHOUT_DATA = (
+    "pretrain",
+    "embed",
+    "temporal",
+    "finetune",
+    "detector",
+    "predict",
+    "fuse",
+    "evaluate",
+)
 VALUES = (
     *("", " ", "nan", "inf", "-inf", "1e400", "-1", "-0", "0", "0.5", "1e300", "9" * 30),
     *("9" * 5000, "None", "True", "false", "[]", "()", "(1,)", "(1,'a')", "{}", "{'a': 1}", "'x'"),

@@ -24,7 +24,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("synthetic")
 SIZE = 64
-STAGES = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate")
+STAGES = ("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate")
 
 
 def recording(split: str, name: str, *, num_frames: int) -> shards.RecordingData:

@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 from stormpsr_jax.psr import analysis
-from stormpsr_jax.psr.decoding import STREAMS
+from stormpsr_jax.psr.streams import STREAMS
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3"], "Seeds.")
@@ -44,7 +44,7 @@ def cells(result: dict) -> dict[str, float]:
     row = {}
     for stream in STREAMS:
         for key in ("f1", "pos", "delay_s"):
-            value = result["streams"][stream][key]
+            value = result["streams"].get(stream, {}).get(key)
             row[f"{stream} {key}"] = np.nan if value is None else value
     both = analysis.mean_delays_of_both(result) or {"asd_delay_s": np.nan, "storm_delay_s": np.nan}
     row["both asd"], row["both storm"] = both["asd_delay_s"], both["storm_delay_s"]

@@ -8,9 +8,12 @@ import xml.etree.ElementTree
 
 import numpy as np
 import pytest
+from simulated_scores import PROCEDURE as SYNTHETIC
+from simulated_scores import simulate
 
-from stormpsr_jax import figures, report
-from stormpsr_jax.psr import analysis, calibration, metrics
+from stormpsr_jax import belief_strips, figures, report
+from stormpsr_jax.psr import analysis, calibration, learned, metrics
+from stormpsr_jax.psr.learned_weights import default_weights
 
 FPS = 4.0
 TRUTH = {
@@ -244,3 +247,25 @@ def test_figures_property_a_wrong_part_in_one_recording_keeps_the_differences(un
     for stream in data["streams"].values():
         stream["recordings"]["r1"]["wrong"] = {"found": 1, "delay_s": 2.0}
     assert drawn(data, "What fusion changes")
+
+
+def test_belief_strips_property_columns_are_the_last_frame_before_their_middle():
+    times = np.array([0.0, 1.0, 2.0, 10.0])
+    belief = learned.Belief(*np.repeat([[[-9.0], [0.0], [9.0], [0.0]]], 3, 0))
+    right, wrong = belief_strips.columns(times, belief, 5)  # middles 1, 3, 5, 7, 9
+    np.testing.assert_allclose(right[0], [0.5, *[1.0] * 4], atol=1e-3)
+    np.testing.assert_array_equal(right, wrong)
+
+
+def test_belief_strips_property_a_drawing_per_recording_with_its_components():
+    recordings = {r.name: r for r in map(simulate, range(2))}
+    drawn = belief_strips.belief_strips(
+        SYNTHETIC, recordings, learned.Settings(), default_weights("scores"), SYNTHETIC.fps
+    )
+    assert list(drawn) == ["r0", "r1"]
+    for text in drawn.values():
+        assert all(component in text for component in SYNTHETIC.components)
+        assert "data:image/png;base64" in text
+        page = str(report.inline(text, "Beliefs", "b0"))
+        assert page.startswith("<svg")
+        assert "data:image/png;base64" in page

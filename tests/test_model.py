@@ -32,7 +32,7 @@ from stormpsr_jax import memory, model
 from stormpsr_jax.data import sampling
 from stormpsr_jax.models import detection
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
-from stormpsr_jax.psr import batch, predictions
+from stormpsr_jax.psr import batch, learned, learned_weights, predictions, scores
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import STREAMS, Settings
 from stormpsr_jax.stream import Recognised, decode
@@ -103,8 +103,8 @@ def test_networks_property_training_run_and_loaded_model_agree_to_the_last_bit(t
     here = model.functions(NETWORKS, PICTURES, 2, 16)
     np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
     clips = trained.encode(images).reshape(2, 4, 16)
-    np.testing.assert_array_equal(here["temporal"](clips), trained.temporal(clips))
-    for mine, theirs in zip(here["detect"](images), trained.detect(images), strict=True):
+    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
+    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -205,6 +205,34 @@ def test_recognise_property_is_the_default_stream_and_batch(trained):
     explicit = {"stream": "storm", "batch": 16, "first_frame": 0}
     assert list(trained.recognise(images, variant="assembly", **explicit)) == found
     assert list(trained.recognise([], variant="assembly")) == []
+
+
+def test_recognise_property_learned_is_the_default_and_goes_by_the_files_of_scores(tmp_path):
+    write(tmp_path, ("asd", "temporal", "storm", "learned"))
+    whole = stormpsr_jax.load_model(tmp_path)
+    assert whole.default_stream == "learned"
+    images = video(60)
+    events = list(whole.recognise(images, variant="assembly"))
+    assert events
+    assert {e.stream for e in events} == {"learned"}
+    said = whole.recogniser(batch=16)(prepared(whole, 60)).scores
+    path = tmp_path / "x.npz"
+    scores.write_scores(path, scores.Scores(np.arange(60), *said))
+    again = scores.read_scores(path, PROCEDURE)
+    expected = learned.decode(
+        PROCEDURE,
+        PROCEDURE.variants["assembly"],
+        again,
+        whole.settings(),
+        learned_weights.default_weights("csv"),
+    )
+    assert events == expected
+    settings = dataclasses.replace(whole.settings(), install=30.0, wrong=30.0)
+    assert not [
+        e
+        for e in whole.recognise(images, variant="assembly", settings=settings)
+        if e.step_id % 3 < 2
+    ]
 
 
 @pytest.mark.parametrize("stream", ["asd", "temporal"])

@@ -18,7 +18,9 @@ from model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 from stormpsr_jax import files, memory, model, weights
 from stormpsr_jax.model_files import read_model
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.learned_weights import default_weights
 
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9}
@@ -270,7 +272,7 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 99, "is of format 99, this version .* knows up to 1; update the package"),
+        (["format"], 99, "is of format 99, this version .* knows up to 2; update the package"),
         (["format"], True, "format: True has the wrong type"),
         (["format"], 0, "format: 0 is not in 1…"),
         (["format"], del_, "format: is missing"),
@@ -314,7 +316,7 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["networks", "temporal", "dropout"], 0.5, "networks.temporal: 'dropout': unknown key"),
         (["networks", "detector", "num_classes"], 4, "num_classes: 4, the procedure has 4 states"),
         (["streams"], {}, "streams: there is none"),
-        (["streams", "learned"], {}, "streams: 'learned': unknown key"),
+        (["streams", "best"], {}, "streams: 'best': unknown key"),
         (["streams", "asd", "settings", "decoder"], "best", "settings: decoder: 'best' is not one"),
         (["streams", "storm", "settings", "decoder"], "naive", "settings: .*has no fused stream"),
         (["streams", "asd", "settings", "decay"], 2, "settings: decay: 2 is not in 0…1"),
@@ -449,3 +451,42 @@ def test_read_model_fuzz_bytes(folder):
         survives(folder)
     rewrite(folder, content=whole)
     assert survives(folder)
+
+
+# --- The learned fusion ---------------------------------------------------------------------------
+
+ALL = ("asd", "temporal", "storm", "learned")
+
+
+def test_read_model_property_the_learned_fusion_comes_back(tmp_path):
+    write(tmp_path, ALL)
+    content = read_model(tmp_path)
+    assert content.fusion.checksum == default_weights("csv").checksum
+    assert content.streams["learned"].settings == learned.Settings(install=0.5)
+
+
+def test_read_model_property_a_model_of_format_1_has_none(folder):
+    change(folder, "format", value=1)
+    change(folder, "fusion", value=del_)
+    assert read_model(folder).fusion is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["fusion"], None, "fusion: is there exactly if streams has 'learned'"),
+        (["fusion"], del_, "fusion: is missing"),
+        (["fusion"], {}, "fusion: format: is missing"),
+        (["fusion", "arrays", "bias"], [], "fusion: arrays: bias: "),
+        (["fusion", "kind"], "x", "fusion: kind: 'x'"),
+        (["streams", "learned", "settings", "install"], "x", "settings: install: 'x' is not"),
+        (["streams", "learned", "settings", "rho"], 2, "settings: rho: 2 is not in 0…1"),
+        (["streams", "learned", "settings", "weight"], 1, "settings: 'weight': unknown key"),
+        (["streams", "learned", "settings", "remove"], del_, "settings: remove: is missing"),
+    ],
+)
+def test_read_model_errors_the_learned_fusion(tmp_path, path, value, message):
+    write(tmp_path, ALL)
+    change(tmp_path, "checksum", value=del_)
+    change(tmp_path, *path, value=value)
+    assert message in refusal(tmp_path, MODEL)

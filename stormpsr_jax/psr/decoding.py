@@ -40,13 +40,15 @@ class Event(NamedTuple):
 
     Attributes:
         frame: at which it was recognised.
-        step_id: 3k (install component k) or 3k+2 (remove).
+        step_id: 3k (install component k) or 3k+2 (remove); of the learned fusion also 3k+1
+            (installed wrong).
         confidence: in 0…1, the mean of the evidence ŷ_k that made up the sum, each frame's weighted
             with what the decay had left of it; of a calibrated decoder, the probability that the
             event is right.
-        stream: "asd", "temporal" or "storm".
+        stream: "asd", "temporal", "storm" or "learned".
         evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
-            "frames" with evidence since the component's previous event, the first of them "since".
+            "frames" with evidence since the component's previous event, the first of them "since";
+            of the learned fusion the beliefs "present", "right" and "wrong".
         name: of the step, such as "Install left frame".
         time_s: seconds from frame 0 on to `frame`.
     """

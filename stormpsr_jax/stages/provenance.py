@@ -191,10 +191,13 @@ def _data(context: Context, stage: str) -> dict[str, str]:
 
 def _procedure(context: Context, stage: str) -> dict[str, Any]:
     content = context.procedure.to_json()
-    if stage in ("fuse", "evaluate"):
+    if stage == "evaluate":
         return {"whole": _of_json(content)}
     found = {"number of components": len(content["components"])}
-    if stage in ("pretrain", "detector"):
+    if stage == "fuse":
+        initial = {name: v["initial_state"] for name, v in content["variants"].items()}
+        found["initial states"] = _of_json(initial)
+    if stage in ("pretrain", "detector", "fuse"):
         found["states"] = _of_json(content["states"])
     return found
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_scores import PROCEDURE as SYNTHETIC
+from simulated_scores import simulate
 
-from stormpsr_jax.psr import batch, calibration, decoding, metrics, select, streams
+from stormpsr_jax.psr import batch, calibration, decoding, learned, metrics, select, streams
+from stormpsr_jax.psr.learned_weights import default_weights
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
@@ -237,3 +240,54 @@ def test_available_property_only_what_is_there():
     r.temporal = None
     assert streams.available({"0": r}, "expected") == ["asd"]
     assert list(select.select(PROCEDURE, {"0": r}, BASE)) == ["asd"]
+
+
+# --- The learned fusion ---------------------------------------------------------------------------
+
+
+def test_select_property_learned_goes_by_weights_that_have_not_seen_a_recording():
+    made_up = {r.name: r for r in map(simulate, range(5))}
+    weights = default_weights("scores")
+    blind = dataclasses.replace(
+        weights, arrays=dict(weights.arrays, offset=np.array([-900.0, 0.0]))
+    )
+    base = decoding.Settings(window=64)
+    options = {"fps": SYNTHETIC.fps}
+    good = dict.fromkeys(made_up, weights)
+    choice = select.select(SYNTHETIC, made_up, base, **options, weights=good)["learned"]
+    assert choice.settings.install in select.INSTALL
+    assert dataclasses.replace(choice.settings, install=2.0) == learned.Settings()
+    assert not choice.fixed
+    assert choice.f1 > 0.8
+    bad = select.select(SYNTHETIC, made_up, base, **options, weights=good | {"r0": blind})
+    assert bad["learned"].f1 < choice.f1
+    # Nothing found at all: the fixed setting.
+    none = select.select(SYNTHETIC, made_up, base, weights=dict.fromkeys(made_up, blind))
+    assert none["learned"].fixed
+
+
+def test_select_property_learned_of_few_recordings_or_the_papers_choice_is_fixed():
+    made_up = {r.name: r for r in map(simulate, range(3))}
+    weights = dict.fromkeys([*made_up, "r3"], default_weights("scores"))
+    base = decoding.Settings(window=64)
+    few = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
+    assert few.fixed
+    assert few.settings == learned.Settings()
+    made_up["r3"] = simulate(3)
+    fixed = select.select(SYNTHETIC, made_up, base, choose="paper", weights=weights)["learned"]
+    assert fixed.fixed
+    assert "learned" not in select.select(SYNTHETIC, made_up, base)
+    other = decoding.Settings("confidence", window=64)
+    assert "learned" not in select.select(SYNTHETIC, made_up, other, weights=weights)
+
+
+def test_select_property_learned_is_calibrated_on_its_events():
+    made_up = {r.name: r for r in map(simulate, range(4))}
+    weights = dict.fromkeys(made_up, default_weights("scores"))
+    base = decoding.Settings(window=64)
+    choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
+    judged = []
+    for name, r in made_up.items():
+        events = learned.decode(SYNTHETIC, r.variant, r.scores, choice.settings, weights[name])
+        judged += calibration.judge(events, r)
+    assert choice.calibration == calibration.fit(judged)

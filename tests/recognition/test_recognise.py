@@ -128,6 +128,21 @@ def test_recognise_property_stream_and_threshold(trained, clip, tmp_path):
     assert len(events) < len(list(loaded.recognise(clip, **options)))
 
 
+def test_recognise_property_the_learned_fusion(clip, tmp_path):
+    folder = tmp_path / "model"
+    write(folder, ("asd", "temporal", "storm", "learned"))
+    options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
+    assert run(folder, clip, *options, "--video") == 0
+    loaded = stormpsr_jax.load_model(folder)
+    settings = dataclasses.replace(loaded.settings(), install=-1.0)
+    events = list(loaded.recognise(clip, settings=settings, variant="assembly"))
+    assert events
+    assert {e.stream for e in events} == {"learned"}
+    assert [event[:2] for event in events] == found(tmp_path / "out/a_up")
+    page = (tmp_path / "out/a_up/report.html").read_text()
+    assert "installed above a logit of -1.0" in page
+
+
 def test_recognise_property_finished_ones_are_skipped_and_corrections_kept(
     trained, clip, tmp_path, capsys
 ):

@@ -66,7 +66,7 @@ def test_stages_property_one_added_or_left_out_is_seen_by_those_after_it(run):
     again, text = run()
     assert list(again) == ["predict", "evaluate"]
     assert "stage detector is new" in text
-    assert set(metrics(run.folder)["streams"]) == {"asd", "temporal", "storm"}
+    assert set(metrics(run.folder)["streams"]) == {"asd", "temporal", "storm", "learned"}
 
 
 def edit_labels(folder, split, **arrays):
@@ -184,6 +184,8 @@ def test_size_property_another_one_is_another_folder_of_pictures(run):
         ("finetune/best.safetensors", "finetune"),
         ("embed/val/val_000.0.npy", "embed"),
         ("predictions/test/temporal/test_000_results_pred.csv", "predict"),
+        ("predictions/test/scores/test_000.npz", "predict"),
+        ("fuse/fusion.json", "fuse"),
         ("model/weights.safetensors", "evaluate"),
         ("metrics.json", "evaluate"),
     ],

@@ -1,5 +1,6 @@
 """Tiny models with random weights, for the tests of model folders."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,8 @@ from stormpsr_jax.data import augment
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.psr import Procedure, Settings
+from stormpsr_jax.psr import Procedure, Settings, learned
+from stormpsr_jax.psr.learned_weights import default_weights
 
 PROCEDURE = Procedure.from_json(
     {
@@ -110,6 +112,10 @@ def write(
 ) -> None:
     """Writes a model folder; `changes` replace the arguments of `write_model`."""
     record = model.StreamRecord(settings, FIGURES, FIGURES | {"f1": 0.5}, calibration)
+    records = dict.fromkeys(streams, record)
+    if "learned" in records:
+        records["learned"] = dataclasses.replace(record, settings=learned.Settings(install=0.5))
+        changes = {"fusion": default_weights("csv")} | changes
     arguments = {
         "procedure": PROCEDURE,
         "fps": 10.0,
@@ -117,7 +123,7 @@ def write(
         "window": WINDOW,
         "networks": NETWORKS,
         "max_detections": 2,
-        "streams": dict.fromkeys(streams, record),
+        "streams": records,
         "origin": {"config": {"seed": 0}, "data": ["a", "b"]},
         "batch": 16,
     }

@@ -1,0 +1,129 @@
+"""Stage fuse on made-up predictions: fitted or shipped weights, its files, and what is refused."""
+
+import contextlib
+import io
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+from simulated_scores import PROCEDURE, simulate
+
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.psr import labels, learned_weights, predictions, scores
+from stormpsr_jax.stages import fuse
+
+K = PROCEDURE.num_components
+
+
+def write_split(folder, split, seeds, num=120):
+    """Labels, predictions and scores of the last frames of recordings."""
+    for seed in seeds:
+        r = simulate(seed)
+        place = folder / "data" / "labels" / split / r.name
+        place.mkdir(parents=True)
+        labels.write_states(place / "PSR_labels_raw.csv", r.frames, r.states)
+        for kind in ("asd", "temporal", "scores"):
+            (folder / "predictions" / split / kind).mkdir(parents=True, exist_ok=True)
+        predicted = folder / "predictions" / split
+        none = np.zeros((0, K), int)
+        predictions.write_detections(
+            predicted / "asd" / f"{r.name}{predictions.SUFFIX}",
+            r.name,
+            predictions.Detections(*np.zeros((3, 0), int), np.zeros((0, 4))),
+        )
+        predictions.write_temporal(
+            predicted / "temporal" / f"{r.name}{predictions.SUFFIX}",
+            r.name,
+            predictions.TemporalPredictions(none[:, 0], none, none, none),
+        )
+        cut = (None if a is None else a[-num:] for a in r.scores.arrays)
+        said = scores.Scores(r.scores.frames[-num:], *cut)
+        scores.write_scores(predicted / "scores" / f"{r.name}.npz", said)
+
+
+@pytest.fixture
+def context(tmp_path):
+    config = synthetic.get_config()
+    config.fuse.steps = 3
+    return types.SimpleNamespace(
+        config=config,
+        workdir=tmp_path,
+        data_dir=tmp_path / "data",
+        procedure=PROCEDURE,
+        source=lambda split: types.SimpleNamespace(fps=PROCEDURE.fps),
+    )
+
+
+def test_fuse_property_fits_in_folds_and_comes_back(context):
+    write_split(context.workdir, "val", range(5))
+    facts = fuse.run(context)
+    assert facts["recordings"] == 5
+    assert facts["loss_after"] != facts["loss_before"]
+    found = fuse.read(context.workdir / "fuse")
+    shipped = learned_weights.default_weights("scores")
+    assert found.weights.kind == "scores"
+    assert found.weights.checksum != shipped.checksum
+    assert len(found.folds) == 4
+    assert found.recordings == {"r0": 0, "r1": 1, "r2": 2, "r3": 3, "r4": 0}
+    assert found.held_out("r4") is found.folds[0]
+    with pytest.raises(ValueError, match="does not have recording x"):
+        found.held_out("x")
+    # Close to where it started, after three steps.
+    for name, a in found.weights.arrays.items():
+        np.testing.assert_allclose(a, shipped.arrays[name], atol=0.1)
+
+
+def test_fuse_property_init_scratch_takes_units_and_average(context):
+    write_split(context.workdir, "val", range(4))
+    context.config.fuse.init = "scratch"
+    context.config.fuse.units = 2
+    context.config.fuse.average = 1.0
+    context.config.fuse.steps = 1
+    fuse.run(context)
+    found = fuse.read(context.workdir / "fuse")
+    assert (found.weights.units, found.weights.average) == (2, 1.0)
+
+
+@pytest.mark.parametrize("field", ["lr", "noise", "decay"])
+def test_fuse_property_every_field_matters(context, field):
+    write_split(context.workdir, "val", range(4), num=30)
+    fuse.run(context)
+    before = fuse.read(context.workdir / "fuse").weights.checksum
+    context.config.fuse[field] = 1.5
+    fuse.run(context)
+    assert fuse.read(context.workdir / "fuse").weights.checksum != before
+
+
+def test_fuse_property_few_recordings_get_the_weights_that_ship(context):
+    write_split(context.workdir, "val", range(3))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert fuse.run(context) == {"recordings": 0}
+    assert "3 validation recordings with labelled states are fewer than 4" in said.getvalue()
+    found = fuse.read(context.workdir / "fuse")
+    assert found.weights.checksum == learned_weights.default_weights("scores").checksum
+    assert found.held_out("r0") is found.weights
+
+
+def test_fuse_property_one_process_does_it(context, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    assert fuse.run(context) == {}
+
+
+def test_fuse_errors_no_scores_and_damaged_results(context):
+    write_split(context.workdir, "val", range(3))
+    (context.workdir / "predictions/val/scores/r1.npz").unlink()
+    with pytest.raises(ValueError, match=r"scores: no r1\.npz for the recording r1"):
+        fuse.run(context)
+    folder = context.workdir / "damaged"
+    folder.mkdir()
+    learned_weights.write_weights(folder / fuse.WEIGHTS, learned_weights.default_weights("scores"))
+    for content, what in (
+        ({"folds": 1}, "folds: 1 has the wrong type"),
+        ({"folds": [{}], "recordings": {}}, r"folds\[0\]: format: is missing"),
+        ({"folds": [], "recordings": {"r0": 0}}, "'r0': has no such fold"),
+    ):
+        (folder / fuse.FOLDS).write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=what):
+            fuse.read(folder)
