@@ -3,8 +3,8 @@
 A prediction file has the top detection of a frame. The learned fusion (`learned_beliefs.py`) reads
 the whole distribution over states, and what the networks say of each part. `scores/<rec>.npz`
 holds that of a recording: members `frames` (int64) and, in float16, `objectness`, `states` and
-where there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is far
-more than the networks know.
+where there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is
+far more than the networks know.
 
 Dimension letters: N frames, K components, S catalogued states.
 """
