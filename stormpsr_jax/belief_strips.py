@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stormpsr_jax import report
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned, learned_beliefs
 from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.metrics import Step
 from stormpsr_jax.psr.procedure import Procedure
@@ -45,7 +45,9 @@ def belief_strips(
     return drawn
 
 
-def columns(times: np.ndarray, belief: learned.Belief, count: int) -> tuple[np.ndarray, np.ndarray]:
+def columns(
+    times: np.ndarray, belief: learned_beliefs.Belief, count: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns P(right) and P(wrong), each (K, count), at times that are equally far apart.
 
     Each column has the beliefs of the last frame before its middle.
@@ -58,7 +60,7 @@ def columns(times: np.ndarray, belief: learned.Belief, count: int) -> tuple[np.n
 
 def _figure(
     times: np.ndarray,
-    belief: learned.Belief,
+    belief: learned_beliefs.Belief,
     truth: Sequence[Step],
     procedure: Procedure,
     fps: float,

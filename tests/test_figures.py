@@ -12,7 +12,7 @@ from simulated_scores import PROCEDURE as SYNTHETIC
 from simulated_scores import simulate
 
 from stormpsr_jax import belief_strips, figures, report
-from stormpsr_jax.psr import analysis, calibration, learned, metrics
+from stormpsr_jax.psr import analysis, calibration, learned, learned_beliefs, metrics
 from stormpsr_jax.psr.learned_weights import default_weights
 
 FPS = 4.0
@@ -251,7 +251,7 @@ def test_figures_property_a_wrong_part_in_one_recording_keeps_the_differences(un
 
 def test_belief_strips_property_columns_are_the_last_frame_before_their_middle():
     times = np.array([0.0, 1.0, 2.0, 10.0])
-    belief = learned.Belief(*np.repeat([[[-9.0], [0.0], [9.0], [0.0]]], 3, 0))
+    belief = learned_beliefs.Belief(*np.repeat([[[-9.0], [0.0], [9.0], [0.0]]], 3, 0))
     right, wrong = belief_strips.columns(times, belief, 5)  # middles 1, 3, 5, 7, 9
     np.testing.assert_allclose(right[0], [0.5, *[1.0] * 4], atol=1e-3)
     np.testing.assert_array_equal(right, wrong)

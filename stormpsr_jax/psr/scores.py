@@ -1,10 +1,10 @@
 """What the networks say of each frame before anything is thrown away, and the files of it.
 
-A prediction file has the top detection of a frame. The learned fusion (`learned.py`) reads the
-whole distribution over states, and what the networks say of each part. `scores/<rec>.npz` holds
-that of a recording: members `frames` (int64) and, in float16, `objectness`, `states` and where
-there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is far
-more than the networks know.
+A prediction file has the top detection of a frame. The learned fusion (`learned_beliefs.py`) reads
+the whole distribution over states, and what the networks say of each part. `scores/<rec>.npz`
+holds that of a recording: members `frames` (int64) and, in float16, `objectness`, `states` and
+where there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is
+far more than the networks know.
 
 Dimension letters: N frames, K components, S catalogued states.
 """

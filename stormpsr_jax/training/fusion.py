@@ -21,7 +21,7 @@ import optax
 
 from stormpsr_jax import memory
 from stormpsr_jax.models import fusion
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr import learned_beliefs
 from stormpsr_jax.psr.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scores import Scores
@@ -109,7 +109,7 @@ def fit(
     if len(examples) < FOLDS:
         raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
-    span = learned.span_frames(average, procedure.checked_fps(fps))
+    span = learned_beliefs.span_frames(average, procedure.checked_fps(fps))
     fold = np.arange(len(examples)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
@@ -206,8 +206,8 @@ def _batch(
     x, start, states, mask = _empty(size, K)
     for r, e in enumerate(examples):
         rows, length = slice(r * K, (r + 1) * K), len(e.states)
-        own = learned.inputs(e.scores.arrays, catalogue)
-        x[:length, :, rows] = learned.averaged(e.scores.frames, own, span).swapaxes(1, 2)
+        own = learned_beliefs.inputs(e.scores.arrays, catalogue)
+        x[:length, :, rows] = learned_beliefs.averaged(e.scores.frames, own, span).swapaxes(1, 2)
         start[rows], states[:length, rows], mask[:length, rows] = e.initial, e.states, True
     return _Data(*map(jnp.asarray, (x, start, states, mask)))
 

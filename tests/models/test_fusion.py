@@ -6,7 +6,7 @@ import numpy as np
 from simulated_scores import PROCEDURE, simulate
 
 from stormpsr_jax.models import fusion
-from stormpsr_jax.psr import learned, learned_weights
+from stormpsr_jax.psr import learned, learned_beliefs, learned_weights
 
 
 def drawn(units=3, T=20, N=5):
@@ -24,12 +24,14 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
     weights = learned_weights.default_weights("scores")
     said = simulate(1).scores
     frames = said.frames
-    x = learned.inputs(said.arrays, PROCEDURE.states.astype(float))
-    x = learned.averaged(frames, x, learned.span_frames(weights.average, PROCEDURE.fps))
+    x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
+    x = learned_beliefs.averaged(
+        frames, x, learned_beliefs.span_frames(weights.average, PROCEDURE.fps)
+    )
     initial = np.arange(PROCEDURE.num_components) % 2
     hidden, expected = weights.arrays["start"][initial], []
     for row in x:
-        hidden, o = learned.step(weights.arrays, hidden, row)
+        hidden, o = learned_beliefs.step(weights.arrays, hidden, row)
         expected.append(o)
     params = {name: jnp.asarray(a, jnp.float32) for name, a in weights.arrays.items()}
     got = fusion.logits(params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), initial)
@@ -43,11 +45,13 @@ def test_filter_matches_the_inputs_that_the_fit_sees():
     belief = learned.beliefs(
         PROCEDURE, PROCEDURE.variants["assembly"], said, weights, None, PROCEDURE.fps
     )
-    x = learned.inputs(said.arrays, PROCEDURE.states.astype(float))
-    x = learned.averaged(said.frames, x, learned.span_frames(weights.average, PROCEDURE.fps))
+    x = learned_beliefs.inputs(said.arrays, PROCEDURE.states.astype(float))
+    x = learned_beliefs.averaged(
+        said.frames, x, learned_beliefs.span_frames(weights.average, PROCEDURE.fps)
+    )
     hidden = weights.arrays["start"][[0] * PROCEDURE.num_components]
     for n, row in enumerate(x):
-        hidden, o = learned.step(weights.arrays, hidden, row)
+        hidden, o = learned_beliefs.step(weights.arrays, hidden, row)
         np.testing.assert_allclose(belief.present[n], o[:, 0], rtol=1e-8, atol=1e-8)
 
 

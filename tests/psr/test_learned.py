@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from simulated_scores import PROCEDURE, VARIANT, simulate
 
-from stormpsr_jax.psr import calibration, learned, learned_weights
+from stormpsr_jax.psr import calibration, learned, learned_beliefs, learned_weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scores import FrameScores, Scores
 
@@ -53,7 +53,7 @@ def test_inputs_matches_the_definition_number_by_number():
     objectness = np.array([0.7, -2.0])
     states = np.log(rng.dirichlet(np.ones(4), 2))
     parts, temporal = rng.normal(0, 3, (2, 6)), rng.normal(0, 3, (2, 9))
-    got = learned.inputs(FrameScores(objectness, states, parts, temporal), PUMP.states)
+    got = learned_beliefs.inputs(FrameScores(objectness, states, parts, temporal), PUMP.states)
     for n, k in itertools.product(range(2), range(3)):
         g = 1 / (1 + np.exp(-objectness[n]))
         p = np.exp(states[n])
@@ -72,14 +72,14 @@ def test_inputs_matches_the_definition_number_by_number():
 def test_inputs_property_what_is_absent_is_zero_and_far_logits_are_cut():
     states = np.log(np.full((1, 4), 0.25))
     said = FrameScores(np.array([1e6]), states, None, np.full((1, 3), -1e6))
-    got = learned.inputs(said, PUMP.states)[0]
+    got = learned_beliefs.inputs(said, PUMP.states)[0]
     assert (got[:, [3, 4, 8, 9]] == 0).all()
-    np.testing.assert_allclose(got[:, [6, 7]], -learned.LIMIT / 4)
+    np.testing.assert_allclose(got[:, [6, 7]], -learned_beliefs.LIMIT / 4)
     assert (got[:, 2] == 1).all()
-    assert (learned.inputs(said._replace(temporal=None), PUMP.states)[..., 6:] == 0).all()
+    assert (learned_beliefs.inputs(said._replace(temporal=None), PUMP.states)[..., 6:] == 0).all()
     one = np.array([[1], [0]], np.int8)
     said = FrameScores(np.zeros(1), np.log(np.full((1, 3), 1 / 3)), None, np.ones((1, 1)))
-    assert learned.inputs(said, one)[0, 0, 7] == 0  # there is no other component
+    assert learned_beliefs.inputs(said, one)[0, 0, 7] == 0  # there is no other component
 
 
 @pytest.mark.parametrize(
@@ -89,13 +89,13 @@ def test_inputs_property_what_is_absent_is_zero_and_far_logits_are_cut():
 def test_inputs_errors_arrays_of_another_procedure(field, value):
     said = FrameScores(np.zeros(1), np.zeros((1, 4)))._replace(**{field: value})
     with pytest.raises(ValueError, match=f"{field} are "):
-        learned.inputs(said, PUMP.states)
+        learned_beliefs.inputs(said, PUMP.states)
 
 
 def test_averaged_matches_the_mean_over_frames_of_the_span():
     frames = np.array([0, 1, 2, 5, 6, 30])
     x = np.random.default_rng(0).normal(size=(6, 2))
-    got = learned.averaged(frames, x, 3)
+    got = learned_beliefs.averaged(frames, x, 3)
     for n, frame in enumerate(frames):
         own = [x[m] for m in range(n + 1) if frame - frames[m] < 3]
         np.testing.assert_allclose(got[n], np.mean(own, axis=0))
@@ -115,7 +115,7 @@ def test_projection_matches_all_assemblies_written_out(rho):
         for v in known | flips:
             weight = (1 if v in known else rho) * np.exp(np.dot(v, logits))
             total, ones = total + weight, ones + weight * np.array(v)
-        got = learned.Projection(catalogue, initial, rho)(logits)
+        got = learned_beliefs.Projection(catalogue, initial, rho)(logits)
         expected = np.log(np.maximum(ones / total, 1e-12))
         expected -= np.log(np.maximum(1 - ones / total, 1e-12))
         np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
@@ -125,11 +125,13 @@ def test_projection_property_of_all_assemblies_alike_it_changes_nothing():
     """With every assembly in the catalogue, or next to it at ρ = 1, components do not meet."""
     catalogue = np.array([[0, 0], [1, 1]])  # the others are next to these
     logits = np.array([1.5, -4.0])
-    np.testing.assert_allclose(learned.Projection(catalogue, (0, 0), 1.0)(logits), logits)
+    np.testing.assert_allclose(learned_beliefs.Projection(catalogue, (0, 0), 1.0)(logits), logits)
 
 
 def test_projection_property_a_part_that_nothing_can_be_without_follows():
-    got = learned.Projection(PUMP.states, UP.initial_state, 0.01)(np.array([-1.0, 6.0, -6.0]))
+    got = learned_beliefs.Projection(PUMP.states, UP.initial_state, 0.01)(
+        np.array([-1.0, 6.0, -6.0])
+    )
     assert got[0] > 2  # no cover without a seal
 
 
@@ -138,7 +140,7 @@ def test_projection_property_a_part_that_nothing_can_be_without_follows():
 
 def test_beliefs_property_add_up_to_one():
     o = np.random.default_rng(0).normal(0, 6, (50, 2))
-    belief = learned.beliefs_of(o)
+    belief = learned_beliefs.beliefs_of(o)
     right, wrong, present = (1 / (1 + np.exp(-x)) for x in (belief.right, belief.wrong, o[:, 0]))
     np.testing.assert_allclose(right + wrong, present, atol=1e-9)
     np.testing.assert_allclose(right, present / (1 + np.exp(-o[:, 1])), atol=1e-9)
@@ -184,7 +186,9 @@ def test_decoder_property_memory_and_state_do_not_grow(recording):
     rows = [row for _, row in recording.scores.per_frame()]
     for i in range(1000):
         decoder.update(i, rows[i % 50])
-    assert len(decoder.state()["recent"]) == learned.span_frames(WEIGHTS.average, PROCEDURE.fps)
+    assert len(decoder.state()["recent"]) == learned_beliefs.span_frames(
+        WEIGHTS.average, PROCEDURE.fps
+    )
 
 
 def test_decoder_property_frames_left_out_change_nothing_however_many(recording):
@@ -290,7 +294,7 @@ def reports(variant, *rows, settings=SETTINGS):
     reporter = learned.Reporter(PUMP, variant, settings, 10.0, None)
     found = []
     for frame, logits in enumerate(rows):
-        belief = learned.Belief(*(np.r_[x, rest] for x in logits))
+        belief = learned_beliefs.Belief(*(np.r_[x, rest] for x in logits))
         found.append([e.step_id for e in reporter.update(frame, belief)])
     return found
 
@@ -340,7 +344,7 @@ def test_filter_property_an_initial_state_has_a_start_of_its_own():
     arrays = dict(WEIGHTS.arrays, start=np.stack([np.zeros(8), np.ones(8)]))
     weights = dataclasses.replace(WEIGHTS, arrays=arrays)
     variant = dataclasses.replace(UP, initial_state=(1, 0, 0))
-    one = learned.Filter(PUMP, variant, weights, None, 10.0)
+    one = learned_beliefs.Filter(PUMP, variant, weights, None, 10.0)
     np.testing.assert_array_equal(one.hidden[:, 0], [1, 0, 0])
 
 
