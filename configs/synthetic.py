@@ -77,7 +77,8 @@ def get_config():
     c.detector.part_loss = 3.0
     c.detector.width = 32
     c.detector.depth = 0
-    c.detector.eval_every = 1_600  # mAP of boxed frames falls while steps get better: the last one
+    # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
+    c.detector.eval_every = 1_600
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50

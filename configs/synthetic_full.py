@@ -23,9 +23,7 @@ def get_config():
     c.temporal.steps = 800
     c.temporal.eval_every = 100
 
-    c.finetune.steps = 60
-
-    c.detector.steps = 1_500
-    c.detector.eval_every = 250
+    c.detector.steps = 4_000
+    c.detector.eval_every = 4_000
     c.detector.checkpoint_every = 250
     return c

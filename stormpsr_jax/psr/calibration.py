@@ -67,7 +67,8 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
 
     A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
     part (3k+1) if the part sits wrong at that frame. Such reports are left out where no states are
-    labelled; if the truth has the incorrect installations, they are matched like steps.
+    labelled; if the truth has the incorrect installations, they are matched like steps. That a wrong
+    part was taken off is left out, as labels have no such step.
 
     Args:
         events: (frame, step id, confidence, …).
@@ -77,14 +78,14 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
     steps = metrics.scored(events, recording.with_errors)
     matching = metrics.match_steps(recording.truth, steps)
     right = {(frame, step) for step, _, frame in matching.correct}
-    unknown = set()
+    unknown = {(e[0], e[1]) for e in events if e[1] % 3 == 2}.difference(steps)
     if not recording.with_errors:
         reports = {(e[0], e[1]) for e in events if e[1] % 3 == 1}
         if len(recording.frames):
             sits_wrong = wrong_parts.wrong_installations(recording.frames, recording.states, ())
             right |= reports.difference(wrong_parts.false_alarms(sits_wrong, reports))
         else:
-            unknown = reports
+            unknown |= reports
     return [(e[2], (e[0], e[1]) in right) for e in events if (e[0], e[1]) not in unknown]
 
 

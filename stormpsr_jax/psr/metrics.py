@@ -198,9 +198,16 @@ def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[S
 
     POS, F1 and delay are about steps that were completed correctly. Reports of wrong parts (3k+1)
     are left out, unless the truth was read with its incorrect installations; `wrong_parts` scores
-    them.
+    them. That a part reported as wrong was taken off (3k+2 after 3k+1) is left out in any case:
+    labels have no step for it.
     """
-    return [(e[0], e[1]) for e in events if with_errors or e[1] % 3 != 1]
+    kept, reported = [], {}
+    for frame, step_id, *_ in sorted(events, key=lambda event: event[0]):
+        k, kind = divmod(step_id, 3)
+        if not (kind == 2 and reported.get(k) == 1) and (with_errors or kind != 1):
+            kept.append((frame, step_id))
+        reported[k] = kind
+    return kept
 
 
 def score_recording(
