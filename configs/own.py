@@ -11,7 +11,7 @@ Fields to look at first:
   shorter, and so should be the recordings' shortest pauses between two changes of one component.
   temporal.delta and temporal.sigma grow and shrink with it.
 * pretrain.t_f: seconds after a completion that certainly show its state.
-* pretrain.steps, temporal.steps, finetune.steps, detector.steps: more of them with more recordings.
+* pretrain.steps, temporal.steps, detector.steps: more of them with more recordings.
 * predict.splits, evaluate.decoder: what is recognised and how.
 init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic.py, from
 which everything else comes. Full-size models: start from configs/industreal.py and --size=224.

@@ -11,7 +11,17 @@ TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
     "stages": (
-        *("data", "pretrain", "embed", "temporal", "finetune", "detector", "predict", "evaluate"),
+        *(
+            "data",
+            "pretrain",
+            "embed",
+            "temporal",
+            "finetune",
+            "detector",
+            "predict",
+            "fuse",
+            "evaluate",
+        ),
     ),
     "init_from": "",
     "data.synthetic.recordings.train": 3,

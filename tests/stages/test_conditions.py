@@ -162,4 +162,4 @@ def test_model_property_of_three_outputs_recognition_reads_the_changes(finished)
     expected = jax.nn.sigmoid(one.apply({"params": params}, x))
     np.testing.assert_allclose(found, expected, atol=1e-5)
     path = finished / "predictions" / "test" / "temporal" / "test_000_results_pred.csv"
-    assert predictions.read_temporal(path, model.procedure).probabilities.shape[1] == K
+    assert predictions.read_temporal(path, model.procedure).confidences.shape[1] == K
