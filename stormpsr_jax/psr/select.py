@@ -2,16 +2,17 @@
 
 A setting's score on a recording is
 
-    F1 + POS − DELAY_PRICE · delay / window
+    F1 + POS − DELAY_PRICE · delay / window − WRONG_PRICE · accepted
 
-with delay and window in seconds. F1 alone picks late, sure thresholds; with POS and the delay in
-it, no stream is chosen by other wishes than another. A few recordings tell many settings apart by
-chance alone. So the one with the best mean is not taken, but the fastest that is hardly worse: of
-those whose mean is within WITHIN standard errors of the best, taken over the recordings'
-differences to it, the one with the least mean delay (the rule of Breiman et al., Classification
-and Regression Trees, 1984, in pairs; theirs is a whole standard error, docs/psr.md says what that
-costs). Whatever is worse than the best somewhere and better nowhere is a whole standard error off
-or more: one recording that goes wrong is never taken for chance.
+with delay and window in seconds and the number of wrong parts that were reported as installed while
+they sat wrong (`wrong_parts`), which is worse than any other false step. F1 alone picks late, sure
+thresholds; with POS and the delay in it, no stream is chosen by other wishes than another. A few
+recordings tell many settings apart by chance alone. So the one with the best mean is not taken, but
+the fastest that is hardly worse: of those whose mean is within WITHIN standard errors of the best,
+taken over the recordings' differences to it, the one with the least mean delay (the rule of Breiman
+et al., Classification and Regression Trees, 1984, in pairs; theirs is a whole standard error,
+docs/psr.md says what that costs). Whatever is worse than the best somewhere and better nowhere is a
+whole standard error off or more: one recording that goes wrong is never taken for chance.
 
 Floor, gate and weight are chosen without removals, then the thresholds of installations and of
 removals together.
@@ -34,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, calibration, decoding, learned, metrics, streams
+from stormpsr_jax.psr import batch, calibration, decoding, learned, metrics, streams, wrong_parts
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
@@ -45,6 +46,7 @@ MIN_RECORDINGS = 4
 WITHIN = 0.25  # standard errors
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
+WRONG_PRICE = 0.1  # of a wrong part that is accepted
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.
 REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
@@ -221,13 +223,25 @@ def rate(
             for events, by_name in zip(found, scores, strict=True):
                 steps = tuple(metrics.scored(events, r.with_errors))
                 if (name, steps) not in known:
-                    known[name, steps] = metrics.score_recording(r.truth, steps, fps)
+                    known[name, steps] = _scores(r, steps, steps, fps)
                 by_name[name] = known[name, steps]
         choices += [
             _choice(member, by_name, settings.window, fps)
             for member, by_name in zip(members, scores, strict=True)
         ]
     return choices
+
+
+def _scores(
+    r: LabelledPredictions,
+    steps: Sequence[metrics.Step],
+    reports: Sequence[metrics.Step],
+    fps: float,
+) -> dict[str, Any]:
+    """The scores of a recording's steps, and of all that is reported the wrong parts accepted."""
+    wrong = wrong_parts.score_recording(r.frames, r.states, reports, fps)
+    accepted = 0 if wrong is None else wrong["accepted"]
+    return metrics.score_recording(r.truth, steps, fps) | {"accepted": accepted}
 
 
 def _choice(
@@ -240,7 +254,10 @@ def _choice(
     summary = metrics.summarise(by_name)
     window_s = max(window, 1) / fps
     by_recording = tuple(
-        s["f1"] + s["pos"] - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
+        s["f1"]
+        + s["pos"]
+        - DELAY_PRICE * (s["delay_s"] or 0.0) / window_s
+        - WRONG_PRICE * s["accepted"]
         for s in by_name.values()
         if s["f1"] is not None
     )
@@ -267,7 +284,8 @@ def _learned(
         for settings, by_name in zip(candidates, scores, strict=True):
             events = learned.report(*place, r.scores.frames, belief, settings, fps)
             steps = metrics.scored(events, r.with_errors)
-            by_name[name] = metrics.score_recording(r.truth, steps, fps)
+            reports = [(event.frame, event.step_id) for event in events]
+            by_name[name] = _scores(r, steps, reports, fps)
     choices = [
         _choice(settings, by_name, window, fps)
         for settings, by_name in zip(candidates, scores, strict=True)

@@ -184,6 +184,25 @@ def test_select_property_fixed_settings(why):
             assert (choice.delay_s is None) == (why == "nothing found")
 
 
+def test_rate_property_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
+    """Part a sits wrong from 20 on and right from 50 on: 6 in a row from 22 on are too early."""
+    frames = np.arange(160)
+    r = recording("r", 0)
+    seen = Detections(frames, np.where(frames < 22, 0, 1), np.full(160, 0.9), np.zeros((160, 4)))
+    states = np.array([[0, 0], [-1, 0], [1, 0], [1, 1]], np.int8)
+    labelled = dataclasses.replace(
+        r, detections=seen, frames=np.array([0, 20, 50, 100]), states=states
+    )
+    unlabelled = dataclasses.replace(r, detections=seen)
+    for threshold, accepted in ((2.0, 1), (100.0, 0)):
+        setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
+        scores = [
+            select.rate(PROCEDURE, {"r": one}, "asd", [setting], FPS)[0].scores[0]
+            for one in (labelled, unlabelled)
+        ]
+        assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
+
+
 def test_select_property_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
     r = recording("0", 0)
     shown = r.detections.frames % 4 == 0
