@@ -3,7 +3,7 @@
 On a loopback address everybody of this machine may watch. On any other one a token is needed,
 which a browser asks for once (it then has a cookie) and a program sends as
 ``Authorization: Bearer``. A page of another origin can neither read nor reset anything: on
-loopback, names other than its own are refused (DNS rebinding); requests that a browser marks as
+loopback without a token, other names are refused (DNS rebinding); requests that a browser marks as
 made for other pages are refused; and a POST has to come from this very origin.
 """
 
@@ -120,7 +120,7 @@ class Access:
                 f"--serve={address}: others can reach this address, so that it needs a token: set "
                 f"{TOKEN}, or give --token-file"
             )
-        self._address, self._token = address, token
+        self._token = token
         # Cookies know no ports, so that their names have to.
         self.cookie_name = f"stormpsr-{address.port}"
 
@@ -147,7 +147,9 @@ class Access:
     def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
         """Says why a request is refused that a page of somebody else may have caused, or None."""
         host = headers.get("host", "")
-        if self._address.is_loopback and not _is_loopback_name(host):
+        # A browser sends a cookie only to the name that it has it from, so that where there is a
+        # token, other names lead to the question for it, and a proxy may have one of its own.
+        if self._token is None and not _is_loopback_name(host):
             return "this page has no such name; open it as localhost"
         site = headers.get("sec-fetch-site", "none")
         opened = method == "GET" and path == "/" and headers.get("sec-fetch-mode") == "navigate"

@@ -100,8 +100,9 @@ def test_may_watch_property_token_or_cookie():
 def test_refusal_property_of_other_names_for_loopback(host, refused):
     rules = Access(Address("127.0.0.1", 80), None)
     assert bool(rules.refusal("GET", "/", {"host": host})) == refused
-    with_token = Access(Address("0.0.0.0", 80), TOKEN)
-    assert with_token.refusal("GET", "/", {"host": host}) is None, "its cookie knows its name"
+    for address in (Address("0.0.0.0", 80), Address("127.0.0.1", 80)):
+        with_token = Access(address, TOKEN)
+        assert with_token.refusal("GET", "/", {"host": host}) is None, "its cookie knows its name"
 
 
 def test_refusal_property_of_requests_that_pages_of_others_cause():
@@ -118,3 +119,5 @@ def test_refusal_property_of_requests_that_pages_of_others_cause():
     for origin in ("http://localhost:81", "http://evil.example", "null", "localhost:80", ""):
         assert rules.refusal("POST", "/reset", {**host, "origin": origin})
     assert rules.refusal("POST", "/reset", host)
+    behind_proxy = {"host": "station.example", "origin": "https://station.example"}
+    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", behind_proxy) is None
