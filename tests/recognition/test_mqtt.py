@@ -14,6 +14,8 @@ import pytest
 
 from stormpsr_jax.recognition import mqtt
 
+pytest.importorskip("paho", reason="needs the extra live")
+
 BROKER = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_broker = pytest.mark.skipif(BROKER is None, reason="no mosquitto (Debian: apt install it)")
 
@@ -212,7 +214,6 @@ def test_mqtt_property_certificates_are_checked(tmp_path, capsys, monkeypatch):
 
 
 def test_mqtt_property_without_a_broker_nothing_waits(capsys):
-    pytest.importorskip("paho")
     ours = mqtt.Mqtt(f"mqtt://127.0.0.1:{free_port()}/line", size=3)
     start = time.perf_counter()
     for i in range(20):
