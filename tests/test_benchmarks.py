@@ -33,6 +33,7 @@ SMALL = {
         f"--stages=temporal --devices=2 --steps=1 --matmul=64 {CONFIG}",
         "| temporal | 2 | 80 |",
     ),
+    "watchers.py": ("--watchers=2 --seconds=1", "\n| 2 | "),
 }
 
 
