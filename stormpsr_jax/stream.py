@@ -62,6 +62,13 @@ class Recognised:
     classes: np.ndarray | None
     confidences: np.ndarray | None
 
+    def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
+        """(class, confidence, box) of the most confident detection in frame i, or None."""
+        if self.classes is None or not (self.classes[i] > 0).any():
+            return None
+        row = int(np.where(self.classes[i] > 0, self.confidences[i], -1).argmax())
+        return int(self.classes[i, row]), float(self.confidences[i, row]), self.boxes[i, row]
+
 
 class Recogniser:
     """Both streams over one video. Memory is that of one window, whatever the video's length."""
@@ -110,6 +117,30 @@ class Recogniser:
             probabilities = self._temporal(embedded[windows])
         detected = self._detect(images) if self._detect else (None, None, None)
         return Recognised(probabilities, *detected)
+
+    @property
+    def detects(self) -> bool:
+        """Whether it looks for the object."""
+        return self._detect is not None
+
+    def miss(self, count: int) -> None:
+        """Passes over frames that are missing; in the window each repeats the one before it."""
+        if self._past is not None and count > 0:
+            kept = self._past[count:]
+            held = np.repeat(self._past[-1:], self._frames - len(kept), axis=0)
+            self._past = np.concatenate([kept, held])
+
+    @property
+    def window(self) -> np.ndarray | None:
+        """The embeddings (frames, D) of the frames before the next one; None at the start.
+
+        Set to what it was once, recognition goes on from there.
+        """
+        return None if self._past is None else self._past.copy()
+
+    @window.setter
+    def window(self, embeddings: np.ndarray | None) -> None:
+        self._past = embeddings
 
 
 def decode(decoder: Decoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:

@@ -6,15 +6,12 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.reading.pictures import Pictures
 from stormpsr_jax.model import Model
 from stormpsr_jax.psr.decoding import Decoder
 from stormpsr_jax.recognition import overlay, pipeline, results
 from stormpsr_jax.recognition.checklist import Checklist
 from stormpsr_jax.recognition.page import Report
-from stormpsr_jax.recognition.pipeline import Chunk
 
 VIDEO = "annotated.mp4"
 
@@ -69,7 +66,7 @@ def recognise(
             alerts = []
             for i, frame in enumerate(chunk.numbers):
                 events = [event for event in chunk.events if event.frame == frame]
-                seen = _top(chunk, i)
+                seen = chunk.recognised.top(i)
                 alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
                 if video:
                     said = chunk.recognised.probabilities
@@ -93,12 +90,3 @@ def recognise(
         source=source,
     )
     return num_events
-
-
-def _top(chunk: Chunk, i: int) -> tuple[int, float, np.ndarray] | None:
-    """(class, confidence, box) of the most confident detection in a frame."""
-    said = chunk.recognised
-    if said.classes is None or not (said.classes[i] > 0).any():
-        return None
-    row = int(np.where(said.classes[i] > 0, said.confidences[i], -1).argmax())
-    return int(said.classes[i, row]), float(said.confidences[i, row]), said.boxes[i, row]
