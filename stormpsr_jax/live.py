@@ -140,6 +140,10 @@ class Live:
         self.alerts = self._checklist.update(frame, events, detections)
         return events
 
+    def look(self, picture: np.ndarray) -> None:
+        """Sets `seen` from a picture that is no part of the assembly: nothing else changes."""
+        self.seen = self._recogniser.look(self._prepare(picture)[None]).top(0)
+
     def finish(self) -> list[Alert]:
         """Alerts for the expected steps that are missing if the procedure ends now."""
         return self._checklist.finish()
@@ -190,10 +194,10 @@ class Live:
                 f"the saved state is of a model of {shorten(state.get('model'))}, this one is of "
                 f"{self._of_model}"
             )
-        _check_alike(state.get("decoder"), decoder.state(), "decoder")
-        _check_alike(state.get("checklist"), checklist.state(), "checklist")
+        check_alike(state.get("decoder"), decoder.state(), "decoder")
+        check_alike(state.get("checklist"), checklist.state(), "checklist")
         frame = state.get("frame")
-        _check_alike(frame, None, "frame")
+        check_alike(frame, None, "frame")
         try:
             decoder.restore(state["decoder"])
             checklist.restore(state["checklist"])
@@ -228,18 +232,22 @@ def _unpacked(packed: Any, shape: tuple[int, int] | None) -> np.ndarray | None:
     return array
 
 
-def _check_alike(value: Any, like: Any, place: str) -> None:
-    """Checks that a saved value has the form of a fresh one, in which empty lists may grow."""
+def check_alike(value: Any, like: Any, place: str) -> None:
+    """Checks that a saved value has the form of a fresh one, in which empty lists may grow.
+
+    Raises:
+        ValueError: it has not; names the place.
+    """
     if isinstance(like, Mapping):
         good = isinstance(value, Mapping) and value.keys() == like.keys()
         if good:
             for key in like:
-                _check_alike(value[key], like[key], f"{place}: {key}")
+                check_alike(value[key], like[key], f"{place}: {key}")
     elif isinstance(like, list):
         good = isinstance(value, list) and (not like or len(value) == len(like))
         for i, item in enumerate(value if good else []):
             form = like[i] if like else [] if isinstance(item, list) else 0
-            _check_alike(item, form, f"{place}: {i}")
+            check_alike(item, form, f"{place}: {i}")
     elif isinstance(like, str | bool):
         good = type(value) is type(like)
     else:

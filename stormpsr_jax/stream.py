@@ -115,8 +115,12 @@ class Recogniser:
             self._past = embedded[len(new) :]
             windows = np.arange(len(new))[:, None] + self._offsets
             probabilities = self._temporal(embedded[windows])
+        return dataclasses.replace(self.look(images), probabilities=probabilities)
+
+    def look(self, images: np.ndarray) -> Recognised:
+        """Only the detections, as if the frames were no part of the video."""
         detected = self._detect(images) if self._detect else (None, None, None)
-        return Recognised(probabilities, *detected)
+        return Recognised(None, *detected)
 
     @property
     def detects(self) -> bool:
