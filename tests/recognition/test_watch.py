@@ -94,11 +94,11 @@ class Watching:
         return lines_of(self.path.read_text(encoding="utf-8"))
 
     def wait_for(self, kind):
-        wait_until(lambda: any(line["type"] == kind for line in self.lines()), self.process)
+        wait_until(lambda: any(line["type"] == kind for line in self.lines()), self.process, 300)
 
     def end(self, code=0):
         """Waits for the end; returns the lines."""
-        _, errors = self.process.communicate(timeout=60)
+        _, errors = self.process.communicate(timeout=300)
         assert self.process.returncode == code, errors
         return self.lines()
 
