@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import re
+import socket
 import sys
 import threading
 import time
@@ -93,7 +94,7 @@ def live_source(word: str) -> LiveSource:
         form, place = _CAMERAS[sys.platform]
         return _Device(word, place.format(int(word[7:])), form, {})
     if is_live(word):
-        return _Device(_public(word), _checked_address(word), "rtsp", _RTSP)
+        return _Stream(_public(word), _checked_address(word), "rtsp", _RTSP)
     source = sources.open_source(word)
     if not source.is_video:
         raise ValueError(f"{word}: --realtime plays a video file; a folder of pictures has no time")
@@ -153,6 +154,32 @@ class _Device:
         for frame in container.decode(stream):
             if not frame.is_corrupt:  # grey where what it builds upon was not seen
                 yield frame.time, lambda frame=frame: video.upright(frame)
+
+
+class _Stream(_Device):
+    """An RTSP stream, whose server may not send to another one: FFmpeg would go there."""
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Iterator[_Shown]]:
+        self._refuse_redirection()
+        with super().open() as shown:
+            yield shown
+
+    def _refuse_redirection(self) -> None:
+        parts = urllib.parse.urlsplit(self._place)
+        request = f"DESCRIBE {self.name} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
+        try:
+            address = (parts.hostname, parts.port or 554)
+            with socket.create_connection(address, PATIENCE) as connection:
+                connection.sendall(request.encode())
+                reply = connection.recv(12)
+        except OSError as error:
+            raise ValueError(f"{self.name}: cannot be read ({error.strerror or error})") from error
+        if re.match(rb"RTSP/1\.\d 3", reply):
+            raise ValueError(
+                f"{self.name}: the server sends to another address, which is not followed; give "
+                "that address"
+            )
 
 
 class _Playing:
