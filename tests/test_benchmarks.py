@@ -21,6 +21,11 @@ SMALL = {
         "--height=108",
         "| embeddings / released code |",
     ),
+    "live.py": (
+        f"--frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG} "
+        "--config.predict.batch=8",
+        "| files / real time",
+    ),
     "recognition.py": (
         f"--frames=16 --windows=1 --rounds=1 {CONFIG} --config.predict.batch=8",
         "once / every window:",

@@ -73,8 +73,7 @@ def _distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
     both = ((_spread(a, _POINTS), b), (_spread(b, _POINTS), a))
     return max(
-        float(np.linalg.norm(few[:, None] - others, axis=-1).min(1).mean())
-        for few, others in both
+        float(np.linalg.norm(few[:, None] - others, axis=-1).min(1).mean()) for few, others in both
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.monitor import Alert, Monitor
@@ -61,3 +62,22 @@ class Checklist:
                 status, found = "next", True
             rows.append((step, status))
         return rows + [(step, "wrong") for step in sorted(self._wrong)]
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "monitor": self._monitor.state(),
+            "done": sorted(self._done),
+            "wrong": sorted(self._wrong),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by the checklist of another procedure or variant.
+        """
+        for step in (*state["done"], *state["wrong"]):
+            self._procedure.step_name(step)  # which has to be one
+        self._monitor.restore(state["monitor"])
+        self._done, self._wrong = set(state["done"]), set(state["wrong"])

@@ -77,7 +77,7 @@ def writing_video(
 
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
-        raise ValueError(f"--video: PyAV has none of the encoders {', '.join(CODECS)}")
+        raise ValueError(f"--video and --clips: PyAV has none of the encoders {', '.join(CODECS)}")
     rate = Fraction(fps).limit_denominator(10_000)
     with files.replacing(path, path.with_suffix(".part.mp4")) as part:
         try:
