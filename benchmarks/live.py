@@ -143,11 +143,9 @@ def latency(loaded: model.Model, variant: str) -> dict:
     live.fps = FPS  # whatever the model's: every picture is a frame
     live.update(pictures(1)[0], 0.0)
     live.reset()
-    one = station.Station(
-        live, "x", clock=clock, reset=Reset(), outputs=[Last()], tell=lambda line: None
-    )
+    one = station.Station(live, "x", clock=clock, reset=Reset(), tell=lambda line: None)
     with Capture(Pace(), clock, live.frame_at, depth=10) as capture:
-        one.run(capture, ())
+        one.run(capture, (), [Last()])
     # The first one, as pictures begin to come, is empty.
     return next(line for line in reversed(said) if line["latency_p99_ms"] is not None)
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax.files import shorten
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recognition.checklist import Checklist
@@ -30,15 +31,25 @@ class Step(NamedTuple):
     """A step of the checklist.
 
     Attributes:
-        step_id: 3k (install component k), 3k + 2 (remove).
+        step_id: 3k (install component k), 3k + 1 (install it wrong), 3k + 2 (remove).
         name: such as "Install left frame".
         status: "done", "next", "open", "missing" (what should come after it is done) or "wrong"
-            (done, but not expected).
+            (done, but not expected; with 3k + 1, component k sits wrong).
+        time_s: when it was done, of one that is done or wrong; else None.
     """
 
     step_id: int
     name: str
     status: str
+    time_s: float | None
+
+
+class Part(NamedTuple):
+    """How likely a component sits right, and wrong, in 0…1."""
+
+    component: str
+    right: float
+    wrong: float
 
 
 class Live:
@@ -150,8 +161,22 @@ class Live:
     @property
     def progress(self) -> list[Step]:
         """The expected steps, and then the wrong ones."""
-        name = self._decoder.procedure.step_name
-        return [Step(step, name(step), status) for step, status in self._checklist.rows()]
+        name, found = self._decoder.procedure.step_name, []
+        for step, status in self._checklist.rows():
+            frame = self._checklist.frame(step)
+            time = None if frame is None else round(frame / self.fps, 6)
+            found.append(Step(step, name(step), status, time))
+        return found
+
+    @property
+    def beliefs(self) -> list[Part] | None:
+        """What stream "learned" believes of each component since the last picture; others: None."""
+        decoder = self._decoder
+        if decoder.stream != learned.STREAM or decoder.belief is None:
+            return None
+        likely = decoder.belief.probabilities()
+        rows = decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
+        return [Part(*row) for row in zip(*rows, strict=True)]
 
     @property
     def decoder(self) -> AnyDecoder:

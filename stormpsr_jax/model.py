@@ -361,7 +361,7 @@ class Model:
         stream: str | None = None,
         *,
         recording: str | None = None,
-        settings: Settings | None = None,
+        settings: Settings | learned.Settings | None = None,
         batch: int = 1,
     ) -> Live:
         """Recognition picture by picture, as they come from a camera.

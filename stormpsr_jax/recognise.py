@@ -10,7 +10,8 @@ streams and report.html; docs/recognise.md describes them. Running the same comm
 right: finished recordings are skipped. The exit status is 1 if one could not be recognised.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
-alert and unit and, every ten seconds, the status. With --state it goes on where it was killed.
+alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
+--serve shows it all on a page, --mqtt and --webhook send the lines on.
 """
 
 import argparse
@@ -29,7 +30,10 @@ from stormpsr_jax.training import interruption
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit status 2 and a line on stderr for each mistake on the command line."""
-    args = _parser().parse_intermixed_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # By itself it would take the SOURCE behind it for its value.
+    words = ["--serve=" if word == "--serve" else word for word in words]
+    args = _parser().parse_intermixed_args(words)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit
         with interruption.handled():
@@ -62,11 +66,17 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         what = "is for files, and this source is live: its results are lines on stdout"
         wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
         mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
-        if len(args.source) > 1:
+        if args.serve == "" and args.source[-1].isdecimal():
+            port = args.source[-1]
+            mistakes.append(f"--serve {port}: its value comes behind =, --serve={port}")
+        elif len(args.source) > 1:
             mistakes.append("a live source is recognised alone; start a process for each")
+        if args.serve is None and args.token_file is not None:
+            mistakes.append("--token-file is for --serve")
         return mistakes
     what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
-    wrong = {"--state": args.state, "--reset": args.reset}
+    wrong = {"--state": args.state, "--reset": args.reset, "--serve": args.serve}
+    wrong |= {"--token-file": args.token_file, "--mqtt": args.mqtt, "--webhook": args.webhook}
     mistakes = [f"{name} {what}" for name, value in wrong.items() if value is not None]
     return mistakes + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
 
@@ -215,6 +225,12 @@ def _parser() -> OneLineParser:
         metavar="WHEN",
         help="the next unit begins: complete, key (Enter), or so many seconds without the object",
     )
+    # Without a type: argparse would print the value of a mistake, which may hold a password.
+    what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
+    add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
+    add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
+    add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
+    add("--webhook", metavar="URL", help="posts each line to http[s]://HOST/PATH")
     return parser
 
 

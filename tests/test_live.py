@@ -11,7 +11,8 @@ import stormpsr_jax
 from stormpsr_jax import model
 from stormpsr_jax.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
-from stormpsr_jax.psr.decoding import STREAMS, Settings
+from stormpsr_jax.psr.decoding import Settings
+from stormpsr_jax.psr.streams import STREAMS
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -20,7 +21,7 @@ IMAGES = video(NUM_FRAMES)
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "model"
-    write(folder)
+    write(folder, STREAMS)
     return stormpsr_jax.load_model(folder)
 
 
@@ -72,8 +73,8 @@ def test_restore_property_goes_on_at_any_frame(trained, stream):
 
 
 def test_update_property_several_pictures_of_a_frame_and_late_ones(trained):
-    expected = list(trained.recognise(IMAGES, variant="assembly", batch=1))
-    live, found = trained.live("assembly"), []
+    expected = list(trained.recognise(IMAGES, variant="assembly", stream="storm", batch=1))
+    live, found = trained.live("assembly", "storm"), []
     for frame, picture in enumerate(IMAGES):
         found += live.update(picture, frame / 10 - 0.049 * (frame > 0))
         assert live.update(IMAGES[0], frame / 10 + 0.049) == []
@@ -94,7 +95,7 @@ def test_update_property_a_missing_frame_is_one_without_evidence_and_time_stays(
     """As if the window repeated the picture before, and the decoder left the frame out."""
     missing = {3, 10, 11, 12, *range(40, 80), 149}  # also longer than the window
     there = [frame for frame in range(NUM_FRAMES) if frame not in missing]
-    found = feed(trained.live("assembly"), there)
+    found = feed(trained.live("assembly", "storm"), there)
     held = IMAGES[[max(f for f in there if f <= frame) for frame in range(NUM_FRAMES)]]
     rows = np.stack([trained.preprocess(picture) for picture in held])
     recogniser, decoder = trained.recogniser(batch=1), trained.decoder("storm", "assembly")
@@ -108,8 +109,32 @@ def test_update_property_a_missing_frame_is_one_without_evidence_and_time_stays(
     assert not {event.frame for event in found} & missing
 
 
+def test_beliefs_property_are_those_of_events_and_parts_sit_wrong(trained):
+    live = trained.live("assembly", "learned")
+    assert live.beliefs is None
+    wrong = 0
+    for frame in range(NUM_FRAMES):
+        events = live.update(IMAGES[frame], frame / 10)
+        parts = live.beliefs
+        assert [part.component for part in parts] == list(PROCEDURE.components)
+        for event in events:
+            _, right, of_wrong = parts[event.step_id // 3]
+            assert (event.evidence["right"], event.evidence["wrong"]) == (right, of_wrong)
+            row = next(step for step in live.progress if step.step_id == event.step_id)
+            assert (row.name, row.time_s) == (event.name, frame / 10)
+            if event.step_id % 3 == 1:
+                wrong += 1
+                assert row.status == "wrong"
+                assert live.decoder.assembly[event.step_id // 3] == -1
+                assert event.step_id - 1 in [alert.step_id for alert in live.finish()]
+                assert "sits wrong" in "".join(alert.message for alert in live.alerts)
+    assert wrong
+    feed(storm := trained.live("assembly", "storm"), range(3))
+    assert storm.beliefs is None
+
+
 def test_reset_property_is_a_new_one(trained):
-    live = trained.live("assembly")
+    live = trained.live("assembly", "storm")
     first = feed(live, range(NUM_FRAMES))
     live.reset()
     assert live.decoder.assembly == (0, 0, 0)
@@ -183,14 +208,38 @@ def damaged(state, path, value):
         (["decoder", "components", 0, 1], float("nan"), "decoder: components: 0: 1: the saved"),
         (["decoder", "components", 0, 0], 7, "the saved state is damaged"),
         (["decoder", "components", 0], [0], "decoder: components: 0: the saved"),
-        (["checklist", "done"], [99], "step"),
-        (["checklist", "wrong"], [99], "step"),
+        (["checklist", "done"], [99], "damaged"),
+        (["checklist", "done"], [[99, 1]], "step"),
+        (["checklist", "wrong"], [[99, 1]], "step"),
+        (["checklist", "done"], [[0, [1]]], "damaged"),
         (["checklist", "monitor", "missed"], [3], "damaged"),
         (["checklist", "monitor", "missed"], [[0, ["x"]]], "damaged"),
     ],
 )
 def test_restore_errors_leave_everything_as_it_was(trained, path, value, message):
-    live = trained.live("assembly")
+    refused(trained.live("assembly", "storm"), path, value, message)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["decoder", "weights"], "0", "is of weights '0'"),
+        (["decoder", "reported"], [0, 0, 2], r"damaged \(assembly"),
+        (["decoder", "reported"], [0, 0], "decoder: reported: the saved state is damaged"),
+        (["decoder", "hidden", 0, 0], None, "decoder: hidden: 0: 0: the saved state is damaged"),
+        (["decoder", "hidden", 0], [], "decoder: hidden: 0: the saved state is damaged"),
+        (["decoder", "hidden", 0, 0], float("nan"), "decoder: hidden: 0: 0: the saved state is"),
+        (["decoder", "recent"], [[1, [[0.0]]]], "does not fit this decoder"),
+        (["decoder", "recent"], [1], "the saved state is damaged"),
+        (["decoder", "recent"], [[1, "x"]], "decoder: recent: 0: 1: the saved state is damaged"),
+    ],
+)
+def test_restore_errors_of_the_learned_fusion(trained, path, value, message):
+    refused(trained.live("assembly", "learned"), path, value, message)
+
+
+def refused(live, path, value, message):
+    """A state with this value in it is, and changes nothing."""
     feed(live, range(20))
     before = live.state()
     with pytest.raises(ValueError, match=message):
@@ -205,7 +254,7 @@ def test_restore_errors_state_of_another_stream_has_no_window(trained, tmp_path)
     feed(asd, range(5))
     assert asd.state()["window"] is None
     with pytest.raises(ValueError, match="is of stream 'asd'"):
-        trained.live("assembly").restore(asd.state())
+        trained.live("assembly", "storm").restore(asd.state())
     write(tmp_path, ["asd"], networks={"detector": NETWORKS["detector"]})
     other = stormpsr_jax.load_model(tmp_path).live("assembly")
     saved = asd.state() | {"model": other.state()["model"]}

@@ -2,19 +2,21 @@
 
 Recognition hands over what is to be seen and never waits: `Page.frame` and `Page.send` keep what
 they are given and wake the server, which runs in a thread of its own. A picture is encoded once,
-by recognition. Watchers ask for the next picture when they have shown the last one, so that a slow
-one sees fewer of them; the more there are, the fewer pictures each gets.
+by recognition, and only if the page wants one. Watchers ask for the next picture when they have
+shown the last one, so that a slow one sees fewer of them; the more there are, the fewer each gets.
 
 The `view` of `Page.frame` is a dict of plain values for JSON, a new one each time; all keys are
 optional:
 
 * "recording" (text) and "time_s" (seconds since its first frame);
+* "unit" (its number) and "waiting": whether the unit before it, which is finished, has still to be
+  taken away;
 * "source": "opening", "live", "lost" or "ended", the state of the camera;
 * "checklist": [{"step_id", "name", "status", "time_s"}], in order; the status is "done", "next",
   "open", "missing" or "wrong", the time that of its completion, or None;
 * "beliefs": [{"component", "right", "wrong"}], how likely (0…1) it sits right, and wrong;
 * "box": {"x0", "y0", "x1", "y1", "label", "error"} or None: corners in 0…1 of the picture, and
-  whether it is an error state;
+  whether it is an error state; counts where there is a picture;
 * "latency_ms", "fps" and "dropped" (frames): numbers or None.
 
 What a watcher asks for:
@@ -38,6 +40,7 @@ import secrets
 import socket
 import sys
 import threading
+import time
 import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -48,6 +51,7 @@ from stormpsr_jax.recognition.outbox import encode
 
 _INTERVAL = 0.1  # seconds between pictures, at least
 _INTERVAL_EACH = 0.01  # at least so many times the watchers: 100 pictures a second, all together
+_UNSEEN = 1.0  # seconds between pictures while nobody asks: the last one is what is seen at first
 _KEPT = 500  # records, for watchers that were away
 _BEAT = 5  # seconds after which a watcher hears something in any case
 _WAIT = 20  # seconds until a request for a picture ends without one
@@ -99,7 +103,10 @@ class Page:
         self._reset_token = secrets.token_urlsafe()
         self._board = _Board()
         self._woken = self._warned = False
-        self._latest: tuple[bytes | None, Mapping[str, Any]] | None = None
+        self._view: Mapping[str, Any] = {}
+        # A JPEG and the box in it: the latest, and the last one that was shown.
+        self._picture = self._shown = None, None
+        self._picture_at = -_UNSEEN
         self._closing = False
         self._server = self._make_server()
         self._started = threading.Event()
@@ -114,9 +121,18 @@ class Page:
         else:
             self._in_loop(self._board.add, str(record.get("type")), text)
 
+    @property
+    def wants_picture(self) -> bool:
+        """Whether a picture given now would be seen: somebody waits for one, and none is coming."""
+        if self._picture is not self._shown:
+            return False
+        return self._board.num_waiting > 0 or time.monotonic() > self._picture_at + _UNSEEN
+
     def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
         """Shows a picture (None: the last one) and what is known now; never waits or raises."""
-        self._latest = (jpeg, view)
+        if jpeg is not None:
+            self._picture, self._picture_at = (jpeg, view.get("box")), time.monotonic()
+        self._view = view
         if not self._woken:
             self._woken = True
             self._in_loop(self._show_soon)
@@ -182,13 +198,20 @@ class Page:
 
     def _show(self) -> None:
         self._woken = False  # before the latest is taken: what comes now is shown in any case
-        jpeg, view = self._latest
+        view, picture = self._view, self._picture
         self._last_shown = self._loop.time()
-        box = encode({"box": view.get("box")})
         text = encode({key: value for key, value in view.items() if key != "box"})
-        if text is None or box is None:
+        if text is None:
             self._warn("a view")
-        self._board.show(jpeg, _header(view.get("box") if box else None), text)
+        elif text != self._board.view:
+            self._board.show_view(text)
+        if picture is not self._shown:
+            self._shown = picture
+            jpeg, box = picture
+            if encode({"box": box}) is None:
+                self._warn("a view")
+                box = None
+            self._board.show_picture(jpeg, _header(box))
 
     def _app(self):
         from starlette.applications import Starlette
@@ -285,8 +308,12 @@ class Page:
             if board.jpeg is not None and board.picture_id != after:
                 headers = {"Picture": board.picture_id, "Box": board.box}
                 return Response(board.jpeg, headers=headers, media_type="image/jpeg")
-            if not await _is_set(new, until - self._loop.time()):
-                break
+            board.num_waiting += 1
+            try:
+                if not await _is_set(new, until - self._loop.time()):
+                    break
+            finally:
+                board.num_waiting -= 1
         return Response(status_code=204)
 
     async def _get_events(self, request):
@@ -325,6 +352,7 @@ class _Board:
     def __init__(self):
         self.start = secrets.token_hex(4)  # tells this server from the one before a restart
         self.num_watchers = 0
+        self.num_waiting = 0  # requests for a picture that there is not yet
         self.records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=_KEPT)
         self.status: bytes | None = None
         self.view: bytes | None = None
@@ -341,16 +369,16 @@ class _Board:
             self.records.append((self._num_records, text))
         self._wake_news()
 
-    def show(self, jpeg: bytes | None, box: str, view: bytes | None) -> None:
-        if jpeg is not None:
-            self._num_pictures += 1
-            self.jpeg, self.box = jpeg, box
-            self.picture_id = f"{self.start}-{self._num_pictures}"
-            self.new_picture.set()
-            self.new_picture = asyncio.Event()
-        if view is not None and view != self.view:
-            self.view = view
-            self._wake_news()
+    def show_picture(self, jpeg: bytes, box: str) -> None:
+        self._num_pictures += 1
+        self.jpeg, self.box = jpeg, box
+        self.picture_id = f"{self.start}-{self._num_pictures}"
+        self.new_picture.set()
+        self.new_picture = asyncio.Event()
+
+    def show_view(self, view: bytes) -> None:
+        self.view = view
+        self._wake_news()
 
     def position(self, after: str) -> int:
         """The number of the last record that a watcher has, by its ID."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime
 import json
 import sys
@@ -18,29 +19,36 @@ from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.live import Live, check_alike
 from stormpsr_jax.recognition import overlay, records
 from stormpsr_jax.recognition.capture import Capture, Clock, Taken
+from stormpsr_jax.recognition.pipeline import thumbnail
 from stormpsr_jax.recognition.unit import Reset, Unit
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 MAX_STATE = 2**26  # bytes of a saved state
 FORMAT = 1  # of it
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
+_SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
+_RATE_SECONDS = 3.0  # that the pictures per second on a page are of
 
 
 class Output(Protocol):
-    """What is told the same as stdout.
-
-    An output with a method `frame(picture, view)`, which may not block either, also gets each
-    picture, uint8 RGB (H, W, 3), and what is to be shown on it: "frame", "time_s", "unit",
-    "waiting" (until the unit before, which is finished, is taken away), "checklist" (step_id, step,
-    status), "changed" (a probability per component, or None), "seen" (class, confidence and box x0,
-    y0, x1, y1 in pixels of the picture, or None).
-    """
+    """What is told the same as stdout."""
 
     def send(self, record: Mapping[str, Any]) -> None:
         """Takes a line; never blocks."""
 
     def close(self) -> None:
         """Tells what is still to be told, for a bounded time, and ends."""
+
+
+class Screen(Protocol):
+    """What shows pictures; see `serve.Page`, which says what a view is."""
+
+    @property
+    def wants_picture(self) -> bool:
+        """Whether a picture would be shown."""
+
+    def frame(self, jpeg: bytes | None, view: Mapping[str, Any]) -> None:
+        """Takes a picture, or None, and what is known now; never blocks."""
 
 
 class Station:
@@ -55,7 +63,6 @@ class Station:
         reset: Reset,
         certain: float = 0.0,
         framing: Framing | None = None,
-        outputs: Sequence[Output] = (),
         state: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ):
@@ -67,9 +74,7 @@ class Station:
             clock: of the source.
             reset: when a unit ends.
             certain: an event of a lower confidence is told as "uncertain".
-            framing: of the model, which says where in the picture a box is; for outputs that show
-                pictures.
-            outputs: are told the same.
+            framing: of the model, which says where in the picture a box is; for a screen.
             state: file to save the state in.
             tell: takes a line; None prints it.
 
@@ -79,13 +84,17 @@ class Station:
         self._live, self._name, self._clock = live, name, clock
         self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
         self._framing = framing
-        self._outputs, self._path, self._tell = outputs, state, tell or _print
+        self._path, self._tell = state, tell or _print
+        self._outputs: Sequence[Output] = ()
+        self._screen: Screen | None = None
         self._asked = threading.Event()
         # With the instant at which the picture came, where there is one.
         self._untold: list[tuple[dict[str, Any], float | None]] = []
         self._dropped = 0  # before this process
         self._frame: int | None = None  # the last one, of any unit
         self._latencies: list[float] = []
+        self._latency: float | None = None  # the last one
+        self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
         self._since = time.monotonic()
         self._saved = self._since
 
@@ -98,12 +107,25 @@ class Station:
         """The last frame that was taken, from which a restored one goes on."""
         return self._frame
 
-    def run(self, capture: Capture, stop: Sequence) -> None:
+    def run(
+        self,
+        capture: Capture,
+        stop: Sequence,
+        outputs: Sequence[Output] = (),
+        screen: Screen | None = None,
+    ) -> None:
         """Takes the pictures of a source until it ends, or `stop` is not empty any more.
+
+        Args:
+            capture: of the source.
+            stop: see above.
+            outputs: are told the same as stdout.
+            screen: shows the pictures and what is known.
 
         Raises:
             Exception: what ended the source.
         """
+        self._outputs, self._screen = outputs, screen
         connected = False
         while not stop:
             taken = capture.get(_WAIT)
@@ -114,10 +136,13 @@ class Station:
                 else:
                     self._end_unit("key")
             if taken is not None:
-                self._take(taken, capture)
+                self._take(taken)
             self._flush(capture)
             if taken is not None:
-                self._latencies.append(time.monotonic() - taken.at)
+                self._done_at.append(time.monotonic())
+                self._latency = self._done_at[-1] - taken.at
+                self._latencies.append(self._latency)
+            self._show(capture, taken)
             changed = capture.connected != connected and not capture.ended
             if changed or time.monotonic() > self._since + STATUS_EVERY:
                 connected = capture.connected
@@ -132,9 +157,10 @@ class Station:
             self._end_unit("stopped" if stop else "end")
         self._flush(capture)
         self._status(capture)
+        self._show(capture, None)
         self._save(capture)
 
-    def _take(self, taken: Taken, capture: Capture) -> None:
+    def _take(self, taken: Taken) -> None:
         live = self._live
         self._frame = live.frame_at(taken.time)
         if self._unit.waiting:
@@ -142,11 +168,6 @@ class Station:
             self._unit.wait(self._frame)
         else:
             self._recognise(taken)
-        shown = [output.frame for output in self._outputs if hasattr(output, "frame")]
-        if shown:
-            view = self._view(taken.picture)
-            for frame in shown:
-                frame(taken.picture, view)
 
     def _recognise(self, taken: Taken) -> None:
         live = self._live
@@ -214,25 +235,49 @@ class Station:
         for output in self._outputs:
             output.send(record)
 
-    def _view(self, picture: np.ndarray) -> dict[str, Any]:
-        live = self._live
-        seen = None
-        if live.seen is not None and self._framing is not None:
-            detected, confidence, box = live.seen
-            size = picture.shape[:2]
-            corners = overlay.source_box(self._framing.place(*size), box, *size)
-            seen = {"class": detected, "confidence": confidence, "box": list(corners)}
-        return {
-            "frame": self._frame,
-            "time_s": round(self._frame / live.fps, 6),
+    # --- Screen -----------------------------------------------------------------------------------
+
+    def _show(self, capture: Capture, taken: Taken | None) -> None:
+        """Shows the picture that was just taken, or, without one, what has changed."""
+        if self._screen is None:
+            return
+        jpeg = box = None
+        if taken is not None and self._screen.wants_picture:
+            jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
+        self._screen.frame(jpeg, self._view(capture) | {"box": box})
+
+    def _view(self, capture: Capture) -> dict[str, Any]:
+        live, now = self._live, time.monotonic()
+        source = "lost" if capture.trouble else "opening"
+        if capture.connected or capture.ended:
+            source = "ended" if capture.ended else "live"
+        recent = self._done_at
+        while recent and now - recent[0] > _RATE_SECONDS:
+            recent.popleft()
+        view = {
+            "recording": self._name,
+            "time_s": None if self._frame is None else round(self._frame / live.fps, 6),
+            "source": source,
             "unit": self._unit.count,
             "waiting": self._unit.waiting,
-            "checklist": [
-                {"step_id": step.step_id, "step": step.name, "status": step.status}
-                for step in live.progress
-            ],
-            "changed": None if live.changed is None else live.changed.tolist(),
-            "seen": seen,
+            "checklist": [step._asdict() for step in live.progress],
+            "latency_ms": _milliseconds(self._latency),
+            "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,
+            "dropped": self._dropped + capture.dropped,
+        }
+        beliefs = live.beliefs
+        return view if beliefs is None else view | {"beliefs": [part._asdict() for part in beliefs]}
+
+    def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
+        live = self._live
+        if live.seen is None or self._framing is None:
+            return None
+        detected, confidence, box = live.seen
+        procedure = live.decoder.procedure
+        corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)
+        return dict(zip(("x0", "y0", "x1", "y1"), corners, strict=True)) | {
+            "label": overlay.seen_as(procedure, detected, confidence),
+            "error": detected == procedure.error_class,
         }
 
     # --- State ------------------------------------------------------------------------------------

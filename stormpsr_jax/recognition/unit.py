@@ -133,7 +133,7 @@ class Unit:
 
     def end(self, why: str) -> dict[str, Any]:
         """Returns what is told about the unit, and resets `live` and this for the next one."""
-        live = self._live
+        live, name = self._live, self._live.decoder.procedure.step_name
         first = live.frame if self._first is None else self._first
         last = max(self._last, first or 0)
         said = {
@@ -148,6 +148,8 @@ class Unit:
             "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
             "missing": [alert.step_id for alert in live.finish()],
         }
+        for key in ("done", "late", "wrong", "missing"):
+            said[key] = [{"step_id": step, "step": name(step)} for step in said[key]]
         self._away = 0.0
         if why == "complete" and live.detects:
             self._finished = live.decoder.procedure.state_class(live.decoder.assembly)

@@ -8,14 +8,14 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import lines_of, raise_all
-from stormpsr_jax.recognition import options
+from stormpsr_jax.recognition import access, mqtt, options, serve, webhook
 from stormpsr_jax.recognition.capture import Capture, Clock, live_source
 from stormpsr_jax.recognition.station import Output, Station
 from stormpsr_jax.recognition.unit import Reset, parse_reset
@@ -24,7 +24,7 @@ from stormpsr_jax.training import interruption
 _KEPT = 1.0  # seconds of pictures that wait at most
 
 
-def run(args: argparse.Namespace, outputs: Sequence[Output] = ()) -> int:
+def run(args: argparse.Namespace) -> int:
     """Recognises the one source of the command line until it ends, or Ctrl-C or SIGTERM.
 
     Returns:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, outputs: Sequence[Output] = ()) -> int:
         stream, settings = options.settings(model, args.stream, args.threshold)
     except ValueError as error:
         mistakes += lines_of(error)
-    raise_all(mistakes)
+    raise_all(mistakes + _mistakes_of_outputs(args))
     (variant,) = options.variants(model, [source.name], args.variant)
     start = {"variant": variant, "stream": stream, "settings": settings, "batch": args.batch or 1}
     live, clock = model.live(**start), Clock(model.fps)
@@ -61,18 +61,19 @@ def run(args: argparse.Namespace, outputs: Sequence[Output] = ()) -> int:
         reset=reset,
         certain=args.certain,
         framing=model.pictures.framing,
-        outputs=outputs,
         state=state,
     )
     with contextlib.ExitStack() as stack:
-        for output in outputs:
-            stack.callback(output.close)
         if state is not None:
             lock = files.open_locked(state.with_name(f"{state.name}.lock"), wait=False)
             if lock is None:
                 raise ValueError(f"another process has the state in {state}; give another --state")
             stack.enter_context(lock)
             station.restore()
+        title = f"{model.procedure.name} · {variant}"
+        outputs, page = _open_outputs(args, title, station.ask_reset, stack)
+        if page is not None:
+            page.frame(None, {"recording": source.name, "source": "opening"})
         # Before the source is opened: compiling takes longer than pictures wait.
         model.live(**start).update(np.zeros((*model.pictures.size, 3), np.uint8), 0.0)
         if reset.kind == "key":
@@ -82,12 +83,54 @@ def run(args: argparse.Namespace, outputs: Sequence[Output] = ()) -> int:
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.after)
         try:
             with capture:
-                station.run(capture, stop)
+                station.run(capture, stop, outputs, page)
         except ValueError as error:
             for line in lines_of(error):
                 print(f"error: {line}", file=sys.stderr, flush=True)
             return 1
     return 0
+
+
+def _mistakes_of_outputs(args: argparse.Namespace) -> list[str]:
+    mistakes: list[str] = []
+    for value, check in (
+        (args.serve, lambda text: access.Access(access.parse(text), _token(args))),
+        (args.mqtt, mqtt.parse),
+        (args.webhook, webhook.parse),
+    ):
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            mistakes += lines_of(error)
+    return mistakes
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    return access.read_token(args.token_file)
+
+
+def _open_outputs(
+    args: argparse.Namespace, title: str, reset: Callable[[], None], stack: contextlib.ExitStack
+) -> tuple[list[Output], serve.Page | None]:
+    """The outputs of the command line, which `stack` closes, and the page among them."""
+    outputs: list[Output] = []
+    page = None
+
+    def add(output: Output) -> None:
+        stack.callback(output.close)
+        outputs.append(output)
+
+    if args.serve is not None:
+        address = access.parse(args.serve)
+        page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
+        add(page)
+        print(f"page: {page.url}", file=sys.stderr, flush=True)
+    if args.mqtt is not None:
+        add(mqtt.Mqtt(args.mqtt))
+    if args.webhook is not None:
+        add(webhook.Webhook(args.webhook))
+    return outputs, page
 
 
 def _on_enter(act: Callable[[], None]) -> None:

@@ -8,6 +8,9 @@ const SOURCES = {
   live: ["good", "Camera live"], opening: ["waiting", "Camera opening…"],
   lost: ["bad", "Camera lost"], ended: ["waiting", "Camera ended"],
 };
+const ENDED = {
+  complete: "finished", key: "ended", absent: "taken away", end: "ended", stopped: "stopped",
+};
 const MAX_RECORDS = 50;
 const SILENT_MS = 15000; // the server says something every 5 s
 const OLD_VIEW_MS = 5000; // of a live camera
@@ -59,7 +62,7 @@ function makeStep() {
   return row;
 }
 
-function showChecklist(given) {
+function showChecklist(given, waiting) {
   const isWrong = (row) => row.status === "wrong";
   const rows = [...given.filter(isWrong), ...given.filter((row) => !isWrong(row))];
   const list = by("checklist");
@@ -82,12 +85,13 @@ function showChecklist(given) {
   const next = rows.find((row) => row.status === "next");
   const complete = expected.length > 0 && done === expected.length && !wrong.length;
   let text = next ? next.name : "–";
-  if (complete) text = "All steps done";
+  if (waiting) text = "Finished: take it away";
+  else if (complete) text = "All steps done";
   else if (!next && wrong.length) text = wrong[0].name;
   else if (!next && missing.length) text = `Missing: ${missing[0].name}`;
   setText(by("next"), text);
   const card = by("next").parentElement;
-  card.classList.toggle("is-complete", complete);
+  card.classList.toggle("is-complete", complete || waiting);
   card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
   const counts = [`${done} of ${expected.length} done`];
   if (missing.length) counts.push(`${missing.length} missing`);
@@ -99,7 +103,7 @@ function showChecklist(given) {
   progress.firstElementChild.style.width = `${(100 * done) / (expected.length || 1)}%`;
   if (text !== state.next) {
     state.next = text;
-    announce(complete ? text : `Next: ${text}`);
+    announce(complete || waiting ? text : `Next: ${text}`);
     keepInSight();
   }
 }
@@ -125,6 +129,7 @@ function makeBelief() {
 }
 
 function showBeliefs(rows) {
+  by("beliefs").parentElement.hidden = !rows.length; // of streams that say nothing of single parts
   fitRows(by("beliefs"), rows.length, makeBelief).forEach((row, i) => {
     const { component } = rows[i];
     const [right, wrong] = [rows[i].right, rows[i].wrong].map((p) =>
@@ -144,13 +149,14 @@ function showBeliefs(rows) {
 
 function showView(view) {
   state.viewed = Date.now();
-  showChecklist(view.checklist || []);
+  showChecklist(view.checklist || [], Boolean(view.waiting));
   showBeliefs(view.beliefs || []);
   state.source = view.source in SOURCES ? view.source : null;
   const [look, text] = state.source ? SOURCES[state.source] : ["waiting", "Camera: unknown"];
   by("source").dataset.state = look;
   setText(by("source"), text);
-  setText(by("recording"), view.recording || "");
+  const unit = typeof view.unit === "number" ? `unit ${view.unit}` : "";
+  setText(by("recording"), [view.recording, unit].filter(Boolean).join(" · "));
   const number = (value, digits, unit) =>
     typeof value === "number" ? `${value.toFixed(digits)}${unit}` : "–";
   setText(by("time"), clock(view.time_s) || "–");
@@ -174,9 +180,13 @@ function timeOf(record) {
 
 function showRecord(record) {
   if (record.type === "status") return;
-  const isAlert = record.type === "alert";
-  const text = record.message || record.step || (record.type === "unit" ? "Unit finished" : record.type);
-  const row = make("li", isAlert ? "is-alert" : "");
+  const isUnit = record.type === "unit";
+  const flaws = isUnit ? flawsOf(record) : "";
+  const isAlert = record.type === "alert" || flaws !== "";
+  let text = record.message || record.step || record.type;
+  if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
+  else if (record.type === "uncertain") text += " (uncertain)";
+  const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
   if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
@@ -185,9 +195,22 @@ function showRecord(record) {
   if (list.firstElementChild && list.firstElementChild.className === "muted") list.replaceChildren();
   list.prepend(row);
   while (list.children.length > MAX_RECORDS) list.lastElementChild.remove();
-  if (isAlert) showAlert(text);
-  else announce(text);
-  if (record.type === "unit") showAlert(null);
+  if (isUnit) showAlert(flaws ? `Unit ${record.unit}: ${flaws}` : null);
+  else if (isAlert) showAlert(text);
+  if (!isAlert) announce(text);
+}
+
+const stepNames = (steps) => (steps || []).map((step) => step.step).join(", ");
+
+function unitText(record) {
+  const late = stepNames(record.late);
+  return `Unit ${record.unit} ${ENDED[record.ended] || "ended"}: ${(record.done || []).length} steps done`
+    + ` in ${clock(record.duration_s)}${late && ` · late: ${late}`}`;
+}
+
+function flawsOf(record) {
+  const [missing, wrong] = [stepNames(record.missing), stepNames(record.wrong)];
+  return [missing && `missing: ${missing}`, wrong && `wrong: ${wrong}`].filter(Boolean).join(" · ");
 }
 
 function showAlert(text) {

@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import simplejpeg
 from live_data import (
     COVER,
     FPS,
@@ -26,7 +28,9 @@ from stormpsr_jax.recognition.unit import Reset, parse_reset
 WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 
 
-def play(shown, reset="key", *, live=None, stop=(), before=None, **options):
+def play(
+    shown, reset="key", *, live=None, stop=(), before=None, outputs=(), screen=None, **options
+):
     """The lines that are told about pictures, as objects."""
     told = []
     one = Station(
@@ -41,8 +45,13 @@ def play(shown, reset="key", *, live=None, stop=(), before=None, **options):
     capture = Script(shown)
     if before is not None:
         capture.before = lambda script: before(one, script, told)
-    one.run(capture, stop)
+    one.run(capture, stop, outputs, screen)
     return told
+
+
+def ids(unit, *keys):
+    """The step ids of these fields of a unit."""
+    return tuple([step["step_id"] for step in unit[key]] for key in keys)
 
 
 def of(told, kind):
@@ -64,10 +73,9 @@ def test_lines_property_have_every_field():
     assert 0 <= first["latency_ms"] < 10_000
     assert first["wall_time"].endswith("+00:00")
     (done,) = of(told, "unit")
-    assert (done["ended"], done["done"], done["missing"], done["wrong"], done["late"]) == (
-        *("end", [0, 3, 6]),
-        *([], [], []),
-    )
+    assert done["ended"] == "end"
+    assert ids(done, "done", "missing", "wrong", "late") == ([0, 3, 6], [], [], [])
+    assert done["done"][0] == {"step_id": 0, "step": "Install seal"}
     assert (done["start_s"], done["duration_s"]) == (0.0, events[-1]["time_s"])
     assert [step["time_s"] for step in done["steps"]] == [line["time_s"] for line in events]
     status = of(told, "status")[-1]
@@ -86,10 +94,10 @@ def test_alerts_and_the_unit_name_late_wrong_and_missing_steps():
     ]
     assert alerts[0]["message"] == "Install seal is missing before Install cover"
     (done,) = of(told, "unit")
-    assert (done["late"], done["missing"], done["wrong"]) == ([0], [6], [])
+    assert ids(done, "late", "missing", "wrong") == ([0], [6], [])
     told = play(frames((SEAL, 5), (COVER, 5), (SEAL, 9)))  # the cover was taken off
     assert of(told, "alert")[-1]["alert"] == "unexpected"
-    assert (of(told, "unit")[0]["wrong"], of(told, "unit")[0]["missing"]) == ([5], [3, 6])
+    assert ids(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
 
 
 def test_certain_property_less_sure_events_are_told_as_uncertain():
@@ -98,7 +106,7 @@ def test_certain_property_less_sure_events_are_told_as_uncertain():
     told = play(shown, certain=0.8)
     assert [line["step_id"] for line in of(told, "event")] == [0, 6]
     assert [line["step_id"] for line in of(told, "uncertain")] == [3]
-    assert of(told, "unit")[0]["done"] == [0, 3, 6]
+    assert ids(of(told, "unit")[0], "done") == ([0, 3, 6],)
 
 
 def test_reset_complete_waits_until_the_assembly_is_taken_away():
@@ -115,7 +123,7 @@ def test_reset_complete_waits_until_the_assembly_is_taken_away():
     assert units[1]["start_s"] == sum(count for _, count in first) / FPS
     # Unfinished, it never ends, though nothing is seen.
     (only,) = of(play(frames(*WHOLE[:2], (NOTHING, 200)), "complete"), "unit")
-    assert (only["ended"], only["missing"]) == ("end", [6])
+    assert (only["ended"], *ids(only, "missing")) == ("end", [6])
 
 
 def test_reset_complete_without_a_detector_at_once():
@@ -133,8 +141,8 @@ def test_reset_seconds_without_the_object_are_seconds_with_pictures():
     assert only["ended"] == "end"
     told = play(frames(*WHOLE[:1], (NOTHING, 30), *WHOLE[:2], (NOTHING, 100)), "3.0")
     first, second = of(told, "unit")
-    assert (first["ended"], first["frame"], first["missing"]) == ("absent", 34, [3, 6])
-    assert (second["done"], second["missing"]) == ([0, 3], [6])
+    assert (first["ended"], first["frame"], *ids(first, "missing")) == ("absent", 34, [3, 6])
+    assert ids(second, "done", "missing") == ([0, 3], [6])
     with pytest.raises(ValueError, match="stream temporal does not look for the object"):
         play([], "3", live=scripted("temporal"))
 
@@ -159,28 +167,75 @@ def test_parse_reset_errors(text):
     assert parse_reset("30") == Reset("absent", 30.0)
 
 
-def test_outputs_get_the_lines_and_pictures():
-    class Page:
-        def __init__(self):
-            self.records, self.views = [], []
+class Screen:
+    """Wants every third picture."""
 
-        def send(self, record):
-            self.records.append(record)
+    def __init__(self):
+        self.records, self.pictures, self.views = [], [], []
 
-        def frame(self, shown, view):
-            assert shown.shape == (4, 4, 3)
-            self.views.append(view)
+    def send(self, record):
+        self.records.append(record)
 
-    page = Page()
-    told = play(frames(*WHOLE), outputs=[page], framing=PICTURES.framing)
-    assert page.records == told
-    assert len(page.views) == 15
-    last = page.views[-1]
-    assert [row["status"] for row in last["checklist"]] == ["done", "done", "done"]
-    assert (last["frame"], last["time_s"], last["unit"], last["changed"]) == (14, 1.4, 1, None)
-    assert last["seen"]["class"] == SCREW
-    assert last["seen"]["box"] == pytest.approx([0.75, 0.75, 2.25, 2.25])
-    json.dumps(last, allow_nan=False)
+    @property
+    def wants_picture(self):
+        return len(self.views) % 3 == 0
+
+    def frame(self, jpeg, view):
+        json.dumps(view, allow_nan=False)
+        self.pictures.append(jpeg)
+        self.views.append(view)
+
+
+def test_outputs_get_the_lines_and_a_screen_what_is_known():
+    screen = Screen()
+    shown = frames(*WHOLE)
+    shown[3] = (0.3, np.tile(picture(SEAL), (650, 325, 1)))
+    told = play(shown, outputs=[screen], screen=screen, framing=PICTURES.framing)
+    assert screen.records == told
+    sizes = [jpeg and simplejpeg.decode_jpeg_header(jpeg)[:2] for jpeg in screen.pictures]
+    assert sizes[:6] == [(4, 4), None, None, (867, 434), None, None]
+    views = screen.views[:15]
+    assert [view["time_s"] for view in views] == [i / 10 for i in range(15)]
+    assert [view["box"] is None for view in views] == [
+        jpeg is None for jpeg in screen.pictures[:15]
+    ]
+    assert views[12]["box"] == {
+        **{"x0": 0.25, "y0": 0.25, "x1": 0.75, "y1": 0.75},
+        **{"label": "111 0.90", "error": False},
+    }
+    rows = views[14]["checklist"]
+    assert [row["name"] for row in rows] == ["Install seal", "Install cover", "Install screw"]
+    events = [line for line in told if line["type"] == "event"]
+    assert [row["status"] for row in rows] == ["done"] * 3
+    assert [row["time_s"] for row in rows] == [line["time_s"] for line in events]
+    assert [row["time_s"] for row in views[7]["checklist"]] == [0.1, 0.6, None]
+    last = views[14]
+    assert (last["recording"], last["source"], last["unit"], last["waiting"]) == (
+        *("x", "live", 1),
+        False,
+    )
+    assert 0 <= last["latency_ms"] < 10_000
+    assert last["fps"] > 0
+    assert last["dropped"] == 0
+    assert "beliefs" not in last  # of the learned fusion alone
+    assert screen.views[-1]["source"] == "ended"
+    assert screen.pictures[15:] == [None] * len(screen.pictures[15:])
+
+
+def test_screen_property_the_state_of_the_source_and_of_a_finished_unit():
+    screen = Screen()
+
+    def before(one, script, told):
+        script.connected = len(script.shown) != 3
+        script.trouble = "gone"
+
+    play(frames(*WHOLE, (SCREW, 5)), "complete", before=before, screen=screen)
+    assert [view["source"] for view in screen.views[-4:]] == ["live", "live", "ended", "ended"]
+    assert [view["source"] for view in screen.views].count("lost") == 1
+    waiting = [view["waiting"] for view in screen.views]
+    assert waiting == sorted(waiting)
+    assert sum(waiting) > 5
+    assert {view["unit"] for view in screen.views if view["waiting"]} == {2}
 
 
 def test_state_property_goes_on_after_any_frame(tmp_path):
