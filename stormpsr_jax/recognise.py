@@ -66,9 +66,9 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
         what = "is for files, and this source is live: its results are lines on stdout"
         wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
         mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
-        if args.serve == "" and args.source[-1].isdecimal():
-            port = args.source[-1]
-            mistakes.append(f"--serve {port}: its value comes behind =, --serve={port}")
+        ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
+        if args.serve == "" and ports:
+            mistakes.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
         elif len(args.source) > 1:
             mistakes.append("a live source is recognised alone; start a process for each")
         if args.serve is None and args.token_file is not None:

@@ -11,11 +11,14 @@ import stormpsr_jax
 from stormpsr_jax import model
 from stormpsr_jax.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Settings
 from stormpsr_jax.psr.streams import STREAMS
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
+# With which the random model changes its mind often.
+SETTINGS = {"learned": learned.Settings(install=3.0, wrong=-4.5)}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def through_json(state):
 @pytest.mark.parametrize("stream", STREAMS)
 def test_update_property_has_the_events_of_recognise(trained, stream):
     for variant in PROCEDURE.variants:
-        options = {"variant": variant, "stream": stream}
+        options = {"variant": variant, "stream": stream, "settings": SETTINGS.get(stream)}
         expected = list(trained.recognise(IMAGES, **options))
         assert len(expected) > 5
         # With the batch of the model to the last bit.
@@ -50,7 +53,7 @@ def test_update_property_has_the_events_of_recognise(trained, stream):
 
 @pytest.mark.parametrize("stream", STREAMS)
 def test_restore_property_goes_on_at_any_frame(trained, stream):
-    options = {"variant": "assembly", "stream": stream}
+    options = {"variant": "assembly", "stream": stream, "settings": SETTINGS.get(stream)}
     whole = trained.live(**options)
     cuts = {0, 1, *np.random.default_rng(len(stream)).integers(0, NUM_FRAMES, 18).tolist()}
     saved, told = {}, []  # told: (frame, event, alert or progress)
@@ -110,7 +113,7 @@ def test_update_property_a_missing_frame_is_one_without_evidence_and_time_stays(
 
 
 def test_beliefs_property_are_those_of_events_and_parts_sit_wrong(trained):
-    live = trained.live("assembly", "learned")
+    live = trained.live("assembly", "learned", settings=SETTINGS["learned"])
     assert live.beliefs is None
     wrong = 0
     for frame in range(NUM_FRAMES):

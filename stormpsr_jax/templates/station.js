@@ -204,7 +204,7 @@ const stepNames = (steps) => (steps || []).map((step) => step.step).join(", ");
 
 function unitText(record) {
   const late = stepNames(record.late);
-  return `Unit ${record.unit} ${ENDED[record.ended] || "ended"}: ${(record.done || []).length} steps done`
+  return `Unit ${record.unit} ${ENDED[record.ended] || "ended"}: steps done: ${(record.done || []).length}`
     + ` in ${clock(record.duration_s)}${late && ` · late: ${late}`}`;
 }
 

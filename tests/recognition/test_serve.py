@@ -255,6 +255,30 @@ def test_picture_property_a_watcher_gets_the_next_one_with_its_box(page):
     assert ask(page, "/picture?after=0123-99")[0] == 200, "of a server before a restart"
 
 
+def test_wants_picture_property_while_somebody_waits_and_else_at_times(page, monkeypatch):
+    assert page.wants_picture, "so that who comes later sees something at once"
+    page.frame(JPEG, VIEW)
+    monkeypatch.setattr(serve, "_UNSEEN", 1e9)
+    assert not page.wants_picture
+    last = ask(page, "/picture")[1]["picture"]
+    assert not page.wants_picture, "who has come has the last one"
+    waiting = threading.Thread(target=ask, args=(page, f"/picture?after={last}"))
+    waiting.start()
+    deadline = time.monotonic() + 20
+    while not page.wants_picture:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    for _ in range(2):
+        page.frame(JPEG + b"2", VIEW)
+        page.frame(None, {**VIEW, "time_s": 1})  # takes the picture's place nowhere
+    waiting.join(5)
+    assert not waiting.is_alive()
+    assert ask(page, "/picture")[2] == JPEG + b"2"
+    assert not page.wants_picture
+    monkeypatch.setattr(serve, "_UNSEEN", 0)
+    assert page.wants_picture
+
+
 def test_page_property_what_json_has_not_is_left_out(page, capsys):
     page.send({"type": "event", "time_s": float("nan")})
     page.frame(JPEG, {**VIEW, "box": {"x0": float("inf")}})

@@ -1,5 +1,7 @@
 """The command on live sources: lines, mistakes, Ctrl-C, kills with --state."""
 
+import http.client
+import importlib.util
 import json
 import random
 import signal
@@ -9,12 +11,15 @@ import time
 
 import numpy as np
 import pytest
-from model_data import SETTINGS, video
-from processes_of_tests import start, wait_until
+import simplejpeg
+from model_data import PROCEDURE, SETTINGS, video, write
+from processes_of_tests import free_address, start, wait_until
 from recognise_data import HEIGHT, WIDTH, decoded, run, write_video
+from webhook_receiver import Receiver
 
 import stormpsr_jax
 from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.streams import STREAMS
 
 SECONDS = 8
 
@@ -146,6 +151,116 @@ def test_recognise_property_enter_ends_a_unit(trained, even, tmp_path):
     assert [(unit["unit"], unit["ended"]) for unit in units] == [(1, "key"), (2, "end")]
 
 
+needs_live = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "paho")),
+    reason="needs the extra live",
+)
+
+
+def ask(port, path, method="GET", **headers):
+    """The answer of a page, still to be read."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection.request(method, path, headers=headers)
+    return connection.getresponse()
+
+
+def follow(port, until, **headers):
+    """The events of a page, (name, data), up to the first for which `until` holds."""
+    told, answer = [], ask(port, "/events", **headers)
+    assert answer.status == 200
+    name = ""
+    for line in answer:
+        field, _, value = line.decode().rstrip("\n").partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            told.append((name, json.loads(value)))
+            if until(*told[-1]):
+                answer.close()
+                return told
+    raise AssertionError(f"the page has ended after {told}")
+
+
+def is_live(name, data):
+    return name == "view" and data["source"] == "live"
+
+
+@needs_live
+def test_recognise_property_page_and_webhook_go_on_after_a_kill(trained, even, expected, tmp_path):
+    receiver, port = Receiver(), int(free_address().rpartition(":")[2])
+    options = [tmp_path, f"--state={tmp_path / 's.json'}", f"--serve={port}"]
+    options.append(f"--webhook=http://127.0.0.1:{receiver.port}/line/7")
+    try:
+        watching = Watching(trained, even, *options)
+        watching.wait_for("event")
+        assert "pump · assembly" in ask(port, "/").read().decode()
+        view = follow(port, is_live)[-1][1]
+        assert (view["recording"], view["unit"], view["waiting"]) == ("a_up", 1, False)
+        assert [row["name"] for row in view["checklist"]][:3] == [
+            PROCEDURE.step_name(step) for step in (0, 3, 6)
+        ]
+        assert view["latency_ms"] > 0
+        answer = ask(port, "/picture?after=")
+        box = json.loads(answer.getheader("Box"))
+        assert box is None or 0 <= box["x0"] <= box["x1"] <= 1
+        assert simplejpeg.decode_jpeg(answer.read()).shape == (HEIGHT, WIDTH, 3)
+        receiver.wait(3)
+        watching.process.kill()
+        before = watching.end(-signal.SIGKILL)
+
+        watching = Watching(trained, even, *options)
+        watching.wait_for("status")
+        told = follow(port, is_live)
+        assert told[-1][1]["time_s"] > before[-1]["time_s"]
+        lines = watching.end()
+    finally:
+        receiver.close()
+    same([line for line in before + lines if line["type"] == "event"], expected)
+    posted = [body for *_, body in receiver.requests if body["type"] != "status"]
+    # What waits in the process that is killed is lost, and nothing else.
+    told = [line for line in before if line["type"] != "status"]
+    number = len(posted) - len([line for line in lines if line["type"] != "status"])
+    assert 2 <= number <= len(told)
+    told[number:] = [line for line in lines if line["type"] != "status"]
+    assert posted == told
+    assert posted[-1]["type"] == "unit"
+
+
+@needs_live
+def test_recognise_property_page_of_the_learned_fusion_with_a_token(even, tmp_path):
+    """By all options; the MQTT broker is not there, and nobody waits for it."""
+    model = tmp_path / "model"
+    write(model, STREAMS)
+    token = tmp_path / "token.txt"
+    token.write_text("a-token-of-24-characters\n")
+    options = [
+        "--serve=0.0.0.0:0",
+        f"--token-file={token}",
+        "--mqtt=mqtt://me:secret@127.0.0.1:9/x",
+    ]
+    watching = Watching(model, even, tmp_path, *options)
+    errors = ""
+    while "page: " not in errors:
+        errors += watching.process.stderr.readline()
+        assert watching.process.poll() is None, errors
+    port = int(errors.rstrip().rstrip("/").rpartition(":")[2])
+    watching.wait_for("event")
+    assert ask(port, "/events").status == 401
+    allowed = {"Authorization": "Bearer a-token-of-24-characters"}
+    told = follow(port, is_live, **allowed)
+    parts = told[-1][1]["beliefs"]
+    assert [part["component"] for part in parts] == list(PROCEDURE.components)
+    assert all(0 <= part[key] <= 1 for part in parts for key in ("right", "wrong"))
+    allowed |= {"Origin": f"http://127.0.0.1:{port}", "Reset-Token": told[0][1]["reset_token"]}
+    assert ask(port, "/reset", "POST", **allowed).status == 202
+    _, rest = watching.process.communicate(timeout=300)
+    assert watching.process.returncode == 0, rest
+    units = [line for line in watching.lines() if line["type"] == "unit"]
+    assert units[0]["ended"] == "key"
+    assert "mqtt://127.0.0.1:9/x: cannot be reached" in errors + rest
+    assert "secret" not in errors + rest
+
+
 def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, capsys):
     for options, texts in (
         ([even, "--realtime", "--out=x", "--video", "--clips"], ["--out is for files", "--video"]),
@@ -155,6 +270,19 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
         ([even, "--out=x", "--state=y"], ["--state is for live sources"]),
         ([even, "--out=x", "--reset=key"], ["--reset is for live sources"]),
         ([even], ["--out=DIR, the folder for the results, is missing"]),
+        (
+            [even, "--out=x", "--serve", "--token-file=t", "--mqtt=m://me:secret@h", "--webhook=w"],
+            [f"--{name} is for live" for name in ("serve", "token-file", "mqtt", "webhook")],
+        ),
+        (
+            ["--serve", even, "--realtime", "--mqtt=x://me:secret@h/p", "--webhook=ftp://secret"],
+            ["--mqtt: must be like", "--webhook: must be like"],
+        ),
+        (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
+        ([even, "--realtime", "--serve=1.2.3.4:99999"], ["--serve=1.2.3.4:99999: must be PORT"]),
+        ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
+        ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
+        ([even, "--realtime", "--serve", "--token-file=absent"], ["absent"]),
         (["camera:x"], ["cameras are camera:0"]),
         ([even, "--realtime", "--certain=2"], ["2.0 is not in 0…1"]),
         (["rtsp://127.0.0.1:9/x", "--variant=repair"], ["variant 'repair' is not in procedure"]),
@@ -162,6 +290,7 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
         assert run(trained, *options) == 2, options
         errors = capsys.readouterr().err
         assert all(text in errors for text in texts), errors
+        assert "secret" not in errors
     state = tmp_path / "s.json"
     state.write_text("{}")
     assert run(trained, even, "--realtime", f"--state={state}") == 2

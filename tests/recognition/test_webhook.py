@@ -1,57 +1,13 @@
 """Against a real server on loopback that fails at times."""
 
-import http.server
 import itertools
-import json
-import threading
+import socketserver
 import time
 
 import pytest
+from webhook_receiver import Receiver
 
 from stormpsr_jax.recognition import webhook
-
-
-class Receiver:
-    """Answers with the given statuses in turn (None: hangs up), and then with 204."""
-
-    def __init__(self, *statuses, port=0):
-        self.requests, self.changed = [], threading.Condition()
-        answers = iter(statuses)
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(handler):
-                body = handler.rfile.read(int(handler.headers["Content-Length"]))
-                status = next(answers, 204)
-                with self.changed:
-                    request = (status, handler.path, dict(handler.headers), json.loads(body))
-                    self.requests.append(request)
-                    self.changed.notify_all()
-                if status is None:
-                    return
-                handler.send_response(status)
-                if 300 <= status < 400:
-                    handler.send_header("Location", f"http://localhost:{self.port}/elsewhere")
-                handler.end_headers()
-
-            def log_message(handler, *words):
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def wait(self, number):
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.requests) >= number, 20)
-
-    def steps(self, status=204):
-        return [body["step_id"] for s, _, _, body in self.requests if s == status]
-
-    def close(self):
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture
@@ -145,7 +101,7 @@ def test_webhook_property_pauses_grow_and_close_ends_them(monkeypatch, capsys):
 
 
 def test_webhook_property_close_is_bounded_by_its_time(capsys):
-    with http.server.socketserver.TCPServer(("127.0.0.1", 0), None) as server:  # never answers
+    with socketserver.TCPServer(("127.0.0.1", 0), None) as server:  # never answers
         ours = webhook.Webhook(f"http://127.0.0.1:{server.server_address[1]}/")
         ours.send(event(0))
         start = time.monotonic()
