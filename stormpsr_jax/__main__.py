@@ -23,6 +23,7 @@ COMMANDS = {
     "data cad": "data_prep.cad",
     "data embeddings": "data_prep.embeddings",
     "data check": "data_prep.check",
+    "checks": "stormpsr_jax.checks",
 }
 
 

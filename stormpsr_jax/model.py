@@ -23,6 +23,7 @@ from flax import traverse_util
 from data_prep.reading.pictures import read_upright
 from stormpsr_jax import memory
 from stormpsr_jax.data import augment
+from stormpsr_jax.live import Live
 from stormpsr_jax.model_files import read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
@@ -353,6 +354,48 @@ class Model:
             rows = self._rows([source] if isinstance(source, np.ndarray) else source)
         decoder = self.decoder(name, variant, recording, settings)
         return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
+
+    def live(
+        self,
+        variant: str | None = None,
+        stream: str | None = None,
+        *,
+        recording: str | None = None,
+        settings: Settings | learned.Settings | None = None,
+        batch: int = 1,
+    ) -> Live:
+        """Recognition picture by picture, as they come from a camera.
+
+        Args:
+          variant, stream, recording, settings: see `decoder`.
+          batch: rows computed at once, of which one is a picture. With that of the model the
+            networks round as they do in `recognise`; 1, which is as many times cheaper, can differ
+            in the last bits of a float32, and so in the last decimals of confidences.
+
+        Raises:
+          ValueError: no such stream or variant.
+          MemoryError: no memory for the batch.
+        """
+
+        name = self._stream(stream)
+
+        def prepare(picture: np.ndarray) -> np.ndarray:
+            if self.pictures is not None:
+                return self.preprocess(picture)
+            return next(self._rows([np.asarray(picture)[None]]))
+
+        width = None
+        if "temporal" in _NEEDS[name]:
+            width = self._content.input_shape("temporal", 1)[2]
+        return Live(
+            prepare=prepare,
+            recogniser=lambda: self.recogniser(batch, name),
+            decoder=lambda: self.decoder(name, variant, recording, settings),
+            fps=self.fps,
+            frame_step=self.window.frame_step,
+            window=None if width is None else (self.window.frames, width),
+            of_model=self.created,
+        )
 
     def _events(
         self,

@@ -1,12 +1,17 @@
 """Recognises the steps in videos: ``python -m stormpsr_jax.recognise --help``.
 
     python -m stormpsr_jax.recognise --model=MODEL SOURCE… --out=DIR
+    python -m stormpsr_jax.recognise --model=MODEL camera:0|rtsp://…|FILE --realtime
 
 MODEL is a model folder, or a work folder that has one. SOURCE is a video file, a folder of videos,
 a folder of numbered pictures (which is taken to have the model's frame rate), or a pattern such as
 'day1/*.mp4'. Each gets a folder DIR/NAME with events.csv, events.jsonl, the predictions of both
 streams and report.html; docs/recognise.md describes them. Running the same command again is always
 right: finished recordings are skipped. The exit status is 1 if one could not be recognised.
+
+A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
+alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
+--serve shows it all on a page, --mqtt and --webhook send the lines on.
 """
 
 import argparse
@@ -19,14 +24,16 @@ from pathlib import Path
 
 from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import lines_of, message_of, raise_all
-from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.training import interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit status 2 and a line on stderr for each mistake on the command line."""
-    args = _parser().parse_intermixed_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # By itself it would take the SOURCE behind it for its value.
+    words = ["--serve=" if word == "--serve" else word for word in words]
+    args = _parser().parse_intermixed_args(words)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit
         with interruption.handled():
@@ -42,25 +49,53 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stormpsr_jax.model import load_model
-    from stormpsr_jax.recognition import sources
+    from stormpsr_jax.recognition import capture
 
-    folder = _model_folder(args.model)
+    live = args.realtime or any(map(capture.is_live, args.source))
+    raise_all(_misplaced(args, live))
+    if live:
+        from stormpsr_jax.recognition import watch
+
+        return watch.run(args)
+    return _run_files(args)
+
+
+def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
+    """The mistakes of options that the kind of source does not have."""
+    if live:
+        what = "is for files, and this source is live: its results are lines on stdout"
+        wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
+        mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
+        ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
+        if args.serve == "" and ports:
+            mistakes.append(f"--serve {ports[0]}: write --serve={ports[0]}, with a =")
+        elif len(args.source) > 1:
+            mistakes.append("a live source is recognised alone; start a process for each")
+        if args.serve is None and args.token_file is not None:
+            mistakes.append("--token-file is for --serve")
+        return mistakes
+    what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
+    wrong = {"--state": args.state, "--reset": args.reset, "--serve": args.serve}
+    wrong |= {"--token-file": args.token_file, "--mqtt": args.mqtt, "--webhook": args.webhook}
+    mistakes = [f"{name} {what}" for name, value in wrong.items() if value is not None]
+    return mistakes + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
+
+
+def _run_files(args: argparse.Namespace) -> int:
+    from stormpsr_jax.recognition import options, sources
+
+    folder = options.model_folder(args.model)
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)
     try:
-        if args.video or any(source.is_video for source in found):
+        if args.video or args.clips or any(source.is_video for source in found):
             sources.check_video_extra("reading and writing videos")
     except ValueError as error:
         mistakes += lines_of(error)
     try:
-        model = load_model(folder)
-        if model.pictures is None:
-            raise ValueError(
-                f"{folder}: this model takes embeddings, not pictures; see docs/model.md"
-            )
-        settings = _settings(model, args)
-        variants = _variants(model, found, args.variant)
+        model = options.open_model(folder)
+        settings = options.settings(model, args.stream, args.threshold)
+        variants = options.variants(model, [source.name for source in found], args.variant)
     except ValueError as error:
         mistakes += lines_of(error)
     raise_all(mistakes)
@@ -71,6 +106,9 @@ def _run(args: argparse.Namespace) -> int:
         )
     made_from = {"model": files.checksum(folder / "model.json"), "video": args.video}
     made_from |= {"stream": settings[0], "settings": dataclasses.asdict(settings[1])}
+    # Named only where they are given, so that results of before they existed stay finished.
+    made_from |= {"clips": True} if args.clips else {}
+    made_from |= {"certain": args.certain} if args.certain else {}
     failed = 0
     with lock:
         for i, source in enumerate(found):
@@ -87,47 +125,6 @@ def _run(args: argparse.Namespace) -> int:
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     return int(failed > 0)
-
-
-def _model_folder(path: str) -> Path:
-    inside = Path(path, "model")
-    return inside if inside.is_dir() else Path(path)
-
-
-def _settings(model, args: argparse.Namespace) -> tuple:
-    """The stream to decode and its settings, with --threshold in them."""
-    try:
-        settings = model.settings(args.stream)
-    except ValueError as error:
-        raise ValueError(f"--stream: {error}") from error
-    stream = args.stream or model.default_stream
-    if args.threshold is not None:
-        if stream not in args.threshold:
-            raise ValueError(
-                f"--threshold names {', '.join(args.threshold)}, but stream {stream} is decoded; "
-                f"--threshold={stream}=T, or another --stream"
-            )
-        if stream == learned.STREAM:
-            return stream, dataclasses.replace(settings, install=args.threshold[stream])
-        if settings.decoder == "naive":
-            raise ValueError("--threshold: the model is decoded by 'naive', which has none")
-        settings = dataclasses.replace(settings, threshold=args.threshold[stream])
-    return stream, settings
-
-
-def _variants(model, found: Sequence, variant: str | None) -> list[str]:
-    """The variant of each source: the one given, the only one, or the one that its name says."""
-    procedure = model.procedure
-    if variant is None and len(procedure.variants) == 1:
-        (variant,) = procedure.variants
-    names, mistakes = [], []
-    for name in [source.name for source in found] if variant is None else [""]:
-        try:
-            names.append(procedure.variant_for(name, variant).name)
-        except ValueError as error:
-            mistakes.append(str(error))
-    raise_all(mistakes)
-    return names if variant is None else names * len(found)
 
 
 def _recognise(model, source, variant, settings, made_from, count, args) -> None:
@@ -155,6 +152,8 @@ def _recognise(model, source, variant, settings, made_from, count, args) -> None
                 source=source.place.name,
                 batch=args.batch or model.batch,
                 video=args.video,
+                clips=args.clips,
+                certain=args.certain,
                 progress=progress.update,
             )
         checksum = source.checksum()
@@ -174,6 +173,12 @@ def _batch(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"{value} is not in 0…1")
+    return value
+
+
 def _parser() -> OneLineParser:
     parser = OneLineParser(
         prog="python -m stormpsr_jax.recognise",
@@ -181,11 +186,10 @@ def _parser() -> OneLineParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add(
-        "source", nargs="+", metavar="SOURCE", help="videos, folders, patterns, folders of pictures"
-    )
+    what = "videos, folders, patterns, folders of pictures; or one camera:N or rtsp://…"
+    add("source", nargs="+", metavar="SOURCE", help=what)
     add("--model", required=True, metavar="MODEL", help="a model folder, or a work folder")
-    add("--out", required=True, metavar="DIR", help="folder for the results")
+    add("--out", metavar="DIR", help="folder for the results of files")
     add("--variant", metavar="NAME", help="of all sources; otherwise found by their names")
     add(
         "--stream",
@@ -199,8 +203,34 @@ def _parser() -> OneLineParser:
         help="in place of the model's: a number, or stream=T such as storm=4 (of "
         "learned: the logit above which a part is reported as installed)",
     )
+    add(
+        "--certain",
+        type=_share,
+        default=0.0,
+        metavar="P",
+        help="events of a lower confidence are listed as uncertain (%(default)s)",
+    )
     add("--video", action="store_true", help="write an annotated video too")
-    add("--batch", type=_batch, metavar="N", help="frames computed at once; otherwise the model's")
+    add("--clips", action="store_true", help="write a short video of each event too")
+    add(
+        "--batch",
+        type=_batch,
+        metavar="N",
+        help="frames computed at once; otherwise the model's, and 1 where they come one by one",
+    )
+    add("--realtime", action="store_true", help="a video file plays as if it were a camera")
+    add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
+    add(
+        "--reset",
+        metavar="WHEN",
+        help="the next unit begins: complete, key (Enter), or so many seconds without the object",
+    )
+    # Without a type: argparse would print the value of a mistake, which may hold a password.
+    what = "of a live source: a page that shows it, on 127.0.0.1:8765 or as said behind ="
+    add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
+    add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
+    add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
+    add("--webhook", metavar="URL", help="posts each line to http[s]://HOST/PATH")
     return parser
 
 

@@ -67,6 +67,13 @@ class Recognised:
     confidences: np.ndarray | None
     scores: scores.FrameScores | None = None
 
+    def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
+        """(class, confidence, box) of the most confident detection in frame i, or None."""
+        if self.classes is None or not (self.classes[i] > 0).any():
+            return None
+        row = int(np.where(self.classes[i] > 0, self.confidences[i], -1).argmax())
+        return int(self.classes[i, row]), float(self.confidences[i, row]), self.boxes[i, row]
+
 
 class Recogniser:
     """Both streams over one video. Memory is that of one window, whatever the video's length."""
@@ -115,13 +122,40 @@ class Recogniser:
             self._past = embedded[len(new) :]
             windows = np.arange(len(new))[:, None] + self._offsets
             probabilities, logits = self._temporal(embedded[windows])
-        detected = (None, None, None)
+        detected = found = None
         if self._detect:
             *detected, said = self._detect(images)
-        found = None
-        if self._detect and self._temporal:
-            found = scores.as_written(scores.FrameScores(*said, temporal=logits))
-        return Recognised(probabilities, *detected, found)
+            if self._temporal:
+                found = scores.as_written(scores.FrameScores(*said, temporal=logits))
+        return Recognised(probabilities, *(detected or (None, None, None)), found)
+
+    def look(self, images: np.ndarray) -> Recognised:
+        """Only the detections, as if the frames were no part of the video."""
+        return Recognised(None, *(self._detect(images)[:3] if self._detect else (None, None, None)))
+
+    @property
+    def detects(self) -> bool:
+        """Whether it looks for the object."""
+        return self._detect is not None
+
+    def miss(self, count: int) -> None:
+        """Passes over frames that are missing; in the window each repeats the one before it."""
+        if self._past is not None and count > 0:
+            kept = self._past[count:]
+            held = np.repeat(self._past[-1:], self._frames - len(kept), axis=0)
+            self._past = np.concatenate([kept, held])
+
+    @property
+    def window(self) -> np.ndarray | None:
+        """The embeddings (frames, D) of the frames before the next one; None at the start.
+
+        Set to what it was once, recognition goes on from there.
+        """
+        return None if self._past is None else self._past.copy()
+
+    @window.setter
+    def window(self, embeddings: np.ndarray | None) -> None:
+        self._past = embeddings
 
 
 def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:

@@ -21,6 +21,11 @@ SMALL = {
         "--height=108",
         "| embeddings / released code |",
     ),
+    "live.py": (
+        f"--frames=16 --windows=1 --rounds=1 --seconds=2 --hours=0.002 {CONFIG} "
+        "--config.predict.batch=8",
+        "| files / real time",
+    ),
     "recognition.py": (
         f"--frames=16 --windows=1 --rounds=1 {CONFIG} --config.predict.batch=8",
         "once / every window:",
@@ -33,6 +38,7 @@ SMALL = {
         f"--stages=temporal --devices=2 --steps=1 --matmul=64 {CONFIG}",
         "| temporal | 2 | 80 |",
     ),
+    "watchers.py": ("--watchers=2 --seconds=1", "\n| 2 | "),
 }
 
 

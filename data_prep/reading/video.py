@@ -270,10 +270,15 @@ def decode(tree: Tree, name: str, wanted: Container[int] | None = None) -> Itera
         for i, frame in enumerate(container.decode(stream)):
             if wanted is not None and i not in wanted:
                 continue
-            picture = frame.to_ndarray(format="rgb24")
-            if turns := round(frame.rotation / 90) % 4:  # phones store it
-                picture = np.ascontiguousarray(np.rot90(picture, turns))
-            yield picture
+            yield upright(frame)
+
+
+def upright(frame: Any) -> np.ndarray:
+    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright."""
+    picture = frame.to_ndarray(format="rgb24")
+    if turns := round(frame.rotation / 90) % 4:  # phones store it
+        picture = np.ascontiguousarray(np.rot90(picture, turns))
+    return picture
 
 
 def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:

@@ -223,6 +223,11 @@ class Decoder:
         """The current state vector (K,)."""
         return tuple(self._state)
 
+    @property
+    def floor(self) -> float:
+        """A detection at or below this confidence is no evidence."""
+        return self.settings.confidence
+
     def update(
         self,
         frame: int,

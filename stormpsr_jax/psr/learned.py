@@ -149,6 +149,11 @@ class Decoder:
         """The state that was reported last (K,), -1 for a part that sits wrong."""
         return tuple(self._reporter.reported.tolist())
 
+    @property
+    def floor(self) -> float:
+        """All detections are evidence here; of less than this confidence no alert is made."""
+        return 0.5
+
     def update(self, frame: int, scores: FrameScores | None = None) -> list[Event]:
         """Takes one frame and returns the steps that complete at it, by step id.
 

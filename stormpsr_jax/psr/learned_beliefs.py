@@ -53,6 +53,10 @@ class Belief(NamedTuple):
     right: np.ndarray
     wrong: np.ndarray
 
+    def probabilities(self) -> Belief:
+        """Returns the same in 0…1; right and wrong may add up to more after a projection."""
+        return Belief(*map(_sigmoid, self))
+
 
 # --- Inputs ---------------------------------------------------------------------------------------
 

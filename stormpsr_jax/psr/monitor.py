@@ -3,7 +3,7 @@
 The rules are a variant's ``precedence``: pairs (before, after) of steps. What counts is the state
 of the assembly: the rule holds if, when ``after`` completes, the component of ``before`` is as that
 step leaves it, whether it was so from the start or was made so; a step that was undone since is
-missing again.
+missing again. A component that sits wrong is as neither of its steps leaves it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,8 +22,9 @@ class Alert(NamedTuple):
         frame: at which it was noticed.
         kind: "missed" (``other`` completed without ``step_id``), "out of order" (``step_id``
             completed after ``other``, which it should precede), "unexpected" (the variant does not
-            expect ``step_id``), "error state" (the object was seen in it for long), "missing"
-            (``step_id`` is not done at the end; only from `Monitor.finish`).
+            expect ``step_id``, or its component sits wrong), "error state" (the object was seen in
+            it for long), "missing" (``step_id`` is not done at the end; only from
+            `Monitor.finish`).
         message: for people.
         step_id: the step at fault; None for an error state, as the detector's error class names no
             component.
@@ -94,8 +95,8 @@ class Monitor:
 
         Args:
             frame: its number, larger than that of the frame before; frames may be left out.
-            step_ids: of the steps that completed at it (3k or 3k+2). Steps of one frame have no
-                order among each other.
+            step_ids: of the steps that completed at it, or 3k+1 of a component that sits wrong from
+                now on. Steps of one frame have no order among each other.
             detections: the detector's (class, confidence) rows, in file order.
 
         Raises:
@@ -106,10 +107,8 @@ class Monitor:
         self._frame = frame
         completed = sorted(step_ids)
         for step in completed:
-            name = self._procedure.step_name(step)
-            if step % 3 == 1:
-                raise ValueError(f"step {step} ({name}) is no completion")
-            self._state[step // 3] = 1 if step % 3 == 0 else 0
+            self._procedure.step_name(step)  # which has to be one
+            self._state[step // 3] = (1, -1, 0)[step % 3]
             self._completed.add(step)
         alerts: list[Alert] = []
         for step in completed:
@@ -178,6 +177,8 @@ class Monitor:
         alerts = []
         if step not in self._announced:
             message = f"{name(step)} is not expected in variant {self._variant.name}"
+            if step % 3 == 1:
+                message = f"{self._procedure.components[step // 3]} sits wrong"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):
             if self._holds(after):  # undone in the meantime: nothing is out of order any more

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.monitor import Alert, Monitor
@@ -19,8 +20,9 @@ class Checklist:
         self._procedure, self._variant = procedure, variant
         self._monitor = Monitor(procedure, variant, confidence=confidence, fps=fps)
         self._expected = set(variant.expected)
-        self._done: set[int] = set()
-        self._wrong: set[int] = set()  # steps that should not have happened and still hold
+        # By step, the frame at which it was completed last.
+        self._done: dict[int, int] = {}
+        self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
 
     def update(
         self, frame: int, events: Iterable[Event], detections: Iterable[tuple[int, float]]
@@ -28,17 +30,16 @@ class Checklist:
         """Takes a frame, as `Monitor.update` does, with the events that complete at it."""
         steps = [event.step_id for event in events]
         for step in steps:
-            others = {3 * (step // 3) + i for i in range(3)} - {step}
-            self._wrong -= others
-            if step in self._expected:
-                self._done.add(step)
+            for other in {3 * (step // 3) + i for i in range(3)} - {step}:
+                self._wrong.pop(other, None)
                 # Where both are expected, a part is put on for a while: both stay done.
-                self._done -= others - self._expected
-            else:
-                self._done -= others
-                if step % 3 == 1 or step not in (self._variant.allowed or ()):
-                    self._wrong.add(step)
-        return self._monitor.update(frame, [s for s in steps if s % 3 != 1], detections)
+                if not (step in self._expected and other in self._expected):
+                    self._done.pop(other, None)
+            if step in self._expected:
+                self._done[step] = frame
+            elif step % 3 == 1 or step not in (self._variant.allowed or ()):
+                self._wrong[step] = frame
+        return self._monitor.update(frame, steps, detections)
 
     def finish(self) -> list[Alert]:
         """Alerts for the steps that are missing if the recording ends now."""
@@ -61,3 +62,27 @@ class Checklist:
                 status, found = "next", True
             rows.append((step, status))
         return rows + [(step, "wrong") for step in sorted(self._wrong)]
+
+    def frame(self, step: int) -> int | None:
+        """The frame at which a step was completed that is done or wrong."""
+        return self._done.get(step, self._wrong.get(step))
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "monitor": self._monitor.state(),
+            "done": [list(item) for item in self._done.items()],
+            "wrong": [list(item) for item in self._wrong.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by the checklist of another procedure or variant.
+        """
+        done, wrong = ({int(s): int(frame) for s, frame in state[k]} for k in ("done", "wrong"))
+        for step in (*done, *wrong):
+            self._procedure.step_name(step)  # which has to be one
+        self._monitor.restore(state["monitor"])
+        self._done, self._wrong = done, wrong

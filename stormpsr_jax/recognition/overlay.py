@@ -77,7 +77,7 @@ def writing_video(
 
     codec = next((name for name in CODECS if name in av.codecs_available), None)
     if codec is None:
-        raise ValueError(f"--video: PyAV has none of the encoders {', '.join(CODECS)}")
+        raise ValueError(f"--video and --clips: PyAV has none of the encoders {', '.join(CODECS)}")
     rate = Fraction(fps).limit_denominator(10_000)
     with files.replacing(path, path.with_suffix(".part.mp4")) as part:
         try:
@@ -115,7 +115,6 @@ class _Drawer:
         size = max(9, round(min(height, width) / 36))
         self._font, self._line = _font(size), round(1.35 * size)
         self._margin = round(0.6 * size)
-        self._catalogue = ["".join(map(str, state)) for state in procedure.states.tolist()]
 
     def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
@@ -131,12 +130,11 @@ class _Drawer:
         return np.asarray(image)
 
     def _draw_box(self, draw, detected: int, confidence: float, box: np.ndarray) -> None:
-        x0, y0, x1, y1 = source_box(self._placement, box, self._height, self._width)
-        is_error = detected == self._procedure.error_class
-        colour = _ERROR if is_error else _BOX
+        size = self._width - 1, self._height - 1
+        x0, y0, x1, y1 = np.multiply(source_box(self._placement, box), 2 * size).tolist()
+        colour = _ERROR if detected == self._procedure.error_class else _BOX
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, self._line // 9))
-        state = "error state" if is_error else self._catalogue[detected - 1]
-        text = f"{state} {confidence:.2f}"
+        text = seen_as(self._procedure, detected, confidence)
         left, top, right, bottom = draw.textbbox((0, 0), text, self._font)
         x = min(max(0, x0), self._width - right)
         y = y0 - bottom - 3 if y0 > bottom + 3 else min(y1, self._height - bottom - 3)
@@ -198,23 +196,26 @@ class _Drawer:
         return text + "…"
 
 
-def source_box(
-    placement: Placement, box: np.ndarray, height: int, width: int
-) -> tuple[float, float, float, float]:
-    """Returns x0, y0, x1, y1 in pixels of a picture of a box on what became of it.
+def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
+    """The text at the box of a detection: its state, such as 1100, and its confidence."""
+    error = detected == procedure.error_class
+    state = "error state" if error else "".join(map(str, procedure.states[detected - 1].tolist()))
+    return f"{state} {confidence:.2f}"
+
+
+def source_box(placement: Placement, box: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns x0, y0, x1, y1 in 0…1 of a picture of a box on what became of it.
 
     Args:
         placement: what became of it.
         box: (4,) cx, cy, w, h in 0…1 of the result.
-        height, width: of the picture.
     """
     (rows, columns), (x0, y0, x1, y1) = placement.size, placement.part
     x, y, w, h = placement.inside
     cx, cy, half_w, half_h = np.asarray(box, float) * (columns, rows, columns / 2, rows / 2)
     xs = np.clip([(cx - half_w - x) / w, (cx + half_w - x) / w], 0, 1)
     ys = np.clip([(cy - half_h - y) / h, (cy + half_h - y) / h], 0, 1)
-    left, right = (x0 + (x1 - x0) * xs) * (width - 1)
-    top, bottom = (y0 + (y1 - y0) * ys) * (height - 1)
+    (left, right), (top, bottom) = x0 + (x1 - x0) * xs, y0 + (y1 - y0) * ys
     return float(left), float(top), float(right), float(bottom)
 
 

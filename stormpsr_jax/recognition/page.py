@@ -29,16 +29,26 @@ class Report:
     """Gathers what the report of a recording shows; memory does not grow beyond its limits."""
 
     def __init__(
-        self, procedure: Procedure, variant: Variant, fps: float, first_frame: int, num_frames: int
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        fps: float,
+        first_frame: int,
+        num_frames: int,
+        certain: float = 0.0,
     ):
-        """Times count from the frame `first_frame` on; the recording has `num_frames`."""
+        """Times count from the frame `first_frame` on; the recording has `num_frames`.
+
+        Events of a lower confidence than `certain` are shown as uncertain.
+        """
         self._procedure, self._variant, self._fps = procedure, variant, fps
         self._first, self._num_frames = first_frame, num_frames
         self._bins = min(_BINS, num_frames)
         self._changed: np.ndarray | None = None  # (bins, K), the highest probability
         self._seen: np.ndarray | None = None  # (bins,), the highest confidence of a detection
         self._events: list[Event] = []
-        self._num_events = 0
+        self._num_events = self._num_uncertain = 0
+        self._certain = certain
         self._pictures: dict[int, bytes] = {}  # by frame
         self._every = 1  # of so many frames with events, one has its picture kept
         self._num_pictured = 0
@@ -59,6 +69,7 @@ class Report:
             found = np.where(said.classes > 0, said.confidences, 0).max(axis=1, initial=0)
             np.maximum.at(self._seen, bins, found)
         self._num_events += len(chunk.events)
+        self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
         self._events += chunk.events[: max(0, MAX_EVENTS - len(self._events))]
         for frame in dict.fromkeys(event.frame for event in chunk.events):
             self._keep(frame, chunk.jpegs[frame - chunk.numbers[0]])
@@ -116,6 +127,8 @@ class Report:
             settings=settings,
             calibrated=calibrated,
             num_events=self._num_events,
+            num_uncertain=self._num_uncertain,
+            certain=self._certain,
             events=[self._row(event) for event in self._events],
             checklist=[(self._procedure.step_name(step), status) for step, status in rows],
             done=sum(status == "done" for _, status in rows),
@@ -128,12 +141,17 @@ class Report:
         )
         files.write_text(path, page)
 
+    def _is_uncertain(self, event: Event) -> bool:
+        return event.confidence < self._certain
+
     def _clock(self, frame: int) -> str:
         return clock((frame - self._first) / self._fps)
 
     def _row(self, event: Event) -> dict[str, Any]:
         time = f"{(event.frame - self._first) / self._fps:.1f}"
-        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()}
+        return {"clock": self._clock(event.frame), "seconds": time, **event._asdict()} | {
+            "uncertain": self._is_uncertain(event)
+        }
 
     def _cards(self) -> list[dict[str, Any]]:
         cards = []
@@ -193,7 +211,8 @@ class Report:
         for event in self._events:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour
-            axes.plot([x], [y], "o", ms=5.5, color=ink, clip_on=False, zorder=4)
+            fill = {"mfc": "none"} if self._is_uncertain(event) else {}
+            axes.plot([x], [y], "o", ms=5.5, color=ink, clip_on=False, zorder=4, **fill)
             text = {"fontsize": 6.5, "va": "center", "textcoords": "offset points"}
             axes.annotate(f"{event.confidence:.2f}", (x, y), (6, 0), **text)
 

@@ -88,9 +88,9 @@ def to_jpeg(picture: np.ndarray) -> bytes:
     return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), _QUALITY, "RGB", "444")
 
 
-def thumbnail(picture: np.ndarray) -> bytes:
-    """Returns a picture uint8 (H, W, 3) as a JPEG file of at most THUMBNAIL pixels a side."""
-    factor = math.ceil(max(picture.shape[:2]) / THUMBNAIL)
+def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
+    """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
+    factor = math.ceil(max(picture.shape[:2]) / longest)
     if factor > 1:
         picture = np.asarray(Image.fromarray(picture).reduce(factor))
     return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), _THUMBNAIL_QUALITY)

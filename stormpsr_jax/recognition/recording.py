@@ -6,15 +6,12 @@ import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.reading.pictures import Pictures
 from stormpsr_jax.model import Model
-from stormpsr_jax.psr.decoding import Decoder, Settings
 from stormpsr_jax.recognition import overlay, pipeline, results
 from stormpsr_jax.recognition.checklist import Checklist
+from stormpsr_jax.recognition.clips import FOLDER, Clips
 from stormpsr_jax.recognition.page import Report
-from stormpsr_jax.recognition.pipeline import Chunk
 from stormpsr_jax.stream import AnyDecoder
 
 VIDEO = "annotated.mp4"
@@ -30,6 +27,8 @@ def recognise(
     source: str,
     batch: int,
     video: bool,
+    clips: bool,
+    certain: float,
     progress: Callable[[int], object],
 ) -> int:
     """Recognises a recording and writes its results.
@@ -43,6 +42,8 @@ def recognise(
         source: where the pictures are from, for people.
         batch: frames computed at once.
         video: write the annotated video too.
+        clips: write one of each event, of some seconds, too.
+        certain: events of a lower confidence are listed as uncertain.
         progress: is told how many frames have been done since it was told last.
 
     Returns:
@@ -55,34 +56,39 @@ def recognise(
     """
     procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
     first = pictures.first_frame
-    # The learned fusion has no floor of its own.
-    settings = decoder.settings if isinstance(decoder, Decoder) else Settings()
-    checklist = Checklist(procedure, variant, settings.confidence, fps)
-    report = Report(procedure, variant, fps, first, pictures.num_frames)
+    checklist = Checklist(procedure, variant, decoder.floor, fps)
+    report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
     num_events = 0
     with contextlib.ExitStack() as stack:
-        chunks = pipeline.run(model, pictures, decoder, batch, whole=video)
+        chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
         stack.enter_context(contextlib.closing(chunks))
-        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first))
+        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first, certain))
         if video:
             write_frame = stack.enter_context(
                 overlay.writing_video(folder / VIDEO, procedure, model.pictures.framing, fps)
             )
+        if clips:
+            of_events = Clips(folder / FOLDER, procedure, model.pictures.framing, fps)
         for chunk in chunks:
             alerts = []
             for i, frame in enumerate(chunk.numbers):
                 events = [event for event in chunk.events if event.frame == frame]
-                seen = _top(chunk, i)
+                seen = chunk.recognised.top(i)
                 alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
-                if video:
+                if video or clips:
                     said = chunk.recognised.probabilities
                     changed = None if said is None else said[i]
                     shown = overlay.Shown((frame - first) / fps, checklist.rows(), changed, seen)
+                if video:
                     write_frame(chunk.jpegs[i], shown)
+                if clips:
+                    of_events.add(frame, chunk.jpegs[i], shown, events)
             writer.write(chunk, alerts)
             report.add(chunk, alerts)
             num_events += len(chunk.events)
             progress(len(chunk.numbers))
+        if clips:
+            of_events.finish()
         alerts = checklist.finish()
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
@@ -96,12 +102,3 @@ def recognise(
         source=source,
     )
     return num_events
-
-
-def _top(chunk: Chunk, i: int) -> tuple[int, float, np.ndarray] | None:
-    """(class, confidence, box) of the most confident detection in a frame."""
-    said = chunk.recognised
-    if said.classes is None or not (said.classes[i] > 0).any():
-        return None
-    row = int(np.where(said.classes[i] > 0, said.confidences[i], -1).argmax())
-    return int(said.classes[i, row]), float(said.confidences[i, row]), said.boxes[i, row]

@@ -16,13 +16,13 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.psr import predictions
-from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recognition import records
 from stormpsr_jax.recognition.pipeline import Chunk
 
 RECORD = "record.json"
-EVENTS = "events.csv"
+EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 
 
@@ -120,24 +120,35 @@ class Writer:
     """
 
     def __init__(
-        self, folder: Path, recording: str, procedure: Procedure, fps: float, first_frame: int
+        self,
+        folder: Path,
+        recording: str,
+        procedure: Procedure,
+        fps: float,
+        first_frame: int,
+        certain: float = 0.0,
     ):
-        """Writes into `folder`; times count from the frame `first_frame` on."""
+        """Writes into `folder`; times count from the frame `first_frame` on.
+
+        With `certain`, events of a lower confidence have a table of their own.
+        """
         self._folder, self._recording, self._procedure = folder, recording, procedure
-        self._fps, self._first = fps, first_frame
+        self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
         self._write_detections = self._write_temporal = None
 
     def __enter__(self) -> Writer:
         with contextlib.ExitStack() as stack:
-            table, self._lines = (
-                stack.enter_context(_writing(self._folder / name))
-                for name in (EVENTS, "events.jsonl")
-            )
-            self._rows = csv.writer(table, lineterminator="\n")
-            self._rows.writerow(_HEADER)
+            self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
+            self._rows = self._table(stack, EVENTS)
+            self._uncertain = self._table(stack, UNCERTAIN) if self._certain else None
             self._stack = stack.pop_all()
         return self
+
+    def _table(self, stack: contextlib.ExitStack, name: str):
+        rows = csv.writer(stack.enter_context(_writing(self._folder / name)), lineterminator="\n")
+        rows.writerow(_HEADER)
+        return rows
 
     def __exit__(self, *error) -> None:
         self._stack.__exit__(*error)
@@ -149,26 +160,18 @@ class Writer:
             confidence = f"{event.confidence:.4f}"
             time = label_time(event.frame - self._first, self._fps)
             more = [confidence, event.frame, event.step_id, event.stream]
-            self._rows.writerow([time, event.name, *more])
-            self._line(self._event(event))
+            is_certain = event.confidence >= self._certain
+            rows = self._rows if is_certain else self._uncertain
+            rows.writerow([time, event.name, *more])
+            said = records.of_event(event, self._procedure)
+            kind = "event" if is_certain else "uncertain"
+            self._line({"type": kind, **self._when(event.frame), **said})
         self.write_alerts(alerts)
 
     def write_alerts(self, alerts: list[Alert]) -> None:
         """Writes alerts into events.jsonl."""
         for alert in alerts:
-            self._line({"type": "alert", **self._when(alert.frame), **_alert(alert)})
-
-    def _event(self, event: Event) -> dict[str, Any]:
-        return {
-            "type": "event",
-            **self._when(event.frame),
-            "step_id": event.step_id,
-            "step": event.name,
-            "component": self._procedure.components[event.step_id // 3],
-            "confidence": event.confidence,
-            "stream": event.stream,
-            "evidence": event.evidence,
-        }
+            self._line({"type": "alert", **self._when(alert.frame), **records.of_alert(alert)})
 
     def _when(self, frame: int) -> dict[str, Any]:
         time = (frame - self._first) / self._fps
@@ -218,11 +221,6 @@ def label_time(frames: int, fps: float) -> str:
     are rounded down.
     """
     return f"{math.floor(1000 * frames / fps + 1e-6) / 1000:.3f}"
-
-
-def _alert(alert: Alert) -> dict[str, Any]:
-    fields = {"alert": alert.kind, "message": alert.message, "step_id": alert.step_id}
-    return fields | {"other": alert.other, "since": alert.since}
 
 
 @contextlib.contextmanager

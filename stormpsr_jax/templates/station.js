@@ -1,0 +1,390 @@
+"use strict";
+// The page at the work station. What it shows comes from the server and is only ever set as text.
+
+const SIGNS = { done: "✓", next: "▸", missing: "!", wrong: "✗", open: "·" };
+const WORDS = { done: "done", next: "next", missing: "missing", wrong: "wrong", open: "open" };
+const CLASSES = { done: "done", next: "next-step", missing: "missing", wrong: "wrong-step", open: "open" };
+const SOURCES = {
+  live: ["good", "Camera live"], opening: ["waiting", "Camera opening…"],
+  lost: ["bad", "Camera lost"], ended: ["waiting", "Camera ended"],
+};
+const ENDED = {
+  complete: "finished", key: "ended", absent: "taken away", end: "ended", stopped: "stopped",
+};
+const MAX_RECORDS = 50;
+const SILENT_MS = 15000; // the server says something every 5 s
+const OLD_VIEW_MS = 5000; // of a live camera
+const LONGEST_PAUSE_MS = 5000;
+
+const by = (id) => document.getElementById(id);
+const make = (name, className, text) => {
+  const element = document.createElement(name);
+  if (className) element.className = className;
+  if (text !== undefined) element.textContent = text;
+  return element;
+};
+// Only what changes is set, so that screen readers hear of nothing else.
+const setText = (element, text) => {
+  if (element.textContent !== text) element.textContent = text;
+};
+
+const state = {
+  start: null, // of the server, another one after its restart
+  lastId: "",
+  resetToken: "",
+  connected: false,
+  since: null, // when the connection was lost
+  heard: 0,
+  viewed: 0,
+  source: null,
+  next: null,
+};
+
+// --- Checklist and parts --------------------------------------------------------------------------
+
+function clock(seconds) {
+  if (typeof seconds !== "number") return "";
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [Math.floor(whole / 60) % 60, whole % 60].map((n) => String(n).padStart(2, "0"));
+  return (whole >= 3600 ? [Math.floor(whole / 3600), ...parts] : parts).join(":");
+}
+
+function fitRows(list, length, makeRow) {
+  while (list.children.length > length) list.lastElementChild.remove();
+  while (list.children.length < length) list.append(makeRow());
+  return [...list.children];
+}
+
+function makeStep() {
+  const row = make("li");
+  row.append(make("span", "sign"), make("span", "name"), make("span", "note"));
+  row.firstElementChild.setAttribute("aria-hidden", "true");
+  return row;
+}
+
+function showChecklist(given, waiting) {
+  const isWrong = (row) => row.status === "wrong";
+  const rows = [...given.filter(isWrong), ...given.filter((row) => !isWrong(row))];
+  const list = by("checklist");
+  fitRows(list, rows.length, makeStep).forEach((row, i) => {
+    const { name, status, time_s: time } = rows[i];
+    const known = status in SIGNS ? status : "open";
+    row.className = CLASSES[known];
+    const [sign, text, note] = row.children;
+    setText(sign, SIGNS[known]);
+    setText(text, name);
+    setText(note, known === "done" && typeof time === "number" ? clock(time) : WORDS[known]);
+    row.setAttribute("aria-label", `${name}: ${WORDS[known]}`);
+    if (known === "next") row.setAttribute("aria-current", "step");
+    else row.removeAttribute("aria-current");
+  });
+  const expected = rows.filter((row) => !isWrong(row));
+  const done = expected.filter((row) => row.status === "done").length;
+  const wrong = rows.filter(isWrong);
+  const missing = rows.filter((row) => row.status === "missing");
+  const next = rows.find((row) => row.status === "next");
+  const complete = expected.length > 0 && done === expected.length && !wrong.length;
+  let text = next ? next.name : "–";
+  if (waiting) text = "Finished: take it away";
+  else if (complete) text = "All steps done";
+  else if (!next && wrong.length) text = wrong[0].name;
+  else if (!next && missing.length) text = `Missing: ${missing[0].name}`;
+  setText(by("next"), text);
+  const card = by("next").parentElement;
+  card.classList.toggle("is-complete", complete || waiting);
+  card.classList.toggle("is-wrong", wrong.length + missing.length > 0);
+  const counts = [`${done} of ${expected.length} done`];
+  if (missing.length) counts.push(`${missing.length} missing`);
+  if (wrong.length) counts.push(`${wrong.length} wrong`);
+  setText(by("count"), counts.join(" · "));
+  const progress = by("progress");
+  progress.setAttribute("aria-valuemax", expected.length || 1);
+  progress.setAttribute("aria-valuenow", done);
+  progress.firstElementChild.style.width = `${(100 * done) / (expected.length || 1)}%`;
+  if (text !== state.next) {
+    state.next = text;
+    announce(complete || waiting ? text : `Next: ${text}`);
+    keepInSight();
+  }
+}
+
+function keepInSight() {
+  const box = by("checklist").parentElement;
+  const row = box.querySelector("[aria-current]") || box.querySelector(".missing");
+  if (!row || box.contains(document.activeElement)) return; // somebody reads it by keyboard
+  box.scrollTop += row.getBoundingClientRect().top - box.getBoundingClientRect().top
+    - (box.clientHeight - row.clientHeight) / 2;
+}
+new ResizeObserver(keepInSight).observe(by("checklist").parentElement);
+
+function makeBelief() {
+  const row = make("li");
+  const meter = make("div", "meter");
+  meter.setAttribute("role", "meter");
+  meter.setAttribute("aria-valuemin", "0");
+  meter.setAttribute("aria-valuemax", "100");
+  meter.append(make("div", "right"), make("div", "wrong"));
+  row.append(make("span", "name"), meter);
+  return row;
+}
+
+function showBeliefs(rows) {
+  by("beliefs").parentElement.hidden = !rows.length; // of streams that say nothing of single parts
+  fitRows(by("beliefs"), rows.length, makeBelief).forEach((row, i) => {
+    const { component } = rows[i];
+    const [right, wrong] = [rows[i].right, rows[i].wrong].map((p) =>
+      Math.round(100 * Math.min(1, Math.max(0, Number(p) || 0))));
+    const [name, meter] = row.children;
+    const isWrong = wrong >= 50;
+    row.className = isWrong ? "is-wrong" : "";
+    setText(name, isWrong ? `✗ ${component}` : component);
+    name.title = component;
+    meter.setAttribute("aria-label", component);
+    meter.setAttribute("aria-valuenow", right);
+    meter.setAttribute("aria-valuetext", `sits right ${right} %, sits wrong ${wrong} %`);
+    meter.children[0].style.width = `${right}%`;
+    meter.children[1].style.width = `${wrong}%`;
+  });
+}
+
+function showView(view) {
+  state.viewed = Date.now();
+  showChecklist(view.checklist || [], Boolean(view.waiting));
+  showBeliefs(view.beliefs || []);
+  state.source = view.source in SOURCES ? view.source : null;
+  const [look, text] = state.source ? SOURCES[state.source] : ["waiting", "Camera: unknown"];
+  by("source").dataset.state = look;
+  setText(by("source"), text);
+  const unit = typeof view.unit === "number" ? `unit ${view.unit}` : "";
+  setText(by("recording"), [view.recording, unit].filter(Boolean).join(" · "));
+  const number = (value, digits, unit) =>
+    typeof value === "number" ? `${value.toFixed(digits)}${unit}` : "–";
+  setText(by("time"), clock(view.time_s) || "–");
+  setText(by("latency"), number(view.latency_ms, 0, " ms"));
+  setText(by("fps"), number(view.fps, 1, ""));
+  setText(by("dropped"), number(view.dropped, 0, ""));
+  showStale();
+}
+
+// --- Events and alerts ----------------------------------------------------------------------------
+
+function announce(text) {
+  setText(by("announcement"), text);
+}
+
+function timeOf(record) {
+  const wall = record.wall_time;
+  const date = new Date(typeof wall === "number" ? 1000 * wall : wall || NaN);
+  return isNaN(date) ? clock(record.time_s) : date.toLocaleTimeString();
+}
+
+function showRecord(record) {
+  if (record.type === "status") return;
+  const isUnit = record.type === "unit";
+  const flaws = isUnit ? flawsOf(record) : "";
+  const isAlert = record.type === "alert" || flaws !== "";
+  let text = record.message || record.step || record.type;
+  if (isUnit) text = unitText(record) + (flaws && ` · ${flaws}`);
+  else if (record.type === "uncertain") text += " (uncertain)";
+  const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
+  row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
+  if (typeof record.confidence === "number") {
+    row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
+  }
+  const list = by("records");
+  if (list.firstElementChild && list.firstElementChild.className === "muted") list.replaceChildren();
+  list.prepend(row);
+  while (list.children.length > MAX_RECORDS) list.lastElementChild.remove();
+  if (isUnit) showAlert(flaws ? `Unit ${record.unit}: ${flaws}` : null);
+  else if (isAlert) showAlert(text);
+  if (!isAlert) announce(text);
+}
+
+const stepNames = (steps) => (steps || []).map((step) => step.step).join(", ");
+
+function unitText(record) {
+  const late = stepNames(record.late);
+  return `Unit ${record.unit} ${ENDED[record.ended] || "ended"}: steps done: ${(record.done || []).length}`
+    + ` in ${clock(record.duration_s)}${late && ` · late: ${late}`}`;
+}
+
+function flawsOf(record) {
+  const [missing, wrong] = [stepNames(record.missing), stepNames(record.wrong)];
+  return [missing && `missing: ${missing}`, wrong && `wrong: ${wrong}`].filter(Boolean).join(" · ");
+}
+
+function showAlert(text) {
+  by("alert").hidden = text === null; // first: a screen reader tells what changes while it is seen
+  setText(by("alert-text"), text || "");
+}
+
+// --- Picture --------------------------------------------------------------------------------------
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function draw(box, width, height) {
+  const overlay = by("overlay");
+  overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  overlay.replaceChildren();
+  setText(by("seen"), box ? `Seen: ${box.label}` : "");
+  if (!box) return;
+  const group = document.createElementNS(SVG, "g");
+  if (box.error) group.setAttribute("class", "error");
+  const add = (name, values) => {
+    const element = document.createElementNS(SVG, name);
+    for (const [key, value] of Object.entries(values)) element.setAttribute(key, value);
+    group.append(element);
+    return element;
+  };
+  const [x, y] = [box.x0 * width, box.y0 * height];
+  add("rect", { x, y, width: Math.max(0, box.x1 * width - x), height: Math.max(0, box.y1 * height - y) });
+  const size = height / 22;
+  const top = y > 1.5 * size ? y - 1.4 * size : y;
+  const label = add("rect", { class: "label", x, y: top, height: 1.4 * size, width: 0 });
+  const text = add("text", { x: x + 0.4 * size, y: top + 1.05 * size, "font-size": size });
+  text.textContent = box.label;
+  overlay.append(group);
+  label.setAttribute("width", text.getComputedTextLength() + 0.8 * size);
+}
+
+async function showPicture(response) {
+  const picture = by("picture");
+  const url = URL.createObjectURL(await response.blob());
+  const old = picture.src;
+  picture.src = url;
+  try {
+    await picture.decode();
+    picture.hidden = false;
+    draw(JSON.parse(response.headers.get("Box")), picture.naturalWidth, picture.naturalHeight);
+  } finally {
+    if (old) URL.revokeObjectURL(old);
+  }
+  showStale();
+}
+
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function followPictures() {
+  let after = "";
+  let pause = 250;
+  for (;;) {
+    if (document.hidden) {
+      await new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+      continue;
+    }
+    try {
+      const response = await fetch(`picture?after=${encodeURIComponent(after)}`);
+      if (response.status === 401) return location.reload(); // asks for the token
+      if (response.status === 200) {
+        await showPicture(response);
+        after = response.headers.get("Picture");
+      } else if (response.status !== 204) {
+        throw new Error(response.statusText);
+      }
+      pause = 250;
+    } catch {
+      await wait(pause);
+      pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+    }
+  }
+}
+
+// A picture that stands still must not be taken for what the camera sees.
+function showStale() {
+  let text = "";
+  if (!state.connected && state.since) text = `No connection since ${state.since.toLocaleTimeString()}`;
+  else if (state.source === "lost") text = "Camera lost";
+  else if (state.source === "ended") text = "Camera ended";
+  else if (state.source === "live" && Date.now() - state.viewed > OLD_VIEW_MS) text = "No news from recognition";
+  else if (by("picture").hidden) text = "No picture yet";
+  setText(by("stale"), text);
+  by("stale").hidden = !text;
+  document.querySelector(".camera").classList.toggle("is-stale", Boolean(text));
+}
+
+// --- Connection -----------------------------------------------------------------------------------
+
+function setConnected(connected) {
+  if (connected) state.since = null;
+  else if (!state.since) state.since = new Date();
+  state.connected = connected;
+  by("connection").dataset.state = connected ? "good" : "bad";
+  setText(by("connection"), connected ? "Connected" : "No connection");
+  by("reset").disabled = !connected;
+  showStale();
+}
+
+let events = null;
+let pause = 500;
+
+function connect() {
+  state.heard = Date.now();
+  events = new EventSource(`events?after=${encodeURIComponent(state.lastId)}`);
+  const on = (name, action) =>
+    events.addEventListener(name, (event) => {
+      state.heard = Date.now();
+      if (event.lastEventId) state.lastId = event.lastEventId;
+      action(JSON.parse(event.data));
+    });
+  on("hello", (hello) => {
+    if (state.start && hello.start !== state.start) {
+      // Another server: it knows nothing of the records of the one before, and tells its own.
+      by("records").replaceChildren(make("li", "muted", "Recognition was started again"));
+      showAlert(null);
+    }
+    state.start = hello.start;
+    state.resetToken = hello.reset_token;
+    setText(by("title"), hello.title);
+    pause = 500;
+    setConnected(true);
+  });
+  on("view", showView);
+  on("record", showRecord);
+  on("beat", () => {});
+  events.onerror = () => {
+    setConnected(false);
+    if (events.readyState === EventSource.CLOSED) again(); // else it comes again by itself
+  };
+}
+
+function again() {
+  events.close();
+  setTimeout(connect, pause);
+  pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
+}
+
+setInterval(() => {
+  if (Date.now() - state.heard > SILENT_MS) { // a cable may be cut without a word
+    setConnected(false);
+    state.heard = Date.now();
+    again();
+  }
+  showStale();
+}, 1000);
+
+// --- Buttons --------------------------------------------------------------------------------------
+
+by("dismiss").addEventListener("click", () => {
+  showAlert(null);
+  by("reset").focus();
+});
+by("reset").addEventListener("click", () => {
+  setText(by("confirm-error"), "");
+  by("confirm").showModal();
+});
+by("cancel").addEventListener("click", () => by("confirm").close());
+by("do-reset").addEventListener("click", async () => {
+  try {
+    const headers = { "Reset-Token": state.resetToken };
+    const response = await fetch("reset", { method: "POST", headers });
+    if (!response.ok) throw new Error(response.statusText);
+    by("confirm").close();
+    showAlert(null);
+    announce("A new unit begins");
+  } catch {
+    setText(by("confirm-error"), "That did not arrive; please try again.");
+  }
+});
+
+connect();
+followPictures();
