@@ -55,7 +55,7 @@ class Belief(NamedTuple):
 
     def probabilities(self) -> Belief:
         """Returns the same in 0…1; right and wrong may add up to more after a projection."""
-        return Belief(*map(_sigmoid, self))
+        return Belief(*map(sigmoid, self))
 
 
 # --- Inputs ---------------------------------------------------------------------------------------

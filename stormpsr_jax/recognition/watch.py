@@ -21,7 +21,7 @@ from stormpsr_jax.recognition.station import Output, Station
 from stormpsr_jax.recognition.unit import Reset, parse_reset
 from stormpsr_jax.training import interruption
 
-_KEPT = 1.0  # seconds of pictures that wait at most
+KEPT = 1.0  # seconds of pictures that wait at most
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         if reset.kind == "key":
             _on_enter(station.ask_reset)
         stop = stack.enter_context(interruption.noted())
-        depth = max(2, math.ceil(_KEPT * model.fps))
+        depth = max(2, math.ceil(KEPT * model.fps))
         capture = Capture(source, clock, live.frame_at, depth=depth, after=station.after)
         try:
             with capture:

@@ -20,8 +20,22 @@ from webhook_receiver import Receiver
 import stormpsr_jax
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.streams import STREAMS
+from stormpsr_jax.recognition import watch
 
-SECONDS = 8
+SECONDS = 5
+# The command, where no picture is dropped however busy the machine is.
+PATIENT = """
+import sys
+from stormpsr_jax import recognise
+from stormpsr_jax.recognition import watch
+watch.KEPT = 600
+sys.exit(recognise.main())
+"""
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch):
+    monkeypatch.setattr(watch, "KEPT", 600)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +50,7 @@ def even(tmp_path_factory):
 def expected(trained, even) -> list[Event]:
     loaded = stormpsr_jax.load_model(trained)
     events = list(loaded.recognise(decoded(even), variant="assembly", batch=1))
-    assert len(events) > 8
+    assert len(events) > 4
     return events
 
 
@@ -89,7 +103,7 @@ class Watching:
     """The command as a process, whose lines go into a file."""
 
     def __init__(self, trained, source, folder, *options, **of_process):
-        command = [sys.executable, "-m", "stormpsr_jax.recognise", f"--model={trained}"]
+        command = [sys.executable, "-c", PATIENT, f"--model={trained}"]
         command += [str(source), "--realtime", *map(str, options)]
         self.path = folder / "told.jsonl"
         with self.path.open("w") as file:
