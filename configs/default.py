@@ -169,10 +169,10 @@ def get_config() -> ConfigDict:
 
     c.fuse = ConfigDict()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = "default"  # start: default (weights of the package) | scratch
-    c.fuse.steps = 400
-    c.fuse.lr = 1e-2  # peak learning rate of Adam
+    c.fuse.steps = 150
+    c.fuse.lr = 3e-3  # peak learning rate of Adam
     c.fuse.noise = 0.1  # standard deviation of noise on the inputs
-    c.fuse.decay = 1e-4  # pull towards the start
+    c.fuse.decay = 0.02  # pull towards the start
     c.fuse.units = 8  # of the recurrent unit (init=scratch; the package's weights have their own)
     c.fuse.average = 0.4  # seconds that inputs are averaged over (init=scratch)
 

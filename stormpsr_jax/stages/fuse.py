@@ -3,7 +3,8 @@
 WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
 WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
 
-With fewer recordings than folds the weights are those that ship with the package.
+With fewer recordings than folds, or where the fitted ones are no better on recordings that they have
+not seen, the weights are those that ship with the package.
 """
 
 from __future__ import annotations
@@ -73,13 +74,12 @@ def run(context: Context) -> dict[str, Any]:
     kind = kinds.pop() if len(kinds) == 1 else "csv"
     folder.mkdir(parents=True, exist_ok=True)
     if len(known) < max(MIN_RECORDINGS, fusion.FOLDS):
-        print(
-            f"fuse: {len(known)} validation recordings with labelled states are fewer than "
-            f"{max(MIN_RECORDINGS, fusion.FOLDS)}: the weights that ship with the package",
-            flush=True,
+        _ship(
+            folder,
+            kind,
+            f"{len(known)} validation recordings with labelled states are fewer than "
+            f"{max(MIN_RECORDINGS, fusion.FOLDS)}",
         )
-        files.write_json(folder / FOLDS, {"recordings": {}, "folds": []})
-        write_weights(folder / WEIGHTS, default_weights(kind))
         return {"recordings": 0}
     start = default_weights(kind) if config.init == "default" else None
     examples = [
@@ -102,16 +102,26 @@ def run(context: Context) -> dict[str, Any]:
             seed=context.config.seed,
             progress=bar.update,
         )
+    facts = {
+        "recordings": len(examples),
+        "loss_before": fitted.before,
+        "loss_after": fitted.after,
+    }
+    if start is not None and not fitted.after < fitted.before:
+        _ship(folder, kind, "fitted weights are no better on recordings that they have not seen")
+        return facts | {"recordings": 0}
     folds = list({id(w): w for w in fitted.held_out}.values())
     places = {name: folds.index(w) for name, w in zip(known, fitted.held_out, strict=True)}
     content = {"recordings": places, "folds": [weights.to_json() for weights in folds]}
     files.write_json(folder / FOLDS, content)
     write_weights(folder / WEIGHTS, fitted.weights)
-    return {
-        "recordings": len(examples),
-        "loss_before": fitted.before,
-        "loss_after": fitted.after,
-    }
+    return facts
+
+
+def _ship(folder: Path, kind: str, why: str) -> None:
+    print(f"fuse: {why}: the weights that ship with the package", flush=True)
+    files.write_json(folder / FOLDS, {"recordings": {}, "folds": []})
+    write_weights(folder / WEIGHTS, default_weights(kind))
 
 
 def read(folder: Path) -> Fusion:

@@ -13,6 +13,7 @@ from simulated_scores import PROCEDURE, simulate
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.psr import labels, learned_weights, predictions, scores
 from stormpsr_jax.stages import fuse
+from stormpsr_jax.training import fusion
 
 K = PROCEDURE.num_components
 
@@ -58,9 +59,10 @@ def context(tmp_path):
 
 def test_fuse_property_fits_in_folds_and_comes_back(context):
     write_split(context.workdir, "val", range(5))
+    context.config.fuse.steps, context.config.fuse.lr = 20, 0.01
     facts = fuse.run(context)
     assert facts["recordings"] == 5
-    assert facts["loss_after"] != facts["loss_before"]
+    assert facts["loss_after"] < facts["loss_before"]
     found = fuse.read(context.workdir / "fuse")
     shipped = learned_weights.default_weights("scores")
     assert found.weights.kind == "scores"
@@ -70,9 +72,9 @@ def test_fuse_property_fits_in_folds_and_comes_back(context):
     assert found.held_out("r4") is found.folds[0]
     with pytest.raises(ValueError, match="does not have recording x"):
         found.held_out("x")
-    # Close to where it started, after three steps.
+    # Close to where it started, after a few steps.
     for name, a in found.weights.arrays.items():
-        np.testing.assert_allclose(a, shipped.arrays[name], atol=0.1)
+        np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
 def test_fuse_property_init_scratch_takes_units_and_average(context):
@@ -104,6 +106,21 @@ def test_fuse_property_few_recordings_get_the_weights_that_ship(context):
     found = fuse.read(context.workdir / "fuse")
     assert found.weights.checksum == learned_weights.default_weights("scores").checksum
     assert found.held_out("r0") is found.weights
+
+
+def test_fuse_property_weights_that_are_no_better_are_not_kept(context, monkeypatch):
+    write_split(context.workdir, "val", range(4), num=30)
+    shipped = learned_weights.default_weights("scores")
+    fitted = fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
+    monkeypatch.setattr(fusion, "fit", lambda *_, **__: fitted)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        facts = fuse.run(context)
+    assert facts["recordings"] == 0
+    assert facts["loss_after"] > facts["loss_before"]
+    assert "no better on recordings that they have not seen" in said.getvalue()
+    found = fuse.read(context.workdir / "fuse")
+    assert found.weights.checksum == learned_weights.default_weights("scores").checksum
+    assert not found.recordings
 
 
 def test_fuse_property_one_process_does_it(context, monkeypatch):
