@@ -3,8 +3,8 @@
 WORKDIR/fuse/fusion.json   the weights, as `evaluate --fusion` takes them
 WORKDIR/fuse/folds.json    of each recording those that have not seen it, to choose thresholds by
 
-With fewer recordings than folds, or where the fitted ones are no better on recordings that they have
-not seen, the weights are those that ship with the package.
+With fewer recordings than folds, or where the fitted ones are no better on recordings that they
+have not seen, the weights are those that ship with the package.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Factory(GstRtspServer.RTSPMediaFactory):
     def do_create_element(self, url):
         caps = f"video/x-raw,format=RGB,width={SIDE * COLUMNS},height={SIDE * ROWS}"
         return Gst.parse_launch(
-            f"appsrc name=pictures is-live=true format=time do-timestamp=true "
+            f"appsrc name=pictures is-live=true format=time "
             f"caps={caps},framerate={FPS}/1 ! videoconvert ! video/x-raw,format=I420 "
             f"! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={FPS} "
             "! rtph264pay name=pay0 pt=96"
@@ -38,11 +38,15 @@ class Factory(GstRtspServer.RTSPMediaFactory):
 
     def do_configure(self, media):
         source = media.get_element().get_by_name_recurse_up("pictures")
-        number = int(time.time() * FPS) + 1
+        number = first = int(time.time() * FPS) + 1
 
         def push():
             nonlocal number
-            ended = source.emit("push-buffer", Gst.Buffer.new_wrapped(drawn(number)))
+            picture = Gst.Buffer.new_wrapped(drawn(number))
+            # As of a camera: when it was taken, however late it is sent.
+            picture.pts = (number - first) * Gst.SECOND // FPS
+            picture.duration = Gst.SECOND // FPS
+            ended = source.emit("push-buffer", picture)
             if ended != Gst.FlowReturn.OK:
                 return False
             number += 1

@@ -293,7 +293,7 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
             ["--mqtt: must be like", "--webhook: must be like"],
         ),
         (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
-        ([even, "--realtime", "--serve=1.2.3.4:99999"], ["--serve=1.2.3.4:99999: must be PORT"]),
+        ([even, "--realtime", "--serve=1.2.3.4:99999"], ["--serve='1.2.3.4:99999': must be PORT"]),
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
         ([even, "--realtime", "--serve", "--token-file=absent"], ["absent"]),
