@@ -37,6 +37,7 @@ from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS, Run
 from stormpsr_jax import config_flag, files
 from stormpsr_jax.psr import analysis, learned
+from stormpsr_jax.stages import fields
 
 _CONFIG = config_flag.define_config("synthetic")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
@@ -118,7 +119,7 @@ def execute(run: Run, others: Sequence[Run], progress: Progress) -> bool:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            process_group=0,  # Ctrl-C is passed on below, once: a second one would not be waited for
+            process_group=0,  # Ctrl-C is passed on below, once: at a second one it would just end
         )
         try:
             for line in process.stdout:
@@ -159,6 +160,9 @@ def _chosen() -> tuple[list[str], list[str], list[str]]:
     for seed in seeds:
         if not seed.isdecimal():
             raise ValueError(f"--seeds={seed} is not a whole number from 0 up")
+    for level in levels:
+        for what in fields.wrong_with("data.synthetic.occlusion", level):
+            raise ValueError(f"--occlusion={level} {what}")
     return chosen_claims(claims), list(dict.fromkeys(seeds)), list(dict.fromkeys(levels))
 
 
