@@ -57,6 +57,7 @@ def get_config() -> ConfigDict:
     c.data.synthetic.workers = 2  # rendering processes
     c.data.synthetic.timelines = ""  # folder of label timelines to play; '' = made-up ones
     c.data.synthetic.time_scale = 1.0  # label times are divided by this
+    c.data.synthetic.pace = 1.0  # made-up pauses between events are this many times as long
 
     c.window = ConfigDict()  # Sec. 3: one clip
     c.window.frames = 256  # w: a clip spans frames x - w … x
@@ -88,6 +89,7 @@ def get_config() -> ConfigDict:
     c.temporal_model.dim_head = 128
     c.temporal_model.mlp_dim = 4096
     c.temporal_model.dropout = 0.1
+    c.temporal_model.seen = 0  # last frames of a clip that the network sees, as a control; 0 = all
     c.temporal_model.head = "mlp"  # mlp (paper: one hidden layer) | linear (released code)
 
     c.pretrain = ConfigDict()  # KFS + SupCon, Sec. 3.2
@@ -98,6 +100,7 @@ def get_config() -> ConfigDict:
     c.pretrain.backgrounds = 0  # hard backgrounds a batch: frames well before a completion
     c.pretrain.background_gap = 8.0  # seconds that a hard background lies before the completion
     c.pretrain.t_f = 2.0  # seconds after a completion whose frames carry its state
+    c.pretrain.key_frames = "kfs"  # kfs | random (a state's frames for as long as it lasts)
     c.pretrain.temperature = 0.07
     c.pretrain.supcon_block = 0  # rows of SupCon's matrix a device sees at a time; 0 = all at once
     c.pretrain.state_loss = 0.0  # weight of a per-component BCE beside SupCon; 0 = the paper

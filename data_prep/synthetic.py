@@ -53,6 +53,7 @@ def make_dataset(
     workers: int = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
+    pace: float = 1.0,
     glob: str = "*",
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
@@ -70,6 +71,7 @@ def make_dataset(
       workers: processes.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
+      pace: in made-up recordings, pauses between events are this many times as long, at least 1.
       glob: on recording names; only these are made, and other runs make the others.
 
     Returns:
@@ -85,6 +87,10 @@ def make_dataset(
         )
     if occlusion not in OCCLUSIONS:
         raise ValueError(f"--occlusion={occlusion} is not one of {', '.join(OCCLUSIONS)}.")
+    if not pace >= 1:
+        raise ValueError(f"--pace={pace} is below 1.")
+    if timelines and pace != 1:
+        raise ValueError(f"--pace={pace} is for made-up timelines; real ones have --time_scale.")
     procedure = load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=fps)
@@ -101,11 +107,12 @@ def make_dataset(
         renders=renders,
         directory=timelines,
         time_scale=time_scale,
+        pace=pace,
     )
     num_frames = {
         name: renders[name]
         if split == "cad"
-        else _timeline(split, name, procedure, seed, timelines, time_scale).num_frames
+        else _timeline(split, name, procedure, seed, timelines, time_scale, pace).num_frames
         for split, names in splits.items()
         for name in names
     }
@@ -123,6 +130,7 @@ def make_dataset(
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
             "time_scale": time_scale,
+            "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
         },
         recordings=glob,
@@ -150,11 +158,12 @@ def _timeline(
     seed: int,
     directory: str | Path | None,
     time_scale: float,
+    pace: float,
 ) -> Timeline:
     """What happens in a recording: read from its labels in `directory`, or made up."""
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
-    return draw_timeline(procedure, streams(seed, "recording", split, name)[0])
+    return draw_timeline(procedure, streams(seed, "recording", split, name)[0], pace)
 
 
 def _digest(directory: str | Path) -> int:
@@ -261,6 +270,7 @@ def make_recording(
     renders: Mapping[str, int],
     directory: str | Path | None,
     time_scale: float,
+    pace: float,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
     product = toy_product(procedure.num_components, streams(seed, "product")[0])
@@ -276,7 +286,7 @@ def make_recording(
         else:
             pictures = clean_pictures(bodies, motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
-    timeline = _timeline(split, name, procedure, seed, directory, time_scale)
+    timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
     states = timeline.per_frame()
@@ -381,6 +391,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)", **count)
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
+    add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
     add("--objects", default=0, help="random products instead of recordings", **count)
     add(
         "--frames_per_object",
@@ -414,6 +425,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         workers=f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,
+        pace=f.pace,
         glob=f.recordings,
     )
 

@@ -46,11 +46,16 @@ class Timeline:
         return labels.states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
 
 
-def draw_timeline(procedure: Procedure, rng: np.random.Generator) -> Timeline:
+def draw_timeline(procedure: Procedure, rng: np.random.Generator, pace: float = 1.0) -> Timeline:
     """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
 
     The order goes through the catalogued states, one component at a time (two in some events).
     Then some steps are done wrongly first, one may be undone and redone, one forgotten.
+
+    Args:
+      procedure: with one variant.
+      rng: draws everything.
+      pace: pauses before events are this many times as long, at least 1; what happens is the same.
 
     Raises:
       ValueError: from its initial state the procedure has no way through catalogued states.
@@ -70,7 +75,7 @@ def draw_timeline(procedure: Procedure, rng: np.random.Generator) -> Timeline:
         state = state.copy()
         state[list(event)] = list(event.values())
         states.append(state)
-    pauses = SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events))
+    pauses = pace * (SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events)))
     pauses[0] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = frames[-1] + int(rng.uniform(*TAIL) * procedure.fps)

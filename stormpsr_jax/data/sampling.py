@@ -151,7 +151,8 @@ def key_frames(
 class KeyFrameSampler:
     """Draws whole batches for supervised contrastive learning on key frames.
 
-    Source: STORM-PSR, Sec. 3.2.
+    Source: STORM-PSR, Sec. 3.2. With `anywhere`, the control, a state's pictures are of all frames
+    from a completion to the next change, however far from it.
 
     A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
     and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (frames at least
@@ -165,6 +166,7 @@ class KeyFrameSampler:
         procedure: Procedure,
         *,
         window: int,
+        anywhere: bool = False,
         n_states: int = 0,
         n_per_state: int = 16,
         cad: Mapping[str, LabelledFrames] | None = None,
@@ -178,7 +180,8 @@ class KeyFrameSampler:
         self._backgrounds, self._any_frames = backgrounds, any_frames
         self._real: dict[int, list[tuple[str, np.ndarray]]] = {}
         for name, recording in self._recordings.items():
-            for label, frames in key_frames(recording, procedure, window).items():
+            reach = recording.num_frames if anywhere else window
+            for label, frames in key_frames(recording, procedure, reach).items():
                 self._real.setdefault(label, []).append((name, frames))
         self._cad: dict[int, list[tuple[str, np.ndarray]]] = {}
         if cad_per_state:

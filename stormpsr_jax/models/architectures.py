@@ -41,6 +41,7 @@ _OUTPUTS = (1, 3)
 _BASELINE = {
     "num_components": (1, MAX_COMPONENTS),
     "outputs": _OUTPUTS,
+    "seen": (0, MAX_CLIP),
     "depth": (1, 12),
     "width": _WIDTH,
 }
@@ -57,6 +58,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
     TemporalTransformer: {
         "num_components": (1, MAX_COMPONENTS),
         "outputs": _OUTPUTS,
+        "seen": (0, MAX_CLIP),
         "num_frames": (1, MAX_CLIP),
         "depth": (1, 64),
         "num_heads": _HEADS,
@@ -77,7 +79,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
     },
 }
 # By role, fields that came later: a file without one is of a network with its default.
-_LATER = {"encoder": (), "temporal": ("outputs",), "detector": ("num_components",)}
+_LATER = {"encoder": (), "temporal": ("outputs", "seen"), "detector": ("num_components",)}
 _MAX_STEM = 8
 
 

@@ -15,6 +15,16 @@ from stormpsr_jax.models.dropout import Dropout
 NORM_EPS = 1e-5
 
 
+def last_frames(embeddings: jax.Array, seen: int) -> jax.Array:
+    """Clips (B, T, D) as if their recordings began `seen` frames before the end; 0 = as they are.
+
+    So earlier frames repeat the first seen one. It is a control, of what a network of the same size
+    makes of less.
+    """
+    T = embeddings.shape[1]
+    return embeddings[:, jnp.maximum(jnp.arange(T), T - seen)] if seen else embeddings
+
+
 class TemporalTransformer(nn.Module):
     """[CLS] and T frame embeddings -> per component, whether it changed within the clip.
 
@@ -25,6 +35,7 @@ class TemporalTransformer(nn.Module):
       num_components: K.
       outputs: 1, or 3 with each component's condition at the last frame beside its change.
       num_frames: the most frames a clip may have; the position embedding has one row more.
+      seen: of `last_frames`.
       depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's; dropout also
         follows the position embedding.
       head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
@@ -35,6 +46,7 @@ class TemporalTransformer(nn.Module):
     num_components: int
     num_frames: int
     outputs: int = 1
+    seen: int = 0
     depth: int = 6
     num_heads: int = 8
     dim_head: int = 128
@@ -63,6 +75,7 @@ class TemporalTransformer(nn.Module):
             raise ValueError(f"a clip of {T} frames, but num_frames is {self.num_frames}")
         if self.head not in ("linear", "mlp"):
             raise ValueError(f"head {self.head!r} is neither 'linear' nor 'mlp'")
+        embeddings = last_frames(embeddings, self.seen)
         init = nn.initializers.normal(vit.POSITION_STDDEV)
         cls = self.param("cls_token", init, (1, 1, D))
         pos = self.param("pos_embedding", init, (1, self.num_frames + 1, D))

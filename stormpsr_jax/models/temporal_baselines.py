@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stormpsr_jax.models.temporal import last_frames
+
 TCN_KERNEL = 3
 
 
@@ -19,13 +21,14 @@ class TemporalMLP(nn.Module):
     """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
 
     Attributes:
-      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
+      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
       depth, width, dropout: as above.
       dtype: of the activations.
     """
 
     num_components: int
     outputs: int = 1
+    seen: int = 0
     depth: int = 2
     width: int = 512
     dropout: float = 0.1
@@ -34,7 +37,8 @@ class TemporalMLP(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
-        x = embeddings.reshape(len(embeddings), -1).astype(self.dtype)
+        x = last_frames(embeddings, self.seen)
+        x = x.reshape(len(x), -1).astype(self.dtype)
         for i in range(self.depth):
             x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -45,7 +49,7 @@ class TemporalLSTM(nn.Module):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
 
     Attributes:
-      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
+      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
       depth, width: as above.
       dropout: rate after each layer.
       dtype: of the activations.
@@ -53,6 +57,7 @@ class TemporalLSTM(nn.Module):
 
     num_components: int
     outputs: int = 1
+    seen: int = 0
     depth: int = 2
     width: int = 512
     dropout: float = 0.1
@@ -61,7 +66,7 @@ class TemporalLSTM(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = embeddings.astype(self.dtype)
+        x = last_frames(embeddings, self.seen).astype(self.dtype)
         for i in range(self.depth):
             cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
             x = nn.RNN(cell, name=f"layer_{i}")(x)
@@ -77,13 +82,14 @@ class TemporalTCN(nn.Module):
     1 + 2 · (2^depth − 1) frames: 6 blocks see 127 of them, a clip of 65 whole.
 
     Attributes:
-      num_components, outputs: K, and logits for each; see `TemporalTransformer`.
+      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
       depth, width, dropout: as above.
       dtype: of the activations.
     """
 
     num_components: int
     outputs: int = 1
+    seen: int = 0
     depth: int = 6
     width: int = 512
     dropout: float = 0.1
@@ -92,7 +98,8 @@ class TemporalTCN(nn.Module):
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
-        x = nn.Dense(self.width, dtype=self.dtype, name="stem")(embeddings)
+        x = last_frames(embeddings, self.seen)
+        x = nn.Dense(self.width, dtype=self.dtype, name="stem")(x)
         for i in range(self.depth):
             y = nn.LayerNorm(dtype=self.dtype, name=f"norm_{i}")(x)
             y = nn.Conv(

@@ -130,6 +130,11 @@ def _window(context: Context) -> list[str]:
     window = context.config.window
     if window.frames % window.stride:
         return [f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"]
+    if (seen := context.config.temporal_model.seen) > context.num_frames:
+        return [
+            f"--config.temporal_model.seen={seen} is more than the {context.num_frames} frames of "
+            "a clip (window.frames / window.stride + 1); 0 sees all"
+        ]
     return []
 
 
@@ -143,6 +148,11 @@ def _rendering(context: Context) -> list[str]:
                 f"stage 'data' renders pictures and needs {module!r}: "
                 "pip install 'stormpsr-jax[synthetic]'"
             )
+    if config.timelines and config.pace != 1:
+        mistakes.append(
+            f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
+            "data.synthetic.timelines have .time_scale: set pace to 1"
+        )
     if not config.objects.train and not config.timelines:
         needed = _needed_splits(context)
         mistakes += [

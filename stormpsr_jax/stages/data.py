@@ -37,5 +37,6 @@ def run(context: Context) -> dict:
             workers=config.workers,
             timelines=config.timelines or None,
             time_scale=config.time_scale,
+            pace=config.pace,
         )
     return {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.models import vit
+from stormpsr_jax.models import architectures, vit
 from stormpsr_jax.psr import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer
@@ -24,6 +24,7 @@ RANGES = {
     "data.synthetic.size": (8, 4096),
     "data.synthetic.time_scale": (1e-6, _ANY),
     "data.synthetic.frames_per_object": (1, _ANY),
+    "data.synthetic.pace": (1, 1000),
     "data.synthetic.*": (0, _ANY),
     "window.*": (1, 10**6),
     "augment.*": (0, 100),
@@ -31,6 +32,7 @@ RANGES = {
     "encoder.*": (1, 10**5),
     "temporal_model.depth": (1, 64),
     "temporal_model.dropout": (0, 0.99),
+    "temporal_model.seen": (0, architectures.MAX_CLIP),
     "temporal_model.*": (1, 10**6),
     "*.momentum": (0, 0.9999),
     "*.optimizer.*": (0, _ANY),
@@ -70,6 +72,7 @@ CHOICES = {
     "encoder.remat": vit.REMAT,
     "temporal_model.backbone": ("transformer", *networks.BASELINES),
     "temporal_model.head": ("mlp", "linear"),
+    "pretrain.key_frames": ("kfs", "random"),
     "temporal.sampling": ("kcas", "gaussian", "uniform"),
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,

@@ -46,6 +46,7 @@ def temporal_encoder(context: Context) -> nn.Module:
     shared = {
         "num_components": context.procedure.num_components,
         "outputs": 3 if context.config.temporal.state_loss else 1,
+        "seen": model.seen,
         "depth": model.depth,
         "dropout": model.dropout,
         "dtype": context.dtype,

@@ -87,6 +87,7 @@ def key_frame_sampler(
         train.recordings,
         context.procedure,
         window=key_frame_window(context, train),
+        anywhere=config.key_frames == "random",
         n_states=config.n_states,
         n_per_state=config.n_per_state,
         cad=cad.recordings if cad else None,

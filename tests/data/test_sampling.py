@@ -200,6 +200,18 @@ def test_kfs_property_counts_labels_and_many_recordings():
     assert all(p.label == sampling.NO_CLASS for p in batch[15:])
 
 
+@pytest.mark.parametrize("anywhere", [False, True])
+def test_kfs_property_its_control_draws_from_all_that_a_state_lasts(anywhere):
+    recordings = many_recordings(2)
+    sampler = kfs(recordings, anywhere=anywhere, n_per_state=30)
+    rng = np.random.default_rng(0)
+    batch = [p for _ in range(10) for p in sampler.draw(rng)]
+    since = np.array([p.index % 60 for p in batch])  # a state begins every 60 frames
+    assert all(MECCANO.state_class(recordings["r0"].states[p.index]) == p.label for p in batch)
+    assert since.max() == (59 if anywhere else 19)
+    assert set(since) == set(range(60 if anywhere else 20))
+
+
 def test_kfs_property_cad_renders_join_and_stand_in_for_states_without_recordings():
     cad = {
         f"cad_{i}": recording(np.tile(STATES[i], (8, 1)), f"cad_{i}", 0) for i in range(len(STATES))

@@ -28,6 +28,7 @@ _record = functools.partial(
     renders=synthetic.cad_recordings(SYNTHETIC, 3, 3),
     directory=None,
     time_scale=1.0,
+    pace=1.0,
 )
 
 
@@ -242,6 +243,10 @@ def test_seeds_property_of_datasets_and_objects_are_disjoint(tmp_path):
             synthetic.make_objects(tmp_path / "d", seed=seed, objects={"train": 1})
     with pytest.raises(ValueError, match="--occlusion=none"):
         synthetic.make_dataset(tmp_path / "d", occlusion="none")
+    with pytest.raises(ValueError, match=r"--pace=0\.5 is below 1"):
+        synthetic.make_dataset(tmp_path / "d", pace=0.5)
+    with pytest.raises(ValueError, match=r"--pace=2\.0 is for made-up timelines"):
+        synthetic.make_dataset(tmp_path / "d", pace=2.0, timelines=tmp_path)
     assert not (tmp_path / "d").exists()
 
 
@@ -293,8 +298,8 @@ def test_make_recording_property_renders_a_picture_when_it_is_asked_for(monkeypa
     assert (data.visible[2:] == 0).all()
 
 
-@pytest.mark.parametrize("real", [False, True])
-def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch, real):
+@pytest.mark.parametrize(("real", "pace"), [(False, 1.0), (False, 3.0), (True, 1.0)])
+def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch, real, pace):
     """They make the total of the progress right from the start."""
     told = {}
     monkeypatch.setattr(synthetic.shards, "build", lambda _, **arguments: told.update(arguments))
@@ -307,9 +312,12 @@ def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch
         cad_wrong=2,
         timelines=labels,
         time_scale=2.0,
+        pace=pace,
     )
     renders = synthetic.cad_recordings(procedure, 3, 2)
-    record = functools.partial(_record, directory=labels, time_scale=2.0, renders=renders)
+    record = functools.partial(
+        _record, directory=labels, time_scale=2.0, pace=pace, renders=renders
+    )
     made = {
         name: len(record(split, name, procedure=procedure).states)
         for split, names in told["splits"].items()

@@ -169,6 +169,27 @@ def test_temporal_property_of_three_outputs_the_first_are_what_one_gives(small, 
     assert np.abs(logits[:, 6:] - one).max() > 1e-2
 
 
+@pytest.mark.parametrize("seen", [1, 3])
+def test_temporal_property_frames_that_are_not_seen_change_nothing(small, seen):
+    model, variables, clips = small
+    control = model.clone(seen=seen)
+    T = clips.shape[1]
+    first = np.repeat(clips[:, T - seen : T - seen + 1], T - seen, axis=1)
+    begun = np.concatenate([first, clips[:, T - seen :]], axis=1)
+    np.testing.assert_array_equal(apply(control, variables, clips), apply(model, variables, begun))
+    clips = np.array(clips)
+    clips[:, T - seen, 0] += 1
+    assert np.abs(apply(control, variables, clips) - apply(model, variables, begun)).max() > 1e-3
+    shapes = jax.eval_shape(control.init, jax.random.key(0), clips)
+    assert shapes == jax.eval_shape(model.init, jax.random.key(0), clips)
+
+
+def test_temporal_property_seeing_all_frames_is_seeing_the_clip(small):
+    model, variables, clips = small
+    whole = apply(model.clone(seen=clips.shape[1]), variables, clips)
+    np.testing.assert_array_equal(whole, apply(model, variables, clips))
+
+
 def test_temporal_property_bad_arguments_are_errors(small):
     model, variables, clips = small
     with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):

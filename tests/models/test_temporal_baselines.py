@@ -76,6 +76,18 @@ def test_temporal_baselines_property_of_three_outputs_the_first_are_what_one_giv
     np.testing.assert_allclose(one, logits[:, :K], atol=1e-6)
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_temporal_baselines_property_frames_that_are_not_seen_change_nothing(name):
+    model, (x, _) = MODELS[name].clone(seen=2), clips(6, 4)
+    params = jax.jit(model.init)(jax.random.key(0), x)
+    hidden, seen = np.array(x), np.array(x)
+    hidden[:, :-2] += 1
+    seen[:, -2, 0] += 1
+    np.testing.assert_array_equal(model.apply(params, x), model.apply(params, hidden))
+    assert np.abs(model.apply(params, x) - model.apply(params, seen)).max() > 1e-3
+    assert np.abs(model.apply(params, x) - MODELS[name].apply(params, x)).max() > 1e-3
+
+
 def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
     """Depth 2 with kernel 3 sees 1 + 2 · (1 + 2) = 7 frames back from the last one."""
     model = temporal_baselines.TemporalTCN(K, depth=2, width=16)

@@ -39,6 +39,9 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "temporal.delta": float("nan"),
         "finetune.layer_decay": 0.0,
         "data.synthetic.cad_wrong": -1,
+        "data.synthetic.pace": 0.5,
+        "pretrain.key_frames": "any",
+        "temporal_model.seen": -1,
         "temporal.state_loss": -0.5,
         "detector.background": 1.5,
         "detector.cad_wrong": 1.01,
@@ -134,6 +137,18 @@ def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finishe
     (text,) = mistakes(finished, tmp_path, **whole)
     assert text.startswith("--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders")
     assert mistakes(finished, tmp_path, **whole, **off) == []
+
+
+def test_find_mistakes_property_a_control_that_sees_more_than_there_is(finished, tmp_path):
+    assert mistakes(finished, tmp_path, **{"temporal_model.seen": 5}) == []
+    (text,) = mistakes(finished, tmp_path, **{"temporal_model.seen": 6})
+    assert text.startswith("--config.temporal_model.seen=6 is more than the 5 frames of a clip")
+
+
+def test_find_mistakes_property_a_pace_of_timelines_that_have_one(tmp_path):
+    changes = {"data.synthetic.timelines": "labels", "data.synthetic.pace": 2.0}
+    (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
+    assert text.startswith("--config.data.synthetic.pace=2.0 is for made-up timelines")
 
 
 def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path):

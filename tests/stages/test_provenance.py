@@ -125,6 +125,8 @@ def test_labels_property_of_renders_train_again_what_learns_from_them(run):
         ("detector.part_loss", 0.5, ["detector"]),
         ("detector.part_loss", 0.0, ["detector"]),
         ("detector.cad_wrong", 0.25, ["detector"]),
+        ("pretrain.key_frames", "random", ["pretrain"]),
+        ("temporal_model.seen", 1, ["temporal", "finetune"]),
         ("temporal.state_loss", 2.0, ["temporal", "finetune"]),
         ("temporal.state_loss", 0.0, ["temporal", "finetune"]),
     ],

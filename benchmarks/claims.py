@@ -1,0 +1,214 @@
+"""What the project claims, measured: runs over seeds and occlusion, one table with intervals.
+
+    python -m benchmarks.claims --workdir=runs/claims --quick
+    python -m benchmarks.claims --workdir=runs/claims [--seeds=401,402,403,404]
+        [--occlusion=default,heavy] [--claims=fused,window,…] [--plan] [--config.FIELD=value …]
+
+Every claim compares two streams of the synthetic job, on the same test recordings: of one run, or
+of the recipe and a variant of it (`claims_plan.CLAIMS` and `VARIANTS`). Runs of a seed and an
+occlusion level share their rendered recordings, and a variant takes over finished stages that it
+would make the very same. The learned fusion is fitted in each run anew. --plan shows the runs, what
+each makes, and how long that takes.
+
+The window's control is a temporal network of the same size, trained by the same recipe for the same
+labels, to which every window is its last frame, repeated. KCAS is compared where pauses between
+steps are five times as long, so that their mean is that of MECCANO in windows; at the usual pace it
+draws nearly what uniform sampling draws, as the table of densities shows.
+
+--quick takes one seed, default occlusion and the claims that fit into 25 minutes on 2 idle cores;
+all of it takes a night. What is finished is not run again: the same command goes on where it was.
+What runs print is in WORKDIR/<occlusion>_<seed>/<variant>.log, results in WORKDIR/claims.md and
+claims.json. A run that fails does not stop the others.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+
+from benchmarks import claims_plan, claims_tables
+from benchmarks.claims_plan import CLAIMS, Run
+from stormpsr_jax import config_flag, files
+from stormpsr_jax.psr import analysis, learned
+from stormpsr_jax.stages import fields
+
+_CONFIG = config_flag.define_config("synthetic")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
+_SEEDS = flags.DEFINE_list("seeds", None, f"Seeds ({','.join(claims_plan.SEEDS)}).")
+_OCCLUSION = flags.DEFINE_list("occlusion", None, "Levels (default,heavy).")
+_CLAIMS = flags.DEFINE_list("claims", None, f"Of {', '.join(CLAIMS)}; otherwise all.")
+_QUICK = flags.DEFINE_bool("quick", False, "What fits into 25 minutes, where flags do not say.")
+_PLAN = flags.DEFINE_bool("plan", False, "Show the runs and how long they take, and end.")
+
+
+def chosen_claims(named: Sequence[str]) -> list[str]:
+    """Those of the named claims that the config can show; says which it cannot.
+
+    Raises:
+      ValueError: a claim is unknown, or none is left.
+    """
+    for name in named:
+        if name not in CLAIMS:
+            raise ValueError(f"--claims={name}: known are {', '.join(CLAIMS)}")
+    config, found = _CONFIG.value, []
+    for name in named:
+        claim = CLAIMS[name]
+        streams = {claim.baseline[1], claim.claimed[1]}
+        if learned.STREAM in streams and "fuse" not in config.stages:
+            print(f"claim {name} is left out: the config has no stage 'fuse', which fits it")
+        elif claims_plan.same_sides(claim, config):
+            print(f"claim {name} is left out: with this config both sides are the same")
+        else:
+            found.append(name)
+    if not found:
+        raise ValueError("no claim is left; --claims and --config choose them")
+    return found
+
+
+class Progress:
+    """Lines that say how far all runs are, with the time left."""
+
+    def __init__(self, expected: Mapping[Run, Sequence[str]]):
+        self._expected = {run: list(stages) for run, stages in expected.items()}
+        self._start = time.monotonic()
+        self._done = 0.0  # expected seconds of what has been made
+
+    def say(self, run: Run, text: str) -> None:
+        """Prints a line about a run."""
+        place = list(self._expected).index(run) + 1
+        minutes = (time.monotonic() - self._start) / 60
+        left = sum(claims_plan.seconds_of_run(r, stages) for r, stages in self._expected.items())
+        # Expected times are those of another machine; after a while this one's speed is known.
+        speed = minutes * 60 / self._done if self._done else 1.0
+        print(
+            f"[{place}/{len(self._expected)}] {run.name}: {text} "
+            f"({minutes:.0f} min, about {left * speed / 60:.0f} min left)",
+            flush=True,
+        )
+
+    def made(self, run: Run, stage: str) -> None:
+        """Takes note of a finished stage."""
+        if stage in self._expected[run]:
+            self._expected[run].remove(stage)
+            self._done += claims_plan.seconds(run, [stage])
+
+    def ended(self, run: Run) -> None:
+        """Takes note that nothing more will come of a run."""
+        self._expected[run] = []
+
+
+def execute(run: Run, others: Sequence[Run], progress: Progress) -> bool:
+    """Makes a run to its end, with what it can take over from others; returns whether it did."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    taken = claims_plan.take_over(run, others)
+    progress.say(run, f"takes over {', '.join(taken)}" if taken else "starts")
+    words = [sys.executable, "-m", "stormpsr_jax.main", *run.flags()]
+    last = ""
+    with run.folder.with_suffix(".log").open("a") as log:
+        print(*words, file=log, flush=True)
+        process = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            process_group=0,  # Ctrl-C is passed on below, once: at a second one it would just end
+        )
+        try:
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                last = line.strip() or last
+                if made := re.fullmatch(r"(\w+): (\d+) s", line.strip()):
+                    progress.made(run, made[1])
+                    progress.say(run, f"{made[1]} took {made[2]} s")
+        finally:
+            if process.poll() is None:
+                process.terminate()  # it saves what it has
+            process.wait()
+    progress.ended(run)
+    if process.returncode:
+        progress.say(run, f"FAILED: {last} (see {run.folder.with_suffix('.log')})")
+    return process.returncode == 0
+
+
+def show_plan(expected: Mapping[Run, Sequence[str]]) -> None:
+    """Prints the runs, what each makes and takes over, and the time."""
+    print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
+    for run, stages in expected.items():
+        over = [stage for stage in run.config.stages if stage not in stages]
+        minutes = claims_plan.seconds_of_run(run, stages) / 60
+        makes, over = (", ".join(names) or "–" for names in (stages, over))
+        print(f"| {run.name} | {makes} | {over} | {minutes:.1f} |")
+    minutes = sum(claims_plan.seconds_of_run(*item) for item in expected.items()) / 60
+    print(f"{len(expected)} runs, about {minutes:.0f} min on 2 idle cores")
+
+
+def _chosen() -> tuple[list[str], list[str], list[str]]:
+    """Claims, seeds and occlusion levels that the flags ask for."""
+    quick = _QUICK.value
+    claims = _CLAIMS.value or (claims_plan.QUICK if quick else list(CLAIMS))
+    seeds = _SEEDS.value or claims_plan.SEEDS[: 1 if quick else None]
+    levels = _OCCLUSION.value or claims_plan.OCCLUSIONS[: 1 if quick else None]
+    for seed in seeds:
+        if not seed.isdecimal():
+            raise ValueError(f"--seeds={seed} is not a whole number from 0 up")
+    for level in levels:
+        for what in fields.wrong_with("data.synthetic.occlusion", level):
+            raise ValueError(f"--occlusion={level} {what}")
+    return chosen_claims(claims), list(dict.fromkeys(seeds)), list(dict.fromkeys(levels))
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        sys.exit(f"error: unknown argument {argv[1]!r}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _measure(Path(_WORKDIR.value).resolve())
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on")
+
+
+def _measure(root: Path) -> None:
+    try:
+        claims, seeds, levels = _chosen()
+        runs = claims_plan.runs_of(claims, _CONFIG.value, root, seeds, levels)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    in_order = list(dict.fromkeys(runs.values()))
+    expected = claims_plan.expected_stages(in_order)
+    if _PLAN.value:
+        show_plan(expected)
+        return
+    progress, failed = Progress(expected), []
+    for run in in_order:
+        if run.folder.is_dir() and not claims_plan.stages_to_make(run.context):
+            progress.say(run, "done before")
+        elif not execute(
+            run, [r for r in in_order if r.folder.parent == run.folder.parent], progress
+        ):
+            failed.append(run)
+    done = {
+        key: analysis.load_result(run.folder / "metrics.json")
+        for key, run in runs.items()
+        if run not in failed
+    }
+    content = claims_tables.content(claims, runs, done, seeds, levels)
+    files.write_json(root / "claims.json", content)
+    text = claims_tables.markdown(content)
+    files.write_text(root / "claims.md", text)
+    print(f"\n{text}\n{root / 'claims.md'}")
+    if failed:
+        sys.exit(f"error: {len(failed)} runs failed, and are not in the table")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=config_flag.parse_flags)

@@ -1,0 +1,288 @@
+"""`benchmarks.claims`: its plan, what its runs share, its tables, and one tiny run of all."""
+
+import json
+import os
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from processes_of_tests import ROOT, finish, start
+from tiny import TINY, flags_of, tiny
+
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from benchmarks import claims_plan, claims_tables
+from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
+from data_prep.rendering import timelines
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.data import sampling
+from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr.procedure import load_procedure
+
+LABELS = ROOT / "../shared/data/meccano_psr_labels"
+STAGES = (*("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"),)
+CHANGES = {**TINY, "stages": STAGES}
+
+
+def planned(claims, base, root, seeds=("1",), levels=("default",)):
+    return claims_plan.runs_of(claims, base, root, seeds, levels)
+
+
+def test_plan_property_quick_fits_into_25_minutes(tmp_path):
+    runs = planned(claims_plan.QUICK, synthetic.get_config(), tmp_path)
+    expected = claims_plan.expected_stages(list(dict.fromkeys(runs.values())))
+    assert sum(claims_plan.seconds_of_run(*item) for item in expected.items()) < 0.9 * 25 * 60
+    recipe, last = (runs[name, "default", "1"] for name in (RECIPE, "last_frame"))
+    assert expected[recipe] == list(recipe.config.stages)
+    assert expected[last] == ["temporal", "predict", "fuse", "evaluate"]
+
+
+def test_plan_property_every_claim_compares_two_things_on_the_same_recordings():
+    config = synthetic.get_config()
+    for name, claim in CLAIMS.items():
+        assert claim.baseline != claim.claimed
+        assert not claims_plan.same_sides(claim, config), name
+        paces = {VARIANTS[variant].pace for variant, _ in (claim.baseline, claim.claimed)}
+        assert len(paces) == 1
+
+
+def test_plan_property_variants_change_what_they_say_and_nothing_else(tmp_path):
+    base = synthetic.get_config()
+    runs = planned(CLAIMS, base, tmp_path)
+    usual = claims_plan.provenance.flat_config(runs[RECIPE, "default", "1"].config)
+
+    def changed(variant):
+        fields = claims_plan.provenance.flat_config(runs[variant, "default", "1"].config)
+        return {field: value for field, value in fields.items() if value != usual[field]}
+
+    cad = changed("without_cad")
+    pretrain = base.pretrain
+    assert cad.pop("pretrain.cad_per_state") == 0
+    assert cad == {"pretrain.n_per_state": pretrain.n_per_state + pretrain.cad_per_state}
+    assert changed("last_frame") == {"temporal_model.seen": 1}
+    assert changed("without_wrong") == {"detector.cad_wrong": 0.0}
+    assert changed("scratch") == {"init_from": ""}
+    paced = {"data.synthetic.pace": claims_plan.PACE}
+    paced["data.dir"] = str(tmp_path / "default_1" / "data_paced")
+    assert changed("paced") == paced
+    assert changed("paced_uniform") == paced | {"temporal.sampling": "uniform"}
+    assert changed("paced_random_key_frames") == paced | {"pretrain.key_frames": "random"}
+    stages = list(base.stages)
+    stages.insert(stages.index("detector"), "finetune")
+    assert changed("finetuned") == {"stages": stages}
+    # Without fine-tuning is the recipe itself.
+    assert runs["not_finetuned", "default", "1"] is runs[RECIPE, "default", "1"]
+
+
+def test_plan_property_seeds_and_levels_have_data_of_their_own(tmp_path):
+    runs = planned(["window"], tiny(), tmp_path, ("1", "2"), ("default", "heavy"))
+    assert len(runs) == 8
+    assert len({run.folder for run in runs.values()}) == 8
+    folders = {(run.config.data.dir, run.seed, run.occlusion) for run in runs.values()}
+    assert len(folders) == 4
+    for (_, level, seed), run in runs.items():
+        assert run.config.seed == run.config.data.synthetic.seed == int(seed)
+        assert run.config.data.synthetic.occlusion == level
+
+
+def test_pace_property_makes_recordings_as_those_of_meccano():
+    """In windows of each: pauses, and the share of clips that KCAS draws elsewhere."""
+
+    def measured(drawn, fps, config):
+        pauses, ratios = [], []
+        for timeline in drawn:
+            states = timeline.per_frame()
+            events = sampling.change_frames(states, wrong=True)
+            density = sampling.clip_density(
+                len(states), events, delta=config.temporal.delta, sigma=config.temporal.sigma
+            )
+            pauses += (np.diff(events) / config.window.frames).tolist()
+            ratios.append(density * len(states))
+        return np.mean(pauses), np.abs(np.concatenate(ratios) - 1).mean() / 2
+
+    meccano = load_procedure("meccano")
+    from stormpsr_jax.configs import meccano as paper
+
+    paths = [p for split in timelines.find_timelines(LABELS).values() for p in split.values()]
+    real = [timelines.read_timeline(path, meccano, 1.0) for path in paths]
+    pause, elsewhere = measured(real, meccano.fps, paper.get_config())
+    procedure = load_procedure("synthetic")
+    config = synthetic.get_config()
+    at_pace = {
+        pace: measured(
+            [timelines.draw_timeline(procedure, np.random.default_rng(i), pace) for i in range(40)],
+            procedure.fps,
+            config,
+        )
+        for pace in (1.0, claims_plan.PACE)
+    }
+    assert at_pace[claims_plan.PACE][0] == pytest.approx(pause, rel=0.1)
+    assert at_pace[claims_plan.PACE][1] == pytest.approx(elsewhere, abs=0.06)
+    assert at_pace[1.0][1] < 0.3
+
+
+@pytest.fixture
+def root(finished, tmp_path):
+    """A folder in which the recipe of seed 0 is trained: the finished tiny run is the same."""
+    group = tmp_path / "default_0"
+    shutil.copytree(finished / "data", group / "data")
+    for stage in ("pretrain", "embed", "temporal", "detector"):
+        shutil.copytree(finished / stage, group / RECIPE / stage)
+    return tmp_path
+
+
+def test_take_over_property_takes_what_would_come_out_the_same_and_nothing_else(root):
+    runs = planned(CLAIMS, tiny(stages=STAGES), root, ("0",))
+    recipe = runs[RECIPE, "default", "0"]
+    expected = {
+        "last_frame": ["pretrain", "embed", "detector"],
+        "without_wrong": ["pretrain", "embed", "temporal"],
+        "finetuned": ["pretrain", "embed", "temporal", "detector"],
+        "without_cad": ["detector"],
+        "random_key_frames": ["detector"],
+    }
+    for name, stages in expected.items():
+        run = runs[name, "default", "0"]
+        run.folder.mkdir()
+        assert claims_plan.take_over(run, [recipe]) == stages, name
+        left = claims_plan.stages_to_make(run.context)
+        assert [stage for stage in run.config.stages if stage in stages and stage in left] == []
+        assert claims_plan.take_over(run, [recipe]) == []  # what is there stays
+    # Of recordings at another pace nothing is the same; their data are not even there yet.
+    assert claims_plan.take_over(runs["paced", "default", "0"], [recipe]) == []
+    # Nor of a stage whose input is another one, though it reads the same fields.
+    path = recipe.folder / "pretrain" / "done.json"
+    record = json.loads(path.read_text())
+    record["results"]["pretrain/best.safetensors"] = "0"
+    path.write_text(json.dumps(record))
+    run = runs["last_frame", "default", "0"]
+    shutil.rmtree(run.folder)
+    run.folder.mkdir()
+    assert claims_plan.take_over(run, [recipe]) == ["pretrain", "detector"]
+
+
+def test_take_over_property_is_no_copy_that_a_later_run_could_spoil(root):
+    runs = planned(["window"], tiny(stages=STAGES), root, ("0",))
+    recipe, last = (runs[name, "default", "0"] for name in (RECIPE, "last_frame"))
+    last.folder.mkdir()
+    claims_plan.take_over(last, [recipe])
+    known = (recipe.folder / "pretrain" / "best.safetensors").read_bytes()
+    shutil.rmtree(last.folder / "pretrain")  # as when the run makes it again
+    assert (recipe.folder / "pretrain" / "best.safetensors").read_bytes() == known
+
+
+def command(root, *words):
+    words = [sys.executable, "-m", "benchmarks.claims", f"--workdir={root}", *words]
+    return [*words, "--config=synthetic", *flags_of(CHANGES)]
+
+
+def test_claims_property_run_to_the_table_and_are_not_run_again(root):
+    words = command(root, "--seeds=0", "--occlusion=default", "--claims=fused,window,start")
+    (said,) = finish(start(words))
+    assert "claim start is left out: with this config both sides are the same" in said
+    assert "[1/2] recipe, occlusion default, seed 0: " in said
+    assert "takes over pretrain, embed, detector (" in said
+    logs = {p.stem: p.read_text() for p in (root / "default_0").glob("*.log")}
+    assert logs.keys() == {RECIPE, "last_frame"}
+    for stage in ("pretrain", "embed", "detector"):  # the run itself found nothing to do
+        assert all(f"\n{stage}: done before\n" in log for log in logs.values())
+    assert "\ntemporal …\n" in logs["last_frame"]
+    assert "\ntemporal: done before\n" in logs[RECIPE]
+
+    content = json.loads((root / "claims.json").read_text())
+    recipe, last = (
+        analysis.load_result(root / "default_0" / name / "metrics.json")
+        for name in (RECIPE, "last_frame")
+    )
+    fused, window = content["claims"]
+    f1 = fused["differences"]["f1"]
+    assert f1["a"] == pytest.approx(recipe["streams"]["asd"]["f1"])
+    assert f1["b"] == pytest.approx(recipe["streams"]["storm"]["f1"])
+    assert window["baseline"] == ["last_frame", "temporal"]
+    pos = window["differences"]["pos"]
+    assert pos["a"] == pytest.approx(last["streams"]["temporal"]["pos"])
+    assert pos["b"] == pytest.approx(recipe["streams"]["temporal"]["pos"])
+    assert pos == window["streams"]["temporal"]["pos"]
+    assert [row["figure"] for row in content["targets"]] == list(claims_tables.TARGETS)
+    assert content["targets"][0]["value"] == recipe["streams"]["learned"]["f1"]
+    assert content["densities"][0]["kfs_share"] == 1.0  # t_f is longer than any state lasts
+    text = (root / "claims.md").read_text()
+    assert text in said
+    assert "| Eq. 9 against ASD alone | asd → storm | 1 | " in text
+    assert "| window against its last frame | temporal | 1 | " in text
+
+    before = {path: os.stat(path).st_mtime_ns for path in root.rglob("metrics.json")}
+    (said,) = finish(start(words))
+    assert said.count(": done before (") == 2
+    assert before == {path: os.stat(path).st_mtime_ns for path in root.rglob("metrics.json")}
+    assert json.loads((root / "claims.json").read_text()) == content
+    (said,) = finish(start([*words, "--plan"]))
+    assert "2 runs, about 0 min" in said
+
+
+def test_claims_property_mistakes_are_named_in_a_line(tmp_path):
+    for words, text in [
+        (["--claims=fussed"], "error: --claims=fussed: known are fused, learned"),
+        (["--occlusion=medium"], "error: --occlusion=medium is not one of light, default, heavy"),
+        (["--seeds=-1"], "error: --seeds=-1 is not a whole number"),
+        (["--claims=start"], "error: no claim is left"),
+    ]:
+        (said,) = finish(start(command(tmp_path / "new", *words)), code=1)
+        assert text in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "new").exists()
+
+
+def difference(low, high, value=None):
+    middle = (low + high) / 2 if value is None else value
+    return {"a": 0.5, "b": 0.5 + middle, "difference": middle, "low": low, "high": high}
+
+
+@pytest.mark.parametrize(
+    ("row", "better", "cell"),
+    [
+        (difference(0.01, 0.03), 1, "0.500 → 0.520, +0.020 [+0.010, +0.030] ✓"),
+        (difference(0.01, 0.03), -1, "0.500 → 0.520, +0.020 [+0.010, +0.030] ✗"),
+        (difference(-0.03, -0.01), -1, "0.500 → 0.480, -0.020 [-0.030, -0.010] ✓"),
+        (difference(-0.01, 0.03), 1, "0.500 → 0.510, +0.010 [-0.010, +0.030]"),
+        (dict.fromkeys(("a", "b", "difference", "low", "high")), 1, "–"),
+        (None, 1, "–"),
+    ],
+)
+def test_cell_golden_says_which_side_the_interval_lies_on(row, better, cell):
+    assert claims_tables._cell(row, ".3f", better) == cell
+
+
+def fake(learned, asd=None):
+    """What the table of targets reads of a metrics.json."""
+
+    def stream(f1, delay, accepted, shown, called, right, ece):
+        keys = ("accepted", "shown", "right_called_wrong", "right_installations")
+        wrong = dict(zip(keys, (accepted, shown, called, right), strict=True))
+        figures = {"f1": f1, "pos": f1, "delay_s": delay, "wrong": wrong}
+        return figures | {"reliability": {"ece": ece}}
+
+    streams = {"asd": stream(*(asd or (0.9, 10.0, 0, 1, 0, 1, 0.1))), "learned": stream(*learned)}
+    return {"streams": streams}
+
+
+def test_targets_golden():
+    done = {
+        (RECIPE, "heavy", "1"): fake((0.90, 4.0, 1, 2, 3, 100, 0.01)),
+        (RECIPE, "heavy", "2"): fake((0.96, 6.0, 2, 8, 1, 100, 0.05)),
+        (RECIPE, "default", "1"): fake((0.1, 9.0, 9, 9, 9, 9, 0.9)),
+    }
+    rows = {row["figure"]: row for row in claims_tables._targets("heavy", done, ["1", "2", "3"])}
+    values = {key: row["value"] for key, row in rows.items()}
+    assert values == pytest.approx(
+        {"f1": 0.93, "pos": 0.93, "delay": 0.5, "accepted": 0.3, "called_wrong": 0.02, "ece": 0.03}
+    )
+    assert all(row["met"] for row in rows.values())
+    assert {row["seeds"] for row in rows.values()} == {2}
+    text = "\n".join(claims_tables._targets_table(list(rows.values())))
+    assert "| F1 | 0.930 | ≥ 0.920 | 0.950 | yes |" in text
+    assert "| wrong parts accepted | 30% | ≤ 35% | 15% | yes |" in text
+    bad = claims_tables._targets("default", done, ["1"])
+    assert not any(row["met"] for row in bad)
