@@ -207,7 +207,8 @@ def test_claims_property_run_to_the_table_and_are_not_run_again(root):
     assert pos == window["streams"]["temporal"]["pos"]
     assert [row["figure"] for row in content["targets"]] == list(claims_tables.TARGETS)
     assert content["targets"][0]["value"] == recipe["streams"]["learned"]["f1"]
-    assert content["densities"][0]["kfs_share"] == 1.0  # t_f is longer than any state lasts
+    # Few states last longer than t_f.
+    assert 0.7 < content["densities"][0]["kfs_share"] < 1.0
     text = (root / "claims.md").read_text()
     assert text in said
     assert "| Eq. 9 against ASD alone | asd → storm | 1 | " in text

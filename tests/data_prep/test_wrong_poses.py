@@ -76,7 +76,7 @@ def test_wrong_pose_property_the_surface_is_visibly_elsewhere(name):
 def test_wrong_pose_property_a_box_on_another_face_is_drawn_again(monkeypatch):
     name, drawn = "fine box", []
     quarter = affine((0, 0, np.pi / 2), PARTS[name].right[:3, 3])
-    aside = affine(translation=PARTS[name].right[:3, 3] + [0.4, 0, 0])
+    aside = affine(translation=PARTS[name].right[:3, 3] + [0.8, 0, 0])
     tries = iter([quarter, PARTS[name].right, quarter, aside, quarter])
     monkeypatch.setattr(wrong_poses, "_draw", lambda *_: drawn.append(next(tries)) or drawn[-1])
     pose = wrong_poses.wrong_pose(PARTS[name], np.random.default_rng(0))
@@ -119,7 +119,7 @@ def test_wrong_pose_property_all_ways_of_being_wrong_come_up():
     turned = np.abs(linear - p.right[:3, :3]).max((1, 2)) > 1e-6
     far = np.abs(poses[:, 1, 3] + p.right[1, 3]) < 1e-6  # at the opposite place
     for kind in (mirrored, moved & ~turned, turned & ~moved & ~mirrored, moved & turned, far):
-        assert 0.02 < kind.mean() < 0.6
+        assert 0.02 < kind.mean() < 0.7
     assert (poses[:, 2, 3] > p.right[2, 3] - 1e-9).all()  # never down into the board
 
 
