@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from live_data import scripted
 from processes_of_tests import free_address
 
@@ -66,7 +67,9 @@ def number_of(picture: np.ndarray) -> int:
 
 
 class Seen:
-    """An output that keeps which pictures there were, when they came, and the lines."""
+    """Keeps which pictures there were, when they came, and the lines."""
+
+    wants_picture = True
 
     def __init__(self):
         self.lines, self.pictures = [], []
@@ -74,8 +77,10 @@ class Seen:
     def send(self, record):
         self.lines.append(record)
 
-    def frame(self, picture, view):
-        self.pictures.append((number_of(picture), view["frame"], time.time()))
+    def frame(self, jpeg, view):
+        if jpeg is not None:
+            number, frame = number_of(simplejpeg.decode_jpeg(jpeg)), round(view["time_s"] * FPS)
+            self.pictures.append((number, frame, time.time()))
 
 
 def watch(kills: int, seed: int) -> tuple[Seen, list[tuple[float, float]]]:
@@ -84,15 +89,13 @@ def watch(kills: int, seed: int) -> tuple[Seen, list[tuple[float, float]]]:
     server, seen = serve(port), Seen()
     live, clock = scripted("temporal"), Clock(FPS)
     source = live_source(f"rtsp://127.0.0.1:{port}/numbers")
-    station = Station(
-        live, source.name, clock=clock, reset=Reset(), outputs=[seen], tell=lambda line: None
-    )
+    station = Station(live, source.name, clock=clock, reset=Reset(), tell=lambda line: None)
     errors = []
 
     def run():
         try:
             with Capture(source, clock, live.frame_at, depth=10) as capture:
-                station.run(capture, stop)
+                station.run(capture, stop, [seen], seen)
         except Exception as error:
             errors.append(error)
 
