@@ -74,7 +74,7 @@ def test_capture_property_of_several_pictures_of_a_frame_only_the_first_is_decod
     class Counting(Fake):
         def read(self, session):
             for own, picture in session:
-                time.sleep(0.02)  # nearly as fast as they were taken
+                time.sleep(0.03)  # nearly as fast as they were taken
                 yield own, lambda picture=picture: seen.append(picture) or picture
 
     source = Counting([(i / 30, i) for i in range(number)])
