@@ -12,6 +12,7 @@ from processes_of_tests import ROOT, environment, finish, start
 sys.path.extend([str(ROOT / "benchmarks"), str(ROOT / "tests/data_prep")])
 import fault_media
 import fault_processes
+import fault_runs
 import faults
 
 # (attempts of each, families); forks of one process that has imported everything.
@@ -27,8 +28,7 @@ def folder(finished, tmp_path):
     base = tmp_path / "base"
     base.mkdir()
     (base / "run").symlink_to(finished)
-    stages = ("data", "pretrain", "embed", "temporal", "finetune", "detector", "predict")
-    (base / "seconds.json").write_text(json.dumps(dict.fromkeys((*stages, "evaluate"), 3.0)))
+    (base / "seconds.json").write_text(json.dumps(dict.fromkeys(fault_runs.STAGES, 3.0)))
     return tmp_path
 
 
