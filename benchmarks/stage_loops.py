@@ -41,7 +41,9 @@ def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2
         split: [f"{split}_assy_{i}" for i in range(recordings)]
         for split in ("train", "val", "test")
     }
+    shown = np.flatnonzero(procedure.states.any(axis=1))
     names["cad"] = [f"cad_{state}" for state in range(procedure.num_states)]
+    names["cad"] += [f"wrong_{state}" for state in shown]
     shards.build(
         folder,
         procedure=procedure,
@@ -56,7 +58,11 @@ def _recording(
     procedure: Procedure, jpegs: list[bytes], split: str, name: str
 ) -> shards.RecordingData:
     if split == "cad":
-        states = np.repeat(procedure.states[int(name[4:])][None], CAD_PICTURES, axis=0)
+        kind, number = name.split("_")
+        state = procedure.states[int(number)].copy()
+        if kind == "wrong":
+            state[np.argmax(state)] = -1
+        states = np.repeat(state[None], CAD_PICTURES, axis=0)
     else:
         nothing = np.zeros_like(procedure.states[:1])
         states = np.concatenate([nothing, procedure.states])

@@ -53,7 +53,7 @@ CHANGES = {
     "pretrain.optimizer.lr": 1e-4,
     "temporal.optimizer.lr": 3e-4,
     "finetune.optimizer.lr": 3e-4,
-    "detector.optimizer.lr": 3e-4,
+    "detector.optimizer.lr": 1e-4,
     **{f"{stage}.optimizer.warmup_steps": 0 for stage in TRAINED},
     **{f"{stage}.steps": STEPS for stage in TRAINED},
     **{f"{stage}.checkpoint_every": SAVED for stage in TRAINED},
