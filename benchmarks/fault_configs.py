@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import app
 from fault_processes import call, limited
-from fault_runs import Found, verdicts
+from fault_runs import STAGES, Found, verdicts
 from tiny import TINY, flags_of, tiny
 
 from stormpsr_jax import config_flag
@@ -22,16 +22,6 @@ from stormpsr_jax.stages import provenance, run
 
 MEMORY = 2**34
 FIELDS = provenance.flat_config(tiny())
-WITHOUT_DATA = (
-    "pretrain",
-    "embed",
-    "temporal",
-    "finetune",
-    "detector",
-    "predict",
-    "fuse",
-    "evaluate",
-)
 VALUES = (
     *("", " ", "nan", "inf", "-inf", "1e400", "-1", "-0", "0", "0.5", "1e300", "9" * 30),
     *("9" * 5000, "None", "True", "false", "[]", "()", "(1,)", "(1,'a')", "{}", "{'a': 1}", "'x'"),
@@ -148,7 +138,7 @@ def _command(place: Path, words: list[str]) -> Callable[[], None]:
 
 def _made_before(base: Path) -> list[str]:
     """Flags of the tiny run on the data of the undisturbed one, so that all is checked."""
-    fields = {"data.dir": base / "run" / "data", "stages": WITHOUT_DATA}
+    fields = {"data.dir": base / "run" / "data", "stages": STAGES[1:]}
     return flags_of({**TINY, **fields})
 
 

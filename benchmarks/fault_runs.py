@@ -19,17 +19,7 @@ from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
 from stormpsr_jax.training import interruption
 
-STAGES = (
-    "data",
-    "pretrain",
-    "embed",
-    "temporal",
-    "finetune",
-    "detector",
-    "predict",
-    "fuse",
-    "evaluate",
-)
+STAGES = TINY["stages"]
 SECONDS = "seconds.json"
 LIMIT = 180  # seconds; a stage of the tiny run takes up to 40 on a busy machine
 ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)  # those that commands put in a line

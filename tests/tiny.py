@@ -5,24 +5,13 @@ import sys
 from processes_of_tests import environment
 
 from stormpsr_jax.configs import synthetic
+from stormpsr_jax.stages.checks import STAGES
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
 # all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
-    "stages": (
-        *(
-            "data",
-            "pretrain",
-            "embed",
-            "temporal",
-            "finetune",
-            "detector",
-            "predict",
-            "fuse",
-            "evaluate",
-        ),
-    ),
+    "stages": tuple(stage for stage in STAGES if stage != "general"),
     "init_from": "",
     "data.synthetic.recordings.train": 3,
     "data.synthetic.recordings.val": 2,
