@@ -24,7 +24,11 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 # session description, which makes FFmpeg open other files and addresses, is none under any name.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 # No protocol is called "none": nothing can be opened from within a container either.
-_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+_OPTIONS = {
+    "format_whitelist": CONTAINERS,
+    "protocol_whitelist": "none",
+    "max_pixels": str(MAX_PIXELS),  # also of a picture that FFmpeg looks at while it opens the file
+}
 _DURATION_IN_HEAD = ("matroska,webm", "flv")
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
