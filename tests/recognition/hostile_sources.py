@@ -282,7 +282,7 @@ def _(place):
     return write_video(place.folder / "x.mkv", video(4, 48, 64), times)
 
 
-@source("a million frames a second", "")
+@source("a thousand frames a second", "")
 def _(place):
     times = np.arange(60) / 1000
     return write_video(place.folder / "x.mkv", video(60, 48, 64), times)
