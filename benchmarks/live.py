@@ -35,6 +35,9 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from tiny import TINY
+
 from stormpsr_jax import config_flag, model
 from stormpsr_jax.data import sampling
 from stormpsr_jax.model import Network, Pictures, StreamRecord, Window, load_model
@@ -58,21 +61,8 @@ _TINY = flags.DEFINE_bool("tiny", False, "A tiny network, for the memory.")
 PARTS = ("windows", "latency", "files", "memory")
 _PARTS = flags.DEFINE_list("parts", list(PARTS), "Of these, those to measure.")
 HEIGHT, WIDTH, FPS = 480, 640, 10.0
+SHAPES = ("encoder", "temporal_model", "detector")
 GROWTH, SLOWER = 16.0, 1.25  # MiB, and times, that a day of frames may cost
-SMALL = {
-    "encoder.width": 16,
-    "encoder.depth": 1,
-    "encoder.num_heads": 2,
-    "encoder.stem": (8,),
-    "encoder.hidden": 16,
-    "encoder.projection": 16,
-    "temporal_model.depth": 1,
-    "temporal_model.num_heads": 2,
-    "temporal_model.dim_head": 8,
-    "temporal_model.mlp_dim": 32,
-    "detector.width": 8,
-    "detector.depth": 1,
-}
 
 
 def untrained(config, folder: Path) -> None:
@@ -268,7 +258,8 @@ def main(argv: list[str]) -> None:
             what = "untrained"
             if _TINY.value:
                 what = "untrained and tiny"
-                _CONFIG.value.update_from_flattened_dict(SMALL)
+                fields = {k: v for k, v in TINY.items() if k.split(".")[0] in SHAPES}
+                _CONFIG.value.update_from_flattened_dict(fields)
             untrained(_CONFIG.value, folder)
         loaded = load_model(folder)
         variant = next(iter(loaded.procedure.variants))

@@ -114,7 +114,7 @@ def functions(
         name, body = bodies[role]
         module = architectures.inference(network.module)
         variables = _needed(role, module, network.variables, pictures)
-        at_once = functools.partial(_at_once, network.module, batch)
+        at_once = functools.partial(_at_once, module, batch)
         made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
     return made
 

@@ -17,10 +17,12 @@ from processes_of_tests import ROOT, environment
 
 sys.path.append(str(ROOT / "benchmarks"))
 import fault_media
-from hostile_sources import SOURCES, Place
+from hostile_references import REFERENCES
+from hostile_sources import BROKEN, Place
 
 from stormpsr_jax import files
 
+SOURCES = BROKEN | REFERENCES
 LIMIT = 20  # seconds of a source, before it counts as a hang
 MEMORY = 2**11  # mebibytes, with JAX
 RUNNER = Path(__file__).with_name("run_sources.py")
