@@ -264,7 +264,7 @@ def main(argv: list[str]) -> None:
         loaded = load_model(folder)
         variant = next(iter(loaded.procedure.variants))
         by = " x ".join(map(str, loaded.pictures.size))
-        where = f"{jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores"
+        where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
         print(f"{what}: pictures of {by}, {loaded.fps:g} frames/s; {where}\n")
         print("| measured | | target | met |\n|---|---|---|---|")
         if "windows" in _PARTS.value and "temporal" in loaded.streams:
