@@ -205,9 +205,9 @@ class AsFast:
     dropped = reconnections = 0
     connected, error, trouble = True, None, ""
 
-    def __init__(self, count: int):
-        """`count`: of pictures."""
-        self._shown, self._count, self._number = pictures(64), count, 0
+    def __init__(self, shown: np.ndarray, count: int):
+        """Gives so many pictures, which are those `shown` again and again."""
+        self._shown, self._count, self._number = shown, count, 0
         self._before, self._start = 0, time.perf_counter()
         self.ended = False
         self.rows: list[tuple[int, float, float]] = []
@@ -224,16 +224,19 @@ class AsFast:
         if self.ended:
             return None
         self._number += 1
-        return Taken(i / FPS, self._shown[i % 64], time.monotonic())
+        return Taken(i / FPS, self._shown[i % len(self._shown)], time.monotonic())
 
 
 def memory(loaded: model.Model, variant: str) -> list[tuple[int, float, float]]:
     """(frames so far, MiB resident, ms a frame since the row before) after each tenth."""
     live = loaded.live(variant)
     live.fps = FPS
-    live.update(pictures(1)[0], 0.0)
+    shown = pictures(64)
+    if _TINY.value:  # a day of resizing would take longer than the rest
+        shown = np.ascontiguousarray(shown[:, ::10, ::10])
+    live.update(shown[0], 0.0)
     live.reset()
-    capture = AsFast(max(10, int(_HOURS.value * 3600 * FPS)))
+    capture = AsFast(shown, max(10, int(_HOURS.value * 3600 * FPS)))
     tell = lambda line: None  # noqa: E731
     one = station.Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=tell)
     one.run(capture, ())
