@@ -75,7 +75,8 @@ def after_login(say):
     return answer
 
 
-def test_relay_property_gives_the_pictures_of_a_server_with_a_login():
+def test_relay_property_gives_the_pictures_of_a_server_with_a_login(monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 20.0)
     with Server(after_login(lambda method, head, number: None)) as server:
         seen = pictures(server.url, 12)
         grey = [round(float(picture.mean()) / 8) for picture in seen]
@@ -103,7 +104,7 @@ def test_control_ffmpeg_alone_goes_elsewhere(other):
     options = {**capture._RTSP}
     with Server(after_login(lambda method, head, number: moved(number, other))) as server:
         with contextlib.suppress(av.error.FFmpegError):
-            av.open(server.url, format="rtsp", options=options, timeout=(1, 1))
+            av.open(server.url, format="rtsp", options=options, timeout=(3, 3))
         assert not nobody_called(other)
 
 
@@ -117,7 +118,8 @@ def test_stream_property_a_server_that_sends_elsewhere_while_it_plays(other):
         assert nobody_called(other)
 
 
-def test_stream_property_a_description_of_other_addresses_opens_none(other):
+def test_stream_property_a_description_of_other_addresses_opens_none(other, monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 20.0)
     port = other[0].getsockname()[1]
     for at in ("127.0.0.1", "239.1.2.3/127"):
         sdp = SDP.format(at=at, port=port, control=f"rtsp://127.0.0.1:{port}/x/track1")
