@@ -89,7 +89,8 @@ def _reference_movie(target: str) -> bytes:
 
 def _elsewhere(data: bytes, target: bytes) -> bytes:
     """A MOV file whose frames are said to be in another one (an alias in its `dref`)."""
-    alias = bytes(150) + struct.pack(">hH", 2, len(target)) + target + b"\xff\xff"
+    alias = bytes(150) + struct.pack(">hH", 2, len(target)) + target
+    alias += bytes(len(target) % 2) + b"\xff\xff"
     entry = struct.pack(">I", 12 + len(alias)) + b"alis" + bytes(4) + alias
     at = data.index(b"dref") - 4
     (size,) = struct.unpack_from(">I", data, at)
