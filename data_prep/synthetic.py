@@ -29,6 +29,7 @@ from data_prep.rendering.timelines import Timeline, draw_timeline, find_timeline
 from data_prep.rendering.workplace import Workplace, clean_pictures
 from data_prep.rendering.wrong_poses import draw_states, wrong_mesh
 from data_prep.writing import shards
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -50,7 +51,7 @@ def make_dataset(
     fps: float | None = None,
     cad_per_state: int = 100,
     cad_wrong: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
     pace: float = 1.0,
@@ -68,11 +69,11 @@ def make_dataset(
       fps: frames per second; None for the procedure's.
       cad_per_state: clean renders of each catalogued state (split "cad").
       cad_wrong: further ones of each in which some parts sit wrong.
-      workers: processes.
+      workers: processes, or a cluster.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
       pace: in made-up recordings, pauses between events are this many times as long, at least 1.
-      glob: on recording names; only these are made, and other runs make the others.
+      glob: on recording names; only these are made.
 
     Returns:
       The procedure of the data.
@@ -194,7 +195,7 @@ def make_objects(
     frames_per_object: int = 100,
     size: int = 64,
     num_components: int = 11,
-    workers: int = 1,
+    workers: Workers = 1,
     glob: str = "*",
 ) -> Procedure:
     """Writes random products in random states, to train a general encoder on.
@@ -209,7 +210,7 @@ def make_objects(
       frames_per_object: N.
       size: height and width in pixels.
       num_components: K of every product.
-      workers: processes.
+      workers: processes, or a cluster.
       glob: on the products' names; only these are made.
 
     Returns:
@@ -409,7 +410,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             objects={"train": f.objects - val, "val": val},
             frames_per_object=f.frames_per_object,
             size=f.size,
-            workers=f.workers,
+            workers=f.ray or f.workers,
             glob=f.recordings,
         )
         return
@@ -422,7 +423,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fps=f.fps,
         cad_per_state=f.cad_per_state,
         cad_wrong=f.cad_wrong,
-        workers=f.workers,
+        workers=f.ray or f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,
         pace=f.pace,
