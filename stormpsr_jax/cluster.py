@@ -124,7 +124,7 @@ def run(
         )
         # As bytes: Ray would unpickle them before the task can say that its node lacks the code.
         # By Ray's pickle, which also takes functions of the module that was started as a command.
-        shared = ray.put(ray.cloudpickle.dumps((told, function)))
+        shared = ray.put(pickle.dumps((told, ray.cloudpickle.dumps(function))))
         task = ray.remote(num_cpus=1, num_gpus=int(of_device), max_retries=RETRIES)(_task())
         waiting: dict[Any, int] = {}  # the job of each task that is submitted
         left = list(range(len(jobs)))[::-1]  # those of the others, the next one last
@@ -163,8 +163,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     if ray.is_initialized():  # by who calls this from Python
         yield ray
         return
-    if cluster.address != "auto":
-        _check_port(flag, cluster.address)
+    _check_port(flag, _found() if cluster.address == "auto" else cluster.address)
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -178,14 +177,26 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _check_port(flag: str, address: str) -> None:
-    """Raises ValueError if nothing listens there; Ray itself would ask for a minute."""
-    host, _, port = address.rpartition(":")
+def _found() -> str | None:
+    """The address that "auto" stands for: as Ray says, in RAY_ADDRESS or where it was started."""
+    if address := os.environ.get("RAY_ADDRESS"):
+        return address
+    try:
+        return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster").read_text()
+    except OSError:
+        return None  # Ray has other ways to find it
+
+
+def _check_port(flag: str, address: str | None) -> None:
+    """Raises ValueError if nothing listens there; Ray itself would ask for minutes."""
+    host, _, port = (address or "").strip().rpartition(":")
+    if not host or not port.isdecimal():
+        return
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise ValueError(
-            f"{flag}: nothing answers there ({message_of(error)}); start a cluster with "
+            f"{flag}: nothing answers at {address} ({message_of(error)}); start a cluster with "
             "`ray start --head`, which prints its address"
         ) from error
 
@@ -319,7 +330,7 @@ def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
     """Does a task, in a process of a node.
 
     Args:
-        shared: a pickled (_Told, function).
+        shared: a pickled (_Told, pickled function).
         job: a pickled job of it.
         tell: is told the number of frames and how many are done.
 
@@ -333,7 +344,8 @@ def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
     kept = _Kept()
     logging.getLogger().addHandler(kept)
     try:
-        return None, function(pickle.loads(job), _Teller(tell)), None, "", kept.lines
+        result = pickle.loads(function)(pickle.loads(job), _Teller(tell))
+        return None, result, None, "", kept.lines
     except Exception as error:
         where = f"on node {socket.gethostname()}:\n{traceback.format_exc()}"
         return None, None, _picklable(error), where, kept.lines
