@@ -148,6 +148,8 @@ def run(
                     bar.show(len(waiting) + len(left), min(len(jobs), max(1, slots)))
                     for ref in done:
                         yield waiting.pop(ref), *_outcome(ray, ref)
+                _read(ray.get(counter.get.remote()), counts, set())
+                bar.show(0)
             finally:
                 _cancel(ray, waiting)
 
@@ -240,11 +242,11 @@ def _counter(ray: Any, num_jobs: int) -> Any:
 def _read(told: Sequence[tuple[int | None, int]], counts: list[int], unfinished: set[int]) -> None:
     """Reads what the counter says into the counts of a bar.
 
-    A job that has ended without a word had no frames to do.
+    Of a job that has ended nothing is left; one that has not said a word had nothing to do.
     """
     for i, (size, done) in enumerate(told):
-        if size is None and i not in unfinished:
-            size = 0
+        if i not in unfinished:
+            size = done = size or 0
         if size is not None:
             counts[1 + 2 * i] = size
         counts[2 + 2 * i] = done

@@ -28,7 +28,10 @@ FOLDERS = ("tests", "tests/data_prep", "tests/recognition")
 
 @pytest.fixture(scope="module")
 def nodes():
-    """A cluster of three nodes, each of one CPU, of which a test kills one."""
+    """A cluster of three nodes, each of one CPU, of which a test kills one.
+
+    The head says that it has a GPU, which is for Ray to believe.
+    """
     utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "wait": False}
     # Of a node that is dead, within 2 s.
@@ -38,8 +41,8 @@ def nodes():
         patch.setenv("RAY_worker_niceness", "0")  # else last in line on a busy machine
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made = utils.Cluster()
-        made.add_node(include_dashboard=False, _system_config=quick, **small)
-        for _ in range(10):
+        made.add_node(include_dashboard=False, _system_config=quick, num_gpus=1, **small)
+        for _ in range(20):
             # Ray gives a node 30 s to start, which is little on a very busy machine.
             with contextlib.suppress(Exception):
                 made.add_node(**small)
@@ -162,6 +165,21 @@ def test_build_property_interrupted_it_stops_everywhere_and_goes_on(nodes, built
     assert contents(out) == contents(built)
 
 
+@pytest.mark.parametrize(("device", "gpus"), [(True, ["0"]), (False, [])])
+def test_run_property_a_task_that_wants_a_device_has_it_alone(nodes, tmp_path, device, gpus):
+    lock = tmp_path / "lock"
+    with files.only_writer(lock, tmp_path):
+        ends = cluster.run(
+            cluster.Cluster(nodes.address),
+            cluster_jobs.own_gpus,
+            ["a", "b"],
+            lock=lock,
+            desc="work",
+            device=device,
+        )
+        assert sorted(ends) == [(0, gpus, None), (1, gpus, None)]
+
+
 def test_embeddings_command_property_gives_the_same_bytes(nodes, tmp_path):
     words = embeddings_data.write(tmp_path)
     assert embeddings.main(words) == 0
@@ -187,7 +205,7 @@ def test_recognise_property_gives_the_same_results(nodes, tmp_path, capsys):
     assert said[0][-1] == said[1][-1]
     assert sorted(p.name for p in outs[1].iterdir()) == [".lock", "a_up", "c_up"]
     assert contents(outs[1]) == contents(outs[0])
-    assert len(contents(outs[0])) == 10
+    assert len(contents(outs[0])) == 12
     shutil.rmtree(outs[1] / "a_up")
     assert (
         run(
@@ -306,7 +324,7 @@ def test_task_property_says_so_where_the_package_is_missing():
     assert b"has no stormpsr_jax of this version" in done.stdout, done.stderr
 
 
-def test_read_property_jobs_that_ended_without_a_word_count_nothing():
-    counts = [0, -1, 0, -1, 0, 7, 0]
-    cluster._read([(None, 0), (None, 0), (9, 4)], counts, {1})
-    assert counts == [0, 0, 0, -1, 0, 9, 4]
+def test_read_property_nothing_is_left_of_jobs_that_have_ended():
+    counts = [0, -1, 0, -1, 0, 7, 0, 5, 0]
+    cluster._read([(None, 0), (None, 0), (9, 4), (5, 3)], counts, {1, 2})
+    assert counts == [0, 0, 0, -1, 0, 9, 4, 5, 5]
