@@ -12,8 +12,10 @@ import dataclasses
 import logging
 import os
 import pickle
+import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -166,6 +168,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         yield ray
         return
     _check_port(flag, _found() if cluster.address == "auto" else cluster.address)
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -174,6 +177,8 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
             f"{flag}: no Ray cluster that this machine can use ({reason}); see docs/scale.md"
         ) from error
     try:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray has put its own in this place
         yield ray
     finally:
         ray.shutdown()

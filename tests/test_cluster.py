@@ -177,7 +177,9 @@ def test_run_property_a_task_that_wants_a_device_has_it_alone(nodes, tmp_path, d
             desc="work",
             device=device,
         )
+        handler = signal.getsignal(signal.SIGTERM)
         assert sorted(ends) == [(0, gpus, None), (1, gpus, None)]
+        assert signal.getsignal(signal.SIGTERM) is handler
 
 
 def test_embeddings_command_property_gives_the_same_bytes(nodes, tmp_path):

@@ -93,6 +93,32 @@ def test_jobs_bar_property_time_left_follows_a_machine_that_becomes_slower(monke
     assert left * 20 / mean < 0.85 * left, "by the mean rate it would be far off"
 
 
+def test_jobs_bar_property_time_left_goes_by_the_workers_that_there_are_now(monkeypatch):
+    now, counts = 0.0, [0, *[1000, 0] * 4]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
+    with progress.JobsBar("work", counts, 1) as bar:
+        while now < 20:
+            now += 0.2
+            counts[2] = counts[4] = int(10 * now)
+            bar.show(4, 2)
+        shown = [seconds(bar.format_dict["left"])]
+        bar.show(4, 1)
+        shown.append(seconds(bar.format_dict["left"]))
+    assert shown == pytest.approx([180, 360], rel=0.05)
+
+
+def test_jobs_bar_property_jobs_begun_again_make_no_nonsense(monkeypatch):
+    now, counts = 0.0, [0, 1000, 0]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
+    with progress.JobsBar("work", counts, 1) as bar:
+        for done in [*range(0, 200, 2), *range(0, 100, 2)]:  # the process died at 198
+            now += 0.2
+            counts[2] = done
+            bar.show(1)
+        assert bar.n == 98
+        assert 70 <= seconds(bar.format_dict["left"]) <= 110  # 90 at 10 frames a second
+
+
 def test_jobs_bar_property_unknown_sizes_are_as_the_known_ones(monkeypatch):
     totals = []
     for _, bar in simulate((100, 200, 300), 1, monkeypatch, told=[progress.UNKNOWN] * 3):

@@ -3,13 +3,14 @@
 import hashlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep.writing import output, shards
+from data_prep.writing import output, records, shards
 from stormpsr_jax import files
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -155,6 +156,20 @@ def test_build_property_network_disk_without_locks_still_works(built, tmp_path, 
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(files.fcntl, "flock", refuse)
+    assert build(tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(built)
+
+
+def test_build_property_waits_until_a_network_disk_shows_what_others_made(
+    built, tmp_path, monkeypatch
+):
+    real, first_seen = records.is_finished, {}
+
+    def late(job: records.Job) -> bool:
+        now = time.monotonic()
+        return real(job) and now >= first_seen.setdefault(job.name, now) + 0.3
+
+    monkeypatch.setattr(records, "is_finished", late)
     assert build(tmp_path / "out")
     assert digests(tmp_path / "out") == digests(built)
 
