@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import os
 import pickle
-import shutil
 import signal
 import subprocess
 import sys
@@ -208,19 +207,9 @@ def test_recognise_property_gives_the_same_results(nodes, tmp_path, capsys):
     assert sorted(p.name for p in outs[1].iterdir()) == [".lock", "a_up", "c_up"]
     assert contents(outs[1]) == contents(outs[0])
     assert len(contents(outs[0])) == 12
-    shutil.rmtree(outs[1] / "a_up")
-    assert (
-        run(
-            tmp_path / "model",
-            tmp_path / "in/a_up",
-            tmp_path / "in/c_up",
-            f"--out={outs[1]}",
-            f"--ray={nodes.address}",
-        )
-        == 0
-    )
-    assert "c_up: finished before" in capsys.readouterr().out
-    assert contents(outs[1]) == contents(outs[0])
+    whole = [tmp_path / "in" / name for name in ("a_up", "c_up")]
+    assert run(tmp_path / "model", *whole, f"--out={outs[1]}") == 0  # goes on without the cluster
+    assert capsys.readouterr().out.count("finished before") == 2
 
 
 # --- Without a cluster ----------------------------------------------------------------------------
