@@ -35,6 +35,7 @@ from data_prep.rendering.timelines import (
 from data_prep.rendering.workplace import Workplace, clean_pictures
 from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -59,7 +60,7 @@ def make_dataset(
     cad_per_state: int = 100,
     cad_wrong: int = 0,
     rehearsals: int = 0,
-    workers: int = 1,
+    workers: Workers = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
     pace: float = 1.0,
@@ -80,11 +81,11 @@ def make_dataset(
       rehearsals: further recordings of split "train" in which every other part is put on wrong
         first, in poses that no other recording has. Workers make few mistakes, and a network that
         has seen two dozen of them knows these by heart.
-      workers: processes.
+      workers: processes, or a cluster.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
       pace: in made-up recordings, pauses between events are this many times as long, at least 1.
-      glob: on recording names; only these are made, and other runs make the others.
+      glob: on recording names; only these are made.
 
     Returns:
       The procedure of the data.
@@ -213,7 +214,7 @@ def make_objects(
     frames_per_object: int = 100,
     size: int = 64,
     num_components: int = 11,
-    workers: int = 1,
+    workers: Workers = 1,
     glob: str = "*",
 ) -> Procedure:
     """Writes random products in random states, to train a general encoder on.
@@ -228,7 +229,7 @@ def make_objects(
       frames_per_object: N.
       size: height and width in pixels.
       num_components: K of every product.
-      workers: processes.
+      workers: processes, or a cluster.
       glob: on the products' names; only these are made.
 
     Returns:
@@ -436,7 +437,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             objects={"train": f.objects - val, "val": val},
             frames_per_object=f.frames_per_object,
             size=f.size,
-            workers=f.workers,
+            workers=f.ray or f.workers,
             glob=f.recordings,
         )
         return
@@ -450,7 +451,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cad_per_state=f.cad_per_state,
         cad_wrong=f.cad_wrong,
         rehearsals=f.rehearsals,
-        workers=f.workers,
+        workers=f.ray or f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,
         pace=f.pace,
