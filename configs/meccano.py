@@ -27,5 +27,5 @@ def get_config():
     c.detector.levels = 3
     c.detector.width = 48
     c.detector.depth = 2
-    c.evaluate.choose = "paper"  # T = 1, weight ½; MECCANO's two validation recordings choose little
+    c.evaluate.choose = "paper"  # T = 1, weight ½; two validation recordings choose little
     return c

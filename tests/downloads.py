@@ -17,7 +17,9 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.torch_layout import to_state_dict
 
 FRAMES = 300  # more than a window of 256
-PAUSE = 0.6  # of a recording, before anything changes: hard backgrounds lie 12 s before a completion
+PAUSE = (
+    0.6  # of a recording, before anything changes: hard backgrounds lie 12 s before a completion
+)
 SPLITS = {"train": 2, "val": 1, "test": 1}
 RENDERS = 4  # of each state
 
@@ -116,9 +118,9 @@ def make_renders(folder: Path, size: tuple[int, int], per_state: int = RENDERS) 
 
 
 def make_unity(folder: Path, size: tuple[int, int], shown: list[int]) -> None:
-    """IndustReal's renders as the code of its detector reads them; `shown` are IndustReal's classes.
+    """IndustReal's renders as the code of its detector reads them; `shown` are the states.
 
-    Picture i is of one colour, 10 · i in all channels.
+    0 is a background, 23 an error state. Picture i is of one colour, 10 · i in all channels.
     """
     (folder / "images").mkdir(parents=True)
     (folder / "training/labels").mkdir(parents=True)

@@ -5,6 +5,8 @@ Small here; at full size, two steps a stage, with
     python -m pytest -m slow tests/test_paper.py
 """
 
+import ast
+import dataclasses
 import importlib
 import json
 import re
@@ -18,7 +20,8 @@ from processes_of_tests import ROOT, environment, finish, start
 from tiny import TRAINED, flags_of
 
 from stormpsr_jax.configs import industreal, meccano
-from stormpsr_jax.psr import select
+from stormpsr_jax.psr import decoding, select
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.provenance import flat_config
 
 PAGE = (ROOT / "docs/paper.md").read_text("utf-8")
@@ -132,9 +135,36 @@ def test_slow_property_its_fields_exist():
         config.get_config().update_from_flattened_dict(SMALL | OF_CAD)
 
 
-def values(text):
-    """{field: value} of the `field` = `value` pairs in a text, as Python reads them."""
-    return {
-        field: eval(value, {"__builtins__": {}})
-        for field, value in re.findall(r"`([a-z_.]+)=([^`]+)`", text)
-    }
+def test_page_property_values_that_it_names_are_those_of_the_configs():
+    """`field=value` on the page, as Python writes values."""
+    configs = {name: flat_config(module.get_config()) for name, module in CONFIGS.items()}
+    found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE)
+    assert len(found) > 15
+    for field, text in found:
+        for name, config in configs.items():
+            assert config[field] == ast.literal_eval(text), f"{name}: {field}={text}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_property_budgets_are_those_of_the_paper(name):
+    """Epochs of the paper times the lengths that the released code gives its epochs."""
+    config = CONFIGS[name].get_config()
+    assert config.finetune.steps * config.finetune.batch == 75 * 15_000
+    assert config.temporal.steps * config.temporal.batch == 100 * 160_000
+    assert config.pretrain.steps == 100 * 500
+    for stage, epochs in (("pretrain", 100), ("temporal", 100), ("finetune", 75)):
+        optimizer = config[stage].optimizer
+        assert optimizer.warmup_steps * epochs == 5 * config[stage].steps, stage
+        assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
+        assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 0)
+    assert config.evaluate.choose == "paper"
+    ours = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss", "augment.limbs")
+    assert not any(flat_config(config)[field] for field in ours)
+
+
+def test_configs_property_settings_of_the_paper_are_what_choose_paper_gives():
+    base = decoding.Settings(window=256)
+    for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
+        (settings,) = select.fixed(load_procedure(name), base)
+        assert settings == dataclasses.replace(base, threshold=threshold)
+        assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")

@@ -1,10 +1,10 @@
 """IndustReal's synthetic pictures in both layouts that its authors' code reads, and mistakes."""
 
 import json
-import sys
 import zipfile
 from pathlib import Path
 
+import downloads
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,9 +14,6 @@ from data_prep.reading import renders
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
-
-sys.path.append(str(Path(__file__).parents[1]))
-import downloads
 
 PROCEDURE = load_procedure("industreal")
 SMALL = Framing((8, 16))
@@ -126,7 +123,7 @@ def test_property_changed_labels_are_noticed_and_made_again(synth, tmp_path):
     labels = content(synth)["labels"]
     labels[0] = 2
     write(synth, labels=labels)
-    with pytest.raises(ValueError, match="recording cad_01: its labels.*\n.*cad_02"):
+    with pytest.raises(ValueError, match=r"recording cad_01: its labels.*\n.*cad_02"):
         make(synth, out)
     assert make(synth, out, remake=True)
     counts = [r.num_frames for r in source(out).recordings.values()]
