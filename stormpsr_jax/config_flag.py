@@ -123,7 +123,7 @@ def _is_like(value: Any, ours: Any) -> bool:
     if isinstance(ours, tuple | list) and isinstance(value, tuple | list):
         return all(_is_like(item, ours[0]) for item in value)
     kinds = (float, int) if isinstance(ours, float) else type(ours)
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(ours, bool)
 
 
 class _NameOrPath(flags.ArgumentParser):

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax import configs, losses
+from stormpsr_jax import config_flag, configs, losses
+from stormpsr_jax.configs import default
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
@@ -105,6 +106,20 @@ def test_config_property_temporal_backbones_have_sizes_of_their_own(
 
 
 CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__init__"})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_property_has_fields_of_the_types_that_the_command_line_takes(name):
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+    ours = default.get_config()
+    assert list(config_flag._find_mistakes(config, ours)) == []
+    wrong = {"pretrain.initial_state": 1, "seed": True, "data.cad_mean": ("a", "b", "c")}
+    for field, value in wrong.items():
+        section, _, leaf = field.rpartition(".")
+        with config.unlocked(), config.ignore_type():
+            changed = config.copy_and_resolve_references()
+            (changed[section] if section else changed)[leaf] = value
+        assert len(list(config_flag._find_mistakes(changed, ours))) == 1, field
 
 
 @pytest.mark.parametrize("name", CONFIGS)
