@@ -6,6 +6,7 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised co
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def key_frame_sampler(
         cad_per_state=config.cad_per_state,
         backgrounds=config.backgrounds,
         background_gap=round(config.background_gap * train.fps),
-        background_span=round(config.background_span * train.fps),
+        background_span=math.ceil(config.background_span * train.fps),
         any_frames=config.any_frames,
     )
 
