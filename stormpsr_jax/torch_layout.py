@@ -68,6 +68,7 @@ def _names(
     `depths`: number of blocks of the "vit" and of the "temporal" transformer. `given`: the names
     there are, on either side, which tell what of a ViT's options there has to be.
     """
+    given = [name for name in given if not name.startswith(("temporal_enc.", "params/temporal/"))]
     endings = {re.sub(r"^.*?(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in given}
 
     def has(*names):
@@ -79,6 +80,7 @@ def _names(
         if not endings.isdisjoint(itertools.chain.from_iterable(row))
     ]
     bias = not endings.isdisjoint(("attn.qkv.bias", "attn/qkv/bias"))
+    bias |= endings.isdisjoint(("attn.qkv.weight", "attn/qkv/kernel"))  # a file cut off
     block = (*VIT_BLOCK, ("attn.qkv", "attn/qkv", DENSE if bias else "dense_without_bias"))
     tokens = [("cls_token", "cls_token")]
     # Models with rotary positions have no bias of keys.

@@ -187,7 +187,14 @@ def _load_start(path: Path) -> tuple[dict, dict, str | None]:
         _, metadata = torch_files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
             return *load_params(path), _library(metadata)
-    return load_any(path, "vit")
+    state, library = published.to_timm(torch_files.read_state_dict(path), path)
+    if "cls_token" not in state:
+        raise ValueError(
+            f"{path} is neither in this package's format nor a ViT as timm or transformers publish "
+            "it; make a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… "
+            "--out=…`"
+        )
+    return *from_state_dict(state, "vit", path), library
 
 
 def _library(metadata: Mapping[str, str]) -> str | None:
