@@ -401,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--out", type=Path, required=True)
         if name == "run":
             command.add_argument("--inputs", type=Path, required=True, help=".npz holding x")
-            command.add_argument("--heads", type=int, help="of the ViT; default: width / 64")
+            command.add_argument("--heads", type=int, help="of the ViT; default: of its size")
             command.add_argument("--temporal_heads", type=int, help="default: 8")
     args = parser.parse_args(argv)
     endings = {"import": (".safetensors",), "export": (".safetensors", ".npz"), "run": (".npz",)}

@@ -107,6 +107,17 @@ def test_fields_of_property_heads_are_those_of_the_published_model(size, heads):
     assert backbones.fields_of(shapes(*size), 8)["num_heads"] == 8
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_fields_of_property_epsilon_follows_the_family_and_the_library(name, tmp_path):
+    """It moves features by less than the comparison with the libraries notices."""
+    path, _ = published(name, tmp_path)
+    params, _, library = weights.load_any(path, "vit")
+    assert library == name.split("_")[0]
+    small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
+    expected = 1e-5 if "dinov3" in name else small
+    assert backbones.fields_of(params, 2, library)["norm_eps"] == expected
+
+
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("timm_")])
 def test_export_gives_timms_file_back(name, tmp_path):
     path, _arrays = published(name, tmp_path)
