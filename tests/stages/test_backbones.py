@@ -89,9 +89,9 @@ def test_find_mistakes_property_an_unknown_backbone_lists_the_known_ones():
 @pytest.mark.slow
 def test_run_property_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""
-    path, _ = published("transformers_dinov3_plus", tmp_path)
+    path, _ = published("transformers_dinov3", tmp_path)
     changes = SMALL | {
-        "encoder.backbone": "facebook/dinov3-vits16plus-pretrain-lvd1689m",
+        "encoder.backbone": "facebook/dinov3-vits16-pretrain-lvd1689m",
         "init_from": str(path),
         "encoder.remat": "dots",
         "encoder.microbatches": 2,
