@@ -15,7 +15,7 @@ from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions, scores
 from stormpsr_jax.stages import completed, networks, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Batched, Recogniser
+from stormpsr_jax.stream import Batched, Recogniser, Views
 from stormpsr_jax.training import loop
 
 
@@ -81,9 +81,13 @@ def _recording(
         frames=window.frames,
         stride=window.stride,
     )
+    large = context.detector_source(split) if "detect" in streams else None
     rows = []
-    for _, frames in source.chunks(name, context.config.predict.batch):
-        rows.append(recogniser(frames))
+    for start, frames in source.chunks(name, context.config.predict.batch):
+        chunk = frames
+        if large is not None and large.image_size != source.image_size:
+            chunk = Views(frames, large.rows(name, np.arange(start, start + len(frames))))
+        rows.append(recogniser(chunk))
         progress.update(len(frames))
     numbers = source.numbers(name)
     for path in wanted:
