@@ -6,10 +6,11 @@
         [--remat=none,dots,full] [--microbatches=1,13] [--dtypes=bfloat16] [--devices=1] [--fsdp=1]
         [--clips 1 3]
 
-Every row is a stage of configs/meccano.py as it ships (ViT/16, 224 x 224 pictures, clips of 65;
-gradient, clipping, optimiser, donated state) with the fields of its columns changed. Of no effect
-on `temporal` and `detector`, which have no ViT, are --sizes, --remat and --microbatches: give one
-value of each. What is said is for one of --devices times --fsdp devices.
+Every row is a stage of configs/meccano.py as it ships (ViT/16 on 224 x 224 pictures, clips of 65,
+the detector on 640 x 640; gradient, clipping, optimiser, donated state) with the fields of its
+columns changed. Of no effect on `temporal` and `detector`, which have no ViT, are --sizes, --remat
+and --microbatches: give one value of each. What is said is for one of --devices times --fsdp
+devices.
 
 `finetune` is compiled for --clips a device, other stages for the config's batch. Two numbers of
 clips give what a device needs at any number, as it grows by the same amount with each; one is
@@ -209,7 +210,7 @@ def main() -> None:
             config.encoder.width, config.encoder.num_heads = SIZES[size]
             config.finetune.batch, config.data.workers = 1, 0
             context = Context(config, Path(folder), make_mesh(args.target, args.devices, args.fsdp))
-            stage_loops.make_data(context.data_dir, context.procedure, 224, recordings=1)
+            stage_loops.make_folders(context, recordings=1)
             stage_loops.definitions(context)  # leaves the weights that `finetune` starts from
             for stage, *fields in itertools.product(
                 args.stages, args.dtypes, args.remat, args.microbatches

@@ -198,7 +198,7 @@ class Model:
             )
         if 0 in picture.shape:
             raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
-        return self.pictures.framing(role).prepare(picture)
+        return self.pictures.framing_of(role).prepare(picture)
 
     def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
         """Prepares a picture for `recogniser`: for both networks, where they see different sizes.

@@ -64,8 +64,13 @@ class Pictures:
         """(H, W) that the network of this role sees."""
         return self.detector_size or self.size if role == "detector" else self.size
 
-    def framing(self, role: str) -> Framing:
-        """The part of a picture that is used and how it fills the size of that network."""
+    @property
+    def framing(self) -> Framing:
+        """The part of a picture that is used and how it fills `size`."""
+        return self.framing_of("encoder")
+
+    def framing_of(self, role: str) -> Framing:
+        """The same for what the network of this role sees."""
         return Framing(self.size_of(role), self.aspect, self.region)
 
 

@@ -58,7 +58,7 @@ def recognise(
     first = pictures.first_frame
     checklist = Checklist(procedure, variant, decoder.floor, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
-    framing = model.pictures.framing("detector")  # the one that boxes are told in
+    framing = model.pictures.framing_of("detector")  # the one that boxes are told in
     num_events = 0
     with contextlib.ExitStack() as stack:
         chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)

@@ -51,7 +51,8 @@ FIELDS = {
     "pretrain": (*_TRAINING, *_CAD, "encoder", "pretrain"),
     "embed": (*_TRAINING, *_ENCODER, "embed.views"),
     "temporal": (
-        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views", "encoder.hidden"),
+        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
+        *("encoder.hidden", "encoder.image_size"),
     ),
     "finetune": (
         *_TRAINING,
