@@ -2,36 +2,40 @@
 
     python -m pytest -m slow tests/test_full_size.py -s
 
-Only steps and batches are smaller than the configs say, and loaders run in the process itself.
+Models and pictures are those of the configs, ViT-S/16 at 224 pixels and the detector at 640. Only
+steps, batches and recordings are smaller, and loaders run in the process itself.
 """
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
 import simplejpeg
 import trimesh
-from absl import flags
-from tiny import TRAINED
+from processes_of_tests import environment, finish, start
+from tiny import TRAINED, flags_of
 
 from data_prep import cad, industreal, meccano
 from data_prep.check import check
-from stormpsr_jax import main
+from stormpsr_jax import load_model
 from stormpsr_jax.configs import industreal as industreal_config
 from stormpsr_jax.configs import meccano as meccano_config
+from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import load_procedure
 
-FRAMES = 300  # more than a window of 256
+FRAMES = {"train": 260, "val": 40, "test": 40}  # more than a window of 256; fewer to predict
+BOXED = slice(10, 25)  # of the frames
 SPLITS = {"train": 2, "val": 1, "test": 1}
 SMALLER = {
     "pretrain.n_per_state": 2,
     "temporal.batch": 16,
     "finetune.batch": 1,
-    "detector.batch": 8,
+    "detector.batch": 4,
     "embed.batch": 32,
-    "predict.batch": 32,
+    "predict.batch": 8,
     "data.workers": 0,
     **{f"{stage}.steps": 2 for stage in TRAINED},
     **{f"{stage}.eval_every": 2 for stage in TRAINED},
@@ -65,39 +69,35 @@ def write_labels(folder, procedure, name, numbers, digits):
 
 
 def run(config, data, workdir, **changes):
-    config.update_from_flattened_dict({**SMALLER, "data.dir": str(data), **changes})
-    main.run(config, workdir)
+    """The command, without the flags of tests, which would leave code as it comes."""
+    words = [sys.executable, "-m", "stormpsr_jax.main", f"--config={config}"]
+    words += [*flags_of({**SMALLER, "data.dir": data, **changes}), f"--workdir={workdir}"]
+    (output,) = finish(start(words, env=environment(XLA_FLAGS="")), timeout=7200)
+    print(output)
     for stage in TRAINED:
         rows = [json.loads(row) for row in (workdir / stage / "metrics.jsonl").open()]
         losses = [row["loss"] for row in rows if "loss" in row]
         print(f"{stage}: losses {losses}")
         assert len(losses) == 2
         assert np.isfinite(losses).all()
-    assert set(json.loads((workdir / "metrics.json").read_text())["streams"]) == {
-        "asd",
-        "temporal",
-        "storm",
-    }
-
-
-@pytest.fixture(autouse=True)
-def parsed():
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+    streams = set(json.loads((workdir / "metrics.json").read_text())["streams"])
+    assert {"asd", "temporal", "storm"} <= streams
+    pictures = load_model(workdir / "model").pictures
+    assert (pictures.size, pictures.detector_size) == ((224, 224), (640, 640))
 
 
 @pytest.mark.slow
 def test_meccano_property_the_config_runs_from_frames_to_metrics(tmp_path):
     procedure = load_procedure("meccano")
-    numbers = range(1, FRAMES + 1)
     number = 0
     for split, count in SPLITS.items():
+        numbers = range(1, FRAMES[split] + 1)
         for _ in range(count):
             number += 1
             name = f"{number:04d}"
             pictures(tmp_path / "frames" / split / name, [f"{i:05d}.jpg" for i in numbers])
             write_labels(tmp_path / "psr" / split / name, procedure, name, numbers, 5)
-            rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in numbers[20::3]]
+            rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in numbers[BOXED]]
             (tmp_path / "asd" / split).mkdir(parents=True, exist_ok=True)
             (tmp_path / "asd" / split / f"{name}_GT.csv").write_text("".join(rows))
     assert meccano.make_dataset(
@@ -105,26 +105,27 @@ def test_meccano_property_the_config_runs_from_frames_to_metrics(tmp_path):
         frames=tmp_path / "frames",
         labels=tmp_path / "psr",
         asd_labels=tmp_path / "asd",
+        framing=Framing((640, 640)),  # of which the encoder's stages decode less
         workers=2,
     )
     shutil.rmtree(tmp_path / "frames")
     assert check(tmp_path / "data") == 0
-    run(meccano_config.get_config(), tmp_path / "data", tmp_path / "run")
+    run("meccano", tmp_path / "data", tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_industreal_property_the_config_runs_from_frames_and_cad_to_metrics(tmp_path):
     procedure = load_procedure("industreal")
-    numbers = range(FRAMES)
     number = 0
     for split, count in SPLITS.items():
+        numbers = range(FRAMES[split])
         for _ in range(count):
             number += 1
             name = f"{number:02d}_assy_0_1"
             folder = tmp_path / "raw" / "recordings" / split / name
             pictures(folder / "rgb", [f"{i:06d}.jpg" for i in numbers])
             write_labels(folder, procedure, name, numbers, 6)
-            boxed = list(numbers[20::3])
+            boxed = list(numbers[BOXED])
             coco = {
                 "categories": [{"id": 1, "name": "state"}],
                 "images": [
@@ -137,7 +138,11 @@ def test_industreal_property_the_config_runs_from_frames_and_cad_to_metrics(tmp_
                 ],
             }
             (folder / "OD_labels.json").write_text(json.dumps(coco))
-    assert industreal.make_dataset(tmp_path / "data", data=tmp_path / "raw", workers=2)
+    for out, size in (("data", 224), ("large", 640)):  # the detector's in a folder of their own
+        framing = Framing((size, size))
+        assert industreal.make_dataset(
+            tmp_path / out, data=tmp_path / "raw", framing=framing, workers=2
+        )
     shutil.rmtree(tmp_path / "raw")
     for k, component in enumerate(procedure.components):
         (tmp_path / "meshes").mkdir(exist_ok=True)
@@ -146,9 +151,9 @@ def test_industreal_property_the_config_runs_from_frames_and_cad_to_metrics(tmp_
     cad.make_dataset(
         tmp_path / "cad", meshes=tmp_path / "meshes", procedure=procedure, per_state=4, size=224
     )
-    config = industreal_config.get_config()
-    changes = {"data.cad_dir": str(tmp_path / "cad"), "pretrain.cad_per_state": 2}
-    run(config, tmp_path / "data", tmp_path / "run", **changes)
+    changes = {"data.cad_dir": tmp_path / "cad", "data.detector_dir": tmp_path / "large"}
+    changes["pretrain.cad_per_state"] = 2
+    run("industreal", tmp_path / "data", tmp_path / "run", **changes)
 
 
 def test_slow_property_smaller_names_fields_that_exist():

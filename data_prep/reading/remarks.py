@@ -55,11 +55,15 @@ def describe(
         f"{len(recordings)} recordings, {counts.sum()} frames ({kinds.format(*counts)}), "
         f"{num_boxes} boxes ({kinds.format(*of_boxes)}; {cut} cut off at the picture's edge, "
         f"{repeated} left out for a larger one of the same frame)",
-        f"{looked_at - num_boxes + repeated} frames are annotated as empty, "
-        f"{counts.sum() - looked_at} are not annotated",
         *_uncatalogued(recordings, known, procedure),
         *_differing_steps(recordings, known, procedure),
     ]
+    if looked_at:
+        lines.insert(
+            1,
+            f"{looked_at - num_boxes + repeated} frames are annotated as empty, "
+            f"{counts.sum() - looked_at} are not annotated",
+        )
     if other_states:
         lines.append(
             f"{other_states} boxes whose category is another state than the PSR labels give at "
