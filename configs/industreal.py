@@ -1,10 +1,10 @@
 """IndustReal at the paper's full size: ViT-S/16 at 224, windows of 256 frames, CAD renders in KFS.
 
 python -m stormpsr_jax.main --config=industreal --workdir=runs/industreal \\
-    --config.data.dir=DIR --config.init_from=VIT.safetensors
+    --config.data.dir=DIR --config.data.detector_dir=LARGE --config.init_from=VIT.safetensors
 
-The detector looks at 640 pixels (data_prep.industreal --size=640) and starts from random weights,
-where the paper's YOLOv8-m starts from COCO.
+DIR has pictures of 224 pixels and LARGE, for the detector, of 640 (data_prep.industreal --size=640).
+The detector starts from random weights, where the paper's YOLOv8-m starts from COCO.
 Needs: IndustReal's recordings and its synthetic CAD renders as clip shards, and the ImageNet
 ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.

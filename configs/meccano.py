@@ -1,8 +1,9 @@
 """MECCANO at the paper's full size: ViT-S/16 at 224, windows of 256 frames, detector at 640.
 
-python -m data_prep.meccano --size=640 … makes the clip shards (data_prep/README.md); then
+python -m data_prep.meccano makes the clip shards, one folder with --size=224 and, for the detector,
+one with --size=640 (data_prep/README.md); then
 python -m stormpsr_jax.main --config=meccano --workdir=runs/meccano \\
-    --config.data.dir=DIR --config.init_from=VIT.safetensors
+    --config.data.dir=DIR --config.data.detector_dir=LARGE --config.init_from=VIT.safetensors
 
 Needs: the MECCANO frames and the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
 (vit_small_patch16_224.augreg_in21k_ft_in1k) through `python -m stormpsr_jax.weights import`.
