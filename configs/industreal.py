@@ -3,8 +3,8 @@
 python -m stormpsr_jax.main --config=industreal --workdir=runs/industreal \\
     --config.data.dir=DIR --config.data.detector_dir=LARGE --config.init_from=VIT.safetensors
 
-DIR has pictures of 224 pixels and LARGE, for the detector, of 640 (data_prep.industreal --size=640).
-The detector starts from random weights, where the paper's YOLOv8-m starts from COCO.
+DIR has pictures of 224 pixels, and LARGE of 640 for the detector (data_prep.industreal --size=…),
+which starts from random weights, where the paper's YOLOv8-m starts from COCO.
 Needs: IndustReal's recordings and its synthetic CAD renders as clip shards, and the ImageNet
 ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.

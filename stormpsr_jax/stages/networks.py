@@ -76,12 +76,18 @@ def detector(context: Context) -> Detector:
     )
 
 
-def pictures(context: Context, source: Source) -> Pictures | None:
-    """How the pictures of a source become network input; None if they are embeddings already."""
+def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:
+    """How the pictures of a source become network input; None if they are embeddings already.
+
+    Args:
+      context: of the run.
+      source: pictures of the size that one network sees, the encoder if there are two.
+      with_detector: there are two, and the detector may see another size.
+    """
     if not isinstance(source, ClipSource):
         return None
     data, detector_size = context.config.data, None
-    if "detector" in context.config.stages:
+    if with_detector:
         size = context.detector_source(source.split).image_size
         detector_size = size if size != source.image_size else None
     return Pictures(

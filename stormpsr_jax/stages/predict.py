@@ -34,9 +34,10 @@ def run(context: Context) -> dict:
 
 def _run(context: Context) -> None:
     config = context.config.predict
+    trained = networks.trained(context, provenance.stages_before(context, "predict"))
     streams = functions(
-        networks.trained(context, provenance.stages_before(context, "predict")),
-        networks.pictures(context, context.source(config.splits[0])),
+        trained,
+        networks.pictures(context, context.source(config.splits[0]), "detector" in trained),
         context.config.detector.max_detections,
         config.batch,
     )

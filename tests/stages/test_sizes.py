@@ -79,7 +79,7 @@ def test_predict_property_the_detector_sees_its_own_pictures(finished, tmp_path,
     predict.run(context)
     source = context.source("val")
     network = networks.trained(context, ("detector",))["detector"]
-    looks = networks.pictures(context, source)
+    looks = networks.pictures(context, source, with_detector=True)
     assert (looks.size, looks.detector_size) == ((32, 32), (28, 28))
     detect = model.functions({"detector": network}, looks, 1, 64)["detect"]
     for name, recording in source.recordings.items():
