@@ -48,7 +48,7 @@ class Boxes:
         states: M names of states as the file gives them ('' if it does not).
         empty: (E,) int64, frames that the file says were looked at, and without a box.
         every_frame: whether the other frames have been looked at too, if boxes are not sparse.
-        unsure: (U,) int64, frames of which that is not to be believed.
+        unsure: (U, 2) int64, ranges (first frame, one after the last) where that is in doubt.
     """
 
     frames: np.ndarray
@@ -58,13 +58,13 @@ class Boxes:
     states: tuple[str, ...]
     empty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     every_frame: bool = False
-    unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @property
     def digest(self) -> int:
         """A number that changes with any box, frame number or state."""
         digest = zlib.crc32(self.frames.tobytes(), zlib.crc32(self.boxes.tobytes()))
-        digest = zlib.crc32(self.empty.tobytes(), digest)
+        digest = zlib.crc32(self.unsure.tobytes(), zlib.crc32(self.empty.tobytes(), digest))
         return zlib.crc32("\0".join(self.states).encode(), digest)
 
     @property
@@ -82,10 +82,13 @@ class Boxes:
 
     def looked_at(self, first_frame: int, num_frames: int) -> np.ndarray:
         """Returns (N,) bool: the frames from `first_frame` on of which is known what they show."""
-        numbers = first_frame + np.arange(num_frames)
-        known = np.isin(numbers, np.concatenate([self.frames, self.empty]))
+        known = np.zeros(num_frames, bool)
         if self.every_frame and not self.sparse:
-            known |= ~np.isin(numbers, self.unsure)
+            known[:] = True
+            for start, end in np.clip(self.unsure - first_frame, 0, num_frames):
+                known[start:end] = False
+        rows = np.concatenate([self.frames, self.empty]) - first_frame
+        known[rows[(rows >= 0) & (rows < num_frames)]] = True
         return known
 
     def of_frames(self, first_frame: int, num_frames: int) -> np.ndarray:
@@ -122,14 +125,14 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     """Reads `<recording>_GT.csv`: frame, flag, number of the visible interval, cx, cy, w, h.
 
     The flag (-1, 0, 1) goes with error states and is not used: the state of a box is the one of
-    the PSR labels at its frame. Frames that a visible interval leaves out (325 of 0015) are unsure.
+    the PSR labels at its frame. Frames that a visible interval leaves out (324 of 0015) are unsure.
 
     Raises:
         ValueError: all mistakes, with file, line and field.
     """
     rows: list[_Row] = []
     mistakes = []
-    unsure = [np.zeros(0, np.int64)]
+    unsure: list[tuple[int, int]] = []
     before = -1
     for line, row in csvfile.read_rows(path):
         try:
@@ -151,11 +154,12 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
             mistakes.append(str(error))
         else:
             if interval == before:
-                unsure.append(np.arange(rows[-1].frame + 1, frame))
+                unsure.append((rows[-1].frame + 1, frame))
             before = interval
             rows.append(_Row(frame, box, f"{path}: line {line}"))
     raise_all(mistakes)
-    return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=np.concatenate(unsure))
+    ranges = np.array([(a, b) for a, b in unsure if a < b], np.int64).reshape(-1, 2)
+    return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=ranges)
 
 
 def read_industreal_boxes(path: str | Path) -> Boxes:

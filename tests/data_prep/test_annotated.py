@@ -197,10 +197,24 @@ def test_own_property_listed_images_and_empty_files_have_been_looked_at(tmp_path
     assert (found["bench3"] == NOT_ANNOTATED).all()
 
 
-@pytest.mark.parametrize("change", [{"empty": np.array([3])}, {"frames": np.array([2])}])
+@pytest.mark.parametrize(
+    "change",
+    [{"empty": np.array([3])}, {"frames": np.array([2])}, {"unsure": np.array([[2, 9]])}],
+)
 def test_boxes_property_digest_changes_with_what_was_looked_at(change):
     boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0, ("",))
     assert dataclasses.replace(boxes, **change).digest != boxes.digest
+
+
+def test_boxes_property_looked_at_from_any_frame_on(tmp_path):
+    path = tmp_path / "x_GT.csv"
+    frames = [(4, 0), (5, 0), (9, 0), (10, 0), (10**9, 0)]  # a file from outside may say anything
+    path.write_text("".join(f"{frame},0,{i},0.5,0.5,0.2,0.2\n" for frame, i in frames))
+    boxes = asd_labels.read_meccano_boxes(path)
+    for first, count in ((0, 20), (4, 3), (6, 2), (7, 30), (12, 5)):
+        numbers = np.arange(first, first + count)
+        expected = (numbers < 6) | (numbers == 9) | (numbers == 10)
+        np.testing.assert_array_equal(boxes.looked_at(first, count), expected)
 
 
 def forget_third_kind(out: Path) -> None:
