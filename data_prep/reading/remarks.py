@@ -80,6 +80,8 @@ def describe(
             f"most boxes of recordings {', '.join(sparse)} have none in the frame before or after: "
             "frames without a box count as not annotated there, and not as empty"
         )
+    if without_steps := [name for name, its in known.items() if len(its.states) == 1]:
+        lines.append(f"no step in the labels of recordings {_some(without_steps)}")
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
     return lines

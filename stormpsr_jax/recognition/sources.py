@@ -82,20 +82,20 @@ def open_source(place: str | os.PathLike) -> Source:
         ValueError: there is none, or its name cannot be that of a recording.
     """
     place = Path(place)
+    shown = str(place) if str(place).isprintable() else ascii(str(place))
     if place.is_dir():
         if not pictures.has_images(Tree(str(place)).entries()[1]):
-            raise ValueError(f"{place}: no pictures (such as 00012.jpg) are in this folder")
+            raise ValueError(f"{shown}: no pictures (such as 00012.jpg) are in this folder")
         name = place.resolve().name
     elif not place.is_file():
         what = "is no regular file" if place.exists() else "no such file or folder"
-        raise ValueError(f"{place}: {what}")
+        raise ValueError(f"{shown}: {what}")
     elif not video.is_video(place.name):
         raise ValueError(
-            f"{place}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
+            f"{shown}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
         )
     else:
         name = place.name.rpartition(".")[0]
-    shown = str(place) if str(place).isprintable() else ascii(str(place))
     return Source(files.check_name(name, shown), place)
 
 
@@ -129,8 +129,10 @@ def _places(word: str, out: Path) -> list[Path]:
     path = Path(word)
     if path.is_dir():
         return _inside(path, out)
-    if path.exists() or not glob.has_magic(word):
+    if path.exists():
         return [path]
+    if not glob.has_magic(word):
+        raise ValueError(f"{word if word.isprintable() else ascii(word)}: no such file or folder")
     matches = sorted(glob.glob(word, recursive=True))
     if not matches:
         raise ValueError(f"{word}: no file matches this pattern")
