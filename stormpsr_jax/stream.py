@@ -214,7 +214,9 @@ class Recogniser:
         self._past = embeddings
 
 
-def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:
+def decode(
+    decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
+) -> list[Event]:
     """The events that complete in B consecutive rows.
 
     Confidences and scores are rounded as in prediction files, so that the same events come out as
@@ -224,6 +226,8 @@ def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -
       decoder: of the recording, and at the frame before.
       frames: B frame numbers.
       recognised: what the streams say.
+      frame_step: frames that a row stands for: the one it shows, and those up to the next row. Sums
+        decay at every frame without evidence, so between rows that are left alone none would last.
     """
     events = []
     for i, frame in enumerate(frames):
@@ -238,5 +242,6 @@ def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -
             detections = list(zip(classes[there].tolist(), rounded, strict=True))
         if recognised.probabilities is not None:
             temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
-        events += decoder.update(frame, detections, temporal)
+        for held in range(frame, frame + frame_step):
+            events += decoder.update(held, detections, temporal)
     return events

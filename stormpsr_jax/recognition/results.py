@@ -7,8 +7,10 @@ import csv
 import json
 import math
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from stormpsr_jax.recognition.pipeline import Chunk
 
 RECORD = "record.json"
 EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 
 
@@ -77,9 +80,12 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write results to, which becomes `folder`; after an error it is removed."""
-    part = folder.with_name(f".{folder.name}.part")  # no recording has a name with a dot in front
-    _remove(part)
+    """Gives a folder to write results to, which becomes `folder`; after an error it is removed.
+
+    No other process, on any machine, has the same one.
+    """
+    # No recording has a name with a dot in front.
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     part.mkdir(parents=True)
     try:
         yield part
@@ -87,6 +93,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         os.replace(part, folder)
     finally:
         _remove(part)
+
+
+def remove_parts(out: Path, names: Container[str]) -> None:
+    """Removes what killed processes have left of the results of these recordings."""
+    for path in out.iterdir():
+        if (match := _PART.fullmatch(path.name)) and match[1] in names:
+            _remove(path)
 
 
 def _remove(folder: Path) -> None:

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from stormpsr_jax import weights
-from stormpsr_jax.data.clips import list_splits
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
@@ -98,6 +97,12 @@ def _stages(context: Context) -> list[str]:
                     f"--config.{name}.optimizer.schedule=restarts: set .restart_steps to the steps "
                     "of one period"
                 )
+    data = context.config.data
+    if bool(data.cad_mean) != bool(data.cad_std):
+        mistakes.append(
+            f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
+            "for both, which takes those of the folder"
+        )
     detector = context.config.detector
     if "detector" in stages and detector.cad_wrong and not detector.cad:
         mistakes.append(
@@ -122,7 +127,7 @@ def _init_from(context: Context) -> list[str]:
         return []
     return [
         f"--config.init_from={path}: no such file; make one with `python -m stormpsr_jax.weights "
-        "import`, or give '' to train from scratch"
+        "import`, or give '' to train the encoder from random weights"
     ]
 
 
@@ -152,6 +157,11 @@ def _rendering(context: Context) -> list[str]:
         mistakes.append(
             f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
             "data.synthetic.timelines have .time_scale: set pace to 1"
+        )
+    if config.timelines and config.rehearsals:
+        mistakes.append(
+            f"--config.data.synthetic.rehearsals={config.rehearsals} are made up, and "
+            "data.synthetic.timelines are played: set rehearsals to 0"
         )
     if not config.objects.train and not config.timelines:
         needed = picture_checks.needed_splits(context)
@@ -227,13 +237,11 @@ def _splits(context: Context) -> list[str]:
         mistakes += _collect(lambda split=split: context.source(split) and [])
     mistakes += picture_checks.detector_splits(context)
     if picture_checks.needs_cad(context):
-        if not (context.cad_dir / "dataset_info.json").is_file() or "cad" not in list_splits(
-            context.cad_dir
-        ):
+        if not context.has_cad:
             mistakes.append(
                 f"{context.cad_dir}: has no split 'cad' of clean renders, which "
-                "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad and "
-                "give --config.data.cad_dir, or set both to 0"
+                "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad or "
+                "data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
             )
         else:
             if context.config.pretrain.cad_per_state and "pretrain" in context.config.stages:
@@ -256,7 +264,8 @@ def _recordings(context: Context) -> list[str]:
         cad = context.cad_source() if config.pretrain.cad_per_state else None
         mistakes += _collect(lambda: pretrain.key_frame_sampler(context, train, cad) and [])
         window = pretrain.key_frame_window(context, val)
-        if not pretrain.validation.key_frame_rows(val, context.procedure, window):
+        rows = (val, context.procedure, window, config.pretrain.initial_state)
+        if not pretrain.validation.key_frame_rows(*rows):
             mistakes.append(
                 "split 'val' has no key frame, by which the encoder is judged: no completion in it "
                 "reaches a catalogued state; check the procedure's states against the labels"

@@ -109,6 +109,16 @@ def find_mistakes(context: Context) -> list[str]:
                 "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
                 "to 0"
             )
+        clean = context.config.detector.cad * (1 - context.config.detector.cad_wrong)
+        if (
+            "detector" in stages
+            and clean
+            and not any((r.classes > 0).any() for r in cad.recordings.values())
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: no render has a box, which detector.cad asks for; take "
+                "renders that have some, or set it to 0"
+            )
     if "detector" in stages:
         for split in embed.SPLITS:
             recordings = context.detector_source(split).recordings.values()
