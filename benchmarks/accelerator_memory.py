@@ -2,14 +2,19 @@
 
     pip install 'jax[tpu]'       # --target=v5e, v5p, v6e (libtpu compiles on any Linux host), or
     pip install 'jax[cuda12]'    # --target=a100
-    python benchmarks/accelerator_memory.py [--target=a100] [--stages=finetune] [--sizes=S,B]
-        [--remat=none,dots,full] [--microbatches=1,13] [--dtypes=bfloat16] [--devices=1] [--fsdp=1]
-        [--clips 1 3]
+    python benchmarks/accelerator_memory.py [--target=a100] [--config=meccano] [--stages=finetune]
+        [--sizes=S,B] [--remat=none,dots,full] [--microbatches=1,13] [--dtypes=bfloat16]
+        [--devices=1] [--fsdp=1] [--clips 1 3]
+    python benchmarks/accelerator_memory.py --lower [--config=meccano] [--stages=finetune]
 
-Every row is a stage of configs/meccano.py as it ships (ViT/16, 224 x 224 pictures, clips of 65;
-gradient, clipping, optimiser, donated state) with the fields of its columns changed. Of no effect
-on `temporal` and `detector`, which have no ViT, are --sizes, --remat and --microbatches: give one
-value of each. What is said is for one of --devices times --fsdp devices.
+With --lower every stage is only lowered for CUDA and for TPU, with the batch of the config, which
+needs neither package: what no device of that kind can do is an error then.
+
+Every row is a stage of the config as it ships (ViT/16 on 224 x 224 pictures, clips of 65,
+the detector on 640 x 640; gradient, clipping, optimiser, donated state) with the fields of its
+columns changed. Of no effect on `temporal` and `detector`, which have no ViT, are --sizes, --remat
+and --microbatches: give one value of each. What is said is for one of --devices times --fsdp
+devices.
 
 `finetune` is compiled for --clips a device, other stages for the config's batch. Two numbers of
 clips give what a device needs at any number, as it grows by the same amount with each; one is
@@ -27,6 +32,7 @@ are not tuned: they are cuBLAS calls with default workspaces.
 """
 
 import argparse
+import importlib
 import itertools
 import math
 import os
@@ -49,11 +55,11 @@ import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
-from stormpsr_jax.configs import meccano
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.sharding import AXES, state_shardings
+from stormpsr_jax.training.sharding import make_mesh as training_mesh
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
 # XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
@@ -121,13 +127,19 @@ def batch_rows(definition: Definition) -> int:
     return len(next(iter(first_batch(definition).values())))
 
 
-def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
+def lower(
+    definition: Definition,
+    mesh: Mesh,
+    rows: int | None = None,
+    platforms: tuple[str, ...] | None = None,
+) -> jax.stages.Lowered:
     """A stage's step, as the training loop jits it, lowered for a mesh.
 
     Args:
       definition: of the stage.
       mesh: may be of devices that are not there.
       rows: B of the global batch; None is that of the pipeline.
+      platforms: "cuda", "tpu"; None is that of the mesh.
     """
     batch = {
         name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
@@ -139,7 +151,8 @@ def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.st
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
     step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
-    return step.lower(state, sums, batch)
+    traced = step.trace(state, sums, batch)
+    return traced.lower(lowering_platforms=platforms) if platforms else traced.lower()
 
 
 def device_gib(compiled: jax.stages.Compiled) -> float:
@@ -181,10 +194,28 @@ def columns(
     ]
 
 
+def lower_all(config, stages: list[str]) -> None:
+    """Prints a row for each stage that can be lowered for both platforms, or fails."""
+    print("| stage | rows | lowered for | MB of StableHLO |\n|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(config, Path(folder), training_mesh(1, 1))
+        stage_loops.make_folders(context, recordings=1)
+        definitions = stage_loops.definitions(context)
+        for stage in stages:
+            definition = definitions[stage]
+            rows = batch_rows(definition)
+            for platform in ("cuda", "tpu"):
+                lowered = lower(definition, context.mesh, platforms=(platform,))
+                size = len(lowered.as_text()) / 1e6
+                print(f"| {stage} | {rows} | {platform} | {size:.1f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     split = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--target", default="a100", choices=CAPACITY)
+    parser.add_argument("--config", default="meccano", choices=("meccano", "industreal"))
+    parser.add_argument("--lower", action="store_true", help="Only lower, for CUDA and for TPU.")
     parser.add_argument("--stages", type=split, default=["finetune"])
     parser.add_argument("--sizes", type=split, default=["S", "B"])
     parser.add_argument("--remat", type=split, default=["none", "dots", "full"])
@@ -198,6 +229,12 @@ def main() -> None:
     args = parser.parse_args()
     if len(args.clips) > 2:
         parser.error(f"--clips takes one number or two, not {len(args.clips)}")
+    shipped = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config
+    if args.lower:
+        config = shipped()
+        config.data.workers = 0
+        lower_all(config, args.stages)
+        return
     capacity = CAPACITY[args.target]
     head = ["stage", "ViT", "activations", "remat", "microbatches", "devices", "fsdp"]
     head += ["rows a device", "GiB", "each further row"]
@@ -205,11 +242,11 @@ def main() -> None:
     print(f"One {args.target} device\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
-            config = meccano.get_config()
+            config = shipped()
             config.encoder.width, config.encoder.num_heads = SIZES[size]
             config.finetune.batch, config.data.workers = 1, 0
             context = Context(config, Path(folder), make_mesh(args.target, args.devices, args.fsdp))
-            stage_loops.make_data(context.data_dir, context.procedure, 224, recordings=1)
+            stage_loops.make_folders(context, recordings=1)
             stage_loops.definitions(context)  # leaves the weights that `finetune` starts from
             for stage, *fields in itertools.product(
                 args.stages, args.dtypes, args.remat, args.microbatches

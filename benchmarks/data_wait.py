@@ -1,7 +1,7 @@
 """Does input starve the training step? Every stage's data wait, and the cores loaders need.
 
     python benchmarks/data_wait.py [--config=meccano] [--steps=4] [--seconds=5]
-        [--tflops=125] [--size=224] [--config.FIELD=value …]
+        [--tflops=125] [--size=PIXELS] [--config.FIELD=value …]
 
 Runs the training loop itself with every stage's own models, loss, optimiser and pipeline on clip
 shards of 224x224 pictures (smooth ones whose files are as large as those of photographs).
@@ -47,7 +47,7 @@ _STEPS = flags.DEFINE_integer("steps", 4, "Steps of each stage.")
 _SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured alone.")
 _TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")
 _STAGES = flags.DEFINE_list("stages", list(stage_loops.STAGES), "Trained stages.")
-_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width.")
+_SIZE = flags.DEFINE_integer("size", None, "Picture height and width; default: the config's.")
 CUT = {
     "pretrain.n_per_state": 1,
     "temporal.batch": 16,
@@ -135,7 +135,7 @@ def main(argv: list[str]) -> None:
         config[stage].update(steps=_STEPS.value, log_every=1, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
-        stage_loops.make_data(context.data_dir, context.procedure, _SIZE.value)
+        stage_loops.make_folders(context, _SIZE.value)
         definitions = stage_loops.definitions(context, _STAGES.value)
         table = [row(context, s, batches[s], definitions[s]) for s in _STAGES.value]
     print(

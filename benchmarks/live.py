@@ -47,11 +47,12 @@ from stormpsr_jax.recognition.capture import Capture, Clock, Taken
 from stormpsr_jax.recognition.unit import Reset
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stream import stack
 from stormpsr_jax.training.sharding import make_mesh
 
 _CONFIG = config_flag.define_config("meccano")
 _MODEL = flags.DEFINE_string("model", "", "A model folder; otherwise the config, untrained.")
-_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width of the config's networks.")
+_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width of the config's encoder.")
 _FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of each frame once.")
 _WINDOWS = flags.DEFINE_integer("windows", 4, "Windows of a round of every window anew.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "The median is reported.")
@@ -69,6 +70,7 @@ def untrained(config, folder: Path) -> None:
     """Writes a model of the config's networks with random weights."""
     context = Context(config, Path(), make_mesh())
     size, num, window, data = _SIZE.value, context.num_frames, context.window, config.data
+    large = config.detector.image_size or size
     images = np.zeros((2, size, size, 3), np.float32)
     embeddings = np.zeros((1, num, config.encoder.hidden), np.float32)
     found = {}
@@ -83,7 +85,12 @@ def untrained(config, folder: Path) -> None:
         folder,
         procedure=context.procedure,
         fps=context.procedure.fps,
-        pictures=Pictures((size, size), tuple(data.mean), tuple(data.std)),
+        pictures=Pictures(
+            (size, size),
+            tuple(data.mean),
+            tuple(data.std),
+            detector_size=(large, large) if large != size else None,
+        ),
         window=Window(window.frames, window.stride),
         networks=found,
         max_detections=config.detector.max_detections,
@@ -174,9 +181,8 @@ def file_speed(loaded: model.Model, variant: str, folder: Path) -> float:
             frame = av.VideoFrame.from_ndarray(shown[i % 16], format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    loaded.recogniser(stream=loaded.default_stream)(
-        np.zeros((1, *loaded.pictures.size, 3), np.uint8)
-    )
+    one = stack([loaded.prepare(pictures(1)[0])])
+    loaded.recogniser(stream=loaded.default_stream)(one)
     start = time.perf_counter()
     opened = sources.open_source(path).open(loaded.fps)
     (folder / "results").mkdir()

@@ -14,6 +14,7 @@ import simplejpeg
 from input_pipeline import QUALITY, smooth_picture
 
 from data_prep.writing import shards
+from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
@@ -28,6 +29,22 @@ CAD_PICTURES = 4  # clean renders of a state
 def default_size(config) -> int:
     """Pixels each way: those that stage `data` renders, or 224."""
     return config.data.synthetic.size if "data" in config.stages else 224
+
+
+def make_folders(context: Context, size: int | None = None, recordings: int = 2) -> None:
+    """The data of a run: pictures of the encoder's size, and in another folder the detector's.
+
+    With `size`, that is the one of both.
+    """
+    config, procedure = context.config, context.procedure
+    if size:
+        config.encoder.image_size = config.detector.image_size = size
+    size = config.encoder.image_size or default_size(config)
+    make_data(context.data_dir, procedure, size, recordings)
+    large = config.detector.image_size or size
+    if large != size:
+        config.data.detector_dir = str(context.workdir / "pictures_of_detector")
+        make_data(context.detector_dir, procedure, large, recordings)
 
 
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
@@ -69,7 +86,7 @@ def _recording(
         states = np.repeat(states, round(SECONDS * procedure.fps), axis=0)
     classes = procedure.state_classes(states)
     boxes = np.full((len(states), 4), 0.5)
-    classes[::10], boxes[::10] = -1, np.nan  # pictures without a box
+    classes[::10], boxes[::10] = EMPTY, np.nan
     return shards.RecordingData(
         name=name,
         first_frame=0,

@@ -110,8 +110,7 @@ def rows(devices: int) -> None:
     print(f"{devices} devices: matmul peak {peak / 1e9:.0f} GFLOP/s", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as name:
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
-        size = _SIZE.value or stage_loops.default_size(config)
-        stage_loops.make_data(context.data_dir, context.procedure, size)
+        stage_loops.make_folders(context, _SIZE.value)
         with contextlib.redirect_stdout(sys.stderr):  # the table alone goes to stdout
             definitions = stage_loops.definitions(context, _STAGES.value)
         for stage in _STAGES.value:

@@ -22,6 +22,7 @@ import numpy as np
 import stage_loops
 from accelerator_memory import abstract_state, batch_rows, lower, state_bytes
 
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones, vit
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -63,6 +64,7 @@ class Stage:
       by_hand: the same, from parameters and tokens; 0 = not counted.
       state: bytes of parameters and optimiser state.
       parameters: how many.
+      rate: pictures of its size that one core decodes a second.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Stage:
     by_hand: float = 0.0
     state: int = 0
     parameters: int = 0
+    rate: float = 0.0
 
 
 def vit_flops(config, size: int = 224) -> float:
@@ -93,15 +96,17 @@ def temporal_flops(config) -> float:
     return m.depth * (2 * weights * tokens + 4 * tokens**2 * inner)
 
 
-def count(config, frames: int) -> tuple[list[Stage], float, float]:
-    """The stages of a run; then pictures that one core decodes a second, and bytes of a picture."""
+def count(config, frames: int) -> tuple[list[Stage], list[tuple[int, float]]]:
+    """The stages of a run; then pixels and bytes of the pictures of each folder."""
     config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
     vit, temporal = vit_flops(config), temporal_flops(config)
     clip = config.window.frames // config.window.stride + 1
     with tempfile.TemporaryDirectory() as folder:
         context = Context(config, Path(folder), make_mesh(1, 1))
-        stage_loops.make_data(context.data_dir, context.procedure, 224)
-        rate, size = decoding(context)
+        stage_loops.make_folders(context)
+        rate, size = decoding(context.source("train"))
+        large_rate, large_size = decoding(context.detector_source("train"))
+        rates = {"detector": large_rate, "predict": 1 / (1 / rate + 1 / large_rate)}
         found = stage_loops.definitions(context)
         stages = []
         for name in TRAINED:
@@ -117,18 +122,20 @@ def count(config, frames: int) -> tuple[list[Stage], float, float]:
                 Stage(
                     name, config[name].steps, rows, pictures, flops, by_hand,
                     state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
+                    rates.get(name, rate),
                 )
             )  # fmt: skip
     # Every frame once each, an upper bound: the first takes train and val, the second val and test.
     detect = stages[-1].flops / stages[-1].rows / 3
-    stages.insert(1, Stage("embed", 1, frames, frames, frames * vit, frames * vit))
-    stages.append(Stage("predict", 1, frames, frames, frames * (vit + temporal + detect)))
-    return stages, rate, size
+    stages.insert(1, Stage("embed", 1, frames, frames, frames * vit, frames * vit, rate=rate))
+    flops = frames * (vit + temporal + detect)
+    stages.append(Stage("predict", 1, frames, frames, flops, rate=rates["predict"]))
+    return stages, [(config.encoder.image_size, size), (config.detector.image_size, large_size)]
 
 
-def decoding(context: Context, seconds: float = 2.0) -> tuple[float, float]:
+def decoding(source: ClipSource, seconds: float = 2.0) -> tuple[float, float]:
     """Pictures of random clips that one core reads and decodes a second, and their mean bytes."""
-    source, rng = context.source("train"), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     window = 4 * np.arange(65)
     name, recording = next(iter(source.recordings.items()))
     last = recording.num_frames - window[-1]
@@ -164,18 +171,20 @@ def main() -> None:
     parser.add_argument("--v5e", type=float, default=1.2, help="Dollars an hour of one v5e chip.")
     args = parser.parse_args()
     config = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config()
-    stages, rate, size = count(config, FRAMES[args.config])
+    stages, stored = count(config, FRAMES[args.config])
     platforms = [
         Platform("1 A100", 1, 312e12, args.a100),
         Platform("8 A100", 8, 312e12, args.a100),
         Platform("v5e-16", 16, 197e12, args.v5e),
         Platform("64 A100", 64, 312e12, args.a100),
     ]
-    print(
-        f"{args.config}: {FRAMES[args.config]:,} frames, {size / 1e3:.1f} kB a picture, so "
-        f"{FRAMES[args.config] * size / 1e9:.1f} GB of shards; one core decodes {rate:,.0f} "
-        "pictures/s of random clips\n"
-    )
+    for pixels, size in stored:
+        print(
+            f"{args.config}: {FRAMES[args.config]:,} frames, {size / 1e3:.1f} kB a picture of "
+            f"{pixels} pixels, so {FRAMES[args.config] * size / 1e9:.1f} GB of shards"
+        )
+    rates = ", ".join(f"{s.name} {s.rate:,.0f}" for s in stages if s.pictures)
+    print(f"One core decodes, pictures/s of random clips: {rates}\n")
     print(
         "| stage | steps | rows | GFLOP a row, compiler | by hand | PFLOP in all "
         "| million parameters | checkpoint, MB |\n|---|---|---|---|---|---|---|---|"
@@ -186,10 +195,10 @@ def main() -> None:
             f"| {s.name} | {s.steps:,} | {s.rows:,} | {s.flops / s.rows / 1e9:.2f} | {by_hand} "
             f"| {s.steps * s.flops / 1e15:,.0f} | {s.parameters / 1e6:.1f} | {s.state / 1e6:.0f} |"
         )
-    table(stages, platforms, rate, args)
+    table(stages, platforms, args)
 
 
-def table(stages: list[Stage], platforms: list[Platform], rate: float, args) -> None:
+def table(stages: list[Stage], platforms: list[Platform], args) -> None:
     """Prints hours, dollars and what loader and network have to carry."""
     print(f"\n| | {' | '.join(p.name for p in platforms)} |\n|---{'|---' * len(platforms)}|")
     hours = dict.fromkeys(platforms, 0.0)
@@ -201,12 +210,12 @@ def table(stages: list[Stage], platforms: list[Platform], rate: float, args) -> 
             rows, steps, seconds = schedule(s, p, args)
             needed = steps * seconds
             if s not in trained:  # one loader a host, whose decoding is slower than the devices
-                needed = max(needed, s.pictures / rate / math.ceil(p.devices / 8))
+                needed = max(needed, s.pictures / s.rate / math.ceil(p.devices / 8))
             hours[p] += needed / 3600
             cells.append(f"{needed / 3600:.2f}")
             batches.append(f"{rows // p.devices:,}")
             decoded = s.pictures * rows / s.rows / seconds
-            pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / rate)}")
+            pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / s.rate)}")
             traffic.append(f"{8 * s.parameters * (1 - 1 / p.devices) / seconds / 1e9:.1f}")
         print(f"| {s.name}, hours | {' | '.join(cells)} |")
         if s in trained:

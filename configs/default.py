@@ -37,6 +37,7 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.dir = ""  # folder of clip shards or embeddings; '' = WORKDIR/data
     c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
+    c.data.detector_dir = ""  # folder with the same recordings in larger pictures; '' = data.dir
     c.data.mean = (0.5, 0.5, 0.5)  # per-channel mean of pictures in 0..1
     c.data.std = (0.25, 0.25, 0.25)  # per-channel standard deviation
     c.data.cad_mean = ()  # the same of clean renders; () = those of the folder that holds them
@@ -74,6 +75,7 @@ def get_config() -> ConfigDict:
 
     c.encoder = ConfigDict()  # the ViT and the projection head
     c.encoder.backbone = "vit_small_patch16_224"  # any of models/backbones.py; the paper's ViT-S/16
+    c.encoder.image_size = 0  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = 0  # pixels; here and below 0 = the backbone's own
     c.encoder.width = 0
     c.encoder.depth = 0
@@ -162,15 +164,17 @@ def get_config() -> ConfigDict:
     c.detector = ConfigDict()  # assembly state detection
     c.detector.steps = 50_000
     c.detector.batch = 32  # pictures
-    c.detector.background = 0.1  # share of the batch without a box
+    c.detector.background = 0.1  # share of the batch from frames annotated as empty
     c.detector.cad = 0.0  # share of the batch from CAD renders
     c.detector.cad_wrong = 0.0  # share of those in which some parts sit wrong
     c.detector.part_loss = 0.0  # weight of components' conditions; 0 = the paper: no such head
     c.detector.zoom = 0.2  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = 0.08  # and moved by up to this share of the picture
+    c.detector.image_size = 0  # pixels each way that it looks at; 0 = as stored
     c.detector.width = 64
     c.detector.depth = 2
     c.detector.levels = 1  # feature levels: strides 8, 16, …
+    c.detector.grid = 12  # height and width of the features in the box that tell the state
     c.detector.max_detections = 1  # rows a frame in the prediction files
     c.detector.eval_every = 2_500
     c.detector.checkpoint_every = 2_500

@@ -2,8 +2,9 @@
 
 python -m data_prep.industreal and python -m data_prep.industreal_cad are for the clip shards; then
 python -m stormpsr_jax.main --config=industreal --config.data.dir=DIR --config.data.cad_dir=CAD \\
-    --workdir=runs/industreal
+    --config.data.detector_dir=LARGE --workdir=runs/industreal
 
+DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
 docs/paper.md has all commands from the downloads on, and says what is exactly the paper's.
 Needs: IndustReal's recordings, its synthetic pictures (or renders by data_prep.cad), and the
 ImageNet ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
@@ -24,12 +25,15 @@ def get_config():
     c.data.mean = (0.608, 0.545, 0.520)
     c.data.std = (0.172, 0.197, 0.188)
     c.data.workers = 8
+    c.encoder.image_size = 224
     c.encoder.remat = "full"
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
     c.pretrain.backgrounds = 16  # as many as the released code draws
+    c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
     c.detector.levels = 3
-    c.detector.width = 48
+    c.detector.width = 52
     c.detector.depth = 2
+    c.detector.grid = 24
     c.evaluate.choose = "paper"  # T = 6, weight ½; "validation" chooses them on split val
     return c

@@ -1,7 +1,10 @@
 """MECCANO as in the paper: ViT-S/16 at 224, windows of 256 frames.
 
 python -m data_prep.meccano is for the clip shards; then
-python -m stormpsr_jax.main --config=meccano --config.data.dir=DIR --workdir=runs/meccano
+python -m stormpsr_jax.main --config=meccano --config.data.dir=DIR \\
+    --config.data.detector_dir=LARGE --workdir=runs/meccano
+
+DIR has pictures of 224 pixels, LARGE of 640 for the detector, which starts from random weights.
 
 docs/paper.md has all commands from the downloads on, and says what is exactly the paper's.
 Needs: the MECCANO frames, the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
@@ -22,10 +25,13 @@ def get_config():
     c.data.mean = (0.4144, 0.4014, 0.3777)
     c.data.std = (0.2312, 0.2458, 0.2684)
     c.data.workers = 8
+    c.encoder.image_size = 224
     c.encoder.remat = "full"
     c.pretrain.backgrounds = 16  # as many as the released code draws
+    c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
     c.detector.levels = 3
-    c.detector.width = 48
+    c.detector.width = 52
     c.detector.depth = 2
+    c.detector.grid = 24
     c.evaluate.choose = "paper"  # T = 1, weight ½; two validation recordings choose little
     return c

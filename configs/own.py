@@ -14,7 +14,7 @@ Fields to look at first:
 * pretrain.steps, temporal.steps, detector.steps: more of them with more recordings.
 * predict.splits, evaluate.decoder: what is recognised and how.
 init_from='general_encoder' fits 64-pixel pictures and the encoder of configs/synthetic.py, from
-which everything else comes. Full-size models: start from configs/industreal.py and --size=224.
+which everything else comes. Full-size models: start from configs/industreal.py and --size=640.
 Hardware: 2 CPU cores. Time and result depend on the recordings and have not been measured on real
 ones yet.
 """

@@ -11,6 +11,10 @@ A box is of the class of its COCO category: a state vector (of a catalogued stat
 is ignored), `error_state`, or `background` (ignored). The log says how many categories differ from
 the state that the PSR labels give at their frame. That state is the class only where a category is
 none of these.
+
+A frame without a box is empty, as in IndustReal's own training, where the recording has an
+OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the
+images that it lists have been looked at; without the file, no frame has.
 """
 
 import functools
@@ -20,7 +24,7 @@ from pathlib import Path
 
 from data_prep import command
 from data_prep.reading import layout
-from data_prep.reading.asd_labels import read_coco_boxes
+from data_prep.reading.asd_labels import read_industreal_boxes
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.reading.trees import join
@@ -29,7 +33,7 @@ from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
-FORMAT = Format("IndustReal", 0, read_coco_boxes, "--data")
+FORMAT = Format("IndustReal", 0, read_industreal_boxes, "--data")
 _BOXES = "OD_labels.json"
 # Other camera streams of a recording, of as many files again.
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")

@@ -27,6 +27,7 @@ from data_prep import command
 from data_prep.reading import pictures, renders
 from data_prep.reading.renders import Render
 from data_prep.writing import shards
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -43,7 +44,7 @@ def make_recording(
     del split
     shown = recordings[name]
     label = shown[0].label
-    boxes, classes = np.full((len(shown), 4), np.nan), np.full(len(shown), -1)
+    boxes, classes = np.full((len(shown), 4), np.nan), np.full(len(shown), NOT_ANNOTATED)
 
     def jpegs() -> Iterator[bytes]:
         for i, render in enumerate(shown):
@@ -51,7 +52,7 @@ def make_recording(
             if render.box is not None:
                 placement = framing.place(*pictures.size_of(place, picture))
                 boxes[i] = placement.map_boxes(np.array([render.box]))[0]
-                classes[i] = -1 if np.isnan(boxes[i, 0]) else label
+                classes[i] = NOT_ANNOTATED if np.isnan(boxes[i, 0]) else label
             yield from pictures.encode([(place, picture)], framing)  # each of a size of its own
 
     return shards.RecordingData(

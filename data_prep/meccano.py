@@ -8,7 +8,8 @@ a video (…/0001.mp4, 12 frames per second). --labels holds <split>/<recording>
 decides on the splits, --asd_labels <split>/<recording>_GT.csv. All three may be zip files.
 
 A box is of the class of the state that the PSR labels give at its frame: error state, or "ignored"
-where it is not catalogued. Recording 0005 has no ASD labels.
+where it is not catalogued. A frame without a box is empty where the recording has ASD labels whose
+boxes stand frame by frame. Otherwise nobody has looked at it: recording 0005 has no ASD labels.
 """
 
 import functools

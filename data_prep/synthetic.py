@@ -36,6 +36,7 @@ from data_prep.rendering.workplace import Workplace, clean_pictures
 from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
+from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -384,7 +385,7 @@ def encode(
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
-    classes = np.full(count, -1, np.int16)
+    classes = np.full(count, EMPTY, np.int16)  # the renderer looks at every frame
     of_states = procedure.state_classes(states)
     level = rng.uniform(0.004, 0.014)
 

@@ -18,7 +18,7 @@ from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recognition.checklist import Checklist
-from stormpsr_jax.stream import AnyDecoder, Recogniser, decode
+from stormpsr_jax.stream import AnyDecoder, Recogniser, Rows, decode, stack
 
 FORMAT = 1  # of a saved state
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
@@ -66,7 +66,7 @@ class Live:
     def __init__(
         self,
         *,
-        prepare: Callable[[np.ndarray], np.ndarray],
+        prepare: Callable[[np.ndarray], Rows],
         recogniser: Callable[[], Recogniser],
         decoder: Callable[[], AnyDecoder],
         fps: float,
@@ -141,7 +141,7 @@ class Live:
         row = self._prepare(picture)
         if self.frame is not None:
             self._recogniser.miss((frame - self.frame) // self._step - 1)
-        recognised = self._recogniser(row[None])
+        recognised = self._recogniser(stack([row]))
         events = decode(self._decoder, [frame], recognised, self._step)
         self.frame, self.seen = frame, recognised.top(0)
         said = recognised.probabilities
@@ -152,7 +152,7 @@ class Live:
 
     def look(self, picture: np.ndarray) -> None:
         """Sets `seen` from a picture that is no part of the assembly: nothing else changes."""
-        self.seen = self._recogniser.look(self._prepare(picture)[None]).top(0)
+        self.seen = self._recogniser.look(stack([self._prepare(picture)])).top(0)
 
     def finish(self) -> list[Alert]:
         """Alerts for the expected steps that are missing if the procedure ends now."""

@@ -34,7 +34,15 @@ from stormpsr_jax.psr.decoding import Decoder, Event, Settings
 from stormpsr_jax.psr.streams import STREAMS
 from stormpsr_jax.recognition import sources
 from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.stream import AnyDecoder, Batched, Recogniser, decode
+from stormpsr_jax.stream import (
+    AnyDecoder,
+    Batched,
+    Recogniser,
+    Rows,
+    Views,
+    decode,
+    stack,
+)
 
 __all__ = [
     "Model",
@@ -186,14 +194,15 @@ class Model:
 
     # --- Networks ---------------------------------------------------------------------------------
 
-    def preprocess(self, picture: np.ndarray) -> np.ndarray:
+    def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
         """Prepares a picture as the training data were: cut out, resized, padded.
 
         Args:
           picture: uint8 RGB (H, W, 3) of any size.
+          role: the network that looks at it, "encoder" or "detector".
 
         Returns:
-          uint8 (*self.pictures.size, 3).
+          uint8 (*self.pictures.size_of(role), 3).
 
         Raises:
           ValueError: it is no such array, or the model takes embeddings.
@@ -207,11 +216,24 @@ class Model:
             )
         if 0 in picture.shape:
             raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
-        return self.pictures.framing.prepare(picture)
+        return self.pictures.framing_of(role).prepare(picture)
+
+    def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
+        """Prepares a picture for `recogniser`: for both networks, where they see different sizes.
+
+        Arguments and errors as in `preprocess`; `stream` leaves out what it does not need.
+        """
+        if self.pictures is None or self.pictures.detector_size is None:
+            return self.preprocess(picture)
+        needed = _NEEDS[self._stream(stream)]
+        return Views(
+            self.preprocess(picture) if "encode" in needed else None,
+            self.preprocess(picture, "detector") if "detect" in needed else None,
+        )
 
     def encode(self, images: np.ndarray) -> np.ndarray:
         """Embeddings (B, D) of pictures uint8 (B, H, W, 3) that `preprocess` has prepared."""
-        return self._function("encode")(self._checked_images(images))
+        return self._function("encode")(self._checked_images(images, "encoder"))
 
     def temporal(self, embeddings: np.ndarray) -> np.ndarray:
         """Probabilities (B, K) that each component changed in the clips (B, T, D)."""
@@ -223,22 +245,23 @@ class Model:
         return function(clips.astype(np.float32, copy=False))[0]
 
     def detect(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Detections in pictures uint8 (B, H, W, 3) that `preprocess` has prepared.
+        """Detections in pictures uint8 (B, H, W, 3), by `preprocess` with role="detector".
 
         Returns:
           boxes (B, M, 4) cx, cy, w, h in 0…1 of the prepared picture; classes (B, M), 1…S
           catalogued states, S + 1 the error state, 0 where there is no further detection;
           confidences (B, M).
         """
-        return self._function("detect")(self._checked_images(images))[:3]
+        return self._function("detect")(self._checked_images(images, "detector"))[:3]
 
-    def _checked_images(self, images: np.ndarray) -> np.ndarray:
+    def _checked_images(self, images: np.ndarray, role: str) -> np.ndarray:
         images = np.asarray(images)
-        wanted = (*self.pictures.size, 3)
+        wanted = (*self.pictures.size_of(role), 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise ValueError(
                 f"prepared pictures are uint8 (B, {', '.join(map(str, wanted))}), not "
-                f"{images.dtype} {images.shape}; model.preprocess makes them so, one by one"
+                f"{images.dtype} {images.shape}; model.preprocess makes them so, one by one "
+                f"(role={role!r})"
             )
         return images
 
@@ -372,10 +395,10 @@ class Model:
             if recording is None and len(self.procedure.variants) > 1:
                 recording = found.name
             opened = found.open(self.fps)
-            rows = ahead((self.preprocess(p) for p in read_upright(opened)), 2 * batch)
+            rows = ahead((self.prepare(p, name) for p in read_upright(opened)), 2 * batch)
             first_frame = opened.first_frame if first_frame is None else first_frame
         else:
-            rows = self._rows([source] if isinstance(source, np.ndarray) else source)
+            rows = self._rows([source] if isinstance(source, np.ndarray) else source, name)
         decoder = self.decoder(name, variant, recording, settings)
         return self._events(rows, first_frame or 0, self.recogniser(batch, name), decoder, batch)
 
@@ -404,10 +427,10 @@ class Model:
 
         name = self._stream(stream)
 
-        def prepare(picture: np.ndarray) -> np.ndarray:
+        def prepare(picture: np.ndarray) -> Rows:
             if self.pictures is not None:
-                return self.preprocess(picture)
-            return next(self._rows([np.asarray(picture)[None]]))
+                return self.prepare(picture, name)
+            return next(self._rows([np.asarray(picture)[None]], name))
 
         width = None
         if "temporal" in _NEEDS[name]:
@@ -424,7 +447,7 @@ class Model:
 
     def _events(
         self,
-        rows: Iterator[np.ndarray],
+        rows: Iterator[Rows],
         first_frame: int,
         recogniser: Recogniser,
         decoder: AnyDecoder,
@@ -432,18 +455,18 @@ class Model:
     ) -> Iterator[Event]:
         numbers = itertools.count(first_frame, self.window.frame_step)
         while part := list(itertools.islice(rows, batch)):
-            recognised = recogniser(np.stack(part))
+            recognised = recogniser(stack(part))
             frames = itertools.islice(numbers, len(part))
             yield from decode(decoder, frames, recognised, self.window.frame_step)
 
-    def _rows(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
         """The rows of all chunks, checked and prepared, one at a time."""
         for chunk in chunks:
             chunk = np.asarray(chunk)
             if self.pictures is not None:
                 if chunk.ndim != 4:
                     raise ValueError(f"a chunk of pictures is (B, H, W, 3), not {chunk.shape}")
-                yield from map(self.preprocess, chunk)
+                yield from (self.prepare(picture, stream) for picture in chunk)
                 continue
             D = self._content.embedding
             if chunk.ndim != 2 or chunk.shape[1] != D or chunk.dtype.kind != "f":

@@ -25,7 +25,7 @@ from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import STREAMS
 
-FORMAT = 2  # 1 had no learned fusion
+FORMAT = 3  # 1 had no learned fusion, 2 one size of pictures for both networks
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**6  # of the window
 # The networks that each stream needs.
@@ -47,9 +47,10 @@ class Pictures:
     """What becomes of a picture before a network sees it.
 
     Attributes:
-      size: (H, W) in pixels.
+      size: (H, W) in pixels that the encoder sees, and the detector too without `detector_size`.
       mean, std: per channel, of pictures in 0…1.
       aspect, region: as in `framing.Framing`.
+      detector_size: (H, W) that the detector sees, if it is another one.
     """
 
     size: tuple[int, int]
@@ -57,11 +58,20 @@ class Pictures:
     std: tuple[float, float, float]
     aspect: str = "stretch"
     region: tuple[float, float, float, float] = WHOLE
+    detector_size: tuple[int, int] | None = None
+
+    def size_of(self, role: str) -> tuple[int, int]:
+        """(H, W) that the network of this role sees."""
+        return self.detector_size or self.size if role == "detector" else self.size
 
     @property
     def framing(self) -> Framing:
         """The part of a picture that is used and how it fills `size`."""
-        return Framing(self.size, self.aspect, self.region)
+        return self.framing_of("encoder")
+
+    def framing_of(self, role: str) -> Framing:
+        """The same for what the network of this role sees."""
+        return Framing(self.size_of(role), self.aspect, self.region)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +138,7 @@ class Content:
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
         if role != "temporal":
-            return (batch, *self.pictures.size, 3)
+            return (batch, *self.pictures.size_of(role), 3)
         encoder = self.networks.get("encoder")
         width = encoder.module.hidden if encoder else self.embedding
         return (batch, self.window.num_frames, width)
@@ -151,6 +161,8 @@ def parse(data: Any, place: str) -> Content:
     _check_keys(data, _KEYS, place)
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
+    if form < 3 and isinstance(pictures, Mapping):
+        pictures = {"detector_size": None, **pictures}
     if pictures is not None:
         pictures = _pictures(pictures, f"{place}: pictures")
     window = _window(data["window"], f"{place}: window")
@@ -282,20 +294,25 @@ def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
 
 def _pictures(data: Any, place: str) -> Pictures:
     _check_keys(data, tuple(f.name for f in dataclasses.fields(Pictures)), place)
-    size = field(data, "size", list, place)
-    if len(size) != 2 or not all(type(n) is int and 8 <= n <= 4096 for n in size):
-        raise ValueError(f"{place}: size: {shorten(size)} is not [height, width] in 8…4096")
     pictures = Pictures(
-        size=tuple(size),
+        size=_size(data, "size", place),
         mean=_numbers(data, "mean", 3, place, -1e6, 1e6),
         std=_numbers(data, "std", 3, place, 1e-6, 1e6),
         aspect=_choice(data, "aspect", ASPECTS, place),
         region=_numbers(data, "region", 4, place, 0, 1),
+        detector_size=data["detector_size"] and _size(data, "detector_size", place),
     )
     x0, y0, x1, y1 = pictures.region
     if not (x0 < x1 and y0 < y1):
         raise ValueError(f"{place}: region: {shorten(data['region'])} is empty: x0, y0, x1, y1")
     return pictures
+
+
+def _size(data: Any, key: str, place: str) -> tuple[int, int]:
+    size = field(data, key, list, place)
+    if len(size) != 2 or not all(type(n) is int and 8 <= n <= 4096 for n in size):
+        raise ValueError(f"{place}: {key}: {shorten(size)} is not [height, width] in 8…4096")
+    return tuple(size)
 
 
 def _window(data: Any, place: str) -> Window:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -14,6 +14,33 @@ from stormpsr_jax.psr.decoding import Decoder, Event
 from stormpsr_jax.psr.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 
 AnyDecoder = Decoder | learned.Decoder
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Views:
+    """The same pictures in the sizes of two networks, or one picture in both.
+
+    Attributes:
+      encoder: uint8 (B, H, W, 3) or (H, W, 3); None if there is no such network.
+      detector: the same, of another size.
+    """
+
+    encoder: np.ndarray | None
+    detector: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.detector if self.encoder is None else self.encoder)
+
+
+Rows = np.ndarray | Views
+
+
+def stack(rows: Sequence[Rows]) -> Rows:
+    """Puts B rows together, each an array or a picture in two sizes."""
+    if not isinstance(rows[0], Views):
+        return np.stack(rows)
+    columns = zip(*((row.encoder, row.detector) for row in rows), strict=True)
+    return Views(*(None if column[0] is None else np.stack(column) for column in columns))
 
 
 class Batched:
@@ -129,8 +156,10 @@ class Recogniser:
         self._offsets = np.arange(0, frames + 1, stride)
         self._past: np.ndarray | None = None
 
-    def __call__(self, images: np.ndarray) -> Recognised:
+    def __call__(self, images: Rows) -> Recognised:
         """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`.
+
+        Where the two networks look at pictures of different sizes, `Views` of them.
 
         Raises:
           ValueError: B is 0.
@@ -138,8 +167,9 @@ class Recogniser:
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
         probabilities = logits = said = None
+        views = images if isinstance(images, Views) else Views(images, images)
         if self._temporal:
-            new = self._encode(images) if self._encode else images
+            new = self._encode(views.encoder) if self._encode else views.encoder
             if self._past is None:  # a window that begins before the video repeats its first frame
                 memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
                 self._past = np.repeat(new[:1], self._frames, axis=0)
@@ -149,14 +179,15 @@ class Recogniser:
             probabilities, logits = self._temporal(embedded[windows])
         detected = found = None
         if self._detect:
-            *detected, said = self._detect(images)
+            *detected, said = self._detect(views.detector)
             if self._temporal:
                 found = scores.as_written(scores.FrameScores(*said, temporal=logits))
         return Recognised(probabilities, *(detected or (None, None, None)), found)
 
-    def look(self, images: np.ndarray) -> Recognised:
+    def look(self, images: Rows) -> Recognised:
         """Only the detections, as if the frames were no part of the video."""
-        return Recognised(None, *(self._detect(images)[:3] if self._detect else (None, None, None)))
+        seen = images.detector if isinstance(images, Views) else images
+        return Recognised(None, *(self._detect(seen)[:3] if self._detect else (None, None, None)))
 
     @property
     def detects(self) -> bool:

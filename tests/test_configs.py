@@ -22,6 +22,10 @@ from stormpsr_jax.training.sharding import make_mesh
 FULL_SIZE = {"meccano": (224, 22.1), "industreal": (224, 22.1), "synthetic": (64, 0.42)}
 
 
+def config_of(name):
+    return importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+
+
 def count(tree):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
@@ -30,7 +34,8 @@ def count(tree):
 def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     """Traces initialisation, loss, gradient and update of every model; only the batch is small."""
     size, millions = FULL_SIZE[name]
-    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+    large = config_of(name).detector.image_size or size
+    config = config_of(name)
     context = Context(config, tmp_path, make_mesh(1, 1))
     components = context.procedure.num_components
     key = jax.random.key(0)
@@ -38,10 +43,11 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
     detector = networks.detector(context)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    pictures = jax.ShapeDtypeStruct((2, large, large, 3), jnp.float32)
     clips = jax.ShapeDtypeStruct((2, context.num_frames, config.encoder.hidden), jnp.float32)
     encoder = jax.eval_shape(lambda x: spatial.init(key, x, train=False), images)
     transformer = jax.eval_shape(lambda x: temporal.init(key, x, train=False), clips)
-    detecting = jax.eval_shape(lambda x: detector.init(key, x, train=False), images)
+    detecting = jax.eval_shape(lambda x: detector.init(key, x, train=False), pictures)
 
     def encoder_loss(params, x):
         statistics = jax.tree.map(lambda a: jnp.zeros(a.shape), encoder["batch_stats"])
@@ -60,7 +66,7 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
         out = detector.apply({"params": params}, x, train=True)
         assert out["logits"].shape[-1] == context.procedure.num_states + 1
         loss = detection.detection_loss(
-            out, jnp.full((2, 4), 0.5), jnp.array([1, 2]), image_size=(size, size),
+            out, jnp.full((2, 4), 0.5), jnp.array([1, 2]), image_size=(large, large),
             levels=config.detector.levels,
         )[0]  # fmt: skip
         if config.detector.part_loss:
@@ -70,7 +76,7 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     for stage, variables, loss, x in (
         ("pretrain", encoder, encoder_loss, images),
         ("temporal", transformer, temporal_loss, clips),
-        ("detector", detecting, detector_loss, images),
+        ("detector", detecting, detector_loss, pictures),
     ):
         optimizer = make_optimizer(
             config[stage].optimizer, config[stage].steps, variables["params"]
@@ -85,6 +91,20 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
         logging.info("%s %s: %.2f M parameters", name, stage, count(updates) / 1e6)
     assert count(encoder["params"]) / 1e6 == pytest.approx(millions, rel=0.05)
     assert config.window.frames // config.window.stride + 1 == context.num_frames
+
+
+@pytest.mark.parametrize("name", ["meccano", "industreal"])
+def test_detector_property_costs_what_yolov8m_does(name, tmp_path):
+    """78.9 GFLOPs at 640 pixels in Ultralytics' table, which are twice its multiply-adds."""
+    context = Context(config_of(name), tmp_path, make_mesh(1, 1))
+    assert context.config.detector.image_size == 640
+    detector = networks.detector(context)
+    assert detector.grid == 24
+    images = jax.ShapeDtypeStruct((1, 640, 640, 3), jnp.float32)
+    params = jax.eval_shape(detector.init, jax.random.key(0), images)
+    cost = jax.jit(detector.apply).lower(params, images).cost_analysis()
+    logging.info("%s detector: %.1f GFLOPs", name, cost["flops"] / 1e9)
+    assert cost["flops"] / 1e9 == pytest.approx(78.9, rel=0.03)
 
 
 @pytest.mark.parametrize(

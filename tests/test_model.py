@@ -34,7 +34,7 @@ from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, Te
 from stormpsr_jax.psr import batch, learned, learned_weights, predictions, scores
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.decoding import STREAMS, Settings
-from stormpsr_jax.stream import Recognised, decode
+from stormpsr_jax.stream import Recognised, Views, decode, stack
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs" / "model.md"
 NUM_FRAMES = 150
@@ -250,6 +250,39 @@ def test_load_model_property_one_stream_only(tmp_path, stream, trained):
     can, cannot = ("detect", "encode") if stream == "asd" else ("encode, temporal", "detect")
     with pytest.raises(ValueError, match=f"this model cannot {cannot}; it has {can}"):
         getattr(single, cannot)(prepared(trained))
+
+
+def test_model_property_two_sizes_of_pictures(trained, tmp_path):
+    """Each network sees what it would see in a model of its own."""
+    large = dataclasses.replace(PICTURES, size=(48, 48))
+    write(tmp_path / "large", ["asd"], pictures=large, networks={"detector": NETWORKS["detector"]})
+    write(tmp_path / "both", pictures=dataclasses.replace(PICTURES, detector_size=(48, 48)))
+    alone, both = (stormpsr_jax.load_model(tmp_path / name) for name in ("large", "both"))
+    images, options = video(60), {"variant": "assembly"}
+    asd = list(both.recognise(images, stream="asd", **options))
+    assert asd == list(alone.recognise(images, **options))
+    assert asd != list(trained.recognise(images, stream="asd", **options))
+    temporal = list(both.recognise(images, stream="temporal", **options))
+    assert temporal == list(trained.recognise(images, stream="temporal", **options))
+    # Fused: what each says of its own pictures.
+    rows = [np.stack([m.preprocess(p) for p in images]) for m in (trained, alone)]
+    said = both.recogniser()(Views(*rows))
+    decoder = both.decoder("storm", "assembly")
+    events = decode(decoder, range(60), said)
+    assert events == list(both.recognise(images, stream="storm", **options))
+    assert {e.step_id for e in events}
+    live = both.live("assembly", "storm", batch=both.batch)
+    assert [e for i in range(60) for e in live.update(images[i], i / 10)] == events
+    live.look(images[0])
+    np.testing.assert_array_equal(live.seen[2], said.top(0)[2])
+    # By hand.
+    assert both.preprocess(images[0], "detector").shape == (48, 48, 3)
+    views = both.prepare(images[0], "asd")
+    assert views.encoder is None
+    assert len(stack([views, views])) == 2
+    np.testing.assert_array_equal(both.detect(rows[1][:2])[0], alone.detect(rows[1][:2])[0])
+    with pytest.raises(ValueError, match=r"uint8 \(B, 48, 48, 3\).*role='detector'"):
+        both.detect(rows[0][:2])
 
 
 def on_embeddings(folder, module):

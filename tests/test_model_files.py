@@ -272,7 +272,7 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 99, "is of format 99, this version .* knows up to 2; update the package"),
+        (["format"], 99, "is of format 99, this version .* knows up to 3; update the package"),
         (["format"], True, "format: True has the wrong type"),
         (["format"], 0, "format: 0 is not in 1…"),
         (["format"], del_, "format: is missing"),
@@ -291,6 +291,10 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["procedure", "variants", "x\ny"], {}, "procedure: variants.x.y.initial_state: is miss"),
         (["pictures"], None, "one of pictures and embedding has to be null"),
         (["pictures", "size"], [32, 32, 3], r"pictures: size: \[32, 32, 3\] is not \[height"),
+        (["pictures", "detector_size"], [32], r"pictures: detector_size: \[32\] is not \[heig"),
+        (["pictures", "detector_size"], 32, "pictures: detector_size: 32 has the wrong type"),
+        (["pictures", "detector_size"], [30, 32], "networks.detector: the fields .*multiples of 4"),
+        (["pictures", "detector_size"], del_, "pictures: detector_size: is missing"),
         (["pictures", "size"], [33, 32], "networks.encoder: the fields do not fit .*33x32 is not"),
         (["pictures", "aspect"], "zoom", "pictures: aspect: 'zoom' is not one of stretch, pad"),
         (["pictures", "region"], [0, 0, 0, 1], "pictures: region: .* is empty"),
@@ -463,6 +467,14 @@ def test_read_model_property_the_learned_fusion_comes_back(tmp_path):
     content = read_model(tmp_path)
     assert content.fusion.checksum == default_weights("csv").checksum
     assert content.streams["learned"].settings == learned.Settings(install=0.5)
+
+
+def test_read_model_property_a_model_of_format_2_has_one_size_of_pictures(folder):
+    change(folder, "format", value=2)
+    change(folder, "pictures", "detector_size", value=del_)
+    pictures = read_model(folder).pictures
+    assert pictures.detector_size is None
+    assert pictures.size_of("detector") == pictures.size_of("encoder") == (32, 32)
 
 
 def test_read_model_property_a_model_of_format_1_has_none(folder):

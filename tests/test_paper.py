@@ -28,10 +28,10 @@ PAGE = (ROOT / "docs/paper.md").read_text("utf-8")
 CONFIGS = {"meccano": meccano, "industreal": industreal}
 TWO_STEPS = {
     "data.workers": 0,
-    "detector.batch": 8,
+    "detector.batch": 4,
     "embed.batch": 32,
     "finetune.batch": 1,
-    "predict.batch": 32,
+    "predict.batch": 8,
     "pretrain.backgrounds": 2,
     "pretrain.n_per_state": 2,
     "temporal.batch": 16,
@@ -42,6 +42,9 @@ TWO_STEPS = {
 }
 SMALL = TWO_STEPS | {
     "dtype": "float32",
+    "encoder.image_size": 0,
+    "detector.image_size": 0,
+    "detector.grid": 12,
     "window.frames": 32,
     "encoder.width": 32,
     "encoder.depth": 1,

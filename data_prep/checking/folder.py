@@ -11,6 +11,7 @@ import numpy as np
 
 from data_prep.checking.recording import Expected, check_labels, check_shard
 from stormpsr_jax import files
+from stormpsr_jax.data.annotation import as_annotated, tells_empty
 from stormpsr_jax.data.clips import LabelledFrames, shard_name
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.labels import Step
@@ -32,6 +33,7 @@ class Checked:
         problems: what is wrong; a line each.
         warnings: what to know; a line each.
         procedure: None if its file cannot be read.
+        settings: what settings.json says.
         fps: frames per second.
         image_size: (H, W).
         clip_length: frames per record.
@@ -45,6 +47,7 @@ class Checked:
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     procedure: Procedure | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     fps: float = 0.0
     image_size: tuple[int, int] = (0, 0)
     clip_length: int = 0
@@ -126,6 +129,7 @@ def _read_head(checked: Checked) -> dict[str, list[str]] | None:
     except ValueError as error:
         checked.problems.append(f"{error}; delete it, then {RERUN}")
         return None
+    checked.settings = settings
     return splits
 
 
@@ -229,7 +233,8 @@ def _check_recordings(
                 if found is None:
                     continue
                 if found.sound:
-                    checked.splits[split][name] = found.recording
+                    recording = as_annotated(found.recording, checked.settings)
+                    checked.splits[split][name] = recording
                 num_records[split, name] = found.num_records
                 if found.steps is not None:
                     checked.steps[split][name] = found.steps
@@ -238,6 +243,13 @@ def _check_recordings(
                         path, f"{split}/{name}", found, checked, everything, bar
                     )
     checked.splits = {split: of_one for split, of_one in checked.splits.items() if of_one}
+    named = [name for of_one in checked.splits.values() for name in of_one]
+    if untold := [name for name in named if not tells_empty(checked.settings, name)]:
+        checked.warnings.append(
+            f"{len(untold)} recordings ({_short(untold)}) were made by an earlier version, which "
+            "did not tell frames that nobody looked at from empty ones: the detector takes none of "
+            "them for background; run the same data_prep command with --remake"
+        )
     return num_records, hashes
 
 

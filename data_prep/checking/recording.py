@@ -17,6 +17,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.checking.statistics import completed_steps
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.labels import Step
@@ -157,19 +158,19 @@ def _check_values(recording: LabelledFrames, where: str, remedy: str, checked: C
     """States, boxes, classes and visible fractions make sense; says whether they do."""
     r, procedure = recording, checked.procedure
     known = np.isfinite(r.boxes).all(axis=1)
-    annotated = r.classes >= 0
+    boxed = r.classes >= 0
     low, high = r.boxes[:, :2] - r.boxes[:, 2:] / 2, r.boxes[:, :2] + r.boxes[:, 2:] / 2
     rows = {
         "states have values other than -1, 0 and 1": ((r.states < -1) | (r.states > 1)).any(axis=1),
-        f"classes are outside -1…{procedure.error_class}": (r.classes < -1)
+        f"classes are outside {NOT_ANNOTATED}…{procedure.error_class}": (r.classes < NOT_ANNOTATED)
         | (r.classes > procedure.error_class),
         "visible fractions are outside 0…1": (r.visible < 0) | (r.visible > 1),
         "boxes have NaN beside numbers": np.isnan(r.boxes).any(axis=1)
         & ~np.isnan(r.boxes).all(axis=1),
         "boxes have numbers outside 0…1": ((r.boxes < 0) | (r.boxes > 1)).any(axis=1),
         "boxes have no width or no height": (r.boxes[:, 2:] <= 0).any(axis=1),
-        "a box without a class": known & ~annotated,
-        "a class without a box": annotated & np.isnan(r.boxes).all(axis=1),
+        "a box without a class": known & ~boxed,
+        "a class without a box": boxed & np.isnan(r.boxes).all(axis=1),
     }
     for what, at in rows.items():
         if at.any():
@@ -179,7 +180,7 @@ def _check_values(recording: LabelledFrames, where: str, remedy: str, checked: C
         return False
     pixel = 1 / np.array(checked.image_size[::-1])
     outside = known & ((low < -pixel) | (high > 1 + pixel)).any(axis=1)
-    other = annotated & (r.classes != procedure.state_classes(r.states))
+    other = boxed & (r.classes != procedure.state_classes(r.states))
     notes = {
         "boxes reach out of the picture by more than a pixel": outside,
         "boxes are of another assembly state than the frame's state vector": other,

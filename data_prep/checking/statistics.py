@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.labels import Step, states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
@@ -23,7 +24,8 @@ class Statistics:
         incorrect: of steps 3k+1, which are no steps of the ground truth by themselves.
         steps_by_recording: (recordings,) installed and removed.
         frames_by_class: (S+2,) frames by class of their state: uncatalogued, 1…S, error.
-        boxes_by_class: (S+2,) annotated frames by class of their box.
+        boxes_by_class: (S+2,) frames with a box by its class.
+        empty: frames that somebody looked at and that have none.
         durations: (M,) seconds from a completion (or the first frame) to the next completion.
         box_sizes: (boxes,) square root of the share of the picture that a box takes.
         visible: visible fraction of the frames where it is known.
@@ -38,6 +40,7 @@ class Statistics:
     steps_by_recording: np.ndarray
     frames_by_class: np.ndarray
     boxes_by_class: np.ndarray
+    empty: int
     durations: np.ndarray
     box_sizes: np.ndarray
     visible: np.ndarray
@@ -87,15 +90,17 @@ def split_statistics(
     frames = sum(recording.num_frames for recording in recordings)
     num_classes = procedure.num_states + 2
     frames_by_class, boxes_by_class = np.zeros((2, num_classes), int)
+    empty = 0
     durations, sizes, visible = [np.zeros(0)], [np.zeros(0)], [np.zeros(0)]
     for recording, of_one in zip(recordings, of_recording, strict=True):
         states, counts = np.unique(recording.states, axis=0, return_counts=True)
         np.add.at(frames_by_class, procedure.state_classes(states), counts)
-        annotated = recording.classes >= 0
-        boxes_by_class += np.bincount(recording.classes[annotated], minlength=num_classes)
+        boxed = recording.classes >= 0
+        boxes_by_class += np.bincount(recording.classes[boxed], minlength=num_classes)
+        empty += int((recording.classes == EMPTY).sum())
         times = np.unique([frame for frame, step in of_one if step % 3 != 1])
         durations.append(np.diff(times, prepend=recording.first_frame) / fps)
-        sizes.append(np.sqrt(np.prod(recording.boxes[annotated, 2:], axis=1)))
+        sizes.append(np.sqrt(np.prod(recording.boxes[boxed, 2:], axis=1)))
         visible.append(recording.visible[~np.isnan(recording.visible)])
     return Statistics(
         recordings=len(recordings),
@@ -109,6 +114,7 @@ def split_statistics(
         ),
         frames_by_class=frames_by_class,
         boxes_by_class=boxes_by_class,
+        empty=empty,
         durations=np.concatenate(durations),
         box_sizes=np.concatenate(sizes),
         visible=np.concatenate(visible),
@@ -131,7 +137,8 @@ def table(statistics: Mapping[str, Statistics]) -> list[tuple[str, list[str]]]:
         "· of a catalogued state": lambda s: f"{s.boxes_by_class[1:-1].sum():,}",
         "· uncatalogued (ignored)": lambda s: f"{s.boxes_by_class[0]:,}",
         "· of an error state": lambda s: f"{s.boxes_by_class[-1]:,}",
-        "Frames without a box": lambda s: _share(s.frames - s.boxes, s.frames),
+        "Frames annotated as empty": lambda s: _share(s.empty, s.frames),
+        "Frames not annotated": lambda s: _share(s.frames - s.boxes - s.empty, s.frames),
         "Box size (median, of the side)": lambda s: _median(s.box_sizes, ".0%"),
         "Frames in an uncatalogued state": lambda s: _share(s.frames_by_class[0], s.frames),
         "Frames in an error state": lambda s: _share(s.frames_by_class[-1], s.frames),

@@ -2,8 +2,14 @@
 
 A box that reaches beyond the picture is cut off at its edge: 7 % of the boxes of MECCANO do, by up
 to 0.14 of the picture, where the object leaves it.
+
+A frame without a box shows no whole object only if somebody looked at it. A COCO file lists the
+images that were looked at, and each YOLO file is one. MECCANO and IndustReal have a box in every
+frame in which all of the object is visible, so that the other frames are empty (IndustReal's own
+training takes them so); a file of theirs with sparse boxes, though, says nothing of other frames.
 """
 
+import contextlib
 import dataclasses
 import unicodedata
 import zlib
@@ -32,7 +38,7 @@ class _Row(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Boxes:
-    """The M boxes of a file, in its order.
+    """The M boxes of a file, in its order, and which frames were looked at.
 
     Attributes:
         frames: (M,) int64.
@@ -40,6 +46,9 @@ class Boxes:
         places: M places in the file, as messages name them.
         num_cut: how many were cut off.
         states: M names of states as the file gives them ('' if it does not).
+        empty: (E,) int64, frames that the file says were looked at, and without a box.
+        every_frame: whether the other frames have been looked at too, if boxes are not sparse.
+        unsure: (U, 2) int64, ranges (first frame, one after the last) where that is in doubt.
     """
 
     frames: np.ndarray
@@ -47,17 +56,40 @@ class Boxes:
     places: tuple[str, ...]
     num_cut: int
     states: tuple[str, ...]
+    empty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    every_frame: bool = False
+    unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @property
     def digest(self) -> int:
         """A number that changes with any box, frame number or state."""
         digest = zlib.crc32(self.frames.tobytes(), zlib.crc32(self.boxes.tobytes()))
+        digest = zlib.crc32(self.unsure.tobytes(), zlib.crc32(self.empty.tobytes(), digest))
         return zlib.crc32("\0".join(self.states).encode(), digest)
 
     @property
     def num_repeated(self) -> int:
         """Boxes of a frame that has another one."""
         return len(self.frames) - len(np.unique(self.frames))
+
+    @property
+    def sparse(self) -> bool:
+        """Whether most boxes have none in the frame before or after: only some were drawn."""
+        frames = np.unique(self.frames)
+        next_to = np.diff(frames) == 1
+        beside = np.append(next_to, False) | np.insert(next_to, 0, False)
+        return not len(frames) or bool(beside.mean() < 0.5)
+
+    def looked_at(self, first_frame: int, num_frames: int) -> np.ndarray:
+        """Returns (N,) bool: the frames from `first_frame` on of which is known what they show."""
+        known = np.zeros(num_frames, bool)
+        if self.every_frame and not self.sparse:
+            known[:] = True
+            for start, end in np.clip(self.unsure - first_frame, 0, num_frames):
+                known[start:end] = False
+        rows = np.concatenate([self.frames, self.empty]) - first_frame
+        known[rows[(rows >= 0) & (rows < num_frames)]] = True
+        return known
 
     def of_frames(self, first_frame: int, num_frames: int) -> np.ndarray:
         """Returns which box each frame has: the largest one, the first of equals.
@@ -93,19 +125,23 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     """Reads `<recording>_GT.csv`: frame, flag, number of the visible interval, cx, cy, w, h.
 
     The flag (-1, 0, 1) goes with error states and is not used: the state of a box is the one of
-    the PSR labels at its frame.
+    the PSR labels at its frame. Frames that a visible interval leaves out (324 of 0015) are unsure.
 
     Raises:
         ValueError: all mistakes, with file, line and field.
     """
     rows: list[_Row] = []
     mistakes = []
+    unsure: list[tuple[int, int]] = []
+    before = -1
     for line, row in csvfile.read_rows(path):
         try:
             csvfile.check_width(path, line, row, _COLUMNS)
             frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
             csvfile.parse_integer(row[1], -1, 1, path, line, "flag")
-            csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval")
+            interval = csvfile.parse_integer(
+                row[2], 0, csvfile.MAX_FRAME, path, line, "visible interval"
+            )
             if rows and frame < rows[-1].frame:
                 what = f"frame {frame} comes after frame {rows[-1].frame}"
                 raise csvfile.field_error(path, line, "frame", what)
@@ -117,9 +153,18 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
         except ValueError as error:
             mistakes.append(str(error))
         else:
+            if interval == before:
+                unsure.append((rows[-1].frame + 1, frame))
+            before = interval
             rows.append(_Row(frame, box, f"{path}: line {line}"))
     raise_all(mistakes)
-    return _cut_off(rows)
+    ranges = np.array([(a, b) for a, b in unsure if a < b], np.int64).reshape(-1, 2)
+    return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=ranges)
+
+
+def read_industreal_boxes(path: str | Path) -> Boxes:
+    """Reads the COCO file of a recording of IndustReal; errors as in read_coco_boxes."""
+    return dataclasses.replace(read_coco_boxes(path), every_frame=True)
 
 
 def read_coco_boxes(path: str | Path) -> Boxes:
@@ -132,9 +177,9 @@ def read_coco_boxes(path: str | Path) -> Boxes:
         ValueError: all mistakes, with file and entry; also ids that are given twice.
     """
     mistakes: list[str] = []
-    rows = [row for _, row in _read_coco(path, mistakes)]
+    found, empty = _read_coco(path, mistakes)
     raise_all(mistakes)
-    return _cut_off(rows)
+    return _cut_off([row for _, row in found], [frame for _, frame in empty])
 
 
 def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
@@ -155,9 +200,18 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
     """
     mistakes: list[str] = []
     rows: dict[str, list[_Row]] = {}
-    for image, row in _read_coco(path, mistakes):
+    without: dict[str, list[int]] = {}
+
+    def owner(image: str) -> str | None:
         folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
-        name = next((folder for folder in folders if folder in names), None)
+        return next((folder for folder in folders if folder in names), None)
+
+    found, empty = _read_coco(path, mistakes)
+    for image, frame in empty:
+        if (name := owner(image)) is not None:
+            without.setdefault(name, []).append(frame)
+    for image, row in found:
+        name = owner(image)
         if name is None:
             mistakes.append(
                 f"{row.place}: its image: file_name: {files.shorten(image)} is in no folder named "
@@ -166,19 +220,28 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
         else:
             rows.setdefault(name, []).append(row)
     raise_all(mistakes)
-    return {name: _cut_off(of_one) for name, of_one in rows.items()}
+    return {
+        name: _cut_off(rows.get(name, []), without.get(name, []))
+        for name in dict.fromkeys([*rows, *without])
+    }
 
 
-def _read_coco(path: str | Path, mistakes: list[str]) -> list[tuple[str, _Row]]:
-    """Returns the boxes of a COCO file by frame, each with its image's name."""
+def _read_coco(
+    path: str | Path, mistakes: list[str]
+) -> tuple[list[tuple[str, _Row]], list[tuple[str, int]]]:
+    """Returns the boxes of a COCO file by frame, each with its image's name; and what has none.
+
+    Images without a box whose names have no frame number are none of a recording's.
+    """
     data = files.read_json(path)
     images, categories, annotations = (
         _by_id(data, key, path, mistakes) for key in ("images", "categories", "annotations")
     )
-    found = []
+    found, boxed = [], set()
     for place, entry in annotations.values():
         try:
             _, image = _lookup(entry, "image_id", images, "images", place)
+            boxed.add(image["id"])
             _, category = _lookup(entry, "category_id", categories, "categories", place)
             width, height = (
                 files.number(image.get(key), f"{place}: its image: {key}", 1, _MAX_PIXELS)
@@ -202,7 +265,13 @@ def _read_coco(path: str | Path, mistakes: list[str]) -> list[tuple[str, _Row]]:
             mistakes.append(str(error))
         else:
             found.append((name, _Row(frame, box, place, str(category.get("name", "")))))
-    return sorted(found, key=lambda item: item[1].frame)  # COCO has no order
+    empty = []
+    for identifier, (_, image) in images.items():
+        name = image.get("file_name")
+        if identifier not in boxed and isinstance(name, str):
+            with contextlib.suppress(ValueError):
+                empty.append((name, csvfile.parse_image_name(name, path, 1)))
+    return sorted(found, key=lambda item: item[1].frame), empty  # COCO has no order
 
 
 def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
@@ -217,14 +286,17 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
         ValueError: all mistakes, with file, line and field.
     """
     rows, mistakes = [], []
+    empty = []
     for frame, path in sorted(paths.items()):
         try:
             lines = csvfile.read_rows(path, delimiter=" ")
         except ValueError as error:
             mistakes.append(str(error))
             continue
-        for line, row in lines:
-            fields = [text for text in row if text]
+        lines = [(line, [text for text in row if text]) for line, row in lines]
+        if not any(fields for _, fields in lines):
+            empty.append(frame)
+        for line, fields in lines:
             if not fields:
                 continue
             try:
@@ -239,7 +311,7 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
             else:
                 rows.append(_Row(frame, box, f"{path}: line {line}"))
     raise_all(mistakes)
-    return _cut_off(rows)
+    return _cut_off(rows, empty)
 
 
 def _check_box(box: list[float], place: str) -> None:
@@ -255,8 +327,13 @@ def _check_box(box: list[float], place: str) -> None:
             raise ValueError(f"{place}: {name}: a box of size {value:.6g} (should be in 0…1)")
 
 
-def _cut_off(rows: Sequence[_Row]) -> Boxes:
-    """Returns the boxes without what is beyond the edges of the picture."""
+def _cut_off(rows: Sequence[_Row], empty: Sequence[int] = ()) -> Boxes:
+    """Returns the boxes without what is beyond the edges of the picture.
+
+    Args:
+        rows: the boxes.
+        empty: frames that were looked at and have none.
+    """
     boxes = np.array([row.box for row in rows], np.float64).reshape(-1, 4)
     half = boxes[:, 2:] / 2
     start, end = np.clip(boxes[:, :2] - half, 0, 1), np.clip(boxes[:, :2] + half, 0, 1)
@@ -269,6 +346,7 @@ def _cut_off(rows: Sequence[_Row]) -> Boxes:
         tuple(row.place for row in rows),
         int(cut.sum()),
         tuple(row.state for row in rows),
+        np.unique(np.array(empty, np.int64)),
     )
 
 

@@ -1,9 +1,8 @@
 """Pictures of a recording as JPEG files of one size, and the boxes on them.
 
 A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
-decoded at a fraction of their size (k/8, in the DCT domain, at least REDUCED times as large as what
-is asked for), which costs a third of decoding them whole; then they are resized with antialiasing.
-A JPEG file that needs no change at all is kept byte for byte.
+decoded at a fraction of their size (data/jpegs.py), which costs a third of decoding them whole;
+then they are resized with antialiasing. A JPEG file that needs no change at all is kept as it is.
 
 Repaired, with a line in the log: pictures in grey or CMYK become RGB, and those that EXIF says to
 rotate are rotated. A picture that cannot be decoded to its end, or has another size than those
@@ -13,7 +12,6 @@ before it, is an error.
 import contextlib
 import dataclasses
 import io
-import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -26,9 +24,8 @@ from PIL import Image, ImageOps
 
 from data_prep.reading.trees import Tree, join
 from stormpsr_jax.data.framing import Framing, Placement
+from stormpsr_jax.data.jpegs import decode_reduced
 
-# Below, aliasing costs 5 dB (51 → 46 dB against resizing the whole picture); above, only time.
-REDUCED = 1.5
 SUBSAMPLING = "444"  # small parts are told apart by colour
 MAX_PIXELS = 2**27
 MAX_SCANS = 100  # of a progressive JPEG file
@@ -160,7 +157,7 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
             repairs.add(examined.repair)
             logging.warning("%s: %s; and so on in this recording", place, examined.repair)
         if examined.is_plain and first == framing.size and placement.is_whole:
-            _decode(place, picture, 0, 0)  # whole to its end?
+            _decode(place, picture)  # whole to its end?
             yield picture
         else:
             result = _fit(place, picture, examined, placement)
@@ -181,7 +178,7 @@ def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
         if isinstance(picture, np.ndarray):
             yield picture
         elif examined.is_jpeg:
-            yield _decode(place, picture, 0, 0)
+            yield _decode(place, picture)
         else:
             yield np.asarray(_upright(place, picture))
 
@@ -247,9 +244,10 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
     elif examined.is_jpeg:
         x0, y0, x1, y1 = placement.part
         _, _, w, h = placement.inside
-        array = _decode(place, picture, REDUCED * h / (y1 - y0), REDUCED * w / (x1 - x0))
-        eighths = _eighths(examined.size, array.shape)
-        height, width = height * eighths / 8, width * eighths / 8
+        with _damaged(place):
+            array, (height, width) = decode_reduced(
+                picture, examined.size, (h / (y1 - y0), w / (x1 - x0))
+            )
         image = Image.fromarray(array)
     else:
         image = _upright(place, picture)
@@ -261,22 +259,17 @@ def _upright(place: str, picture: bytes) -> Image.Image:
         return ImageOps.exif_transpose(opened).convert("RGB")
 
 
-def _decode(place: str, jpeg: bytes, min_height: float, min_width: float) -> np.ndarray:
-    """Decodes a JPEG at the smallest k/8 of its size that has the minimum; 0: whole."""
+def _decode(place: str, jpeg: bytes) -> np.ndarray:
+    with _damaged(place):
+        return simplejpeg.decode_jpeg(jpeg)
+
+
+@contextlib.contextmanager
+def _damaged(place: str) -> Iterator[None]:
     try:
-        return simplejpeg.decode_jpeg(
-            jpeg, min_height=math.ceil(min_height), min_width=math.ceil(min_width)
-        )
+        yield
     except ValueError as error:
         raise ValueError(f"{place}: the JPEG is damaged or cut off ({error})") from error
-
-
-def _eighths(size: tuple[int, int], decoded: tuple[int, ...]) -> float:
-    """Returns k of the scale k/8 at which a picture was decoded; the sizes were rounded up."""
-    for k in range(1, 9):
-        if all(-(-whole * k // 8) == part for whole, part in zip(size, decoded, strict=False)):
-            return k
-    return 8 * decoded[0] / size[0]
 
 
 @contextlib.contextmanager

@@ -26,7 +26,8 @@ def describe(
     counts = np.zeros(3, int)  # frames that are catalogued, in an error state, uncatalogued
     of_boxes = np.zeros(3, int)
     num_boxes = cut = repeated = other_states = 0
-    without_boxes, no_states = [], []
+    without_boxes, no_states, sparse = [], [], []
+    looked_at = 0
     for recording in recordings:
         its = known[recording.name]
         states = _per_frame(recording, its)
@@ -35,6 +36,10 @@ def describe(
         if its.boxes is None:
             without_boxes.append(recording.name)
             continue
+        pictures = recording.pictures
+        looked_at += int(its.boxes.looked_at(pictures.first_frame, pictures.num_frames).sum())
+        if its.boxes.every_frame and its.boxes.sparse:
+            sparse.append(recording.name)
         by_frame = classes[its.boxes.frames - recording.pictures.first_frame]
         of_box = box_classes(its.boxes.states, by_frame, procedure)
         of_boxes += _kinds(of_box, procedure)
@@ -53,6 +58,12 @@ def describe(
         *_uncatalogued(recordings, known, procedure),
         *_differing_steps(recordings, known, procedure),
     ]
+    if looked_at:
+        lines.insert(
+            1,
+            f"{looked_at - num_boxes + repeated} frames are annotated as empty, "
+            f"{counts.sum() - looked_at} are not annotated",
+        )
     if other_states:
         lines.append(
             f"{other_states} boxes whose category is another state than the PSR labels give at "
@@ -63,6 +74,11 @@ def describe(
         lines.append(
             f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
             "the PSR labels at their frame counts"
+        )
+    if sparse:
+        lines.append(
+            f"most boxes of recordings {', '.join(sparse)} have none in the frame before or after: "
+            "frames without a box count as not annotated there, and not as empty"
         )
     if without_steps := [name for name, its in known.items() if len(its.states) == 1]:
         lines.append(f"no step in the labels of recordings {_some(without_steps)}")

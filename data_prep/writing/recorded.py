@@ -17,6 +17,7 @@ from data_prep.reading.layout import SPLITS, RecordingFiles
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import labels
@@ -63,17 +64,20 @@ def _boxes(
     framing: Framing,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the boxes (N, 4) and classes (N,) of a recording whose states are of_states (N,)."""
-    boxes, classes = np.full((len(of_states), 4), np.nan), np.full(len(of_states), -1)
+    boxes = np.full((len(of_states), 4), np.nan)
+    classes = np.full(len(of_states), NOT_ANNOTATED)
     if known.boxes is None:
         return boxes, classes
-    at = known.boxes.of_frames(recording.pictures.first_frame, len(of_states))
+    first = recording.pictures.first_frame
+    classes[known.boxes.looked_at(first, len(of_states))] = EMPTY
+    at = known.boxes.of_frames(first, len(of_states))
     there = np.flatnonzero(at >= 0)
     placement = framing.place(*pictures.picture_size(recording.pictures))
     boxes[there] = placement.map_boxes(known.boxes.boxes[at[there]])
     names = [known.boxes.states[i] for i in at[there]]
     classes[there] = box_classes(names, of_states[there], procedure)
     lost = (at >= 0) & np.isnan(boxes[:, 0])
-    classes[lost] = -1
+    classes[lost] = NOT_ANNOTATED  # what is left of the object may be most of what can be seen
     if lost.any():
         logging.warning(
             "recording %s: %d of its %d boxes are left out, of which the crop leaves less than "
@@ -158,6 +162,7 @@ def build(
                 "pictures": recording.pictures.fingerprint(),
                 "labels": known[recording.name].digest,
                 "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
+                "annotated frames": True,  # told from others; see annotation.tells_empty
             }
             for recording in recordings
         },

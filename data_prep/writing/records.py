@@ -17,6 +17,7 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.writing import output
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.progress import Progress
 from stormpsr_jax.psr import labels
@@ -38,8 +39,9 @@ class RecordingData:
         first_frame: number of the first frame; the others follow without gaps.
         jpegs: N JPEG files, all of one size; consumed once, never held all at once.
         states: (N, K) values in {-1, 0, 1}.
-        boxes: (N, 4) cx, cy, w, h in 0…1; NaN where not annotated.
-        classes: (N,) -1 not annotated, 0 uncatalogued, 1…S assembly state, S + 1 error state.
+        boxes: (N, 4) cx, cy, w, h in 0…1; NaN where there is none.
+        classes: (N,) of a box 0 uncatalogued, 1…S assembly state, S + 1 error state; without one
+            EMPTY (-1: somebody looked, no whole object is there) or NOT_ANNOTATED (-2).
         visible: (N,) visible fraction of the object; NaN where unknown.
         label_files: of LABEL_FILES, those that a data set ships; they are kept byte for byte.
             The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.
@@ -145,9 +147,9 @@ def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.n
         "visible": np.asarray(data.visible[rows], np.float32),
     }
     allowed = {"states": (-1, 1), "boxes": (0, 1), "visible": (0, 1)}
-    allowed["classes"] = (-1, job.procedure.error_class)
+    allowed["classes"] = (NOT_ANNOTATED, job.procedure.error_class)
     for key, (low, high) in allowed.items():
-        outside = (arrays[key] < low) | (arrays[key] > high)  # NaN: not annotated
+        outside = (arrays[key] < low) | (arrays[key] > high)  # NaN: no box, or unknown
         if outside.any():
             frame = data.first_frame + (rows.start or 0) + int(np.argwhere(outside)[0][0])
             raise ValueError(f"{key} of frame {frame} are outside {low}…{high}")

@@ -5,6 +5,9 @@ split of it becomes a source from which any frames of any recording can be asked
 records that hold them are read, and only the JPEGs asked for are decoded.
 """
 
+from __future__ import annotations
+
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -20,6 +23,8 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax import files
 from stormpsr_jax.data import folder, framing
+from stormpsr_jax.data.annotation import as_annotated
+from stormpsr_jax.data.jpegs import decode_smaller
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -87,9 +92,9 @@ class LabelledFrames:
         name: its name.
         first_frame: number of the first frame.
         states: (N, K) int8 in {-1, 0, 1}.
-        boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where not annotated.
-        classes: (N,) int16; -1 not annotated, 0 uncatalogued (ignored by the detector),
-            1…S assembly state, S + 1 error state.
+        boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where there is none.
+        classes: (N,) int16; of a box 1…S assembly state, S + 1 error state, 0 uncatalogued (ignored
+            by the detector); without one `annotation.EMPTY` or NOT_ANNOTATED.
         visible: (N,) float32, visible fraction of the object; NaN where unknown.
     """
 
@@ -115,7 +120,8 @@ class ClipSource(Source):
         procedure: the procedure its labels belong to.
         split: its name.
         fps: frames per second of all its recordings.
-        image_size: (H, W) of all its frames.
+        stored_size: (H, W) of the JPEG files.
+        image_size: (H, W) that frames are decoded at: the same, unless `at` says otherwise.
         aspect, region: what became of the original pictures; see `framing.Framing`.
         recordings: dict of LabelledFrames by name, sorted by name.
     """
@@ -159,7 +165,7 @@ class ClipSource(Source):
         self.split = split
         path = self._directory / "settings.json"
         self.fps = float(settings["fps"])
-        self.image_size = folder.image_size(settings, path)
+        self.stored_size = self.image_size = folder.image_size(settings, path)
         self.aspect, self.region = _framing(settings, path)
         self._clip_length = int(
             folder.number(settings, "clip_length", path, 1, folder.MAX_CLIP, whole=True)
@@ -167,6 +173,9 @@ class ClipSource(Source):
         self.recordings, num_records = _read_labels(
             self._directory / "labels" / f"{split}.npz", procedure.num_components
         )
+        self.recordings = {
+            name: as_annotated(recording, settings) for name, recording in self.recordings.items()
+        }
         self._shards = {
             name: self._directory / shard_name(split, i, len(self.recordings))
             for i, name in enumerate(self.recordings)
@@ -195,6 +204,29 @@ class ClipSource(Source):
         self.__dict__.update(state)
         self._start()
 
+    def at(self, size: int, field: str) -> ClipSource:
+        """Returns the same recordings with pictures of size x size pixels; 0: as they are stored.
+
+        Args:
+            size: at most that of the JPEG files, of which less is decoded then.
+            field: of the config, for messages.
+
+        Raises:
+            ValueError: the stored pictures are smaller, or no squares.
+        """
+        if not size or (size, size) == self.stored_size:
+            return self
+        height, width = self.stored_size
+        if height != width or height < size:
+            raise ValueError(
+                f"{self._directory}: its pictures are {height}x{width} pixels (HxW), which "
+                f"--config.{field}={size} cannot be made of; make the folder again with "
+                f"--size={size} or more, or set {field} to {min(height, width)} or less"
+            )
+        other = copy.copy(self)
+        other.image_size = (size, size)
+        return other
+
     def frames(self, recording: str, frames: Sequence[int]) -> np.ndarray:
         """Decodes frames of a recording.
 
@@ -215,9 +247,12 @@ class ClipSource(Source):
         ):
             try:
                 size = simplejpeg.decode_jpeg_header(jpeg)[:2]
-                if size != self.image_size:  # before decoding: a small file can be a huge picture
-                    raise ValueError(f"it has {size} pixels (H, W), not {self.image_size}")
-                simplejpeg.decode_jpeg(jpeg, buffer=image)
+                if size != self.stored_size:  # before decoding: a small file can be a huge picture
+                    raise ValueError(f"it has {size} pixels (H, W), not {self.stored_size}")
+                if size == self.image_size:
+                    simplejpeg.decode_jpeg(jpeg, buffer=image)
+                else:
+                    decode_smaller(jpeg, image)
             except ValueError as error:
                 raise self._damaged(
                     recording, f"frame {number} of {recording!r} is not a readable JPEG ({error})"

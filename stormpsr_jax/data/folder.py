@@ -126,7 +126,7 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> None
     for key in whole:
         _check_array(key, arrays[key], "iu", (len(names),), whole[key])
     total = sum(arrays["num_frames"].tolist())
-    ranges = {"states": (-1, 1), "boxes": (0, 1), "classes": (-1, 2**15 - 1), "visible": (0, 1)}
+    ranges = {"states": (-1, 1), "boxes": (0, 1), "classes": (-2, 2**15 - 1), "visible": (0, 1)}
     for key in ("states", "boxes", "classes", "visible"):
         if key in keys:
             kinds = "iu" if key in ("states", "classes") else "f"
@@ -142,7 +142,7 @@ def _check_array(
     if array.dtype.kind not in kinds or array.shape != shape:
         raise ValueError(f"{key} are {array.dtype} {array.shape}, expected {shape}")
     low, high = values
-    if ((array < low) | (array > high)).any():  # NaN: not annotated
+    if ((array < low) | (array > high)).any():  # NaN: no box, or unknown
         raise ValueError(f"{key} hold values outside {low}…{high}")
 
 

@@ -94,10 +94,10 @@ class Placement:
         """Maps boxes of the picture to boxes of the result.
 
         What a crop cuts off from a box is cut off from the result too; a box that keeps less than
-        half of its area (KEPT_FRACTION) becomes NaN, not annotated.
+        half of its area (KEPT_FRACTION) becomes NaN: nobody has said what is left of the object.
 
         Args:
-            boxes: (N, 4) cx, cy, w, h in 0…1; NaN where not annotated.
+            boxes: (N, 4) cx, cy, w, h in 0…1; NaN where there is none.
 
         Returns:
             (N, 4) float64 of the same kind.

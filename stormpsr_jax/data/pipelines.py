@@ -15,9 +15,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import grain
 import jax
 import numpy as np
+from absl import logging
 
 from stormpsr_jax import memory
 from stormpsr_jax.data import sampling
+from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.processes import deaf_to_ctrl_c, exit_with_parent
@@ -244,25 +246,33 @@ class _DetectorPicture:
             wrong = {name: (r.states == -1).any(axis=1) for name, r in cad.recordings.items()}
             wrong = [(name, np.flatnonzero(there)) for name, there in wrong.items() if there.any()]
             self._wrong_cad = {error: wrong}
-        # Frames that nobody annotated with a box; most of them show the object partly hidden.
-        self._unboxed = {
+        # Most of them show the object partly hidden.
+        self._empty = {
             name: frames
             for name, r in source.recordings.items()
-            if len(frames := np.flatnonzero(r.classes < 0))
+            if len(frames := np.flatnonzero(r.classes == EMPTY))
         }
         if not self._boxed:
             raise ValueError(
                 "no frame of the training split has a box of a catalogued or error state: the "
                 "detector has nothing to learn from; drop 'detector' from stages or label boxes"
             )
+        if background and not self._empty:
+            logging.warning(
+                "detector.background=%g, but no frame of split 'train' is annotated as empty: the "
+                "detector sees pictures with a box only, and may find objects where there are "
+                "none. Look at some frames without a whole object too (data_prep/README.md); a "
+                "folder of an earlier version tells them apart after --remake",
+                background,
+            )
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         kind = rng.random()
         source = self._source
-        if kind < self._background and self._unboxed:
-            names = list(self._unboxed)
+        if kind < self._background and self._empty:
+            names = list(self._empty)
             name = names[rng.integers(len(names))]
-            index = int(rng.choice(self._unboxed[name]))
+            index = int(rng.choice(self._empty[name]))
         else:
             boxed = self._boxed
             if kind >= 1 - self._cad_share:
@@ -308,14 +318,15 @@ def detector_pictures(
 
     Args:
       source, cad: recordings and clean renders.
-      background: share of the batch without a box.
+      background: share of the batch from frames annotated as empty; if there are none, they have
+        boxes too.
       cad_share: share of the batch from clean renders,
       cad_wrong: and of those the share that show parts that sit wrong.
       batch, seed, workers: pictures in a global batch, of the draws, loader processes.
 
     Yields:
       image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
-      class int32 (B,), 1…S, S + 1 error state, −1 no box; state int8 (B, K) in {-1, 0, 1};
+      class int32 (B,), 1…S, S + 1 error state, −1 empty; state int8 (B, K) in {-1, 0, 1};
       cad bool (B,), from a clean render.
     """
     if cad_share and cad is None:

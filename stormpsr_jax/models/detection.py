@@ -107,8 +107,9 @@ def detection_loss(
     Args:
       outputs: of `Detector`.
       boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
-      classes: (B,) 1..S+1 object; 0 the image is ignored altogether (uncatalogued state);
-        -1 background (only objectness, with `background_weight`).
+      classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
+        ignored altogether; -1 background, annotated as empty (only objectness, with
+        `background_weight`).
       image_size: (H, W) in pixels.
       levels: the detector's feature levels.
       background_weight: of images of class -1.
@@ -226,13 +227,14 @@ def average_precision(
       classes: (B, M) int; 0 is an unused row.
       confidences: (B, M).
       true_boxes: (B, 4), one object per image.
-      true_classes: (B,) int; -1 no object (every detection is wrong), 0 the image is left out.
+      true_classes: (B,) int; -1 no object (every detection is wrong); 0 and -2 (not annotated): the
+        image is left out.
       iou_threshold: a detection at least so near the object's box, of its class, is right.
 
     Returns:
       mAP in 0..1; NaN if no image has an object.
     """
-    keep = true_classes != 0
+    keep = (true_classes > 0) | (true_classes == -1)
     boxes, classes, confidences = boxes[keep], classes[keep], confidences[keep]
     true_boxes, true_classes = true_boxes[keep], true_classes[keep]
     near = box_iou(boxes, true_boxes[:, None]) >= iou_threshold  # (B, M), False for NaN boxes

@@ -102,8 +102,8 @@ def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.
 class Detector(nn.Module):
     """Boxes, state logits and objectness at every feature point.
 
-    Small pictures need no more than the defaults; for 640 pixels take width=48, depth=2, levels=3,
-    grid=24.
+    Small pictures need no more than the defaults; for 640 pixels take width=52, depth=2, levels=3,
+    grid=24, which is as large as YOLOv8-m (78.9 GFLOPs a picture, twice its multiply-adds).
 
     Attributes:
       num_classes: S + 1; index c of the logits is class c + 1 (the last one is the error state).

@@ -15,7 +15,7 @@ from data_prep.reading.pictures import Pictures, read_upright
 from stormpsr_jax.model import Model
 from stormpsr_jax.psr.decoding import Event
 from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.stream import AnyDecoder, Recognised, decode
+from stormpsr_jax.stream import AnyDecoder, Recognised, Rows, decode, stack
 
 THUMBNAIL = 320  # pixels of the longer side, at most
 # Of pictures that are kept until they are in a video, and of those in a report.
@@ -66,21 +66,21 @@ def _recognised(
 ) -> Iterator[Chunk]:
     recogniser = model.recogniser(batch, decoder.stream)
     first = pictures.first_frame
-    for rows, jpegs in ahead(_prepared(model, pictures, batch, whole), _DEPTH):
-        numbers = range(first, first + len(rows))
+    for rows, jpegs in ahead(_prepared(model, pictures, decoder.stream, batch, whole), _DEPTH):
+        numbers = range(first, first + len(jpegs))
         recognised = recogniser(rows)
         yield Chunk(numbers, jpegs, recognised, decode(decoder, numbers, recognised))
-        first += len(rows)
+        first += len(jpegs)
 
 
 def _prepared(
-    model: Model, pictures: Pictures, batch: int, whole: bool
-) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    model: Model, pictures: Pictures, stream: str, batch: int, whole: bool
+) -> Iterator[tuple[Rows, list[bytes]]]:
     keep = to_jpeg if whole else thumbnail
-    each = ((model.preprocess(p), keep(p)) for p in read_upright(pictures))
+    each = ((model.prepare(p, stream), keep(p)) for p in read_upright(pictures))
     while part := list(itertools.islice(each, batch)):
         rows, jpegs = zip(*part, strict=True)
-        yield np.stack(rows), list(jpegs)
+        yield stack(rows), list(jpegs)
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:

@@ -58,6 +58,7 @@ def recognise(
     first = pictures.first_frame
     checklist = Checklist(procedure, variant, decoder.floor, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
+    framing = model.pictures.framing_of("detector")  # the one that boxes are told in
     num_events = 0
     with contextlib.ExitStack() as stack:
         chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
@@ -65,10 +66,10 @@ def recognise(
         writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first, certain))
         if video:
             write_frame = stack.enter_context(
-                overlay.writing_video(folder / VIDEO, procedure, model.pictures.framing, fps)
+                overlay.writing_video(folder / VIDEO, procedure, framing, fps)
             )
         if clips:
-            of_events = Clips(folder / FOLDER, procedure, model.pictures.framing, fps)
+            of_events = Clips(folder / FOLDER, procedure, framing, fps)
         for chunk in chunks:
             alerts = []
             for i, frame in enumerate(chunk.numbers):

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         clock=clock,
         reset=reset,
         certain=args.certain,
-        framing=model.pictures.framing,
+        framing=model.pictures.framing_of("detector"),
         state=state,
     )
     with contextlib.ExitStack() as stack:

@@ -11,8 +11,7 @@ import numpy as np
 
 from stormpsr_jax import weights
 from stormpsr_jax.data.features import MARKER
-from stormpsr_jax.models import backbones
-from stormpsr_jax.stages import embed, fields, networks, pretrain, provenance
+from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
 
 STAGES = (
@@ -46,7 +45,7 @@ def find_mistakes(context: Context) -> list[str]:
         found = check(context)
         if found:
             return mistakes + found
-    mistakes += _pictures(context)
+    mistakes += picture_checks.find_mistakes(context)
     for check in (_recordings, _batches):
         mistakes += _collect(lambda check=check: check(context))
     if not mistakes:
@@ -165,23 +164,32 @@ def _rendering(context: Context) -> list[str]:
             "data.synthetic.timelines are played: set rehearsals to 0"
         )
     if not config.objects.train and not config.timelines:
-        needed = _needed_splits(context)
+        needed = picture_checks.needed_splits(context)
         mistakes += [
             f"--config.data.synthetic.recordings.{split}=0: the stages need at least one"
             for split in needed
             if split in config.recordings and not config.recordings[split]
         ]
-        if _needs_cad(context) and not config.cad_per_state:
+        if picture_checks.needs_cad(context) and not config.cad_per_state:
             mistakes.append(
                 "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
                 "need clean renders; set them to 0 too"
             )
-        if _needs_wrong(context) and not config.cad_wrong:
+        if picture_checks.needs_wrong(context) and not config.cad_wrong:
             mistakes.append(
                 "--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders of parts "
                 "that sit wrong; set it to 0 too"
             )
-    return mistakes + _size(context, (config.size, config.size)) + _batch_sizes(context)
+    sizes = {}
+    for section in ("encoder", "detector"):
+        size = context.config[section].image_size or config.size
+        sizes[section] = (size, size)
+        if size > config.size:
+            mistakes.append(
+                f"--config.{section}.image_size={size}: stage 'data' renders pictures of "
+                f"{config.size}; raise --config.data.synthetic.size, or lower this"
+            )
+    return mistakes + picture_checks.sizes(context, **sizes) + _batch_sizes(context)
 
 
 # --- The data folder ------------------------------------------------------------------------------
@@ -220,40 +228,15 @@ def _folder(context: Context) -> list[str]:
     return mistakes
 
 
-def _needed_splits(context: Context) -> list[str]:
-    stages, needed = context.config.stages, set()
-    if any(stage in stages for stage in (*provenance.TRAINED, "embed")):
-        needed |= set(embed.SPLITS)
-    if "predict" in stages:
-        needed |= set(context.config.predict.splits)
-    if "fuse" in stages:
-        needed.add("val")
-    if "evaluate" in stages:
-        needed |= {"val", "test"}
-    return sorted(needed)
-
-
-def _needs_cad(context: Context) -> bool:
-    stages, config = context.config.stages, context.config
-    return bool(
-        ("pretrain" in stages and config.pretrain.cad_per_state)
-        or ("detector" in stages and config.detector.cad)
-    )
-
-
-def _needs_wrong(context: Context) -> bool:
-    detector = context.config.detector
-    return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong)
-
-
 def _splits(context: Context) -> list[str]:
     """Splits that are missing or cannot be opened; opens all that the stages need."""
     mistakes = []
     if "general" in context.config.stages:
         return mistakes
-    for split in _needed_splits(context):
+    for split in picture_checks.needed_splits(context):
         mistakes += _collect(lambda split=split: context.source(split) and [])
-    if _needs_cad(context):
+    mistakes += picture_checks.detector_splits(context)
+    if picture_checks.needs_cad(context):
         if not context.has_cad:
             mistakes.append(
                 f"{context.cad_dir}: has no split 'cad' of clean renders, which "
@@ -261,82 +244,16 @@ def _splits(context: Context) -> list[str]:
                 "data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
             )
         else:
-            mistakes += _collect(lambda: context.cad_source() and [])
+            if context.config.pretrain.cad_per_state and "pretrain" in context.config.stages:
+                mistakes += _collect(lambda: context.cad_source() and [])
+            if context.config.detector.cad and "detector" in context.config.stages:
+                mistakes += _collect(lambda: context.detector_cad_source() and [])
     for stage, splits in (("fuse", ("val",)), ("evaluate", ("val", "test"))):
         for split in splits if stage in context.config.stages else ():
             folder = context.data_dir / "labels" / split
             if not folder.is_dir():
                 mistakes.append(f"{folder}: no label files; run the data_prep command again")
-    return mistakes
-
-
-def _pictures(context: Context) -> list[str]:
-    """Sizes that do not fit each other, and boxes that are missing."""
-    stages, mistakes = context.config.stages, []
-    if context.ready_made or "general" in stages or not _needed_splits(context):
-        return mistakes
-    source = context.source(_needed_splits(context)[0])
-    mistakes += _size(context, source.image_size)
-    if _needs_cad(context):
-        cad = context.cad_source()
-        if cad.image_size != source.image_size:
-            mistakes.append(
-                f"{context.cad_dir}: the CAD pictures are {cad.image_size} pixels (H, W), those of "
-                f"the recordings {source.image_size}; render them anew with --size"
-            )
-        if _needs_wrong(context) and not any(
-            (r.states == -1).any() for r in cad.recordings.values()
-        ):
-            mistakes.append(
-                f"{context.cad_dir}: no render shows a part that sits wrong, which "
-                "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
-                "to 0"
-            )
-        clean = context.config.detector.cad * (1 - context.config.detector.cad_wrong)
-        if (
-            "detector" in stages
-            and clean
-            and not any((r.classes > 0).any() for r in cad.recordings.values())
-        ):
-            mistakes.append(
-                f"{context.cad_dir}: no render has a box, which detector.cad asks for; take "
-                "renders that have some, or set it to 0"
-            )
-    if "detector" in stages:
-        for split in embed.SPLITS:
-            recordings = context.source(split).recordings.values()
-            if not any((r.classes > 0).any() for r in recordings):
-                mistakes.append(
-                    f"split {split!r} has no box of a catalogued or error state, which the "
-                    "detector needs; drop 'detector' from stages, or label boxes "
-                    "(data_prep/README.md) and make the data folder again"
-                )
-            highest = max((int(r.classes.max(initial=0)) for r in recordings), default=0)
-            if highest > context.procedure.error_class:
-                mistakes.append(
-                    f"{context.data_dir}: its boxes have classes up to {highest}, the procedure "
-                    f"only {context.procedure.error_class}: it was made with other catalogued "
-                    "states; make it again"
-                )
-    return mistakes
-
-
-def _size(context: Context, size: tuple[int, int]) -> list[str]:
-    """Whether the encoder's patches, and the detector, can divide pictures of (H, W)."""
-    wanted = {}
-    if set(context.config.stages) & {"general", "pretrain", "embed", "finetune"}:
-        patch = backbones.fields(context.config.encoder)["patch_size"]
-        wanted[patch] = "the patches of the encoder"
-    if "detector" in context.config.stages:
-        wanted.setdefault(4, "the detector")
-    return [
-        f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {patch}, as {what} need; the next "
-        f"sizes that fit are {max(side // patch, 1) * patch} and {-(-side // patch) * patch}: make "
-        "the data folder again with --size, or change --config.encoder.patch_size or .backbone"
-        for patch, what in wanted.items()
-        for side in size[:1]
-        if size[0] % patch or size[1] % patch
-    ]
+    return list(dict.fromkeys(mistakes))
 
 
 def _recordings(context: Context) -> list[str]:
@@ -412,9 +329,9 @@ def _batch_size(context: Context, stage: str, batch: int, fields: str) -> list[s
 def _networks(context: Context) -> list[str]:
     """Networks that cannot be built, and weights to start from that do not fit."""
     config, stages, mistakes = context.config, context.config.stages, []
-    if "general" in stages or context.ready_made or not _needed_splits(context):
+    if "general" in stages or context.ready_made or not picture_checks.needed_splits(context):
         return mistakes
-    size = context.source(_needed_splits(context)[0]).image_size
+    size = context.source(picture_checks.needed_splits(context)[0]).image_size
     if "pretrain" in stages:
         mistakes += _collect(lambda: _encoder(context, size))
     if "temporal" in stages:

@@ -56,6 +56,11 @@ class Context:
         return Path(self.config.data.cad_dir or self.data_dir)
 
     @property
+    def detector_dir(self) -> Path:
+        """Folder of the clip shards that the detector's pictures come from."""
+        return Path(self.config.data.detector_dir or self.data_dir)
+
+    @property
     def has_cad(self) -> bool:
         """Whether there is a finished folder with split 'cad'."""
         there = (self.cad_dir / "dataset_info.json").is_file()
@@ -72,13 +77,29 @@ class Context:
         return holds_embeddings(self.data_dir)
 
     def source(self, split: str) -> ClipSource | FeatureSource:
-        """The recordings of one split, clip shards or ready-made embeddings; opened once a run."""
-        kind = FeatureSource if self.ready_made else ClipSource
-        return self._open(kind, self.data_dir, split)
+        """The recordings of one split, clip shards or ready-made embeddings; opened once a run.
+
+        Pictures have the encoder's size.
+        """
+        if self.ready_made:
+            return self._open(FeatureSource, self.data_dir, split)
+        return self._sized("encoder", self.data_dir, split)
 
     def cad_source(self) -> ClipSource:
         """The clean renders, split 'cad' of data.cad_dir or else of the data folder."""
-        return self._open(ClipSource, self.cad_dir, "cad")
+        return self._sized("encoder", self.cad_dir, "cad")
+
+    def detector_source(self, split: str) -> ClipSource:
+        """The recordings of one split, with pictures of the detector's size."""
+        return self._sized("detector", self.detector_dir, split)
+
+    def detector_cad_source(self) -> ClipSource:
+        """The clean renders, of the detector's size."""
+        return self._sized("detector", self.cad_dir, "cad")
+
+    def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
+        source = self._open(ClipSource, directory, split)
+        return source.at(self.config[section].image_size, f"{section}.image_size")
 
     def _open(self, kind: type, directory: Path, split: str):
         key = (kind, directory, split)

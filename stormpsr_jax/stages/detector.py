@@ -18,8 +18,8 @@ from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 def build(context: Context) -> Definition:
     """Trains the detector and keeps the one with the best validation mAP@50."""
     config = context.config.detector
-    train, val = context.source("train"), context.source("val")
-    cad = context.cad_source() if config.cad else None
+    train, val = context.detector_source("train"), context.detector_source("val")
+    cad = context.detector_cad_source() if config.cad else None
     model = networks.detector(context)
 
     def init():
@@ -47,7 +47,10 @@ def build(context: Context) -> Definition:
 
     def evaluate(params, _):
         detect = networks.detect(context, params, val)
-        return {"map50": validation.mean_average_precision(detect, val)}
+        return {
+            "map50": validation.mean_average_precision(detect, val),
+            **validation.false_alarms(detect, val),
+        }
 
     return Definition(
         model=model,

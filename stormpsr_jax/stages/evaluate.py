@@ -115,13 +115,14 @@ def _write_model(
     records = {"predict": provenance.read(context.workdir / "predict")}
     stages = tuple(records["predict"]["made_from"]["stages"])
     records |= {stage: provenance.read(context.workdir / stage) for stage in stages}
+    trained = networks.trained(context, stages)
     model.write_model(
         context.workdir / "model",
         procedure=context.procedure,
         fps=context.source("test").fps,
-        pictures=networks.pictures(context, context.source("test")),
+        pictures=networks.pictures(context, context.source("test"), "detector" in trained),
         window=context.window,
-        networks=networks.trained(context, stages),
+        networks=trained,
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
         fusion=fusion,

@@ -28,7 +28,8 @@ RANGES = {
     "data.synthetic.*": (0, _ANY),
     "window.*": (1, 10**6),
     "augment.*": (0, 100),
-    "encoder.depth": (0, 64),  # as a model folder may have
+    "*.image_size": (0, 4096),  # these as a model folder may have
+    "encoder.depth": (0, 64),
     "encoder.patch_size": (0, 256),
     "encoder.width": (0, 16_384),
     "encoder.num_heads": (0, 256),
@@ -64,6 +65,7 @@ RANGES = {
     "detector.shift": (0, 1),
     "detector.depth": (0, 1000),
     "detector.levels": (1, 6),
+    "detector.grid": (1, 128),
     "detector.*": (1, 10**5),
     "fuse.units": (1, learned_weights.MAX_UNITS),
     "fuse.average": (0, learned_weights.MAX_AVERAGE),

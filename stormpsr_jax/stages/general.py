@@ -70,7 +70,11 @@ def build(context: Context) -> Definition:
     config = context.config.general
     # Every object has parts of its own; the shards bring the procedure that counts them.
     procedure = load_procedure(context.data_dir / "procedure.json")
-    train, val = (ClipSource(context.data_dir, split, procedure) for split in ("train", "val"))
+    size = context.config.encoder.image_size
+    train, val = (
+        ClipSource(context.data_dir, split, procedure).at(size, "encoder.image_size")
+        for split in ("train", "val")
+    )
     model = networks.spatial_encoder(context)
     components = procedure.num_components
 

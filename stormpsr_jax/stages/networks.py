@@ -71,18 +71,33 @@ def detector(context: Context) -> Detector:
         width=context.config.detector.width,
         depth=context.config.detector.depth,
         levels=context.config.detector.levels,
+        grid=context.config.detector.grid,
         num_components=context.procedure.num_components if context.config.detector.part_loss else 0,
         dtype=context.dtype,
     )
 
 
-def pictures(context: Context, source: Source) -> Pictures | None:
-    """How the pictures of a source become network input; None if they are embeddings already."""
+def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:
+    """How the pictures of a source become network input; None if they are embeddings already.
+
+    Args:
+      context: of the run.
+      source: pictures of the size that one network sees, the encoder if there are two.
+      with_detector: there are two, and the detector may see another size.
+    """
     if not isinstance(source, ClipSource):
         return None
-    data = context.config.data
+    data, detector_size = context.config.data, None
+    if with_detector:
+        size = context.detector_source(source.split).image_size
+        detector_size = size if size != source.image_size else None
     return Pictures(
-        source.image_size, tuple(data.mean), tuple(data.std), source.aspect, source.region
+        source.image_size,
+        tuple(data.mean),
+        tuple(data.std),
+        source.aspect,
+        source.region,
+        detector_size,
     )
 
 

@@ -15,7 +15,7 @@ from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr import predictions, scores
 from stormpsr_jax.stages import completed, networks, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Batched, Recogniser
+from stormpsr_jax.stream import Batched, Recogniser, Views
 from stormpsr_jax.training import loop
 
 
@@ -34,9 +34,10 @@ def run(context: Context) -> dict:
 
 def _run(context: Context) -> None:
     config = context.config.predict
+    trained = networks.trained(context, provenance.stages_before(context, "predict"))
     streams = functions(
-        networks.trained(context, provenance.stages_before(context, "predict")),
-        networks.pictures(context, context.source(config.splits[0])),
+        trained,
+        networks.pictures(context, context.source(config.splits[0]), "detector" in trained),
         context.config.detector.max_detections,
         config.batch,
     )
@@ -81,9 +82,13 @@ def _recording(
         frames=window.frames,
         stride=window.stride,
     )
+    large = context.detector_source(split) if "detect" in streams else None
     rows = []
-    for _, frames in source.chunks(name, context.config.predict.batch):
-        rows.append(recogniser(frames))
+    for start, frames in source.chunks(name, context.config.predict.batch):
+        chunk = frames
+        if large is not None and large.image_size != source.image_size:
+            chunk = Views(frames, large.rows(name, np.arange(start, start + len(frames))))
+        rows.append(recogniser(chunk))
         progress.update(len(frames))
     numbers = source.numbers(name)
     for path in wanted:

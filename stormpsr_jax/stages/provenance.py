@@ -51,7 +51,8 @@ FIELDS = {
     "pretrain": (*_TRAINING, *_CAD, "encoder", "pretrain"),
     "embed": (*_TRAINING, *_ENCODER, "embed.views"),
     "temporal": (
-        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views", "encoder.hidden"),
+        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
+        *("encoder.hidden", "encoder.image_size"),
     ),
     "finetune": (
         *_TRAINING,
@@ -65,7 +66,7 @@ FIELDS = {
     "predict": (
         *(*_PICTURES, *_NETWORKS, "window", "predict"),
         *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
-        "detector.part_loss",
+        *("detector.part_loss", "detector.image_size", "detector.grid"),
     ),
     "fuse": ("seed", "fuse"),
     "evaluate": ("evaluate", "window"),
@@ -165,8 +166,9 @@ def _data(context: Context, stage: str) -> dict[str, str]:
             parts = ("pictures", *parts)
         if stage == "detector" and config.detector.part_loss:
             parts = (*parts, "states")
+        read = context.detector_source if stage == "detector" else context.source
         for split in embed.SPLITS:
-            add(context.source(split), parts)
+            add(read(split), parts)
     if (stage == "pretrain" and config.pretrain.cad_per_state) or (
         stage == "detector" and config.detector.cad
     ):
@@ -178,6 +180,9 @@ def _data(context: Context, stage: str) -> dict[str, str]:
     if stage == "predict":
         for split in config.predict.splits:
             add(context.source(split), ("pictures", "states", "visible"))
+            if config.data.detector_dir and "detector" in config.stages:
+                large = known.of_split(context.detector_source(split), ("pictures",))
+                found[f"the detector's pictures of split {split}"] = large["pictures"]
     if stage == "fuse":
         for kind in KINDS:
             found[f"default weights of kind {kind}"] = default_weights(kind).checksum

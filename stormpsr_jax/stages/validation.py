@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import sampling
+from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.model_json import Window
@@ -17,6 +18,7 @@ from stormpsr_jax.stream import Batched
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most
 BOXED_FRAMES = 2_000  # that mAP is measured on, at most
+EMPTY_FRAMES = 500  # that false alarms are counted on, at most
 
 
 def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
@@ -137,9 +139,37 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     found = found[:: -(-len(found) // BOXED_FRAMES)]
     truth_boxes = np.stack([source.recordings[name].boxes[row] for name, row in found])
     truth_classes = np.array([source.recordings[name].classes[row] for name, row in found])
-    outputs = []
-    for start in range(0, len(found), detector.batch):
-        part = found[start : start + detector.batch]
-        outputs.append(detector(np.stack([source.rows(name, [row])[0] for name, row in part]))[:3])
-    boxes, classes, confidences = jax.tree.map(lambda *a: np.concatenate(a), *outputs)
+    boxes, classes, confidences = _detections(detector, source, found)
     return detection.average_precision(boxes, classes, confidences, truth_boxes, truth_classes)
+
+
+def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
+    """Share of frames annotated as empty in which something is detected, surer than ½.
+
+    Args:
+      detector: as above.
+      source: the split.
+
+    Returns:
+      {"false_alarms": share}, or {} if no frame is annotated as empty.
+    """
+    found = [
+        (name, row)
+        for name, recording in source.recordings.items()
+        for row in np.flatnonzero(recording.classes == EMPTY).tolist()
+    ]
+    if not found:
+        return {}
+    _, _, confidences = _detections(detector, source, found[:: -(-len(found) // EMPTY_FRAMES)])
+    return {"false_alarms": float((confidences.max(axis=1) > 0.5).mean())}
+
+
+def _detections(
+    detector: Batched, source: ClipSource, frames: list[tuple[str, int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (N, M, 4), classes (N, M) and confidences (N, M) in N frames: (recording, row)."""
+    outputs = []
+    for start in range(0, len(frames), detector.batch):
+        part = frames[start : start + detector.batch]
+        outputs.append(detector(np.stack([source.rows(name, [row])[0] for name, row in part]))[:3])
+    return jax.tree.map(lambda *a: np.concatenate(a), *outputs)

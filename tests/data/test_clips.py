@@ -108,6 +108,13 @@ def test_clip_source_property_labels_come_back_exactly(source):
             assert getattr(recording, key).dtype == expected.dtype
 
 
+def test_at_errors_pictures_that_cannot_be_made(source):
+    assert source.at(0, "encoder.image_size") is source
+    for size in (8, 32):  # these are no squares
+        with pytest.raises(ValueError, match=rf"16x24 pixels.*--config\.a\.size={size} cannot be"):
+            source.at(size, "a.size")
+
+
 def test_list_splits_property_leaves_out_empty_splits(folder):
     assert list_splits(folder) == ["test", "train"]
 

@@ -52,7 +52,7 @@ def test_read_arrays_property_sound_labels_are_read_as_they_are(tmp_path):
         ({"states": np.full((5, 4), 2, np.int8)}, "states hold values outside -1…1"),
         ({"states": np.zeros(5, np.int8)}, "states have shape"),
         ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
-        ({"classes": np.full(5, -2)}, "classes hold values outside"),
+        ({"classes": np.full(5, -3)}, "classes hold values outside"),
         ({"visible": np.array(["x"] * 5)}, "visible are <U1"),
     ],
 )

@@ -1,5 +1,8 @@
 """Pipelines on small shards: the same for any worker count, right labels, one split only."""
 
+import copy
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from absl import flags
 
 from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -26,6 +30,8 @@ def make(split, name):
     boxes[::2] = 0.5
     classes = np.full(60, -1, np.int16)
     classes[::2] = PROCEDURE.state_classes(states)[::2]
+    if split == "train":
+        classes[1::4] = NOT_ANNOTATED
     number = {"train": 0, "val": 100, "cad": 200}[split] + 10 * int(name[-1])
 
     def jpegs():
@@ -195,6 +201,25 @@ def test_detector_pictures_property_shares_boxes_and_states(data):
         recording = recording or data["train"].recordings[f"t{n}"]
         np.testing.assert_array_equal(state, recording.states[i])
     assert not sits_wrong[~cad].any()
+    # Of a frame that nobody has looked at it is not known whether it is empty.
+    assert set((frame[~cad & (classes == EMPTY)] % 4).tolist()) == {3}
+
+
+def test_detector_pictures_property_nothing_is_empty_that_nobody_has_looked_at(data, caplog):
+    unseen = copy.copy(data["train"])
+    unseen.recordings = {
+        name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
+        for name, r in unseen.recordings.items()
+    }
+    options = {"cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
+    (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
+    assert (batch["class"] > 0).all()
+    (said,) = caplog.messages
+    assert said.startswith("detector.background=0.5, but no frame of split 'train' is annotated")
+    caplog.clear()
+    pipelines.detector_pictures(unseen, None, background=0.0, **options)
+    pipelines.detector_pictures(data["train"], None, background=0.5, **options)
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(

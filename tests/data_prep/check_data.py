@@ -37,6 +37,7 @@ def make(split, name, change=None):
     boxes[[4, 6, 10]] = (0.5, 0.5, 0.4, 0.1)
     classes = np.full(n, -1)
     classes[[4, 6, 10]] = (1, 4, 3)
+    classes[0] = -2  # nobody looked
     visible = np.full(n, np.nan)
     visible[:2] = (0.2, 0.6)
     data = shards.RecordingData(

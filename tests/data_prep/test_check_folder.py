@@ -199,7 +199,7 @@ CORRUPTIONS = {
     ),
     "class value": (
         lambda f: _rewrite_npz(f / FRAMES, classes=_set(4, 5)),
-        "train/b: frame 5: classes are outside -1…4",
+        "train/b: frame 5: classes are outside -2…4",
     ),
     "half a box": (
         lambda f: _rewrite_npz(f / FRAMES, boxes=_set((4, 0), np.nan)),

@@ -29,7 +29,8 @@ def test_split_statistics_matches_counts_by_hand():
     np.testing.assert_allclose(s.box_sizes, 0.2)
     np.testing.assert_allclose(s.visible, [0.2, 0.6] * 2)
     rows = dict(check_statistics.table({"train": s}))
-    assert rows["Frames without a box"] == ["72.7%"]
+    assert rows["Frames annotated as empty"] == ["63.6%"]
+    assert rows["Frames not annotated"] == ["9.1%"]
     assert rows["Steps per recording"] == ["3.0 (3–3)"]
     assert rows["States never seen"] == ["2"]
 

@@ -49,7 +49,7 @@ def test_synth_property_a_recording_of_each_state_and_nothing_else(synth, tmp_pa
     assert list(found.recordings) == [f"cad_{state:02d}" for state in range(1, 23)]
     for i, recording in enumerate(found.recordings.values()):
         np.testing.assert_array_equal(recording.states, [PROCEDURE.states[i]] * 3)
-        assert (recording.classes == -1).all()
+        assert (recording.classes == -2).all()
         assert np.isnan(recording.boxes).all()
     # Each state has its own pictures, in the order of their names.
     names = content(synth)["images"]
@@ -93,7 +93,7 @@ def test_unity_property_a_crop_moves_boxes_and_loses_some(tmp_path):
     gone = Framing((8, 8), region=(0, 0.5, 1, 1))
     assert make(tmp_path / "data", tmp_path / "high", framing=gone)
     recording = source(tmp_path / "high").recordings["cad_01"]
-    assert recording.classes.tolist() == [-1]
+    assert recording.classes.tolist() == [-2]
 
 
 def test_unity_classes_are_a_permutation():

@@ -19,6 +19,7 @@ from meccano_data import (
     picture,
 )
 
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 
 
@@ -67,7 +68,7 @@ def test_meccano_property_boxes_and_their_classes(made):
     assert recording.classes[4:8].tolist() == [ignored, 1, 1, error]
     assert (np.delete(recording.classes, range(4, 8)) == -1).all()
     without = ClipSource(made, "train", PROCEDURE).recordings["0002"]
-    assert (without.classes == -1).all()
+    assert (without.classes == NOT_ANNOTATED).all()
 
 
 def test_meccano_property_shipped_label_files_are_kept(made):
@@ -86,6 +87,7 @@ def test_meccano_property_log_says_what_is_particular(data, made, caplog):
         "uncatalogued one), 15 boxes (9 in a catalogued state, 3 in an error state, 3 in an "
         "uncatalogued one; 3 cut off at the picture's edge, 3 left out for a larger one of the "
         "same frame)",
+        "25 frames are annotated as empty, 9 are not annotated",
         "8 frames show states that procedure 'meccano' does not catalogue: 10000000000000000 (8 "
         "frames of 0001, 0002, 0007, 0008). Neither the encoder nor the detector learns such "
         'states: add those that the assembly goes through to "states" of the procedure file, and '

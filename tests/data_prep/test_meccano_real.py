@@ -64,11 +64,11 @@ def test_meccano_property_all_real_labels_go_through():
     lines = describe(recordings, known, PROCEDURE)
     assert "13657 boxes (11224 in a catalogued state" in lines[0]
     assert "912 cut off at the picture's edge, 22 left out for a larger one of the same" in lines[0]
-    assert "11111100011111100 (19303 frames of 0005)" in lines[1]
+    assert "11111100011111100 (19303 frames of 0005)" in lines[2]
     # The headlamp of 0016: in PSR_labels.csv, not in PSR_labels_raw.csv.
-    assert "recording 0016: " in lines[2]
-    assert "steps without a change of state: Install headlamp at frame 1144, Remove" in lines[2]
-    assert lines[3:] == ["no boxes (ASD labels) for recordings 0005"]
+    assert "recording 0016: " in lines[3]
+    assert "steps without a change of state: Install headlamp at frame 1144, Remove" in lines[3]
+    assert lines[4:] == ["no boxes (ASD labels) for recordings 0005"]
 
 
 @needs_real

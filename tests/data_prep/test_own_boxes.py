@@ -10,6 +10,7 @@ import simplejpeg
 from own_data import PROCEDURE, grey, make, make_data, opened
 
 from data_prep import own
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.framing import Framing
 
 
@@ -49,11 +50,13 @@ def test_own_property_boxes_of_both_formats_follow_the_picture(made, tmp_path, c
     for name in ("bench1", "bench2"):
         recording = recordings[name][0]
         assert np.flatnonzero(recording.classes >= 0).tolist() == [6]
+        empty = [7] if name == "bench2" else []  # a file without boxes
+        assert np.flatnonzero(recording.classes == EMPTY).tolist() == empty
         assert recording.classes[6] == 1  # the state there, whatever the category says
         # the left half, 32 x 48, becomes 21 x 32 pixels from column 5 on
         expected = [(5 + 0.75 * 21) / 32, 0.5, 0.5 * 21 / 32, 0.5]
         np.testing.assert_allclose(recording.boxes[6], expected, atol=1e-6)
-    assert (recordings["bench3"][0].classes == -1).all()
+    assert (recordings["bench3"][0].classes == NOT_ANNOTATED).all()
     assert not any("detector" in message for message in caplog.messages)
 
 

@@ -152,14 +152,14 @@ def test_detection_loss_matches_scalar_transcription():
 
 def test_detection_loss_property_gradients_reach_only_what_is_annotated():
     rng = np.random.default_rng(4)
-    out = jax.tree.map(jnp.asarray, random_outputs(rng, 4))
-    boxes, classes = random_boxes(rng, 4), np.array([1, 0, -1, -1])
+    out = jax.tree.map(jnp.asarray, random_outputs(rng, 5))
+    boxes, classes = random_boxes(rng, 5), np.array([1, 0, -1, -1, -2])
     boxes[2:] = np.nan
     grads = loss_and_gradient(out, boxes, classes)[1]
-    touched = {k: np.abs(v).reshape(4, -1).max(-1) > 0 for k, v in grads.items()}
-    np.testing.assert_array_equal(touched["boxes"], [True, False, False, False])
-    np.testing.assert_array_equal(touched["logits"], [True, False, False, False])
-    np.testing.assert_array_equal(touched["objectness"], [True, False, True, True])
+    touched = {k: np.abs(v).reshape(5, -1).max(-1) > 0 for k, v in grads.items()}
+    np.testing.assert_array_equal(touched["boxes"], [True, *4 * [False]])
+    np.testing.assert_array_equal(touched["logits"], [True, *4 * [False]])
+    np.testing.assert_array_equal(touched["objectness"], [True, False, True, True, False])
     assert all(np.isfinite(v).all() for v in grads.values())
     silent = loss_and_gradient(out, boxes, classes, 0.0)[1]["objectness"]
     assert not np.abs(silent[1:]).any()
@@ -298,8 +298,9 @@ def test_average_precision_property_ignored_and_empty_images():
     *detections, true_boxes, true_classes = predictions
     kept = true_classes != 3
     without = average_precision(*(x[kept] for x in predictions))
-    ignored = average_precision(*detections, true_boxes, np.where(kept, true_classes, 0))
-    assert ignored == without
+    for ignored in (0, -2):  # uncatalogued, not annotated
+        classes = np.where(kept, true_classes, ignored)
+        assert average_precision(*detections, true_boxes, classes) == without
     empty = average_precision(*detections, np.where(kept[:, None], true_boxes, np.nan),
                               np.where(kept, true_classes, -1))  # fmt: skip
     assert empty < without  # detections where nothing is are wrong

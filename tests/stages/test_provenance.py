@@ -351,7 +351,8 @@ def test_fields_property_are_all_that_a_stage_reads(finished, tmp_path, stage):
         definition.evaluate(params, batch_stats)
     else:
         stage.run(context)
-    neutral = (*provenance.FREE, "procedure", "stages", "data.dir", "data.cad_dir", "init_from")
+    folders = ("data.dir", "data.cad_dir", "data.detector_dir")
+    neutral = (*provenance.FREE, "procedure", "stages", *folders, "init_from")
     unknown = [
         field
         for field in read

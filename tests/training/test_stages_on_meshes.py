@@ -25,21 +25,21 @@ def two_processes(folder, name, devices):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
-    finish(on_devices(8, folder, "given", "1x1", "2x4+ring"), timeout=900)
-    finish(*two_processes(folder, "2x4", 4), timeout=900)
+    finish(on_devices(8, folder, "given", "1x1", "2x4+ring"), timeout=3600)
+    finish(*two_processes(folder, "2x4", 4), timeout=3600)
     return folder
 
 
 @pytest.fixture(scope="module")
 def more_runs(runs):
     """On meshes that split the batch alone, or the state alone; and one continued elsewhere."""
-    finish(on_devices(8, runs, "8x1", "1x8"), timeout=900)
+    finish(on_devices(8, runs, "8x1", "1x8"), timeout=3600)
     for stage in CONTINUED:
         shutil.copytree(runs / "1x8" / stage, runs / "2x2" / stage)
         left = runs / "2x2" / stage / stage  # as it was after SAVED steps
         shutil.rmtree(left / "checkpoints" / str(STEPS))
         (left / "batches-0.jsonl").unlink()
-    finish(*two_processes(runs, "2x2", 2), timeout=900)
+    finish(*two_processes(runs, "2x2", 2), timeout=3600)
     return runs
 
 

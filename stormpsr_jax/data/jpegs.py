@@ -1,0 +1,65 @@
+"""JPEG files decoded at a fraction of their size, in the DCT domain, before they are resized.
+
+libjpeg-turbo decodes at k/8 of the size of a picture. That costs less than decoding it whole, and
+leaves less to resize.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+# What is decoded is at least this many times as large as what is asked for. Below, aliasing costs 5
+# dB (51 → 46 dB against resizing the whole picture); above, only time.
+REDUCED = 1.5
+# The same where pictures are loaded again and again. From 640 to 224 pixels it is half size that is
+# decoded, which libjpeg-turbo does fastest: 2/3 of the time, and 1 dB less (53 → 52).
+LOADED = 1.4
+
+
+def decode_reduced(
+    jpeg: bytes, whole: tuple[int, int], wanted: tuple[float, float], reduced: float = REDUCED
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Decodes a JPEG file at the smallest k/8 of its size that leaves enough for `wanted`.
+
+    Args:
+        jpeg: the file.
+        whole: (H, W) that its header says.
+        wanted: (H, W) that the whole picture is to be resized to, by antialiasing.
+        reduced: what is decoded is at least this many times as large.
+
+    Returns:
+        (h, w, 3) uint8 RGB; the size of the whole picture at that scale, which need not be a whole
+        number.
+
+    Raises:
+        ValueError: it cannot be decoded to its end.
+    """
+    low = [math.ceil(reduced * side) for side in wanted]
+    array = simplejpeg.decode_jpeg(jpeg, min_height=low[0], min_width=low[1])
+    eighths = _eighths(whole, array.shape)
+    return array, (whole[0] * eighths / 8, whole[1] * eighths / 8)
+
+
+def decode_smaller(jpeg: bytes, out: np.ndarray) -> None:
+    """Decodes a JPEG file into a smaller picture (H, W, 3) uint8: bicubic, with antialiasing.
+
+    Raises:
+        ValueError: it cannot be decoded to its end.
+    """
+    size, whole = out.shape[:2], simplejpeg.decode_jpeg_header(jpeg)[:2]
+    array, (height, width) = decode_reduced(jpeg, whole, size, LOADED)
+    box = (0, 0, min(width, array.shape[1]), min(height, array.shape[0]))
+    image = Image.fromarray(array).resize(size[::-1], Image.Resampling.BICUBIC, box=box)
+    out[:] = np.asarray(image)
+
+
+def _eighths(whole: tuple[int, int], decoded: tuple[int, ...]) -> float:
+    """Returns k of the scale k/8 at which a picture was decoded; the sizes were rounded up."""
+    for k in range(1, 9):
+        if all(-(-side * k // 8) == part for side, part in zip(whole, decoded, strict=False)):
+            return k
+    return 8 * decoded[0] / whole[0]

@@ -1,0 +1,49 @@
+"""What a detector is judged by on the validation split."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.stages import validation
+
+BOX = (0.5, 0.5, 0.4, 0.4)
+# By frame: what is annotated (-1 empty, -2 not looked at), what is detected, and how surely.
+TRUE = [1, 2, -1, -1, -1, -2, -2, 0]
+CLASSES = [1, 2, 1, 0, 2, 1, 1, 1]
+CONFIDENCES = [0.9, 0.8, 0.7, 0.0, 0.4, 0.99, 0.99, 0.99]
+
+
+class Source:
+    """Pictures that say which frame they are."""
+
+    split = "val"
+
+    def __init__(self, classes):
+        n = len(classes)
+        boxes = np.where(np.array(classes)[:, None] >= 0, BOX, np.nan).astype(np.float32)
+        unknown = np.full(n, np.nan, np.float32)
+        states = np.zeros((n, 1), np.int8)
+        labelled = LabelledFrames("a", 0, states, boxes, np.array(classes, np.int16), unknown)
+        self.recordings = {"a": labelled}
+
+    def rows(self, name, rows):
+        del name
+        return np.array(rows, np.uint8)[:, None, None, None] * np.ones((4, 4, 3), np.uint8)
+
+
+def detector(images):
+    """Boxes (B, 1, 4), classes (B, 1), confidences (B, 1) and what is left."""
+    frames = images[:, 0, 0, 0]
+    boxes = np.tile(np.float32(BOX), (len(frames), 1, 1))
+    return boxes, np.array(CLASSES)[frames, None], np.array(CONFIDENCES)[frames, None], None
+
+
+detector.batch = 3
+
+
+def test_detections_property_only_what_was_looked_at_counts():
+    source = Source(TRUE)
+    assert validation.mean_average_precision(detector, source) == pytest.approx(1)
+    assert validation.false_alarms(detector, source) == {"false_alarms": pytest.approx(1 / 3)}
+    assert validation.false_alarms(detector, Source([-1] * 8))["false_alarms"] == 6 / 8
+    assert validation.false_alarms(detector, Source([1, 2, -2])) == {}

@@ -1,0 +1,50 @@
+"""The training steps of the full-size configs, compiled for GPUs and TPUs that are not there: slow.
+
+    python -m pytest -m slow tests/test_accelerators.py -s
+
+Models, pictures and batches are those of the configs. Lowering needs nothing but JAX. Compiling
+for a TPU takes the package libtpu (pip install 'jax[tpu]'), and says what memory a chip needs.
+"""
+
+import importlib.util
+import re
+import sys
+
+import pytest
+from processes_of_tests import ROOT, environment, finish, start
+from tiny import TRAINED
+
+V5E = 15.75  # GiB of a chip
+# Steps, and how many chips share the batch of the config: SupCon's needs more than one.
+CHIPS = {"pretrain": 16, "temporal": 1, "finetune": 1, "detector": 1}
+
+
+def rows_of(*arguments):
+    """The rows of the table that the benchmark prints, cell by cell."""
+    # Its own flags, not those of tests, which would leave code as it comes.
+    command = [sys.executable, ROOT / "benchmarks/accelerator_memory.py", *arguments]
+    (output,) = finish(start(command, env=environment(XLA_FLAGS="")), timeout=5400)
+    print(output)
+    rows = re.findall(r"^\| (.*) \|$", output, re.MULTILINE)
+    return [row.split(" | ") for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["meccano", "industreal"])
+def test_steps_property_lower_for_gpu_and_tpu(config):
+    _, *rows = rows_of("--lower", f"--config={config}", f"--stages={','.join(TRAINED)}")
+    lowered = [(stage, platform) for stage, _, platform, _ in rows]
+    assert lowered == [(stage, platform) for stage in TRAINED for platform in ("cuda", "tpu")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
+@pytest.mark.parametrize("stage", TRAINED)
+def test_steps_property_compile_for_tpu_and_fit(stage):
+    head, row = rows_of(
+        *("--target=v5e", "--sizes=S", "--remat=full", "--microbatches=1"),
+        *(f"--stages={stage}", f"--devices={CHIPS[stage]}", "--clips", "8"),
+    )
+    found = dict(zip(head, row, strict=True))
+    assert found["stage"] == stage
+    assert 0.05 < float(found["GiB"]) < V5E
