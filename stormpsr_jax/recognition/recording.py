@@ -80,7 +80,9 @@ def recognise(
                     changed = None if said is None else said[i]
                     belief = chunk.beliefs and chunk.beliefs[i]
                     time = (frame - first) / fps
-                    shown = overlay.Shown(time, checklist.rows(), changed, seen, belief)
+                    # Weaker detections are no evidence, and of hidden objects there are many.
+                    box = seen if seen and seen[1] > decoder.floor else None
+                    shown = overlay.Shown(time, checklist.rows(), changed, box, belief)
                 if video:
                     write_frame(chunk.jpegs[i], shown)
                 if clips:
