@@ -85,7 +85,6 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.recognition import options, sources
 
-    folder = options.model_folder(args.model)
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)
     try:
@@ -94,6 +93,7 @@ def _run_files(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     try:
+        folder = options.model_folder(args.model)
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold)
         variants = options.variants(model, [source.name for source in found], args.variant)

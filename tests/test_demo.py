@@ -213,6 +213,6 @@ def test_labels_property_name_the_steps():
     with (demo.LABELS / "demo.csv").open(encoding="utf-8", newline="") as file:
         steps = [row["step"] for row in csv.DictReader(file)]
     verbs = [" ".join(step.split()[:2]) for step in steps]
-    assert sum(verb == "Incorrectly install" for verb in verbs) == 1
+    assert sum(verb == "Incorrectly installed" for verb in verbs) == 1
     assert 11 <= len(steps) <= 20
     assert json.dumps(steps).isascii()
