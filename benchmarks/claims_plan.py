@@ -32,11 +32,20 @@ class Variant:
       text: for people.
       changes: of a config, as {field: value}.
       pace: of the recordings that it runs on.
+      rehearsals: whether these are with the config's rehearsals.
     """
 
     text: str
     changes: Callable[[ConfigDict], Mapping[str, Any]] = lambda _: {}
     pace: float = 1.0
+    rehearsals: bool = True
+
+    @property
+    def data(self) -> str:
+        """Name of the folder of the recordings."""
+        if not self.rehearsals:
+            return "data_without_rehearsals"
+        return "data" if self.pace == 1 else "data_paced"
 
 
 def _without_cad(config: ConfigDict) -> dict[str, Any]:
@@ -64,6 +73,9 @@ VARIANTS = {
     "without_cad": Variant("no CAD renders in pre-training", _without_cad),
     "without_wrong": Variant(
         "no renders of wrong parts in the detector", lambda _: {"detector.cad_wrong": 0.0}
+    ),
+    "without_rehearsals": Variant(
+        "no rehearsals in training", lambda _: {"data.synthetic.rehearsals": 0}, rehearsals=False
     ),
     "scratch": Variant("an encoder from scratch", lambda _: {"init_from": ""}),
     "paced": Variant("at MECCANO's pace", pace=PACE),
@@ -94,6 +106,9 @@ CLAIMS = {
         "renders of wrong parts against none",
         ("without_wrong", learned.STREAM),
         (RECIPE, learned.STREAM),
+    ),
+    "rehearsals": Claim(
+        "rehearsals against none", ("without_rehearsals", "temporal"), (RECIPE, "temporal")
     ),
     "finetune": Claim(
         "end-to-end fine-tuning against none",
@@ -203,15 +218,14 @@ def runs_of(
 
 def _config(base: ConfigDict, variant: str, occlusion: str, seed: str, root: Path) -> ConfigDict:
     config = base.copy_and_resolve_references()
-    pace = VARIANTS[variant].pace
-    folder = root / f"{occlusion}_{seed}" / ("data" if pace == 1 else "data_paced")
+    folder = root / f"{occlusion}_{seed}" / VARIANTS[variant].data
     config.update_from_flattened_dict(
         {
             "seed": int(seed),
             "data.dir": str(folder),
             "data.synthetic.seed": int(seed),
             "data.synthetic.occlusion": occlusion,
-            "data.synthetic.pace": pace,
+            "data.synthetic.pace": VARIANTS[variant].pace,
             **VARIANTS[variant].changes(base),
         }
     )

@@ -14,6 +14,7 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
+    c.data.synthetic.rehearsals = 16
 
     c.window.frames = 64
     c.window.stride = 4
@@ -47,7 +48,7 @@ def get_config():
     c.pretrain.optimizer.weight_decay = 0.05
     c.pretrain.optimizer.warmup_steps = 50
 
-    c.temporal.steps = 400
+    c.temporal.steps = 600
     c.temporal.batch = 128
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0

@@ -39,6 +39,7 @@ from data_prep.rendering.product import Product
 from data_prep.rendering.scene import Picture
 from data_prep.rendering.workplace import HALF_VIEW, Workplace, clean_pictures
 from data_prep.writing import shards
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
@@ -140,7 +141,7 @@ def make_dataset(
     fill: tuple[float, float] = (0.5, 0.95),
     occluded: float = 0.3,
     y_up: bool = False,
-    workers: int = 1,
+    workers: Workers = 1,
     recordings: str = "*",
 ) -> None:
     """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
@@ -157,7 +158,7 @@ def make_dataset(
       fill: share of the picture's height that the complete product takes, from … to.
       occluded: share of the pictures with hands.
       y_up: y of the meshes points up, not z.
-      workers: processes.
+      workers: processes, or a cluster.
       recordings: glob on the recordings' names; only those are made.
 
     Raises:
@@ -172,7 +173,6 @@ def make_dataset(
         ("wrong", wrong, 0, 10**6),
         ("seed", seed, 0, 2**63 - 1),
         ("occluded", occluded, 0, 1),
-        ("workers", workers, 1, 4096),
     ):
         if not low <= value <= high:
             raise ValueError(f"--{name}={value} is not in {low}…{high}")
@@ -277,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fill=f.fill,
         occluded=f.occluded,
         y_up=f.up == "y",
-        workers=f.workers,
+        workers=f.ray or f.workers,
         recordings=f.recordings,
     )
 

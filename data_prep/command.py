@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import absl.logging
 
 from data_prep.reading.trees import Tree, open_trees
-from stormpsr_jax import memory
+from stormpsr_jax import cluster, memory
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.psr.cli import OneLineParser, fail
@@ -82,8 +82,16 @@ def add_shard_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of every command that makes clip shards."""
     add = parser.add_argument
     add("--out", required=True, metavar="DIR", help="folder for the clip shards")
-    add("--workers", type=at_least(1), default=2, metavar="N", help="processes (%(default)s)")
-    add("--recordings", default="*", metavar="GLOB", help="make only these, other runs the others")
+    add_workers_flags(parser, 2)
+    add("--recordings", default="*", metavar="GLOB", help="make only these")
+
+
+def add_workers_flags(parser: argparse.ArgumentParser, default: int) -> None:
+    """Adds --workers and --ray, of which one may be given."""
+    group = parser.add_mutually_exclusive_group()
+    what = "processes (%(default)s)"
+    group.add_argument("--workers", type=at_least(1), default=default, metavar="N", help=what)
+    cluster.add_flag(group)
 
 
 def add_remake_flag(parser: argparse.ArgumentParser) -> None:

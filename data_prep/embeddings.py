@@ -34,6 +34,7 @@ from data_prep.reading.trees import Tree
 from data_prep.writing import output, parallel
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.progress import Progress
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -85,7 +86,7 @@ def make_dataset(
     fps: float | None = None,
     normalise: str = "l2",
     splits: Mapping[str, str] | None = None,
-    workers: int = 1,
+    workers: parallel.Workers = 1,
 ) -> list[str]:
     """Makes the data folder; recordings that are already there are kept.
 
@@ -100,7 +101,7 @@ def make_dataset(
         normalise: "l2" scales each row to length 1, as the paper's embeddings are (a row of zeros
             stays one); "none" keeps them.
         splits: {split: glob on recording names}, in place of the folders' names.
-        workers: processes.
+        workers: processes, or the cluster that converts the recordings.
 
     Returns:
         Remarks for the user.
@@ -116,11 +117,11 @@ def make_dataset(
         ("stride", stride, stride is None or stride >= 1),
         ("first_frame", first_frame, first_frame is None or first_frame >= 0),
         ("fps", fps, 0 < fps < float("inf")),
-        ("workers", workers, workers >= 1),
         ("normalise", normalise, normalise in NORMALISATIONS),
     ):
         if not good:
             raise ValueError(f"--{flag}={value} is out of range")
+    parallel.check(workers)
     jobs = _plan(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )
@@ -134,25 +135,25 @@ def make_dataset(
         "splits": {split: [job.name for job in of_split] for split, of_split in by_split.items()},
         "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
     }
-    if changed := output.claim(out, procedure, settings):
-        raise ValueError(
-            f"{out}: was made from other features or labels of {', '.join(changed)}; delete it, or "
-            "write into another folder with --out"
-        )
-    missing = [job for job in jobs if not _is_finished(job)]
-    if missing:
-        (out / MARKER).unlink(missing_ok=True)
-    output.remove_leftovers(out)
-    for split, of_split in by_split.items():
-        for job in of_split:
-            _write_labels(job)
-        _write_split_labels(out, split, of_split)
-    if missing:
-        desc = f"{len(missing)} of {len(jobs)} recordings to convert"
-        parallel.run(_convert, missing, workers, desc, [job.shape[0] for job in missing])
-    counts = {split: len(of_split) for split, of_split in by_split.items()}
-    output.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
-    output.remove_leftovers(out)
+    with output.only_writer(out):
+        if changed := output.claim(out, procedure, settings):
+            raise ValueError(
+                f"{out}: was made from other features or labels of {', '.join(changed)}; delete "
+                "it, or write into another folder with --out"
+            )
+        missing = [job for job in jobs if not _is_finished(job)]
+        if missing:
+            (out / MARKER).unlink(missing_ok=True)
+        for split, of_split in by_split.items():
+            for job in of_split:
+                _write_labels(job)
+            _write_split_labels(out, split, of_split)
+        if missing:
+            desc = f"{len(missing)} of {len(jobs)} recordings to convert"
+            sizes = [job.shape[0] for job in missing]
+            parallel.run(_convert, missing, workers, desc, sizes, output.lock_of(out))
+        counts = {split: len(of_split) for split, of_split in by_split.items()}
+        output.write_atomically(out, out / MARKER, json.dumps({"recordings": counts}).encode())
     return _remarks(jobs, by_split, first_frame)
 
 
@@ -276,7 +277,7 @@ def _write_split_labels(out: Path, split: str, jobs: list[Job]) -> None:
     )
 
 
-def _convert(job: Job, progress: parallel.Progress) -> None:
+def _convert(job: Job, progress: Progress) -> None:
     """Writes the embeddings of a recording as float32 rows, in pieces."""
     progress.begin(job.shape[0])
     job.path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,8 +288,7 @@ def _convert(job: Job, progress: parallel.Progress) -> None:
         for values in embedding_files.read_rows(job.source):
             file.write(_float32(values, job, frame).astype("<f4").tobytes())
             frame += job.stride * len(values)
-            for _ in values:
-                progress.advance()
+            progress.advance(len(values))
 
 
 def _float32(values: np.ndarray, job: Job, first_frame: int) -> np.ndarray:
@@ -360,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
     add("--split", type=_splits, help="train:GLOB,val:GLOB,… on names, in place of folders")
-    add("--workers", type=int, default=1, help="processes (%(default)s)")
+    command.add_workers_flags(parser, 1)
     args = parser.parse_args(argv)
     remarks = make_dataset(
         args.out,
@@ -372,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         fps=args.fps,
         normalise=args.normalise,
         splits=args.split,
-        workers=args.workers,
+        workers=args.ray or args.workers,
     )
     print("\n".join(remarks), file=sys.stderr)
 

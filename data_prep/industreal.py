@@ -25,6 +25,7 @@ from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.reading.trees import join
 from data_prep.writing import recorded
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -39,7 +40,7 @@ def make_dataset(
     *,
     data: str | Path,
     framing: Framing = DEFAULT_FRAMING,
-    workers: int = 1,
+    workers: Workers = 1,
     recordings: str = "*",
     remake: bool = False,
 ) -> bool:
@@ -49,7 +50,7 @@ def make_dataset(
         out: folder for the shards.
         data: folder or zip file of the recordings.
         framing: what becomes of a picture.
-        workers: processes.
+        workers: processes, or a cluster.
         recordings: glob; only these are made.
         remake: make recordings again whose labels, boxes or pictures have changed.
 
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f.out,
         data=f.data,
         framing=command.framing_of(f),
-        workers=f.workers,
+        workers=f.ray or f.workers,
         recordings=f.recordings,
         remake=f.remake,
     )

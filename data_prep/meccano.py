@@ -23,6 +23,7 @@ from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.reading.trees import join, open_trees
 from data_prep.writing import recorded
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import load_procedure
@@ -65,7 +66,7 @@ def make_dataset(
     labels: str | Path,
     asd_labels: str | Path | None = None,
     framing: Framing = DEFAULT_FRAMING,
-    workers: int = 1,
+    workers: Workers = 1,
     recordings: str = "*",
     remake: bool = False,
 ) -> bool:
@@ -77,7 +78,7 @@ def make_dataset(
         labels: folder or zip file of the PSR labels.
         asd_labels: folder or zip file of the boxes; without, no frame has one.
         framing: what becomes of a picture.
-        workers: processes.
+        workers: processes, or a cluster.
         recordings: glob; only these are made.
         remake: make recordings again whose labels, boxes or pictures have changed.
 
@@ -126,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         labels=f.labels,
         asd_labels=f.asd_labels,
         framing=command.framing_of(f),
-        workers=f.workers,
+        workers=f.ray or f.workers,
         recordings=f.recordings,
         remake=f.remake,
     )

@@ -39,6 +39,7 @@ from data_prep.reading.layout import SPLITS, Place, RecordingFiles
 from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -156,7 +157,7 @@ def make_dataset(
     splits: str = "",
     split_seed: int = 0,
     framing: Framing = DEFAULT_FRAMING,
-    workers: int = 1,
+    workers: Workers = 1,
     recordings: str = "*",
     remake: bool = False,
 ) -> bool:
@@ -171,7 +172,7 @@ def make_dataset(
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
         split_seed: of the draw.
         framing: what becomes of a picture.
-        workers: processes.
+        workers: processes, or a cluster.
         recordings: glob; only these are made.
         remake: make recordings again whose labels, boxes or videos have changed.
 
@@ -275,7 +276,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         labels=f.labels,
         procedure=procedure,
         framing=command.framing_of(f),
-        workers=f.workers,
+        workers=f.ray or f.workers,
         recordings=f.recordings,
         remake=f.remake,
         **chosen,

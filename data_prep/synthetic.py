@@ -25,10 +25,17 @@ from data_prep import command
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.scene import Body, Picture
-from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
+from data_prep.rendering.timelines import (
+    WRONG,
+    Timeline,
+    draw_timeline,
+    find_timelines,
+    read_timeline,
+)
 from data_prep.rendering.workplace import Workplace, clean_pictures
-from data_prep.rendering.wrong_poses import draw_states, wrong_mesh
+from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -37,7 +44,9 @@ FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 JPEG_QUALITY = 92
 OBJECT_STATES = 12
+_REHEARSAL = "rehearsal_"  # how their names begin
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
+REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
 def make_dataset(
@@ -50,7 +59,8 @@ def make_dataset(
     fps: float | None = None,
     cad_per_state: int = 100,
     cad_wrong: int = 0,
-    workers: int = 1,
+    rehearsals: int = 0,
+    workers: Workers = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
     pace: float = 1.0,
@@ -68,11 +78,14 @@ def make_dataset(
       fps: frames per second; None for the procedure's.
       cad_per_state: clean renders of each catalogued state (split "cad").
       cad_wrong: further ones of each in which some parts sit wrong.
-      workers: processes.
+      rehearsals: further recordings of split "train" in which every other part is put on wrong
+        first, in poses that no other recording has. Workers make few mistakes, and a network that
+        has seen two dozen of them knows these by heart.
+      workers: processes, or a cluster.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
       pace: in made-up recordings, pauses between events are this many times as long, at least 1.
-      glob: on recording names; only these are made, and other runs make the others.
+      glob: on recording names; only these are made.
 
     Returns:
       The procedure of the data.
@@ -91,10 +104,15 @@ def make_dataset(
         raise ValueError(f"--pace={pace} is below 1.")
     if timelines and pace != 1:
         raise ValueError(f"--pace={pace} is for made-up timelines; real ones have --time_scale.")
+    if timelines and rehearsals:
+        raise ValueError(f"--rehearsals={rehearsals} are made up, --timelines played: give one.")
     procedure = load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=fps)
     splits = _split_names(recordings, timelines)
+    if rehearsals:
+        rehearsed = tuple(f"{_REHEARSAL}{i:03d}" for i in range(rehearsals))
+        splits["train"] = (*splits.get("train", ()), *rehearsed)
     renders = cad_recordings(procedure, cad_per_state, cad_wrong)
     if renders:
         splits["cad"] = tuple(renders)
@@ -129,6 +147,7 @@ def make_dataset(
             "occlusion": occlusion,
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
+            "rehearsals": rehearsals,
             "time_scale": time_scale,
             "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
@@ -163,7 +182,8 @@ def _timeline(
     """What happens in a recording: read from its labels in `directory`, or made up."""
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
-    return draw_timeline(procedure, streams(seed, "recording", split, name)[0], pace)
+    wrong = REHEARSED_WRONG if is_rehearsal(name) else WRONG
+    return draw_timeline(procedure, streams(seed, "recording", split, name)[0], pace, wrong)
 
 
 def _digest(directory: str | Path) -> int:
@@ -194,7 +214,7 @@ def make_objects(
     frames_per_object: int = 100,
     size: int = 64,
     num_components: int = 11,
-    workers: int = 1,
+    workers: Workers = 1,
     glob: str = "*",
 ) -> Procedure:
     """Writes random products in random states, to train a general encoder on.
@@ -209,7 +229,7 @@ def make_objects(
       frames_per_object: N.
       size: height and width in pixels.
       num_components: K of every product.
-      workers: processes.
+      workers: processes, or a cluster.
       glob: on the products' names; only these are made.
 
     Returns:
@@ -287,6 +307,8 @@ def make_recording(
             pictures = clean_pictures(bodies, motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
+    if is_rehearsal(name):
+        product = with_wrong_poses(product, streams(seed, "rehearsal", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
     states = timeline.per_frame()
@@ -298,6 +320,11 @@ def make_recording(
 def is_wrong(name: str) -> bool:
     """Whether a recording of split "cad" shows parts that sit wrong."""
     return name.startswith("wrong_")
+
+
+def is_rehearsal(name: str) -> bool:
+    """Whether a recording is one of make_dataset's rehearsals."""
+    return name.startswith(_REHEARSAL)
 
 
 def cad_bodies(
@@ -389,6 +416,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
     add("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)", **count)
+    add("--rehearsals", default=0, help="recordings for training, full of mistakes (0)", **count)
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
@@ -409,7 +437,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             objects={"train": f.objects - val, "val": val},
             frames_per_object=f.frames_per_object,
             size=f.size,
-            workers=f.workers,
+            workers=f.ray or f.workers,
             glob=f.recordings,
         )
         return
@@ -422,7 +450,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         fps=f.fps,
         cad_per_state=f.cad_per_state,
         cad_wrong=f.cad_wrong,
-        workers=f.workers,
+        rehearsals=f.rehearsals,
+        workers=f.ray or f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,
         pace=f.pace,

@@ -11,6 +11,8 @@ import itertools
 import json
 import math
 import os
+import secrets
+import socket
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -118,6 +120,45 @@ def still_there(file: BinaryIO, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+@contextlib.contextmanager
+def only_writer(lock: Path, folder: Path) -> Iterator[None]:
+    """Holds a lock file, so that no other process, on any machine, writes to `folder` too.
+
+    Meanwhile the file says who has it, in a line that is never the same twice (`read_owner`): who
+    reads another one, or none, looks at another folder. On a network disk without locks everybody
+    gets it, and the last one is who has it.
+
+    Raises:
+        ValueError: another process has it; says which, if it is known.
+        OSError: it cannot be opened or written.
+    """
+    file = open_locked(lock, wait=False)
+    if file is None:
+        host, process = [*(read_owner(lock) or "").split(), "", ""][:2]
+        who = f"another process ({process} on {host})" if process else "another process"
+        raise ValueError(
+            f"{who} is writing to {folder}; wait for its end, or give another folder with --out"
+        )
+    with file:
+        try:
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())  # other machines read it
+        except OSError as error:
+            what = f"cannot be written ({error.strerror or error})"
+            raise OSError(error.errno, what, str(lock)) from error
+        yield
+
+
+def read_owner(lock: Path) -> str | None:
+    """The line of who holds the lock file, or held it last; None without one."""
+    try:
+        return read_text(lock).strip() or None
+    except ValueError:
+        return None
 
 
 # --- Names ----------------------------------------------------------------------------------------

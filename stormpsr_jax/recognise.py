@@ -16,14 +16,14 @@ alert and unit and, every ten seconds, the status. With --state it goes on where
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax import files, memory
+from stormpsr_jax import cluster, files, memory
 from stormpsr_jax.mistakes import lines_of, message_of, raise_all
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.training import interruption
@@ -66,6 +66,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     if live:
         what = "is for files, and this source is live: its results are lines on stdout"
         wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
+        wrong |= {"--ray": args.ray}
         mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
         ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
         if args.serve == "" and ports:
@@ -83,7 +84,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 
 
 def _run_files(args: argparse.Namespace) -> int:
-    from stormpsr_jax.recognition import options, sources
+    from stormpsr_jax.recognition import jobs, options, results, sources
 
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)
@@ -100,72 +101,49 @@ def _run_files(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     raise_all(mistakes)
-    lock = files.open_locked(out / ".lock", wait=False)
-    if lock is None:
-        raise ValueError(
-            f"another process is writing to {out}; wait for its end, or give another --out"
-        )
     made_from = {"model": files.checksum(folder / "model.json"), "video": args.video}
     made_from |= {"stream": settings[0], "settings": dataclasses.asdict(settings[1])}
     # Named only where they are given, so that results of before they existed stay finished.
     made_from |= {"clips": True} if args.clips else {}
     made_from |= {"certain": args.certain} if args.certain else {}
+    asked = [
+        jobs.Job(
+            source,
+            out,
+            folder,
+            variant,
+            *settings,
+            batch=args.batch,
+            video=args.video,
+            clips=args.clips,
+            certain=args.certain,
+            made_from=made_from,
+        )
+        for source, variant in zip(found, variants, strict=True)
+    ]
     failed = 0
-    with lock:
-        for i, source in enumerate(found):
-            count = f"{i + 1}/{len(found)} {source.name}"
-            try:
-                _recognise(model, source, variants[i], settings, made_from, count, args)
-            except ValueError as error:
-                if os.environ.get("STORMPSR_TRACEBACK"):
-                    raise
+    lock = out / ".lock"
+    with files.only_writer(lock, out):
+        results.remove_parts(out, {source.name for source in found})
+        local = args.ray is None
+        ends = jobs.here(asked, model) if local else jobs.on_cluster(args.ray, asked, lock)
+        with contextlib.closing(ends):
+            for job, line, error in ends:
+                if error is None:
+                    print(line, flush=True)
+                    continue
+                # Others than these concern all sources, or are mistakes of this program.
+                if not isinstance(error, ValueError | ChildProcessError) or os.environ.get(
+                    "STORMPSR_TRACEBACK"
+                ):
+                    raise error
                 failed += 1
-                for line in lines_of(error):
-                    named = line if source.name in line else f"{source.place}: {line}"
+                for text in lines_of(error):
+                    named = text if job.source.name in text else f"{job.source.place}: {text}"
                     print(f"error: {named}", file=sys.stderr, flush=True)
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     return int(failed > 0)
-
-
-def _recognise(model, source, variant, settings, made_from, count, args) -> None:
-    """Recognises one source, unless it is finished."""
-    from stormpsr_jax.progress import Bar
-    from stormpsr_jax.recognition import recording, results
-
-    folder = Path(args.out, source.name)
-    made_from = made_from | {"variant": variant}
-    stamp = source.stamp()
-    if results.is_finished(folder, stamp, source.checksum, made_from):
-        print(f"{folder}: finished before", flush=True)
-        return
-    start = time.monotonic()
-    pictures = source.open(model.fps)
-    decoder = model.decoder(settings[0], variant, settings=settings[1])
-    with results.replacing_folder(folder) as part:
-        with Bar(total=pictures.num_frames, desc=count, unit="frame") as progress:
-            num_events = recording.recognise(
-                model,
-                source.name,
-                pictures,
-                decoder,
-                part,
-                source=source.place.name,
-                batch=args.batch or model.batch,
-                video=args.video,
-                clips=args.clips,
-                certain=args.certain,
-                progress=progress.update,
-            )
-        checksum = source.checksum()
-        if source.stamp() != stamp:
-            raise ValueError(f"{source.place}: changed while it was read; run the command again")
-        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from)
-    length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
-    print(
-        f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s",
-        flush=True,
-    )
 
 
 def _batch(text: str) -> int:
@@ -219,6 +197,7 @@ def _parser() -> OneLineParser:
         metavar="N",
         help="frames computed at once; otherwise the model's, and 1 where they come one by one",
     )
+    cluster.add_flag(parser)
     add("--realtime", action="store_true", help="a video file plays as if it were a camera")
     add("--state", metavar="FILE", help="of a live source: saved there, to go on from")
     add(

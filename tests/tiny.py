@@ -20,6 +20,7 @@ TINY = {
     "data.synthetic.fps": 1.0,
     "data.synthetic.cad_per_state": 3,
     "data.synthetic.cad_wrong": 3,
+    "data.synthetic.rehearsals": 0,
     "window.frames": 16,
     "encoder.width": 16,
     "encoder.depth": 1,

@@ -46,7 +46,9 @@ class Timeline:
         return labels.states_per_frame(self.frames, self.states, self.first_frame, self.num_frames)
 
 
-def draw_timeline(procedure: Procedure, rng: np.random.Generator, pace: float = 1.0) -> Timeline:
+def draw_timeline(
+    procedure: Procedure, rng: np.random.Generator, pace: float = 1.0, wrong: float = WRONG
+) -> Timeline:
     """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
 
     The order goes through the catalogued states, one component at a time (two in some events).
@@ -56,6 +58,7 @@ def draw_timeline(procedure: Procedure, rng: np.random.Generator, pace: float = 
       procedure: with one variant.
       rng: draws everything.
       pace: pauses before events are this many times as long, at least 1; what happens is the same.
+      wrong: chance that a component is put on wrong first.
 
     Raises:
       ValueError: from its initial state the procedure has no way through catalogued states.
@@ -67,7 +70,7 @@ def draw_timeline(procedure: Procedure, rng: np.random.Generator, pace: float = 
     events = _draw_order(procedure, state, rng)
     if rng.random() < FORGOTTEN:
         events = _forget(events, rng)
-    events = _do_wrongly(events, rng)
+    events = _do_wrongly(events, rng, wrong)
     if rng.random() < UNDONE:
         events = _undo(events, rng)
     states = [state]
@@ -114,11 +117,11 @@ def _forget(events: list[Event], rng: np.random.Generator) -> list[Event]:
     return events[:i] + events[i + 1 : later + 1] + [events[i]] + events[later + 1 :]
 
 
-def _do_wrongly(events: list[Event], rng: np.random.Generator) -> list[Event]:
+def _do_wrongly(events: list[Event], rng: np.random.Generator, chance: float) -> list[Event]:
     """Some components sit wrongly first; they are put right, or taken off and put on again."""
     result: list[Event] = []
     for event in events:
-        wrong = [k for k in event if rng.random() < WRONG]
+        wrong = [k for k in event if rng.random() < chance]
         result.append({k: -1 if k in wrong else value for k, value in event.items()})
         if wrong and rng.random() < 0.5:
             result.append({k: 0 for k in wrong})

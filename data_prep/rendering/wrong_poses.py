@@ -4,6 +4,7 @@ Nobody knows beforehand how a worker will get a part wrong, so the poses are dra
 picture: turned, shifted, mirrored, or on the wrong side of the product.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,6 +34,12 @@ def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
         if _distance(now, right) > _VISIBLE * np.linalg.norm(size) / np.sqrt(3):
             return pose
     return affine(translation=place + size * (0.6, 0.0, 0.0)) @ _linear(turn)
+
+
+def with_wrong_poses(product: Product, rng: np.random.Generator) -> Product:
+    """The product whose every part, where it sits wrong, does so in a pose drawn for it."""
+    parts = [dataclasses.replace(part, wrong=wrong_pose(part, rng)) for part in product.parts]
+    return dataclasses.replace(product, parts=tuple(parts))
 
 
 def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""The files of an output folder, which several processes, on several machines, write at once.
+"""The files of an output folder, which one run at a time writes, with all its workers.
 
-A file appears under its name only when it is whole. Until then it is in folder `unfinished`, as
-are the locks that keep two processes from making the same one.
+A file appears under its name only when it is whole. Until then it is in folder `unfinished`, as is
+the lock of the run.
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -24,6 +23,39 @@ SETTINGS = "settings.json"
 UNFINISHED = "unfinished"  # a folder, so that no listing of shards can meet what is in it
 
 
+@contextlib.contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Keeps other runs out of folder `out`, and its folder `unfinished` to what is being made.
+
+    Raises:
+        ValueError: another run has the folder.
+    """
+    if (out / UNFINISHED).is_symlink():  # what is in it will be removed
+        raise ValueError(f"{out / UNFINISHED}: is a symbolic link; remove it")
+    try:
+        with files.only_writer(lock_of(out), out):
+            _remove_unfinished(out)  # what a killed run has left
+            try:
+                yield
+            finally:
+                _remove_unfinished(out)
+                lock_of(out).unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # another run has the folder
+            (out / UNFINISHED).rmdir()
+
+
+def lock_of(out: Path) -> Path:
+    """The file that the run which writes to `out` has locked."""
+    return out / UNFINISHED / "lock"
+
+
+def _remove_unfinished(out: Path) -> None:
+    for path in (out / UNFINISHED).iterdir():
+        if path != lock_of(out) and not path.is_dir():
+            path.unlink(missing_ok=True)
+
+
 def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[str]:
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
@@ -38,16 +70,11 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[
     Raises:
         ValueError: the folder was made with other arguments; says what differs.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    contents = {"procedure.json": procedure.to_json(), SETTINGS: settings}
-    if not all((out / file).exists() for file in contents):
-        with lock(out, SETTINGS, wait=True):  # two runs may start at the same time
-            for file, content in contents.items():
-                if not (out / file).exists():
-                    write_json(out, file, content)
     mistakes = []
     changed: list[str] = []
-    for file, content in contents.items():
+    for file, content in _contents(procedure, settings).items():
+        if not (out / file).exists():
+            write_json(out, file, content)
         there, asked = files.read_json(out / file), _as_read(content)
         if there == asked:
             continue
@@ -62,9 +89,16 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[
     return changed
 
 
-def is_claimed_with(out: Path, settings: Mapping[str, Any]) -> bool:
-    """Says whether settings.json still is what `claim` was called with."""
-    return files.read_json(out / SETTINGS) == _as_read(settings)
+def is_claimed_with(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> bool:
+    """Says whether the folder is made from what `claim` was called with."""
+    return all(
+        (out / file).exists() and files.read_json(out / file) == _as_read(content)
+        for file, content in _contents(procedure, settings).items()
+    )
+
+
+def _contents(procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {"procedure.json": procedure.to_json(), SETTINGS: settings}
 
 
 def _changed_sources(there: Any, asked: dict[str, Any]) -> list[str]:
@@ -99,57 +133,16 @@ def _differences(there: Any, asked: Any, name: str = "") -> list[str]:
     return [f"{name} was {shown[0]}, now {shown[1]}"]
 
 
-def _owner() -> str:
-    """Returns a suffix for temporary files that no other process, on any machine, uses now."""
-    return f"{socket.gethostname()}.{os.getpid()}"
-
-
 @contextlib.contextmanager
 def unfinished(out: Path, final: Path) -> Iterator[Path]:
     """Gives a path to write a file to, which becomes `final`; after an error it is removed.
 
-    The file is locked meanwhile: that is how remove_leftovers tells it from one whose process
-    was killed.
+    To be called within `only_writer`, or by its workers. No two have the same path: a node of a
+    cluster that has lost touch may still make what another one makes again, the same file.
     """
-    path = out / UNFINISHED / f"{final.name}.{_owner()}"
-    with files.open_locked(path, wait=True) as file:
-        file.truncate(0)  # a killed process of the same number may have left something
-        with files.replacing(final, path):
-            yield path
-
-
-@contextlib.contextmanager
-def lock(out: Path, name: str, wait: bool) -> Iterator[bool]:
-    """Holds the lock `name` of folder `out`, which one process has at a time, on any machine.
-
-    Gives False, and holds nothing, if another process has it and `wait` is false. On a network
-    disk without locks everybody gets it: work is then done twice, with the same result.
-    """
-    path = out / UNFINISHED / f"{name}.lock"
-    file = files.open_locked(path, wait)
-    if file is None:
-        yield False
-        return
-    with file:
-        try:
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def remove_leftovers(out: Path) -> None:
-    """Removes the unfinished files of killed processes, and their folder when it is empty."""
-    try:
-        paths = list((out / UNFINISHED).iterdir())
-    except FileNotFoundError:
-        return
-    for path in paths:
-        with contextlib.suppress(OSError), path.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody is writing it
-            if files.still_there(file, path):  # not one that another process made since
-                path.unlink()
-    with contextlib.suppress(OSError):
-        (out / UNFINISHED).rmdir()
+    path = out / UNFINISHED / f"{final.name}.{socket.gethostname()}.{os.getpid()}"
+    with files.replacing(final, path):
+        yield path
 
 
 def write_json(out: Path, file: str, content: Any) -> None:

@@ -16,6 +16,7 @@ from data_prep.reading.labels import Labels, box_classes
 from data_prep.reading.layout import SPLITS, RecordingFiles
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
+from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr import labels
@@ -91,7 +92,7 @@ def build(
     *,
     procedure: Procedure,
     framing: Framing,
-    workers: int,
+    workers: Workers,
     glob: str,
     remake: bool = False,
     warnings: Sequence[str] = (),
@@ -104,7 +105,7 @@ def build(
         out: folder for the shards.
         procedure: of all recordings; its frame rate is theirs.
         framing: what becomes of a picture.
-        workers: processes.
+        workers: processes, or a cluster.
         glob: on recording names; only these are made.
         remake: make recordings again whose labels, boxes or pictures are others than those of the
             shards that are there; without, they are an error.

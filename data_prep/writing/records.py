@@ -16,8 +16,9 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.reading.psr_labels import LABEL_FILES
-from data_prep.writing import output, parallel
+from data_prep.writing import output
 from stormpsr_jax.data.clips import count_records
+from stormpsr_jax.progress import Progress
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -93,30 +94,16 @@ def features(num_components: int) -> tfds.features.FeaturesDict:
     )
 
 
-def make_recording(
-    make: Callable[[str, str], RecordingData], job: Job, progress: parallel.Progress
-) -> None:
-    """Makes one recording: its label files, and last of all its shard under its name.
-
-    Makes nothing if another run has made it meanwhile or is making it.
-    """
-    with output.lock(job.out, job.shard.name, wait=False) as free:
-        if not free or is_finished(job):
-            progress.begin(0)
-            return
-        if not output.is_claimed_with(job.out, job.description):
-            raise ValueError(
-                "another run has begun to make this folder again from other labels, boxes or "
-                "pictures (--remake)"
-            )
-        data = make(job.split, job.name)
-        _check_shapes(data, job)
-        progress.begin(len(data.states))
-        with output.unfinished(job.out, job.shard) as path:
-            sizes = _write_shard(path, data, job, progress)
-            arrays = _stored_labels(data, job, slice(None))
-            arrays |= {"first_frame": np.int64(data.first_frame), **sizes}
-            _write_labels(job, arrays, data.label_files)
+def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress: Progress) -> None:
+    """Makes one recording: its label files, and last of all its shard under its name."""
+    data = make(job.split, job.name)
+    _check_shapes(data, job)
+    progress.begin(len(data.states))
+    with output.unfinished(job.out, job.shard) as path:
+        sizes = _write_shard(path, data, job, progress)
+        arrays = _stored_labels(data, job, slice(None))
+        arrays |= {"first_frame": np.int64(data.first_frame), **sizes}
+        _write_labels(job, arrays, data.label_files)
 
 
 def is_finished(job: Job) -> bool:
@@ -167,9 +154,7 @@ def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.n
     return arrays
 
 
-def _write_shard(
-    path: Path, data: RecordingData, job: Job, progress: parallel.Progress
-) -> dict[str, int]:
+def _write_shard(path: Path, data: RecordingData, job: Job, progress: Progress) -> dict[str, int]:
     """Writes the records; returns their number and total size in bytes."""
     spec = features(job.procedure.num_components)
     serializer = ExampleSerializer(spec.get_serialized_info())
@@ -201,7 +186,7 @@ def _write_shard(
 
 
 def _checked_frames(
-    data: RecordingData, num_frames: int, image_size: Sequence[int], progress: parallel.Progress
+    data: RecordingData, num_frames: int, image_size: Sequence[int], progress: Progress
 ) -> Iterator[bytes]:
     """Yields the JPEGs; ValueError if one has another size, or there are too few or too many."""
     count = 0

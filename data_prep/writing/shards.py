@@ -11,9 +11,8 @@ A folder holds
 * `labels/<split>.npz`: the same for the whole split, so that opening it decodes nothing;
 * `features.json` and, last of all, `dataset_info.json`: what tfds reads.
 
-The same recordings give the same bytes, for any number of workers and of interruptions. Several
-machines may fill one folder: each finished recording counts, whoever made it. Locks in the folder
-`unfinished` keep two runs from making the same recording.
+The same recordings give the same bytes, for any number of workers and of interruptions, and on a
+cluster. One run at a time writes to a folder; the others are told so.
 """
 
 import contextlib
@@ -41,7 +40,8 @@ from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
-WAIT = 2  # seconds between two looks at what another run is making
+# In which a network disk shows a machine what others have written; NFS takes up to a minute.
+SHOWN_SECONDS = 90.0
 
 
 def build(
@@ -53,7 +53,7 @@ def build(
     splits: Mapping[str, Sequence[str]],
     make: Callable[[str, str], RecordingData],
     clip_length: int = CLIP_LENGTH,
-    workers: int = 1,
+    workers: parallel.Workers = 1,
     settings: Mapping[str, Any] | None = None,
     sources: Mapping[str, Any] | None = None,
     recordings: str = "*",
@@ -63,10 +63,6 @@ def build(
 ) -> bool:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
-    Several runs, on several machines, may fill one folder at the same time, with different
-    `recordings` or with the same: a recording that another run is making is left to it. Whichever
-    run finds all recordings finished completes the folder.
-
     Args:
         out: the folder; created if need be. Finished recordings in it are kept.
         procedure: of all the recordings.
@@ -74,9 +70,9 @@ def build(
         image_size: (H, W) of all the frames.
         splits: names of the recordings of each split; a split without any is left out.
         make: (split, name) -> RecordingData, the same whenever it is called. Picklable if
-            workers > 1.
+            workers is not 1.
         clip_length: frames per record (benchmarks/clip_length.py).
-        workers: processes that make recordings.
+        workers: processes that make recordings, or the cluster that does.
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
         sources: JSON objects, by recording, that change with what the recording is made from (such
@@ -100,9 +96,10 @@ def build(
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
-    for name, value in (("fps", fps), ("clip_length", clip_length), ("workers", workers)):
+    for name, value in (("fps", fps), ("clip_length", clip_length)):
         if value <= 0:
             raise ValueError(f"{name} = {value!r} is not positive")
+    parallel.check(workers)
     description = {
         "fps": float(fps),
         "image_size": [int(size) for size in image_size],
@@ -120,27 +117,24 @@ def build(
     chosen = [job for job in jobs if _matches(job, recordings)]
     if not chosen:
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
-    changed = set(output.claim(out, procedure, description))
-    if changed and not remake:
-        _raise_changed(out, sorted(changed), description["sources"])
-    for warning in warnings:
-        logging.warning("%s", warning)
-    if changed:
-        _forget(out, [job for job in jobs if job.name in changed], description)
-    if _is_complete(out, jobs):
-        return True
-    with _finishing(out):
-        if not _is_complete(out, jobs):
-            (out / "dataset_info.json").unlink(missing_ok=True)
-    output.remove_leftovers(out)
-    _make(make, chosen, workers, num_frames)
-    with _finishing(out):
+    finished = _is_complete(out, jobs) and output.is_claimed_with(out, procedure, description)
+    with contextlib.nullcontext() if finished else output.only_writer(out):
+        changed = set(output.claim(out, procedure, description))
+        if changed and not remake:
+            _raise_changed(out, sorted(changed), description["sources"])
+        for warning in warnings:
+            logging.warning("%s", warning)
+        if changed:
+            _forget(out, [job for job in jobs if job.name in changed], description)
+        if _is_complete(out, jobs):
+            return True
+        (out / "dataset_info.json").unlink(missing_ok=True)
+        _make(make, chosen, workers, num_frames)
         missing = [job for job in jobs if not records.is_finished(job)]
-        if not missing and not (out / "dataset_info.json").is_file():
+        if not missing:
             for split in splits:
                 _write_split_labels(out, split, [job for job in jobs if job.split == split])
             _write_dataset_info(out, procedure, jobs)
-    output.remove_leftovers(out)
     if missing:
         names = ", ".join(job.name for job in missing[:10]) + (", …" if len(missing) > 10 else "")
         print(
@@ -174,16 +168,10 @@ def _forget(out: Path, jobs: Sequence[Job], description: Mapping[str, Any]) -> N
     Every shard that is there at any time is one of the settings that are there: an interruption
     leaves a folder without dataset_info.json, which any later run completes.
     """
-    with _finishing(out), contextlib.ExitStack() as locks:
-        for job in jobs:
-            if not locks.enter_context(output.lock(out, job.shard.name, wait=False)):
-                raise ValueError(
-                    f"{job}: another run is making it; wait until that has ended, or stop it"
-                )
-        (out / "dataset_info.json").unlink(missing_ok=True)
-        for job in jobs:
-            job.shard.unlink(missing_ok=True)
-        output.write_json(out, output.SETTINGS, description)
+    (out / "dataset_info.json").unlink(missing_ok=True)
+    for job in jobs:
+        job.shard.unlink(missing_ok=True)
+    output.write_json(out, output.SETTINGS, description)
 
 
 def _matches(job: Job, glob: str) -> bool:
@@ -196,34 +184,26 @@ def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
     return (out / "dataset_info.json").is_file() and all(map(records.is_finished, jobs))
 
 
-def _finishing(out: Path) -> contextlib.AbstractContextManager[bool]:
-    """The lock under which a run judges whether the folder is complete, and completes it."""
-    return output.lock(out, "dataset_info.json", wait=True)
-
-
 def _make(
     make: Callable[[str, str], RecordingData],
     jobs: Sequence[Job],
-    workers: int,
+    workers: parallel.Workers,
     num_frames: Mapping[str, int] | None,
 ) -> None:
-    """Makes the unfinished ones of the recordings, or waits for other runs that are at it."""
-    while missing := [job for job in jobs if not records.is_finished(job)]:
-        free = [job for job in missing if not _is_busy(job)]
-        sizes = None
-        if num_frames is not None:
-            free = _in_good_order(free, num_frames)
-            sizes = [num_frames[job.name] for job in free]
-        if free:
-            desc = f"{len(free)} of {len(jobs)} recordings to make"
-            parallel.run(
-                functools.partial(records.make_recording, make), free, workers, desc, sizes
-            )
-        else:
-            names = ", ".join(job.name for job in missing[:10])
-            print(f"waiting for recordings that another run is making: {names}", flush=True)
-            while all(_is_busy(job) and not records.is_finished(job) for job in missing):
-                time.sleep(WAIT)
+    """Makes the unfinished ones of the recordings."""
+    missing = [job for job in jobs if not records.is_finished(job)]
+    if not missing:
+        return
+    sizes = None
+    if num_frames is not None:
+        missing = _in_good_order(missing, num_frames)
+        sizes = [num_frames[job.name] for job in missing]
+    desc = f"{len(missing)} of {len(jobs)} recordings to make"
+    function = functools.partial(records.make_recording, make)
+    parallel.run(function, missing, workers, desc, sizes, output.lock_of(missing[0].out))
+    deadline = time.monotonic() + SHOWN_SECONDS
+    while not all(map(records.is_finished, missing)) and time.monotonic() < deadline:
+        time.sleep(1)
 
 
 def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[Job]:
@@ -241,11 +221,6 @@ def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[J
             placed.append((before / total, -num_frames[job.name], job))
             before += num_frames[job.name]
     return [job for _, _, job in sorted(placed, key=lambda place: place[:2])]
-
-
-def _is_busy(job: Job) -> bool:
-    with output.lock(job.out, job.shard.name, wait=False) as free:
-        return not free
 
 
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:

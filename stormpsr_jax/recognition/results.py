@@ -7,8 +7,10 @@ import csv
 import json
 import math
 import os
+import re
+import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from stormpsr_jax.recognition.pipeline import Chunk
 
 RECORD = "record.json"
 EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
 _HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
 
 
@@ -77,9 +80,12 @@ def _read_record(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to write results to, which becomes `folder`; after an error it is removed."""
-    part = folder.with_name(f".{folder.name}.part")  # no recording has a name with a dot in front
-    _remove(part)
+    """Gives a folder to write results to, which becomes `folder`; after an error it is removed.
+
+    No other process, on any machine, has the same one.
+    """
+    # No recording has a name with a dot in front.
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
     part.mkdir(parents=True)
     try:
         yield part
@@ -87,6 +93,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         os.replace(part, folder)
     finally:
         _remove(part)
+
+
+def remove_parts(out: Path, names: Container[str]) -> None:
+    """Removes what killed processes have left of the results of these recordings."""
+    for path in out.iterdir():
+        if (match := _PART.fullmatch(path.name)) and match[1] in names:
+            _remove(path)
 
 
 def _remove(folder: Path) -> None:
@@ -217,10 +230,11 @@ class Writer:
 def label_time(frames: int, fps: float) -> str:
     """Returns when a frame is, in seconds, so that as a label it means this very frame.
 
-    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds
-    are rounded down.
+    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds,
+    or what is less than a frame of so many a second, are rounded down.
     """
-    return f"{math.floor(1000 * frames / fps + 1e-6) / 1000:.3f}"
+    digits = max(3, math.floor(math.log10(fps)) + 1)
+    return f"{math.floor(10**digits * frames / fps + 1e-6) / 10**digits:.{digits}f}"
 
 
 @contextlib.contextmanager

@@ -153,6 +153,11 @@ def _rendering(context: Context) -> list[str]:
             f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
             "data.synthetic.timelines have .time_scale: set pace to 1"
         )
+    if config.timelines and config.rehearsals:
+        mistakes.append(
+            f"--config.data.synthetic.rehearsals={config.rehearsals} are made up, and "
+            "data.synthetic.timelines are played: set rehearsals to 0"
+        )
     if not config.objects.train and not config.timelines:
         needed = _needed_splits(context)
         mistakes += [

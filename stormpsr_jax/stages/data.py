@@ -34,6 +34,7 @@ def run(context: Context) -> dict:
             fps=config.fps,
             cad_per_state=config.cad_per_state,
             cad_wrong=config.cad_wrong,
+            rehearsals=config.rehearsals,
             workers=config.workers,
             timelines=config.timelines or None,
             time_scale=config.time_scale,

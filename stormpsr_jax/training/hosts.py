@@ -1,6 +1,5 @@
 """Several processes as one run: how they find each other, and whether they run the same thing."""
 
-import hashlib
 import json
 import os
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from stormpsr_jax import installed
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
 PACKAGE = Path(__file__).parents[1]
@@ -130,7 +130,8 @@ def check_agreement(config: dict[str, Any]) -> None:
     """
     if jax.process_count() == 1:
         return
-    mine = json.dumps({"code": _code_digest(), "config": config}, sort_keys=True).encode()
+    code = f"{jax.__version__} {installed.code_digest(PACKAGE)}"
+    mine = json.dumps({"code": code, "config": config}, sort_keys=True).encode()
     if len(mine) > _MAX_TEXT:
         raise ValueError(f"the config has {len(mine)} bytes, more than {_MAX_TEXT}")
     padded = np.frombuffer(mine.ljust(_MAX_TEXT), np.uint8)
@@ -230,10 +231,3 @@ def is_of_another(error: BaseException) -> bool:
     lost = ("Gloo", "Connection closed by peer", "Connection reset", "heartbeat", "UNAVAILABLE")
     lost += ("another task died", "NCCL", "coordination service")
     return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in lost)
-
-
-def _code_digest() -> str:
-    digest = hashlib.sha256(jax.__version__.encode())
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    return digest.hexdigest()

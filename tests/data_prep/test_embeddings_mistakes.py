@@ -153,7 +153,7 @@ def test_errors_of_all_recordings_come_at_once(tmp_path, capsys):
         (["--fps=0"], "--fps=0.0"),
         (["--fps=nan"], "--fps=nan"),
         (["--first_frame=-1"], "--first_frame=-1"),
-        (["--workers=0"], "--workers=0"),
+        (["--workers=0"], "--workers: 0 is less than 1"),
         (["--normalise=l1"], "--normalise"),
         (["--split=train"], "not like train:GLOB"),
         (["--split=train:[a-d]"], "'e' is in none of them"),

@@ -118,16 +118,6 @@ def test_remake_property_interrupted_and_labels_put_back_makes_the_old_ones(data
     assert {path: content for path, (content, _) in state_of(data / "out").items()} == before
 
 
-def test_remake_errors_a_recording_that_another_run_is_making(data):
-    before = state_of(data / "out")
-    shard = shard_of(data / "out", "bench1")
-    with shards.output.lock(data / "out", shard, wait=False) as free:
-        assert free
-        with pytest.raises(ValueError, match=r"bench1: another run is making it"):
-            remake(data)
-    assert {p for p in state_of(data / "out") if p in before} == set(before)
-
-
 def test_remake_property_another_video_counts_and_other_splits_need_another_folder(data):
     make(data, data / "out", boxes=data / "boxes", remake=True)
     write_video(data / "videos/bench3.mp4", codec="mpeg4", picture=lambda i: WHITE)
@@ -136,24 +126,6 @@ def test_remake_property_another_video_counts_and_other_splits_need_another_fold
     assert remake(data)
     with pytest.raises(ValueError, match=r"other arguments .splits.* write into another folder"):
         remake(data, split_seed=3)
-
-
-def test_make_recording_errors_a_folder_that_another_run_makes_again(data, monkeypatch):
-    """A run that began with the old labels stops before it writes any of them."""
-    run = parallel.run
-
-    def remade_meanwhile(*args, **kwargs):
-        monkeypatch.setattr(parallel, "run", run)
-        (data / "labels/bench1.csv").write_text(STEPS.replace("2.05", "2.65"))
-        with monkeypatch.context() as patched:
-            patched.setattr(parallel, "run", lambda *_, **__: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
-                remake(data)
-        run(*args, **kwargs)
-
-    monkeypatch.setattr(parallel, "run", remade_meanwhile)
-    with pytest.raises(ValueError, match=r"bench\d: another run has begun to make this folder"):
-        remake(data)
 
 
 def test_command_property_has_the_flag(data, capsys):

@@ -7,6 +7,7 @@ import pytest
 from data_prep.writing import parallel
 from data_prep.writing.records import Job
 from data_prep.writing.shards import _in_good_order
+from stormpsr_jax import progress
 
 RATE = 2.0  # frames that a worker makes in a second
 START_UP = 7.0  # seconds until workers begin
@@ -20,7 +21,7 @@ def seconds(shown: str) -> int:
 def simulate(sizes, workers, monkeypatch, told=None):
     """Lets workers take jobs in order; yields (seconds until the end, the bar) at every look."""
     now = 0.0
-    monkeypatch.setattr(parallel, "time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
     free_at, ends = [START_UP] * workers, []
     for size in sizes:  # whoever is free first takes the next one
         worker = free_at.index(min(free_at))
@@ -29,7 +30,7 @@ def simulate(sizes, workers, monkeypatch, told=None):
     end = max(free_at)
     counts = [0] * (1 + 2 * len(sizes))
     counts[1::2] = told if told is not None else sizes
-    with parallel._JobsBar("work", counts, workers) as bar:
+    with progress.JobsBar("work", counts, workers) as bar:
         while now < end:
             now += 0.2
             for i, (size, (begin, _)) in enumerate(zip(sizes, ends, strict=True)):
@@ -78,9 +79,9 @@ def test_jobs_bar_property_start_of_workers_does_not_count(monkeypatch):
 
 def test_jobs_bar_property_time_left_follows_a_machine_that_becomes_slower(monkeypatch):
     now, sizes = 0.0, [3000] * 4
-    monkeypatch.setattr(parallel, "time", types.SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
     counts = [0, 3000, 1, 3000, 1, 3000, 0, 3000, 0]
-    with parallel._JobsBar("work", counts, 2) as bar:
+    with progress.JobsBar("work", counts, 2) as bar:
         while now < 60:
             now += 0.2
             made = 20 * min(now, 15) + 10 * max(0, now - 15)  # by each worker
@@ -92,9 +93,35 @@ def test_jobs_bar_property_time_left_follows_a_machine_that_becomes_slower(monke
     assert left * 20 / mean < 0.85 * left, "by the mean rate it would be far off"
 
 
+def test_jobs_bar_property_time_left_goes_by_the_workers_that_there_are_now(monkeypatch):
+    now, counts = 0.0, [0, *[1000, 0] * 4]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
+    with progress.JobsBar("work", counts, 1) as bar:
+        while now < 20:
+            now += 0.2
+            counts[2] = counts[4] = int(10 * now)
+            bar.show(4, 2)
+        shown = [seconds(bar.format_dict["left"])]
+        bar.show(4, 1)
+        shown.append(seconds(bar.format_dict["left"]))
+    assert shown == pytest.approx([180, 360], rel=0.05)
+
+
+def test_jobs_bar_property_jobs_begun_again_make_no_nonsense(monkeypatch):
+    now, counts = 0.0, [0, 1000, 0]
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
+    with progress.JobsBar("work", counts, 1) as bar:
+        for done in [*range(0, 200, 2), *range(0, 100, 2)]:  # the process died at 198
+            now += 0.2
+            counts[2] = done
+            bar.show(1)
+        assert bar.n == 98
+        assert 70 <= seconds(bar.format_dict["left"]) <= 110  # 90 at 10 frames a second
+
+
 def test_jobs_bar_property_unknown_sizes_are_as_the_known_ones(monkeypatch):
     totals = []
-    for _, bar in simulate((100, 200, 300), 1, monkeypatch, told=[parallel._UNKNOWN] * 3):
+    for _, bar in simulate((100, 200, 300), 1, monkeypatch, told=[progress.UNKNOWN] * 3):
         totals.append(bar.total)
     assert list(dict.fromkeys(totals)) == [None, 300, 450, 600]
 
@@ -130,7 +157,7 @@ def test_in_good_order_property_splits_go_side_by_side_and_long_ones_first(tmp_p
             assert sum(made[:-1]) / sum(of_split) <= min(behind, default=1) + 1e-9
 
 
-def test_run_property_begins_no_job_after_one_has_failed():
+def test_run_property_begins_no_job_after_one_has_failed(tmp_path):
     begun = []
 
     def function(job, progress):
@@ -142,7 +169,7 @@ def test_run_property_begins_no_job_after_one_has_failed():
             progress.advance()
 
     with pytest.raises(ValueError, match="b: no"):
-        parallel.run(function, ["a", "b", "c", "d"], 1, "work", [10] * 4)
+        parallel.run(function, ["a", "b", "c", "d"], 1, "work", [10] * 4, tmp_path)
     assert begun[:2] == ["a", "b"]
     assert "d" not in begun
 

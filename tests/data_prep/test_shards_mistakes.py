@@ -114,7 +114,7 @@ def test_build_property_unfit_recordings_are_refused(tmp_path, change, message):
         ({"splits": {"tr-ain": ["a"]}}, "letters, digits"),
         ({"splits": {"train": []}}, "no recording"),
         ({"clip_length": 0}, "clip_length = 0 is not positive"),
-        ({"workers": 0}, "workers = 0 is not positive"),
+        ({"workers": 0}, "--workers=0 is less than 1"),
     ],
 )
 def test_build_property_wrong_arguments_are_refused(tmp_path, change, message):

@@ -1,6 +1,7 @@
-"""One folder of shards filled by several runs, and label files that are kept as shipped."""
+"""A folder of shards has one run at a time, and label files that are kept as shipped."""
 
 import hashlib
+import os
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep.writing import output, shards
+from data_prep.writing import output, records, shards
+from stormpsr_jax import files
 from stormpsr_jax.psr.procedure import Procedure
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}
@@ -45,15 +47,13 @@ def toy_recording(name: str, label_files=None) -> shards.RecordingData:
 
 
 class Make:
-    """Makes toy recordings, slowly if asked to, and remembers which."""
+    """Makes toy recordings, and remembers which."""
 
-    def __init__(self, sleep: float = 0, label_files=None):
+    def __init__(self, label_files=None):
         self.made = []
-        self._sleep = sleep
         self._label_files = label_files
 
     def __call__(self, split: str, name: str) -> shards.RecordingData:
-        time.sleep(self._sleep)
         self.made.append(name)
         return toy_recording(name, self._label_files)
 
@@ -105,98 +105,73 @@ def test_build_property_longest_recording_first(built, tmp_path):
     assert digests(tmp_path / "out") == digests(built)
 
 
-def test_build_property_two_runs_share_the_work(built, tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "WAIT", 0.02)
-    out, makes = tmp_path / "out", [Make(sleep=0.15), Make(sleep=0.15), Make(sleep=0.15)]
-    results = {}
+def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
+    out, begun, go_on = tmp_path / "out", threading.Event(), threading.Event()
 
-    def run(i: int) -> None:
-        results[i] = build(out, makes[i])
+    def slow(split: str, name: str) -> shards.RecordingData:
+        begun.set()
+        assert go_on.wait(60)
+        return toy_recording(name)
 
-    threads = [threading.Thread(target=run, args=(i,)) for i in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert results == {0: True, 1: True, 2: True}  # each of them ends with a complete folder
-    assert sorted(name for make in makes for name in make.made) == ["a", "b", "c", "d"]
-    assert digests(out) == digests(built)
+    first = threading.Thread(target=build, args=(out, slow))
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(ValueError, match=rf"another process \({os.getpid()} on .* writing to"):
+        build(out)
+    go_on.set()
+    first.join(60)
+    assert digests(out) == digests(built)  # the second one disturbed nothing
     assert not (out / "unfinished").exists()
+    with output.only_writer(out):
+        assert build(out)  # what is complete is only read
 
 
-def test_build_property_waits_for_a_recording_made_elsewhere(built, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shards, "WAIT", 0.02)
-    out, make = tmp_path / "out", Make()
-    assert not build(out, make, recordings="[ab]")
-    shard = "clips-train.array_record-00002-of-00003"  # c
-    with output.lock(out, shard, wait=False) as free:
-        assert free
-        thread = threading.Thread(target=build, args=(out, make))
-        thread.start()
-        time.sleep(0.5)
-        assert thread.is_alive()
-        assert make.made == ["a", "b", "d"]
-        assert "waiting for recordings that another run is making: c" in capsys.readouterr().out
-    thread.join(30)  # the other run gave up; this one makes it
-    assert make.made == ["a", "b", "d", "c"]
-    assert digests(out) == digests(built)
+def test_only_writer_property_removes_what_a_killed_run_has_left(tmp_path):
+    left = tmp_path / output.UNFINISHED / "clips-train.array_record-00001-of-00003.host.1"
+    left.parent.mkdir()
+    left.write_bytes(b"a killed process was at work")
+    output.lock_of(tmp_path).write_text("host 1 x")
+    with output.only_writer(tmp_path):
+        assert not left.exists()
+        with output.unfinished(tmp_path, tmp_path / "a") as part:
+            part.write_bytes(b"whole")
+        (tmp_path / "a").unlink()
+        assert [path.name for path in left.parent.iterdir()] == ["lock"]
+        left.touch()
+    assert not list(tmp_path.iterdir())
 
 
-def test_lock_property_one_holder_at_a_time(tmp_path):
-    inside, most = [], []
-
-    def work() -> None:
-        for _ in range(40):
-            with output.lock(tmp_path, "name", wait=True):
-                inside.append(1)
-                most.append(len(inside))
-                time.sleep(0.0002)
-                inside.pop()
-            output.remove_leftovers(tmp_path)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert len(most) == 160
-    assert max(most) == 1
-
-
-def test_remove_leftovers_property_keeps_a_lock_taken_while_it_looks(tmp_path, monkeypatch):
-    path = tmp_path / output.UNFINISHED / "name.lock"
-    path.parent.mkdir()
-    path.touch()  # left by a killed process
-    flock, held = output.fcntl.flock, []
-
-    def taken_by_another_just_before(file, operation):
-        monkeypatch.undo()
-        path.unlink()
-        held.append(path.open("ab+"))
-        flock(held[0], output.fcntl.LOCK_EX)
-        flock(file, operation)
-
-    monkeypatch.setattr(output.fcntl, "flock", taken_by_another_just_before)
-    output.remove_leftovers(tmp_path)
-    assert path.exists()
-    with output.lock(tmp_path, "name", wait=False) as free:
-        assert not free
-    held[0].close()
-    output.remove_leftovers(tmp_path)
-    assert not path.exists()
+def test_only_writer_errors_a_link_whose_target_would_be_emptied(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/unfinished").symlink_to(tmp_path / "mine")
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        build(tmp_path / "out")
+    assert (tmp_path / "mine/file").exists()
 
 
 def test_build_property_network_disk_without_locks_still_works(built, tmp_path, monkeypatch):
     def refuse(*_args):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(output.fcntl, "flock", refuse)
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
     assert build(tmp_path / "out")
-    assert {
-        name: digest
-        for name, digest in digests(tmp_path / "out").items()
-        if not name.startswith("unfinished")
-    } == digests(built)
+    assert digests(tmp_path / "out") == digests(built)
+
+
+def test_build_property_waits_until_a_network_disk_shows_what_others_made(
+    built, tmp_path, monkeypatch
+):
+    real, first_seen = records.is_finished, {}
+
+    def late(job: records.Job) -> bool:
+        now = time.monotonic()
+        return real(job) and now >= first_seen.setdefault(job.name, now) + 0.3
+
+    monkeypatch.setattr(records, "is_finished", late)
+    assert build(tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(built)
 
 
 def test_build_property_shipped_label_files_are_kept_byte_for_byte(tmp_path):

@@ -202,6 +202,46 @@ def test_make_dataset_property_wrong_renders_change_no_other_recording(tmp_path)
     assert len(different) == 2 * len(added)
 
 
+def test_make_dataset_property_rehearsals_are_full_of_mistakes_and_change_nothing_else(tmp_path):
+    make = functools.partial(
+        synthetic.make_dataset, size=8, fps=1, cad_per_state=0, recordings={"train": 2, "test": 1}
+    )
+    make(tmp_path / "without")
+    make(tmp_path / "with", rehearsals=3, workers=2)
+
+    def pictures(folder, split):
+        source = ClipSource(tmp_path / folder, split, SYNTHETIC)
+        return {
+            name: (source.jpegs(name, range(r.num_frames)), (r.states == -1).any(0).mean())
+            for name, r in source.recordings.items()
+        }
+
+    before, after = pictures("without", "train"), pictures("with", "train")
+    assert pictures("without", "test") == pictures("with", "test")
+    assert {name: after[name] for name in before} == before
+    added = after.keys() - before.keys()
+    assert added == {f"rehearsal_{i:03d}" for i in range(3)}
+    assert max(wrong for _, wrong in before.values()) < 0.25
+    assert 0.3 < np.mean([after[name][1] for name in added]) < 0.7
+    with pytest.raises(ValueError, match="--rehearsals=3 are made up"):
+        make(tmp_path / "none", rehearsals=3, timelines=tmp_path)
+
+
+def test_make_recording_property_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
+    used = []
+    monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))
+    names = ("train_000", "train_001", "rehearsal_000", "rehearsal_001", "rehearsal_001")
+    for name in names:
+        _record("train", name, procedure=SYNTHETIC)
+    poses = [np.stack([part.wrong for part in product.parts]) for product in used]
+    distances = [[float(np.abs(a - b).max()) for b in poses] for a in poses]
+    assert distances[0][1] == distances[3][4] == 0
+    assert min(distances[0][2], distances[0][3], distances[2][3]) > 0.1
+    for product in used:
+        right = np.stack([part.right for part in product.parts])
+        assert (right == np.stack([part.right for part in used[0].parts])).all()
+
+
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
 def test_make_recording_matches_a_real_meccano_label_file():
     data = _record("train", "0018", procedure=MECCANO, directory=LABELS, time_scale=200.0, size=8)
@@ -313,6 +353,7 @@ def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch
         recordings=counts,
         cad_per_state=3,
         cad_wrong=2,
+        rehearsals=0 if real else 2,
         timelines=labels,
         time_scale=2.0,
         pace=pace,
@@ -329,7 +370,8 @@ def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch
     assert told["num_frames"] == made
     assert made["wrong_02"] == 2
     shown = int(procedure.states.any(axis=1).sum())  # the others have nothing that could be wrong
-    assert len(made) == (4 if real else 3) + procedure.num_states + shown
+    recorded = 4 if real else 3 + 2  # with the rehearsals
+    assert len(made) == recorded + procedure.num_states + shown
 
 
 def test_main_property_globs_fill_one_folder(tmp_path):

@@ -149,6 +149,9 @@ def test_find_mistakes_property_a_pace_of_timelines_that_have_one(tmp_path):
     changes = {"data.synthetic.timelines": "labels", "data.synthetic.pace": 2.0}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
     assert text.startswith("--config.data.synthetic.pace=2.0 is for made-up timelines")
+    changes = {"data.synthetic.timelines": "labels", "data.synthetic.rehearsals": 2}
+    (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
+    assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
 
 
 def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path):

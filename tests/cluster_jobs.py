@@ -1,0 +1,53 @@
+"""What the nodes of the clusters of tests do; they import it."""
+
+import functools
+import os
+import time
+from pathlib import Path
+
+import shards_data
+
+from stormpsr_jax.cluster import Cluster
+
+
+def make(split: str, name: str, log: Path, sleep: float = 0.0, fail: str = ""):
+    """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun."""
+    with log.open("a") as file:
+        file.write(f"{name} {os.getpid()}\n")
+    data = shards_data.make(split, name, fail=fail)
+    data.jpegs = slowly(data.jpegs, sleep)
+    return data
+
+
+def slowly(jpegs, sleep: float):
+    for jpeg in jpegs:
+        time.sleep(sleep)
+        yield jpeg
+
+
+def build(out: Path, address: str, log: Path, **options) -> None:
+    """Makes the recordings of shards_data on a cluster."""
+    make_one = functools.partial(make, log=log, **options)
+    shards_data.build(out, make=make_one, workers=Cluster(address))
+
+
+def own_gpus(job: str, progress) -> list[str]:
+    """The GPUs that Ray has given to a task."""
+    import ray
+
+    progress.begin(0)
+    return ray.get_runtime_context().get_accelerator_ids()["GPU"]
+
+
+def begun(log: Path) -> list[tuple[str, int]]:
+    """What has been begun, and by which process."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(name, int(process)) for name, process in map(str.split, lines)]
+
+
+def parent(process: int) -> int:
+    """Of a process; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
