@@ -20,7 +20,7 @@ from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
-SECONDS = 10.0  # that a recording stays in each state
+SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end
 PICTURES = 32  # different ones
 CAD_PICTURES = 4  # clean renders of a state
 
@@ -83,6 +83,7 @@ def _recording(
 
 def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, Definition]:
     """What trained stages would train, from random embeddings and parameters."""
+    context.config.init_from = ""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name, recording in context.source(split).recordings.items():

@@ -17,7 +17,7 @@ def optimizer(**fields) -> ConfigDict:
     config.warmup_steps = 0  # linear warm-up from 0
     config.schedule = "cosine"  # cosine | constant | restarts
     config.restart_steps = 0  # length of one cosine period, for schedule=restarts
-    config.clip_norm = 1.0  # global gradient norm; 0 = no clipping
+    config.clip_norm = 0.0  # global gradient norm; 0 = no clipping, as in both sources
     config.update(fields)
     return config
 
@@ -39,8 +39,8 @@ def get_config() -> ConfigDict:
     c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
     c.data.mean = (0.5, 0.5, 0.5)  # per-channel mean of pictures in 0..1
     c.data.std = (0.25, 0.25, 0.25)  # per-channel standard deviation
-    c.data.cad_mean = (0.5, 0.5, 0.5)  # the same for CAD renders
-    c.data.cad_std = (0.25, 0.25, 0.25)
+    c.data.cad_mean = ()  # the same of clean renders; () = those of the folder that holds them
+    c.data.cad_std = ()
     c.data.workers = 0  # loader processes per host; 0 = load in threads of the training process
     c.data.synthetic = ConfigDict()  # what stage `data` renders (data_prep.synthetic)
     c.data.synthetic.seed = 0  # scene seed: timelines, colours, lights, camera paths
@@ -84,14 +84,17 @@ def get_config() -> ConfigDict:
     c.encoder.microbatches = 1  # parts of a batch of pictures that are encoded one by one
 
     c.temporal_model = ConfigDict()
-    c.temporal_model.backbone = "transformer"  # transformer | mlp | lstm | tcn (depth × mlp_dim)
+    c.temporal_model.backbone = "transformer"  # transformer | mlp | lstm | tcn
     c.temporal_model.depth = 6
     c.temporal_model.num_heads = 8
     c.temporal_model.dim_head = 128
     c.temporal_model.mlp_dim = 4096
     c.temporal_model.dropout = 0.1
+    c.temporal_model.drop_positions = False  # dropout also where the positions have been added
     c.temporal_model.seen = 0  # last frames of a clip that the network sees, as a control; 0 = all
     c.temporal_model.head = "mlp"  # mlp (paper: one hidden layer) | linear (released code)
+    c.temporal_model.baseline_depth = 0  # layers of mlp, lstm and tcn; 0 = the backbone's own
+    c.temporal_model.baseline_width = 0  # units of each layer; 0 = the backbone's own
 
     c.pretrain = ConfigDict()  # KFS + SupCon, Sec. 3.2
     c.pretrain.steps = 50_000
@@ -99,8 +102,10 @@ def get_config() -> ConfigDict:
     c.pretrain.n_per_state = 16  # pictures a state from recordings
     c.pretrain.cad_per_state = 0  # pictures a state from CAD renders
     c.pretrain.backgrounds = 0  # hard backgrounds a batch: frames well before a completion
-    c.pretrain.background_gap = 8.0  # seconds that a hard background lies before the completion
+    c.pretrain.background_gap = 12.0  # seconds that a hard background lies before the completion,
+    c.pretrain.background_span = 2.0  # and up to so many more; 0 = back to the completion before
     c.pretrain.t_f = 2.0  # seconds after a completion whose frames carry its state
+    c.pretrain.initial_state = True  # also the first t_f seconds of a recording, as released
     c.pretrain.key_frames = "kfs"  # kfs | random (a state's frames for as long as it lasts)
     c.pretrain.temperature = 0.07
     c.pretrain.supcon_block = 0  # rows of SupCon's matrix a device sees at a time; 0 = all at once
@@ -120,7 +125,9 @@ def get_config() -> ConfigDict:
     c.general.eval_every = 1_000
     c.general.checkpoint_every = 500
     c.general.log_every = 50
-    c.general.optimizer = optimizer(name="adamw", weight_decay=0.05, warmup_steps=500)
+    c.general.optimizer = optimizer(
+        name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
+    )
 
     c.embed = ConfigDict()
     c.embed.batch = 256  # frames encoded at once
@@ -140,14 +147,14 @@ def get_config() -> ConfigDict:
     c.temporal.optimizer = optimizer(warmup_steps=3_125)
 
     c.finetune = ConfigDict()  # both, end to end
-    c.finetune.steps = 15_000
+    c.finetune.steps = 140_625  # 75 epochs (paper) of 15,000 clips (released code)
     c.finetune.batch = 8  # clips of w / stride + 1 pictures
     c.finetune.encoder_lr_scale = 0.01  # encoder learning rate / temporal learning rate
     c.finetune.layer_decay = 1.0  # learning rate of each encoder layer / that of the layer above
-    c.finetune.eval_every = 2_500
+    c.finetune.eval_every = 1_875  # an epoch
     c.finetune.checkpoint_every = 1_000
     c.finetune.log_every = 20
-    c.finetune.optimizer = optimizer(warmup_steps=500)
+    c.finetune.optimizer = optimizer(warmup_steps=9_375)
 
     c.detector = ConfigDict()  # assembly state detection
     c.detector.steps = 50_000
@@ -165,7 +172,9 @@ def get_config() -> ConfigDict:
     c.detector.eval_every = 2_500
     c.detector.checkpoint_every = 2_500
     c.detector.log_every = 50
-    c.detector.optimizer = optimizer(name="adamw", weight_decay=0.05, warmup_steps=1_000)
+    c.detector.optimizer = optimizer(
+        name="adamw", weight_decay=0.05, warmup_steps=1_000, clip_norm=1.0
+    )
 
     c.predict = ConfigDict()
     c.predict.splits = ("val", "test")

@@ -1,12 +1,15 @@
-"""IndustReal at the paper's full size: ViT-S/16 at 224, windows of 256 frames, CAD renders in KFS.
+"""IndustReal as in the paper: ViT-S/16 at 224, windows of 256 frames, CAD renders in KFS.
 
-python -m stormpsr_jax.main --config=industreal --workdir=runs/industreal \\
-    --config.data.dir=DIR --config.init_from=VIT.safetensors
+python -m data_prep.industreal and python -m data_prep.industreal_cad are for the clip shards; then
+python -m stormpsr_jax.main --config=industreal --config.data.dir=DIR --config.data.cad_dir=CAD \\
+    --workdir=runs/industreal
 
-Needs: IndustReal's recordings and its synthetic CAD renders as clip shards, and the ImageNet
-ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
+docs/paper.md has all commands from the downloads on, and says what is exactly the paper's.
+Needs: IndustReal's recordings, its synthetic pictures (or renders by data_prep.cad), and the
+ImageNet ViT-S/16 weights of timm (vit_small_patch16_224.augreg_in21k_ft_in1k) through
 `python -m stormpsr_jax.weights import`.
-Hardware: GPUs. The full-size run has not been measured yet.
+Hardware: GPUs; docs/infrastructure.md says how many for how long, as computed. The full-size run
+has not been measured.
 """
 
 from stormpsr_jax.configs import default
@@ -16,16 +19,17 @@ def get_config():
     """Returns the locked configuration."""
     c = default.get_config()
     c.procedure = "industreal"
+    c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
     c.dtype = "bfloat16"
     c.data.mean = (0.608, 0.545, 0.520)
     c.data.std = (0.172, 0.197, 0.188)
-    c.data.cad_mean = (0.838, 0.805, 0.761)
-    c.data.cad_std = (0.134, 0.143, 0.136)
     c.data.workers = 8
     c.encoder.remat = "full"
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
+    c.pretrain.backgrounds = 16  # as many as the released code draws
     c.detector.levels = 3
     c.detector.width = 48
     c.detector.depth = 2
+    c.evaluate.choose = "paper"  # T = 6, weight ½; "validation" chooses them on split val
     return c

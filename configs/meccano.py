@@ -1,12 +1,13 @@
-"""MECCANO at the paper's full size: ViT-S/16 at 224, windows of 256 frames.
+"""MECCANO as in the paper: ViT-S/16 at 224, windows of 256 frames.
 
-python -m data_prep.meccano is for the clip shards (data_prep/README.md); then
-python -m stormpsr_jax.main --config=meccano --workdir=runs/meccano \\
-    --config.data.dir=DIR --config.init_from=VIT.safetensors
+python -m data_prep.meccano is for the clip shards; then
+python -m stormpsr_jax.main --config=meccano --config.data.dir=DIR --workdir=runs/meccano
 
-Needs: the MECCANO frames and the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
+docs/paper.md has all commands from the downloads on, and says what is exactly the paper's.
+Needs: the MECCANO frames, the STORM-PSR labels, and the ImageNet ViT-S/16 weights of timm
 (vit_small_patch16_224.augreg_in21k_ft_in1k) through `python -m stormpsr_jax.weights import`.
-Hardware: GPUs. The full-size run has not been measured yet.
+Hardware: GPUs; docs/infrastructure.md says how many for how long, as computed. The full-size run
+has not been measured.
 """
 
 from stormpsr_jax.configs import default
@@ -16,12 +17,15 @@ def get_config():
     """Returns the locked configuration."""
     c = default.get_config()
     c.procedure = "meccano"
+    c.init_from = "vit_small_patch16_224.safetensors"  # a file of `weights import`, in this folder
     c.dtype = "bfloat16"
     c.data.mean = (0.4144, 0.4014, 0.3777)
     c.data.std = (0.2312, 0.2458, 0.2684)
     c.data.workers = 8
     c.encoder.remat = "full"
+    c.pretrain.backgrounds = 16  # as many as the released code draws
     c.detector.levels = 3
     c.detector.width = 48
     c.detector.depth = 2
+    c.evaluate.choose = "paper"  # T = 1, weight ½; two validation recordings choose little
     return c

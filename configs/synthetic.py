@@ -15,6 +15,8 @@ def get_config():
 
     c.data.synthetic.cad_wrong = 300
     c.data.synthetic.rehearsals = 16
+    c.data.cad_mean = c.data.mean
+    c.data.cad_std = c.data.std
 
     c.window.frames = 64
     c.window.stride = 4
@@ -34,12 +36,16 @@ def get_config():
     c.temporal_model.num_heads = 4
     c.temporal_model.dim_head = 32
     c.temporal_model.mlp_dim = 256
+    c.temporal_model.drop_positions = True
+    c.temporal_model.baseline_depth = 2
+    c.temporal_model.baseline_width = 256
 
     c.pretrain.steps = 280
     c.pretrain.n_per_state = 3
     c.pretrain.cad_per_state = 1
     c.pretrain.any_frames = 21
     c.pretrain.t_f = 10.0
+    c.pretrain.initial_state = False
     c.pretrain.state_loss = 1.0
     c.pretrain.eval_every = 70
     c.pretrain.checkpoint_every = 100
@@ -47,6 +53,7 @@ def get_config():
     c.pretrain.optimizer.lr = 3e-3
     c.pretrain.optimizer.weight_decay = 0.05
     c.pretrain.optimizer.warmup_steps = 50
+    c.pretrain.optimizer.clip_norm = 1.0
 
     c.temporal.steps = 600
     c.temporal.batch = 128
@@ -59,6 +66,7 @@ def get_config():
     c.temporal.optimizer.lr = 2e-3
     c.temporal.optimizer.weight_decay = 0.05
     c.temporal.optimizer.warmup_steps = 40
+    c.temporal.optimizer.clip_norm = 1.0
 
     c.finetune.steps = 40
     c.finetune.batch = 16
@@ -69,6 +77,7 @@ def get_config():
     c.finetune.optimizer.name = "adamw"
     c.finetune.optimizer.lr = 1e-4
     c.finetune.optimizer.warmup_steps = 10
+    c.finetune.optimizer.clip_norm = 1.0
 
     c.detector.steps = 1_600
     c.detector.batch = 64

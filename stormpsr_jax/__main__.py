@@ -19,6 +19,7 @@ COMMANDS = {
     "data own": "data_prep.own",
     "data meccano": "data_prep.meccano",
     "data industreal": "data_prep.industreal",
+    "data industreal_cad": "data_prep.industreal_cad",
     "data synthetic": "data_prep.synthetic",
     "data cad": "data_prep.cad",
     "data embeddings": "data_prep.embeddings",

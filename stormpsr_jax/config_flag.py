@@ -18,6 +18,8 @@ from stormpsr_jax.files import shorten
 flags.disclaim_key_flags()  # --config belongs to the command that asks for it, also in its --help
 
 _FOLDER = Path(__file__).parent / "configs"
+# What the values of the fields are like that are empty in configs/default.py.
+_EMPTY = {"encoder.stem": (1,), "data.cad_mean": (0.5, 0.5, 0.5), "data.cad_std": (0.25,) * 3}
 
 
 def shipped() -> list[str]:
@@ -112,7 +114,7 @@ def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> It
         elif isinstance(ours[name], ConfigDict) and isinstance(value, ConfigDict):
             yield from _find_mistakes(value, ours[name], f"{field}.")
         else:
-            like = (1,) if ours[name] == () else ours[name]  # the one that is empty: whole numbers
+            like = _EMPTY[field] if ours[name] == () else ours[name]
             if not _is_like(value, like):
                 yield f"{field}={shorten(value)}: should be like {like!r}"
 
@@ -121,7 +123,7 @@ def _is_like(value: Any, ours: Any) -> bool:
     if isinstance(ours, tuple | list) and isinstance(value, tuple | list):
         return all(_is_like(item, ours[0]) for item in value)
     kinds = (float, int) if isinstance(ours, float) else type(ours)
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(ours, bool)
 
 
 class _NameOrPath(flags.ArgumentParser):

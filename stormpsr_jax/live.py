@@ -142,7 +142,7 @@ class Live:
         if self.frame is not None:
             self._recogniser.miss((frame - self.frame) // self._step - 1)
         recognised = self._recogniser(row[None])
-        events = decode(self._decoder, [frame], recognised)
+        events = decode(self._decoder, [frame], recognised, self._step)
         self.frame, self.seen = frame, recognised.top(0)
         said = recognised.probabilities
         self.changed = None if said is None else said[0]

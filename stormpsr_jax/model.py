@@ -355,7 +355,7 @@ class Model:
             model on ready-made embeddings, rows (B, D).
           first_frame: frame number of the first row; None is that in the name of a folder's first
             picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row i is
-            frame first_frame + i · s.
+            frame first_frame + i · s, and stands for those up to the next row.
           variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
             `recording` is its name.
           batch: rows computed at once; None is the model's.
@@ -438,7 +438,8 @@ class Model:
         numbers = itertools.count(first_frame, self.window.frame_step)
         while part := list(itertools.islice(rows, batch)):
             recognised = recogniser(np.stack(part))
-            yield from decode(decoder, itertools.islice(numbers, len(part)), recognised)
+            frames = itertools.islice(numbers, len(part))
+            yield from decode(decoder, frames, recognised, self.window.frame_step)
 
     def _rows(self, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The rows of all chunks, checked and prepared, one at a time."""

@@ -183,7 +183,9 @@ class Recogniser:
         self._past = embeddings
 
 
-def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -> list[Event]:
+def decode(
+    decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
+) -> list[Event]:
     """The events that complete in B consecutive rows.
 
     Confidences and scores are rounded as in prediction files, so that the same events come out as
@@ -193,14 +195,18 @@ def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -
       decoder: of the recording, and at the frame before.
       frames: B frame numbers.
       recognised: what the streams say.
+      frame_step: frames that a row stands for: the one it shows, and those up to the next row. Sums
+        decay at every frame without evidence, so between rows that are left alone none would last.
     """
     events = []
     for i, frame in enumerate(frames):
-        events += decode_row(decoder, frame, recognised, i)
+        events += decode_row(decoder, frame, recognised, i, frame_step)
     return events
 
 
-def decode_row(decoder: AnyDecoder, frame: int, recognised: Recognised, i: int) -> list[Event]:
+def decode_row(
+    decoder: AnyDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
+) -> list[Event]:
     """As `decode`, of row i alone."""
     if decoder.stream == learned.STREAM:
         return decoder.update(frame, scores.row(recognised.scores, i))
@@ -212,4 +218,7 @@ def decode_row(decoder: AnyDecoder, frame: int, recognised: Recognised, i: int) 
         detections = list(zip(classes[there].tolist(), rounded, strict=True))
     if recognised.probabilities is not None:
         temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
-    return decoder.update(frame, detections, temporal)
+    events = []
+    for held in range(frame, frame + frame_step):
+        events += decoder.update(held, detections, temporal)
+    return events

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax import configs, losses
+from stormpsr_jax import config_flag, configs, losses
+from stormpsr_jax.configs import default
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
@@ -86,7 +87,39 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     assert config.window.frames // config.window.stride + 1 == context.num_frames
 
 
+@pytest.mark.parametrize(
+    ("backbone", "millions"), [("transformer", 9.5), ("mlp", 17.1), ("lstm", 1.3), ("tcn", 4.8)]
+)
+@pytest.mark.parametrize("name", ["meccano", "industreal", "embeddings"])
+def test_config_property_temporal_backbones_have_sizes_of_their_own(
+    name, backbone, millions, tmp_path
+):
+    """None inherits the transformer's 6 × 4,096, with which an LSTM has 740 million."""
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+    config.procedure = config.procedure or "meccano"
+    config.temporal_model.backbone = backbone
+    context = Context(config, tmp_path, make_mesh(1, 1))
+    model = networks.temporal_encoder(context)
+    clips = jax.ShapeDtypeStruct((2, 65, config.encoder.hidden), jnp.float32)
+    params = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), clips)["params"]
+    assert count(params) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
 CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__init__"})
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_config_property_has_fields_of_the_types_that_the_command_line_takes(name):
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
+    ours = default.get_config()
+    assert list(config_flag._find_mistakes(config, ours)) == []
+    wrong = {"pretrain.initial_state": 1, "seed": True, "data.cad_mean": ("a", "b", "c")}
+    for field, value in wrong.items():
+        section, _, leaf = field.rpartition(".")
+        with config.unlocked(), config.ignore_type():
+            changed = config.copy_and_resolve_references()
+            (changed[section] if section else changed)[leaf] = value
+        assert len(list(config_flag._find_mistakes(changed, ours))) == 1, field
 
 
 @pytest.mark.parametrize("name", CONFIGS)

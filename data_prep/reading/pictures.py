@@ -130,7 +130,12 @@ def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, st
 
 def picture_size(pictures: Pictures) -> tuple[int, int]:
     """Returns (H, W) of the first picture, upright; ValueError if it cannot be read."""
-    return _examine(*pictures.first()).size
+    return size_of(*pictures.first())
+
+
+def size_of(place: str, picture: Picture) -> tuple[int, int]:
+    """Returns (H, W) of a picture, upright; ValueError if it cannot be read."""
+    return _examine(place, picture).size
 
 
 def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterator[bytes]:

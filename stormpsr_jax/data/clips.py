@@ -25,6 +25,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 # Readers kept open per process; far below the usual limit of 1,024 open files.
 MAX_OPEN_READERS = 256
+STATISTICS_PICTURES = 2_000  # that statistics are taken of, at most
 # No read-ahead and no thread of its own: what random access needs (array_record's own advice).
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
@@ -230,6 +231,24 @@ class ClipSource(Source):
         numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
         read = self._read(recording, numbers)
         return [read[i] for i in inverse]
+
+    def channel_statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation, by channel, of the split's pictures in 0…1.
+
+        Of at most STATISTICS_PICTURES pictures, evenly spaced over all recordings.
+        """
+        counts = [r.num_frames for r in self.recordings.values()]
+        ends = np.cumsum(counts)
+        at = np.arange(0, ends[-1], -(-int(ends[-1]) // STATISTICS_PICTURES))
+        sums, squares = np.zeros(3), np.zeros(3)
+        for name, first, end in zip(self.recordings, ends - counts, ends, strict=True):
+            for row in at[(at >= first) & (at < end)] - first:
+                picture = self.rows(name, [row])[0].reshape(-1, 3) / 255
+                sums += picture.mean(axis=0)
+                squares += np.square(picture).mean(axis=0)
+        mean = sums / len(at)
+        variance = np.maximum(squares / len(at) - mean**2, 255.0**-2)  # of plain ones, one level
+        return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
 
     def path(self, recording: str) -> Path:
         """The file that has a recording's pictures."""

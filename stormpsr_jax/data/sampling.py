@@ -127,18 +127,22 @@ class Picked:
 
 
 def key_frames(
-    recording: LabelledFrames, procedure: Procedure, window: int
+    recording: LabelledFrames, procedure: Procedure, window: int, *, initial: bool = False
 ) -> dict[int, np.ndarray]:
     """Frame indices after each completion that carry the catalogued state it reached (KFS).
 
     A completion's frames are the `window` ones from it on, or fewer where the state changes again
-    before. Error states (a component at −1) and uncatalogued states give none.
+    before. Error states (a component at −1) and uncatalogued states give none. With `initial`, the
+    first `window` frames of the recording carry the state it begins in, as in the released code:
+    no completion reaches a state that all recordings begin in, such as IndustReal's first one.
 
     Returns:
       {state 1…S: (M,) frame indices, ascending}.
     """
     states = recording.states
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
+    if initial:
+        starts = np.append(0, starts)
     bounds = np.append(starts, len(states)).tolist()
     found: dict[int, list[np.ndarray]] = {}
     for start, end in itertools.pairwise(bounds):
@@ -155,9 +159,8 @@ class KeyFrameSampler:
     from a completion to the next change, however far from it.
 
     A batch holds, for each of `n_states` assembly states, `n_per_state` pictures from recordings
-    and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (frames at least
-    `background_gap` frames before the next completion and outside of every key-frame window) and
-    `any_frames` frames from anywhere.
+    and `cad_per_state` clean renders; then `backgrounds` hard backgrounds (`background_frames`) and
+    `any_frames` frames from anywhere. `initial`: of `key_frames`.
     """
 
     def __init__(
@@ -167,12 +170,14 @@ class KeyFrameSampler:
         *,
         window: int,
         anywhere: bool = False,
+        initial: bool = False,
         n_states: int = 0,
         n_per_state: int = 16,
         cad: Mapping[str, LabelledFrames] | None = None,
         cad_per_state: int = 0,
         backgrounds: int = 0,
         background_gap: int = 0,
+        background_span: int = 0,
         any_frames: int = 0,
     ):
         self._recordings = dict(recordings)
@@ -181,7 +186,8 @@ class KeyFrameSampler:
         self._real: dict[int, list[tuple[str, np.ndarray]]] = {}
         for name, recording in self._recordings.items():
             reach = recording.num_frames if anywhere else window
-            for label, frames in key_frames(recording, procedure, reach).items():
+            found = key_frames(recording, procedure, reach, initial=initial)
+            for label, frames in found.items():
                 self._real.setdefault(label, []).append((name, frames))
         self._cad: dict[int, list[tuple[str, np.ndarray]]] = {}
         if cad_per_state:
@@ -210,12 +216,12 @@ class KeyFrameSampler:
         self._background_frames = {
             name: frames
             for name, r in self._recordings.items()
-            if len(frames := background_frames(r, window, background_gap))
+            if len(frames := background_frames(r, window, background_gap, background_span))
         }
         if backgrounds and not self._background_frames:
             raise ValueError(
                 f"pretrain.backgrounds={backgrounds}, but no frame lies pretrain.background_gap "
-                "before a completion; lower the gap"
+                "before a completion and after the key frames of the one before; lower the gap"
             )
 
     @property
@@ -248,15 +254,23 @@ class KeyFrameSampler:
         return picked
 
 
-def background_frames(recording: LabelledFrames, window: int, gap: int) -> np.ndarray:
-    """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one."""
+def background_frames(
+    recording: LabelledFrames, window: int, gap: int, span: int = 0
+) -> np.ndarray:
+    """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one.
+
+    With `span`, of those only the last `span` ones before each change.
+    """
     states = recording.states
     # More than the recording has is as much as it has, and fits into an array.
-    window, gap = min(window, len(states)), min(gap, len(states))
+    window, gap, span = (min(count, len(states)) for count in (window, gap, span or len(states)))
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
     previous = np.concatenate([[0], starts + window])
     return np.concatenate(
-        [np.arange(a, b - gap + 1) for a, b in zip(previous, starts, strict=False)]
+        [
+            np.arange(max(a, b - gap - span + 1), b - gap + 1)
+            for a, b in zip(previous, starts, strict=False)
+        ]
         or [np.zeros(0, int)]
     ).astype(int)
 

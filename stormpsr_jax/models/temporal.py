@@ -36,8 +36,8 @@ class TemporalTransformer(nn.Module):
       outputs: 1, or 3 with each component's condition at the last frame beside its change.
       num_frames: the most frames a clip may have; the position embedding has one row more.
       seen: of `last_frames`.
-      depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's; dropout also
-        follows the position embedding.
+      depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's.
+      drop_positions: whether dropout also follows the position embedding.
       head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
         width D between them (paper).
       dtype: of the activations.
@@ -52,6 +52,7 @@ class TemporalTransformer(nn.Module):
     dim_head: int = 128
     mlp_dim: int = 4096
     dropout: float = 0.1
+    drop_positions: bool = False
     head: str = "linear"
     dtype: Any = jnp.float32
 
@@ -82,7 +83,7 @@ class TemporalTransformer(nn.Module):
         x = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), embeddings], axis=1)
         x = (x + pos[:, : T + 1]).astype(self.dtype)
         drop = Dropout(self.dropout, deterministic=not train)
-        x = drop(x)
+        x = drop(x) if self.drop_positions else x
         for i in range(self.depth):
             x = vit.TransformerBlock(
                 num_heads=self.num_heads,

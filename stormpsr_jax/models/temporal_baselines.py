@@ -1,7 +1,9 @@
 """The temporal encoders that STORM-PSR compares its transformer with: MLP, LSTM and TCN.
 
 All take the frame embeddings of a clip and give the logits that `TemporalTransformer` gives. Their
-sizes are not in the paper; `width` and `depth` are the caller's.
+sizes are not in the paper. Defaults are those of the released code where it has any: an MLP of one
+layer of 2,048 units, and 512 units of a recurrent network (a GRU there, to whose number of layers
+it gives the number of frames by mistake; one layer here). There is no TCN in it.
 
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
@@ -29,8 +31,8 @@ class TemporalMLP(nn.Module):
     num_components: int
     outputs: int = 1
     seen: int = 0
-    depth: int = 2
-    width: int = 512
+    depth: int = 1
+    width: int = 2048
     dropout: float = 0.1
     dtype: Any = jnp.float32
 
@@ -58,7 +60,7 @@ class TemporalLSTM(nn.Module):
     num_components: int
     outputs: int = 1
     seen: int = 0
-    depth: int = 2
+    depth: int = 1
     width: int = 512
     dropout: float = 0.1
     dtype: Any = jnp.float32

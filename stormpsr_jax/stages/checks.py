@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from stormpsr_jax import weights
-from stormpsr_jax.data.clips import list_splits
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import embed, fields, networks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
@@ -98,6 +97,12 @@ def _stages(context: Context) -> list[str]:
                     f"--config.{name}.optimizer.schedule=restarts: set .restart_steps to the steps "
                     "of one period"
                 )
+    data = context.config.data
+    if bool(data.cad_mean) != bool(data.cad_std):
+        mistakes.append(
+            f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
+            "for both, which takes those of the folder"
+        )
     detector = context.config.detector
     if "detector" in stages and detector.cad_wrong and not detector.cad:
         mistakes.append(
@@ -122,7 +127,7 @@ def _init_from(context: Context) -> list[str]:
         return []
     return [
         f"--config.init_from={path}: no such file; make one with `python -m stormpsr_jax.weights "
-        "import`, or give '' to train from scratch"
+        "import`, or give '' to train the encoder from random weights"
     ]
 
 
@@ -248,13 +253,11 @@ def _splits(context: Context) -> list[str]:
     for split in _needed_splits(context):
         mistakes += _collect(lambda split=split: context.source(split) and [])
     if _needs_cad(context):
-        if not (context.cad_dir / "dataset_info.json").is_file() or "cad" not in list_splits(
-            context.cad_dir
-        ):
+        if not context.has_cad:
             mistakes.append(
                 f"{context.cad_dir}: has no split 'cad' of clean renders, which "
-                "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad and "
-                "give --config.data.cad_dir, or set both to 0"
+                "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad or "
+                "data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
             )
         else:
             mistakes += _collect(lambda: context.cad_source() and [])
@@ -287,6 +290,16 @@ def _pictures(context: Context) -> list[str]:
                 f"{context.cad_dir}: no render shows a part that sits wrong, which "
                 "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
                 "to 0"
+            )
+        clean = context.config.detector.cad * (1 - context.config.detector.cad_wrong)
+        if (
+            "detector" in stages
+            and clean
+            and not any((r.classes > 0).any() for r in cad.recordings.values())
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: no render has a box, which detector.cad asks for; take "
+                "renders that have some, or set it to 0"
             )
     if "detector" in stages:
         for split in embed.SPLITS:
@@ -332,7 +345,8 @@ def _recordings(context: Context) -> list[str]:
         cad = context.cad_source() if config.pretrain.cad_per_state else None
         mistakes += _collect(lambda: pretrain.key_frame_sampler(context, train, cad) and [])
         window = pretrain.key_frame_window(context, val)
-        if not pretrain.validation.key_frame_rows(val, context.procedure, window):
+        rows = (val, context.procedure, window, config.pretrain.initial_state)
+        if not pretrain.validation.key_frame_rows(*rows):
             mistakes.append(
                 "split 'val' has no key frame, by which the encoder is judged: no completion in it "
                 "reaches a catalogued state; check the procedure's states against the labels"

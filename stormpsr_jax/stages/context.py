@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from stormpsr_jax.data import augment, sampling
-from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.data.features import (
     MARKER,
     EmbeddingFile,
@@ -55,6 +56,12 @@ class Context:
         return Path(self.config.data.cad_dir or self.data_dir)
 
     @property
+    def has_cad(self) -> bool:
+        """Whether there is a finished folder with split 'cad'."""
+        there = (self.cad_dir / "dataset_info.json").is_file()
+        return there and "cad" in list_splits(self.cad_dir)
+
+    @property
     def has_data(self) -> bool:
         """Whether the data folder is there and finished."""
         return any((self.data_dir / name).is_file() for name in ("dataset_info.json", MARKER))
@@ -82,7 +89,8 @@ class Context:
     def forget_data(self) -> None:
         """Opens everything anew from now on: stage `data` has changed what is there."""
         self._sources.clear()
-        self.__dict__.pop("procedure", None)
+        for name in ("procedure", "cad_statistics"):
+            self.__dict__.pop(name, None)
 
     def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:
         """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made.
@@ -140,7 +148,9 @@ class Context:
         """T, frames of a clip that are encoded."""
         return self.window.num_frames
 
-    def clip_options(self, source: ClipSource | FeatureSource, batch: int) -> dict[str, Any]:
+    def clip_options(
+        self, source: ClipSource | FeatureSource, batch: int, seed: int
+    ) -> dict[str, Any]:
         """What the pipelines of training clips take from the config, distances in rows."""
         config, step = self.config.temporal, source.frame_step
         sampler = sampling.ClipSampler(
@@ -156,7 +166,7 @@ class Context:
             "frames": self.window.frames,
             "stride": self.window.stride,
             "batch": batch,
-            "seed": self.config.seed,
+            "seed": seed,
             "workers": self.config.data.workers,
         }
 
@@ -170,13 +180,26 @@ class Context:
         """Of activations."""
         return jnp.dtype(self.config.dtype)
 
+    @functools.cached_property
+    def cad_statistics(self) -> tuple[Sequence[float], Sequence[float]]:
+        """(mean, standard deviation) of clean renders: the config's, or else their folder's own.
+
+        Those of recordings where there is no such folder, and so nothing to normalise.
+        """
+        data = self.config.data
+        if data.cad_mean:
+            return data.cad_mean, data.cad_std
+        if self.has_cad:
+            return self.cad_source().channel_statistics()
+        return data.mean, data.std
+
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:
         """Pictures in 0…255 → network input; `cad` (B,) marks the clean renders among them."""
         data = self.config.data
         real = augment.normalise(images, data.mean, data.std)
         if cad is None:
             return real
-        rendered = augment.normalise(images, data.cad_mean, data.cad_std)
+        rendered = augment.normalise(images, *self.cad_statistics)
         return jnp.where(cad[:, None, None, None], rendered, real)
 
     def augment(self, key: jax.Array, images: jax.Array, limbs=0.0, shift: bool = True):

@@ -33,6 +33,8 @@ RANGES = {
     "temporal_model.depth": (1, 64),
     "temporal_model.dropout": (0, 0.99),
     "temporal_model.seen": (0, architectures.MAX_CLIP),
+    "temporal_model.baseline_depth": (0, 12),  # as a model folder may have
+    "temporal_model.baseline_width": (0, 16_384),
     "temporal_model.*": (1, 10**6),
     "*.momentum": (0, 0.9999),
     "*.optimizer.*": (0, _ANY),
@@ -96,6 +98,8 @@ def wrong_with(field: str, value: Any) -> list[str]:
         if fnmatch.fnmatchcase(field, pattern):
             return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
     if field.startswith("data.") and field.endswith(("mean", "std")):
+        if field in ("data.cad_mean", "data.cad_std") and not value:
+            return []
         low = 0 if field.endswith("mean") else 1e-6
         good = len(value) == 3 and all(low <= number <= 1 for number in value)
         return [] if good else [f"three numbers in {low:g}…1 are needed, for red, green and blue"]

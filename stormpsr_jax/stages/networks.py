@@ -47,17 +47,20 @@ def temporal_encoder(context: Context) -> nn.Module:
         "num_components": context.procedure.num_components,
         "outputs": 3 if context.config.temporal.state_loss else 1,
         "seen": model.seen,
-        "depth": model.depth,
         "dropout": model.dropout,
         "dtype": context.dtype,
     }
     if model.backbone in BASELINES:
-        return BASELINES[model.backbone](width=model.mlp_dim, **shared)
+        sizes = {"depth": model.baseline_depth, "width": model.baseline_width}
+        given = {name: size for name, size in sizes.items() if size}
+        return BASELINES[model.backbone](**given, **shared)
     return TemporalTransformer(
         num_frames=context.num_frames,
+        depth=model.depth,
         num_heads=model.num_heads,
         dim_head=model.dim_head,
         mlp_dim=model.mlp_dim,
+        drop_positions=model.drop_positions,
         head=model.head,
         **shared,
     )

@@ -98,14 +98,18 @@ def _recording(
         )
         predictions.write_detections(asd, name, detections)
     if "temporal" in streams:
-        probabilities = np.concatenate([r.probabilities for r in rows])
+        # A row of embeddings of every s-th frame stands for the frames up to the next one, as in
+        # `stream.decode`.
+        step = source.frame_step
+        held = numbers[0] + np.arange(step * len(numbers))
+        probabilities = np.concatenate([r.probabilities for r in rows]).repeat(step, axis=0)
         last = np.arange(recording.num_frames)
         labels = sampling.clip_labels(recording.states, last, frames=window.frames)
         predictions.write_temporal(
             temporal,
             name,
             predictions.TemporalPredictions(
-                numbers, labels, (probabilities > 0.5).astype(int), probabilities
+                held, labels.repeat(step, axis=0), (probabilities > 0.5).astype(int), probabilities
             ),
         )
     if said in wanted:

@@ -6,6 +6,7 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.2: key-frame sampling and the supervised co
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,9 @@ def build(context: Context) -> Definition:
     def evaluate(params, batch_stats):
         encoder = networks.frame_encoder(context, params, batch_stats, val)
         window = key_frame_window(context, val)
-        precision = validation.key_frame_precision(encoder, val, context.procedure, window)
+        precision = validation.key_frame_precision(
+            encoder, val, context.procedure, window, config.initial_state
+        )
         return {"precision_at_1": precision}
 
     return Definition(
@@ -88,12 +91,14 @@ def key_frame_sampler(
         context.procedure,
         window=key_frame_window(context, train),
         anywhere=config.key_frames == "random",
+        initial=config.initial_state,
         n_states=config.n_states,
         n_per_state=config.n_per_state,
         cad=cad.recordings if cad else None,
         cad_per_state=config.cad_per_state,
         backgrounds=config.backgrounds,
         background_gap=round(config.background_gap * train.fps),
+        background_span=math.ceil(config.background_span * train.fps),
         any_frames=config.any_frames,
     )
 
@@ -113,6 +118,8 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
         grid = (image_size[0] // model.patch_size, image_size[1] // model.patch_size)
         params, batch_stats, report = weights.initialise_from(path, params, batch_stats, grid)
         print(f"pretrain: {len(report)} arrays from {path}")
+    else:
+        print("pretrain: init_from is '', so the encoder starts from random weights", flush=True)
     return params, batch_stats
 
 

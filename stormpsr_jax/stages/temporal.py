@@ -53,7 +53,7 @@ def build(context: Context) -> Definition:
         data=pipelines.embedded_clips(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
-            **context.clip_options(train, config.batch),
+            **context.clip_options(train, config.batch, context.config.seed),
         ),
         optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         schedule=make_schedule(config.optimizer, config.steps),

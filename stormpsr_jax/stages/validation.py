@@ -35,7 +35,7 @@ def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) ->
 
 
 def key_frame_precision(
-    encoder: Batched, source: ClipSource, procedure: Procedure, window: int
+    encoder: Batched, source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> float:
     """Share of key frames whose nearest key frame of another recording shows the same state.
 
@@ -44,11 +44,12 @@ def key_frame_precision(
       source: the split.
       procedure: says which states are catalogued.
       window: frames after a completion that carry its state.
+      initial: whether the first frames of a recording are key frames of the state it begins in.
 
     Raises:
       ValueError: the split has no key frame.
     """
-    found = key_frame_rows(source, procedure, window)
+    found = key_frame_rows(source, procedure, window, initial)
     if not found:
         raise ValueError(f"split {source.split!r} has no key frame: no completion of a known state")
     found = found[:: -(-len(found) // KEY_FRAMES)]
@@ -60,13 +61,15 @@ def key_frame_precision(
 
 
 def key_frame_rows(
-    source: ClipSource, procedure: Procedure, window: int
+    source: ClipSource, procedure: Procedure, window: int, initial: bool
 ) -> list[tuple[str, int, int]]:
     """(recording, state, row) of every key frame of a split."""
     return [
         (name, label, row)
         for name, recording in source.recordings.items()
-        for label, rows in sampling.key_frames(recording, procedure, window).items()
+        for label, rows in sampling.key_frames(
+            recording, procedure, window, initial=initial
+        ).items()
         for row in rows.tolist()
     ]
 

@@ -147,6 +147,22 @@ class CountingReader:
         return self.reader.read(records)
 
 
+@pytest.mark.parametrize("most", [2_000, 7])
+def test_channel_statistics_matches_all_pixels(folder, monkeypatch, most):
+    """Of the pictures at places 0, s, 2 s, … of the split, all of them where they are few."""
+    monkeypatch.setattr(clips, "STATISTICS_PICTURES", most)
+    source = ClipSource(folder, "train", toy_procedure())
+    pictures = np.concatenate(
+        [source.rows(name, range(r.num_frames)) for name, r in source.recordings.items()]
+    )
+    step = -(-len(pictures) // most)
+    assert (step == 1) == (most == 2_000)
+    pixels = pictures[::step].reshape(-1, 3) / 255
+    mean, std = source.channel_statistics()
+    np.testing.assert_allclose(mean, pixels.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(std, pixels.std(axis=0), rtol=1e-9)
+
+
 def test_frames_property_reads_a_record_once_and_decodes_only_what_is_asked(folder, monkeypatch):
     source = ClipSource(folder, "train", toy_procedure())
     read, decoded = collections.Counter(), []

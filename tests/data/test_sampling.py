@@ -170,6 +170,41 @@ def test_key_frames_property_only_catalogued_states_within_t_f_of_a_completion()
     }
 
 
+def test_key_frames_property_the_state_a_recording_begins_in_counts_if_asked_for():
+    states = timeline((STATES[0], 30), (STATES[1], 5), (STATES[0], 40))
+    begun, error = recording(states), STATES[0].copy()
+    error[0] = -1
+    after = {1: list(range(35, 45)), 2: list(range(30, 35))}
+    found = {k: v.tolist() for k, v in sampling.key_frames(begun, MECCANO, 10).items()}
+    assert found == after
+    with_first = sampling.key_frames(begun, MECCANO, 10, initial=True)
+    assert {k: v.tolist() for k, v in with_first.items()} == after | {1: [*range(10), *after[1]]}
+    for first in (error, np.zeros(17, np.int8)):  # no state of the catalogue
+        other = recording(timeline((first, 30), (STATES[1], 5)))
+        assert sampling.key_frames(other, MECCANO, 10, initial=True).keys() == {2}
+    only = {"a": recording(timeline((STATES[0], 30)))}
+    assert kfs(only, initial=True).labels == [1]
+    with pytest.raises(ValueError, match="no completion"):
+        kfs(only)
+
+
+def test_background_frames_property_span_keeps_the_last_ones_before_each_change():
+    states = timeline((np.zeros(17), 100), (STATES[0], 30), (STATES[1], 60), (STATES[2], 80))
+    one = recording(states)
+    every = sampling.background_frames(one, 20, 12)
+    assert every.tolist() == [*range(89), *range(150, 179)]  # not after the last change
+    spanned = sampling.background_frames(one, 20, 12, 10)
+    assert spanned.tolist() == [*range(79, 89), *range(169, 179)]
+    # Where the key frames of the change before leave fewer, those.
+    assert sampling.background_frames(one, 45, 12, 10).tolist() == [
+        *range(79, 89), *range(175, 179)
+    ]  # fmt: skip
+    sampler = kfs({"a": one}, backgrounds=40, background_gap=12, background_span=10)
+    drawn = {p.index for p in sampler.draw(np.random.default_rng(0)) if p.label == -1}
+    assert drawn <= set(spanned.tolist())
+    assert len(drawn) > 10
+
+
 def kfs(recordings, **options):
     options = {"window": 20, "n_per_state": 4, **options}
     return sampling.KeyFrameSampler(recordings, MECCANO, **options)

@@ -11,8 +11,10 @@ from stormpsr_jax import main
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr import predictions
+from stormpsr_jax.psr.decoding import Decoder, Settings
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stream import Recognised, decode
 from stormpsr_jax.training.sharding import make_mesh
 
 
@@ -30,13 +32,42 @@ def test_run_property_learns_predicts_and_scores_without_a_picture(tmp_path, str
     procedure = load_procedure(tmp_path / "box.json")
     path = workdir / "predictions" / "test" / "temporal" / "k_results_pred.csv"
     predicted = predictions.read_temporal(path, procedure)
-    np.testing.assert_array_equal(predicted.frames, np.arange(FIRST, FIRST + N, stride))
-    at = predicted.frames - FIRST
+    # A row of every frame, or one that stands for those up to the next.
+    np.testing.assert_array_equal(predicted.frames, np.arange(FIRST, FIRST + N))
+    at = (predicted.frames - FIRST) // stride * stride
+    np.testing.assert_array_equal(predicted.confidences, predicted.confidences[at])
     states = states_of("k")
     np.testing.assert_array_equal(predicted.labels, states[at] ^ states[np.maximum(at - W, 0)])
     before = contents(workdir)
     main.run(config_for(tmp_path / "out"), workdir)
     assert contents(workdir) == before
+
+
+def perfect(stride):
+    """What a network says that is sure of each change for a window, from rows of some frames."""
+    states = states_of("k").astype(float)
+    rows = np.arange(0, N, stride)
+    confidences = np.abs(states[rows] - states[np.maximum(rows - W, 0)])
+    return Recognised(confidences, None, None, None)
+
+
+@pytest.mark.parametrize("threshold", [1.0, 2.0, 6.0])
+def test_decode_property_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
+    """Sums decay at frames without evidence: of rows on every 4th alone, none exceeds 1.8."""
+    write(tmp_path)
+    procedure = load_procedure(tmp_path / "box.json")
+    settings = Settings(threshold=threshold, window=W)
+    found = {}
+    for stride in (1, 4):
+        decoder = Decoder(procedure, procedure.variants["any"], "temporal", settings)
+        frames = FIRST + np.arange(0, N, stride)
+        found[stride] = decode(decoder, frames.tolist(), perfect(stride), stride)
+        assert [event.step_id for event in found[stride]] == [0, 3, 6, 9]
+    for dense, strided in zip(found[1], found[4], strict=True):
+        assert 0 <= strided.frame - dense.frame < 4
+    left_alone = Decoder(procedure, procedure.variants["any"], "temporal", settings)
+    events = decode(left_alone, (FIRST + np.arange(0, N, 4)).tolist(), perfect(4))
+    assert bool(events) == (threshold < 1.8)
 
 
 @pytest.mark.slow
@@ -76,7 +107,7 @@ def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, str
 def test_clip_options_property_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
     drawn = []
     for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
-        sampler = context.clip_options(context.source("val"), 1)["sampler"]
+        sampler = context.clip_options(context.source("val"), 1, 0)["sampler"]
         rng = np.random.default_rng(0)
         drawn.append([context.frame_step * sampler.draw(rng)[1] for _ in range(4000)])
     bins = np.arange(0, N + 1, 8)

@@ -146,6 +146,20 @@ def test_temporal_property_dropout_acts_in_training_only(small):
     assert np.abs(one - two).max() > 1e-2
 
 
+def test_temporal_property_positions_are_dropped_out_only_if_asked_for(small):
+    """Without blocks and hidden layers, there is no other place for dropout."""
+    model, _, clips = small
+    model = model.clone(depth=0, head="linear", dropout=0.5)
+    variables = random_variables(model, clips)
+    evaluated = apply(model, variables, clips)
+
+    def train(model):
+        return model.apply(variables, clips, True, rngs={"dropout": jax.random.key(0)})
+
+    np.testing.assert_array_equal(train(model), evaluated)
+    assert np.abs(train(model.clone(drop_positions=True)) - evaluated).max() > 1e-2
+
+
 def test_temporal_property_bfloat16_gives_float32_logits(small):
     model, variables, clips = small
     logits = apply(model.clone(dtype=jnp.bfloat16), variables, clips)

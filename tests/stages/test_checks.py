@@ -9,6 +9,7 @@ import pytest
 from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
+from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -53,6 +54,9 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "evaluate.certain": 1.5,
         "dtype": "float16",
         "data.std": (0.2, 0.0, 0.2),
+        "data.cad_std": (0.2, 0.0, 0.2),
+        "temporal_model.baseline_width": -1,
+        "pretrain.background_span": -2.0,
         "mesh.fsdp": 0,
     }
     found = mistakes(finished, tmp_path, **wrong)
@@ -64,6 +68,33 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
     assert len(found) == len(wrong)
     assert any("nothing: no such folder" in text for text in found)
     assert any("no weights: no such file" in text for text in found)
+
+
+@pytest.mark.parametrize("config", [meccano, industreal])
+def test_find_mistakes_property_the_papers_configs_do_not_start_without_weights(tmp_path, config):
+    context = Context(config.get_config(), tmp_path, make_mesh(1, 1))
+    found = checks.find_mistakes(context)
+    name = "vit_small_patch16_224.safetensors"
+    assert [text for text in found if text.startswith(f"--config.init_from={name}: no such file")]
+    from_scratch = config.get_config()
+    from_scratch.init_from = ""
+    found = checks.find_mistakes(Context(from_scratch, tmp_path, make_mesh(1, 1)))
+    assert not [text for text in found if "init_from" in text]
+
+
+def test_find_mistakes_property_renders_without_boxes(finished, tmp_path):
+    """As those of IndustReal in the layout that has none: the detector cannot learn from them."""
+    folder = folder_without(finished, tmp_path)
+    path = folder / "labels" / "cad.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["classes"][:] = -1
+    np.savez(path, **arrays)
+    changes = {"data.dir": str(folder), "detector.cad": 0.5, "detector.cad_wrong": 0.5}
+    (found,) = mistakes(finished, tmp_path / "run", **changes)
+    assert found.startswith(f"{folder}: no render has a box, which detector.cad asks for")
+    changes |= {"detector.cad": 0.0, "detector.cad_wrong": 0.0}
+    assert mistakes(finished, tmp_path / "run", **changes) == []
 
 
 def test_ranges_property_every_number_of_the_config_has_one():
@@ -177,6 +208,11 @@ def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path)
         ({"init_from": "/x.safetensors"}, "--config.init_from=/x.safetensors: no such file"),
         ({"init_from": "general_encoder"}, "general_encoder.safetensors"),
         ({"pretrain.n_states": 99}, "pretrain.n_states=99, but only"),
+        ({"data.cad_mean": ()}, "--config.data.cad_mean=(), .cad_std=(0.25, 0.25, 0.25): give"),
+        (
+            {"pretrain.backgrounds": 2, "pretrain.background_gap": 500.0},
+            "pretrain.backgrounds=2, but no frame lies pretrain.background_gap before",
+        ),
         ({"stages": ("predict", "evaluate")}, "neither 'detector' nor 'temporal'"),
         ({"stages": ("embed", "temporal")}, "stage 'embed' takes the result of 'pretrain'"),
         ({"stages": ("train",)}, "stages names ['train']; known are data, general"),

@@ -1,0 +1,155 @@
+"""Makes clip shards of IndustReal's synthetic pictures of every assembly state, for pre-training.
+
+    python -m data_prep.industreal_cad --data=DIR --out=DIR
+
+--data is a folder or zip file with the pictures and what they show, in one of the layouts that the
+authors' code reads:
+
+    synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path)
+    images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector, from Unity
+
+In the second, YOLO text files also have a box, and the classes are those of the Unity scene.
+
+Writes split "cad" of a folder of its own, which a run takes with --config.data.cad_dir: a recording
+a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with each other.
+Backgrounds, error states and states that are not in the catalogue are left out.
+"""
+
+import functools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import logging
+
+from data_prep import command
+from data_prep.reading import pictures, renders
+from data_prep.reading.renders import Render
+from data_prep.writing import shards
+from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+
+
+def make_recording(
+    split: str,
+    name: str,
+    *,
+    recordings: Mapping[str, Sequence[Render]],
+    procedure: Procedure,
+    framing: Framing,
+) -> shards.RecordingData:
+    """Reads the pictures of one state as they are asked for."""
+    del split
+    shown = recordings[name]
+    label = shown[0].label
+    boxes, classes = np.full((len(shown), 4), np.nan), np.full(len(shown), -1)
+
+    def jpegs() -> Iterator[bytes]:
+        for i, render in enumerate(shown):
+            place, picture = render.tree.show(render.path), render.tree.read(render.path)
+            if render.box is not None:
+                placement = framing.place(*pictures.size_of(place, picture))
+                boxes[i] = placement.map_boxes(np.array([render.box]))[0]
+                classes[i] = -1 if np.isnan(boxes[i, 0]) else label
+            yield from pictures.encode([(place, picture)], framing)  # each of a size of its own
+
+    return shards.RecordingData(
+        name=name,
+        first_frame=0,
+        jpegs=jpegs(),
+        states=np.tile(procedure.states[label - 1], (len(shown), 1)),
+        boxes=boxes,
+        classes=classes,
+        visible=np.full(len(shown), np.nan),
+    )
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    data: str | Path,
+    framing: Framing = DEFAULT_FRAMING,
+    workers: int = 1,
+    recordings: str = "*",
+    remake: bool = False,
+) -> bool:
+    """Makes the clip shards; see the module's docstring.
+
+    Args:
+        out: folder for the shards.
+        data: folder or zip file of the pictures.
+        framing: what becomes of a picture.
+        workers: processes.
+        recordings: glob; only these are made.
+        remake: make recordings again whose labels or pictures have changed.
+
+    Returns:
+        Whether the folder is complete; not if `recordings` left some out.
+
+    Raises:
+        ValueError: what is wrong with the labels, all at once; a picture that cannot be read.
+        OSError: `out` cannot be written.
+    """
+    procedure = load_procedure("industreal")
+    found = renders.read_renders(command.open_flag("data", data), f"--data={data}")
+    by_state = found.by_state(procedure.num_states)
+    if not by_state:
+        raise ValueError(
+            f"{found.place}: none of its {len(found.pictures)} pictures shows a state of the "
+            f"catalogue (labels 1…{procedure.num_states})"
+        )
+    taken = sum(map(len, by_state.values()))
+    logging.info(
+        "%s: %d pictures of %d states; %d of no catalogued state are left out",
+        *(found.place, taken, len(by_state), len(found.pictures) - taken),
+    )
+    if missing := sorted({*range(1, procedure.num_states + 1)} - by_state.keys()):
+        logging.warning(
+            "%s: has no picture of states %s", found.place, ", ".join(map(str, missing))
+        )
+    named = {f"cad_{state:02d}": shown for state, shown in by_state.items()}
+    return shards.build(
+        out,
+        procedure=procedure,
+        fps=procedure.fps,
+        image_size=framing.size,
+        splits={"cad": list(named)},
+        make=functools.partial(
+            make_recording, recordings=named, procedure=procedure, framing=framing
+        ),
+        workers=workers,
+        settings={
+            "source": f"industreal_cad, {found.layout}",
+            "aspect": framing.aspect,
+            "crop": list(framing.region),
+            "quality": framing.quality,
+        },
+        sources={name: renders.fingerprint(shown) for name, shown in named.items()},
+        recordings=recordings,
+        num_frames={name: len(shown) for name, shown in named.items()},
+        remake=remake,
+    )
+
+
+@command.command()
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command."""
+    parser = command.new_parser("industreal_cad", __doc__)
+    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of renders")
+    command.add_shard_flags(parser)
+    command.add_picture_flags(parser)
+    command.add_remake_flag(parser)
+    f = parser.parse_args(argv)
+    make_dataset(
+        f.out,
+        data=f.data,
+        framing=command.framing_of(f),
+        workers=f.workers,
+        recordings=f.recordings,
+        remake=f.remake,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""What a run gives its stages: how clean renders are normalised."""
+
+import numpy as np
+import pytest
+from tiny import tiny
+
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+CAD = np.array([False, True])
+REAL = {"data.mean": (0.1, 0.2, 0.3), "data.std": (0.2, 0.3, 0.4)}
+FROM_FOLDER = {"data.cad_mean": (), "data.cad_std": ()}
+
+
+def normalised(image, mean, std):
+    return (image / 255 - np.array(mean)) / np.array(std)
+
+
+def context(folder, **changes):
+    return Context(tiny(**changes), folder, make_mesh(1, 1))
+
+
+def test_normalise_property_renders_have_the_statistics_of_their_folder(finished, tmp_path):
+    """Whoever rendered them, and wherever they lie: beside the recordings or in another folder."""
+    cad = context(finished).cad_source()
+    pictures = np.concatenate(
+        [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]
+    ).reshape(-1, 3)
+    expected = (pictures / 255).mean(axis=0), (pictures / 255).std(axis=0)
+    data = str(finished / "data")
+    for folders in ({"data.dir": data}, {"data.dir": str(tmp_path), "data.cad_dir": data}):
+        one = context(tmp_path, **REAL, **FROM_FOLDER, **folders)
+        np.testing.assert_allclose(one.cad_statistics, expected, rtol=1e-6)
+        real, rendered = np.asarray(one.normalise(IMAGES, CAD))
+        np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
+        np.testing.assert_allclose(real, normalised(IMAGES[0], *REAL.values()), atol=1e-5)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_normalise_property_the_config_overrules_and_without_a_folder_nothing_is_read(
+    tmp_path, given
+):
+    fields = {"data.cad_mean": (0.7, 0.8, 0.9), "data.cad_std": (0.1, 0.1, 0.2)}
+    one = context(tmp_path, **REAL, **(fields if given else FROM_FOLDER))
+    expected = (fields if given else REAL).values()
+    real, rendered = np.asarray(one.normalise(IMAGES, CAD))
+    np.testing.assert_allclose(rendered, normalised(IMAGES[1], *expected), atol=1e-4)
+    np.testing.assert_allclose(real, normalised(IMAGES[0], *REAL.values()), atol=1e-5)

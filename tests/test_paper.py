@@ -1,0 +1,170 @@
+"""docs/paper.md: its commands lead from downloads to a report, and what it says of configs holds.
+
+Small here; at full size, two steps a stage, with
+
+    python -m pytest -m slow tests/test_paper.py
+"""
+
+import ast
+import dataclasses
+import importlib
+import json
+import re
+import shlex
+import sys
+
+import downloads
+import numpy as np
+import pytest
+from processes_of_tests import ROOT, environment, finish, start
+from tiny import TRAINED, flags_of
+
+from stormpsr_jax.configs import industreal, meccano
+from stormpsr_jax.psr import decoding, select
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages.provenance import flat_config
+
+PAGE = (ROOT / "docs/paper.md").read_text("utf-8")
+CONFIGS = {"meccano": meccano, "industreal": industreal}
+TWO_STEPS = {
+    "data.workers": 0,
+    "detector.batch": 8,
+    "embed.batch": 32,
+    "finetune.batch": 1,
+    "predict.batch": 32,
+    "pretrain.backgrounds": 2,
+    "pretrain.n_per_state": 2,
+    "temporal.batch": 16,
+    **{f"{stage}.steps": 2 for stage in TRAINED},
+    **{f"{stage}.eval_every": 2 for stage in TRAINED},
+    **{f"{stage}.checkpoint_every": 2 for stage in TRAINED},
+    **{f"{stage}.log_every": 1 for stage in TRAINED},
+}
+SMALL = TWO_STEPS | {
+    "dtype": "float32",
+    "window.frames": 32,
+    "encoder.width": 32,
+    "encoder.depth": 1,
+    "encoder.num_heads": 2,
+    "encoder.hidden": 16,
+    "encoder.projection": 16,
+    "temporal_model.depth": 1,
+    "temporal_model.num_heads": 2,
+    "temporal_model.dim_head": 8,
+    "temporal_model.mlp_dim": 32,
+    "detector.width": 8,
+    "detector.depth": 1,
+    "detector.levels": 1,
+    "fuse.steps": 2,
+}
+# With CAD renders, half of a state's pictures are those.
+OF_CAD = {"pretrain.cad_per_state": 2}
+
+
+def commands(name):
+    """The command lines of the block after the line <!-- commands: name -->."""
+    (block,) = re.findall(rf"^<!-- commands: {name} -->\n```bash\n(.*?)^```$", PAGE, re.M | re.S)
+    lines = block.replace("\\\n", "").strip().splitlines()
+    for line in lines:
+        words = shlex.split(line)
+        assert words[:2] == ["python", "-m"], line
+        yield words[2], words[3:]
+
+
+def follow(folder, name, main_flags, shard_flags):
+    """Gives the commands of a block in a folder; returns what the last one wrote."""
+    for module, words in commands(name):
+        if module.startswith("data_prep.") and module != "data_prep.check":
+            words = [*words, *shard_flags]
+        if module == "stormpsr_jax.main":
+            words = [*words, *main_flags]
+            process = start([sys.executable, "-m", module, *words], cwd=folder, env=environment())
+            (said,) = finish(process, timeout=7200)
+        else:
+            assert not importlib.import_module(module).main(words), f"{module} {words}"
+    return said
+
+
+def check_results(run, name, said):
+    for stage in TRAINED:
+        rows = [json.loads(row) for row in (run / stage / "metrics.jsonl").open()]
+        losses = [row["loss"] for row in rows if "loss" in row]
+        assert len(losses) == 2, stage
+        assert np.isfinite(losses).all(), stage
+    result = json.loads((run / "metrics.json").read_text())
+    assert set(result["streams"]) == {"asd", "temporal", "storm", "learned"}
+    threshold = {"meccano": 1.0, "industreal": 6.0}[name]
+    for stream in ("asd", "temporal", "storm"):
+        choice = result["validation"][stream]
+        assert choice["fixed"], stream
+        paper = {"threshold": threshold, "weight": 0.5, "decay": 0.75, "decoder": "expected"}
+        assert choice["settings"] | paper == choice["settings"]
+    model = json.loads((run / "model/model.json").read_text())
+    assert model["streams"]["storm"]["settings"]["threshold"] == threshold
+    assert (run / "report.html").is_file()
+    assert "random weights" not in said
+    assert "arrays from vit_small_patch16_224.safetensors" in said
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_page_property_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
+    sizes = {"width": 32, "depth": 1, "num_heads": 2}
+    downloads.make_vit(tmp_path / "model.safetensors", **sizes)
+    fields = SMALL | (OF_CAD if name == "industreal" else {})
+    said = follow(tmp_path, name, flags_of(fields), ["--size=32", "--workers=1"])
+    check_results(tmp_path / "runs" / name, name, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_page_property_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
+    """1080p pictures, ViT-S/16 at 224, clips of 65 pictures; only steps and batches are small."""
+    monkeypatch.chdir(tmp_path)
+    getattr(downloads, f"make_{name}")(tmp_path, (1080, 1920))
+    downloads.make_vit(tmp_path / "model.safetensors")
+    fields = TWO_STEPS | (OF_CAD if name == "industreal" else {})
+    said = follow(tmp_path, name, flags_of(fields), [])
+    check_results(tmp_path / "runs" / name, name, said)
+
+
+def test_slow_property_its_fields_exist():
+    """So that the slow test cannot rot unseen."""
+    for config in CONFIGS.values():
+        config.get_config().update_from_flattened_dict(SMALL | OF_CAD)
+
+
+def test_page_property_values_that_it_names_are_those_of_the_configs():
+    """`field=value` on the page, as Python writes values."""
+    configs = {name: flat_config(module.get_config()) for name, module in CONFIGS.items()}
+    found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE)
+    assert len(found) > 15
+    for field, text in found:
+        for name, config in configs.items():
+            assert config[field] == ast.literal_eval(text), f"{name}: {field}={text}"
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_property_budgets_are_those_of_the_paper(name):
+    """Epochs of the paper times the lengths that the released code gives its epochs."""
+    config = CONFIGS[name].get_config()
+    assert config.finetune.steps * config.finetune.batch == 75 * 15_000
+    assert config.temporal.steps * config.temporal.batch == 100 * 160_000
+    assert config.pretrain.steps == 100 * 500
+    for stage, epochs in (("pretrain", 100), ("temporal", 100), ("finetune", 75)):
+        optimizer = config[stage].optimizer
+        assert optimizer.warmup_steps * epochs == 5 * config[stage].steps, stage
+        assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
+        assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 0)
+    assert config.evaluate.choose == "paper"
+    ours = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss", "augment.limbs")
+    assert not any(flat_config(config)[field] for field in ours)
+
+
+def test_configs_property_settings_of_the_paper_are_what_choose_paper_gives():
+    base = decoding.Settings(window=256)
+    for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
+        (settings,) = select.fixed(load_procedure(name), base)
+        assert settings == dataclasses.replace(base, threshold=threshold)
+        assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")
