@@ -22,6 +22,7 @@ import numpy as np
 import stage_loops
 from accelerator_memory import abstract_state, batch_rows, lower, state_bytes
 
+from stormpsr_jax.models import backbones, vit
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -76,9 +77,10 @@ class Stage:
 
 def vit_flops(config, size: int = 224) -> float:
     """Forward FLOPs of one picture: 2 a weight and token, and attention's two products."""
-    e = config.encoder
+    e = vit.ViT(**backbones.fields(config.encoder))
     patches = (size // e.patch_size) ** 2
-    tokens, weights = patches + 1, 12 * e.width**2
+    tokens, matrices = 1 + e.registers + patches, 3 if e.mlp == "swiglu" else 2
+    weights = 4 * e.width**2 + matrices * e.width * e.mlp_dim
     block = 2 * weights * tokens + 4 * tokens**2 * e.width
     return e.depth * block + 2 * patches * 3 * e.patch_size**2 * e.width
 

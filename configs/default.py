@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
         *("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate"),
     )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
-    c.init_from = ""  # encoder weights to start from (a file of `weights import`); '' = scratch
+    c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
     c.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices per axis; -1 = all that are left
 
@@ -72,11 +72,12 @@ def get_config() -> ConfigDict:
     c.augment.shift = 0.0  # translation, up to this share of the picture
     c.augment.limbs = 0.0  # probability that a clean render gets painted-over limbs
 
-    c.encoder = ConfigDict()  # ViT-S/16 and the projection head
-    c.encoder.patch_size = 16
-    c.encoder.width = 384
-    c.encoder.depth = 12
-    c.encoder.num_heads = 6
+    c.encoder = ConfigDict()  # the ViT and the projection head
+    c.encoder.backbone = "vit_small_patch16_224"  # any of models/backbones.py; the paper's ViT-S/16
+    c.encoder.patch_size = 0  # pixels; here and below 0 = the backbone's own
+    c.encoder.width = 0
+    c.encoder.depth = 0
+    c.encoder.num_heads = 0
     c.encoder.stem = ()  # channels of stride-2 convolutions in front of the patches
     c.encoder.hidden = 128  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = 128  # width of z, for SupCon only
@@ -111,6 +112,8 @@ def get_config() -> ConfigDict:
     c.pretrain.supcon_block = 0  # rows of SupCon's matrix a device sees at a time; 0 = all at once
     c.pretrain.state_loss = 0.0  # weight of a per-component BCE beside SupCon; 0 = the paper
     c.pretrain.any_frames = 0  # pictures a batch from anywhere, for the state loss only
+    c.pretrain.encoder_lr_scale = 1.0  # learning rate of the ViT / that of its head; 0 = frozen
+    c.pretrain.layer_decay = 1.0  # learning rate of each layer of the ViT / that of the layer above
     c.pretrain.eval_every = 2_500
     c.pretrain.checkpoint_every = 2_500
     c.pretrain.log_every = 50

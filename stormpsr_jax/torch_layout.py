@@ -1,9 +1,10 @@
-"""Names and axes of PyTorch state dicts (timm's ViT, the released code) beside ours.
+"""Names and axes of PyTorch state dicts (timm's ViTs, the released code) beside ours.
 
 One table serves both directions. Our flat names are those of a file of `weights.save_params`:
 collection, modules and leaf joined by "/".
 """
 
+import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 
 PATCHES = "patch_embed.proj.weight"
-TOKENS = ("cls_token", "pos_embed", "pos_embedding")
+TOKENS = ("cls_token", "pos_embed", "pos_embedding", "registers")
 # Where our names have the ViT and the temporal transformer.
 VIT_AT = {"vit": "params/", "spatial": "params/encoder/", "storm": "params/spatial/encoder/"}
 TEMPORAL_AT = {"temporal": "params/", "storm": "params/temporal/"}
@@ -21,11 +22,15 @@ TEMPORAL_AT = {"temporal": "params/", "storm": "params/temporal/"}
 DENSE, NORM, BATCH_NORM = "dense", "norm", "batch_norm"
 VIT_BLOCK = (
     ("norm1", "norm1", NORM),
-    ("attn.qkv", "attn/qkv", DENSE),
     ("attn.proj", "attn/proj", DENSE),
     ("norm2", "norm2", NORM),
     ("mlp.fc1", "fc1", DENSE),
     ("mlp.fc2", "fc2", DENSE),
+)
+# What only some families of ViTs have: a model has all of a row's arrays if any name ends like one.
+VIT_BLOCK_OPTIONS = (
+    (("ls1.gamma", "gamma1"), ("ls2.gamma", "gamma2")),
+    (("attn.q_bias", "attn/q_bias"), ("attn.v_bias", "attn/v_bias")),
 )
 TEMPORAL_BLOCK = (
     ("0.fn.norm", "norm1", NORM),
@@ -55,11 +60,37 @@ LEAVES = {
 }
 
 
-def _names(kind: str, depths: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def _names(
+    kind: str, depths: Mapping[str, int], given: Collection[str]
+) -> Iterator[tuple[str, str]]:
     """Pairs (name in the state dict, our flat name) of one kind of model.
 
-    `depths`: number of blocks of the "vit" and of the "temporal" transformer.
+    `depths`: number of blocks of the "vit" and of the "temporal" transformer. `given`: the names
+    there are, on either side, which tell what of a ViT's options there has to be.
     """
+    given = [name for name in given if not name.startswith(("temporal_enc.", "params/temporal/"))]
+    endings = {re.sub(r"^.*?(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in given}
+
+    def has(*names):
+        return any(name.endswith(names) for name in given)
+
+    options = [
+        row
+        for row in VIT_BLOCK_OPTIONS
+        if not endings.isdisjoint(itertools.chain.from_iterable(row))
+    ]
+    bias = not endings.isdisjoint(("attn.qkv.bias", "attn/qkv/bias"))
+    bias |= endings.isdisjoint(("attn.qkv.weight", "attn/qkv/kernel"))  # a file cut off
+    block = (*VIT_BLOCK, ("attn.qkv", "attn/qkv", DENSE if bias else "dense_without_bias"))
+    tokens = [("cls_token", "cls_token")]
+    # Models with rotary positions have no bias of keys.
+    if bias or has("pos_embed"):
+        tokens.append(("pos_embed", "pos_embed"))
+    if has("reg_token", "registers"):
+        tokens.append(("reg_token", "registers"))
+    ends = [("patch_embed.proj", "patch_embed", DENSE), ("norm", "norm", NORM)]
+    if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
+        ends.append(("norm_pre", "norm_pre", NORM))
 
     def layers(torch_prefix, ours, table):
         for torch_name, name, layer in table:
@@ -69,11 +100,12 @@ def _names(kind: str, depths: Mapping[str, int]) -> Iterator[tuple[str, str]]:
 
     def encoder(torch_prefix, ours):
         slash = f"{ours}/" if ours else ""
-        for name in ("cls_token", "pos_embed"):
-            yield f"{torch_prefix}{name}", f"params/{slash}{name}"
+        for torch_name, name in tokens:
+            yield f"{torch_prefix}{torch_name}", f"params/{slash}{name}"
         for i in range(depths["vit"]):
-            yield from layers(f"{torch_prefix}blocks.{i}.", f"{slash}block_{i}", VIT_BLOCK)
-        ends = (("patch_embed.proj", "patch_embed", DENSE), ("norm", "norm", NORM))
+            yield from layers(f"{torch_prefix}blocks.{i}.", f"{slash}block_{i}", block)
+            for torch_name, name in (pair for row in options for pair in row):
+                yield f"{torch_prefix}blocks.{i}.{torch_name}", f"params/{slash}block_{i}/{name}"
         yield from layers(torch_prefix, ours, ends)
 
     if kind == "vit":
@@ -160,7 +192,7 @@ def check_ours(arrays: Mapping[str, np.ndarray], kind: str, path: str | Path) ->
       ValueError: lists every missing and every unexpected name, or names an array whose number of
         axes is wrong.
     """
-    wanted = {name for _, name in _names(kind, _depths(kind, list(arrays), ours=True))}
+    wanted = {name for _, name in _names(kind, _depths(kind, list(arrays), ours=True), arrays)}
     wanted |= set(_ours_alone(kind, arrays))
     missing = [name for name in wanted if name not in arrays]
     check_names(path, missing, [name for name in arrays if name not in wanted])
@@ -188,7 +220,7 @@ def from_state_dict(
         axes is wrong.
     """
     state = {name: value for name, value in state.items() if not _ignored(kind, name)}
-    pairs = dict(_names(kind, _depths(kind, list(state), ours=False)))
+    pairs = dict(_names(kind, _depths(kind, list(state), ours=False), state))
     missing = [name for name in pairs if name not in state]
     check_names(path, missing, [name for name in state if name not in pairs])
     flat = {}
@@ -220,7 +252,7 @@ def to_state_dict(
     """
     flat = traverse_util.flatten_dict({"params": params, "batch_stats": batch_stats}, sep="/")
     flat = {name: np.asarray(value) for name, value in flat.items() if "/state_head/" not in name}
-    pairs = dict(_names(kind, _depths(kind, list(flat), ours=True)))
+    pairs = dict(_names(kind, _depths(kind, list(flat), ours=True), flat))
     ours = set(pairs.values())
     check_names(path, [n for n in ours if n not in flat], [n for n in flat if n not in ours])
     state = {}

@@ -1,21 +1,20 @@
-"""Weights in and out: timm ViTs, the released PyTorch checkpoints, and our own files.
+"""Weights in and out: published ViTs, the released PyTorch checkpoints, and our own files.
 
     python -m stormpsr_jax.weights import --kind=spatial --checkpoint=best.pth --out=f.safetensors
     python -m stormpsr_jax.weights export --kind=spatial --checkpoint=f.safetensors --out=f.npz
     python -m stormpsr_jax.weights run --kind=vit --checkpoint=vit.pth --inputs=x.npz --out=y.npz
 
-Kinds: `vit` (timm names), `spatial` (ViT and projection head), `temporal` (the transformer), and
-`storm`, both together: its parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are
-`.pth`, `.safetensors` or `.npz` with a state dict; nothing in them is ever executed. Our format is
-`.safetensors` with the flax collections flattened to names such as `params/block_0/fc1/kernel` and
+Kinds: `vit` (also DINOv2 and DINOv3, in the names of timm or of transformers; docs/model.md),
+`spatial` (ViT and projection head), `temporal` (the transformer), and `storm`, both together: its
+parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are `.pth`, `.safetensors` or
+`.npz` with a state dict; nothing in them is ever executed. Our format is `.safetensors` with the
+flax collections flattened to names such as `params/block_0/fc1/kernel` and
 `batch_stats/first_head/norm/mean`.
 """
 
 import argparse
 import hashlib
 import json
-import math
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,8 +27,9 @@ import numpy as np
 import safetensors.numpy
 from flax import traverse_util
 
-from stormpsr_jax import files, torch_files
-from stormpsr_jax.models import spatial, temporal, vit
+from stormpsr_jax import files, published, torch_files
+from stormpsr_jax.models import backbones, positions, spatial, temporal, vit
+from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
 from stormpsr_jax.torch_layout import check_names, check_ours, from_state_dict, to_state_dict
 
 KINDS = ("vit", "spatial", "temporal", "storm")
@@ -130,7 +130,7 @@ def initialise_from(
     leaves its heads as they are.
 
     Args:
-      path: a file of `save_params`.
+      path: a file of `save_params`, or a ViT as timm or transformers publish it.
       params: freshly initialised parameters.
       batch_stats: their running statistics ({} if the model has none).
       grid: (h, w) of the patches of `params`, to which a position embedding of another length is
@@ -140,9 +140,10 @@ def initialise_from(
       (params, batch_stats, report): new dicts, and a line per value taken.
 
     Raises:
-      ValueError: lists missing and unexpected names, or names a shape that differs.
+      ValueError: lists missing and unexpected names, or names a shape that differs, and says in
+        what the ViTs differ.
     """
-    loaded_params, loaded_stats = load_params(path)
+    loaded_params, loaded_stats, library = _load_start(Path(path))
     encoder_only = "cls_token" in loaded_params and "encoder" in params
     if encoder_only:
         loaded_params = {"encoder": loaded_params}
@@ -155,86 +156,60 @@ def initialise_from(
     )
     inside = "params/encoder/" if encoder_only else ""
     missing = [name for name in wanted if name.startswith(inside) and name not in loaded]
-    check_names(path, missing, [name for name in loaded if name not in wanted])
+    why = backbones.differences(loaded_params.get("encoder", {}), params.get("encoder", {}))
+    check_names(f"{path}{why}", missing, [name for name in loaded if name not in wanted])
 
     report = []
     for name, value in loaded.items():
         shape, note = wanted[name].shape, ""
-        if name.endswith("/pos_embed") and value.shape[1] != shape[1]:
+        if name.endswith("/pos_embed"):
             rows = value.shape[1]
-            value = resize_position_embedding(value, grid or _square(shape[1] - 1, name))
-            note = f" (position embedding resized from {rows} to {shape[1]} rows)"
+            vit_params = loaded_params["encoder"] if "encoder" in loaded_params else loaded_params
+            new = positions.fit(
+                vit_params, grid or positions.square(shape[1] - 1, name), library, name
+            )
+            if new is not value:
+                value = new
+                note = f" (position embedding resized from {rows} to {shape[1]} rows)"
         if value.shape != shape:
-            raise ValueError(f"{path}: {name} has shape {value.shape}, the model needs {shape}")
+            raise ValueError(
+                f"{path}{why}: {name} has shape {value.shape}, the model needs {shape}"
+            )
         wanted[name] = value.astype(wanted[name].dtype)
         report.append(f"{name} {value.shape}{note}")
     tree = traverse_util.unflatten_dict(wanted, sep="/")
     return tree.get("params", {}), tree.get("batch_stats", {}), report
 
 
-def resize_position_embedding(
-    pos_embed: np.ndarray, grid: tuple[int, int], old_grid: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Resizes a ViT's position embedding (1, 1 + h w, D) to another patch grid, bicubically.
-
-    The kernel is Keys's with a = -0.5, widened where the grid shrinks (antialiasing), as in Pillow
-    and in PyTorch with antialias=True, which timm uses. PyTorch without it has a = -0.75. The row
-    of [CLS] is kept.
-
-    Args:
-      pos_embed: rows of [CLS] and of the patches, row by row.
-      grid: (h, w) wanted.
-      old_grid: (h, w) now; None is a square.
-
-    Raises:
-      ValueError: without `old_grid`, of patches that make no square.
-    """
-    h, w = old_grid or _square(pos_embed.shape[1] - 1, "pos_embed")
-    D = pos_embed.shape[-1]
-    patches = jnp.asarray(pos_embed[0, 1:], jnp.float32).reshape(h, w, D)
-    resized = jax.image.resize(patches, (*grid, D), "bicubic", antialias=True)
-    return np.concatenate([pos_embed[:, :1], np.asarray(resized).reshape(1, -1, D)], axis=1)
-
-
-def _square(n: int, name: str) -> tuple[int, int]:
-    side = round(n**0.5)
-    if side * side != n:
+def _load_start(path: Path) -> tuple[dict, dict, str | None]:
+    """(params, batch_stats, library) of a file of ours, or of a ViT that a library published."""
+    if path.suffix == ".safetensors":
+        _, metadata = torch_files.read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return *load_params(path), _library(metadata)
+    state, library = published.to_timm(torch_files.read_state_dict(path), path)
+    if "cls_token" not in state:
         raise ValueError(
-            f"{name}: {n} patches make no square grid; only that of square pictures can be resized"
+            f"{path} is neither in this package's format nor a ViT as timm or transformers publish "
+            "it; make a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… "
+            "--out=…`"
         )
-    return side, side
+    return *from_state_dict(state, "vit", path), library
+
+
+def _library(metadata: Mapping[str, str]) -> str | None:
+    """The library that the ViT of a file of ours was imported from, None if it was trained here."""
+    known = {json.dumps(name): name for name in (published.TIMM, published.TRANSFORMERS)}
+    return known.get(metadata.get("library", ""))
 
 
 # --- Models that fit given parameters -------------------------------------------------------------
 
 
-def vit_fields(params: Mapping, num_heads: int | None = None) -> dict[str, Any]:
-    """Attributes of the vit.ViT that `params` belong to; heads default to width / 64."""
-    width = params["cls_token"].shape[-1]
-    num_heads = num_heads or width // 64
-    if not num_heads or width % num_heads:
-        raise ValueError(f"--heads={num_heads} does not divide the width {width}; give --heads")
-    stems = sum(re.fullmatch(r"stem_\d+", name) is not None for name in params)
-    stem = tuple(params[f"stem_{i}"]["kernel"].shape[-1] for i in range(stems))
-    rows = params["patch_embed"]["kernel"].shape[0]
-    channels = stem[-1] if stem else 3
-    side = math.isqrt(rows // channels)
-    if not side or rows != side * side * channels:
-        raise ValueError(f"patch_embed has {rows} rows, which make no square patch")
-    return {
-        "patch_size": side * 2 ** len(stem),
-        "width": width,
-        "depth": sum(name.startswith("block_") for name in params),
-        "num_heads": num_heads,
-        "mlp_dim": params["block_0"]["fc1"]["kernel"].shape[1],
-        "stem": stem,
-    }
-
-
 def build_spatial(params: Mapping, num_heads: int | None = None) -> spatial.SpatialEncoder:
     """The SpatialEncoder that `params` belong to."""
     return spatial.SpatialEncoder(
-        **vit_fields(params["encoder"], num_heads),
+        **backbones.fields_of(params["encoder"], num_heads),
         hidden=params["first_head"]["dense"]["kernel"].shape[1],
         second_hidden=params["second_head"]["dense"]["kernel"].shape[1],
         projection=params["projection_head"]["kernel"].shape[1],
@@ -260,15 +235,20 @@ def build_temporal(params: Mapping, num_heads: int | None = None) -> temporal.Te
 
 
 def forward(
-    kind: str, params: Mapping, heads: int | None = None, temporal_heads: int | None = None
+    kind: str,
+    params: Mapping,
+    heads: int | None = None,
+    temporal_heads: int | None = None,
+    library: str | None = None,
 ) -> Callable[[Mapping, Mapping, jax.Array], dict[str, jax.Array]]:
     """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
 
     Args:
       kind: vit, spatial, temporal or storm.
       params: parameters, for their shapes.
-      heads: of the ViT; None is width / 64.
+      heads: of the ViT; None as in `backbones.fields_of`.
       temporal_heads: None is 8.
+      library: of kind vit, that published the parameters.
 
     Returns:
       A function of x, normalised: images (N, H, W, 3) -> {"features"} (vit) or {"embedding",
@@ -276,7 +256,7 @@ def forward(
       -> {"logits"} (storm).
     """
     if kind == "vit":
-        model = vit.ViT(**vit_fields(params, heads))
+        model = vit.ViT(**backbones.fields_of(params, heads, library))
         return lambda p, _, x: {"features": model.apply({"params": p}, x)}
     if kind == "temporal":
         model = build_temporal(params, temporal_heads)
@@ -304,8 +284,11 @@ def forward(
 # --- Commands -------------------------------------------------------------------------------------
 
 
-def _load_any(path: Path, kind: str) -> tuple[dict, dict]:
-    """Parameters of a foreign checkpoint or of a file of ours."""
+def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
+    """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
+
+    The library is None of all but a published ViT.
+    """
     if path.suffix == ".safetensors":
         arrays, metadata = torch_files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
@@ -314,8 +297,11 @@ def _load_any(path: Path, kind: str) -> tuple[dict, dict]:
                 only = " (only the transformer is one)" if kind == "temporal" else ""
                 raise ValueError(f"{path} is no --kind={kind}: it holds {', '.join(tops)}{only}")
             check_ours(arrays, kind, path)
-            return load_params(path)
-    return from_state_dict(torch_files.read_state_dict(path), kind, path)
+            return *load_params(path), _library(metadata)
+    state, library = torch_files.read_state_dict(path), None
+    if kind == "vit":
+        state, library = published.to_timm(state, path)
+    return *from_state_dict(state, kind, path), library
 
 
 def _check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
@@ -327,8 +313,9 @@ def _check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
         part = params["spatial"] if kind == "storm" else params
         encoder = part if kind == "vit" else part["encoder"]
         # One row of patches, as many as have a position.
-        patch = vit_fields(encoder, 1)["patch_size"]
-        image = (patch, patch * (encoder["pos_embed"].shape[1] - 1), 3)
+        patch = backbones.fields_of(encoder, 1)["patch_size"]
+        patches = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
+        image = (patch, patch * patches, 3)
         shape = (1, 1, *image) if kind == "storm" else (1, *image)
     # The number of heads changes no shape.
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -343,11 +330,12 @@ def run(
     heads: int | None = None,
     temporal_heads: int | None = None,
     chunk: int = 64,
+    library: str | None = None,
 ) -> dict[str, np.ndarray]:
     """Applies a model in evaluation mode and float32, some images or clips at a time.
 
-    Args and outputs as in `forward`. A ViT's position embedding is resized to the images of x.
-    `chunk`: images, or clips of embeddings, computed at once.
+    Args and outputs as in `forward`. A ViT's position embedding is resized to the images of x, as
+    its library does. `chunk`: images, or clips of embeddings, computed at once.
 
     Raises:
       ValueError: the shape of x, or the number of heads, does not fit.
@@ -358,7 +346,7 @@ def run(
         raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")
     x = np.asarray(x, np.float32)
     if kind == "vit":
-        params = _fit_grid(params, x)
+        params = _fit_grid(params, x, library)
     elif kind == "spatial":
         params = dict(params) | {"encoder": _fit_grid(params["encoder"], x)}
     elif kind == "storm":
@@ -366,7 +354,7 @@ def run(
         encoder = dict(encoder) | {"encoder": _fit_grid(encoder["encoder"], x)}
         params = dict(params) | {"spatial": encoder}
         chunk = max(1, chunk // x.shape[1])
-    function = jax.jit(forward(kind, params, heads, temporal_heads))
+    function = jax.jit(forward(kind, params, heads, temporal_heads, library))
     params, batch_stats = jax.device_put((params, batch_stats))
     # GPUs and TPUs round the factors of a product to fewer digits unless told otherwise.
     with jax.default_matmul_precision("highest"):
@@ -377,13 +365,13 @@ def run(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _fit_grid(params: Mapping, x: np.ndarray) -> dict:
+def _fit_grid(params: Mapping, x: np.ndarray, library: str | None = None) -> dict:
     """ViT parameters with the position embedding resized to images x (…, H, W, 3)."""
-    patch = vit_fields(params, 1)["patch_size"]
-    grid = (x.shape[-3] // patch, x.shape[-2] // patch)
-    if params["pos_embed"].shape[1] == 1 + grid[0] * grid[1]:
+    if "pos_embed" not in params:
         return dict(params)
-    return dict(params) | {"pos_embed": resize_position_embedding(params["pos_embed"], grid)}
+    patch = backbones.fields_of(params, 1)["patch_size"]
+    grid = (x.shape[-3] // patch, x.shape[-2] // patch)
+    return dict(params) | {"pos_embed": positions.fit(params, grid, library, "pos_embed")}
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -413,25 +401,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.add_argument("--out", type=Path, required=True)
         if name == "run":
             command.add_argument("--inputs", type=Path, required=True, help=".npz holding x")
-            command.add_argument("--heads", type=int, help="of the ViT; default: width / 64")
+            command.add_argument("--heads", type=int, help="of the ViT; default: of its size")
             command.add_argument("--temporal_heads", type=int, help="default: 8")
     args = parser.parse_args(argv)
     endings = {"import": (".safetensors",), "export": (".safetensors", ".npz"), "run": (".npz",)}
     try:
         if args.out.suffix not in endings[args.command]:
             raise ValueError(f"--out={args.out} must end in {' or '.join(endings[args.command])}")
-        params, batch_stats = _load_any(args.checkpoint, args.kind)
+        params, batch_stats, library = load_any(args.checkpoint, args.kind)
         _check_shapes(args.kind, params, batch_stats)
         if args.command == "import":
-            save_params(args.out, params, batch_stats, {"kind": args.kind})
+            origin = {"library": library} if library else {}
+            save_params(args.out, params, batch_stats, {"kind": args.kind} | origin)
         elif args.command == "export":
-            _write_arrays(args.out, to_state_dict(params, batch_stats, args.kind, args.checkpoint))
+            state = to_state_dict(params, batch_stats, args.kind, args.checkpoint)
+            _write_arrays(args.out, published.from_timm(state) if args.kind == "vit" else state)
         else:
             inputs = torch_files.read_npz(args.inputs)
             if "x" not in inputs:
                 raise ValueError(f"{args.inputs} has no array x; it has: {', '.join(inputs)}")
-            heads = (args.heads, args.temporal_heads)
-            _write_arrays(args.out, run(args.kind, params, batch_stats, inputs["x"], *heads))
+            outputs = run(
+                args.kind,
+                params,
+                batch_stats,
+                inputs["x"],
+                args.heads,
+                args.temporal_heads,
+                library=library,
+            )
+            _write_arrays(args.out, outputs)
     except flax.errors.FlaxError as error:  # names the parameter and not the file
         print(f"error: {args.checkpoint}: {error}", file=sys.stderr)
         return 2

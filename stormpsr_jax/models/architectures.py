@@ -20,7 +20,8 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from stormpsr_jax.files import field, shorten
+from stormpsr_jax.files import field, number, shorten
+from stormpsr_jax.models import vit
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
@@ -37,7 +38,7 @@ _DTYPES = ("float32", "bfloat16")
 _WIDTH = (1, 16_384)
 _HIDDEN = (1, 65_536)
 _HEADS = (1, 256)
-# By class, the fields by name: the lowest and highest integer, or the texts to choose from.
+# By class, the fields by name: the lowest and highest number, or the values to choose from.
 _OUTPUTS = (1, 3)
 _BASELINE = {
     "num_components": (1, MAX_COMPONENTS),
@@ -55,6 +56,13 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
         "mlp_dim": _HIDDEN,
         "stem": _WIDTH,  # of each of its numbers
         "hidden": _WIDTH,
+        "mlp": vit.MLPS,
+        "positions": vit.POSITIONS,
+        "bias": vit.BIASES,
+        "layer_scale": (False, True),
+        "registers": (0, 64),
+        "pre_norm": (False, True),
+        "norm_eps": (0.0, 1e-2),
     },
     TemporalTransformer: {
         "num_components": (1, MAX_COMPONENTS),
@@ -80,7 +88,11 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
     },
 }
 # By role, fields that came later: a file without one is of a network with its default.
-_LATER = {"encoder": (), "temporal": ("outputs", "seen"), "detector": ("num_components",)}
+_LATER = {
+    "encoder": (*("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps"),),
+    "temporal": ("outputs", "seen"),
+    "detector": ("num_components",),
+}
 _MAX_STEM = 8
 
 
@@ -143,7 +155,11 @@ def _value(data: Mapping, name: str, allowed: tuple, place: str) -> Any:
                 f"{place}: {name}: {shorten(value)} is not one of {', '.join(allowed)}"
             )
         return value
+    if isinstance(allowed[0], bool):
+        return field(data, name, bool, place)
     low, high = allowed
+    if isinstance(low, float):
+        return number(field(data, name, (int, float), place), f"{place}: {name}", low, high)
     if name == "stem":
         stem = field(data, name, list, place)
         if len(stem) > _MAX_STEM or not all(type(n) is int and low <= n <= high for n in stem):

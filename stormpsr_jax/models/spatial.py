@@ -90,7 +90,8 @@ class SpatialEncoder(nn.Module):
     that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
 
     Attributes:
-      patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat: as in vit.ViT.
+      patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat, mlp, positions,
+        bias, layer_scale, registers, pre_norm, norm_eps: as in vit.ViT.
       microbatches: parts of a batch that the ViT takes one after the other, recomputing each in
         the backward pass. Its activations then need a microbatch's memory. Nothing else changes:
         the head, BatchNorm and the loss see the whole batch, so the gradient is the big batch's
@@ -111,6 +112,13 @@ class SpatialEncoder(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
+    mlp: str = "gelu"
+    positions: str = "learned"
+    bias: str = "qkv"
+    layer_scale: bool = False
+    registers: int = 0
+    pre_norm: bool = False
+    norm_eps: float = 1e-6
     microbatches: int = 1
     hidden: int = 128
     second_hidden: int | None = None
@@ -119,17 +127,7 @@ class SpatialEncoder(nn.Module):
 
     def setup(self):
         """Names the parts as weights.py expects them."""
-        self.encoder = vit.ViT(
-            patch_size=self.patch_size,
-            width=self.width,
-            depth=self.depth,
-            num_heads=self.num_heads,
-            mlp_dim=self.mlp_dim,
-            stem=self.stem,
-            dropout=self.dropout,
-            dtype=self.dtype,
-            remat=self.remat,
-        )
+        self.encoder = vit.ViT(**{name: getattr(self, name) for name in vit.FIELDS})
         self.first_head = HeadLayer(self.hidden, self.dtype)
         self.second_head = HeadLayer(self.second_hidden or self.hidden, self.dtype)
         self.projection_head = nn.Dense(self.projection, dtype=self.dtype)

@@ -89,7 +89,7 @@ class TemporalTransformer(nn.Module):
                 num_heads=self.num_heads,
                 dim_head=self.dim_head,
                 mlp_dim=self.mlp_dim,
-                qkv_bias=False,
+                bias="none",
                 norm_eps=NORM_EPS,
                 dropout=self.dropout,
                 dtype=self.dtype,

@@ -1,8 +1,14 @@
-"""Vision transformer (Dosovitskiy et al. 2021), pre-norm, in the layout of timm's `vit_*` models.
+"""Vision transformers, pre-norm: the plain one and what later families add to it.
 
-Dimension letters: B batch, H W image, C channels, h w patch grid, T tokens, D width, N heads.
+Dosovitskiy et al. 2021, in the layout of timm's `vit_*` models; with LayerScale, SwiGLU and
+registers (DINOv2: Oquab et al. 2023, Darcet et al. 2024), and with rotary positions in place of
+learned ones (DINOv3: Siméoni et al. 2025). `backbones.py` has the published models by name.
+
+Dimension letters: B batch, H W image, C channels, h w patch grid, T tokens, D width, N heads,
+d width of a head, R registers.
 """
 
+import dataclasses
 import functools
 import math
 from typing import Any
@@ -10,10 +16,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stormpsr_jax.models.dropout import Dropout
 
 POSITION_STDDEV = 0.02
+LAYER_SCALE = 1e-5  # gamma at initialisation, as in DINOv2 and DINOv3
+ROTARY_BASE = 100.0  # DINOv3's rope_theta
 # Which of a block's activations are kept for the backward pass: all of them, the results of its
 # matrix products, or only the block's input.
 REMAT = {
@@ -21,31 +30,46 @@ REMAT = {
     "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+MLPS = ("gelu", "swiglu")
+POSITIONS = ("learned", "rotary")
+BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
+CHOICES = {"remat": REMAT, "mlp": MLPS, "positions": POSITIONS, "bias": BIASES}
 
 
 class Attention(nn.Module):
     """Multi-head self-attention, (B, T, D) -> (B, T, D).
 
     One projection `qkv` holds queries, keys and values in that order, each `num_heads * dim_head`
-    wide, as in the checkpoints that `weights.py` reads.
+    wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES.
     """
 
     num_heads: int
     dim_head: int
-    qkv_bias: bool = True
+    bias: str = "qkv"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Attends over the T tokens of each element of the batch."""
+    def __call__(
+        self, x: jax.Array, rotation: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> jax.Array:
+        """Attends over the T tokens of each element of the batch.
+
+        `rotation` (see `rotary`) turns queries and keys of the last h w tokens.
+        """
         B, T, D = x.shape
         N, d = self.num_heads, self.dim_head
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
-        qkv = dense(3 * N * d, use_bias=self.qkv_bias, name="qkv")(x)
+        qkv = dense(3 * N * d, use_bias=self.bias == "qkv", name="qkv")(x)
         # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.
-        q, k, v = (part.reshape(B, T, N, d) for part in jnp.split(qkv, 3, axis=-1))
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        if self.bias == "qv":
+            q = q + self.param("q_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
+            v = v + self.param("v_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
+        q, k, v = (part.reshape(B, T, N, d) for part in (q, k, v))
+        if rotation is not None:
+            q, k = _rotate(q, rotation), _rotate(k, rotation)
         # Logits and softmax are float32, whatever the dtype.
         attend = _attend if self.dtype == jnp.float32 else jax.nn.dot_product_attention
         return dense(D, name="proj")(attend(q, k, v).reshape(B, T, N * d))
@@ -63,6 +87,34 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
     out = (weights @ v) / weights.sum(axis=-1, keepdims=True)
     return out.transpose(0, 2, 1, 3)
+
+
+def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines and sines of DINOv3's rotary positions, each float32 (h w, d).
+
+    Patch centres lie in -1 … 1 over the height and over the width, whatever the numbers of patches,
+    so pictures of any size will do. Over d, a quarter of the angles is of the height and one of the
+    width, with periods from 1 to ROTARY_BASE (left out) in equal ratios; then both once more.
+
+    Raises:
+      ValueError: d is no multiple of 4.
+    """
+    if dim_head % 4:
+        raise ValueError(f"rotary positions need heads of a multiple of 4, not {dim_head}, wide")
+    frequencies = 2 * np.pi / ROTARY_BASE ** (np.arange(dim_head // 4) * 4 / dim_head)  # (d / 4,)
+    rows, columns = ((2 * np.arange(n) + 1) / n - 1 for n in (h, w))
+    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(h * w, 2, 1)
+    angles = np.tile((grid * frequencies).reshape(h * w, dim_head // 2), 2)
+    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def _rotate(x: jax.Array, rotation: tuple[np.ndarray, np.ndarray]) -> jax.Array:
+    """Turns the pairs (x_i, x_{i + d/2}) of the last tokens of (B, T, N, d) by their angles."""
+    cos, sin = (part[:, None] for part in rotation)  # (h w, 1, d)
+    prefix, patches = x[:, : -len(cos)], x[:, -len(cos) :].astype(jnp.float32)
+    left, right = jnp.split(patches, 2, axis=-1)
+    turned = patches * cos + jnp.concatenate([-right, left], axis=-1) * sin
+    return jnp.concatenate([prefix, turned.astype(x.dtype)], axis=1)
 
 
 @jax.custom_vjp
@@ -93,33 +145,53 @@ def _normal_cdf(x: jax.Array) -> jax.Array:
 class TransformerBlock(nn.Module):
     """Pre-norm block, (B, T, D) -> (B, T, D): x + attention(norm(x)), then x + MLP(norm(x)).
 
-    The MLP is Dense, exact GELU, Dense. Dropout follows both of its layers and the attention's
+    The MLP is Dense, exact GELU, Dense ("gelu"), or Dense of twice `mlp_dim`, the SiLU of its first
+    half times its second half, Dense ("swiglu"). With `layer_scale` both branches are multiplied by
+    a gain for each of the D features. Dropout follows both layers of the MLP and the attention's
     output projection; with `train` and a rate above 0 it needs a "dropout" rng.
     """
 
     num_heads: int
     dim_head: int
     mlp_dim: int
-    qkv_bias: bool = True
+    mlp: str = "gelu"
+    bias: str = "qkv"
+    layer_scale: bool = False
     norm_eps: float = 1e-6
     dropout: float = 0.0
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Applies the block."""
+    def __call__(
+        self,
+        x: jax.Array,
+        train: bool = False,
+        rotation: tuple[np.ndarray, np.ndarray] | None = None,
+    ) -> jax.Array:
+        """Applies the block; `rotation` as in Attention."""
         norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         dense = functools.partial(
             nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
         drop = Dropout(self.dropout, deterministic=not train)
         attention = Attention(
-            self.num_heads, self.dim_head, self.qkv_bias, dtype=self.dtype, name="attn"
+            self.num_heads, self.dim_head, self.bias, dtype=self.dtype, name="attn"
         )
-        x = x + drop(attention(norm(name="norm1")(x)))
-        y = dense(self.mlp_dim, name="fc1")(norm(name="norm2")(x))
-        y = drop(gelu(y))
-        return x + drop(dense(x.shape[-1], name="fc2")(y))
+        x = x + drop(self._scaled("gamma1", attention(norm(name="norm1")(x), rotation)))
+        gated = self.mlp == "swiglu"
+        y = dense((2 if gated else 1) * self.mlp_dim, name="fc1")(norm(name="norm2")(x))
+        if gated:
+            gate, y = jnp.split(y, 2, axis=-1)
+            y = drop(nn.silu(gate) * y)
+        else:
+            y = drop(gelu(y))
+        return x + drop(self._scaled("gamma2", dense(x.shape[-1], name="fc2")(y)))
+
+    def _scaled(self, name: str, x: jax.Array) -> jax.Array:
+        if not self.layer_scale:
+            return x
+        gamma = self.param(name, nn.initializers.constant(LAYER_SCALE), x.shape[-1:])
+        return x * gamma.astype(x.dtype)
 
 
 class ViT(nn.Module):
@@ -139,6 +211,13 @@ class ViT(nn.Module):
       dtype: of the activations; parameters and normalisation statistics are float32.
       remat: what of each block's activations is recomputed in the backward pass, to save memory:
         "none", "dots" (all but the matrix products), or "full".
+      mlp: of the blocks, one of MLPS.
+      positions: "learned", a row for each patch of pictures of one size, or "rotary", of any size.
+      bias: of the blocks' attention, one of BIASES.
+      layer_scale: whether the blocks have it.
+      registers: R, tokens between [CLS] and the patches that have no position.
+      pre_norm: whether a LayerNorm stands before the first block too, as in CLIP.
+      norm_eps: of every LayerNorm but the stem's.
     """
 
     patch_size: int = 16
@@ -150,6 +229,13 @@ class ViT(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
+    mlp: str = "gelu"
+    positions: str = "learned"
+    bias: str = "qkv"
+    layer_scale: bool = False
+    registers: int = 0
+    pre_norm: bool = False
+    norm_eps: float = 1e-6
 
     @nn.compact
     def __call__(
@@ -158,8 +244,8 @@ class ViT(nn.Module):
         """Encodes images.
 
         Args:
-          images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and the
-            same as at initialisation (the position embedding has one row per patch).
+          images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
+            learned positions the same as at initialisation (one row per patch).
           train: whether dropout is active.
           return_tokens: also return the patch tokens.
 
@@ -171,24 +257,18 @@ class ViT(nn.Module):
         """
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")
-        if self.remat not in REMAT:
-            raise ValueError(f"remat {self.remat!r} is not one of {', '.join(REMAT)}")
+        for name, allowed in CHOICES.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise ValueError(f"{name} {value!r} is not one of {', '.join(allowed)}")
         x = self._patch_embed(images.astype(self.dtype))
         B, h, w, D = x.shape
-        cls = self.param("cls_token", nn.initializers.normal(POSITION_STDDEV), (1, 1, D))
-        shape = (1, 1 + h * w, D)
-        if self.has_variable("params", "pos_embed"):
-            rows = self.get_variable("params", "pos_embed").shape[1]
-            if rows != shape[1]:
-                raise ValueError(
-                    f"images of {images.shape[1]}x{images.shape[2]} pixels make {h}x{w} patches, "
-                    f"but the position embedding has {rows - 1} rows beside [CLS]; give images of "
-                    "the size used at initialisation, or resize with weights.initialise_from"
-                )
-        pos = self.param("pos_embed", nn.initializers.normal(POSITION_STDDEV), shape)
-        tokens = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), x.reshape(B, h * w, D)], axis=1)
-        x = (tokens + pos).astype(self.dtype)
+        dim_head = D // self.num_heads
+        rotation = rotary(h, w, dim_head) if self.positions == "rotary" else None
+        x = self._tokens(x, images.shape)
         x = Dropout(self.dropout, deterministic=not train)(x)
+        norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        if self.pre_norm:
+            x = norm(name="norm_pre")(x)
         # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
         block = TransformerBlock
         if self.remat != "none":
@@ -196,16 +276,43 @@ class ViT(nn.Module):
         for i in range(self.depth):
             x = block(
                 num_heads=self.num_heads,
-                dim_head=D // self.num_heads,
+                dim_head=dim_head,
                 mlp_dim=self.mlp_dim or 4 * D,
+                mlp=self.mlp,
+                bias=self.bias,
+                layer_scale=self.layer_scale,
+                norm_eps=self.norm_eps,
                 dropout=self.dropout,
                 dtype=self.dtype,
                 name=f"block_{i}",
-            )(x, train)
-        x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+            )(x, train, rotation)
+        x = norm(name="norm")(x)
         if return_tokens:
-            return x[:, 0], x[:, 1:].reshape(B, h, w, D)
+            return x[:, 0], x[:, 1 + self.registers :].reshape(B, h, w, D)
         return x[:, 0]
+
+    def _tokens(self, x: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:
+        """Patches (B, h, w, D) with positions, behind [CLS] and registers: (B, 1 + R + h w, D)."""
+        B, h, w, D = x.shape
+        init = nn.initializers.normal(POSITION_STDDEV)
+        cls = self.param("cls_token", init, (1, 1, D))
+        x = jnp.concatenate([jnp.tile(cls, (B, 1, 1)), x.reshape(B, h * w, D)], axis=1)
+        if self.positions == "learned":
+            shape = (1, 1 + h * w, D)
+            if self.has_variable("params", "pos_embed"):
+                rows = self.get_variable("params", "pos_embed").shape[1]
+                if rows != shape[1]:
+                    raise ValueError(
+                        f"images of {image_shape[1]}x{image_shape[2]} pixels make {h}x{w} patches, "
+                        f"but the position embedding has {rows - 1} rows beside [CLS]; give images "
+                        "of the size used at initialisation, or resize with weights.initialise_from"
+                    )
+            x = x + self.param("pos_embed", init, shape)
+        x = x.astype(self.dtype)
+        if self.registers:
+            registers = self.param("registers", init, (1, self.registers, D)).astype(self.dtype)
+            x = jnp.concatenate([x[:, :1], jnp.tile(registers, (B, 1, 1)), x[:, 1:]], axis=1)
+        return x
 
     def _patch_embed(self, x: jax.Array) -> jax.Array:
         """(B, H, W, 3) -> (B, h, w, D)."""
@@ -228,3 +335,9 @@ class ViT(nn.Module):
         h, w, C = x.shape[1] // p, x.shape[2] // p, x.shape[3]
         x = x.reshape(B, h, p, w, p, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, h, w, p * p * C)
         return nn.Dense(self.width, dtype=self.dtype, name="patch_embed")(x)
+
+
+# The attributes of a ViT.
+FIELDS = tuple(
+    field.name for field in dataclasses.fields(ViT) if field.name not in ("parent", "name")
+)

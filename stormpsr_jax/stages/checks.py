@@ -11,6 +11,7 @@ import numpy as np
 
 from stormpsr_jax import weights
 from stormpsr_jax.data.features import MARKER
+from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import embed, fields, networks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
 
@@ -126,8 +127,8 @@ def _init_from(context: Context) -> list[str]:
     if os.path.isfile(path := pretrain.packaged_or_path(config.init_from)):
         return []
     return [
-        f"--config.init_from={path}: no such file; make one with `python -m stormpsr_jax.weights "
-        "import`, or give '' to train the encoder from random weights"
+        f"--config.init_from={path}: no such file; give the backbone's weights as published, or "
+        "of `python -m stormpsr_jax.weights import`, or '' to train it from random weights"
     ]
 
 
@@ -324,13 +325,14 @@ def _size(context: Context, size: tuple[int, int]) -> list[str]:
     """Whether the encoder's patches, and the detector, can divide pictures of (H, W)."""
     wanted = {}
     if set(context.config.stages) & {"general", "pretrain", "embed", "finetune"}:
-        wanted[context.config.encoder.patch_size] = "the patches of the encoder"
+        patch = backbones.fields(context.config.encoder)["patch_size"]
+        wanted[patch] = "the patches of the encoder"
     if "detector" in context.config.stages:
         wanted.setdefault(4, "the detector")
     return [
         f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {patch}, as {what} need; the next "
         f"sizes that fit are {max(side // patch, 1) * patch} and {-(-side // patch) * patch}: make "
-        "the data folder again with --size, or change --config.encoder.patch_size"
+        "the data folder again with --size, or change --config.encoder.patch_size or .backbone"
         for patch, what in wanted.items()
         for side in size[:1]
         if size[0] % patch or size[1] % patch

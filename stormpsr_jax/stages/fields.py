@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.models import architectures, vit
+from stormpsr_jax.models import architectures, backbones, vit
 from stormpsr_jax.psr import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer
@@ -28,7 +28,10 @@ RANGES = {
     "data.synthetic.*": (0, _ANY),
     "window.*": (1, 10**6),
     "augment.*": (0, 100),
-    "encoder.depth": (1, 64),  # as a model folder may have
+    "encoder.depth": (0, 64),  # as a model folder may have
+    "encoder.patch_size": (0, 256),
+    "encoder.width": (0, 16_384),
+    "encoder.num_heads": (0, 256),
     "encoder.*": (1, 10**5),
     "temporal_model.depth": (1, 64),
     "temporal_model.dropout": (0, 0.99),
@@ -38,6 +41,7 @@ RANGES = {
     "temporal_model.*": (1, 10**6),
     "*.momentum": (0, 0.9999),
     "*.optimizer.*": (0, _ANY),
+    "*.layer_decay": (1e-6, 1),
     "*.steps": (1, _ANY),
     "*.log_every": (1, _ANY),
     "*.eval_every": (1, _ANY),
@@ -51,7 +55,6 @@ RANGES = {
     "embed.views": (0, 1000),
     "temporal.sigma": (1e-6, _ANY),
     "temporal.*": (0, _ANY),
-    "finetune.layer_decay": (1e-6, 1),
     "finetune.*": (0, _ANY),
     "detector.background": (0, 1),
     "detector.cad": (0, 1),
@@ -71,6 +74,7 @@ RANGES = {
 CHOICES = {
     "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
     "data.synthetic.occlusion": ("light", "default", "heavy"),
+    "encoder.backbone": backbones.BACKBONES,
     "encoder.remat": vit.REMAT,
     "temporal_model.backbone": ("transformer", *networks.BASELINES),
     "temporal_model.head": ("mlp", "linear"),

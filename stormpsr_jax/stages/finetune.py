@@ -59,8 +59,9 @@ def build(context: Context) -> Definition:
         )
 
     def optimizer(params):
-        depth = context.config.encoder.depth
-        scale = layer_lr_scale("spatial", depth, config.encoder_lr_scale, config.layer_decay)
+        scale = layer_lr_scale(
+            "spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay
+        )
         return make_optimizer(config.optimizer, config.steps, params, scale)
 
     return Definition(

@@ -9,6 +9,7 @@ import flax.linen as nn
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.model import Network, Pictures, functions
+from stormpsr_jax.models import backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
@@ -26,10 +27,7 @@ def spatial_encoder(context: Context) -> SpatialEncoder:
     config = context.config
     auxiliary = config.pretrain.state_loss > 0
     return SpatialEncoder(
-        patch_size=config.encoder.patch_size,
-        width=config.encoder.width,
-        depth=config.encoder.depth,
-        num_heads=config.encoder.num_heads,
+        **backbones.fields(config.encoder),
         stem=tuple(config.encoder.stem),
         hidden=config.encoder.hidden,
         projection=config.encoder.projection,

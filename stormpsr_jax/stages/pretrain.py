@@ -17,7 +17,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
 
 
 def build(context: Context) -> Definition:
@@ -61,6 +61,10 @@ def build(context: Context) -> Definition:
         )
         return {"precision_at_1": precision}
 
+    def optimizer(params):
+        scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
+        return make_optimizer(config.optimizer, config.steps, params, scale)
+
     return Definition(
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
@@ -68,7 +72,7 @@ def build(context: Context) -> Definition:
         data=pipelines.key_frame_batches(
             train, cad, sampler, seed=context.config.seed, workers=context.config.data.workers
         ),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
+        optimizer=optimizer,
         schedule=make_schedule(config.optimizer, config.steps),
         evaluate=evaluate,
         best="precision_at_1",

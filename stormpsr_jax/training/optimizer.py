@@ -96,14 +96,20 @@ def layer_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[
     Raises:
         ValueError: decay out of range.
     """
+    if decay == 1:
+        return {prefix: scale}
+    return {prefix: scale} | vit_lr_scale(f"{prefix}/encoder", depth, scale, decay)
+
+
+def vit_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[str, float]:
+    """The factors of `layer_lr_scale` for a ViT alone; `prefix` is the path of its parameters."""
     if not 0 < decay <= 1:
         raise ValueError(f"layer_decay={decay} is not in (0, 1]")
     if decay == 1:
         return {prefix: scale}
-    factors = {prefix: scale, f"{prefix}/encoder": scale * decay ** (depth + 1)}
-    factors[f"{prefix}/encoder/norm"] = scale
+    factors = {prefix: scale * decay ** (depth + 1), f"{prefix}/norm": scale}
     for i in range(depth):
-        factors[f"{prefix}/encoder/block_{i}"] = scale * decay ** (depth - i)
+        factors[f"{prefix}/block_{i}"] = scale * decay ** (depth - i)
     return factors
 
 

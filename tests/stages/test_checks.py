@@ -33,7 +33,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "temporal.steps": 0,
         "pretrain.log_every": 0,
         "window.stride": 0,
-        "encoder.num_heads": 0,
+        "encoder.num_heads": -1,
         "encoder.depth": 2000,
         "encoder.stem": (24, -1),
         "data.workers": -5,

@@ -1,0 +1,168 @@
+"""LayerScale, SwiGLU, registers, rotary positions: in training, and as plain values and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.configs import default
+from stormpsr_jax.models import architectures, vit
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.training.optimizer import make_optimizer, vit_lr_scale
+
+DINOV3 = {
+    "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "mlp_dim": 12, "mlp": "swiglu",
+    "positions": "rotary", "bias": "qv", "layer_scale": True, "registers": 3, "norm_eps": 1e-5,
+}  # fmt: skip
+LATER = ("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps")
+
+
+def drawn(model, images):
+    """Every parameter drawn, so that LayerScale does not hide the blocks."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    return jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+
+
+@pytest.fixture(scope="module")
+def dinov3():
+    model = vit.ViT(**DINOV3)
+    images = np.random.default_rng(0).normal(size=(2, 8, 12, 3)).astype(np.float32)
+    return model, drawn(model, images), images
+
+
+def test_vit_property_tokens_are_those_of_patches_and_not_of_registers(dinov3):
+    model, variables, images = dinov3
+    _features, tokens = model.apply(variables, images, return_tokens=True)
+    assert tokens.shape == (2, 2, 3, 16)
+    changed = images.copy()
+    changed[0, 4:, 8:] += 1  # the last patch; without blocks it changes its own token alone
+    bare = model.clone(depth=0)
+    before, after = (bare.apply(variables, x, return_tokens=True)[1] for x in (images, changed))
+    moved = np.abs(np.asarray(after - before)).max(-1)[0] > 1e-6
+    assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
+
+
+def test_vit_property_rotary_positions_tell_where_patches_are(dinov3):
+    """Patches that change places change the features; without positions they would not."""
+    model, variables, images = dinov3
+    swapped = images.copy()
+    swapped[:, :4], swapped[:, 4:] = images[:, 4:], images[:, :4]
+    one, two = (np.asarray(model.apply(variables, x)) for x in (images, swapped))
+    assert np.abs(one - two).max() > 1e-3
+
+
+def test_rotary_property_scores_depend_on_the_way_between_patches_alone():
+    """Along one side, as products of turned vectors: the sense of rotary positions."""
+    cos, sin = vit.rotary(1, 5, 8)
+    q, k = np.random.default_rng(0).normal(size=(2, 8))
+
+    def turned(x, i):
+        half = np.concatenate([-x[4:], x[:4]])
+        return x * cos[i] + half * sin[i]
+
+    scores = [turned(q, i) @ turned(k, i + 1) for i in range(4)]
+    np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
+    assert abs(turned(q, 0) @ turned(k, 2) - scores[0]) > 1e-2
+    with pytest.raises(ValueError, match="a multiple of 4, not 6"):
+        vit.rotary(2, 2, 6)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_vit_property_remat_changes_neither_output_nor_gradient(dinov3, remat):
+    model, variables, images = dinov3
+    model = model.clone(depth=1)
+
+    def loss(m):
+        return jax.jit(jax.value_and_grad(lambda v: (m.apply(v, images, True) ** 3).sum()))(
+            variables
+        )
+
+    found, expected = jax.tree.leaves(loss(model.clone(remat=remat))), jax.tree.leaves(loss(model))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    gradient = loss(model)[1]["params"]
+    for name in ("registers", "cls_token"):
+        assert np.abs(gradient[name]).max() > 1e-6
+    for name in ("gamma1", "gamma2"):
+        assert np.abs(gradient["block_0"][name]).max() > 1e-6
+    assert np.abs(gradient["block_0"]["attn"]["q_bias"]).max() > 1e-6
+
+
+def test_vit_property_bfloat16_stays_near_float32_with_float32_parameters(dinov3):
+    model, variables, images = dinov3
+    half = model.clone(dtype=jnp.bfloat16)
+    output = half.apply(variables, images)
+    assert output.dtype == jnp.bfloat16
+    fresh = jax.eval_shape(half.init, jax.random.key(0), images)
+    assert {p.dtype for p in jax.tree.leaves(fresh)} == {jnp.dtype(jnp.float32)}
+    np.testing.assert_allclose(output, model.apply(variables, images), atol=0.1)
+
+
+def test_vit_errors_unknown_choices_are_named(dinov3):
+    model, variables, images = dinov3
+    for field, allowed in (("mlp", "gelu, swiglu"), ("bias", "qkv, qv, none")):
+        with pytest.raises(ValueError, match=f"{field} 'x' is not one of {allowed}"):
+            model.clone(**{field: "x"}).apply(variables, images)
+
+
+def test_build_property_every_option_comes_back_and_old_files_have_none():
+    encoder = SpatialEncoder(**DINOV3, hidden=8)
+    described = architectures.describe(encoder)
+    again = architectures.build("encoder", described, "x")
+    assert again == architectures.inference(encoder)
+    assert {name: getattr(again, name) for name in DINOV3} == DINOV3
+    old = {name: value for name, value in described.items() if name not in LATER}
+    plain = architectures.build("encoder", old, "x")
+    assert {name: getattr(plain, name) for name in LATER} == {
+        name: getattr(vit.ViT(), name) for name in LATER
+    }
+    shape = (1, 8, 12, 3)
+    assert set(architectures.variable_shapes(again, shape)) > {"params/encoder/registers"}
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("mlp", "relu"),
+        ("positions", 1),
+        ("bias", "k"),
+        ("layer_scale", 1),
+        ("registers", 65),
+        ("registers", -1),
+        ("pre_norm", "yes"),
+        ("norm_eps", 0.1),
+        ("norm_eps", float("nan")),
+    ],
+)
+def test_build_errors_values_out_of_bounds_are_named(field, bad):
+    described = architectures.describe(SpatialEncoder(**DINOV3, hidden=8)) | {field: bad}
+    with pytest.raises(ValueError, match=f"x: {field}: "):
+        architectures.build("encoder", described, "x")
+
+
+def test_vit_lr_scale_property_freezes_or_slows_the_backbone_alone():
+    params = {
+        "encoder": {
+            name: {"kernel": jnp.ones((2, 2))}
+            for name in ("patch_embed", "block_0", "block_1", "norm")
+        }
+        | {"registers": jnp.ones((1, 2, 2))},
+        "first_head": {"kernel": jnp.ones((2, 2))},
+    }
+    config = default.optimizer(lr=1.0, momentum=0.0, clip_norm=0.0, schedule="constant")
+    gradient = jax.tree.map(jnp.ones_like, params)
+
+    def steps(scale, decay):
+        rule = make_optimizer(config, 1, params, vit_lr_scale("encoder", 2, scale, decay))
+        updates, _ = rule.update(gradient, rule.init(params), params)
+        return jax.tree.map(lambda update: -float(update.ravel()[0]), updates)
+
+    frozen = steps(0.0, 1.0)
+    assert set(jax.tree.leaves(frozen["encoder"])) == {0.0}
+    assert frozen["first_head"]["kernel"] == 1.0
+    slow = steps(0.5, 0.5)["encoder"]
+    assert {name: slow[name]["kernel"] for name in slow if name != "registers"} == {
+        "norm": 0.5, "block_1": 0.25, "block_0": 0.125, "patch_embed": 0.0625,
+    }  # fmt: skip
+    assert slow["registers"] == 0.0625

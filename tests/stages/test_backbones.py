@@ -1,0 +1,110 @@
+"""A run whose encoder is a published backbone: config, starting point, a whole run."""
+
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from tiny import command, tiny
+
+import stormpsr_jax
+from stormpsr_jax import weights
+from stormpsr_jax.models import backbones
+from stormpsr_jax.stages import fields, networks, pretrain
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+FIXTURES = Path(__file__).parents[1] / "models" / "backbones"
+# Of the size of the fixtures.
+SMALL = {
+    "encoder.patch_size": 4,
+    "encoder.width": 16,
+    "encoder.depth": 2,
+    "encoder.num_heads": 2,
+    "encoder.stem": (),
+}
+
+
+def published(case, folder):
+    """(path of the file as published, its arrays)."""
+    arrays = dict(np.load(FIXTURES / f"{case}.npz"))
+    state = {k[6:]: np.float32(v) for k, v in arrays.items() if k.startswith("state/")}
+    safetensors.numpy.save_file(state, folder / f"{case}.safetensors")
+    return folder / f"{case}.safetensors", arrays
+
+
+def context(folder, name, path):
+    changes = SMALL | {"encoder.backbone": name, "init_from": str(path)}
+    return Context(tiny(**changes), folder, make_mesh(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("case", "name"),
+    [
+        ("timm_dinov2_registers", "vit_small_patch14_reg4_dinov2"),
+        ("transformers_dinov2_registers", "facebook/dinov2-with-registers-small"),
+        ("timm_dinov3", "vit_small_patch16_dinov3"),
+        ("transformers_dinov3", "facebook/dinov3-vits16-pretrain-lvd1689m"),
+        ("transformers_vit", "google/vit-base-patch16-224"),
+        ("timm_clip", "vit_base_patch16_clip_224"),
+    ],
+)
+def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(case, name, tmp_path):
+    """From the file as published, and from an imported one."""
+    path, arrays = published(case, tmp_path)
+    ours = tmp_path / "ours.safetensors"
+    flags = [f"--checkpoint={path}", f"--out={ours}"]
+    assert weights.main(["import", "--kind=vit", *flags]) == 0
+    for i, file in enumerate((path, ours)):
+        run = context(tmp_path, name, file)
+        x = np.float32(arrays[f"x{i}"])
+        params, stats = pretrain.starting_point(run, x.shape[1:3])
+        features = networks.spatial_encoder(run).apply(
+            {"params": params, "batch_stats": stats}, x, method=lambda m, x: m.encoder(x)
+        )
+        np.testing.assert_allclose(features, arrays[f"y{i}"], atol=1e-4)
+
+
+def test_starting_point_errors_a_file_of_another_backbone_says_in_what_they_differ(tmp_path):
+    path, _ = published("timm_dinov2_registers", tmp_path)
+    with pytest.raises(ValueError, match=r"its ViT has layer_scale True, not False; registers 4,"):
+        pretrain.starting_point(context(tmp_path, "vit_small_patch16_224", path), (20, 20))
+    run = context(tmp_path, "vit_small_patch14_reg4_dinov2", path)
+    run.config.encoder.depth, run.config.encoder.width = 1, 8
+    with pytest.raises(ValueError, match=r"width 16, not 8; depth 2, not 1; .*encoder.backbone"):
+        pretrain.starting_point(run, (20, 20))
+
+
+def test_find_mistakes_property_an_unknown_backbone_lists_the_known_ones():
+    (mistake,) = fields.find_mistakes(tiny(**{"encoder.backbone": "resnet50"}))
+    assert mistake.startswith(
+        "--config.encoder.backbone='resnet50': is not one of vit_tiny_patch16"
+    )
+    for name in backbones.BACKBONES:
+        assert name in mistake
+        assert fields.find_mistakes(tiny(**{"encoder.backbone": name})) == []
+
+
+@pytest.mark.slow
+def test_run_property_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
+    """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""
+    path, _ = published("transformers_dinov3", tmp_path)
+    changes = SMALL | {
+        "encoder.backbone": "facebook/dinov3-vits16-pretrain-lvd1689m",
+        "init_from": str(path),
+        "encoder.remat": "dots",
+        "encoder.microbatches": 2,
+        "pretrain.encoder_lr_scale": 0.0,
+        "dtype": "bfloat16",
+        "mesh.fsdp": 2,
+    }
+    words, environment = command(tmp_path / "run", changes, devices=2)
+    subprocess.run(words, env=environment, check=True)
+    first, _ = weights.load_params(tmp_path / "run" / "pretrain" / "best.safetensors")
+    second, _ = weights.load_params(tmp_path / "run" / "finetune" / "best.safetensors")
+    start, _, _ = weights.load_any(path, "vit")
+    np.testing.assert_array_equal(first["encoder"]["registers"], start["registers"])
+    assert "registers" in second["spatial"]["encoder"]
+    model = stormpsr_jax.load_model(tmp_path / "run" / "model")
+    assert list(model.recognise(np.zeros((3, 40, 40, 3), np.uint8), stream="temporal")) == []
