@@ -231,17 +231,25 @@ def decode(
     """
     events = []
     for i, frame in enumerate(frames):
-        if decoder.stream == learned.STREAM:
-            events += decoder.update(frame, scores.row(recognised.scores, i))
-            continue
-        detections, temporal = [], None
-        if recognised.classes is not None:
-            classes, confidences = recognised.classes[i], recognised.confidences[i]
-            there = classes > 0  # the other rows are unused
-            rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
-            detections = list(zip(classes[there].tolist(), rounded, strict=True))
-        if recognised.probabilities is not None:
-            temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
-        for held in range(frame, frame + frame_step):
-            events += decoder.update(held, detections, temporal)
+        events += decode_row(decoder, frame, recognised, i, frame_step)
+    return events
+
+
+def decode_row(
+    decoder: AnyDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
+) -> list[Event]:
+    """As `decode`, of row i alone."""
+    if decoder.stream == learned.STREAM:
+        return decoder.update(frame, scores.row(recognised.scores, i))
+    detections, temporal = [], None
+    if recognised.classes is not None:
+        classes, confidences = recognised.classes[i], recognised.confidences[i]
+        there = classes > 0  # the other rows are unused
+        rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
+        detections = list(zip(classes[there].tolist(), rounded, strict=True))
+    if recognised.probabilities is not None:
+        temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
+    events = []
+    for held in range(frame, frame + frame_step):
+        events += decoder.update(held, detections, temporal)
     return events

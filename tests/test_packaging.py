@@ -72,6 +72,9 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
         "stormpsr_jax/procedures/meccano.json",
         "stormpsr_jax/templates/report.html",
         "stormpsr_jax/pretrained/general_encoder.safetensors",
+        "stormpsr_jax/demo/demo.mp4",
+        "stormpsr_jax/demo/labels/demo.csv",
+        "stormpsr_jax/demo/model/weights.safetensors",
         "stormpsr_jax/py.typed",
     ):
         assert Path(name) in built

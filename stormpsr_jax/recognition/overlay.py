@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax import files
 from stormpsr_jax.data.framing import Framing, Placement
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.wrong_marks import clock
 
@@ -34,6 +35,7 @@ _SIGNS = {
     "wrong": ("✗", (255, 122, 133)),
     "open": ("·", _MUTED),
 }
+_RIGHT = _SIGNS["done"][1]
 _BOX, _ERROR, _BAR = (98, 184, 242), (255, 122, 133), (243, 155, 82)
 
 
@@ -46,12 +48,14 @@ class Shown(NamedTuple):
         changed: (K,) probabilities of the temporal stream, or None.
         seen: (class, confidence, box cx, cy, w, h in 0…1 of the prepared picture) of the most
             confident detection, or None.
+        belief: of each component in 0…1, which is shown in place of `changed`; or None.
     """
 
     seconds: float
     rows: Sequence[tuple[int, str]]
     changed: np.ndarray | None
     seen: tuple[int, float, np.ndarray] | None
+    belief: Belief | None = None
 
 
 @contextlib.contextmanager
@@ -119,14 +123,14 @@ class _Drawer:
     def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
         """Returns the picture uint8 (H, W, 3) with everything on it."""
         image = Image.fromarray(picture)
+        if shown.seen is not None:  # first, so that the panels stay readable
+            self._draw_box(ImageDraw.Draw(image), *shown.seen)
         panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
         if shown.changed is not None:
-            panel = self._bars(shown.changed)
+            panel = self._bars(shown.changed, shown.belief)
             x = self._width - panel.width - self._margin
             image.paste(panel, (x, self._margin), panel)
-        if shown.seen is not None:  # last, as a panel may lie over the object
-            self._draw_box(ImageDraw.Draw(image), *shown.seen)
         return np.asarray(image)
 
     def _draw_box(self, draw, detected: int, confidence: float, box: np.ndarray) -> None:
@@ -137,7 +141,7 @@ class _Drawer:
         text = seen_as(self._procedure, detected, confidence)
         left, top, right, bottom = draw.textbbox((0, 0), text, self._font)
         x = min(max(0, x0), self._width - right)
-        y = y0 - bottom - 3 if y0 > bottom + 3 else min(y1, self._height - bottom - 3)
+        y = min(y1, self._height - bottom - 3)  # below the box, as the panels are at the top
         draw.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), fill=colour)
         draw.text((x, y), text, (0, 0, 0), self._font)
 
@@ -166,21 +170,33 @@ class _Drawer:
             draw.text((self._margin + indent, y), text, ink, self._font)
         return panel
 
-    def _bars(self, changed: np.ndarray) -> Image.Image:
-        """A bar per component: how likely it changed within the window of frames."""
+    def _bars(self, changed: np.ndarray, belief: Belief | None) -> Image.Image:
+        """A bar per component: how likely it changed in the window, or sits right or wrong."""
         room = max(1, (self._height - 4 * self._margin) // self._line)
         kept = sorted(np.argsort(-changed, kind="stable")[:room].tolist())  # the highest
-        panel, draw = self._panel(0.28 * self._width, len(kept))
-        left = round(0.55 * panel.width)
-        right = max(left, panel.width - self._margin)
+        names = self._procedure.components
+        longest = max(self._font.getlength(names[k]) for k in kept)
+        bar = 0.11 * self._width
+        wanted = longest + bar + 3 * self._margin
+        panel, draw = self._panel(min(wanted, 0.36 * self._width), len(kept))
+        right = max(0, panel.width - self._margin)
+        left = max(0, min(right, round(right - bar)))
         for row, k in enumerate(kept):
             y = self._margin + row * self._line
-            text = self._cut(self._procedure.components[k], left - 2 * self._margin)
-            draw.text((self._margin, y), text, _INK, self._font)
+            parts = [(float(changed[k]), _BAR)]
+            if belief is not None:
+                parts = [(float(belief.right[k]), _RIGHT), (float(belief.wrong[k]), _ERROR)]
+            ink = _ERROR if belief is not None and belief.wrong[k] >= 0.5 else _INK
+            text = self._cut(names[k], left - 2 * self._margin)
+            draw.text((self._margin, y), text, ink, self._font)
             top, bottom = y + self._line // 4, y + self._line - self._line // 4
             draw.rectangle((left, top, right, bottom), outline=_MUTED)
-            end = left + round((right - left) * float(changed[k]))
-            draw.rectangle((left, top, end, bottom), fill=_BAR)
+            start = left
+            for share, colour in parts:  # one behind the other; both may add up to more than 1
+                end = min(right, start + round((right - left) * share))
+                if end > start:
+                    draw.rectangle((start, top, end, bottom), fill=colour)
+                start = end
         return panel
 
     def _panel(self, width: float, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
@@ -197,10 +213,11 @@ class _Drawer:
 
 
 def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
-    """The text at the box of a detection: its state, such as 1100, and its confidence."""
-    error = detected == procedure.error_class
-    state = "error state" if error else "".join(map(str, procedure.states[detected - 1].tolist()))
-    return f"{state} {confidence:.2f}"
+    """The text at the box of a detection: how many parts its state has, and its confidence."""
+    if detected == procedure.error_class:
+        return f"error state {confidence:.2f}"
+    count = int(procedure.states[detected - 1].sum())
+    return f"{count} of {procedure.num_components} parts {confidence:.2f}"
 
 
 def source_box(placement: Placement, box: np.ndarray) -> tuple[float, float, float, float]:

@@ -79,7 +79,11 @@ def recognise(
                 if video or clips:
                     said = chunk.recognised.probabilities
                     changed = None if said is None else said[i]
-                    shown = overlay.Shown((frame - first) / fps, checklist.rows(), changed, seen)
+                    belief = chunk.beliefs and chunk.beliefs[i]
+                    time = (frame - first) / fps
+                    # Weaker detections are no evidence, and of hidden objects there are many.
+                    box = seen if seen and seen[1] > decoder.floor else None
+                    shown = overlay.Shown(time, checklist.rows(), changed, box, belief)
                 if video:
                     write_frame(chunk.jpegs[i], shown)
                 if clips:

@@ -271,8 +271,8 @@ class Station:
 
     def _box(self, picture: np.ndarray) -> dict[str, Any] | None:
         live = self._live
-        if live.seen is None or self._framing is None:
-            return None
+        if live.seen is None or self._framing is None or live.seen[1] <= live.decoder.floor:
+            return None  # weaker detections are no evidence
         detected, confidence, box = live.seen
         procedure = live.decoder.procedure
         corners = overlay.source_box(self._framing.place(*picture.shape[:2]), box)

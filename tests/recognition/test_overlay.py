@@ -5,10 +5,13 @@ import dataclasses
 import av
 import numpy as np
 import pytest
-from model_data import PICTURES, PROCEDURE
-from recognise_data import HEIGHT, WIDTH, by_the_clock, decoded
+from model_data import PICTURES, PROCEDURE, video, write
+from recognise_data import HEIGHT, WIDTH, by_the_clock, decoded, write_pictures
 
-from stormpsr_jax.recognition import overlay
+import stormpsr_jax
+from stormpsr_jax.psr import scores
+from stormpsr_jax.psr.learned_beliefs import Belief
+from stormpsr_jax.recognition import overlay, pipeline, sources
 from stormpsr_jax.recognition.pipeline import to_jpeg
 
 
@@ -17,9 +20,10 @@ def test_video_property_has_the_frames_and_size_of_the_source(clip, made):
     assert annotated.shape == plain.shape
     with av.open(str(made / "annotated.mp4")) as container:
         assert container.streams.video[0].average_rate == 10
-    below = slice(HEIGHT * 3 // 4, None)  # where no panel is
-    same = np.abs(annotated[:, below].astype(int) - plain[:, below]).mean(axis=(1, 2, 3))
-    other = np.abs(annotated[1:, below].astype(int) - plain[:-1, below]).mean(axis=(1, 2, 3))
+    free = (slice(None), slice(HEIGHT * 2 // 3), slice(32, 36))  # between both panels
+    annotated, plain = annotated[free].astype(int), plain[free].astype(int)
+    same = np.abs(annotated - plain).mean(axis=(1, 2, 3))
+    other = np.abs(annotated[1:] - plain[:-1]).mean(axis=(1, 2, 3))
     assert np.median(same) < np.median(other) / 2  # shows the same moment
 
 
@@ -47,3 +51,49 @@ def test_source_box_property_is_the_inverse_of_the_preparation(aspect, region):
     box = np.array([0.45, 0.5, 0.1, 0.06])  # in the middle, so that nothing cuts it
     corners = overlay.source_box(place, place.map_boxes(box[None])[0])
     np.testing.assert_allclose(corners, [0.4, 0.47, 0.5, 0.53], atol=1e-8)
+
+
+def test_bars_property_show_what_sits_right_and_wrong():
+    """Three components: right, wrong, half right and a quarter wrong."""
+    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing.place(480, 480), 480, 480)
+    right, wrong = np.array([1, 0, 0.5]), np.array([0, 1, 0.25])
+    shown = overlay.Shown(0, [(0, "next")], np.full(3, 0.7), None, Belief(right, right, wrong))
+    drawn = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown)
+    green, red, orange = (
+        (drawn == colour).all(2) for colour in (overlay._RIGHT, overlay._ERROR, overlay._BAR)
+    )
+    columns = np.flatnonzero(green.any(0))
+    bars = slice(columns[0], columns[-1] + 1)
+    rows = np.flatnonzero(green[:, bars].any(1) | red[:, bars].any(1))
+    first, second, third = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
+    width = len(columns)
+    for of_row, filled in ((first, (1, 0)), (second, (0, 1)), (third, (0.5, 0.25))):
+        shares = [colour[of_row, bars].mean() for colour in (green, red)]
+        assert shares == pytest.approx(filled, abs=3 / width)
+    assert red[second, : columns[0]].any()  # the name of the wrong part
+    assert not red[first, : columns[0]].any()
+    assert not orange.any()
+    changed = drawer.draw(np.full((480, 480, 3), 90, np.uint8), shown._replace(belief=None))
+    assert (changed == overlay._BAR).all(2).any()
+
+
+def test_chunks_property_have_the_beliefs_of_their_frames(tmp_path):
+    write(tmp_path / "model", ("asd", "temporal", "storm", "learned"))
+    write_pictures(tmp_path / "a_up", video(21), 0)
+    model = stormpsr_jax.load_model(tmp_path / "model")
+    source = sources.open_source(tmp_path / "a_up")
+
+    def chunks(stream):
+        opened, decoder = source.open(model.fps), model.decoder(stream, "assembly")
+        return pipeline.run(model, opened, decoder, model.batch, whole=True)
+
+    decoder, count = model.decoder("learned", "assembly"), 0
+    for chunk in chunks("learned"):
+        assert len(chunk.beliefs) == len(chunk.numbers)
+        for i, number in enumerate(chunk.numbers):
+            decoder.update(number, scores.row(chunk.recognised.scores, i))
+            for told, wanted in zip(chunk.beliefs[i], decoder.belief.probabilities(), strict=True):
+                np.testing.assert_array_equal(told, wanted)
+                count += 1
+    assert count == 63
+    assert next(chunks("storm")).beliefs is None
