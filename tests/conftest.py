@@ -7,6 +7,7 @@ import signal
 import tempfile
 
 import pytest
+from made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
 FASTER = (
@@ -37,24 +38,20 @@ def finished(tmp_path_factory):
     from absl import flags  # here, as most tests need neither these nor JAX
     from tiny import tiny
 
-    from stormpsr_jax import files, main
+    from stormpsr_jax import main
+
+    def make(folder):
+        main.run(tiny(stages=("data",)), folder)
+        data, hidden = folder / "data", folder / "hidden"
+        hidden.mkdir()
+        of_test = [*data.glob("clips-test*"), data / "labels/test", data / "labels/test.npz"]
+        for path in of_test:
+            path.rename(hidden / path.name)
+        main.run(tiny(stages=tiny().stages[1:6]), folder)
+        for path in of_test:
+            (hidden / path.name).rename(path)
+        main.run(tiny(), folder)
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    folder = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        folder = folder.parent  # of all workers
-    folder /= "finished"
-    with files.open_locked(folder.with_name("finished.lock"), wait=True):
-        if not (folder / "metrics.json").exists():
-            main.run(tiny(stages=("data",)), folder)
-            data, hidden = folder / "data", folder / "hidden"
-            hidden.mkdir()
-            of_test = [*data.glob("clips-test*"), data / "labels/test", data / "labels/test.npz"]
-            for path in of_test:
-                path.rename(hidden / path.name)
-            main.run(tiny(stages=tiny().stages[1:6]), folder)
-            for path in of_test:
-                (hidden / path.name).rename(path)
-            main.run(tiny(), folder)
-    return folder
+    return made_once(tmp_path_factory, "finished", make)

@@ -160,7 +160,7 @@ def _rendering(context: Context) -> list[str]:
             for split in needed
             if split in config.recordings and not config.recordings[split]
         ]
-        if _needs_cad(context) and not config.cad_per_state:
+        if _needs_plain(context) and not config.cad_per_state:
             mistakes.append(
                 "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
                 "need clean renders; set them to 0 too"
@@ -230,6 +230,19 @@ def _needs_cad(context: Context) -> bool:
     )
 
 
+def _needs_plain(context: Context) -> bool:
+    """Whether renders are needed on which all parts sit right."""
+    stages, config = context.config.stages, context.config
+    return bool(
+        ("pretrain" in stages and config.pretrain.cad_per_state) or _detector_needs_plain(context)
+    )
+
+
+def _detector_needs_plain(context: Context) -> bool:
+    detector = context.config.detector
+    return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong < 1)
+
+
 def _needs_wrong(context: Context) -> bool:
     detector = context.config.detector
     return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong)
@@ -274,6 +287,15 @@ def _pictures(context: Context) -> list[str]:
             mistakes.append(
                 f"{context.cad_dir}: the CAD pictures are {cad.image_size} pixels (H, W), those of "
                 f"the recordings {source.image_size}; render them anew with --size"
+            )
+        states = np.arange(1, context.procedure.num_states + 1)
+        if _detector_needs_plain(context) and not any(
+            np.isin(r.classes, states).any() for r in cad.recordings.values()
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: no render shows a state with all parts right and a box around "
+                "it, which detector.cad asks for; render some with data_prep.cad --per_state=N, "
+                "or set detector.cad_wrong to 1 or detector.cad to 0"
             )
         if _needs_wrong(context) and not any(
             (r.states == -1).any() for r in cad.recordings.values()
