@@ -4,7 +4,11 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
+import zipfile
+from pathlib import Path
 
 import pytest
 from made_once import made_once
@@ -55,3 +59,31 @@ def finished(tmp_path_factory):
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     return made_once(tmp_path_factory, "finished", make)
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory):
+    """A folder with the content of the wheel, built from a copy: building leaves files behind."""
+    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
+    root = Path(__file__).parents[1]
+
+    def make(folder):
+        source = folder / "source"
+        for name in ("configs", "data_prep", "stormpsr_jax"):
+            shutil.copytree(
+                root / name,
+                source / name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(root / name, source)
+        words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+        subprocess.run(
+            [sys.executable, "-m", "pip", *words, f"--wheel-dir={folder}", source], check=True
+        )
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(folder / "unpacked")
+
+    return made_once(tmp_path_factory, "wheel", make) / "unpacked"

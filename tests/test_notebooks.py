@@ -1,0 +1,129 @@
+"""The notebooks run where only the wheel is, and the outputs kept in them are what they give."""
+
+import re
+
+import nbformat
+import pytest
+from keep_outputs import MAX_BYTES, NAMES, execute, read, write
+from nbclient.exceptions import CellExecutionError
+from tiny import TINY
+
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.stages import checks
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+TIMES = re.compile(r"took|\d%\|")  # lines with times and rates, which differ each time
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def printed(cell):
+    """(words, numbers) of what a cell printed; of lines with times only what stands before."""
+    lines = "".join(o.text for o in cell.outputs if o.output_type == "stream").splitlines()
+    lines = [TIMES.split(line)[0] for line in lines]
+    words = [NUMBER.sub("#", line).split() for line in lines]
+    return words, [float(number) for line in lines for number in NUMBER.findall(line)]
+
+
+def kinds(cell):
+    """What there is among a cell's outputs: names of streams, and types of what is displayed."""
+    return [o.get("name") or sorted(o.data) for o in cell.outputs]
+
+
+def code_cells(notebook):
+    return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def run_from(unpacked, name, folder, parameters=None):
+    """Runs a notebook in an empty folder with the wheel's modules before any installed ones."""
+    notebook = read(name)
+    where = nbformat.v4.new_code_cell("import stormpsr_jax\nprint(stormpsr_jax.__file__)", id="x")
+    notebook.cells.append(where)
+    done = execute(notebook, folder, parameters, PYTHONPATH=str(unpacked))
+    assert done.cells.pop().outputs[0].text.startswith(str(unpacked))
+    return done
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook).values()
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert {o.get("name") for cell in cells for o in cell.outputs} <= {None, "stdout"}
+    assert any("image/png" in o.get("data", ()) for cell in cells for o in cell.outputs)
+    text = nbformat.writes(notebook)
+    assert len(text.encode()) <= MAX_BYTES
+    assert not re.search(r"/(tmp|home|root|work|usr)/", text)
+    assert not code_cells(notebook)["install"].outputs
+
+
+def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):
+    kept, done = (
+        code_cells(n) for n in (read("quickstart"), run_from(unpacked, "quickstart", tmp_path))
+    )
+    for name, cell in kept.items():
+        assert kinds(done[name]) == kinds(cell), name
+        words, numbers = printed(cell)
+        assert printed(done[name])[0] == words, name
+        # Other kinds of CPU round otherwise, which can move an event by a frame.
+        assert printed(done[name])[1] == pytest.approx(numbers, rel=0.05, abs=0.2), name
+    assert (tmp_path / "recognised/demo/events.csv").exists()
+    assert (tmp_path / "own/report.html").exists()
+
+
+def test_training_property_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_path):
+    fields = {field: value for field, value in TINY.items() if field != "stages"}
+    done = run_from(unpacked, "training", tmp_path, {"FIELDS": fields})
+    kept, done = code_cells(read("training")), code_cells(done)
+    for name, cell in kept.items():
+        if name != "parameters":
+            assert kinds(done[name]) == kinds(cell), name
+    said = "".join(o.text for o in done["train"].outputs)
+    for stage in ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"):
+        assert re.search(rf"^{stage}: \d+ s$", said, re.MULTILINE), stage
+    assert "data: done before" in said
+    for name in ("metrics.json", "report.html", "model/model.json"):
+        assert (tmp_path / "runs/training" / name).exists()
+
+
+def test_training_property_its_own_size_is_one_that_runs(tmp_path):
+    (cell,) = [c for c in read("training").cells if "parameters" in c.metadata.get("tags", ())]
+    names = {}
+    exec(cell.source, names)
+    config = synthetic.get_config()
+    config.update_from_flattened_dict(names["FIELDS"])
+    assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
+
+
+def made_up(*sources, tags=()):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = list(tags)
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
+    notebook = made_up(
+        "a = 1\nb = 2",
+        "!printf '  1%%\\r 50%%\\r\\033[1m100%%\\033[0m\\ndone\\n'\nprint(a, b)",
+        "import os\nos.environ['MINE'], os.getcwd()",
+        tags=["parameters"],
+    )
+    done = execute(notebook, tmp_path, {"b": [3]}, MINE="yes")
+    assert done.cells[1].outputs[0].text == "100%\ndone\n1 [3]\n"
+    assert done.cells[2].outputs[0].data["text/plain"] == f"('yes', '{tmp_path}')"
+    assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
+    assert not any(cell.outputs for cell in notebook.cells)
+    notebook.cells[1].metadata["tags"] = ["not-kept"]
+    assert not execute(notebook, tmp_path).cells[1].outputs
+
+
+def test_execute_errors_failures_and_unknown_parameters(tmp_path):
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        execute(made_up("1 / 0"), tmp_path)
+    with pytest.raises(ValueError, match="0 cells have the tag 'parameters'"):
+        execute(made_up("a = 1"), tmp_path, {"a": 2})
+    with pytest.raises(ValueError, match="sets no b"):
+        execute(made_up("a = 1", tags=["parameters"]), tmp_path, {"b": 2})
+    with pytest.raises(ValueError, match=r"quickstart.ipynb would have 3\d\d,\d\d\d bytes"):
+        write("quickstart", made_up("#" * 300_000))
