@@ -3,11 +3,14 @@
     python notebooks/keep_outputs.py [quickstart] [training]
 
 Each runs in an empty folder, with the package that this Python has. Outputs are tidied (a progress
-bar becomes its last state) and those of cells with the tag `not-kept` are left out; a notebook of
-more than 300 kB is not written. tests/test_notebooks.py runs them and compares.
+bar becomes its last state, a picture has 256 colours) and those of cells with the tag `not-kept`
+are left out; a notebook of more than 300 kB is not written. tests/test_notebooks.py runs them and
+compares.
 """
 
 import argparse
+import base64
+import io
 import os
 import pathlib
 import re
@@ -17,6 +20,7 @@ from typing import Any
 
 import nbformat
 from nbclient import NotebookClient
+from PIL import Image
 
 FOLDER = pathlib.Path(__file__).parent
 NAMES = ("quickstart", "training")
@@ -95,6 +99,8 @@ def _tidy(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     for output in kept:
         if output.output_type == "stream":
             output.text = "\n".join(map(_last_state, output.text.split("\n")))
+        elif png := output.get("data", {}).get("image/png"):
+            output.data["image/png"] = _with_few_colours(png)
     return kept
 
 
@@ -102,6 +108,13 @@ def _last_state(line: str) -> str:
     """What stands on a line of a terminal after all that was written over."""
     states = [state for state in _ESCAPES.sub("", line).split("\r") if state.strip()]
     return states[-1].rstrip() if states else ""
+
+
+def _with_few_colours(png: str) -> str:
+    """The picture (both base64) at a third of its size."""
+    picture, file = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, "png", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
 
 
 def write(name: str, notebook: nbformat.NotebookNode) -> None:
