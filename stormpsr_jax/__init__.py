@@ -1,7 +1,7 @@
 """Procedure step recognition in egocentric video: STORM-PSR in JAX and Flax.
 
-`load_model(DIR)` gives a trained model (docs/model.md). `stormpsr_jax.psr` has decoding, fusion and
-metrics (docs/psr.md), without JAX.
+`load_model(DIR)` gives a trained model, `load_model("demo")` one that ships (docs/model.md).
+`stormpsr_jax.psr` has decoding, fusion and metrics (docs/psr.md), without JAX.
 """
 
 import importlib.metadata

@@ -21,10 +21,10 @@ import numpy as np
 from flax import traverse_util
 
 from data_prep.reading.pictures import read_upright
-from stormpsr_jax import memory
+from stormpsr_jax import demo, memory
 from stormpsr_jax.data import augment
 from stormpsr_jax.live import Live
-from stormpsr_jax.model_files import read_model, write_model
+from stormpsr_jax.model_files import copy_model, read_model, write_model
 from stormpsr_jax.model_json import Content, Network, Pictures, StreamRecord, Window
 from stormpsr_jax.models import architectures, detection
 from stormpsr_jax.psr import learned
@@ -41,6 +41,7 @@ __all__ = [
     "Pictures",
     "StreamRecord",
     "Window",
+    "copy_model",
     "functions",
     "load_model",
     "write_model",
@@ -59,11 +60,14 @@ def load_model(folder: str | Path) -> Model:
 
     Nothing in the folder is executed.
 
+    Args:
+      folder: of the model; the text "demo" is the one that ships with the package.
+
     Raises:
       ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one line
-        that names the file.
+        that names the file. Or the text is "demo", and there is a model in a folder of that name.
     """
-    return Model(read_model(folder))
+    return Model(read_model(demo.model_folder(folder)))
 
 
 def functions(
@@ -321,7 +325,8 @@ class Model:
 
         Args:
           source: the recording: the path of a video, which is resampled to the model's frames per
-            second by its timestamps, or of a folder of numbered pictures; or its frames in order,
+            second by its timestamps, or of a folder of numbered pictures; the text "demo", which is
+            the video that ships with the package; or its frames in order,
             one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or, for a
             model on ready-made embeddings, rows (B, D).
           first_frame: frame number of the first row; None is that in the name of a folder's first

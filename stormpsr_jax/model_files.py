@@ -58,6 +58,7 @@ def write_model(
     origin: Mapping[str, Any],
     batch: int = 64,
     fusion: Weights | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
@@ -77,13 +78,13 @@ def write_model(
       batch: rows computed at once unless asked otherwise; with that of stage `predict` the networks
         round as they did there.
       fusion: weights of stream "learned", if that is among the streams.
+      dtype: that parameters are stored in: "float32", or "float16", which is half as large.
 
     Raises:
       ValueError: what `read_model` would refuse.
       OSError: it cannot be written; names the file.
     """
-    folder = Path(folder)
-    path = folder / MODEL
+    path = Path(folder, MODEL)
     if unknown := [role for role in networks if role not in architectures.ROLES]:
         raise ValueError(f"networks: {unknown} are none of {', '.join(architectures.ROLES)}")
     modules = {role: network.module for role, network in networks.items()}
@@ -102,12 +103,37 @@ def write_model(
         "streams": {name: _plain(record) for name, record in streams.items()},
         "fusion": None if fusion is None else fusion.to_json(),
         "origin": dict(origin),
-        "weights": {"sha256": "0" * 64, "size": 0},
     }
     try:
         data = json.loads(json.dumps(data, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not plain values for JSON ({error})") from error
+    _write(path, data, networks, dtype)
+
+
+def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
+    """Writes a copy of a model folder with its parameters stored in another type.
+
+    Args:
+      folder: of the model.
+      to: of the copy; made if there is none.
+      dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded once
+        stays so.
+
+    Raises:
+      ValueError: `folder` is no model, or a parameter is too large for half precision.
+      OSError: the copy cannot be written; names the file.
+    """
+    networks = read_model(folder).networks
+    data = files.read_json(Path(folder, MODEL)) | {"format": FORMAT}
+    data.setdefault("fusion", None)  # of format 1
+    data.pop("checksum", None)
+    _write(Path(to, MODEL), data, networks, dtype)
+
+
+def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dtype: str) -> None:
+    """Writes both files; `data` is the content of model.json without what is known of weights."""
+    data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
     wanted = _wanted_arrays(parse(data, str(path)), str(path))
     arrays = {}
     for role, network in networks.items():
@@ -117,11 +143,20 @@ def write_model(
     arrays = {name: np.asarray(jax.device_get(arrays[name])) for name in wanted if name in arrays}
     _check_arrays(path, {n: (a.dtype.name, a.shape) for n, a in arrays.items()}, wanted)
     _check_finite(path, arrays)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights.write_safetensors(folder / WEIGHTS, arrays)
-    size = (folder / WEIGHTS).stat().st_size
-    data["weights"] = {"sha256": files.checksum(folder / WEIGHTS), "size": size}
+    with np.errstate(over="ignore"):  # becomes infinity, which is checked for
+        arrays = {name: array.astype(_stored(name, dtype)) for name, array in arrays.items()}
+    _check_finite(path, arrays, f" in {dtype}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    weights_path = path.with_name(WEIGHTS)
+    weights.write_safetensors(weights_path, arrays)
+    data["weights"]["sha256"] = files.checksum(weights_path)
+    data["weights"]["size"] = weights_path.stat().st_size
     files.write_json(path, {**data, "checksum": _checksum(data)})
+
+
+def _stored(name: str, dtype: str) -> np.dtype:
+    """The type that an array is stored in: statistics, which are few, keep their precision."""
+    return np.dtype(dtype if name.split("/")[1] == "params" else "float32")
 
 
 def _checksum(data: Mapping[str, Any]) -> str:
@@ -177,7 +212,7 @@ def read_model(folder: str | Path) -> Content:
     except ValueError as error:
         raise ValueError(_one_line(str(error))) from error
     wanted = _wanted_arrays(content, str(path))
-    arrays = _read_weights(Path(folder) / WEIGHTS, data["weights"], wanted)
+    arrays = _read_weights(Path(folder) / WEIGHTS, data["weights"], wanted, content.dtype)
     trees = traverse_util.unflatten_dict(arrays, sep="/")
     networks = {
         role: Network(network.module, trees[role]) for role, network in content.networks.items()
@@ -200,9 +235,9 @@ def _check_regular(path: Path) -> None:
 
 
 def _read_weights(
-    path: Path, declared: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct]
+    path: Path, declared: Mapping[str, Any], wanted: Mapping[str, jax.ShapeDtypeStruct], dtype: str
 ) -> dict[str, np.ndarray]:
-    """The arrays of a weights file, each as wanted."""
+    """The arrays of a weights file, each as wanted; parameters are stored as `dtype`."""
     _check_regular(path)
     size = path.stat().st_size
     if size != declared["size"]:
@@ -210,11 +245,13 @@ def _read_weights(
             f"{path}: has {size:,} bytes, {MODEL} says {declared['size']:,}: it is damaged, or the "
             "two come from different runs; copy the folder again, or run the same command again"
         )
-    needed = sum(a.size * a.dtype.itemsize for a in wanted.values())
+    stored = {n: jax.ShapeDtypeStruct(a.shape, _stored(n, dtype)) for n, a in wanted.items()}
+    needed = sum(a.size * a.dtype.itemsize for a in stored.values())
     if needed > size:
         raise ValueError(f"{path}: has {size:,} bytes, but the networks need {needed:,}")
     try:
-        memory.check_fits(2 * size, str(path))
+        # The file, its arrays, and those that half precision becomes.
+        memory.check_fits((2 if dtype == "float32" else 4) * size, str(path))
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != declared["sha256"]:
             raise ValueError(
@@ -226,9 +263,11 @@ def _read_weights(
         raise ValueError(_one_line(f"{path}: cannot be read ({error})")) from error
     for name, entry in found.items():
         entry["dtype"] = torch_files.check_dtype(path, name, entry["dtype"])
-    _check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, wanted)
+    _check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, stored)
     arrays = {
-        name: np.frombuffer(entry["data"], entry["dtype"]).reshape(entry["shape"])
+        name: np.frombuffer(entry["data"], entry["dtype"])
+        .reshape(entry["shape"])
+        .astype(wanted[name].dtype, copy=False)
         for name, entry in found.items()
     }
     _check_finite(path, arrays)
@@ -260,10 +299,10 @@ def _check_arrays(
             )
 
 
-def _check_finite(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _check_finite(path: Path, arrays: Mapping[str, np.ndarray], where: str = "") -> None:
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"{path}: {name} holds numbers that are not finite")
+            raise ValueError(f"{path}: {name} holds numbers that are not finite{where}")
 
 
 def _one_line(text: str, length: int = 400) -> str:

@@ -25,7 +25,8 @@ from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import STREAMS
 
-FORMAT = 2  # 1 had no learned fusion
+FORMAT = 3  # 1 had no learned fusion, 2 no choice of how weights are stored
+DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**6  # of the window
 # The networks that each stream needs.
@@ -124,6 +125,7 @@ class Content:
     origin: dict[str, Any]
     created: str
     package_version: str
+    dtype: str
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
@@ -149,6 +151,9 @@ def parse(data: Any, place: str) -> Content:
     if form == 1:
         data = {"fusion": None, **data}
     _check_keys(data, _KEYS, place)
+    declared = field(data, "weights", dict, place)
+    if form < 3:
+        declared = {"dtype": "float32", **declared}
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
     if pictures is not None:
@@ -171,8 +176,7 @@ def parse(data: Any, place: str) -> Content:
     fusion = data["fusion"]
     if fusion is not None:
         fusion = Weights.from_json(fusion, f"{place}: fusion")
-    declared = field(data, "weights", dict, place)
-    _check_keys(declared, ("sha256", "size"), f"{place}: weights")
+    _check_keys(declared, ("sha256", "size", "dtype"), f"{place}: weights")
     _integer(declared, "size", f"{place}: weights", 0, 2**48)
     if not re.fullmatch("[0-9a-f]{64}", field(declared, "sha256", str, f"{place}: weights")):
         raise ValueError(f"{place}: weights: sha256: {shorten(declared['sha256'])} is none")
@@ -193,6 +197,7 @@ def parse(data: Any, place: str) -> Content:
         origin=field(data, "origin", dict, place),
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
+        dtype=_choice(declared, "dtype", DTYPES, f"{place}: weights"),
     )
     _check_together(content, place)
     return content

@@ -5,9 +5,10 @@
 
 MODEL is a model folder, or a work folder that has one. SOURCE is a video file, a folder of videos,
 a folder of numbered pictures (which is taken to have the model's frame rate), or a pattern such as
-'day1/*.mp4'. Each gets a folder DIR/NAME with events.csv, events.jsonl, the predictions of both
-streams and report.html; docs/recognise.md describes them. Running the same command again is always
-right: finished recordings are skipped. The exit status is 1 if one could not be recognised.
+'day1/*.mp4'. The word demo is a model, and a video, that ship with the package. Each source gets a
+folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
+docs/recognise.md describes them. Running the same command again is always right: finished
+recordings are skipped. The exit status is 1 if one could not be recognised.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -186,9 +187,9 @@ def _parser() -> OneLineParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    what = "videos, folders, patterns, folders of pictures; or one camera:N or rtsp://…"
+    what = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=what)
-    add("--model", required=True, metavar="MODEL", help="a model folder, or a work folder")
+    add("--model", required=True, metavar="MODEL", help="a model folder, a work folder, or demo")
     add("--out", metavar="DIR", help="folder for the results of files")
     add("--variant", metavar="NAME", help="of all sources; otherwise found by their names")
     add(

@@ -171,16 +171,20 @@ def decode(decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised) -
     """
     events = []
     for i, frame in enumerate(frames):
-        if decoder.stream == learned.STREAM:
-            events += decoder.update(frame, scores.row(recognised.scores, i))
-            continue
-        detections, temporal = [], None
-        if recognised.classes is not None:
-            classes, confidences = recognised.classes[i], recognised.confidences[i]
-            there = classes > 0  # the other rows are unused
-            rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
-            detections = list(zip(classes[there].tolist(), rounded, strict=True))
-        if recognised.probabilities is not None:
-            temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
-        events += decoder.update(frame, detections, temporal)
+        events += decode_row(decoder, frame, recognised, i)
     return events
+
+
+def decode_row(decoder: AnyDecoder, frame: int, recognised: Recognised, i: int) -> list[Event]:
+    """As `decode`, of row i alone."""
+    if decoder.stream == learned.STREAM:
+        return decoder.update(frame, scores.row(recognised.scores, i))
+    detections, temporal = [], None
+    if recognised.classes is not None:
+        classes, confidences = recognised.classes[i], recognised.confidences[i]
+        there = classes > 0  # the other rows are unused
+        rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
+        detections = list(zip(classes[there].tolist(), rounded, strict=True))
+    if recognised.probabilities is not None:
+        temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
+    return decoder.update(frame, detections, temporal)

@@ -74,7 +74,8 @@ def rewrite(folder, arrays: dict | None = None, content: bytes | None = None) ->
     content = safetensors.numpy.save(arrays) if content is None else content
     (folder / WEIGHTS).write_bytes(content)
     declared = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    change(folder, "weights", value=declared)
+    for key, value in declared.items():
+        change(folder, "weights", key, value=value)
 
 
 def with_header(content: bytes, edit) -> bytes:
@@ -272,7 +273,7 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 99, "is of format 99, this version .* knows up to 2; update the package"),
+        (["format"], 99, "is of format 99, this version .* knows up to 3; update the package"),
         (["format"], True, "format: True has the wrong type"),
         (["format"], 0, "format: 0 is not in 1…"),
         (["format"], del_, "format: is missing"),
@@ -334,6 +335,8 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
         (["weights", "size"], -1, "weights: size: -1 is not in"),
         (["weights", "file"], "../../etc/passwd", "weights: 'file': unknown key"),
+        (["weights", "dtype"], "int8", "weights: dtype: 'int8' is not one of float32, float16"),
+        (["weights", "dtype"], del_, "weights: dtype: is missing"),
     ],
 )
 def test_read_model_errors_fields(folder, path, value, message):
@@ -453,6 +456,90 @@ def test_read_model_fuzz_bytes(folder):
     assert survives(folder)
 
 
+# --- Half precision -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def half(sound, tmp_path):
+    """A copy with smaller weights, without the checksum."""
+    model.copy_model(sound, tmp_path / "half", dtype="float16")
+    change(tmp_path / "half", "checksum", value=del_)
+    return tmp_path / "half"
+
+
+def test_copy_model_property_rounds_parameters_to_half_precision_and_nothing_else(sound, half):
+    before, after = read_model(sound), read_model(half)
+    assert (before.dtype, after.dtype) == ("float32", "float16")
+    changed = 0
+    for role, old in before.networks.items():
+        old, new = old.variables, after.networks[role].variables
+        for one, other in zip(*map(jax.tree.leaves, (old["params"], new["params"])), strict=True):
+            assert other.dtype == np.float32
+            np.testing.assert_allclose(other, one, rtol=2**-11, atol=2**-25)
+            changed += (other != one).sum()
+        jax.tree.map(np.testing.assert_array_equal, old.get("batch_stats"), new.get("batch_stats"))
+    assert changed > 1000
+    one, other = (files.read_json(folder / MODEL) for folder in (sound, half))
+    assert one | {"weights": 0, "checksum": 0} == other | {"weights": 0, "checksum": 0}
+    ratio = (half / WEIGHTS).stat().st_size / (sound / WEIGHTS).stat().st_size
+    assert ratio < 0.7  # of so small networks, the names are a good part
+
+
+def test_copy_model_property_a_copy_of_a_copy_has_the_same_bytes(sound, half, tmp_path):
+    """What was rounded once stays so, on its way through float32 too."""
+    model.copy_model(half, tmp_path / "whole", dtype="float32")
+    model.copy_model(tmp_path / "whole", tmp_path / "again", dtype="float16")
+    model.copy_model(sound, tmp_path / "same", dtype="float32")
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (half / WEIGHTS).read_bytes()
+    for name in (MODEL, WEIGHTS):
+        assert (tmp_path / "same" / name).read_bytes() == (sound / name).read_bytes()
+
+
+def test_copy_model_property_older_folders_become_of_this_format(folder, tmp_path):
+    change(folder, "format", value=1)
+    change(folder, "fusion", value=del_)
+    change(folder, "weights", "dtype", value=del_)
+    model.copy_model(folder, tmp_path / "half", dtype="float16")
+    assert read_model(tmp_path / "half").dtype == "float16"
+    assert files.read_json(tmp_path / "half" / MODEL)["format"] == 3
+
+
+def test_copy_model_errors_before_anything_is_written(folder, tmp_path):
+    with pytest.raises(ValueError, match="weights: dtype: 'float64' is not one of"):
+        model.copy_model(folder, tmp_path / "to", dtype="float64")
+    arrays = safetensors.numpy.load_file(folder / WEIGHTS)
+    name = "temporal/params/head/bias"
+    rewrite(folder, arrays | {name: np.full(3, 7e4, np.float32)})
+    with pytest.raises(ValueError, match=f"{name} holds numbers that are not finite in float16"):
+        model.copy_model(folder, tmp_path / "to", dtype="float16")
+    assert not (tmp_path / "to").exists()
+    with pytest.raises(ValueError, match="there is no such folder"):
+        model.copy_model(tmp_path / "nowhere", tmp_path / "to", dtype="float16")
+
+
+def test_read_model_errors_weights_of_another_type_than_declared(folder, half):
+    change(folder, "weights", "dtype", value="float16")
+    assert "the network needs float16" in refusal(folder, WEIGHTS)
+    change(half, "weights", "dtype", value="float32")
+    assert "but the networks need" in refusal(half, WEIGHTS)
+    change(half, "weights", "dtype", value="float16")
+    arrays = safetensors.numpy.load_file(half / WEIGHTS)
+    name = "encoder/batch_stats/first_head/norm/var"
+    rewrite(half, arrays | {name: arrays[name].astype(np.float16)})
+    assert f"{name} is float16 (16,), the network needs float32" in refusal(half, WEIGHTS)
+    name = "temporal/params/head/bias"
+    rewrite(half, arrays | {name: np.full(3, np.inf, np.float16)})
+    assert f"{name} holds numbers that are not finite" in refusal(half, WEIGHTS)
+
+
+def test_read_model_errors_half_precision_needs_memory_for_both_forms(half, monkeypatch):
+    size = (half / WEIGHTS).stat().st_size
+    monkeypatch.setattr(memory, "check_fits", lambda needed, what: needs.append(needed))
+    needs = []
+    read_model(half)
+    assert 4 * size in needs
+
+
 # --- The learned fusion ---------------------------------------------------------------------------
 
 ALL = ("asd", "temporal", "storm", "learned")
@@ -468,6 +555,7 @@ def test_read_model_property_the_learned_fusion_comes_back(tmp_path):
 def test_read_model_property_a_model_of_format_1_has_none(folder):
     change(folder, "format", value=1)
     change(folder, "fusion", value=del_)
+    change(folder, "weights", "dtype", value=del_)
     assert read_model(folder).fusion is None
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stormpsr_jax import demo
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.model import Model, load_model
 from stormpsr_jax.psr import learned
@@ -13,7 +14,9 @@ from stormpsr_jax.psr.decoding import Settings
 
 
 def model_folder(path: str) -> Path:
-    """The model folder, or that of a work folder."""
+    """The model folder, or that of a work folder; `demo` is the model that ships."""
+    if path == demo.NAME:
+        return demo.model_folder(path)
     inside = Path(path, "model")
     return inside if inside.is_dir() else Path(path)
 

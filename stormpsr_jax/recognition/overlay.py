@@ -20,6 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stormpsr_jax import files
 from stormpsr_jax.data.framing import Framing, Placement
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.wrong_marks import clock
 
@@ -34,6 +35,7 @@ _SIGNS = {
     "wrong": ("✗", (255, 122, 133)),
     "open": ("·", _MUTED),
 }
+_RIGHT = _SIGNS["done"][1]
 _BOX, _ERROR, _BAR = (98, 184, 242), (255, 122, 133), (243, 155, 82)
 
 
@@ -46,12 +48,14 @@ class Shown(NamedTuple):
         changed: (K,) probabilities of the temporal stream, or None.
         seen: (class, confidence, box cx, cy, w, h in 0…1 of the prepared picture) of the most
             confident detection, or None.
+        belief: of each component in 0…1, which is shown in place of `changed`; or None.
     """
 
     seconds: float
     rows: Sequence[tuple[int, str]]
     changed: np.ndarray | None
     seen: tuple[int, float, np.ndarray] | None
+    belief: Belief | None = None
 
 
 @contextlib.contextmanager
@@ -122,7 +126,7 @@ class _Drawer:
         panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
         image.paste(panel, (self._margin, self._margin), panel)
         if shown.changed is not None:
-            panel = self._bars(shown.changed)
+            panel = self._bars(shown.changed, shown.belief)
             x = self._width - panel.width - self._margin
             image.paste(panel, (x, self._margin), panel)
         if shown.seen is not None:  # last, as a panel may lie over the object
@@ -166,8 +170,8 @@ class _Drawer:
             draw.text((self._margin + indent, y), text, ink, self._font)
         return panel
 
-    def _bars(self, changed: np.ndarray) -> Image.Image:
-        """A bar per component: how likely it changed within the window of frames."""
+    def _bars(self, changed: np.ndarray, belief: Belief | None) -> Image.Image:
+        """A bar per component: how likely it changed in the window, or sits right or wrong."""
         room = max(1, (self._height - 4 * self._margin) // self._line)
         kept = sorted(np.argsort(-changed, kind="stable")[:room].tolist())  # the highest
         panel, draw = self._panel(0.28 * self._width, len(kept))
@@ -175,12 +179,20 @@ class _Drawer:
         right = max(left, panel.width - self._margin)
         for row, k in enumerate(kept):
             y = self._margin + row * self._line
+            parts = [(float(changed[k]), _BAR)]
+            if belief is not None:
+                parts = [(float(belief.right[k]), _RIGHT), (float(belief.wrong[k]), _ERROR)]
+            ink = _ERROR if belief is not None and belief.wrong[k] >= 0.5 else _INK
             text = self._cut(self._procedure.components[k], left - 2 * self._margin)
-            draw.text((self._margin, y), text, _INK, self._font)
+            draw.text((self._margin, y), text, ink, self._font)
             top, bottom = y + self._line // 4, y + self._line - self._line // 4
             draw.rectangle((left, top, right, bottom), outline=_MUTED)
-            end = left + round((right - left) * float(changed[k]))
-            draw.rectangle((left, top, end, bottom), fill=_BAR)
+            start = left
+            for share, colour in parts:  # one behind the other; both may add up to more than 1
+                end = min(right, start + round((right - left) * share))
+                if end > start:
+                    draw.rectangle((start, top, end, bottom), fill=colour)
+                start = end
         return panel
 
     def _panel(self, width: float, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -13,9 +13,11 @@ from PIL import Image
 
 from data_prep.reading.pictures import Pictures, read_upright
 from stormpsr_jax.model import Model
+from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.learned_beliefs import Belief
 from stormpsr_jax.recognition.ahead import ahead
-from stormpsr_jax.stream import AnyDecoder, Recognised, decode
+from stormpsr_jax.stream import AnyDecoder, Recognised, decode_row
 
 THUMBNAIL = 320  # pixels of the longer side, at most
 # Of pictures that are kept until they are in a video, and of those in a report.
@@ -32,12 +34,14 @@ class Chunk:
         jpegs: their pictures, each as a JPEG file: whole, or at most THUMBNAIL pixels large.
         recognised: what the networks say about them.
         events: that complete at them.
+        beliefs: of each component after each of them, in 0…1; of stream "learned" alone.
     """
 
     numbers: range
     jpegs: list[bytes]
     recognised: Recognised
     events: list[Event]
+    beliefs: list[Belief] | None
 
 
 def run(
@@ -69,7 +73,13 @@ def _recognised(
     for rows, jpegs in ahead(_prepared(model, pictures, batch, whole), _DEPTH):
         numbers = range(first, first + len(rows))
         recognised = recogniser(rows)
-        yield Chunk(numbers, jpegs, recognised, decode(decoder, numbers, recognised))
+        events: list[Event] = []
+        beliefs: list[Belief] | None = [] if decoder.stream == learned.STREAM else None
+        for i, number in enumerate(numbers):
+            events += decode_row(decoder, number, recognised, i)
+            if beliefs is not None:
+                beliefs.append(decoder.belief.probabilities())
+        yield Chunk(numbers, jpegs, recognised, events, beliefs)
         first += len(rows)
 
 

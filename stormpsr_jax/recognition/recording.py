@@ -78,7 +78,9 @@ def recognise(
                 if video or clips:
                     said = chunk.recognised.probabilities
                     changed = None if said is None else said[i]
-                    shown = overlay.Shown((frame - first) / fps, checklist.rows(), changed, seen)
+                    belief = chunk.beliefs and chunk.beliefs[i]
+                    time = (frame - first) / fps
+                    shown = overlay.Shown(time, checklist.rows(), changed, seen, belief)
                 if video:
                     write_frame(chunk.jpegs[i], shown)
                 if clips:

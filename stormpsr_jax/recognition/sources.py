@@ -13,7 +13,7 @@ from pathlib import Path
 from data_prep.reading import layout, pictures, video
 from data_prep.reading.pictures import Pictures
 from data_prep.reading.trees import Tree, read_errors
-from stormpsr_jax import files
+from stormpsr_jax import demo, files
 from stormpsr_jax.mistakes import lines_of
 
 _VIDEO_EXTRA = "needs PyAV: pip install 'stormpsr-jax[video]'"
@@ -76,14 +76,16 @@ class Source:
 
 
 def open_source(place: str | os.PathLike) -> Source:
-    """Returns the one recording at a path.
+    """Returns the one recording at a path; the text "demo" is the video that ships.
 
     Raises:
         ValueError: there is none, or its name cannot be that of a recording.
     """
+    if place == demo.NAME:
+        place = demo.video(taken=_holds_pictures(Path(place)))
     place = Path(place)
     if place.is_dir():
-        if not pictures.has_images(Tree(str(place)).entries()[1]):
+        if not _holds_pictures(place):
             raise ValueError(f"{place}: no pictures (such as 00012.jpg) are in this folder")
         name = place.resolve().name
     elif not place.is_file():
@@ -99,12 +101,16 @@ def open_source(place: str | os.PathLike) -> Source:
     return Source(files.check_name(name, shown), place)
 
 
+def _holds_pictures(folder: Path) -> bool:
+    return folder.is_dir() and pictures.has_images(Tree(str(folder)).entries()[1])
+
+
 def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
     """Finds the recordings that SOURCE… names.
 
     Args:
         words: paths of videos, of folders (of pictures, or of videos and folders of pictures at any
-            depth), and globs of such paths.
+            depth), globs of such paths, and "demo", the video that ships.
         out: what lies in this folder, that of the results, is no source.
 
     Returns:
@@ -127,6 +133,8 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
 
 def _places(word: str, out: Path) -> list[Path]:
     path = Path(word)
+    if word == demo.NAME:
+        return [demo.video(taken=path.is_dir() and bool(_kept(path, out)))]
     if path.is_dir():
         return _inside(path, out)
     if path.exists() or not glob.has_magic(word):
@@ -141,15 +149,17 @@ def _places(word: str, out: Path) -> list[Path]:
 
 
 def _inside(folder: Path, out: Path) -> list[Path]:
+    if kept := _kept(folder, out):
+        return kept
+    raise ValueError(f"{folder}: no videos and no folders of pictures are in it")
+
+
+def _kept(folder: Path, out: Path) -> list[Path]:
     """The folder itself if it holds pictures, and the videos and folders of pictures in it."""
-    tree = Tree(str(folder))
-    places = [folder] if pictures.has_images(tree.entries()[1]) else []
-    for of_name in layout.find_pictures([tree]).values():
+    places = [folder] if _holds_pictures(folder) else []
+    for of_name in layout.find_pictures([Tree(str(folder))]).values():
         places += [folder / path for _, path in of_name]
-    kept = [place for place in places if out not in place.resolve().parents]
-    if not kept:
-        raise ValueError(f"{folder}: no videos and no folders of pictures are in it")
-    return sorted(kept)
+    return sorted(place for place in places if out not in place.resolve().parents)
 
 
 def _twice(found: Sequence[Source]) -> list[str]:

@@ -1,0 +1,218 @@
+"""The model and the video that ship: that they work anywhere, and what made them."""
+
+import csv
+import json
+import os
+import socket
+from itertools import islice
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from recognise_data import found, run, write_pictures
+
+import stormpsr_jax
+from benchmarks import demo as script
+from stormpsr_jax import demo, files
+from stormpsr_jax.model_files import read_model
+from stormpsr_jax.psr import label_files, metrics, wrong_parts
+from stormpsr_jax.recognition import capture, sources
+
+ROOT = Path(__file__).parents[1]
+FOLDER = demo.PROVENANCE.parent
+ABOUT = files.read_json(demo.PROVENANCE)
+
+
+def listing():
+    """Every file of the package's folder and when it was written."""
+    paths = (p for p in FOLDER.parent.rglob("*") if "__pycache__" not in p.parts)
+    return {p: p.stat().st_mtime_ns for p in paths}
+
+
+@pytest.fixture(scope="module")
+def recognised(tmp_path_factory):
+    """What the command makes of it in an empty folder, without a network."""
+    folder = tmp_path_factory.mktemp("anywhere")
+    before = listing()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(socket, "socket", None)
+        assert run("demo", "demo", "--out=demo_out") == 0
+        assert run("demo", "demo", "--out=demo_out") == 0  # finished before
+        first = list(islice(stormpsr_jax.load_model("demo").recognise("demo"), 2))
+    assert listing() == before
+    assert os.listdir(folder) == ["demo_out"]
+    assert [event[:2] for event in first] == found(folder / "demo_out" / "demo")[:2]
+    return folder / "demo_out" / "demo"
+
+
+def test_demo_property_finds_what_its_provenance_says(recognised):
+    """Another processor rounds otherwise, by which an event can be a frame earlier or later."""
+    content = read_model(demo.MODEL)
+    (variant,) = content.procedure.variants.values()
+    truth = label_files.read(demo.LABELS / "demo.csv", content.procedure, variant, fps=content.fps)
+    events = found(recognised)
+    scores = metrics.score_recording(truth.steps, metrics.scored(events), content.fps)
+    told = ABOUT["video"]["figures"]
+    assert scores["f1"] == pytest.approx(told["f1"], abs=0.08)
+    assert scores["f1"] > 0.75
+    wrong = wrong_parts.score_recording(truth.frames, truth.states, events, content.fps)
+    assert (wrong["shown"], wrong["found"]) == (1, told["wrong"]["found"])
+    assert (recognised / "report.html").stat().st_size > 10_000
+
+
+def test_demo_property_ships_within_its_size():
+    sizes = {p: p.stat().st_size for p in FOLDER.rglob("*") if "__pycache__" not in p.parts}
+    assert sum(size for path, size in sizes.items() if path.is_file()) <= 6_000_000
+    animation = ROOT / "docs" / "demo.webp"
+    assert animation.stat().st_size <= 3_000_000
+    with Image.open(animation) as picture:
+        assert picture.is_animated
+        assert picture.info["loop"] == 0
+        seconds = 0
+        for i in range(picture.n_frames):
+            picture.seek(i)
+            picture.load()
+            seconds += picture.info["duration"] / 1000
+        assert 5 <= seconds <= 30
+
+
+def test_demo_property_video_is_a_minute_or_two_of_480_pixels():
+    with av.open(str(demo.VIDEO)) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 480, 480)
+        assert stream.average_rate == ABOUT["video"]["fps"]
+        seconds = float(stream.duration * stream.time_base)
+    assert 60 <= seconds <= 120
+    assert seconds == pytest.approx(ABOUT["video"]["seconds"], abs=0.1)
+
+
+# --- Where they come from -------------------------------------------------------------------------
+
+
+def test_demo_property_provenance_is_of_these_files():
+    there = {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file()}
+    there = {name for name in there if "__pycache__" not in name}
+    assert there == {*ABOUT["files"], "__init__.py", "provenance.json"}
+    for name, entry in ABOUT["files"].items():
+        path = FOLDER / name
+        assert (path.stat().st_size, files.checksum(path)) == (entry["bytes"], entry["sha256"])
+
+
+def test_demo_property_model_is_that_of_the_run_in_half_precision():
+    content = read_model(demo.MODEL)
+    config = content.origin["config"]
+    assert content.dtype == "float16"
+    run, compared = ABOUT["run"], ABOUT["model"]["compared_with_float32_on_the_test_split"]
+    assert (run["seed"], run["data_seed"]) == (config["seed"], config["data.synthetic.seed"])
+    assert run["command"] == script.command(config)
+    assert run["finished"] == content.created
+    assert compared["recordings"] == config["data.synthetic.recordings.test"]
+    assert compared["events"] > 10 * compared["recordings"]
+    figures = ABOUT["model"]["test_figures_of_the_run"]
+    assert figures == {name: dict(s.test) for name, s in content.streams.items()}
+    assert ABOUT["versions"].keys() >= {"python", "jax", "flax", "av", "stormpsr-jax"}
+
+
+def test_demo_property_video_shows_a_recording_that_no_split_of_the_run_has():
+    """The labels that ship are those of its seed and name, and they tell the story."""
+    procedure, said = read_model(demo.MODEL).procedure, ABOUT["video"]
+    assert said["recording"]["data_seed"] == ABOUT["run"]["data_seed"]
+    assert said["recording"]["split"] not in ("train", "val", "test", "cad")
+    timeline = script.plan(
+        said["recording"]["name"],
+        script.dataclasses.replace(procedure, fps=said["fps"]),
+        said["recording"]["data_seed"],
+    )
+    (variant,) = procedure.variants.values()
+    labels = label_files.read(demo.LABELS / "demo.csv", procedure, variant, fps=said["fps"])
+    np.testing.assert_array_equal(labels.frames, timeline.frames)
+    np.testing.assert_array_equal(labels.states, timeline.states)
+    story = script.tell(timeline)
+    for what, (k, start, end) in story._asdict().items():
+        told = said["shows"][what]
+        assert told["component"] == procedure.components[k]
+        seconds = [frame / said["fps"] for frame in (start, end)]
+        assert [told["from_s"], told["to_s"]] == pytest.approx(seconds, abs=0.01)
+        assert told["in_clear_view_s"] > 1
+    assert said["recording"]["occlusion"] == "heavy"
+    assert said["shows"]["share_of_frames_mostly_hidden"] > 0.3
+
+
+def timeline(*states):
+    """One state of three parts every 10 frames."""
+    frames = np.arange(len(states)) * 10
+    return script.Timeline(0, len(states) * 10, frames, np.array(states, np.int8))
+
+
+def test_tell_property_one_part_wrong_another_undone_all_on():
+    start, end = [(0, 0, 0), (1, 0, 0), (1, -1, 0)], [(1, 1, 1), (1, 1, 0), (1, 1, 1)]
+    assert script.tell(timeline(*start, (1, 1, 0), *end)) == ((1, 20, 30), (2, 50, 60))
+    # Taken off in between.
+    assert script.tell(timeline(*start, (1, 0, 0), (1, 1, 0), *end)) == ((1, 20, 30), (2, 60, 70))
+    assert script.tell(timeline(*start, (1, 1, 0), (1, 1, 1))) is None  # nothing undone
+    assert script.tell(timeline(*start[:2], (1, 1, 0), *end)) is None  # nothing wrong
+    assert script.tell(timeline(*start, (1, 1, 0), *end[:2])) is None  # one is missing
+    same = [(1, 1, 1), (1, 0, 1), (1, 1, 1)]
+    assert script.tell(timeline(*start, (1, 1, 0), *same)) is None  # one part for both
+    assert script.tell(timeline(*start, (1, 1, 0), *end, *same[1:])) is None  # undone twice
+
+
+# --- The word -------------------------------------------------------------------------------------
+
+
+def test_demo_property_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert demo.model_folder("demo") == demo.MODEL
+    assert demo.model_folder("./demo") == demo.model_folder(Path("demo")) == Path("demo")
+    assert sources.open_source("demo") == sources.Source("demo", demo.VIDEO)
+    assert capture.live_source("demo").name == "demo"
+    write_pictures(tmp_path / "demo", np.zeros((3, 16, 16, 3), np.uint8), 0)
+    for place in ("./demo", Path("demo")):
+        assert sources.open_source(place).place == Path("demo")
+    (source,), mistakes = sources.find(["./demo"], tmp_path / "out")
+    assert (source.place, mistakes) == (Path("demo"), [])
+
+
+def test_demo_errors_where_a_folder_could_be_meant(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "notes").mkdir(parents=True)
+    assert demo.model_folder("demo") == demo.MODEL  # nothing in it could be meant
+    (source,), mistakes = sources.find(["demo"], tmp_path / "out")
+    assert (source.place, mistakes) == (demo.VIDEO, [])
+    (tmp_path / "demo" / "x.mp4").touch()
+    (tmp_path / "demo" / "model.json").touch()
+    assert run("demo", "demo", "--out=out") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert (
+        "demo: could be the video that ships or a recording in the folder ./demo; write" in lines[0]
+    )
+    assert "demo: could be the model that ships or a model in the folder ./demo; write" in lines[1]
+    with pytest.raises(ValueError, match=r"write \./demo for the folder"):
+        stormpsr_jax.load_model("demo")
+    write_pictures(tmp_path / "pictures", np.zeros((3, 16, 16, 3), np.uint8), 0)
+    (tmp_path / "pictures" / "00000.jpg").rename(tmp_path / "demo" / "00000.jpg")
+    with pytest.raises(ValueError, match="the video that ships or a recording in the folder"):
+        sources.open_source("demo")
+
+
+def test_demo_property_its_own_results_are_no_source(tmp_path, monkeypatch):
+    """The same command again is right with --out=demo, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo" / "demo").mkdir(parents=True)
+    (tmp_path / "demo" / "demo" / "annotated.mp4").touch()
+    (source,), mistakes = sources.find(["demo"], Path("demo"))
+    assert (source.place, mistakes) == (demo.VIDEO, [])
+    assert "could be" in sources.find(["demo"], Path("elsewhere"))[1][0]
+
+
+def test_labels_property_name_the_steps():
+    with (demo.LABELS / "demo.csv").open(encoding="utf-8", newline="") as file:
+        steps = [row["step"] for row in csv.DictReader(file)]
+    verbs = [" ".join(step.split()[:2]) for step in steps]
+    assert sum(verb == "Incorrectly install" for verb in verbs) == 1
+    assert 11 <= len(steps) <= 20
+    assert json.dumps(steps).isascii()
