@@ -15,7 +15,7 @@ import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nbformat
@@ -26,6 +26,7 @@ FOLDER = pathlib.Path(__file__).parent
 NAMES = ("quickstart", "training")
 MAX_BYTES = 300_000
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements of terminals
+_BAR = re.compile(r"(.*?)\d+%\|")  # a line of tqdm, and how it begins
 
 
 def read(name: str) -> nbformat.NotebookNode:
@@ -98,16 +99,22 @@ def _tidy(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
             kept.append(output)
     for output in kept:
         if output.output_type == "stream":
-            output.text = "\n".join(map(_last_state, output.text.split("\n")))
+            output.text = "\n".join(_without_progress(output.text.split("\n")))
         elif png := output.get("data", {}).get("image/png"):
             output.data["image/png"] = _with_few_colours(png)
     return kept
 
 
-def _last_state(line: str) -> str:
-    """What stands on a line of a terminal after all that was written over."""
-    states = [state for state in _ESCAPES.sub("", line).split("\r") if state.strip()]
-    return states[-1].rstrip() if states else ""
+def _without_progress(lines: Sequence[str]) -> list[str]:
+    """The lines, of the states of a progress bar only the last one."""
+    states = [_ESCAPES.sub("", line).rstrip("\r").split("\r")[-1].rstrip() for line in lines]
+    bars = [_BAR.match(state) for state in states]
+    names = [bar and re.sub(r"\d+", "#", bar[1]) for bar in bars]
+    return [
+        state
+        for state, name, following in zip(states, names, [*names[1:], None], strict=True)
+        if name is None or name != following
+    ]
 
 
 def _with_few_colours(png: str) -> str:

@@ -119,7 +119,7 @@ def made_up(*sources, tags=()):
 def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     notebook = made_up(
         "a = 1\nb = 2",
-        "!printf '  1%%\\r 50%%\\r\\033[1m100%%\\033[0m\\ndone\\n'\nprint(a, b)",
+        "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
         "import os\nos.environ['MINE'], os.getcwd()",
         "from PIL import Image\nImage.linear_gradient('L').convert('RGBA').resize((400, 300))",
         tags=["parameters"],
@@ -130,12 +130,12 @@ def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path)
     assert (picture.size, picture.mode) == ((400, 300), "P")
     grey = np.asarray(Image.linear_gradient("L").resize((400, 300)), int)
     assert np.abs(np.asarray(picture.convert("L"), int) - grey).max() <= 2
-    assert done.cells[1].outputs[0].text == "100%\ndone\n1 [3]\n"
+    assert done.cells[1].outputs[0].text == "2 of 2: 99%|\nx:  5%|\n2%\nbold 1 [3]\n"
     assert done.cells[2].outputs[0].data["text/plain"] == f"('yes', '{tmp_path}')"
     assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
     assert not any(cell.outputs for cell in notebook.cells)
     notebook.cells[1].metadata["tags"] = ["not-kept"]
-    assert not execute(notebook, tmp_path).cells[1].outputs
+    assert not execute(notebook, tmp_path, MINE="").cells[1].outputs
 
 
 def test_execute_errors_failures_and_unknown_parameters(tmp_path):
