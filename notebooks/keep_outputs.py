@@ -108,13 +108,17 @@ def _tidy(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def _without_progress(lines: Sequence[str]) -> list[str]:
     """The lines, of the states of a progress bar only the last one."""
     states = [_ESCAPES.sub("", line).rstrip("\r").split("\r")[-1].rstrip() for line in lines]
-    bars = [_BAR.match(state) for state in states]
-    names = [bar and re.sub(r"\d+", "#", bar[1]) for bar in bars]
-    return [
-        state
-        for state, name, following in zip(states, names, [*names[1:], None], strict=True)
-        if name is None or name != following
-    ]
+    kept: list[str] = []
+    last = None  # the name of the bar in the line before
+    for state in states:
+        bar = _BAR.match(state)
+        name = bar and re.sub(r"\d+", "#", bar[1]).rstrip()
+        if last and name == last:
+            kept.pop()
+        if state or not last:  # a bar ends with an empty line
+            kept.append(state)
+        last = name
+    return kept
 
 
 def _with_few_colours(png: str) -> str:

@@ -61,14 +61,25 @@ def run_from(unpacked, name, folder, parameters=None):
     return done
 
 
+def check_kept(kept, done):
+    """Pictures are shown, and kept outputs, if there are any, are of the kinds that cells give."""
+    images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
+    assert images == ["pictures", "timeline"]
+    if any(cell.execution_count for cell in kept.values()):
+        assert {n: shown(c) for n, c in done.items()} == {n: shown(c) for n, c in kept.items()}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
+    """All of them, or none where nobody has run it since it changed."""
     notebook = read(name)
     nbformat.validate(notebook)
     cells = code_cells(notebook).values()
-    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
-    assert {o.get("name") for cell in cells for o in cell.outputs} <= {None, "stdout"}
-    assert any("image/png" in o.get("data", ()) for cell in cells for o in cell.outputs)
+    counts = [cell.execution_count for cell in cells]
+    assert counts in ([None] * len(cells), list(range(1, len(cells) + 1)))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert any("image/png" in o.get("data", ()) for o in outputs) == bool(counts[0])
+    assert {o.get("name") for o in outputs} <= {None, "stdout"}
     text = nbformat.writes(notebook)
     assert len(text.encode()) <= MAX_BYTES
     assert not re.search(r"/(tmp|home|root|work|usr)/", text)
@@ -76,11 +87,10 @@ def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
 
 
 def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):
-    kept, done = (
-        code_cells(n) for n in (read("quickstart"), run_from(unpacked, "quickstart", tmp_path))
-    )
+    done = code_cells(run_from(unpacked, "quickstart", tmp_path))
+    kept = code_cells(read("quickstart"))
+    check_kept(kept, done)
     for name, cell in kept.items():
-        assert shown(done[name]) == shown(cell), name
         assert says(done[name], cell), f"{name}: {done[name].outputs}"
     assert (tmp_path / "recognised/demo/events.csv").exists()
     assert (tmp_path / "own/report.html").exists()
@@ -88,11 +98,8 @@ def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpack
 
 def test_training_property_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_path):
     fields = {field: value for field, value in TINY.items() if field != "stages"}
-    done = run_from(unpacked, "training", tmp_path, {"FIELDS": fields})
-    kept, done = code_cells(read("training")), code_cells(done)
-    for name, cell in kept.items():
-        if name != "parameters":
-            assert shown(done[name]) == shown(cell), name
+    done = code_cells(run_from(unpacked, "training", tmp_path, {"FIELDS": fields}))
+    check_kept(code_cells(read("training")), done)
     said = "".join(o.text for o in done["train"].outputs)
     for stage in ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"):
         assert re.search(rf"^{stage}: \d+ s$", said, re.MULTILINE), stage
@@ -119,7 +126,8 @@ def made_up(*sources, tags=()):
 def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     notebook = made_up(
         "a = 1\nb = 2",
-        "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
+        "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n\\n')\n"
+        "print('1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
         "import os\nos.environ['MINE'], os.getcwd()",
         "from PIL import Image\nImage.linear_gradient('L').convert('RGBA').resize((400, 300))",
         tags=["parameters"],
@@ -130,7 +138,7 @@ def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path)
     assert (picture.size, picture.mode) == ((400, 300), "P")
     grey = np.asarray(Image.linear_gradient("L").resize((400, 300)), int)
     assert np.abs(np.asarray(picture.convert("L"), int) - grey).max() <= 2
-    assert done.cells[1].outputs[0].text == "2 of 2: 99%|\nx:  5%|\n2%\nbold 1 [3]\n"
+    assert done.cells[1].outputs[0].text == "2 of 2: 99%|\nx:  5%|\n\n2%\nbold 1 [3]\n"
     assert done.cells[2].outputs[0].data["text/plain"] == f"('yes', '{tmp_path}')"
     assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
     assert not any(cell.outputs for cell in notebook.cells)

@@ -25,7 +25,7 @@ def find_doubts(context: Context) -> list[str]:
     )
     return [
         f"--config.detector.part_loss={detector.part_loss}, but detector.cad_wrong=0: what a part "
-        f"that sits wrong looks like is learnt from the training recordings alone, which show "
-        f"{shown} such parts, and any other will hardly be noticed; render some with data_prep.cad "
+        "that sits wrong looks like is learnt from the training recordings alone (wrong parts in "
+        f"them: {shown}), and others will hardly be noticed; render some with data_prep.cad "
         "--wrong=N and give data.cad_dir, detector.cad and detector.cad_wrong, or label more"
     ]

@@ -39,7 +39,7 @@ def test_find_doubts_property_wrong_parts_learnt_from_recordings_alone(finished,
     folder = with_wrong_parts(finished, tmp_path)
     (text,) = find(folder, tmp_path, **ALONE)
     assert text.startswith("--config.detector.part_loss=1.0, but detector.cad_wrong=0: ")
-    assert "the training recordings alone, which show 3 such parts" in text
+    assert "the training recordings alone (wrong parts in them: 3)" in text
     assert "data_prep.cad --wrong=N" in text
 
 
@@ -53,7 +53,9 @@ def test_find_doubts_property_none_where_renders_show_them_or_nobody_asks(finish
 
 def test_run_property_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypatch):
     """Before it starts, or when the data that tell have been rendered."""
-    monkeypatch.setattr(detector, "run", lambda context: {})
+    of_detector = tmp_path / "run" / "detector"
+    train = lambda context: (of_detector / "best.safetensors").touch() or {}  # noqa: E731
+    monkeypatch.setattr(detector, "run", train)
     changes = {f"data.synthetic.recordings.{split}": 1 for split in ("train", "val", "test")}
     changes |= {"data.synthetic.cad_per_state": 0, "data.synthetic.cad_wrong": 0}
     config = tiny(stages=("data", "detector"), **ALONE, **changes, **{"detector.cad": 0.0})
