@@ -23,6 +23,7 @@ import fault_damage
 import fault_files
 import fault_labels
 import fault_media
+import fault_recognition
 from fault_processes import Outcome, Process, call, limited, small_disk
 from fault_runs import LIMIT, STAGES, Found, copy_before, results, run, seconds_of, verdicts
 from processes_of_tests import ROOT, free_address
@@ -207,6 +208,9 @@ FAMILIES = {
     "damaged input": fault_damage.damaged_input,
     "damaged weights": fault_damage.damaged_weights,
     "crafted data": fault_damage.crafted_data,
+    "damaged scores": fault_recognition.damaged_scores,
+    "damaged fusion": fault_recognition.damaged_fusion,
+    "damaged state": fault_recognition.damaged_state,
     "checkpoints of others": fault_checkpoints.damaged_checkpoint,
     "hostile media": fault_media.hostile_media,
     "damaged labels": fault_labels.damaged_labels,

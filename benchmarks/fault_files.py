@@ -101,7 +101,8 @@ def craft(rng: random.Random, data: Path) -> str:
     """Changes the labels, the settings or the procedure of a data folder; says what."""
     kind = rng.choice(("labels", "labels", "settings", "procedure", "shards"))
     if kind == "labels":
-        return _craft_labels(rng, data / "labels" / f"{rng.choice(('train', 'val', 'cad'))}.npz")
+        path = data / "labels" / f"{rng.choice(('train', 'val', 'cad'))}.npz"
+        return f"labels/{path.name}: {craft_arrays(rng, path)}"
     if kind == "shards":
         first, second = rng.sample(sorted(data.glob("clips-*")), 2)
         content = first.read_bytes()
@@ -131,7 +132,8 @@ def change_json(rng: random.Random, path: Path) -> str:
     return f"{path.name}: {key}: {str(value)[:40]!r}"
 
 
-def _craft_labels(rng: random.Random, path: Path) -> str:
+def craft_arrays(rng: random.Random, path: Path) -> str:
+    """Changes or removes one of the arrays of an .npz file; says which."""
     with np.load(path) as file:
         arrays = dict(file)
     key = rng.choice(sorted(arrays))
@@ -173,4 +175,4 @@ def _craft_labels(rng: random.Random, path: Path) -> str:
         content = path.read_bytes()
         old = b"'descr': "
         path.write_bytes(content.replace(old, b"'descr':" + b"(" * 1, 1))
-    return f"labels/{path.name}: {key}: {way}"
+    return f"{key}: {way}"

@@ -35,10 +35,11 @@ IN_OPEN = 0x20  # of inotify
 
 def prepare_media(base: Path) -> Path:
     """Makes the files that attempts start from, once; returns their folder."""
-    return made_once(base / "media", _write_base)
+    return made_once(base / "media", write_media)
 
 
-def _write_base(folder: Path) -> None:
+def write_media(folder: Path) -> None:
+    """Writes small videos and pictures of every kind into a folder."""
     import av
 
     noise = np.random.default_rng(0).integers(0, 256, (60, 6, 8, 3), np.uint8)

@@ -56,7 +56,7 @@ def hostile_picture(rng: random.Random, media: Path, place: Path, port: int) -> 
         return Way(f"{what}: {count}", path.stem, "fail" if count > 100 else "")
     if way == "size":
         size = rng.choice(((0xFFFF, 0xFFFF), (0x7FFF, 0x1000), (0, 48), (1, 1), (0xFFFF, 1)))
-        path.write_bytes(_resized(content, kind, size))
+        path.write_bytes(resized(content, kind, size))
         # Of the first one, the others have another size.
         return Way(f"{what} {size}", "bench3" if path.stem == "000000" else path.name, "fail")
     if way == "chunk":
@@ -95,7 +95,7 @@ def hostile_picture(rng: random.Random, media: Path, place: Path, port: int) -> 
     return Way(f"one of {side}x{side}", "000000.png", "fail" if side == 12_000 else "")
 
 
-def _resized(content: bytes, kind: str, size: tuple[int, int]) -> bytes:
+def resized(content: bytes, kind: str, size: tuple[int, int]) -> bytes:
     """A picture whose head says another width and height."""
     data = bytearray(content)
     if kind == "png":

@@ -93,7 +93,7 @@ def made_once(folder: Path, write: Callable[[Path], object]) -> Path:
         part = folder.with_name(f"{folder.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        outcome = call(lambda: write(part), part)
+        outcome = call(lambda: write(part), part, limit=1800)
         if outcome.code:
             sys.exit(outcome.output)
         (part / "output").unlink()

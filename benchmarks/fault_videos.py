@@ -140,18 +140,19 @@ def _refers(rng: random.Random, secret: Path, port: int) -> tuple[str, bytes]:
     kind = rng.choice((*text, "quicktime", "gab2"))
     if kind == "quicktime":
         url = target.encode() + b"\0"
-        reference = _box(b"rdrf", b"\0\0\0\0url " + struct.pack(">I", len(url)) + url)
-        return kind, _box(b"moov", _box(b"rmra", _box(b"rmda", reference)))
+        reference = box(b"rdrf", b"\0\0\0\0url " + struct.pack(">I", len(url)) + url)
+        return kind, box(b"moov", box(b"rmra", box(b"rmda", reference)))
     if kind == "gab2":
-        return kind, _avi_with_subtitles(text["m3u8"].encode())
+        return kind, avi_with_subtitles(text["m3u8"].encode())
     return kind, text[kind].encode()
 
 
-def _box(kind: bytes, content: bytes) -> bytes:
+def box(kind: bytes, content: bytes) -> bytes:
+    """A box of a QuickTime or MP4 file."""
     return struct.pack(">I", 8 + len(content)) + kind + content
 
 
-def _avi_with_subtitles(text: bytes) -> bytes:
+def avi_with_subtitles(text: bytes) -> bytes:
     """An AVI file without pictures whose subtitles are a playlist, which FFmpeg once followed."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:

@@ -26,7 +26,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), *(str(ROOT / f) for f in ("tests", "tests/data_prep", "benchmarks"))]
+FOLDERS = ("tests", "tests/data_prep", "tests/recognition", "benchmarks")
+sys.path[:0] = [str(ROOT), *(str(ROOT / f) for f in FOLDERS)]
 os.environ["JAX_PLATFORMS"] = "cpu"
 FASTER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 os.environ.setdefault("XLA_FLAGS", FASTER)

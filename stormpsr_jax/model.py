@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,9 @@ __all__ = [
     "load_model",
     "write_model",
 ]
+# Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
+# together a hundredth of a second, on two cores.
+AT_ONCE, SMALL = 8, 10**8
 # Of a stream, the functions that it needs of those there are.
 _NEEDS = {
     "asd": ("detect",),
@@ -81,7 +85,8 @@ def functions(
       networks: by role: "encoder", "temporal", "detector".
       pictures: normalise them; None without a network on pictures.
       max_detections: M.
-      batch: rows computed at once.
+      batch: rows computed at once. On a CPU, of networks of at most SMALL operations a row, it is
+        AT_ONCE whatever the batch, so that they round alike whether many rows come or one.
 
     Returns:
       Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
@@ -113,8 +118,21 @@ def functions(
         name, body = bodies[role]
         module = architectures.inference(network.module)
         variables = _needed(role, module, network.variables, pictures)
-        made[name] = Batched(functools.partial(body, module), variables, batch)
+        at_once = functools.partial(_at_once, module, batch)
+        made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
     return made
+
+
+def _at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
+    """How many rows of this shape are computed at once, which decides how a network rounds.
+
+    On a CPU a small network takes the same for each row of `AT_ONCE` as of any larger batch, and so
+    little for all of them that a live picture may come with rows that fill them up.
+    """
+    if jax.default_backend() != "cpu":
+        return batch
+    operations = architectures.cost(module, (1, *shape)).operations
+    return AT_ONCE if operations <= SMALL else batch
 
 
 def _needed(role: str, module: nn.Module, variables: Mapping, pictures: Pictures | None) -> Mapping:
@@ -155,7 +173,7 @@ class Model:
             for name, record in content.streams.items()
         }
         self._content = content
-        self._functions: dict[int, dict[str, Batched]] = {}
+        self._functions: dict[tuple[int, ...], dict[str, Batched]] = {}
 
     def settings(self, stream: str | None = None) -> Settings | learned.Settings:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
@@ -235,17 +253,23 @@ class Model:
         return made[name]
 
     def _functions_at(self, batch: int) -> dict[str, Batched]:
-        if batch not in self._functions:
-            content = self._content
-            if jax.default_backend() == "cpu":
-                for role, network in content.networks.items():
-                    shape = content.input_shape(role, 1)
-                    largest = batch * architectures.largest_array(network.module, shape)
-                    memory.check_fits(largest, f"a batch of {batch:,} (give a smaller one)")
-            self._functions[batch] = functions(
+        content = self._content
+        shapes = {role: content.input_shape(role, 1) for role in content.networks}
+        # Of each network, rows at once: what different batches come to is compiled once.
+        key = tuple(
+            _at_once(network.module, batch, shapes[role][1:])
+            for role, network in content.networks.items()
+        )
+        if jax.default_backend() == "cpu":
+            for rows, (role, network) in zip(key, content.networks.items(), strict=True):
+                largest = architectures.cost(network.module, shapes[role]).largest
+                needed = batch * math.prod(shapes[role]) + rows * largest
+                memory.check_fits(needed, f"a batch of {batch:,} (give a smaller one)")
+        if key not in self._functions:
+            self._functions[key] = functions(
                 content.networks, content.pictures, content.max_detections, batch
             )
-        return self._functions[batch]
+        return self._functions[key]
 
     # --- Recognition ------------------------------------------------------------------------------
 
@@ -373,9 +397,10 @@ class Model:
 
         Args:
           variant, stream, recording, settings: see `decoder`.
-          batch: rows computed at once, of which one is a picture. With that of the model the
-            networks round as they do in `recognise`; 1, which is as many times cheaper, can differ
-            in the last bits of a float32, and so in the last decimals of confidences.
+          batch: rows computed at once, of which one is a picture. It makes no difference to small
+            networks on a CPU (see `functions`), which round as they do in `recognise`. Others do so
+            with the batch of the model; with 1, which is as many times cheaper, the last bits of a
+            float32 can differ, and so the last decimals of confidences.
 
         Raises:
           ValueError: no such stream or variant.

@@ -317,7 +317,7 @@ def _wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStru
         try:
             shape = content.input_shape(role, 1)
             shapes = architectures.variable_shapes(network.module, shape)
-            memory.check_fits(architectures.largest_array(network.module, shape), "one row")
+            memory.check_fits(architectures.cost(network.module, shape).largest, "one row")
         except (ValueError, MemoryError) as error:
             raise ValueError(_one_line(f"{place}: networks.{role}: {error}")) from error
         wanted |= {f"{role}/{name}": array for name, array in shapes.items()}

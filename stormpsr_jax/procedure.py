@@ -108,9 +108,10 @@ def _check_labels(
         if variant is None or not len(known.states):
             continue
         if tuple(known.states[0].tolist()) != variant.initial_state:
+            where = f"{place / label_files.STATES}: line 1" if place.is_dir() else place
             findings.mistakes.append(
-                f"{place / label_files.STATES}: line 1: the first state is not the initial state "
-                f"of variant {variant.name!r} in {path}"
+                f"{where}: the first state is not the initial state of variant {variant.name!r} in "
+                f"{path}"
             )
 
 

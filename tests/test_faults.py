@@ -9,7 +9,7 @@ import sys
 import pytest
 from processes_of_tests import ROOT, environment, finish, start
 
-sys.path.extend([str(ROOT / "benchmarks"), str(ROOT / "tests/data_prep")])
+sys.path.extend(str(ROOT / f) for f in ("benchmarks", "tests/data_prep", "tests/recognition"))
 import fault_media
 import fault_processes
 import fault_runs
@@ -17,7 +17,8 @@ import faults
 
 # (attempts of each, families); forks of one process that has imported everything.
 QUICK = (10, ("damaged model", "damaged input", "damaged weights", "crafted data",
-              "checkpoints of others", "hostile media", "damaged labels", "configs"))  # fmt: skip
+              "checkpoints of others", "hostile media", "damaged labels", "configs",
+              "damaged scores", "damaged fusion", "damaged state"))  # fmt: skip
 SLOW = (1, ("kill", "terminate", "interrupt", "full disk", "damaged run", "damaged data",
             "environment", "processes"))  # fmt: skip
 

@@ -42,13 +42,25 @@ def test_update_property_has_the_events_of_recognise(trained, stream):
         options = {"variant": variant, "stream": stream, "settings": SETTINGS.get(stream)}
         expected = list(trained.recognise(IMAGES, **options))
         assert len(expected) > 5
-        # With the batch of the model to the last bit.
-        assert feed(trained.live(batch=trained.batch, **options), range(NUM_FRAMES)) == expected
-        found = feed(trained.live(**options), range(NUM_FRAMES))
-        assert [e[:2] for e in found] == [e[:2] for e in expected]
-        for one, other in zip(found, expected, strict=True):
-            # Random weights are large, and so are their roundings.
-            assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
+        # To the last bit.
+        assert feed(trained.live(**options), range(NUM_FRAMES)) == expected
+        assert list(trained.recognise(IMAGES, batch=7, **options)) == expected
+
+
+def test_update_property_of_large_networks_has_the_events_of_recognise(trained, monkeypatch):
+    """With the batch of the model; alone, a picture may come to other last bits."""
+    monkeypatch.setattr(model, "SMALL", 0)
+    trained = model.Model(trained._content)
+    expected = list(trained.recognise(IMAGES, variant="assembly"))
+    live = trained.live("assembly", batch=trained.batch)
+    assert feed(live, range(NUM_FRAMES)) == expected
+    found = feed(trained.live("assembly"), range(NUM_FRAMES))
+    assert [e[:2] for e in found] == [e[:2] for e in expected]
+    for one, other in zip(found, expected, strict=True):
+        # Random weights are large, and so are their roundings.
+        assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
+    rows = {key: f["encode"]._num_rows for key, f in trained._functions.items()}
+    assert sorted(rows.values()) == [1, trained.batch]
 
 
 @pytest.mark.parametrize("stream", STREAMS)

@@ -73,6 +73,32 @@ def test_run_again_property_changes_nothing(workdir, capsys):
     assert "storm" in capsys.readouterr().out  # the table
 
 
+def test_live_property_recognises_exactly_what_metrics_json_says(workdir):
+    """Picture by picture, and where it goes on from a saved state, at twenty random frames."""
+    model = load_model(workdir / "model")
+    metrics = json.loads((workdir / "metrics.json").read_text())
+    source = ClipSource(workdir / "data", "test", model.procedure)
+    rng, events, cuts = np.random.default_rng(0), 0, 0
+    for stream, found in metrics["streams"].items():
+        for name, recording in found["recordings"].items():
+            pictures = np.concatenate([images for _, images in source.chunks(name, 50)])
+            first, count = source.recordings[name].first_frame, len(pictures)
+            cut_at = {0, *rng.integers(1, count, 4).tolist()}
+            live, told = model.live(stream=stream, recording=name), []
+            for i, picture in enumerate(pictures):
+                if i in cut_at:
+                    state = json.loads(json.dumps(live.state()))
+                    live = model.live(stream=stream, recording=name)
+                    live.restore(state)
+                    cuts += 1
+                told += live.update(picture, i / model.fps)
+            told = [[first + e.frame, e.step_id, e.confidence] for e in told]
+            assert told == recording["events"]
+            events += len(told)
+    assert events > 10
+    assert cuts >= 20
+
+
 def test_model_property_recognises_exactly_what_metrics_json_says(workdir):
     """From the model folder alone, over the test recordings' pictures, for every stream."""
     model = load_model(workdir / "model")

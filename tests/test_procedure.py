@@ -123,6 +123,9 @@ def test_check_errors_labels_of_every_kind_are_read(written, tmp_path, capsys):
     (root / "d.csv").write_text("time,step\n4,0\n")
     command.main(["check", str(written), f"--labels={root}"])
     assert "the labels of 4 recordings fit" in capsys.readouterr().out
+    (root / "d.csv").write_text("time,step\n0,0\n")
+    (mistake,) = command.check(str(written), str(root)).mistakes
+    assert mistake.startswith(f"{root / 'd.csv'}: the first state is not the initial state")
     (root / "val" / "c.csv").write_text("time,step\n1:65,Install base\n70,5\n3,Instal base\n")
     (root / "test" / "b" / "by hand.csv").write_text("start,end,step\n2,4,2\n")
     (root / "d.csv").write_text("when,what\n4,0\n")

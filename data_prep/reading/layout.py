@@ -134,7 +134,7 @@ def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
     for name, place in places:
         where = show(place)
         try:
-            name = check_name(name, where if where.isprintable() else ascii(where))
+            name = check_name(name, where)
             found.setdefault(name, []).append(place)
         except ValueError as error:
             problems.append(str(error))

@@ -72,7 +72,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
     initial = procedure.variant_for(recording.name).initial_state
     with tree.on_disk(name) as path:
         timed = timed_labels.read_times(path, procedure)
-        steps = timed_labels.to_frames(
+        first_state, steps = timed_labels.to_frames(
             path,
             timed,
             initial,
@@ -80,7 +80,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
             first_frame=first,
             num_frames=recording.pictures.num_frames,
         )
-    frames, states = labels.steps_to_states(steps, initial, first)
+    frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
     return Labels(frames, states, derived, None, {}, zlib.crc32(tree.read(name)))
 

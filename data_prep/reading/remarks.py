@@ -64,6 +64,8 @@ def describe(
             f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
             "the PSR labels at their frame counts"
         )
+    if without_steps := [name for name, its in known.items() if len(its.states) == 1]:
+        lines.append(f"no step in the labels of recordings {_some(without_steps)}")
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
     return lines

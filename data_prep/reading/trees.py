@@ -47,8 +47,9 @@ class Tree:
     left_out: frozenset[str] = frozenset()
 
     def show(self, name: str) -> str:
-        """Returns the place of a file or folder as messages name it."""
-        return f"{self.path}/{name}" if name else self.path
+        """Returns the place of a file or folder as messages name it, without control characters."""
+        place = f"{self.path}/{name}" if name else self.path
+        return place if place.isprintable() else ascii(place)
 
     def entries(self, folder: str = "") -> tuple[list[str], list[str]]:
         """Returns the names of the folders and of the files in a folder, sorted.

@@ -24,7 +24,11 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 # session description, which makes FFmpeg open other files and addresses, is none under any name.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 # No protocol is called "none": nothing can be opened from within a container either.
-_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+_OPTIONS = {
+    "format_whitelist": CONTAINERS,
+    "protocol_whitelist": "none",
+    "max_pixels": str(MAX_PIXELS),  # also of a picture that FFmpeg looks at while it opens the file
+}
 _DURATION_IN_HEAD = ("matroska,webm", "flv")
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
@@ -127,7 +131,7 @@ def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> V
     Raises:
         ValueError: PyAV is missing, it is no video, or its frame rate is not constant or not fps.
     """
-    times = read_times(tree, name)
+    times = read_times(tree, name, warn=True)
     place = tree.show(name)
     advice = (
         "labels count frames, and which these are is not certain here; extract the frames as the "
@@ -155,7 +159,7 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
     Raises:
         ValueError: PyAV is missing, it is no video, or its timestamps are broken.
     """
-    place, times = tree.show(name), read_times(tree, name)
+    place, times = tree.show(name), read_times(tree, name, warn=True)
     gaps = np.diff(times)
     if len(gaps) and gaps.max() > MAX_GAP:
         i = int(gaps.argmax())
@@ -195,8 +199,10 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.searchsorted(times, np.arange(num_frames) / fps, "right") - 1
 
 
-def read_times(tree: Tree, name: str) -> np.ndarray:
+def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
     """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
+
+    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake.
 
     Raises:
         ValueError: PyAV is missing, it is no video, it is empty or cut off, or its frames have no
@@ -205,8 +211,10 @@ def read_times(tree: Tree, name: str) -> np.ndarray:
     place = tree.show(name)
     with _open(tree, name) as (container, stream):
         times, end, latest, unit = [], 0, None, float(stream.time_base)
+        trimmed = 0
         for packet in container.demux(stream):
             if not packet.size or packet.is_discard:
+                trimmed += packet.size > 0
                 continue
             time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
             if time is None:
@@ -224,6 +232,11 @@ def read_times(tree: Tree, name: str) -> np.ndarray:
             end = max(end, time + (packet.duration or 0))
         if not times:
             raise ValueError(f"{place}: the video has no frames")
+        if warn and trimmed > len(times):
+            logging.warning(
+                "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
+                *(place, len(times), trimmed + len(times), _CONVERT),
+            )
         declared = _declared_end(container, stream, times)
         of_frames = ALLOWED_FRAMES * (end - min(times)) * unit / len(times)
         if end * unit < declared - max(of_frames, min(CUT_OFF, CUT_OFF_SHARE * declared)):

@@ -11,8 +11,9 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -221,26 +222,56 @@ def variable_shapes(
     return traverse_util.flatten_dict(shapes, sep="/")
 
 
+class Cost(NamedTuple):
+    """Of `apply` on a batch.
+
+    Attributes:
+        largest: bytes of the largest array.
+        operations: multiplications and additions of matrix products and convolutions.
+    """
+
+    largest: int
+    operations: int
+
+
 @functools.lru_cache(maxsize=64)
-def largest_array(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Bytes of the largest array in `apply` on such a batch, from its trace; allocates nothing."""
+def cost(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+    """What `apply` on such a batch takes, from its trace; allocates nothing."""
 
     def function(variables, x):
         return apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
 
     x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     traced = jax.make_jaxpr(function)(dict(variable_shapes(module, input_shape)), x)
-    return _largest(traced.jaxpr)
+    return _cost(traced.jaxpr)
 
 
-def _largest(jaxpr: Any) -> int:
-    sizes = [0]
+def _cost(jaxpr: Any) -> Cost:
+    largest = operations = 0
     for equation in jaxpr.eqns:
-        sizes += [out.aval.size * out.aval.dtype.itemsize for out in equation.outvars]
+        sizes = [out.aval.size * out.aval.dtype.itemsize for out in equation.outvars]
+        operations += _operations(equation)
         for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
             if _is_jaxpr(value):
-                sizes.append(_largest(getattr(value, "jaxpr", value)))
-    return max(sizes)
+                inside = _cost(getattr(value, "jaxpr", value))
+                sizes.append(inside.largest)
+                # A loop over the steps of a sequence says how many there are.
+                operations += inside.operations * equation.params.get("length", 1)
+        largest = max(largest, *sizes, 0)
+    return Cost(largest, operations)
+
+
+def _operations(equation: Any) -> int:
+    """Two for each product that is added up."""
+    name, params = equation.primitive.name, equation.params
+    if name == "dot_general":
+        summed = [equation.invars[0].aval.shape[axis] for axis in params["dimension_numbers"][0][0]]
+        return 2 * equation.outvars[0].aval.size * math.prod(summed)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
+        return 2 * equation.outvars[0].aval.size * kernel.size // outputs
+    return 0
 
 
 def _is_jaxpr(value: Any) -> bool:

@@ -137,9 +137,10 @@ def read(
     frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
     timed = timed_labels.read_times(path, procedure)
     if variant is not None:
-        initial = variant.initial_state
-        steps = timed_labels.to_frames(path, timed, initial, procedure, fps=fps)
-        frames, states = labels.steps_to_states(steps, initial, 0)
+        first, steps = timed_labels.to_frames(
+            path, timed, variant.initial_state, procedure, fps=fps
+        )
+        frames, states = labels.steps_to_states(steps, first, 0)
     return _labels({}, frames, states)
 
 

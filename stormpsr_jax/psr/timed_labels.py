@@ -7,7 +7,9 @@ prints it. Rows may be in any order, other columns are not read, and files that 
 saved with semicolons and decimal commas are understood.
 
 A completion counts from the first frame at or after its time; the last frame stands for one that
-comes less than a frame after it.
+comes less than a frame after it. What the first frame shows was done before it: a step there is
+part of the state that the recording begins with, and no completion in it. The header alone says
+that nothing was done.
 """
 
 import dataclasses
@@ -67,8 +69,6 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
         return TimedStep(times[-1], line, _parse_step(field["step"], procedure, path, line))
 
     timed = for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
-    if not timed:
-        raise ValueError(f"{path}: has no steps")
     return sorted(timed, key=lambda step: (step.time, step.line))
 
 
@@ -119,28 +119,30 @@ def to_frames(
     fps: float | None = None,
     first_frame: int = 0,
     num_frames: int | None = None,
-) -> list[Step]:
+) -> tuple[tuple[int, ...], list[Step]]:
     """Converts times to frames, and checks that each step changes its component.
 
     Args:
         path: of the file, for messages.
         timed: of `read_times`.
-        initial_state: K values at the first frame.
+        initial_state: K values before the first step.
         procedure: names the steps.
         fps: frames per second, None for the procedure's.
         first_frame: the frame at time 0.
         num_frames: of the recording; None if it is not known.
 
     Returns:
-        [(frame, step id)] in order of time.
+        the state at the first frame, which is the initial one but for steps at that frame, and the
+        steps after it, [(frame, step id)] in order of time.
 
     Raises:
         ValueError: all mistakes, each with file, line and field.
     """
     fps = procedure.fps if fps is None else fps
     last = math.inf if num_frames is None else first_frame + num_frames - 1
-    state = list(initial_state)
-    since = dict.fromkeys(range(len(state)), ("from the start", first_frame))
+    state, first_state = list(initial_state), list(initial_state)
+    since: dict[int, tuple[str, int | None]]
+    since = dict.fromkeys(range(len(state)), ("from the start", None))
     steps, mistakes = [], []
     for step in timed:
         # A millionth: 2.2 · 5 = 11.000000000000002.
@@ -152,12 +154,6 @@ def to_frames(
         if frame > last + 1:
             field = "time"
             what = f"{step.time:g} s is after the end of the recording, {num_frames / fps:.1f} s"
-        elif frame <= first_frame:
-            field = "time"
-            what = (
-                "a step cannot be complete at the first frame, which shows the initial state of "
-                "the procedure's variant"
-            )
         elif value == state[k]:
             what = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
         elif min(frame, last) == at:
@@ -167,6 +163,9 @@ def to_frames(
             continue
         frame = min(frame, last)
         state[k], since[k] = value, (f"since line {step.line}", frame)
-        steps.append((frame, step.step_id))
+        if frame == first_frame:
+            first_state[k] = value
+        else:
+            steps.append((frame, step.step_id))
     raise_all(mistakes)
-    return steps
+    return tuple(first_state), steps

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import re
-import socket
 import sys
 import threading
 import time
@@ -19,11 +18,14 @@ import numpy as np
 from data_prep.reading import video
 from data_prep.reading.pictures import MAX_PIXELS
 from data_prep.reading.trees import Tree
-from stormpsr_jax.recognition import sources
+from stormpsr_jax.recognition import rtsp, sources
 
 # Seconds before a lost source is opened again: the first, doubled up to the last.
 FIRST_PAUSE, LAST_PAUSE = 0.25, 8.0
-PATIENCE = 5.0  # seconds without an answer or a picture, after which a source is lost
+PATIENCE = 5.0  # seconds without an answer or any data, after which a source is lost
+# Seconds of data without a whole picture, after which it is lost too. Whole ones begin with a key
+# picture, which some cameras send every twenty seconds only.
+BLIND = 30.0
 # Seconds by which a picture's own time may be ahead of the clock, and behind it.
 _AHEAD, _BEHIND = 0.5, 5.0
 _MAX_BURST = 2.0  # seconds of pictures that came while a source was opened
@@ -31,6 +33,8 @@ _RTSP = {
     # All over the one connection to the address that was given; no other protocol, no other port.
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtp,tcp",
+    "allowed_media_types": "video",
+    "max_pixels": str(MAX_PIXELS),
     "fflags": "nobuffer",
     "flags": "low_delay",
     # FFmpeg looks at what comes in for so many microseconds before it gives a picture.
@@ -128,13 +132,16 @@ class _Device:
     def __init__(self, name: str, place: str, form: str, options: dict[str, str]):
         self.name, self._place, self._form, self._options = name, place, form, options
 
+    def open(self) -> contextlib.AbstractContextManager[Iterator[_Shown]]:
+        return self._opened(self._place)
+
     @contextlib.contextmanager
-    def open(self) -> Iterator[Iterator[_Shown]]:
+    def _opened(self, place: str) -> Iterator[Iterator[_Shown]]:
         import av
 
         try:
             with av.open(
-                self._place,
+                place,
                 format=self._form,
                 options=self._options,
                 timeout=(PATIENCE, PATIENCE),
@@ -151,9 +158,14 @@ class _Device:
             raise ValueError(f"{self.name}: no decoder for its video is known")
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "SLICE"  # with a frame a thread, pictures come that much later
-        for frame in container.decode(stream):
-            if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                yield frame.time, lambda frame=frame: video.upright(frame)
+        seen = time.monotonic()
+        for packet in container.demux():  # of all streams: one of them alone may go on for ever
+            for frame in packet.decode() if packet.stream is stream else ():
+                if not frame.is_corrupt:  # grey where what it builds upon was not seen
+                    yield frame.time, lambda frame=frame: video.upright(frame)
+                    seen = time.monotonic()
+            if time.monotonic() > seen + BLIND:
+                raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
 
 
 class _Stream(_Device):
@@ -161,25 +173,19 @@ class _Stream(_Device):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[_Shown]]:
-        self._refuse_redirection()
-        with super().open() as shown:
-            yield shown
-
-    def _refuse_redirection(self) -> None:
-        parts = urllib.parse.urlsplit(self._place)
-        request = f"DESCRIBE {self.name} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\n\r\n"
         try:
-            address = (parts.hostname, parts.port or 554)
-            with socket.create_connection(address, PATIENCE) as connection:
-                connection.sendall(request.encode())
-                reply = connection.recv(12)
+            relay = rtsp.Relay(self._place, PATIENCE)
         except OSError as error:
             raise ValueError(f"{self.name}: cannot be read ({error.strerror or error})") from error
-        if re.match(rb"RTSP/1\.\d 3", reply):
-            raise ValueError(
-                f"{self.name}: the server sends to another address, which is not followed; give "
-                "that address"
-            )
+        with contextlib.closing(relay):
+            try:
+                with self._opened(relay.url) as shown:
+                    yield shown
+            except ValueError as error:
+                why = f"{self.name}: {relay.refused}" if relay.refused else str(error)
+                raise ValueError(why) from error
+        if relay.refused:
+            raise ValueError(f"{self.name}: {relay.refused}")
 
 
 class _Playing:

@@ -217,10 +217,11 @@ class Writer:
 def label_time(frames: int, fps: float) -> str:
     """Returns when a frame is, in seconds, so that as a label it means this very frame.
 
-    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds
-    are rounded down.
+    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds,
+    or what is less than a frame of so many a second, are rounded down.
     """
-    return f"{math.floor(1000 * frames / fps + 1e-6) / 1000:.3f}"
+    digits = max(3, math.floor(math.log10(fps)) + 1)
+    return f"{math.floor(10**digits * frames / fps + 1e-6) / 10**digits:.{digits}f}"
 
 
 @contextlib.contextmanager

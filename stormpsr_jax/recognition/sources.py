@@ -84,20 +84,20 @@ def open_source(place: str | os.PathLike) -> Source:
     if place == demo.NAME:
         place = demo.video(taken=_holds_pictures(Path(place)))
     place = Path(place)
+    shown = str(place) if str(place).isprintable() else ascii(str(place))
     if place.is_dir():
         if not _holds_pictures(place):
-            raise ValueError(f"{place}: no pictures (such as 00012.jpg) are in this folder")
+            raise ValueError(f"{shown}: no pictures (such as 00012.jpg) are in this folder")
         name = place.resolve().name
     elif not place.is_file():
         what = "is no regular file" if place.exists() else "no such file or folder"
-        raise ValueError(f"{place}: {what}")
+        raise ValueError(f"{shown}: {what}")
     elif not video.is_video(place.name):
         raise ValueError(
-            f"{place}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
+            f"{shown}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
         )
     else:
         name = place.name.rpartition(".")[0]
-    shown = str(place) if str(place).isprintable() else ascii(str(place))
     return Source(files.check_name(name, shown), place)
 
 
@@ -137,8 +137,10 @@ def _places(word: str, out: Path) -> list[Path]:
         return [demo.video(taken=path.is_dir() and bool(_kept(path, out)))]
     if path.is_dir():
         return _inside(path, out)
-    if path.exists() or not glob.has_magic(word):
+    if path.exists():
         return [path]
+    if not glob.has_magic(word):
+        raise ValueError(f"{word if word.isprintable() else ascii(word)}: no such file or folder")
     matches = sorted(glob.glob(word, recursive=True))
     if not matches:
         raise ValueError(f"{word}: no file matches this pattern")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import hashlib
 import json
 import sys
 import threading
@@ -285,7 +286,7 @@ class Station:
     def _save(self, capture: Capture) -> None:
         self._saved = time.monotonic()
         if self._path is not None:
-            files.write_json(self._path, self._state(capture.dropped))
+            files.write_json(self._path, sealed(self._state(capture.dropped)))
 
     def _state(self, dropped: int) -> dict[str, Any]:
         return {
@@ -312,9 +313,11 @@ class Station:
             if path.is_file() and path.stat().st_size > MAX_STATE:
                 raise ValueError(f"is larger than {MAX_STATE} bytes, the most that is read")
             saved = files.read_json(path)
-            form = self._state(0) | {"live": None, "unit": None}
+            form = sealed(self._state(0) | {"live": None, "unit": None})
             if not isinstance(saved, dict) or saved.keys() != form.keys():
                 raise ValueError("is no saved state")
+            if saved != sealed(saved):
+                raise ValueError("the saved state is damaged (its checksum is of another one)")
             check_alike(saved | {"live": None, "unit": None}, form, "state")
             if (saved["format"], saved["source"]) != (FORMAT, self._name):
                 raise ValueError(
@@ -333,6 +336,13 @@ class Station:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self._frame + 1) / self._live.fps
             self._clock.start = min(saved["start"], latest)
+
+
+def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state with its checksum, which tells damage; one that it had counts for nothing."""
+    content = {key: value for key, value in state.items() if key != "checksum"}
+    text = json.dumps(content, sort_keys=True)
+    return content | {"checksum": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _print(line: str) -> None:

@@ -125,10 +125,6 @@ MISTAKES = {
         lambda d: (d / LABELS).write_text(""),
         r"bench1.csv: line 1: header: '' is neither",
     ),
-    "no steps": (
-        lambda d: (d / LABELS).write_text("time,step\n"),
-        r"bench1.csv: has no steps",
-    ),
     "not a time": (
         lambda d: edit(d / LABELS, "2.05", "2:75"),
         r"bench1.csv: line 3: time: '2:75' is not a time such as",
@@ -141,9 +137,10 @@ MISTAKES = {
         lambda d: edit(d / LABELS, "3.4", "0:04.1"),
         r"bench1.csv: line 4: time: 4.1 s is after the end of the recording, 4.0 s",
     ),
-    "at the first frame": (
-        lambda d: edit(d / LABELS, "\n1,0", "\n0,0"),
-        r"bench1.csv: line 2: time: a step cannot be complete at the first frame",
+    "twice at the first frame": (
+        lambda d: edit(d / LABELS, "\n1,0", "\n0,0\n0,2"),
+        r"bench1.csv: line 3: step: 2 \(Remove seal\) falls into the same frame as the one of the "
+        "same component since line 2",
     ),
     "unknown step id": (
         lambda d: edit(d / LABELS, "3.4,6", "3.4,9"),

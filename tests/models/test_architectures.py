@@ -82,14 +82,34 @@ def test_describe_property_the_default_mlp_dim_is_written_out():
     assert architectures.describe(ENCODER)["mlp_dim"] == 4 * ENCODER.width
 
 
-def test_largest_array_golden():
+def test_cost_golden():
     """Known by hand; inside of a loop over time, too."""
-    assert architectures.largest_array(TemporalMLP(3, depth=1, width=1000), (2, 5, 6)) == 8000
+    cost = architectures.cost(TemporalMLP(3, depth=1, width=1000), (2, 5, 6))
+    assert cost == (8000, 2 * 2 * (30 * 1000 + 1000 * 3))
     lstm = TemporalLSTM(3, depth=1, width=10)
-    assert architectures.largest_array(lstm, (7, 50, 2)) == 4 * 7 * 50 * 10  # all its outputs
+    cost = architectures.cost(lstm, (7, 50, 2))
+    assert cost.largest == 4 * 7 * 50 * 10  # all its outputs
+    # Four gates a step of inputs and units, then the head.
+    assert cost.operations == 2 * 7 * (50 * 4 * 10 * (2 + 10) + 10 * 3)
     # The keys of 4096 pixels are as many tokens, and each looks at each.
     encoder = ENCODER.clone(patch_size=1, stem=(), depth=1)
-    assert architectures.largest_array(encoder, (1, 64, 64, 3)) == 4 * 2 * 4097**2
+    assert architectures.cost(encoder, (1, 64, 64, 3)).largest == 4 * 2 * 4097**2
+
+
+@pytest.mark.parametrize(("role", "module", "shape"), CASES)
+def test_cost_matches_the_compiler(role, module, shape):
+    """Which counts other operations too, and none of padding."""
+    if isinstance(module, TemporalLSTM):
+        pytest.skip("the compiler counts one turn of a loop")
+
+    def function(variables, x):
+        return architectures.apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
+
+    shape = (1, 64, 64, 3) if role != "temporal" else shape
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    compiled = jax.jit(function).lower(dict(architectures.variable_shapes(module, shape)), x)
+    counted = compiled.cost_analysis()["flops"]
+    assert 0.5 < architectures.cost(module, shape).operations / counted < 1.6
 
 
 def test_variable_shapes_errors_fields_that_contradict_each_other():

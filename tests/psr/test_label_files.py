@@ -59,6 +59,28 @@ def test_find_property_every_kind_and_place(tmp_path):
         assert read.states.tolist() == [[0, 0], [1, 0], [1, 1]]
 
 
+def test_read_property_a_step_at_the_first_frame_was_done_before_it(tmp_path):
+    """It is in the first state, and no completion; without any step there is only that state."""
+    path = tmp_path / "a.csv"
+    for text, steps, states in (
+        ("0,0\n3,3\n", [(30, 3)], [[1, 0], [1, 1]]),
+        ("0,0\n0.1,2\n", [(1, 2)], [[1, 0], [0, 0]]),
+        ("0,Incorrectly installed cap\n", [], [[0, -1]]),
+        ("", [], [[0, 0]]),
+    ):
+        path.write_text("time,step\n" + text)
+        read = label_files.read(path, PROCEDURE, UP)
+        assert (read.steps, read.states.tolist()) == (steps, states)
+    for text, message in (
+        ("0,2\n", r"line 2: step: 2 \(Remove base\) changes nothing: it is absent from the start"),
+        ("0,0\n0,2\n", "line 3: step: 2 .* falls into the same frame as .* since line 2"),
+        ("0,0\n1,0\n", "line 3: step: 0 .* changes nothing: it is installed since line 2"),
+    ):
+        path.write_text("time,step\n" + text)
+        with pytest.raises(ValueError, match=message):
+            label_files.read(path, PROCEDURE, UP)
+
+
 def test_find_errors_all_at_once(tmp_path):
     write_psr(tmp_path / "train" / "a")
     write_psr(tmp_path / "val" / "a")

@@ -87,13 +87,14 @@ def test_events_csv_property_is_labels_of_the_very_frames(made):
     timed = timed_labels.read_times(made / "events.csv", PROCEDURE)
     initial = PROCEDURE.variants["assembly"].initial_state
     num_frames = int(np.floor(TIMES[-1] * 10)) + 1
-    steps = timed_labels.to_frames(
+    first, steps = timed_labels.to_frames(
         made / "events.csv", timed, initial, PROCEDURE, num_frames=num_frames
     )
+    assert first == initial
     assert sorted(steps) == sorted(found(made))
 
 
-@pytest.mark.parametrize("fps", [1, 5, 10, 11.988, 25, 29.97, 30, 60, 240])
+@pytest.mark.parametrize("fps", [1, 5, 10, 11.988, 25, 29.97, 30, 60, 240, 1000, 4001])
 def test_label_time_property_means_the_frame(fps):
     for frames in [*range(1000), 10**5 + 7, 10**6 + 1]:
         time = float(results.label_time(frames, fps))

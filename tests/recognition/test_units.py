@@ -327,11 +327,15 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"dropped": "many"}, "dropped: the saved state is damaged"),
         ({"more": 1}, "is no saved state"),
     ):
-        files.write_json(path, saved | change)
+        files.write_json(path, station.sealed(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
             play([], state=path)
         assert str(raised.value).startswith(f"{path}: ")
         assert "remove it to start anew" in str(raised.value)
+    for change in ({"start": saved["start"] + 1}, {"checksum": None}):
+        files.write_json(path, saved | change)
+        with pytest.raises(ValueError, match=r"s.json: the saved state is damaged \(its checksum"):
+            play([], state=path)
     path.write_bytes(b" " * (station.MAX_STATE + 1))
     with pytest.raises(ValueError, match="is larger than"):
         play([], state=path)

@@ -1,0 +1,173 @@
+"""An RTSP server as FFmpeg gets to hear it: through a relay that reads what the server says.
+
+FFmpeg goes wherever an answer of the server sends it, also after login, and no option forbids that.
+So it is given an address of this machine instead. Behind it a `Relay` passes on what FFmpeg says to
+the one server, and what that answers message by message, written anew in a form that leaves nothing
+to interpret. A message that sends elsewhere, or that is none, ends the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+import urllib.parse
+
+MAX_HEAD, MAX_BODY = 2**14, 2**16  # bytes of a message; a description of a stream has some hundred
+_PIECE = 2**16  # bytes read at once
+_MEDIA = ord("$")  # before a channel, two bytes of length, and a packet of so many
+_ANSWER = re.compile(rb"RTSP/[0-9]\.[0-9] ([0-9]{3})(?: .*)?")
+_REQUEST = re.compile(rb"[A-Z_]{1,32} [!-~]+ RTSP/[0-9]\.[0-9]")
+_FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9._-]*)[ \t]*:[ \t]*(.*)")
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Refused(ValueError):
+    """What a server says is not passed on."""
+
+
+class Reader:
+    """Reads what a server says, in pieces as they come."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self._kept = bytearray()
+
+    def feed(self, piece: bytes) -> bytes:
+        """Takes the next piece and returns what of all that came may be passed on now.
+
+        Raises:
+            Refused: it sends elsewhere, or is nothing that a server says.
+        """
+        kept = self._kept
+        kept += piece
+        passed, at = bytearray(), 0
+        while at < len(kept):
+            if kept[at] == _MEDIA:
+                end = at + 4 + int.from_bytes(kept[at + 2 : at + 4], "big")
+                said = kept[at:end]
+            elif kept[at] in b"\r\n":  # some servers say so between messages
+                end, said = at + 1, b""
+            else:
+                end, said = _message(kept, at)
+            if len(kept) < end:
+                break
+            passed += said
+            at = end
+        del kept[:at]
+        return bytes(passed)
+
+
+def _message(kept: bytearray, at: int) -> tuple[int, bytes]:
+    """Where the message ends that begins at `at` (beyond what is kept if it is cut off), and it."""
+    blank = re.compile(rb"\r?\n\r?\n").search(kept, at, at + MAX_HEAD)
+    if blank is None:
+        if len(kept) - at >= MAX_HEAD:
+            raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
+        return len(kept) + 1, b""
+    first, *lines = (line.removesuffix(b"\r") for line in kept[at : blank.start()].split(b"\n"))
+    if _CONTROL.search(first) or not (_ANSWER.fullmatch(first) or _REQUEST.fullmatch(first)):
+        raise Refused("the server says what is no RTSP")
+    answer = _ANSWER.fullmatch(first)
+    if answer and answer[1].startswith(b"3"):
+        raise Refused(
+            "the server sends to another address, which is not followed; give that address"
+        )
+    said, length = [first], None
+    for line in lines:
+        field = _FIELD.fullmatch(line)
+        if field is None or _CONTROL.search(line):
+            raise Refused("the server says what is no RTSP (a field of a head)")
+        name, value = field[1], field[2].rstrip()
+        if name.lower() == b"content-length":
+            good = re.fullmatch(rb"[0-9]{1,9}", value) and length in (None, int(value))
+            if not good or int(value) > MAX_BODY:
+                raise Refused(
+                    f"the server says a length that is none, or of more than {MAX_BODY} bytes"
+                )
+            length = int(value)
+        said.append(name + b": " + value)
+    end = blank.end() + (length or 0)
+    return end, b"\r\n".join(said) + b"\r\n\r\n" + kept[blank.end() : end]
+
+
+class Relay:
+    """An address of this machine behind which there is a server, for one connection.
+
+    Attributes:
+        refused: why what the server said was not passed on; '' if all was.
+    """
+
+    def __init__(self, url: str, patience: float):
+        """Connects to the server.
+
+        Args:
+            url: rtsp://[USER[:PASSWORD]@]HOST[:PORT]/…
+            patience: seconds to connect, and to be connected to.
+
+        Raises:
+            OSError: there is no server.
+        """
+        parts = urllib.parse.urlsplit(url)
+        self._server = socket.create_connection((parts.hostname, parts.port or 554), patience)
+        self._server.settimeout(None)
+        self._door = socket.create_server(("127.0.0.1", 0), backlog=1)
+        self._door.settimeout(patience)
+        user, at, _ = parts.netloc.rpartition("@")
+        here = f"{user}{at}127.0.0.1:{self._door.getsockname()[1]}"
+        self._url = url.replace(parts.netloc, here, 1)
+        self.refused = ""
+        self._client: socket.socket | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """What to open instead of the server's; the same but for host and port."""
+        return self._url
+
+    def close(self) -> None:
+        """Ends both connections."""
+        self._closed = True
+        self._hang_up()
+        self._thread.join()
+
+    def _work(self) -> None:
+        copying = None
+        try:
+            self._client, _ = self._door.accept()
+            self._door.close()
+            if self._closed:
+                return
+            self._client.settimeout(None)
+            copying = threading.Thread(target=self._copy, daemon=True)
+            copying.start()
+            reader = Reader()
+            while piece := self._server.recv(_PIECE):
+                self._client.sendall(reader.feed(piece))
+        except Refused as error:
+            self.refused = str(error)
+        except OSError:
+            pass  # one of the two has hung up
+        finally:
+            self._hang_up()
+            if copying is not None:
+                copying.join()
+            for one in (self._door, self._server, self._client):
+                if one is not None:
+                    one.close()
+
+    def _copy(self) -> None:
+        """What FFmpeg says goes to the server as it is."""
+        with contextlib.suppress(OSError):
+            while piece := self._client.recv(_PIECE):
+                self._server.sendall(piece)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        for one in (self._door, self._server, self._client):
+            if one is not None:
+                with contextlib.suppress(OSError):  # was never connected, or is closed
+                    one.shutdown(socket.SHUT_RDWR)
