@@ -14,7 +14,7 @@ from stormpsr_jax.configs import default
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 NOTEBOOKS = [f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")]
-FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax")
+FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 CONFIG = default.get_config()
 
