@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax import report
+from stormpsr_jax import pages
+from stormpsr_jax.pages import INK, STREAM_COLOURS
 from stormpsr_jax.psr import learned, learned_beliefs
 from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.metrics import Step
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions
-from stormpsr_jax.report import INK, STREAM_COLOURS
 from stormpsr_jax.wrong_marks import WRONG
 
 MAX_COLUMNS = 400  # more of them cannot be told apart on a screen
@@ -39,9 +39,9 @@ def belief_strips(
     for name, r in recordings.items():
         if len(r.scores.frames):
             belief = learned.beliefs(procedure, r.variant, r.scores, weights, settings.rho, fps)
-            with report.style():
+            with pages.style():
                 figure = _figure(r.scores.frames / fps, belief, r.truth, procedure, fps)
-            drawn[name] = report.svg(figure)
+            drawn[name] = pages.svg(figure)
     return drawn
 
 
@@ -92,5 +92,5 @@ def _figure(
     axes.set(ylim=(K, 0), yticks=np.arange(1, K), yticklabels=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)
-    report.time_ticks(axes, times[0], end)
+    pages.time_ticks(axes, times[0], end)
     return figure

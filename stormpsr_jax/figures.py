@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax import report
+from stormpsr_jax import pages
+from stormpsr_jax.pages import INK, MUTED, STREAM_COLOURS, STREAM_NAMES
 from stormpsr_jax.psr import analysis, calibration, headline
 from stormpsr_jax.psr.compare import compare
-from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS, STREAM_NAMES
 
 MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
@@ -51,11 +51,11 @@ def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[st
     matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
     figures = []
     for one in draw:
-        with report.style():
+        with pages.style():
             drawn = one()
         if drawn is not None:
             title, caption, figure = drawn
-            figures.append((title, caption + matching, report.svg(figure)))
+            figures.append((title, caption + matching, pages.svg(figure)))
     return figures
 
 

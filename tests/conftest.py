@@ -4,9 +4,14 @@ import atexit
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
+import zipfile
+from pathlib import Path
 
 import pytest
+from made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
 FASTER = (
@@ -37,24 +42,48 @@ def finished(tmp_path_factory):
     from absl import flags  # here, as most tests need neither these nor JAX
     from tiny import tiny
 
-    from stormpsr_jax import files, main
+    from stormpsr_jax import main
+
+    def make(folder):
+        main.run(tiny(stages=("data",)), folder)
+        data, hidden = folder / "data", folder / "hidden"
+        hidden.mkdir()
+        of_test = [*data.glob("clips-test*"), data / "labels/test", data / "labels/test.npz"]
+        for path in of_test:
+            path.rename(hidden / path.name)
+        main.run(tiny(stages=tiny().stages[1:6]), folder)
+        for path in of_test:
+            (hidden / path.name).rename(path)
+        main.run(tiny(), folder)
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    folder = tmp_path_factory.getbasetemp()
-    if os.environ.get("PYTEST_XDIST_WORKER"):
-        folder = folder.parent  # of all workers
-    folder /= "finished"
-    with files.open_locked(folder.with_name("finished.lock"), wait=True):
-        if not (folder / "metrics.json").exists():
-            main.run(tiny(stages=("data",)), folder)
-            data, hidden = folder / "data", folder / "hidden"
-            hidden.mkdir()
-            of_test = [*data.glob("clips-test*"), data / "labels/test", data / "labels/test.npz"]
-            for path in of_test:
-                path.rename(hidden / path.name)
-            main.run(tiny(stages=tiny().stages[1:6]), folder)
-            for path in of_test:
-                (hidden / path.name).rename(path)
-            main.run(tiny(), folder)
-    return folder
+    return made_once(tmp_path_factory, "finished", make)
+
+
+@pytest.fixture(scope="session")
+def unpacked(tmp_path_factory):
+    """A folder with the content of the wheel, built from a copy: building leaves files behind."""
+    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
+    root = Path(__file__).parents[1]
+
+    def make(folder):
+        source = folder / "source"
+        for name in ("configs", "data_prep", "stormpsr_jax"):
+            shutil.copytree(
+                root / name,
+                source / name,
+                symlinks=True,
+                ignore=shutil.ignore_patterns("__pycache__"),
+            )
+        for name in ("pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(root / name, source)
+        words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+        subprocess.run(
+            [sys.executable, "-m", "pip", *words, f"--wheel-dir={folder}", source], check=True
+        )
+        (wheel,) = folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as file:
+            file.extractall(folder / "unpacked")
+
+    return made_once(tmp_path_factory, "wheel", make) / "unpacked"

@@ -11,7 +11,7 @@ import pytest
 from simulated_scores import PROCEDURE as SYNTHETIC
 from simulated_scores import simulate
 
-from stormpsr_jax import belief_strips, figures, report
+from stormpsr_jax import belief_strips, figures, pages
 from stormpsr_jax.psr import analysis, calibration, learned, learned_beliefs, metrics
 from stormpsr_jax.psr.learned_weights import default_weights
 
@@ -113,14 +113,14 @@ def test_figures_property_are_svg_with_titles_and_captions(every):
         assert xml.etree.ElementTree.fromstring(svg).tag.endswith("svg")
         # Other colours would stay as they are in the dark.
         colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
-        assert colours <= set(report._VARIABLES)
-        assert colours & set(report.STREAM_COLOURS.values())
+        assert colours <= set(pages._VARIABLES)
+        assert colours & set(pages.STREAM_COLOURS.values())
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are not turned into SVG, which takes most of the time."""
-    monkeypatch.setattr(report, "svg", lambda figure: "")
+    monkeypatch.setattr(pages, "svg", lambda figure: "")
 
 
 def test_figures_property_leave_out_what_is_unknown(undrawn):
@@ -266,6 +266,6 @@ def test_belief_strips_property_a_drawing_per_recording_with_its_components():
     for text in drawn.values():
         assert all(component in text for component in SYNTHETIC.components)
         assert "data:image/png;base64" in text
-        page = str(report.inline(text, "Beliefs", "b0"))
+        page = str(pages.inline(text, "Beliefs", "b0"))
         assert page.startswith("<svg")
         assert "data:image/png;base64" in page

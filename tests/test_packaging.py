@@ -1,10 +1,8 @@
 """The wheel: what is in it, and that it works in an empty folder; and the command `stormpsr`."""
 
 import os
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,32 +15,6 @@ PARSE = (
     "from absl import app; from stormpsr_jax import config_flag; config_flag.define_config();"
     "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
 )
-FOLDERS = ("configs", "data_prep", "stormpsr_jax")
-
-
-@pytest.fixture(scope="module")
-def unpacked(tmp_path_factory):
-    """A folder with the content of the wheel, built from a copy: building leaves files behind."""
-    pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    for name in FOLDERS:
-        shutil.copytree(
-            ROOT / name,
-            source / name,
-            symlinks=True,
-            ignore=shutil.ignore_patterns("__pycache__"),
-        )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    words = ["wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run(
-        [sys.executable, "-m", "pip", *words, f"--wheel-dir={folder}", source], check=True
-    )
-    (wheel,) = folder.glob("*.whl")
-    with zipfile.ZipFile(wheel) as file:
-        file.extractall(folder / "unpacked")
-    return folder / "unpacked"
 
 
 def run(unpacked, cwd, *words):

@@ -13,7 +13,8 @@ from stormpsr_jax.configs import default
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax")
+NOTEBOOKS = [f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")]
+FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 CONFIG = default.get_config()
 
@@ -58,7 +59,7 @@ def test_pages_property_links_lead_somewhere(page):
             assert anchor in anchors(target), f"{page}: {link}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
 def test_pages_property_modules_and_scripts_exist(page):
     text = read(page)
     for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
@@ -73,7 +74,7 @@ def test_pages_property_modules_and_scripts_exist(page):
         assert name in SOURCES, f"{page}: {name}"
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
 def test_pages_property_configs_and_their_fields_exist(page, monkeypatch):
     text = read(page)
     monkeypatch.chdir(ROOT)

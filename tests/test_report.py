@@ -11,7 +11,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from stormpsr_jax import report
+from stormpsr_jax import pages, report
 from stormpsr_jax.psr import wrong_parts
 from stormpsr_jax.psr.metrics import score_recording, scored, summarise
 from stormpsr_jax.psr.procedure import load_procedure
@@ -100,12 +100,12 @@ def full(tmp_path_factory):
     visible[100:200] = np.nan
     rows = [{"step": i, "loss": 1 / i, "lr": None, "bad": float("nan")} for i in range(1, 900)]
     rows.insert(500, {"step": 500, "val/loss": 0.1, "val/f1": 0.7})
-    with report.style():
+    with pages.style():
         from matplotlib.figure import Figure
 
         figure = Figure()
-        figure.add_subplot().plot([0, 1], color=report.STREAM_COLOURS["storm"])
-        drawn = report.svg(figure)
+        figure.add_subplot().plot([0, 1], color=pages.STREAM_COLOURS["storm"])
+        drawn = pages.svg(figure)
     text, page = make(
         tmp_path_factory.mktemp("report") / "report.html",
         {

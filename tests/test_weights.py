@@ -1,184 +1,21 @@
-"""Import, export, run and initialise_from, on golden checkpoints and on tiny random ones."""
+"""Import and export of checkpoints, and what our own files hold."""
 
 import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
-from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from PIL import Image
+from weights_data import command, random_state, tiny_encoder
 
 from stormpsr_jax import torch_layout, weights
 from stormpsr_jax.models import spatial, temporal, temporal_baselines, vit
-from stormpsr_jax.stages import pretrain
 
-GOLDEN = Path(__file__).parents[1] / "../shared/golden/parity"
-needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-
-
-def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarray]:
-    """A state dict in the released layout, written out by hand: width 8, patch 4, 3x3 patches."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def linear(name, fan_out, fan_in, bias=True):
-        shapes[f"{name}.weight"] = (fan_out, fan_in)
-        if bias:
-            shapes[f"{name}.bias"] = (fan_out,)
-
-    def norm(name, width, running=False):
-        for leaf in ("weight", "bias", *(("running_mean", "running_var") if running else ())):
-            shapes[f"{name}.{leaf}"] = (width,)
-
-    def encoder(p):
-        shapes[f"{p}cls_token"] = (1, 1, 8)
-        shapes[f"{p}pos_embed"] = (1, 10, 8)
-        shapes[f"{p}patch_embed.proj.weight"] = (8, 3, 4, 4)
-        shapes[f"{p}patch_embed.proj.bias"] = (8,)
-        for i in range(depth):
-            norm(f"{p}blocks.{i}.norm1", 8)
-            linear(f"{p}blocks.{i}.attn.qkv", 24, 8)
-            linear(f"{p}blocks.{i}.attn.proj", 8, 8)
-            norm(f"{p}blocks.{i}.norm2", 8)
-            linear(f"{p}blocks.{i}.mlp.fc1", 20, 8)
-            linear(f"{p}blocks.{i}.mlp.fc2", 8, 20)
-        norm(f"{p}norm", 8)
-
-    if kind == "vit":
-        encoder("")
-    if kind in ("spatial", "storm"):
-        p = "spatial_enc." if kind == "storm" else ""
-        encoder(f"{p}encoder.")
-        linear(f"{p}first_head.0", 6, 8)
-        norm(f"{p}first_head.1", 6, running=True)
-        linear(f"{p}second_head.0", 7, 6)
-        norm(f"{p}second_head.1", 7, running=True)
-        linear(f"{p}second_head.3", 5, 7)
-    if kind in ("temporal", "storm"):
-        shapes["temporal_enc.cls_token"] = (1, 1, 6)
-        shapes["temporal_enc.pos_embedding"] = (1, 5, 6)
-        for i in range(depth):
-            p = f"temporal_enc.layers.{i}"
-            norm(f"{p}.0.fn.norm", 6)
-            linear(f"{p}.0.fn.fn.to_qkv", 24, 6, bias=False)
-            linear(f"{p}.0.fn.fn.to_out.0", 6, 8)
-            norm(f"{p}.1.fn.norm", 6)
-            linear(f"{p}.1.fn.fn.net.0", 9, 6)
-            linear(f"{p}.1.fn.fn.net.3", 6, 9)
-        norm("mlp_head.0", 6)
-        linear("mlp_head.1", 3, 6)
-    rng = np.random.default_rng(seed)
-    return {
-        name: np.abs(rng.normal(size=shape)).astype(np.float32) + 0.1
-        if name.endswith("running_var")
-        else rng.normal(size=shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def command(name: str, **flags) -> int:
-    return weights.main([name, *(f"--{flag}={value}" for flag, value in flags.items())])
-
-
-@pytest.fixture(scope="module")
-def tiny_encoder():
-    """A SpatialEncoder of the sizes of random_state("spatial"), freshly initialised."""
-    model = spatial.SpatialEncoder(
-        patch_size=4,
-        width=8,
-        depth=2,
-        num_heads=2,
-        mlp_dim=20,
-        hidden=6,
-        second_hidden=7,
-        projection=5,
-    )
-    images = np.zeros((2, 12, 12, 3), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
-    # Told apart from random_state by value; compiling init would take seconds.
-    variables = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.5, leaf.dtype), shapes)
-    return variables["params"], variables["batch_stats"]
-
-
-# --- run ------------------------------------------------------------------------------------------
-
-
-@needs_golden
-@pytest.mark.parametrize(
-    ("file", "kind", "heads", "outputs", "ending"),
-    [
-        ("contrastive_tiny", "vit", {"heads": 3}, {"features": "eval/encoder"}, "npz"),
-        (
-            "contrastive_tiny",
-            "spatial",
-            {"heads": 3},
-            {"embedding": "eval/embedding", "projection": "eval/projection"},
-            "safetensors",
-        ),
-        ("vtn_tiny", "temporal", {"temporal_heads": 2}, {"logits": "logits"}, "npz"),
-        ("storm_tiny", "storm", {"heads": 3, "temporal_heads": 2}, {"logits": "logits"}, "ours"),
-    ],
-)
-def test_run_golden_outputs(tmp_path, file, kind, heads, outputs, ending):
-    golden = np.load(GOLDEN / f"{file}.npz")
-    prefix = "sd/encoder." if kind == "vit" else "sd/"
-    state = {n.removeprefix(prefix): golden[n] for n in golden.files if n.startswith(prefix)}
-    checkpoint = tmp_path / f"checkpoint.{'safetensors' if ending == 'ours' else ending}"
-    if ending == "npz":
-        np.savez(checkpoint, **state)
-    else:
-        safetensors.numpy.save_file(state, checkpoint)
-    if ending == "ours":
-        imported = tmp_path / "ours.safetensors"
-        assert command("import", kind=kind, checkpoint=checkpoint, out=imported) == 0
-        checkpoint = imported
-    x = golden["x"] if kind == "temporal" else np.moveaxis(golden["x"], -3, -1)
-    np.savez(tmp_path / "in.npz", x=x)
-    files = {"inputs": tmp_path / "in.npz", "out": tmp_path / "out.npz"}
-    assert command("run", kind=kind, checkpoint=checkpoint, **files, **heads) == 0
-    written = np.load(tmp_path / "out.npz")
-    assert set(written.files) == set(outputs)
-    for name, expected in outputs.items():
-        np.testing.assert_allclose(written[name], golden[expected], atol=1e-5)
-
-
-def test_run_property_chunks_do_not_change_the_outputs():
-    params, stats = torch_layout.from_state_dict(random_state("storm"), "storm")
-    x = np.random.default_rng(0).normal(size=(3, 4, 12, 12, 3))
-    whole = weights.run("storm", params, stats, x, 2, 2)["logits"]
-    assert whole.shape == (3, 3)
-    parts = weights.run("storm", params, stats, x, 2, 2, chunk=8)["logits"]
-    np.testing.assert_allclose(parts, whole, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("flags", "shape", "message"),
-    [
-        ({}, (1, 12, 12, 3), "--heads=0 does not divide the width 8; give --heads"),
-        ({"heads": 3}, (1, 12, 12, 3), "--heads=3 does not divide"),
-        ({"heads": 2}, (1, 3, 12, 12), "--kind=vit takes (N, H, W, 3)"),
-        ({"heads": 2}, (1, 12, 13, 3), "12x13 is not a multiple of patch 4"),
-        ({"heads": 2, "out": "out.csv"}, (1, 12, 12, 3), "must end in .npz"),
-        ({"heads": 2, "inputs": "absent.npz"}, (1, 12, 12, 3), "absent.npz"),
-        ({"heads": 2, "checkpoint": "absent.pth"}, (1, 12, 12, 3), "absent.pth"),
-    ],
-)
-def test_run_property_errors_are_one_line_and_exit_2(tmp_path, capsys, flags, shape, message):
-    np.savez(tmp_path / "vit.npz", **random_state("vit"))
-    np.savez(tmp_path / "in.npz", x=np.zeros(shape, np.float32))
-    files = {"checkpoint": "vit.npz", "inputs": "in.npz", "out": "out.npz"}
-    given = {k: tmp_path / flags.get(k, name) for k, name in files.items()}
-    assert command("run", kind="vit", **(flags | given)) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
-
-
-# --- import and export ----------------------------------------------------------------------------
+# --- Our files -----------------------------------------------------------------------------------
 
 
 def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
@@ -191,20 +28,6 @@ def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
         path.write_bytes(flipped)
         with pytest.raises(ValueError, match=r"weights.safetensors is damaged: its arrays differ"):
             weights.load_params(path)
-
-
-@pytest.mark.parametrize("kind", weights.KINDS)
-@pytest.mark.parametrize("ending", ["npz", "safetensors"])
-def test_import_then_export_property_gives_the_state_dict_back(tmp_path, kind, ending):
-    state = random_state(kind)
-    np.savez(tmp_path / "in.npz", **state)
-    ours, back = tmp_path / "ours.safetensors", tmp_path / f"back.{ending}"
-    assert command("import", kind=kind, checkpoint=tmp_path / "in.npz", out=ours) == 0
-    assert command("export", kind=kind, checkpoint=ours, out=back) == 0
-    again = np.load(back) if ending == "npz" else safetensors.numpy.load_file(back)
-    assert set(again) == set(state)
-    for name, value in state.items():
-        np.testing.assert_array_equal(again[name], value)
 
 
 def test_import_property_layout_of_our_file(tmp_path):
@@ -243,6 +66,42 @@ def test_save_params_property_files_are_whole_and_readable_by_whom_the_umask_let
     assert caught.value.filename == str(path)
     np.testing.assert_array_equal(weights.load_params(path)[0]["w"], 1)
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_write_safetensors_property_same_bytes_in_every_process(tmp_path):
+    """Runs are compared, and stages found unchanged, by the checksums of such files."""
+    code = (
+        "import sys, numpy as np\n"
+        "from stormpsr_jax.weights import write_safetensors\n"
+        "arrays = {'b': np.ones(3, np.float32), 'a': np.arange(4.0)}\n"
+        "write_safetensors(sys.argv[1], arrays, dict(format='x', stage='y', z='ü'))\n"
+    )
+    root = Path(__file__).parents[1]
+    for i in range(2):
+        subprocess.run([sys.executable, "-c", code, tmp_path / str(i)], cwd=root, check=True)
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
+        assert file.metadata() == {"format": "x", "stage": "y", "z": "ü"}
+        np.testing.assert_array_equal(file.get_tensor("a"), np.arange(4.0))
+    header = (tmp_path / "0").read_bytes()
+    assert header.index(b'"format"') < header.index(b'"stage"') < header.index(b'"z"')
+
+
+# --- import and export ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", weights.KINDS)
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_import_then_export_property_gives_the_state_dict_back(tmp_path, kind, ending):
+    state = random_state(kind)
+    np.savez(tmp_path / "in.npz", **state)
+    ours, back = tmp_path / "ours.safetensors", tmp_path / f"back.{ending}"
+    assert command("import", kind=kind, checkpoint=tmp_path / "in.npz", out=ours) == 0
+    assert command("export", kind=kind, checkpoint=ours, out=back) == 0
+    again = np.load(back) if ending == "npz" else safetensors.numpy.load_file(back)
+    assert set(again) == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(again[name], value)
 
 
 @pytest.mark.parametrize("kind", weights.KINDS)
@@ -297,8 +156,8 @@ def test_import_property_shapes_that_do_not_fit_are_named(tmp_path, capsys, name
     assert not out.exists()
 
 
-def test_export_property_what_has_no_place_is_listed_except_the_state_head(tiny_encoder):
-    params, stats = tiny_encoder
+def test_export_property_what_has_no_place_is_listed_except_the_state_head():
+    params, stats = tiny_encoder()
     plain = torch_layout.to_state_dict(params, stats, "spatial")
     assert set(plain) == set(random_state("spatial"))
     with_head = params | {"state_head": {"kernel": np.zeros((6, 3)), "bias": np.zeros(3)}}
@@ -422,162 +281,3 @@ def test_import_property_our_own_additions_pass_whole_and_are_missed_in_part(tmp
             safetensors.numpy.save_file(part, files["checkpoint"], {"format": weights.FORMAT})
             assert command("import", kind=kind, **files) == 2
             assert f"missing: {gone}; unexpected: none" in capsys.readouterr().err
-
-
-# --- Position embeddings --------------------------------------------------------------------------
-
-
-def test_resize_position_embedding_property_smooth_fields_survive():
-    # A bicubic kernel reproduces straight lines away from the border.
-    rows, columns = np.mgrid[0:8, 0:8] + 0.5
-    field = np.stack([rows, columns, 2 * rows - columns], -1).reshape(1, 64, 3)
-    pos = np.concatenate([np.full((1, 1, 3), 9.0), field], axis=1).astype(np.float32)
-    out = weights.resize_position_embedding(pos, (16, 4))
-    assert out.shape == (1, 65, 3)
-    np.testing.assert_array_equal(out[:, 0], pos[:, 0])
-    grid = out[0, 1:].reshape(16, 4, 3)[4:-4, 1:-1]
-    rows, columns = np.mgrid[4:12, 1:3] + 0.5
-    expected = np.stack([rows / 2, columns * 2, rows - 2 * columns], -1)
-    # Antialiasing widens the kernel fourfold, so columns feel the border a little.
-    np.testing.assert_allclose(grid[..., 0], expected[..., 0], atol=1e-4)
-    np.testing.assert_allclose(grid, expected, atol=0.1)
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ((14, 14), (18, 32)),  # larger, and not square
-        ((14, 14), (9, 16)),  # one side smaller, one larger
-        ((14, 14), (7, 5)),  # smaller
-        ((5, 9), (10, 3)),
-        ((3, 3), (12, 1)),
-    ],
-)
-def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
-    # Pillow, too, has Keys's kernel with a = -1/2, antialiases and renormalises at the border.
-    pos = np.random.default_rng(0).normal(size=(1, 1 + old[0] * old[1], 4)).astype(np.float32)
-    out = weights.resize_position_embedding(pos, new, old)
-    np.testing.assert_array_equal(out[:, 0], pos[:, 0])
-    for channel in range(4):
-        field = Image.fromarray(pos[0, 1:, channel].reshape(old))
-        assert field.mode == "F"
-        expected = np.asarray(field.resize(new[::-1], Image.Resampling.BICUBIC))
-        np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
-
-
-def test_resize_position_embedding_property_same_grid_is_the_identity_and_oblong_is_asked_for():
-    pos = np.random.default_rng(0).normal(size=(1, 13, 2)).astype(np.float32)
-    same = weights.resize_position_embedding(pos, (3, 4), (3, 4))
-    np.testing.assert_allclose(same, pos, atol=1e-6)
-    with pytest.raises(ValueError, match="12 patches make no square grid"):
-        weights.resize_position_embedding(pos, (3, 4))
-
-
-# --- initialise_from ------------------------------------------------------------------------------
-
-
-def test_initialise_from_property_takes_everything_of_a_file_of_the_same_model(
-    tmp_path, tiny_encoder
-):
-    path = tmp_path / "a.safetensors"
-    loaded = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    weights.save_params(path, *loaded)
-    params, stats, report = weights.initialise_from(path, *tiny_encoder)
-    jax.tree.map(np.testing.assert_array_equal, (params, stats), loaded)
-    assert len(report) == len(jax.tree.leaves(loaded))
-
-
-def test_initialise_from_property_a_bare_vit_leaves_the_heads_fresh(tmp_path, tiny_encoder):
-    fresh_params, fresh_stats = tiny_encoder
-    path = tmp_path / "vit.safetensors"
-    loaded, _ = torch_layout.from_state_dict(random_state("vit"), "vit")
-    weights.save_params(path, loaded)
-    params, stats, report = weights.initialise_from(path, fresh_params, fresh_stats)
-    jax.tree.map(np.testing.assert_array_equal, params["encoder"], loaded)
-    for head in ("first_head", "second_head", "projection_head"):
-        jax.tree.map(np.testing.assert_array_equal, params[head], fresh_params[head])
-    jax.tree.map(np.testing.assert_array_equal, stats, fresh_stats)
-    assert all(line.startswith("params/encoder/") for line in report)
-
-
-def test_initialise_from_property_position_embedding_is_resized_and_said(tmp_path, tiny_encoder):
-    state = random_state("spatial")
-    small = torch_layout.from_state_dict(state, "spatial")
-    weights.save_params(tmp_path / "small.safetensors", *small)
-    params = tiny_encoder[0]
-    params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 26, 8))}}
-    got, _, report = weights.initialise_from(
-        tmp_path / "small.safetensors", params, tiny_encoder[1]
-    )
-    expected = weights.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
-    np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
-    assert sum("resized from 10 to 26 rows" in line for line in report) == 1
-
-
-def test_initialise_from_property_pictures_need_not_be_square(tmp_path, tiny_encoder, monkeypatch):
-    """A square ViT is fitted to a run's oblong pictures; the grid follows from their size."""
-    path = tmp_path / "vit.safetensors"
-    state = random_state("vit")
-    weights.save_params(path, *torch_layout.from_state_dict(state, "vit"))
-    params, stats = tiny_encoder
-    params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
-    model = mock.Mock(patch_size=4)
-    model.init.return_value = {"params": params, "batch_stats": stats}
-    monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
-    context = mock.Mock(**{"config.init_from": str(path)})
-    got, _ = pretrain.starting_point(context, (8, 20))
-    expected = weights.resize_position_embedding(state["pos_embed"], (2, 5))
-    np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
-    # A file of oblong pictures does not tell its grid.
-    oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}
-    weights.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
-    with pytest.raises(ValueError, match="12 patches make no square grid; only that of square"):
-        pretrain.starting_point(context, (8, 20))
-
-
-def test_initialise_from_property_what_does_not_fit_is_named(tmp_path, tiny_encoder):
-    params, stats = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    path = tmp_path / "a.safetensors"
-    with_head = params | {"state_head": {"bias": np.zeros(3, np.float32)}}
-    weights.save_params(path, with_head, stats)
-    with pytest.raises(ValueError, match="unexpected: params/state_head/bias"):
-        weights.initialise_from(path, *tiny_encoder)
-    without = {name: value for name, value in params.items() if name != "second_head"}
-    weights.save_params(path, without, stats)
-    with pytest.raises(ValueError, match=r"missing: params/second_head/dense/bias, .*; unex"):
-        weights.initialise_from(path, *tiny_encoder)
-    weights.save_params(
-        path,
-        params
-        | {
-            "projection_head": {
-                "kernel": np.zeros((7, 4), np.float32),
-                "bias": np.zeros(5, np.float32),
-            }
-        },
-        stats,
-    )
-    with pytest.raises(ValueError, match=r"projection_head/kernel has shape \(7, 4\).*\(7, 5\)"):
-        weights.initialise_from(path, *tiny_encoder)
-    safetensors.numpy.save_file(random_state("spatial"), path)
-    with pytest.raises(ValueError, match="weights import"):
-        weights.initialise_from(path, *tiny_encoder)
-
-
-def test_write_safetensors_property_same_bytes_in_every_process(tmp_path):
-    """Runs are compared, and stages found unchanged, by the checksums of such files."""
-    code = (
-        "import sys, numpy as np\n"
-        "from stormpsr_jax.weights import write_safetensors\n"
-        "arrays = {'b': np.ones(3, np.float32), 'a': np.arange(4.0)}\n"
-        "write_safetensors(sys.argv[1], arrays, dict(format='x', stage='y', z='ü'))\n"
-    )
-    root = Path(__file__).parents[1]
-    for i in range(2):
-        subprocess.run([sys.executable, "-c", code, tmp_path / str(i)], cwd=root, check=True)
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
-    with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
-        assert file.metadata() == {"format": "x", "stage": "y", "z": "ü"}
-        np.testing.assert_array_equal(file.get_tensor("a"), np.arange(4.0))
-    header = (tmp_path / "0").read_bytes()
-    assert header.index(b'"format"') < header.index(b'"stage"') < header.index(b'"z"')

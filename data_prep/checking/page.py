@@ -18,9 +18,9 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.checking.folder import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
-from stormpsr_jax import files, report
+from stormpsr_jax import files, pages
 from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames
-from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS
+from stormpsr_jax.pages import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
 MAX_COMPLETIONS = 10  # shown of each recording, evenly spread
@@ -88,7 +88,7 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
         table=table(numbers),
         splits={split: _sheets(checked, split) for split in checked.splits},
         figures=[
-            (title, caption, report.inline(report.svg(figure), title, f"f{i}"))
+            (title, caption, pages.inline(pages.svg(figure), title, f"f{i}"))
             for i, (title, caption, figure) in enumerate(_figures(checked, numbers))
         ],
         states=["".join(map(str, state)) for state in checked.procedure.states.tolist()],
@@ -260,7 +260,7 @@ def _axes(width: float):
 
 def _class_figure(shares: Mapping[str, np.ndarray], colours: Mapping[str, str], what: str):
     """Bars of a share per class (S+2,) and split."""
-    with report.style():
+    with pages.style():
         figure, axes = _axes(WIDTH)
         width = 0.8 / len(shares)
         for i, (split, share) in enumerate(shares.items()):
@@ -284,7 +284,7 @@ def _histogram(
     scale: str = "linear",
 ):
     """Shares of each split's values (M,) in bins."""
-    with report.style():
+    with pages.style():
         figure, axes = _axes(WIDTH / 2)
         for split, of_split in values.items():
             share = np.histogram(np.clip(of_split, bins[0], bins[-1]), bins)[0] / len(of_split)

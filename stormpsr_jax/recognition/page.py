@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from stormpsr_jax import files, report
+from stormpsr_jax import files, pages
+from stormpsr_jax.pages import INK, MUTED, STREAM_COLOURS, STRIPE
 from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.decoding import Event, Settings
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.recognition.pipeline import Chunk, thumbnail
-from stormpsr_jax.report import INK, MUTED, STREAM_COLOURS, STRIPE
 from stormpsr_jax.wrong_marks import WRONG, clock
 
 MAX_PICTURES = 64
@@ -112,10 +112,10 @@ class Report:
         Raises:
             OSError: it cannot be written.
         """
-        with report.style():
+        with pages.style():
             figure = self._timeline(stream)
-        text = report.svg(figure)
-        page = report.template("recognised.html").render(
+        text = pages.svg(figure)
+        page = pages.template("recognised.html").render(
             title=name,
             source=source,
             procedure=self._procedure,
@@ -123,7 +123,7 @@ class Report:
             fps=self._fps,
             length=clock(self._num_frames / self._fps),
             stream=stream,
-            stream_name=report.STREAM_NAMES[stream],
+            stream_name=pages.STREAM_NAMES[stream],
             settings=settings,
             calibrated=calibrated,
             num_events=self._num_events,
@@ -137,7 +137,7 @@ class Report:
             num_alerts=self._num_alerts,
             num_pictured=self._num_pictured,
             cards=self._cards(),
-            timeline=report.inline(text, f"Timeline of recording {name}", "t"),
+            timeline=pages.inline(text, f"Timeline of recording {name}", "t"),
         )
         files.write_text(path, page)
 
@@ -199,7 +199,7 @@ class Report:
             one.tick_params(length=0)
         axes.tick_params(labelbottom=False)
         axes.set_xlim(-0.008 * end, 1.05 * end)
-        report.time_ticks(axes, 0, end)
+        pages.time_ticks(axes, 0, end)
         return figure
 
     def _label(self, axes, row: int, text: str, colour: str) -> None:

@@ -45,7 +45,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from stormpsr_jax import report
+from stormpsr_jax import pages
 from stormpsr_jax.recognition.access import HEADERS, Access, Address
 from stormpsr_jax.recognition.outbox import encode
 
@@ -257,7 +257,7 @@ class Page:
     def _html(self, name: str, status: int = 200, **values: Any):
         from starlette.responses import HTMLResponse
 
-        return HTMLResponse(report.template(name).render(title=self._title, **values), status)
+        return HTMLResponse(pages.template(name).render(title=self._title, **values), status)
 
     def _login_page(self, failed: bool = False):
         return self._html("station_login.html", 401, failed=failed)
@@ -416,4 +416,4 @@ def _header(box: Mapping[str, Any] | None) -> str:
 def _text(name: str, kind: str):
     from starlette.responses import Response
 
-    return Response(report.template(name).render(), media_type=kind)
+    return Response(pages.template(name).render(), media_type=kind)

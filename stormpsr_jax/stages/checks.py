@@ -170,7 +170,7 @@ def _rendering(context: Context) -> list[str]:
             for split in needed
             if split in config.recordings and not config.recordings[split]
         ]
-        if picture_checks.needs_cad(context) and not config.cad_per_state:
+        if picture_checks.needs_plain(context) and not config.cad_per_state:
             mistakes.append(
                 "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
                 "need clean renders; set them to 0 too"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import embed, provenance
@@ -29,6 +31,19 @@ def needs_cad(context: Context) -> bool:
         ("pretrain" in stages and config.pretrain.cad_per_state)
         or ("detector" in stages and config.detector.cad)
     )
+
+
+def needs_plain(context: Context) -> bool:
+    """Whether a stage takes renders on which all parts sit right."""
+    stages, config = context.config.stages, context.config
+    return bool(
+        ("pretrain" in stages and config.pretrain.cad_per_state) or _detector_needs_plain(context)
+    )
+
+
+def _detector_needs_plain(context: Context) -> bool:
+    detector = context.config.detector
+    return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong < 1)
 
 
 def needs_wrong(context: Context) -> bool:
@@ -110,15 +125,14 @@ def find_mistakes(context: Context) -> list[str]:
                 "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
                 "to 0"
             )
-        clean = context.config.detector.cad * (1 - context.config.detector.cad_wrong)
-        if (
-            "detector" in stages
-            and clean
-            and not any((r.classes > 0).any() for r in cad.recordings.values())
+        states = np.arange(1, context.procedure.num_states + 1)
+        if _detector_needs_plain(context) and not any(
+            np.isin(r.classes, states).any() for r in cad.recordings.values()
         ):
             mistakes.append(
-                f"{context.cad_dir}: no render has a box, which detector.cad asks for; take "
-                "renders that have some, or set it to 0"
+                f"{context.cad_dir}: no render shows a state with all parts right and a box around "
+                "it, which detector.cad asks for; render some with data_prep.cad --per_state=N, "
+                "or set detector.cad_wrong to 1 or detector.cad to 0"
             )
     if "detector" in stages:
         for split in embed.SPLITS:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages import checks, doubts, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, interruption
 from stormpsr_jax.training.sharding import make_mesh
@@ -63,9 +64,21 @@ def _check(context: Context, remake: bool) -> None:
     raise_all(checks.find_mistakes(context) or _stale_results(context))
     if not remake:
         _ask(context, provenance.lost_weights(context, context.config.stages))
+    _warn(context)
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
+
+
+def _check_data(context: Context) -> None:
+    """What could not be checked before the data were rendered."""
+    raise_all(checks.find_mistakes(context))
+    _warn(context)
+
+
+def _warn(context: Context) -> None:
+    for text in doubts.find_doubts(context):
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def _ask(context: Context, lost: list[str]) -> None:
@@ -113,7 +126,7 @@ def _run_stage(name: str, context: Context, remake: bool) -> None:
         _on_process_0(lambda: provenance.finish(context, name, made_from, facts))
         if name == "data":
             context.forget_data()
-            _on_process_0(lambda: raise_all(checks.find_mistakes(context)))
+            _on_process_0(lambda: _check_data(context))
         _say(f"{name}: {time.monotonic() - start:.0f} s")
     if hasattr(stage, "show") and jax.process_index() == 0:
         stage.show(context)

@@ -10,9 +10,12 @@ from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
 from stormpsr_jax.configs import industreal, meccano
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+
+NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0}
 
 
 def mistakes(finished, folder, **changes):
@@ -94,7 +97,7 @@ def test_find_mistakes_property_renders_without_boxes(finished, tmp_path):
     np.savez(path, **arrays)
     changes = {"data.dir": str(folder), "detector.cad": 0.5, "detector.cad_wrong": 0.5}
     (found,) = mistakes(finished, tmp_path / "run", **changes)
-    assert found.startswith(f"{folder}: no render has a box, which detector.cad asks for")
+    assert found.startswith(f"{folder}: no render shows a state with all parts right and a box")
     changes |= {"detector.cad": 0.0, "detector.cad_wrong": 0.0}
     assert mistakes(finished, tmp_path / "run", **changes) == []
 
@@ -159,6 +162,38 @@ def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_pa
     # Without the detector nobody asks for them.
     stages = tuple(s for s in tiny().stages[1:] if s not in ("detector", "fuse"))
     assert mistakes(finished, tmp_path / "run", **changes, stages=stages) == []
+
+
+def test_find_mistakes_property_renders_of_which_all_show_wrong_parts(finished, tmp_path):
+    """Where none is plain, neither the detector nor pre-training can draw a plain one."""
+    folder = folder_without(finished, tmp_path)
+    path = folder / "labels" / "cad.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["states"][:, 0] = -1
+    arrays["classes"][arrays["classes"] > 0] = load_procedure("synthetic").error_class
+    np.savez(path, **arrays)
+    changes = {"data.dir": str(folder), "pretrain.cad_per_state": 0}
+    (text,) = mistakes(finished, tmp_path / "run", **changes)
+    assert text.startswith(f"{folder}: no render shows a state with all parts right")
+    assert "data_prep.cad --per_state=N" in text
+    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.cad_wrong": 1.0}) == []
+    assert mistakes(finished, tmp_path / "run", **changes, **NO_RENDERS) == []
+    both = mistakes(finished, tmp_path / "run", **changes | {"pretrain.cad_per_state": 1})
+    assert len(both) == 2
+    assert any("pretrain.cad_per_state=1, but the shards have no CAD" in text for text in both)
+
+
+def test_find_mistakes_property_renders_of_which_none_is_to_be_plain(finished, tmp_path):
+    whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_per_state": 0}
+    (text,) = mistakes(finished, tmp_path, **whole)
+    assert text.startswith("--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and")
+    (text,) = mistakes(finished, tmp_path, **whole, **{"detector.cad_wrong": 1.0})
+    assert text.startswith("--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and")
+    whole["pretrain.cad_per_state"] = 0
+    assert len(mistakes(finished, tmp_path, **whole)) == 1
+    assert mistakes(finished, tmp_path, **whole, **{"detector.cad_wrong": 1.0}) == []
+    assert mistakes(finished, tmp_path, **whole, **NO_RENDERS) == []
 
 
 def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path):

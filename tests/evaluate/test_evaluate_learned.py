@@ -1,0 +1,83 @@
+"""The stream of the learned fusion, from scores or from predictions."""
+
+import json
+
+import pytest
+from simulated_scores import PROCEDURE as SYNTHETIC
+from simulated_scores import simulate
+
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr import learned, learned_weights, scores
+
+
+def learned_run(folder, *flags, streams=("asd", "temporal")):
+    evaluate.main(
+        [
+            "--procedure=synthetic",
+            f"--labels={folder / 'labels'}",
+            *(f"--{s}={folder / s}" for s in streams),
+            f"--out={folder / 'out.json'}",
+            *flags,
+        ]
+    )
+    return json.loads((folder / "out.json").read_text())["streams"]
+
+
+def test_learned_property_scores_add_a_stream_and_change_no_other(scored):
+    before = learned_run(scored)
+    after = learned_run(scored, f"--scores={scored / 'scores'}")
+    assert list(after) == ["asd", "temporal", "storm", "learned"]
+    assert {s: after[s] for s in before} == before
+    assert after["learned"]["f1"] > 0.8
+    assert after["learned"]["settings"] == {
+        **{"install": 2.0, "wrong": 2.0, "remove": -4.0},
+        "rho": 0.1,
+    }
+    alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())
+    assert alone == {"learned": after["learned"]}
+
+
+def test_learned_property_events_are_those_of_decode_and_threshold_is_install(scored):
+    found = learned_run(scored, f"--scores={scored / 'scores'}", "--threshold=learned=6")
+    settings = learned.Settings(install=6.0)
+    assert found["learned"]["settings"]["install"] == 6.0
+    for seed in range(2):
+        r = simulate(seed)
+        said = scores.read_scores(scored / "scores" / f"{r.name}.npz", SYNTHETIC)
+        weights = learned_weights.default_weights("scores")
+        events = learned.decode(SYNTHETIC, r.variant, said, settings, weights)
+        got = found["learned"]["recordings"][r.name]["events"]
+        assert got == [[e.frame, e.step_id, e.confidence] for e in events]
+
+
+def test_learned_property_without_scores_it_reads_the_predictions_if_asked(scored):
+    found = learned_run(scored, "--fusion=default", f"--report={scored / 'report.html'}")
+    assert found["learned"]["f1"] > 0.5
+    assert "Beliefs of the learned fusion" in (scored / "report.html").read_text()
+    arrays = learned_weights.default_weights("csv").to_json()
+    arrays["arrays"]["offset"] = [-900.0, 0.0]  # nothing is ever there
+    (scored / "w.json").write_text(json.dumps(arrays))
+    found = learned_run(scored, f"--fusion={scored / 'w.json'}")
+    assert found["learned"]["tp"] == 0
+
+
+def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
+    folder = f"--scores={scored / 'scores'}"
+    for flags, what in (
+        ((folder, "--protocol=released"), "--protocol=paper"),
+        ((folder, "--decoder=confidence"), "--decoder=expected"),
+        ((f"--scores={scored / 'none'}",), "--scores takes one"),
+        ((f"--fusion={scored / 'none'}",), "cannot be read"),
+        ((folder, "--gate=learned=1"), "--gate: stream learned has none"),
+    ):
+        with pytest.raises(SystemExit):
+            learned_run(scored, *flags)
+        assert what in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        learned_run(scored, "--fusion=default", streams=("asd",))
+    assert "--fusion needs --scores, or --asd and --temporal" in capsys.readouterr().err
+    (scored / "scores" / "r0.npz").write_bytes(b"nothing")
+    (scored / "scores" / "r1.npz").unlink()
+    with pytest.raises(SystemExit):
+        learned_run(scored, folder)
+    assert "no r1.npz for the recording r1" in capsys.readouterr().err

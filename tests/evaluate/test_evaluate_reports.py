@@ -1,0 +1,112 @@
+"""What shows a result: the report, tables, comparisons, sweeps over thresholds."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from evaluate_data import command, fails, run
+
+from stormpsr_jax import evaluate
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def test_report_property_is_written_where_jax_cannot_be_imported(files):
+    script = (
+        "import sys\n"
+        "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
+        "sys.modules.update(dict.fromkeys(blocked))\n"
+        "from stormpsr_jax import evaluate\n"
+        "evaluate.main(sys.argv[1:])\n"
+    )
+    page = files / "report.html"
+    flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", f"--report={page}"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command(files, *flags)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    text = page.read_text(encoding="utf-8")
+    for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
+        assert f"<h3>{title}</h3>" in text
+    assert "Timeline of recording 07_main_c" in text
+    assert (files / "out.json").exists()
+
+
+def test_report_errors_are_one_line(files, capsys, monkeypatch):
+    (files / "visibility" / "01_assy_a.csv").write_text("frame,visible\n")  # nothing is known
+    visibility = f"--visibility={files / 'visibility'}"
+    said = fails(files, capsys, visibility, "--report=/nowhere/report.html", streams=("asd",))
+    assert "/nowhere/report.html: cannot be written" in said
+    monkeypatch.setitem(sys.modules, "matplotlib.style", None)
+    said = fails(files, capsys, f"--report={files / 'report.html'}")
+    assert "needs matplotlib and jinja2" in said
+
+
+def show(capsys, *arguments):
+    evaluate.main(list(map(str, arguments)))
+    return capsys.readouterr().out
+
+
+def test_tables_property_all_of_them_in_every_format(files, capsys):
+    result = run(files, f"--visibility={files / 'visibility'}", "--sweep=0.5,1,2,8")
+    capsys.readouterr()
+    rows = result["streams"]["storm"]["sweep"]
+    assert [row["threshold"] for row in rows] == [0.5, 1, 2, 8]
+    assert rows[1]["f1"] == result["streams"]["storm"]["f1"]
+    text = show(capsys, "tables", files / "out.json")
+    for name in (
+        *("summary", "recordings", "steps", "delays", "tolerance", "occlusion", "sweep"),
+        "reliability",
+    ):
+        assert f"\n{name}\nstream " in text
+        for form in ("text", "csv", "markdown", "latex"):
+            table = show(
+                capsys, "tables", files / "out.json", f"--table={name}", f"--format={form}"
+            )
+            assert table.count("storm") >= 1
+    assert "Install front chassis" in text
+    recordings = result["streams"]["asd"]["recordings"]
+    for r in recordings.values():
+        assert len(r["visible"]) == len(r["truth"])
+        assert all(0 <= v <= 1 for v in r["visible"])
+
+
+def test_compare_property_streams_and_files(files, capsys):
+    run(files)
+    late = files / "late.json"
+    evaluate.main([*command(files, "--threshold=3"), f"--out={late}"])
+    capsys.readouterr()
+    text = show(capsys, "compare", files / "out.json", late, "--samples=200")
+    assert text.count("common_delay_s") == 3
+    text = show(capsys, "compare", late, late, "--streams=asd,storm", "--format=csv")
+    row = dict(
+        zip(
+            text.splitlines()[0].split(","),
+            next(x for x in text.splitlines() if ",delay_s," in x).split(","),
+            strict=True,
+        )
+    )
+    assert float(row["difference"]) < 0
+    for arguments, message in [
+        (["compare", files / "out.json"], "required: b"),
+        (["compare", files / "out.json", files / "nothing.json"], "nothing.json: cannot be read"),
+        (["compare", late, late, "--streams=asd"], "--streams=asd does not name two"),
+        (["tables", files / "labels"], "cannot be read"),
+    ]:
+        with pytest.raises(SystemExit) as error:
+            evaluate.main(list(map(str, arguments)))
+        assert error.value.code == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
+
+
+def test_sweep_errors(files, capsys):
+    assert "--threshold=-1" in fails(files, capsys, "--sweep=1,-1")
+    assert "'1,x'" in fails(files, capsys, "--sweep=1,x")
+    assert "--sweep needs" in fails(files, capsys, "--sweep=1", "--protocol=released")

@@ -1,0 +1,149 @@
+"""What is scored: errors, wrong parts, removals, and only events that are certain."""
+
+import statistics
+
+import pytest
+from evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
+
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr import analysis, batch, decoding, labels, metrics, predictions, scoring
+from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.decoding import Settings
+from stormpsr_jax.psr.recordings import load_recordings
+
+
+def test_evaluate_property_allowed_removal_is_no_error(files):
+    path = files / "labels" / "01_assy_a" / "PSR_labels.csv"
+    steps = labels.read_steps(path, PROCEDURE)
+    recording = run(files)["streams"]["asd"]["recordings"]["01_assy_a"]
+    assert recording["contains_errors"]  # not every expected step is in these labels
+    expected = PROCEDURE.variants["assembly"].expected
+    done = {step for _, step in steps}
+    steps += [(300, step) for step in expected if step not in done]
+    labels.write_steps(path, steps, PROCEDURE)
+    assert not run(files)["streams"]["asd"]["recordings"]["01_assy_a"]["contains_errors"]
+    labels.write_steps(path, [*steps, (350, 5), (360, 3)], PROCEDURE)
+    for flags in ([], ["--removal=1"], ["--protocol=released"]):
+        recording = run(files, *flags)["streams"]["asd"]["recordings"]["01_assy_a"]
+        assert not recording["contains_errors"]
+
+
+def test_evaluate_property_scores_errors_only_if_asked(files):
+    plain = run(files)
+    folder = files / "labels" / "01_assy_a"
+    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
+        folder = files / "labels" / name
+        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
+        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (399, 4)], PROCEDURE)
+    assert run(files) == plain
+    scored = run(files, "--with_errors")
+    for stream in plain["streams"]:
+        assert scored["streams"][stream]["fn"] == plain["streams"][stream]["fn"] + 3
+
+
+# The released code takes the first row of a frame, not the most confident one.
+@pytest.mark.parametrize(("protocol", "delay"), [("paper", 11), ("released", 12)])
+def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
+    k, start, end = put_wrong(files)
+    # The detector takes the wrong part for a right one, ten frames after it was put on.
+    path = files / "asd" / f"01_assy_a{predictions.SUFFIX}"
+    header, *lines = path.read_text().splitlines()
+    seen = [f"x,{frame},4,0.99,0,0,1,1" for frame in range(start + 10, end)]
+    path.write_text("\n".join([header, *lines, *seen]) + "\n")
+    result = run(files, f"--protocol={protocol}", "--threshold=asd=1.5,temporal=1,storm=9")
+    asd = result["streams"]["asd"]
+    (one,) = asd["recordings"]["01_assy_a"]["wrong"]["installations"]
+    assert one == [k, start, end, start + delay, None]
+    assert (asd["wrong"]["shown"], asd["wrong"]["accepted"], asd["wrong"]["found"]) == (1, 1, 0)
+    assert result["streams"]["temporal"]["wrong"]["accepted"] == 0
+    assert asd["recordings"]["02_assy_b"]["wrong"]["installations"] == []
+    assert "parts that sit wrong" in capsys.readouterr().out
+    evaluate.main(["tables", str(files / "out.json"), "--table=installations", "--format=csv"])
+    assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
+
+
+def test_evaluate_property_certain_events_alone_are_scored(files, capsys):
+    plain = run(files)
+    middle = statistics.median(
+        e[2] for r in plain["streams"]["asd"]["recordings"].values() for e in r["events"]
+    )
+    result = run(files, f"--certain={middle}")
+    assert "confidence of at least" in analysis.notes(result)[0]
+    assert run(files, "--certain=0") == plain
+    assert (result["certain"], plain["certain"]) == (middle, 0)
+    split = 0
+    for stream, s in result["streams"].items():
+        assert s["reliability"] == plain["streams"][stream]["reliability"]
+        for name, r in s["recordings"].items():
+            every = plain["streams"][stream]["recordings"][name]
+            assert every["uncertain"] == []
+            assert r["events"] == [e for e in every["events"] if e[2] >= middle]
+            assert r["uncertain"] == [e for e in every["events"] if e[2] < middle]
+            found = [e[:2] for e in r["events"]]
+            assert r["f1"] == metrics.score_recording(r["truth"], found, 10)["f1"]
+            split += bool(r["events"] and r["uncertain"])
+        assert s["tp"] + s["fp"] == sum(len(r["events"]) for r in s["recordings"].values())
+    assert split >= 2
+    for flag in ("--protocol=released", "--sweep=1,2"):
+        assert "--certain needs --protocol=paper" in fails(files, capsys, "--certain=0.5", flag)
+    for value in ("-0.1", "1.1", "nan"):
+        assert f"--certain={value} is not in 0…1" in fails(files, capsys, f"--certain={value}")
+
+
+def test_evaluate_property_calibrations_change_confidences_alone(files):
+    recordings = load_recordings(PROCEDURE, files / "labels", files / "asd", files / "temporal")
+    settings = Settings(threshold=1.0, window=WINDOW)
+    calibrated = {"asd": Calibration(0.5, -1.0, 0.01, 0.9)}
+    plain = scoring.evaluate_recordings(PROCEDURE, recordings, settings)["streams"]
+    other = scoring.evaluate_recordings(PROCEDURE, recordings, settings, calibrations=calibrated)[
+        "streams"
+    ]
+    assert other["temporal"] == plain["temporal"]
+    assert other["asd"]["reliability"]["ece"] > plain["asd"]["reliability"]["ece"] + 0.1
+    for name, r in other["asd"]["recordings"].items():
+        before = plain["asd"]["recordings"][name].pop("events")
+        assert r.pop("events") == [[f, s, calibrated["asd"](c)] for f, s, c in before]
+        assert r == plain["asd"]["recordings"][name]
+    with pytest.raises(ValueError, match="calibrated in protocol 'paper' alone"):
+        scoring.evaluate_recordings(
+            PROCEDURE, recordings, settings, protocol="released", calibrations=calibrated
+        )
+
+
+def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
+    put_wrong(files)
+    plain, sweep = run(files, "--sweep=1,2"), batch.sweep
+    more = [decoding.Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
+    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
+    reported = run(files, "--sweep=1,2")
+    for stream, s in reported["streams"].items():
+        assert s.pop("wrong")["false_alarms"] == 6
+        assert plain["streams"][stream].pop("wrong")["false_alarms"] == 0
+        # Their confidences count for reliability.
+        judged = [x.pop("reliability")["bins"] for x in (s, plain["streams"][stream])]
+        more_events = sum(b["events"] for b in judged[0]) - sum(b["events"] for b in judged[1])
+        assert more_events == 6
+        before = plain["streams"][stream].pop("recordings")
+        for name, row in s.pop("recordings").items():
+            events = [event for event in row.pop("events") if event[1] != 4]
+            assert len(events) == len(before[name].pop("events")) > 0
+            assert row.pop("wrong") != before[name].pop("wrong")
+            assert row == before[name]
+    assert reported == plain
+    # Where the truth has the incorrect installations, such a report is an event like others.
+    for name in ("01_assy_a", "02_assy_b", "07_main_c"):
+        folder = files / "labels" / name
+        steps = labels.read_steps(folder / "PSR_labels.csv", PROCEDURE)
+        labels.write_steps(folder / "PSR_labels_with_errors.csv", [*steps, (2, 4)], PROCEDURE)
+    scored = run(files, "--with_errors")["streams"]["asd"]
+    assert scored["tp"] == plain["streams"]["asd"]["tp"] + 3
+    assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
+
+
+def test_evaluate_property_nothing_is_known_of_wrong_parts_without_states(files, capsys):
+    for path in files.glob("labels/*/PSR_labels_raw.csv"):
+        path.unlink()
+    stream = run(files)["streams"]["asd"]
+    assert stream["wrong"] is None
+    assert all(r["wrong"] is None for r in stream["recordings"].values())
+    assert "sit wrong" not in capsys.readouterr().out

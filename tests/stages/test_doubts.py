@@ -1,0 +1,67 @@
+"""What a run says about itself before it starts, without refusing."""
+
+import shutil
+
+import numpy as np
+from tiny import tiny
+
+from stormpsr_jax import main
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import detector, doubts
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+ALONE = {"detector.cad_wrong": 0.0}
+
+
+def find(folder, workdir, **changes):
+    changes = {"stages": tiny().stages[1:], "data.dir": str(folder), **changes}
+    return doubts.find_doubts(Context(tiny(**changes), workdir, make_mesh(1, 1)))
+
+
+def with_wrong_parts(finished, tmp_path):
+    """The data folder, as if part 0 sat wrong twice, once until the end, and part 3 once."""
+    folder = tmp_path / "data"
+    shutil.copytree(finished / "data", folder)
+    path = folder / "labels" / "train.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    states = np.abs(arrays["states"])
+    states[2:5, 0] = states[-3:, 0] = states[3:9, 3] = -1
+    np.savez(path, **arrays | {"states": states})
+    recordings = ClipSource(folder, "train", load_procedure("synthetic")).recordings
+    assert sum((r.states == -1).sum() for r in recordings.values()) == 12
+    return folder
+
+
+def test_find_doubts_property_wrong_parts_learnt_from_recordings_alone(finished, tmp_path):
+    folder = with_wrong_parts(finished, tmp_path)
+    (text,) = find(folder, tmp_path, **ALONE)
+    assert text.startswith("--config.detector.part_loss=1.0, but detector.cad_wrong=0: ")
+    assert "the training recordings alone (wrong parts in them: 3)" in text
+    assert "data_prep.cad --wrong=N" in text
+
+
+def test_find_doubts_property_none_where_renders_show_them_or_nobody_asks(finished, tmp_path):
+    folder = finished / "data"
+    assert find(folder, tmp_path) == []
+    assert find(folder, tmp_path, **ALONE, **{"detector.part_loss": 0.0}) == []
+    assert find(folder, tmp_path, **ALONE, stages=("pretrain", "embed", "temporal")) == []
+    assert find(tmp_path / "not there yet", tmp_path, **ALONE) == []
+
+
+def test_run_property_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypatch):
+    """Before it starts, or when the data that tell have been rendered."""
+    of_detector = tmp_path / "run" / "detector"
+    train = lambda context: (of_detector / "best.safetensors").touch() or {}  # noqa: E731
+    monkeypatch.setattr(detector, "run", train)
+    changes = {f"data.synthetic.recordings.{split}": 1 for split in ("train", "val", "test")}
+    changes |= {"data.synthetic.cad_per_state": 0, "data.synthetic.cad_wrong": 0}
+    config = tiny(stages=("data", "detector"), **ALONE, **changes, **{"detector.cad": 0.0})
+    for _ in range(2):
+        main.run(config, tmp_path / "run")
+        said = capfd.readouterr()
+        (line,) = [text for text in said.err.splitlines() if text.startswith("warning: ")]
+        assert "--config.detector.part_loss=1.0" in line
+        assert "detector: " in said.out

@@ -1,0 +1,157 @@
+"""The notebooks run where only the wheel is, and the outputs kept in them are what they give."""
+
+import base64
+import io
+import re
+
+import nbformat
+import numpy as np
+import pytest
+from keep_outputs import MAX_BYTES, NAMES, execute, read, write
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+from tiny import TINY
+
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.stages import checks
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+
+TIMES = re.compile(r"took|\d%\|")  # lines with times and rates, which differ each time
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+def lines(cell):
+    """(words, numbers) of each line that a cell printed; of one with times what stands before."""
+    text = "".join(o.text for o in cell.outputs if o.output_type == "stream")
+    said = [TIMES.split(line)[0] for line in text.splitlines()]
+    return [
+        (NUMBER.sub("#", line).split(), list(map(float, NUMBER.findall(line)))) for line in said
+    ]
+
+
+def says(done, kept):
+    """Whether a cell printed these lines in this order; libraries may warn in between.
+
+    Numbers may differ a little: other kinds of CPU round otherwise, which can move an event.
+    """
+    found = iter(lines(done))
+    return all(
+        any(words == w and n == pytest.approx(numbers, rel=0.05, abs=0.2) for w, n in found)
+        for words, numbers in lines(kept)
+    )
+
+
+def shown(cell):
+    """The types of what a cell displays."""
+    return [sorted(o.data) for o in cell.outputs if o.output_type != "stream"]
+
+
+def code_cells(notebook):
+    return {cell.id: cell for cell in notebook.cells if cell.cell_type == "code"}
+
+
+def run_from(unpacked, name, folder, parameters=None):
+    """Runs a notebook in an empty folder with the wheel's modules before any installed ones."""
+    notebook = read(name)
+    where = nbformat.v4.new_code_cell("import stormpsr_jax\nprint(stormpsr_jax.__file__)", id="x")
+    notebook.cells.append(where)
+    done = execute(notebook, folder, parameters, PYTHONPATH=str(unpacked))
+    assert done.cells.pop().outputs[0].text.startswith(str(unpacked))
+    return done
+
+
+def check_kept(kept, done):
+    """Pictures are shown, and kept outputs, if there are any, are of the kinds that cells give."""
+    images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
+    assert images == ["pictures", "timeline"]
+    if any(cell.execution_count for cell in kept.values()):
+        assert {n: shown(c) for n, c in done.items()} == {n: shown(c) for n, c in kept.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
+    """All of them, or none where nobody has run it since it changed."""
+    notebook = read(name)
+    nbformat.validate(notebook)
+    cells = code_cells(notebook).values()
+    counts = [cell.execution_count for cell in cells]
+    assert counts in ([None] * len(cells), list(range(1, len(cells) + 1)))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert any("image/png" in o.get("data", ()) for o in outputs) == bool(counts[0])
+    assert {o.get("name") for o in outputs} <= {None, "stdout"}
+    text = nbformat.writes(notebook)
+    assert len(text.encode()) <= MAX_BYTES
+    assert not re.search(r"/(tmp|home|root|work|usr)/", text)
+    assert not code_cells(notebook)["install"].outputs
+
+
+def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):
+    done = code_cells(run_from(unpacked, "quickstart", tmp_path))
+    kept = code_cells(read("quickstart"))
+    check_kept(kept, done)
+    for name, cell in kept.items():
+        assert says(done[name], cell), f"{name}: {done[name].outputs}"
+    assert (tmp_path / "recognised/demo/events.csv").exists()
+    assert (tmp_path / "own/report.html").exists()
+
+
+def test_training_property_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_path):
+    fields = {field: value for field, value in TINY.items() if field != "stages"}
+    done = code_cells(run_from(unpacked, "training", tmp_path, {"FIELDS": fields}))
+    check_kept(code_cells(read("training")), done)
+    said = "".join(o.text for o in done["train"].outputs)
+    for stage in ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate"):
+        assert re.search(rf"^{stage}: \d+ s$", said, re.MULTILINE), stage
+    assert "data: done before" in said
+    for name in ("metrics.json", "report.html", "model/model.json"):
+        assert (tmp_path / "runs/training" / name).exists()
+
+
+def test_training_property_its_own_size_is_one_that_runs(tmp_path):
+    (cell,) = [c for c in read("training").cells if "parameters" in c.metadata.get("tags", ())]
+    names = {}
+    exec(cell.source, names)
+    config = synthetic.get_config()
+    config.update_from_flattened_dict(names["FIELDS"])
+    assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
+
+
+def made_up(*sources, tags=()):
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    cells[0].metadata["tags"] = list(tags)
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
+    notebook = made_up(
+        "a = 1\nb = 2",
+        "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n\\n')\n"
+        "print('1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
+        "import os\nos.environ['MINE'], os.getcwd()",
+        "from PIL import Image\nImage.linear_gradient('L').convert('RGBA').resize((400, 300))",
+        tags=["parameters"],
+    )
+    done = execute(notebook, tmp_path, {"b": [3]}, MINE="yes")
+    png = base64.b64decode(done.cells[3].outputs[0].data["image/png"])
+    picture = Image.open(io.BytesIO(png))
+    assert (picture.size, picture.mode) == ((400, 300), "P")
+    grey = np.asarray(Image.linear_gradient("L").resize((400, 300)), int)
+    assert np.abs(np.asarray(picture.convert("L"), int) - grey).max() <= 2
+    assert done.cells[1].outputs[0].text == "2 of 2: 99%|\nx:  5%|\n\n2%\nbold 1 [3]\n"
+    assert done.cells[2].outputs[0].data["text/plain"] == f"('yes', '{tmp_path}')"
+    assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
+    assert not any(cell.outputs for cell in notebook.cells)
+    notebook.cells[1].metadata["tags"] = ["not-kept"]
+    assert not execute(notebook, tmp_path, MINE="").cells[1].outputs
+
+
+def test_execute_errors_failures_and_unknown_parameters(tmp_path):
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        execute(made_up("1 / 0"), tmp_path)
+    with pytest.raises(ValueError, match="0 cells have the tag 'parameters'"):
+        execute(made_up("a = 1"), tmp_path, {"a": 2})
+    with pytest.raises(ValueError, match="sets no b"):
+        execute(made_up("a = 1", tags=["parameters"]), tmp_path, {"b": 2})
+    with pytest.raises(ValueError, match=r"quickstart.ipynb would have 3\d\d,\d\d\d bytes"):
+        write("quickstart", made_up("#" * 300_000))

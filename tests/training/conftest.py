@@ -1,0 +1,19 @@
+"""A training run that nothing disturbed, by which the others are judged."""
+
+import json
+
+import pytest
+from loop_toy import run
+from made_once import made_once
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory):
+    """Its work folder, and what `train` returned."""
+
+    def make(folder):
+        folder.mkdir()
+        (folder / "facts.json").write_text(json.dumps(run(folder / "toy")))
+
+    folder = made_once(tmp_path_factory, "undisturbed", make)
+    return folder / "toy", json.loads((folder / "facts.json").read_text())

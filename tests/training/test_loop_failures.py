@@ -1,0 +1,123 @@
+"""What goes wrong in training ends it with a line that says where, and what to do."""
+
+import subprocess
+import sys
+import time
+
+import grain
+import jax.numpy as jnp
+import loop_process
+import numpy as np
+import pytest
+from loop_toy import acting, assert_same, example, run, steps_saved
+from processes_of_tests import environment, finish, start
+
+from stormpsr_jax.training import loop
+
+
+def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
+    workdir = tmp_path / "toy"
+
+    def poison(step, batch):
+        return batch | {"x": batch["x"] * np.nan} if step == 11 else batch
+
+    with pytest.raises(FloatingPointError) as error:
+        run(workdir, data=acting(poison))
+    assert "step 11" in str(error.value)
+    assert "'toy'" in str(error.value)
+    assert str(workdir / "checkpoints" / "8") in str(error.value)
+    assert steps_saved(workdir) == [4, 8]
+
+
+def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
+    workdir = tmp_path / "toy"
+
+    def act(step, batch):
+        if step == 18:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(workdir, data=acting(act))
+    assert steps_saved(workdir) == [12, 16]
+    for path in (workdir / "checkpoints" / "16" / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.warns(UserWarning, match=r"checkpoints/16 is damaged"):
+        run(workdir)
+    assert_same(workdir, undisturbed)
+
+
+def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
+    def exhaust(step, batch):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    with pytest.raises(MemoryError, match=r"stage 'toy'.*--config\.toy\.n_per_state.*9 TiB"):
+        run(tmp_path / "toy", data=acting(exhaust), batch_field="n_per_state")
+
+    def huge(params, batch_stats, batch, rng):
+        rows = jnp.broadcast_to(batch["x"].sum(), (2**22, 2**22)) * params["Dense_0"]["bias"][0]
+        return (jnp.sin(rows) @ jnp.cos(rows)).sum(), ({}, batch_stats)
+
+    with pytest.raises(MemoryError, match=r"--config\.toy\.batch"):
+        run(tmp_path / "toy", loss_fn=huge)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(28, "No space left on device"),
+        # As orbax reports it from its writing thread.
+        ValueError("RESOURCE_EXHAUSTED: Failed to write 10032 bytes: No space left on device"),
+    ],
+)
+def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
+    def save(*args, **kwargs):
+        raise failure
+
+    monkeypatch.setattr(loop.Checkpoints, "save", save)
+    with pytest.raises(OSError, match=r"disk is full; free some space") as error:
+        run(tmp_path / "toy")
+    assert error.value.errno == 28
+
+
+MOUNTED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+
+
+def may_mount():
+    try:
+        words = [*MOUNTED, "mount -t tmpfs -o size=20k tmpfs /tmp"]
+        return subprocess.run(words, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
+@pytest.mark.parametrize("size", ["20k", "300k", "700k"])
+def test_train_property_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size):
+    """At the first checkpoint, at the second, at the third."""
+    train = f"{sys.executable} {loop_process.__file__} {tmp_path}/disk/toy disk"
+    script = f"""
+        mkdir {tmp_path}/disk && mount -t tmpfs -o size={size} tmpfs {tmp_path}/disk || exit 99
+        {train} 2> {tmp_path}/errors; echo $? > {tmp_path}/status
+        ls {tmp_path}/disk/toy/checkpoints > {tmp_path}/left
+        mount -o remount,size=20m {tmp_path}/disk && {train}"""
+    begun = time.monotonic()
+    output = finish(start([*MOUNTED, script], env=environment()))[0]
+    assert time.monotonic() - begun < 120
+    assert (tmp_path / "status").read_text() == "1\n"
+    lines = (tmp_path / "errors").read_text().split("\n")
+    errors = [line for line in lines if line and not line.startswith("toy:")]  # the progress bar
+    assert len(errors) == 1, errors
+    assert "stage 'toy': the disk is full; free some space and run the same" in errors[0]
+    whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
+    assert f"begun after {max(whole, default=0)}" in output.splitlines()
+
+
+def test_train_property_data_that_ends_is_an_error(tmp_path):
+    short = iter(grain.MapDataset.range(64).seed(3).random_map(example).batch(16).to_iter_dataset())
+    with pytest.raises(ValueError, match="ended at step 4 of 24"):
+        run(tmp_path / "toy", data=lambda step: short)
+
+
+def test_train_property_unknown_best_metric_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"\['score'\], not the metric 'f1'"):
+        run(tmp_path / "toy", best="f1")

@@ -1,0 +1,130 @@
+"""Training that is killed, stopped by a signal or by Ctrl-C goes on as if it had not been."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from loop_process import start_script
+from loop_toy import acting, assert_same, run, steps_saved
+from processes_of_tests import finish, wait_until
+
+from stormpsr_jax.training import interruption
+
+
+def kill_when(process, condition):
+    """SIGKILL as soon as the condition holds."""
+    wait_until(condition, process)
+    process.kill()
+    process.communicate()
+
+
+def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed):
+    """Killed with two loaders, away from any boundary; continued without."""
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    reached = lambda: step_file.exists() and step_file.read_text() == "18"  # noqa: E731
+    kill_when(start_script(workdir, 2, step_file), reached)
+    assert steps_saved(workdir)[-1] in (12, 16)
+    assert_resumes(workdir, undisturbed)
+
+
+def test_train_property_three_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
+    """At moments drawn at random, and once when a checkpoint is being written."""
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    saving = lambda: any((workdir / "checkpoints").glob("*tmp*"))  # noqa: E731
+    kill_when(start_script(workdir, 0, step_file), saving)
+    rng = np.random.default_rng(int.from_bytes(os.urandom(4)))
+    for at in (5, 13):
+        wait, since = rng.uniform(0, 0.3), []
+
+        def some_time_later(at=at, wait=wait, since=since):
+            if step_file.exists() and int(step_file.read_text()) >= at:
+                since.append(time.monotonic())
+            return bool(since) and time.monotonic() - since[0] > wait
+
+        kill_when(start_script(workdir, 0, step_file), some_time_later)
+        step_file.unlink()
+    assert_resumes(workdir, undisturbed, workers=2)
+
+
+def assert_resumes(workdir, undisturbed, workers=0):
+    begun = []
+    run(workdir, data=acting(lambda step, batch: begun.append(step), workers))
+    assert begun[0] > 1, "it started over"
+    assert_same(workdir, undisturbed)
+
+
+SIGNALS = pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)]
+)
+
+
+@SIGNALS
+def test_train_property_sigterm_and_ctrl_c_save_and_say_how_to_go_on(
+    tmp_path, undisturbed, number, status, capfd
+):
+    workdir = tmp_path / "toy"
+
+    def act(step, batch):
+        if step == 7:
+            send(number)
+
+    with pytest.raises(SystemExit) as stopped, interruption.handled():
+        run(workdir, data=acting(act))
+    assert stopped.value.code == status
+    # Step 7 is neither a log nor a checkpoint step: the open log row must survive too.
+    assert steps_saved(workdir)[-1] == 7
+    assert "toy: stopped and saved at step 7; run the same command" in capfd.readouterr().out
+    assert_resumes(workdir, undisturbed)
+
+
+def send(number):
+    """A signal to this process, which it has seen when this returns."""
+    os.kill(os.getpid(), number)
+    deadline = time.monotonic() + 10
+    while not interruption._received and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def test_train_property_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
+    def evaluate(params, batch_stats):
+        send(signal.SIGTERM)
+        return {"score": 1.0}
+
+    with interruption.handled():
+        facts = run(tmp_path / "toy", config={"steps": 4}, evaluate=evaluate)
+        assert facts == {"steps": 4, "best_step": 4, "metrics": {"score": 1.0}}
+        with pytest.raises(SystemExit) as stopped:
+            interruption.end_if_asked("all done")
+    assert stopped.value.code == 75
+
+
+@pytest.mark.parametrize("where", ["saving", "computing"])
+@SIGNALS
+def test_train_property_a_second_signal_ends_at_once(tmp_path, where, number, status):
+    """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
+    process = start_script(tmp_path / "toy", where, tmp_path / "there")
+    wait_until((tmp_path / "there").exists, process)
+    process.send_signal(number)
+    name = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}[number]
+    for line in process.stdout:
+        if line == f"{name}: saving what there is; a second one ends at once\n":
+            break
+    process.send_signal(number)
+    begun = time.monotonic()
+    output = finish(process, code=status, timeout=20)[0]
+    assert output.splitlines()[-1] == f"{name}: ended"
+    assert time.monotonic() - begun < 5
+
+
+def test_train_property_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undisturbed):
+    """It reaches them too, here while they are still being started."""
+    workdir, step_file = tmp_path / "toy", tmp_path / "step"
+    process = start_script(workdir, "loaders", step_file, start_new_session=True)
+    wait_until(step_file.exists, process)
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    output = finish(process, code=130)[0]
+    assert "Traceback" not in output
+    assert "stopped and saved at step" in output.splitlines()[-1]
