@@ -36,7 +36,7 @@ def anchors(path):
 def test_readme_property_short_and_with_its_two_commands():
     text = read("README.md")
     assert len(text.splitlines()) <= 150
-    for name in ("run", "test"):
+    for name in ("run", "test", "demo"):
         (block,) = re.findall(rf"^<!-- command: {name} -->\n```bash\n(.*?)^```$", text, re.M | re.S)
         assert block.count("\n") == 1
 
