@@ -1,4 +1,4 @@
-"""Makes clip shards of IndustReal's synthetic pictures of every assembly state, for pre-training.
+"""Makes clip shards of IndustReal's synthetic pictures, for pre-training.
 
     python -m data_prep.industreal_cad --data=DIR --out=DIR
 

@@ -36,7 +36,7 @@ from data_prep.rendering.workplace import Workplace, clean_pictures
 from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.data.annotation import EMPTY
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -81,7 +81,8 @@ def make_dataset(
       cad_wrong: further ones of each in which some parts sit wrong.
       rehearsals: further recordings of split "train" in which every other part is put on wrong
         first, in poses that no other recording has. Workers make few mistakes, and a network that
-        has seen two dozen of them knows these by heart.
+        has seen two dozen of them knows these by heart. They have no boxes: the temporal network
+        learns from them, and the detector from renders (`cad_wrong`), with which it does better.
       workers: processes, or a cluster.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
@@ -315,7 +316,8 @@ def make_recording(
     states = timeline.per_frame()
     workplace = Workplace(product, _bodies(product), looks)
     pictures = (workplace.picture(motion, i, states[i], size) for i in range(len(states)))
-    return encode(name, timeline.first_frame, pictures, states, procedure, noise)
+    annotated = not is_rehearsal(name)
+    return encode(name, timeline.first_frame, pictures, states, procedure, noise, annotated)
 
 
 def is_wrong(name: str) -> bool:
@@ -380,20 +382,21 @@ def encode(
     states: np.ndarray,
     procedure: Procedure,
     rng: np.random.Generator,
+    annotated: bool = True,
 ) -> shards.RecordingData:
-    """Returns a recording whose pictures are rendered as they are asked for."""
+    """Returns a recording whose pictures are rendered as they are asked for, `annotated` or not."""
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
-    classes = np.full(count, EMPTY, np.int16)  # the renderer looks at every frame
+    classes = np.full(count, EMPTY if annotated else NOT_ANNOTATED, np.int16)
     of_states = procedure.state_classes(states)
     level = rng.uniform(0.004, 0.014)
 
     def jpegs() -> Iterator[bytes]:
         for i, picture in enumerate(pictures):
-            boxes[i], visible[i] = picture.box, picture.visible
-            if not np.isnan(picture.box[0]):
-                classes[i] = of_states[i]
+            visible[i] = picture.visible
+            if annotated and not np.isnan(picture.box[0]):
+                boxes[i], classes[i] = picture.box, of_states[i]
             noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
             image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
             yield simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)

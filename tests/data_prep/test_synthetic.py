@@ -13,6 +13,7 @@ import simplejpeg
 
 from data_prep import synthetic
 from data_prep.rendering import motion, timelines
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -223,6 +224,14 @@ def test_make_dataset_property_rehearsals_are_full_of_mistakes_and_change_nothin
     assert added == {f"rehearsal_{i:03d}" for i in range(3)}
     assert max(wrong for _, wrong in before.values()) < 0.25
     assert 0.3 < np.mean([after[name][1] for name in added]) < 0.7
+    source = ClipSource(tmp_path / "with", "train", SYNTHETIC)
+    for name, r in source.recordings.items():
+        looked_at = name not in added
+        assert (
+            (r.classes != NOT_ANNOTATED).all() if looked_at else (r.classes == NOT_ANNOTATED).all()
+        )
+        assert np.isfinite(r.boxes).any() == looked_at
+        assert (r.visible > 0).any()
     with pytest.raises(ValueError, match="--rehearsals=3 are made up"):
         make(tmp_path / "none", rehearsals=3, timelines=tmp_path)
 
