@@ -16,5 +16,4 @@ def get_config():
     c.procedure = "meccano"
     c.data.synthetic.time_scale = 12.0
     c.data.synthetic.cad_per_state = 200
-    c.data.synthetic.rehearsals = 0  # of other timelines
     return c
