@@ -1,4 +1,4 @@
-"""Renders every catalogued state of a product from the meshes of its parts, for pre-training.
+"""Renders every catalogued state of a product from the meshes of its parts.
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 

@@ -1,4 +1,4 @@
-"""Makes a data folder of ready-made frame embeddings, to train and score without any picture.
+"""Makes a data folder of ready-made frame embeddings, to train without any picture.
 
     python -m data_prep.embeddings --features=DIR --labels=DIR --procedure=FILE --out=DIR
     python -m stormpsr_jax.main --config=configs/embeddings.py --config.data.dir=DIR --workdir=RUN

@@ -25,13 +25,7 @@ from data_prep import command
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.scene import Body, Picture
-from data_prep.rendering.timelines import (
-    WRONG,
-    Timeline,
-    draw_timeline,
-    find_timelines,
-    read_timeline,
-)
+from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
 from data_prep.rendering.workplace import Workplace, clean_pictures
 from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
@@ -184,7 +178,7 @@ def _timeline(
     """What happens in a recording: read from its labels in `directory`, or made up."""
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
-    wrong = REHEARSED_WRONG if is_rehearsal(name) else WRONG
+    wrong = REHEARSED_WRONG if is_rehearsal(name) else None
     return draw_timeline(procedure, streams(seed, "recording", split, name)[0], pace, wrong)
 
 

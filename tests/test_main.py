@@ -15,7 +15,7 @@ import pytest
 from processes_of_tests import ROOT, free_address, start
 from tiny import TRAINED, command, tiny
 
-from stormpsr_jax import load_model, main
+from stormpsr_jax import load_model, main, model
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.training.metrics import read_metrics
@@ -329,8 +329,11 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("stage", BATCHES)
-def test_errors_no_memory_for_the_batch_names_the_field_to_lower(workdir, tmp_path, stage):
+def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
+    workdir, tmp_path, stage, monkeypatch
+):
     """Batches of petabytes are refused before anything of them is made."""
+    monkeypatch.setattr(model, "SMALL", 0)  # networks so small never compute a whole batch at once
     before = {"embed": ("pretrain",), "temporal": ("embed",), "finetune": ("pretrain", "temporal")}
     before["predict"] = ("pretrain", "embed", "temporal", "finetune", "detector")
     for name in before.get(stage, ()):

@@ -47,7 +47,10 @@ class Timeline:
 
 
 def draw_timeline(
-    procedure: Procedure, rng: np.random.Generator, pace: float = 1.0, wrong: float = WRONG
+    procedure: Procedure,
+    rng: np.random.Generator,
+    pace: float = 1.0,
+    wrong: float | None = None,
 ) -> Timeline:
     """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
 
@@ -58,7 +61,7 @@ def draw_timeline(
       procedure: with one variant.
       rng: draws everything.
       pace: pauses before events are this many times as long, at least 1; what happens is the same.
-      wrong: chance that a component is put on wrong first.
+      wrong: chance that a component is put on wrong first; None is WRONG.
 
     Raises:
       ValueError: from its initial state the procedure has no way through catalogued states.
@@ -70,7 +73,7 @@ def draw_timeline(
     events = _draw_order(procedure, state, rng)
     if rng.random() < FORGOTTEN:
         events = _forget(events, rng)
-    events = _do_wrongly(events, rng, wrong)
+    events = _do_wrongly(events, rng, WRONG if wrong is None else wrong)
     if rng.random() < UNDONE:
         events = _undo(events, rng)
     states = [state]

@@ -78,7 +78,7 @@ def set_jpegs(function):
     ("change", "message"),
     [
         (set_value("states", (2, 1), 2), r"states of frame 3 are outside -1…1"),
-        (set_value("classes", 4, 5), r"classes of frame 5 are outside -1…4"),
+        (set_value("classes", 4, 5), r"classes of frame 5 are outside -2…4"),
         (set_value("boxes", (0, 0), 1.5), r"boxes of frame 1 are outside 0…1"),
         (set_value("visible", 1, -0.1), r"visible of frame 2 are outside"),
         (lambda data: setattr(data, "boxes", data.boxes[:-1]), r"boxes have shape \(16, 4\)"),

@@ -47,7 +47,7 @@ def test_events_csv_property_every_list_reads_back(tmp_path, stream, first, coun
         folder = tmp_path / str(seed)
         folder.mkdir()
         with results.Writer(folder, "x", PROCEDURE, fps, first) as writer:
-            writer.write(Chunk(frames, [], NOTHING, events), [])
+            writer.write(Chunk(frames, [], NOTHING, events, None), [])
         path = folder / results.EVENTS
         start, steps = timed_labels.to_frames(
             path,
@@ -71,5 +71,5 @@ def test_events_csv_property_every_list_reads_back(tmp_path, stream, first, coun
 
 def test_events_csv_property_without_events_it_reads_back_as_none(tmp_path):
     with results.Writer(tmp_path, "x", PROCEDURE, 10, 0) as writer:
-        writer.write(Chunk(range(5), [], NOTHING, []), [])
+        writer.write(Chunk(range(5), [], NOTHING, [], None), [])
     assert timed_labels.read_times(tmp_path / results.EVENTS, PROCEDURE) == []

@@ -201,7 +201,7 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     ]
     assert views[12]["box"] == {
         **{"x0": 0.25, "y0": 0.25, "x1": 0.75, "y1": 0.75},
-        **{"label": "111 0.90", "error": False},
+        **{"label": "3 of 3 parts 0.90", "error": False},
     }
     rows = views[14]["checklist"]
     assert [row["name"] for row in rows] == ["Install seal", "Install cover", "Install screw"]
