@@ -5,6 +5,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Container, Iterator
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -118,6 +119,14 @@ class Resampled:
                 f"{place}: can be decoded up to {frame / self.fps:.1f} s only, of "
                 f"{self.num_frames / self.fps:.1f} s; the file is damaged"
             )
+
+
+def any_encoding(av: ModuleType) -> dict[str, str]:
+    """Options of av.open for names and notes in a container in any encoding; none of them is used.
+
+    From PyAV 19 on that goes without saying, and the option is gone.
+    """
+    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
 
 
 def is_video(name: str) -> bool:
@@ -334,8 +343,7 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
             raise ValueError(f"{place}: is empty (0 bytes)")
         file.seek(0)
         try:
-            # Names and notes in a container may be in any encoding; none of them is used.
-            with av.open(_Source(file), options=_OPTIONS, metadata_errors="replace") as container:
+            with av.open(_Source(file), options=_OPTIONS, **any_encoding(av)) as container:
                 if not container.streams.video:
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]

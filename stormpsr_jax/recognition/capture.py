@@ -145,7 +145,7 @@ class _Device:
                 format=self._form,
                 options=self._options,
                 timeout=(PATIENCE, PATIENCE),
-                metadata_errors="replace",
+                **video.any_encoding(av),
             ) as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name}: there is no video in it")
