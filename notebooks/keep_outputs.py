@@ -22,10 +22,13 @@ import nbformat
 from nbclient import NotebookClient
 from PIL import Image
 
+import stormpsr_jax
+
 FOLDER = pathlib.Path(__file__).parent
 NAMES = ("quickstart", "training")
 MAX_BYTES = 300_000
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")  # colours and cursor movements of terminals
+_HERE = pathlib.Path(stormpsr_jax.__file__).parents[1]  # is another folder on every machine
 _BAR = re.compile(r"(.*?)\d+%\|")  # a line of tqdm, and how it begins
 
 
@@ -99,7 +102,8 @@ def _tidy(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
             kept.append(output)
     for output in kept:
         if output.output_type == "stream":
-            output.text = "\n".join(_without_progress(output.text.split("\n")))
+            text = "\n".join(_without_progress(output.text.split("\n")))
+            output.text = text.replace(f"{_HERE}{os.sep}", "")
         elif png := output.get("data", {}).get("image/png"):
             output.data["image/png"] = _with_few_colours(png)
     return kept

@@ -126,6 +126,7 @@ def made_up(*sources, tags=()):
 def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     notebook = made_up(
         "a = 1\nb = 2",
+        "import stormpsr_jax; print(stormpsr_jax.__file__)\n"
         "print('1 of 2:  1%|\\n2 of 2: 99%|\\nx:  5%|\\n\\n')\n"
         "print('1%\\r2%\\r\\n\\033[1mbold\\033[0m', a, b)",
         "import os\nprint(os.environ['MINE'], os.getcwd())",
@@ -138,7 +139,9 @@ def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path)
     assert (picture.size, picture.mode) == ((400, 300), "P")
     grey = np.asarray(Image.linear_gradient("L").resize((400, 300)), int)
     assert np.abs(np.asarray(picture.convert("L"), int) - grey).max() <= 2
-    assert done.cells[1].outputs[0].text == "2 of 2: 99%|\nx:  5%|\n\n2%\nbold 1 [3]\n"
+    assert done.cells[1].outputs[0].text == (
+        "stormpsr_jax/__init__.py\n2 of 2: 99%|\nx:  5%|\n\n2%\nbold 1 [3]\n"
+    )
     assert done.cells[2].outputs[0].text == f"yes {tmp_path}\n"
     assert [cell.source for cell in done.cells] == [cell.source for cell in notebook.cells]
     assert not any(cell.outputs for cell in notebook.cells)
