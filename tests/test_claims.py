@@ -91,6 +91,7 @@ def test_plan_property_seeds_and_levels_have_data_of_their_own(tmp_path):
         assert run.config.data.synthetic.occlusion == level
 
 
+@pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
 def test_pace_property_makes_recordings_as_those_of_meccano():
     """In windows of each: pauses, and the share of clips that KCAS draws elsewhere."""
 
