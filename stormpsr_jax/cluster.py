@@ -30,6 +30,7 @@ AHEAD = 16  # tasks that are submitted beyond those that run; memory holds no mo
 RETRIES = 3  # of a task whose node or process died
 LOOK_SECONDS = 0.5  # between two looks at how far the tasks are
 STOP_SECONDS = 5.0  # in which tasks stop by themselves
+KILL_SECONDS = 10.0  # in which the processes of the others end
 CONNECT_SECONDS = 10.0
 SHARED_SECONDS = 10.0  # until a network disk shows one machine what another has written
 
@@ -94,7 +95,9 @@ def run(
     A task is begun again, on another node, when its node or its process dies. The function calls
     progress.begin once and progress.advance for its frames, and leaves nothing behind when that is
     interrupted. Its warnings are logged here. Close the generator to give up the tasks that are
-    left; they end with this process too.
+    left: none of them runs any more then, and one that no interrupt stopped was killed, so that the
+    caller can remove what it left. A warning says so if a node did not answer. They end with this
+    process too.
 
     Args:
         cluster: to be connected to.
@@ -153,7 +156,7 @@ def run(
                 _read(ray.get(counter.get.remote()), counts, set())
                 bar.show(0)
             finally:
-                _cancel(ray, waiting)
+                _cancel(ray, counter, list(waiting))
 
 
 @contextlib.contextmanager
@@ -227,7 +230,12 @@ def _changed(bar: JobsBar, before: dict[str, Any], now: dict[str, Any]) -> dict[
 
 
 def _counter(ray: Any, num_jobs: int) -> Any:
-    """An actor on this machine that knows how far every task is."""
+    """An actor on this machine that knows how far every task is, and cancels tasks.
+
+    A process that cancels a task of its own is at times ended by Ray (2.60: "Tried to complete task
+    that was not pending"), if the task ends in this very moment: its main thread cancels while
+    another thread takes the result. Asked by an actor, the other thread does both.
+    """
 
     class Counter:  # here, so that Ray pickles it as a whole, not by the name of a module
         def __init__(self):
@@ -238,6 +246,12 @@ def _counter(ray: Any, num_jobs: int) -> Any:
 
         def get(self) -> list[tuple[int | None, int]]:
             return self.frames
+
+        def cancel(self, refs: list[Any], force: bool) -> None:
+            import ray
+
+            for ref in refs:
+                ray.cancel(ref, force=force)
 
     here = ray.get_runtime_context().get_node_id()
     strategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(here, soft=False)
@@ -294,12 +308,20 @@ def _outcome(ray: Any, ref: Any) -> tuple[Any, Exception | None]:
     return result, error
 
 
-def _cancel(ray: Any, refs: Any) -> None:
-    """Gives tasks up; those that run have a moment to leave nothing behind."""
-    for ref in refs:
-        ray.cancel(ref)
+def _cancel(ray: Any, counter: Any, refs: list[Any]) -> None:
+    """Gives tasks up: those that run have a moment to leave nothing behind, then are killed."""
+    for force, seconds in ((False, STOP_SECONDS), (True, KILL_SECONDS)):
+        if not refs:
+            return
+        counter.cancel.remote(refs, force)
+        _, refs = ray.wait(refs, num_returns=len(refs), timeout=seconds)
     if refs:
-        ray.wait(list(refs), num_returns=len(refs), timeout=STOP_SECONDS)
+        logging.warning(
+            "%d of the tasks could not be stopped within %g s and may still write (does a node not "
+            "answer?); what they leave unfinished the next run removes",
+            len(refs),
+            STOP_SECONDS + KILL_SECONDS,
+        )
 
 
 # --- On a node ------------------------------------------------------------------------------------

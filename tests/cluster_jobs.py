@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,8 +11,23 @@ import shards_data
 from stormpsr_jax.cluster import Cluster
 
 
-def make(split: str, name: str, log: Path, sleep: float = 0.0, fail: str = ""):
-    """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun."""
+def make(
+    split: str,
+    name: str,
+    log: Path,
+    sleep: float = 0.0,
+    fail: str = "",
+    endless: str = "",
+    deaf: bool = False,
+):
+    """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun.
+
+    The one named `endless` takes hours; `deaf`, its process does not heed interrupts.
+    """
+    if name == endless:
+        sleep = 3600
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("a") as file:
         file.write(f"{name} {os.getpid()}\n")
     data = shards_data.make(split, name, fail=fail)
@@ -21,7 +37,8 @@ def make(split: str, name: str, log: Path, sleep: float = 0.0, fail: str = ""):
 
 def slowly(jpegs, sleep: float):
     for jpeg in jpegs:
-        time.sleep(sleep)
+        for _ in range(round(10 * sleep)):  # Ray's interrupts do not shorten a sleep
+            time.sleep(0.1)
         yield jpeg
 
 

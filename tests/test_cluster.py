@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import cluster_jobs
 import embeddings_data
@@ -21,6 +22,7 @@ from recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 from data_prep import embeddings
 from stormpsr_jax import cluster, files, installed
+from stormpsr_jax.recognition import jobs
 
 FOLDERS = ("tests", "tests/data_prep", "tests/recognition")
 
@@ -132,12 +134,45 @@ def test_build_errors_nodes_with_other_libraries(nodes, tmp_path, monkeypatch):
     assert not cluster_jobs.begun(tmp_path / "log")
 
 
+def wait_until_gone(processes):
+    deadline = time.monotonic() + 120
+    while any(cluster_jobs.parent(process) for process in processes):
+        assert time.monotonic() < deadline, "a worker outlived the run"
+        time.sleep(0.1)
+
+
+def test_build_property_a_task_that_no_interrupt_stops_is_killed(nodes, tmp_path, monkeypatch):
+    import ray
+
+    out, log = tmp_path / "out", tmp_path / "log"
+    stop = cluster._cancel
+    killed: set[int] = set()
+
+    def stop_and_see(*args):
+        """Before this process leaves the cluster, which would kill them, too, at some time."""
+        stop(*args)
+        killed.update(by for name, by in cluster_jobs.begun(log) if name == "a")
+        wait_until_gone(killed)
+
+    def cancel(*_, **__):
+        raise AssertionError("Ray may crash a process that cancels its own tasks")
+
+    monkeypatch.setattr(cluster, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "KILL_SECONDS", 120.0)
+    monkeypatch.setattr(cluster, "_cancel", stop_and_see)
+    monkeypatch.setattr(ray, "cancel", cancel)
+    with pytest.raises(ValueError, match="recording train/b: no b here"):
+        cluster_jobs.build(out, nodes.address, log, fail="value,b", endless="a", deaf=True)
+    assert killed
+    assert not (out / "unfinished").exists()
+
+
 INTERRUPTED = """
 import pathlib, sys
 import cluster_jobs
 if __name__ == "__main__":
     out, log = map(pathlib.Path, sys.argv[1:3])
-    cluster_jobs.build(out, sys.argv[3], log, sleep=0.3)
+    cluster_jobs.build(out, sys.argv[3], log, sleep=0.3, endless="c")
 """
 
 
@@ -148,16 +183,13 @@ def test_build_property_interrupted_it_stops_everywhere_and_goes_on(nodes, built
     path = os.pathsep.join([str(ROOT), *(f"{ROOT}/{folder}" for folder in FOLDERS)])
     words = [sys.executable, tmp_path / "script.py", out, log, nodes.address]
     process = start(words, env=environment(PYTHONPATH=path))
-    # Where one has been made before, as d is the shortest.
     wait_until(lambda: list(out.glob("clips-*")) and list(out.glob("unfinished/clips-*")), process)
     process.send_signal(sent)
-    process.communicate(timeout=60)
-    workers = {by for _, by in cluster_jobs.begun(log)}
-    deadline = time.monotonic() + 60
-    while any(cluster_jobs.parent(worker) for worker in workers):
-        assert time.monotonic() < deadline, "a worker outlived the run"
-        time.sleep(0.1)
-    assert (out / "unfinished").exists() == (sent == signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == -sent, said  # and not that of a crash
+    wait_until_gone({by for _, by in cluster_jobs.begun(log)})
+    left = sorted(path.name for path in out.glob("unfinished/*"))
+    assert (out / "unfinished").exists() == (sent == signal.SIGKILL), (left, said)
     finished = {path.name for path in out.glob("clips-*")}
     assert 0 < len(finished) < 4
     shards_data.build(out)
@@ -313,6 +345,40 @@ def test_task_property_says_so_where_the_package_is_missing():
     pickled = ray.cloudpickle.dumps(cluster._task())
     done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True)
     assert b"has no stormpsr_jax of this version" in done.stdout, done.stderr
+
+
+def test_cancel_property_says_so_if_tasks_do_not_stop(caplog):
+    asked = []
+    counter = types.SimpleNamespace(
+        cancel=types.SimpleNamespace(remote=lambda *said: asked.append(said))
+    )
+    waits = [([1], [2, 3]), ([2], [3])]
+    ray = types.SimpleNamespace(wait=lambda refs, num_returns, timeout: waits.pop(0))
+    cluster._cancel(ray, counter, [1, 2, 3])
+    assert asked == [([1, 2, 3], False), ([2, 3], True)]
+    (line,) = caplog.messages
+    assert line.startswith("1 of the tasks could not be stopped within 15 s")
+    cluster._cancel(ray, counter, [])
+    waits.append(([4], []))
+    cluster._cancel(ray, counter, [4])
+    assert asked[2:] == [([4], False)]
+    assert len(caplog.messages) == 1
+
+
+def test_on_cluster_property_nothing_is_left_of_tasks_that_are_given_up(tmp_path, monkeypatch):
+    def give_up(*_, **__):
+        for name in ("one", "other"):
+            (tmp_path / f".{name}.0123abcd.part").mkdir()
+        yield 0, "done", None
+        raise AssertionError("asked for more")
+
+    monkeypatch.setattr(cluster, "run", give_up)
+    job = types.SimpleNamespace(source=types.SimpleNamespace(name="one"))
+    with contextlib.closing(
+        jobs.on_cluster(cluster.Cluster("auto"), [job], tmp_path / ".lock")
+    ) as ends:
+        assert next(ends) == (job, "done", None)
+    assert [path.name for path in tmp_path.iterdir()] == [".other.0123abcd.part"]
 
 
 def test_read_property_nothing_is_left_of_jobs_that_have_ended():

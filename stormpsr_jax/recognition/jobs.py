@@ -66,13 +66,18 @@ def here(jobs: Sequence[Job], model: Model) -> Iterator[End]:
 def on_cluster(nodes: cluster.Cluster, jobs: Sequence[Job], lock: Path) -> Iterator[End]:
     """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
 
-    A task takes a GPU for itself where the cluster has any.
+    A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is
+    removed from the folder of the results, which is that of `lock`.
     """
     desc = f"{len(jobs)} recordings"
     ends = cluster.run(nodes, recognise, jobs, lock=lock, desc=desc, device=True)
-    with contextlib.closing(ends):
-        for index, line, error in ends:
-            yield jobs[index], line, error
+    try:
+        with contextlib.closing(ends):
+            for index, line, error in ends:
+                yield jobs[index], line, error
+    finally:
+        with contextlib.suppress(OSError):  # a task that could not be stopped still writes
+            results.remove_parts(lock.parent, {job.source.name for job in jobs})
 
 
 class _OneBar(contextlib.ExitStack):
