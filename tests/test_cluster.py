@@ -37,16 +37,16 @@ def nodes():
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "wait": False}
     # Of a node that is dead, within 2 s.
     quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    first = {"include_dashboard": False, "_system_config": quick, "num_gpus": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), *(f"{ROOT}/{f}" for f in FOLDERS)]))
         patch.setenv("RAY_worker_niceness", "0")  # else last in line on a busy machine
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         made = utils.Cluster()
-        made.add_node(include_dashboard=False, _system_config=quick, num_gpus=1, **small)
         for _ in range(20):
             # Ray gives a node 30 s to start, which is little on a very busy machine.
             with contextlib.suppress(Exception):
-                made.add_node(**small)
+                made.add_node(**small, **({} if made.head_node else first))
             if len(made.worker_nodes) == 2:
                 break
         assert len(made.worker_nodes) == 2
