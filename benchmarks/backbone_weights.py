@@ -102,8 +102,7 @@ def check(wheel: Path, out: Path, pictures: int) -> None:
 
 def job(vit: Path, workdir: Path, recordings: tuple[int, int, int], steps: int) -> None:
     """Prints figures of the four encoders: precision@1 of validation, the others of test."""
-    data = None
-    print("| encoder | precision@1 | F1 | POS | recordings |\n|---|---|---|---|---|")
+    data, rows = None, []
     for name, changes in ENCODERS.items():
         config = synthetic.get_config()
         config.update_from_flattened_dict(SMALL | changes)
@@ -127,10 +126,11 @@ def job(vit: Path, workdir: Path, recordings: tuple[int, int, int], steps: int) 
         data = data or folder / "data"
         found = json.loads((folder / "metrics.json").read_text())["streams"]["temporal"]
         best = precision(folder / "pretrain" / "metrics.jsonl")
-        print(
-            f"| {name} | {best:.3f} | {found['f1']:.3f} | {found['pos']:.3f} | {recordings[2]} |",
-            flush=True,
-        )
+        rows.append(f"| {name} | {best:.3f} | {found['f1']:.3f} | {found['pos']:.3f} |")
+        print(rows[-1], flush=True)
+    print(f"\nValidation on {recordings[1]} recordings, test on {recordings[2]}:\n")
+    print("| encoder | precision@1, validation | F1, test | POS, test |\n|---|---|---|---|")
+    print("\n".join(rows))
 
 
 def precision(log: Path) -> float:

@@ -147,7 +147,7 @@ SEEDS = ("401", "402", "403", "404")
 OCCLUSIONS = ("default", "heavy")
 
 # Seconds of the README's synthetic run on 2 idle cores, and of starting a run and looking at what
-# is there. It leaves `finetune` out, which took 2.1 times as long as `temporal` on an older machine.
+# is there. It leaves `finetune` out, which took 2.1 times as long as `temporal` on another one.
 _SECONDS = {
     **{"data": 97, "pretrain": 94, "embed": 23, "temporal": 24, "finetune": 50},
     **{"detector": 110, "predict": 14, "fuse": 13, "evaluate": 9},
