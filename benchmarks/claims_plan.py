@@ -140,16 +140,17 @@ CLAIMS = {
         ("paced", "temporal"),
     ),
 }
-# One seed, default occlusion: about 21 minutes on 2 idle cores.
+# One seed, default occlusion: about 15 minutes on 2 idle cores.
 QUICK = ("fused", "learned", "fusion", "window", "wrong", "finetune", "cad")
 # Four that no recipe, network or weight of this project was made with.
 SEEDS = ("401", "402", "403", "404")
 OCCLUSIONS = ("default", "heavy")
 
-# Seconds on 2 idle cores, and of starting a run and looking at what is there.
+# Seconds of the README's synthetic run on 2 idle cores, and of starting a run and looking at what
+# is there. It leaves `finetune` out, which took 2.1 times as long as `temporal` on another one.
 _SECONDS = {
-    **{"data": 100, "pretrain": 160, "embed": 30, "temporal": 30, "finetune": 63},
-    **{"detector": 150, "predict": 20, "fuse": 30, "evaluate": 4},
+    **{"data": 97, "pretrain": 94, "embed": 23, "temporal": 24, "finetune": 50},
+    **{"detector": 110, "predict": 14, "fuse": 13, "evaluate": 9},
 }
 _START = 10
 _BY_FRAME = ("data", "embed", "predict", "fuse", "evaluate")  # take as long as recordings are
