@@ -14,6 +14,7 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
+    c.data.synthetic.rehearsals = 16
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -54,7 +55,7 @@ def get_config():
     c.pretrain.optimizer.warmup_steps = 50
     c.pretrain.optimizer.clip_norm = 1.0
 
-    c.temporal.steps = 400
+    c.temporal.steps = 600
     c.temporal.batch = 128
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0
@@ -81,6 +82,7 @@ def get_config():
     c.detector.steps = 1_600
     c.detector.batch = 64
     c.detector.background = 0.2
+    c.detector.anywhere = 0.2
     c.detector.cad = 0.4
     c.detector.cad_wrong = 0.8
     c.detector.part_loss = 3.0
