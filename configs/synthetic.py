@@ -14,7 +14,7 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
-    c.data.synthetic.rehearsals = 16
+    c.data.synthetic.rehearsals = 20
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -79,7 +79,7 @@ def get_config():
     c.finetune.optimizer.warmup_steps = 10
     c.finetune.optimizer.clip_norm = 1.0
 
-    c.detector.steps = 1_600
+    c.detector.steps = 2_000
     c.detector.batch = 64
     c.detector.background = 0.2
     c.detector.anywhere = 0.2
@@ -89,7 +89,7 @@ def get_config():
     c.detector.width = 32
     c.detector.depth = 0
     # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
-    c.detector.eval_every = 1_600
+    c.detector.eval_every = 2_000
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50
