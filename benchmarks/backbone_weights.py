@@ -11,12 +11,12 @@ onnxruntime.
 
 `job` trains the spatio-temporal stream of the synthetic job four times, on the same pictures of 56
 pixels (fewer than the config's, with fewer recordings and steps): the config's own small ViT from
-scratch and from general_encoder, and the ViT-S/14 frozen and fine-tuned.
+scratch and from general_encoder, and the ViT-S/14 frozen and fine-tuned. Interrupted, it goes on
+where it was.
 """
 
 import argparse
 import json
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -101,11 +101,14 @@ def check(wheel: Path, out: Path, pictures: int) -> None:
 
 
 def job(vit: Path, workdir: Path, recordings: tuple[int, int, int], steps: int) -> None:
-    """Prints figures of the four encoders on the test split."""
-    data = None
+    """Prints figures of the four encoders: precision@1 of validation, the others of test."""
+    data, rows = None, []
     for name, changes in ENCODERS.items():
         config = synthetic.get_config()
-        config.update_from_flattened_dict(SMALL | {"pretrain.steps": steps} | changes)
+        config.update_from_flattened_dict(SMALL | changes)
+        warmup = config.pretrain.optimizer.warmup_steps * steps // config.pretrain.steps
+        config.pretrain.optimizer.warmup_steps = warmup
+        config.pretrain.steps = steps
         for split, count in zip(("train", "val", "test"), recordings, strict=True):
             config.data.synthetic.recordings[split] = count
         config.pretrain.eval_every = steps
@@ -121,10 +124,13 @@ def job(vit: Path, workdir: Path, recordings: tuple[int, int, int], steps: int) 
             config.data.dir = str(data)
         stages.run(config, folder)
         data = data or folder / "data"
-        temporal = json.loads((folder / "metrics.json").read_text())["streams"]["temporal"]
+        found = json.loads((folder / "metrics.json").read_text())["streams"]["temporal"]
         best = precision(folder / "pretrain" / "metrics.jsonl")
-        print(f"{name}: precision@1 {best:.3f}", *(f"{k} {temporal[k]:.3f}" for k in ("f1", "pos")))
-        shutil.rmtree(folder / "embed")
+        rows.append(f"| {name} | {best:.3f} | {found['f1']:.3f} | {found['pos']:.3f} |")
+        print(rows[-1], flush=True)
+    print(f"\nValidation on {recordings[1]} recordings, test on {recordings[2]}:\n")
+    print("| encoder | precision@1, validation | F1, test | POS, test |\n|---|---|---|---|")
+    print("\n".join(rows))
 
 
 def precision(log: Path) -> float:
@@ -143,7 +149,7 @@ def main():
     second = commands.add_parser("job")
     second.add_argument("vit", type=Path)
     second.add_argument("--workdir", type=Path, required=True)
-    second.add_argument("--recordings", type=int, nargs=3, default=(12, 4, 4))
+    second.add_argument("--recordings", type=int, nargs=3, default=(12, 4, 8))
     second.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
     if args.command == "check":

@@ -78,10 +78,10 @@ class Stage:
     rate: float = 0.0
 
 
-def vit_flops(config, size: int = 224) -> float:
+def vit_flops(config) -> float:
     """Forward FLOPs of one picture: 2 a weight and token, and attention's two products."""
     e = vit.ViT(**backbones.fields(config.encoder))
-    patches = (size // e.patch_size) ** 2
+    patches = (config.encoder.image_size // e.patch_size) ** 2
     tokens, matrices = 1 + e.registers + patches, 3 if e.mlp == "swiglu" else 2
     weights = 4 * e.width**2 + matrices * e.width * e.mlp_dim
     block = 2 * weights * tokens + 4 * tokens**2 * e.width

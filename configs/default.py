@@ -165,6 +165,7 @@ def get_config() -> ConfigDict:
     c.detector.steps = 50_000
     c.detector.batch = 32  # pictures
     c.detector.background = 0.1  # share of the batch from frames annotated as empty
+    c.detector.anywhere = 0.0  # share from anywhere in recordings, for the parts' conditions alone
     c.detector.cad = 0.0  # share of the batch from CAD renders
     c.detector.cad_wrong = 0.0  # share of those in which some parts sit wrong
     c.detector.part_loss = 0.0  # weight of components' conditions; 0 = the paper: no such head

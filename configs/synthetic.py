@@ -14,6 +14,7 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
+    c.data.synthetic.rehearsals = 20
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -54,7 +55,7 @@ def get_config():
     c.pretrain.optimizer.warmup_steps = 50
     c.pretrain.optimizer.clip_norm = 1.0
 
-    c.temporal.steps = 400
+    c.temporal.steps = 600
     c.temporal.batch = 128
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0
@@ -78,16 +79,17 @@ def get_config():
     c.finetune.optimizer.warmup_steps = 10
     c.finetune.optimizer.clip_norm = 1.0
 
-    c.detector.steps = 1_600
+    c.detector.steps = 2_000
     c.detector.batch = 64
     c.detector.background = 0.2
+    c.detector.anywhere = 0.2
     c.detector.cad = 0.4
     c.detector.cad_wrong = 0.8
     c.detector.part_loss = 3.0
     c.detector.width = 32
     c.detector.depth = 0
     # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
-    c.detector.eval_every = 1_600
+    c.detector.eval_every = 2_000
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50

@@ -63,9 +63,9 @@ def test_plan_property_variants_change_what_they_say_and_nothing_else(tmp_path):
     assert cad == {"pretrain.n_per_state": pretrain.n_per_state + pretrain.cad_per_state}
     assert changed("last_frame") == {"temporal_model.seen": 1}
     assert changed("without_wrong") == {"detector.cad_wrong": 0.0}
-    assert changed("rehearsed") == {
-        "data.synthetic.rehearsals": claims_plan.REHEARSALS,
-        "data.dir": str(tmp_path / "default_1" / "data_rehearsed"),
+    assert changed("without_rehearsals") == {
+        "data.synthetic.rehearsals": 0,
+        "data.dir": str(tmp_path / "default_1" / "data_without_rehearsals"),
     }
     assert changed("scratch") == {"init_from": ""}
     paced = {"data.synthetic.pace": claims_plan.PACE}

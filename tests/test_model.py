@@ -25,10 +25,12 @@ from model_data import (
     video,
     write,
 )
+from PIL import Image
 
 import stormpsr_jax
 from data_prep.reading import pictures as data_pictures
 from stormpsr_jax import memory, model
+from stormpsr_jax.data.jpegs import decode_smaller
 from stormpsr_jax.models import detection
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr import batch, learned, learned_weights, predictions, scores
@@ -338,6 +340,23 @@ def test_preprocess_matches_data_prep(tmp_path, aspect, region):
         assert mine.shape == (*SIZE, 3)
         jpeg = simplejpeg.encode_jpeg(mine, looks.framing.quality, "RGB", "444", fastdct=False)
         assert jpeg == stored
+
+
+@pytest.mark.parametrize(("times", "same"), [(1.0, True), (1.5, True), (2.0, False)])
+def test_preprocess_property_of_a_stored_picture_is_what_predict_reads(trained, times, same):
+    """As docs/model.md says, below 1.6 times the network's size; above, the decoder reduces it."""
+    height, width = (round(times * side) for side in SIZE)
+    (picture,) = video(1)
+    smooth = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+    jpeg = simplejpeg.encode_jpeg(np.asarray(smooth), 92, "RGB", "444")
+    framing = dataclasses.replace(trained.pictures.framing, size=(height, width))
+    (stored,) = data_pictures.encode([("x", jpeg)], framing)
+    assert stored == jpeg  # of the size asked for, it is kept as it is
+    predicted = np.empty((*SIZE, 3), np.uint8)
+    decode_smaller(stored, predicted)
+    mine = trained.preprocess(simplejpeg.decode_jpeg(jpeg))
+    assert np.array_equal(mine, predicted) == same
+    assert np.abs(mine.astype(int) - predicted).mean() < 1
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from absl import logging
 
 from stormpsr_jax import memory
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.annotation import EMPTY
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.processes import deaf_to_ctrl_c, exit_with_parent
@@ -233,19 +233,19 @@ def _read_pictures(
 class _DetectorPicture:
     """Index → one picture with its box and class."""
 
-    def __init__(self, source, cad, background, cad_share, cad_wrong):
+    def __init__(self, source, cad, background, anywhere, cad_share, cad_wrong):
         self._source, self._cad = source, cad
         self._background, self._cad_share = background, cad_share
-        self._cad_wrong = cad_wrong
+        self._anywhere, self._cad_wrong = anywhere, cad_wrong
+        self._frames = {name: np.arange(r.num_frames) for name, r in source.recordings.items()}
+        self._wrong = _with_wrong_parts(source)
         self._boxed = _by_class(source)
         self._boxed_cad, self._wrong_cad = {}, {}
         if cad_share:
             error = source.procedure.error_class
             self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
             # Hidden ones too: they teach that what cannot be seen is not known to sit right.
-            wrong = {name: (r.states == -1).any(axis=1) for name, r in cad.recordings.items()}
-            wrong = [(name, np.flatnonzero(there)) for name, there in wrong.items() if there.any()]
-            self._wrong_cad = {error: wrong}
+            self._wrong_cad = {error: list(_with_wrong_parts(cad).items())}
         # Most of them show the object partly hidden.
         self._empty = {
             name: frames
@@ -268,11 +268,16 @@ class _DetectorPicture:
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         kind = rng.random()
-        source = self._source
+        source, parts_alone = self._source, False
         if kind < self._background and self._empty:
             names = list(self._empty)
             name = names[rng.integers(len(names))]
             index = int(rng.choice(self._empty[name]))
+        elif self._background <= kind < self._background + self._anywhere:
+            frames = self._wrong if self._wrong and rng.random() < 0.5 else self._frames
+            names = list(frames)
+            name = names[rng.integers(len(names))]
+            index, parts_alone = int(rng.choice(frames[name])), True
         else:
             boxed = self._boxed
             if kind >= 1 - self._cad_share:
@@ -288,10 +293,19 @@ class _DetectorPicture:
         return {
             "image": source.rows(name, [index])[0],
             "box": np.asarray(recording.boxes[index], np.float32),
-            "class": np.int32(recording.classes[index]),
+            "class": np.int32(NOT_ANNOTATED if parts_alone else recording.classes[index]),
             "state": recording.states[index],
             "cad": np.bool_(source is self._cad),
         }
+
+
+def _with_wrong_parts(source: ClipSource) -> dict[str, np.ndarray]:
+    """{recording: indices of its frames in which a part sits wrong}."""
+    return {
+        name: frames
+        for name, r in source.recordings.items()
+        if len(frames := np.flatnonzero((r.states == -1).any(axis=1)))
+    }
 
 
 def _by_class(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]]:
@@ -308,6 +322,7 @@ def detector_pictures(
     cad: ClipSource | None,
     *,
     background: float,
+    anywhere: float,
     cad_share: float,
     cad_wrong: float,
     batch: int,
@@ -320,20 +335,22 @@ def detector_pictures(
       source, cad: recordings and clean renders.
       background: share of the batch from frames annotated as empty; if there are none, they have
         boxes too.
+      anywhere: share of the batch from any frames of recordings, every other one with a part that
+        sits wrong where there are such; only the parts' conditions are learnt from them.
       cad_share: share of the batch from clean renders,
       cad_wrong: and of those the share that show parts that sit wrong.
       batch, seed, workers: pictures in a global batch, of the draws, loader processes.
 
     Yields:
       image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
-      class int32 (B,), 1…S, S + 1 error state, −1 empty; state int8 (B, K) in {-1, 0, 1};
-      cad bool (B,), from a clean render.
+      class int32 (B,), 1…S, S + 1 error state, −1 empty, −2 from anywhere; state int8 (B, K) in
+      {-1, 0, 1}; cad bool (B,), from a clean render.
     """
     if cad_share and cad is None:
         raise ValueError(
             f"detector.cad={cad_share}, but the shards have no split 'cad'; render CAD pictures or "
             "set it to 0"
         )
-    element = _DetectorPicture(source, cad, background, cad_share, cad_wrong)
+    element = _DetectorPicture(source, cad, background, anywhere, cad_share, cad_wrong)
     check_batch(batch, "detector.batch")
     return _elements(element, seed, batch, workers)

@@ -208,6 +208,7 @@ class KeyFrameSampler:
                 "no completion of the training split reaches a catalogued state: KFS has no key "
                 "frame to draw; check the procedure's states against the labels"
             )
+        S = procedure.num_states
         self._n_states = n_states or len(self.labels)
         if self._n_states > len(self.labels):
             raise ValueError(
@@ -216,7 +217,15 @@ class KeyFrameSampler:
         self._background_frames = {
             name: frames
             for name, r in self._recordings.items()
-            if len(frames := background_frames(r, window, background_gap, background_span))
+            if len(
+                frames := background_frames(
+                    r,
+                    window,
+                    background_gap,
+                    background_span,
+                    begun=initial and 1 <= procedure.state_class(r.states[0]) <= S,
+                )
+            )
         }
         if backgrounds and not self._background_frames:
             raise ValueError(
@@ -255,17 +264,18 @@ class KeyFrameSampler:
 
 
 def background_frames(
-    recording: LabelledFrames, window: int, gap: int, span: int = 0
+    recording: LabelledFrames, window: int, gap: int, span: int = 0, *, begun: bool = False
 ) -> np.ndarray:
     """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one.
 
-    With `span`, of those only the last `span` ones before each change.
+    With `span`, of those only the last `span` ones before each change. With `begun`, the recording
+    begins with a change too: its first `window` frames are key frames of the state it begins in.
     """
     states = recording.states
     # More than the recording has is as much as it has, and fits into an array.
     window, gap, span = (min(count, len(states)) for count in (window, gap, span or len(states)))
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
-    previous = np.concatenate([[0], starts + window])
+    previous = np.concatenate([[window if begun else 0], starts + window])
     return np.concatenate(
         [
             np.arange(max(a, b - gap - span + 1), b - gap + 1)

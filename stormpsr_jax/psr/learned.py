@@ -39,7 +39,7 @@ class Settings:
             than one component away from it, None leaves the projection out.
     """
 
-    install: float = 2.0
+    install: float = 4.0
     wrong: float = 2.0
     remove: float = -4.0
     rho: float | None = 0.1

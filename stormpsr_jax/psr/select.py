@@ -21,7 +21,8 @@ With the settings goes what their confidences mean (`calibration.fit`), learnt f
 they find on the same recordings.
 
 Of the learned fusion the threshold of installations is chosen, from a few: that of removals is
-unstable on a dozen recordings, and wrong parts are rarer still. Its beliefs of a recording have to
+unstable on a dozen recordings, and wrong parts are rarer still. A dozen recordings often show none
+that lower thresholds than these accept, as the next dozen does. Its beliefs of a recording have to
 be those of weights that have not seen it.
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
@@ -46,14 +47,14 @@ MIN_RECORDINGS = 4
 WITHIN = 0.25  # standard errors
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
-WRONG_PRICE = 0.1  # of a wrong part that is accepted
+WRONG_PRICE = 0.3  # of a wrong part that is accepted
 THRESHOLDS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 # Removals are rarer than installations, so a threshold below that of these is not looked at.
 REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
 GATES = (0.5, 0.8)
 WEIGHTS = (0.15, 0.3, 0.5, 0.7)
-INSTALL = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)  # of the learned fusion, in logits
+INSTALL = (3.5, 4.0, 4.5, 5.0)  # of the learned fusion, in logits
 
 
 @dataclasses.dataclass(frozen=True)

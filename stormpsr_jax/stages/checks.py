@@ -109,6 +109,17 @@ def _stages(context: Context) -> list[str]:
             "--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD renders; give "
             "some of these, or set both to 0"
         )
+    if "detector" in stages and detector.anywhere and not detector.part_loss:
+        mistakes.append(
+            "--config.detector.part_loss=0.0: it alone learns from detector.anywhere; give it a "
+            "weight, or set anywhere to 0"
+        )
+    shares = (detector.background, detector.anywhere, detector.cad)
+    if "detector" in stages and max(shares) <= 1 < sum(shares):
+        mistakes.append(
+            "--config.detector.background={}, .anywhere={}, .cad={}: are shares of a batch, and "
+            "{:g} is more than all of it".format(*shares, sum(shares))
+        )
     if "evaluate" in stages and "predict" in stages:
         missing = {"val", "test"} - set(context.config.predict.splits)
         if missing:

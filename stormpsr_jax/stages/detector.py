@@ -8,6 +8,7 @@ import numpy as np
 
 from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
@@ -38,10 +39,13 @@ def build(context: Context) -> Definition:
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
         if config.part_loss:
-            # Recordings show few parts that sit wrong, which are soon known by heart: where renders
-            # do, these alone tell right from wrong.
-            rendered = batch["cad"].astype(jnp.float32) if config.cad_wrong else None
-            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], rendered)
+            # Boxed frames of recordings show few parts that sit wrong, which are soon known by
+            # heart: where renders do, these tell right from wrong, and frames from anywhere.
+            tell = None
+            if config.cad_wrong:
+                tell = batch["cad"] | (batch["class"] == NOT_ANNOTATED)
+                tell = tell.astype(jnp.float32)
+            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], tell)
             loss, metrics = loss + config.part_loss * parts, metrics | of_parts
         return loss, (metrics, batch_stats)
 
@@ -60,6 +64,7 @@ def build(context: Context) -> Definition:
             train,
             cad,
             background=config.background,
+            anywhere=config.anywhere,
             cad_share=config.cad,
             cad_wrong=config.cad_wrong,
             batch=config.batch,

@@ -58,6 +58,7 @@ RANGES = {
     "temporal.*": (0, _ANY),
     "finetune.*": (0, _ANY),
     "detector.background": (0, 1),
+    "detector.anywhere": (0, 1),
     "detector.cad": (0, 1),
     "detector.cad_wrong": (0, 1),
     "detector.part_loss": (0, _ANY),

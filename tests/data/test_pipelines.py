@@ -97,6 +97,7 @@ def pipeline(data, kind, workers=0, seed=0):
         train,
         data["cad"],
         background=0.4,
+        anywhere=0.0,
         cad_share=0.3,
         cad_wrong=0.4,
         batch=16,
@@ -211,7 +212,7 @@ def test_detector_pictures_property_nothing_is_empty_that_nobody_has_looked_at(d
         name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
         for name, r in unseen.recordings.items()
     }
-    options = {"cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
+    options = {"anywhere": 0.0, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
     (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
     assert (batch["class"] > 0).all()
     (said,) = caplog.messages
@@ -226,7 +227,7 @@ def test_detector_pictures_property_nothing_is_empty_that_nobody_has_looked_at(d
     ("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {-1, PROCEDURE.error_class})]
 )
 def test_detector_pictures_property_all_renders_right_or_all_wrong(data, cad_wrong, expected):
-    options = {"background": 0.0, "batch": 64, "seed": 0, "cad_wrong": cad_wrong}
+    options = {"background": 0.0, "anywhere": 0.0, "batch": 64, "seed": 0, "cad_wrong": cad_wrong}
     batches = pipelines.detector_pictures(data["train"], data["cad"], cad_share=1.0, **options)
     (batch,) = take(batches, 1)
     assert batch["cad"].all()
@@ -238,6 +239,27 @@ def test_detector_pictures_property_all_renders_right_or_all_wrong(data, cad_wro
     assert set(batch["class"].tolist()) == {1, 2}
     with pytest.raises(ValueError, match=r"detector\.cad=0\.5, but the shards have no split 'cad'"):
         pipelines.detector_pictures(data["train"], None, cad_share=0.5, **options)
+
+
+def test_detector_pictures_property_frames_from_anywhere_are_for_the_parts_alone(data):
+    options = {"background": 0.2, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 256, "seed": 0}
+    wrong = copy.copy(data["train"])
+    wrong.recordings = dict(wrong.recordings)
+    states = wrong.recordings["t1"].states.copy()
+    states[40:50, 0] = -1
+    wrong.recordings["t1"] = dataclasses.replace(wrong.recordings["t1"], states=states)
+    for source, share in ((data["train"], 0.0), (wrong, 0.55)):  # some of any show it, too
+        batches = pipelines.detector_pictures(source, None, anywhere=0.5, **options)
+        (batch,) = take(batches, 1)
+        anywhere = batch["class"] == NOT_ANNOTATED
+        assert 0.4 < anywhere.mean() < 0.6
+        assert (batch["class"][~anywhere] != 0).all()
+        assert abs((batch["state"][anywhere] == -1).any(1).mean() - share) <= 0.1 * bool(share)
+        frame = np.round(batch["image"][anywhere].mean((1, 2))[:, 1] / 4).astype(int)
+        number = np.round(batch["image"][anywhere].mean((1, 2))[:, 0] / 10).astype(int)
+        for n, i, state in zip(number, frame, batch["state"][anywhere], strict=True):
+            np.testing.assert_array_equal(state, source.recordings[f"t{n}"].states[i])
+        assert len(set(frame.tolist())) > (20 if share else 40)
 
 
 def test_pipelines_property_no_picture_of_another_split_comes_up(data):

@@ -205,6 +205,19 @@ def test_background_frames_property_span_keeps_the_last_ones_before_each_change(
     assert len(drawn) > 10
 
 
+def test_background_frames_property_none_is_a_key_frame_of_the_state_a_recording_begins_in():
+    begun = recording(timeline((STATES[0], 30), (STATES[1], 60), (STATES[2], 5)))
+    empty = recording(timeline((np.zeros(17), 30), (STATES[1], 60), (STATES[2], 5)))
+    options = {"backgrounds": 40, "background_gap": 5}
+    rng = np.random.default_rng(0)
+    for one, initial, first in ((begun, True, 20), (begun, False, 0), (empty, True, 0)):
+        sampler = kfs({"a": one}, initial=initial, **options)
+        batch = [p for _ in range(20) for p in sampler.draw(rng)]
+        backgrounds = {p.index for p in batch if p.label == sampling.NO_CLASS}
+        assert backgrounds == {*range(first, 26), *range(50, 86)}
+        assert not backgrounds & {p.index for p in batch if p.label > 0}
+
+
 def kfs(recordings, **options):
     options = {"window": 20, "n_per_state": 4, **options}
     return sampling.KeyFrameSampler(recordings, MECCANO, **options)

@@ -320,8 +320,8 @@ def test_reporter_property_only_what_the_variant_allows():
 
 
 def test_reporter_property_of_two_beliefs_the_surer_is_reported():
-    assert reports(UP, (9, 3, 4)) == [[1]]
-    assert reports(UP, (9, 4, 3)) == [[0]]
+    assert reports(UP, (9, 5, 6)) == [[1]]
+    assert reports(UP, (9, 6, 5)) == [[0]]
 
 
 def test_reporter_property_thresholds_are_the_settings():

@@ -196,6 +196,15 @@ def test_find_mistakes_property_renders_of_which_none_is_to_be_plain(finished, t
     assert mistakes(finished, tmp_path, **whole, **NO_RENDERS) == []
 
 
+def test_find_mistakes_property_shares_of_the_detector_s_batch(finished, tmp_path):
+    fields = {"detector.background": 0.3, "detector.anywhere": 0.3, "detector.cad": 0.4}
+    assert mistakes(finished, tmp_path, **fields) == []
+    (text,) = mistakes(finished, tmp_path, **fields | {"detector.anywhere": 0.4})
+    assert text.endswith("are shares of a batch, and 1.1 is more than all of it")
+    (text,) = mistakes(finished, tmp_path, **fields | {"detector.part_loss": 0.0})
+    assert text.startswith("--config.detector.part_loss=0.0: it alone learns from detector.anywhe")
+
+
 def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path):
     (text,) = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
     assert text.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
