@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from stormpsr_jax.psr import label_files, wrong_parts
 from stormpsr_jax.psr.procedure import load_procedure
 
 REPOSITORY = Path(__file__).parents[2]
@@ -145,6 +146,19 @@ def test_guide_property_from_videos_to_metrics(user):
     assert (run / "report.html").is_file()
     predicted = (run / f"predictions/test/temporal/{name}_results_pred.csv").read_text()
     assert len(predicted.splitlines()) == 1 + 18 * 5  # every frame
+
+
+def test_guide_property_labels_of_wrong_parts(user, tmp_path):
+    procedure = load_procedure(user / "data/procedure.json")
+    path = tmp_path / "bench_01.csv"
+    path.write_text(block("guide", "wrong"))
+    truth = label_files.read(path, procedure, procedure.variants["assembly"], fps=5)
+    found = [
+        (one.component, one.start / 5, one.end / 5)
+        for one in wrong_parts.wrong_installations(truth.frames, truth.states, [])
+    ]
+    assert found == [(1, 10.4, 19.0), (2, 24.0, 31.6)]  # to the next frame
+    assert truth.states[-1].tolist() == [1, 1, 1]
 
 
 def test_guide_property_with_boxes(user):
