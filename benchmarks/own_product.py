@@ -203,8 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, fields = parser.parse_known_args(argv)
     folder = args.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    film_all(folder, write_procedure(folder / "lamp.json"), args.rehearsals, args.workers)
-    follow(folder, args.meshes, fields)
+    try:
+        film_all(folder, write_procedure(folder / "lamp.json"), args.rehearsals, args.workers)
+        follow(folder, args.meshes, fields)
+    except subprocess.CalledProcessError as error:
+        return error.returncode  # it has said why
     return 0
 
 

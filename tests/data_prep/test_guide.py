@@ -12,7 +12,9 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+import trimesh
 
+from data_prep.rendering.product import affine
 from stormpsr_jax.psr import label_files, wrong_parts
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -68,6 +70,8 @@ def follow(folder: Path, name: str, *extra: str) -> str:
         if words[2] == "stormpsr_jax.main":
             words += [f"--config.{key}={value}" for key, value in SMALL.items()]
             words += extra
+        elif words[2] == "data_prep.cad":
+            words += ["--per_state=2", "--wrong=2"]
         result = subprocess.run(
             [sys.executable, *words[1:]],
             cwd=folder,
@@ -187,6 +191,12 @@ def test_guide_property_with_boxes(user):
     follow(user, "boxes", "--config.stages=('detector','predict','evaluate')")
     result = json.loads((user / "runs/pump_boxes/metrics.json").read_text())
     assert list(result["streams"]) == ["asd"]
+    (user / "meshes").mkdir()
+    for k, name in enumerate(("seal", "cover", "screw")):
+        box = trimesh.creation.box((2, 2, 1), affine(translation=(0, 0, k)))
+        box.export(user / "meshes" / f"{name}.stl")
+    assert "wrong parts in them" not in follow(user, "cad", "--config.stages=('detector',)")
+    assert (user / "runs/pump_cad/detector/best.safetensors").is_file()
 
 
 def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:
