@@ -1,8 +1,12 @@
 """Recognition picture by picture: the events of whole recordings, saved states, the clock."""
 
 import copy
+import ctypes
+import gc
 import json
+import sys
 
+import jax
 import numpy as np
 import pytest
 from model_data import NETWORKS, PROCEDURE, network, video, write
@@ -85,6 +89,41 @@ def test_restore_property_goes_on_at_any_frame(trained, stream):
             again += [(frame, one) for one in [*live.alerts, live.progress]]
         assert again == [one for one in told if one[0] >= cut]
         assert live.finish() == whole.finish()
+
+
+class Mallinfo(ctypes.Structure):
+    """What glibc's malloc says of itself, mallinfo(3)."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def held():
+    """Python's objects, arrays on devices, bytes of malloc (0 where it does not tell)."""
+    gc.collect()
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo is not None:
+        mallinfo.restype = Mallinfo
+    num_bytes = mallinfo().uordblks if mallinfo else 0
+    return np.array([sys.getallocatedblocks(), len(jax.live_arrays()), num_bytes])
+
+
+def test_update_property_keeps_nothing_of_each_picture(trained):
+    live, counts = trained.live("assembly", "storm"), []
+    for frame in range(801):
+        if frame % 200 == 0:
+            counts.append(held())
+        live.update(IMAGES[frame % NUM_FRAMES], frame / 10)
+    # Caches that fill grow once; what each picture leaves would show in every difference.
+    objects, arrays, num_bytes = np.diff(counts, axis=0).min(axis=0) / 200
+    assert objects < 0.5
+    assert arrays <= 0
+    assert num_bytes < 100
 
 
 def test_update_property_several_pictures_of_a_frame_and_late_ones(trained):

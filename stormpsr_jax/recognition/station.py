@@ -95,7 +95,8 @@ class Station:
         self._frame: int | None = None  # the last one, of any unit
         self._latencies: list[float] = []
         self._latency: float | None = None  # the last one
-        self._done_at: collections.deque[float] = collections.deque()  # of the last seconds
+        # Of the last seconds; only with a screen, for whose view it is cut short.
+        self._done_at: collections.deque[float] = collections.deque()
         self._since = time.monotonic()
         self._saved = self._since
 
@@ -140,8 +141,7 @@ class Station:
                 self._take(taken)
             self._flush(capture)
             if taken is not None:
-                self._done_at.append(time.monotonic())
-                self._latency = self._done_at[-1] - taken.at
+                self._latency = time.monotonic() - taken.at
                 self._latencies.append(self._latency)
             self._show(capture, taken)
             changed = capture.connected != connected and not capture.ended
@@ -243,8 +243,10 @@ class Station:
         if self._screen is None:
             return
         jpeg = box = None
-        if taken is not None and self._screen.wants_picture:
-            jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
+        if taken is not None:
+            self._done_at.append(time.monotonic())
+            if self._screen.wants_picture:
+                jpeg, box = thumbnail(taken.picture, _SHOWN), self._box(taken.picture)
         self._screen.frame(jpeg, self._view(capture) | {"box": box})
 
     def _view(self, capture: Capture) -> dict[str, Any]:

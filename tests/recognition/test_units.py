@@ -1,6 +1,8 @@
 """Lines, units, resets, outputs and the saved state of live recognition."""
 
+import gc
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -304,6 +306,44 @@ def test_status_property_comes_by_the_clock_and_with_each_change(monkeypatch):
     told = of(play(frames((NOTHING, 5)), before=before), "status")
     assert [line["connected"] for line in told] == [True, False, True, False]
     assert [line["trouble"] for line in told[:3]] == ["", "gone", ""]
+
+
+class Endless(Script):
+    """Gives pictures without a pause, and counts Python's objects after so many of them."""
+
+    def __init__(self, after):
+        super().__init__([])
+        self.after, self.given, self.counts = after, 0, []
+
+    def get(self, seconds):
+        if self.given in self.after:
+            gc.collect()
+            self.counts.append(sys.getallocatedblocks())
+        self.given += 1
+        seen = (SEAL, NOTHING)[self.given // 50 % 2]
+        if self.given <= max(self.after):
+            self.shown = [(self.given / FPS, picture(seen))]
+        return super().get(seconds)
+
+
+class Blind(Screen):
+    """Keeps nothing of what it is shown."""
+
+    def frame(self, jpeg, view):
+        pass
+
+
+@pytest.mark.parametrize(("stream", "screen"), [("asd", None), ("temporal", Blind())])
+def test_run_property_keeps_nothing_of_each_picture(stream, screen, monkeypatch):
+    # What is kept for seconds, or of so many steps, is soon as large as it gets.
+    monkeypatch.setattr(station, "STATUS_EVERY", 0.01)
+    monkeypatch.setattr(station, "_RATE_SECONDS", 0.01)
+    monkeypatch.setattr(unit, "MAX_STEPS", 3)
+    endless = Endless((500, 2000))
+    one = Station(scripted(stream), "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=bool)
+    one.run(endless, (), (), screen)
+    before, after = endless.counts
+    assert (after - before) / 1500 < 0.5
 
 
 def test_run_property_raises_what_ended_the_source():
