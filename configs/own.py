@@ -3,8 +3,10 @@
 python -m data_prep.own --videos=DIR --labels=DIR --procedure=FILE --out=DATA --size=64
 python -m stormpsr_jax.main --config=own --config.data.dir=DATA --workdir=RUN
 
-With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=own:boxes.
-Without, only the temporal stream recognises; metrics.json and the report then have no other.
+With boxes (`data_prep.own --boxes=DIR`) the detector is trained too: --config=own:boxes. Without,
+only the temporal stream recognises; metrics.json and the report then have no other. With renders
+of the parts' meshes as well (`data_prep.cad --wrong=N`, --config.data.cad_dir=DIR), of which the
+detector learns what wrong parts look like: --config=own:cad.
 
 Fields to look at first:
 * window.frames counts frames of the shards: 64 are 12.8 s at 5 frames/s. Hidden stretches should be
@@ -23,24 +25,23 @@ from stormpsr_jax.configs import synthetic
 
 
 def get_config(extra: str = ""):
-    """Returns the locked configuration; `extra` is what follows the colon: "" or "boxes".
+    """Returns the locked configuration; `extra` is what follows the colon: "", "boxes" or "cad".
 
     Raises:
         ValueError: something else follows it.
     """
-    if extra not in ("", "boxes"):
-        raise ValueError(f"own:{extra}: only own:boxes is known")
+    if extra not in ("", "boxes", "cad"):
+        raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
     c = synthetic.get_config()
     c.stages = ("pretrain", "embed", "temporal", "predict", "evaluate")
-    if extra == "boxes":
+    if extra:
         c.stages = ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
-
-    # Clean renders would come from data_prep.cad, in a folder of their own.
-    c.augment.limbs = 0.0
+    c.augment.limbs = 0.0  # data_prep.cad renders hands
     c.pretrain.cad_per_state = 0
     c.pretrain.n_per_state = 4
-    c.detector.cad = 0.0
-    c.detector.cad_wrong = 0.0
-    c.detector.part_loss = 1.0
+    if extra != "cad":
+        c.detector.cad = 0.0
+        c.detector.cad_wrong = 0.0
+        c.detector.part_loss = 1.0
     return c

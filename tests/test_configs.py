@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import config_flag, configs, losses
-from stormpsr_jax.configs import default
+from stormpsr_jax.configs import default, own
 from stormpsr_jax.models import detection
-from stormpsr_jax.stages import networks
+from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training.optimizer import make_optimizer
@@ -91,6 +91,16 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
         logging.info("%s %s: %.2f M parameters", name, stage, count(updates) / 1e6)
     assert count(encoder["params"]) / 1e6 == pytest.approx(millions, rel=0.05)
     assert config.window.frames // config.window.stride + 1 == context.num_frames
+
+
+def test_config_property_own_cad_is_own_boxes_with_renders_of_wrong_parts():
+    boxes, cad = (provenance.flat_config(own.get_config(name)) for name in ("boxes", "cad"))
+    differ = {field: (boxes[field], cad[field]) for field in boxes if boxes[field] != cad[field]}
+    assert differ == {
+        "detector.cad": (0.0, 0.4),
+        "detector.cad_wrong": (0.0, 0.8),
+        "detector.part_loss": (1.0, 3.0),
+    }
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])

@@ -153,7 +153,7 @@ def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--config=own:cages"], "only own:boxes is known"),
+        (["--config=own:cages"], "only own:boxes and own:cad are known"),
         (["--config=synthetic:boxes"], "takes nothing after a colon"),
         (["--config=nope"], "unknown config 'nope'"),
         (["--config=synthetic", "--config.seeed=1"], 'Did you mean "seed"'),

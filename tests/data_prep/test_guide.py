@@ -12,7 +12,10 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
+import trimesh
 
+from data_prep.rendering.product import affine
+from stormpsr_jax.psr import label_files, wrong_parts
 from stormpsr_jax.psr.procedure import load_procedure
 
 REPOSITORY = Path(__file__).parents[2]
@@ -67,6 +70,8 @@ def follow(folder: Path, name: str, *extra: str) -> str:
         if words[2] == "stormpsr_jax.main":
             words += [f"--config.{key}={value}" for key, value in SMALL.items()]
             words += extra
+        elif words[2] == "data_prep.cad":
+            words += ["--per_state=2", "--wrong=2"]
         result = subprocess.run(
             [sys.executable, *words[1:]],
             cwd=folder,
@@ -147,6 +152,19 @@ def test_guide_property_from_videos_to_metrics(user):
     assert len(predicted.splitlines()) == 1 + 18 * 5  # every frame
 
 
+def test_guide_property_labels_of_wrong_parts(user, tmp_path):
+    procedure = load_procedure(user / "data/procedure.json")
+    path = tmp_path / "bench_01.csv"
+    path.write_text(block("guide", "wrong"))
+    truth = label_files.read(path, procedure, procedure.variants["assembly"], fps=5)
+    found = [
+        (one.component, one.start / 5, one.end / 5)
+        for one in wrong_parts.wrong_installations(truth.frames, truth.states, [])
+    ]
+    assert found == [(1, 10.4, 19.0), (2, 24.0, 31.6)]  # to the next frame
+    assert truth.states[-1].tolist() == [1, 1, 1]
+
+
 def test_guide_property_with_boxes(user):
     follow(user, "export")
     pictures = sorted((user / "frames").rglob("*.jpg"))
@@ -173,6 +191,12 @@ def test_guide_property_with_boxes(user):
     follow(user, "boxes", "--config.stages=('detector','predict','evaluate')")
     result = json.loads((user / "runs/pump_boxes/metrics.json").read_text())
     assert list(result["streams"]) == ["asd"]
+    (user / "meshes").mkdir()
+    for k, name in enumerate(("seal", "cover", "screw")):
+        box = trimesh.creation.box((2, 2, 1), affine(translation=(0, 0, k)))
+        box.export(user / "meshes" / f"{name}.stl")
+    assert "wrong parts in them" not in follow(user, "cad", "--config.stages=('detector',)")
+    assert (user / "runs/pump_cad/detector/best.safetensors").is_file()
 
 
 def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:

@@ -1,0 +1,214 @@
+"""A product that the package has not seen: filmed, labelled and trained on as the guide says.
+
+    python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N] [--meshes]
+
+Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
+are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
+Then it gives the commands of data_prep/README.md, "From a phone video to a trained model", with
+boxes, and prints the tables of the run. What is there already is not made again.
+
+WORKDIR/videos/<split>, labels, boxes   what a user would have: MP4, labels by the clock, COCO
+WORKDIR/run/metrics.json, report.html   what comes of it
+
+--rehearsals=N adds recordings for training in which every other part is put on wrong first, each
+time in another way. --meshes writes the parts' meshes too, and the detector learns from renders of
+them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of another one's videos,
+labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on to the run.
+"""
+
+import argparse
+import concurrent.futures
+import functools
+import subprocess
+import sys
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import trimesh
+
+from data_prep.rendering.motion import OCCLUSIONS, plan_recording
+from data_prep.rendering.product import Part, Product, affine, solid
+from data_prep.rendering.scene import Body
+from data_prep.rendering.timelines import draw_timeline
+from data_prep.rendering.workplace import Workplace
+from data_prep.rendering.wrong_poses import with_wrong_poses
+from stormpsr_jax import files
+from stormpsr_jax.progress import Bar
+from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.recognition.results import label_time
+
+ROOT = Path(__file__).parents[1]
+RECORDINGS = {"train": 16, "val": 4, "test": 6}
+WRONG, REHEARSED = 1 / 3, 1 / 2  # chances that a part is put on wrong first
+FPS = 5  # of the procedure; a video shows each picture three times, at 15 frames/s
+REPEATS = 3
+SIZE = 128  # of the videos, pixels each way
+X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
+NOISE = 2.5  # standard deviation, grey levels
+BOX_EVERY = 10  # frames, the guide's --export_every
+# Part: shape, display colour, place x y, bottom z, size x y z (units of about 5 cm), parts before.
+LAMP = {
+    "base": ("cylinder", (0.12, 0.3, 0.2), (-0.95, -0.45, 0.1), (1.4, 1.4, 0.24), ()),
+    "pole": ("ladder", (0.75, 0.75, 0.8), (0.45, -0.62, 0.1), (1.3, 0.5, 0.34), ("base",)),
+    "arm": ("arch", (0.9, 0.75, 0.1), (1.42, 0.1, 0.1), (0.5, 1.1, 0.4), ("pole",)),
+    "shade": ("block", (0.75, 0.1, 0.15), (0.5, 0.65, 0.1), (1.1, 0.95, 0.6), ("arm",)),
+    "bulb": ("cone", (1.0, 0.97, 0.85), (1.4, 1.0, 0.1), (0.55, 0.6, 0.5), ("arm",)),
+    "ring": ("star", (0.1, 0.35, 0.85), (-0.95, -0.45, 0.34), (0.85, 0.75, 0.26), ("base",)),
+}
+MAT = ("box", (0.5, 0.48, 0.55), (3.6, 2.8, 0.1))
+
+
+def lamp() -> Product:
+    """The lamp's parts on a mat; where each sits wrong is drawn for each recording."""
+    parts = []
+    for shape, colour, (x, y, bottom), size, _ in LAMP.values():
+        right = affine(translation=(x, y, bottom + size[2] / 2))
+        parts.append(Part(solid(shape, size, np.square(colour)), size[2], right, right))
+    shape, colour, size = MAT
+    mat = solid(shape, size, np.square(colour)).moved(affine(translation=(0, 0, size[2] / 2)))
+    return Product(mat, tuple(parts))
+
+
+def write_procedure(path: Path) -> Procedure:
+    """The guide's template, edited: the orders in which a lamp can be assembled."""
+    names = list(LAMP)
+    template = path.with_name("template.json")
+    template.unlink(missing_ok=True)
+    flags = [f"--components={','.join(names)}", f"--fps={FPS}", f"--out={template}"]
+    run("stormpsr_jax.procedure template", "--name=lamp", *flags)
+    content = files.read_json(template)
+    before = [[names.index(other) for other in LAMP[name][-1]] for name in names]
+    every = np.array(list(np.ndindex((2,) * len(names))))
+    legal = [state for state in every if all(state[before[k]].all() for k in np.flatnonzero(state))]
+    content["states"] = ["".join(map(str, state)) for state in sorted(legal, key=sum)]
+    pairs = [[3 * j, 3 * k] for k, needed in enumerate(before) for j in needed]
+    content["variants"]["assembly"]["precedence"] = pairs
+    files.write_json(path, content)
+    return load_procedure(path)
+
+
+# --- The videos -----------------------------------------------------------------------------------
+
+
+def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
+    """Writes a recording's video, labels and boxes, the video last."""
+    split, name = place
+    video = folder / "videos" / split / f"{name}.mp4"
+    if video.exists():
+        return
+    when, how, looks, noise, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
+    product = with_wrong_poses(lamp(), wrong)
+    chance = REHEARSED if name.startswith("rehearsal") else WRONG
+    timeline = draw_timeline(procedure, when, wrong=chance)
+    places = np.array([part.right[:2, 3] for part in product.parts])
+    motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
+    body = functools.cache(lambda state: Body(product.mesh(state)))
+    workplace = Workplace(product, body, looks)
+    rows = [["time", "step"]]
+    for frame, step in labels.states_to_steps(timeline.frames, timeline.states, with_errors=True):
+        rows.append([label_time(frame, FPS), procedure.step_name(step)])
+    text = "".join(f"{time},{step}\n" for time, step in rows)
+    files.write_text(folder / "labels" / f"{name}.csv", text)
+    boxes = {}
+    with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS * REPEATS, options=X264)
+        stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
+        for i, state in enumerate(timeline.per_frame()):
+            picture = workplace.picture(motion, i, state, SIZE)
+            grain = NOISE * noise.standard_normal(picture.image.shape, np.float32)
+            frame = np.clip(picture.image * 255 + grain + 0.5, 0, 255).astype(np.uint8)
+            for _ in range(REPEATS):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            if i % BOX_EVERY == 0:
+                boxes[f"{i:06d}.jpg"] = picture.box
+        container.mux(stream.encode())
+        files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
+
+
+def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:
+    """A COCO file of pictures by name; boxes (4,) cx, cy, w, h in 0..1, NaN: none is drawn."""
+    size = {"width": SIZE, "height": SIZE}
+    images = [{"id": i, "file_name": name, **size} for i, name in enumerate(boxes)]
+    annotations = []
+    for i, (x, y, w, h) in enumerate(boxes.values()):
+        if not np.isnan(x):
+            box = [float(v) * SIZE for v in (x - w / 2, y - h / 2, w, h)]
+            annotations.append({"id": i, "image_id": i, "category_id": 1, "bbox": box})
+    categories = [{"id": 1, "name": "lamp"}]
+    return {"images": images, "categories": categories, "annotations": annotations}
+
+
+def film_all(folder: Path, procedure: Procedure, rehearsals: int, workers: int) -> None:
+    """Writes the videos that are not there yet."""
+    places = [(split, f"{split}_{i:02d}") for split, n in RECORDINGS.items() for i in range(n)]
+    places += [("train", f"rehearsal_{i:02d}") for i in range(rehearsals)]
+    for split in RECORDINGS:
+        (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
+    for name in ("labels", "boxes"):
+        (folder / name).mkdir(exist_ok=True)
+    one = functools.partial(film, folder=folder, procedure=procedure)
+    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+        for _ in Bar(iterable=pool.map(one, places), total=len(places), desc="videos"):
+            pass
+
+
+def write_meshes(folder: Path) -> None:
+    """Writes an STL file of each part where it belongs, and the parts' colours."""
+    folder.mkdir(exist_ok=True)
+    for name, part in zip(LAMP, lamp().parts, strict=True):
+        mesh = part.mesh.moved(part.right)
+        trimesh.Trimesh(mesh.vertices, mesh.faces).export(folder / f"{name}.stl")
+    colours = {name: "#" + bytes(round(255 * c) for c in LAMP[name][1]).hex() for name in LAMP}
+    files.write_json(folder / "poses.json", {"colors": colours})
+
+
+# --- The guide ------------------------------------------------------------------------------------
+
+
+def run(module: str, *arguments: str) -> None:
+    """Runs `python -m MODULE` with words; CalledProcessError if it fails."""
+    words = [sys.executable, "-m", *module.split(), *arguments]
+    print("$", *words[1:], flush=True)
+    subprocess.run(words, cwd=ROOT, check=True)
+
+
+def follow(folder: Path, meshes: bool, fields: Sequence[str]) -> None:
+    """Gives the guide's commands, from the videos to metrics.json."""
+    data, procedure = f"{folder}/data", f"--procedure={folder}/lamp.json"
+    sources = [f"--{name}={folder}/{name}" for name in ("videos", "labels", "boxes")]
+    run("data_prep.own", *sources, procedure, f"--out={data}", "--size=64")
+    run("data_prep.check", data)
+    words = ["--config=own:boxes", f"--config.data.dir={data}", f"--workdir={folder}/run", *fields]
+    if meshes:
+        write_meshes(folder / "meshes")
+        renders = ["--per_state=100", "--wrong=300", "--size=64", f"--out={folder}/cad"]
+        run("data_prep.cad", f"--meshes={folder}/meshes", procedure, *renders)
+        words[:1] = ["--config=own:cad", f"--config.data.cad_dir={folder}/cad"]
+    run("stormpsr_jax.main", *words)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--workdir", type=Path, required=True, metavar="DIR", help="where all of it goes")
+    add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
+    add("--meshes", action="store_true", help="the detector learns from renders of meshes, too")
+    add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
+    args, fields = parser.parse_known_args(argv)
+    folder = args.workdir.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        film_all(folder, write_procedure(folder / "lamp.json"), args.rehearsals, args.workers)
+        follow(folder, args.meshes, fields)
+    except subprocess.CalledProcessError as error:
+        return error.returncode  # it has said why
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

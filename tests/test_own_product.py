@@ -1,0 +1,82 @@
+"""The product that the guide is measured on: what its videos show, and the labels and boxes say."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+
+from benchmarks import own_product
+from data_prep import cad, own
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.psr import label_files, wrong_parts
+from stormpsr_jax.psr.procedure import load_procedure
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    """A workdir with the videos of a recording of each split and of a rehearsal, 16 pixels wide."""
+    folder = tmp_path_factory.mktemp("product")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(own_product, "SIZE", 16)
+        patch.setattr(own_product, "FPS", 1)
+        patch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
+        procedure = own_product.write_procedure(folder / "lamp.json")
+        own_product.film_all(folder, procedure, rehearsals=1, workers=1)
+    return folder
+
+
+def test_own_product_property_labels_and_boxes_fit_the_videos(filmed, tmp_path):
+    procedure = load_procedure(filmed / "lamp.json")
+    own.make_dataset(
+        tmp_path / "data",
+        videos=filmed / "videos",
+        labels=filmed / "labels",
+        boxes=filmed / "boxes",
+        procedure=procedure,
+        framing=Framing((16, 16)),
+    )
+    source = ClipSource(tmp_path / "data", "train", procedure)
+    assert sorted(source.recordings) == ["rehearsal_00", "train_00"]
+    recording = source.recordings["train_00"]
+    assert (recording.states[0] == 0).all()
+    assert (recording.states == 1).any(axis=0).sum() >= len(own_product.LAMP) - 1  # one forgotten
+    content = json.loads((filmed / "boxes/train_00.json").read_text())
+    assert 0 < len(content["annotations"]) < len(content["images"])
+    assert np.isfinite(recording.boxes[:, 0]).sum() == len(content["annotations"])
+    with av.open(str(filmed / "videos/train/train_00.mp4")) as video:
+        shown = sum(1 for _ in video.decode(video=0))
+    assert shown == own_product.REPEATS * recording.num_frames
+
+
+def test_own_product_property_parts_are_wrong_for_a_while(filmed):
+    procedure = load_procedure(filmed / "lamp.json")
+    seconds = []
+    for path in (filmed / "labels").iterdir():
+        truth = label_files.read(path, procedure, procedure.variants["assembly"], fps=1)
+        for one in wrong_parts.wrong_installations(truth.frames, truth.states, []):
+            seconds.append(one.end - one.start)
+    assert len(seconds) > 3
+    assert min(seconds) >= 3
+
+
+def test_own_product_property_videos_are_not_made_again(filmed, monkeypatch):
+    before = {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
+    procedure = load_procedure(filmed / "lamp.json")
+    monkeypatch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
+    own_product.film_all(filmed, procedure, rehearsals=1, workers=1)
+    assert len(before) == 4
+    assert before == {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
+
+
+def test_own_product_property_meshes_render(filmed, tmp_path):
+    own_product.write_meshes(tmp_path / "meshes")
+    procedure = load_procedure(filmed / "lamp.json")
+    out = tmp_path / "cad"
+    cad.make_dataset(
+        out, meshes=tmp_path / "meshes", procedure=procedure, size=16, per_state=1, wrong=1
+    )
+    wrong = [r for n, r in ClipSource(out, "cad", procedure).recordings.items() if "wrong" in n]
+    assert len(wrong) == (procedure.states.any(axis=1)).sum()
+    assert all((r.states == -1).any() for r in wrong)
