@@ -11,9 +11,9 @@ WORKDIR/videos/<split>, labels, boxes   what a user would have: MP4, labels by t
 WORKDIR/run/metrics.json, report.html   what comes of it
 
 --rehearsals=N adds recordings for training in which every other part is put on wrong first, each
-time in another way. --meshes writes the parts' meshes too, and the detector learns from renders of
-them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of another one's videos,
-labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on to the run.
+time in another way; they have no boxes. --meshes writes the parts' meshes too, and the detector
+learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of
+another one's videos, labels and boxes saves rendering them.
 """
 
 import argparse
@@ -101,9 +101,9 @@ def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
     if video.exists():
         return
     when, how, looks, noise, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
+    rehearsal = name.startswith("rehearsal")
     product = with_wrong_poses(lamp(), wrong)
-    chance = REHEARSED if name.startswith("rehearsal") else WRONG
-    timeline = draw_timeline(procedure, when, wrong=chance)
+    timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
     body = functools.cache(lambda state: Body(product.mesh(state)))
@@ -126,7 +126,8 @@ def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = picture.box
         container.mux(stream.encode())
-        files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
+        if not rehearsal:
+            files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
 
 
 def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:

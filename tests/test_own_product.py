@@ -39,12 +39,13 @@ def test_own_product_property_labels_and_boxes_fit_the_videos(filmed, tmp_path):
     )
     source = ClipSource(tmp_path / "data", "train", procedure)
     assert sorted(source.recordings) == ["rehearsal_00", "train_00"]
-    recording = source.recordings["train_00"]
+    recording, rehearsal = source.recordings["train_00"], source.recordings["rehearsal_00"]
     assert (recording.states[0] == 0).all()
     assert (recording.states == 1).any(axis=0).sum() >= len(own_product.LAMP) - 1  # one forgotten
     content = json.loads((filmed / "boxes/train_00.json").read_text())
     assert 0 < len(content["annotations"]) < len(content["images"])
     assert np.isfinite(recording.boxes[:, 0]).sum() == len(content["annotations"])
+    assert not np.isfinite(rehearsal.boxes[:, 0]).any()
     with av.open(str(filmed / "videos/train/train_00.mp4")) as video:
         shown = sum(1 for _ in video.decode(video=0))
     assert shown == own_product.REPEATS * recording.num_frames
