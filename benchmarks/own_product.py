@@ -13,8 +13,8 @@ WORKDIR/run/metrics.json, report.html   what comes of it
 --rehearsals=N adds recordings for training in which every other part is put on wrong first, each
 time in another way; they have no boxes. --meshes writes the parts' meshes too, and the detector
 learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of
-another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed on to
-the run.
+another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed
+on to the run.
 """
 
 import argparse
