@@ -38,7 +38,9 @@ def test_steps_property_lower_for_gpu_and_tpu(config):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu")
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
+)
 @pytest.mark.parametrize("chips", CHIPS)
 def test_steps_property_compile_for_tpu_and_fit(chips):
     head, *rows = rows_of(
