@@ -127,23 +127,20 @@ def batch_rows(definition: Definition) -> int:
     return len(next(iter(first_batch(definition).values())))
 
 
-def lower(
-    definition: Definition,
-    mesh: Mesh,
-    rows: int | None = None,
-    platforms: tuple[str, ...] | None = None,
-) -> jax.stages.Lowered:
-    """A stage's step, as the training loop jits it, lowered for a mesh.
+def trace(
+    definition: Definition, mesh: Mesh, batch: dict[str, np.ndarray], rows: int | None = None
+) -> jax.stages.Traced:
+    """A stage's step, as the training loop jits it, traced for a mesh.
 
     Args:
       definition: of the stage.
       mesh: may be of devices that are not there.
-      rows: B of the global batch; None is that of the pipeline.
-      platforms: "cuda", "tpu"; None is that of the mesh.
+      batch: one of the pipeline's.
+      rows: B of the global batch; None is that of `batch`.
     """
     batch = {
         name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
-        for name, array in first_batch(definition).items()
+        for name, array in batch.items()
     }
     state, optimizer = abstract_state(definition)
     loss_fn, weights = definition.loss_fn, (state.params, state.batch_stats)
@@ -151,8 +148,12 @@ def lower(
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
     step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
-    traced = step.trace(state, sums, batch)
-    return traced.lower(lowering_platforms=platforms) if platforms else traced.lower()
+    return step.trace(state, sums, batch)
+
+
+def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
+    """A stage's step lowered for a mesh of devices that need not be there; `rows` as in `trace`."""
+    return trace(definition, mesh, first_batch(definition), rows).lower()
 
 
 def device_gib(compiled: jax.stages.Compiled) -> float:
@@ -202,11 +203,11 @@ def lower_all(config, stages: list[str]) -> None:
         stage_loops.make_folders(context, recordings=1)
         definitions = stage_loops.definitions(context)
         for stage in stages:
-            definition = definitions[stage]
-            rows = batch_rows(definition)
+            batch = first_batch(definitions[stage])
+            rows = len(next(iter(batch.values())))
+            traced = trace(definitions[stage], context.mesh, batch)
             for platform in ("cuda", "tpu"):
-                lowered = lower(definition, context.mesh, platforms=(platform,))
-                size = len(lowered.as_text()) / 1e6
+                size = len(traced.lower(lowering_platforms=(platform,)).as_text()) / 1e6
                 print(f"| {stage} | {rows} | {platform} | {size:.1f} |", flush=True)
 
 

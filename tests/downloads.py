@@ -16,30 +16,34 @@ from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.torch_layout import to_state_dict
 
-FRAMES = 300  # more than a window of 256
+SPLITS = {"train": 2, "val": 1, "test": 1}
+FRAMES = {"train": 300, "val": 100, "test": 100}  # training's are longer than a window of 256
 PAUSE = (
     0.6  # of a recording, before anything changes: hard backgrounds lie 12 s before a completion
 )
-SPLITS = {"train": 2, "val": 1, "test": 1}
+BLOCK = 8  # pixels
 RENDERS = 4  # of each state
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[bytes]:
-    """JPEG files of noise, one colour an eighth of the recording."""
+    """JPEG files of coarse noise, one colour an eighth of the recording."""
     rng = np.random.default_rng(seed)
-    noise = rng.integers(0, 60, (*size, 3), np.uint8)
+    blocks = rng.integers(0, 60, (*(-(-length // BLOCK) for length in size), 3), np.uint8)
+    noise = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1)[: size[0], : size[1]]
     different = [
         simplejpeg.encode_jpeg(noise + rng.integers(0, 190, 3, np.uint8), 80) for _ in range(8)
     ]
     return [different[8 * i // count] for i in range(count)]
 
 
-def label_files(folder: Path, procedure: Procedure, name: str, first: int, digits: int) -> dict:
+def label_files(
+    folder: Path, procedure: Procedure, name: str, first: int, count: int, digits: int
+) -> None:
     """Writes what the data sets ship: through all states in order, after a pause."""
     folder.mkdir(parents=True)
     initial = np.array(procedure.variant_for(name).initial_state, np.int8)
     states = np.vstack([initial, procedure.states[(procedure.states != initial).any(axis=1)]])
-    changes = np.linspace(PAUSE * FRAMES, FRAMES, len(states) - 1, endpoint=False).astype(int)
+    changes = np.linspace(PAUSE * count, count, len(states) - 1, endpoint=False).astype(int)
     frames = first + np.append(0, changes)
     image = lambda frame: f"{frame:0{digits}d}.jpg"  # noqa: E731
     labels.write_states(folder / "PSR_labels_raw.csv", frames, states, image_name=image)
@@ -57,11 +61,11 @@ def make_meccano(folder: Path, size: tuple[int, int]) -> None:
             for _ in range(count):
                 number += 1
                 name = f"{number:04d}"
-                for i, jpeg in enumerate(pictures(FRAMES, size, number), start=1):
+                for i, jpeg in enumerate(pictures(FRAMES[split], size, number), start=1):
                     frames.writestr(f"RGB_frames/{split}/{name}/{i:05d}.jpg", jpeg)
                 psr = staging / "MECCANO_PSR_Annotations" / split / name
-                label_files(psr, procedure, name, 1, 5)
-                rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in range(21, FRAMES, 3)]
+                label_files(psr, procedure, name, 1, FRAMES[split], 5)
+                rows = [f"{i},0,0,0.5,0.5,0.4,0.4\n" for i in range(21, FRAMES[split], 3)]
                 asd = staging / "MECCANO_ASD_Annotations" / split
                 asd.mkdir(parents=True, exist_ok=True)
                 (asd / f"{name}_GT.csv").write_text("".join(rows))
@@ -83,14 +87,16 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
             number += 1
             name = f"{number:02d}_assy_0_1"
             recording = folder / "staging" / split / name
-            label_files(recording, procedure, name, 0, 6)
-            for stream in ("rgb", "stereo_left", "depth"):
+            label_files(recording, procedure, name, 0, FRAMES[split], 6)
+            # The other streams are not read; theirs may be small.
+            sizes = {"rgb": size, "stereo_left": (36, 64), "depth": (36, 64)}
+            for stream, its in sizes.items():
                 (recording / stream).mkdir()
-                for i, jpeg in enumerate(pictures(FRAMES, size, number)):
+                for i, jpeg in enumerate(pictures(FRAMES[split], its, number)):
                     (recording / stream / f"{i:06d}.jpg").write_bytes(jpeg)
             images = [
                 {"id": i, "file_name": f"{i:06d}.jpg", "width": width, "height": height}
-                for i in range(20, FRAMES, 3)
+                for i in range(20, FRAMES[split], 3)
             ]
             box = [width / 4, height / 4, width / 2, height / 2]
             boxes = [
