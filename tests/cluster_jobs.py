@@ -22,7 +22,8 @@ def make(
 ):
     """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun.
 
-    The one named `endless` takes hours; `deaf`, its process does not heed interrupts.
+    The one named `endless` takes hours, and one that fails waits for it to begin; `deaf`, its process
+    does not heed interrupts.
     """
     if name == endless:
         sleep = 3600
@@ -30,6 +31,8 @@ def make(
             signal.signal(signal.SIGINT, signal.SIG_IGN)
     with log.open("a") as file:
         file.write(f"{name} {os.getpid()}\n")
+    while endless and fail.endswith(f",{name}") and endless not in dict(begun(log)):
+        time.sleep(0.1)  # what fails would end the run before the other has begun
     data = shards_data.make(split, name, fail=fail)
     data.jpegs = slowly(data.jpegs, sleep)
     return data
