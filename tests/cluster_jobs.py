@@ -22,8 +22,8 @@ def make(
 ):
     """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun.
 
-    The one named `endless` takes hours, and one that fails waits for it to begin; `deaf`, its process
-    does not heed interrupts.
+    The one named `endless` takes hours, and one that fails waits for it to begin; `deaf`, its
+    process does not heed interrupts.
     """
     if name == endless:
         sleep = 3600
