@@ -2,8 +2,8 @@
 
 python -m stormpsr_jax.main --config=synthetic_full --workdir=runs/synthetic_full
 
-Hardware: 2 CPU cores. Seed 0, 12 test recordings: stream `learned` has F1 .943, POS .900, a delay of
-5.2 s, and accepts 5 of 12 wrong parts. The model that ships as `demo` is of this run. How long it
+Hardware: 2 CPU cores. Seed 0, 12 test recordings: stream `learned` has F1 .943, POS .900, 5.2 s of
+delay, and accepts 5 of 12 wrong parts. The model that ships as `demo` is of this run. How long it
 takes on idle cores was not measured.
 """
 
