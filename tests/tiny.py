@@ -44,6 +44,7 @@ TINY = {
     "temporal.state_loss": 1.0,
     "finetune.batch": 8,
     "detector.batch": 16,
+    "detector.anywhere": 0.0,
     "detector.cad": 0.4,
     "detector.cad_wrong": 0.5,
     "detector.part_loss": 1.0,

@@ -14,12 +14,13 @@ from safetensors.numpy import load_file
 from tiny import tiny
 
 from stormpsr_jax import load_model, losses
+from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr import predictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import networks
+from stormpsr_jax.stages import detector, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training.sharding import make_mesh
@@ -118,6 +119,27 @@ def test_metrics_property_have_both_terms_of_the_conditions(finished, stage):
         assert 0 <= row["right"] < row["loss"]
         assert row["installed"] + row["right"] < row["loss"]  # there is another one
     assert any(row["right"] for row in logged)
+
+
+def test_detector_property_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(finished):
+    stage = detector.build(Context(tiny(), finished, make_mesh(1, 1)))
+    params, stats = stage.init()
+    batches = stage.data(0)
+    batch = next(batches)
+    batches.close()
+
+    def right(kind, cad):
+        changes = {
+            "class": np.full_like(batch["class"], kind),
+            "cad": np.full_like(batch["cad"], cad),
+        }
+        changes["state"] = np.ones_like(batch["state"])
+        _, (metrics, _) = stage.loss_fn(params, stats, batch | changes, jax.random.key(0))
+        return metrics["right"]
+
+    assert right(EMPTY, False) == 0
+    assert right(EMPTY, True) > 0
+    assert right(NOT_ANNOTATED, False) > 0
 
 
 def test_metrics_property_have_none_where_nobody_asks(finished):
