@@ -34,6 +34,8 @@ SMALL = {
     "stages": NEEDED,
     "data.synthetic.size": 56,
     "data.synthetic.cad_wrong": 0,
+    "data.synthetic.rehearsals": 0,
+    "temporal.steps": 400,
     "data.synthetic.cad_per_state": 40,
 }
 ENCODERS = {
