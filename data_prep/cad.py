@@ -19,8 +19,11 @@ Writes split "cad" of a folder of its own, with a recording per state (`cad_01` 
 `--per_state` pictures that have nothing to do with each other: each has its own camera, light,
 background (a plain colour, or a table with loose parts on it) and, a share `--occluded` of them,
 hands. With `--wrong=N` it also has N pictures of each state in which some of the parts sit wrong
-(`wrong_01`): turned, shifted, mirrored or on the wrong side, a pose drawn for each. A state without
-any component is left out. Every recording is a function of the inputs, the seed and its name alone.
+(`wrong_01`): turned, shifted, mirrored or on the wrong side, a pose drawn for each. With
+`--turn=DEGREES` these have the product's front (−y, or z with `--up=y`) towards the camera, give or
+take so much, as workers have it most of the time: then a detector learns more of wrong parts from
+as many pictures. Without it all pictures show it from any side. A state without any part is left
+out. Every recording is a function of the inputs, the seed and its name alone.
 """
 
 import colorsys
@@ -65,6 +68,7 @@ def plan(
     elevation: tuple[float, float],
     fill: tuple[float, float],
     rng: np.random.Generator,
+    turn: float | None = None,
 ) -> Views:
     """Draws `count` views, all with hands.
 
@@ -74,10 +78,12 @@ def plan(
       elevation: of the camera over the table in degrees, lowest and highest.
       fill: share of the picture's height that the product's bounding sphere takes, from … to.
       rng: draws everything.
+      turn: of the product in degrees, see `make_dataset`.
     """
-    views = plan_views(count, rng, hands=1.0)
+    turn = None if turn is None else np.radians(turn)
+    views = plan_views(count, rng, hands=1.0, turn=turn)
     rise = np.radians(rng.uniform(*elevation, count))
-    around = rng.uniform(-0.4, 0.4, count)  # the product is turned any way round
+    around = rng.uniform(-0.4, 0.4, count)  # besides the turns of the product
     flat = np.cos(rise)
     direction = np.column_stack([np.sin(around) * flat, -np.cos(around) * flat, np.sin(rise)])
     distance = RADIUS / (HALF_VIEW * rng.uniform(*fill, count))
@@ -100,12 +106,13 @@ def make_recording(
     elevation: tuple[float, float],
     fill: tuple[float, float],
     occluded: float,
+    turn: float | None,
 ) -> shards.RecordingData:
     """Renders one state; see make_dataset."""
     count = counts[name]
     when, how, looks, noise = synthetic.streams(seed, "cad", split, name)
     height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
-    views = plan(count, height, elevation, fill, how)
+    views = plan(count, height, elevation, fill, how, turn if synthetic.is_wrong(name) else None)
     hands = when.random(count) < occluded
     plain = ~hands & (when.random(count) < 0.5)
     states, bodies = synthetic.cad_bodies(name, count, product, procedure, when)
@@ -140,6 +147,7 @@ def make_dataset(
     elevation: tuple[float, float] = (35.0, 80.0),
     fill: tuple[float, float] = (0.5, 0.95),
     occluded: float = 0.3,
+    turn: float | None = None,
     y_up: bool = False,
     workers: Workers = 1,
     recordings: str = "*",
@@ -157,6 +165,8 @@ def make_dataset(
       elevation: of the camera over the table in degrees, lowest and highest.
       fill: share of the picture's height that the complete product takes, from … to.
       occluded: share of the pictures with hands.
+      turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
+        front is turned away from the camera; None turns it any way round, as in all others.
       y_up: y of the meshes points up, not z.
       workers: processes, or a cluster.
       recordings: glob on the recordings' names; only those are made.
@@ -176,6 +186,10 @@ def make_dataset(
     ):
         if not low <= value <= high:
             raise ValueError(f"--{name}={value} is not in {low}…{high}")
+    if turn is not None and not 0 <= turn <= 180:
+        raise ValueError(f"--turn={turn} is not in 0…180")
+    if turn is not None and not wrong:
+        raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
     inputs = read_inputs(meshes, procedure)
     rng = synthetic.streams(seed, "cad colours")[0]
     # Any two components differ in hue or brightness.
@@ -202,6 +216,7 @@ def make_dataset(
             elevation=elevation,
             fill=fill,
             occluded=occluded,
+            turn=turn,
         ),
         workers=workers,
         recordings=recordings,
@@ -213,6 +228,7 @@ def make_dataset(
             "elevation": list(elevation),
             "fill": list(fill),
             "occluded": occluded,
+            "turn": turn,
             "y_up": y_up,
             "meshes": inputs.digest,
         },
@@ -247,6 +263,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     command.add_size_flag(parser, 224)
     add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
     add("--wrong", type=int, default=0, metavar="N", help="further ones with parts wrong (0)")
+    add(
+        "--turn",
+        type=float,
+        metavar="DEGREES",
+        help="how far the product's front is turned from the camera in pictures of wrong parts, "
+        "standard deviation (any way round)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
     add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
@@ -276,6 +299,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elevation=f.elevation,
         fill=f.fill,
         occluded=f.occluded,
+        turn=f.turn,
         y_up=f.up == "y",
         workers=f.ray or f.workers,
         recordings=f.recordings,

@@ -41,6 +41,7 @@ JPEG_QUALITY = 92
 OBJECT_STATES = 12
 _REHEARSAL = "rehearsal_"  # how their names begin
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
+WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
 
 
@@ -293,13 +294,14 @@ def make_recording(
     when, how, looks, noise = streams(seed, "recording", split, name)
     if split == "cad":
         states, bodies = cad_bodies(name, renders[name], product, procedure, when)
-        motion = plan_views(renders[name], how, hands=WRONG_HANDS if is_wrong(name) else 0.0)
         if is_wrong(name):
+            motion = plan_views(renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN)
             pictures = (
                 Workplace(product, lambda _, body=body: body, looks).picture(motion, i, state, size)
                 for i, (state, body) in enumerate(zip(states, bodies, strict=True))
             )
         else:
+            motion = plan_views(renders[name], how, hands=0.0)
             pictures = clean_pictures(bodies, motion, size, looks)
         return encode(name, 0, pictures, states, procedure, noise)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)

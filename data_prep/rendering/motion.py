@@ -246,17 +246,21 @@ def _aim_at(now, end, events, places, time, product, rng) -> np.ndarray:
     return (rng.normal(0, 0.12, (2, 2)) + centre + BESIDE_AIM).ravel()
 
 
-def plan_views(count: int, rng: np.random.Generator, *, hands: float) -> Motion:
-    """Frames that have nothing to do with each other, the product turned any way round.
+def plan_views(
+    count: int, rng: np.random.Generator, *, hands: float, turn: float | None = None
+) -> Motion:
+    """Frames that have nothing to do with each other.
 
     Args:
       count: N.
       rng: draws everything.
       hands: share of frames with hands on the product.
+      turn: standard deviation of how far the product is turned from its usual way round, in
+        radians; None turns it any way round.
     """
     direction, distance = _view(rng, count)
     tilt = rng.uniform(-0.22, 0.22, (count, 2)) * (rng.random((count, 1)) < 0.3)
-    yaw = rng.uniform(-np.pi, np.pi, count)
+    yaw = rng.uniform(-np.pi, np.pi, count) if turn is None else rng.normal(0, turn, count)
     shift = rng.uniform(-0.25, 0.25, (count, 2))
     product = np.column_stack([tilt, yaw, shift, 2.0 * np.abs(tilt).sum(1)])
     reach = rng.uniform(0.5, 1.1, (count, 2)) * (rng.random((count, 2)) < 0.75)

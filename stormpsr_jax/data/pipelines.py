@@ -237,21 +237,23 @@ class _DetectorPicture:
         self._source, self._cad = source, cad
         self._background, self._cad_share = background, cad_share
         self._anywhere, self._cad_wrong = anywhere, cad_wrong
-        self._frames = {name: np.arange(r.num_frames) for name, r in source.recordings.items()}
-        self._wrong = _with_wrong_parts(source)
+        # Groups of recordings and some of their frames: {group: [(recording, indices)]}.
+        self._all = {0: [(name, np.arange(r.num_frames)) for name, r in source.recordings.items()]}
+        self._wrong = _by_wrong_part(source)
         self._boxed = _by_class(source)
         self._boxed_cad, self._wrong_cad = {}, {}
         if cad_share:
             error = source.procedure.error_class
             self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
             # Hidden ones too: they teach that what cannot be seen is not known to sit right.
-            self._wrong_cad = {error: list(_with_wrong_parts(cad).items())}
+            self._wrong_cad = _by_wrong_part(cad)
         # Most of them show the object partly hidden.
-        self._empty = {
-            name: frames
+        empty = [
+            (name, frames)
             for name, r in source.recordings.items()
             if len(frames := np.flatnonzero(r.classes == EMPTY))
-        }
+        ]
+        self._empty = {EMPTY: empty} if empty else {}
         if not self._boxed:
             raise ValueError(
                 "no frame of the training split has a box of a catalogued or error state: the "
@@ -268,27 +270,21 @@ class _DetectorPicture:
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         kind = rng.random()
-        source, parts_alone = self._source, False
-        if kind < self._background and self._empty:
-            names = list(self._empty)
-            name = names[rng.integers(len(names))]
-            index = int(rng.choice(self._empty[name]))
-        elif self._background <= kind < self._background + self._anywhere:
-            frames = self._wrong if self._wrong and rng.random() < 0.5 else self._frames
-            names = list(frames)
-            name = names[rng.integers(len(names))]
-            index, parts_alone = int(rng.choice(frames[name])), True
-        else:
-            boxed = self._boxed
-            if kind >= 1 - self._cad_share:
-                source = self._cad
-                wrong = rng.random() < self._cad_wrong
-                boxed = self._wrong_cad if wrong else self._boxed_cad
-            # A class, a recording, a frame, each uniformly: long-standing states do not dominate.
-            classes = list(boxed)
-            names = boxed[classes[rng.integers(len(classes))]]
-            name, frames = names[rng.integers(len(names))]
-            index = int(rng.choice(frames))
+        source, groups, parts_alone = self._source, self._boxed, False
+        if kind < self._background:
+            groups = self._empty or self._boxed
+        elif kind < self._background + self._anywhere:
+            groups = self._wrong if self._wrong and rng.random() < 0.5 else self._all
+            parts_alone = True
+        elif kind >= 1 - self._cad_share:
+            source = self._cad
+            groups = self._wrong_cad if rng.random() < self._cad_wrong else self._boxed_cad
+        # A group, a recording, a frame, each uniformly: neither states that last long nor parts
+        # that go on early, which most pictures show, dominate.
+        keys = list(groups)
+        names = groups[keys[rng.integers(len(keys))]]
+        name, frames = names[rng.integers(len(names))]
+        index = int(rng.choice(frames))
         recording = source.recordings[name]
         return {
             "image": source.rows(name, [index])[0],
@@ -299,13 +295,14 @@ class _DetectorPicture:
         }
 
 
-def _with_wrong_parts(source: ClipSource) -> dict[str, np.ndarray]:
-    """{recording: indices of its frames in which a part sits wrong}."""
-    return {
-        name: frames
-        for name, r in source.recordings.items()
-        if len(frames := np.flatnonzero((r.states == -1).any(axis=1)))
-    }
+def _by_wrong_part(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]]:
+    """{component: [(recording, indices of its frames in which the component sits wrong)]}."""
+    found: dict[int, list[tuple[str, np.ndarray]]] = {}
+    for name, r in source.recordings.items():
+        wrong = r.states == -1
+        for k in np.flatnonzero(wrong.any(axis=0)).tolist():
+            found.setdefault(k, []).append((name, np.flatnonzero(wrong[:, k])))
+    return found
 
 
 def _by_class(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]]:

@@ -269,3 +269,26 @@ def test_pipelines_property_no_picture_of_another_split_comes_up(data):
             red = batch["image"][..., 0].reshape(len(batch["image"]), -1).mean(1)
             real = ~batch["cad"] if "cad" in batch else np.ones(len(red), bool)
             assert (red[real] < 50).all()
+
+
+def test_detector_pictures_property_every_part_that_sits_wrong_is_drawn_as_often(data):
+    """Though one does in forty frames of two recordings and one in a single frame."""
+    recordings = dict(data["cad"].recordings)
+    states = recordings["c1"].states.copy()
+    states[30, 3], states[30, 0] = -1, 1  # part 0 alone before and after
+    recordings["c1"] = dataclasses.replace(recordings["c1"], states=states)
+    recordings["c0"] = dataclasses.replace(
+        recordings["c0"], states=data["cad"].recordings["c1"].states
+    )
+    cad = copy.copy(data["cad"])
+    cad.recordings = recordings
+    options = {"background": 0.0, "anywhere": 0.0, "batch": 512, "seed": 0}
+    batches = pipelines.detector_pictures(
+        data["train"], cad, cad_share=1.0, cad_wrong=1.0, **options
+    )
+    (batch,) = take(batches, 1)
+    wrong = batch["state"] == -1
+    assert (wrong.sum(1) == 1).all()
+    assert 0.44 < wrong[:, 3].mean() < 0.56
+    number = np.round(batch["image"].mean((1, 2))[:, 0] / 10).astype(int)
+    assert 0.4 < (number[wrong[:, 0]] == 20).mean() < 0.6  # of both recordings

@@ -166,7 +166,41 @@ def test_make_dataset_property_wrong_parts_differ_from_the_same_picture_with_rig
     assert np.median(differ) > 50
 
 
-def test_make_dataset_errors_wrong_out_of_range(meshes, tmp_path):
+def test_plan_property_turned_from_the_front_by_as_much_as_told():
+    def turns(turn):
+        views = cad.plan(4000, 1.0, (35.0, 80.0), (0.5, 0.95), np.random.default_rng(0), turn)
+        front = views.product_pose(0)[:3, :3] @ (0, -1, 0)
+        assert front == pytest.approx(
+            (np.sin(views.product[0, 2]), -np.cos(views.product[0, 2]), 0)
+        )
+        assert (views.camera[:, 1] < 0).all()  # the product's front is at −y
+        return views.product[:, 2]
+
+    assert turns(30).std() == pytest.approx(np.radians(30), rel=0.05)
+    assert not turns(0.0).any()
+    assert np.ptp(turns(None)) > 6.2
+    assert np.abs(turns(None)).mean() == pytest.approx(np.pi / 2, rel=0.05)
+
+
+def test_make_dataset_property_turn_is_of_pictures_of_wrong_parts_alone(meshes, tmp_path):
+    for name, options in (("any", {}), ("front", {"turn": 20.0})):
+        _make(tmp_path / name, meshes=meshes, wrong=2, size=16, **options)
+    a, b = (ClipSource(tmp_path / name, "cad", PROCEDURE) for name in ("any", "front"))
+    assert list(a.recordings) == list(b.recordings)
+    for name in a.recordings:
+        same = (a.frames(name, [0, 1]) == b.frames(name, [0, 1])).all()
+        assert same == name.startswith("cad_")
+
+
+def test_make_dataset_errors_wrong_and_turn_out_of_range(meshes, tmp_path):
+    for turn, message in (
+        (181, r"--turn=181 is not in 0…180"),
+        (float("nan"), "--turn=nan is not"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _make(tmp_path / "out", meshes=meshes, wrong=1, turn=turn)
+    with pytest.raises(ValueError, match=r"--turn=30 is for pictures of wrong parts"):
+        _make(tmp_path / "out", meshes=meshes, turn=30)
     with pytest.raises(ValueError, match=r"--wrong=-1 is not in 0…1000000"):
         _make(tmp_path / "out", meshes=meshes, wrong=-1)
     assert not (tmp_path / "out").exists()
@@ -407,7 +441,7 @@ def test_main_property_another_mesh_needs_another_folder(meshes, procedure_file,
         cad.main([*arguments, "--wrong=1"])
     assert "made with other arguments" in capsys.readouterr().err
     wrong = [a.replace("/out", "/wrong") for a in arguments]
-    assert cad.main([*wrong, "--wrong=1"]) == 0
+    assert cad.main([*wrong, "--wrong=1", "--turn=45"]) == 0
     source = ClipSource(tmp_path / "wrong", "cad", PROCEDURE)
     assert source.recordings["wrong_04"].num_frames == 1
     _box(0, 0, 0, 40, 30, 6).export(meshes / "base.stl")

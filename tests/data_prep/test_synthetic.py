@@ -150,7 +150,7 @@ def test_make_recording_property_renders_of_parts_that_sit_wrong():
     # The same workplaces and cameras, with every part as it should be.
     product = synthetic.toy_product(11, synthetic.streams(0, "product")[0])
     _, how, looks, noise = synthetic.streams(0, "recording", "cad", "wrong_21")
-    views = motion.plan_views(3, how, hands=synthetic.WRONG_HANDS)
+    views = motion.plan_views(3, how, hands=synthetic.WRONG_HANDS, turn=synthetic.WRONG_TURN)
     right = synthetic.Body(product.mesh(SYNTHETIC.states[20]))
     places = (synthetic.Workplace(product, lambda _: right, looks) for _ in range(3))
     pictures = (place.picture(views, i, data.states[i], 48) for i, place in enumerate(places))
