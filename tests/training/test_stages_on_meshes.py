@@ -76,8 +76,13 @@ def test_stages_property_losses_of_one_device_on_meshes_of_one_axis(more_runs, n
 def assert_same_losses(runs, name, stage):
     one, other = losses(runs, "1x1", stage), losses(runs, name, stage)
     assert list(other) == list(one) == list(range(1, STEPS + 1))
-    np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=0, atol=1e-5)
+    assert_close(one, other)
     assert len(set(one.values())) == STEPS
+
+
+def assert_close(one, other):
+    """Within 1e-5, and 1e-5 of the loss: sums rounded in another order drift apart in 50 steps."""
+    np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
@@ -90,4 +95,4 @@ def test_stages_property_continued_by_other_processes_and_devices(more_runs, sta
     assert all(continued[step] == whole[step] for step in range(SAVED + 1, STEPS + 1))
     one, other = losses(runs, "1x1", stage), losses(runs, "2x2", stage)
     assert list(other) == list(range(1, STEPS + 1))
-    np.testing.assert_allclose(list(other.values()), list(one.values()), rtol=0, atol=1e-5)
+    assert_close(one, other)
