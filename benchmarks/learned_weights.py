@@ -4,24 +4,40 @@
 
 Takes the validation recordings of every run (--splits names others; never one that results are
 reported on) and writes fusion_scores.json and fusion_csv.json: of the networks' scores, and of what
-prediction files hold. The runs are of one procedure. Prints the loss on recordings that were held
-out, at the start and at the end.
+prediction files hold (--kinds names one of them). The runs are of one procedure. Prints the loss on
+recordings that were held out, at the start and at the end.
+
+Workers make few mistakes, so such recordings teach little of what wrong parts look like to the
+networks. With --rehearsals=N the weights are fitted to N more of every run, of config `synthetic`,
+in which every other part is put on wrong first (RUN/rehearsed; none that a network has seen), and
+then, as stage `fuse` does it, to the others, in which mistakes are as rare as they are.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
+from data_prep import synthetic
+from data_prep.writing import shards
 from stormpsr_jax import files
+from stormpsr_jax.configs import default
 from stormpsr_jax.progress import Bar
 from stormpsr_jax.psr.learned_weights import write_weights
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.scores import KINDS, from_predictions
+from stormpsr_jax.stages import predict
+from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import fusion
+from stormpsr_jax.training.sharding import make_mesh
+
+STAGES = ("pretrain", "temporal", "detector")
 
 
 def read_run(
@@ -31,18 +47,74 @@ def read_run(
     model = files.read_json(workdir / "model" / "model.json")
     config = json.loads((workdir / "config.json").read_text())
     procedure = Procedure.from_json(model["procedure"])
+    data = Path(config["data"]["dir"] or workdir / "data")
+    return procedure, model["fps"], read_recordings(procedure, data, workdir, splits)
+
+
+def rehearse(workdir: Path, count: int) -> list[LabelledPredictions]:
+    """Renders rehearsals of a run's product and lets its networks look at them."""
+    out = workdir / "rehearsed"
+    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    procedure, made = load_procedure(config.procedure), config.data.synthetic
+    make = functools.partial(
+        synthetic.make_recording,
+        procedure=procedure,
+        seed=made.seed,
+        occlusion=made.occlusion,
+        size=made.size,
+        renders={},
+        directory=None,
+        time_scale=1.0,
+        pace=made.pace,
+    )
+    shards.build(
+        out / "data",
+        procedure=procedure,
+        fps=procedure.fps,
+        image_size=(made.size, made.size),
+        splits={"test": [f"rehearsal_{i:03d}" for i in range(count)]},
+        make=make,
+        workers=made.workers,
+    )
+    for stage in STAGES:
+        if not (out / stage).exists():
+            (out / stage).symlink_to((workdir / stage).resolve())
+    config.update(stages=("pretrain", "temporal", "detector", "predict"))
+    config.predict.splits, config.data.dir = ("test",), str(out / "data")
+    predict.run(Context(config, out, make_mesh(1, 1)))
+    return read_recordings(procedure, out / "data", out, ["test"])
+
+
+def read_recordings(
+    procedure: Procedure, data: Path, workdir: Path, splits: list[str]
+) -> list[LabelledPredictions]:
+    """Recordings of a data folder with what a run has predicted of them, if they have states."""
     recordings = []
     for split in splits:
         predicted = workdir / "predictions" / split
         found = load_recordings(
             procedure,
-            Path(config["data"]["dir"] or workdir / "data") / "labels" / split,
+            data / "labels" / split,
             predicted / "asd",
             predicted / "temporal",
             scores_dir=predicted / "scores",
         )
         recordings += [r for r in found.values() if len(r.frames)]
-    return procedure, model["fps"], recordings
+    return recordings
+
+
+def examples_of(
+    recordings: list[LabelledPredictions], kind: str, procedure: Procedure
+) -> list[fusion.Example]:
+    """What weights of a kind are fitted to."""
+    examples = []
+    for r in recordings:
+        scores = r.scores
+        if kind == "csv":
+            scores = from_predictions(r.detections, r.temporal, procedure)
+        initial, states = r.variant.initial_state, r.states_at(scores.frames)
+        examples.append(fusion.Example(scores, states, initial))
+    return examples
 
 
 def main() -> None:
@@ -52,8 +124,11 @@ def main() -> None:
     parser.add_argument("--splits", default="val", help="as val,train (%(default)s)")
     parser.add_argument("--steps", type=int, default=2000, help="of each fit (%(default)s)")
     parser.add_argument("--units", type=int, default=8, help="(%(default)s)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="(%(default)s)")
+    parser.add_argument("--rehearsals", type=int, default=0, help="further ones of each run (0)")
     args = parser.parse_args()
     recordings: list[LabelledPredictions] = []
+    rehearsed: list[LabelledPredictions] = []
     known = None
     for workdir in args.workdir:
         procedure, fps, found = read_run(workdir, args.splits.split(","))
@@ -61,28 +136,40 @@ def main() -> None:
             parser.error(f"{workdir}: is of another procedure or frame rate than those before")
         known = procedure, fps
         recordings += found
-    for kind in KINDS:
-        examples = []
-        for r in recordings:
-            scores = r.scores
-            if kind == "csv":
-                scores = from_predictions(r.detections, r.temporal, procedure)
-            initial, states = r.variant.initial_state, r.states_at(scores.frames)
-            examples.append(fusion.Example(scores, states, initial))
+        if args.rehearsals:
+            rehearsed += rehearse(workdir, args.rehearsals)
+    for kind in args.kinds.split(","):
+        examples = examples_of(recordings, kind, procedure)
+        more = examples_of(rehearsed, kind, procedure)
         total = fusion.num_steps(args.steps, None)
         with Bar(total=total, desc=kind, unit="step") as bar:
             fitted = fusion.fit(
-                examples,
+                examples + more,
                 procedure,
                 fps=fps,
                 units=args.units,
                 steps=args.steps,
                 progress=bar.update,
             )
-        path = args.out / f"fusion_{kind}.json"
+        print(
+            f"{kind}: {len(examples + more)} recordings, {fitted.before:.4f} → {fitted.after:.4f}"
+        )
+        if more:
+            gentle = default.get_config().fuse
+            fitted = fusion.fit(
+                examples,
+                procedure,
+                start=fitted.weights,
+                fps=fps,
+                steps=gentle.steps,
+                learning_rate=gentle.lr,
+                noise=gentle.noise,
+                decay=gentle.decay,
+            )
+            print(f"{kind}: {len(examples)} of them, {fitted.before:.4f} → {fitted.after:.4f}")
         # Networks without outputs of single parts still give the weights that fit them best.
+        path = args.out / f"fusion_{kind}.json"
         write_weights(path, dataclasses.replace(fitted.weights, kind=kind))
-        print(f"{path}: {len(examples)} recordings, {fitted.before:.4f} → {fitted.after:.4f}")
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ def measure(root: Path, num_frames: int, args: argparse.Namespace) -> dict[str, 
     shards.build(root / "data", make=make, **arguments)
     words = [sys.executable, "-m", "stormpsr_jax.main", "--config=synthetic"]
     words += [f"--workdir={root / 'run'}", f"--config.data.dir={root / 'data'}"]
-    words += ["--config.pretrain.cad_per_state=0", "--config.detector.cad=0.0"]
+    without = ("pretrain.cad_per_state", "detector.cad", "detector.cad_wrong", "detector.pose_loss")
+    words += [f"--config.{field}=0" for field in without]
     for stage in ("pretrain", "temporal", "finetune", "detector"):
         words += [f"--config.{stage}.{field}={args.steps}" for field in ("steps", "eval_every")]
     found = {}

@@ -169,6 +169,7 @@ def get_config() -> ConfigDict:
     c.detector.cad = 0.0  # share of the batch from CAD renders
     c.detector.cad_wrong = 0.0  # share of those in which some parts sit wrong
     c.detector.part_loss = 0.0  # weight of components' conditions; 0 = the paper: no such head
+    c.detector.pose_loss = 0.0  # of how the product lies: states are read upright; 0 = the paper
     c.detector.zoom = 0.2  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = 0.08  # and moved by up to this share of the picture
     c.detector.image_size = 0  # pixels each way that it looks at; 0 = as stored

@@ -44,4 +44,5 @@ def get_config(extra: str = ""):
         c.detector.cad = 0.0
         c.detector.cad_wrong = 0.0
         c.detector.part_loss = 1.0
+        c.detector.pose_loss = 0.0
     return c

@@ -79,17 +79,18 @@ def get_config():
     c.finetune.optimizer.warmup_steps = 10
     c.finetune.optimizer.clip_norm = 1.0
 
-    c.detector.steps = 2_000
+    c.detector.steps = 1_500
     c.detector.batch = 64
     c.detector.background = 0.2
     c.detector.anywhere = 0.2
     c.detector.cad = 0.4
     c.detector.cad_wrong = 0.8
     c.detector.part_loss = 3.0
+    c.detector.pose_loss = 5.0
     c.detector.width = 32
     c.detector.depth = 0
     # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
-    c.detector.eval_every = 2_000
+    c.detector.eval_every = 1_500
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50

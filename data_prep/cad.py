@@ -40,7 +40,12 @@ from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
 from data_prep.rendering.scene import Picture
-from data_prep.rendering.workplace import HALF_VIEW, Workplace, clean_pictures
+from data_prep.rendering.workplace import (
+    HALF_VIEW,
+    Workplace,
+    clean_pictures,
+    poses_in_pictures,
+)
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -125,7 +130,8 @@ def make_recording(
                 workplace = Workplace(product, lambda _, body=body: body, looks)
                 yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, states[i], size)
 
-    return synthetic.encode(name, 0, pictures(), states, procedure, noise)
+    poses = poses_in_pictures(product, views)
+    return synthetic.encode(name, 0, pictures(), states, procedure, noise, poses=poses)
 
 
 def _view(views: Views, i: int, *, hands: bool) -> Views:

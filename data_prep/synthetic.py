@@ -26,7 +26,7 @@ from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.scene import Body, Picture
 from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
-from data_prep.rendering.workplace import Workplace, clean_pictures
+from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
 from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
@@ -303,7 +303,8 @@ def make_recording(
         else:
             motion = plan_views(renders[name], how, hands=0.0)
             pictures = clean_pictures(bodies, motion, size, looks)
-        return encode(name, 0, pictures, states, procedure, noise)
+        poses = poses_in_pictures(product, motion)
+        return encode(name, 0, pictures, states, procedure, noise, poses=poses)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
     if is_rehearsal(name):
         product = with_wrong_poses(product, streams(seed, "rehearsal", split, name)[0])
@@ -379,8 +380,12 @@ def encode(
     procedure: Procedure,
     rng: np.random.Generator,
     annotated: bool = True,
+    poses: np.ndarray | None = None,
 ) -> shards.RecordingData:
-    """Returns a recording whose pictures are rendered as they are asked for, `annotated` or not."""
+    """Returns a recording whose pictures are rendered as they are asked for.
+
+    With boxes if it is `annotated`, and with poses (N, 6) if these are given.
+    """
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
@@ -397,7 +402,9 @@ def encode(
             image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
             yield simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
 
-    return shards.RecordingData(name, first_frame, jpegs(), states, boxes, classes, visible)
+    return shards.RecordingData(
+        name, first_frame, jpegs(), states, boxes, classes, visible, poses=poses
+    )
 
 
 @command.command()

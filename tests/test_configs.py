@@ -100,6 +100,7 @@ def test_config_property_own_cad_is_own_boxes_with_renders_of_wrong_parts():
         "detector.cad": (0.0, 0.4),
         "detector.cad_wrong": (0.0, 0.8),
         "detector.part_loss": (1.0, 3.0),
+        "detector.pose_loss": (0.0, 5.0),
     }
 
 

@@ -191,7 +191,8 @@ def test_configs_property_budgets_are_those_of_the_paper(name):
         assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
         assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 0)
     assert config.evaluate.choose == "paper"
-    ours = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss", "augment.limbs")
+    losses = ("pretrain.state_loss", "temporal.state_loss", "detector.part_loss")
+    ours = (*losses, "detector.pose_loss", "augment.limbs")
     assert not any(flat_config(config)[field] for field in ours)
 
 

@@ -187,7 +187,8 @@ def _read_split(checked: Checked, split: str, names: Sequence[str]) -> dict[str,
         there = arrays["recordings"].tolist()
         scalars = zip(arrays["first_frame"].tolist(), arrays["num_records"].tolist(), strict=True)
         cuts = np.cumsum(arrays["num_frames"])
-        columns = [arrays[key] for key in ("states", "boxes", "classes", "visible")]
+        keys = ("states", "boxes", "classes", "visible")
+        columns = [arrays[key] for key in (*keys, *(("poses",) if "poses" in arrays else ()))]
         if any(len(column) != cuts[-1] for column in columns):
             raise ValueError("the arrays are not as long as the recordings together")
         rows = zip(*(np.split(column, cuts[:-1]) for column in columns), strict=True)

@@ -104,6 +104,7 @@ def _read_frames(folder: Path, where: str, remedy: str, checked: Checked) -> Exp
         with np.load(path, allow_pickle=False) as file:
             first, records = int(file["first_frame"]), int(file["num_records"])
             arrays = [file[key] for key in ("states", "boxes", "classes", "visible")]
+            arrays.append(file.get("poses"))  # renders have them
     except FileNotFoundError:
         checked.problems.append(f"{path}: missing; {remedy}")
         return None
@@ -124,6 +125,7 @@ def _shape_mistake(recording: LabelledFrames, procedure: Procedure) -> str:
         "boxes": (len(recording.states), 4),
         "classes": (len(recording.states),),
         "visible": (len(recording.states),),
+        "poses": (len(recording.states), 6),
     }
     for key, shape in shapes.items():
         array = getattr(recording, key)
@@ -141,7 +143,7 @@ def _differences(own: Expected, other: Expected) -> list[str]:
     }
     found = [f"the {key} ({x} and {y})" for key, (x, y) in scalars.items() if x != y]
     if a.num_frames == b.num_frames:
-        for key in ("states", "boxes", "classes", "visible"):
+        for key in ("states", "boxes", "classes", "visible", "poses"):
             if (rows := _unequal(getattr(a, key), getattr(b, key))).any():
                 found.append(f"{key} of {frame_ranges(a.first_frame + np.flatnonzero(rows))}")
     return found

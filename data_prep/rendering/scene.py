@@ -66,6 +66,11 @@ class Camera:
     rotation: np.ndarray
     half_height: float
 
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """(N, 2) where points (N, 3) in front of the camera are seen, in -1..1, y up."""
+        local = (points - self.position) @ self.rotation
+        return local[:, :2] / (-local[:, 2:] * self.half_height)
+
     def rays(self, xy: np.ndarray) -> np.ndarray:
         """(N, 3) float32 unit directions through picture points xy (N, 2), each in -1..1."""
         directions = np.column_stack([xy * self.half_height, np.full(len(xy), -1.0)])

@@ -7,7 +7,16 @@ import numpy as np
 
 from data_prep.rendering.motion import Motion, hand
 from data_prep.rendering.product import Mesh, Product, affine, join, solid
-from data_prep.rendering.scene import Body, Light, Picture, Placed, Table, look_at, render
+from data_prep.rendering.scene import (
+    Body,
+    Camera,
+    Light,
+    Picture,
+    Placed,
+    Table,
+    look_at,
+    render,
+)
 
 HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
 CLEARANCE = 2.4  # nothing lies nearer to the product's usual place
@@ -86,10 +95,7 @@ class Workplace:
                 inside = affine(translation=(0.0, 0.55, -0.35))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         product = Placed(self._product_body(state), motion.product_pose(frame))
-        camera = look_at(
-            motion.camera[frame], motion.target[frame], float(motion.roll[frame]), HALF_VIEW
-        )
-        return render(product, others, camera, self._light, self._table, size)
+        return render(product, others, _camera(motion, frame), self._light, self._table, size)
 
 
 def _draw_clutter(rng: np.random.Generator) -> Mesh:
@@ -109,7 +115,26 @@ def clean_pictures(
 ) -> Iterator[Picture]:
     """Renders as from CAD: plain background, nothing else in view; a body for each view."""
     for i, body in zip(range(len(motion.roll)), bodies, strict=False):
-        camera = look_at(motion.camera[i], motion.target[i], float(motion.roll[i]), HALF_VIEW)
         background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
         product = Placed(body, motion.product_pose(i))
-        yield render(product, [], camera, _draw_light(rng), background, size)
+        yield render(product, [], _camera(motion, i), _draw_light(rng), background, size)
+
+
+def _camera(motion: Motion, frame: int) -> Camera:
+    return look_at(motion.camera[frame], motion.target[frame], float(motion.roll[frame]), HALF_VIEW)
+
+
+def poses_in_pictures(product: Product, motion: Motion) -> np.ndarray:
+    """(N, 6) float32, how the product lies in each picture; see `clips.LabelledFrames`."""
+    vertices = product.mesh(np.ones(len(product.parts))).vertices
+    low, high = vertices.min(axis=0), vertices.max(axis=0)
+    middle, half = (low + high) / 2, (high - low) / 2
+    half[:2] += half[2]  # seen at an angle, its height takes up place as well
+    points = middle + np.array([[0, 0, 0], [half[0], 0, 0], [0, half[1], 0]])
+    poses = np.empty((len(motion.roll), 6), np.float32)
+    for i, row in enumerate(poses):
+        pose = motion.product_pose(i)
+        seen = _camera(motion, i).project(points @ pose[:3, :3].T + pose[:3, 3])
+        seen = (seen * (1, -1) + 1) / 2
+        row[:] = np.concatenate([seen[0], seen[1] - seen[0], seen[2] - seen[0]])
+    return poses

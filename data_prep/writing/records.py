@@ -19,6 +19,7 @@ from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.writing import output
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
+from stormpsr_jax.data.folder import MAX_POSE
 from stormpsr_jax.progress import Progress
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
@@ -43,6 +44,8 @@ class RecordingData:
         classes: (N,) of a box 0 uncatalogued, 1…S assembly state, S + 1 error state; without one
             EMPTY (-1: somebody looked, no whole object is there) or NOT_ANNOTATED (-2).
         visible: (N,) visible fraction of the object; NaN where unknown.
+        poses: (N, 6) how the product lies in a render, see `clips.LabelledFrames`; None of
+            recordings, of which nobody knows it. In the label files alone.
         label_files: of LABEL_FILES, those that a data set ships; they are kept byte for byte.
             The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.
     """
@@ -54,6 +57,7 @@ class RecordingData:
     boxes: np.ndarray
     classes: np.ndarray
     visible: np.ndarray
+    poses: np.ndarray | None = None
     label_files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
 
@@ -128,12 +132,9 @@ def _check_shapes(data: RecordingData, job: Job) -> None:
     num_frames = len(data.states)
     if not num_frames:
         raise ValueError("it has no frames")
-    for key, width in (
-        ("states", (job.procedure.num_components,)),
-        ("boxes", (4,)),
-        ("classes", ()),
-        ("visible", ()),
-    ):
+    widths = {"states": (job.procedure.num_components,), "boxes": (4,)}
+    widths |= {"classes": (), "visible": ()} | ({} if data.poses is None else {"poses": (6,)})
+    for key, width in widths.items():
         if (shape := np.shape(getattr(data, key))) != (num_frames, *width):
             raise ValueError(f"{key} have shape {shape}, expected {(num_frames, *width)}")
 
@@ -148,6 +149,9 @@ def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.n
     }
     allowed = {"states": (-1, 1), "boxes": (0, 1), "visible": (0, 1)}
     allowed["classes"] = (NOT_ANNOTATED, job.procedure.error_class)
+    if data.poses is not None:
+        arrays["poses"] = np.asarray(data.poses[rows], np.float32)
+        allowed["poses"] = (-MAX_POSE, MAX_POSE)
     for key, (low, high) in allowed.items():
         outside = (arrays[key] < low) | (arrays[key] > high)  # NaN: no box, or unknown
         if outside.any():

@@ -241,16 +241,16 @@ def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
 def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
     recordings = [records.read_arrays(job) for job in jobs]
     scalars = ("first_frame", "num_records")
+    keys = ["states", "boxes", "classes", "visible"]
+    if all("poses" in arrays for arrays in recordings):
+        keys.append("poses")
     output.write_arrays(
         out,
         out / "labels" / f"{split}.npz",
         recordings=np.array([job.name for job in jobs]),
         num_frames=np.array([len(arrays["states"]) for arrays in recordings]),
         **{key: np.array([arrays[key] for arrays in recordings]) for key in scalars},
-        **{
-            key: np.concatenate([arrays[key] for arrays in recordings])
-            for key in ("states", "boxes", "classes", "visible")
-        },
+        **{key: np.concatenate([arrays[key] for arrays in recordings]) for key in keys},
     )
 
 

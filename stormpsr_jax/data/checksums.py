@@ -34,7 +34,8 @@ class DataChecksums:
         Args:
             source: the split.
             parts: "pictures" (the JPEG files, or the embeddings in their place, and the numbers of
-                their frames), "states", "boxes" (with their classes), "visible" (fractions).
+                their frames), "states", "boxes" (with their classes), "visible" (fractions),
+                "poses" (of renders).
 
         Raises:
             ValueError: a file cannot be read; names it.

@@ -96,6 +96,11 @@ class LabelledFrames:
         classes: (N,) int16; of a box 1…S assembly state, S + 1 error state, 0 uncatalogued (ignored
             by the detector); without one `annotation.EMPTY` or NOT_ANNOTATED.
         visible: (N,) float32, visible fraction of the object; NaN where unknown.
+        poses: (N, 6) float32, how the product lies in a render: x and y of its middle, from there
+            to the end of its x axis, and to that of its y axis, in 0…1 of the picture's width and
+            height, y down. The axes end half its height beyond the sides of the complete product,
+            so that all of it lies between them when it is seen at an angle. NaN where unknown, in
+            recordings throughout; None becomes that.
     """
 
     name: str
@@ -104,6 +109,12 @@ class LabelledFrames:
     boxes: np.ndarray
     classes: np.ndarray
     visible: np.ndarray
+    poses: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.poses is None:
+            unknown = np.broadcast_to(np.float32(np.nan), (len(self.states), 6))
+            object.__setattr__(self, "poses", unknown)
 
     @property
     def num_frames(self) -> int:
@@ -408,10 +419,10 @@ def _read_labels(
             f"delete it and {advice}"
         )
     cuts = np.cumsum(arrays["num_frames"])[:-1]
-    per_frame = zip(
-        *(np.split(arrays[key], cuts) for key in ("states", "boxes", "classes", "visible")),
-        strict=True,
-    )
+    columns = ["states", "boxes", "classes", "visible"]
+    if "poses" in arrays:  # folders of earlier versions have none
+        columns.append("poses")
+    per_frame = zip(*(np.split(arrays[key], cuts) for key in columns), strict=True)
     names = arrays["recordings"]
     recordings = {
         name: LabelledFrames(name, int(first), *labels)

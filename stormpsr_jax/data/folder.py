@@ -18,6 +18,7 @@ from stormpsr_jax import files, memory
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
+MAX_POSE = 100  # pictures that a product may reach beyond one
 MAX_HEADER = 10_000  # characters of the header of an .npy file
 # What NumPy, zipfile and the parser of a header raise for a damaged file.
 _UNREADABLE = (
@@ -127,10 +128,11 @@ def _check_arrays(arrays: Mapping[str, np.ndarray], keys: Sequence[str]) -> None
         _check_array(key, arrays[key], "iu", (len(names),), whole[key])
     total = sum(arrays["num_frames"].tolist())
     ranges = {"states": (-1, 1), "boxes": (0, 1), "classes": (-2, 2**15 - 1), "visible": (0, 1)}
-    for key in ("states", "boxes", "classes", "visible"):
-        if key in keys:
+    ranges["poses"] = (-MAX_POSE, MAX_POSE)
+    for key in ranges:
+        if key in keys or (key == "poses" and key in arrays):
             kinds = "iu" if key in ("states", "classes") else "f"
-            width = {"states": arrays[key].shape[1:2], "boxes": (4,)}.get(key, ())
+            width = {"states": arrays[key].shape[1:2], "boxes": (4,), "poses": (6,)}.get(key, ())
             if key == "states" and not (width and width[0]):
                 raise ValueError(f"states have shape {arrays[key].shape}, not (frames, components)")
             _check_array(key, arrays[key], kinds, (total, *width), ranges[key])

@@ -291,6 +291,7 @@ class _DetectorPicture:
             "box": np.asarray(recording.boxes[index], np.float32),
             "class": np.int32(NOT_ANNOTATED if parts_alone else recording.classes[index]),
             "state": recording.states[index],
+            "pose": np.asarray(recording.poses[index], np.float32),
             "cad": np.bool_(source is self._cad),
         }
 
@@ -341,7 +342,7 @@ def detector_pictures(
     Yields:
       image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
       class int32 (B,), 1…S, S + 1 error state, −1 empty, −2 from anywhere; state int8 (B, K) in
-      {-1, 0, 1}; cad bool (B,), from a clean render.
+      {-1, 0, 1}; pose float32 (B, 6), NaN where unknown; cad bool (B,), from a clean render.
     """
     if cad_share and cad is None:
         raise ValueError(

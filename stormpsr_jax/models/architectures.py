@@ -85,13 +85,14 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
         "levels": (1, 6),
         "grid": (1, 128),
         "num_components": (0, MAX_COMPONENTS),
+        "upright": (False, True),
     },
 }
 # By role, fields that came later: a file without one is of a network with its default.
 _LATER = {
     "encoder": (*("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps"),),
     "temporal": ("outputs", "seen"),
-    "detector": ("num_components",),
+    "detector": ("num_components", "upright"),
 }
 _MAX_STEM = 8
 

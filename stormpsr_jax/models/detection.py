@@ -34,19 +34,25 @@ def box_iou(a, b, generalised: bool = False):
 
 
 def zoom(
-    key: jax.Array, images: jax.Array, boxes: jax.Array, scale: float, shift: float
-) -> tuple[jax.Array, jax.Array]:
-    """Augments: scales and shifts each picture and its box; the border is repeated.
+    key: jax.Array,
+    images: jax.Array,
+    boxes: jax.Array,
+    poses: jax.Array,
+    scale: float,
+    shift: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
     Args:
       key: a JAX random key.
       images: (B, H, W, C) float.
       boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
+      poses: (B, 6), see `data.clips.LabelledFrames`.
       scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
       shift: and then shifted by a share of their size drawn from ± this, per axis.
 
     Returns:
-      images (B, H, W, C); boxes (B, 4), cut at the border.
+      images (B, H, W, C); boxes (B, 4), cut at the border; poses (B, 6).
     """
     keys = jax.random.split(key)
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
@@ -61,7 +67,9 @@ def zoom(
     images = jnp.einsum("bxw,bywc->byxc", weights(move[:, :1], images.shape[2]), images)
     centre, half = (boxes[:, :2] - 0.5) * factor + 0.5 + move, boxes[:, 2:] * factor / 2
     low, high = jnp.clip(centre - half, 0, 1), jnp.clip(centre + half, 0, 1)
-    return images, jnp.concatenate([(low + high) / 2, high - low], -1)
+    boxes = jnp.concatenate([(low + high) / 2, high - low], -1)
+    centres = (poses[:, :2] - 0.5) * factor + 0.5 + move
+    return images, boxes, jnp.concatenate([centres, poses[:, 2:] * factor], -1)
 
 
 def point_targets(boxes, image_size: tuple[int, int], levels: int = 1) -> jax.Array:
@@ -152,6 +160,28 @@ def detection_loss(
         "iou": (box_iou(found, boxes) * has_box).sum() / count,
     }
     return state + objectness + 2 * box, metrics
+
+
+def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean absolute error of where the product lies, in units of its size in the picture.
+
+    Args:
+      found: (B, 6), of `Detector`.
+      poses: (B, 6), see `data.clips.LabelledFrames`; NaN rows do not count.
+
+    Returns:
+      The scalar loss, and the metrics "pose" (the same) and "turn" (by how many degrees the x axis
+      is wrong, mean); 0 where no row counts.
+    """
+    known = jnp.isfinite(poses).all(-1)
+    poses = jnp.where(known[:, None], poses, 1.0)  # keep NaN out of the gradients
+    count = jnp.maximum(known.sum(), 1)
+    size = jnp.linalg.norm(poses[:, 2:], axis=-1)
+    error = jnp.abs(found - poses).mean(-1) / (size + _EPS)
+    loss = jnp.where(known, error, 0.0).sum() / count
+    turns = [jnp.arctan2(row[:, 3], row[:, 2]) for row in (found, poses)]
+    turn = jnp.abs(jnp.degrees(jnp.angle(jnp.exp(1j * (turns[0] - turns[1])))))
+    return loss, {"pose": loss, "turn": jnp.where(known, turn, 0.0).sum() / count}
 
 
 def decode(

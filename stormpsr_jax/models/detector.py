@@ -4,6 +4,9 @@ Plays the part of the paper's YOLOv8-m (assembly state detection stream). It dif
 does: there is one object per picture, and its states differ by single parts. So the state is read
 once, from features resampled inside the likeliest box, with every part at its own place: a head on
 pooled features hardly starts to learn such states, and a head on fixed places does at once.
+
+Which way round the product lies still moves its parts within the box. Where renders tell it
+(`upright`), one head learns that, and another reads the state from the picture turned upright.
 """
 
 import math
@@ -79,6 +82,32 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
     return jnp.einsum("bxw,bywc->byxc", columns, x)
 
 
+def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
+    """Resamples pictures so that the product lies upright and fills them (bilinear).
+
+    Args:
+      images: (B, H, W, C).
+      poses: (B, 6), see `data.clips.LabelledFrames`.
+      size: height and width of the result; its left to right is along the product's x, its bottom
+        to top along y.
+
+    Returns:
+      (B, size, size, C); beyond the border, that is repeated.
+    """
+    at = 2 * (np.arange(size, dtype=np.float32) + 0.5) / size - 1
+    centre, x_axis, y_axis = (poses[:, None, None, i : i + 2] for i in (0, 2, 4))
+    points = centre + at[None, :, None] * x_axis - at[:, None, None] * y_axis  # 0..1 of the picture
+    height, width = images.shape[1:3]
+    points = points * np.asarray([width, height], np.float32) - 0.5
+
+    def sample(channel, points):
+        rows_columns = [points[..., 1], points[..., 0]]
+        return jax.scipy.ndimage.map_coordinates(channel, rows_columns, order=1, mode="nearest")
+
+    channels = jax.vmap(sample, in_axes=(-1, None), out_axes=-1)
+    return jax.vmap(channels)(images, points)
+
+
 def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Centres and strides of the N feature points of an image, finest level first, row by row.
 
@@ -113,6 +142,8 @@ class Detector(nn.Module):
       grid: height and width of the features that the state is read from.
       num_components: K of the head "parts", which tells each component's condition from the same
         features; 0 leaves it out.
+      upright: a head "pose" tells how the product lies in the picture, and the state is read from
+        the picture turned upright, instead of from the inside of the box.
       dtype: of activations; parameters and outputs are float32.
     """
 
@@ -122,6 +153,7 @@ class Detector(nn.Module):
     levels: int = 1
     grid: int = 12
     num_components: int = 0
+    upright: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -136,13 +168,14 @@ class Detector(nn.Module):
           "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
           if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
           logit that it is there. Points in the order of `anchor_points`. With `num_components` also
-          "parts" (B, 2K) logits: K that the component is installed, K that it sits right if it is.
+          "parts" (B, 2K) logits: K that the component is installed, K that it sits right if it is;
+          with `upright` "pose" (B, 6), see `data.clips.LabelledFrames`.
 
         Raises:
           ValueError: H or W is not a multiple of 4.
         """
         del train
-        batch, height, width, _ = images.shape
+        _, height, width, _ = images.shape
         if height % 4 or width % 4:
             raise ValueError(
                 f"the detector takes pictures whose sides are multiples of 4, not {height} x "
@@ -152,9 +185,11 @@ class Detector(nn.Module):
         x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype, name="stem")(images)
         x = fine = self._blocks(x, "stride4")
         features = []
+        # Where the state has pictures of its own, the levels are for boxes alone.
+        narrow = -(-self.width // 2) if self.upright else self.width
         for level in range(self.levels):
             stride = STRIDE * 2**level
-            x = self._stage(x, self.width * min(stride // 2, 8), f"stride{stride}")
+            x = self._stage(x, narrow * min(stride // 2, 8), f"stride{stride}")
             features.append(x)
         if self.levels > 1:
             features = self._top_down(features)
@@ -163,16 +198,32 @@ class Detector(nn.Module):
         best = objectness.argmax(-1)[:, None, None]
         box = jax.lax.stop_gradient(jnp.take_along_axis(boxes, best, 1)[:, 0])
         x = crop(fine, box, self.grid, margin=1.2)
-        x = self._stage(x, 4 * self.width, "state_half")
-        x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name="state_quarter")(x)
-        x = nn.relu(nn.Dense(128, dtype=self.dtype, name="state_hidden")(x.reshape(batch, -1)))
-        x = x.astype(jnp.float32)
+        outputs = {"boxes": boxes, "objectness": objectness}
+        if self.upright:
+            outputs["pose"] = pose = self._pose(x, box)
+            # What the parts look like says nothing about where they are.
+            pictures = straighten(images, jax.lax.stop_gradient(pose), 4 * self.grid)
+            x = ConvNorm(2 * self.width, 4, 4, dtype=self.dtype, name="upright_stem")(pictures)
+        x = self._hidden(x, "state")
         logits = nn.Dense(self.num_classes, name="logits")(x)
-        logits = jnp.broadcast_to(logits[:, None], (*objectness.shape, self.num_classes))
-        outputs = {"boxes": boxes, "logits": logits, "objectness": objectness}
+        outputs["logits"] = jnp.broadcast_to(logits[:, None], (*objectness.shape, self.num_classes))
         if self.num_components:
             outputs["parts"] = nn.Dense(2 * self.num_components, name="parts")(x)
         return outputs
+
+    def _hidden(self, x: jax.Array, name: str) -> jax.Array:
+        """(B, grid, grid, C) → (B, 128) float32, each cell with weights of its own."""
+        x = self._stage(x, 4 * self.width, f"{name}_half")
+        x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name=f"{name}_quarter")(x)
+        dense = nn.Dense(128, dtype=self.dtype, name=f"{name}_hidden")
+        return nn.relu(dense(x.reshape(len(x), -1))).astype(jnp.float32)
+
+    def _pose(self, x: jax.Array, box: jax.Array) -> jax.Array:
+        """Features in a box (B, grid, grid, C), the box (B, 4) → pose (B, 6) in the picture."""
+        # In units of the box, so that a product seen from further away is no other task.
+        found = nn.Dense(6, name="pose")(self._hidden(x, "pose"))
+        side = box[:, 2:].max(axis=1, keepdims=True)
+        return jnp.concatenate([box[:, :2], jnp.zeros_like(box)], 1) + found * side / 2
 
     def _boxes(self, features, image_size) -> tuple[jax.Array, jax.Array]:
         """Feature levels (B, h, w, C) → boxes (B, N, 4), objectness (B, N)."""

@@ -109,6 +109,11 @@ def _stages(context: Context) -> list[str]:
             "--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD renders; give "
             "some of these, or set both to 0"
         )
+    if "detector" in stages and detector.pose_loss and not detector.cad:
+        mistakes.append(
+            f"--config.detector.pose_loss={detector.pose_loss}: how the product lies is learnt "
+            "from CAD renders alone; give detector.cad, or set it to 0"
+        )
     if "detector" in stages and detector.anywhere and not detector.part_loss:
         mistakes.append(
             "--config.detector.part_loss=0.0: it alone learns from detector.anywhere; give it a "

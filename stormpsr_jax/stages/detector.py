@@ -30,14 +30,17 @@ def build(context: Context) -> Definition:
     def loss_fn(params, batch_stats, batch, rng):
         look_key, place_key = jax.random.split(rng)
         pictures = context.augment(look_key, batch["image"], shift=False)
-        pictures, boxes = detection.zoom(
-            place_key, pictures, batch["box"], config.zoom, config.shift
+        pictures, boxes, poses = detection.zoom(
+            place_key, pictures, batch["box"], batch["pose"], config.zoom, config.shift
         )
         images = context.normalise(pictures, batch["cad"])
         outputs = model.apply({"params": params}, images, train=True)
         loss, metrics = detection.detection_loss(
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
+        if config.pose_loss:
+            pose, of_pose = detection.pose_loss(outputs["pose"], poses)
+            loss, metrics = loss + config.pose_loss * pose, metrics | of_pose
         if config.part_loss:
             # Boxed frames of recordings show few parts that sit wrong, which are soon known by
             # heart: where renders do, these tell right from wrong, and frames from anywhere.

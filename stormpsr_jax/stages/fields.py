@@ -62,6 +62,7 @@ RANGES = {
     "detector.cad": (0, 1),
     "detector.cad_wrong": (0, 1),
     "detector.part_loss": (0, _ANY),
+    "detector.pose_loss": (0, _ANY),
     "detector.zoom": (0, 0.99),
     "detector.shift": (0, 1),
     "detector.depth": (0, 1000),

@@ -73,6 +73,7 @@ def detector(context: Context) -> Detector:
         levels=context.config.detector.levels,
         grid=context.config.detector.grid,
         num_components=context.procedure.num_components if context.config.detector.part_loss else 0,
+        upright=context.config.detector.pose_loss > 0,
         dtype=context.dtype,
     )
 

@@ -52,6 +52,10 @@ def needs_wrong(context: Context) -> bool:
     return bool("detector" in context.config.stages and detector.cad and detector.cad_wrong)
 
 
+def _detector_needs_poses(context: Context) -> bool:
+    return "detector" in context.config.stages and context.config.detector.pose_loss > 0
+
+
 def detector_splits(context: Context) -> list[str]:
     """Whether the detector's pictures are there, and of the very same frames."""
     config, mistakes = context.config, []
@@ -124,6 +128,14 @@ def find_mistakes(context: Context) -> list[str]:
                 f"{context.cad_dir}: no render shows a part that sits wrong, which "
                 "detector.cad_wrong asks for; render some with data_prep.cad --wrong=N, or set it "
                 "to 0"
+            )
+        if _detector_needs_poses(context) and not any(
+            np.isfinite(r.poses).any() for r in cad.recordings.values()
+        ):
+            mistakes.append(
+                f"{context.cad_dir}: no render tells how the product lies in it, which "
+                "detector.pose_loss asks for; a folder of an earlier version does not: make it "
+                "again elsewhere, or set it to 0"
             )
         states = np.arange(1, context.procedure.num_states + 1)
         if _detector_needs_plain(context) and not any(

@@ -66,7 +66,7 @@ FIELDS = {
     "predict": (
         *(*_PICTURES, *_NETWORKS, "window", "predict"),
         *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
-        *("detector.part_loss", "detector.image_size", "detector.grid"),
+        *("detector.part_loss", "detector.pose_loss", "detector.image_size", "detector.grid"),
     ),
     "fuse": ("seed", "fuse"),
     "evaluate": ("evaluate", "window"),
@@ -164,8 +164,9 @@ def _data(context: Context, stage: str) -> dict[str, str]:
         parts = PARTS[stage]
         if stage == "temporal" and context.ready_made:
             parts = ("pictures", *parts)
-        if stage == "detector" and config.detector.part_loss:
-            parts = (*parts, "states")
+        if stage == "detector":
+            heads = {"states": config.detector.part_loss, "poses": config.detector.pose_loss}
+            parts = (*parts, *(part for part, weight in heads.items() if weight))
         read = context.detector_source if stage == "detector" else context.source
         for split in embed.SPLITS:
             add(read(split), parts)

@@ -54,6 +54,8 @@ def test_read_arrays_property_sound_labels_are_read_as_they_are(tmp_path):
         ({"boxes": np.full((5, 4), 7.0)}, "boxes hold values outside 0…1"),
         ({"classes": np.full(5, -3)}, "classes hold values outside"),
         ({"visible": np.array(["x"] * 5)}, "visible are <U1"),
+        ({"poses": np.zeros((5, 4))}, r"poses are float64 \(5, 4\), expected \(5, 6\)"),
+        ({"poses": np.full((5, 6), 101.0)}, "poses hold values outside -100…100"),
     ],
 )
 def test_read_arrays_errors_name_the_file_and_what_is_wrong(tmp_path, changes, message):

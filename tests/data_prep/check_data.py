@@ -48,6 +48,7 @@ def make(split, name, change=None):
         boxes=boxes,
         classes=classes,
         visible=visible,
+        poses=np.linspace(-1, 1, 6 * n).reshape(n, 6),
     )
     return change(data) if change is not None and name == "b" else data
 

@@ -217,6 +217,24 @@ def test_make_dataset_property_views_differ_and_hands_hide(meshes, tmp_path):
     assert min(differences) > 5
 
 
+@pytest.mark.parametrize("wrong", [0, 4])
+def test_make_dataset_property_poses_lead_to_the_parts(meshes, tmp_path, wrong):
+    """The green part is on the left of the product, the blue one on the right, in every view."""
+    _make(tmp_path / "out", meshes=meshes, occluded=0.0, wrong=wrong, size=48)
+    source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
+    recording = source.recordings["cad_04"]
+    assert recording.poses.shape == (6, 6)
+    for frame, pose in enumerate(recording.poses):
+        image = source.frames("cad_04", [frame])[0].astype(int)
+        others = image.sum(axis=-1, keepdims=True) - image
+        strong = 2 * image - others > 120
+        middle, x_axis, _ = pose.reshape(3, 2) * 48
+        places = [np.argwhere(strong[..., c])[:, ::-1].mean(0) - middle for c in (1, 2)]
+        left, right = (place @ x_axis / (x_axis @ x_axis) for place in places)
+        assert -1 < left < -0.2
+        assert 0.1 < right < 1
+
+
 def test_plan_property_stays_in_the_ranges_asked_for():
     height = 1.5
     views = cad.plan(500, height, (20, 40), (0.5, 0.6), np.random.default_rng(0))

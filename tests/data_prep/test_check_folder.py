@@ -187,6 +187,14 @@ CORRUPTIONS = {
         lambda f: _rewrite_npz(f / "labels/train.npz", states=_set((14, 2), 1)),
         "train/b: states of frame 4 in frames.npz differ from labels/train.npz",
     ),
+    "poses differ": (
+        lambda f: _rewrite_npz(f / "labels/train.npz", poses=_set((14, 2), 1)),
+        "train/b: poses of frame 4 in frames.npz differ from labels/train.npz",
+    ),
+    "pose shape": (
+        lambda f: _rewrite_npz(f / FRAMES, poses=lambda p: p[:, :2]),
+        "frames.npz: poses have shape (11, 2)",
+    ),
     "no frames.npz": (lambda f: (f / FRAMES).unlink(), "train/b/frames.npz: missing"),
     "bad frames.npz": (lambda f: _truncate(f / FRAMES), "train/b/frames.npz: not readable"),
     "wrong K": (

@@ -67,6 +67,13 @@ def set_value(key, index, value):
     return change
 
 
+def set_poses(value):
+    def change(data):
+        data.poses = np.full((len(data.states), 6), value)
+
+    return change
+
+
 def set_jpegs(function):
     def change(data):
         data.jpegs = function(list(data.jpegs))
@@ -81,6 +88,7 @@ def set_jpegs(function):
         (set_value("classes", 4, 5), r"classes of frame 5 are outside -2…4"),
         (set_value("boxes", (0, 0), 1.5), r"boxes of frame 1 are outside 0…1"),
         (set_value("visible", 1, -0.1), r"visible of frame 2 are outside"),
+        (set_poses(101.0), r"poses of frame 1 are outside -100…100"),
         (lambda data: setattr(data, "boxes", data.boxes[:-1]), r"boxes have shape \(16, 4\)"),
         (lambda data: setattr(data, "states", data.states[:, :2]), r"expected \(17, 3\)"),
         (lambda data: setattr(data, "states", data.states[:0]), "it has no frames"),

@@ -164,6 +164,28 @@ def test_make_recording_property_renders_of_parts_that_sit_wrong():
         assert not shown[i] or (np.abs(a - b).max(-1) > 40).sum() > 30
 
 
+@pytest.mark.parametrize("name", ["cad_21", "wrong_21"])
+def test_make_recording_property_renders_tell_how_the_product_lies(name):
+    """Its axes span all of it, but for the near rim of the board, and little more."""
+    data = _record("cad", name, procedure=SYNTHETIC, size=64)
+    list(data.jpegs)
+    assert data.poses.shape == (3, 6)
+    for pose, box in zip(data.poses, data.boxes, strict=True):
+        if np.isnan(box).any():
+            continue
+        middle, x_axis, y_axis = pose.reshape(3, 2)
+        corners = middle + [a * x_axis + b * y_axis for a in (-1, 1) for b in (-1, 1)]
+        low, high = box[:2] - box[2:] / 2, box[:2] + box[2:] / 2
+        assert (corners.min(0) < low + 0.02).all()
+        assert (corners.max(0) > high - 0.08).all()
+        assert (np.ptp(corners, axis=0) < 2 * box[2:]).all()
+        assert x_axis[0] * y_axis[1] - x_axis[1] * y_axis[0] < 0  # seen from above, y is down
+
+
+def test_make_recording_property_recordings_do_not_tell_how_the_product_lies():
+    assert _record("train", "train_000", procedure=SYNTHETIC).poses is None
+
+
 def test_cad_recordings_property_right_and_wrong_ones_of_the_states_that_show_something():
     assert synthetic.cad_recordings(SYNTHETIC, 0, 0) == {}
     right = synthetic.cad_recordings(SYNTHETIC, 3, 0)

@@ -26,6 +26,7 @@ CASES = [
     ("temporal", TemporalLSTM(3, 3, depth=1, width=4), (2, 5, 6)),
     ("temporal", TemporalTCN(3, 3, depth=1, width=4), (2, 5, 6)),
     ("detector", Detector(4, width=4, grid=4, num_components=3), (2, 16, 24, 3)),
+    ("detector", Detector(4, width=4, grid=4, upright=True), (2, 16, 24, 3)),
 ]
 
 
@@ -59,21 +60,23 @@ def test_embedding_width_matches_the_input(role, module, shape):
     ("role", "module", "field", "bad"),
     [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
     + [("temporal", c[1], "seen", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
-    + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"],
+    + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
+    + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],
 )
 def test_build_property_fields_that_came_later_may_be_absent_and_have_bounds(
     role, module, field, bad
 ):
     described = architectures.describe(module)
+    of_detector = {("detector", "num_components"), ("detector", "upright")}
     for value in bad:
         with pytest.raises(ValueError, match=f"x: {field}: "):
             architectures.build(role, described | {field: value}, "x")
     for name in described:
         without = {n: value for n, value in described.items() if n != name}
         if name == field:
-            default = {"outputs": 1, "seen": 0, "num_components": 0}[field]
+            default = {"outputs": 1, "seen": 0, "num_components": 0, "upright": False}[field]
             assert getattr(architectures.build(role, without, "x"), field) == default
-        elif name not in ("outputs", "seen"):
+        elif name not in ("outputs", "seen") and (role, name) not in of_detector:
             with pytest.raises(ValueError, match=f"x: {name}: is missing"):
                 architectures.build(role, without, "x")
 

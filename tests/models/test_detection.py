@@ -11,6 +11,7 @@ from stormpsr_jax.models.detection import (
     decode,
     detection_loss,
     point_targets,
+    pose_loss,
     zoom,
 )
 from stormpsr_jax.models.detector import anchor_points
@@ -74,8 +75,17 @@ def test_zoom_property_boxes_follow_the_picture():
         (y, x), (h, w) = rng.integers(1, (40, 70)), rng.integers(12, 24, 2)
         image[y : y + h, x : x + w] = 1
         box[:] = (x + w / 2) / 96, (y + h / 2) / 64, w / 96, h / 64
-    result, moved = zoom(jax.random.key(0), images, boxes, scale=0.3, shift=0.2)
+    # Of a product as large as its box, which lies on its side.
+    nothing = np.zeros(40)
+    poses = np.stack([*boxes.T[:2], nothing, boxes[:, 3] / 2, boxes[:, 2] / 2, nothing], 1)
+    result, moved, turned = zoom(jax.random.key(0), images, boxes, poses, scale=0.3, shift=0.2)
     assert np.abs(moved - boxes).max() > 0.2
+    low, high = moved[:, :2] - moved[:, 2:] / 2, moved[:, :2] + moved[:, 2:] / 2
+    uncut = ((low > 0) & (high < 1)).all(axis=1)
+    assert 10 < uncut.sum() < 40
+    np.testing.assert_allclose(turned[uncut, :2], moved[uncut, :2], atol=1e-5)
+    np.testing.assert_allclose(2 * turned[uncut][:, [4, 3]], moved[uncut, 2:], atol=1e-5)
+    assert not turned[:, [2, 5]].any()
     for image, box in zip(np.asarray(result[..., 0]), np.asarray(moved), strict=True):
         x0, y0, x1, y1 = corners(box)
         assert min(x0, y0) > -1e-6
@@ -90,11 +100,35 @@ def test_zoom_property_boxes_follow_the_picture():
 def test_zoom_property_nothing_to_do():
     images = np.random.default_rng(10).random((2, 16, 24, 3), np.float32)
     boxes = np.array([[0.5, 0.4, 0.3, 0.2], [np.nan] * 4], np.float32)
-    result, moved = zoom(jax.random.key(0), images, boxes, scale=0.0, shift=0.0)
+    poses = np.array([[0.5, 0.4, 0.1, 0.2, 0.3, -0.2], [np.nan] * 6], np.float32)
+    result, moved, turned = zoom(jax.random.key(0), images, boxes, poses, scale=0.0, shift=0.0)
     np.testing.assert_allclose(result, images, atol=1e-5)
     np.testing.assert_allclose(moved, boxes, atol=1e-6)
-    _, moved = zoom(jax.random.key(0), images, boxes, scale=0.3, shift=0.2)
+    np.testing.assert_allclose(turned, poses, atol=1e-6)
+    _, moved, turned = zoom(jax.random.key(0), images, boxes, poses, scale=0.3, shift=0.2)
     assert np.isnan(moved[1]).all()
+    assert np.isnan(turned[1]).all()
+
+
+def test_pose_loss_property_turns_in_degrees_and_sizes_of_the_product():
+    """By hand: half-axes of .3 and .4, a size of .5."""
+    poses = np.array([[0.5, 0.5, 0.3, 0.0, 0.0, -0.4], [np.nan] * 6], np.float32)
+    shifted = poses[0] + np.array([0.06, 0, 0, 0, 0, 0], np.float32)
+    for found, loss, turn in (
+        (poses[0], 0.0, 0.0),
+        (shifted, 0.06 / 6 / 0.5, 0.0),
+        (np.array([0.5, 0.5, 0.0, 0.3, 0.4, 0.0]), (2 * 0.3 + 2 * 0.4) / 6 / 0.5, 90.0),
+        (np.array([0.5, 0.5, -0.3, 0.0, 0.0, 0.4]), (0.6 + 0.8) / 6 / 0.5, 180.0),
+    ):
+        both = jnp.asarray([found, np.full(6, 7.0)], jnp.float32)
+        value, metrics = pose_loss(both, poses)
+        np.testing.assert_allclose(value, loss, atol=1e-6)
+        np.testing.assert_allclose(metrics["turn"], turn, atol=1e-3)
+        gradient = jax.grad(lambda both: pose_loss(both, poses)[0])(both)
+        assert np.isfinite(gradient).all()
+        assert not gradient[1].any()
+    value, metrics = pose_loss(both, np.full((2, 6), np.nan, np.float32))
+    assert value == metrics["turn"] == 0
 
 
 def test_point_targets_matches_scalar_transcription():

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from stormpsr_jax.losses import condition_bce
-from stormpsr_jax.models.detection import average_precision, decode, detection_loss
-from stormpsr_jax.models.detector import Detector, anchor_points, crop
+from stormpsr_jax.models.detection import average_precision, decode, detection_loss, pose_loss
+from stormpsr_jax.models.detector import Detector, anchor_points, crop, straighten
 
 
 @functools.cache  # compiling is what takes time
@@ -59,6 +59,35 @@ def test_crop_property_keeps_linear_ramps(extent, size):
         np.tile(40 * (y + extent * at), (size, 1))[inside, inside],
         rtol=0.02,
     )
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_straighten_property_quarter_turns(turns):
+    """The whole of a picture, turned to the left so many times before."""
+    images = np.random.default_rng(turns).random((2, 8, 8, 3), np.float32)
+    x_axis = [(0.5, 0.0), (0.0, -0.5), (-0.5, 0.0), (0.0, 0.5)][turns]
+    y_axis = [(0.0, -0.5), (-0.5, 0.0), (0.0, 0.5), (0.5, 0.0)][turns]
+    poses = np.tile(np.float32([0.5, 0.5, *x_axis, *y_axis]), (2, 1))
+    result = straighten(np.rot90(images, turns, axes=(1, 2)), poses, 8)
+    np.testing.assert_allclose(result, images, atol=1e-5)
+
+
+def test_straighten_property_any_pose_of_a_linear_ramp():
+    """A ramp is one whichever way it is sampled; beyond the border stands what is on it."""
+    rng = np.random.default_rng(0)
+    height, width, size = 30, 40, 6
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    images = np.tile(np.stack([x, y], -1).astype(np.float32), (8, 1, 1, 1))
+    poses = np.concatenate([rng.uniform(0.3, 0.7, (8, 2)), rng.normal(0, 0.2, (8, 4))], 1)
+    result = straighten(images, poses.astype(np.float32), size)
+    for found, pose in zip(np.asarray(result), poses, strict=True):
+        for row in range(size):
+            for column in range(size):
+                right = 2 * (column + 0.5) / size - 1
+                up = 1 - 2 * (row + 0.5) / size
+                at = (pose[:2] + right * pose[2:4] + up * pose[4:]) * (width, height)
+                at = np.clip(at, 0.5, (width - 0.5, height - 0.5))
+                np.testing.assert_allclose(found[row, column], at, atol=1e-3)
 
 
 def test_detector_property_refuses_sides_that_are_no_multiples_of_4():
@@ -203,3 +232,53 @@ def test_detector_property_learns_the_condition_of_each_component():
     installed, right = parts[:, :2] > 0, parts[:, 2:] > 0
     assert (installed == (states != 0)).mean() > 0.9
     assert (right == (states == 1))[states != 0].mean() > 0.9
+
+
+def lying(rng, count):
+    """Bright bars with a red head, any way round; a blue mark sits on their left or right side."""
+    images = rng.normal(0, 0.1, (count, 48, 48, 3)).astype(np.float32)
+    poses = np.empty((count, 6), np.float32)
+    states = rng.choice((-1, 1), (count, 1)).astype(np.int8)
+    y, x = np.mgrid[:48, :48] + 0.5
+    for image, pose, (state,) in zip(images, poses, states, strict=True):
+        angle, (cx, cy) = rng.uniform(-np.pi, np.pi), rng.uniform(20, 28, 2)
+        c, s = np.cos(angle), np.sin(angle)
+        along, across = c * (x - cx) - s * (y - cy), -s * (x - cx) - c * (y - cy)
+        body = (np.abs(along) < 14) & (np.abs(across) < 8)
+        image[body] = [1.5, 1.5, 0]
+        image[body & (along > 8)] = [1.5, -1, -1]
+        image[body & (np.abs(along) < 5) & (across * state > 2)] = [-1, -1, 2]
+        pose[:] = np.array([cx, cy, 14 * c, -14 * s, -8 * s, -8 * c]) / 48
+    ends = np.abs(poses[:, 2:4]) + np.abs(poses[:, 4:])
+    return images, np.concatenate([poses[:, :2], 2 * ends], 1), poses, states
+
+
+def test_detector_property_upright_learns_how_the_product_lies_and_reads_it_so():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8, num_components=1, upright=True)
+    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 200))
+
+    @jax.jit
+    def step(params, state, images, boxes, poses, states):
+        def loss(params):
+            out = model.apply({"params": params}, images, train=True)
+            classes = jnp.ones(len(images), jnp.int32)
+            found = detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+            found += 5 * pose_loss(out["pose"], poses)[0]
+            return found + condition_bce(out["parts"], states)[0]
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(200):
+        params, state = step(params, state, *lying(rng, 32))
+    images, _, poses, states = lying(rng, 128)
+    out = jax.jit(model.apply)({"params": params}, images)
+    assert pose_loss(out["pose"], poses)[1]["turn"] < 15
+    assert ((out["parts"][:, 1:] > 0) == (states == 1)).mean() > 0.9
+    # What tells right from wrong is where the first head says that the product lies.
+    turned = dict(params, pose=jax.tree.map(lambda x: -x, params["pose"]))
+    out = jax.jit(model.apply)({"params": turned}, images)
+    assert ((out["parts"][:, 1:] > 0) == (states == 1)).mean() < 0.7

@@ -15,7 +15,7 @@ from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
-NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0}
+NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
 
 
 def mistakes(finished, folder, **changes):
@@ -52,6 +52,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
         "detector.grid": 0,
         "detector.cad_wrong": 1.01,
         "detector.part_loss": -1.0,
+        "detector.pose_loss": float("inf"),
         "detector.optimizer.schedule": "linear",
         "temporal_model.dropout": 1.0,
         "evaluate.decay": -0.1,
@@ -98,8 +99,7 @@ def test_find_mistakes_property_renders_without_boxes(finished, tmp_path):
     changes = {"data.dir": str(folder), "detector.cad": 0.5, "detector.cad_wrong": 0.5}
     (found,) = mistakes(finished, tmp_path / "run", **changes)
     assert found.startswith(f"{folder}: no render shows a state with all parts right and a box")
-    changes |= {"detector.cad": 0.0, "detector.cad_wrong": 0.0}
-    assert mistakes(finished, tmp_path / "run", **changes) == []
+    assert mistakes(finished, tmp_path / "run", **changes | NO_RENDERS) == []
 
 
 def test_ranges_property_every_number_of_the_config_has_one():
@@ -164,6 +164,28 @@ def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_pa
     assert mistakes(finished, tmp_path / "run", **changes, stages=stages) == []
 
 
+@pytest.mark.parametrize("known", ["none", "not stored"])
+def test_find_mistakes_property_renders_that_do_not_tell_how_the_product_lies(
+    finished, tmp_path, known
+):
+    """As those of earlier versions, and IndustReal's."""
+    folder = folder_without(finished, tmp_path)
+    path = folder / "labels" / "cad.npz"
+    with np.load(path) as file:
+        arrays = dict(file)
+    assert np.isfinite(arrays["poses"]).all()
+    arrays["poses"][:] = np.nan
+    if known == "not stored":
+        del arrays["poses"]
+    np.savez(path, **arrays)
+    changes = {"data.dir": str(folder)}
+    (text,) = mistakes(finished, tmp_path / "run", **changes)
+    assert text.startswith(
+        f"{folder}: no render tells how the product lies in it, which detector.p"
+    )
+    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.pose_loss": 0.0}) == []
+
+
 def test_find_mistakes_property_renders_of_which_all_show_wrong_parts(finished, tmp_path):
     """Where none is plain, neither the detector nor pre-training can draw a plain one."""
     folder = folder_without(finished, tmp_path)
@@ -206,10 +228,12 @@ def test_find_mistakes_property_shares_of_the_detector_s_batch(finished, tmp_pat
 
 
 def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path):
-    (text,) = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
-    assert text.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
+    cad, pose = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
+    assert cad.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
+    assert pose.startswith("--config.detector.pose_loss=5.0: how the product lies is learnt from")
     off = {"detector.cad_wrong": 0.0}
-    assert mistakes(finished, tmp_path, **off, **{"detector.cad": 0.0}) == []
+    assert mistakes(finished, tmp_path, **off, **{"detector.cad": 0.0}) == [pose]
+    assert mistakes(finished, tmp_path, **NO_RENDERS) == []
     whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_wrong": 0}
     (text,) = mistakes(finished, tmp_path, **whole)
     assert text.startswith("--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders")

@@ -104,9 +104,12 @@ def test_networks_property_have_the_outputs_that_the_losses_ask_for(tmp_path, ba
     temporal, detector = networks_of()
     assert (temporal.num_components, temporal.outputs) == (K, 3)
     assert detector.num_components == K
-    temporal, detector = networks_of(**{"temporal.state_loss": 0.0, "detector.part_loss": 0.0})
+    assert detector.upright
+    without = ("temporal.state_loss", "detector.part_loss", "detector.pose_loss")
+    temporal, detector = networks_of(**dict.fromkeys(without, 0.0))
     assert temporal.outputs == 1
     assert detector.num_components == 0
+    assert not detector.upright
 
 
 @pytest.mark.parametrize("stage", ["temporal", "finetune", "detector"])
@@ -119,6 +122,9 @@ def test_metrics_property_have_both_terms_of_the_conditions(finished, stage):
         assert 0 <= row["right"] < row["loss"]
         assert row["installed"] + row["right"] < row["loss"]  # there is another one
     assert any(row["right"] for row in logged)
+    for row in logged if stage == "detector" else ():
+        assert 0 < row["pose"] < row["loss"]
+        assert 0 < row["turn"] < 180
 
 
 def test_detector_property_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(finished):
@@ -137,6 +143,10 @@ def test_detector_property_right_and_wrong_are_learnt_from_renders_and_frames_an
         _, (metrics, _) = stage.loss_fn(params, stats, batch | changes, jax.random.key(0))
         return metrics["right"]
 
+    _, (metrics, _) = stage.loss_fn(params, stats, batch, jax.random.key(0))
+    known = np.isfinite(batch["pose"]).all(axis=1)
+    np.testing.assert_array_equal(known, batch["cad"])
+    assert metrics["pose"] > 0
     assert right(EMPTY, False) == 0
     assert right(EMPTY, True) > 0
     assert right(NOT_ANNOTATED, False) > 0

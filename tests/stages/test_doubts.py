@@ -58,7 +58,8 @@ def test_run_property_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypa
     monkeypatch.setattr(detector, "run", train)
     changes = {f"data.synthetic.recordings.{split}": 1 for split in ("train", "val", "test")}
     changes |= {"data.synthetic.cad_per_state": 0, "data.synthetic.cad_wrong": 0}
-    config = tiny(stages=("data", "detector"), **ALONE, **changes, **{"detector.cad": 0.0})
+    changes |= {"detector.cad": 0.0, "detector.pose_loss": 0.0}
+    config = tiny(stages=("data", "detector"), **ALONE, **changes)
     for _ in range(2):
         main.run(config, tmp_path / "run")
         said = capfd.readouterr()

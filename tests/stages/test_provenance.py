@@ -124,6 +124,8 @@ def test_labels_property_of_renders_train_again_what_learns_from_them(run):
     [
         ("detector.part_loss", 0.5, ["detector"]),
         ("detector.part_loss", 0.0, ["detector"]),
+        ("detector.pose_loss", 0.5, ["detector"]),
+        ("detector.pose_loss", 0.0, ["detector"]),
         ("detector.cad_wrong", 0.25, ["detector"]),
         ("pretrain.key_frames", "random", ["pretrain"]),
         ("temporal_model.seen", 1, ["temporal", "finetune"]),
@@ -147,6 +149,7 @@ def test_fields_property_of_conditions_train_again_what_they_shape(run, field, v
     model = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert model["temporal"]["outputs"] == (1 if field == "temporal.state_loss" else 3)
     assert (model["detector"]["num_components"] == 0) == (field == "detector.part_loss")
+    assert model["detector"]["upright"] == (field != "detector.pose_loss")
 
 
 def test_label_files_property_of_the_test_split_are_scored_again(run):
