@@ -147,24 +147,36 @@ def squares(rng, count):
     return images, boxes, classes
 
 
-def test_detector_property_learns_place_and_state():
-    rng = np.random.default_rng(0)
-    model = Detector(num_classes=3, width=8)
+def fitted(model, draw, loss, steps):
+    """Parameters after so many steps of Adam; `loss` takes the outputs and what `draw` returns."""
     params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 80))
+    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, steps))
 
     @jax.jit
-    def step(params, state, images, boxes, classes):
-        def loss(params):
-            out = model.apply({"params": params}, images, train=True)
-            return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+    def step(params, state, images, *labels):
+        def of_outputs(params):
+            return loss(model.apply({"params": params}, images, train=True), *labels)
 
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        updates, state = optimizer.update(jax.grad(of_outputs)(params), state)
         return optax.apply_updates(params, updates), state
 
     state = optimizer.init(params)
-    for _ in range(80):
-        params, state = step(params, state, *squares(rng, 32))
+    for _ in range(steps):
+        params, state = step(params, state, *draw())
+    return params
+
+
+def place_loss(out, boxes, classes=None):
+    """That of boxes and states; without classes all are of the first."""
+    if classes is None:
+        classes = jnp.ones(len(boxes), jnp.int32)
+    return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
+
+
+def test_detector_property_learns_place_and_state():
+    rng = np.random.default_rng(0)
+    model = Detector(num_classes=3, width=8)
+    params = fitted(model, lambda: squares(rng, 32), place_loss, steps=80)
     images, boxes, classes = squares(rng, 128)
     out = jax.jit(model.apply)({"params": params}, images)
     decoded = jax.jit(functools.partial(decode, max_detections=2))(out)
@@ -210,23 +222,11 @@ def marked(rng, count):
 def test_detector_property_learns_the_condition_of_each_component():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=2)
-    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 50))
 
-    @jax.jit
-    def step(params, state, images, boxes, states):
-        def loss(params):
-            out = model.apply({"params": params}, images, train=True)
-            classes = jnp.ones(len(images), jnp.int32)
-            found = detection_loss(out, boxes, classes, image_size=(48, 48))[0]
-            return found + condition_bce(out["parts"], states)[0]
+    def loss(out, boxes, states):
+        return place_loss(out, boxes) + condition_bce(out["parts"], states)[0]
 
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
-    state = optimizer.init(params)
-    for _ in range(50):
-        params, state = step(params, state, *marked(rng, 32))
+    params = fitted(model, lambda: marked(rng, 32), loss, steps=50)
     images, _, states = marked(rng, 128)
     parts = jax.jit(model.apply)({"params": params}, images)["parts"]
     installed, right = parts[:, :2] > 0, parts[:, 2:] > 0
@@ -256,24 +256,12 @@ def lying(rng, count):
 def test_detector_property_upright_learns_how_the_product_lies_and_reads_it_so():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=1, upright=True)
-    params = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 48, 48, 3)))["params"]
-    optimizer = optax.adam(optax.cosine_decay_schedule(4e-3, 200))
 
-    @jax.jit
-    def step(params, state, images, boxes, poses, states):
-        def loss(params):
-            out = model.apply({"params": params}, images, train=True)
-            classes = jnp.ones(len(images), jnp.int32)
-            found = detection_loss(out, boxes, classes, image_size=(48, 48))[0]
-            found += 5 * pose_loss(out["pose"], poses)[0]
-            return found + condition_bce(out["parts"], states)[0]
+    def loss(out, boxes, poses, states):
+        found = place_loss(out, boxes) + 5 * pose_loss(out["pose"], poses)[0]
+        return found + condition_bce(out["parts"], states)[0]
 
-        updates, state = optimizer.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
-    state = optimizer.init(params)
-    for _ in range(200):
-        params, state = step(params, state, *lying(rng, 32))
+    params = fitted(model, lambda: lying(rng, 32), loss, steps=150)
     images, _, poses, states = lying(rng, 128)
     out = jax.jit(model.apply)({"params": params}, images)
     assert pose_loss(out["pose"], poses)[1]["turn"] < 15
