@@ -40,7 +40,7 @@ class Settings:
     """
 
     install: float = 4.0
-    wrong: float = 0.0  # more likely wrong than not
+    wrong: float = 2.0
     remove: float = -4.0
     rho: float | None = 0.1
 
