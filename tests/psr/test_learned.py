@@ -147,7 +147,8 @@ def test_beliefs_property_add_up_to_one():
 
 
 def test_decoder_property_finds_the_steps_of_a_made_up_recording(recording):
-    found = {(e.step_id) for e in decoded(recording)}
+    # What is made up says less of right and wrong than the networks that the weights know.
+    found = {e.step_id for e in decoded(recording, learned.Settings(install=2.0))}
     assert {step for _, step in recording.truth} <= found
 
 

@@ -42,6 +42,9 @@ CHANGES = {
     "augment.shift": 0.0,
     "encoder.stem": (),
     "detector.depth": 0,
+    # Repeated borders look alike, and rounding would decide which point is the likeliest.
+    "detector.zoom": 0.0,
+    "detector.shift": 0.0,
     "pretrain.n_states": 4,
     "detector.batch": 8,
     "pretrain.temperature": 0.5,
