@@ -389,10 +389,19 @@ def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: s
     return settings
 
 
-def _calibration(data: Any, place: str) -> Calibration:
+def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
+    if isinstance(data, Mapping):
+        # Models that were written before reports of wrong parts had a map of their own lack it.
+        data = {"wrong": None, **data}
     names = tuple(f.name for f in dataclasses.fields(Calibration))
     _check_keys(data, names, place)
-    values = {key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names}
+    values = {
+        key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names if key != "wrong"
+    }
+    if data["wrong"] is not None:
+        if of_wrong:
+            raise ValueError(f"{place}: wrong: is not null")
+        values["wrong"] = _calibration(data["wrong"], f"{place}: wrong", of_wrong=True)
     try:
         return Calibration(**values)
     except ValueError as error:

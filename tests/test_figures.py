@@ -67,7 +67,8 @@ def full():
     """With the visible fractions, the sweep and the reliability too."""
     data = result()
     for stream in data["streams"].values():
-        judged = [(0.9, n > 0) for n in range(10)] + [(0.5, n > 7) for n in range(10)]
+        judged = [calibration.Judged(0.9, n > 0) for n in range(10)]
+        judged += [calibration.Judged(0.5, n > 7) for n in range(10)]
         stream["reliability"] = calibration.reliability(judged)
         for row in stream["recordings"].values():
             row["visible"] = [0.1, 0.6, None][: len(row["truth"])]

@@ -335,6 +335,21 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["streams", "asd", "calibration"], CALIBRATION | {"low": "x"}, "low: 'x' is not in"),
         (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
         (["streams", "asd", "calibration"], CALIBRATION | {"a": 1}, "calibration: 'a': unknown"),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": 1},
+            "asd: calibration: wrong: 1 is not an object",
+        ),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": CALIBRATION | {"wrong": CALIBRATION}},
+            "calibration: wrong: wrong: is not null",
+        ),
+        (
+            ["streams", "asd", "calibration"],
+            CALIBRATION | {"wrong": CALIBRATION | {"low": 0}},
+            "calibration: wrong: low 0.0 and high 0.9 are",
+        ),
         (["streams", "asd", "test", "f1"], "high", "streams.asd: test: 'f1': 'high' is not in"),
         (["weights", "sha256"], "../x", "weights: sha256: '../x' is none"),
         (["weights", "size"], -1, "weights: size: -1 is not in"),
@@ -355,6 +370,13 @@ def test_read_model_property_calibration_need_not_be_there(folder):
     streams = read_model(folder).streams
     assert streams["asd"].calibration == Calibration(0.5, 1.0, 0.1, 0.9)
     assert streams["temporal"].calibration is streams["storm"].calibration is None
+
+
+def test_read_model_property_calibration_of_wrong_parts(folder):
+    for wrong in (None, Calibration(0.0, -1.0, 0.2, 0.6)):
+        calibration = Calibration(0.5, 1.0, 0.1, 0.9, wrong)
+        change(folder, "streams", "asd", "calibration", value=dataclasses.asdict(calibration))
+        assert read_model(folder).streams["asd"].calibration == calibration
 
 
 def test_read_model_property_settings_of_removals(folder):

@@ -4,7 +4,8 @@ A decoder's confidence is the mean of the evidence, which says little about the 
 event is right. `fit` learns that chance from events that were judged by the labels: Platt scaling
 (Platt, Probabilistic outputs for support vector machines, 1999) of the confidence's logit, by
 Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). It has two
-parameters, so that 20 events are enough, and its smoothed targets leave nothing certain.
+parameters, so that 20 events are enough, and its smoothed targets leave nothing certain. Reports of
+wrong parts are right much less often than installations and removals: they have a map of their own.
 
 How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
 al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
@@ -15,7 +16,7 @@ equally many events (`reliability`).
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,8 +30,20 @@ EVENTS_PER_BIN = 10  # at least, without which the share of right ones is mostly
 # Confidences nearer to 0 and 1 than this are not told apart: their logits have no bounds.
 EDGE = 1e-3
 
-Judged = tuple[float, bool]  # confidence of an event, and whether it is right
 Rows = list[dict[str, Any]]
+
+
+class Judged(NamedTuple):
+    """The confidence of an event, whether it is right, and its step id."""
+
+    confidence: float
+    right: bool
+    step_id: int = 0
+
+    @property
+    def of_wrong(self) -> bool:
+        """Whether it is a report of a wrong part (3k+1)."""
+        return self.step_id % 3 == 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +53,14 @@ class Calibration:
     Attributes:
         slope, intercept: the probability is sigmoid(slope · logit(confidence) + intercept).
         low, high: which it does not leave, however far the confidence is from those seen.
+        wrong: the one for reports of wrong parts (3k+1); None takes them like all others.
     """
 
     slope: float
     intercept: float
     low: float
     high: float
+    wrong: "Calibration | None" = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.slope < math.inf:
@@ -56,14 +71,16 @@ class Calibration:
             what = "are not in order between 0 and 1"
             raise ValueError(f"low {self.low} and high {self.high} {what}")
 
-    def __call__(self, confidence: float) -> float:
-        """Returns the probability for a confidence in 0…1."""
+    def __call__(self, confidence: float, step_id: int = 0) -> float:
+        """Returns the probability for a confidence in 0…1 of an event with this step id."""
+        if self.wrong is not None and step_id % 3 == 1:
+            return self.wrong(confidence)
         score = self.slope * _logit(min(max(confidence, EDGE), 1 - EDGE)) + self.intercept
         return min(max(0.5 + 0.5 * math.tanh(score / 2), self.low), self.high)
 
 
 def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
-    """Returns the confidence of a recording's events, and whether they are right.
+    """Returns a recording's events with whether they are right.
 
     A completed step is right if it is a true positive of `metrics.match_steps`, a report of a wrong
     part (3k+1) if the part sits wrong at that frame. Such reports are left out where no states are
@@ -86,25 +103,34 @@ def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> li
             right |= reports.difference(wrong_parts.false_alarms(sits_wrong, reports))
         else:
             unknown |= reports
-    return [(e[2], (e[0], e[1]) in right) for e in events if (e[0], e[1]) not in unknown]
+    return [
+        Judged(e[2], (e[0], e[1]) in right, e[1]) for e in events if (e[0], e[1]) not in unknown
+    ]
 
 
 def fit(judged: Iterable[Judged]) -> Calibration:
     """Learns the probability that an event is right from judged events.
 
-    Of n events of which r are right, the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2),
-    Platt's targets. It is (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS`
-    events, where all are right or none is, and where the surer ones are not more often right.
+    Reports of wrong parts and all other events are learnt apart. Of n events of which r are right,
+    the probability stays in 1 / (n − r + 2) … (r + 1) / (r + 2), Platt's targets. It is
+    (r + 1) / (n + 2) for every confidence with fewer than `MIN_EVENTS` events, where all are right
+    or none is, and where the surer ones are not more often right.
 
     Args:
         judged: in any order.
     """
     judged = sorted(judged)
-    right = np.array([is_right for _, is_right in judged], bool)
+    wrong = _fit([one for one in judged if one.of_wrong])
+    return dataclasses.replace(_fit([one for one in judged if not one.of_wrong]), wrong=wrong)
+
+
+def _fit(judged: Sequence[Judged]) -> Calibration:
+    """The same of events that are taken alike, by confidence."""
+    right = np.array([one.right for one in judged], bool)
     num, num_right = len(right), int(right.sum())
     low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
     constant = Calibration(0.0, _logit((num_right + 1) / (num + 2)), low, high)
-    x = np.array([_logit(min(max(c, EDGE), 1 - EDGE)) for c, _ in judged])
+    x = np.array([_logit(min(max(one.confidence, EDGE), 1 - EDGE)) for one in judged])
     if num < MIN_EVENTS or num_right in (0, num) or x.std() < 1e-6:
         return constant
     mean, scale = float(x.mean()), float(x.std())
@@ -124,7 +150,7 @@ def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
     for i, own in enumerate(recordings):
         others = [one for j, other in enumerate(recordings) if j != i for one in other]
         calibration = fit(others)
-        found += [(calibration(confidence), right) for confidence, right in own]
+        found += [one._replace(confidence=calibration(one.confidence, one.step_id)) for one in own]
     return found
 
 
@@ -145,16 +171,16 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     num_bins = max(1, min(MAX_BINS, len(judged) // EVENTS_PER_BIN))
     groups: dict[int, list[Judged]] = {}
     first: dict[float, int] = {}  # place of each confidence
-    for i, (confidence, right) in enumerate(judged):
-        place = first.setdefault(confidence, i)
-        groups.setdefault(place * num_bins // len(judged), []).append((confidence, right))
+    for i, one in enumerate(judged):
+        place = first.setdefault(one.confidence, i)
+        groups.setdefault(place * num_bins // len(judged), []).append(one)
     bins = [
         {
-            "low": group[0][0],
-            "high": group[-1][0],
+            "low": group[0].confidence,
+            "high": group[-1].confidence,
             "events": len(group),
-            "confidence": math.fsum(confidence for confidence, _ in group) / len(group),
-            "right": sum(right for _, right in group) / len(group),
+            "confidence": math.fsum(one.confidence for one in group) / len(group),
+            "right": sum(one.right for one in group) / len(group),
         }
         for group in groups.values()
     ]

@@ -164,7 +164,7 @@ class Rules:
         return Event(
             frame,
             step_id,
-            confidence if self.calibration is None else self.calibration(confidence),
+            confidence if self.calibration is None else self.calibration(confidence, step_id),
             self.stream,
             evidence,
             self.procedure.step_name(step_id),

@@ -3,7 +3,7 @@
 `learned_beliefs.py` has its equations. Where the variant allows the step: install (3k) when the
 logit of being right exceeds `install` and the reported state is not right; wrong installation
 (3k + 1) when that of being wrong exceeds `wrong` and it is not wrong; remove (3k + 2) when that of
-being there falls below `remove` and it is right or wrong.
+being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
 
 A frame that is left out leaves all beliefs as they are. The memory does not grow.
 """
@@ -26,6 +26,7 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scores import FrameScores, Scores
 
 STREAM = "learned"
+_STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Settings:
     """
 
     install: float = 4.0
-    wrong: float = 2.0
+    wrong: float = 0.0
     remove: float = -4.0
     rho: float | None = 0.1
 
@@ -66,35 +67,29 @@ class Reporter:
         fps: float,
         calibration: Calibration | None,
     ) -> None:
-        self._procedure, self._settings = procedure, settings
-        self._fps, self._calibration = fps, calibration
+        self._procedure, self._fps, self._calibration = procedure, fps, calibration
         parts = np.arange(procedure.num_components)
         possible = list(variant.possible)
-        self._may_install = np.isin(3 * parts, possible)
-        self._may_remove = np.isin(3 * parts + 2, possible)
+        may_install = np.isin(3 * parts, possible)
         # A part that may go on can go on wrong.
-        self._may_wrong = np.isin(3 * parts + 1, possible) | self._may_install
+        may_wrong = np.isin(3 * parts + 1, possible) | may_install
+        self._may = np.stack([may_install, may_wrong, np.isin(3 * parts + 2, possible)])
+        self._thresholds = np.array([settings.install, settings.wrong, -settings.remove])[:, None]
         self.reported = np.array(variant.initial_state, int)
 
     def update(self, frame: int, belief: Belief) -> list[Event]:
         """Returns the events of the next frame, by step id."""
-        settings, now = self._settings, self.reported
-        install = self._may_install & (now != 1) & (belief.right > settings.install)
-        wrong = self._may_wrong & (now != -1) & (belief.wrong > settings.wrong)
-        remove = self._may_remove & (now != 0) & (belief.present < settings.remove)
-        if not (install | wrong | remove).any():
-            return []
-        # After a projection a part may be believed to be right and to be wrong: the surer counts.
-        wrong &= ~install | (belief.wrong > belief.right)
+        logits = np.stack([belief.right, belief.wrong, -belief.present])
+        over = self._may & (logits > self._thresholds)
+        # After a projection a part may be believed to be right and to be wrong or absent: the surer
+        # counts, so that two reports do not take turns.
+        kinds = np.where(over, logits, -np.inf).argmax(axis=0)
+        states = np.array(_STATES)[kinds]
         events = []
-        for k in np.flatnonzero(install | wrong | remove).tolist():
-            kind, logit = 2, -belief.present[k]
-            if wrong[k]:
-                kind, logit = 1, belief.wrong[k]
-            elif install[k]:
-                kind, logit = 0, belief.right[k]
-            self.reported[k] = (1, -1, 0)[kind]
-            events.append(self._event(frame, 3 * k + kind, float(logit), belief, k))
+        for k in np.flatnonzero(over.any(axis=0) & (states != self.reported)).tolist():
+            kind = int(kinds[k])
+            self.reported[k] = states[k]
+            events.append(self._event(frame, 3 * k + kind, float(logits[kind, k]), belief, k))
         return events
 
     def _event(self, frame: int, step_id: int, logit: float, belief: Belief, k: int) -> Event:
@@ -102,7 +97,7 @@ class Reporter:
         return Event(
             frame,
             step_id,
-            confidence if self._calibration is None else self._calibration(confidence),
+            confidence if self._calibration is None else self._calibration(confidence, step_id),
             STREAM,
             {name: float(sigmoid(value[k])) for name, value in belief._asdict().items()},
             self._procedure.step_name(step_id),

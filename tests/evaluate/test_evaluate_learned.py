@@ -30,7 +30,7 @@ def test_learned_property_scores_add_a_stream_and_change_no_other(scored):
     assert {s: after[s] for s in before} == before
     assert after["learned"]["f1"] > 0.8
     assert after["learned"]["settings"] == {
-        **{"install": 4.0, "wrong": 2.0, "remove": -4.0},
+        **{"install": 4.0, "wrong": 0.0, "remove": -4.0},
         "rho": 0.1,
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())

@@ -1,5 +1,6 @@
 """Calibrated confidences against an optimiser, on simulated events, and by their definitions."""
 
+import dataclasses
 import json
 import math
 
@@ -10,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr import analysis, calibration
-from stormpsr_jax.psr.calibration import Calibration, fit, judge, reliability
+from stormpsr_jax.psr.calibration import Calibration, Judged, fit, judge, reliability
 from stormpsr_jax.psr.procedure import Variant
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
-JUDGED = st.lists(st.tuples(st.integers(0, 64).map(lambda n: n / 64), st.booleans()), max_size=60)
+CHANCES = st.integers(0, 64).map(lambda n: n / 64)
+JUDGED = st.lists(st.builds(Judged, CHANCES, st.booleans()), max_size=60)
 
 
 def simulated(seed, num, slope=0.7, intercept=-0.5):
@@ -22,22 +24,22 @@ def simulated(seed, num, slope=0.7, intercept=-0.5):
     rng = np.random.default_rng(seed)
     score = rng.normal(1.5, 1.5, num)
     right = rng.random(num) < 1 / (1 + np.exp(-(slope * score + intercept)))
-    return list(zip((1 / (1 + np.exp(-score))).tolist(), right.tolist(), strict=True))
+    return list(map(Judged, (1 / (1 + np.exp(-score))).tolist(), right.tolist()))
 
 
 def moved(judged, slope, intercept):
     """The same events with confidences that say it differently."""
     return [
-        (1 / (1 + math.exp(-(slope * math.log(c / (1 - c)) + intercept))), right)
-        for c, right in judged
+        Judged(1 / (1 + math.exp(-(slope * math.log(c / (1 - c)) + intercept))), right)
+        for c, right, _ in judged
     ]
 
 
 @pytest.mark.parametrize("num", [25, 60, 200])
 @pytest.mark.parametrize("seed", range(3))
 def test_fit_matches_a_general_optimiser(seed, num):
-    judged = [(min(c, 0.999), right) for c, right in simulated(seed, num)]
-    confidence, right = map(np.array, zip(*judged, strict=True))
+    judged = [Judged(min(c, 0.999), right) for c, right, _ in simulated(seed, num)]
+    confidence, right, _ = map(np.array, zip(*judged, strict=True))
     x = np.log(confidence / (1 - confidence))
     low, high = 1 / ((~right).sum() + 2), (right.sum() + 1) / (right.sum() + 2)
     targets = np.where(right, high, low)
@@ -62,7 +64,7 @@ def test_fit_property_never_falls_and_nothing_is_certain(judged):
     found = fit(judged)
     values = [found(n / 50) for n in range(51)]
     assert values == sorted(values)
-    num_right = sum(right for _, right in judged)
+    num_right = sum(one.right for one in judged)
     num_wrong = len(judged) - num_right
     assert 1 / (num_wrong + 2) <= values[0]
     assert values[-1] <= (num_right + 1) / (num_right + 2)
@@ -73,7 +75,7 @@ def test_fit_property_never_falls_and_nothing_is_certain(judged):
 @pytest.mark.parametrize("gap", [0.3, 1e-3, 1e-9])
 def test_fit_edge_sure_events_are_all_right(num_wrong, gap):
     """A slope without bounds would fit such events best."""
-    judged = [(0.6 + gap, True)] * 30 + [(0.6, False)] * num_wrong
+    judged = [Judged(0.6 + gap, True)] * 30 + [Judged(0.6, False)] * num_wrong
     found = fit(judged)
     assert found(0.6) <= found(0.6 + gap) <= 31 / 32
     assert found(1.0) <= 31 / 32
@@ -88,30 +90,47 @@ def test_fit_edge_sure_events_are_all_right(num_wrong, gap):
     [
         [],
         simulated(0, 19),
-        [(n / 40, True) for n in range(1, 31)],
-        [(n / 40, False) for n in range(1, 31)],
-        [(0.9, n > 10) for n in range(30)],
-        [(1 - c, right) for c, right in simulated(0, 200, slope=3)],
+        [Judged(n / 40, True) for n in range(1, 31)],
+        [Judged(n / 40, False) for n in range(1, 31)],
+        [Judged(0.9, n > 10) for n in range(30)],
+        [Judged(1 - c, right) for c, right, _ in simulated(0, 200, slope=3)],
     ],
     ids=["none", "few", "all right", "none right", "one confidence", "the surer the worse"],
 )
 def test_fit_edge_constant(judged):
     found = fit(judged)
-    num_right = sum(right for _, right in judged)
+    num_right = sum(one.right for one in judged)
     assert found.slope == 0
     for confidence in (0.0, 0.3, 1.0):
         assert found(confidence) == pytest.approx((num_right + 1) / (len(judged) + 2))
 
 
+@settings(max_examples=50, deadline=None)
+@given(JUDGED, JUDGED)
+def test_fit_property_reports_of_wrong_parts_are_learnt_apart(steps, reports):
+    reports = [one._replace(step_id=4) for one in reports]
+    steps = [one._replace(step_id=3 + 2 * (n % 2)) for n, one in enumerate(steps)]  # 3 and 5
+    found, of_steps, of_reports = fit(steps + reports), fit(steps), fit(reports)
+    for confidence in (0.0, 0.4, 0.9, 1.0):
+        assert found(confidence, 3) == found(confidence, 5) == of_steps(confidence, 3)
+        assert found(confidence, 4) == of_reports(confidence, 4)
+        as_steps = fit([one._replace(step_id=0) for one in reports])
+        assert of_reports(confidence, 4) == as_steps(confidence, 0)
+    # One that has no map of their own takes them like all others.
+    alike = dataclasses.replace(found, wrong=None)
+    assert alike(0.4, 4) == alike(0.4, 3) == found(0.4, 3)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_fit_property_invariances(seed):
-    judged = [(min(c, 0.99), right) for c, right in simulated(seed, 100)]
+    judged = [Judged(min(c, 0.99), right) for c, right, _ in simulated(seed, 100)]
     found = fit(judged)
     # Chances do not depend on how the confidences say the same, as far as these are told apart.
     other = moved(judged, 0.8, -0.2)
-    assert [fit(other)(c) for c, _ in other] == pytest.approx([found(c) for c, _ in judged])
-    mirrored = fit([(1 - c, not right) for c, right in judged])
-    assert [1 - mirrored(1 - c) for c, _ in judged] == pytest.approx([found(c) for c, _ in judged])
+    chances = [found(c) for c, _, _ in judged]
+    assert [fit(other)(c) for c, _, _ in other] == pytest.approx(chances)
+    mirrored = fit([Judged(1 - c, not right) for c, right, _ in judged])
+    assert [1 - mirrored(1 - c) for c, _, _ in judged] == pytest.approx(chances)
 
 
 @pytest.mark.parametrize("num", [60, 150])
@@ -121,7 +140,7 @@ def test_fit_property_error_of_other_events_falls(num):
         found = fit(simulated(seed, num))
         test = simulated(1000 + seed, 1000)
         raw.append(reliability(test)["ece"])
-        calibrated.append(reliability([(found(c), right) for c, right in test])["ece"])
+        calibrated.append(reliability([Judged(found(c), right) for c, right, _ in test])["ece"])
     assert np.mean(raw) > 0.12
     assert np.mean(calibrated) < 0.5 * np.mean(raw)
     assert sum(c < r for c, r in zip(calibrated, raw, strict=True)) >= 18
@@ -130,11 +149,11 @@ def test_fit_property_error_of_other_events_falls(num):
 def test_cross_fitted_property_a_recording_does_not_see_itself():
     recordings = [simulated(seed, 40) for seed in range(4)]
     found = calibration.cross_fitted(recordings)
-    turned = [[(c, not right) for c, right in recordings[0]], *recordings[1:]]
+    turned = [[Judged(c, not right) for c, right, _ in recordings[0]], *recordings[1:]]
     again = calibration.cross_fitted(turned)
-    assert [c for c, _ in again[:40]] == [c for c, _ in found[:40]]
-    assert [c for c, _ in again[40:]] != [c for c, _ in found[40:]]
-    assert [right for _, right in found] == [right for one in recordings for _, right in one]
+    assert [one.confidence for one in again[:40]] == [one.confidence for one in found[:40]]
+    assert [one.confidence for one in again[40:]] != [one.confidence for one in found[40:]]
+    assert [one.right for one in found] == [one.right for r in recordings for one in r]
 
 
 def test_calibration_errors():
@@ -151,7 +170,7 @@ def test_calibration_errors():
 
 
 def test_reliability_golden_values():
-    judged = [(0.9, n > 0) for n in range(10)] + [(0.5, n > 7) for n in range(10)]
+    judged = [Judged(0.9, n > 0) for n in range(10)] + [Judged(0.5, n > 7) for n in range(10)]
     found = reliability(judged)
     assert found["ece"] == pytest.approx((10 * 0 + 10 * 0.3) / 20)
     assert found["bins"] == [
@@ -159,7 +178,7 @@ def test_reliability_golden_values():
         {"low": 0.9, "high": 0.9, "events": 10, "confidence": pytest.approx(0.9), "right": 0.9},
     ]
     assert reliability([]) == {"ece": None, "bins": []}
-    assert reliability([(0.25, True)])["ece"] == 0.75
+    assert reliability([Judged(0.25, True)])["ece"] == 0.75
 
 
 @settings(max_examples=100, deadline=None)
@@ -171,7 +190,7 @@ def test_reliability_property_bins(judged, random):
     assert len(bins) <= min(10, max(1, len(judged) // 10))
     gap = 0.0
     for b in bins:  # bins do not overlap, so equal confidences share one
-        own = [(c, right) for c, right in judged if b["low"] <= c <= b["high"]]
+        own = [(c, right) for c, right, _ in judged if b["low"] <= c <= b["high"]]
         assert len(own) == b["events"]
         assert b["confidence"] == pytest.approx(np.mean([c for c, _ in own]))
         assert b["right"] == pytest.approx(np.mean([right for _, right in own]))
@@ -184,7 +203,7 @@ def test_reliability_property_bins(judged, random):
 
 @pytest.mark.parametrize(("num", "sizes"), [(29, [15, 14]), (100, [10] * 10), (1000, [100] * 10)])
 def test_reliability_property_bins_of_equally_many(num, sizes):
-    bins = reliability([((n + 0.5) / num, True) for n in range(num)])["bins"]
+    bins = reliability([Judged((n + 0.5) / num, True) for n in range(num)])["bins"]
     assert [b["events"] for b in bins] == sizes
 
 
@@ -215,17 +234,21 @@ EVENTS = [
 def test_judge_golden_values():
     expected = [True, True, False, True, False, False]
     assert judge(EVENTS, recording()) == [
-        (e[2], right) for e, right in zip(EVENTS, expected, strict=True)
+        (e[2], right, e[1]) for e, right in zip(EVENTS, expected, strict=True)
     ]
     none = {"states": np.zeros((0, 2), np.int8), "frames": np.zeros(0, np.int64)}
-    assert judge(EVENTS, recording(**none)) == [(0.4, True), (0.5, False), (0.6, False)]
+    assert judge(EVENTS, recording(**none)) == [
+        (0.4, True, 0),
+        (0.5, False, 3),
+        (0.6, False, 0),
+    ]
     with_errors = recording(truth=[(20, 1), (40, 0), (60, 3)], with_errors=True)
     expected = [True, False, False, True, False, False]  # one report for one installation
-    assert [right for _, right in judge(EVENTS, with_errors)] == expected
+    assert [one.right for one in judge(EVENTS, with_errors)] == expected
 
 
 def test_table_golden_values():
-    judged = [(0.9, n > 0) for n in range(10)] + [(0.5, n > 7) for n in range(10)]
+    judged = [Judged(0.9, n > 0) for n in range(10)] + [Judged(0.5, n > 7) for n in range(10)]
     result = {"streams": {"asd": {"reliability": reliability(judged)}, "storm": {}}}
     rows = calibration.table(result)
     assert [row["confidences"] for row in rows] == ["0.500–0.500", "0.900–0.900", "all"]
@@ -250,7 +273,7 @@ def test_load_result_errors_name_the_field(tmp_path):
         "streams": {
             "asd": {
                 **row,
-                "reliability": reliability([(0.5, True)]),
+                "reliability": reliability([Judged(0.5, True)]),
                 "recordings": {"r": {**row, "truth": [], "events": [], "uncertain": [[3, 0, 0.4]]}},
             }
         },

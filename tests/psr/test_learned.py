@@ -228,12 +228,14 @@ def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording)
 
 
 def test_decoder_property_calibration_changes_confidences_alone(recording):
-    chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9)
+    wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
+    chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
     plain = decoded(recording)
     place = (PROCEDURE, VARIANT, recording.scores, SETTINGS, WEIGHTS)
     other = learned.decode(*place, calibration=chance)
     assert [e._replace(confidence=0) for e in other] == [e._replace(confidence=0) for e in plain]
-    assert [e.confidence for e in other] == [chance(e.confidence) for e in plain]
+    assert [e.confidence for e in other] == [chance(e.confidence, e.step_id) for e in plain]
+    assert any(e.step_id % 3 == 1 for e in plain)
 
 
 def test_decode_property_a_higher_threshold_never_installs_earlier():
@@ -321,15 +323,21 @@ def test_reporter_property_only_what_the_variant_allows():
 
 
 def test_reporter_property_of_two_beliefs_the_surer_is_reported():
+    both, gone = (9, 6, 5), (-5, 4.5, -5)
     assert reports(UP, (9, 5, 6)) == [[1]]
-    assert reports(UP, (9, 6, 5)) == [[0]]
+    assert reports(UP, both) == [[0]]
+    # Nor do the two take turns from then on.
+    assert reports(UP, RIGHT, both, both, (9, 5, 6), both) == [[0], [], [], [1], [0]]
+    assert reports(UP, RIGHT, gone, gone, (-4.4, 4.5, -5)) == [[0], [2], [], [0]]
 
 
 def test_reporter_property_thresholds_are_the_settings():
     settings = learned.Settings(install=6, wrong=6, remove=-10)
     assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
-    settings = learned.Settings(install=-8, wrong=9, remove=-2)
-    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], [2]]
+    settings = learned.Settings(install=-8, wrong=9)
+    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
+    settings = learned.Settings(remove=-2)
+    assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
 
 
 @pytest.mark.parametrize(

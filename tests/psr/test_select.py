@@ -100,7 +100,7 @@ def test_select_property_calibration_is_that_of_the_chosen_events(num):
         else:
             crossed = calibration.reliability(calibration.cross_fitted(judged))
             assert choice.reliability == crossed
-            assert 0 < sum(right for _, right in every) < len(every)
+            assert 0 < sum(one.right for one in every) < len(every)
 
 
 @pytest.mark.parametrize("decoder", ["expected", "confidence"])
