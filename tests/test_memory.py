@@ -1,3 +1,7 @@
+import ctypes
+import subprocess
+import sys
+
 import pytest
 
 from stormpsr_jax import memory
@@ -26,3 +30,28 @@ def test_available_property_is_within_the_limit_on_address_space(monkeypatch):
     limits = (used + 2**20, used + 2**20)
     monkeypatch.setattr(memory.resource, "getrlimit", lambda _: limits)
     assert abs(memory.available_bytes() - 2**20) < 2**24
+
+
+def test_freed_memory_property_is_kept_for_what_is_taken_next():
+    code = """
+import resource, sys
+import numpy as np
+from stormpsr_jax import memory
+if sys.argv[1] == "keep":
+    memory.keep_freed()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(2**26, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("the C library is not glibc")
+
+    def count(argument):
+        command = [sys.executable, "-c", code, argument]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert count("keep") < 100 < count("default")

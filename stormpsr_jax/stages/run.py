@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from stormpsr_jax import files
+from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.stages import checks, doubts, provenance
 from stormpsr_jax.stages.context import Context
@@ -42,6 +42,7 @@ def run(
         weights would be trained again, without `remake`; whatever a stage says about its input.
       SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
+    memory.keep_freed()
     hosts.check_agreement(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
