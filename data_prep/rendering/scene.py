@@ -175,28 +175,37 @@ class _Tracer:
         self._shaded = np.concatenate(shaded)
         self._first_face = np.cumsum([0] + [len(s) for s in shaded])
 
-    def trace(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def trace(
+        self, xy: np.ndarray, near: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rays through picture points (N, 2).
 
+        Args:
+          xy: the points.
+          near: (bodies, N) bool, the bodies that a ray can meet; all by default.
+
         Returns:
-          (N, 3) linear colours, (N,) whether the first body is hit at all, (N,) whether it is
-          what the ray sees.
+          (N, 3) linear colours, (bodies, N) whether a ray meets a body, (N,) whether the first one
+          is what it sees.
         """
         directions = self._camera.rays(xy)
         depth = np.full(len(xy), np.inf, np.float32)
         face = np.full(len(xy), -1)
+        meets = np.zeros((len(self._placed), len(xy)), bool)
         for i, placed in enumerate(self._placed):
-            distance, hit = placed.body.first_hits(placed.pose, self._camera.position, directions)
-            if i == 0:
-                extent = hit >= 0
-            nearer = distance < depth
-            depth = np.where(nearer, distance, depth)
-            face = np.where(nearer, hit + self._first_face[i], face)
+            rays = slice(None) if near is None else np.flatnonzero(near[i])
+            distance, hit = placed.body.first_hits(
+                placed.pose, self._camera.position, directions[rays]
+            )
+            meets[i, rays] = hit >= 0
+            nearer = distance < depth[rays]
+            depth[rays] = np.where(nearer, distance, depth[rays])
+            face[rays] = np.where(nearer, hit + self._first_face[i], face[rays])
         colours = self._shaded[face]
         seen = (face >= 0) & (face < self._first_face[1])
         missed = np.flatnonzero(face < 0)
         colours[missed] = self._background(directions[missed])
-        return colours, extent, seen
+        return colours, meets, seen
 
     def _background(self, directions: np.ndarray) -> np.ndarray:
         if not isinstance(self._ground, Table):
@@ -231,18 +240,32 @@ def render(
     """
     tracer = _Tracer(camera, [product, *others], light, ground)
     points = _grid(size)
-    colours, extent, seen = tracer.trace(points)
+    colours, meets, seen = tracer.trace(points)
+    meets = meets.reshape(-1, size, size)
     edges = np.flatnonzero(_edges(np.sqrt(colours).reshape(size, size, 3)))
     if len(edges):
         offsets = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) / (2 * size)
         finer = (points[edges] + offsets[:, None]).reshape(-1, 2)
-        colours[edges] = tracer.trace(finer)[0].reshape(4, -1, 3).mean(0)
+        # A body is within a pixel of where it is met: what misses it there is not looked for.
+        near = _grown(meets).reshape(len(meets), -1)[:, edges]
+        colours[edges] = tracer.trace(finer, np.tile(near, 4))[0].reshape(4, -1, 3).mean(0)
     image = np.sqrt(np.clip(colours, 0, 1)).reshape(size, size, 3)
-    visible = seen.sum() / max(extent.sum(), 1)
+    visible = seen.sum() / max(meets[0].sum(), 1)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE:
-        box = _extent_box(extent.reshape(size, size))
+        box = _extent_box(meets[0])
     return Picture(image, float(visible), box)
+
+
+def _grown(masks: np.ndarray) -> np.ndarray:
+    """(N, H, W) bool: pixels of masks (N, H, W) and all that touch them."""
+    grown = masks.copy()
+    grown[:, 1:] |= masks[:, :-1]
+    grown[:, :-1] |= masks[:, 1:]
+    across = grown.copy()
+    grown[:, :, 1:] |= across[:, :, :-1]
+    grown[:, :, :-1] |= across[:, :, 1:]
+    return grown
 
 
 def _edges(image: np.ndarray) -> np.ndarray:
