@@ -9,7 +9,14 @@ import pytest
 from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
-from stormpsr_jax.configs import industreal, meccano
+from stormpsr_jax.configs import (
+    general_encoder,
+    industreal,
+    meccano,
+    synthetic,
+    synthetic_full,
+    synthetic_meccano,
+)
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
@@ -29,6 +36,21 @@ def test_find_mistakes_property_none_in_a_good_run_within_seconds(finished, tmp_
     assert mistakes(finished, tmp_path) == []
     assert time.monotonic() - start < 5
     assert mistakes(finished, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        (synthetic, {}),
+        (synthetic_full, {}),
+        (general_encoder, {}),
+        (synthetic_meccano, {"data.synthetic.timelines": "labels"}),
+    ],
+)
+def test_find_mistakes_property_none_in_the_configs_that_render(tmp_path, config, changes):
+    config = config.get_config()
+    config.update_from_flattened_dict(changes)
+    assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
 
 
 def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
