@@ -14,7 +14,7 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
-    c.data.synthetic.rehearsals = 20
+    c.data.synthetic.rehearsals = 40
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 
@@ -40,14 +40,14 @@ def get_config():
     c.temporal_model.baseline_depth = 2
     c.temporal_model.baseline_width = 256
 
-    c.pretrain.steps = 280
+    c.pretrain.steps = 240
     c.pretrain.n_per_state = 3
     c.pretrain.cad_per_state = 1
     c.pretrain.any_frames = 21
     c.pretrain.t_f = 10.0
     c.pretrain.initial_state = False
     c.pretrain.state_loss = 1.0
-    c.pretrain.eval_every = 70
+    c.pretrain.eval_every = 60
     c.pretrain.checkpoint_every = 100
     c.pretrain.optimizer.name = "adamw"
     c.pretrain.optimizer.lr = 3e-3
@@ -55,12 +55,12 @@ def get_config():
     c.pretrain.optimizer.warmup_steps = 50
     c.pretrain.optimizer.clip_norm = 1.0
 
-    c.temporal.steps = 600
+    c.temporal.steps = 900
     c.temporal.batch = 128
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0
     c.temporal.state_loss = 1.0
-    c.temporal.eval_every = 50
+    c.temporal.eval_every = 75
     c.temporal.checkpoint_every = 100
     c.temporal.optimizer.name = "adamw"
     c.temporal.optimizer.lr = 2e-3
@@ -79,7 +79,7 @@ def get_config():
     c.finetune.optimizer.warmup_steps = 10
     c.finetune.optimizer.clip_norm = 1.0
 
-    c.detector.steps = 1_500
+    c.detector.steps = 2_000
     c.detector.batch = 64
     c.detector.background = 0.2
     c.detector.anywhere = 0.2
@@ -90,7 +90,7 @@ def get_config():
     c.detector.width = 32
     c.detector.depth = 0
     # Once, at the end: mAP is of boxed frames, and falls while half-hidden ones get better.
-    c.detector.eval_every = 1_500
+    c.detector.eval_every = 2_000
     c.detector.checkpoint_every = 100
     c.detector.optimizer.lr = 3e-3
     c.detector.optimizer.warmup_steps = 50
