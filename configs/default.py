@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
     c.data.synthetic.cad_per_state = 100  # clean renders of every catalogued state
     c.data.synthetic.cad_wrong = 0  # further ones in which some parts sit wrong
     c.data.synthetic.rehearsals = 0  # further recordings for training, full of mistakes
+    c.data.synthetic.rehearsal_step = 1  # frames for which each of their pictures is shown
     c.data.synthetic.objects = ConfigDict(
         {"train": 0, "val": 0}
     )  # random objects instead of recordings

@@ -14,7 +14,8 @@ def get_config():
     c.init_from = "general_encoder"  # ships with the package
 
     c.data.synthetic.cad_wrong = 300
-    c.data.synthetic.rehearsals = 40
+    c.data.synthetic.rehearsals = 80
+    c.data.synthetic.rehearsal_step = 4  # window.stride: more is never seen at once
     c.data.cad_mean = c.data.mean
     c.data.cad_std = c.data.std
 

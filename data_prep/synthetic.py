@@ -56,6 +56,7 @@ def make_dataset(
     cad_per_state: int = 100,
     cad_wrong: int = 0,
     rehearsals: int = 0,
+    rehearsal_step: int = 1,
     workers: Workers = 1,
     timelines: str | Path | None = None,
     time_scale: float = 1.0,
@@ -78,6 +79,8 @@ def make_dataset(
         first, in poses that no other recording has. Workers make few mistakes, and a network that
         has seen two dozen of them knows these by heart. They have no boxes: the temporal network
         learns from them, and the detector from renders (`cad_wrong`), with which it does better.
+      rehearsal_step: only every so many-th frame of a rehearsal is rendered, and shown until the
+        next: so they cost less, and windows of such strides see no less in them.
       workers: processes, or a cluster.
       timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
       time_scale: their frame numbers are divided by it.
@@ -103,6 +106,8 @@ def make_dataset(
         raise ValueError(f"--pace={pace} is for made-up timelines; real ones have --time_scale.")
     if timelines and rehearsals:
         raise ValueError(f"--rehearsals={rehearsals} are made up, --timelines played: give one.")
+    if rehearsal_step < 1:
+        raise ValueError(f"--rehearsal_step={rehearsal_step} is below 1.")
     procedure = load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=fps)
@@ -123,6 +128,7 @@ def make_dataset(
         directory=timelines,
         time_scale=time_scale,
         pace=pace,
+        rehearsal_step=rehearsal_step,
     )
     num_frames = {
         name: renders[name]
@@ -145,6 +151,7 @@ def make_dataset(
             "cad_per_state": cad_per_state,
             "cad_wrong": cad_wrong,
             "rehearsals": rehearsals,
+            "rehearsal_step": rehearsal_step,
             "time_scale": time_scale,
             "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
@@ -288,6 +295,7 @@ def make_recording(
     directory: str | Path | None,
     time_scale: float,
     pace: float,
+    rehearsal_step: int = 1,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
     product = toy_product(procedure.num_components, streams(seed, "product")[0])
@@ -306,15 +314,18 @@ def make_recording(
         poses = poses_in_pictures(product, motion)
         return encode(name, 0, pictures, states, procedure, noise, poses=poses)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
+    step = 1
     if is_rehearsal(name):
+        step = rehearsal_step
         product = with_wrong_poses(product, streams(seed, "rehearsal", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
-    states = timeline.per_frame()
+    shown = np.arange(timeline.num_frames) // step * step
+    states = timeline.per_frame()[shown]
     workplace = Workplace(product, _bodies(product), looks)
-    pictures = (workplace.picture(motion, i, states[i], size) for i in range(len(states)))
+    pictures = (workplace.picture(motion, i, states[i], size) for i in range(0, len(states), step))
     annotated = not is_rehearsal(name)
-    return encode(name, timeline.first_frame, pictures, states, procedure, noise, annotated)
+    return encode(name, timeline.first_frame, pictures, states, procedure, noise, annotated, step)
 
 
 def is_wrong(name: str) -> bool:
@@ -380,11 +391,13 @@ def encode(
     procedure: Procedure,
     rng: np.random.Generator,
     annotated: bool = True,
+    step: int = 1,
     poses: np.ndarray | None = None,
 ) -> shards.RecordingData:
     """Returns a recording whose pictures are rendered as they are asked for.
 
-    With boxes if it is `annotated`, and with poses (N, 6) if these are given.
+    Each is shown for `step` frames. With boxes if it is `annotated`, and with poses (N, 6) if these
+    are given.
     """
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
@@ -394,13 +407,15 @@ def encode(
     level = rng.uniform(0.004, 0.014)
 
     def jpegs() -> Iterator[bytes]:
-        for i, picture in enumerate(pictures):
-            visible[i] = picture.visible
+        for first, picture in zip(range(0, count, step), pictures, strict=True):
+            shown = slice(first, first + step)
+            visible[shown] = picture.visible
             if annotated and not np.isnan(picture.box[0]):
-                boxes[i], classes[i] = picture.box, of_states[i]
+                boxes[shown], classes[shown] = picture.box, of_states[shown]
             noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
             image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
-            yield simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
+            jpeg = simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
+            yield from [jpeg] * min(step, count - first)
 
     return shards.RecordingData(
         name, first_frame, jpegs(), states, boxes, classes, visible, poses=poses
@@ -424,6 +439,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
     add("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)", **count)
     add("--rehearsals", default=0, help="recordings for training, full of mistakes (0)", **count)
+    add(
+        "--rehearsal_step",
+        type=command.at_least(1),
+        default=1,
+        metavar="N",
+        help="frames for which a picture of them is shown (%(default)s)",
+    )
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
@@ -458,6 +480,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cad_per_state=f.cad_per_state,
         cad_wrong=f.cad_wrong,
         rehearsals=f.rehearsals,
+        rehearsal_step=f.rehearsal_step,
         workers=f.ray or f.workers,
         timelines=f.timelines,
         time_scale=f.time_scale,

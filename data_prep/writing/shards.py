@@ -207,17 +207,22 @@ def _make(
 
 
 def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[Job]:
-    """Long recordings first, so that none is left over at the end, but all splits side by side.
+    """Long recordings first, so that none is left over at the end, but all kinds side by side.
 
-    A frame of one split may take longer to make than one of another (a clean render, a real
-    recording); side by side, the rate so far is that of what is left.
+    A frame of one kind may take longer to make than one of another (a clean render, a real
+    recording); side by side, the rate so far is that of what is left. Recordings of a split whose
+    names differ in nothing but a number are of a kind.
     """
+
+    def kind(job: Job) -> tuple[str, str]:
+        return job.split, job.name.rstrip("0123456789")
+
     placed = []
-    for split in dict.fromkeys(job.split for job in jobs):
-        of_split = [job for job in jobs if job.split == split]
-        of_split.sort(key=lambda job: -num_frames[job.name])
-        before, total = 0, sum(num_frames[job.name] for job in of_split)
-        for job in of_split:
+    for one in dict.fromkeys(map(kind, jobs)):
+        of_kind = [job for job in jobs if kind(job) == one]
+        of_kind.sort(key=lambda job: -num_frames[job.name])
+        before, total = 0, sum(num_frames[job.name] for job in of_kind)
+        for job in of_kind:
             placed.append((before / total, -num_frames[job.name], job))
             before += num_frames[job.name]
     return [job for _, _, job in sorted(placed, key=lambda place: place[:2])]

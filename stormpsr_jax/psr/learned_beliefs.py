@@ -15,9 +15,13 @@ and c the largest p of a catalogued one, the inputs x are, each logit cut to ±`
      7  the largest temporal change of the other components / 4
      8  temporal present / 4
      9  temporal right / 4
+    10  part present / 3
+    11  part right / 3
 
-What a recording lacks is 0. Averaged over the last frames they drive a gated recurrent unit (Cho et
-al., EMNLP 2014; the reset gate as in cuDNN) per component:
+g is near 0 where hands hide some of the object, though the heads of the parts have learnt from such
+pictures too: what they say there is in the last two alone. What a recording lacks is 0. Averaged
+over the last frames the inputs drive a gated recurrent unit (Cho et al., EMNLP 2014; the reset gate
+as in cuDNN) per component:
 
     u, r = σ(W x + b + V h)      n = tanh(W x + b + r ⊙ V h)      h ← u ⊙ h + (1 − u) ⊙ n
     o_present, o_right = R h + S x + d
@@ -85,7 +89,8 @@ def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
     x[..., 1] = marginal * known.max(axis=1)[:, None]
     x[..., 2] = g
     if scores.parts is not None:
-        x[..., 3:5] = _pairs(scores.parts, 2) * g[..., None] / 3
+        x[..., 10:] = _pairs(scores.parts, 2) / 3
+        x[..., 3:5] = x[..., 10:] * g[..., None]
     x[..., 5] = p[:, -1:] * g
     if scores.temporal is not None:
         z = _pairs(scores.temporal, scores.temporal.shape[1] // num) / 4

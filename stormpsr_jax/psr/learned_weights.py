@@ -1,7 +1,8 @@
 """The weights of the learned fusion: what they are, their files, and the ones that ship.
 
-A file is JSON: {"format": 1, "kind", "average", "arrays": {name: nested lists of numbers}}. It is
-checked for names, shapes and bounds, and nothing in it is executed.
+A file is JSON: {"format": 2, "kind", "average", "arrays": {name: nested lists of numbers}}. It is
+checked for names, shapes and bounds, and nothing in it is executed. Files of format 1 are read too:
+they have weights of the first ten inputs alone.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import numpy as np
 from stormpsr_jax import files
 from stormpsr_jax.psr.scores import KINDS
 
-FORMAT = 1
+FORMAT = 2
 PACKAGED = pathlib.Path(__file__).parents[1] / "pretrained"
-NUM_INPUTS = 10  # F
+NUM_INPUTS = 12  # F
+_INPUTS_OF_FORMAT = {1: 10, 2: NUM_INPUTS}
 MAX_UNITS = 64  # U
 MAX_WEIGHT = 1e3
 MAX_AVERAGE = 60.0  # seconds
@@ -65,10 +67,10 @@ class Weights:
             ValueError: the first mistake, with its place.
         """
         form = files.field(data, "format", int, place)
-        if form != FORMAT:
+        if form not in _INPUTS_OF_FORMAT:
             raise ValueError(
-                f"{place}: format: {form}, this version of stormpsr_jax knows {FORMAT}; fit the "
-                "weights again, or update the package"
+                f"{place}: format: {form}, this version of stormpsr_jax knows 1 to {FORMAT}; fit "
+                "the weights again, or update the package"
             )
         kind = files.field(data, "kind", str, place)
         if kind not in KINDS:
@@ -81,7 +83,8 @@ class Weights:
         units = len(start[0]) if start and isinstance(start[0], list) else 0
         if not 1 <= units <= MAX_UNITS:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
-        wanted = shapes(units)
+        num_inputs = _INPUTS_OF_FORMAT[form]
+        wanted = shapes(units, num_inputs)
         for key in [*(k for k in data if k not in ("format", "kind", "average", "arrays"))]:
             raise ValueError(f"{place}: {files.shorten(key)}: unknown key")
         for key in given:
@@ -91,10 +94,12 @@ class Weights:
         for name, shape in wanted.items():
             values = files.field(given, name, list, f"{place}: arrays")
             arrays[name] = _array(values, shape, f"{place}: arrays: {name}")
+        for name in ("input", "skip"):  # inputs that the file has no weights of count for nothing
+            arrays[name] = np.pad(arrays[name], ((0, NUM_INPUTS - num_inputs), (0, 0)))
         return cls(kind, average, arrays)
 
 
-def shapes(units: int) -> dict[str, tuple[int, ...]]:
+def shapes(units: int, num_inputs: int = NUM_INPUTS) -> dict[str, tuple[int, ...]]:
     """Returns the shapes of the arrays.
 
     "start": of a component that is absent at the beginning, and of one that is there. "input",
@@ -103,11 +108,11 @@ def shapes(units: int) -> dict[str, tuple[int, ...]]:
     """
     return {
         "start": (2, units),
-        "input": (NUM_INPUTS, 3 * units),
+        "input": (num_inputs, 3 * units),
         "recurrent": (units, 3 * units),
         "bias": (3 * units,),
         "readout": (units, 2),
-        "skip": (NUM_INPUTS, 2),
+        "skip": (num_inputs, 2),
         "offset": (2,),
     }
 

@@ -35,6 +35,7 @@ def run(context: Context) -> dict:
             cad_per_state=config.cad_per_state,
             cad_wrong=config.cad_wrong,
             rehearsals=config.rehearsals,
+            rehearsal_step=config.rehearsal_step,
             workers=config.workers,
             timelines=config.timelines or None,
             time_scale=config.time_scale,

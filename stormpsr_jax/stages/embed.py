@@ -1,7 +1,13 @@
-"""Stage `embed`: every frame of the training and validation split through the encoder, once."""
+"""Stage `embed`: every frame of the training and validation split through the encoder, once.
+
+Pictures that repeat the one before, as where a video was brought to a higher frame rate, take no
+time of it.
+"""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import jax
@@ -50,13 +56,40 @@ def _run(context: Context) -> None:
                     # Written and not mapped: where the disk is full, a map ends the process.
                     with files.replacing(path) as part, part.open("wb") as file:
                         _write_header(file, source.recordings[name].num_frames, context)
-                        for start, images in source.chunks(name, batch):
+                        for start, images, counts in distinct(source.chunks(name, batch), batch):
                             if view:
                                 shaken = context.augment(jax.random.fold_in(key, start), images)
                                 images = np.asarray(shaken).astype(np.uint8)
-                            file.write(np.asarray(encoder(images), np.float32).tobytes())
-                            progress.update(len(images))
+                            found = np.asarray(encoder(images), np.float32)
+                            file.write(found.repeat(counts, axis=0).tobytes())
+                            progress.update(sum(counts))
                 completed.add(context.workdir, "embed", split, name, paths)
+
+
+def distinct(
+    chunks: Iterable[tuple[int, np.ndarray]], batch: int
+) -> Iterator[tuple[int, np.ndarray, list[int]]]:
+    """Leaves out pictures that are the very same as the one before.
+
+    Args:
+      chunks: (row of the first one, pictures (N, …)), without gaps.
+      batch: the most pictures at once.
+
+    Yields:
+      The row of the first one, pictures, and how many rows in a row each is of.
+    """
+    row, pictures, counts = 0, [], []
+    for image in itertools.chain.from_iterable(images for _, images in chunks):
+        if pictures and np.array_equal(image, pictures[-1]):
+            counts[-1] += 1
+            continue
+        if len(pictures) == batch:
+            yield row, np.stack(pictures), counts
+            row, pictures, counts = row + sum(counts), [], []
+        pictures.append(image)
+        counts.append(1)
+    if pictures:
+        yield row, np.stack(pictures), counts
 
 
 def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:

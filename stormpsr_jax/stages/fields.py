@@ -25,6 +25,7 @@ RANGES = {
     "data.synthetic.time_scale": (1e-6, _ANY),
     "data.synthetic.frames_per_object": (1, _ANY),
     "data.synthetic.pace": (1, 1000),
+    "data.synthetic.rehearsal_step": (1, _ANY),
     "data.synthetic.*": (0, _ANY),
     "window.*": (1, 10**6),
     "augment.*": (0, 100),

@@ -133,28 +133,28 @@ def test_jobs_bar_property_jobs_that_others_have_made_count_nothing(monkeypatch)
             assert abs(seconds(bar.format_dict["left"]) - left) <= 0.05 * left + 1
 
 
-def test_in_good_order_property_splits_go_side_by_side_and_long_ones_first(tmp_path):
-    sizes = {f"cad_{i}": 10 for i in range(6)}
+def test_in_good_order_property_kinds_go_side_by_side_and_long_ones_first(tmp_path):
+    sizes = {f"cad_{i}": 10 for i in range(6)} | {"rehearsal_0": 500, "rehearsal_1": 600}
     sizes |= {"t0": 100, "t1": 300, "t2": 200, "v0": 50, "v1": 60}
-    splits = {"c": "cad", "t": "train", "v": "val"}
+    splits = {"c": "cad", "t": "train", "v": "val", "r": "train"}
     jobs = [Job(tmp_path, splits[name[0]], name, tmp_path, None, {}) for name in sizes]
     order = [job.name for job in _in_good_order(jobs, sizes)]
     assert sorted(order) == sorted(sizes)
-    for split in "ctv":
-        of_split = [sizes[name] for name in order if name[0] == split]
-        assert of_split == sorted(of_split, reverse=True)
-    # Wherever one stops, no split is behind by more than its next recording.
+    for kind in "ctvr":
+        of_kind = [sizes[name] for name in order if name[0] == kind]
+        assert of_kind == sorted(of_kind, reverse=True)
+    # Wherever one stops, no kind is behind by more than its next recording.
     for i in range(len(order)):
         behind = []
-        for split in "ctv":
-            of_split = [sizes[name] for name in order if name[0] == split]
-            made = [sizes[name] for name in order[:i] if name[0] == split]
-            if len(made) < len(of_split):
-                behind.append(sum(made) / sum(of_split))
-        for split in "ctv":
-            of_split = [sizes[name] for name in order if name[0] == split]
-            made = [sizes[name] for name in order[:i] if name[0] == split]
-            assert sum(made[:-1]) / sum(of_split) <= min(behind, default=1) + 1e-9
+        for kind in "ctvr":
+            of_kind = [sizes[name] for name in order if name[0] == kind]
+            made = [sizes[name] for name in order[:i] if name[0] == kind]
+            if len(made) < len(of_kind):
+                behind.append(sum(made) / sum(of_kind))
+        for kind in "ctvr":
+            of_kind = [sizes[name] for name in order if name[0] == kind]
+            made = [sizes[name] for name in order[:i] if name[0] == kind]
+            assert sum(made[:-1]) / sum(of_kind) <= min(behind, default=1) + 1e-9
 
 
 def test_run_property_begins_no_job_after_one_has_failed(tmp_path):

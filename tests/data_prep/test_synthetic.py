@@ -258,6 +258,40 @@ def test_make_dataset_property_rehearsals_are_full_of_mistakes_and_change_nothin
         make(tmp_path / "none", rehearsals=3, timelines=tmp_path)
 
 
+def test_make_dataset_property_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames(tmp_path):
+    make = functools.partial(
+        synthetic.make_dataset,
+        size=8,
+        fps=1,
+        cad_per_state=0,
+        recordings={"train": 1},
+        rehearsals=1,
+    )
+    make(tmp_path / "each")
+    make(tmp_path / "third", rehearsal_step=3)
+    each, third = (ClipSource(tmp_path / f, "train", SYNTHETIC) for f in ("each", "third"))
+    name = "train_000"
+    numbers = each.numbers(name)
+    assert third.jpegs(name, numbers) == each.jpegs(name, numbers)
+    name = "rehearsal_000"
+    numbers = each.numbers(name)
+    assert (third.numbers(name) == numbers).all()
+    shown = np.arange(len(numbers)) // 3 * 3
+    of_each, of_third = each.recordings[name], third.recordings[name]
+    for field in ("states", "visible", "boxes", "classes"):
+        expected = getattr(of_each, field)[shown]
+        np.testing.assert_array_equal(getattr(of_third, field), expected)
+    assert (of_each.states != of_third.states).any()
+    jpegs = third.jpegs(name, numbers)
+    assert jpegs == [jpegs[i] for i in shown]
+    assert len(set(jpegs)) == len(set(shown))
+    # The same scenes, though the grain of the pictures is drawn anew for each that is made.
+    held, made = (source.frames(name, numbers).astype(int) for source in (third, each))
+    assert 2 * np.abs(held - made[shown]).mean() < np.abs(held - made[np.roll(shown, 30)]).mean()
+    with pytest.raises(ValueError, match="--rehearsal_step=0 is below 1"):
+        make(tmp_path / "none", rehearsal_step=0)
+
+
 def test_make_recording_property_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
     used = []
     monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))

@@ -65,6 +65,7 @@ def test_inputs_matches_the_definition_number_by_number():
             *(logit * g / 3, logit * max(p[:3]) * g / 3, g),
             *(parts[n, k] * g / 3, parts[n, 3 + k] * g / 3, p[3] * g),
             *(z[k] / 4, max(z[j] for j in range(3) if j != k) / 4, z[3 + k] / 4, z[6 + k] / 4),
+            *(parts[n, k] / 3, parts[n, 3 + k] / 3),
         ]
         np.testing.assert_allclose(got[n, k], expected, rtol=1e-10)
 
@@ -73,10 +74,14 @@ def test_inputs_property_what_is_absent_is_zero_and_far_logits_are_cut():
     states = np.log(np.full((1, 4), 0.25))
     said = FrameScores(np.array([1e6]), states, None, np.full((1, 3), -1e6))
     got = learned_beliefs.inputs(said, PUMP.states)[0]
-    assert (got[:, [3, 4, 8, 9]] == 0).all()
+    assert (got[:, [3, 4, 8, 9, 10, 11]] == 0).all()
     np.testing.assert_allclose(got[:, [6, 7]], -learned_beliefs.LIMIT / 4)
     assert (got[:, 2] == 1).all()
     assert (learned_beliefs.inputs(said._replace(temporal=None), PUMP.states)[..., 6:] == 0).all()
+    said = FrameScores(np.array([-1e6]), states, np.full((1, 6), 1e6))
+    got = learned_beliefs.inputs(said, PUMP.states)[0]
+    assert (got[:, [0, 1, 2, 3, 4, 5]] == 0).all()  # the object is nowhere to be seen as a whole
+    np.testing.assert_allclose(got[:, [10, 11]], learned_beliefs.LIMIT / 3)
     one = np.array([[1], [0]], np.int8)
     said = FrameScores(np.zeros(1), np.log(np.full((1, 3), 1 / 3)), None, np.ones((1, 1)))
     assert learned_beliefs.inputs(said, one)[0, 0, 7] == 0  # there is no other component
@@ -382,9 +387,28 @@ def _changed(change):
     return data
 
 
+def test_weights_property_files_of_format_1_take_no_notice_of_the_last_two_inputs(tmp_path):
+    data = _changed(lambda d: d.update(format=1))
+    for name in ("input", "skip"):
+        del data["arrays"][name][10:]
+    (tmp_path / "w.json").write_text(json.dumps(data))
+    weights = learned_weights.read_weights(tmp_path / "w.json")
+    for name, array in weights.arrays.items():
+        np.testing.assert_array_equal(array[:10], WEIGHTS.arrays[name][:10])
+    x = np.random.default_rng(0).normal(size=(K, learned_weights.NUM_INPUTS))
+    other = x.copy()
+    other[:, 10:] += 5
+    for mine, others in zip(
+        *(learned_beliefs.step(weights.arrays, np.ones((K, weights.units)), y) for y in (x, other)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, others)
+
+
 WRONG_WEIGHTS = {
     "no object": (lambda: [], "is not an object"),
-    "format": (lambda: _changed(lambda d: d.update(format=2)), "format: 2"),
+    "format": (lambda: _changed(lambda d: d.update(format=3)), "format: 3"),
+    "old": (lambda: _changed(lambda d: d.update(format=1)), "input: .* is not a list of 10"),
     "kind": (lambda: _changed(lambda d: d.update(kind="x")), "kind: 'x' is not one of"),
     "average": (lambda: _changed(lambda d: d.update(average=-1)), "average"),
     "unknown": (lambda: _changed(lambda d: d.update(code=1)), "'code': unknown key"),

@@ -1,0 +1,32 @@
+"""Stage embed: pictures that repeat the one before are encoded once."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.stages import embed
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7, 100])
+@pytest.mark.parametrize("batch", [1, 4, 50])
+def test_distinct_property_rows_come_back_and_nothing_is_there_twice(chunk, batch):
+    rng = np.random.default_rng(chunk)
+    pictures = rng.integers(0, 3, (60, 2, 2, 3), np.uint8).repeat(rng.integers(1, 5, 60), axis=0)
+    chunks = [(i, pictures[i : i + chunk]) for i in range(0, len(pictures), chunk)]
+    found = list(embed.distinct(chunks, batch))
+    again = np.concatenate([images.repeat(counts, axis=0) for _, images, counts in found])
+    np.testing.assert_array_equal(again, pictures)
+    assert [row for row, _, _ in found] == np.cumsum(
+        [0, *(sum(counts) for _, _, counts in found[:-1])]
+    ).tolist()
+    # Every batch but the last is full, so that none is spent on less than it could take.
+    assert {len(images) for _, images, _ in found[:-1]} <= {batch}
+    for _, images, counts in found:
+        assert len(images) == len(counts) <= batch
+        assert (images[1:] != images[:-1]).any(axis=(1, 2, 3)).all()
+    changes = (pictures[1:] != pictures[:-1]).any(axis=(1, 2, 3)).sum()
+    # One more a batch at most, where a picture goes on in the next one.
+    assert changes + 1 <= sum(len(images) for _, images, _ in found) <= changes + len(found)
+
+
+def test_distinct_property_of_nothing_is_nothing():
+    assert list(embed.distinct([], 4)) == []
