@@ -99,7 +99,8 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str
                 f"were {fitted}; its thresholds and what its confidences mean were chosen on what "
                 "weights that have not seen a recording believe of it."
                 if fusion.folds
-                else "are those that ship with the package: there are too few recordings to fit."
+                else "are those that ship with the package: there are too few recordings to fit "
+                "any, or fitted ones were no better on recordings that they had not seen."
             )
         )
     return notes
