@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
     parser.add_argument("--splits", default="val", help="as val,train (%(default)s)")
     parser.add_argument("--steps", type=int, default=2000, help="of each fit (%(default)s)")
+    parser.add_argument("--batch", type=int, default=24, help="recordings a step (%(default)s)")
     parser.add_argument("--units", type=int, default=8, help="(%(default)s)")
     parser.add_argument("--kinds", default=",".join(KINDS), help="(%(default)s)")
     parser.add_argument("--rehearsals", type=int, default=0, help="further ones of each run (0)")
@@ -149,6 +150,7 @@ def main() -> None:
                 fps=fps,
                 units=args.units,
                 steps=args.steps,
+                batch=args.batch,
                 progress=bar.update,
             )
         print(
@@ -162,6 +164,7 @@ def main() -> None:
                 start=fitted.weights,
                 fps=fps,
                 steps=gentle.steps,
+                batch=args.batch,
                 learning_rate=gentle.lr,
                 noise=gentle.noise,
                 decay=gentle.decay,

@@ -40,9 +40,9 @@ class Settings:
             than one component away from it, None leaves the projection out.
     """
 
-    install: float = 4.0
+    install: float = 3.5
     wrong: float = 0.0
-    remove: float = -4.0
+    remove: float = -2.0
     rho: float | None = 0.1
 
     def __post_init__(self) -> None:

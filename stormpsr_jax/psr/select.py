@@ -54,7 +54,7 @@ REMOVALS = (1.5, 3.0, 6.0, 12.0, 24.0)
 CONFIDENCES = (0.3, 0.5, 0.7, 0.8, 0.9)
 GATES = (0.5, 0.8)
 WEIGHTS = (0.15, 0.3, 0.5, 0.7)
-INSTALL = (3.5, 4.0)  # of the learned fusion, in logits
+INSTALL = (3.0, 3.5)  # of the learned fusion, in logits
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Fits the weights of the learned fusion on labelled recordings, in folds.
 
-Whole recordings are one batch. Each fold's weights have not seen its recordings; what they believe
-of these is what thresholds can be chosen on.
+Whole recordings side by side are a batch. Each fold's weights have not seen its recordings; what
+they believe of these is what thresholds can be chosen on.
 
 Dimension letters: R recordings, T frames, K components, N = R · K rows, F inputs, U units.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -79,6 +81,7 @@ def fit(
     units: int = 8,
     average: float = 0.4,
     steps: int = 400,
+    batch: int | None = None,
     learning_rate: float = 1e-2,
     noise: float = 0.1,
     decay: float = 1e-4,
@@ -96,6 +99,7 @@ def fit(
       fps: frames per second; None for the procedure's.
       units, average: U, and seconds that inputs are averaged over; `start` has its own.
       steps, learning_rate: of Adam, along a cosine.
+      batch: recordings a step sees, all of them in turn; None for all at once.
       noise: standard deviation of noise on the inputs.
       decay: times the squared distance from what the weights are drawn to.
       seed: of the noise and of random weights.
@@ -119,15 +123,17 @@ def fit(
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
     K = procedure.num_components
-    T, R = size = max(len(e.states) for e in examples), max(map(len, sets))
-    batch = functools.partial(_batch, procedure=procedure, span=span, size=size)
+    T, R = max(len(e.states) for e in examples), max(map(len, sets))
+    at_once = batch is None or batch >= R
+    size = (T, R if at_once else batch)
+    rows = [_rows(e, procedure, span) for e in examples]
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
     )
     # Drawn once, as drawing it takes as long as a step: each step sees a piece of it with signs of
     # its own.
-    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, R * K))
+    bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, size[1] * K))
     keys = jax.random.split(jax.random.key(seed), steps)
     begin = (first, optimizer.init(first))
     data = jax.eval_shape(lambda: _Data(*map(jnp.asarray, _empty(size, K))))
@@ -135,14 +141,20 @@ def fit(
     step = step.lower(*begin, data, centre, bank, keys[0]).compile()
 
     def one(own: np.ndarray) -> fusion.Params:
-        found, data = begin, batch([examples[i] for i in own])
-        for key in keys:
+        found = begin
+        if at_once:
+            batches = itertools.repeat(_side_by_side([rows[i] for i in own], size))
+        else:
+            drawn = _draw(own, batch, seed)
+            batches = (_side_by_side([rows[i] for i in few], size) for few in drawn)
+        for key, data in zip(keys, batches, strict=False):
             found = step(*found, data, centre, bank, key)
             jax.block_until_ready(found)
             progress(1)
         return found[0]
 
-    with concurrent.futures.ThreadPoolExecutor(_side_by_side(len(sets), T * R * K)) as pool:
+    workers = _fits_at_a_time(len(sets), math.prod(size) * K)
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
     kind = start.kind if start else examples[0].scores.kind
     weights = [
@@ -150,8 +162,9 @@ def fit(
         for params in found
     ]
     loss, losses = jax.jit(fusion.loss), []
+    largest = (T, max(np.bincount(fold)))
     for i in range(FOLDS):
-        own = batch([examples[r] for r in np.flatnonzero(fold == i)])
+        own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest)
         losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
     before, after = np.mean(losses, axis=0).tolist()
     whole = weights[-1]
@@ -176,7 +189,7 @@ def _example(example: Example | tuple[Scores, np.ndarray], procedure: Procedure)
     return example
 
 
-def _side_by_side(fits: int, cells: int) -> int:
+def _fits_at_a_time(fits: int, cells: int) -> int:
     """Returns how many fits of so many frames of components have room; a fit keeps one core busy.
 
     Raises:
@@ -198,18 +211,34 @@ def _empty(size: tuple[int, int], K: int) -> _Data:
     )
 
 
-def _batch(
-    examples: Sequence[Example], procedure: Procedure, span: int, size: tuple[int, int]
-) -> _Data:
-    """Recordings side by side, filled up to a size of (T, R)."""
-    catalogue, K = procedure.states.astype(float), procedure.num_components
-    x, start, states, mask = _empty(size, K)
-    for r, e in enumerate(examples):
-        rows, length = slice(r * K, (r + 1) * K), len(e.states)
-        own = learned_beliefs.inputs(e.scores.arrays, catalogue)
-        x[:length, :, rows] = learned_beliefs.averaged(e.scores.frames, own, span).swapaxes(1, 2)
-        start[rows], states[:length, rows], mask[:length, rows] = e.initial, e.states, True
-    return _Data(*map(jnp.asarray, (x, start, states, mask)))
+def _rows(example: Example, procedure: Procedure, span: int) -> _Data:
+    """A recording alone."""
+    x = learned_beliefs.inputs(example.scores.arrays, procedure.states.astype(float))
+    x = learned_beliefs.averaged(example.scores.frames, x, span).swapaxes(1, 2)
+    mask = np.ones(example.states.shape, bool)
+    return _Data(x.astype(np.float32), np.array(example.initial), example.states, mask)
+
+
+def _side_by_side(rows: Sequence[_Data], size: tuple[int, int]) -> _Data:
+    """Recordings in one batch, filled up to a size of (T, R)."""
+    K = len(rows[0].start)
+    batch = _empty(size, K)
+    for r, own in enumerate(rows):
+        columns, length = slice(r * K, (r + 1) * K), len(own.states)
+        batch.start[columns] = own.start
+        for whole, part in ((batch.x, own.x), (batch.states, own.states), (batch.mask, own.mask)):
+            whole[:length, ..., columns] = part
+    return _Data(*map(jnp.asarray, batch))
+
+
+def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
+    """Some of the recordings at a time, all as often, each time round in another order."""
+    rng, left = np.random.default_rng(seed), np.empty(0, int)
+    while True:
+        while len(left) < batch:
+            left = np.concatenate([left, rng.permutation(own)])
+        yield left[:batch]
+        left = left[batch:]
 
 
 def _step(optimizer, decay, params, moments, data, centre, bank, key):

@@ -28,9 +28,9 @@ def test_learned_property_scores_add_a_stream_and_change_no_other(scored):
     after = learned_run(scored, f"--scores={scored / 'scores'}")
     assert list(after) == ["asd", "temporal", "storm", "learned"]
     assert {s: after[s] for s in before} == before
-    assert after["learned"]["f1"] > 0.8
+    assert after["learned"]["f1"] > 0.7
     assert after["learned"]["settings"] == {
-        **{"install": 4.0, "wrong": 0.0, "remove": -4.0},
+        **{"install": 3.5, "wrong": 0.0, "remove": -2.0},
         "rho": 0.1,
     }
     alone = learned_run(scored, f"--scores={scored / 'scores'}", streams=())

@@ -153,7 +153,7 @@ def test_beliefs_property_add_up_to_one():
 
 def test_decoder_property_finds_the_steps_of_a_made_up_recording(recording):
     # What is made up says less of right and wrong than the networks that the weights know.
-    found = {e.step_id for e in decoded(recording, learned.Settings(install=2.0))}
+    found = {e.step_id for e in decoded(recording, learned.Settings(install=1.0))}
     assert {step for _, step in recording.truth} <= found
 
 
@@ -307,7 +307,7 @@ def reports(variant, *rows, settings=SETTINGS):
     return found
 
 
-RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-3, -4, -4)
+RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-1, -4, -4)
 
 
 def test_reporter_property_install_wrong_correction_and_removal():
@@ -341,7 +341,7 @@ def test_reporter_property_thresholds_are_the_settings():
     assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
     settings = learned.Settings(install=-8, wrong=9)
     assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
-    settings = learned.Settings(remove=-2)
+    settings = learned.Settings(remove=-0.5)
     assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
 
 

@@ -1,6 +1,7 @@
 """The fit of the learned fusion on made-up recordings."""
 
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -69,6 +70,23 @@ def test_fit_property_a_fold_does_not_see_its_recording(examples, start):
     after = fusion.fit(spoilt, PROCEDURE, **options)
     same = [a.checksum == b.checksum for a, b in zip(before.held_out, after.held_out, strict=True)]
     assert same == [False, True, False, False]
+
+
+def test_fit_property_a_few_recordings_at_a_time(examples, start):
+    options = {"start": start, "steps": 40}
+    few = fusion.fit(examples, PROCEDURE, batch=2, **options)
+    assert few.after < 0.7 * few.before
+    whole, as_many = (fusion.fit(examples, PROCEDURE, batch=b, **options) for b in (None, 4))
+    assert whole.weights.checksum == as_many.weights.checksum != few.weights.checksum
+
+
+def test_fit_property_batches_take_all_recordings_in_turn():
+    own = np.array([1, 2, 4, 5, 7])
+    drawn = list(itertools.islice(fusion._draw(own, 3, 0), 10))
+    assert all(len(batch) == 3 for batch in drawn)
+    rounds = np.concatenate(drawn).reshape(6, 5)
+    assert all(sorted(one) == own.tolist() for one in rounds.tolist())
+    assert len({tuple(one) for one in rounds.tolist()}) > 1
 
 
 def test_fit_property_strong_decay_stays_at_the_start(examples, start):
