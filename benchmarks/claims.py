@@ -1,7 +1,7 @@
 """What the project claims, measured: runs over seeds and occlusion, one table with intervals.
 
     python -m benchmarks.claims --workdir=runs/claims --quick
-    python -m benchmarks.claims --workdir=runs/claims [--seeds=608,609,610,611]
+    python -m benchmarks.claims --workdir=runs/claims [--seeds=612,613,614,615]
         [--occlusion=default,heavy] [--claims=fused,window,…] [--plan] [--config.FIELD=value …]
 
 Every claim compares two streams of the synthetic job, on the same test recordings: of one run, or

@@ -6,6 +6,8 @@ event is right. `fit` learns that chance from events that were judged by the lab
 Newton's method as in Lin, Lin and Weng (A note on Platt's probabilistic outputs, 2007). It has two
 parameters, so that 20 events are enough, and its smoothed targets leave nothing certain. Reports of
 wrong parts are right much less often than installations and removals: they have a map of their own.
+The beliefs of the learned fusion are probabilities to begin with, of hundreds of recordings, which
+what a dozen say can make worse: `fit_if_better` leaves them alone unless it clearly helps.
 
 How far stated confidences and what came true lie apart is the expected calibration error (Naeini et
 al., Obtaining well calibrated probabilities using Bayesian binning, AAAI 2015): the mean over bins
@@ -15,7 +17,7 @@ equally many events (`reliability`).
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ from stormpsr_jax.psr.recordings import LabelledPredictions
 MIN_EVENTS = 20  # that a slope is learnt from
 MAX_BINS = 10
 EVENTS_PER_BIN = 10  # at least, without which the share of right ones is mostly chance
+CLEARLY = 2.0  # standard errors
 # Confidences nearer to 0 and 1 than this are not told apart: their logits have no bounds.
 EDGE = 1e-3
 
@@ -79,6 +82,10 @@ class Calibration:
         return min(max(0.5 + 0.5 * math.tanh(score / 2), self.low), self.high)
 
 
+# What is stated, as it is: sigmoid(logit(confidence)), with nothing certain.
+STATED = Calibration(1.0, 0.0, EDGE, 1 - EDGE)
+
+
 def judge(events: Iterable[Sequence[Any]], recording: LabelledPredictions) -> list[Judged]:
     """Returns a recording's events with whether they are right.
 
@@ -124,8 +131,29 @@ def fit(judged: Iterable[Judged]) -> Calibration:
     return dataclasses.replace(_fit([one for one in judged if not one.of_wrong]), wrong=wrong)
 
 
+def fit_if_better(recordings: Sequence[Sequence[Judged]]) -> Calibration:
+    """Returns `fit` if it clearly tells more than the confidences as they are, else `STATED`.
+
+    That is: on recordings that it has not seen it has the lower log loss, by more than `CLEARLY`
+    standard errors of the recordings' differences.
+
+    Args:
+        recordings: the judged events of each; with fewer than two nothing can be told.
+    """
+    gains = [
+        sum(_log_loss(one, STATED) - _log_loss(one, calibration) for one in own)
+        for own, calibration in _left_out(recordings)
+    ]
+    if len(gains) < 2:
+        return STATED
+    error = float(np.std(gains, ddof=1)) / math.sqrt(len(gains))
+    if np.mean(gains) <= CLEARLY * error:
+        return STATED
+    return fit(one for own in recordings for one in own)
+
+
 def _fit(judged: Sequence[Judged]) -> Calibration:
-    """The same of events that are taken alike, by confidence."""
+    """`fit` of events that are taken alike, by confidence."""
     right = np.array([one.right for one in judged], bool)
     num, num_right = len(right), int(right.sum())
     low, high = 1 / (num - num_right + 2), (num_right + 1) / (num_right + 2)
@@ -146,12 +174,24 @@ def cross_fitted(recordings: Sequence[Sequence[Judged]]) -> list[Judged]:
     Args:
         recordings: two or more, the judged events of each.
     """
-    found = []
+    return [
+        one._replace(confidence=calibration(one.confidence, one.step_id))
+        for own, calibration in _left_out(recordings)
+        for one in own
+    ]
+
+
+def _left_out(
+    recordings: Sequence[Sequence[Judged]],
+) -> Iterator[tuple[Sequence[Judged], Calibration]]:
+    """Each recording's events, and what is learnt from all others."""
     for i, own in enumerate(recordings):
-        others = [one for j, other in enumerate(recordings) if j != i for one in other]
-        calibration = fit(others)
-        found += [one._replace(confidence=calibration(one.confidence, one.step_id)) for one in own]
-    return found
+        yield own, fit(one for j, other in enumerate(recordings) if j != i for one in other)
+
+
+def _log_loss(one: Judged, calibration: Calibration) -> float:
+    chance = calibration(one.confidence, one.step_id)
+    return -math.log(chance if one.right else 1 - chance)
 
 
 def reliability(judged: Iterable[Judged]) -> dict[str, Any]:

@@ -17,13 +17,14 @@ whole standard error off or more: one recording that goes wrong is never taken f
 Floor, gate and weight are chosen without removals, then the thresholds of installations and of
 removals together.
 
-With the settings goes what their confidences mean (`calibration.fit`), learnt from the events that
-they find on the same recordings.
+With the settings goes what their confidences mean, learnt from the events that they find on the
+same recordings (`calibration.fit`; of the learned fusion `calibration.fit_if_better`).
 
 Of the learned fusion the threshold of installations is chosen, from a few: that of removals is
 unstable on a dozen recordings, and wrong parts are rarer still. A dozen recordings often show none
-that lower thresholds than these accept, as the next dozen does. Its beliefs of a recording have to
-be those of weights that have not seen it.
+that lower thresholds than these accept, as the next dozen does. As these few are all sound, the
+lower one is left only for what is better by nearly a whole standard error. The beliefs of a
+recording have to be those of weights that have not seen it.
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
 there is no delay: then the settings are the fixed ones, which the paper uses (`fixed`).
@@ -45,6 +46,7 @@ from stormpsr_jax.psr.recordings import LabelledPredictions
 CHOOSE = ("validation", "paper")
 MIN_RECORDINGS = 4
 WITHIN = 0.25  # standard errors
+WITHIN_OF_LEARNED = 0.9
 # A delay of a whole window costs as much as this much of F1 or POS.
 DELAY_PRICE = 0.1
 WRONG_PRICE = 0.3  # of a wrong part that is accepted
@@ -68,8 +70,9 @@ class Choice:
             is no delay to pay for.
         fixed: whether the settings are the fixed ones.
         calibration: of confidences; None before it is fitted.
-        reliability: of the confidences so calibrated (`calibration.reliability`), those of each
-            recording by what was learnt from the others; None with fewer than two recordings.
+        reliability: of the confidences so calibrated (`calibration.reliability`), where something
+            was learnt those of each recording by what was learnt from the others; None with fewer
+            than two recordings.
     """
 
     settings: decoding.Settings | learned.Settings
@@ -137,16 +140,23 @@ def calibrated(
     fps: float | None = None,
     weights: Mapping[str, Weights] | None = None,
 ) -> Choice:
-    """Returns a choice with the calibration of its events on the recordings."""
+    """Returns a choice with the calibration of its events; `weights` are of the learned fusion."""
     judged = []
     for name, r in recordings.items():
         own = None if weights is None else weights[name]
         events = streams.decode(procedure, r, stream, choice.settings, own, fps=fps)
         judged.append(calibration.judge(events, r))
+    every = list(itertools.chain.from_iterable(judged))
+    if weights is None:
+        fitted = calibration.fit(every)
+    elif len(judged) < MIN_RECORDINGS:
+        fitted = calibration.STATED
+    else:
+        fitted = calibration.fit_if_better(judged)
     reliability = None
     if len(judged) > 1:
-        reliability = calibration.reliability(calibration.cross_fitted(judged))
-    fitted = calibration.fit(itertools.chain.from_iterable(judged))
+        held_out = calibration.cross_fitted(judged) if fitted is not calibration.STATED else every
+        reliability = calibration.reliability(held_out)
     return dataclasses.replace(choice, calibration=fitted, reliability=reliability)
 
 
@@ -291,15 +301,15 @@ def _learned(
         _choice(settings, by_name, window, fps)
         for settings, by_name in zip(candidates, scores, strict=True)
     ]
-    best = pick(choices) if by_rule else None
+    best = pick(choices, WITHIN_OF_LEARNED) if by_rule else None
     if best is not None:
         return best
     fixed_one = choices[candidates.index(default)]
     return dataclasses.replace(fixed_one, fixed=True)
 
 
-def pick(choices: Sequence[Choice]) -> Choice | None:
-    """Returns the fastest within WITHIN standard errors of the best, of equals the first.
+def pick(choices: Sequence[Choice], within: float = WITHIN) -> Choice | None:
+    """Returns the fastest within so many standard errors of the best, of equals the first.
 
     None if none has found a step.
     """
@@ -309,7 +319,7 @@ def pick(choices: Sequence[Choice]) -> Choice | None:
     scores = np.array([choice.scores for choice in choices])  # (settings, recordings)
     worse = scores[scores.mean(axis=1).argmax()] - scores
     error = worse.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
-    near = worse.mean(axis=1) <= WITHIN * error + 1e-12
+    near = worse.mean(axis=1) <= within * error + 1e-12
     return min(itertools.compress(choices, near), key=lambda choice: choice.delay_s)
 
 

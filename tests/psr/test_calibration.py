@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -154,6 +155,39 @@ def test_cross_fitted_property_a_recording_does_not_see_itself():
     assert [one.confidence for one in again[:40]] == [one.confidence for one in found[:40]]
     assert [one.confidence for one in again[40:]] != [one.confidence for one in found[40:]]
     assert [one.right for one in found] == [one.right for r in recordings for one in r]
+
+
+def log_loss(judged, calibrated):
+    chances = np.array([calibrated(c) for c, _, _ in judged])
+    right = np.array([one.right for one in judged])
+    return -np.log(np.where(right, chances, 1 - chances)).sum()
+
+
+@pytest.mark.parametrize(("slope", "kept"), [(1.0, True), (0.3, False)])
+def test_fit_if_better_property_leaves_what_is_right_already(slope, kept):
+    """Of true chances, almost always; of overconfident ones with plenty of recordings, never."""
+    found = []
+    for seed in range(20):
+        recordings = [simulated(100 * seed + i, 12, slope, 0.0) for i in range(24)]
+        found.append(calibration.fit_if_better(recordings))
+        gains = []  # a slow plain version
+        for i, own in enumerate(recordings):
+            others = fit([one for other in recordings[:i] + recordings[i + 1 :] for one in other])
+            gains.append(log_loss(own, calibration.STATED) - log_loss(own, others))
+        clear = np.mean(gains) > 2 * scipy.stats.sem(gains)
+        every = [one for own in recordings for one in own]
+        assert found[-1] == (fit(every) if clear else calibration.STATED)
+    assert sum(one is calibration.STATED for one in found) == pytest.approx(20 * kept, abs=2)
+
+
+@pytest.mark.parametrize("num", [0, 1])
+def test_fit_if_better_property_one_recording_tells_nothing(num):
+    assert calibration.fit_if_better([simulated(0, 100)] * num) is calibration.STATED
+
+
+@given(CHANCES)
+def test_stated_property_is_what_was_stated_but_never_certain(confidence):
+    assert calibration.STATED(confidence) == pytest.approx(min(max(confidence, 0.001), 0.999))
 
 
 def test_calibration_errors():

@@ -5,6 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_scores import PROCEDURE as SYNTHETIC
@@ -300,13 +301,34 @@ def test_select_property_learned_of_few_recordings_or_the_papers_choice_is_fixed
     assert "learned" not in select.select(SYNTHETIC, made_up, other, weights=weights)
 
 
-def test_select_property_learned_is_calibrated_on_its_events():
-    made_up = {r.name: r for r in map(simulate, range(4))}
+@pytest.mark.parametrize("num", [3, 6])
+def test_select_property_learned_confidences_change_only_where_that_helps(num):
+    """With labels that contradict every other event, which three recordings are too few to see."""
+    made_up = {r.name: r for r in map(simulate, range(num))}
+    for r in made_up.values():
+        r.truth = [step for step in r.truth if step[1] // 3 % 2]
     weights = dict.fromkeys(made_up, default_weights("scores"))
     base = decoding.Settings(window=64)
     choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
     judged = []
     for name, r in made_up.items():
         events = learned.decode(SYNTHETIC, r.variant, r.scores, choice.settings, weights[name])
-        judged += calibration.judge(events, r)
-    assert choice.calibration == calibration.fit(judged)
+        judged.append(calibration.judge(events, r))
+    every = [one for of_recording in judged for one in of_recording]
+    if num == 3:
+        assert choice.calibration is calibration.STATED
+        assert choice.reliability == calibration.reliability(every)
+    else:
+        assert choice.calibration == calibration.fit(every)
+        crossed = calibration.cross_fitted(judged)
+        assert choice.reliability == calibration.reliability(crossed)
+        assert choice.reliability["ece"] < calibration.reliability(every)["ece"]
+
+
+def test_pick_property_more_standard_errors_are_faster():
+    best, faster = choice([1.0] * 5, 5.0), choice([0.8, 1.1, 0.9, 1.0, 0.9], 4.0)
+    worse = 1 - np.array(faster.scores)
+    assert 0.25 < worse.mean() / scipy.stats.sem(worse) < 2
+    assert select.pick([best, faster]) is best
+    assert select.pick([best, faster], within=2) is faster
+    assert select.pick([best, faster], within=0) is best
