@@ -1,6 +1,6 @@
 """Trains every stage, tiny, on given meshes; leaves the loss and the batch of each step.
 
-    python stages_on_meshes.py FOLDER given 8x1 2x4+ring …    trains: FOLDER/NAME/STAGE, data x fsdp
+    python stages_on_meshes.py FOLDER given 8x1 2x2+ring …    trains: FOLDER/NAME/STAGE, data x fsdp
     python stages_on_meshes.py FOLDER NAME … --address=localhost:1234 --processes=2 --process=0
 
 `given` makes the pictures, and the weights that all start from. Each stage trains as in a run, but
@@ -26,9 +26,9 @@ from stormpsr_jax.training.checkpoint import load_best, save_best
 
 STEPS, SAVED = 50, 30
 STAGES = {"pretrain": pretrain, "temporal": temporal, "finetune": finetune, "detector": detector}
-# Continued on 2x2 from a checkpoint of another mesh; how the data of the others begin
+# Continued as GOES_ON from a checkpoint of another mesh; how the data of the others begin
 # at any step, tests of the pipelines show.
-CONTINUED = ("pretrain", "temporal")
+CONTINUED, GOES_ON = ("pretrain", "temporal"), "2x2+continued"
 # What a stage reads of others.
 READS = {"temporal": ("embed",), "finetune": ("pretrain", "temporal")}
 CHANGES = {
@@ -105,7 +105,7 @@ def train(folder, name):
     """Every stage on a mesh."""
     mesh = sharding.make_mesh(*map(int, name.split("+")[0].split("x")))
     for stage, module in STAGES.items():
-        if name == "2x2" and stage not in CONTINUED:
+        if name == GOES_ON and stage not in CONTINUED:
             continue
         context = make_context(folder, name, stage, mesh)
         if jax.process_index() == 0:
