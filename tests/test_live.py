@@ -71,7 +71,7 @@ def test_update_property_of_large_networks_has_the_events_of_recognise(trained, 
 def test_restore_property_goes_on_at_any_frame(trained, stream):
     options = {"variant": "assembly", "stream": stream, "settings": SETTINGS.get(stream)}
     whole = trained.live(**options)
-    cuts = {0, 1, *np.random.default_rng(len(stream)).integers(0, NUM_FRAMES, 18).tolist()}
+    cuts = {0, 1, *np.random.default_rng(len(stream)).integers(0, NUM_FRAMES, 6).tolist()}
     saved, told = {}, []  # told: (frame, event, alert or progress)
     for frame in range(NUM_FRAMES):
         if frame in cuts:
