@@ -224,7 +224,7 @@ def test_sigterm_property_processes_stop_together_whichever_it_came_to(workdir, 
 
 
 def two_processes(folder, changes):
-    words, env = command(folder, changes, devices=4)
+    words, env = command(folder, changes)
     words += [f"--coordinator={free_address()}", "--num_processes=2"]
     return [start([*words, f"--process_id={i}"], env=env) for i in range(2)]
 

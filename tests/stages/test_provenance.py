@@ -142,14 +142,20 @@ def test_fields_property_of_conditions_train_again_what_they_shape(run, field, v
         before = before[key]
     for stage in TRAINED:
         assert (f"{stage} ({field} {before} → {value}" in text) == (stage in trained)
-    if value:  # without them the networks are others: made again and used to the end
-        return
-    again, _ = run(remake=True, **{field: value})
-    assert list(again) == [*trained, "predict", "fuse", "evaluate"]
-    model = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
-    assert model["temporal"]["outputs"] == (1 if field == "temporal.state_loss" else 3)
-    assert (model["detector"]["num_components"] == 0) == (field == "detector.part_loss")
-    assert model["detector"]["upright"] == (field != "detector.pose_loss")
+
+
+def test_fields_property_without_conditions_the_networks_are_smaller_and_used_to_the_end(run):
+    off = ("detector.part_loss", "detector.pose_loss", "temporal.state_loss")
+    networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
+    assert networks["temporal"]["outputs"] == 3
+    assert networks["detector"]["num_components"] > 0
+    assert networks["detector"]["upright"]
+    again, _ = run(remake=True, **dict.fromkeys(off, 0.0))
+    assert list(again) == ["temporal", "finetune", "detector", "predict", "fuse", "evaluate"]
+    networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
+    assert networks["temporal"]["outputs"] == 1
+    assert networks["detector"]["num_components"] == 0
+    assert not networks["detector"]["upright"]
 
 
 def test_label_files_property_of_the_test_split_are_scored_again(run):
