@@ -23,19 +23,18 @@ claims.json. A run that fails does not stop the others.
 
 from __future__ import annotations
 
-import re
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
 
 from benchmarks import claims_plan, claims_tables
-from benchmarks.claims_plan import CLAIMS, Run
+from benchmarks.claims_plan import CLAIMS
 from stormpsr_jax import config_flag, files
+from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
+from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr import analysis, learned
 from stormpsr_jax.stages import fields
 
@@ -72,85 +71,6 @@ def chosen_claims(named: Sequence[str]) -> list[str]:
     return found
 
 
-class Progress:
-    """Lines that say how far all runs are, with the time left."""
-
-    def __init__(self, expected: Mapping[Run, Sequence[str]]):
-        self._expected = {run: list(stages) for run, stages in expected.items()}
-        self._start = time.monotonic()
-        self._done = 0.0  # expected seconds of what has been made
-
-    def say(self, run: Run, text: str) -> None:
-        """Prints a line about a run."""
-        place = list(self._expected).index(run) + 1
-        minutes = (time.monotonic() - self._start) / 60
-        left = sum(claims_plan.seconds_of_run(r, stages) for r, stages in self._expected.items())
-        # Expected times are those of another machine; after a while this one's speed is known.
-        speed = minutes * 60 / self._done if self._done else 1.0
-        print(
-            f"[{place}/{len(self._expected)}] {run.name}: {text} "
-            f"({minutes:.0f} min, about {left * speed / 60:.0f} min left)",
-            flush=True,
-        )
-
-    def made(self, run: Run, stage: str) -> None:
-        """Takes note of a finished stage."""
-        if stage in self._expected[run]:
-            self._expected[run].remove(stage)
-            self._done += claims_plan.seconds(run, [stage])
-
-    def ended(self, run: Run) -> None:
-        """Takes note that nothing more will come of a run."""
-        self._expected[run] = []
-
-
-def execute(run: Run, others: Sequence[Run], progress: Progress) -> bool:
-    """Makes a run to its end, with what it can take over from others; returns whether it did."""
-    run.folder.mkdir(parents=True, exist_ok=True)
-    taken = claims_plan.take_over(run, others)
-    progress.say(run, f"takes over {', '.join(taken)}" if taken else "starts")
-    words = [sys.executable, "-m", "stormpsr_jax.main", *run.flags()]
-    last = ""
-    with run.folder.with_suffix(".log").open("a") as log:
-        print(*words, file=log, flush=True)
-        process = subprocess.Popen(
-            words,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            process_group=0,  # Ctrl-C is passed on below, once: at a second one it would just end
-        )
-        try:
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                last = line.strip() or last
-                if made := re.fullmatch(r"(\w+): (\d+) s", line.strip()):
-                    progress.made(run, made[1])
-                    progress.say(run, f"{made[1]} took {made[2]} s")
-        finally:
-            if process.poll() is None:
-                process.terminate()  # it saves what it has
-            process.wait()
-    progress.ended(run)
-    if process.returncode:
-        progress.say(run, f"FAILED: {last} (see {run.folder.with_suffix('.log')})")
-    return process.returncode == 0
-
-
-def show_plan(expected: Mapping[Run, Sequence[str]]) -> None:
-    """Prints the runs, what each makes and takes over, and the time."""
-    print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
-    for run, stages in expected.items():
-        over = [stage for stage in run.config.stages if stage not in stages]
-        minutes = claims_plan.seconds_of_run(run, stages) / 60
-        makes, over = (", ".join(names) or "–" for names in (stages, over))
-        print(f"| {run.name} | {makes} | {over} | {minutes:.1f} |")
-    minutes = sum(claims_plan.seconds_of_run(*item) for item in expected.items()) / 60
-    print(f"{len(expected)} runs, about {minutes:.0f} min on 2 idle cores")
-
-
 def _chosen() -> tuple[list[str], list[str], list[str]]:
     """Claims, seeds and occlusion levels that the flags ask for."""
     quick = _QUICK.value
@@ -184,18 +104,12 @@ def _measure(root: Path) -> None:
     except ValueError as error:
         sys.exit(f"error: {error}")
     in_order = list(dict.fromkeys(runs.values()))
-    expected = claims_plan.expected_stages(in_order)
+    expected = expected_stages(in_order)
+    progress = Progress(expected, claims_plan.weight, claims_plan.SECONDS)
     if _PLAN.value:
-        show_plan(expected)
+        show_plan(progress, expected)
         return
-    progress, failed = Progress(expected), []
-    for run in in_order:
-        if run.folder.is_dir() and not claims_plan.stages_to_make(run.context):
-            progress.say(run, "done before")
-        elif not execute(
-            run, [r for r in in_order if r.folder.parent == run.folder.parent], progress
-        ):
-            failed.append(run)
+    failed = execute_all(in_order, progress)
     done = {
         key: analysis.load_result(run.folder / "metrics.json")
         for key, run in runs.items()

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS, Run
+from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
 from stormpsr_jax.data import sampling
+from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr import compare, learned
 from stormpsr_jax.psr.streams import STREAMS
 from stormpsr_jax.stages import pretrain

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # before the imports below, which take a second
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
@@ -30,6 +31,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 _REMAKE = flags.DEFINE_bool(
     "remake", False, "Throw trained weights away that depend on a change, and train again."
+)
+_FROM = flags.DEFINE_list(
+    "from", None, "Work folders whose finished stages are taken over where they are the very same."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Several processes, which Slurm, Open MPI, GKE or a TPU pod started."
@@ -50,12 +54,13 @@ def run(
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
+    others: Sequence[Path] = (),
 ) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake)
+    run(config, workdir, profile_steps, remake, others)
 
 
 def _steps(texts: list[str] | None) -> tuple[int, int] | None:
@@ -99,7 +104,8 @@ def _run_command() -> None:
         if _DISTRIBUTED.value or any(value is not None for value in by_hand):
             hosts.connect(*by_hand, timeout=_TIMEOUT.value)
             interruption.connected(jax.process_count())
-        run(_CONFIG.value, Path(_WORKDIR.value), _steps(_PROFILE.value), _REMAKE.value)
+        others = [Path(folder) for folder in _FROM.value or ()]
+        run(_CONFIG.value, Path(_WORKDIR.value), _steps(_PROFILE.value), _REMAKE.value, others)
     except SystemExit:
         raise
     except BaseException as error:

@@ -391,11 +391,16 @@ def has_weights(context: Context, stage: str) -> bool:
     return True
 
 
+def folders(stage: str) -> tuple[str, ...]:
+    """The folders of WORKDIR in which a stage leaves what it makes, its records in the last one."""
+    return ("predictions", "predict") if stage == "predict" else (stage,)
+
+
 def clear(context: Context, stage: str) -> None:
     """Removes what a stage has made."""
     if stage == "data" and context.config.data.dir:
         return  # a folder of the user; data_prep refuses to write other data into it
-    for name in ("predict", "predictions") if stage == "predict" else (stage,):
+    for name in reversed(folders(stage)):
         shutil.rmtree(context.workdir / name, ignore_errors=True)
 
 

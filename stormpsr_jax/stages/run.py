@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.stages import checks, doubts, provenance
+from stormpsr_jax.stages import checks, doubts, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, interruption
 from stormpsr_jax.training.sharding import make_mesh
@@ -28,6 +28,7 @@ def run(
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
+    others: Sequence[Path] = (),
 ) -> None:
     """Runs the stages of a config in a working directory.
 
@@ -36,6 +37,7 @@ def run(
       workdir: where.
       profile_steps: steps (first, last) of every trained stage to record a profile of.
       remake: whether trained weights that depend on a change may be thrown away.
+      others: work folders whose finished stages are taken over where they are the very same.
 
     Raises:
       ValueError: all mistakes that can be found before anything is computed; a change after which
@@ -43,6 +45,7 @@ def run(
       SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
+    raise_all([f"--from={other}: no such work folder" for other in others if not other.is_dir()])
     hosts.check_agreement(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
@@ -57,7 +60,7 @@ def run(
             interruption.end_if_asked(f"stopped before {name}; run the same command again")
             if interruption.all_stop():
                 interruption.end(f"stopped before {name}; run the same command again")
-            _run_stage(name, context, remake)
+            _run_stage(name, context, remake, others)
         interruption.end_if_asked("all stages are done")
 
 
@@ -114,10 +117,10 @@ def _first(reasons: list[str]) -> str:
     return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _run_stage(name: str, context: Context, remake: bool) -> None:
+def _run_stage(name: str, context: Context, remake: bool, others: Sequence[Path]) -> None:
     stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
     made_from: dict[str, Any] = {}
-    if _on_process_0(lambda: _prepare(name, context, remake, made_from)):
+    if _on_process_0(lambda: _prepare(name, context, remake, others, made_from)):
         _say(f"{name}: done before")
     else:
         start = time.monotonic()
@@ -133,11 +136,15 @@ def _run_stage(name: str, context: Context, remake: bool) -> None:
         stage.show(context)
 
 
-def _prepare(name: str, context: Context, remake: bool, made_from: dict[str, Any]) -> bool:
+def _prepare(
+    name: str, context: Context, remake: bool, others: Sequence[Path], made_from: dict[str, Any]
+) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
     Fills `made_from` with what the stage is made from now.
     """
+    if (other := take_over.take(context, name, others)) is not None:
+        _say(f"{name}: taken over from {other}")
     provenance.check_kinds(context, name)
     made_from |= provenance.made_from(context, name)
     record = provenance.read(context.workdir / name)

@@ -1,0 +1,77 @@
+"""The embeddings of key frames on a plane, coloured by assembly state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.stages import networks, pretrain, validation
+from stormpsr_jax.training import checkpoint
+
+_MOST = 2_000  # key frames
+HINT = "the figure of embeddings needs scikit-learn: pip install -e '.[paper]'"
+
+
+def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The key frames of a run's test split.
+
+    Returns:
+      embeddings (N, D) of length 1, states (N,) in 1…S, and recordings (N,), their names.
+
+    Raises:
+      ValueError: the test split has no key frame.
+    """
+    context = run.context
+    source = context.source("test")
+    window = pretrain.key_frame_window(context, source)
+    found = validation.key_frame_rows(
+        source, context.procedure, window, run.config.pretrain.initial_state
+    )
+    if not found:
+        raise ValueError("split 'test' has no key frame: no completion of a catalogued state")
+    found = found[:: -(-len(found) // _MOST)]
+    params, batch_stats = checkpoint.load_best(run.folder / "pretrain")
+    encoder = networks.frame_encoder(context, params, batch_stats, source)
+    images = np.stack([source.rows(name, [row])[0] for name, _, row in found])
+    names = np.array([name for name, _, _ in found])
+    return np.asarray(encoder(images)), np.array([label for _, label, _ in found]), names
+
+
+def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
+    """Draws the embeddings of some runs side by side, and says how well states are apart.
+
+    Args:
+      runs: by the text above each.
+      path: of the PNG to write.
+
+    Returns:
+      By the same text, the share of key frames whose nearest one of another recording shows the
+      same state.
+
+    Raises:
+      ValueError: scikit-learn is not installed, or there is no key frame.
+    """
+    try:
+        from sklearn.manifold import TSNE
+    except ImportError as error:
+        raise ValueError(HINT) from error
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5 * len(runs) + 1.5, 5), layout="constrained")
+    axes = figure.subplots(1, len(runs), squeeze=False)[0]
+    agreement, points = {}, None
+    for axis, (text, run) in zip(axes, runs.items(), strict=True):
+        z, labels, names = embed(run)
+        apart = names[:, None] != names[None]
+        agreement[text] = float(validation.nearest_agrees(z, labels, apart).mean())
+        perplexity = max(1.0, min(30.0, (len(z) - 1) / 3))
+        flat = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(z)
+        most = run.context.procedure.num_states
+        points = axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9)
+        axis.set(title=f"{text}, precision@1 {agreement[text]:.2f}", xticks=[], yticks=[])
+    figure.colorbar(points, ax=axes.tolist(), label="assembly state")
+    figure.savefig(path, dpi=150)
+    return agreement

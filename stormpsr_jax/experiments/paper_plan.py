@@ -1,0 +1,271 @@
+"""The paper's tables: their rows, the runs that these take, and the published figures beside them.
+
+P is STORM-PSR (arXiv 2510.12385), I is IndustReal (WACV 2024). Figures are POS, F1 and delay in
+seconds, of the test split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stormpsr_jax.experiments.runs import Run, changed, distinct
+from stormpsr_jax.stages.checks import STAGES
+
+BASE = "base"
+Figures = tuple[float | None, float | None, float | None]  # POS, F1, delay in seconds
+Changes = Callable[[ConfigDict], Mapping[str, Any]]
+
+KEY_FRAME_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)  # P: t_f
+WINDOWS = (0.25, 0.5, 1.0, 2.0)  # of the config's: 64, 128, 256 and 512 frames of the paper's
+BACKBONES = ("mlp", "lstm", "tcn", "transformer")
+
+
+def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
+    chosen = (set(config.stages) | set(also)) - set(without)
+    return {"stages": tuple(sorted(chosen, key=STAGES.index))}
+
+
+def _key_frames(seconds: float) -> Changes:
+    return lambda _: {"pretrain.t_f": seconds}
+
+
+def _window(factor: float) -> Changes:
+    def changes(config: ConfigDict) -> Mapping[str, Any]:
+        strides = round(config.window.frames * factor / config.window.stride)
+        return {"window.frames": strides * config.window.stride}
+
+    return changes
+
+
+def _backbone(name: str) -> Changes:
+    """Every frame of a window, on frozen embeddings: the temporal stream alone."""
+    return lambda config: {
+        "temporal_model.backbone": name,
+        "window.stride": 1,
+        **_stages(config, without=("finetune", "detector")),
+    }
+
+
+# Name of a run: what differs from the config. Runs that come out the same are made once.
+VARIANTS: dict[str, Changes] = {
+    BASE: lambda _: {},
+    "no_kfs_no_kcas": lambda _: {"pretrain.steps": 0, "temporal.sampling": "uniform"},
+    "uniform": lambda _: {"temporal.sampling": "uniform"},
+    "gaussian": lambda _: {"temporal.sampling": "gaussian"},
+    "kcas": lambda _: {"temporal.sampling": "kcas"},
+    **{f"t_f_{t:g}": _key_frames(t) for t in KEY_FRAME_SECONDS},
+    **{f"window_x{factor:g}": _window(factor) for factor in WINDOWS},
+    **{f"stride_1_{name}": _backbone(name) for name in BACKBONES},
+    "frozen": lambda config: _stages(config, without=("finetune",)),
+    "finetuned": lambda config: _stages(config, also=("finetune",)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+      text: for people.
+      variant: whose run.
+      stream: of it.
+      decoder: of predictions; '' is the config's.
+      threshold: T; None is the one that the run chose.
+      errors: of which recordings: with errors in them, without, or all (None).
+      published: by procedure.
+    """
+
+    text: str
+    variant: str = BASE
+    stream: str = "storm"
+    decoder: str = ""
+    threshold: float | None = None
+    errors: bool | None = None
+    published: Mapping[str, Figures] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of the paper, or a figure of it.
+
+    Attributes:
+      title: for people.
+      rows: of POS, F1 and delay; a table without rows is measured by code of its own.
+      runs: variants that it takes besides those of its rows.
+      note: stands below it.
+    """
+
+    title: str
+    rows: tuple[Row, ...] = ()
+    runs: tuple[str, ...] = ()
+    note: str = ""
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the runs that it takes."""
+        return tuple(dict.fromkeys([*(row.variant for row in self.rows), *self.runs]))
+
+
+def _f1(industreal: float, meccano: float) -> dict[str, Figures]:
+    return {"industreal": (None, industreal, None), "meccano": (None, meccano, None)}
+
+
+_STORM = {"industreal": (0.812, 0.901, 15.5), "meccano": (0.377, 0.497, 88.6)}
+_MAIN = (
+    Row(
+        "ASD, B1 (naive)",
+        stream="asd",
+        decoder="naive",
+        published={"industreal": (0.570, 0.779, 14.9)},
+    ),
+    Row(
+        "ASD, B2 (accumulated)",
+        stream="asd",
+        decoder="confidence",
+        published={"industreal": (0.731, 0.860, 22.3)},
+    ),
+    Row(
+        "ASD, B3 (expected)",
+        stream="asd",
+        decoder="expected",
+        published={"industreal": (0.797, 0.891, 21.0), "meccano": (0.354, 0.545, 99.8)},
+    ),
+    Row(
+        "ASD, B3, T = 8",
+        stream="asd",
+        decoder="expected",
+        threshold=8.0,
+        published={"industreal": (0.797, 0.883, 22.4)},
+    ),
+    Row(
+        "spatio-temporal stream",
+        stream="temporal",
+        published={"industreal": (0.497, 0.506, 14.2), "meccano": (0.206, 0.247, 120.3)},
+    ),
+    Row("STORM-PSR", published=_STORM),
+)
+TABLES = {
+    "main": Table(
+        "Both streams and their fusion (P, and B1 to B3 of I)",
+        (
+            *_MAIN,
+            *(
+                dataclasses.replace(row, text=f"{row.text}, {what}", errors=errors, published={})
+                for errors, what in ((False, "recordings without errors"), (True, "with errors"))
+                for row in _MAIN
+            ),
+        ),
+    ),
+    "sampling": Table(
+        "Key-frame and key-clip-aware sampling (P)",
+        (
+            Row(
+                "without KFS and KCAS",
+                "no_kfs_no_kcas",
+                published={"industreal": (0.467, 0.511, 62.6), "meccano": (0.269, 0.358, 102.9)},
+            ),
+            Row(
+                "with KFS alone",
+                "uniform",
+                published={"industreal": (0.766, 0.892, 30.0), "meccano": (0.329, 0.459, 135.8)},
+            ),
+            Row("with both: STORM-PSR", "kcas", published=_STORM),
+        ),
+        note="Without KFS the encoder keeps its starting weights until it is fine-tuned, and clips "
+        "are drawn uniformly where KCAS is off.",
+    ),
+    "clips": Table(
+        "Sampling of training clips, spatio-temporal stream (P)",
+        (
+            Row("uniform", "uniform", "temporal", published=_f1(0.419, 0.138)),
+            Row("Gaussian", "gaussian", "temporal", published=_f1(0.382, 0.175)),
+            Row("KCAS", "kcas", "temporal", published=_f1(0.506, 0.247)),
+        ),
+    ),
+    "t_f": Table(
+        "Seconds after a completion that KFS draws from, spatio-temporal stream (P)",
+        tuple(Row(f"t_f = {t:g} s", f"t_f_{t:g}", "temporal") for t in KEY_FRAME_SECONDS),
+    ),
+    "window": Table(
+        "Length of the window, spatio-temporal stream (P)",
+        tuple(Row(f"w × {factor:g}", f"window_x{factor:g}", "temporal") for factor in WINDOWS),
+        note="w is the config's window.frames, 256 in the paper's.",
+    ),
+    "backbones": Table(
+        "Temporal networks on every frame of a window, spatio-temporal stream (P)",
+        tuple(
+            Row(text, f"stride_1_{name}", "temporal", published=published)
+            for name, text, published in (
+                ("mlp", "MLP", _f1(0.330, 0.156)),
+                ("lstm", "LSTM", _f1(0.470, 0.225)),
+                ("tcn", "TCN", _f1(0.502, 0.151)),
+                ("transformer", "transformer", _f1(0.514, 0.163)),
+            )
+        ),
+        note="window.stride=1, on embeddings of the pre-trained encoder: without fine-tuning, of "
+        "which P does not say whether it was done here.",
+    ),
+    "finetune": Table(
+        "Frozen encoder against end-to-end fine-tuning",
+        tuple(
+            Row(f"{text}, {stream}", variant, stream)
+            for variant, text in (("frozen", "frozen"), ("finetuned", "fine-tuned"))
+            for stream in ("temporal", "storm")
+        ),
+    ),
+    "detector": Table("Assembly state detection: AP@50 on the test split (P, I)", runs=(BASE,)),
+    "speed": Table("Frames a second on this machine", runs=(BASE,)),
+    "embeddings": Table(
+        "Embeddings of test key frames by assembly state", runs=(BASE, "no_kfs_no_kcas")
+    ),
+}
+DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50
+SPEED_PUBLISHED = {"asd": 284.8, "storm": 75.1}  # P, on an A100
+
+
+def missing_stages(table: Table, config: ConfigDict) -> list[str]:
+    """The stages of the paper that a config lacks and a table needs."""
+    needed = {"predict", "evaluate"}
+    streams = {row.stream for row in table.rows}
+    if table is TABLES["embeddings"]:
+        needed |= {"pretrain"}
+    if streams & {"asd", "storm"} or table in (TABLES["detector"], TABLES["speed"]):
+        needed |= {"detector"}
+    if streams & {"temporal", "storm"} or table is TABLES["speed"]:
+        needed |= {"pretrain", "embed", "temporal"}
+    return sorted(needed - set(config.stages), key=STAGES.index)
+
+
+def runs_of(
+    tables: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int]
+) -> dict[tuple[str, int], Run]:
+    """The runs that tables take, by (variant, seed), in the order to make them in.
+
+    Args:
+      tables: their names.
+      config: of the row of the whole method. Where it renders its own data, all runs share them.
+      root: the folder of all runs.
+      seeds: that every row is trained with.
+    """
+    stages = tuple(stage for stage in config.stages if stage != "fuse")  # not in the paper
+    shared: dict[str, Any] = {"stages": stages}
+    if not config.data.dir:
+        shared["data.dir"] = str(root / "data")
+    base = changed(config, shared)
+    variants = dict.fromkeys([BASE, *(v for table in tables for v in TABLES[table].variants)])
+    if not any(BASE in TABLES[table].variants for table in tables):
+        del variants[BASE]
+    found = {}
+    for seed in seeds:
+        for variant in variants:
+            its = changed(base, {"seed": seed, **VARIANTS[variant](base)})
+            found[variant, seed] = Run(
+                f"{variant}, seed {seed}", its, root / f"seed_{seed}" / variant
+            )
+    first = distinct(found.values())
+    return {key: first[run] for key, run in found.items()}

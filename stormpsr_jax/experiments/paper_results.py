@@ -1,0 +1,171 @@
+"""The figures of the paper's tables, from finished runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables, speed
+from stormpsr_jax.experiments.paper_plan import TABLES, Row
+from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.models import detection
+from stormpsr_jax.psr import analysis, decoding, headline, predictions
+from stormpsr_jax.psr.scoring import evaluate_recordings
+from stormpsr_jax.psr.select import select
+from stormpsr_jax.stages.labelled import read_split
+
+Runs = Mapping[tuple[str, int], Run]
+KEYS = ("pos", "f1", "delay_s")
+
+
+def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
+    """A table as WORKDIR/tables/<table>.json has it.
+
+    Args:
+      table: its name.
+      runs: by (variant, seed), those that went to their end.
+      seeds: of all runs.
+      folder: for pictures.
+
+    Returns:
+      "title", "note", "columns", and "rows": each with "text", "seeds" (how many have it), "mean"
+      and "std" by column, and "published" by column (None where it is not known). A figure has
+      "picture" too.
+    """
+    plan = TABLES[table]
+    (run, *_) = runs.values()
+    procedure = run.context.procedure.name
+    result = {
+        "table": table,
+        "title": plan.title,
+        "note": plan.note,
+        "procedure": procedure,
+        "seeds": list(seeds),
+    }
+    if plan.rows:
+        rows = [_row(row, runs, seeds, procedure) for row in plan.rows if _belongs(row, procedure)]
+        return result | {"columns": list(KEYS), "rows": rows}
+    return result | _OTHERS[table](runs, seeds, procedure, folder)
+
+
+def _belongs(row: Row, procedure: str) -> bool:
+    """Whether a row is one of a data set: another T is asked for where the paper has one."""
+    return row.threshold is None or procedure in ("industreal",)
+
+
+def _row(row: Row, runs: Runs, seeds: Sequence[int], procedure: str) -> dict[str, Any]:
+    found = [figures(runs[row.variant, seed], row) for seed in seeds if (row.variant, seed) in runs]
+    published = row.published.get(procedure, (None, None, None))
+    return result_tables.spread(row.text, found, KEYS, dict(zip(KEYS, published, strict=True)))
+
+
+def figures(run: Run, row: Row) -> dict[str, float | None]:
+    """POS, F1 and delay in seconds of a row, means over the recordings of the test split."""
+    decoder = row.decoder or run.config.evaluate.decoder
+    if decoder == run.config.evaluate.decoder and row.threshold is None:
+        result = _result(run)
+    else:
+        result = _decoded(run, decoder, row.threshold)
+    recordings = [
+        entry
+        for entry in result["streams"][row.stream]["recordings"].values()
+        if row.errors is None or entry["contains_errors"] == row.errors
+    ]
+    found = headline.over_recordings(recordings, headline.exact_mean)
+    return {key: found[key] for key in KEYS}
+
+
+@functools.lru_cache
+def _result(run: Run) -> dict[str, Any]:
+    return analysis.load_result(run.folder / "metrics.json")
+
+
+@functools.lru_cache
+def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
+    """The predictions of a run by another decoder, chosen as the run chooses, or by another T."""
+    context, config = run.context, run.config
+    val, test = (read_split(context, split) for split in ("val", "test"))
+    base = decoding.Settings(
+        decoder=decoder, decay=config.evaluate.decay, window=config.window.frames
+    )
+    fps = context.source("test").fps
+    chosen = select(context.procedure, val, base, fps, config.evaluate.choose)
+    settings = {stream: choice.settings for stream, choice in chosen.items()}
+    if threshold is not None:
+        settings = {
+            stream: dataclasses.replace(s, threshold=threshold) for stream, s in settings.items()
+        }
+    return evaluate_recordings(context.procedure, test, settings, fps=fps)
+
+
+def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
+    del folder
+    found = [{"map50": test_map(runs[paper_plan.BASE, seed])} for seed in seeds]
+    published = {"map50": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
+    return {
+        "columns": ["map50"],
+        "rows": [result_tables.spread("all states", found, ["map50"], published)],
+    }
+
+
+def test_map(run: Run) -> float | None:
+    """mAP@50 of what a run predicted for the test split, over the classes that occur; or None."""
+    context = run.context
+    most = run.config.detector.max_detections
+    found = []
+    for name, recording in context.detector_source("test").recordings.items():
+        path = run.folder / "predictions" / "test" / "asd" / f"{name}{predictions.SUFFIX}"
+        detections = predictions.read_detections(path, context.procedure)
+        N = recording.num_frames
+        boxes, classes = np.full((N, most, 4), np.nan), np.zeros((N, most), int)
+        confidences = np.zeros((N, most))
+        rows = detections.frames - recording.first_frame
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)  # within its frame
+        boxes[rows, place] = detections.boxes
+        classes[rows, place] = detections.classes
+        confidences[rows, place] = detections.confidences
+        found.append((boxes, classes, confidences, recording.boxes, recording.classes))
+    value = detection.average_precision(*(np.concatenate(a) for a in zip(*found, strict=True)))
+    return None if math.isnan(value) else value
+
+
+def _speed(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
+    del procedure, folder
+    measured = speed.measure(runs[paper_plan.BASE, seeds[0]].folder / "model")
+    columns = ["live", "batch"]
+    rows = [
+        result_tables.spread(
+            stream, [rates], columns, {"batch": paper_plan.SPEED_PUBLISHED.get(stream)}
+        )
+        for stream, rates in measured.items()
+    ]
+    note = f"Frames a second on {speed.device()}; published: on an A100."
+    return {"columns": columns, "rows": rows, "note": note}
+
+
+def _embeddings(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
+    del procedure
+    variants = [v for v in TABLES["embeddings"].variants if (v, seeds[0]) in runs]
+    picture = folder / "embeddings.png"
+    drawn = {variant: runs[variant, seeds[0]] for variant in variants}
+    agreement = embedding_map.draw(drawn, picture)
+    rows = [
+        result_tables.spread(variant, [{"precision_at_1": value}], ["precision_at_1"], {})
+        for variant, value in agreement.items()
+    ]
+    return {
+        "columns": ["precision_at_1"],
+        "rows": rows,
+        "note": "t-SNE of one seed's embeddings. Precision@1: the nearest key frame of another "
+        "recording shows the same state.",
+        "picture": picture.name,
+    }
+
+
+_OTHERS = {"detector": _detector, "speed": _speed, "embeddings": _embeddings}

@@ -1,0 +1,75 @@
+"""Tables of figures over seeds: mean ± standard deviation, beside published ones where known."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Heading and format of each figure.
+_HEADINGS = {
+    "validation_pos": ("validation POS", ".3f"),
+    "validation_f1": ("validation F1", ".3f"),
+    "validation_delay_s": ("validation delay, s", ".1f"),
+    "pos": ("POS", ".3f"),
+    "f1": ("F1", ".3f"),
+    "delay_s": ("delay, s", ".1f"),
+    "accepted": ("wrong parts accepted", ".1f"),
+    "map50": ("mAP@50", ".3f"),
+    "live": ("one by one", ".1f"),
+    "batch": ("in batches", ".1f"),
+    "precision_at_1": ("precision@1", ".3f"),
+}
+
+
+def spread(
+    text: str,
+    found: Sequence[Mapping[str, float | None]],
+    keys: Sequence[str],
+    published: Mapping[str, float | None] | None = None,
+) -> dict[str, Any]:
+    """A row of a table: mean and standard deviation over the seeds in which a figure is defined.
+
+    Args:
+      text: for people.
+      found: the figures of each seed.
+      keys: of the figures, the columns.
+      published: figures, where they are known.
+    """
+    defined = {key: [f[key] for f in found if f[key] is not None] for key in keys}
+    return {
+        "text": text,
+        "seeds": len(found),
+        "mean": {key: statistics.fmean(v) if v else None for key, v in defined.items()},
+        "std": {key: statistics.stdev(v) if len(v) > 1 else None for key, v in defined.items()},
+        "published": {key: (published or {}).get(key) for key in keys},
+    }
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """A table for people.
+
+    Args:
+      content: "title", "columns", "rows" by `spread`, "note", and maybe "picture", a file's name.
+    """
+    columns = content["columns"]
+    headings = [_HEADINGS[column][0] for column in columns]
+    known = any(v is not None for row in content["rows"] for v in row["published"].values())
+    head = ["", *headings, *(f"published {heading}" for heading in headings if known), "seeds"]
+    lines = [f"## {content['title']}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for row in content["rows"]:
+        cells = [_cell(row["mean"][c], row["std"][c], _HEADINGS[c][1]) for c in columns]
+        if known:
+            cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in columns]
+        lines.append(f"| {' | '.join([row['text'], *cells, str(row['seeds'])])} |")
+    if "picture" in content:
+        lines += ["", f"![{content['title']}]({content['picture']})"]
+    if content["note"]:
+        lines += ["", content["note"]]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float | None, std: float | None, form: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:{form}}" + ("" if std is None else f" ± {std:{form}}")

@@ -1,0 +1,112 @@
+"""Runs that belong together: each in a work folder of its own, with what they can share."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stormpsr_jax.configs import default
+from stormpsr_jax.stages import provenance, take_over
+from stormpsr_jax.stages.context import Context
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One run of `stormpsr_jax.main`.
+
+    Attributes:
+      name: for people.
+      config: of it, which names the data folder that it shares with others.
+      folder: its work folder. What it prints is beside it, in <folder>.log.
+    """
+
+    name: str
+    config: ConfigDict
+    folder: Path
+
+    @property
+    def context(self) -> Context:
+        """For looking at what is there, which takes no devices."""
+        return Context(self.config, self.folder, mesh=None)
+
+    @property
+    def log(self) -> Path:
+        """The file of what the run prints."""
+        return self.folder.with_name(f"{self.folder.name}.log")
+
+    def flags(self, others: Iterable[Run] = ()) -> list[str]:
+        """The flags of `stormpsr_jax.main` that make the run, and take over what others have."""
+        usual = provenance.flat_config(default.get_config())
+        words = [f"--config={default.__file__}", f"--workdir={self.folder}"]
+        folders = [str(other.folder) for other in others if other.folder.is_dir()]
+        if folders:
+            words.append(f"--from={','.join(folders)}")
+        return words + [
+            f"--config.{field}={tuple(value) if isinstance(value, list) else value}"
+            for field, value in provenance.flat_config(self.config).items()
+            if value != usual[field]
+        ]
+
+    def command(self, others: Iterable[Run] = ()) -> str:
+        """The same as a command line, for people."""
+        return shlex.join(["python", "-m", "stormpsr_jax.main", *self.flags(others)])
+
+
+def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
+    """A copy of a config with other values of some fields, {field: value}."""
+    config = base.copy_and_resolve_references()
+    config.update_from_flattened_dict(dict(changes))
+    return config
+
+
+def distinct(runs: Iterable[Run]) -> dict[Run, Run]:
+    """By run the first one that has the same config: runs that are the same are made once."""
+    found: dict[Run, Run] = {}
+    for run in runs:
+        found[run] = next((known for known in found.values() if known.config == run.config), run)
+    return found
+
+
+def stages_to_make(run: Run) -> list[str]:
+    """The stages of a run that are not finished, or were made from something else."""
+    context = run.context
+    return [
+        stage
+        for stage in run.config.stages
+        if not take_over.is_made(run.folder, stage, provenance.made_from(context, stage))
+    ]
+
+
+def expected_stages(runs: Sequence[Run]) -> dict[Run, list[str]]:
+    """By run the stages that are left to make if all runs go well, one after the other."""
+    made: set[tuple] = set()
+    found = {}
+    for run in runs:
+        left = set(stages_to_make(run)) if run.folder.is_dir() else set(run.config.stages)
+        identities = _identities(run)
+        found[run] = [
+            stage
+            for stage in run.config.stages
+            if stage in left and not (stage != "evaluate" and identities[stage] in made)
+        ]
+        made |= set(identities.values())
+    return found
+
+
+def _identities(run: Run) -> dict[str, tuple]:
+    """By stage what it is made from, without looking at anything on the disk."""
+    config = changed(run.config, {"data.dir": ""})
+    context = Context(config, run.folder / "nothing", mesh=None)
+    found: dict[str, tuple] = {}
+    for stage in config.stages:
+        fields = provenance.made_from(context, stage)["config"]
+        before = tuple(found.get(name) for name in provenance.stages_before(context, stage))
+        if stage == "pretrain":  # made_from has the checksum of the file instead
+            before += (config.init_from,)
+        found[stage] = (stage, run.config.data.dir, repr(sorted(fields.items())), before)
+    return found

@@ -1,0 +1,81 @@
+"""How many frames a second a trained model recognises on this machine."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from stormpsr_jax.model import Model, load_model
+from stormpsr_jax.stream import stack
+
+_SECONDS = 3.0  # that each rate is measured for
+_PICTURES = 4  # different ones, shown in turn
+
+
+def device() -> str:
+    """What computes, for people."""
+    found = jax.devices()
+    return f"{len(found)} × {found[0].device_kind}"
+
+
+def measure(folder: Path, seconds: float = _SECONDS) -> dict[str, dict[str, float]]:
+    """Rates of the streams of a model, whole windows included.
+
+    Pictures are noise of 720 × 1280 pixels, in memory. One by one, they are brought to the sizes
+    that the networks look at, as those of a camera are; in batches they have these sizes already.
+
+    Args:
+      folder: of the model.
+      seconds: for each rate.
+
+    Returns:
+      {stream: {"live": pictures one by one, "batch": the model's batch at once}}, frames a second.
+    """
+    model = load_model(folder)
+    pictures = np.random.default_rng(0).integers(0, 256, (_PICTURES, 720, 1280, 3), np.uint8)
+    return {
+        stream: {
+            "live": _live(model, stream, pictures, seconds),
+            "batch": _batch(model, stream, pictures, seconds),
+        }
+        for stream in ("asd", "temporal", "storm")
+        if stream in model.streams
+    }
+
+
+def _live(model: Model, stream: str, pictures: np.ndarray, seconds: float) -> float:
+    live = model.live(variant=next(iter(model.procedure.variants)), stream=stream)
+    numbers = itertools.count()
+
+    def one() -> int:
+        number = next(numbers)
+        live.update(pictures[number % len(pictures)], number / model.fps)
+        return 1
+
+    return _rate(one, seconds)
+
+
+def _batch(model: Model, stream: str, pictures: np.ndarray, seconds: float) -> float:
+    recogniser = model.recogniser(stream=stream)
+    rows = [model.prepare(picture, stream) for picture in pictures]
+    chunk = stack([rows[i % len(rows)] for i in range(model.batch)])
+
+    def one() -> int:
+        recogniser(chunk)
+        return model.batch
+
+    return _rate(one, seconds)
+
+
+def _rate(one: Callable[[], int], seconds: float) -> float:
+    """Frames a second; the first call, which compiles, is not counted."""
+    one()
+    start, frames = time.perf_counter(), 0
+    while (passed := time.perf_counter() - start) < seconds:
+        frames += one()
+    return frames / passed

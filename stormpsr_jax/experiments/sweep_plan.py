@@ -1,0 +1,119 @@
+"""A sweep over config fields: its runs, and the table of what comes of them."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from stormpsr_jax.experiments.result_tables import spread
+from stormpsr_jax.experiments.runs import Run, changed, distinct
+from stormpsr_jax.psr import analysis
+from stormpsr_jax.stages import fields, provenance
+
+KEYS = ("pos", "f1", "delay_s")
+COLUMNS = (*(f"validation_{key}" for key in KEYS), *KEYS, "accepted")
+_SEPARATE = {"seed": "--seeds", "data.dir": "a sweep a data folder"}
+
+
+def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
+    """The values of each field that a command line names.
+
+    Args:
+      words: FIELD=VALUE,VALUE… each; commas inside of brackets belong to a value.
+      config: whose fields they are.
+
+    Raises:
+      ValueError: a word of another form, no such field, or a value that it cannot have.
+    """
+    usual, found = provenance.flat_config(config), {}
+    if not words:
+        raise ValueError("no field to vary; give FIELD=VALUE,VALUE…, such as temporal.delta=40,80")
+    for word in words:
+        field, sign, texts = word.partition("=")
+        if not sign or not texts:
+            raise ValueError(f"{word!r} is not FIELD=VALUE,VALUE…, such as temporal.delta=40,80")
+        if field not in usual:
+            raise ValueError(f"{field}: there is no such field; see configs/default.py")
+        if field in found:
+            raise ValueError(f"{field} is given twice")
+        if field in _SEPARATE:
+            raise ValueError(f"{field} cannot be varied here; use {_SEPARATE[field]}")
+        values = [_value(field, text, usual[field]) for text in re.split(r",(?![^(]*\))", texts)]
+        found[field] = list(dict.fromkeys(values))
+    return found
+
+
+def _value(field: str, text: str, like: Any) -> Any:
+    value: Any = text
+    if not isinstance(like, str):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            value = None
+        if isinstance(like, float) and type(value) is int:
+            value = float(value)
+        if type(value) is not (tuple if isinstance(like, list) else type(like)):
+            raise ValueError(f"{field}={text}: should be like {like!r}")
+    for what in fields.wrong_with(field, list(value) if isinstance(value, tuple) else value):
+        raise ValueError(f"{field}={text}: {what}")
+    return value
+
+
+def runs_of(
+    values: Mapping[str, Sequence[Any]], config: ConfigDict, root: Path, seeds: Sequence[int]
+) -> dict[tuple[str, int], Run]:
+    """The runs of a sweep, by (what differs, seed).
+
+    Where the config renders its own data, the runs that render the same share them.
+    """
+    found = {}
+    rendered: dict[str, Path] = {}
+    for combination in itertools.product(*values.values()):
+        differs = dict(zip(values, combination, strict=True))
+        text = ", ".join(f"{field}={value}" for field, value in differs.items())
+        its = changed(config, differs)
+        if not its.data.dir:
+            number = len(rendered)
+            folder = rendered.setdefault(its.data.synthetic.to_json(), root / f"data_{number}")
+            its = changed(its, {"data.dir": str(folder)})
+        name = re.sub(r"[^\w.=+-]+", "_", text)
+        for seed in seeds:
+            run = Run(
+                f"{text}, seed {seed}", changed(its, {"seed": seed}), root / f"seed_{seed}" / name
+            )
+            found[text, seed] = run
+    first = distinct(found.values())
+    return {key: first[run] for key, run in found.items()}
+
+
+def content(runs: Mapping[tuple[str, int], Run], seeds: Sequence[int]) -> dict[str, Any]:
+    """The table as sweep.json has it; see `result_tables.markdown`."""
+    results: dict[str, list[dict]] = {}
+    for (text, _), run in runs.items():
+        results.setdefault(text, []).append(analysis.load_result(run.folder / "metrics.json"))
+    rows = []
+    for text, found in results.items():
+        for stream in found[0]["streams"]:
+            rows.append(spread(f"{text}: {stream}", [_figures(r, stream) for r in found], COLUMNS))
+    return {
+        "title": "Sweep",
+        "note": "Choose by the validation figures; those of test say what the choice is worth.",
+        "seeds": list(seeds),
+        "columns": list(COLUMNS),
+        "rows": rows,
+    }
+
+
+def _figures(result: Mapping[str, Any], stream: str) -> dict[str, float | None]:
+    test, validation = result["streams"][stream], result["validation"][stream]
+    return {
+        **{f"validation_{key}": validation[key] for key in KEYS},
+        **{key: test[key] for key in KEYS},
+        "accepted": test["wrong"]["accepted"] if test["wrong"] else None,
+    }
