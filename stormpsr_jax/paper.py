@@ -1,43 +1,31 @@
 """Makes the tables of the STORM-PSR paper: trains what is missing, and sets ours beside published.
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
-        --workdir=runs/paper [--seeds=3] [--plan]
+        --workdir=runs/paper [--seeds=3] [--from=WORKDIR] [--plan]
 
 TABLE is all, or one of main (both streams, B1 to B3, recordings with and without errors), sampling
 (KFS and KCAS switched off), clips (uniform, Gaussian, KCAS), t_f, window, backbones, finetune,
 detector (AP@50 on test), speed (frames a second on this machine) and embeddings (a figure).
 
 The config is that of a single run, which is the row of the whole method; the other rows differ from
-it as the paper's do. A stage is trained once for all rows and tables that share it. The seeds are
---config.seed and those after it. What is finished is not run again: the same command goes on where
-it was. Results are in WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT, and what
-they print in VARIANT.log beside. --plan shows what is left to run, and how long it takes as far as
-that was measured.
+it as the paper's do. A stage is trained once for all rows and tables that share it, and not at all
+where a work folder of --from has the very same. The seeds are --config.seed and those after it.
+What is finished is not run again: the same command goes on where it was. Results are in
+WORKDIR/tables/TABLE.md and .json, runs in WORKDIR/seed_N/VARIANT, and what they print in
+VARIANT.log beside. --plan shows what is left to run, and how long it takes as far as that was
+measured.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from pathlib import Path
-
-from ml_collections import ConfigDict
 
 from stormpsr_jax import files
 from stormpsr_jax.experiments import command
 
 
-def make_tables(
-    named: Sequence[str], config: ConfigDict, root: Path, seeds: Sequence[int], plan: bool
-) -> None:
-    """Runs what is missing for some tables and writes them.
-
-    Args:
-      named: tables.
-      config: of the row of the whole method.
-      root: folder of all runs and tables.
-      seeds: that every row is trained with.
-      plan: show what is left to run, and no more.
+def make_tables(request: command.Request) -> None:
+    """Runs what is missing for the tables that are named, and writes them.
 
     Raises:
       ValueError: an unknown table, or one that the config cannot give; runs that failed.
@@ -47,27 +35,28 @@ def make_tables(
     from stormpsr_jax.experiments.result_tables import markdown
 
     known = list(paper_plan.TABLES)
-    tables = known if list(named) == ["all"] else list(dict.fromkeys(named))
+    words = request.words
+    tables = known if words == ("all",) else list(dict.fromkeys(words))
     unknown = [table for table in tables if table not in known]
     if unknown or not tables:
         what = f"{unknown[0]!r} is no table" if unknown else "TABLE is missing"
         raise ValueError(f"{what}; known are all, {', '.join(known)}")
     for table in tables:
-        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], config):
+        if missing := paper_plan.missing_stages(paper_plan.TABLES[table], request.config):
             raise ValueError(
                 f"table {table} needs {', '.join(missing)}, which --config.stages leaves out"
             )
     if "embeddings" in tables and importlib.util.find_spec("sklearn") is None:
         raise ValueError(embedding_map.HINT)
-    runs = paper_plan.runs_of(tables, config, root, seeds)
-    with execute.executed(list(dict.fromkeys(runs.values())), root, plan) as done:
-        folder = root / "tables"
+    runs = paper_plan.runs_of(tables, request.config, request.root, request.seeds)
+    with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
+        folder = request.root / "tables"
         for table in tables:
             its = {key: run for key, run in runs.items() if run in done}
             if not any(variant in paper_plan.TABLES[table].variants for variant, _ in its):
                 continue
             folder.mkdir(exist_ok=True)
-            content = paper_results.content(table, its, seeds, folder)
+            content = paper_results.content(table, its, request.seeds, folder)
             text = markdown(content)
             files.write_json(folder / f"{table}.json", content)
             files.write_text(folder / f"{table}.md", text)

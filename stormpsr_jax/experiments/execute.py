@@ -12,6 +12,7 @@ from pathlib import Path
 
 from stormpsr_jax import files
 from stormpsr_jax.experiments import runs as of_runs
+from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run
 
 # A line of `stages.run`: a stage, and how many seconds it took.
@@ -108,12 +109,12 @@ def _log(path: Path) -> list[tuple[str, float]]:
     return [(match[1], float(match[2])) for match in found if match]
 
 
-def execute(run: Run, others: Sequence[Run], progress: Progress) -> bool:
-    """Makes a run to its end, with what it can take over from others; returns whether it did."""
+def execute(run: Run, others: Sequence[Path], progress: Progress) -> bool:
+    """Makes a run to its end, with stages of other work folders; returns whether it did."""
     run.folder.mkdir(parents=True, exist_ok=True)
     _wait_for(run, progress)
     progress.say(run, "starts")
-    flags = run.flags(other for other in others if other is not run)
+    flags = run.flags(other for other in others if other.is_dir())
     last = ""
     with run.log.open("a", encoding="utf-8") as log:
         print("python -m stormpsr_jax.main", *flags, file=log, flush=True)
@@ -155,12 +156,13 @@ def _wait_for(run: Run, progress: Progress) -> None:
     held.close()
 
 
-def execute_all(runs: Sequence[Run], progress: Progress) -> list[Run]:
+def execute_all(runs: Sequence[Run], progress: Progress, others: Sequence[Path] = ()) -> list[Run]:
     """Makes all runs that are not made; a run that fails does not stop the others.
 
     Args:
       runs: in the order to make them in; each takes over what any of them has.
       progress: what says how far they are.
+      others: further work folders to take stages over from.
 
     Returns:
       Those that failed.
@@ -170,23 +172,24 @@ def execute_all(runs: Sequence[Run], progress: Progress) -> list[Run]:
         if run.folder.is_dir() and not of_runs.stages_to_make(run):
             progress.ended(run)
             progress.say(run, "done before")
-        elif not execute(run, runs, progress):
+        elif not execute(run, [*(r.folder for r in runs if r is not run), *others], progress):
             failed.append(run)
     return failed
 
 
 @contextlib.contextmanager
-def executed(runs: Sequence[Run], root: Path, plan: bool) -> Iterator[set[Run]]:
-    """Makes all runs of a folder that are not made; yields those that went to their end.
+def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
+    """Makes all runs of a command that are not made; yields those that went to their end.
 
-    With `plan`, shows what is left to make instead, and ends the command.
+    A plan shows what is left to make instead, and ends the command.
 
     Raises:
       ValueError: another command works in the folder; at the end, if runs failed.
     """
+    root = request.root
     expected = of_runs.expected_stages(runs)
     progress = Progress(expected)
-    if plan:
+    if request.plan:
         show_plan(progress, expected)
         sys.exit()
     root.mkdir(parents=True, exist_ok=True)
@@ -194,7 +197,7 @@ def executed(runs: Sequence[Run], root: Path, plan: bool) -> Iterator[set[Run]]:
     if held is None:
         raise ValueError(f"another command is at work in {root}; wait for its end, or stop it")
     with held:
-        failed = execute_all(runs, progress)
+        failed = execute_all(runs, progress, request.others)
         yield set(runs) - set(failed)
     if failed:
         raise ValueError(f"{len(failed)} of {len(runs)} runs failed, and are in no table")

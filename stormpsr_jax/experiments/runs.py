@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,22 +38,16 @@ class Run:
         """The file of what the run prints."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
-    def flags(self, others: Iterable[Run] = ()) -> list[str]:
-        """The flags of `stormpsr_jax.main` that make the run, and take over what others have."""
+    def flags(self, others: Iterable[Path] = ()) -> list[str]:
+        """The flags of `stormpsr_jax.main` that make the run with stages of other work folders."""
         usual = provenance.flat_config(default.get_config())
         words = [f"--config={default.__file__}", f"--workdir={self.folder}"]
-        folders = [str(other.folder) for other in others if other.folder.is_dir()]
-        if folders:
-            words.append(f"--from={','.join(folders)}")
+        words += [f"--from={','.join(map(str, others))}"] if (others := list(others)) else []
         return words + [
             f"--config.{field}={tuple(value) if isinstance(value, list) else value}"
             for field, value in provenance.flat_config(self.config).items()
             if value != usual[field]
         ]
-
-    def command(self, others: Iterable[Run] = ()) -> str:
-        """The same as a command line, for people."""
-        return shlex.join(["python", "-m", "stormpsr_jax.main", *self.flags(others)])
 
 
 def changed(base: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:

@@ -1,0 +1,224 @@
+"""`stormpsr_jax.paper`: its plan, and tables of a finished tiny run."""
+
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+
+import numpy as np
+import pytest
+from processes_of_tests import finish, start
+from tiny import flags_of, tiny
+
+from stormpsr_jax import evaluate
+from stormpsr_jax.configs import industreal, meccano, synthetic
+from stormpsr_jax.experiments import embedding_map, execute, paper_plan, speed
+from stormpsr_jax.experiments.command import Request
+from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.stages import fields, provenance
+
+ALL = list(paper_plan.TABLES)
+
+
+def planned(config, root, tables=ALL, seeds=(0,)):
+    return paper_plan.runs_of(tables, config, root, seeds)
+
+
+@pytest.mark.parametrize("module", [meccano, industreal])
+def test_rows_differ_from_the_whole_method_as_they_say(module, tmp_path):
+    config = module.get_config()
+    config.data.dir = "data"
+    runs = planned(config, tmp_path)
+    usual = provenance.flat_config(runs["base", 0].config)
+    assert usual == provenance.flat_config(config) | {
+        "stages": [stage for stage in config.stages if stage != "fuse"]
+    }
+
+    def changed(variant):
+        found = provenance.flat_config(runs[variant, 0].config)
+        return {field: value for field, value in found.items() if value != usual[field]}
+
+    assert changed("no_kfs_no_kcas") == {"pretrain.steps": 0, "temporal.sampling": "uniform"}
+    assert changed("uniform") == {"temporal.sampling": "uniform"}
+    assert changed("gaussian") == {"temporal.sampling": "gaussian"}
+    assert changed("t_f_8") == {"pretrain.t_f": 8.0}
+    frames = {
+        name: changed(name).get("window.frames")
+        for name in ("window_x0.25", "window_x0.5", "window_x2")
+    }
+    assert frames == {"window_x0.25": 64, "window_x0.5": 128, "window_x2": 512}
+    stages = ["pretrain", "embed", "temporal", "predict", "evaluate"]
+    assert changed("stride_1_tcn") == {
+        "temporal_model.backbone": "tcn",
+        "window.stride": 1,
+        "stages": stages,
+    }
+    assert "finetune" not in changed("frozen")["stages"]
+    for name in ("kcas", "t_f_2", "window_x1", "finetuned"):
+        assert runs[name, 0] is runs["base", 0]
+    for run in runs.values():
+        assert fields.find_mistakes(run.config) == []
+
+
+def test_seeds_have_folders_of_their_own_and_the_same_data(tmp_path):
+    runs = planned(tiny(seed=5), tmp_path, ["clips"], range(5, 8))
+    assert {run.config.seed for run in runs.values()} == {5, 6, 7}
+    assert {run.config.data.dir for run in runs.values()} == {str(tmp_path / "data")}
+    assert len({run.folder for run in runs.values()}) == 9
+    assert planned(tiny(), tmp_path, ["clips"])["kcas", 0].folder.name == "kcas"
+    both = planned(tiny(), tmp_path, ["clips", "main"])
+    assert both["kcas", 0] is both["base", 0]
+
+
+def test_a_table_says_which_stages_it_lacks():
+    config = tiny(stages=("data", "pretrain", "embed", "temporal", "predict", "evaluate"))
+    lacking = {
+        name: paper_plan.missing_stages(table, config) for name, table in paper_plan.TABLES.items()
+    }
+    assert {name for name, stages in lacking.items() if stages} == {
+        *("main", "sampling", "finetune", "detector", "speed"),
+    }
+    assert lacking["main"] == ["detector"]
+
+
+def command(root, words, finished, **changes):
+    changes = {"data.dir": finished / "data", **changes}
+    fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
+    given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
+    module = [sys.executable, "-m", "stormpsr_jax.paper", "--config=synthetic"]
+    return [*module, *flags_of(given | changes), f"--workdir={root}", *words]
+
+
+@pytest.fixture(scope="module")
+def made(finished, tmp_path_factory):
+    """Tables of the finished tiny run, whose stages are taken over."""
+    root = tmp_path_factory.mktemp("paper")
+    words = ["main", "finetune", "detector", "--seeds=1", f"--from={finished}"]
+    (said,) = finish(start(command(root, words, finished)))
+    return root, said
+
+
+def test_what_is_finished_elsewhere_is_not_trained_again(made):
+    root, said = made
+    log = (root / "seed_0/base.log").read_text()
+    for stage in ("pretrain", "embed", "temporal", "finetune", "detector", "predict"):
+        assert f"\n{stage}: taken over from " in log
+    assert "[2/2] frozen, seed 0: temporal: taken over from " in said
+    assert (root / "seed_0/frozen/pretrain/best.safetensors").stat().st_nlink > 1
+
+
+def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
+    root, _ = made
+    content = json.loads((root / "tables/main.json").read_text())
+    rows = {row["text"]: row["mean"] for row in content["rows"]}
+    run = json.loads((root / "seed_0/base/metrics.json").read_text())
+    keys = ("pos", "f1", "delay_s")
+    for text, stream in (("spatio-temporal stream", "temporal"), ("STORM-PSR", "storm")):
+        assert rows[text] == {key: run["streams"][stream][key] for key in keys}
+        for what, errors in (("recordings without errors", False), ("with errors", True)):
+            part = [
+                r["f1"]
+                for r in run["streams"][stream]["recordings"].values()
+                if r["contains_errors"] == errors and r["f1"] is not None
+            ]
+            mean = statistics.fmean(part) if part else None
+            assert rows[f"{text}, {what}"]["f1"] == mean
+    # Two validation recordings choose nothing, so the settings are the command's own.
+    for text, decoder in (("B1 (naive)", "naive"), ("B2 (accumulated)", "confidence")):
+        out = tmp_path / f"{decoder}.json"
+        flags = [f"--decoder={decoder}", "--window=16", f"--out={out}"]
+        flags += [f"--procedure={finished / 'data/procedure.json'}"]
+        flags += [f"--labels={finished / 'data/labels/test'}"]
+        evaluate.main([*flags, f"--asd={root / 'seed_0/base/predictions/test/asd'}", "--fps=1"])
+        stream = json.loads(out.read_text())["streams"]["asd"]
+        assert rows[f"ASD, {text}"] == {key: stream[key] for key in keys}
+    frozen = json.loads((root / "seed_0/frozen/metrics.json").read_text())
+    content = json.loads((root / "tables/finetune.json").read_text())
+    rows = {row["text"]: row["mean"] for row in content["rows"]}
+    assert rows["frozen, temporal"]["pos"] == frozen["streams"]["temporal"]["pos"]
+    assert rows["fine-tuned, temporal"]["pos"] == run["streams"]["temporal"]["pos"]
+
+
+def test_the_same_command_makes_nothing_again(made, finished):
+    root, _ = made
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
+    tables = {path: path.read_text() for path in (root / "tables").iterdir()}
+    words = ["main", "finetune", "detector", "--seeds=1"]
+    (said,) = finish(start(command(root, words, finished)))
+    assert said.count(": done before (") == 2
+    assert before == {path: path.stat().st_mtime_ns for path in root.rglob("metrics.json")}
+    assert tables == {path: path.read_text() for path in (root / "tables").iterdir()}
+    (said,) = finish(start(command(root, [*words, "--plan"], finished)))
+    assert "2 runs, about 0 min left" in said
+
+
+def test_a_killed_command_goes_on(finished, tmp_path):
+    root = tmp_path / "paper"
+    words = command(root, ["finetune", "--seeds=1", f"--from={finished}"], finished)
+    process = start(words, process_group=0)
+    while not (root / "seed_0/frozen/embed").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)  # the run that it has started works on
+    process.wait()
+    (said,) = finish(start(words))
+    assert (root / "tables/finetune.md").read_text() in said
+    log = (root / "seed_0/frozen.log").read_text()
+    assert log.count("\npretrain: taken over from ") == 1
+
+
+def test_mistakes_are_named_in_a_line(finished, tmp_path):
+    few = {"stages": ("predict", "evaluate")}
+    lacking = "error: table main needs pretrain, embed, temporal, detector, which --config.stages"
+    for words, changes, text in [
+        ([], {}, "error: TABLE is missing; known are all, main, sampling"),
+        (["mian"], {}, "error: 'mian' is no table; known are all, main, sampling"),
+        (["main", "--seeds=0"], {}, "error: --seeds=0 is less than 1"),
+        (["main"], few, lacking),
+    ]:
+        (said,) = finish(start(command(tmp_path / "new", words, finished, **changes)), code=1)
+        assert text in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_that_fails_is_named_and_others_go_on(finished, tmp_path, capfd):
+    changes = {"data.dir": str(finished / "data"), "stages": ("detector",)}
+    bad = Run("bad", tiny(**changes | {"data.dir": str(tmp_path / "absent")}), tmp_path / "bad")
+    good = Run("good", tiny(**changes), tmp_path / "good")
+    request = Request((), tiny(), tmp_path, range(1), (finished,))
+    done = []
+    with pytest.raises(ValueError, match="1 of 2 runs failed, and are in no table"):
+        with execute.executed([bad, good], request) as found:
+            done = found
+    assert done == {good}
+    said = capfd.readouterr().out
+    assert "[1/2] bad: FAILED: error: --config.data.dir=" in said
+    assert "[2/2] good: detector: taken over from " in said
+
+
+def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):
+    pytest.importorskip("sklearn")
+    config = tiny(**{"data.dir": str(finished / "data")})
+    run = Run("base", config, finished)
+    z, labels, names = embedding_map.embed(run)
+    assert z.shape == (len(labels), config.encoder.hidden)
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5)
+    assert set(names) == set(run.context.source("test").recordings)
+    agreement = embedding_map.draw({"base": run}, tmp_path / "map.png")
+    # The nearest one by distances, one by one.
+    hits = [
+        labels[min(others, key=lambda j: ((z[i] - z[j]) ** 2).sum())] == labels[i]
+        for i in range(len(z))
+        if (others := [j for j in range(len(z)) if names[j] != names[i]])
+    ]
+    assert agreement["base"] == pytest.approx(sum(hits) / len(z), abs=2 / len(z))
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_speed_measures_each_stream_of_a_model(finished):
+    rates = speed.measure(finished / "model", seconds=0.05)
+    assert list(rates) == ["asd", "temporal", "storm"]
+    assert all(rate > 0 for of_stream in rates.values() for rate in of_stream.values())

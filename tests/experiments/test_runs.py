@@ -1,0 +1,85 @@
+"""Runs that belong together: what they share, how far they are, their tables."""
+
+import pytest
+from tiny import tiny
+
+from stormpsr_jax.experiments import execute
+from stormpsr_jax.experiments.result_tables import markdown, spread
+from stormpsr_jax.experiments.runs import Run, changed, distinct, expected_stages
+
+
+def run_of(folder, name, **changes):
+    return Run(name, tiny(**{"data.dir": str(folder / "data"), **changes}), folder / name)
+
+
+def test_runs_of_the_same_config_are_made_once(tmp_path):
+    a, b, c = (run_of(tmp_path, name, seed=seed) for name, seed in (("a", 1), ("b", 2), ("c", 1)))
+    assert distinct([a, b, c]) == {a: a, b: b, c: a}
+    assert changed(a.config, {"seed": 2}) == b.config
+    assert a.config.seed == 1
+
+
+def test_a_plan_makes_what_runs_share_once(tmp_path):
+    base, last = run_of(tmp_path, "base"), run_of(tmp_path, "last", **{"temporal_model.seen": 1})
+    other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
+    assert expected_stages([base, last, other]) == {
+        base: list(base.config.stages),
+        last: ["temporal", "finetune", "predict", "fuse", "evaluate"],
+        other: list(base.config.stages),
+    }
+
+
+def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
+    a, b = run_of(tmp_path, "a"), run_of(tmp_path, "b")
+    expected = {a: ["embed", "temporal"], b: ["temporal"]}
+    progress = execute.Progress(expected)
+    assert progress.seconds(a, "temporal") is None
+    assert progress.left() == "at least 0 min left"
+    progress.made(a, "temporal", 600)
+    assert progress.left() == "at least 10 min left"  # nothing is known of embed
+    progress.made(a, "embed", 60)
+    assert progress.left() == "about 10 min left"
+    progress.ended(b)
+    assert progress.left() == "about 0 min left"
+    # The log of an earlier command tells too; a run of twice the weight takes twice as long.
+    a.log.write_text("data: done before\ntemporal: 30 s\nembed: 5 s\nnonsense: x s\n")
+    weighted = execute.Progress(expected, lambda run, _: 2.0 if run is b else 1.0)
+    assert weighted.seconds(b, "temporal") == 60
+    assert weighted.seconds(b, "embed") == 10
+
+
+def test_times_of_another_machine_are_scaled_by_what_was_measured_here(tmp_path):
+    a = run_of(tmp_path, "a")
+    usual = {"embed": 10, "temporal": 100}
+    progress = execute.Progress({a: ["embed", "temporal"]}, usual=usual)
+    assert progress.seconds(a, "temporal") == 100
+    progress.made(a, "embed", 30)
+    assert progress.seconds(a, "temporal") == 300
+    assert progress.seconds(a, "detector") is None
+
+
+def test_a_row_has_mean_and_standard_deviation_over_seeds():
+    found = [{"f1": 0.5, "pos": None}, {"f1": 0.7, "pos": 0.25}, {"f1": 0.6, "pos": None}]
+    row = spread("row", found, ["f1", "pos"], {"f1": 0.9})
+    assert row["mean"] == {"f1": pytest.approx(0.6), "pos": 0.25}
+    assert row["std"] == {"f1": pytest.approx(0.1), "pos": None}
+    assert (row["seeds"], row["published"]) == (3, {"f1": 0.9, "pos": None})
+    content = {"title": "T", "columns": ["f1", "pos"], "rows": [row], "note": "A note."}
+    assert markdown(content) == (
+        "## T\n\n"
+        "|  | F1 | POS | published F1 | published POS | seeds |\n|---|---|---|---|---|---|\n"
+        "| row | 0.600 ± 0.100 | 0.250 | 0.900 | – | 3 |\n\nA note.\n"
+    )
+    content = {"title": "T", "columns": ["f1"], "note": "", "picture": "a.png"}
+    rows = [spread("row", [], ["f1"])]
+    assert "| row | – | 0 |\n\n![T](a.png)\n" in markdown({**content, "rows": rows})
+
+
+def test_a_rate_counts_what_comes_after_the_first_call(monkeypatch):
+    from stormpsr_jax.experiments import speed
+
+    calls, clock = [], iter(range(100))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    rate = speed._rate(lambda: calls.append(None) or 8, 3.0)
+    # It starts at 0, and frames are counted while 1 and 2 seconds have passed.
+    assert (rate, len(calls)) == (16 / 3, 3)

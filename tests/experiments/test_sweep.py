@@ -1,0 +1,86 @@
+"""`stormpsr_jax.sweep`: fields and values of a command line, its runs, its table."""
+
+import json
+import re
+import sys
+
+import pytest
+from processes_of_tests import finish, start
+from tiny import flags_of, tiny
+
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.experiments import sweep_plan
+from stormpsr_jax.stages import provenance
+
+
+def test_values_have_the_type_of_their_field():
+    words = [
+        "temporal.delta=3,4.5",
+        "encoder.stem=(8,),(4,8)",
+        "temporal.sampling=kcas,uniform,kcas",
+        "pretrain.initial_state=True,False",
+    ]
+    assert sweep_plan.parse(words, tiny()) == {
+        "temporal.delta": [3.0, 4.5],
+        "encoder.stem": [(8,), (4, 8)],
+        "temporal.sampling": ["kcas", "uniform"],
+        "pretrain.initial_state": [True, False],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no field to vary; give FIELD=VALUE"),
+        (["temporal.delta"], "'temporal.delta' is not FIELD=VALUE"),
+        (["temporal.delta="], "'temporal.delta=' is not FIELD=VALUE"),
+        (["temporal.detla=3"], "temporal.detla: there is no such field"),
+        (["temporal.delta=3", "temporal.delta=4"], "temporal.delta is given twice"),
+        (["temporal.delta=a"], "temporal.delta=a: should be like 4.0"),
+        (["temporal.batch=1.5"], "temporal.batch=1.5: should be like 16"),
+        (["temporal.batch=0"], "temporal.batch=0: at least 1 is needed"),
+        (["temporal.sampling=kfs"], "temporal.sampling=kfs: is not one of kcas"),
+        (["seed=1,2"], "seed cannot be varied here; use --seeds"),
+        (["encoder.stem=" + "(" * 10_000], "should be like"),
+    ],
+)
+def test_mistakes_are_named(words, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        sweep_plan.parse(words, tiny())
+
+
+def test_every_combination_is_a_run_and_those_that_render_the_same_share_it(tmp_path):
+    values = {"data.synthetic.size": [32, 48], "temporal.delta": [3.0, 4.0]}
+    runs = sweep_plan.runs_of(values, tiny(), tmp_path, [0, 1])
+    assert len(set(runs.values())) == 8
+    assert len({run.folder for run in runs.values()}) == 8
+    for (text, seed), run in runs.items():
+        size, delta = run.config.data.synthetic.size, run.config.temporal.delta
+        assert text == f"data.synthetic.size={size}, temporal.delta={delta}"
+        assert run.config.seed == seed
+    folders = {(r.config.data.dir, r.config.data.synthetic.size) for r in runs.values()}
+    assert len(folders) == len({folder for folder, _ in folders}) == 2
+
+
+def test_a_table_has_the_figures_of_every_run(finished, tmp_path):
+    """Thresholds alone are varied, so that nothing is trained."""
+    fixed, usual = (provenance.flat_config(c) for c in (tiny(), synthetic.get_config()))
+    given = {f: tuple(v) if isinstance(v, list) else v for f, v in fixed.items() if v != usual[f]}
+    flags = flags_of({**given, "data.dir": finished / "data"})
+    words = [sys.executable, "-m", "stormpsr_jax.sweep", "evaluate.decay=0.5,1.0", "--seeds=1"]
+    words += ["--config=synthetic", *flags, f"--workdir={tmp_path}", f"--from={finished}"]
+    (said,) = finish(start(words))
+    content = json.loads((tmp_path / "sweep.json").read_text())
+    for decay in (0.5, 1.0):
+        path = tmp_path / f"seed_0/evaluate.decay={decay}/metrics.json"
+        result = json.loads(path.read_text())
+        for stream, figures in result["streams"].items():
+            (row,) = [
+                r for r in content["rows"] if r["text"] == f"evaluate.decay={decay}: {stream}"
+            ]
+            assert row["mean"]["f1"] == figures["f1"]
+            assert row["mean"]["accepted"] == figures["wrong"]["accepted"]
+            assert row["mean"]["validation_pos"] == result["validation"][stream]["pos"]
+        assert result["streams"]["asd"]["settings"]["decay"] == decay
+    assert (tmp_path / "sweep.md").read_text() in said
+    assert "temporal: taken over from" in said
