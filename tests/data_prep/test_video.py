@@ -237,7 +237,7 @@ def test_video_errors_damage_inside_a_zip_file_names_the_video(tmp_path):
     for i, data in enumerate((flipped, packed)):
         (tmp_path / f"{i}.zip").write_bytes(data)
         with pytest.raises(ValueError, match=rf"{i}\.zip/0001\.mp4: cannot be unpacked"):
-            video.read_times(Tree(str(tmp_path / f"{i}.zip"), is_zip=True), "0001.mp4")
+            video.read_times(*open_trees(tmp_path / f"{i}.zip"), "0001.mp4")
 
 
 def test_video_property_names_inside_may_be_in_any_encoding(tmp_path):
