@@ -3,8 +3,8 @@
     python benchmarks/zip_index.py [--members=1000000] [--recordings=84]
 
 The members are those of IndustReal: five camera streams a recording, of which one is wanted, and
-label files. Measured are, each in a process of its own, seconds of processor time and by how much the
-peak of memory rises
+label files. Measured are, each in a process of its own, seconds of processor time and the rise of
+the peak of memory
 
 * with the standard library: a zipfile.ZipFile, and its members by folder;
 * in the first process here: all folders of all recordings are listed, once with the other streams

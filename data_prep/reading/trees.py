@@ -66,7 +66,7 @@ class Tree:
                 and what is neither a folder nor a regular file; in a zip file, one that is twice.
         """
         if self.index is not None:
-            with read_errors(self.path):
+            with read_errors(self.show("")):
                 folders, files = self.index.entries(folder)
         else:
             folders, files = self._scan(folder)
@@ -98,7 +98,7 @@ class Tree:
     def exists(self, name: str) -> bool:
         """Says whether there is a file of that name; ValueError for what is no regular file."""
         if self.index is not None:
-            with read_errors(self.path):
+            with read_errors(self.show("")):
                 return self.index.open(name) is not None
         path = os.path.join(self.path, name)
         if not os.path.lexists(path) or os.path.isdir(path):
