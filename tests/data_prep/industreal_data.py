@@ -1,4 +1,9 @@
-"""What the tests of IndustReal have in common: small recordings in its layout."""
+"""What the tests of IndustReal have in common: small recordings in its layout.
+
+The numbers of categories are written down here as the data set has them, and not taken from the
+code that is tested: the number of a box's category is the authors' class, while the file's own
+table calls class n number n + 1.
+"""
 
 import json
 from pathlib import Path
@@ -15,6 +20,13 @@ SPLITS = {"01_assy_0_1": "train", "02_main_0_1": "train", "05_assy_1_2": "val"} 
 }
 BASE, FULL, ODD = "10000000000", "11110111111", "11000000000"
 ERROR = "1,-1" + ",0" * 9
+# The authors' classes, 0 … 23.
+CLASSES = """
+    background 10000000000 10010010000 10010100000 10010110000 11100000000 11110010000 11110100000
+    11110110000 11110111100 11110111110 11110110001 11110111101 11110111111 11110101111 11110011111
+    11110011110 11110101110 11100001110 11101101110 11101011110 11101111110 11101111111 error_state
+""".split()
+TABLE = [{"id": n + 1, "name": name, "supercategory": ""} for n, name in enumerate(CLASSES)]
 
 
 def row(frame: int, state: str) -> str:
@@ -28,9 +40,7 @@ def raw_labels(name: str) -> str:
 
 
 def coco(name: str) -> dict:
-    """Boxes of frames 1, 2, 3 and 4, in no order, with a category each."""
-    states = [BASE, FULL, "background", "error_state"]
-    categories = [{"id": i, "name": state} for i, state in enumerate(states, start=1)]
+    """Boxes of frames 1, 2, 3 and 4, in no order: base, error state (twice), full."""
     images = [
         {"id": 10 + i, "file_name": f"{i:06d}.jpg", "width": 1280, "height": 720}
         for i in (3, 1, 0, 2, 4)
@@ -38,15 +48,16 @@ def coco(name: str) -> dict:
     annotations = [
         {"id": 100 + i, "image_id": 10 + i, "category_id": category, "bbox": bbox}
         for i, category, bbox in (
-            (2, 3, [320, 180, 640, 360]),
+            (2, 23, [320, 180, 640, 360]),
             (1, 1, [0, 0, 128, 72]),
-            (4, 2, [1152, 648, 192, 144]),  # reaches over the corner
-            (3, 4, [640, 360, 64, 36]),
+            (4, 13, [1152, 648, 192, 144]),  # reaches over the corner
+            (3, 23, [640, 360, 64, 36]),
         )
     ]
     if "main" in name:
         images, annotations = images[:2], []
-    return {"images": images, "categories": categories, "annotations": annotations}
+    table = [dict(category) for category in TABLE]
+    return {"images": images, "categories": table, "annotations": annotations}
 
 
 def make_data(folder: Path) -> Path:
