@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from industreal_data import FRAMES, FULL, PROCEDURE, SPLITS, coco, make_data
+from industreal_data import FRAMES, FULL, PROCEDURE, SPLITS, coco, make_data, write_video
 
 from data_prep import industreal
 from data_prep.reading.asd_labels import read_coco_boxes
@@ -121,20 +121,14 @@ def test_industreal_property_zip_files_as_downloaded(data, made, tmp_path, top):
 
 def test_industreal_property_videos_instead_of_folders(data, tmp_path):
     """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
-    av = pytest.importorskip("av")
+    pytest.importorskip("av")
     copy = make_data(tmp_path / "data")
     for i, (name, count) in enumerate(FRAMES.items()):
         recording = copy / "recordings" / SPLITS[name] / name
         for image in (recording / "rgb").iterdir():
             image.unlink()
         path = recording / "rgb.mp4" if i % 2 else copy / f"{name}.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 80, 44, "yuv420p"
-            for frame in range(count):
-                image = np.full((44, 80, 3), 20 * frame + len(name), np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode())
+        write_video(path, name, range(count))
     assert make(copy, tmp_path / "out")
     for name, split in SPLITS.items():
         images = ClipSource(tmp_path / "out", split, PROCEDURE).frames(name, range(FRAMES[name]))
