@@ -58,10 +58,10 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     directory = Path(directory)
     page = Path(out) if out else directory / "check.html"
     checked = check_folder(directory, everything=everything)
+    if checked.procedure is not None:
+        checked.problems += find_shift(checked)
     if everything:
         check_sums(checked, page.parent)
-    if checked.procedure is not None:
-        checked.warnings += find_shift(checked)
     for problem in checked.problems:
         print(f"problem: {problem}")
     for warning in checked.warnings:

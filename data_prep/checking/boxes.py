@@ -71,7 +71,7 @@ def agreement(checked: Checked) -> str:
 
 
 def find_shift(checked: Checked) -> list[str]:
-    """Returns a warning if classes one higher or lower fit the step labels better."""
+    """Returns the problem, if there is one: classes one higher or lower fit most labels better."""
     of_boxes, of_states = _classes(checked)
     fitting = agree(of_boxes, of_states, checked.procedure).sum()
     for by, word in ((1, "low"), (-1, "high")):

@@ -204,8 +204,9 @@ def match(
         problems.append(f"ASD labels without PSR labels: {', '.join(without)}")
     recordings = []
     for name, (split, folder) in labelled.items():
-        videos = tuple(place for place in pictured.get(name, ()) if video.is_video(place[1]))
-        places = [place for place in pictured.get(name, ()) if place not in videos] or videos
+        there = pictured.get(name, ())
+        videos = tuple(place for place in there if video.is_video(place[1]))
+        places = [place for place in there if not video.is_video(place[1])] or videos
         if len(places) > 1:
             shown = " and ".join(map(show, places))
             problems.append(f"recording {name}: frames in {shown}; give one of them only")
@@ -222,8 +223,12 @@ def match(
             recordings.append(RecordingFiles(name, split, frames, folder, boxed.get(name), videos))
     raise_all(problems)
     if unlabelled:
-        shown = ", ".join(f"{name} ({show(pictured[name][0])})" for name in unlabelled)
-        logging.warning("pictures without labels are left out: %s", shown)
+        within = {tree.show("") for name in unlabelled for tree, _ in pictured[name]}
+        logging.warning(
+            "pictures without labels are left out: %s (in %s)",
+            ", ".join(unlabelled),
+            ", ".join(sorted(within)),
+        )
     return recordings
 
 
