@@ -3,8 +3,8 @@
 In the download the number of a category is the class: 0 background, 1…22 the states in the order of
 the procedure, 23 an error state. So the authors' code takes it, and so it fits the PSR labels. The
 file's own table of names is one off: it calls 1 `background`, 2 the first state, and 24
-`error_state`. The table therefore decides, which reading is right, and data_prep.reading.remarks
-holds both against the PSR labels.
+`error_state`. By this table the download is told from a file in which numbers and names agree;
+data_prep.reading.remarks holds both, numbers and names, against the PSR labels.
 """
 
 import dataclasses
