@@ -50,6 +50,13 @@ def test_video_property_frames_come_in_order(tmp_path, ending, zipped):
     np.testing.assert_allclose(np.diff(video.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_frames_are_counted_by_the_head_or_by_the_index(tmp_path, ending):
+    """Matroska's head does not say how many there are."""
+    write_video(tmp_path / f"a.{ending}", count=7)
+    assert video.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
+
+
 def write_avi(path: Path) -> None:
     import av
 
