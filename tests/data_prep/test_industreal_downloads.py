@@ -1,5 +1,6 @@
 """IndustReal's downloads in the forms in which people have them, and their known particulars."""
 
+import io
 import json
 import shutil
 import zipfile
@@ -123,8 +124,12 @@ def all_downloads(data: Path, folder: Path) -> Path:
         with zipfile.ZipFile(folder / f"{name}.zip", "w") as file:
             for path, content in files.items():
                 file.writestr(path, content)
-    for part in ("001", "002"):
-        (folder / f"assembly_state_detection_synthetic_data.zip.{part}").write_bytes(b"half")
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as file:
+        file.writestr("labels_coco.json", b"{}")
+    for part, content in (("001", whole.getvalue()[:40]), ("002", whole.getvalue()[40:])):
+        path = folder / f"assembly_state_detection_synthetic_data.zip.{part}"
+        path.write_bytes(content)
     (folder / "README.md").write_text("# IndustReal\n")
     shutil.rmtree(staging)
     return folder
