@@ -16,6 +16,7 @@ from stormpsr_jax.psr import (
     calibration,
     compare,
     decoding,
+    label_files,
     learned,
     scores,
     tables,
@@ -71,6 +72,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         variant=args.variant,
         with_errors=args.with_errors,
         fps=args.fps,
+        split=args.split,
     )
     weights = _fusion(args, procedure, recordings)
     result = evaluate_recordings(
@@ -247,8 +249,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv")
-    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
+    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv, or zip files of these")
+    add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
+    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
     add(
