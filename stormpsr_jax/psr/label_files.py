@@ -8,10 +8,11 @@ and test. `opened` also takes zip files of IndustReal's recordings as downloaded
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -45,30 +46,36 @@ class Labels:
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike, split: str | None = None) -> Iterator[pathlib.Path]:
+def opened(
+    path: str | os.PathLike,
+    split: str | None = None,
+    wanted: Callable[[str], bool] = PSR_FILES.__contains__,
+) -> Iterator[pathlib.Path]:
     """Gives the folder of labels that a download has, for `find`.
 
     Args:
-        path: a folder of labels, which is given as it is; a zip file of recordings, whose PSR files
-            are unpacked for as long as the block lasts; a folder of such zip files, or one with a
-            folder `recordings`.
+        path: a folder of labels, which is given as it is; a zip file of recordings, whose label
+            files are unpacked for as long as the block lasts; a folder of such zip files, or one
+            with a folder `recordings`.
         split: zip files whose name begins with another one are not opened.
+        wanted: says by its name whether a file is a label file.
 
     Raises:
         ValueError: `path` is none of these, or see `zipped.unpacked`.
     """
     root = pathlib.Path(path)
+    place = functools.partial(_place, wanted)
     if root.is_file():
-        with zipped.unpacked([root], _place, root) as folder:
+        with zipped.unpacked([root], place, root) as folder:
             if not any(folder.iterdir()):
-                raise ValueError(f"{root}: the zip file has no <recording>/{STEPS}")
+                raise ValueError(f"{root}: the zip file has no labels of a recording")
             yield folder
         return
-    zips = [] if _has_labels(root) else sorted(root.glob("*.zip"))
+    zips = [] if _has_labels(root, wanted) else sorted(root.glob("*.zip"))
     if split is not None:
         zips = [file for file in zips if _split_of(file.name) in (split, "")]
     if zips:
-        with zipped.unpacked(zips, _place, root) as folder:
+        with zipped.unpacked(zips, place, root) as folder:
             if any(folder.iterdir()):
                 yield folder
                 return
@@ -77,20 +84,24 @@ def opened(path: str | os.PathLike, split: str | None = None) -> Iterator[pathli
     yield root
 
 
-def _has_labels(root: pathlib.Path) -> bool:
+def _has_labels(root: pathlib.Path, wanted: Callable[[str], bool]) -> bool:
     """Whether a folder has labels itself, or below the folders of splits."""
     if not root.is_dir():
         raise ValueError(f"{root}: is not a folder; --labels takes one, or a zip file")
     folders = [root, *(root / split for split in SPLITS if (root / split).is_dir())]
     below = [path for folder in folders for path in folder.iterdir()]
     return any(
-        path.suffix.lower() == ".csv" or (path.is_dir() and _psr_files(path)) for path in below
+        path.suffix.lower() == ".csv"
+        or (path.is_dir() and any(wanted(file.name) for file in path.iterdir()))
+        for path in below
     )
 
 
-def _place(path: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
-    """Where a PSR file of a zip file belongs: below its split, if that is known."""
-    if member.name not in PSR_FILES or len(member.parts) < 2:
+def _place(
+    wanted: Callable[[str], bool], path: pathlib.Path, member: pathlib.PurePosixPath
+) -> pathlib.PurePosixPath | None:
+    """Where a label file of a zip file belongs: below its split, if that is known."""
+    if not wanted(member.name):
         return None
     above = [part for part in member.parts[:-2] if part in SPLITS]
     return pathlib.PurePosixPath(above[-1] if above else _split_of(path.name), *member.parts[-2:])

@@ -106,16 +106,16 @@ def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixP
     return pathlib.PurePosixPath(member.name) if member.name.endswith(SUFFIX) else None
 
 
-def find(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
     """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
 
     Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's.
     """
-    found = {p.name.removesuffix(SUFFIX): p for p in folder.iterdir() if p.name.endswith(SUFFIX)}
+    found = {p.name.removesuffix(suffix): p for p in folder.iterdir() if p.name.endswith(suffix)}
     if not found:
         below = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
         if len(below) == 1 and not below[0].is_symlink():
-            return find(below[0])
+            return find(below[0], suffix)
     return found
 
 
