@@ -104,7 +104,7 @@ def load_recordings(
         }
         mistakes: list[str] = []
         for flag, predicted in streams.items():
-            mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, list(found))
+            mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, found)
         if scores_dir is not None:
             mistakes += [
                 f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
@@ -162,14 +162,18 @@ def _name_mistakes(
     folder: str | os.PathLike,
     flag: str,
     root: str | os.PathLike,
-    labelled: list[str],
+    labelled: Mapping[str, pathlib.Path],
 ) -> list[str]:
-    mistakes = [
-        f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
-        "a file with the header row alone says that nothing was predicted"
-        for name in labelled
-        if name not in predicted
-    ]
+    mistakes = []
+    for name in labelled.keys() - predicted.keys():
+        advice = "a file with the header row alone says that nothing was predicted"
+        if (split := labelled[name].parent.name) in label_files.SPLITS:
+            advice += f", and --split leaves out other splits than one (this is of {split})"
+        mistakes.append(
+            f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
+            f"{advice}"
+        )
+    mistakes.sort()
     mistakes += [
         f"{root}: no labels of {name} for {predicted[name]}; "
         f"give {flag} a folder that holds the recordings of --labels alone"

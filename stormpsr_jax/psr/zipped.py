@@ -96,7 +96,8 @@ class _Copies:
             raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
         except _UNPACKING as error:
             raise ValueError(
-                f"{path}: not a whole zip file ({error}); download it again if it should be one"
+                f"{path}: not a whole zip file ({error or 'it ends too early'}); download it again if "
+                "it should be one"
             ) from error
 
     def _extract(self, opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: pathlib.Path) -> None:
@@ -107,9 +108,7 @@ class _Copies:
             return
         where = f"{path}/{info.filename}"
         where = where if where.isprintable() else ascii(where)
-        for part in target.parts:
-            files.check_name(part, where)
-        copy = self.folder / target
+        copy = self.folder.joinpath(*(files.check_name(part, where) for part in target.parts))
         if copy in self.members:
             raise ValueError(f"{where}: is in {self.members[copy]} too; keep one")
         if len(self.members) == MAX_MEMBERS:
