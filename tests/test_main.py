@@ -60,6 +60,9 @@ def test_run_property_everything_promised_is_there(workdir):
     rows = np.array(detections["confusion"]).sum(axis=1)
     assert rows[1:].tolist() == [row["boxes"] for row in detections["classes"]]
     assert "Detections, frame by frame" in report
+    done = json.loads((workdir / "evaluate" / "done.json").read_text())
+    assert "boxes of split test" in done["made_from"]["data"]  # other boxes score anew
+    assert "detections.json" in " ".join(done["results"])
     for split in ("val", "test"):
         for stream in ("asd", "temporal"):
             names = sorted(p.name for p in (workdir / "predictions" / split / stream).iterdir())

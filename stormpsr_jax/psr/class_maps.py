@@ -110,7 +110,10 @@ def read_names(path: str | os.PathLike) -> dict[int, str]:
     if len(text) > _MAX_NAMES:
         raise ValueError(f"{path}: has more than {_MAX_NAMES} characters; it is no list of names")
     if path.suffix.lower() not in (".yaml", ".yml"):
-        return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if not lines:
+            raise ValueError(f"{path}: has no names of classes")
+        return dict(enumerate(lines))
     import yaml  # only here, as nothing else needs it
 
     try:
@@ -145,8 +148,9 @@ def first_category(categories: Iterable[Any], names: Mapping[int, str]) -> int:
     Raises:
         ValueError: both are possible, or neither is.
     """
-    numbers = {c for c in categories if isinstance(c, int)}
-    last = max(names)
+    numbers, last = {c for c in categories if isinstance(c, int)}, max(names)
+    if not numbers:
+        return 0
     possible = [first for first in (0, 1) if all(0 <= c - first <= last for c in numbers)]
     if len(possible) == 1:
         return possible[0]

@@ -55,10 +55,7 @@ def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> 
         true: of the same; `left_out` is left to the caller.
         iou: of a detection and the true box of its class that it finds, at least.
     """
-    result = {}
-    rows_of: dict[int, list[int]] = {}
-    for row, frame in enumerate(true.frames.tolist()):
-        rows_of.setdefault(frame, []).append(row)
+    result, rows_of = {}, _rows_by_frame(true)
     for label in np.unique(true.classes).tolist():
         own = np.flatnonzero(found.classes == label)
         own = own[np.argsort(-found.confidences[own], kind="stable")]
@@ -81,6 +78,13 @@ def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> 
         points = np.searchsorted(recall, np.linspace(0, 1, 101))
         result[label] = float(beyond[points].mean())
     return result
+
+
+def _rows_by_frame(true: TrueBoxes) -> dict[int, list[int]]:
+    rows: dict[int, list[int]] = {}
+    for row, frame in enumerate(true.frames.tolist()):
+        rows.setdefault(frame, []).append(row)
+    return rows
 
 
 def _best(box: np.ndarray, boxes: np.ndarray, rows: list[int], iou: float) -> int | None:
@@ -113,18 +117,15 @@ def confusion(
         (S + 2, S + 2) int64: true class by detected class; row 0 are detections of nothing, column
         0 boxes that were missed.
     """
-    counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
-    rows_of: dict[int, list[int]] = {}
-    for row, frame in enumerate(true.frames.tolist()):
-        rows_of.setdefault(frame, []).append(row)
+    counts, left = np.zeros((num_classes + 1, num_classes + 1), np.int64), _rows_by_frame(true)
     sure = np.flatnonzero((found.confidences > confidence) & (found.classes > 0))
     for detection in sure[np.argsort(-found.confidences[sure], kind="stable")].tolist():
-        free = rows_of.get(int(found.frames[detection]), [])
+        free = left.get(int(found.frames[detection]), [])
         best = _best(found.boxes[detection], true.boxes, free, iou)
         if best is not None:
             free.remove(best)
         counts[0 if best is None else true.classes[best], found.classes[detection]] += 1
-    for row in (row for rows in rows_of.values() for row in rows):
+    for row in (row for rows in left.values() for row in rows):
         counts[true.classes[row], 0] += 1
     return counts
 

@@ -95,9 +95,9 @@ class _Copies:
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
         except _UNPACKING as error:
+            what = str(error) or "it ends too early"
             raise ValueError(
-                f"{path}: not a whole zip file ({error or 'it ends too early'}); download it again if "
-                "it should be one"
+                f"{path}: not a whole zip file ({what}); download it again if it should be one"
             ) from error
 
     def _extract(self, opened: zipfile.ZipFile, info: zipfile.ZipInfo, path: pathlib.Path) -> None:

@@ -323,6 +323,8 @@ def test_category_ids_that_do_not_tell_where_they_begin_are_refused(folder, caps
         said = capsys.readouterr().err
         assert message in said
         assert "results.json: category_id: " in said
+    predictions_json(folder, [])
+    assert coco(folder, flag, "--recording=empty")["empty"].frames.tolist() == []
     predictions_json(folder, [1, 2, 3])
     assert coco(folder, flag, "--first_category=0")["rec_a"].classes.tolist() == [1, 2, 3]
     assert coco(folder, flag, "--first_category=1")["rec_a"].classes.tolist() == [0, 1, 2]
