@@ -5,8 +5,9 @@
     python -m data_prep.check DIR --out=PAGE.html
 
 Prints a line for each problem (what is wrong, where, what to do), then the statistics of each
-split, and writes a page with pictures around the completions, DIR/check.html unless --out names
-another file. Exit code 0: no problem; 1: problems; 2: wrong usage.
+split and how many boxes agree with the step labels, and writes a page with pictures around the
+completions and of boxes of each state beside its parts, DIR/check.html unless --out names another
+file. Exit code 0: no problem; 1: problems; 2: wrong usage.
 
 Warnings are facts to know that need not be wrong, such as shipped labels that list other steps than
 the states do. array_record keeps a checksum of each record and compares it on reading. With
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import command
+from data_prep.checking.boxes import agreement, find_shift
 from data_prep.checking.folder import Checked, check_folder, check_sums
 from data_prep.checking.page import write_page
 from data_prep.checking.statistics import Statistics, split_statistics, table
@@ -56,6 +58,8 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     directory = Path(directory)
     page = Path(out) if out else directory / "check.html"
     checked = check_folder(directory, everything=everything)
+    if checked.procedure is not None:
+        checked.problems += find_shift(checked)
     if everything:
         check_sums(checked, page.parent)
     for problem in checked.problems:
@@ -65,6 +69,8 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     if checked.procedure is not None and checked.splits:
         numbers = statistics(checked)
         print_statistics(numbers)
+        if line := agreement(checked):
+            print(line)
         write_page(page, checked, numbers)
         print(f"page: {page}")
     pictures = "every picture decoded" if everything else "a sample of pictures decoded"

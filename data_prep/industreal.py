@@ -3,14 +3,21 @@
     python -m data_prep.industreal --data=DIR --out=DIR
 
 --data is the folder `recordings`, one above it, or a folder of the zip files as downloaded
-(train_p1.zip …). A recording is a folder <split>/<recording> with rgb/000000.jpg … (or rgb.mp4, 10
-frames per second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. In a
-zip file without such folders, its name says the split.
+(train_p1.zip …); the other downloads may lie beside them. A recording is a folder
+<split>/<recording> with rgb/000000.jpg … (or rgb.mp4, or <recording>.mp4 anywhere, 10 frames per
+second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. In a zip file
+without folders of splits, its name says the split. Image files go before videos, and what has no
+labels is left out. --psr_labels takes the PSR labels from a folder (or zip file) of their own,
+<split>/<recording>/PSR_labels*.csv; those in --data are then not read.
 
-A box is of the class of its COCO category: a state vector (of a catalogued state, or else the box
-is ignored), `error_state`, or `background` (ignored). The log says how many categories differ from
-the state that the PSR labels give at their frame. That state is the class only where a category is
-none of these.
+Frames have the numbers of the image files, which are those of the labels, and which begin at 30 in
+recording 11_assy_0_1. The first frame of its video is number 29, of every other video 0.
+
+The number of a box's category is its class: 0 background (ignored), 1…22 the states in the order of
+the procedure, 23 an error state. The names that OD_labels.json gives the categories are one off
+(1 background … 24 error_state); of a table in which numbers and names agree, both count. The log
+says how many boxes agree with the PSR labels at their frame, by number and by name, and holds the
+recordings against what is known of the download: splits, numbers of frames, videos.
 
 A frame without a box is empty, as in IndustReal's own training, where the recording has an
 OD_labels.json whose boxes stand frame by frame. Where most boxes have none beside them, only the
@@ -23,26 +30,46 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import command
-from data_prep.reading import layout
-from data_prep.reading.asd_labels import read_industreal_boxes
+from data_prep.reading import downloads, industreal_boxes, layout, second_sources
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
-from data_prep.reading.trees import join
+from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import load_procedure
 
-FORMAT = Format("IndustReal", 0, read_industreal_boxes, "--data")
+PROCEDURE = load_procedure("industreal")
+FORMAT = Format(
+    "IndustReal",
+    0,
+    functools.partial(industreal_boxes.read_boxes, procedure=PROCEDURE),
+    "--data",
+    any_first=True,
+    early_start=True,
+    download=downloads.known("industreal"),
+)
 _BOXES = "OD_labels.json"
 # Other camera streams of a recording, of as many files again.
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
+
+
+def find_boxes(trees: Sequence[Tree]) -> dict[str, layout.Place]:
+    """Returns the files OD_labels.json by recording; ValueError if a recording has two."""
+    places = [
+        (folder.rpartition("/")[2], (tree, join(folder, _BOXES)))
+        for tree in trees
+        for folder, _, files in tree.walk()
+        if folder and _BOXES in files
+    ]
+    return layout.one_each(places, "--data")
 
 
 def make_dataset(
     out: str | Path,
     *,
     data: str | Path,
+    psr_labels: str | Path | None = None,
     framing: Framing = DEFAULT_FRAMING,
     workers: Workers = 1,
     recordings: str = "*",
@@ -53,6 +80,7 @@ def make_dataset(
     Args:
         out: folder for the shards.
         data: folder or zip file of the recordings.
+        psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
         framing: what becomes of a picture.
         workers: processes, or a cluster.
         recordings: glob; only these are made.
@@ -65,24 +93,30 @@ def make_dataset(
         ValueError: what is wrong with the data, all recordings at once where that is possible.
         OSError: `out` cannot be written.
     """
-    procedure = load_procedure("industreal")
     trees = command.open_flag("data", data, _OTHER_STREAMS)
-    labelled = layout.find_labels(trees, f"--data={data}")
-    boxed = {
-        name: (tree, join(folder, _BOXES))
-        for name, (_, (tree, folder)) in labelled.items()
-        if tree.exists(join(folder, _BOXES))
-    }
-    found = layout.match(FORMAT, labelled, layout.find_pictures(trees, "rgb"), boxed, procedure.fps)
+    if psr_labels is None:
+        labelled = layout.find_labels(trees, f"--data={data}")
+    else:
+        of_labels = command.open_flag("psr_labels", psr_labels)
+        labelled = layout.find_labels(of_labels, f"--psr_labels={psr_labels}")
+    boxed = find_boxes(trees)
+    found = layout.match(
+        FORMAT,
+        labelled,
+        layout.find_pictures(trees, "rgb"),
+        {name: place for name, place in boxed.items() if name in labelled},
+        PROCEDURE.fps,
+    )
     return recorded.build(
         functools.partial(read_labels, FORMAT),
         found,
         out,
-        procedure=procedure,
+        procedure=PROCEDURE,
         framing=framing,
         workers=workers,
         glob=recordings,
         remake=remake,
+        remarks=second_sources.compare(FORMAT, found),
     )
 
 
@@ -91,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = command.new_parser("industreal", __doc__)
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
+    what = "folder or zip of PSR labels that count instead of those in --data"
+    parser.add_argument("--psr_labels", metavar="PATH", help=what)
     command.add_shard_flags(parser)
     command.add_picture_flags(parser)
     command.add_remake_flag(parser)
@@ -98,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     make_dataset(
         f.out,
         data=f.data,
+        psr_labels=f.psr_labels,
         framing=command.framing_of(f),
         workers=f.ray or f.workers,
         recordings=f.recordings,

@@ -2,13 +2,14 @@
 
     python -m data_prep.industreal_cad --data=DIR --out=DIR
 
---data is a folder or zip file with the pictures and what they show, in one of the layouts that the
-authors' code reads:
+--data is a folder or zip file with the pictures and what they show, maybe among other downloads:
 
+    labels_coco.json images/…png                     the download, as it is (.zip.001 and .zip.002),
+                                                     joined or unpacked
     synth/labels.json synth/images/…                 as the code of STORM-PSR (its --syn_path)
-    images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector, from Unity
+    images/…png labels/…txt (or training/labels/)    as that of IndustReal's detector
 
-In the second, YOLO text files also have a box, and the classes are those of the Unity scene.
+The first and the last also have boxes, and their classes are those of the Unity scene.
 
 Writes split "cad" of a folder of its own, which a run takes with --config.data.cad_dir: a recording
 a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with each other.
@@ -50,7 +51,13 @@ def make_recording(
         for i, render in enumerate(shown):
             place, picture = render.tree.show(render.path), render.tree.read(render.path)
             if render.box is not None:
-                placement = framing.place(*pictures.size_of(place, picture))
+                size = pictures.size_of(place, picture)
+                if render.size not in (None, size):
+                    raise ValueError(
+                        f"{place}: is {size[0]}x{size[1]} (HxW), {renders.COCO} says "
+                        f"{render.size[0]}x{render.size[1]}; unpack or download it again"
+                    )
+                placement = framing.place(*size)
                 boxes[i] = placement.map_boxes(np.array([render.box]))[0]
                 classes[i] = NOT_ANNOTATED if np.isnan(boxes[i, 0]) else label
             yield from pictures.encode([(place, picture)], framing)  # each of a size of its own

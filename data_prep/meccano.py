@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import command
-from data_prep.reading import layout
+from data_prep.reading import downloads, layout, second_sources
 from data_prep.reading.asd_labels import read_meccano_boxes
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
@@ -26,10 +26,9 @@ from data_prep.reading.trees import join, open_trees
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import load_procedure
 
-FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames")
+FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames", download=downloads.known("meccano"))
 _BOXES = "_GT.csv"
 
 
@@ -46,18 +45,9 @@ def find_boxes(asd_labels: str | Path) -> dict[str, layout.Place]:
         for file in files
         if file.endswith(_BOXES)
     ]
-    found = layout.by_name(places)
-    raise_all(
-        [
-            f"--asd_labels: recording {name}: boxes in {' and '.join(map(layout.show, its))}; keep "
-            "one of these"
-            for name, its in found.items()
-            if len(its) > 1
-        ]
-    )
-    if not found:
+    if not places:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return {name: place for name, [place] in found.items()}
+    return layout.one_each(places, "--asd_labels")
 
 
 def make_dataset(
@@ -107,6 +97,7 @@ def make_dataset(
         workers=workers,
         glob=recordings,
         remake=remake,
+        remarks=second_sources.compare(FORMAT, found),
     )
 
 

@@ -1,11 +1,14 @@
 """Decodes, fuses and scores prediction files: ``python -m stormpsr_jax.evaluate --help``.
 
 Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json`` shows more of its
-result, ``evaluate compare A.json B.json`` the difference of two. From Python,
+result, ``evaluate compare A.json B.json`` the difference of two, ``evaluate rows`` the rows of the
+published tables that IndustReal's published detections give, ``evaluate detections`` how good
+detections are frame by frame. From Python,
 ``evaluate.evaluate(…)``, which lives in `stormpsr_jax.psr.scoring`, does the same.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +19,13 @@ from stormpsr_jax.psr import (
     calibration,
     compare,
     decoding,
+    detection_scores,
+    label_files,
     learned,
+    rows,
     scores,
     tables,
+    true_boxes,
     wrong_parts,
 )
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
@@ -46,7 +53,12 @@ _TABLES = {
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 and one line on stderr for input that is wrong."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    commands = {"tables": _main_tables, "compare": _main_compare}
+    commands = {
+        "tables": _main_tables,
+        "compare": _main_compare,
+        "rows": _main_rows,
+        "detections": _main_detections,
+    }
     try:
         if argv and argv[0] in commands:
             commands[argv[0]](argv[1:])
@@ -71,6 +83,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         variant=args.variant,
         with_errors=args.with_errors,
         fps=args.fps,
+        split=args.split,
     )
     weights = _fusion(args, procedure, recordings)
     result = evaluate_recordings(
@@ -170,6 +183,62 @@ def _main_compare(argv: Sequence[str]) -> None:
     print(tables.format_rows(rows, args.format))
 
 
+def _main_rows(argv: Sequence[str]) -> None:
+    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate rows", description=rows.__doc__)
+    add = parser.add_argument
+    add("--asd", required=True, help="ASD_results_IndustRealplusSynthetic_test.zip, or its folder")
+    add("--labels", required=True, help="folder, or zip files, with <rec>/PSR_labels.csv")
+    add("--split", choices=label_files.SPLITS, default="test", help="of --labels (%(default)s)")
+    add("--format", choices=tables.FORMATS, default="text")
+    args = parser.parse_args(argv)
+    procedure = load_procedure(rows.PROCEDURE)
+    recordings = load_recordings(procedure, args.labels, args.asd, split=args.split)
+    if len(recordings) != rows.NUM_RECORDINGS:
+        print(
+            f"{len(recordings)} recordings are here; the published figures are means over "
+            f"{rows.NUM_RECORDINGS}, all of split test",
+            file=sys.stderr,
+        )
+    print(tables.format_rows(rows.table(procedure, recordings), args.format))
+
+
+def _main_detections(argv: Sequence[str]) -> None:
+    parser = OneLineParser(
+        prog="python -m stormpsr_jax.evaluate detections", description=detection_scores.__doc__
+    )
+    add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
+    add(
+        "--boxes",
+        help="folder, or zip files, with <rec>_results_gt.csv or <rec>/OD_labels.json; otherwise "
+        "--asd has them",
+    )
+    add("--split", choices=label_files.SPLITS, help="of --boxes that lie below folders of splits")
+    add("--picture", type=_size, metavar="WxH", help="pixels, where --boxes does not say them")
+    add("--confidence", type=float, default=0.5, help="floor of the confusion matrix (%(default)s)")
+    add("--iou", type=float, default=detection_scores.IOU, help="of a box found (%(default)s)")
+    add("--format", choices=tables.FORMATS, default="text")
+    add("--out", help="a JSON file to write besides, with the whole confusion matrix")
+    args = parser.parse_args(argv)
+    procedure = load_procedure(args.procedure)
+    recordings = true_boxes.load(
+        procedure, args.asd, args.boxes, split=args.split, picture=args.picture
+    )
+    result = detection_scores.score(procedure, recordings, args.confidence, args.iou)
+    if args.out is not None:
+        files.write_json(args.out, result)
+    for rows_of in detection_scores.tables_of(result):
+        print(tables.format_rows(rows_of, args.format), end="\n\n")
+
+
+def _size(text: str) -> tuple[float, float]:
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 1280x720")
+    return float(match[1]), float(match[2])
+
+
 def _fusion(
     args: argparse.Namespace,
     procedure: Procedure,
@@ -247,8 +316,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv")
-    add("--asd", help="folder with <rec>_results_pred.csv of the detector")
+    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv, or zip files of these")
+    add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
+    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")
     add("--scores", help="folder with <rec>.npz of both, for the learned fusion")
     add(

@@ -290,11 +290,14 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
 
 def number(value: Any, place: str, low: float = -math.inf, high: float = math.inf) -> float:
     """Returns a finite number in low…high; ValueError names the place."""
-    good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (good and low <= value <= high and math.isfinite(value)):
+    result = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # a whole number of 400 digits
+            result = float(value)
+    if not (math.isfinite(result) and low <= result <= high):
         what = "a number" if math.isinf(low) and math.isinf(high) else f"in {low:g}…{high:g}"
         raise ValueError(f"{place}: {shorten(value)} is not {what}")
-    return float(value)
+    return result
 
 
 def shorten(value: Any) -> str:

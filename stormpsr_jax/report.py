@@ -34,6 +34,7 @@ def write_report(
     notes: Sequence[str] = (),
     figures: Sequence[tuple[str, str, str]] = (),
     strips: Mapping[str, str] | None = None,
+    detections: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report.
 
@@ -55,6 +56,7 @@ def write_report(
         notes: paragraphs of plain text below the results.
         figures: (title, caption, SVG text); `pages.svg` makes one that suits light and dark mode.
         strips: by recording, SVG text of what the learned fusion believes.
+        detections: of `detection_scores.score`, the content of detections.json.
 
     Raises:
         ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
@@ -110,6 +112,7 @@ def write_report(
             for i, (stage, rows) in enumerate((curves or {}).items())
         },
         notes=[*notes, *analysis.notes(metrics)],
+        detections=detections,
         figures=[
             (name, caption, pages.inline(text, name, f"f{i}"))
             for i, (name, caption, text) in enumerate(figures)

@@ -23,6 +23,11 @@ PAUSE = (
 )
 BLOCK = 8  # pixels
 RENDERS = 4  # of each state
+STATES = """
+    10000000000 10010010000 10010100000 10010110000 11100000000 11110010000 11110100000 11110110000
+    11110111100 11110111110 11110110001 11110111101 11110111111 11110101111 11110011111 11110011110
+    11110101110 11100001110 11101101110 11101011110 11101111110 11101111111
+"""  # IndustReal's classes 1…22
 
 
 def pictures(count: int, size: tuple[int, int], seed: int) -> list[bytes]:
@@ -78,10 +83,9 @@ def make_industreal(folder: Path, size: tuple[int, int]) -> None:
     procedure, number = load_procedure("industreal"), 0
     (folder / "IndustReal").mkdir()
     height, width = size
-    categories = [
-        {"id": i, "name": "".join(map(str, state))}
-        for i, state in enumerate(procedure.states.tolist(), start=1)
-    ]
+    # The number of a category is the class; the table of names is one off, as in the download.
+    names = ["background", *STATES.split(), "error_state"]
+    categories = [{"id": n + 1, "name": name} for n, name in enumerate(names)]
     for split, count in SPLITS.items():
         for _ in range(count):
             number += 1

@@ -98,6 +98,11 @@ def test_number_errors_not_finite_or_outside():
             files.number(value, "f")
     with pytest.raises(ValueError, match="2 is not in 0…1"):
         files.number(2, "f", 0, 1)
+    for value in (10**400, -(10**400)):  # no float is as large
+        with pytest.raises(ValueError, match=r"^f: -?1000*… is not a number$"):
+            files.number(value, "f")
+        with pytest.raises(ValueError, match=r"^f: -?1000*… is not in 0…1$"):
+            files.number(value, "f", 0, 1)
 
 
 def test_raise_all_property_every_mistake_has_a_line():

@@ -51,7 +51,18 @@ def test_run_property_everything_promised_is_there(workdir):
         fields = {"threshold", "confidence", "weight"} if name != "learned" else {"install", "rho"}
         assert fields <= stream["settings"].keys()
     assert set(metrics["validation"]) == set(metrics["streams"])
-    assert "<svg" in (workdir / "report.html").read_text()
+    report = (workdir / "report.html").read_text()
+    assert "<svg" in report
+    detections = json.loads((workdir / "detections.json").read_text())
+    assert detections["recordings"] == ["test_000", "test_001"]
+    assert sum(row["boxes"] for row in detections["classes"]) == detections["boxes"] > 0
+    assert 0 <= detections["map_all"] <= detections["map"] <= 1
+    rows = np.array(detections["confusion"]).sum(axis=1)
+    assert rows[1:].tolist() == [row["boxes"] for row in detections["classes"]]
+    assert "Detections, frame by frame" in report
+    done = json.loads((workdir / "evaluate" / "done.json").read_text())
+    assert "boxes of split test" in done["made_from"]["data"]  # other boxes score anew
+    assert "detections.json" in " ".join(done["results"])
     for split in ("val", "test"):
         for stream in ("asd", "temporal"):
             names = sorted(p.name for p in (workdir / "predictions" / split / stream).iterdir())

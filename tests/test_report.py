@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import pages, report
-from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.psr import detection_scores, wrong_parts
+from stormpsr_jax.psr.detection_scores import TrueBoxes
 from stormpsr_jax.psr.metrics import score_recording, scored, summarise
+from stormpsr_jax.psr.predictions import Detections
 from stormpsr_jax.psr.procedure import load_procedure
 
 HOSTILE = '<script>alert("1")</script> & $x^2$ #000000'
@@ -119,6 +121,26 @@ def full(tmp_path_factory):
         figures=[("Delays & more", "How <late>.", drawn)] * 2,
     )
     return text, page, asked
+
+
+def test_report_shows_detections_by_state(tmp_path):
+    procedure = load_procedure("synthetic")
+    box = np.array([[0.5, 0.5, 0.2, 0.2]])
+    found = Detections(np.array([3, 3]), np.array([2, 5]), np.array([0.9, 0.8]), box.repeat(2, 0))
+    pair = found, TrueBoxes(np.array([3]), np.array([2]), box)
+    result = detection_scores.score(procedure, {"a": pair})
+    recordings = {"a": (TRUTH, EVENTS)}
+    text, page = make(tmp_path / "with.html", recordings, detections=result)
+    cells = [words for tag, words in page.texts if tag in ("td", "th")]
+    states = procedure.to_json()["states"]
+    at = cells.index(states[1])
+    assert cells[at : at + 6] == [states[1], "2", "1", "1.000", "1.000", "1.000"]
+    assert ["none", "2", "5"] == cells[cells.index("True state") + 1 :][:3]
+    assert f"2 · {states[1]}" in cells
+    assert "detections" in page.ids
+    text, page = make(tmp_path / "without.html", recordings)
+    assert "detections" not in page.ids
+    assert "#detections" not in text
 
 
 def test_report_property_is_balanced_html_with_its_own_ids(full):

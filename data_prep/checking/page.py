@@ -13,13 +13,12 @@ from typing import Any
 import jinja2
 import numpy as np
 import simplejpeg
-from array_record.python import array_record_module
-from tensorflow_datasets.proto import tf_example_pb2
 
+from data_prep.checking import boxes, thumbnails
 from data_prep.checking.folder import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax import files, pages
-from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames
+from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.pages import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
@@ -91,12 +90,15 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
             (title, caption, pages.inline(pages.svg(figure), title, f"f{i}"))
             for i, (title, caption, figure) in enumerate(_figures(checked, numbers))
         ],
+        agreement=boxes.agreement(checked),
+        boxes=list(boxes.by_state(checked)),
         states=["".join(map(str, state)) for state in checked.procedure.states.tolist()],
         limits={
             "recordings": MAX_RECORDINGS,
             "completions": MAX_COMPLETIONS,
             "views": MAX_VIEWS,
             "lines": MAX_LINES,
+            "boxes": boxes.SHOWN,
             "around": AROUND,
         },
     )
@@ -178,7 +180,6 @@ def _picture(
     procedure = checked.procedure
     state = recording.states[i]
     label = procedure.state_class(state)
-    name = f"state {label}" if label else "uncatalogued"
     box = None
     if recording.classes[i] >= 0 and not np.isnan(recording.boxes[i]).any():
         cx, cy, w, h = (100 * recording.boxes[i].astype(float)).tolist()
@@ -189,7 +190,7 @@ def _picture(
         frame,
         _thumbnail(checked, checked.shards[split, recording.name], i),
         box,
-        "error state" if label == procedure.error_class else name,
+        boxes.state_name(label, procedure),
         label == procedure.error_class,
         None if np.isnan(visible) else visible,
     )
@@ -197,15 +198,8 @@ def _picture(
 
 def _thumbnail(checked: Checked, shard: Path, index: int) -> str | None:
     """A small JPEG of frame `index` of a recording in base64; None if it cannot be read."""
-    record, within = divmod(index, checked.clip_length)
-    try:
-        reader = array_record_module.ArrayRecordReader(str(shard), READER_OPTIONS)
-        data = reader.read([record])[0]
-        reader.close()
-        jpegs = tf_example_pb2.Example.FromString(data).features.feature["jpeg"].bytes_list.value
-        # The decoder halves the size as long as that leaves enough; a small picture stays as it is.
-        image = simplejpeg.decode_jpeg(jpegs[within], min_height=THUMBNAIL, min_width=THUMBNAIL)
-    except Exception:  # damaged data, which the list of problems names; protobuf has its own errors
+    image = thumbnails.decode(checked, shard, index, THUMBNAIL)
+    if image is None:
         return None
     jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(image), QUALITY, "RGB", "420")
     return base64.b64encode(jpeg).decode()

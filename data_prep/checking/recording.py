@@ -17,6 +17,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.checking.statistics import completed_steps
+from data_prep.reading.labels import agree
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
 from stormpsr_jax.psr import labels
@@ -182,7 +183,7 @@ def _check_values(recording: LabelledFrames, where: str, remedy: str, checked: C
         return False
     pixel = 1 / np.array(checked.image_size[::-1])
     outside = known & ((low < -pixel) | (high > 1 + pixel)).any(axis=1)
-    other = boxed & (r.classes != procedure.state_classes(r.states))
+    other = boxed & ~agree(r.classes, procedure.state_classes(r.states), procedure)
     notes = {
         "boxes reach out of the picture by more than a pixel": outside,
         "boxes are of another assembly state than the frame's state vector": other,

@@ -1,4 +1,4 @@
-"""Boxes of assembly state detection: MECCANO's CSV, IndustReal's COCO, and YOLO text files.
+"""Boxes of assembly state detection: MECCANO's CSV, COCO, and YOLO text files.
 
 A box that reaches beyond the picture is cut off at its edge: 7 % of the boxes of MECCANO do, by up
 to 0.14 of the picture, where the object leaves it.
@@ -28,12 +28,12 @@ _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
 
 
 class _Row(NamedTuple):
-    """A box as a file gives it: cx, cy, w, h in 0…1, its place, and its state's name or ''."""
+    """A box as a file gives it: cx, cy, w, h in 0…1, its place, and its category in COCO."""
 
     frame: int
     box: Sequence[float]
     place: str
-    state: str = ""
+    category: int | str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,10 @@ class Boxes:
         boxes: (M, 4) cx, cy, w, h in 0…1, cut off at the edges of the picture.
         places: M places in the file, as messages name them.
         num_cut: how many were cut off.
-        states: M names of states as the file gives them ('' if it does not).
+        classes: (M,) int64, the class that the file gives each box; None where it gives none, and
+            the state of the PSR labels counts.
+        named: (M,) int64, classes by the names of the file's own table, -1 for another name; None
+            where it has no such table.
         empty: (E,) int64, frames that the file says were looked at, and without a box.
         every_frame: whether the other frames have been looked at too, if boxes are not sparse.
         unsure: (U, 2) int64, ranges (first frame, one after the last) where that is in doubt.
@@ -55,17 +58,21 @@ class Boxes:
     boxes: np.ndarray
     places: tuple[str, ...]
     num_cut: int
-    states: tuple[str, ...]
+    classes: np.ndarray | None = None
+    named: np.ndarray | None = None
     empty: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     every_frame: bool = False
     unsure: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @property
     def digest(self) -> int:
-        """A number that changes with any box, frame number or state."""
+        """A number that changes with any box, frame number or class."""
         digest = zlib.crc32(self.frames.tobytes(), zlib.crc32(self.boxes.tobytes()))
         digest = zlib.crc32(self.unsure.tobytes(), zlib.crc32(self.empty.tobytes(), digest))
-        return zlib.crc32("\0".join(self.states).encode(), digest)
+        if self.classes is not None:
+            return zlib.crc32(self.classes.tobytes(), digest)
+        # As in folders of earlier versions, which joined a name of each box, all of them empty.
+        return zlib.crc32(b"\0" * (len(self.frames) - 1), digest)
 
     @property
     def num_repeated(self) -> int:
@@ -162,24 +169,28 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
     return dataclasses.replace(_cut_off(rows), every_frame=True, unsure=ranges)
 
 
-def read_industreal_boxes(path: str | Path) -> Boxes:
-    """Reads the COCO file of a recording of IndustReal; errors as in read_coco_boxes."""
-    return dataclasses.replace(read_coco_boxes(path), every_frame=True)
-
-
 def read_coco_boxes(path: str | Path) -> Boxes:
-    """Reads the COCO file of one recording: images, categories and annotations, boxes in pixels.
+    """Reads the COCO file of one recording; see parse_coco. Its categories are not used."""
+    return parse_coco(files.read_json(path), path)[0]
 
-    A frame's number is the one in its image's file name. Categories are kept in `states`: those of
-    IndustReal are named after the state vector.
+
+def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[int | str]]:
+    """Returns the boxes of a COCO file of one recording, and the id of each one's category.
+
+    A frame's number is the one in its image's file name; boxes are in pixels.
+
+    Args:
+        data: what the file holds: images, categories and annotations.
+        path: the file, for messages.
 
     Raises:
         ValueError: all mistakes, with file and entry; also ids that are given twice.
     """
     mistakes: list[str] = []
-    found, empty = _read_coco(path, mistakes)
+    found, empty = _read_coco(data, path, mistakes)
     raise_all(mistakes)
-    return _cut_off([row for _, row in found], [frame for _, frame in empty])
+    rows = [row for _, row in found]
+    return _cut_off(rows, [frame for _, frame in empty]), [row.category for row in rows]
 
 
 def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
@@ -206,7 +217,7 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
         folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
         return next((folder for folder in folders if folder in names), None)
 
-    found, empty = _read_coco(path, mistakes)
+    found, empty = _read_coco(files.read_json(path), path, mistakes)
     for image, frame in empty:
         if (name := owner(image)) is not None:
             without.setdefault(name, []).append(frame)
@@ -227,22 +238,21 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
 
 
 def _read_coco(
-    path: str | Path, mistakes: list[str]
+    data: Any, path: str | Path, mistakes: list[str]
 ) -> tuple[list[tuple[str, _Row]], list[tuple[str, int]]]:
     """Returns the boxes of a COCO file by frame, each with its image's name; and what has none.
 
     Images without a box whose names have no frame number are none of a recording's.
     """
-    data = files.read_json(path)
     images, categories, annotations = (
-        _by_id(data, key, path, mistakes) for key in ("images", "categories", "annotations")
+        by_id(data, key, path, mistakes) for key in ("images", "categories", "annotations")
     )
     found, boxed = [], set()
     for place, entry in annotations.values():
         try:
             _, image = _lookup(entry, "image_id", images, "images", place)
             boxed.add(image["id"])
-            _, category = _lookup(entry, "category_id", categories, "categories", place)
+            _lookup(entry, "category_id", categories, "categories", place)
             width, height = (
                 files.number(image.get(key), f"{place}: its image: {key}", 1, _MAX_PIXELS)
                 for key in ("width", "height")
@@ -264,7 +274,7 @@ def _read_coco(
         except ValueError as error:
             mistakes.append(str(error))
         else:
-            found.append((name, _Row(frame, box, place, str(category.get("name", "")))))
+            found.append((name, _Row(frame, box, place, entry["category_id"])))
     empty = []
     for identifier, (_, image) in images.items():
         name = image.get("file_name")
@@ -345,18 +355,22 @@ def _cut_off(rows: Sequence[_Row], empty: Sequence[int] = ()) -> Boxes:
         boxes,
         tuple(row.place for row in rows),
         int(cut.sum()),
-        tuple(row.state for row in rows),
-        np.unique(np.array(empty, np.int64)),
+        empty=np.unique(np.array(empty, np.int64)),
     )
 
 
-_Entries = dict[int | str, tuple[str, Mapping[str, Any]]]  # (place, entry) by id
+Entries = dict[int | str, tuple[str, Mapping[str, Any]]]  # (place, entry) by id
 
 
-def _by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> _Entries:
+def by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> Entries:
+    """Returns the entries of a list of a COCO file by their ids; `mistakes` collects what is wrong.
+
+    Raises:
+        ValueError: there is no such list.
+    """
     if not isinstance(data, dict) or not isinstance(data.get(key), list):
         raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
-    found: _Entries = {}
+    found: Entries = {}
     for i, entry in enumerate(data[key]):
         place = f"{path}: {key}[{i}]"
         try:
@@ -371,7 +385,7 @@ def _by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> _Entri
 
 
 def _lookup(
-    entry: Mapping[str, Any], key: str, found: _Entries, where: str, place: str
+    entry: Mapping[str, Any], key: str, found: Entries, where: str, place: str
 ) -> tuple[str, Mapping[str, Any]]:
     identifier = files.field(entry, key, (int, str), place)
     if identifier not in found:

@@ -1,7 +1,7 @@
 """The labels of a recording: states, steps, boxes and the classes of these."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -44,7 +44,9 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     frames = range(first, first + num_frames)
     mistakes, boxes = [], None
     try:
-        found = psr_labels.read(*recording.labels, recording.name, procedure, frames)
+        found = psr_labels.read(
+            *recording.labels, recording.name, procedure, frames, early_start=form.early_start
+        )
     except ValueError as error:
         mistakes.append(str(error))
     if recording.boxes is not None:
@@ -62,31 +64,20 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     return Labels(found.frames, found.states, steps, boxes, found.files, found.digest)
 
 
-def box_classes(names: Sequence[str], of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
-    """Returns the class of each of M boxes: by its category, or else by the frame's state.
+def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
+    """Says which boxes are of a class that fits the state of the PSR labels at their frame.
 
-    A category that is named after a state, as those of IndustReal are, is what an annotator saw in
-    that very picture, which is what a detector has to tell. The PSR labels say which steps have
-    been completed by then; the two may differ around a completion.
+    An annotator calls `error_state` what no catalogued state is: a part that sits wrong (-1 in the
+    PSR labels), or a state outside the catalogue. Around a completion the two labels may differ, as
+    a box tells what is seen, and the PSR labels what has been completed.
 
     Args:
-        names: M categories; '' where the format has none.
-        of_states: (M,) classes of the states of the PSR labels at the boxes' frames.
+        of_boxes: (M,) classes of boxes.
+        of_states: (M,) classes of the states at their frames.
         procedure: of the recording.
+
+    Returns:
+        (M,) bool.
     """
-    classes = of_states.copy()
-    for i, name in enumerate(names):
-        if (of_name := category_class(name, procedure)) is not None:
-            classes[i] = of_name
-    return classes
-
-
-def category_class(name: str, procedure: Procedure) -> int | None:
-    """Returns the class of a category such as 10010110000, background or error_state; or None."""
-    if name == "error_state":
-        return procedure.error_class
-    if name == "background":
-        return 0
-    if len(name) == procedure.num_components and set(name) <= {"0", "1"}:
-        return procedure.state_class(tuple(map(int, name)))
-    return None
+    no_state = (of_states == 0) | (of_states == procedure.error_class)
+    return np.where(of_boxes == procedure.error_class, no_state, of_boxes == of_states)

@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from absl import logging
+
 from data_prep.reading import pictures, video
 from data_prep.reading.asd_labels import Boxes
+from data_prep.reading.downloads import Download
 from data_prep.reading.pictures import ImageFiles, Pictures
 from data_prep.reading.psr_labels import STATES
 from data_prep.reading.trees import Tree, join
@@ -31,12 +34,18 @@ class Format:
         first_frame: number of a recording's first frame.
         read_boxes: reads the file of a recording's boxes.
         frames_flag: the flag that says where the pictures are.
+        any_first: whether image files may begin with another number; labels then use that too.
+        early_start: whether the first state may be labelled before the first picture.
+        download: what is known of its recordings.
     """
 
     title: str
     first_frame: int
     read_boxes: Callable[[Path], Boxes]
     frames_flag: str
+    any_first: bool = False
+    early_start: bool = False
+    download: Download = dataclasses.field(default_factory=Download)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,7 @@ class RecordingFiles:
         labels: folder of its PSR label files; of a user's own, maybe a file.
         boxes: file (or folder) of its boxes, or the boxes themselves where one file has those of
             several recordings; None if there are none.
+        videos: its videos, which are not read where there are image files.
     """
 
     name: str
@@ -57,6 +67,7 @@ class RecordingFiles:
     pictures: Pictures
     labels: Place
     boxes: Place | Boxes | None
+    videos: tuple[Place, ...] = ()
 
 
 def find_labels(trees: Iterable[Tree], flag: str) -> dict[str, tuple[str, Place]]:
@@ -104,7 +115,8 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
     Args:
         trees: where to look.
         inside: '' if a folder has the name of its recording; else the name of the folder, or
-            video, of pictures that is inside of a folder of that name. A video may always have it.
+            video, of pictures that is inside of a folder of that name, in small or capital letters.
+            A video may always have the recording's name.
 
     Returns:
         The places found for each name; a video's place is its file.
@@ -113,12 +125,12 @@ def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Pla
     for tree in trees:
         for folder, _, files in tree.walk():
             above, _, last = folder.rpartition("/")
-            if pictures.has_images(files) and folder and inside in ("", last):
+            if pictures.has_images(files) and folder and inside in ("", last.lower()):
                 name = above.rpartition("/")[2] if inside else last
                 places.append((name, (tree, folder)))
             for file in filter(video.is_video, files):
                 stem = file.rpartition(".")[0]
-                name = last if inside and stem == inside else stem
+                name = last if inside and stem.lower() == inside else stem
                 places.append((name, (tree, join(folder, file))))
     return by_name(places)
 
@@ -142,6 +154,23 @@ def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
     return dict(sorted(found.items()))
 
 
+def one_each(places: Iterable[tuple[str, Place]], flag: str) -> dict[str, Place]:
+    """Returns the file of boxes of each recording, from (recording, file).
+
+    Raises:
+        ValueError: all recordings that have two, and all names that cannot be those of recordings.
+    """
+    found = by_name(places)
+    raise_all(
+        [
+            f"{flag}: recording {name}: boxes in {' and '.join(map(show, its))}; keep one of these"
+            for name, its in found.items()
+            if len(its) > 1
+        ]
+    )
+    return {name: place for name, [place] in found.items()}
+
+
 def match(
     form: Format,
     labelled: Mapping[str, tuple[str, Place]],
@@ -150,6 +179,9 @@ def match(
     fps: float,
 ) -> list[RecordingFiles]:
     """Brings the parts of each recording together.
+
+    Image files go before videos of the same recording. Pictures without labels are left out, with
+    a line in the log.
 
     Args:
         form: the data set.
@@ -165,13 +197,16 @@ def match(
     problems = []
     if without := [name for name in labelled if name not in pictured]:
         problems.append(f"labels without frames ({form.frames_flag}): {', '.join(without)}")
-    if without := [name for name in pictured if name not in labelled]:
-        problems.append(f"frames without labels: {', '.join(without)}")
+    unlabelled = [name for name in pictured if name not in labelled]
+    if unlabelled and problems:  # the same ones under other names?
+        problems.append(f"frames without labels: {', '.join(unlabelled)}")
     if without := [name for name in boxed if name not in labelled]:
         problems.append(f"ASD labels without PSR labels: {', '.join(without)}")
     recordings = []
     for name, (split, folder) in labelled.items():
-        places = pictured.get(name, ())
+        there = pictured.get(name, ())
+        videos = tuple(place for place in there if video.is_video(place[1]))
+        places = [place for place in there if not video.is_video(place[1])] or videos
         if len(places) > 1:
             shown = " and ".join(map(show, places))
             problems.append(f"recording {name}: frames in {shown}; give one of them only")
@@ -181,12 +216,19 @@ def match(
         if shipped not in (None, split):
             problems.append(f"recording {name}: frames in split {shipped}, labels in {split}")
         try:
-            frames = _open_pictures(form, *places[0], fps)
+            frames = _open_pictures(form, name, places[0], fps)
         except ValueError as error:
             problems.append(str(error))
         else:
-            recordings.append(RecordingFiles(name, split, frames, folder, boxed.get(name)))
+            recordings.append(RecordingFiles(name, split, frames, folder, boxed.get(name), videos))
     raise_all(problems)
+    if unlabelled:
+        within = {tree.show("") for name in unlabelled for tree, _ in pictured[name]}
+        logging.warning(
+            "pictures without labels are left out: %s (in %s)",
+            ", ".join(unlabelled),
+            ", ".join(sorted(within)),
+        )
     return recordings
 
 
@@ -201,18 +243,20 @@ def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
     return ImageFiles(tree, name, min(numbers), len(numbers))
 
 
-def _open_pictures(form: Format, tree: Tree, name: str, fps: float) -> ImageFiles | Video:
-    if video.is_video(name):
-        return video.open_constant_rate(tree, name, form.first_frame, fps)
-    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
+def _open_pictures(form: Format, name: str, place: Place, fps: float) -> ImageFiles | Video:
+    tree, path = place
+    if video.is_video(path):
+        start = form.download.video_starts.get(name, form.first_frame)
+        return video.open_constant_rate(tree, path, start, fps)
+    numbers = pictures.number_images(tree, path, tree.entries(path)[1])
     first = min(numbers)
-    if first != form.first_frame:
+    if first != form.first_frame and not form.any_first:
         raise ValueError(
-            f"{tree.show(name)}: the first frame is {first}, {form.title} starts at "
+            f"{tree.show(path)}: the first frame is {first}, {form.title} starts at "
             f"{form.first_frame}; frames before it are missing, or were numbered otherwise when "
             "they were extracted"
         )
-    return ImageFiles(tree, name, first, len(numbers))
+    return ImageFiles(tree, path, first, len(numbers))
 
 
 def show(place: Place) -> str:

@@ -90,7 +90,7 @@ def _read_boxes(place: Place) -> Boxes:
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:
-            return _stateless(asd_labels.read_coco_boxes(path))
+            return asd_labels.read_coco_boxes(path)
     paths: dict[int, Path] = {}
     mistakes = []
     for file in tree.entries(name)[1]:
@@ -102,11 +102,6 @@ def _read_boxes(place: Place) -> Boxes:
             mistakes.append(f"{tree.show(name)}: {other.name} and {file} are the same frame")
     raise_all(mistakes)
     return asd_labels.read_yolo_boxes(paths)
-
-
-def _stateless(boxes: Boxes) -> Boxes:
-    """Returns boxes without their categories: what a user calls the object is no state."""
-    return dataclasses.replace(boxes, states=("",) * len(boxes.frames))
 
 
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
@@ -122,7 +117,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             mistakes.
     """
     if os.path.isfile(path):
-        return _read_shared(Path(path), names)
+        return asd_labels.read_shared_coco_boxes(path, names)
     if not os.path.isdir(path):
         raise ValueError(f"--boxes={path}: no such folder or COCO file")
     places: list[tuple[str, Place]] = []
@@ -143,7 +138,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
     if len(places) == 1 and not found.keys() & set(names):
         ((_, file),) = (place for _, place in places)
         if tree.exists(file):
-            return _read_shared(Path(path, file), names)
+            return asd_labels.read_shared_coco_boxes(Path(path, file), names)
     raise_all(
         [
             f"--boxes: {' and '.join(map(layout.show, its))} are of the same recording, {name}; "
@@ -153,8 +148,3 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
         ]
     )
     return {name: place for name, [place] in found.items()}
-
-
-def _read_shared(path: Path, names: Collection[str]) -> dict[str, Boxes]:
-    found = asd_labels.read_shared_coco_boxes(path, names)
-    return {name: _stateless(boxes) for name, boxes in found.items()}

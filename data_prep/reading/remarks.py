@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.reading.labels import Labels, box_classes, category_class
+from data_prep.reading.labels import Labels, agree
 from data_prep.reading.layout import RecordingFiles
-from stormpsr_jax import files
 from stormpsr_jax.psr import labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -25,13 +24,12 @@ def describe(
     """
     counts = np.zeros(3, int)  # frames that are catalogued, in an error state, uncatalogued
     of_boxes = np.zeros(3, int)
-    num_boxes = cut = repeated = other_states = 0
-    without_boxes, no_states, sparse = [], [], []
+    num_boxes = cut = repeated = 0
+    without_boxes, sparse = [], []
     looked_at = 0
     for recording in recordings:
         its = known[recording.name]
-        states = _per_frame(recording, its)
-        classes = procedure.state_classes(states)
+        classes = _class_per_frame(recording, its, procedure)
         counts += _kinds(classes, procedure)
         if its.boxes is None:
             without_boxes.append(recording.name)
@@ -40,21 +38,19 @@ def describe(
         looked_at += int(its.boxes.looked_at(pictures.first_frame, pictures.num_frames).sum())
         if its.boxes.every_frame and its.boxes.sparse:
             sparse.append(recording.name)
-        by_frame = classes[its.boxes.frames - recording.pictures.first_frame]
-        of_box = box_classes(its.boxes.states, by_frame, procedure)
+        of_box = its.boxes.classes
+        if of_box is None:
+            of_box = classes[its.boxes.frames - pictures.first_frame]
         of_boxes += _kinds(of_box, procedure)
         num_boxes += len(of_box)
         cut += its.boxes.num_cut
         repeated += its.boxes.num_repeated
-        other_states += int((of_box != by_frame).sum())
-        no_states += [
-            name for name in its.boxes.states if name and category_class(name, procedure) is None
-        ]
     kinds = "{} in a catalogued state, {} in an error state, {} in an uncatalogued one"
     lines = [
         f"{len(recordings)} recordings, {counts.sum()} frames ({kinds.format(*counts)}), "
         f"{num_boxes} boxes ({kinds.format(*of_boxes)}; {cut} cut off at the picture's edge, "
         f"{repeated} left out for a larger one of the same frame)",
+        *_own_classes(recordings, known, procedure),
         *_uncatalogued(recordings, known, procedure),
         *_differing_steps(recordings, known, procedure),
     ]
@@ -64,27 +60,70 @@ def describe(
             f"{looked_at - num_boxes + repeated} frames are annotated as empty, "
             f"{counts.sum() - looked_at} are not annotated",
         )
-    if other_states:
-        lines.append(
-            f"{other_states} boxes whose category is another state than the PSR labels give at "
-            "their frame; the category counts"
-        )
-    if no_states:
-        shown = ", ".join(sorted(map(files.shorten, set(no_states)))[:5])
-        lines.append(
-            f"{len(no_states)} boxes whose category is no state (such as {shown}); the state of "
-            "the PSR labels at their frame counts"
-        )
     if sparse:
         lines.append(
             f"most boxes of recordings {', '.join(sparse)} have none in the frame before or after: "
             "frames without a box count as not annotated there, and not as empty"
         )
+    if early := [
+        f"{recording.name} (frame {its.frames[0]}, first picture {recording.pictures.first_frame})"
+        for recording in recordings
+        if (its := known[recording.name]).frames[0] < recording.pictures.first_frame
+    ]:
+        lines.append(f"the first state is labelled before the first picture: {some(early)}")
     if without_steps := [name for name, its in known.items() if len(its.states) == 1]:
-        lines.append(f"no step in the labels of recordings {_some(without_steps)}")
+        lines.append(f"no step in the labels of recordings {some(without_steps)}")
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
     return lines
+
+
+def _own_classes(
+    recordings: Sequence[RecordingFiles], known: Mapping[str, Labels], procedure: Procedure
+) -> list[str]:
+    """Returns lines about boxes whose classes are in their files, as IndustReal's are.
+
+    The tables of the files name classes too, maybe others: the PSR labels tell which are right.
+    """
+    one_off, alike, listed = [], [], []
+    num_boxes = by_number = by_name = 0
+    for recording in recordings:
+        boxes = known[recording.name].boxes
+        if boxes is None or boxes.classes is None:
+            continue
+        if len(boxes.empty):
+            listed.append(recording.name)
+        if len(boxes.classes):
+            same = (boxes.classes == boxes.named).all()
+            (alike if same else one_off).append(recording.name)
+        of_frames = _class_per_frame(recording, known[recording.name], procedure)
+        of_states = of_frames[boxes.frames - recording.pictures.first_frame]
+        num_boxes += len(boxes.classes)
+        by_number += int(agree(boxes.classes, of_states, procedure).sum())
+        by_name += int(agree(boxes.named, of_states, procedure).sum())
+    if not num_boxes:
+        return []
+    line = (
+        f"{by_number:,} of {num_boxes:,} boxes agree with the step labels (by the number of the "
+        f"category, which counts; by its name: {by_name:,})"
+    )
+    if 2 * by_number < num_boxes:
+        line += (
+            ". These are few: classes or frames may be shifted, so look at the boxes by state on "
+            "the page of data_prep.check before training"
+        )
+    return [
+        "categories of the boxes: number and name are the same class in "
+        f"{len(alike)} recordings; in {len(one_off)} the names are others, one off in the download",
+        line,
+        f"images without a box are listed in the files of {len(listed)} recordings, in the others "
+        "none is",
+    ]
+
+
+def _class_per_frame(recording: RecordingFiles, its: Labels, procedure: Procedure) -> np.ndarray:
+    """Returns the classes (N,) of the states of the frames of a recording."""
+    return procedure.state_classes(_per_frame(recording, its))
 
 
 def _per_frame(recording: RecordingFiles, its: Labels) -> np.ndarray:
@@ -118,10 +157,10 @@ def _uncatalogued(
     if not frames:
         return []
     often = sorted(frames, key=lambda vector: (-frames[vector], vector))
-    shown = [f"{vector} ({frames[vector]} frames of {_some(where[vector])})" for vector in often]
+    shown = [f"{vector} ({frames[vector]} frames of {some(where[vector])})" for vector in often]
     return [
         f"{sum(frames.values())} frames show states that procedure "
-        f"{procedure.name!r} does not catalogue: {_some(shown)}. Neither the encoder nor the "
+        f"{procedure.name!r} does not catalogue: {some(shown)}. Neither the encoder nor the "
         'detector learns such states: add those that the assembly goes through to "states" of '
         "the procedure file, and correct the labels where a state is wrong"
     ]
@@ -154,10 +193,11 @@ def _differing_steps(
 
 
 def _steps(steps: set[labels.Step], procedure: Procedure) -> str:
-    return _some([f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(steps)])
+    return some([f"{procedure.step_name(step)} at frame {frame}" for frame, step in sorted(steps)])
 
 
-def _some(texts: Sequence[str]) -> str:
+def some(texts: Sequence[str]) -> str:
+    """Returns the first few of many texts, and how many more there are."""
     more = len(texts) - MAX_SHOWN
     return ", ".join(texts[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
 

@@ -1,28 +1,39 @@
 """Renders of assembly states as IndustReal's authors keep them: pictures, and what each shows.
 
-Two layouts, of which the first is looked for first:
+Three layouts, looked for in this order:
 
     labels.json  images/            {"images": [name, …], "labels": [class, …]}, lists of one length
+    labels_coco.json  images/       COCO: the download of IndustReal
     images/  labels/ (or training/labels/)      a YOLO text file a picture: class cx cy w h in 0…1
 
 In the first, read by the code of STORM-PSR, classes are IndustReal's: 0 background, 1…22 states,
 and above those states that are not in the catalogue. It has a third list, `bbox`, which is not
-read: nothing published uses it or says whether the pictures are cut to it. In the second, read by
-the code of IndustReal's detector, classes have the order of the Unity scene that rendered them.
+read: nothing published uses it or says whether the pictures are cut to it. The third is made of the
+second, and read by the code of IndustReal's detector. In these two, classes have the order of the
+Unity scene that rendered the pictures, and a picture without a box shows none of them.
 """
 
+import collections
 import dataclasses
+import functools
+import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from absl import logging
 
 from data_prep.reading.trees import Tree, join
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = "labels.json"
+COCO = "labels_coco.json"
 IMAGES = "images"
 _YOLO_LABELS = ("labels", "training/labels")
 _PICTURES = (".png", ".jpg", ".jpeg")
+_MAX_SIDE = 2**16  # pixels; also the farthest from the picture that a box may begin
 # IndustReal's class of each class of the Unity scene.
 UNITY_CLASSES = (
     *(0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4),
@@ -30,7 +41,7 @@ UNITY_CLASSES = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Render:
     """One picture.
 
@@ -38,12 +49,14 @@ class Render:
         tree, path: where it is.
         label: its class.
         box: cx, cy, w, h in 0…1; None where it is not known.
+        size: (H, W) of the picture that the box was measured on; None where it is not known.
     """
 
     tree: Tree
     path: str
     label: int
     box: tuple[float, float, float, float] | None = None
+    size: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +64,7 @@ class Renders:
     """All pictures of a folder.
 
     Attributes:
-        layout: "labels.json" or "yolo".
+        layout: "labels.json", "labels_coco.json" or "yolo".
         place: of the folder, for messages.
         pictures: by name.
     """
@@ -87,27 +100,37 @@ def read_renders(trees: Iterable[Tree], flag: str) -> Renders:
     Raises:
         ValueError: there are none, or several such folders; all mistakes in the labels.
     """
-    json_places, yolo_places = [], []
-    for tree in trees:
-        for folder, folders, names in tree.walk():
-            if IMAGES not in folders:
-                continue
-            if LABELS in names:
-                json_places.append((tree, folder))
-                continue
-            inside = (join(folder, labels) for labels in _YOLO_LABELS)
-            yolo_places += [(tree, folder, there) for there in inside if _is_folder(tree, there)]
-    places = json_places or yolo_places
-    if not places:
+    found = [
+        (tree, folder, read)
+        for tree in trees
+        for folder, folders, names in tree.walk()
+        if IMAGES in folders
+        for read in _layouts(tree, folder, names)
+    ]
+    if not found:
         raise ValueError(
-            f"{flag}: has neither {LABELS} beside a folder {IMAGES}, nor {IMAGES} beside "
+            f"{flag}: has neither {COCO} nor {LABELS} beside a folder {IMAGES}, nor that beside "
             f"{' or '.join(_YOLO_LABELS)}; give the folder of IndustReal's synthetic pictures"
         )
-    if len(places) > 1:
-        shown = " and ".join(tree.show(folder) for tree, folder, *_ in places)
+    if len(found) > 1:
+        shown = " and ".join(tree.show(folder) for tree, folder, _ in found)
         raise ValueError(f"{flag}: renders in {shown}; give one of them")
-    read = _read_json if json_places else _read_yolo
-    return read(*places[0])
+    ((tree, folder, read),) = found
+    return read(tree, folder)
+
+
+def _layouts(tree: Tree, folder: str, names: Sequence[str]) -> list[Callable[[Tree, str], Renders]]:
+    """Returns what reads the renders in a folder with images, and with files of these names."""
+    if LABELS in names:
+        return [_read_json]
+    if COCO in names:
+        return [_read_coco]
+    inside = (join(folder, labels) for labels in _YOLO_LABELS)
+    return [
+        functools.partial(_read_yolo, label_folder=there)
+        for there in inside
+        if _is_folder(tree, there)
+    ]
 
 
 def _is_folder(tree: Tree, path: str) -> bool:
@@ -154,7 +177,146 @@ def _read_json(tree: Tree, folder: str) -> Renders:
     return Renders(LABELS, tree.show(folder), _in_order(found))
 
 
-def _read_yolo(tree: Tree, folder: str, label_folder: str) -> Renders:
+def _read_coco(tree: Tree, folder: str) -> Renders:
+    images, place = join(folder, IMAGES), tree.show(join(folder, COCO))
+    there = set(_pictures(tree, images))
+    with tree.on_disk(join(folder, COCO)) as path:
+        data = files.read_json(path)
+    lists = {key: files.field(data, key, list, place) for key in ("images", "annotations")}
+    numbering = _check_categories(files.field(data, "categories", list, place), place)
+    mistakes: list[str] = []
+    found: dict[str, Render] = {}
+    names: dict[int, str] = {}  # of the pictures, by their ids
+    for i, entry in enumerate(lists["images"]):
+        where = f"{place}: images[{i}]"
+        try:
+            number, name, size = _read_image(entry, where)
+            if name not in there:
+                raise ValueError(
+                    f"{where}: {files.shorten(name)} is no picture in {tree.show(images)}"
+                )
+            if number in names or name in found:
+                raise ValueError(f"{where}: {files.shorten(name)} or its id is there twice")
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            names[number] = name
+            found[name] = Render(tree, join(images, name), 0, None, size)
+    raise_all(mistakes)
+    boxes: collections.Counter[str] = collections.Counter()
+    cut = 0
+    for i, entry in enumerate(lists["annotations"]):
+        where = f"{place}: annotations[{i}]"
+        try:
+            number = files.field(entry, "image_id", int, where)
+            if number not in names:
+                raise ValueError(f"{where}: image_id: {files.shorten(number)} is not in images")
+            name = names[number]
+            label = _unity_class(files.field(entry, "category_id", int, where), where)
+            box, is_cut = _read_bbox(entry, found[name].size, where)
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            found[name] = dataclasses.replace(found[name], label=label, box=box)
+            boxes[name] += 1
+            cut += is_cut
+    raise_all(mistakes)
+    logging.info("%s: %d boxes; %s", place, boxes.total(), numbering)
+    several = [name for name, count in boxes.items() if count > 1]
+    for name in several:  # which of its objects is meant?
+        del found[name]
+    for count, what in (
+        (cut, "boxes beyond the edge of their picture, cut off there"),
+        (len(several), "pictures with more than one box, which are left out"),
+        (
+            len(there) - len(names),
+            f"pictures in {IMAGES} that it does not list, which are left out",
+        ),
+    ):
+        if count:
+            logging.warning("%s: %s: %d", place, what, count)
+    return Renders(COCO, tree.show(folder), _in_order(found))
+
+
+def _check_categories(categories: Sequence[Any], place: str) -> str:
+    """Holds the names of categories against the classes of the Unity scene, by their ids.
+
+    Returns:
+        What came out, for the log. A name that tells no state says nothing.
+
+    Raises:
+        ValueError: a name tells another state; then the ids are not what they are taken for.
+    """
+    states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
+    names = ("background", *states, "error_state")
+    agree, wrong = 0, []
+    for i, category in enumerate(categories):
+        where = f"{place}: categories[{i}]"
+        number = files.field(category, "id", int, where)
+        name = re.sub(r"[\s,_\[\]()]", "", files.field(category, "name", str, where))
+        if name not in ("background", "errorstate") and not re.fullmatch("[01]{11}", name):
+            continue
+        inside = 0 <= number < len(UNITY_CLASSES)
+        expected = names[UNITY_CLASSES[number]] if inside else "no class"
+        if name == expected.replace("_", ""):
+            agree += 1
+        else:
+            wrong.append(
+                f"id {files.shorten(number)} is {files.shorten(category['name'])}, there {expected}"
+            )
+    if wrong:
+        raise ValueError(
+            f"{place}: categories: {len(wrong)} of {agree + len(wrong)} names are not those of the "
+            f"Unity scene's classes, which the ids are taken for ({wrong[0]}); number them so, or "
+            f"give a {LABELS} with IndustReal's classes"
+        )
+    if agree:
+        return f"{agree} of {len(categories)} names of categories say the same state as their ids"
+    return (
+        "ids of categories are taken for classes of the Unity scene, as their names tell no state"
+    )
+
+
+def _unity_class(number: int, place: str) -> int:
+    if not 0 <= number < len(UNITY_CLASSES):
+        raise ValueError(
+            f"{place}: category_id: {files.shorten(number)} is no class in "
+            f"0…{len(UNITY_CLASSES) - 1}"
+        )
+    return UNITY_CLASSES[number]
+
+
+def _read_image(entry: Any, place: str) -> tuple[int, str, tuple[int, int]]:
+    """Returns the id, the name and the size (H, W) of a picture."""
+    number = files.field(entry, "id", int, place)
+    name = files.field(entry, "file_name", str, place)
+    height, width = (files.field(entry, key, int, place) for key in ("height", "width"))
+    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+        raise ValueError(f"{place}: width and height are not in 1…{_MAX_SIDE}")
+    return number, name, (height, width)
+
+
+def _read_bbox(
+    entry: Any, size: tuple[int, int], place: str
+) -> tuple[tuple[float, float, float, float], bool]:
+    """Returns a box as cx, cy, w, h in 0…1, and whether it was cut off at the picture's edges."""
+    bbox = files.field(entry, "bbox", list, place)
+    if len(bbox) != 4:
+        raise ValueError(f"{place}: bbox: {files.shorten(bbox)} is not x, y, w, h")
+    x, y, w, h = (files.number(v, f"{place}: bbox", -_MAX_SIDE, _MAX_SIDE) for v in bbox)
+    height, width = size
+    left, right = max(x, 0), min(x + w, width)
+    top, bottom = max(y, 0), min(y + h, height)
+    if not (left < right and top < bottom):
+        raise ValueError(
+            f"{place}: bbox: {files.shorten(bbox)} has nothing of a picture of {width}x{height}"
+        )
+    box = (left + right) / 2 / width, (top + bottom) / 2 / height
+    is_cut = (left, top, right, bottom) != (x, y, x + w, y + h)
+    return (*box, (right - left) / width, (bottom - top) / height), is_cut
+
+
+def _read_yolo(tree: Tree, folder: str, *, label_folder: str) -> Renders:
     images = join(folder, IMAGES)
     texts = set(tree.entries(label_folder)[1])
     mistakes: list[str] = []

@@ -5,27 +5,28 @@ Both are trees of folders and files, whose names are given with / between them, 
 
 import contextlib
 import dataclasses
-import functools
 import lzma
 import os
-import re
 import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from data_prep.reading import zips
+from data_prep.reading.zips import printable
 from stormpsr_jax.mistakes import raise_all
 
 # Far above any real picture or label file; what is larger, or grows larger when it is unpacked,
 # is not read.
 MAX_FILE_BYTES = 128 * 2**20
-MAX_DEPTH = 64
+# What is larger is a video, which hardly gets smaller when it is packed.
+MAX_GROWTH = 20
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError),
     *(EOFError, NotImplementedError, RuntimeError),
 )
 _ENDS = 2**16  # bytes at either end of a file that tell its content
@@ -33,23 +34,27 @@ _ENDS = 2**16  # bytes at either end of a file that tell its content
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A folder or a zip file. Picklable; a process opens the zip file when it first needs it.
+    """A folder or a zip file. Picklable; another process does not have to list a zip file again.
 
     Attributes:
-        path: of the folder or zip file.
-        is_zip: which of the two it is.
+        path: of the folder or zip file; of one in parts, the path that it would have joined.
         left_out: names of folders that `walk` leaves out; always also `__MACOSX`, which macOS puts
             into zip files.
+        index: of the zip file; None for a folder.
     """
 
     path: str
-    is_zip: bool = False
     left_out: frozenset[str] = frozenset()
+    index: zips.Index | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it is a zip file."""
+        return self.index is not None
 
     def show(self, name: str) -> str:
         """Returns the place of a file or folder as messages name it, without control characters."""
-        place = f"{self.path}/{name}" if name else self.path
-        return place if place.isprintable() else ascii(place)
+        return printable(f"{self.path}/{name}" if name else self.path)
 
     def entries(self, folder: str = "") -> tuple[list[str], list[str]]:
         """Returns the names of the folders and of the files in a folder, sorted.
@@ -58,13 +63,11 @@ class Tree:
 
         Raises:
             ValueError: no such folder; all names in it that are not UTF-8, links that lead nowhere
-                and what is neither a folder nor a regular file.
+                and what is neither a folder nor a regular file; in a zip file, one that is twice.
         """
-        if self.is_zip:
-            if folder not in _open_zip(self.path).folders:
-                raise ValueError(f"{self.show(folder)}: no such folder in the zip file")
-            folders, files = _open_zip(self.path).folders[folder]
-            folders, files = list(folders), list(files)
+        if self.index is not None:
+            with read_errors(self.show("")):
+                folders, files = self.index.entries(folder)
         else:
             folders, files = self._scan(folder)
         return (
@@ -94,8 +97,9 @@ class Tree:
 
     def exists(self, name: str) -> bool:
         """Says whether there is a file of that name; ValueError for what is no regular file."""
-        if self.is_zip:
-            return name in _open_zip(self.path).members
+        if self.index is not None:
+            with read_errors(self.show("")):
+                return self.index.open(name) is not None
         path = os.path.join(self.path, name)
         if not os.path.lexists(path) or os.path.isdir(path):
             return False
@@ -104,11 +108,8 @@ class Tree:
 
     def fingerprint(self, name: str) -> int:
         """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
-        with self.open(name) as file, read_errors(self.show(name)):
-            if self.is_zip:
-                size = _open_zip(self.path).members[name].file_size
-            else:
-                size = os.fstat(file.fileno()).st_size
+        file, size = self._open(name)
+        with file, read_errors(self.show(name)):
             digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
             file.seek(max(size - _ENDS, 0))
             return zlib.crc32(file.read(_ENDS), digest)
@@ -119,10 +120,10 @@ class Tree:
         Raises:
             ValueError: it cannot be read, or has more than MAX_FILE_BYTES.
         """
-        with self.open(name) as file, read_errors(self.show(name)):
-            declared = _open_zip(self.path).members[name].file_size if self.is_zip else 0
-            content = file.read(MAX_FILE_BYTES + 1) if declared <= MAX_FILE_BYTES else b""
-        if max(declared, len(content)) > MAX_FILE_BYTES:
+        file, size = self._open(name)
+        with file, read_errors(self.show(name)):
+            content = file.read(MAX_FILE_BYTES + 1) if size <= MAX_FILE_BYTES else b""
+        if max(size, len(content)) > MAX_FILE_BYTES:
             raise ValueError(
                 f"{self.show(name)}: has more than {MAX_FILE_BYTES >> 20} MiB, which no picture or "
                 "label file has; it is not read"
@@ -131,18 +132,26 @@ class Tree:
 
     def open(self, name: str) -> BinaryIO:
         """Opens a file for reading; ValueError if it cannot be opened."""
-        with read_errors(self.show(name)):
-            if not self.is_zip:
-                return Path(self.path, name).open("rb")
-            opened = _open_zip(self.path)
-            if name not in opened.members:
-                raise ValueError(f"{self.show(name)}: no such file in the zip file")
-            member = opened.members[name]
+        return self._open(name)[0]
+
+    def _open(self, name: str) -> tuple[BinaryIO, int]:
+        """Returns an open file and its size in bytes, as a zip file declares it."""
+        place = self.show(name)
+        with read_errors(place):
+            if self.index is None:
+                file = Path(self.path, name).open("rb")
+                return file, os.fstat(file.fileno()).st_size
+            if (opened := self.index.open(name)) is None:
+                raise ValueError(f"{place}: no such file in the zip file")
+            archive, member = opened
             if stat.S_ISLNK(member.external_attr >> 16):
+                raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
+            if member.file_size > max(MAX_FILE_BYTES, MAX_GROWTH * member.compress_size):
                 raise ValueError(
-                    f"{self.show(name)}: is a link in the zip file; pack the files themselves"
+                    f"{place}: has more than {MAX_FILE_BYTES >> 20} MiB, {MAX_GROWTH} times as "
+                    "much as packed; no picture, label file or video has, it is not read"
                 )
-            return opened.file.open(member)
+            return archive.open(member), member.file_size
 
     @contextlib.contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
@@ -193,81 +202,32 @@ def join(folder: str, name: str) -> str:
 def open_trees(path: str | os.PathLike, left_out: Iterable[str] = ()) -> list[Tree]:
     """Returns the trees of a --flag that takes a folder or a zip file.
 
-    A folder counts together with the zip files that lie directly in it, as after a download.
-    Folders of the names `left_out` are not looked into.
+    A folder counts together with the zip files that lie directly in it, as after a download. A zip
+    file may be cut into parts, x.zip.001, x.zip.002 and so on; each of them stands for all. Folders
+    of the names `left_out` are not looked into.
 
     Raises:
-        ValueError: there is nothing at that path, or it is a file but no zip file.
+        ValueError: there is nothing at that path, or it is a file but no zip file; see
+            zips.read_index.
     """
-    left_out = frozenset(left_out)
+    path, left_out = os.fspath(path), frozenset(left_out)
     if os.path.isdir(path):
-        tree = Tree(os.fspath(path), left_out=left_out)
-        zips = [name for name in tree.entries()[1] if name.lower().endswith(".zip")]
-        return [tree, *(Tree(os.path.join(path, name), True, left_out) for name in zips)]
+        tree = Tree(path, left_out)
+        found = zips.find_zips(tree.entries()[1])
+        return [tree, *(_open_zip(path, name, found[name], left_out) for name in found)]
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
-    _open_zip(os.fspath(path))
-    return [Tree(os.fspath(path), True, left_out)]
+    folder, name = os.path.split(path)
+    if (whole := zips.joined_name(name)) is None:
+        return [_open_zip(folder, name, [name], left_out)]
+    parts = [part for part in Tree(folder or ".").entries()[1] if zips.joined_name(part) == whole]
+    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)]
 
 
-@dataclasses.dataclass(frozen=True)
-class _OpenZip:
-    """Index of a zip file: names of folders and files by folder, and its members by path."""
-
-    file: zipfile.ZipFile
-    folders: dict[str, tuple[set[str], list[str]]]
-    members: dict[str, zipfile.ZipInfo]
-
-
-@functools.lru_cache(16)
-def _open_zip(path: str) -> _OpenZip:
-    try:
-        file = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path}: not a whole zip file ({error}); download it again if it should be one"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    folders: dict[str, tuple[set[str], list[str]]] = {"": (set(), [])}
-    members: dict[str, zipfile.ZipInfo] = {}
-    for info in file.infolist():
-        name = _member_name(info, path)
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not parts:
-            continue
-        if len(parts) > MAX_DEPTH:
-            raise ValueError(f"{path}: has folders nested more than {MAX_DEPTH} deep")
-        depth = len(parts) if name.endswith("/") else len(parts) - 1
-        for i in range(depth):
-            above = "/".join(parts[:i])
-            folders[above][0].add(parts[i])
-            folders.setdefault(join(above, parts[i]), (set(), []))
-        if depth < len(parts):
-            if "/".join(parts) in members:
-                raise ValueError(f"{path}: {name!r} is in the zip file twice")
-            members["/".join(parts)] = info
-            folders["/".join(parts[:-1])][1].append(parts[-1])
-    return _OpenZip(file, folders, members)
-
-
-def _member_name(info: zipfile.ZipInfo, path: str) -> str:
-    """Returns the name of a member, with / between folders; ValueError if it is no decent name."""
-    name = info.filename
-    if not info.flag_bits & 0x800 and not name.isascii():
-        # Not marked as UTF-8, though nearly always it is.
-        try:
-            name = name.encode("cp437").decode("utf-8")
-        except UnicodeError as error:
-            raise ValueError(
-                f"{path}: the name {name!r} in the zip file is not UTF-8; pack it again"
-            ) from error
-    name = name.replace("\\", "/")  # some Windows programs
-    if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
-        raise ValueError(
-            f"{path}: {name!r} leads out of the zip file; nothing of such a file is read"
-        )
-    return name
+def _open_zip(folder: str, name: str, parts: Sequence[str], left_out: frozenset[str]) -> Tree:
+    path = os.path.join(folder, name)
+    index = zips.read_index(path, [os.path.join(folder, part) for part in parts], left_out)
+    return Tree(path, left_out, index)
 
 
 def _check_utf8(name: str, place: str) -> None:

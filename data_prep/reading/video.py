@@ -134,6 +134,17 @@ def is_video(name: str) -> bool:
     return name.lower().endswith(VIDEO_ENDINGS)
 
 
+def count_frames(tree: Tree, name: str) -> int:
+    """Returns how many frames a video has, as its head says; where that is silent, by its index.
+
+    Raises:
+        ValueError: PyAV is missing, or it is no video that can be read.
+    """
+    with _open(tree, name) as (_, stream):
+        declared = stream.frames
+    return declared or len(read_times(tree, name))
+
+
 def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> Video:
     """Opens a video whose i-th frame is the one that the labels call first_frame + i.
 

@@ -12,7 +12,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.reading import pictures
-from data_prep.reading.labels import Labels, box_classes
+from data_prep.reading.labels import Labels
 from data_prep.reading.layout import SPLITS, RecordingFiles
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
@@ -43,7 +43,7 @@ def make_recording(
     states = labels.states_per_frame(
         known.frames, known.states, frames.first_frame, frames.num_frames
     )
-    boxes, classes = _boxes(recording, known, procedure.state_classes(states), procedure, framing)
+    boxes, classes = _boxes(recording, known, procedure.state_classes(states), framing)
     return shards.RecordingData(
         name=name,
         first_frame=frames.first_frame,
@@ -60,7 +60,6 @@ def _boxes(
     recording: RecordingFiles,
     known: Labels,
     of_states: np.ndarray,
-    procedure: Procedure,
     framing: Framing,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the boxes (N, 4) and classes (N,) of a recording whose states are of_states (N,)."""
@@ -74,8 +73,8 @@ def _boxes(
     there = np.flatnonzero(at >= 0)
     placement = framing.place(*pictures.picture_size(recording.pictures))
     boxes[there] = placement.map_boxes(known.boxes.boxes[at[there]])
-    names = [known.boxes.states[i] for i in at[there]]
-    classes[there] = box_classes(names, of_states[there], procedure)
+    of_file = known.boxes.classes
+    classes[there] = of_states[there] if of_file is None else of_file[at[there]]
     lost = (at >= 0) & np.isnan(boxes[:, 0])
     classes[lost] = NOT_ANNOTATED  # what is left of the object may be most of what can be seen
     if lost.any():
@@ -99,6 +98,7 @@ def build(
     workers: Workers,
     glob: str,
     remake: bool = False,
+    remarks: Sequence[str] = (),
     warnings: Sequence[str] = (),
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
@@ -113,6 +113,7 @@ def build(
         glob: on recording names; only these are made.
         remake: make recordings again whose labels, boxes or pictures are others than those of the
             shards that are there; without, they are an error.
+        remarks: lines for the log, before what is said of the labels.
         warnings: for the log; they come when no mistake has been found.
 
     Returns:
@@ -131,7 +132,7 @@ def build(
     if framing.aspect == "stretch":
         mistakes += _distorted(recordings)
     raise_all(mistakes)
-    for line in describe(recordings, known, procedure):
+    for line in (*remarks, *describe(recordings, known, procedure)):
         logging.info("%s", line)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for recording in recordings:

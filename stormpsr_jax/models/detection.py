@@ -6,6 +6,8 @@ import numpy as np
 import optax
 
 from stormpsr_jax.models.detector import STRIDE, anchor_points
+from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
+from stormpsr_jax.psr.predictions import Detections
 
 _EPS = 1e-7
 
@@ -17,19 +19,18 @@ def _corners(boxes):
 
 
 def box_iou(a, b, generalised: bool = False):
-    """Intersection over union of boxes (…, 4) cx, cy, w, h; broadcasts; NumPy or JAX arrays.
+    """Intersection over union of boxes (…, 4) cx, cy, w, h; broadcasts.
 
     With `generalised`, minus the share of the enclosing box that neither covers, which has a
     gradient for boxes apart (GIoU, Rezatofighi et al. 2019).
     """
-    xp = np if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else jnp
     (a0, a1), (b0, b1) = _corners(a), _corners(b)
-    inner = xp.maximum(xp.minimum(a1, b1) - xp.maximum(a0, b0), 0).prod(-1)
+    inner = jnp.maximum(jnp.minimum(a1, b1) - jnp.maximum(a0, b0), 0).prod(-1)
     union = a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - inner
     iou = inner / (union + _EPS)
     if not generalised:
         return iou
-    outer = (xp.maximum(a1, b1) - xp.minimum(a0, b0)).prod(-1)
+    outer = (jnp.maximum(a1, b1) - jnp.minimum(a0, b0)).prod(-1)
     return iou - (outer - union) / (outer + _EPS)
 
 
@@ -250,7 +251,7 @@ def average_precision(
     true_classes: np.ndarray,
     iou_threshold: float = 0.5,
 ) -> float:
-    """Mean average precision over the classes that occur (COCO's 101-point rule), in NumPy.
+    """Mean over the classes that occur of COCO's average precision, of one object an image.
 
     Args:
       boxes: (B, M, 4) cx, cy, w, h, detections of each image.
@@ -267,21 +268,9 @@ def average_precision(
     keep = (true_classes > 0) | (true_classes == -1)
     boxes, classes, confidences = boxes[keep], classes[keep], confidences[keep]
     true_boxes, true_classes = true_boxes[keep], true_classes[keep]
-    near = box_iou(boxes, true_boxes[:, None]) >= iou_threshold  # (B, M), False for NaN boxes
-    precisions = []
-    for label in np.unique(true_classes[true_classes > 0]):
-        image, row = np.nonzero(classes == label)
-        order = np.argsort(-confidences[image, row], kind="stable")
-        image, row = image[order], row[order]
-        hit = near[image, row] & (true_classes[image] == label)
-        # Of several hits on one object only the surest counts.
-        first = np.zeros(len(hit), bool)
-        hits = np.flatnonzero(hit)
-        first[hits[np.unique(image[hits], return_index=True)[1]]] = True
-        found = first.cumsum()
-        recall = found / (true_classes == label).sum()
-        precision = found / np.arange(1, len(found) + 1)
-        # Precision at a recall: the best reached there or beyond; 0 where it is never reached.
-        best = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-        precisions.append(best[np.searchsorted(recall, np.linspace(0, 1, 101))].mean())
+    image, row = np.nonzero(classes > 0)
+    found = Detections(image, classes[image, row], confidences[image, row], boxes[image, row])
+    objects = np.flatnonzero(true_classes > 0)
+    true = TrueBoxes(objects, true_classes[objects], true_boxes[objects])
+    precisions = list(average_precisions(found, true, iou_threshold).values())
     return float(np.mean(precisions)) if precisions else float("nan")

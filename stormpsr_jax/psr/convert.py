@@ -9,10 +9,19 @@ PSR files (`label_files`).
 import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import for_each, lines_of, raise_all
-from stormpsr_jax.psr import label_files, labels, other_detectors, predictions, resample
+from stormpsr_jax.psr import (
+    class_maps,
+    label_files,
+    labels,
+    other_detectors,
+    predictions,
+    resample,
+)
+from stormpsr_jax.psr.class_maps import ClassMap
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -32,18 +41,20 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
     """``convert coco`` and ``convert yolo``."""
     rates = None if args.fps is None else resample.parse_rates(args.fps, procedure)
-    classes = other_detectors.ClassMap(args.offset, procedure) if args.classes is None else None
-    if args.classes is not None:
-        content = files.read_json(args.classes)
-        try:
-            classes = other_detectors.ClassMap(content, procedure)
-        except ValueError as error:
-            raise ValueError(f"{args.classes}: {error}") from error
+    content = files.read_json(args.results) if args.format == "coco" else None
+    classes = _classes(args, content, procedure)
+    print(classes)
     if args.format == "yolo":
-        found = {_yolo_recording(args): other_detectors.from_yolo(args.folder, classes)}
+        found = other_detectors.from_yolo(
+            args.folder, classes, args.recording, args.first_frame or 0
+        )
+        if args.first_frame is None and other_detectors.count_from_one(args.folder):
+            print(
+                "frames have the numbers in the files' names; if these are a video's, which "
+                "Ultralytics counts from 1 and labels from 0, give --first_frame=1"
+            )
     else:
         images = None if args.images is None else files.read_json(args.images)
-        content = files.read_json(args.results)
         try:
             found = other_detectors.from_coco(content, classes, images, args.recording)
         except ValueError as error:
@@ -62,14 +73,31 @@ def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
         print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
 
 
-def _yolo_recording(args: argparse.Namespace) -> str:
-    """The recording of a folder of YOLO files: its name, unless tools call every folder so."""
-    name = args.recording or pathlib.Path(args.folder).resolve().name
-    if args.recording is None and name == "labels":
-        raise ValueError(
-            f"{args.folder}: is called 'labels', which names no recording; pass --recording"
-        )
-    return name
+def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> ClassMap:
+    """What --classes, --names or --offset say of a detector's classes."""
+    if args.offset is not None:
+        return ClassMap(args.offset, procedure)
+    if args.classes is not None:
+        place, data = args.classes, files.read_json(args.classes)
+    else:
+        place, names = args.names, class_maps.read_names(args.names)
+        first = 0
+        if args.format == "coco":
+            first = args.first_category
+            if first is None:
+                entries = results if isinstance(results, list) else []
+                found = [e.get("category_id") for e in entries if isinstance(e, dict)]
+                try:
+                    first = class_maps.first_category(found, names)
+                except ValueError as error:
+                    raise ValueError(f"{args.results}: {error}") from error
+            print(f"category_id {first} is class 0, {names.get(0)!r}")
+        data = {str(c + first): name for c, name in names.items()}
+    try:
+        return ClassMap(data, procedure)
+    except ValueError as error:
+        hint = "; give --classes instead" if args.names is not None else ""
+        raise ValueError(f"{place}: {error}{hint}") from error
 
 
 def _main_frames(args: argparse.Namespace, procedure: Procedure) -> None:
@@ -132,7 +160,20 @@ def _parser() -> argparse.ArgumentParser:
     coco.add_argument("--results", required=True, help="the JSON file of detections")
     coco.add_argument("--images", help="the annotation file that explains the image ids")
     yolo = formats.add_parser("yolo", help="a folder of YOLO text files")
-    yolo.add_argument("--folder", required=True)
+    coco.add_argument(
+        "--first_category",
+        type=int,
+        choices=(0, 1),
+        help="category_id of the first of --names; otherwise told by those that occur",
+    )
+    yolo.add_argument("--folder", required=True, help="such as runs/detect/predict/labels")
+    yolo.add_argument(
+        "--first_frame",
+        type=int,
+        metavar="N",
+        help="number of a recording's first frame in the files' names, which becomes 0; "
+        "Ultralytics counts the frames of a video from 1",
+    )
     frames = formats.add_parser("frames", help="prediction files whose frames count otherwise")
     frames.add_argument(
         "--predictions", required=True, help="folder of <rec>_results_pred.csv, of either stream"
@@ -162,11 +203,20 @@ def _parser() -> argparse.ArgumentParser:
             help="frames counted at FROM a second become frames at TO, or at the procedure's rate",
         )
     for sub in (coco, yolo):
-        sub.add_argument("--recording", help="name of the recording; otherwise that of the folder")
+        sub.add_argument(
+            "--recording",
+            help="name of the recording; otherwise that of the folder, or of the file or image "
+            "before the frame's number",
+        )
         choice = sub.add_mutually_exclusive_group(required=True)
         choice.add_argument(
             "--classes",
             help="JSON file {detector's class: class of the procedure, state, background or error}",
+        )
+        choice.add_argument(
+            "--names",
+            help="data.yaml of Ultralytics, or a text file with a line per class from 0: states "
+            "such as 1100, background, error_state",
         )
         choice.add_argument("--offset", type=int, help="is added to the detector's classes")
     return parser

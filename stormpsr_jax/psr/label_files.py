@@ -3,18 +3,21 @@
 A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_labels_raw.csv` or
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
 `NAME.csv` or one CSV file in a folder of the recording's name. All may lie below folders train, val
-and test.
+and test. `opened` also takes zip files of IndustReal's recordings as downloaded.
 """
 
+import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from stormpsr_jax.mistakes import first_of, raise_all
-from stormpsr_jax.psr import labels, timed_labels
+from stormpsr_jax.psr import labels, timed_labels, zipped
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STEPS, WITH_ERRORS, STATES = PSR_FILES = (
@@ -42,8 +45,80 @@ class Labels:
     states: np.ndarray
 
 
-def find(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
+@contextlib.contextmanager
+def opened(
+    path: str | os.PathLike,
+    split: str | None = None,
+    wanted: Callable[[str], bool] = PSR_FILES.__contains__,
+) -> Iterator[pathlib.Path]:
+    """Gives the folder of labels that a download has, for `find`.
+
+    Args:
+        path: a folder of labels, which is given as it is; a zip file of recordings, whose label
+            files are unpacked for as long as the block lasts; a folder of such zip files, or one
+            with a folder `recordings`.
+        split: zip files whose name begins with another one are not opened.
+        wanted: says by its name whether a file is a label file.
+
+    Raises:
+        ValueError: `path` is none of these, or see `zipped.unpacked`.
+    """
+    root = pathlib.Path(path)
+    place = functools.partial(_place, wanted)
+    if root.is_file():
+        with zipped.unpacked([root], place, root) as folder:
+            if not any(folder.iterdir()):
+                raise ValueError(f"{root}: the zip file has no labels of a recording")
+            yield folder
+        return
+    zips = [] if _has_labels(root, wanted) else sorted(root.glob("*.zip"))
+    if split is not None:
+        zips = [file for file in zips if _split_of(file.name) in (split, "")]
+    if zips:
+        with zipped.unpacked(zips, place, root) as folder:
+            if any(folder.iterdir()):
+                yield folder
+                return
+    if any((root / "recordings" / name).is_dir() for name in SPLITS):
+        root /= "recordings"
+    yield root
+
+
+def _has_labels(root: pathlib.Path, wanted: Callable[[str], bool]) -> bool:
+    """Whether a folder has labels itself, or below the folders of splits."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: is not a folder; --labels takes one, or a zip file")
+    folders = [root, *(root / split for split in SPLITS if (root / split).is_dir())]
+    below = [path for folder in folders for path in folder.iterdir()]
+    return any(
+        path.suffix.lower() == ".csv"
+        or (path.is_dir() and any(wanted(file.name) for file in path.iterdir()))
+        for path in below
+    )
+
+
+def _place(
+    wanted: Callable[[str], bool], path: pathlib.Path, member: pathlib.PurePosixPath
+) -> pathlib.PurePosixPath | None:
+    """Where a label file of a zip file belongs: below its split, if that is known."""
+    if not wanted(member.name):
+        return None
+    above = [part for part in member.parts[:-2] if part in SPLITS]
+    return pathlib.PurePosixPath(above[-1] if above else _split_of(path.name), *member.parts[-2:])
+
+
+def _split_of(name: str) -> str:
+    """The split that a zip file is named after, such as train_p1.zip; '' if none."""
+    match = re.match(rf"({'|'.join(SPLITS)})(?![a-z])", name)
+    return match[1] if match else ""
+
+
+def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathlib.Path]:
     """Finds the labels of each recording: a folder of PSR files, or a CSV file of times.
+
+    Args:
+        folder: of labels.
+        split: of the folders train, val and test only this one is looked into.
 
     Returns:
         By recording, sorted.
@@ -59,7 +134,8 @@ def find(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
         parent, path = places.pop(0)
         try:
             if path.is_dir() and parent == root and path.name in SPLITS and not _psr_files(path):
-                places += [(path, below) for below in _entries(path)]
+                if split in (None, path.name):
+                    places += [(path, below) for below in _entries(path)]
             elif path.is_dir():
                 _add(found, path.name, _labels_in(path))
             elif path.name in PSR_FILES:
@@ -71,8 +147,8 @@ def find(folder: str | os.PathLike) -> dict[str, pathlib.Path]:
     raise_all(mistakes)
     if not found:
         raise ValueError(
-            f"{root}: no labels; --labels holds a folder with {STEPS} or a file NAME.csv per "
-            "recording"
+            f"{root}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
+            f"with {STEPS} or a file NAME.csv per recording"
         )
     return dict(sorted(found.items()))
 

@@ -2,8 +2,9 @@
 
 COCO results are a JSON list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` with
 the box's upper left corner in pixels; the image ids are explained by a COCO annotation file, or are
-frame numbers. YOLO predictions are a folder with a text file per frame of
-``<class> <x> <y> <w> <h> <confidence>``, centre and size in 0…1.
+frame numbers, or ``<recording>_<frame>`` as Ultralytics takes them from pictures so named. YOLO
+predictions are a folder with a text file per frame of ``<class> <x> <y> <w> <h> <confidence>``,
+centre and size in 0…1.
 """
 
 import os
@@ -17,77 +18,11 @@ import numpy as np
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import for_each
 from stormpsr_jax.psr import csvfile
+from stormpsr_jax.psr.class_maps import ClassMap
 from stormpsr_jax.psr.predictions import Detections
-from stormpsr_jax.psr.procedure import Procedure
 
 _FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})", re.ASCII | re.DOTALL)
-_NAMED = {"background": lambda procedure: 0, "error": lambda procedure: procedure.error_class}
-
-
-class ClassMap:
-    """Translates a detector's classes into those of a procedure.
-
-    Args:
-        data: {the detector's class: ours}, where ours is a number in 0…S+1, a catalogued state
-            such as "1100", "background" or "error"; or a whole number that is added to the
-            detector's class.
-        procedure: the product.
-
-    Raises:
-        ValueError: a class that the procedure does not have, or a catalogued state given twice.
-    """
-
-    def __init__(self, data: Mapping[str, Any] | int, procedure: Procedure) -> None:
-        self._procedure = procedure
-        self._offset = data if isinstance(data, int) else None
-        self._classes: dict[str, int] = {}
-        if isinstance(data, int):
-            return
-        if not isinstance(data, Mapping):
-            raise ValueError("a class map is an object {detector's class: class of the procedure}")
-        self._states = {state: c for c, state in enumerate(procedure.to_json()["states"], start=1)}
-        source: dict[int, str] = {}
-        for name, value in data.items():
-            c = self._parse(name, value)
-            if c in source and 1 <= c <= procedure.num_states:
-                raise ValueError(f"classes {source[c]!r} and {name!r} both map to class {c}")
-            source[c] = name
-            self._classes[str(name)] = c
-
-    def _parse(self, name: str, value: Any) -> int:
-        procedure = self._procedure
-        if isinstance(value, int) and not isinstance(value, bool):
-            if 0 <= value <= procedure.error_class:
-                return value
-        elif isinstance(value, str):
-            if value in _NAMED:
-                return _NAMED[value](procedure)
-            if value in self._states:
-                return self._states[value]
-        raise ValueError(
-            f"class {name!r} maps to {value!r}, which is none of 0…{procedure.error_class}, "
-            f"'background', 'error' or a catalogued state of procedure {procedure.name!r}"
-        )
-
-    def __call__(self, detected: int | str) -> int:
-        """Returns the procedure's class; ValueError for a class that the map does not have."""
-        if self._offset is not None:
-            c = int(detected) + self._offset
-            if not 0 <= c <= self._procedure.error_class:
-                raise ValueError(
-                    f"class {detected} with offset {self._offset} is not in "
-                    f"0…{self._procedure.error_class}"
-                )
-            return c
-        if str(detected) not in self._classes:
-            raise ValueError(f"class {detected} is not in the class map")
-        return self._classes[str(detected)]
-
-    def missing(self) -> list[int]:
-        """Catalogued states (1…S) that no class of the map leads to."""
-        if self._offset is not None:
-            return []
-        return sorted(set(range(1, self._procedure.error_class)) - set(self._classes.values()))
+_NAMED_FRAME = re.compile(r"(.+)_([0-9]{1,12})", re.ASCII)  # recording and frame
 
 
 def from_coco(
@@ -98,9 +33,10 @@ def from_coco(
     Args:
         results: the content of the results file.
         classes: translates `category_id`.
-        images: the content of the annotation file; None if the image ids are frame numbers.
+        images: the content of the annotation file; None if the image ids are frame numbers, or
+            texts that end in one.
         recording: of all images; None takes the folder that holds an image (the one above, if that
-            is called "rgb").
+            is called "rgb"), or without `images` what stands before the frame's number.
 
     Returns:
         By recording; boxes in 0…1 where the annotation file tells the image sizes, else in pixels.
@@ -110,18 +46,18 @@ def from_coco(
         ValueError: every mistake, with entry and field.
     """
     known = None if images is None else _coco_images(images, recording)
-    if known is None and recording is None:
-        raise ValueError("without an annotation file (--images) --recording is needed")
     if not isinstance(results, list):
         raise ValueError("COCO results are a list of detections")
-    names = [recording] if known is None else sorted({image[0] for image in known.values()})
+    named = [] if recording is None else [recording]
+    names = named if known is None else sorted({image[0] for image in known.values()})
     rows: dict[str, list[tuple]] = {name: [] for name in names}
 
     def convert(i: int, entry: Any) -> None:
         place = f"entry {i + 1}"
         image = files.field(entry, "image_id", (int, str), place)
         if known is None:
-            name, frame, size = recording, _frame(str(image), f"{place}: image_id"), None
+            name = recording or _recording(str(image), f"{place}: image_id")
+            frame, size = _frame(str(image), f"{place}: image_id"), None
         elif image in known:
             name, frame, size = known[image]
         else:
@@ -136,7 +72,7 @@ def from_coco(
         category = files.field(entry, "category_id", (int, str), place)
         c = _translate(classes, category, f"{place}: category_id")
         centre = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
-        rows[name].append((frame, c, score, *centre))
+        rows.setdefault(name, []).append((frame, c, score, *centre))
 
     for_each(enumerate(results), convert)
     return {name: _detections(found) for name, found in rows.items()}
@@ -175,37 +111,68 @@ def _coco_images(images: Any, recording: str | None) -> dict[Any, tuple]:
     return known
 
 
-def from_yolo(folder: str | os.PathLike, classes: ClassMap) -> Detections:
+def from_yolo(
+    folder: str | os.PathLike,
+    classes: ClassMap,
+    recording: str | None = None,
+    first_frame: int = 0,
+) -> dict[str, Detections]:
     """Converts a folder of YOLO text files; a frame's number ends its file's name.
 
     A file `classes.txt` is not read: tools put the names of their classes there, and it is
     `classes` that says what these are.
 
+    Args:
+        folder: of the files.
+        classes: translates their classes.
+        recording: of all files. None takes the folder's name, unless it is "labels", as Ultralytics
+            calls every one, or its files belong to several videos: then it is what stands before
+            the frame's number.
+        first_frame: number of a recording's first frame in these files, which becomes 0.
+
+    Returns:
+        By recording.
+
     Raises:
         ValueError: every mistake, with file, line and field.
     """
+    if first_frame < 0:
+        raise ValueError(f"--first_frame={first_frame} is not a number from 0 up")
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
     paths = sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
     if not paths:
         raise ValueError(f"{folder}: holds no .txt files of frames")
-    rows: list[tuple] = []
-    frames: dict[int, pathlib.Path] = {}
+    if recording is None and folder.resolve().name != "labels":
+        starts = {match and match[1] for match in (_NAMED_FRAME.fullmatch(p.stem) for p in paths)}
+        recording = folder.resolve().name if len(starts) == 1 else None
+    rows: dict[str, list[tuple]] = {}
+    frames: dict[tuple[str, int], pathlib.Path] = {}
 
     def convert(path: pathlib.Path) -> None:
-        frame = _frame(path.stem, f"{path}: name")
-        if frame in frames:
-            raise ValueError(f"{path}: name: frame {frame} is also in {frames[frame].name}")
-        frames[frame] = path
+        name = recording or _recording(path.stem, f"{path}: name")
+        frame = _frame(path.stem, f"{path}: name") - first_frame
+        if frame < 0:
+            raise ValueError(
+                f"{path}: name: is before the first frame, --first_frame={first_frame}"
+            )
+        if (name, frame) in frames:
+            raise ValueError(
+                f"{path}: name: frame {frame + first_frame} is also in {frames[name, frame].name}"
+            )
+        frames[name, frame] = path
 
         def parse(line: int, row: list[str]) -> tuple:
             fields = [text for text in row if text]
+            if len(fields) == 5:
+                what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
+                raise csvfile.field_error(path, line, "confidence", what)
             csvfile.check_width(path, line, fields, ["class", "x", "y", "w", "h", "confidence"])
             detected = csvfile.parse_integer(fields[0], 0, 10**6, path, line, "class")
             box = [
-                csvfile.parse_number(text, path, line, name)
-                for text, name in zip(fields[1:5], "xywh", strict=True)
+                csvfile.parse_number(text, path, line, field)
+                for text, field in zip(fields[1:5], "xywh", strict=True)
             ]
             score = csvfile.parse_number(fields[5], path, line, "confidence")
             files.number(score, f"{path}: line {line}: confidence", 0, 1)
@@ -213,10 +180,31 @@ def from_yolo(folder: str | os.PathLike, classes: ClassMap) -> Detections:
             return (frame, c, score, *box)
 
         lines = csvfile.read_rows(path, delimiter=" ")
-        rows.extend(for_each([line for line in lines if any(line[1])], parse))
+        rows.setdefault(name, []).extend(for_each([line for line in lines if any(line[1])], parse))
 
     for_each(((path,) for path in paths), convert)
-    return _detections(rows)
+    return {name: _detections(found) for name, found in rows.items()}
+
+
+def count_from_one(folder: str | os.PathLike) -> bool:
+    """Whether the files of a YOLO folder may count the frames of a video, as Ultralytics does.
+
+    It counts them from 1 and does not pad the numbers; pictures mostly have names of one length.
+    """
+    stems = [path.stem for path in pathlib.Path(folder).glob("*.txt")]
+    found = [match[2] for match in map(_NAMED_FRAME.fullmatch, stems) if match]
+    return bool(found) and not any(number.startswith("0") for number in found)
+
+
+def _recording(text: str, place: str) -> str:
+    """The recording in <recording>_<frame>."""
+    match = _NAMED_FRAME.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"{place}: {files.shorten(text)} names no recording before the frame's number, so "
+            "--recording is needed (of COCO results, or --images)"
+        )
+    return files.check_name(match[1], place)
 
 
 def _detections(rows: list[tuple]) -> Detections:

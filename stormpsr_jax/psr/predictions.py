@@ -6,13 +6,14 @@ import dataclasses
 import itertools
 import operator
 import os
+import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import for_each, raise_all
-from stormpsr_jax.psr import csvfile
+from stormpsr_jax.psr import csvfile, zipped
 from stormpsr_jax.psr.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -79,21 +80,64 @@ def as_written(values: Iterable[float], decimals: int) -> list[float]:
     return [float(f"{value:.{decimals}f}") for value in values]
 
 
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, flag: str) -> Iterator[pathlib.Path]:
+    """Gives the folder of a stream's files, for `find`: a folder as it is, or of a zip file.
+
+    Of a zip file, such as the detections published with IndustReal, the files named
+    ``<rec>_results_pred.csv`` are unpacked for as long as the block lasts, wherever they lie in it.
+
+    Raises:
+        ValueError: `path`, which was given with `flag`, is neither; see `zipped.unpacked` too.
+    """
+    root = pathlib.Path(path)
+    if root.is_dir():
+        yield root
+        return
+    if not root.is_file():
+        raise ValueError(f"{root}: is not a folder; {flag} takes one, or a zip file")
+    with zipped.unpacked([root], _place, root) as folder:
+        if not any(folder.iterdir()):
+            raise ValueError(f"{root}: the zip file has no <recording>{SUFFIX}")
+        yield folder
+
+
+def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
+    return pathlib.PurePosixPath(member.name) if member.name.endswith(SUFFIX) else None
+
+
+def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
+    """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
+
+    Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's.
+    """
+    found = {p.name.removesuffix(suffix): p for p in folder.iterdir() if p.name.endswith(suffix)}
+    if not found:
+        below = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
+        if len(below) == 1 and not below[0].is_symlink():
+            return find(below[0], suffix)
+    return found
+
+
 def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:
     """Reads ``<name>,<frame>,<class>,<conf>,<x>,<y>,<w>,<h>`` below one header row.
+
+    A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
 
     Raises:
         ValueError: every mistake, with file, line and field.
     """
-    rows = _below_header(path, _ASD_HEADER, "frame")
+    every = _below_header(path, _ASD_HEADER, "frame")
+    rows = [(line, row) for line, row in every if not _says_nothing(row)]
     try:
+        without = np.array([int(row[1]) for _, row in every if _says_nothing(row)], np.int64)
         frames = np.array([int(r[1]) for _, r in rows], np.int64)
         classes = np.array([int(r[2]) for _, r in rows], np.int64)
         numbers = np.array([list(map(float, r[3:])) for _, r in rows], np.float64)
         numbers = numbers.reshape(len(rows), 5)
         good = (
             all(len(r) == 8 for _, r in rows)
-            and _within(frames, 0, csvfile.MAX_FRAME)
+            and _within(np.append(frames, without), 0, csvfile.MAX_FRAME)
             and _within(classes, 0, procedure.error_class)
             and _within(numbers[:, 0], 0, 1)
             and bool(np.isfinite(numbers).all())
@@ -103,17 +147,26 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
     # that are written as 7.0.
     if not good:
-        parsed = for_each(rows, lambda line, row: _detection(path, line, row, procedure))
+        parsed = for_each(every, lambda line, row: _detection(path, line, row, procedure))
+        parsed = [p for p in parsed if p is not None]
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
-        numbers = np.array([p[2:] for p in parsed], np.float64)
+        numbers = np.array([p[2:] for p in parsed], np.float64).reshape(len(parsed), 5)
     order = np.argsort(frames, kind="stable")
     return Detections(
         frames[order], classes[order], numbers[order, 0].copy(), numbers[order, 1:].copy()
     )
 
 
-def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple:
+def _says_nothing(row: list[str]) -> bool:
+    """Whether a row says that nothing was detected, as in the files published with IndustReal."""
+    return len(row) == 3 and row[2].strip() == "0"
+
+
+def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple | None:
+    if _says_nothing(row):
+        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame")
+        return None
     csvfile.check_width(path, line, row, _ASD_HEADER)
     classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
     return (

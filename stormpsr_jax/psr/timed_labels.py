@@ -25,7 +25,8 @@ from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
-_TIME = re.compile(r"(?:(?:([0-9]+):)?([0-9]+):)?([0-9]+(?:\.[0-9]*)?)", re.ASCII)
+# At most nine digits: no recording is as long, and no frame number is too large.
+_TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
 _VALUES = (1, -1, 0)  # of a component after step 3k, 3k + 1, 3k + 2
 _ALREADY = {1: "installed", -1: "incorrectly installed", 0: "absent"}
 

@@ -1,6 +1,7 @@
 """Stage `evaluate`: decode, fuse and score the test split; metrics.json, report.html, the model.
 
-Thresholds, floor, gate and fusion weight are chosen on the validation split alone.
+Thresholds, floor, gate and fusion weight are chosen on the validation split alone. Where the test
+split has boxes, detections.json says how good the detector is there, frame by frame.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from stormpsr_jax import files, model, report
 from stormpsr_jax.belief_strips import belief_strips
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, headline, learned
+from stormpsr_jax.psr import analysis, decoding, detection_scores, headline, learned
 from stormpsr_jax.psr.learned_weights import Weights
+from stormpsr_jax.psr.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import Choice, select
 from stormpsr_jax.stages import fuse, networks, provenance
@@ -25,7 +29,7 @@ from stormpsr_jax.training.metrics import read_metrics
 
 
 def run(context: Context) -> dict:
-    """Writes WORKDIR/metrics.json, WORKDIR/report.html and WORKDIR/model."""
+    """Writes WORKDIR/metrics.json, detections.json, report.html and model."""
     if jax.process_index() != 0:
         return {}
     config, workdir = context.config, context.workdir
@@ -52,6 +56,7 @@ def run(context: Context) -> dict:
         stream: {key: value for key, value in dataclasses.asdict(choice).items() if key != "scores"}
         for stream, choice in chosen.items()
     }
+    detections = score_detections(context, test)
     strips = {}
     if weights is not None:
         settings = chosen[learned.STREAM].settings
@@ -72,10 +77,44 @@ def run(context: Context) -> dict:
         figures=analysis_figures(result),
         notes=_notes(chosen, fusion),
         strips=strips,
+        detections=detections,
     )
+    if detections is None:
+        (workdir / "detections.json").unlink(missing_ok=True)
+    else:
+        files.write_json(workdir / "detections.json", detections)
     _write_model(context, chosen, result, weights)
     files.write_json(workdir / "metrics.json", result)
     return {}
+
+
+def score_detections(
+    context: Context, recordings: Mapping[str, LabelledPredictions]
+) -> dict[str, Any] | None:
+    """Scores the detections of the test split by its boxes, which are those of the data folder.
+
+    Frames that nobody has annotated, and those of uncatalogued states, do not count.
+
+    Returns:
+        The content of detections.json; None without a detector or without boxes.
+    """
+    if "detector" not in context.config.stages:
+        return None
+    source, pairs = context.detector_source("test"), {}
+    for name, recording in recordings.items():
+        labelled, numbers = source.recordings[name], source.numbers(name)
+        boxed = labelled.classes > 0
+        pairs[name] = (
+            recording.detections,
+            detection_scores.TrueBoxes(
+                numbers[boxed],
+                labelled.classes[boxed].astype(np.int64),
+                labelled.boxes[boxed].astype(np.float64),
+                numbers[(labelled.classes == 0) | (labelled.classes == NOT_ANNOTATED)],
+            ),
+        )
+    result = detection_scores.score(context.procedure, pairs)
+    return result if result["boxes"] else None
 
 
 def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:

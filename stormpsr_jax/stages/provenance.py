@@ -192,6 +192,8 @@ def _data(context: Context, stage: str) -> dict[str, str]:
             folder = context.data_dir / "labels" / split
             found[f"label files of split {split}"] = checksums.of_labels(folder)
         found["frames per second"] = context.source(split).fps
+    if stage == "evaluate" and "detector" in config.stages:
+        add(context.detector_source("test"), ("boxes",))
     return found
 
 
@@ -272,6 +274,7 @@ def result_files(context: Context, stage: str) -> list[Path]:
         return [
             workdir / "metrics.json",
             workdir / "report.html",
+            *workdir.glob("detections.json"),
             *sorted((workdir / "model").glob("*")),
         ]
     names = ["best.safetensors"] + (["encoder.safetensors"] if stage == "general" else [])

@@ -202,7 +202,7 @@ def test_own_property_listed_images_and_empty_files_have_been_looked_at(tmp_path
     [{"empty": np.array([3])}, {"frames": np.array([2])}, {"unsure": np.array([[2, 9]])}],
 )
 def test_boxes_property_digest_changes_with_what_was_looked_at(change):
-    boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0, ("",))
+    boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0)
     assert dataclasses.replace(boxes, **change).digest != boxes.digest
 
 

@@ -30,7 +30,8 @@ def test_check_property_whole_folder_has_no_problem(folder, arguments, capsys):
     page = (folder / "check.html").read_text()
     assert "No problems found" in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)  # opens offline
-    assert page.count("data:image/jpeg") == 4 * 3 * 3  # 4 recordings, 3 completions each, around
+    # 4 recordings, 3 completions each, around; and 3 boxes of two states and of error states.
+    assert page.count("data:image/jpeg") == 4 * 3 * 3 + 3 * 3
     assert (folder / "SHA256SUMS").exists() == (arguments == ["--all"])
 
 

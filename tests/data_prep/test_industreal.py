@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from industreal_data import FRAMES, FULL, PROCEDURE, SPLITS, coco, make_data
+from industreal_data import FRAMES, FULL, PROCEDURE, SPLITS, coco, make_data, write_video
 
 from data_prep import industreal
 from data_prep.reading.asd_labels import read_coco_boxes
-from data_prep.writing.recorded import box_classes
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.framing import Framing
 
@@ -59,9 +58,9 @@ def test_industreal_property_boxes_and_their_classes(made):
     expected[3] = [0.525, 0.525, 0.05, 0.05]
     expected[4] = [0.95, 0.95, 0.1, 0.1]
     np.testing.assert_allclose(recording.boxes, expected, atol=1e-6)
-    # By the category: the base, background, an error, and state 13 of the list, where the PSR
-    # labels give state 10.
-    assert recording.classes.tolist() == [-1, 1, 0, 23, 13, -1, -1, -1, -1]
+    # By the number of the category: the base, an error twice, and state 13 of the list, where the
+    # PSR labels give state 10.
+    assert recording.classes.tolist() == [-1, 1, 23, 23, 13, -1, -1, -1, -1]
     main = ClipSource(made, "train", PROCEDURE).recordings["02_main_0_1"]
     assert main.classes.tolist() == [-2, -1, -2, -1, -2, -2]  # no boxes: images that are listed
     assert main.states.tolist() == [list(map(int, FULL))] * 6
@@ -76,45 +75,19 @@ def test_industreal_property_shipped_labels_are_kept_and_others_derived(data, ma
     assert [line.split(",")[:2] for line in derived][:2] == [["00002.jpg", "3"], ["00003.jpg", "4"]]
 
 
-def test_industreal_property_categories_that_differ_are_counted(data, made, caplog):
+def test_boxes_are_held_against_the_step_labels(data, made, caplog):
     caplog.set_level("INFO", logger="absl")
     make(data, made)
-    # Frame 4 has category FULL, and state 10 by the PSR labels; three recordings have boxes.
-    assert any(
-        line.startswith("3 boxes whose category is another state") and "category counts" in line
-        for line in caplog.messages
+    # Of three recordings each; frame 4 has category FULL, and state 10 by the PSR labels. The error
+    # states are one with a part that sits wrong and one outside the catalogue.
+    assert (
+        "9 of 12 boxes agree with the step labels (by the number of the category, which counts; by "
+        "its name: 0)" in caplog.messages
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("10010110000", 4),
-        ("error_state", 23),
-        ("background", 0),
-        ("11000000000", 0),  # a state, but not a catalogued one
-        ("assembly", 7),  # no state: that of the PSR labels
-        ("1001011000", 7),  # of another product
-        ("20010110000", 7),
-        ("", 7),
-    ],
-)
-def test_box_classes_golden(name, expected):
-    assert box_classes([name], np.array([7]), PROCEDURE).tolist() == [expected]
-
-
-def test_industreal_property_categories_that_are_no_states_leave_it_to_the_psr_labels(
-    tmp_path, caplog
-):
-    caplog.set_level("INFO", logger="absl")
-    data = make_data(tmp_path / "data")
-    for path in data.rglob("OD_labels.json"):
-        path.write_text(path.read_text().replace(FULL, "model").replace("error_state", "car"))
-    assert make(data, tmp_path / "out")
-    recording = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings["03_assy_0_1"]
-    assert recording.classes.tolist() == [-1, 1, 0, 23, 10, -1, -1, -1, -1]
-    (line,) = [line for line in caplog.messages if "category is no state" in line]
-    assert line.startswith("6 boxes whose category is no state (such as 'car', 'model'); the state")
+    assert (
+        "categories of the boxes: number and name are the same class in 0 recordings; in 3 the "
+        "names are others, one off in the download" in caplog.messages
+    )
 
 
 def test_industreal_property_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
@@ -122,7 +95,7 @@ def test_industreal_property_boxes_that_a_crop_loses_are_counted(data, tmp_path,
     framing = Framing((8, 8), region=(0.3, 0, 1, 1))
     assert make(data, tmp_path / "out", framing=framing)
     recording = ClipSource(tmp_path / "out", "test", PROCEDURE).recordings["03_assy_0_1"]
-    assert recording.classes.tolist() == [-1, -2, 0, 23, 13, -1, -1, -1, -1]
+    assert recording.classes.tolist() == [-1, -2, 23, 23, 13, -1, -1, -1, -1]
     assert np.isnan(recording.boxes[1]).all()
     assert any(
         "recording 03_assy_0_1: 1 of its 4 boxes are left out" in line for line in caplog.messages
@@ -148,20 +121,14 @@ def test_industreal_property_zip_files_as_downloaded(data, made, tmp_path, top):
 
 def test_industreal_property_videos_instead_of_folders(data, tmp_path):
     """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
-    av = pytest.importorskip("av")
+    pytest.importorskip("av")
     copy = make_data(tmp_path / "data")
     for i, (name, count) in enumerate(FRAMES.items()):
         recording = copy / "recordings" / SPLITS[name] / name
         for image in (recording / "rgb").iterdir():
             image.unlink()
         path = recording / "rgb.mp4" if i % 2 else copy / f"{name}.mp4"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 80, 44, "yuv420p"
-            for frame in range(count):
-                image = np.full((44, 80, 3), 20 * frame + len(name), np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-            container.mux(stream.encode())
+        write_video(path, name, range(count))
     assert make(copy, tmp_path / "out")
     for name, split in SPLITS.items():
         images = ClipSource(tmp_path / "out", split, PROCEDURE).frames(name, range(FRAMES[name]))
@@ -189,7 +156,7 @@ COCO_MISTAKES = [
         change_first("annotations", image_id=99),
         r"annotations\[1\]: image_id: 99 is not in images",
     ),
-    (change_first("annotations", category_id=9), r"annotations\[1\]: category_id: 9 is not in"),
+    (change_first("annotations", category_id=99), r"annotations\[1\]: category_id: 99 is not in"),
     (
         change_first("annotations", bbox=[0, 0, 5]),
         r"annotations\[1\]: bbox: \[0, 0, 5\] is not x, y, w, h",
@@ -204,6 +171,11 @@ COCO_MISTAKES = [
         change_first("annotations", bbox=["0", 0, 9, 9]),
         r"annotations\[1\]: bbox: .* is not a number",
     ),
+    (
+        change_first("annotations", bbox=[10**400, 0, 9, 9]),
+        r"annotations\[1\]: bbox: 1000*… is not a number",
+    ),
+    (change_first("images", width=10**400), r"its image: width: 1000*… is not in 1…"),
     (change_first("images", width=0), r"its image: width: 0 is not in 1…"),
     (change_first("images", file_name="x"), r"its image: file_name: "),
     (change_first("images", file_name="000800.jpg"), r"frame 800 is not among .* 0…8"),

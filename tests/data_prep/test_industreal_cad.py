@@ -180,7 +180,7 @@ def test_errors_nothing_to_read_or_too_much(tmp_path, synth, capsys):
         industreal_cad.main([f"--data={tmp_path / 'empty'}", f"--out={tmp_path / 'out'}"])
     assert raised.value.code == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"error: --data={tmp_path / 'empty'}: has neither labels.json beside")
+    assert said.startswith(f"error: --data={tmp_path / 'empty'}: has neither labels_coco.json nor")
     assert len(said.splitlines()) == 1
     downloads.make_renders(tmp_path / "both/a", (18, 32), per_state=1)
     downloads.make_renders(tmp_path / "both/b", (18, 32), per_state=1)

@@ -83,6 +83,8 @@ def test_meccano_property_log_says_what_is_particular(data, made, caplog):
     caplog.set_level("INFO", logger="absl")
     make(data, made)
     assert caplog.messages == [
+        "4 of 4 recordings are in the split that MECCANO has them in; 16 of its 20 recordings are "
+        "not there: 0003, 0004, 0005, 0006, 0013 and 11 more",
         "4 recordings, 46 frames (22 in a catalogued state, 4 in an error state, 20 in an "
         "uncatalogued one), 15 boxes (9 in a catalogued state, 3 in an error state, 3 in an "
         "uncatalogued one; 3 cut off at the picture's edge, 3 left out for a larger one of the "

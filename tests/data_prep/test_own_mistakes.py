@@ -129,6 +129,10 @@ MISTAKES = {
         lambda d: edit(d / LABELS, "2.05", "2:75"),
         r"bench1.csv: line 3: time: '2:75' is not a time such as",
     ),
+    "a time of 400 digits": (
+        lambda d: edit(d / LABELS, "2.05", "9" * 400),
+        r"bench1.csv: line 3: time: '9{37}…' is not a time such as",
+    ),
     "before the start": (
         lambda d: (d / LABELS).write_text("start,end,step\n2,1,0\n"),
         r"bench1.csv: line 2: end: 1 is before the start, 2",

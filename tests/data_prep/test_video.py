@@ -50,6 +50,13 @@ def test_video_property_frames_come_in_order(tmp_path, ending, zipped):
     np.testing.assert_allclose(np.diff(video.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3)
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_frames_are_counted_by_the_head_or_by_the_index(tmp_path, ending):
+    """Matroska's head does not say how many there are."""
+    write_video(tmp_path / f"a.{ending}", count=7)
+    assert video.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
+
+
 def write_avi(path: Path) -> None:
     import av
 
@@ -237,7 +244,7 @@ def test_video_errors_damage_inside_a_zip_file_names_the_video(tmp_path):
     for i, data in enumerate((flipped, packed)):
         (tmp_path / f"{i}.zip").write_bytes(data)
         with pytest.raises(ValueError, match=rf"{i}\.zip/0001\.mp4: cannot be unpacked"):
-            video.read_times(Tree(str(tmp_path / f"{i}.zip"), is_zip=True), "0001.mp4")
+            video.read_times(*open_trees(tmp_path / f"{i}.zip"), "0001.mp4")
 
 
 def test_video_property_names_inside_may_be_in_any_encoding(tmp_path):

@@ -123,7 +123,9 @@ def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
     assert "--fps=0" in fails(files, capsys, "--fps=0")
     assert "no predictions" in fails(files, capsys, streams=())
     assert "'nobody'" in fails(files, capsys, "--procedure=nobody")
-    assert "is not a folder; --labels" in fails(files, capsys, "--labels=/nowhere")
+    assert "is not a folder; --labels takes one, or a zip file" in fails(
+        files, capsys, "--labels=/nowhere"
+    )
     assert "/nowhere/out.json" in fails(files, capsys, "--out=/nowhere/out.json")
     assert "invalid choice" in fails(files, capsys, "--decoder=best")
 

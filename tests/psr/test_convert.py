@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import convert, label_files, other_detectors, predictions, resample
+from stormpsr_jax.psr import (
+    class_maps,
+    convert,
+    label_files,
+    other_detectors,
+    predictions,
+    resample,
+)
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions, read_detections
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -154,7 +161,7 @@ def test_coco_errors_without_names_of_recordings():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("5 0.1 0.1 0.1 0.1", "line 1: confidence: is missing"),
+        ("5 0.1 0.1 0.1 0.1", "line 1: confidence: is missing (the row has 5 fields); Ultr"),
         ("5 0.1 0.1 0.1 0.1 0.5 7", "line 1: field 7"),
         ("5 0.1 0.1 0.1 0.1 0.5\n-1 0.1 0.1 0.1 0.1 0.5", "line 2: class: '-1'"),
         ("5 0.1 nan 0.1 0.1 0.5", "line 1: y: 'nan' is not finite"),
@@ -175,22 +182,152 @@ def test_yolo_errors_name_the_folder(folder):
         other_detectors.from_yolo(folder / "nowhere", classes)
     (folder / "rec_y" / "other_12.txt").write_text("")
     with pytest.raises(ValueError, match=r"vid_1_12\.txt: name: frame 12 is also in other_12.txt"):
-        other_detectors.from_yolo(folder / "rec_y", classes)
+        other_detectors.from_yolo(folder / "rec_y", classes, "rec_y")
 
 
 def test_yolo_property_class_names_are_no_frame(folder):
     (folder / "rec_y" / "classes.txt").write_text("person\nscrew\n")
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
-    assert other_detectors.from_yolo(folder / "rec_y", classes).frames.tolist() == [11, 12, 12]
+    found = other_detectors.from_yolo(folder / "rec_y", classes)
+    assert found["rec_y"].frames.tolist() == [11, 12, 12]
 
 
-def test_yolo_errors_a_folder_that_is_called_labels_names_no_recording(folder, capsys):
-    (folder / "rec_y").rename(folder / "labels")
-    flags = ("yolo", f"--folder={folder / 'labels'}", f"--classes={folder / 'map.json'}")
+def test_a_folder_called_labels_has_the_recordings_that_its_files_name(folder, capsys):
+    labels = (folder / "rec_y").rename(folder / "labels")
+    flags = ("yolo", f"--folder={labels}", f"--classes={folder / 'map.json'}")
+    assert list(run(folder, *flags, "--recording=mine")) == ["mine"]
+    (labels / "other_3.txt").write_text("6 0.5 0.5 1 1 0.25\n")
+    found = run(folder, *flags)
+    assert sorted(found) == ["mine", "other", "vid_1"]
+    assert found["other"].frames.tolist() == [3]
+    assert found["vid_1"].frames.tolist() == [11, 12, 12]
+    (labels / "000012.txt").write_text("")
     with pytest.raises(SystemExit):
         run(folder, *flags)
-    assert "is called 'labels', which names no recording; pass --rec" in capsys.readouterr().err
-    assert list(run(folder, *flags, "--recording=mine")) == ["mine"]
+    assert "000012.txt: name: '000012' names no recording" in capsys.readouterr().err
+
+
+def test_files_of_several_videos_are_never_one_recording(folder):
+    (folder / "rec_y" / "other_3.txt").write_text("6 0.5 0.5 1 1 0.25\n")
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
+    assert sorted(other_detectors.from_yolo(folder / "rec_y", classes)) == ["other", "vid_1"]
+
+
+def test_frames_that_ultralytics_counts_from_1_begin_at_0(folder, capsys):
+    flags = ("yolo", f"--folder={folder / 'rec_y'}", f"--classes={folder / 'map.json'}")
+    run(folder, *flags)
+    assert "give --first_frame=1" in capsys.readouterr().out
+    assert run(folder, *flags, "--first_frame=1")["rec_y"].frames.tolist() == [10, 11, 11]
+    # Frame 11 of a video is at 10/10 s, which is frame 5 at 5 a second, and not frame 6.
+    slower = run(folder, *flags, "--first_frame=1", "--fps=10:5")["rec_y"]
+    assert slower.frames.tolist() == [5, 6, 6]
+    assert "first_frame" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run(folder, *flags, "--first_frame=12")
+    assert "vid_1_11.txt: name: is before the first frame" in capsys.readouterr().err
+
+
+def test_pictures_with_padded_numbers_are_not_taken_for_frames_of_a_video(folder, capsys):
+    (folder / "rec_y" / "vid_1_000009.txt").write_text("")
+    run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--classes={folder / 'map.json'}")
+    assert "first_frame" not in capsys.readouterr().out
+
+
+NAMES = {
+    "data.yaml": "path: x\nnc: 4\nnames: [background, 10, 11, error_state]\n",
+    "numbers.yml": "names:\n  0: background\n  3: error_state\n  1: 10\n  2: '11'\n",
+    "classes.txt": "background\n10\n11\nerror_state\n",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_classes_have_the_states_that_their_names_are(folder, capsys, name):
+    (folder / name).write_text(NAMES[name])
+    text = "".join(f"{c} .5 .5 .1 .1 .9\n" for c in (0, 1, 2, 3))
+    (folder / "rec_y" / "vid_1_12.txt").write_text(text)
+    (folder / "rec_y" / "vid_1_11.txt").write_text("")
+    found = run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--names={folder / name}")
+    assert found["rec_y"].classes.tolist() == [0, 1, 2, 3]
+    said = capsys.readouterr().out
+    assert "4 classes: 2 of the 2 states of procedure 'toy', error state, background" in said
+
+
+def test_a_state_that_begins_with_0_is_no_number_in_base_8(folder):
+    (folder / "data.yaml").write_text("names: [0110, 10]\n")
+    names = class_maps.read_names(folder / "data.yaml")
+    assert names == {0: "0110", 1: "10"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("names: [10, screw]\n", "class '1' maps to 'screw', which is none of"),
+        ("names: [10, 10]\n", "classes '0' and '1' both map to class 1"),
+        ("nc: 3\n", "has no 'names' of classes"),
+        ("names: [\n", "not YAML that can be read"),
+        ("names: !!python/object/apply:os.system ['true']\n", "names: 0: 'true'"),
+        ("names: {a: 10}\n", "names: 'a' is no number of a class"),
+        ("names: [[10]]\n", "names: 0: ['10'] is no name"),
+        ("[" * 5000, "not YAML that can be read"),
+    ],
+)
+def test_names_that_are_no_states_are_one_line(folder, capsys, text, message):
+    (folder / "data.yaml").write_text(text)
+    with pytest.raises(SystemExit) as error:
+        run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--names={folder / 'data.yaml'}")
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "data.yaml: " in said
+    if "os.system" not in text:
+        assert message in said
+    else:
+        assert "class '0' maps to 'true'" in said  # a text, and nothing was called
+    assert not (folder / "asd").exists()
+
+
+def predictions_json(folder, categories):
+    """What `yolo val save_json=True` writes of pictures named <recording>_<frame>.jpg."""
+    entries = [
+        {
+            "image_id": f"rec_a_{i:06d}",
+            "file_name": f"rec_a_{i:06d}.jpg",
+            "category_id": c,
+            "bbox": [20.0, 10.0, 40.0, 20.0],
+            "score": 0.5,
+        }
+        for i, c in enumerate(categories)
+    ]
+    (folder / "results.json").write_text(json.dumps(entries))
+
+
+def test_category_ids_of_ultralytics_from_0_and_from_1_give_the_same_classes(folder, capsys):
+    (folder / "data.yaml").write_text(NAMES["data.yaml"])
+    flag = f"--names={folder / 'data.yaml'}"
+    for categories, first in (([0, 1, 2, 3], 0), ([1, 2, 3, 4], 1)):
+        predictions_json(folder, categories)
+        found = coco(folder, flag)["rec_a"]
+        assert found.frames.tolist() == [0, 1, 2, 3]
+        assert found.classes.tolist() == [0, 1, 2, 3]
+        assert found.boxes[0].tolist() == [40, 20, 40, 20]
+        assert f"category_id {first} is class 0, 'background'" in capsys.readouterr().out
+
+
+def test_category_ids_that_do_not_tell_where_they_begin_are_refused(folder, capsys):
+    (folder / "data.yaml").write_text(NAMES["data.yaml"])
+    flag = f"--names={folder / 'data.yaml'}"
+    for categories, message in (([1, 2, 3], "from 0 or from 1"), ([0, 4], "are not those of 4")):
+        predictions_json(folder, categories)
+        with pytest.raises(SystemExit):
+            coco(folder, flag)
+        said = capsys.readouterr().err
+        assert message in said
+        assert "results.json: category_id: " in said
+    predictions_json(folder, [])
+    assert coco(folder, flag, "--recording=empty")["empty"].frames.tolist() == []
+    predictions_json(folder, [1, 2, 3])
+    assert coco(folder, flag, "--first_category=0")["rec_a"].classes.tolist() == [1, 2, 3]
+    assert coco(folder, flag, "--first_category=1")["rec_a"].classes.tolist() == [0, 1, 2]
 
 
 def test_coco_errors_all_of_a_file(folder):

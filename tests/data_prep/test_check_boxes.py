@@ -1,0 +1,143 @@
+"""data_prep.check shows boxes of each state, and holds all of them against the step labels."""
+
+import base64
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import simplejpeg
+from check_data import PROCEDURE, build, make
+
+from data_prep import check
+from data_prep.checking import boxes
+from data_prep.checking.folder import check_folder
+from data_prep.writing import shards
+
+SIZE = (40, 60)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("boxes") / "shards")
+
+
+def grey(split, name):
+    """20 frames of state 1, then 20 of state 3 (the last one's box is of state 2), all with a box.
+
+    In each box is the grey 5 · frame, around it is black.
+    """
+    states = np.array([[1, 0, 0]] * 20 + [[1, 1, 1]] * 20)
+    classes = np.array([1] * 20 + [3] * 19 + [2])
+    jpegs = []
+    for frame in range(40):
+        image = np.zeros((*SIZE, 3), np.uint8)
+        image[10:30, 20:40] = 5 * frame
+        jpegs.append(simplejpeg.encode_jpeg(image, 95))
+    box = np.tile([0.5, 0.5, 1 / 3, 0.5], (40, 1))
+    return shards.RecordingData(name, 0, jpegs, states, box, classes, np.full(40, np.nan))
+
+
+@pytest.fixture(scope="module")
+def grey_boxes(tmp_path_factory):
+    out = tmp_path_factory.mktemp("grey")
+    splits = {"train": ["a"]}
+    shards.build(out, procedure=PROCEDURE, fps=5, image_size=SIZE, splits=splits, make=grey)
+    return out
+
+
+def test_boxes_of_each_state_stand_beside_its_parts(grey_boxes):
+    first, second, third = boxes.by_state(check_folder(grey_boxes))
+    assert (first.name, first.vector, first.total) == ("state 1", "100", 20)
+    assert first.parts == [("base", True), ("wheel", False), ("lid", False)]
+    assert [picture.frame for picture in first.pictures] == [3, 10, 16]  # evenly spread
+    assert third.parts == [("base", True), ("wheel", True), ("lid", True)]
+    assert (second.total, len(second.pictures)) == (1, 1)
+    # A box that the labels do not fit says what they say.
+    assert [picture.other for picture in second.pictures] == ["state 3"]
+    assert {picture.other for picture in (*first.pictures, *third.pictures)} == {""}
+
+
+def test_a_box_is_cut_out_of_its_picture_with_a_little_around(grey_boxes):
+    first, *_ = boxes.by_state(check_folder(grey_boxes))
+    picture = first.pictures[2]
+    image = simplejpeg.decode_jpeg(base64.b64decode(picture.jpeg))
+    assert image.shape == (24, 24, 3)  # 20 pixels, and a tenth at either side
+    assert abs(image[4:-4, 4:-4].mean() - 5 * picture.frame) < 3
+    assert image[[0, -1]].max() < 25
+    assert image[:, [0, -1]].max() < 25
+
+
+def test_a_box_at_the_edge_of_the_picture_is_cut_out_too():
+    image = np.arange(40 * 60 * 3, dtype=np.uint32).reshape(40, 60, 3).astype(np.uint8)
+    corner = boxes._cut_out(image, np.array([0.95, 0.95, 0.1, 0.1]))
+    np.testing.assert_array_equal(corner, image[35:, 53:])
+    speck = boxes._cut_out(image, np.array([1.0, 1.0, 1e-6, 1e-6]))
+    assert speck.shape == (1, 1, 3)
+
+
+def test_the_page_shows_the_boxes_and_says_how_many_agree(grey_boxes, capsys):
+    assert check.main([str(grey_boxes)]) == 0
+    line = "39 of 40 boxes agree with the step labels of their frames"
+    assert f"\n{line}\n" in capsys.readouterr().out
+    page = (grey_boxes / "check.html").read_text()
+    assert line in page
+    section = page[page.index("Boxes by state") : page.index("<h2>Pictures")]
+    assert section.count("data:image/jpeg") == 3 + 1 + 3
+    assert re.findall(r"<h4>(.*?)<code>(\d+)", section) == [
+        ("state 1", "100"),
+        ("state 2", "110"),
+        ("state 3", "111"),
+    ]
+    assert re.findall(r"<li( class=\"on\")?>(\w+)</li>", section)[:3] == [
+        (' class="on"', "base"),
+        ("", "wheel"),
+        ("", "lid"),
+    ]
+    assert section.count("labels: state 3") == 1
+
+
+def test_pictures_that_cannot_be_read_are_told_on_the_page(grey_boxes, tmp_path):
+    checked = check_folder(grey_boxes)
+    checked.shards = {key: tmp_path / "none" for key in checked.shards}
+    assert {p.jpeg for state in boxes.by_state(checked) for p in state.pictures} == {None}
+
+
+@pytest.mark.parametrize(("by", "word", "other"), [(-1, "low", "higher"), (1, "high", "lower")])
+def test_classes_that_are_one_off_are_a_problem(tmp_path, capsys, by, word, other):
+    def shifted(data):
+        there = data.classes > 0
+        return dataclasses.replace(data, classes=np.where(there, data.classes + by, data.classes))
+
+    def one(split, name):
+        data = make(split, name)
+        of_error = data.classes == 4
+        data.boxes[of_error] = np.nan  # no class is above it
+        return shifted(dataclasses.replace(data, classes=np.where(of_error, -1, data.classes)))
+
+    shards.build(
+        tmp_path, procedure=PROCEDURE, fps=5, image_size=(16, 24), splits={"val": ["a"]}, make=one
+    )
+    assert check.main([str(tmp_path)]) == 1
+    assert (
+        "problem: 0 of 2 boxes agree with the step labels, and 2 would if each class were one "
+        f"{other}: the classes are one too {word}. " in capsys.readouterr().out
+    )
+
+
+def test_classes_that_fit_are_no_problem(whole, grey_boxes):
+    for folder in (whole, grey_boxes):
+        assert boxes.find_shift(check_folder(folder)) == []
+
+
+def test_an_error_box_of_a_state_outside_the_catalogue_is_no_warning(tmp_path):
+    def one(split, name):
+        data = make(split, name)
+        states = data.states.copy()
+        states[6] = (0, 1, 1)
+        return dataclasses.replace(data, states=states)
+
+    shards.build(
+        tmp_path, procedure=PROCEDURE, fps=5, image_size=(16, 24), splits={"val": ["a"]}, make=one
+    )
+    assert not [w for w in check_folder(tmp_path).warnings if "another assembly state" in w]

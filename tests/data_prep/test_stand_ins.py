@@ -1,0 +1,98 @@
+"""Every layout of the downloads, as ../shared/make_stand_ins.py writes them, with its own classes.
+
+That script was written from what is known of the real files, and not by who wrote the readers.
+"""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import industreal, meccano
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+
+SCRIPT = Path(__file__).parents[2] / "../shared/make_stand_ins.py"
+pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="needs ../shared/make_stand_ins.py")
+
+
+@pytest.fixture(scope="module")
+def stand_ins(tmp_path_factory) -> Path:
+    spec = importlib.util.spec_from_file_location("make_stand_ins", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    picture, mp4 = script.picture, script.mp4
+    # A quarter as wide and high, which changes no label; recordings have the same ones.
+    script.picture = functools.cache(
+        lambda size, *args, **kwargs: picture((size[0] // 4, size[1] // 4), *args, **kwargs)
+    )
+    script.mp4 = lambda jpegs, size, fps: mp4(jpegs, (size[0] // 4, size[1] // 4), fps)
+    folder = tmp_path_factory.mktemp("stand_ins")
+    script.make_industreal(folder)
+    script.make_meccano(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        *("industreal_zips", "industreal_zips_no11", "industreal_flat", "industreal_all"),
+        *("industreal_videos", "recordings"),
+    ],
+)
+def test_every_box_of_industreal_has_the_expected_class(stand_ins, tmp_path, layout, caplog):
+    caplog.set_level("INFO", logger="absl")
+    if layout == "industreal_videos":
+        pytest.importorskip("av")
+    expected = json.loads((stand_ins / "expected.json").read_text())
+    if layout in ("industreal_zips_no11", "industreal_flat"):
+        del expected["11_assy_0_1"]
+    out = tmp_path / "out"
+    flags = [f"--data={stand_ins / layout}", f"--out={out}", "--size=32", "--workers=1"]
+    assert industreal.main(flags) == 0
+    procedure = load_procedure("industreal")
+    found, agreeing = {}, 0
+    for split in ("train", "val", "test"):
+        for name, recording in ClipSource(out, split, procedure).recordings.items():
+            first, num_frames = recording.first_frame, recording.num_frames
+            boxed = np.flatnonzero(recording.classes >= 0)
+            classes = {str(first + i): int(recording.classes[i]) for i in boxed}
+            if layout == "industreal_videos" and name == "11_assy_0_1":
+                # Its video has one frame more, before the first picture.
+                first, num_frames = first + 1, num_frames - 1
+            found[name] = {
+                "first": first,
+                "frames": num_frames,
+                "classes": classes,
+                "split": split,
+            }
+            agreeing += len(classes) + (name == "03_assy_0_1")  # which has two in a frame
+    assert found == expected
+    assert (
+        f"{agreeing} of {agreeing} boxes agree with the step labels (by the number of the "
+        "category, which counts; by its name: 0)" in caplog.messages
+    )
+
+
+def test_boxes_of_meccano_have_the_class_of_the_labelled_state(stand_ins, tmp_path):
+    downloads = stand_ins / "meccano"
+    flags = [
+        f"--frames={downloads / 'MECCANO_RGB_frames.zip'}",
+        f"--labels={downloads / 'MECCANO_PSR_Annotations.zip'}",
+        f"--asd_labels={downloads / 'MECCANO_ASD_Annotations.zip'}",
+    ]
+    assert meccano.main([*flags, f"--out={tmp_path / 'out'}", "--size=32", "--workers=1"]) == 0
+    names = {"train": ["0001", "0002", "0005"], "val": ["0007"], "test": ["0008"]}
+    for split, of_split in names.items():
+        source = ClipSource(tmp_path / "out", split, load_procedure("meccano"))
+        assert list(source.recordings) == of_split
+        for name, recording in source.recordings.items():
+            assert (recording.first_frame, recording.num_frames) == (1, 48)
+            expected = np.full(48, -2 if name == "0005" else -1)
+            if name != "0005":
+                # Boxes in frames 10…24 and 33…48; from 15 on a part sits wrong.
+                expected[9:14], expected[14:24], expected[32:] = 0, 12, 12
+            assert recording.classes.tolist() == expected.tolist()

@@ -1,0 +1,251 @@
+"""`evaluate` on files as they come from a download: zip files, rows without a detection, splits."""
+
+import pathlib
+import shutil
+import struct
+import zipfile
+
+import pytest
+from evaluate_data import PROCEDURE, fails, run
+
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr import predictions, rows, zipped
+from stormpsr_jax.psr.recordings import load_recordings
+
+HEADER = "clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h\n"
+OUTER = "ASD_results_IndustRealplusSynthetic_test/"
+
+
+def as_published(folder):
+    """The text of each prediction file as IndustReal publishes them: a row for every frame."""
+    texts = {}
+    for path in sorted(folder.iterdir()):
+        found = {}
+        for line in path.read_text().splitlines()[1:]:
+            found.setdefault(int(line.split(",")[1]), []).append(line)
+        name = path.name.removesuffix("_results_pred.csv")
+        every = (found.get(i, [f"{name},{i},0"]) for i in range(420))
+        texts[path.name] = HEADER + "\n".join(line for lines in every for line in lines) + "\n"
+    return texts
+
+
+def pack(path, members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for name, text in members.items():
+            file.writestr(name, text)
+    return path
+
+
+def published_zip(files, outer=OUTER):
+    texts = as_published(files / "asd")
+    truth = {name.replace("_pred", "_gt"): HEADER + "x,1,1,9,9,9,9,9\n" for name in texts}
+    extra = {"__MACOSX/" + outer + "._01_assy_a_results_pred.csv": "\0"}
+    members = {outer + name: text for name, text in {**texts, **truth}.items()}
+    return pack(files / "detections.zip", members | extra)
+
+
+def recording_zips(files, outer):
+    """The labels in zip files of two splits, with pictures beside them."""
+    folder = files / "downloads"
+    folder.mkdir()
+    for split, names in (("test_p1", ("01_assy_a", "02_assy_b")), ("test_p2", ("07_main_c",))):
+        members = {}
+        for name in names:
+            for path in (files / "labels" / name).iterdir():
+                members[f"{outer}{name}/{path.name}"] = path.read_text()
+            members[f"{outer}{name}/rgb/000000.jpg"] = "picture"
+        pack(folder / f"{split}.zip", members)
+    pack(folder / "train_p1.zip", {f"{outer}03_assy_d/PSR_labels.csv": "damaged"})
+    pack(folder / "part_geometries.zip", {"state1.3mf": ""})
+    (folder / "README.md").write_text("")
+    return folder
+
+
+@pytest.mark.parametrize("outer", [OUTER, "", "a/b/"])
+def test_published_detections_in_a_zip_file_score_as_the_same_files_in_a_folder(files, outer):
+    expected = run(files, streams=("asd",))
+    assert run(files, f"--asd={published_zip(files, outer)}", streams=()) == expected
+
+
+def test_an_unpacked_zip_file_with_its_outer_folder_is_read(files):
+    expected = run(files, streams=("asd",))
+    with zipfile.ZipFile(published_zip(files)) as file:
+        file.extractall(files / "unpacked")
+    shutil.rmtree(files / "unpacked" / "__MACOSX")
+    assert run(files, f"--asd={files / 'unpacked'}", streams=()) == expected
+
+
+def test_rows_of_three_fields_say_that_nothing_was_detected(tmp_path):
+    path = tmp_path / "a_results_pred.csv"
+    path.write_text(HEADER + "a,0,0\na,1,2,.5,1,2,3,4\na, 2, 0\na,3,7.0,.25,1,2,3,4\n")
+    found = predictions.read_detections(path, PROCEDURE)
+    assert found.frames.tolist() == [1, 3]
+    assert found.classes.tolist() == [2, 7]
+    path.write_text(HEADER + "a,0,0\na,1,0\n")
+    found = predictions.read_detections(path, PROCEDURE)
+    assert (len(found.frames), found.boxes.shape) == (0, (0, 4))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("a,0,5", "line 3: conf: is missing (the row has 3 fields)"),
+        ("a,-1,0", "line 3: frame: '-1' is not in 0…"),
+        ("a,x,0", "line 3: frame: 'x' is not a number"),
+        ("a,0,", "line 3: conf: is missing"),
+    ],
+)
+def test_other_rows_of_three_fields_are_mistakes(tmp_path, row, message):
+    path = tmp_path / "a_results_pred.csv"
+    path.write_text(f"{HEADER}a,0,0\n{row}\na,9,0\n")
+    with pytest.raises(ValueError) as error:
+        predictions.read_detections(path, PROCEDURE)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("outer", ["", "recordings/", "recordings/test/"])
+def test_labels_in_the_zip_files_of_recordings_are_those_in_folders(files, outer):
+    expected = run(files, streams=("asd",))
+    folder = recording_zips(files, outer)
+    flags = (f"--labels={folder}", "--split=test")
+    assert run(files, *flags, streams=("asd",)) == expected
+    one = load_recordings(PROCEDURE, folder / "test_p2.zip")
+    assert list(one) == ["07_main_c"]
+
+
+def test_labels_of_other_splits_are_asked_for_unless_a_split_is_named(files, capsys):
+    recordings = files / "all" / "recordings"
+    shutil.copytree(files / "labels", recordings / "test")
+    shutil.copytree(files / "labels" / "01_assy_a", recordings / "train" / "05_assy_x")
+    expected = run(files, streams=("asd",))
+    for folder in (recordings, recordings.parent, recordings / "test"):
+        flags = (f"--labels={folder}", "--split=test")
+        assert run(files, *flags, streams=("asd",)) == expected
+    capsys.readouterr()
+    said = fails(files, capsys, f"--labels={recordings}", streams=("asd",))
+    assert "no 05_assy_x_results_pred.csv for the recording 05_assy_x" in said
+    assert "--split leaves out other splits than one (this is of train)" in said
+    assert "no labels of split val" in fails(files, capsys, f"--labels={recordings}", "--split=val")
+
+
+def test_mistakes_in_a_zip_file_name_the_place_in_it(files, capsys):
+    texts = as_published(files / "asd")
+    texts["01_assy_a_results_pred.csv"] += "01_assy_a,999,77,.5,1,1,1,1\n"
+    path = pack(files / "bad.zip", {OUTER + name: text for name, text in texts.items()})
+    said = fails(files, capsys, f"--asd={path}")
+    assert f"{path}/{OUTER}01_assy_a_results_pred.csv: line " in said
+    assert "class: '77' is not in" in said
+    assert said.count("\n") == 1
+    folder = recording_zips(files, "")
+    with pytest.raises(ValueError) as error:
+        load_recordings(PROCEDURE, folder / "train_p1.zip")
+    assert str(error.value).startswith(f"{folder}/train_p1.zip/03_assy_d/PSR_labels.csv: line 1")
+
+
+def break_zip(files, kind):
+    path = files / "broken.zip"
+    name = "01_assy_a_results_pred.csv"
+    if kind == "cut off":
+        path.write_bytes(published_zip(files).read_bytes()[:-30])
+    elif kind == "nothing wanted":
+        pack(path, {"a.txt": "b"})
+    elif kind == "twice":
+        pack(path, {f"a/{name}": HEADER, f"b/{name}": HEADER})
+    elif kind == "hidden":
+        pack(path, {"a/._results_pred.csv": HEADER})
+    elif kind == "index":
+        pack(path, {name: HEADER})
+        data = bytearray(path.read_bytes())
+        struct.pack_into("<L", data, data.rfind(b"PK\5\6") + 12, 2**31)
+        path.write_bytes(data)
+    elif kind == "encrypted":
+        pack(path, {name: HEADER})
+        data = bytearray(path.read_bytes())
+        data[data.rfind(b"PK\1\2") + 8] |= 1
+        path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("cut off", "not a whole zip file"),
+        ("nothing wanted", "the zip file has no <recording>_results_pred.csv"),
+        ("twice", "is in {path}/a/01_assy_a_results_pred.csv too; keep one"),
+        ("hidden", "begins with a dot"),
+        ("index", "its table of contents has 2147483648 bytes, more than 67108864"),
+        ("encrypted", "not a whole zip file"),
+        ("nowhere", "broken.zip: is not a folder; --asd takes one, or a zip file"),
+    ],
+)
+def test_zip_files_that_cannot_be_read_are_one_line(files, capsys, kind, message):
+    path = break_zip(files, kind)
+    said = fails(files, capsys, f"--asd={path}")
+    assert message.format(path=path) in said
+    assert said.count("\n") == 1
+
+
+def test_zip_files_with_too_much_in_them_are_not_unpacked(files, capsys, monkeypatch):
+    path = published_zip(files)
+    monkeypatch.setattr(zipped, "MAX_BYTES", 30_000)
+    assert "more than 30000 bytes" in fails(files, capsys, f"--asd={path}")
+    monkeypatch.undo()
+    monkeypatch.setattr(zipped, "MAX_MEMBERS", 2)
+    assert "is one more than the 2 files that are read" in fails(files, capsys, f"--asd={path}")
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_unpacked(tmp_path, monkeypatch):
+    path = pack(tmp_path / "a.zip", {"a_results_pred.csv": "0" * 10**6})
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\1\2", 24), (b"PK\3\4", 22)):
+        struct.pack_into("<L", data, data.rfind(mark) + offset, 10)
+    path.write_bytes(data)
+    monkeypatch.setattr(zipped, "MAX_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"a\.zip"), predictions.opened(path, "--asd"):
+        pass
+
+
+def test_nothing_that_was_unpacked_stays(files, monkeypatch):
+    (files / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(files / "temporary"))
+    run(files, f"--asd={published_zip(files)}", streams=())
+    assert list((files / "temporary").iterdir()) == []
+
+
+def rows_of(files, capsys, *flags):
+    evaluate.main(["rows", f"--asd={files / 'asd'}", "--format=csv", *flags])
+    said = capsys.readouterr()
+    header, *lines = [line.split(",") for line in said.out.splitlines()]
+    return [dict(zip(header, line, strict=True)) for line in lines], said.err
+
+
+def test_rows_prints_what_evaluate_scores_beside_the_published_figures(files, capsys):
+    table, said = rows_of(files, capsys, f"--labels={files / 'labels'}")
+    assert "3 recordings are here; the published figures are means over 32" in said
+    assert [(r["row"], r["table"]) for r in table[::3]] == [(r.name, r.source) for r in rows.ROWS]
+    assert {r["of"] for r in table} == {"all", "no errors", "errors"}
+    result = run(files, "--decoder=naive", streams=("asd",))["streams"]["asd"]
+    ours = table[0]
+    assert float(ours["POS"]) == pytest.approx(result["pos"])
+    assert float(ours["F1"]) == pytest.approx(result["f1"])
+    assert float(ours["delay"]) == pytest.approx(result["delay_s"])
+    assert (ours["POS published"], ours["F1 published"]) == ("0.57", "0.779")
+    errors = [r["contains_errors"] for r in result["recordings"].values()]
+    counted = {r["of"]: int(r["recordings"]) for r in table[:3]}
+    assert counted == {"all": 3, "no errors": 3 - sum(errors), "errors": sum(errors)}
+
+
+REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "industreal_real"
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real detections are not here")
+def test_rows_of_real_detections_are_those_of_the_page(capsys):
+    evaluate.main(["rows", f"--asd={REAL / 'asd'}", f"--labels={REAL / 'labels'}", "--format=csv"])
+    table = [line.split(",") for line in capsys.readouterr().out.splitlines()]
+    page = (pathlib.Path(__file__).parents[2] / "docs" / "paper.md").read_text()
+    for line in table[1:]:
+        if line[4] == "all":
+            ours = " / ".join(
+                f"{float(x):.{d}f}" for x, d in zip(line[6:9], (3, 3, 1), strict=True)
+            )
+            assert ours.replace("0.", ".", 2) in page, ours
