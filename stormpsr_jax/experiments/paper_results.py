@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from stormpsr_jax import files
 from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables, speed
 from stormpsr_jax.experiments.paper_plan import TABLES, Row
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.models import detection
-from stormpsr_jax.psr import analysis, decoding, headline, predictions
+from stormpsr_jax.psr import analysis, decoding, headline
 from stormpsr_jax.psr.scoring import evaluate_recordings
 from stormpsr_jax.psr.select import select
 from stormpsr_jax.stages.labelled import read_split
 
 Runs = Mapping[tuple[str, int], Run]
 KEYS = ("pos", "f1", "delay_s")
+_DETECTIONS = "detections.json"
 
 
 def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[str, Any]:
@@ -49,14 +47,10 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
         "seeds": list(seeds),
     }
     if plan.rows:
-        rows = [_row(row, runs, seeds, procedure) for row in plan.rows if _belongs(row, procedure)]
+        rows = [row for row in plan.rows if row.only in ("", procedure)]
+        rows = [_row(row, runs, seeds, procedure) for row in rows]
         return result | {"columns": list(KEYS), "rows": rows}
     return result | _OTHERS[table](runs, seeds, procedure, folder)
-
-
-def _belongs(row: Row, procedure: str) -> bool:
-    """Whether a row is one of a data set: another T is asked for where the paper has one."""
-    return row.threshold is None or procedure in ("industreal",)
 
 
 def _row(row: Row, runs: Runs, seeds: Sequence[int], procedure: str) -> dict[str, Any]:
@@ -105,34 +99,20 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
 
 
 def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
+    """All classes, then each one that occurs, of detections.json."""
     del folder
-    found = [{"map50": test_map(runs[paper_plan.BASE, seed])} for seed in seeds]
-    published = {"map50": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
-    return {
-        "columns": ["map50"],
-        "rows": [result_tables.spread("all states", found, ["map50"], published)],
-    }
-
-
-def test_map(run: Run) -> float | None:
-    """mAP@50 of what a run predicted for the test split, over the classes that occur; or None."""
-    context = run.context
-    most = run.config.detector.max_detections
-    found = []
-    for name, recording in context.detector_source("test").recordings.items():
-        path = run.folder / "predictions" / "test" / "asd" / f"{name}{predictions.SUFFIX}"
-        detections = predictions.read_detections(path, context.procedure)
-        N = recording.num_frames
-        boxes, classes = np.full((N, most, 4), np.nan), np.zeros((N, most), int)
-        confidences = np.zeros((N, most))
-        rows = detections.frames - recording.first_frame
-        place = np.arange(len(rows)) - np.searchsorted(rows, rows)  # within its frame
-        boxes[rows, place] = detections.boxes
-        classes[rows, place] = detections.classes
-        confidences[rows, place] = detections.confidences
-        found.append((boxes, classes, confidences, recording.boxes, recording.classes))
-    value = detection.average_precision(*(np.concatenate(a) for a in zip(*found, strict=True)))
-    return None if math.isnan(value) else value
+    done = [runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs]
+    found = [files.read_json(path) for run in done if (path := run.folder / _DETECTIONS).is_file()]
+    columns = ["ap", "ap_all"]
+    published = {"ap": paper_plan.DETECTOR_PUBLISHED.get(procedure)}
+    means = [{"ap": result["map"], "ap_all": result["map_all"]} for result in found]
+    rows = [result_tables.spread("all classes (mAP)", means, columns, published)]
+    for i, of_class in enumerate(found[0]["classes"] if found else ()):
+        if of_class["boxes"]:
+            its = [result["classes"][i] for result in found]
+            rows.append(result_tables.spread(of_class["name"], its, columns))
+    note = "On frames with a box, and on all annotated frames."
+    return {"columns": columns, "rows": rows, "note": note}
 
 
 def _speed(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:

@@ -222,3 +222,15 @@ def test_speed_measures_each_stream_of_a_model(finished):
     rates = speed.measure(finished / "model", seconds=0.05)
     assert list(rates) == ["asd", "temporal", "storm"]
     assert all(rate > 0 for of_stream in rates.values() for rate in of_stream.values())
+
+
+def test_the_table_of_the_detector_has_what_a_run_found(made):
+    root, said = made
+    content = json.loads((root / "tables/detector.json").read_text())
+    found = json.loads((root / "seed_0/base/detections.json").read_text())
+    rows = {row["text"]: row["mean"] for row in content["rows"]}
+    assert rows.pop("all classes (mAP)") == {"ap": found["map"], "ap_all": found["map_all"]}
+    assert rows == {
+        c["name"]: {"ap": c["ap"], "ap_all": c["ap_all"]} for c in found["classes"] if c["boxes"]
+    }
+    assert (root / "tables/detector.md").read_text() in said
