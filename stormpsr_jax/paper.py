@@ -1,4 +1,4 @@
-"""Makes the tables of the STORM-PSR paper: trains what is missing, beside published figures.
+"""Makes the tables of the STORM-PSR paper, over seeds, beside the published figures.
 
     python -m stormpsr_jax.paper TABLE [TABLE …] --config=industreal --config.data.dir=DATA …
         --workdir=runs/paper [--seeds=3] [--from=WORKDIR] [--plan]
