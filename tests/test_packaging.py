@@ -117,7 +117,7 @@ def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"unknown command '{' '.join(words)}'" in error
-    assert "main, recognise, evaluate, procedure, convert, weights, data own" in error
+    assert "main, paper, sweep, recognise, evaluate, procedure, convert, weights, data own" in error
 
 
 def test_resolve_property_names_and_paths(monkeypatch, tmp_path):
