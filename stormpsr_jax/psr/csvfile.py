@@ -1,4 +1,4 @@
-"""Reading of label and prediction files; every error names file, line and field."""
+"""Label and prediction files as CSV: reading, where errors name file, line and field; texts."""
 
 import csv
 import io
@@ -40,6 +40,11 @@ def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Ro
         if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
             raise cut_off(path, line)
     return rows
+
+
+def plain(text: str) -> str:
+    """Returns a text as a field to write: a spreadsheet takes it for a text, not for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def has_open_end(text: str) -> bool:

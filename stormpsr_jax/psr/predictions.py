@@ -230,6 +230,7 @@ def writing_detections(
 
     The file is there, whole, once the block has ended without an error.
     """
+    name = csvfile.plain(recording)
     with _writing(path, _ASD_HEADER) as write_rows:
 
         def write(detections: Detections) -> None:
@@ -242,7 +243,7 @@ def writing_detections(
             )
             write_rows(
                 [
-                    recording,
+                    name,
                     frame,
                     c,
                     *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box)),
@@ -267,7 +268,7 @@ def writing_temporal(
 ) -> Iterator[Callable[[TemporalPredictions], None]]:
     """Gives a function that writes the next clips of a recording; see `writing_detections`."""
     decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
-    numbers = itertools.count()
+    numbers, name = itertools.count(), csvfile.plain(recording)
     with _writing(path, _TEMPORAL_HEADER) as write_rows:
 
         def write(predictions: TemporalPredictions) -> None:
@@ -281,7 +282,7 @@ def writing_temporal(
             write_rows(
                 [
                     next(numbers),
-                    recording,
+                    name,
                     frame,
                     labels,
                     predicted,
