@@ -166,7 +166,7 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(f"{flag} needs Ray: pip install 'stormpsr-jax[ray]'") from error
+        raise ValueError(f"{flag} needs Ray: {installed.extra('ray')}") from error
     if ray.is_initialized():  # by who calls this from Python
         yield ray
         return

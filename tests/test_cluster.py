@@ -270,7 +270,7 @@ def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SystemExit):
         embeddings.main([*words, "--ray=auto"])
-    assert "--ray=auto needs Ray: pip install 'stormpsr-jax[ray]'" in capsys.readouterr().err
+    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in capsys.readouterr().err
 
 
 def test_recognise_errors_live_sources_have_no_cluster(tmp_path, capsys):

@@ -17,6 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from stormpsr_jax import installed
 from stormpsr_jax.recognition.outbox import SIZE, Outbox
 
 PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
@@ -90,7 +91,7 @@ class Mqtt:
         """
         self._broker = parse(url)
         if importlib.util.find_spec("paho") is None:
-            raise ValueError("--mqtt needs paho-mqtt: pip install 'stormpsr-jax[live]'")
+            raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
         from stormpsr_jax.recognition.mqtt_client import Client
 
         self._connected = False
