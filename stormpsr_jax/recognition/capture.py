@@ -44,7 +44,7 @@ _RTSP = {
     "fpsprobesize": "0",
 }
 PASSWORD = "STORMPSR_RTSP_PASSWORD"  # a password on the command line is seen by every user
-_ADDRESS = re.compile(r"camera:|rtsps?:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_ADDRESS = re.compile(r"rtsps?:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 
 _Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
@@ -83,8 +83,14 @@ class LiveSource(Protocol):
 
 
 def is_live(word: str) -> bool:
-    """Says whether a SOURCE is a camera or a stream, or at least an address and so no file."""
-    return _ADDRESS.match(word) is not None
+    """Says whether a SOURCE is a camera or a stream.
+
+    Raises:
+        ValueError: it is an address of another kind, or none; what may be secret is not repeated.
+    """
+    if word.startswith("camera:"):
+        return True
+    return bool(_ADDRESS.match(word) and _parts(word))
 
 
 def live_source(word: str) -> LiveSource:
@@ -93,12 +99,13 @@ def live_source(word: str) -> LiveSource:
     Raises:
         ValueError: it is none, or PyAV is missing.
     """
-    if is_live(word) and not word.startswith("camera:"):
-        address, name = _checked_address(word)
+    camera = word.startswith("camera:")
+    if is_live(word) and not camera:
+        address, name = _address(word)
         sources.check_video_extra(f"{name}: reading it")
         return _Stream(name, address, "rtsp", _RTSP)
     sources.check_video_extra(f"{word}: reading it")
-    if is_live(word):
+    if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
             raise ValueError(f"{word}: cameras are camera:0, camera:1, …")
         if sys.platform not in _CAMERAS:
@@ -111,25 +118,31 @@ def live_source(word: str) -> LiveSource:
     return _Playing(source.name, source.place)
 
 
-def _checked_address(word: str) -> tuple[str, str]:
+def _parts(word: str) -> urllib.parse.SplitResult:
+    """The parts of an address of a stream; ValueError if it is none."""
+    try:
+        parts = urllib.parse.urlsplit(word)
+        good = parts.scheme == "rtsp" and parts.hostname and parts.port != 0
+        host = "" if "@" in word else parts.hostname or ""  # what is before an @ may be secret
+    except ValueError:
+        good, host = False, ""
+    if not good or not word.isascii() or not word.isprintable() or " " in word:
+        raise ValueError(
+            f"{word.partition(':')[0].lower()}://{host}…: addresses are rtsp://HOST/PATH or "
+            "rtsp://USER:PASSWORD@HOST:PORT/PATH, with special characters percent-encoded"
+        )
+    return parts
+
+
+def _address(word: str) -> tuple[str, str]:
     """The address to open, and what to call it: path and query may be as secret as a password.
 
     So the name has four digits in their place, by which two streams of a server differ, and which
     take a twentieth of a second to compute, that nobody may try many paths.
     """
-    try:
-        parts = urllib.parse.urlsplit(word)
-        port = parts.port
-        good = parts.scheme == "rtsp" and parts.hostname and port != 0
-    except ValueError:
-        good = False
-    if not good or not word.isascii() or not word.isprintable() or " " in word:
-        raise ValueError(
-            f"{word.partition(':')[0].lower()}://…: addresses are rtsp://HOST/PATH or "
-            "rtsp://USER:PASSWORD@HOST:PORT/PATH, with special characters percent-encoded"
-        )
+    parts = _parts(word)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    name = f"rtsp://{host}" + (f":{port}" if port else "")
+    name = f"rtsp://{host}" + (f":{parts.port}" if parts.port else "")
     what = urllib.parse.urlunsplit(parts._replace(scheme="", netloc=""))
     if what.strip("/"):
         cost = {"n": 2**14, "r": 8, "p": 1}

@@ -191,7 +191,7 @@ def test_playing_errors_a_damaged_file_ends_with_its_name(tmp_path):
         ("rtsp://me:sec ret@host/x", "^rtsp://…: addresses are"),
         ("rtsp://host:99999/secret", "addresses are"),
         ("none.mp4", "no such file or folder"),
-        ("http://host/secret.m3u8", "^http://…: addresses are"),
+        ("http://host/secret.m3u8", "^http://host…: addresses are"),
         (".", "no pictures"),
     ],
 )
