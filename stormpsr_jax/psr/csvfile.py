@@ -11,6 +11,7 @@ from stormpsr_jax.files import read_text, shorten
 Row = tuple[int, list[str]]  # line number from 1, fields
 
 MAX_FRAME = 10**9
+_FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
 
@@ -44,7 +45,7 @@ def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Ro
 
 def plain(text: str) -> str:
     """Returns a text as a field to write: a spreadsheet takes it for a text, not for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def has_open_end(text: str) -> bool:
