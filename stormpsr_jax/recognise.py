@@ -210,7 +210,7 @@ def _parser() -> OneLineParser:
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
-    add("--webhook", metavar="URL", help="posts each line to http[s]://HOST/PATH")
+    add("--webhook", metavar="URL", help="posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH")
     return parser
 
 

@@ -180,7 +180,7 @@ def test_load_recordings_errors_of_all_recordings(tmp_path):
 def test_find_refuses_the_name_of_a_recording_that_cannot_be_read_back(tmp_path, name):
     (tmp_path / f"{name}.csv").write_text("time,step\n1,Install left\n")
     with pytest.raises(
-        ValueError, match="has (control|white space|201 bytes).*; rename it$"
+        ValueError, match=r"has (control|white space|201 bytes).*; rename it$"
     ) as error:
         label_files.find(tmp_path)
     assert str(error.value).isprintable()
