@@ -14,7 +14,8 @@ class Mistakes(ValueError):
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
-        shown = [one_line(line) for line in lines[:MAX_SHOWN]]
+        # One of them may be the text of several.
+        shown = [one_line(line) for text in lines[:MAX_SHOWN] for line in text.split("\n")]
         if (more := len(lines) - MAX_SHOWN) > 0:
             shown.append(f"and {_count(more)}")
         super().__init__("\n".join(shown))

@@ -27,7 +27,7 @@ def test_no_text_forges_a_line_of_a_command(capsys):
         fail(f"x: {HOSTILE}\rerror: forged\x85error: forged")
     mistakes.tell("warning", f"x: {HOSTILE}\nerror: forged")
     with pytest.raises(mistakes.Mistakes) as error:
-        mistakes.raise_all([f"x: {HOSTILE}\nforged", "y: z"])
+        mistakes.raise_all([f"x: {HOSTILE}\r\x0bforged", "y: z"])
     assert capsys.readouterr().err.splitlines() == [
         f"error: x: {SHOWN} error: forged error: forged",
         f"warning: x: {SHOWN} error: forged",
