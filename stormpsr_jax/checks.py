@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from stormpsr_jax import memory
+from stormpsr_jax import installed, memory
 from stormpsr_jax.mistakes import message_of
 from stormpsr_jax.psr.cli import OneLineParser
 
@@ -99,7 +99,8 @@ def packages() -> Iterator[Line]:
             importlib.import_module(module)
         except Exception as error:  # a library may fail in any way when it is loaded
             why = f"{type(error).__name__}: {error}"
-            yield Line("broken", f"{name} {version or ''}: {why}; pip install 'stormpsr-jax'")
+            remedy = f"pip install '{name}{wanted.get(name, '')}'"
+            yield Line("broken", f"{name} {version or ''}: {why}; {remedy}")
             continue
         if version and name in wanted and not wanted[name].contains(version, prereleases=True):
             yield Line("broken", f"{name} {version}: needs {wanted[name]}; pip install -U {name}")
@@ -141,7 +142,7 @@ def devices() -> Iterator[Line]:
             "ok", f"{text}, {rate / 1e9:,.0f} GFLOP/s (matmul of {side} × {side} in float32)"
         )
     if all(kind == "cpu" for kind, *_ in found) and _has_nvidia():
-        yield Line("missing", "JAX for the NVIDIA GPU: pip install 'stormpsr-jax[cuda]'")
+        yield Line("missing", f"JAX for the NVIDIA GPU: {installed.extra('cuda')}")
 
 
 def measure_devices() -> None:
@@ -241,7 +242,7 @@ def extras() -> Iterator[Line]:
         lacking = [module for module in modules if _lacking(module)]
         if lacking:
             what = f"{_join(lacking)} for {commands}"
-            yield Line("missing", f"{what}: pip install 'stormpsr-jax[{extra}]'")
+            yield Line("missing", f"{what}: {installed.extra(extra)}")
         else:
             yield Line("ok", f"{_join(modules)} for {commands}")
 

@@ -32,6 +32,7 @@ LOOK_SECONDS = 0.5  # between two looks at how far the tasks are
 STOP_SECONDS = 5.0  # in which tasks stop by themselves
 KILL_SECONDS = 10.0  # in which the processes of the others end
 CONNECT_SECONDS = 10.0
+_MAX_ADDRESS = 1000  # bytes
 SHARED_SECONDS = 10.0  # until a network disk shows one machine what another has written
 
 
@@ -53,12 +54,16 @@ def add_flag(parser: Any) -> None:
 
 
 def _cluster(text: str) -> Cluster:
-    host, _, port = text.rpartition(":")
-    if text != "auto" and (not host or not port.isdecimal() or "/" in text or int(port) > 65535):
+    if text != "auto" and not _is_address(text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither auto nor HOST:PORT, as `ray start --head` prints it"
         )
     return Cluster(text)
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdecimal() and "/" not in text and int(port) <= 65535
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,14 +171,15 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise ValueError(f"{flag} needs Ray: pip install 'stormpsr-jax[ray]'") from error
+        raise ValueError(f"{flag} needs Ray: {installed.extra('ray')}") from error
     if ray.is_initialized():  # by who calls this from Python
         yield ray
         return
-    _check_port(flag, _found() if cluster.address == "auto" else cluster.address)
+    address = _found(flag) if cluster.address == "auto" else cluster.address
+    _check_port(flag, address)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -187,19 +193,42 @@ def _connected(cluster: Cluster) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _found() -> str | None:
-    """The address that "auto" stands for: as Ray says, in RAY_ADDRESS or where it was started."""
+def _found(flag: str) -> str:
+    """The address that "auto" stands for: as Ray says, in RAY_ADDRESS or where it was started.
+
+    That is a file in a folder of all users, and a cluster can run any program on who connects to
+    it. So only a file that this user or root has written counts. Ray would also take the address of
+    whatever process looks like a cluster.
+
+    Raises:
+        ValueError: there is none.
+    """
     if address := os.environ.get("RAY_ADDRESS"):
         return address
+    folder = os.environ.get("TMPDIR", "/tmp") if sys.platform == "linux" else "/tmp"
+    path = Path(os.environ.get("RAY_TMPDIR", folder), "ray", "ray_current_cluster")
+    instead = "start it with `ray start`, or give its address, --ray=HOST:PORT"
     try:
-        return Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray/ray_current_cluster").read_text()
-    except OSError:
-        return None  # Ray has other ways to find it
+        with open(path, "rb", opener=_without_links) as file:
+            owner, said = os.fstat(file.fileno()).st_uid, file.read(_MAX_ADDRESS)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{flag}: no cluster was started here; {instead}") from None
+    except OSError as error:
+        raise ValueError(f"{flag}: {path}: cannot be read ({error.strerror}); {instead}") from error
+    if owner not in (0, os.getuid()):
+        raise ValueError(f"{flag}: {path}: is of another user (number {owner}); {instead}")
+    if not _is_address(address := said.decode("utf-8", "replace").strip()):
+        raise ValueError(f"{flag}: {path}: holds no address of a cluster; {instead}")
+    return address
 
 
-def _check_port(flag: str, address: str | None) -> None:
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _check_port(flag: str, address: str) -> None:
     """Raises ValueError if nothing listens there; Ray itself would ask for minutes."""
-    host, _, port = (address or "").strip().rpartition(":")
+    host, _, port = address.strip().rpartition(":")
     if not host or not port.isdecimal():
         return
     try:

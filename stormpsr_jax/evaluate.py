@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax import files
+from stormpsr_jax.mistakes import tell
 from stormpsr_jax.psr import (
     analysis,
     calibration,
@@ -100,9 +101,9 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         _write_report(args.report, procedure, recordings, result, weights)
     files.write_json(args.out, result)
     for stream, why in _absent(args):
-        print(f"no {stream} stream: {why}", file=sys.stderr)
+        tell(f"no {stream} stream", why)
     for warning in result["warnings"]:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell("warning", warning)
     print(analysis.overview(result))
 
 

@@ -164,6 +164,23 @@ def read_owner(lock: Path) -> str | None:
 # --- Names ----------------------------------------------------------------------------------------
 
 MAX_NAME_BYTES = 200  # in UTF-8; what is added to a name (such as .part) has to fit into 255
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line ends
+
+
+def name_mistake(name: str) -> str | None:
+    """Says what is wrong with a name from outside: of a procedure, component, variant or recording.
+
+    What is none of these things can be printed, written into a CSV file and read back.
+    """
+    if not name:
+        return "is empty"
+    if name != name.strip():
+        return "has white space in front or behind"
+    if any(unicodedata.category(character) in _UNSEEN for character in name):
+        return "has control characters in it, or is not UTF-8"
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return f"has {size} bytes, more than {MAX_NAME_BYTES}"
+    return None
 
 
 def check_name(name: str, place: str) -> str:
@@ -178,21 +195,17 @@ def check_name(name: str, place: str) -> str:
         characters (NFD), other systems as one.
 
     Raises:
-        ValueError: it is empty, hidden (begins with a dot, as "." and ".." do), too long or no
-            UTF-8, or has a character that a path cannot have in a name.
+        ValueError: `name_mistake`, or it is hidden (begins with a dot, as "." and ".." do), or has
+            a character that a path cannot have in a name.
     """
     name = unicodedata.normalize("NFC", name)
-    if not name:
-        what = "is empty"
-    elif name.startswith("."):
+    if name.startswith("."):
         what = "begins with a dot"
     elif "/" in name or "\\" in name:
         what = "has a / or \\ in it"
-    elif any(unicodedata.category(character) in ("Cc", "Cs") for character in name):
-        what = "has control characters in it, or is not UTF-8"
-    elif (size := len(name.encode())) > MAX_NAME_BYTES:
-        what = f"has {size} bytes, more than {MAX_NAME_BYTES}"
     else:
+        what = name_mistake(name)
+    if what is None:
         return name
     raise ValueError(f"{place}: name {shorten(name)}: {what}; rename it")
 
@@ -256,7 +269,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"key {key!r} is given twice in one object")
+                raise ValueError(f"key {shorten(key)} is given twice in one object")
             seen.add(key)
     return unique
 

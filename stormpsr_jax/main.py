@@ -22,7 +22,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from stormpsr_jax import config_flag, memory
-from stormpsr_jax.mistakes import message_of
+from stormpsr_jax.mistakes import message_of, one_line
 from stormpsr_jax.psr.cli import print_anything
 
 _CONFIG = config_flag.define_config()
@@ -115,7 +115,7 @@ def _run_command() -> None:
             hosts.fail(error, with_traceback)
         if with_traceback:
             raise
-        sys.exit("\n".join(f"error: {line}" for line in message_of(error).splitlines()))
+        sys.exit("\n".join(f"error: {one_line(line)}" for line in message_of(error).split("\n")))
 
 
 if __name__ == "__main__":

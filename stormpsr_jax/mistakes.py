@@ -1,8 +1,10 @@
-"""Mistakes in what a user gave: all of them at once, a line each."""
+"""Mistakes in what a user gave: all of them at once, a line each, whoever wrote what is in it."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+MAX_LINE = 2000  # characters
 MAX_SHOWN = 20
 MAX_PER_FILE = 5  # where there are several files: one must not hide what is wrong with the others
 
@@ -12,13 +14,37 @@ class Mistakes(ValueError):
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)
-        shown = list(lines[:MAX_SHOWN])
+        # One of them may be the text of several.
+        shown = [one_line(line) for text in lines[:MAX_SHOWN] for line in text.split("\n")]
         if (more := len(lines) - MAX_SHOWN) > 0:
             shown.append(f"and {_count(more)}")
         super().__init__("\n".join(shown))
 
     def __reduce__(self):
         return type(self), (self.lines,)
+
+
+def visible(text: str) -> str:
+    """Returns a text that a terminal shows as it is, whoever wrote it.
+
+    What cannot be seen is written out, such as \\x1b: escape sequences, line ends, marks that turn
+    the direction of writing, halves of characters.
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str, length: int = MAX_LINE) -> str:
+    """Returns a text as a `visible` line of at most `length` characters, then it ends in "…".
+
+    White space becomes single spaces.
+    """
+    shown = visible(" ".join(text[: length + 1].split()))
+    return shown if len(text) <= length >= len(shown) else f"{shown[: length - 1]}…"
+
+
+def tell(kind: str, text: str) -> None:
+    """Prints a line "kind: text" on stderr."""
+    print(f"{kind}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def raise_all(mistakes: Sequence[str]) -> None:

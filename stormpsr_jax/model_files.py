@@ -25,6 +25,7 @@ from flax import traverse_util
 
 import stormpsr_jax
 from stormpsr_jax import files, memory, torch_files, weights
+from stormpsr_jax.mistakes import one_line, visible
 from stormpsr_jax.model_json import (
     FORMAT,
     Content,
@@ -210,7 +211,7 @@ def read_model(folder: str | Path) -> Content:
     try:
         content = parse(data, str(path))
     except ValueError as error:
-        raise ValueError(_one_line(str(error))) from error
+        raise ValueError(one_line(str(error), 400)) from error
     wanted = _wanted_arrays(content, str(path))
     arrays = _read_weights(Path(folder) / WEIGHTS, data["weights"], wanted, content.dtype)
     trees = traverse_util.unflatten_dict(arrays, sep="/")
@@ -260,7 +261,7 @@ def _read_weights(
             )
         found = dict(safetensors.deserialize(data))
     except (safetensors.SafetensorError, OSError, MemoryError) as error:
-        raise ValueError(_one_line(f"{path}: cannot be read ({error})")) from error
+        raise ValueError(one_line(f"{path}: cannot be read ({error})")) from error
     for name, entry in found.items():
         entry["dtype"] = torch_files.check_dtype(path, name, entry["dtype"])
     _check_arrays(path, {n: (e["dtype"].name, e["shape"]) for n, e in found.items()}, stored)
@@ -281,7 +282,7 @@ def _check_arrays(
 ) -> None:
     """Raises ValueError unless the arrays, by name (type, shape), are those wanted."""
     missing = [name for name in wanted if name not in found]
-    unexpected = [_one_line(name, 80) for name in found if name not in wanted]
+    unexpected = [visible(name[:80]) for name in found if name not in wanted]
     if missing or unexpected:
         what = [
             f"{word}: {', '.join(names[:5])}" + (f" and {more} more" if more > 0 else "")
@@ -305,11 +306,6 @@ def _check_finite(path: Path, arrays: Mapping[str, np.ndarray], where: str = "")
             raise ValueError(f"{path}: {name} holds numbers that are not finite{where}")
 
 
-def _one_line(text: str, length: int = 400) -> str:
-    """A text out of a file, fit for one line of an error message."""
-    return "".join(c if c.isprintable() else "?" for c in text[:length])
-
-
 def _wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that the networks need, by names such as encoder/params/first_head/dense/bias."""
     wanted = {}
@@ -319,6 +315,6 @@ def _wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStru
             shapes = architectures.variable_shapes(network.module, shape)
             memory.check_fits(architectures.cost(network.module, shape).largest, "one row")
         except (ValueError, MemoryError) as error:
-            raise ValueError(_one_line(f"{place}: networks.{role}: {error}")) from error
+            raise ValueError(one_line(f"{place}: networks.{role}: {error}", 400)) from error
         wanted |= {f"{role}/{name}": array for name, array in shapes.items()}
     return wanted

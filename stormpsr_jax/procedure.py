@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stormpsr_jax.files import read_json
-from stormpsr_jax.mistakes import first_of, lines_of, raise_all
+from stormpsr_jax.mistakes import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.psr import label_files
 from stormpsr_jax.psr.cli import OneLineParser, fail
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
@@ -174,7 +174,7 @@ def show(procedure: Procedure) -> str:
             lines.append(
                 f"  {procedure.step_name(before)} before {procedure.step_name(after).lower()}"
             )
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             findings = check(args.procedure, args.labels)
             for doubt in findings.doubts:
-                print(f"doubt: {doubt}")
+                print(f"doubt: {one_line(doubt)}")
             raise_all(findings.mistakes)
             print(f"{args.procedure}: no mistakes")
             if args.labels is not None:

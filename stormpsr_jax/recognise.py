@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stormpsr_jax import cluster, files, memory
-from stormpsr_jax.mistakes import lines_of, message_of, raise_all
+from stormpsr_jax.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.training import interruption
 
@@ -140,7 +140,7 @@ def _run_files(args: argparse.Namespace) -> int:
                 failed += 1
                 for text in lines_of(error):
                     named = text if job.source.name in text else f"{job.source.place}: {text}"
-                    print(f"error: {named}", file=sys.stderr, flush=True)
+                    tell("error", named)
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
     return int(failed > 0)
@@ -210,7 +210,7 @@ def _parser() -> OneLineParser:
     add("--serve", nargs="?", const="", metavar="[HOST:]PORT", help=what)
     add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
-    add("--webhook", metavar="URL", help="posts each line to http[s]://HOST/PATH")
+    add("--webhook", metavar="URL", help="posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH")
     return parser
 
 

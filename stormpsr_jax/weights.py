@@ -28,6 +28,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax import files, published, torch_files
+from stormpsr_jax.mistakes import tell
 from stormpsr_jax.models import backbones, positions, spatial, temporal, vit
 from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
 from stormpsr_jax.torch_layout import check_names, check_ours, from_state_dict, to_state_dict
@@ -431,10 +432,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             _write_arrays(args.out, outputs)
     except flax.errors.FlaxError as error:  # names the parameter and not the file
-        print(f"error: {args.checkpoint}: {error}", file=sys.stderr)
+        tell("error", f"{args.checkpoint}: {error}")
         return 2
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).split("\n"):
+            tell("error", line)
         return 2
     print(f"wrote {args.out}")
     return 0

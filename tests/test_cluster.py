@@ -270,7 +270,30 @@ def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(SystemExit):
         embeddings.main([*words, "--ray=auto"])
-    assert "--ray=auto needs Ray: pip install 'stormpsr-jax[ray]'" in capsys.readouterr().err
+    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in capsys.readouterr().err
+
+
+def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_path, monkeypatch):
+    path = tmp_path / "ray" / "ray_current_cluster"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(ValueError, match="--ray=auto: no cluster was started here; start it"):
+        cluster._found("--ray=auto")
+    path.parent.mkdir()
+    path.write_text("10.0.0.1:6379\n")
+    assert cluster._found("--ray=auto") == "10.0.0.1:6379"
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.os, "fstat", lambda number: types.SimpleNamespace(st_uid=1234))
+        with pytest.raises(ValueError, match="ray_current_cluster: is of another user"):
+            cluster._found("--ray=auto")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="ray_current_cluster: cannot be read"):
+        cluster._found("--ray=auto")
+    path.unlink()
+    os.mkfifo(path)  # which nobody writes to
+    with pytest.raises(ValueError, match="holds no address of a cluster"):
+        cluster._found("--ray=auto")
 
 
 def test_recognise_errors_live_sources_have_no_cluster(tmp_path, capsys):

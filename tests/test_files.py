@@ -170,6 +170,10 @@ def test_check_name_property_gives_nfc_of_what_a_path_can_hold():
         ("a\0b", "has control characters"),
         ("a\nb", "has control characters"),
         ("a\udcffb", "has control characters in it, or is not UTF-8"),
+        (" a", "has white space in front"),
+        ("a\u3000", "has white space in front or behind"),
+        ("a\rb", "has control characters"),
+        ("a\u2028b", "has control characters"),
         ("ü" * 101, "has 202 bytes, more than 200"),
     ],
 )

@@ -16,6 +16,7 @@ PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.gl
 NOTEBOOKS = [f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")]
 FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+SUFFIXES = (".py", ".md", ".html", ".js")
 CONFIG = default.get_config()
 
 
@@ -44,6 +45,31 @@ def test_readme_property_short_and_with_its_two_commands():
 def test_readme_property_leads_to_every_page():
     links = set(re.findall(r"\]\(([^)\s#]+)", read("README.md")))
     assert {*PAGES} - {"README.md"} <= links
+
+
+def by_name(text):
+    """What in a text is installed, or could be, by the name that no index has for this package."""
+    name = r"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl)"
+    return re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", text)
+
+
+def test_by_name_finds_what_asks_an_index_and_nothing_else():
+    package = "stormpsr" + "-jax"
+    for text in ("pip install {}", "uv pip install '{}[video]'", 'PACKAGE = "{}[x]"', "{}[a] @ b"):
+        assert by_name(text.format(package)), text
+    for text in ("pip install './{}[live]'", "pip install {}-0.1-py3-none-any.whl", "{} 0.1.0"):
+        assert not by_name(text.format(package)), text
+
+
+def test_no_page_notebook_or_message_installs_the_package_by_its_name():
+    """Whoever registered the name on an index would have their code run."""
+    sources = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.suffix in SUFFIXES]
+    found = {
+        str(place): by_name(read(place))
+        for place in (*PAGES, *NOTEBOOKS, *(path.relative_to(ROOT) for path in sources))
+    }
+    assert len(found) > 300
+    assert {place: lines for place, lines in found.items() if lines} == {}
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,6 +13,7 @@ from absl import logging
 
 from data_prep.reading.pictures import MAX_PIXELS
 from data_prep.reading.trees import Tree, read_errors
+from stormpsr_jax import installed
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
@@ -347,7 +348,7 @@ def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
         import av
     except ImportError as error:
         raise ValueError(
-            f"{place}: reading a video needs PyAV: pip install 'stormpsr-jax[video]'"
+            f"{place}: reading a video needs PyAV: {installed.extra('video')}"
         ) from error
     with tree.open(name) as file, read_errors(place):
         if not file.read(1):

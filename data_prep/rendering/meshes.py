@@ -15,7 +15,7 @@ import numpy as np
 import trimesh
 
 from data_prep.rendering.product import Mesh, Part, Product, join
-from stormpsr_jax.files import read_json
+from stormpsr_jax.files import check_name, read_json
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -114,6 +114,7 @@ def _plain(name: str) -> str:
 
 
 def _component(path: Path, procedure: Procedure) -> int:
+    check_name(path.stem, str(path))
     names = [_plain(name) for name in procedure.components]
     if _plain(path.stem) in names:
         return names.index(_plain(path.stem))

@@ -3,17 +3,19 @@
 import argparse
 import io
 import os
+import re
 import sys
 from typing import NoReturn
 
+from stormpsr_jax.mistakes import tell
 from stormpsr_jax.psr import decoding, streams
 
 
 def fail(*messages: str) -> NoReturn:
     """Prints each line of the messages on stderr, as an error, and exits with code 2."""
     for message in messages:
-        for line in message.splitlines():
-            print("error: " + " ".join(line.split()), file=sys.stderr)
+        for line in message.split("\n"):
+            tell("error", line)
     sys.exit(2)
 
 
@@ -61,5 +63,5 @@ class OneLineParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Exits with code 2."""
-        fail(f"{message}; see --help")
+        """Exits with code 2; of addresses in the message without user and password."""
+        fail(re.sub(r"://\S*@", "://", message) + "; see --help")

@@ -1,4 +1,4 @@
-"""Reading of label and prediction files; every error names file, line and field."""
+"""Label and prediction files as CSV: reading, where errors name file, line and field; texts."""
 
 import csv
 import io
@@ -11,6 +11,7 @@ from stormpsr_jax.files import read_text, shorten
 Row = tuple[int, list[str]]  # line number from 1, fields
 
 MAX_FRAME = 10**9
+_FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
 
@@ -40,6 +41,11 @@ def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Ro
         if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
             raise cut_off(path, line)
     return rows
+
+
+def plain(text: str) -> str:
+    """Returns a text as a field to write: a spreadsheet takes it for a text, not for a formula."""
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def has_open_end(text: str) -> bool:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+from stormpsr_jax import files
 from stormpsr_jax.mistakes import first_of, raise_all
 from stormpsr_jax.psr import labels, timed_labels, zipped
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -176,6 +177,7 @@ def _labels_in(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _add(found: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
+    files.check_name(name, str(path))
     if name in found:
         raise ValueError(f"{path}: recording {name} has labels in {found[name]} too; keep one")
     found[name] = path

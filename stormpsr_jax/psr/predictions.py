@@ -283,6 +283,7 @@ def writing_detections(
 
     The file is there, whole, once the block has ended without an error.
     """
+    name = csvfile.plain(recording)
     with _writing(path, _ASD_HEADER) as write_rows:
 
         def write(detections: Detections) -> None:
@@ -295,7 +296,7 @@ def writing_detections(
             )
             write_rows(
                 [
-                    recording,
+                    name,
                     frame,
                     c,
                     *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box)),
@@ -320,7 +321,7 @@ def writing_temporal(
 ) -> Iterator[Callable[[TemporalPredictions], None]]:
     """Gives a function that writes the next clips of a recording; see `writing_detections`."""
     decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
-    numbers = itertools.count()
+    numbers, name = itertools.count(), csvfile.plain(recording)
     with _writing(path, _TEMPORAL_HEADER) as write_rows:
 
         def write(predictions: TemporalPredictions) -> None:
@@ -334,7 +335,7 @@ def writing_temporal(
             write_rows(
                 [
                     next(numbers),
-                    recording,
+                    name,
                     frame,
                     labels,
                     predicted,

@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import shorten
+from stormpsr_jax.files import name_mistake, shorten
+from stormpsr_jax.mistakes import one_line
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
@@ -16,8 +17,8 @@ def find_mistakes(data: Any) -> list[str]:
     if not isinstance(data, Mapping):
         return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
     mistakes = _key_mistakes(data, _KEYS, (), "")
-    if "name" in data and not (isinstance(data["name"], str) and data["name"].strip()):
-        mistakes.append(f"name: {shorten(data['name'])} is not a text")
+    if "name" in data:
+        mistakes += _name_mistakes(data["name"], "name")
     if "fps" in data and not _positive_number(data["fps"]):
         mistakes.append(f"fps: {shorten(data['fps'])} is not a positive number")
     if "components" not in data:
@@ -27,8 +28,8 @@ def find_mistakes(data: Any) -> list[str]:
         return [*mistakes, f"components: {shorten(components)} is not a list of names"]
     first: dict[str, int] = {}
     for i, name in enumerate(components):
-        if not (isinstance(name, str) and name.strip()):
-            mistakes.append(f"components[{i}]: {shorten(name)} is not a name")
+        if wrong := _name_mistakes(name, f"components[{i}]"):
+            mistakes += wrong
         elif (before := first.setdefault(name, i)) < i:
             mistakes.append(f"components[{i}]: {shorten(name)} is also components[{before}]")
     num_components = len(components)
@@ -39,8 +40,16 @@ def find_mistakes(data: Any) -> list[str]:
         if not isinstance(variants, Mapping) or not variants:
             return [*mistakes, "variants: at least one variant is needed, {NAME: {…}}"]
         for name, variant in variants.items():
-            mistakes += _variant_mistakes(variant, f"variants.{name}", num_components)
+            if wrong := _name_mistakes(name, "variants"):
+                mistakes += wrong
+            else:
+                mistakes += _variant_mistakes(variant, f"variants.{name}", num_components)
     return mistakes
+
+
+def _name_mistakes(name: Any, place: str) -> list[str]:
+    what = name_mistake(name) if isinstance(name, str) else "is not a name"
+    return [f"{place}: {shorten(name)} {what}"] if what else []
 
 
 def _key_mistakes(
@@ -50,7 +59,8 @@ def _key_mistakes(
     known = (*needed, *optional)
     for key in data:
         if key not in known:
-            mistakes.append(f"{prefix}{key}: unknown key; known are {', '.join(known)}")
+            place = prefix + one_line(key, 40)
+            mistakes.append(f"{place}: unknown key; known are {', '.join(known)}")
     return mistakes
 
 
@@ -95,10 +105,13 @@ def _variant_mistakes(variant: Any, place: str, num_components: int) -> list[str
             mistakes += _steps_mistakes(variant[key], place, key, num_components)
     if "recordings" in variant:
         globs = variant["recordings"]
-        if not isinstance(globs, list) or not all(isinstance(g, str) and g for g in globs):
+        if not isinstance(globs, list):
             mistakes.append(
                 f"{place}.recordings: {shorten(globs)} is not a list of globs such as '*'"
             )
+        else:
+            for i, pattern in enumerate(globs):
+                mistakes += _name_mistakes(pattern, f"{place}.recordings[{i}]")
     if "precedence" in variant:
         mistakes += _precedence_mistakes(
             variant["precedence"], f"{place}.precedence", num_components

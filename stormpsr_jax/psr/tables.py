@@ -5,6 +5,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stormpsr_jax.mistakes import visible
+from stormpsr_jax.psr import csvfile
+
 FORMATS = ("text", "csv", "markdown", "latex")
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "&%$#_{}"}
@@ -18,6 +21,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
     Args:
         rows: one mapping per row, all with the same keys; None is shown as a dash, in CSV as an
             empty field; fractions with three decimals, in CSV in full.
+            Texts of outside cannot become formulas or escape sequences.
         form: "text", "csv" (for programs), "markdown" or "latex" (booktabs).
 
     Raises:
@@ -33,7 +37,7 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(["" if row[key] is None else row[key] for key in header] for row in rows)
+        writer.writerows([_field(row[key]) for key in header] for row in rows)
         return file.getvalue().rstrip("\n")
     cells = [[_cell(row[key]) for key in header] for row in rows]
     if form == "latex":
@@ -53,10 +57,17 @@ def format_rows(rows: Sequence[Mapping[str, Any]], form: str = "text") -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [aligned[0], rule, *aligned[1:]])
 
 
+def _field(value: Any) -> Any:
+    """Of CSV: a name that would be a formula in a spreadsheet is a text there too."""
+    if value is None:
+        return ""
+    return csvfile.plain(value) if isinstance(value, str) else value
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "–"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else visible(str(value))
 
 
 def _latex(cells: Sequence[str]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
+import os
 import re
 import sys
 import threading
@@ -41,6 +43,8 @@ _RTSP = {
     "analyzeduration": "500000",
     "fpsprobesize": "0",
 }
+PASSWORD = "STORMPSR_RTSP_PASSWORD"  # a password on the command line is seen by every user
+_ADDRESS = re.compile(r"rtsps?:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 
 _Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
@@ -67,7 +71,7 @@ class LiveSource(Protocol):
     """A camera, a stream, or a file that plays.
 
     Attributes:
-        name: for people, without a password.
+        name: for people, without what may be secret.
         is_file: whether it has an end, and its own time from 0 on.
     """
 
@@ -79,8 +83,14 @@ class LiveSource(Protocol):
 
 
 def is_live(word: str) -> bool:
-    """Says whether a SOURCE is a camera or a stream."""
-    return word.startswith(("camera:", "rtsp:", "rtsps:"))
+    """Says whether a SOURCE is a camera or a stream.
+
+    Raises:
+        ValueError: it is an address of another kind, or none; what may be secret is not repeated.
+    """
+    if word.startswith("camera:"):
+        return True
+    return bool(_ADDRESS.match(word) and _parts(word))
 
 
 def live_source(word: str) -> LiveSource:
@@ -89,39 +99,59 @@ def live_source(word: str) -> LiveSource:
     Raises:
         ValueError: it is none, or PyAV is missing.
     """
-    sources.check_video_extra(f"{_public(word)}: reading it")
-    if word.startswith("camera:"):
+    camera = word.startswith("camera:")
+    if is_live(word) and not camera:
+        address, name = _address(word)
+        sources.check_video_extra(f"{name}: reading it")
+        return _Stream(name, address, "rtsp", _RTSP)
+    sources.check_video_extra(f"{word}: reading it")
+    if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
             raise ValueError(f"{word}: cameras are camera:0, camera:1, …")
         if sys.platform not in _CAMERAS:
             raise ValueError(f"{word}: cameras can be read on Linux and macOS only")
         form, place = _CAMERAS[sys.platform]
         return _Device(word, place.format(int(word[7:])), form, {})
-    if is_live(word):
-        return _Stream(_public(word), _checked_address(word), "rtsp", _RTSP)
     source = sources.open_source(word)
     if not source.is_video:
         raise ValueError(f"{word}: --realtime plays a video file; a folder of pictures has no time")
     return _Playing(source.name, source.place)
 
 
-def _checked_address(word: str) -> str:
+def _parts(word: str) -> urllib.parse.SplitResult:
+    """The parts of an address of a stream; ValueError if it is none."""
     try:
         parts = urllib.parse.urlsplit(word)
         good = parts.scheme == "rtsp" and parts.hostname and parts.port != 0
+        host = "" if "@" in word else parts.hostname or ""  # what is before an @ may be secret
     except ValueError:
-        good = False
+        good, host = False, ""
     if not good or not word.isascii() or not word.isprintable() or " " in word:
         raise ValueError(
-            f"{_public(word)}: addresses are rtsp://HOST/PATH or rtsp://USER:PASSWORD@HOST:PORT/"
-            "PATH, with special characters percent-encoded"
+            f"{word.partition(':')[0].lower()}://{host}…: addresses are rtsp://HOST/PATH or "
+            "rtsp://USER:PASSWORD@HOST:PORT/PATH, with special characters percent-encoded"
         )
-    return word
+    return parts
 
 
-def _public(word: str) -> str:
-    """A source's name without what might be a user and a password."""
-    return re.sub(r"^(\w+:)(//)?.*@", r"\1//", word, flags=re.DOTALL) if is_live(word) else word
+def _address(word: str) -> tuple[str, str]:
+    """The address to open, and what to call it: path and query may be as secret as a password.
+
+    So the name has four digits in their place, by which two streams of a server differ, and which
+    take a twentieth of a second to compute, that nobody may try many paths.
+    """
+    parts = _parts(word)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    name = f"rtsp://{host}" + (f":{parts.port}" if parts.port else "")
+    what = urllib.parse.urlunsplit(parts._replace(scheme="", netloc=""))
+    if what.strip("/"):
+        cost = {"n": 2**14, "r": 8, "p": 1}
+        name += f"/#{hashlib.scrypt(what.encode(), salt=name.encode(), dklen=2, **cost).hex()}"
+    if parts.username and not parts.password and (password := os.environ.get(PASSWORD)):
+        user, _, at = parts.netloc.rpartition("@")
+        secret = urllib.parse.quote(password, safe="")
+        parts = parts._replace(netloc=f"{user.rstrip(':')}:{secret}@{at}")
+    return urllib.parse.urlunsplit(parts), name
 
 
 class _Device:

@@ -17,6 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from stormpsr_jax import installed
 from stormpsr_jax.recognition.outbox import SIZE, Outbox
 
 PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
@@ -90,13 +91,15 @@ class Mqtt:
         """
         self._broker = parse(url)
         if importlib.util.find_spec("paho") is None:
-            raise ValueError("--mqtt needs paho-mqtt: pip install 'stormpsr-jax[live]'")
-        from paho.mqtt import client, enums
+            raise ValueError(f"--mqtt needs paho-mqtt: {installed.extra('live')}")
+        from stormpsr_jax.recognition.mqtt_client import Client
 
         self._connected = False
+        self._explained = False  # whether a line has said why this connection ends
+        self._online: int | None = None  # id of the message "online" that is under way
         self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
         self._changed = threading.Condition()
-        self._client = client.Client(enums.CallbackAPIVersion.VERSION2)
+        self._client = Client(self._explain)
         if self._broker.user is not None:
             self._client.username_pw_set(self._broker.user, self._broker.password)
         if self._broker.secure:
@@ -162,9 +165,11 @@ class Mqtt:
 
     def _on_connect(self, client, data, flags, reason, properties) -> None:
         if reason.is_failure:
-            self._outbox.warn(f"refuses the connection: {reason}; goes on trying")
+            self._explain(f"refuses the connection: {reason}; goes on trying")
             return
-        client.publish(self._topic("available"), "online", qos=1, retain=True)
+        if self._online is None:  # otherwise the client sends it again by itself
+            topic = self._topic("available")
+            self._online = client.publish(topic, "online", qos=1, retain=True).mid
         with self._changed:
             self._connected = True
             self._changed.notify_all()
@@ -175,10 +180,21 @@ class Mqtt:
     def _on_disconnect(self, client, data, flags, reason, properties) -> None:
         with self._changed:
             was_connected, self._connected = self._connected, False
-        if was_connected and reason.is_failure:
+        explained, self._explained = self._explained, False
+        if explained or not reason.is_failure:
+            return
+        if was_connected:
             self._outbox.warn("the connection is lost; connects again")
+        else:
+            self._outbox.warn("ends the connection before it has answered; goes on trying")
+
+    def _explain(self, why: str) -> None:
+        self._explained = True
+        self._outbox.warn(why)
 
     def _on_publish(self, client, data, message, reason, properties) -> None:
         with self._changed:
             self._acknowledged.add(message)
+            if message == self._online:
+                self._online = None
             self._changed.notify_all()

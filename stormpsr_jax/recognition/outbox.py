@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import collections
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from stormpsr_jax.mistakes import one_line, tell
+
 SIZE = 1000  # records that wait; of a kilobyte at most, as a rule
+PATIENCE = 4.0  # seconds after which a receiver that has not taken a record is named
+_MAX_SAID = 200  # characters of what a receiver says
 
 
 class Outbox:
@@ -61,10 +64,13 @@ class Outbox:
             self.warn("a record holds what JSON has not, and was dropped")
 
     def warn(self, text: str) -> None:
-        """Prints a line about the receiver, unless it says what the last one said."""
+        """Prints a line about the receiver, unless it says what the last one said.
+
+        The text may come from the receiver: what cannot be seen is written out, and it is cut.
+        """
         if text != self._warned:
             self._warned = text
-            print(f"warning: {self._name}: {text}", file=sys.stderr, flush=True)
+            tell("warning", f"{self._name}: {one_line(text, _MAX_SAID)}")
 
     def pause(self, seconds: float) -> bool:
         """Waits, for `deliver`; returns False as soon as the queue is being closed."""
@@ -90,16 +96,25 @@ class Outbox:
 
     def _work(self) -> None:
         while (item := self._next()) is not None:
+            late = threading.Timer(PATIENCE, self._say_that_it_is_late)
+            late.daemon = True
+            late.start()
             try:
                 arrived = self._deliver(*item)
             except Exception as error:  # the records after this one have to go on
                 self.warn(f"{type(error).__name__}: {error}")
                 arrived = False
+            finally:
+                late.cancel()
             if arrived:
                 self._warned = None
             else:
                 with self._changed:
                     self.dropped += 1
+
+    def _say_that_it_is_late(self) -> None:
+        if self._warned is None:  # otherwise it is known why
+            self.warn(f"has not taken a record for {PATIENCE:g} s; goes on trying")
 
     def _next(self) -> tuple[str, bytes] | None:
         with self._changed:

@@ -21,6 +21,7 @@ _ANSWER = re.compile(rb"RTSP/[0-9]\.[0-9] ([0-9]{3})(?: .*)?")
 _REQUEST = re.compile(rb"[A-Z_]{1,32} [!-~]+ RTSP/[0-9]\.[0-9]")
 _FIELD = re.compile(rb"([A-Za-z][A-Za-z0-9._-]*)[ \t]*:[ \t]*(.*)")
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_BLANK = re.compile(rb"\r?\n\r?\n")
 
 
 class Refused(ValueError):
@@ -33,6 +34,10 @@ class Reader:
     def __init__(self) -> None:
         """Nothing was said yet."""
         self._kept = bytearray()
+        # Of the message at hand, so that no byte costs reading all before it again: how much was
+        # searched for the end of its head; and its head, how long that was, and its body's length.
+        self._searched = 0
+        self._head: tuple[bytes, int, int] | None = None
 
     def feed(self, piece: bytes) -> bytes:
         """Takes the next piece and returns what of all that came may be passed on now.
@@ -45,28 +50,39 @@ class Reader:
         passed, at = bytearray(), 0
         while at < len(kept):
             if kept[at] == _MEDIA:
+                head, start = b"", at
                 end = at + 4 + int.from_bytes(kept[at + 2 : at + 4], "big")
-                said = kept[at:end]
             elif kept[at] in b"\r\n":  # some servers say so between messages
-                end, said = at + 1, b""
+                head, start, end = b"", at + 1, at + 1
+            elif self._has_head(at):
+                head, size, length = self._head
+                start, end = at + size, at + size + length
             else:
-                end, said = _message(kept, at)
+                break
             if len(kept) < end:
                 break
-            passed += said
-            at = end
+            passed += head + kept[start:end]
+            at, self._searched, self._head = end, 0, None
         del kept[:at]
         return bytes(passed)
 
+    def _has_head(self, at: int) -> bool:
+        """Reads the head of the message that begins at `at`, once that is whole."""
+        if self._head is None:
+            begin = at + max(0, self._searched - 3)  # where a blank line may have begun
+            blank = _BLANK.search(self._kept, begin, at + MAX_HEAD)
+            self._searched = len(self._kept) - at
+            if blank is not None:
+                head, length = _read_head(self._kept[at : blank.start()])
+                self._head = head, blank.end() - at, length
+            elif self._searched >= MAX_HEAD:
+                raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
+        return self._head is not None
 
-def _message(kept: bytearray, at: int) -> tuple[int, bytes]:
-    """Where the message ends that begins at `at` (beyond what is kept if it is cut off), and it."""
-    blank = re.compile(rb"\r?\n\r?\n").search(kept, at, at + MAX_HEAD)
-    if blank is None:
-        if len(kept) - at >= MAX_HEAD:
-            raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
-        return len(kept) + 1, b""
-    first, *lines = (line.removesuffix(b"\r") for line in kept[at : blank.start()].split(b"\n"))
+
+def _read_head(head: bytearray) -> tuple[bytes, int]:
+    """The head of a message, written anew, and the length of the body after it."""
+    first, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
     if _CONTROL.search(first) or not (_ANSWER.fullmatch(first) or _REQUEST.fullmatch(first)):
         raise Refused("the server says what is no RTSP")
     answer = _ANSWER.fullmatch(first)
@@ -88,8 +104,7 @@ def _message(kept: bytearray, at: int) -> tuple[int, bytes]:
                 )
             length = int(value)
         said.append(name + b": " + value)
-    end = blank.end() + (length or 0)
-    return end, b"\r\n".join(said) + b"\r\n\r\n" + kept[blank.end() : end]
+    return b"\r\n".join(said) + b"\r\n\r\n", length or 0
 
 
 class Relay:

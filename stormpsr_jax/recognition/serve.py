@@ -45,7 +45,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from stormpsr_jax import pages
+from stormpsr_jax import installed, pages
 from stormpsr_jax.recognition.access import HEADERS, Access, Address
 from stormpsr_jax.recognition.outbox import encode
 
@@ -88,7 +88,7 @@ class Page:
         """
         missing = [m for m in ("starlette", "uvicorn") if importlib.util.find_spec(m) is None]
         if missing:
-            raise ValueError(f"--serve needs {missing[0]}: pip install 'stormpsr-jax[live]'")
+            raise ValueError(f"--serve needs {missing[0]}: {installed.extra('live')}")
         Access(address, token)
         try:
             family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -13,10 +13,10 @@ from pathlib import Path
 from data_prep.reading import layout, pictures, video
 from data_prep.reading.pictures import Pictures
 from data_prep.reading.trees import Tree, read_errors
-from stormpsr_jax import demo, files
+from stormpsr_jax import demo, files, installed
 from stormpsr_jax.mistakes import lines_of
 
-_VIDEO_EXTRA = "needs PyAV: pip install 'stormpsr-jax[video]'"
+_VIDEO_EXTRA = f"needs PyAV: {installed.extra('video')}"
 
 
 @dataclasses.dataclass(frozen=True)

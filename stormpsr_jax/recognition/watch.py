@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.recognition import access, mqtt, options, serve, webhook
 from stormpsr_jax.recognition.capture import Capture, Clock, live_source
 from stormpsr_jax.recognition.station import Output, Station
@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
                 station.run(capture, stop, outputs, page)
         except ValueError as error:
             for line in lines_of(error):
-                print(f"error: {line}", file=sys.stderr, flush=True)
+                tell("error", line)
             return 1
     return 0
 

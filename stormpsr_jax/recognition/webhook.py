@@ -8,17 +8,23 @@ has the record already. Redirects are not followed, and proxies of the environme
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
+import os
+import socket
+import ssl
+import threading
+import time
 import urllib.parse
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from stormpsr_jax.recognition.outbox import SIZE, Outbox
 
 _FORM = "--webhook: must be like https://HOST/PATH"
-_CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
-_TIMEOUT = 10  # seconds, of connecting and of each answer
+PASSWORD = "STORMPSR_WEBHOOK_PASSWORD"  # a password on the command line is seen by every user
+_TIMEOUT = 10.0  # seconds of a whole request, from connecting to the end of the answer's head
 _FIRST_PAUSE, _LONGEST_PAUSE = 1, 60  # seconds, between attempts
 _REFUSALS = (400, 413, 415, 422)  # of this very record: sending it again changes nothing
 
@@ -39,7 +45,9 @@ class Target(NamedTuple):
 
 
 def parse(url: str) -> Target:
-    """Reads http[s]://[USER:PASSWORD@]HOST[:PORT]/PATH.
+    """Reads http[s]://[USER[:PASSWORD]@]HOST[:PORT]/PATH.
+
+    Where a user has no password, it is that of the environment variable STORMPSR_WEBHOOK_PASSWORD.
 
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
@@ -50,14 +58,17 @@ def parse(url: str) -> Target:
         (parts.hostname or "").encode("idna")  # as connecting does
     except ValueError:  # whose text may hold a part of the password
         raise ValueError(f"{_FORM}; percent-encode special characters") from None
-    if parts.scheme not in _CONNECTIONS or not parts.hostname or port == 0:
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
         raise ValueError(_FORM)
     if not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError(f"{_FORM}; percent-encode special characters")
     authorization = None
     if parts.username is not None:
-        user = f"{parts.username}:{parts.password or ''}"
-        word = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+        user = urllib.parse.unquote_to_bytes(parts.username)
+        password = os.environ.get(PASSWORD, "").encode()
+        if parts.password:
+            password = urllib.parse.unquote_to_bytes(parts.password)
+        word = base64.b64encode(user + b":" + password).decode()
         authorization = f"Basic {word}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, parts.hostname, port, path, authorization)
@@ -79,6 +90,8 @@ class Webhook:
             ValueError: the URL is none.
         """
         self._target = parse(url)
+        secure = self._target.scheme == "https"
+        self._context = ssl.create_default_context() if secure else None
         self._first_pause = first_pause
         self._outbox = Outbox(repr(self._target), self._deliver, size)
 
@@ -100,8 +113,11 @@ class Webhook:
         while not self._outbox.is_over():
             try:
                 status = self._post(text, key)
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 self._outbox.warn(f"{str(error) or type(error).__name__}; goes on trying")
+            except http.client.HTTPException as error:  # whose text is the server's
+                what = f"answers what is no HTTP ({type(error).__name__})"
+                self._outbox.warn(f"{what}; goes on trying")
             else:
                 if 200 <= status < 300:
                     return True
@@ -126,13 +142,48 @@ class Webhook:
     def _post(self, text: bytes, key: str) -> int:
         """Returns the status of the answer, whose text nobody reads."""
         target = self._target
-        connection = _CONNECTIONS[target.scheme](target.host, target.port, timeout=_TIMEOUT)
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         headers["User-Agent"] = "stormpsr-jax"
         if target.authorization:
             headers["Authorization"] = target.authorization
-        try:
+        with self._connected() as connection:
             connection.request("POST", target.path, text, headers)
             return connection.getresponse().status
-        finally:
-            connection.close()
+
+    @contextlib.contextmanager
+    def _connected(self) -> Iterator[http.client.HTTPConnection]:
+        """A connection that ends after `_TIMEOUT` seconds, also where something comes all the time.
+
+        Raises:
+            TimeoutError: it did.
+        """
+        start = time.monotonic()
+        host, port, secure = self._target.host, self._target.port, self._context
+        connection = http.client.HTTPConnection(host, port)
+        if secure is not None:
+            connection = http.client.HTTPSConnection(host, port, context=secure)
+        plain = socket.create_connection((host, connection.port), _TIMEOUT)
+        over = threading.Event()
+
+        def end() -> None:
+            over.set()
+            with contextlib.suppress(OSError):  # the server has hung up
+                handle.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(start + _TIMEOUT - time.monotonic(), end)
+        timer.daemon = True
+        # A handle of its own, as TLS takes that of `plain` over.
+        with contextlib.closing(connection), plain, plain.dup() as handle:
+            timer.start()
+            try:
+                connection.sock = plain
+                if secure is not None:
+                    connection.sock = secure.wrap_socket(plain, server_hostname=host)
+                yield connection
+            except (OSError, http.client.HTTPException):
+                if not over.is_set():
+                    raise
+            finally:
+                timer.cancel()
+        if over.is_set():
+            raise TimeoutError(f"has not answered within {_TIMEOUT:g} s")

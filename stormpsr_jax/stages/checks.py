@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from stormpsr_jax import weights
+from stormpsr_jax import installed, weights
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
@@ -167,7 +167,7 @@ def _rendering(context: Context) -> list[str]:
         if importlib.util.find_spec(module) is None:
             mistakes.append(
                 f"stage 'data' renders pictures and needs {module!r}: "
-                "pip install 'stormpsr-jax[synthetic]'"
+                f"{installed.extra('synthetic')}"
             )
     if config.timelines and config.pace != 1:
         mistakes.append(

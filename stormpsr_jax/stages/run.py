@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import jax
 from ml_collections import ConfigDict
 
 from stormpsr_jax import files, memory
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import raise_all, tell
 from stormpsr_jax.stages import checks, doubts, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import hosts, interruption
@@ -82,7 +81,7 @@ def _check_data(context: Context) -> None:
 
 def _warn(context: Context) -> None:
     for text in doubts.find_doubts(context):
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        tell("warning", text)
 
 
 def _ask(context: Context, lost: list[str]) -> None:

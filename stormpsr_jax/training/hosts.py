@@ -15,6 +15,7 @@ from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from stormpsr_jax import installed
+from stormpsr_jax.mistakes import one_line
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
 PACKAGE = Path(__file__).parents[1]
@@ -215,7 +216,7 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
             "killed; run the same command again on all"
         )
         with_traceback = False
-    lines = [f"error: {line}" for line in str(error).splitlines()]
+    lines = [f"error: {one_line(line)}" for line in str(error).split("\n")]
     text = "".join(traceback.format_exception(error)) if with_traceback else "\n".join(lines)
     print(text.rstrip(), file=sys.stderr, flush=True)
     if _heartbeat:

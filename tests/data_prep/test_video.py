@@ -200,7 +200,7 @@ def test_video_property_unreadable_ones_are_errors(tmp_path, monkeypatch):
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_av)
-    with pytest.raises(ValueError, match=r"whole.mkv: .* pip install 'stormpsr-jax\[video\]'"):
+    with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
         video.open_constant_rate(tree, "whole.mkv", 1, 12)
 
 

@@ -174,3 +174,13 @@ def test_load_recordings_errors_of_all_recordings(tmp_path):
         (tmp_path / "asd" / f"{name}_results_pred.csv").unlink()
     with pytest.raises(ValueError, match=r"no b_results.*\n.*no c_results"):
         load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
+
+
+@pytest.mark.parametrize("name", ["a\rb", "\x1b[2J", " a", "a ", "x" * 201])
+def test_find_refuses_the_name_of_a_recording_that_cannot_be_read_back(tmp_path, name):
+    (tmp_path / f"{name}.csv").write_text("time,step\n1,Install left\n")
+    with pytest.raises(
+        ValueError, match=r"has (control|white space|201 bytes).*; rename it$"
+    ) as error:
+        label_files.find(tmp_path)
+    assert str(error.value).isprintable()

@@ -81,6 +81,19 @@ def test_as_written_matches_what_is_read_from_the_files(folder, values, exact):
     assert read.confidences[:, 0].tolist() == rounded
 
 
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "-2", "+1", "@x"])
+def test_the_name_of_a_recording_is_no_formula_in_its_prediction_files(folder, name):
+    found = predictions.Detections(*(np.ones(shape) for shape in (1, 1, 1, (1, 4))))
+    said = predictions.TemporalPredictions(np.ones(1, int), *(np.ones((1, 4)) for _ in range(3)))
+    for write, content in (
+        (predictions.write_detections, found),
+        (predictions.write_temporal, said),
+    ):
+        write(folder / "x.csv", name, content)
+        _, row = (folder / "x.csv").read_text().splitlines()
+        assert f"'{name}" in row.replace('""', '"')
+
+
 def test_visibility_property_round_trip(folder):
     path = folder / "visibility.csv"
     predictions.write_visibility(path, [3, 4, 9], np.array([0.5, np.nan, 1.0]))

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -172,6 +173,42 @@ def test_find_mistakes_names_every_mistake():
     assert len(find_mistakes(data)) == 3
     with pytest.raises(ValueError, match=r"my file: fps: .*\nmy file: states\[0\].*\nmy file: var"):
         Procedure.from_json(data, "my file")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " left",
+        "left\t",
+        "a\rb",
+        "a\0b",
+        "a\x1b[2Jb",
+        "a\x9bb",
+        "a\ud800b",
+        "a\u2028b",
+        20_000 * "x",
+    ],
+)
+def test_a_name_that_cannot_be_read_back_is_refused_wherever_it_stands(name):
+    for place, where in (
+        (("name",), "name"),
+        (("components", 1), "components[1]"),
+        (("variants", "up", "recordings", 0), "variants.up.recordings[0]"),
+        (("variants", name), "variants"),
+    ):
+        value = GOOD["variants"]["up"] if place == ("variants", name) else name
+        (mistake,) = find_mistakes(changed(place, value))
+        assert mistake.startswith(f"{where}: '")
+        assert re.search("is empty|has (white space|control characters|20000 bytes)", mistake)
+        assert mistake.isprintable()
+        assert len(mistake) < 150
+
+
+def test_the_keys_of_a_procedure_reach_no_terminal_as_they_are():
+    (mistake,) = find_mistakes(changed(("\x1b[2J" + 9000 * "k",), 1))
+    assert mistake.startswith(r"\x1b[2Jkkk")
+    assert len(mistake) < 200
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,20 @@ def test_csv_property_round_trip():
     assert back == [{k: "" if v is None else str(v) for k, v in row.items()} for row in ROWS]
 
 
+def test_names_in_csv_are_no_formulas_and_numbers_stay_numbers():
+    names = ["=1+2", "+1", "-x", "@A1", "\t=1", "＝1+2", "a=1", "1-2"]
+    rows = [{"recording": name, "delay": -0.5} for name in names]
+    (head, *read) = csv.reader(io.StringIO(format_rows(rows, "csv")))
+    assert head == ["recording", "delay"]
+    assert read == [[f"'{name}" if i < 6 else name, "-0.5"] for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+def test_names_in_tables_are_no_escape_sequences(form):
+    table = format_rows([{"recording": "a\x1b[2J\u202eb", "f1": 0.5}], form)
+    assert table.replace("\n", "").isprintable()
+
+
 def test_markdown_property_cells_by_column():
     lines = format_rows(ROWS, "markdown").splitlines()
     assert len(lines) == 4

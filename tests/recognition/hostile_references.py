@@ -142,7 +142,7 @@ def _(place):
     return f"concat:{place.bait}|{place.bait}"
 
 
-@REFERENCES.add("an address in place of a file", "no such file or folder")
+@REFERENCES.add("an address in place of a file", "addresses are rtsp://HOST/PATH")
 def _(place):
     return f"http://127.0.0.1:{place.port}/x.mp4"
 

@@ -183,12 +183,15 @@ def test_playing_errors_a_damaged_file_ends_with_its_name(tmp_path):
         ("camera:0/../../etc/passwd", "cameras are camera:0, camera:1, …"),
         ("camera:-1", "cameras are"),
         ("rtsp:///x", "addresses are rtsp://HOST/PATH"),
-        ("rtsp://me:secret@/x", "^rtsp:///x: addresses are"),
+        ("rtsp://me:secret@/x", "^rtsp://…: addresses are"),
         ("rtsps://host/x", "addresses are rtsp://"),
-        ("rtsp://me:sec ret@host/x", "^rtsp://host/x: addresses are"),
-        ("rtsp://host:99999/x", "addresses are"),
+        ("rtspt://me:secret@host/x", "^rtspt://…: addresses are"),
+        ("RTSPU://me:secret@host/x", "^rtspu://…: addresses are"),
+        ("rtsp:me:secret@host/x", "^rtsp://…: addresses are"),
+        ("rtsp://me:sec ret@host/x", "^rtsp://…: addresses are"),
+        ("rtsp://host:99999/secret", "addresses are"),
         ("none.mp4", "no such file or folder"),
-        ("http://host/x.m3u8", "no such file or folder"),
+        ("http://host/secret.m3u8", "^http://host…: addresses are"),
         (".", "no pictures"),
     ],
 )
@@ -241,5 +244,26 @@ def test_live_source_errors_without_pyav_and_for_pictures(monkeypatch, tmp_path)
     with pytest.raises(ValueError, match="a folder of pictures has no time"):
         live_source(str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"^rtsp://host/x: reading it needs PyAV"):
+    with pytest.raises(ValueError, match=r"^rtsp://host/#[0-9a-f]{4}: reading it needs PyAV"):
         live_source("rtsp://me:pass@host/x")
+
+
+def test_what_may_be_secret_in_an_address_is_in_no_name():
+    for word in ("rtsp://me:secret@host/secret", "rtsp://host/x?key=secret", "rtsp://h/#secret"):
+        assert "secret" not in live_source(word).name
+    names = {live_source(f"rtsp://host:8554/{path}").name for path in ("1", "2", "2?a", "2#a", "")}
+    assert len(names) == 5, "streams of a server differ, also for a saved state"
+    assert "rtsp://host:8554" in names
+    assert len({live_source(f"rtsp://{user}host/1").name for user in ("", "a@", "a:b@")}) == 1
+    assert live_source("RTSP://[::1]/").name == "rtsp://[::1]"
+
+
+def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
+    monkeypatch.setenv(capture.PASSWORD, "p@ss/w:rd")
+    for word, place in (
+        ("rtsp://me@host:99/x?y", "rtsp://me:p%40ss%2Fw%3Ard@host:99/x?y"),
+        ("rtsp://me:@host/x", "rtsp://me:p%40ss%2Fw%3Ard@host/x"),
+        ("rtsp://me:other@host/x", "rtsp://me:other@host/x"),
+        ("rtsp://host/x", "rtsp://host/x"),
+    ):
+        assert live_source(word)._place == place

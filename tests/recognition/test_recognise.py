@@ -261,7 +261,7 @@ def test_recognise_error_without_pyav(trained, clip, tmp_path, monkeypatch, caps
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr(builtins, "__import__", without)
     assert run(trained, clip, f"--out={tmp_path}") == 2
-    assert capsys.readouterr().err.count("pip install 'stormpsr-jax[video]'") == 1
+    assert capsys.readouterr().err.count("pip install '.[video]'") == 1
     folder = write_pictures(tmp_path / "a_up", video(20, HEIGHT, WIDTH), 1)
     assert run(trained, folder, f"--out={tmp_path / 'out'}") == 0  # pictures need none
 

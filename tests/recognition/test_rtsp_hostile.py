@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import socket
 import time
+from base64 import b64encode
 
 import av
 import pytest
@@ -84,6 +85,27 @@ def test_relay_property_gives_the_pictures_of_a_server_with_a_login(monkeypatch)
         assert grey == list(range(grey[0], grey[0] + 12))
         assert any("Authorization: Basic bWU6c2VjcmV0" in head for head in server.heads)
         assert all("/x" in head for head in server.heads)
+
+
+def test_a_login_takes_the_password_of_the_environment(monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 20.0)
+    monkeypatch.setenv(capture.PASSWORD, "p@ss:/%")
+    with Server(after_login(lambda method, head, number: None)) as server:
+        pictures(server.url.replace("me:secret@", "me@"))
+        assert any(f"Basic {b64encode(b'me:p@ss:/%').decode()}" in head for head in server.heads)
+
+
+def test_a_message_that_comes_byte_by_byte_is_read_once():
+    fields = b"".join(b"x%d: %s\r\n" % (i, 50 * b"y") for i in range(270))
+    body = rtsp.MAX_BODY * b"z"
+    head = b"RTSP/1.0 200 OK\r\n" + fields + b"Content-Length: %d\r\n\r\n" % len(body)
+    media = b"$\0\xff\xff" + 65535 * b"m"
+    said = head + body + media + b"RTSP/1.0 200 OK\r\n\r\n"
+    assert 15_000 < len(head) < rtsp.MAX_HEAD
+    reader, start = rtsp.Reader(), time.process_time()
+    passed = b"".join(reader.feed(said[i : i + 1]) for i in range(len(said)))
+    assert time.process_time() - start < 2
+    assert passed == rtsp.Reader().feed(said) == said
 
 
 @pytest.mark.parametrize("when", ["OPTIONS", "DESCRIBE", "SETUP", "PLAY"])

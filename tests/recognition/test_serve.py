@@ -324,7 +324,7 @@ def test_page_errors_one_line():
 
 def test_page_errors_names_the_extra(monkeypatch):
     monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"--serve needs starlette: pip install 'stormpsr-jax\["):
+    with pytest.raises(ValueError, match=r"--serve needs starlette: pip install '\.\["):
         serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
 
 

@@ -1,7 +1,11 @@
 """Against a real server on loopback that fails at times."""
 
+import base64
 import itertools
+import shutil
 import socketserver
+import ssl
+import subprocess
 import time
 
 import pytest
@@ -107,6 +111,44 @@ def test_webhook_property_close_is_bounded_by_its_time(capsys):
         start = time.monotonic()
         ours.close(0.2)
         assert time.monotonic() - start < 3
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+def test_certificates_are_checked_and_a_trusted_server_gets_the_records(
+    tmp_path, monkeypatch, capsys
+):
+    certificate = ["-keyout", tmp_path / "key.pem", "-out", tmp_path / "cert.pem", "-days", "1"]
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *certificate]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    receiver = Receiver(tls=context)
+    dropped = []
+    try:
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+            ours = webhook.Webhook(f"https://127.0.0.1:{receiver.port}/", first_pause=9)
+            ours.send(event(int(trusted)))
+            ours.close(3)
+            dropped.append(ours.dropped)
+    finally:
+        receiver.close()
+    assert dropped == [1, 0]
+    assert receiver.steps() == [1]
+    assert "certificate verify failed" in capsys.readouterr().err
+
+
+def test_the_password_may_be_in_the_environment(monkeypatch):
+    monkeypatch.setenv(webhook.PASSWORD, "p@ss:w")
+    for url, user in (
+        ("http://worker@host/", b"worker:p@ss:w"),
+        ("http://worker:p%40ss@host/", b"worker:p@ss"),
+    ):
+        word = webhook.parse(url).authorization.removeprefix("Basic ")
+        assert base64.b64decode(word) == user
+    assert webhook.parse("http://host/").authorization is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import threading
 class Receiver:
     """Answers with the given statuses in turn (None: hangs up), and then with 204."""
 
-    def __init__(self, *statuses, port=0):
+    def __init__(self, *statuses, port=0, tls=None):
         self.requests, self.changed = [], threading.Condition()
         answers = iter(statuses)
 
@@ -31,6 +31,9 @@ class Receiver:
                 pass
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self._server.handle_error = lambda *words: None  # who calls hangs up, or speaks no TLS
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
