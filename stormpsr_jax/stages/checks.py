@@ -103,6 +103,12 @@ def _stages(context: Context) -> list[str]:
             f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
             "for both, which takes those of the folder"
         )
+    evaluate = context.config.evaluate
+    if "evaluate" in stages and evaluate.threshold and evaluate.choose != "paper":
+        mistakes.append(
+            f"--config.evaluate.threshold={evaluate.threshold}: with evaluate.choose="
+            f"{evaluate.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
+        )
     detector = context.config.detector
     if "detector" in stages and detector.cad_wrong and not detector.cad:
         mistakes.append(
@@ -260,7 +266,7 @@ def _splits(context: Context) -> list[str]:
                 "data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
             )
         else:
-            if context.config.pretrain.cad_per_state and "pretrain" in context.config.stages:
+            if pretrain.takes_renders(context.config) and "pretrain" in context.config.stages:
                 mistakes += _collect(lambda: context.cad_source() and [])
             if context.config.detector.cad and "detector" in context.config.stages:
                 mistakes += _collect(lambda: context.detector_cad_source() and [])
@@ -275,9 +281,9 @@ def _splits(context: Context) -> list[str]:
 def _recordings(context: Context) -> list[str]:
     """What the labels do not give, and windows longer than any recording."""
     config, stages, mistakes = context.config, context.config.stages, []
-    if "pretrain" in stages:
+    if "pretrain" in stages and config.pretrain.steps:
         train, val = context.source("train"), context.source("val")
-        cad = context.cad_source() if config.pretrain.cad_per_state else None
+        cad = context.cad_source() if pretrain.takes_renders(config) else None
         mistakes += _collect(lambda: pretrain.key_frame_sampler(context, train, cad) and [])
         window = pretrain.key_frame_window(context, val)
         rows = (val, context.procedure, window, config.pretrain.initial_state)
@@ -303,8 +309,8 @@ def _recordings(context: Context) -> list[str]:
 
 def _batches(context: Context) -> list[str]:
     mistakes = _batch_sizes(context)
-    if "pretrain" in context.config.stages:
-        cad = context.cad_source() if context.config.pretrain.cad_per_state else None
+    if "pretrain" in context.config.stages and context.config.pretrain.steps:
+        cad = context.cad_source() if pretrain.takes_renders(context.config) else None
         sampler = pretrain.key_frame_sampler(context, context.source("train"), cad)
         mistakes += _batch_size(
             context, "pretrain", sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"

@@ -36,7 +36,8 @@ def run(context: Context) -> dict:
     )
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = fusion and {name: fusion.held_out(name) for name in val}
-    chosen = select(context.procedure, val, base, source.fps, config.evaluate.choose, held_out)
+    choose, threshold = config.evaluate.choose, config.evaluate.threshold
+    chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold)
     weights = fusion.weights if learned.STREAM in chosen else None
     result = evaluate_recordings(
         context.procedure,

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.models import architectures, backbones, vit
+from stormpsr_jax.models import architectures, backbones, temporal_baselines, vit
 from stormpsr_jax.psr import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer
@@ -44,6 +44,7 @@ RANGES = {
     "*.momentum": (0, 0.9999),
     "*.optimizer.*": (0, _ANY),
     "*.layer_decay": (1e-6, 1),
+    "pretrain.steps": (0, _ANY),
     "*.steps": (1, _ANY),
     "*.log_every": (1, _ANY),
     "*.eval_every": (1, _ANY),
@@ -75,6 +76,7 @@ RANGES = {
     "fuse.*": (0, _ANY),
     "evaluate.decay": (0, 1),
     "evaluate.certain": (0, 1),
+    "evaluate.threshold": (0, 1e9),  # as a model folder may have
 }
 CHOICES = {
     "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
@@ -83,8 +85,11 @@ CHOICES = {
     "encoder.remat": vit.REMAT,
     "temporal_model.backbone": ("transformer", *networks.BASELINES),
     "temporal_model.head": ("mlp", "linear"),
+    "temporal_model.mlp_activation": temporal_baselines.ACTIVATIONS,
     "pretrain.key_frames": ("kfs", "random"),
     "temporal.sampling": ("kcas", "gaussian", "uniform"),
+    "temporal.best": ("f1", "f1_macro"),
+    "finetune.batch_norm": ("train", "frozen"),
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
     "fuse.init": fuse.INITS,
