@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
+    c.metrics_to = ("tensorboard",)  # besides metrics.jsonl: tensorboard, wandb
     c.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices per axis; -1 = all that are left
 
     c.data = ConfigDict()

@@ -48,6 +48,7 @@ EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
     "ray": (["ray"], "data and recognise with --ray"),
+    "wandb": (["wandb"], "main --config.metrics_to with wandb"),
     "live": (["paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")

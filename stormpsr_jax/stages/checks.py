@@ -13,6 +13,7 @@ from stormpsr_jax import weights
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
+from stormpsr_jax.training import sinks
 
 STAGES = (
     "data",
@@ -35,6 +36,7 @@ def find_mistakes(context: Context) -> list[str]:
     """
     out_of_range = fields.find_mistakes(context.config)
     mistakes = out_of_range + _stages(context) + _init_from(context)
+    mistakes += sinks.find_mistakes(tuple(context.config.metrics_to))
     to_render = "data" in context.config.stages and not context.has_data
     if out_of_range:  # all other checks count on numbers in their ranges
         return mistakes + ([] if to_render else _folder(context))

@@ -76,6 +76,15 @@ def run(context: Context) -> dict:
     )
     _write_model(context, chosen, result, weights)
     files.write_json(workdir / "metrics.json", result)
+    figures = {
+        f"test/{stream}/{key}": value
+        for stream, scores in result["streams"].items()
+        for key, value in headline.values(scores).items()
+        if value is not None
+    }
+    for sink in context.sinks.open(workdir / "evaluate"):
+        sink.write(0, figures)
+        sink.close()
     return {}
 
 

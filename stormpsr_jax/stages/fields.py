@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.models import architectures, backbones, temporal_baselines, vit
 from stormpsr_jax.psr import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
-from stormpsr_jax.training import optimizer
+from stormpsr_jax.training import optimizer, sinks
 
 # Lowest and highest value of every number of the config; the first pattern that fits counts.
 _ANY = math.inf
@@ -79,6 +79,7 @@ RANGES = {
     "evaluate.threshold": (0, 1e9),  # as a model folder may have
 }
 CHOICES = {
+    "metrics_to": sinks.NAMES,  # each of them
     "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
     "data.synthetic.occlusion": ("light", "default", "heavy"),
     "encoder.backbone": backbones.BACKBONES,
@@ -110,7 +111,10 @@ def wrong_with(field: str, value: Any) -> list[str]:
     """Says what is wrong with the value of one field; an empty list if nothing is."""
     for pattern, allowed in CHOICES.items():
         if fnmatch.fnmatchcase(field, pattern):
-            return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
+            what = f"is not one of {', '.join(allowed)}"
+            if isinstance(value, list):
+                return [f"{item!r} {what}" for item in value if item not in allowed]
+            return [] if value in allowed else [what]
     if field.startswith("data.") and field.endswith(("mean", "std")):
         if field in ("data.cad_mean", "data.cad_std") and not value:
             return []
