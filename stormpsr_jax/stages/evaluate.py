@@ -149,8 +149,21 @@ def _write_model(
         origin={
             "config": provenance.flat_config(context.config),
             "made_from": {stage: record["made_from"] for stage, record in records.items()},
+            "data": _data(context),
         },
     )
+
+
+def _data(context: Context) -> dict[str, Any]:
+    """What the recordings are: whether they are renders, and how many each split has."""
+    settings = files.read_json(context.data_dir / "settings.json")
+    made_by = settings.get("settings")
+    splits = [split for split in ("train", "val", "test") if split in settings["splits"]]
+    return {
+        # data_prep.synthetic alone has this setting.
+        "rendered": isinstance(made_by, dict) and "occlusion" in made_by,
+        "recordings": {split: len(context.source(split).recordings) for split in splits},
+    }
 
 
 def show(context: Context) -> None:

@@ -23,6 +23,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax import files
 from stormpsr_jax.data import checksums
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.model_files import MODEL, WEIGHTS
 from stormpsr_jax.psr.learned_weights import default_weights
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scores import KINDS
@@ -272,7 +273,7 @@ def result_files(context: Context, stage: str) -> list[Path]:
         return [
             workdir / "metrics.json",
             workdir / "report.html",
-            *sorted((workdir / "model").glob("*")),
+            *(workdir / "model" / name for name in (MODEL, WEIGHTS)),  # people may edit the card
         ]
     names = ["best.safetensors"] + (["encoder.safetensors"] if stage == "general" else [])
     return [workdir / stage / name for name in names]
