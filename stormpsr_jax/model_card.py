@@ -47,9 +47,7 @@ def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
       parameters: how many the networks have, by role.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
-    default = list(data["streams"])[-1]
-    for stream in _STREAMS:
-        default = stream if stream in data["streams"] else default
+    default = [stream for stream in _STREAMS if stream in data["streams"]][-1]
     lines = [
         *_head(data, default),
         f"# Procedure step recognition of {name}",
@@ -157,14 +155,13 @@ def _world(origin: Mapping[str, Any]) -> str:
     counts = _counts(origin)
     number = f"{counts['test']} recordings of " if "test" in counts else "recordings of "
     if _rendered(origin):
-        config = _config(origin)
-        seed, occlusion = (
-            config.get(f"data.synthetic.{key}", "unknown") for key in ("seed", "occlusion")
-        )
+        scene = ", ".join(f"{key} {_text(value)}" for key, value in _scene(origin).items())
         return (
-            f"Of {number}split test of a **rendered** world (`data_prep.synthetic`, scene seed "
-            f"{_text(seed)}, occlusion {_text(occlusion)}). They say nothing about real video."
+            f"Of {number}split test of a **rendered** world (`data_prep.synthetic`"
+            f"{scene and f': {scene}'}). They say nothing about real video."
         )
+    if "made_from" not in origin:
+        return "As whoever wrote the model gives them; of which recordings is not known here."
     return (
         f"Of {number}split test of the data that it was trained on, which no stage of training has "
         "read. Other people, cameras and places may give others."
@@ -268,6 +265,15 @@ def _rendered(origin: Mapping[str, Any]) -> bool:
     if isinstance(data, Mapping) and "rendered" in data:
         return data["rendered"] is True
     return isinstance(stages, list) and "data" in stages
+
+
+def _scene(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rendered world was made with, as far as it is known."""
+    data, config = origin.get("data"), _config(origin)
+    scene = data.get("scene") if isinstance(data, Mapping) else None
+    if not isinstance(scene, Mapping):
+        scene = {key: config.get(f"data.synthetic.{key}") for key in ("seed", "occlusion")}
+    return {_text(key): value for key, value in scene.items() if isinstance(value, int | str)}
 
 
 def _counts(origin: Mapping[str, Any]) -> dict[str, int]:

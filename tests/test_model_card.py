@@ -73,7 +73,7 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert "components: seal, cover, screw" in body
     assert "variant disassembly: begins as `111`, 3 expected steps" in body
     assert "Of 5 recordings of split test of a **rendered** world" in body
-    assert "scene seed 4, occlusion heavy" in body
+    assert "(`data_prep.synthetic`: seed 4, occlusion heavy)" in body
     row = next(line for line in body.splitlines() if line.startswith("| `asd`"))
     assert [cell.strip() for cell in row.split("|")[3:5]] == ["0.500", "0.500"]
     assert f"* `asd`: decoder {SETTINGS.decoder}, threshold 1.0" in body
@@ -88,6 +88,17 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     data = files.read_json(rendered / "model.json")
     assert data["weights"]["sha256"] in body
     assert f"by stormpsr_jax {data['package_version']}" in body
+
+
+def test_figures_of_recordings_that_are_no_renders_are_not_called_rendered(tmp_path):
+    """Whatever its config would have rendered, had it rendered anything."""
+    data = {"rendered": False, "recordings": {"train": 11, "val": 2, "test": 7}}
+    write(tmp_path, origin={"config": CONFIG, "made_from": {}, "data": data})
+    head, body = read(tmp_path)
+    assert "rendered" not in body
+    assert head["model-index"][0]["results"][0]["dataset"]["name"] == "pump, split test"
+    assert "Of 7 recordings of split test of the data that it was trained on" in body
+    assert "* recordings: 11 train, 2 val, 7 test" in body
 
 
 def test_code_on_the_card_runs(rendered):
@@ -121,6 +132,7 @@ def test_names_and_origins_of_any_kind_stay_text(tmp_path):
     assert body.count("```") == 2
     assert "/x" not in body
     assert "rendered" not in body
+    assert "of which recordings is not known here" in body
     assert "seed" not in body.split("## Provenance")[1]
 
 
@@ -140,6 +152,7 @@ def test_a_copy_has_a_card_of_its_own_and_the_card_is_never_read(rendered, tmp_p
 def test_a_run_leaves_a_card_that_people_may_edit_or_remove(finished, tmp_path, capsys):
     _, body = read(finished / "model")
     assert "Of 2 recordings of split test of a **rendered** world" in body
+    assert "seed 0, occlusion default" in body
     assert "* recordings: 3 train, 2 val, 2 test" in body
     assert "* `finetune.steps`: 12" in body
     assert str(finished) not in body

@@ -10,7 +10,7 @@ import re
 import secrets
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -174,7 +174,7 @@ class WandB:
         """As `Sink` says; waits until all rows are sent."""
         self._guarded(lambda: self._run.finish())
 
-    def _guarded(self, function) -> None:
+    def _guarded(self, function: Callable[[], Any]) -> None:
         if self._run is None:
             return
         try:
