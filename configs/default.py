@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = "float32"  # activations: float32 | bfloat16 (parameters and losses stay float32)
+    c.metrics_to = ("tensorboard",)  # besides metrics.jsonl: tensorboard, wandb
     c.mesh = ConfigDict({"data": -1, "fsdp": 1})  # devices per axis; -1 = all that are left
 
     c.data = ConfigDict()
@@ -97,11 +98,12 @@ def get_config() -> ConfigDict:
     c.temporal_model.drop_positions = False  # dropout also where the positions have been added
     c.temporal_model.seen = 0  # last frames of a clip that the network sees, as a control; 0 = all
     c.temporal_model.head = "mlp"  # mlp (paper: one hidden layer) | linear (released code)
-    c.temporal_model.baseline_depth = 0  # layers of mlp, lstm and tcn; 0 = the backbone's own
+    c.temporal_model.baseline_depth = 0  # layers of mlp and lstm; 0 = 1. A tcn sees the whole clip
     c.temporal_model.baseline_width = 0  # units of each layer; 0 = the backbone's own
+    c.temporal_model.mlp_activation = "none"  # of mlp: none, as released | gelu, with dropout
 
     c.pretrain = ConfigDict()  # KFS + SupCon, Sec. 3.2
-    c.pretrain.steps = 50_000
+    c.pretrain.steps = 50_000  # 0 = without KFS: the weights to start from, untrained
     c.pretrain.n_states = 0  # assembly states in a batch; 0 = all that the training split has
     c.pretrain.n_per_state = 16  # pictures a state from recordings
     c.pretrain.cad_per_state = 0  # pictures a state from CAD renders
@@ -117,7 +119,7 @@ def get_config() -> ConfigDict:
     c.pretrain.any_frames = 0  # pictures a batch from anywhere, for the state loss only
     c.pretrain.encoder_lr_scale = 1.0  # learning rate of the ViT / that of its head; 0 = frozen
     c.pretrain.layer_decay = 1.0  # learning rate of each layer of the ViT / that of the layer above
-    c.pretrain.eval_every = 2_500
+    c.pretrain.eval_every = 500  # an epoch
     c.pretrain.checkpoint_every = 2_500
     c.pretrain.log_every = 50
     c.pretrain.optimizer = optimizer(warmup_steps=2_500)
@@ -147,7 +149,8 @@ def get_config() -> ConfigDict:
     c.temporal.sigma = 45.0  # frames
     c.temporal.state_loss = 0.0  # weight of components' conditions at the last frame; 0 = the paper
     c.temporal.floor = 0.0  # added to the density at every frame (released code: 1e-8)
-    c.temporal.eval_every = 2_500
+    c.temporal.best = "f1_macro"  # weights kept: best f1_macro (mean over components) | f1 (pooled)
+    c.temporal.eval_every = 625  # an epoch
     c.temporal.checkpoint_every = 2_500
     c.temporal.log_every = 50
     c.temporal.optimizer = optimizer(warmup_steps=3_125)
@@ -157,6 +160,7 @@ def get_config() -> ConfigDict:
     c.finetune.batch = 8  # clips of w / stride + 1 pictures
     c.finetune.encoder_lr_scale = 0.01  # encoder learning rate / temporal learning rate
     c.finetune.layer_decay = 1.0  # learning rate of each encoder layer / that of the layer above
+    c.finetune.batch_norm = "train"  # train, as released | frozen: the statistics of pretrain
     c.finetune.eval_every = 1_875  # an epoch
     c.finetune.checkpoint_every = 1_000
     c.finetune.log_every = 20
@@ -203,6 +207,7 @@ def get_config() -> ConfigDict:
     c.evaluate.decoder = "expected"  # naive (B1) | confidence (B2) | expected (B3)
     c.evaluate.decay = 0.75  # of a step's sum on a frame without evidence
     c.evaluate.choose = "validation"  # thresholds: validation (psr/select.py) | paper (fixed)
+    c.evaluate.threshold = 0.0  # T of choose=paper; 0 = industreal 6, meccano 1
     c.evaluate.certain = 0.0  # events of a lower confidence are listed as uncertain, not scored
     c.lock()
     return c

@@ -29,11 +29,13 @@ def get_config():
     c.encoder.remat = "full"
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
-    c.pretrain.backgrounds = 16  # as many as the released code draws
+    c.pretrain.backgrounds = 16  # as the released code draws them: so many,
+    c.pretrain.background_gap = 10.2  # of the frames 102 to 121 before a change
+    c.pretrain.background_span = 2.0
     c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
     c.detector.levels = 3
     c.detector.width = 52
     c.detector.depth = 2
     c.detector.grid = 24
-    c.evaluate.choose = "paper"  # T = 6, weight ½; "validation" chooses them on split val
+    c.evaluate.choose = "paper"  # T = 6, weight ½; .threshold=8 is T of the scripts
     return c

@@ -27,7 +27,9 @@ def get_config():
     c.data.workers = 8
     c.encoder.image_size = 224
     c.encoder.remat = "full"
-    c.pretrain.backgrounds = 16  # as many as the released code draws
+    c.pretrain.backgrounds = 16  # as the released code draws them: so many,
+    c.pretrain.background_gap = 8.5  # of the frames 102 to 121 before a change
+    c.pretrain.background_span = 1.66
     c.detector.image_size = 640  # like YOLOv8-m: 77.8 GFLOPs a picture, YOLOv8-m has 78.9
     c.detector.levels = 3
     c.detector.width = 52

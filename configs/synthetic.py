@@ -40,6 +40,7 @@ def get_config():
     c.temporal_model.drop_positions = True
     c.temporal_model.baseline_depth = 2
     c.temporal_model.baseline_width = 256
+    c.temporal_model.mlp_activation = "gelu"
 
     c.pretrain.steps = 240
     c.pretrain.n_per_state = 3
@@ -61,6 +62,7 @@ def get_config():
     c.temporal.delta = 20.0
     c.temporal.sigma = 11.0
     c.temporal.state_loss = 1.0
+    c.temporal.best = "f1"
     c.temporal.eval_every = 75
     c.temporal.checkpoint_every = 100
     c.temporal.optimizer.name = "adamw"
@@ -72,6 +74,7 @@ def get_config():
     c.finetune.steps = 40
     c.finetune.batch = 16
     c.finetune.encoder_lr_scale = 0.1
+    c.finetune.batch_norm = "frozen"
     c.finetune.eval_every = 20
     c.finetune.checkpoint_every = 20
     c.finetune.log_every = 5

@@ -12,15 +12,13 @@ import io
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-from stormpsr_jax import installed, memory
+from stormpsr_jax import hardware, installed, memory
 from stormpsr_jax.mistakes import message_of
 from stormpsr_jax.psr.cli import OneLineParser
 
@@ -50,6 +48,7 @@ EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
     "ray": (["ray"], "data and recognise with --ray"),
+    "wandb": (["wandb"], "main --config.metrics_to with wandb"),
     "live": (["paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
@@ -134,19 +133,19 @@ def devices() -> Iterator[Line]:
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         yield Line("broken", f"devices: JAX finds none: {last}")
         return
-    for kind, number, size, rate, side in found:
+    for kind, number, size, rate, side, _ in found:
         text = f"devices: {number} × {kind}" + (
             f" with {size / 2**30:.0f} GiB each" if size else ""
         )
         yield Line(
             "ok", f"{text}, {rate / 1e9:,.0f} GFLOP/s (matmul of {side} × {side} in float32)"
         )
-    if all(kind == "cpu" for kind, *_ in found) and _has_nvidia():
-        yield Line("missing", f"JAX for the NVIDIA GPU: {installed.extra('cuda')}")
+    for text in hardware.unused({row[-1] for row in found}):
+        yield Line("missing", text)
 
 
 def measure_devices() -> None:
-    """Prints [kind, number, bytes of each, operations per second, side] per kind, as JSON."""
+    """Prints [kind, number, bytes of each, operations per second, side, platform], as JSON."""
     import jax
 
     kinds: dict[str, list] = {}
@@ -157,7 +156,7 @@ def measure_devices() -> None:
         side = _SIDES.get(same[0].platform, _SIDE)
         rate = _matmul_rate(same[0], side)
         size = (same[0].memory_stats() or {}).get("bytes_limit")
-        rows.append([kind, len(same), size, rate, side])
+        rows.append([kind, len(same), size, rate, side, same[0].platform])
     print(json.dumps(rows))
 
 
@@ -271,10 +270,6 @@ def _wanted_versions() -> dict:
         return {}
     wanted = [Requirement(line) for line in lines if "extra ==" not in line]
     return {one.name: one.specifier for one in wanted}
-
-
-def _has_nvidia() -> bool:
-    return Path("/dev/nvidia0").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _join(names: Sequence[str]) -> str:

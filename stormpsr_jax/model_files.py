@@ -1,6 +1,7 @@
 """The model folder: `model.json` and `weights.safetensors`, written whole, read with suspicion.
 
-docs/model.md describes every field. Nothing in the files is executed, and their sizes are checked
+docs/model.md describes every field. A model card, README.md, is written beside them and never read.
+Nothing in the files is executed, and their sizes are checked
 before memory is taken. A folder that is damaged, or whose two files come from different runs, is
 refused: `model.json` names the checksum of the weights.
 
@@ -26,6 +27,7 @@ from flax import traverse_util
 import stormpsr_jax
 from stormpsr_jax import files, memory, torch_files, weights
 from stormpsr_jax.mistakes import one_line, visible
+from stormpsr_jax.model_card import CARD, card
 from stormpsr_jax.model_json import (
     FORMAT,
     Content,
@@ -63,8 +65,8 @@ def write_model(
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
-    Each file appears whole, the weights first. Who reads in between finds weights that are not
-    those that model.json names, which is an error.
+    Each file appears whole, the weights first and the model card last. Who reads in between finds
+    weights that are not those that model.json names, which is an error.
 
     Args:
       folder: made if there is none.
@@ -153,6 +155,10 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     data["weights"]["sha256"] = files.checksum(weights_path)
     data["weights"]["size"] = weights_path.stat().st_size
     files.write_json(path, {**data, "checksum": _checksum(data)})
+    counts = dict.fromkeys(data["networks"], 0)
+    for name, array in arrays.items():
+        counts[name.split("/")[0]] += array.size if name.split("/")[1] == "params" else 0
+    files.write_text(path.with_name(CARD), card(data, counts))
 
 
 def _stored(name: str, dtype: str) -> np.dtype:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax import checks
+from stormpsr_jax import checks, hardware
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -134,9 +134,10 @@ def test_devices_property_a_gpu_that_jax_does_not_use_is_told(monkeypatch):
         monkeypatch.setattr(checks.subprocess, "run", lambda *words, **options: done)
         return list(checks.devices())
 
-    monkeypatch.setattr(checks, "_has_nvidia", lambda: True)
-    lines = found(["cpu", 1, None, 2e10, 1024])
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(hardware, "_sign", lambda kind: "/dev/x" if kind.extra == "cuda" else "")
+    lines = found(["cpu", 1, None, 2e10, 1024, "cpu"])
     assert [line.status for line in lines] == ["ok", "missing"]
-    assert "[cuda]" in lines[1].text
-    (line,) = found(["NVIDIA H100", 2, 80 * 2**30, 5e13, 4096])
+    assert lines[1].text.startswith("this machine has an NVIDIA GPU (/dev/x), which JAX does not")
+    (line,) = found(["NVIDIA H100", 2, 80 * 2**30, 5e13, 4096, "gpu"])
     assert line.text.startswith("devices: 2 × NVIDIA H100 with 80 GiB each, 50,000 GFLOP/s")

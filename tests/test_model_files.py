@@ -22,7 +22,7 @@ from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.learned_weights import default_weights
 
-MODEL, WEIGHTS = "model.json", "weights.safetensors"
+CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
 CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9}
 
 
@@ -95,7 +95,7 @@ def test_write_model_property_training_heads_stay_behind(sound):
     assert "encoder/batch_stats/first_head/norm/mean" in names
     assert "temporal/params/head/kernel" in names
     assert not [n for n in names if "second_head" in n or "_head/" in n.replace("first_head", "")]
-    assert sorted(path.name for path in sound.iterdir()) == [MODEL, WEIGHTS]
+    assert sorted(path.name for path in sound.iterdir()) == [CARD, MODEL, WEIGHTS]
 
 
 def test_write_model_property_an_older_model_is_replaced_or_left_whole(folder, monkeypatch):

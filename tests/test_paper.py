@@ -188,6 +188,7 @@ def test_configs_property_budgets_are_those_of_the_paper(name):
     for stage, epochs in (("pretrain", 100), ("temporal", 100), ("finetune", 75)):
         optimizer = config[stage].optimizer
         assert optimizer.warmup_steps * epochs == 5 * config[stage].steps, stage
+        assert config[stage].eval_every * epochs == config[stage].steps, stage
         assert (optimizer.name, optimizer.lr, optimizer.momentum) == ("sgd", 1e-3, 0.9)
         assert (optimizer.schedule, optimizer.clip_norm) == ("cosine", 0)
     assert config.evaluate.choose == "paper"

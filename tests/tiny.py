@@ -43,6 +43,7 @@ TINY = {
     "temporal.sigma": 2.0,
     "temporal.state_loss": 1.0,
     "finetune.batch": 8,
+    "finetune.batch_norm": "train",
     "detector.batch": 16,
     "detector.anywhere": 0.0,
     "detector.cad": 0.4,

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stormpsr_jax import installed
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import networks, pretrain, validation
 from stormpsr_jax.training import checkpoint
 
 _MOST = 2_000  # key frames
-HINT = "the figure of embeddings needs scikit-learn: pip install -e '.[paper]'"
+HINT = f"the figure of embeddings needs scikit-learn: {installed.extra('paper')}"
 
 
 def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

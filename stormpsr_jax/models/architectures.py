@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from stormpsr_jax.files import field, number, shorten
-from stormpsr_jax.models import vit
+from stormpsr_jax.models import temporal_baselines, vit
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
@@ -75,7 +75,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
         "mlp_dim": _HIDDEN,
         "head": ("linear", "mlp"),
     },
-    TemporalMLP: _BASELINE,
+    TemporalMLP: _BASELINE | {"activation": temporal_baselines.ACTIVATIONS},
     TemporalLSTM: _BASELINE,
     TemporalTCN: _BASELINE,
     Detector: {
@@ -91,7 +91,7 @@ _FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
 # By role, fields that came later: a file without one is of a network with its default.
 _LATER = {
     "encoder": (*("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps"),),
-    "temporal": ("outputs", "seen"),
+    "temporal": ("outputs", "seen", "activation"),
     "detector": ("num_components", "upright"),
 }
 _MAX_STEM = 8

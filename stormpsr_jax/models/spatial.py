@@ -156,13 +156,13 @@ class SpatialEncoder(nn.Module):
             outputs["state_logits"] = self.state_head(hidden).astype(jnp.float32)
         return outputs
 
-    def embed(self, images: jax.Array) -> jax.Array:
+    def embed(self, images: jax.Array, train: bool = False) -> jax.Array:
         """Frame embeddings (B, hidden) of images (B, H, W, 3), with the running statistics.
 
-        Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning with
-        frozen statistics.
+        Nothing behind layer 1 is computed. Differentiable, so it also serves fine-tuning; `train`
+        is as in `__call__`.
         """
-        return l2_normalise(self.first_head(self._features(images, False), False))
+        return l2_normalise(self.first_head(self._features(images, train), train))
 
     def _features(self, images: jax.Array, train: bool) -> jax.Array:
         """The ViT's features (B, width), a microbatch at a time."""

@@ -2,8 +2,9 @@
 
 All take the frame embeddings of a clip and give the logits that `TemporalTransformer` gives. Their
 sizes are not in the paper. Defaults are those of the released code where it has any: an MLP of one
-layer of 2,048 units, and 512 units of a recurrent network (a GRU there, to whose number of layers
-it gives the number of frames by mistake; one layer here). There is no TCN in it.
+layer of 2,048 units (without an activation there), and 512 units of a recurrent network (a GRU
+there, to whose number of layers it gives the number of frames by mistake; one layer here). There is
+no TCN in it.
 
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
@@ -17,6 +18,15 @@ import jax.numpy as jnp
 from stormpsr_jax.models.temporal import last_frames
 
 TCN_KERNEL = 3
+ACTIVATIONS = ("gelu", "none")  # of `TemporalMLP`
+
+
+def tcn_depth(num_frames: int) -> int:
+    """Blocks after which the last frame's features of a TCN depend on all `num_frames` frames."""
+    depth = 1
+    while 1 + (TCN_KERNEL - 1) * (2**depth - 1) < num_frames:
+        depth += 1
+    return depth
 
 
 class TemporalMLP(nn.Module):
@@ -25,6 +35,7 @@ class TemporalMLP(nn.Module):
     Attributes:
       num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
       depth, width, dropout: as above.
+      activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
       dtype: of the activations.
     """
 
@@ -34,6 +45,7 @@ class TemporalMLP(nn.Module):
     depth: int = 1
     width: int = 2048
     dropout: float = 0.1
+    activation: str = "gelu"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -42,8 +54,9 @@ class TemporalMLP(nn.Module):
         x = last_frames(embeddings, self.seen)
         x = x.reshape(len(x), -1).astype(self.dtype)
         for i in range(self.depth):
-            x = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
+            if self.activation == "gelu":
+                x = nn.Dropout(self.dropout, deterministic=not train)(nn.gelu(x))
         return _head(self, x)
 
 
@@ -81,7 +94,8 @@ class TemporalTCN(nn.Module):
 
     Each of the `depth` blocks is x + dropout(GELU(conv(LayerNorm(x)))) with `width` channels and
     kernel 3; the last frame's features are read. Their receptive field is
-    1 + 2 · (2^depth − 1) frames: 6 blocks see 127 of them, a clip of 65 whole.
+    1 + 2 · (2^depth − 1) frames; `tcn_depth` gives the blocks that see a clip whole: 6 of 65
+    frames, 8 of 257.
 
     Attributes:
       num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.

@@ -13,6 +13,7 @@ from stormpsr_jax import installed, weights
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
+from stormpsr_jax.training import sinks
 
 STAGES = (
     "data",
@@ -35,6 +36,7 @@ def find_mistakes(context: Context) -> list[str]:
     """
     out_of_range = fields.find_mistakes(context.config)
     mistakes = out_of_range + _stages(context) + _init_from(context)
+    mistakes += sinks.find_mistakes(tuple(context.config.metrics_to))
     to_render = "data" in context.config.stages and not context.has_data
     if out_of_range:  # all other checks count on numbers in their ranges
         return mistakes + ([] if to_render else _folder(context))
@@ -102,6 +104,12 @@ def _stages(context: Context) -> list[str]:
         mistakes.append(
             f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
             "for both, which takes those of the folder"
+        )
+    evaluate = context.config.evaluate
+    if "evaluate" in stages and evaluate.threshold and evaluate.choose != "paper":
+        mistakes.append(
+            f"--config.evaluate.threshold={evaluate.threshold}: with evaluate.choose="
+            f"{evaluate.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
         )
     detector = context.config.detector
     if "detector" in stages and detector.cad_wrong and not detector.cad:
@@ -260,7 +268,7 @@ def _splits(context: Context) -> list[str]:
                 "data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
             )
         else:
-            if context.config.pretrain.cad_per_state and "pretrain" in context.config.stages:
+            if pretrain.takes_renders(context.config) and "pretrain" in context.config.stages:
                 mistakes += _collect(lambda: context.cad_source() and [])
             if context.config.detector.cad and "detector" in context.config.stages:
                 mistakes += _collect(lambda: context.detector_cad_source() and [])
@@ -275,9 +283,9 @@ def _splits(context: Context) -> list[str]:
 def _recordings(context: Context) -> list[str]:
     """What the labels do not give, and windows longer than any recording."""
     config, stages, mistakes = context.config, context.config.stages, []
-    if "pretrain" in stages:
+    if "pretrain" in stages and config.pretrain.steps:
         train, val = context.source("train"), context.source("val")
-        cad = context.cad_source() if config.pretrain.cad_per_state else None
+        cad = context.cad_source() if pretrain.takes_renders(config) else None
         mistakes += _collect(lambda: pretrain.key_frame_sampler(context, train, cad) and [])
         window = pretrain.key_frame_window(context, val)
         rows = (val, context.procedure, window, config.pretrain.initial_state)
@@ -303,8 +311,8 @@ def _recordings(context: Context) -> list[str]:
 
 def _batches(context: Context) -> list[str]:
     mistakes = _batch_sizes(context)
-    if "pretrain" in context.config.stages:
-        cad = context.cad_source() if context.config.pretrain.cad_per_state else None
+    if "pretrain" in context.config.stages and context.config.pretrain.steps:
+        cad = context.cad_source() if pretrain.takes_renders(context.config) else None
         sampler = pretrain.key_frame_sampler(context, context.source("train"), cad)
         mistakes += _batch_size(
             context, "pretrain", sampler.batch_size, "n_per_state, .cad_per_state or .any_frames"

@@ -25,6 +25,7 @@ from stormpsr_jax.data.features import (
 from stormpsr_jax.model_json import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.training import loop
+from stormpsr_jax.training.sinks import Sinks
 
 # Stages that run on ready-made embeddings; the others need pictures.
 WITHOUT_PICTURES = ("temporal", "predict", "evaluate")
@@ -246,4 +247,10 @@ class Context:
             mesh=self.mesh,
             rng=self.key(f"{name}/steps"),
             profile_steps=self.profile_steps,
+            sinks=self.sinks,
         )
+
+    @property
+    def sinks(self) -> Sinks:
+        """Where metrics go."""
+        return Sinks(tuple(self.config.metrics_to), self.config.to_dict())

@@ -40,7 +40,8 @@ def run(context: Context) -> dict:
     )
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = fusion and {name: fusion.held_out(name) for name in val}
-    chosen = select(context.procedure, val, base, source.fps, config.evaluate.choose, held_out)
+    choose, threshold = config.evaluate.choose, config.evaluate.threshold
+    chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold)
     weights = fusion.weights if learned.STREAM in chosen else None
     result = evaluate_recordings(
         context.procedure,
@@ -85,6 +86,15 @@ def run(context: Context) -> dict:
         files.write_json(workdir / "detections.json", detections)
     _write_model(context, chosen, result, weights)
     files.write_json(workdir / "metrics.json", result)
+    figures = {
+        f"test/{stream}/{key}": value
+        for stream, scores in result["streams"].items()
+        for key, value in headline.values(scores).items()
+        if value is not None
+    }
+    for sink in context.sinks.open(workdir / "evaluate"):
+        sink.write(0, figures)
+        sink.close()
     return {}
 
 
@@ -178,8 +188,21 @@ def _write_model(
         origin={
             "config": provenance.flat_config(context.config),
             "made_from": {stage: record["made_from"] for stage, record in records.items()},
+            "data": _data(context),
         },
     )
+
+
+def _data(context: Context) -> dict[str, Any]:
+    """What the recordings are: whether renders, of which scene, and how many each split has."""
+    settings = files.read_json(context.data_dir / "settings.json")
+    made_by = settings.get("settings")
+    # data_prep.synthetic alone has this setting.
+    rendered = isinstance(made_by, dict) and "occlusion" in made_by
+    scene = {"scene": {key: made_by.get(key) for key in ("seed", "occlusion")}} if rendered else {}
+    splits = [split for split in ("train", "val", "test") if split in settings["splits"]]
+    counts = {split: len(context.source(split).recordings) for split in splits}
+    return {"rendered": rendered, "recordings": counts, **scene}
 
 
 def show(context: Context) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.models import architectures, backbones, vit
+from stormpsr_jax.models import architectures, backbones, temporal_baselines, vit
 from stormpsr_jax.psr import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
-from stormpsr_jax.training import optimizer
+from stormpsr_jax.training import optimizer, sinks
 
 # Lowest and highest value of every number of the config; the first pattern that fits counts.
 _ANY = math.inf
@@ -44,6 +44,7 @@ RANGES = {
     "*.momentum": (0, 0.9999),
     "*.optimizer.*": (0, _ANY),
     "*.layer_decay": (1e-6, 1),
+    "pretrain.steps": (0, _ANY),
     "*.steps": (1, _ANY),
     "*.log_every": (1, _ANY),
     "*.eval_every": (1, _ANY),
@@ -75,16 +76,21 @@ RANGES = {
     "fuse.*": (0, _ANY),
     "evaluate.decay": (0, 1),
     "evaluate.certain": (0, 1),
+    "evaluate.threshold": (0, 1e9),  # as a model folder may have
 }
 CHOICES = {
+    "metrics_to": sinks.NAMES,  # each of them
     "dtype": ("float32", "bfloat16"),  # what trains without scaling the loss
     "data.synthetic.occlusion": ("light", "default", "heavy"),
     "encoder.backbone": backbones.BACKBONES,
     "encoder.remat": vit.REMAT,
     "temporal_model.backbone": ("transformer", *networks.BASELINES),
     "temporal_model.head": ("mlp", "linear"),
+    "temporal_model.mlp_activation": temporal_baselines.ACTIVATIONS,
     "pretrain.key_frames": ("kfs", "random"),
     "temporal.sampling": ("kcas", "gaussian", "uniform"),
+    "temporal.best": ("f1", "f1_macro"),
+    "finetune.batch_norm": ("train", "frozen"),
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
     "fuse.init": fuse.INITS,
@@ -105,7 +111,10 @@ def wrong_with(field: str, value: Any) -> list[str]:
     """Says what is wrong with the value of one field; an empty list if nothing is."""
     for pattern, allowed in CHOICES.items():
         if fnmatch.fnmatchcase(field, pattern):
-            return [] if value in allowed else [f"is not one of {', '.join(allowed)}"]
+            what = f"is not one of {', '.join(allowed)}"
+            if isinstance(value, list):
+                return [f"{item!r} {what}" for item in value if item not in allowed]
+            return [] if value in allowed else [what]
     if field.startswith("data.") and field.endswith(("mean", "std")):
         if field in ("data.cad_mean", "data.cad_std") and not value:
             return []

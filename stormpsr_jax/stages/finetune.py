@@ -20,7 +20,11 @@ from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make
 
 
 def build(context: Context) -> Definition:
-    """Unfreezes the encoder. Its BatchNorm keeps the statistics of `pretrain`."""
+    """Unfreezes the encoder. With finetune.batch_norm "train" its BatchNorm goes on as well.
+
+    It then normalises by all pictures of a batch of clips, and its running statistics, which
+    recognition takes, follow. With "frozen" it keeps the statistics of `pretrain`.
+    """
     config = context.config.finetune
     train, val = context.source("train"), context.source("val")
     spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
@@ -37,8 +41,12 @@ def build(context: Context) -> Definition:
         augment_key, dropout_key = jax.random.split(rng)
         images = context.normalise(context.augment(augment_key, batch["image"]))
         flat = images.reshape((-1, *images.shape[2:]))  # (B·T, H, W, 3)
-        embeddings = spatial.apply(
-            {"params": params["spatial"], "batch_stats": batch_stats}, flat, method="embed"
+        embeddings, updates = spatial.apply(
+            {"params": params["spatial"], "batch_stats": batch_stats},
+            flat,
+            train=config.batch_norm == "train",
+            method="embed",
+            mutable=["batch_stats"],
         )
         predicted = temporal.apply(
             {"params": params["temporal"]},
@@ -46,7 +54,7 @@ def build(context: Context) -> Definition:
             train=True,
             rngs={"dropout": dropout_key},
         )
-        return clip_loss(context, predicted, batch, batch_stats)
+        return clip_loss(context, predicted, batch, updates["batch_stats"])
 
     def evaluate(params, batch_stats):
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
@@ -74,7 +82,7 @@ def build(context: Context) -> Definition:
         optimizer=optimizer,
         schedule=make_schedule(config.optimizer, config.steps),
         evaluate=evaluate,
-        best="f1",
+        best=context.config.temporal.best,
         evaluate_start=True,
     )
 

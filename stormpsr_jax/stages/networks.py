@@ -13,7 +13,12 @@ from stormpsr_jax.models import backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.models.temporal_baselines import (
+    TemporalLSTM,
+    TemporalMLP,
+    TemporalTCN,
+    tcn_depth,
+)
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stream import Batched
 from stormpsr_jax.training import checkpoint
@@ -49,8 +54,12 @@ def temporal_encoder(context: Context) -> nn.Module:
         "dtype": context.dtype,
     }
     if model.backbone in BASELINES:
-        sizes = {"depth": model.baseline_depth, "width": model.baseline_width}
-        given = {name: size for name, size in sizes.items() if size}
+        fields = {"depth": model.baseline_depth, "width": model.baseline_width}
+        if model.backbone == "tcn":
+            fields["depth"] = tcn_depth(model.seen or context.num_frames)
+        if model.backbone == "mlp":
+            fields["activation"] = model.mlp_activation
+        given = {name: value for name, value in fields.items() if value}
         return BASELINES[model.backbone](**given, **shared)
     return TemporalTransformer(
         num_frames=context.num_frames,

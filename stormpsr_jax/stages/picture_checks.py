@@ -8,6 +8,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import embed, provenance
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.pretrain import takes_renders
 
 
 def needed_splits(context: Context) -> list[str]:
@@ -28,7 +29,7 @@ def needs_cad(context: Context) -> bool:
     """Whether a stage takes clean renders."""
     stages, config = context.config.stages, context.config
     return bool(
-        ("pretrain" in stages and config.pretrain.cad_per_state)
+        ("pretrain" in stages and takes_renders(config))
         or ("detector" in stages and config.detector.cad)
     )
 
@@ -36,9 +37,7 @@ def needs_cad(context: Context) -> bool:
 def needs_plain(context: Context) -> bool:
     """Whether a stage takes renders on which all parts sit right."""
     stages, config = context.config.stages, context.config
-    return bool(
-        ("pretrain" in stages and config.pretrain.cad_per_state) or _detector_needs_plain(context)
-    )
+    return bool(("pretrain" in stages and takes_renders(config)) or _detector_needs_plain(context))
 
 
 def _detector_needs_plain(context: Context) -> bool:
@@ -110,7 +109,7 @@ def find_mistakes(context: Context) -> list[str]:
     mistakes += sizes(context, source.image_size, large and large.image_size)
     if needs_cad(context):
         pairs = []
-        if "pretrain" in stages and context.config.pretrain.cad_per_state:
+        if "pretrain" in stages and takes_renders(context.config):
             pairs.append(("encoder", source, context.cad_source()))
         if "detector" in stages and context.config.detector.cad:
             pairs.append(("detector", large, context.detector_cad_source()))

@@ -9,13 +9,16 @@ import functools
 import math
 from pathlib import Path
 
+import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
 
@@ -24,7 +27,7 @@ def build(context: Context) -> Definition:
     """Trains f·g and keeps the encoder with the best validation precision@1."""
     config = context.config.pretrain
     train, val = context.source("train"), context.source("val")
-    cad = context.cad_source() if config.cad_per_state else None
+    cad = context.cad_source() if takes_renders(context.config) else None
     sampler = key_frame_sampler(context, train, cad)
     model = networks.spatial_encoder(context)
     supcon = losses.supcon
@@ -85,11 +88,17 @@ def key_frame_window(context: Context, source: ClipSource) -> int:
     return max(1, round(context.config.pretrain.t_f * source.fps))
 
 
+def background_frames(config: ConfigDict, fps: float) -> tuple[int, int]:
+    """(gap, span) of hard backgrounds in frames; `config` is the section of the stage."""
+    return round(config.background_gap * fps), math.ceil(config.background_span * fps)
+
+
 def key_frame_sampler(
     context: Context, train: ClipSource, cad: ClipSource | None
 ) -> sampling.KeyFrameSampler:
     """What draws the batches; ValueError if the labels do not have what the config asks for."""
     config = context.config.pretrain
+    gap, span = background_frames(config, train.fps)
     return sampling.KeyFrameSampler(
         train.recordings,
         context.procedure,
@@ -101,8 +110,8 @@ def key_frame_sampler(
         cad=cad.recordings if cad else None,
         cad_per_state=config.cad_per_state,
         backgrounds=config.backgrounds,
-        background_gap=round(config.background_gap * train.fps),
-        background_span=math.ceil(config.background_span * train.fps),
+        background_gap=gap,
+        background_span=span,
         any_frames=config.any_frames,
     )
 
@@ -133,6 +142,19 @@ def packaged_or_path(name: str) -> Path:
     return packaged if packaged.exists() else Path(name)
 
 
+def takes_renders(config: ConfigDict) -> bool:
+    """Whether there are clean renders in its batches."""
+    return bool(config.pretrain.steps and config.pretrain.cad_per_state)
+
+
 def run(context: Context) -> dict:
-    """Trains it."""
-    return context.train("pretrain", build(context))
+    """Trains it. With pretrain.steps=0, the ablation without KFS, it keeps what it starts from.
+
+    The ViT then has the weights of `init_from`, and its head random ones.
+    """
+    if context.config.pretrain.steps:
+        return context.train("pretrain", build(context))
+    params, batch_stats = starting_point(context, context.source("train").image_size)
+    if jax.process_index() == 0:
+        weights.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
+    return {"steps": 0, "best_step": 0, "metrics": {}}

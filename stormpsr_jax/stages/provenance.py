@@ -23,12 +23,13 @@ from ml_collections import ConfigDict
 from stormpsr_jax import files
 from stormpsr_jax.data import checksums
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.model_files import MODEL, WEIGHTS
 from stormpsr_jax.psr.learned_weights import default_weights
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scores import KINDS
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.pretrain import packaged_or_path
+from stormpsr_jax.stages.pretrain import packaged_or_path, takes_renders
 from stormpsr_jax.training import checkpoint
 
 MADE_FROM, DONE = "made_from.json", "done.json"
@@ -40,7 +41,7 @@ _TRAINING = ("seed", *_PICTURES, "augment")
 _CAD = ("data.cad_mean", "data.cad_std")
 _CLIPS = (
     *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
-    "temporal.state_loss",
+    *("temporal.state_loss", "temporal.best"),
 )
 _ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
 _NETWORKS = (*_ENCODER, "temporal_model", "temporal.state_loss")
@@ -170,7 +171,7 @@ def _data(context: Context, stage: str) -> dict[str, str]:
         read = context.detector_source if stage == "detector" else context.source
         for split in embed.SPLITS:
             add(read(split), parts)
-    if (stage == "pretrain" and config.pretrain.cad_per_state) or (
+    if (stage == "pretrain" and takes_renders(config)) or (
         stage == "detector" and config.detector.cad
     ):
         add(context.cad_source(), parts)
@@ -275,7 +276,7 @@ def result_files(context: Context, stage: str) -> list[Path]:
             workdir / "metrics.json",
             workdir / "report.html",
             *workdir.glob("detections.json"),
-            *sorted((workdir / "model").glob("*")),
+            *(workdir / "model" / name for name in (MODEL, WEIGHTS)),  # people may edit the card
         ]
     names = ["best.safetensors"] + (["encoder.safetensors"] if stage == "general" else [])
     return [workdir / stage / name for name in names]

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from stormpsr_jax import files, memory
+from stormpsr_jax import files, hardware, memory
 from stormpsr_jax.mistakes import raise_all, tell
 from stormpsr_jax.stages import checks, doubts, provenance, take_over
 from stormpsr_jax.stages.context import Context
@@ -67,7 +67,8 @@ def _check(context: Context, remake: bool) -> None:
     raise_all(checks.find_mistakes(context) or _stale_results(context))
     if not remake:
         _ask(context, provenance.lost_weights(context, context.config.stages))
-    _warn(context)
+    _warn(hardware.unused({device.platform for device in jax.local_devices()}))
+    _warn(doubts.find_doubts(context))
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
@@ -76,11 +77,11 @@ def _check(context: Context, remake: bool) -> None:
 def _check_data(context: Context) -> None:
     """What could not be checked before the data were rendered."""
     raise_all(checks.find_mistakes(context))
-    _warn(context)
+    _warn(doubts.find_doubts(context))
 
 
-def _warn(context: Context) -> None:
-    for text in doubts.find_doubts(context):
+def _warn(texts: list[str]) -> None:
+    for text in texts:
         tell("warning", text)
 
 

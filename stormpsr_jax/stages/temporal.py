@@ -17,7 +17,10 @@ from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 
 
 def build(context: Context) -> Definition:
-    """Trains the temporal encoder and keeps the one with the best clip F1 on validation."""
+    """Trains the temporal encoder and keeps the one with the best clip F1 on validation.
+
+    Which F1, `temporal.best` says.
+    """
     config = context.config.temporal
     train, val = context.source("train"), context.source("val")
     embeddings = context.embeddings("train")
@@ -58,7 +61,7 @@ def build(context: Context) -> Definition:
         optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
         schedule=make_schedule(config.optimizer, config.steps),
         evaluate=evaluate,
-        best="f1",
+        best=config.best,
     )
 
 

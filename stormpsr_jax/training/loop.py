@@ -25,6 +25,7 @@ from stormpsr_jax.progress import Bar
 from stormpsr_jax.training import hosts, interruption, sharding
 from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
+from stormpsr_jax.training.sinks import Sinks
 
 # Steps in flight before the host looks at a loss: the device never waits for the host, and a
 # non-finite loss is still noticed within this many steps.
@@ -150,6 +151,7 @@ def train(
     rng: jax.Array,
     checkpoint_seconds: float = 600.0,
     profile_steps: tuple[int, int] | None = None,
+    sinks: Sinks | None = None,
 ) -> dict[str, Any]:
     """Trains one stage, or continues it where its newest checkpoint is.
 
@@ -164,6 +166,7 @@ def train(
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
+        sinks: of metrics; None is TensorBoard alone.
 
     Returns:
         "steps", "best_step" and "metrics" of the last evaluation.
@@ -180,7 +183,7 @@ def train(
     with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
         checkpoints = Checkpoints(workdir)
         try:
-            loop = _Loop(workdir, stage, config, mesh, rng, checkpoints)
+            loop = _Loop(workdir, stage, config, mesh, rng, checkpoints, sinks)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
                     loop.evaluate()
@@ -198,7 +201,9 @@ def train(
 class _Loop:
     """What the loop holds between steps."""
 
-    def __init__(self, workdir: Path, stage: Definition, config, mesh: Mesh, rng, checkpoints):
+    def __init__(
+        self, workdir: Path, stage: Definition, config, mesh: Mesh, rng, checkpoints, sinks
+    ):
         self.workdir, self.stage, self.config, self.mesh = workdir, stage, config, mesh
         self.checkpoints = checkpoints
         params, batch_stats = jax.tree.map(np.asarray, stage.init())
@@ -235,7 +240,7 @@ class _Loop:
         self.loss = math.nan  # of the last step looked at
         self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
         self.compiled_step: jax.stages.Compiled | None = None
-        self.writer = MetricWriter(workdir, self.step, logged)
+        self.writer = MetricWriter(workdir, self.step, logged, sinks)
 
     def run(self, checkpoint_seconds: float, stop_asked: list, profile_steps) -> None:
         """Takes the remaining steps."""

@@ -1,43 +1,42 @@
-"""Metric writers: metrics.jsonl for programs, TensorBoard files for people."""
+"""The metrics of a stage: metrics.jsonl for programs, and sinks for people."""
 
 import contextlib
 import hashlib
 import json
-import struct
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
-from tensorboardX.summary import scalar
 
 from stormpsr_jax import files
+from stormpsr_jax.training.sinks import Sink, Sinks
 
 
 class MetricWriter:
-    """Appends rows to WORKDIR/metrics.jsonl and scalars to WORKDIR/tensorboard.
+    """Appends rows to WORKDIR/metrics.jsonl, and gives them to the sinks.
 
     Only process 0 writes. Rows beyond `step`, the step that training resumes from, are cut, so that
     the file of an interrupted run equals that of an undisturbed one. Timings differ from run to run
-    and therefore go to TensorBoard alone.
+    and therefore go to the sinks alone.
 
-    Both are written by the thread that calls: where the disk is full it gets the OSError, and no
-    other thread is left that it would wait for.
+    The file is written by the thread that calls: where the disk is full it gets the OSError.
     """
 
-    def __init__(self, workdir: Path, step: int = 0, checksum: str = ""):
-        """Opens both.
+    def __init__(
+        self, workdir: Path, step: int = 0, checksum: str = "", sinks: Sinks | None = None
+    ):
+        """Opens all.
 
         Args:
             workdir: the stage's folder.
             step: that training resumes from.
             checksum: of the rows up to there, as `checksum` said when they were written; '' if that
                 is not known. Other rows are reported, and training goes on.
+            sinks: None is TensorBoard alone.
         """
         self._digest = hashlib.sha256()
-        self._file = self._board = None
+        self._file = None
+        self._sinks: list[Sink] = []
         if jax.process_index() != 0:
             return
         path = workdir / "metrics.jsonl"
@@ -49,13 +48,7 @@ class MetricWriter:
             print(f"{path}: was damaged or changed: rows up to step {step} are missing", flush=True)
         files.write_text(path, kept)
         self._file = path.open("a")
-        folder = workdir / "tensorboard"
-        folder.mkdir(exist_ok=True)
-        self._board = (folder / f"events.out.tfevents.{time.time_ns()}").open("wb")
-        self._write_event(file_version="brain.Event:2")
-        # TensorBoard drops what earlier files have from this step on.
-        start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
-        self._write_event(step=step + 1, session_log=start)
+        self._sinks = (sinks or Sinks()).open(workdir, step)
 
     @property
     def checksum(self) -> str:
@@ -68,7 +61,7 @@ class MetricWriter:
         scalars: Mapping[str, float],
         timings: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes one row {"step": step, **scalars}, and `timings` to TensorBoard.
+        """Writes one row {"step": step, **scalars}, and gives it and `timings` to the sinks.
 
         Raises:
             OSError: it cannot be written.
@@ -80,25 +73,18 @@ class MetricWriter:
         self._file.write(row)
         # Rows reach the file before the checkpoint of the same step is made.
         self._file.flush()
-        for name, value in {**scalars, **(timings or {})}.items():
-            if value is not None:
-                self._write_event(step=step, summary=scalar(name, value))
-        self._board.flush()
-
-    def _write_event(self, **content) -> None:
-        """Appends a record in the TFRecord format: length, its checksum, data, their checksum."""
-        data = Event(wall_time=time.time(), **content).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
-        self._board.write(length + next(checksums) + data + next(checksums))
+        known = {n: v for n, v in {**scalars, **(timings or {})}.items() if v is not None}
+        for sink in self._sinks:
+            sink.write(step, known)
 
     def close(self) -> None:
-        """Closes both files."""
-        for file in (self._file, self._board):
-            if file is not None:
-                # All rows are out already, except those that there was no room for.
-                with contextlib.suppress(OSError):
-                    file.close()
+        """Closes all."""
+        if self._file is not None:
+            # All rows are out already, except those that there was no room for.
+            with contextlib.suppress(OSError):
+                self._file.close()
+        for sink in self._sinks:
+            sink.close()
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -1,5 +1,7 @@
 """KFS, KCAS and XOR labels against densities, plain loops and the rules of the method."""
 
+import importlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from scipy import stats
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.clips import LabelledFrames
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import pretrain
 
 MECCANO = load_procedure("meccano")
 STATES = MECCANO.states
@@ -203,6 +206,19 @@ def test_background_frames_property_span_keeps_the_last_ones_before_each_change(
     drawn = {p.index for p in sampler.draw(np.random.default_rng(0)) if p.label == -1}
     assert drawn <= set(spanned.tolist())
     assert len(drawn) > 10
+
+
+@pytest.mark.parametrize("name", ["meccano", "industreal"])
+def test_hard_backgrounds_of_the_papers_configs_are_the_frames_that_the_released_code_draws(name):
+    """102 to 121 frames before a change: 20 last key frames on, 121 to 140 before the last one."""
+    config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config().pretrain
+    fps = load_procedure(name).fps
+    change, last_key_frame = 400, 400 + 20 - 1
+    as_released = np.arange(last_key_frame - 7 * 20, last_key_frame - 6 * 20)
+    one = recording(timeline((np.zeros(17), change), (STATES[0], 30)))
+    gap, span = pretrain.background_frames(config, fps)
+    assert sampling.background_frames(one, 20, gap, span).tolist() == as_released.tolist()
+    assert config.backgrounds == 16
 
 
 def test_background_frames_property_none_is_a_key_frame_of_the_state_a_recording_begins_in():

@@ -17,6 +17,7 @@ CASES = [
     ("encoder", ENCODER, (2, 16, 24, 3)),
     ("temporal", TemporalTransformer(3, 5, depth=1, num_heads=2, mlp_dim=12), (2, 5, 6)),
     ("temporal", TemporalMLP(3, depth=1, width=4), (2, 5, 6)),
+    ("temporal", TemporalMLP(3, depth=1, width=4, activation="none"), (2, 5, 6)),
     ("temporal", TemporalLSTM(3, depth=2, width=4), (2, 5, 6)),
     ("temporal", TemporalTCN(3, depth=2, width=4, dtype=jnp.dtype(jnp.bfloat16)), (2, 5, 6)),
     ("detector", Detector(4, width=4, levels=2, grid=4), (2, 16, 24, 3)),
@@ -60,6 +61,7 @@ def test_embedding_width_matches_the_input(role, module, shape):
     ("role", "module", "field", "bad"),
     [("temporal", c[1], "outputs", (0, 4, "1")) for c in CASES if c[0] == "temporal"]
     + [("temporal", c[1], "seen", (-1, 4_097, 1.0)) for c in CASES if c[0] == "temporal"]
+    + [("temporal", TemporalMLP(3, depth=1, width=4), "activation", ("relu", 1))]
     + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
     + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],
 )
@@ -74,9 +76,10 @@ def test_build_property_fields_that_came_later_may_be_absent_and_have_bounds(
     for name in described:
         without = {n: value for n, value in described.items() if n != name}
         if name == field:
-            default = {"outputs": 1, "seen": 0, "num_components": 0, "upright": False}[field]
+            defaults = {"outputs": 1, "seen": 0, "num_components": 0, "upright": False}
+            default = (defaults | {"activation": "gelu"})[field]
             assert getattr(architectures.build(role, without, "x"), field) == default
-        elif name not in ("outputs", "seen") and (role, name) not in of_detector:
+        elif name not in ("outputs", "seen", "activation") and (role, name) not in of_detector:
             with pytest.raises(ValueError, match=f"x: {name}: is missing"):
                 architectures.build(role, without, "x")
 

@@ -158,6 +158,16 @@ def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):
     assert set(outputs) == {"embedding", "projection"}
 
 
+def test_embed_in_training_is_the_embedding_of_a_training_pass(small):
+    """With the same batch statistics, and the same running ones of layer 1 afterwards."""
+    model, variables, images = small
+    whole, updates = apply(model, variables, images, True, mutable=["batch_stats"])
+    alone, layer_1 = apply(model, variables, images, True, method="embed", mutable=["batch_stats"])
+    np.testing.assert_allclose(alone, whole["embedding"], atol=1e-6)
+    first = updates["batch_stats"]["first_head"]
+    jax.tree.map(np.testing.assert_array_equal, layer_1["batch_stats"]["first_head"], first)
+
+
 def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
     model, variables, images = small
     whole = apply(model, variables, images)["embedding"]

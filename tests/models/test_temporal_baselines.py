@@ -98,6 +98,34 @@ def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
     np.testing.assert_array_equal(seen, np.arange(T) >= T - 7)
 
 
+@pytest.mark.parametrize(("frames", "depth"), [(1, 1), (3, 1), (4, 2), (17, 4), (65, 6), (257, 8)])
+def test_every_frame_of_a_clip_reaches_the_output_of_a_tcn_of_its_depth(frames, depth):
+    """The gradient at each frame is not 0, and with one block less it is 0 at the first ones."""
+    assert temporal_baselines.tcn_depth(frames) == depth
+    x = jnp.asarray(np.random.default_rng(7).normal(size=(2, frames, D)), jnp.float32)
+    for less in (0, 1)[: depth if frames > 3 else 1]:
+        model = temporal_baselines.TemporalTCN(K, depth=depth - less, width=16)
+        params = jax.jit(model.init)(jax.random.key(0), x)
+        gradient = jax.jit(jax.grad(lambda x, m=model, p=params: (m.apply(p, x) ** 2).sum()))(x)
+        assert (np.abs(gradient).max(axis=(0, 2)) > 0).all() == (less == 0)
+
+
+def test_without_activation_the_mlp_is_two_matrix_products_and_a_norm():
+    """As in the released code: no GELU between them, and no dropout in training."""
+    model = temporal_baselines.TemporalMLP(K, depth=1, width=6, dropout=0.5, activation="none")
+    x, _ = clips(8, 3)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    p = jax.tree.map(lambda a: np.asarray(a, np.float64), variables["params"])
+    h = np.asarray(x, np.float64).reshape(3, -1) @ p["dense_0"]["kernel"] + p["dense_0"]["bias"]
+    h = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-6)
+    h = h * p["head_norm"]["scale"] + p["head_norm"]["bias"]
+    expected = h @ p["head"]["kernel"] + p["head"]["bias"]
+    for train in (False, True):
+        logits = model.apply(variables, x, train, rngs={"dropout": jax.random.key(1)})
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+    assert np.abs(model.clone(activation="gelu").apply(variables, x) - expected).max() > 1e-2
+
+
 def test_temporal_baselines_matches_lstm_in_a_plain_loop():
     """One layer against the recurrence written out in float64."""
     model = temporal_baselines.TemporalLSTM(K, depth=1, width=5)

@@ -185,6 +185,14 @@ def test_select_property_fixed_settings(why):
             assert (choice.delay_s is None) == (why == "nothing found")
 
 
+def test_a_threshold_of_ones_own_replaces_the_papers_in_the_fixed_settings():
+    recordings = {"0": recording("0", 0)}
+    procedure = dataclasses.replace(PROCEDURE, name="industreal")
+    choices = select.select(procedure, recordings, BASE, choose="paper", threshold=8.0)
+    assert {choice.settings.threshold for choice in choices.values()} == {8.0}
+    assert all(choice.fixed for choice in choices.values())
+
+
 def test_rate_property_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
     """Part a sits wrong from 20 on and right from 50 on: 6 in a row from 22 on are too early."""
     frames = np.arange(160)

@@ -228,6 +228,13 @@ def test_find_mistakes_property_renders_of_which_all_show_wrong_parts(finished, 
     assert any("pretrain.cad_per_state=1, but the shards have no CAD" in text for text in both)
 
 
+def test_a_threshold_is_refused_where_thresholds_are_chosen(finished, tmp_path):
+    (text,) = mistakes(finished, tmp_path, **{"evaluate.threshold": 8.0})
+    assert text.startswith("--config.evaluate.threshold=8.0: with evaluate.choose='validation'")
+    fixed = {"evaluate.threshold": 8.0, "evaluate.choose": "paper"}
+    assert mistakes(finished, tmp_path, **fixed) == []
+
+
 def test_find_mistakes_property_renders_of_which_none_is_to_be_plain(finished, tmp_path):
     whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_per_state": 0}
     (text,) = mistakes(finished, tmp_path, **whole)

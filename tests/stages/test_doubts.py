@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 from tiny import tiny
 
-from stormpsr_jax import main
+from stormpsr_jax import hardware, main
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import detector, doubts
@@ -60,9 +60,11 @@ def test_run_property_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypa
     changes |= {"data.synthetic.cad_per_state": 0, "data.synthetic.cad_wrong": 0}
     changes |= {"detector.cad": 0.0, "detector.pose_loss": 0.0}
     config = tiny(stages=("data", "detector"), **ALONE, **changes)
+    monkeypatch.setattr(hardware, "unused", lambda platforms: [f"no use of a GPU, {platforms}"])
     for _ in range(2):
         main.run(config, tmp_path / "run")
         said = capfd.readouterr()
-        (line,) = [text for text in said.err.splitlines() if text.startswith("warning: ")]
+        first, line = [text for text in said.err.splitlines() if text.startswith("warning: ")]
+        assert first == "warning: no use of a GPU, {'cpu'}"
         assert "--config.detector.part_loss=1.0" in line
         assert "detector: " in said.out

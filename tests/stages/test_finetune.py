@@ -1,6 +1,8 @@
-"""Stage `finetune`: which clips it draws."""
+"""Stage `finetune`: which clips it draws, and what becomes of BatchNorm."""
 
+import jax
 import numpy as np
+import pytest
 from tiny import tiny
 
 from stormpsr_jax.stages import finetune, temporal
@@ -35,3 +37,28 @@ def test_finetune_property_draws_other_clips_than_temporal(finished):
         for other in keys[:i]:
             same = (draws[key] == draws[other]).all(axis=1)
             assert same.mean() < 0.6, (key, other)
+
+
+@pytest.mark.parametrize("batch_norm", ["train", "frozen"])
+def test_batch_norm_of_the_encoder_goes_on_or_keeps_its_statistics(finished, batch_norm):
+    """The loss of a step against layer 1 written out: by the batch, or by the statistics kept."""
+    config = tiny(**{"finetune.batch_norm": batch_norm, "finetune.batch": 2, "augment.limbs": 0.0})
+    context = Context(config, finished, make_mesh(1, 1))
+    stage = finetune.build(context)
+    params, before = stage.init()
+    batches = stage.data(0)
+    batch = next(batches)
+    batches.close()
+    loss = jax.jit(stage.loss_fn)
+    _, (_, after) = loss(params, before, batch, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(dict(before))
+    kept = before["first_head"]["norm"], after["first_head"]["norm"]
+    moved = np.abs(kept[0]["mean"] - kept[1]["mean"]).max()
+    assert (moved > 1e-4) == (batch_norm == "train")
+    np.testing.assert_array_equal(
+        before["second_head"]["norm"]["mean"], after["second_head"]["norm"]["mean"]
+    )
+    # Other statistics than those kept change the loss only where they are what normalises.
+    other = jax.tree.map(lambda a: a + 0.5, before)
+    losses = [float(loss(params, s, batch, jax.random.key(0))[0]) for s in (before, other)]
+    assert (abs(losses[0] - losses[1]) > 1e-6) == (batch_norm == "frozen")

@@ -1,9 +1,14 @@
-"""Stage `pretrain`: what the encoder starts from."""
+"""Stage `pretrain`: what the encoder starts from, and what it is without any step."""
 
+import json
+
+import numpy as np
+from flax import traverse_util
 from tiny import tiny
 
-from stormpsr_jax import weights
-from stormpsr_jax.stages import pretrain
+import stormpsr_jax
+from stormpsr_jax import main, weights
+from stormpsr_jax.stages import checks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -19,3 +24,57 @@ def test_starting_point_property_says_whether_it_starts_from_random_weights(tmp_
     said = capsys.readouterr().out
     assert "random" not in said
     assert f"arrays from {path}" in said
+
+
+def without_kfs(finished, **changes):
+    """A config without key-frame sampling, on the finished pictures."""
+    stages = ("pretrain", "embed", "temporal", "finetune", "predict", "evaluate")
+    fields = {"stages": stages, "data.dir": str(finished / "data"), "pretrain.steps": 0}
+    fields |= {"finetune.steps": 2, "finetune.eval_every": 2, "temporal.steps": 4}
+    return tiny(**fields | {"temporal.sampling": "uniform"} | changes)
+
+
+def flat(tree):
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished, tmp_path, capsys):
+    """All stages, the model folder and the report; the second time nothing is made again."""
+    start, _ = weights.load_params(finished / "pretrain" / "best.safetensors")
+    path, run = tmp_path / "published.safetensors", tmp_path / "run"
+    weights.save_params(path, start["encoder"])
+    config = without_kfs(finished, init_from=str(path))
+    main.run(config, run)
+    said = capsys.readouterr().out
+    assert f"arrays from {path}" in said
+    params, batch_stats = weights.load_params(run / "pretrain" / "best.safetensors")
+    found, expected = flat(params["encoder"]), flat(start["encoder"])
+    assert found.keys() == expected.keys()
+    for name in found:
+        np.testing.assert_array_equal(found[name], expected[name])
+    np.testing.assert_array_equal(batch_stats["first_head"]["norm"]["mean"], 0)
+    kernel = params["first_head"]["dense"]["kernel"]
+    assert (kernel != start["first_head"]["dense"]["kernel"]).all()  # before its training
+    tuned, _ = weights.load_params(run / "finetune" / "best.safetensors")
+    assert stormpsr_jax.load_model(run / "model").streams == ("temporal",)
+    assert tuned["spatial"].keys() == params.keys()
+    assert json.loads((run / "metrics.json").read_text())["streams"].keys() == {"temporal"}
+    assert (run / "report.html").is_file()
+    before = (run / "pretrain" / "done.json").stat().st_mtime_ns
+    main.run(config, run)
+    assert "pretrain: done before" in capsys.readouterr().out
+    assert (run / "pretrain" / "done.json").stat().st_mtime_ns == before
+
+
+def test_without_kfs_neither_renders_nor_batches_that_divide_are_asked_for(finished, tmp_path):
+    changes = {"data.cad_dir": str(tmp_path), "pretrain.n_states": 99, "encoder.microbatches": 1}
+
+    def mistakes(**more):
+        config = without_kfs(finished, **changes, **more)
+        return checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1)))
+
+    assert mistakes() == []
+    (text,) = mistakes(**{"pretrain.steps": 1})
+    assert text.startswith(f"{tmp_path}: has no split 'cad'")
+    (text,) = mistakes(**{"temporal.steps": 0})
+    assert text == "--config.temporal.steps=0: at least 1 is needed"

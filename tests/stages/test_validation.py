@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.model_json import Window
 from stormpsr_jax.stages import validation
 
 BOX = (0.5, 0.5, 0.4, 0.4)
@@ -39,6 +40,28 @@ def detector(images):
 
 
 detector.batch = 3
+
+
+def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
+    """Against counts by a plain loop; component 2 never changes and is never said to."""
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 2, (50, 3))
+    states[:, 2] = 1
+    embeddings = rng.normal(size=(50, 4)).astype(np.float32)
+    says = lambda x: np.asarray(x)[:, -1, :3] - [0, 0.5, 99]  # noqa: E731
+    found = validation.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2), batch=7)
+    counts = np.zeros((3, 3))  # TP, FP, FN of each component
+    for x in range(0, 50, 2):
+        for k in range(3):
+            truth = states[max(x - 8, 0), k] != states[x, k]
+            said = embeddings[x, k] - [0, 0.5, 99][k] > 0
+            counts[k] += [truth and said, said and not truth, truth and not said]
+    each = [2 * tp / max(2 * tp + fp + fn, 1) for tp, fp, fn in counts]
+    tp, fp, fn = counts.sum(axis=0)
+    assert each[2] == 0
+    assert found["f1_macro"] == pytest.approx(sum(each) / 3)
+    assert found["f1"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert abs(found["f1"] - found["f1_macro"]) > 0.1
 
 
 def test_detections_property_only_what_was_looked_at_counts():

@@ -75,11 +75,12 @@ def test_metric_writer_property_tensorboard_has_all_scalars_and_drops_later_step
         ]
 
 
-@pytest.mark.parametrize("which", ["_file", "_board"])
+@pytest.mark.parametrize("which", ["rows", "board"])
 def test_metric_writer_property_full_disk_is_an_error_where_it_is_written(tmp_path, which):
     writer = MetricWriter(tmp_path)
-    getattr(writer, which).close()
-    setattr(writer, which, open("/dev/full", "w" if which == "_file" else "wb"))
+    owner = writer if which == "rows" else writer._sinks[0]
+    owner._file.close()
+    owner._file = open("/dev/full", "w" if which == "rows" else "wb")
     with pytest.raises(OSError) as error:
         writer.write(1, {"loss": 1.0})
     assert error.value.errno == errno.ENOSPC

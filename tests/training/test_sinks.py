@@ -1,0 +1,185 @@
+"""Metrics besides metrics.jsonl: which sinks a run has, and Weights & Biases."""
+
+import importlib.util
+import sys
+import time
+import types
+
+import pytest
+from tiny import tiny
+
+from stormpsr_jax.stages import checks, fields
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import sinks
+from stormpsr_jax.training.metrics import MetricWriter, read_metrics
+from stormpsr_jax.training.sharding import make_mesh
+
+WANDB = sinks.Sinks(("wandb",), {"seed": 3, "window": {"frames": 256}})
+
+
+class Service(types.ModuleType):
+    """What `sinks` calls of the package wandb."""
+
+    class Error(Exception):
+        """Base of the package's errors."""
+
+    def __init__(self, mode="offline", key=False, fails=()):
+        super().__init__("wandb")
+        self.mode, self.key, self.fails = mode, key, fails
+        self.begun, self.rows, self.finished = [], [], 0
+
+    def Settings(self, **settings):
+        return types.SimpleNamespace(mode=self.mode, **settings)
+
+    def setup(self):
+        return types.SimpleNamespace(settings=self.Settings())
+
+    def login(self, prompt, verify):
+        assert not prompt
+        assert not verify
+        return self.key
+
+    def _call(self, name):
+        if name in self.fails:
+            raise self.Error(f"no {name} today\nbecause")
+
+    def init(self, **options):
+        self._call("init")
+        self.begun.append(options)
+        self.id = options["id"]
+        return self
+
+    def define_metric(self, name, step_metric):
+        assert (name, step_metric) == ("pretrain/*", "pretrain/step")
+
+    def log(self, row):
+        self._call("log")
+        self.rows.append(row)
+
+    def finish(self):
+        self.finished += 1
+
+
+@pytest.fixture
+def service(monkeypatch):
+    def install(**options):
+        made = Service(**options)
+        made.__spec__ = types.SimpleNamespace(origin="wandb/__init__.py")
+        monkeypatch.setitem(sys.modules, "wandb", made)
+        return made
+
+    return install
+
+
+def write(folder, step=0, which=WANDB):
+    folder.mkdir(exist_ok=True, parents=True)
+    writer = MetricWriter(folder, step, sinks=which)
+    writer.write(step + 1, {"loss": 0.5, "val/f1": None}, {"steps_per_second": 2.0})
+    writer.close()
+    return read_metrics(folder / "metrics.jsonl")
+
+
+def test_the_field_says_which_sinks_there_are(tmp_path, service):
+    made = service()
+    for names, board, rows in (((), 0, 0), (("tensorboard",), 1, 0), (sinks.NAMES, 1, 1)):
+        folder = tmp_path / str(len(names)) / "pretrain"
+        assert len(write(folder, which=sinks.Sinks(names))) == 1
+        assert len(list(folder.glob("tensorboard/*"))) == board
+        assert len(made.rows) == rows
+    context = Context(tiny(metrics_to=("wandb",)), tmp_path, make_mesh(1, 1))
+    assert context.sinks.names == ("wandb",)
+    assert context.sinks.config["seed"] == 0
+
+
+def test_figures_of_the_test_split_go_there_at_the_end_of_a_run(finished):
+    (path,) = (finished / "evaluate" / "tensorboard").iterdir()
+    content = path.read_bytes()
+    for stream in ("asd", "temporal", "storm", "learned"):
+        assert f"test/{stream}/f1".encode() in content
+
+
+def test_all_stages_and_resumed_ones_go_to_one_run(tmp_path, service):
+    made = service()
+    for step in (0, 1):
+        write(tmp_path / "pretrain", step)
+    first, second = made.begun
+    assert first["id"] == second["id"] == (tmp_path / "wandb_run").read_text().strip()
+    assert first["name"] == tmp_path.name
+    assert first["config"] == WANDB.config
+    assert made.rows == [
+        {"pretrain/step": n, "pretrain/loss": 0.5, "pretrain/steps_per_second": 2.0} for n in (1, 2)
+    ]
+    assert made.finished == 2
+    write(tmp_path / "elsewhere" / "pretrain")
+    assert made.begun[-1]["id"] != first["id"]
+
+
+def test_a_run_that_cannot_begin_ends_before_training_and_one_that_had_begun_goes_on(
+    tmp_path, service, capsys
+):
+    service(fails=("init",))
+    with pytest.raises(ValueError, match=r"does not begin a run \(no init today\); set WANDB_MODE"):
+        write(tmp_path / "pretrain")
+    assert not (tmp_path / "wandb_run").exists()
+    made = service(fails=("log",))
+    assert len(write(tmp_path / "pretrain")) == 1
+    said = "pretrain: Weights & Biases failed (no log today) and gets no more rows of this stage"
+    assert capsys.readouterr().out == f"{said}; metrics.jsonl has all\n"
+    assert made.finished == 0
+    service(fails=("init",))
+    assert len(write(tmp_path / "pretrain", 1)) == 2
+    assert "failed (no init today)" in capsys.readouterr().out
+    (tmp_path / "wandb_run").write_text("../x")
+    with pytest.raises(ValueError, match=r"wandb_run: '../x' is no run of Weights & Biases; rem"):
+        write(tmp_path / "pretrain")
+
+
+def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
+    tmp_path, service, monkeypatch
+):
+    def mistakes(*names):
+        config = tiny(metrics_to=names, stages=("data",))
+        return checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1)))
+
+    service(mode="online")
+    (text,) = mistakes("tensorboard", "wandb")
+    assert "no key for it: give the command `wandb login`, or set WANDB_MODE=offline" in text
+    for options in ({"mode": "online", "key": True}, {"mode": "offline"}, {"mode": "disabled"}):
+        service(**options)
+        assert mistakes("wandb") == []
+    (text,) = mistakes("tensorbord")
+    assert (
+        text == "--config.metrics_to=['tensorbord']: 'tensorbord' is not one of tensorboard, wandb"
+    )
+    assert fields.find_mistakes(tiny(metrics_to=())) == []
+    # Neither the package nor a folder of its name, as it makes itself, is enough.
+    monkeypatch.delitem(sys.modules, "wandb")
+    find = importlib.util.find_spec
+    for spec in (None, types.SimpleNamespace(origin=None)):
+        found = lambda name, spec=spec: spec if name == "wandb" else find(name)  # noqa: E731
+        monkeypatch.setattr(sinks.importlib.util, "find_spec", found)
+        (text,) = mistakes("wandb")
+        assert "pip install 'stormpsr-jax[wandb]'" in text
+        assert mistakes("tensorboard") == []
+
+
+def test_offline_the_package_keeps_the_rows_of_one_run_without_a_network(tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert sinks.find_mistakes(("wandb",)) == []
+    run = tmp_path / "run"
+    for stage, step in (("pretrain", 0), ("pretrain", 1), ("temporal", 0)):
+        write(run / stage, step)
+    name = (run / "wandb_run").read_text().strip()
+    kept = sorted(run.glob(f"wandb/offline-run-*/run-{name}.wandb"))
+    assert len(kept) == 3
+    words = (b"pretrain/loss", b"temporal/steps_per_second", b'{"frames":256}')
+    for _ in range(100):  # its other process writes a moment later
+        content = b"".join(path.read_bytes() for path in kept)
+        if all(word in content for word in words):
+            break
+        time.sleep(0.1)
+    assert all(word in content for word in words)
+    assert str(tmp_path).encode() not in content
+    assert [row["step"] for row in read_metrics(run / "pretrain/metrics.jsonl")] == [1, 2]
