@@ -27,7 +27,9 @@ from stormpsr_jax.data.framing import Framing, Placement
 from stormpsr_jax.data.jpegs import decode_reduced
 
 SUBSAMPLING = "444"  # small parts are told apart by colour
-MAX_PIXELS = 2**27
+# One of 8K video (7680 x 4320) is just smaller. A picture of few bytes that is one pixel wide and
+# very long would be huge in the middle of being resized.
+MAX_PIXELS, MAX_SIDE = 2**25, 2**14
 MAX_SCANS = 100  # of a progressive JPEG file
 _START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed data
 
@@ -211,7 +213,7 @@ def _examine(place: str, picture: Picture) -> _Examined:
     except ValueError as error:
         what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
         raise ValueError(f"{place}: {what}") from error
-    _check_pixels(place, height, width)
+    check_pixels(place, height, width)
     if (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
         raise ValueError(
             f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
@@ -278,11 +280,11 @@ def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
     try:
         with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG")) as image:
             height, width = image.height, image.width
-            if height * width <= MAX_PIXELS:
+            if _has_good_size(height, width):
                 yield image
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
-    _check_pixels(place, height, width)
+    check_pixels(place, height, width)
 
 
 def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> None:
@@ -293,9 +295,17 @@ def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> No
         )
 
 
-def _check_pixels(place: str, height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS} pixels")
+def check_pixels(place: str, height: int, width: int) -> None:
+    """Raises ValueError if a picture of that size is not read."""
+    if not _has_good_size(height, width):
+        raise ValueError(
+            f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS:,} pixels, or {MAX_SIDE:,} "
+            "a side; make it smaller"
+        )
+
+
+def _has_good_size(height: int, width: int) -> bool:
+    return height * width <= MAX_PIXELS and max(height, width) <= MAX_SIDE
 
 
 def _by(size: tuple[int, int]) -> str:

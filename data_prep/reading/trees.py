@@ -102,13 +102,17 @@ class Tree:
         _check_regular(path, self.show(name))
         return True
 
-    def fingerprint(self, name: str) -> int:
-        """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
+    def size(self, name: str) -> int:
+        """Returns how many bytes a file has, unpacked; ValueError if it cannot be opened."""
         with self.open(name) as file, read_errors(self.show(name)):
             if self.is_zip:
-                size = _open_zip(self.path).members[name].file_size
-            else:
-                size = os.fstat(file.fileno()).st_size
+                return _open_zip(self.path).members[name].file_size
+            return os.fstat(file.fileno()).st_size
+
+    def fingerprint(self, name: str) -> int:
+        """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
+        size = self.size(name)
+        with self.open(name) as file, read_errors(self.show(name)):
             digest = zlib.crc32(file.read(_ENDS), zlib.crc32(str(size).encode()))
             file.seek(max(size - _ENDS, 0))
             return zlib.crc32(file.read(_ENDS), digest)

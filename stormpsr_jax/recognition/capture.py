@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from data_prep.reading import video
+from data_prep.reading import containers, video
 from data_prep.reading.pictures import MAX_PIXELS
 from data_prep.reading.trees import Tree
 from stormpsr_jax.recognition import rtsp, sources
@@ -145,7 +145,7 @@ class _Device:
                 format=self._form,
                 options=self._options,
                 timeout=(PATIENCE, PATIENCE),
-                **video.any_encoding(av),
+                **containers.any_encoding(av),
             ) as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name}: there is no video in it")
@@ -162,7 +162,7 @@ class _Device:
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
             for frame in packet.decode() if packet.stream is stream else ():
                 if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                    yield frame.time, lambda frame=frame: video.upright(frame)
+                    yield frame.time, lambda frame=frame: video.upright(frame, self.name)
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
@@ -198,7 +198,7 @@ class _Playing:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[_Shown]]:
-        times = video.read_times(self._tree, self._file)
+        times = containers.read_times(self._tree, self._file)
         with contextlib.closing(video.decode(self._tree, self._file)) as pictures:
             yield (
                 (float(moment - times[0]), lambda picture=picture: picture)
