@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import stat
+import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -256,7 +257,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"key {key!r} is given twice in one object")
+                raise ValueError(f"key {shorten(key)} is given twice in one object")
             seen.add(key)
     return unique
 
@@ -291,7 +292,8 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
 def number(value: Any, place: str, low: float = -math.inf, high: float = math.inf) -> float:
     """Returns a finite number in low…high; ValueError names the place."""
     good = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (good and low <= value <= high and math.isfinite(value)):
+    # A whole number of JSON may be larger than any float.
+    if not (good and low <= value <= high and abs(value) <= sys.float_info.max):
         what = "a number" if math.isinf(low) and math.isinf(high) else f"in {low:g}…{high:g}"
         raise ValueError(f"{place}: {shorten(value)} is not {what}")
     return float(value)
@@ -299,6 +301,9 @@ def number(value: Any, place: str, low: float = -math.inf, high: float = math.in
 
 def shorten(value: Any) -> str:
     """Returns a value's repr, on one line, cut to a length that fits in a message."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:  # what could be read may be nested too deeply to be shown further down
+        text = f"a {type(value).__name__}, nested deeply,"
     cut = text if len(text) <= 40 else text[:37] + "…"
     return repr(cut) if isinstance(value, str) else cut

@@ -20,6 +20,7 @@ from stormpsr_jax.files import field, number, shorten
 from stormpsr_jax.models import architectures
 from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
+from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 from stormpsr_jax.psr.decoding import DECODERS, Rules, Settings
 from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure
@@ -198,7 +199,7 @@ def parse(data: Any, place: str) -> Content:
         embedding = _integer(data, "embedding", place, 1, 65_536)
     content = Content(
         procedure=procedure,
-        fps=number(data["fps"], f"{place}: fps", 1e-6, 1e6),
+        fps=number(data["fps"], f"{place}: fps", MIN_FPS, MAX_FPS),
         pictures=pictures,
         embedding=embedding,
         window=window,

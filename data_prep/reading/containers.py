@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from absl import logging
 
-from data_prep.reading.pictures import MAX_PIXELS, check_pixels
+from data_prep.reading.pictures import MAX_FRAME_PIXELS, check_pixels
 from data_prep.reading.trees import Tree, read_errors
 
 # Containers that hold their video themselves. They are told by content, so that a playlist or a
@@ -33,7 +33,8 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 _OPTIONS = {
     "format_whitelist": CONTAINERS,
     "protocol_whitelist": "none",
-    "max_pixels": str(MAX_PIXELS),  # also of a picture that FFmpeg looks at while it opens the file
+    # Also of a picture that FFmpeg looks at while it opens the file.
+    "max_pixels": str(MAX_FRAME_PIXELS),
 }
 _DURATION_IN_HEAD = ("matroska,webm", "flv")
 # A file was cut off if it ends earlier than its head says by more than so many frames, and by more
@@ -100,9 +101,9 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
                 if stream.codec_context is None:
                     raise ValueError(f"{place}: no decoder for its video is known; {_CONVERT}")
                 width, height = stream.codec_context.width, stream.codec_context.height
-                check_pixels(place, height, width)
+                check_pixels(place, height, width, MAX_FRAME_PIXELS)
                 # A picture in it may be larger than the head of the file says.
-                stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+                stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
                 stream.thread_type = "AUTO" if width * height <= _MAX_AT_ONCE else "SLICE"
                 yield container, stream
         except MemoryError as error:  # of FFmpeg too

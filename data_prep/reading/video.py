@@ -10,7 +10,7 @@ import numpy as np
 from absl import logging
 
 from data_prep.reading.containers import check_frames, open_video, read_times
-from data_prep.reading.pictures import check_pixels
+from data_prep.reading.pictures import MAX_FRAME_PIXELS, check_pixels
 from data_prep.reading.trees import Tree
 
 VIDEO_ENDINGS = (
@@ -212,7 +212,7 @@ def upright(frame: Any, place: str) -> np.ndarray:
 
     ValueError, which begins with `place`, if it is too large.
     """
-    check_pixels(place, frame.height, frame.width)
+    check_pixels(place, frame.height, frame.width, MAX_FRAME_PIXELS)
     picture = frame.to_ndarray(format="rgb24")
     if turns := round(frame.rotation / 90) % 4:  # phones store it
         picture = np.ascontiguousarray(np.rot90(picture, turns))

@@ -37,6 +37,7 @@ from data_prep.writing.records import Job, RecordingData, features
 from stormpsr_jax import files
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
@@ -96,9 +97,9 @@ def build(
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
-    for name, value in (("fps", fps), ("clip_length", clip_length)):
-        if value <= 0:
-            raise ValueError(f"{name} = {value!r} is not positive")
+    files.number(fps, "fps", MIN_FPS, MAX_FPS)
+    if clip_length <= 0:
+        raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)
     description = {
         "fps": float(fps),

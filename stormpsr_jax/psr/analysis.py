@@ -13,7 +13,16 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import batch, calibration, decoding, headline, metrics, tables, wrong_parts
+from stormpsr_jax.psr import (
+    batch,
+    calibration,
+    csvfile,
+    decoding,
+    headline,
+    metrics,
+    tables,
+    wrong_parts,
+)
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -33,8 +42,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     try:
         files.field(result, "protocol", str, f"{path}")
         fps = files.field(result, "fps", (int, float), f"{path}")
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"{path}: fps: {fps} is not a positive number")
+        files.number(fps, f"{path}: fps", csvfile.MIN_FPS, csvfile.MAX_FPS)
         num_components = len(files.field(result, "components", list, f"{path}"))
         streams = files.field(result, "streams", dict, f"{path}")
         files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)

@@ -75,12 +75,12 @@ class ClassMap:
             c = int(detected) + self._offset
             if not 0 <= c <= self._procedure.error_class:
                 raise ValueError(
-                    f"class {detected} with offset {self._offset} is not in "
+                    f"class {files.shorten(detected)} with offset {self._offset} is not in "
                     f"0…{self._procedure.error_class}"
                 )
             return c
         if str(detected) not in self._classes:
-            raise ValueError(f"class {detected} is not in the class map")
+            raise ValueError(f"class {files.shorten(detected)} is not in the class map")
         return self._classes[str(detected)]
 
     def missing(self) -> list[int]:

@@ -1,10 +1,10 @@
 """Finds the mistakes in the content of a procedure file and names each with its place."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import shorten
+from stormpsr_jax.files import number, shorten
+from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
@@ -18,8 +18,11 @@ def find_mistakes(data: Any) -> list[str]:
     mistakes = _key_mistakes(data, _KEYS, (), "")
     if "name" in data and not (isinstance(data["name"], str) and data["name"].strip()):
         mistakes.append(f"name: {shorten(data['name'])} is not a text")
-    if "fps" in data and not _positive_number(data["fps"]):
-        mistakes.append(f"fps: {shorten(data['fps'])} is not a positive number")
+    if "fps" in data:
+        try:
+            number(data["fps"], "fps", MIN_FPS, MAX_FPS)
+        except ValueError as error:
+            mistakes.append(str(error))
     if "components" not in data:
         return mistakes
     components = data["components"]
@@ -52,11 +55,6 @@ def _key_mistakes(
         if key not in known:
             mistakes.append(f"{prefix}{key}: unknown key; known are {', '.join(known)}")
     return mistakes
-
-
-def _positive_number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < value < 1e9 and math.isfinite(value)
 
 
 def _states_mistakes(states: Any, num_components: int) -> list[str]:

@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from data_prep.reading import containers, video
-from data_prep.reading.pictures import MAX_PIXELS
+from data_prep.reading.pictures import MAX_FRAME_PIXELS
 from data_prep.reading.trees import Tree
 from stormpsr_jax.recognition import rtsp, sources
 
@@ -34,7 +34,7 @@ _RTSP = {
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtp,tcp",
     "allowed_media_types": "video",
-    "max_pixels": str(MAX_PIXELS),
+    "max_pixels": str(MAX_FRAME_PIXELS),
     "fflags": "nobuffer",
     "flags": "low_delay",
     # FFmpeg looks at what comes in for so many microseconds before it gives a picture.
@@ -156,7 +156,7 @@ class _Device:
     def _read(self, container, stream) -> Generator[_Shown]:
         if stream.codec_context is None:
             raise ValueError(f"{self.name}: no decoder for its video is known")
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         stream.thread_type = "SLICE"  # with a frame a thread, pictures come that much later
         seen = time.monotonic()
         for packet in container.demux():  # of all streams: one of them alone may go on for ever

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pictures_data import HEIGHT, WIDTH, as_zip
 
-from data_prep.reading import containers, pictures, video
+from data_prep.reading import containers, video
 from data_prep.reading.trees import Tree, open_trees
 
 
@@ -220,7 +220,7 @@ def test_video_errors_nothing_but_the_file_itself_is_opened(tmp_path, monkeypatc
 
 def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
     write_video(tmp_path / "run.mp4")
-    monkeypatch.setattr(pictures, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(containers, "MAX_FRAME_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(ValueError, match=rf"run\.mp4: {HEIGHT}x{WIDTH} \(HxW\) is more than"):
         next(video.decode(Tree(str(tmp_path)), "run.mp4"))
 

@@ -152,7 +152,7 @@ def test_load_recordings_property_times_and_folders_mixed(tmp_path):
     read = load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
     assert [r.truth for r in read.values()] == [STEPS, STEPS]
     np.testing.assert_array_equal(read["a"].states, read["b"].states)
-    with pytest.raises(ValueError, match="--fps=0 is not a positive number"):
+    with pytest.raises(ValueError, match="--fps=0 is not in 1e-06…1000"):
         load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd", fps=0)
 
 
