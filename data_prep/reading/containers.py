@@ -114,7 +114,8 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
         except av.error.FFmpegError as error:
             raise ValueError(
                 f"{place}: is not a video that can be read ({error.strerror}); of containers, "
-                f"{CONTAINERS} are; {_CONVERT}"
+                f"{CONTAINERS} are, of frames those of up to {MAX_FRAME_PIXELS:,} pixels; "
+                f"{_CONVERT}"
             ) from error
 
 

@@ -21,6 +21,7 @@ VIDEO_ENDINGS = (
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
 LOGGED_GAP, MAX_GAP = 2.0, 60.0
+MAX_LOGGED = 5  # lines in the log about gaps of a video
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
 
@@ -153,14 +154,17 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
             "give its pictures new times (ffmpeg -i IN -vf setpts=N/30/TB -r 30 OUT.mp4 for one of "
             "30 frames/s)"
         )
-    for i in np.flatnonzero(gaps > LOGGED_GAP).tolist():
+    num_frames = int(resample(times, fps).sum())
+    lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
+    check_frames(place, num_frames, tree.size(name), lasting)
+    long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
+    for i in long[:MAX_LOGGED]:
         start, end = times[i : i + 2] - times[0]
         logging.warning(
             "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
         )
-    num_frames = int(resample(times, fps).sum())
-    lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
-    check_frames(place, num_frames, tree.size(name), lasting)
+    if len(long) > MAX_LOGGED:
+        logging.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
     if len(times) < 0.9 * num_frames:
         rate = len(gaps) / (times[-1] - times[0])
         logging.warning(
