@@ -201,6 +201,8 @@ def check_name(name: str, place: str) -> str:
 # --- Text and JSON --------------------------------------------------------------------------------
 
 
+# Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
+MIN_FPS, MAX_FPS = 1e-6, 1000.0
 MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
 
 

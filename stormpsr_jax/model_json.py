@@ -16,11 +16,10 @@ from typing import Any
 import flax.linen as nn
 
 from stormpsr_jax.data.framing import ASPECTS, WHOLE, Framing
-from stormpsr_jax.files import field, number, shorten
+from stormpsr_jax.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.models import architectures
 from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 from stormpsr_jax.psr.decoding import DECODERS, Rules, Settings
 from stormpsr_jax.psr.learned_weights import Weights
 from stormpsr_jax.psr.procedure import Procedure

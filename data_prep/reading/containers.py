@@ -187,8 +187,8 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             f"{place}: reading it takes longer than a video of its size may; {_CONVERT}"
         )
     if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise ValueError(f"{place}: reading it ended a process by {name}; {_CONVERT}")
+        how = signal.Signals(-done.returncode).name
+        raise ValueError(f"{place}: reading it ended a process by {how}; {_CONVERT}")
     if done.returncode:
         raise RuntimeError(f"{place}: {done.stderr.decode(errors='replace')}")
     head, _, body = done.stdout.partition(b"\n")

@@ -37,7 +37,6 @@ from data_prep.writing.records import Job, RecordingData, features
 from stormpsr_jax import files
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
@@ -97,7 +96,7 @@ def build(
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
-    files.number(fps, "fps", MIN_FPS, MAX_FPS)
+    files.number(fps, "fps", files.MIN_FPS, files.MAX_FPS)
     if clip_length <= 0:
         raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)

@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from stormpsr_jax import files, memory
-from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
 
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
@@ -55,7 +54,7 @@ def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
     splits = files.field(settings, "splits", dict, str(path))
     for split in splits:
         files.check_name(split, str(path))
-    number(settings, "fps", path, MIN_FPS, MAX_FPS)
+    number(settings, "fps", path, files.MIN_FPS, files.MAX_FPS)
     return settings
 
 

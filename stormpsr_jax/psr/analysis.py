@@ -13,16 +13,7 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import (
-    batch,
-    calibration,
-    csvfile,
-    decoding,
-    headline,
-    metrics,
-    tables,
-    wrong_parts,
-)
+from stormpsr_jax.psr import batch, calibration, decoding, headline, metrics, tables, wrong_parts
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -42,7 +33,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     try:
         files.field(result, "protocol", str, f"{path}")
         fps = files.field(result, "fps", (int, float), f"{path}")
-        files.number(fps, f"{path}: fps", csvfile.MIN_FPS, csvfile.MAX_FPS)
+        files.number(fps, f"{path}: fps", files.MIN_FPS, files.MAX_FPS)
         num_components = len(files.field(result, "components", list, f"{path}"))
         streams = files.field(result, "streams", dict, f"{path}")
         files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)

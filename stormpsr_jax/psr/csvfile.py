@@ -11,8 +11,6 @@ from stormpsr_jax.files import read_text, shorten
 Row = tuple[int, list[str]]  # line number from 1, fields
 
 MAX_FRAME = 10**9
-# Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
-MIN_FPS, MAX_FPS = 1e-6, 1000.0
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
 

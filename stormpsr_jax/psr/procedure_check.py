@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import number, shorten
-from stormpsr_jax.psr.csvfile import MAX_FPS, MIN_FPS
+from stormpsr_jax.files import MAX_FPS, MIN_FPS, number, shorten
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")

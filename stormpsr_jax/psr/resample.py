@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from stormpsr_jax.psr.csvfile import MAX_FPS, MAX_FRAME, MIN_FPS
+from stormpsr_jax.files import MAX_FPS, MIN_FPS
+from stormpsr_jax.psr.csvfile import MAX_FRAME
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 
