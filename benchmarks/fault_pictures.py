@@ -90,9 +90,9 @@ def hostile_picture(rng: random.Random, media: Path, place: Path, port: int) -> 
         return Way(what, "bench3", "" if ends else "fail")
     for other in folder.iterdir():
         other.unlink()
-    side = rng.choice((11_000, 12_000))  # 2²⁷ pixels are between them
+    side = rng.choice((5_700, 5_900))  # 2²⁵ pixels are between them
     Image.new("1", (side, side)).save(folder / "000000.png")
-    return Way(f"one of {side}x{side}", "000000.png", "fail" if side == 12_000 else "")
+    return Way(f"one of {side}x{side}", "000000.png", "fail" if side == 5_900 else "")
 
 
 def resized(content: bytes, kind: str, size: tuple[int, int]) -> bytes:

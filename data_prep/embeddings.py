@@ -112,11 +112,10 @@ def make_dataset(
         OSError: a full disk among others; what is unfinished does not count as finished.
     """
     out = Path(out)
-    fps = procedure.fps if fps is None else fps
+    fps = procedure.checked_fps(fps)
     for flag, value, good in (
         ("stride", stride, stride is None or stride >= 1),
         ("first_frame", first_frame, first_frame is None or first_frame >= 0),
-        ("fps", fps, 0 < fps < float("inf")),
         ("normalise", normalise, normalise in NORMALISATIONS),
     ):
         if not good:

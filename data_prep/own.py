@@ -261,9 +261,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     f = parser.parse_args(argv)
     procedure = load_procedure(f.procedure)
     if f.fps is not None:
-        if not 0 < f.fps <= 240:
-            raise ValueError(f"--fps={f.fps:g} is not in 0…240")
-        procedure = dataclasses.replace(procedure, fps=f.fps)
+        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(f.fps))
     chosen = {"boxes": f.boxes, "splits": f.splits, "split_seed": f.split_seed}
     if f.export_frames is not None:
         found = find_recordings(f.videos, f.labels, procedure, **chosen)

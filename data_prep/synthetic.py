@@ -110,7 +110,7 @@ def make_dataset(
         raise ValueError(f"--rehearsal_step={rehearsal_step} is below 1.")
     procedure = load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
-        procedure = dataclasses.replace(procedure, fps=fps)
+        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
     splits = _split_names(recordings, timelines)
     if rehearsals:
         rehearsed = tuple(f"{_REHEARSAL}{i:03d}" for i in range(rehearsals))

@@ -213,6 +213,8 @@ def check_name(name: str, place: str) -> str:
 # --- Text and JSON --------------------------------------------------------------------------------
 
 
+# Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
+MIN_FPS, MAX_FPS = 1e-6, 1000.0
 MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
 
 
@@ -305,7 +307,7 @@ def number(value: Any, place: str, low: float = -math.inf, high: float = math.in
     """Returns a finite number in low…high; ValueError names the place."""
     result = math.nan
     if isinstance(value, int | float) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError):  # a whole number of 400 digits
+        with contextlib.suppress(OverflowError):  # a whole number of JSON, larger than any float
             result = float(value)
     if not (math.isfinite(result) and low <= result <= high):
         what = "a number" if math.isinf(low) and math.isinf(high) else f"in {low:g}…{high:g}"
@@ -315,6 +317,9 @@ def number(value: Any, place: str, low: float = -math.inf, high: float = math.in
 
 def shorten(value: Any) -> str:
     """Returns a value's repr, on one line, cut to a length that fits in a message."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:  # what could be read may be nested too deeply to be shown further down
+        text = f"a {type(value).__name__}, nested deeply,"
     cut = text if len(text) <= 40 else text[:37] + "…"
     return repr(cut) if isinstance(value, str) else cut

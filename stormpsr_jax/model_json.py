@@ -16,7 +16,7 @@ from typing import Any
 import flax.linen as nn
 
 from stormpsr_jax.data.framing import ASPECTS, WHOLE, Framing
-from stormpsr_jax.files import field, number, shorten
+from stormpsr_jax.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.models import architectures
 from stormpsr_jax.psr import learned
 from stormpsr_jax.psr.calibration import Calibration
@@ -198,7 +198,7 @@ def parse(data: Any, place: str) -> Content:
         embedding = _integer(data, "embedding", place, 1, 65_536)
     content = Content(
         procedure=procedure,
-        fps=number(data["fps"], f"{place}: fps", 1e-6, 1e6),
+        fps=number(data["fps"], f"{place}: fps", MIN_FPS, MAX_FPS),
         pictures=pictures,
         embedding=embedding,
         window=window,

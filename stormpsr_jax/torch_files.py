@@ -67,8 +67,12 @@ SAFETENSORS_DTYPES = {
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
-# A ViT's pickle has some 100 kB; one byte of it can cost some 100 bytes of memory.
-MAX_PICKLE = 2**24
+# A ViT's pickle has some 100 kB, with its optimizer three times as much. One byte of it can cost
+# some 100 bytes of memory and a microsecond.
+MAX_PICKLE = 2**21
+# Numbers are keys where an optimizer numbers its parameters. Others, of 0 and of the multiples of
+# 2^61 - 1 for one, can be chosen so that Python looks for each of them at the place of all others.
+MAX_KEY = 2**20
 # Tensors may share storages (tied weights), but not so that a small file unfolds into a huge model.
 MAX_SHARING = 8
 RESAVE = (
@@ -336,8 +340,8 @@ def _set_items(target: Any, items: list[Any]) -> None:
         raise TypeError(f"{len(items)} keys and values for a {type(target).__name__}")
     for key, value in zip(items[::2], items[1::2], strict=True):
         # Hashing a tuple descends into it without a limit, to the end of the C stack.
-        if not isinstance(key, str | int | float | None):
-            raise TypeError(f"a {type(key).__name__} as a key")
+        if type(key) is not str and not (type(key) is int and 0 <= key < MAX_KEY):
+            raise TypeError(f"a {type(key).__name__} as a key, not text or a small number")
         target[key] = value
 
 

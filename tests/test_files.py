@@ -3,6 +3,7 @@
 import errno
 import os
 import pickle
+import sys
 
 import pytest
 
@@ -89,6 +90,24 @@ def test_field_errors_missing_and_wrong_type():
         files.field(data, "text", int, "f")
     with pytest.raises(ValueError, match="is not an object"):
         files.field([], "m", int, "f")
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "-" + "9" * 400, "1e400", "-1e400"])
+def test_a_number_larger_than_any_float_is_named(tmp_path, text):
+    path = tmp_path / "a.json"
+    path.write_text(f'{{"x": {text}}}')
+    with pytest.raises(ValueError, match=r"a\.json: x: .{1,40} is not a number"):
+        files.number(files.read_json(path)["x"], f"{path}: x")
+    path.write_text('{"x": ' + "9" * 5000 + "}")
+    with pytest.raises(ValueError, match=r"a\.json: .*5000 digits"):
+        files.read_json(path)
+
+
+def test_what_is_nested_too_deeply_to_be_shown_has_a_short_name():
+    value = []
+    for _ in range(sys.getrecursionlimit()):
+        value = [value]
+    assert files.shorten(value) == "a list, nested deeply,"
 
 
 def test_number_errors_not_finite_or_outside():

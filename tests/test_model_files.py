@@ -279,6 +279,8 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["format"], del_, "format: is missing"),
         (["fps"], "10", "fps: '10' is not in"),
         (["fps"], 0, "fps: 0 is not in"),
+        (["fps"], 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
+        (["fps"], 10**400, "fps: 1000000000000000000000000000000000000… is not in"),
         (["fps"], 1e999, "Infinity is not a number that JSON allows"),
         (["code"], "import os", "'code': unknown key"),
         (["a\nb"], 1, r"'a\\nb': unknown key"),

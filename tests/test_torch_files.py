@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import struct
+import time
 import tracemalloc
 import zipfile
 
@@ -195,6 +196,10 @@ def test_read_pth_property_a_real_exploit_made_by_pickle_is_refused(tmp_path):
         (storage() + MARK + integer(0) + integer(7) + b"u", "for a _Storage"),  # SETITEMS
         (b"}" + MARK + text("a") + b"u", "1 keys and values"),
         (b"}" + MARK + tensor((12,), (1,)) + b"Nu", "a ndarray as a key"),
+        (b"}" + MARK + b"\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"Nu", "a int as a key"),
+        (b"}" + MARK + b"\x8a\x01\xffNu", "a int as a key"),  # -1
+        (b"}" + MARK + b"G" + bytes(8) + b"Nu", "a float as a key"),
+        (b"}" + MARK + b"\x88Nu", "a bool as a key"),
         (text("collections.OrderedDict") + b")R", "a str where a _Name"),
         (b"ccollections\nOrderedDict\n]R", "a list where a tuple"),
         (b"ctorch\nFloatStorage\n" + tuple_of(integer(2**40)) + REDUCE, "of 1 arguments"),
@@ -207,6 +212,22 @@ def test_read_pth_property_a_real_exploit_made_by_pickle_is_refused(tmp_path):
 def test_read_pth_property_damaged_or_hostile_pickles_are_errors(write, content, message):
     with pytest.raises(ValueError, match=message):
         torch_files.read_pth(write(content))
+
+
+def test_read_pth_errors_numbers_that_are_chosen_to_collide(write):
+    """Python looks for each of these keys at the place of all others: n of them take n² steps."""
+    keys = b"".join(
+        b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(1, 50_000)
+    )
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="a int as a key"):
+        torch_files.read_pth(write(b"}" + MARK + keys + b"u"))
+    assert time.monotonic() - start < 2
+
+
+def test_read_pth_keeps_the_numbers_of_an_optimizer(write):
+    content = b"}" + MARK + integer(0) + text("a") + integer(300) + text("b") + b"u"
+    assert torch_files.read_pth(write(content)) == {0: "a", 300: "b"}
 
 
 STATE = integer(3) + text("<") + b"NNN" + integer(-1) + integer(-1) + integer(63)

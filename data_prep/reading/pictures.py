@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import io
 import re
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Protocol
@@ -27,7 +28,13 @@ from stormpsr_jax.data.framing import Framing, Placement
 from stormpsr_jax.data.jpegs import decode_reduced
 
 SUBSAMPLING = "444"  # small parts are told apart by colour
-MAX_PIXELS = 2**27
+# A picture of few bytes that is one pixel wide and very long would be huge in the middle of being
+# resized.
+MAX_PIXELS, MAX_SIDE = 2**25, 2**14
+MAX_FRAME_PIXELS = 2**24  # of a video, whose decoder holds up to 17 frames; 5.7K is just smaller
+# What a picture file may have besides the bytes of its pixels, such as a preview or the film of a
+# phone: it may be a million tiny pieces, each of which takes time.
+MAX_NOTES, BYTES_OF_PIXEL = 2**22, 8
 MAX_SCANS = 100  # of a progressive JPEG file
 _START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed data
 
@@ -202,8 +209,12 @@ class _Examined:
 
 def _examine(place: str, picture: Picture) -> _Examined:
     if isinstance(picture, np.ndarray):
+        check_pixels(place, *picture.shape[:2])
         return _Examined(picture.shape[:2])
     if picture.startswith(b"\x89PNG"):
+        # Of a large one Pillow would warn in lines of its own.
+        width, height = struct.unpack_from(">II", picture.ljust(24, b"\0"), 16)
+        _check_file(place, picture, height, width)
         with _pillow(place, picture) as image:
             return _Examined(image.size[::-1])
     try:
@@ -211,7 +222,7 @@ def _examine(place: str, picture: Picture) -> _Examined:
     except ValueError as error:
         what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
         raise ValueError(f"{place}: {what}") from error
-    _check_pixels(place, height, width)
+    _check_file(place, picture, height, width)
     if (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
         raise ValueError(
             f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
@@ -275,14 +286,20 @@ def _damaged(place: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
     """Opens a picture with Pillow, whose errors become a ValueError that names it."""
+    with _spoilt(place):
+        image = Image.open(io.BytesIO(picture), formats=("JPEG", "PNG"))
+    with image:
+        check_pixels(place, image.height, image.width)
+        with _spoilt(place):
+            yield image
+
+
+@contextlib.contextmanager
+def _spoilt(place: str) -> Iterator[None]:
     try:
-        with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG")) as image:
-            height, width = image.height, image.width
-            if height * width <= MAX_PIXELS:
-                yield image
+        yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
-    _check_pixels(place, height, width)
 
 
 def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> None:
@@ -293,9 +310,23 @@ def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> No
         )
 
 
-def _check_pixels(place: str, height: int, width: int) -> None:
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS} pixels")
+def _check_file(place: str, picture: bytes, height: int, width: int) -> None:
+    """Raises ValueError if a picture file of that size is not read."""
+    check_pixels(place, height, width)
+    if len(picture) > (most := MAX_NOTES + BYTES_OF_PIXEL * height * width):
+        raise ValueError(
+            f"{place}: has {len(picture):,} bytes; of {height}x{width} (HxW) pixels and what is "
+            f"noted with them, {most:,} are the most that are read: save it anew"
+        )
+
+
+def check_pixels(place: str, height: int, width: int, most: int = MAX_PIXELS) -> None:
+    """Raises ValueError if a picture of that size, of `most` pixels, is not read."""
+    if height * width > most or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"{place}: {height}x{width} (HxW) is more than {most:,} pixels, or {MAX_SIDE:,} a "
+            "side; make it smaller"
+        )
 
 
 def _by(size: tuple[int, int]) -> str:

@@ -6,7 +6,7 @@ by a little, which no format tells.
 
 from collections.abc import Iterator, Sequence
 
-from data_prep.reading import video
+from data_prep.reading import containers
 from data_prep.reading.layout import Format, RecordingFiles
 from data_prep.reading.remarks import some
 from data_prep.reading.video import Video
@@ -108,7 +108,7 @@ def _videos(form: Format, recordings: Sequence[RecordingFiles]) -> Iterator[str]
     agreeing, others, unread = 0, [], []
     for recording in both:
         try:
-            count = video.count_frames(*recording.videos[0])
+            count = containers.count_frames(*recording.videos[0])
         except ValueError as error:  # it is not needed
             unread.append(str(error))
             continue

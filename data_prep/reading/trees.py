@@ -106,6 +106,12 @@ class Tree:
         _check_regular(path, self.show(name))
         return True
 
+    def size(self, name: str) -> int:
+        """Returns how many bytes a file has, unpacked; ValueError if it cannot be opened."""
+        file, size = self._open(name)
+        file.close()
+        return size
+
     def fingerprint(self, name: str) -> int:
         """Returns a number of a file's size, first and last 64 KiB, to tell other content by."""
         file, size = self._open(name)

@@ -1,45 +1,29 @@
-"""Videos of recordings, read with PyAV, which is imported only when there is a video to read."""
+"""Videos of recordings: their frames by number or by the clock, upright."""
 
 import contextlib
 import dataclasses
 import math
-import re
-from collections.abc import Container, Iterator
-from types import ModuleType
-from typing import Any, BinaryIO
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from absl import logging
 
-from data_prep.reading.pictures import MAX_PIXELS
-from data_prep.reading.trees import Tree, read_errors
-from stormpsr_jax import installed
+from data_prep.reading.containers import check_frames, open_video, read_times
+from data_prep.reading.pictures import MAX_FRAME_PIXELS, check_pixels
+from data_prep.reading.trees import Tree
 
 VIDEO_ENDINGS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
     *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv"),
 )
-# A file was cut off if it ends earlier than its head says by more than so many frames, and by more
-# than this share of its length or so many seconds, whichever is less. Heads are off by less.
-ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
-# Containers that hold their video themselves. They are told by content, so that a playlist or a
-# session description, which makes FFmpeg open other files and addresses, is none under any name.
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
-# No protocol is called "none": nothing can be opened from within a container either.
-_OPTIONS = {
-    "format_whitelist": CONTAINERS,
-    "protocol_whitelist": "none",
-    "max_pixels": str(MAX_PIXELS),  # also of a picture that FFmpeg looks at while it opens the file
-}
-_DURATION_IN_HEAD = ("matroska,webm", "flv")
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
 LOGGED_GAP, MAX_GAP = 2.0, 60.0
+MAX_LOGGED = 5  # lines in the log about gaps of a video
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
-
-_CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +91,10 @@ class Resampled:
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
         place = self.tree.show(self.name)
-        shown = resample(read_times(self.tree, self.name), self.fps)
-        wanted, repeats = np.unique(shown, return_counts=True)
+        repeats = resample(read_times(self.tree, self.name), self.fps)
         frame = 0
-        decoded = decode(self.tree, self.name, set(wanted.tolist()))
-        for picture, count in zip(decoded, repeats.tolist(), strict=False):
+        decoded = decode(self.tree, self.name, repeats > 0)
+        for picture, count in zip(decoded, repeats[repeats > 0], strict=False):
             for _ in range(count):
                 yield f"{place}: {frame / self.fps:.2f} s", picture
                 frame += 1
@@ -122,28 +105,9 @@ class Resampled:
             )
 
 
-def any_encoding(av: ModuleType) -> dict[str, str]:
-    """Options of av.open for names and notes in a container in any encoding; none of them is used.
-
-    From PyAV 19 on that goes without saying, and the option is gone.
-    """
-    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
-
-
 def is_video(name: str) -> bool:
     """Says whether a file name is that of a video."""
     return name.lower().endswith(VIDEO_ENDINGS)
-
-
-def count_frames(tree: Tree, name: str) -> int:
-    """Returns how many frames a video has, as its head says; where that is silent, by its index.
-
-    Raises:
-        ValueError: PyAV is missing, or it is no video that can be read.
-    """
-    with _open(tree, name) as (_, stream):
-        declared = stream.frames
-    return declared or len(read_times(tree, name))
 
 
 def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> Video:
@@ -190,12 +154,17 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
             "give its pictures new times (ffmpeg -i IN -vf setpts=N/30/TB -r 30 OUT.mp4 for one of "
             "30 frames/s)"
         )
-    for i in np.flatnonzero(gaps > LOGGED_GAP).tolist():
+    num_frames = int(resample(times, fps).sum())
+    lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
+    check_frames(place, num_frames, tree.size(name), lasting)
+    long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
+    for i in long[:MAX_LOGGED]:
         start, end = times[i : i + 2] - times[0]
         logging.warning(
             "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
         )
-    num_frames = len(resample(times, fps))
+    if len(long) > MAX_LOGGED:
+        logging.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
     if len(times) < 0.9 * num_frames:
         rate = len(gaps) / (times[-1] - times[0])
         logging.warning(
@@ -205,110 +174,49 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
 
 
 def resample(times: np.ndarray, fps: float) -> np.ndarray:
-    """Returns which frame of a video each frame of constant rate shows.
+    """Returns how many frames of constant rate show each frame of a video.
+
+    Frame n shows the last m with times[m] - times[0] at or before n / fps, up to TIME_TOLERANCE;
+    the last n is the last one before the end of the times. They may be far more than can be listed.
 
     Args:
         times: (M,) seconds, ascending.
         fps: of the result.
 
     Returns:
-        (N,) for each n the last m with times[m] - times[0] at or before n / fps, up to
-        TIME_TOLERANCE; the last n is the last one before the end of the times.
+        (M,) int64, which add up to the number of frames.
     """
     times = times - times[0] - TIME_TOLERANCE
     num_frames = math.floor((times[-1] + 2 * TIME_TOLERANCE) * fps) + 1
-    return np.searchsorted(times, np.arange(num_frames) / fps, "right") - 1
+    first = np.maximum(np.ceil(times * fps), 0)  # n that shows m, or one beside it
+    first -= (first > 0) & ((first - 1) / fps >= times)
+    first += first / fps < times
+    return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
-    """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
-
-    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake.
-
-    Raises:
-        ValueError: PyAV is missing, it is no video, it is empty or cut off, or its frames have no
-            times or times that go back.
-    """
-    place = tree.show(name)
-    with _open(tree, name) as (container, stream):
-        times, end, latest, unit = [], 0, None, float(stream.time_base)
-        trimmed = 0
-        for packet in container.demux(stream):
-            if not packet.size or packet.is_discard:
-                trimmed += packet.size > 0
-                continue
-            time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
-            if time is None:
-                raise ValueError(
-                    f"{place}: frame {len(times) + 1} of the file has no timestamp; {_CONVERT}"
-                )
-            if packet.dts is not None:
-                if latest is not None and packet.dts < latest:
-                    raise ValueError(
-                        f"{place}: timestamps go back from {latest * unit:.3f} s to "
-                        f"{packet.dts * unit:.3f} s (videos joined end to end?); {_CONVERT}"
-                    )
-                latest = packet.dts
-            times.append(time)
-            end = max(end, time + (packet.duration or 0))
-        if not times:
-            raise ValueError(f"{place}: the video has no frames")
-        if warn and trimmed > len(times):
-            logging.warning(
-                "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-                *(place, len(times), trimmed + len(times), _CONVERT),
-            )
-        declared = _declared_end(container, stream, times)
-        of_frames = ALLOWED_FRAMES * (end - min(times)) * unit / len(times)
-        if end * unit < declared - max(of_frames, min(CUT_OFF, CUT_OFF_SHARE * declared)):
-            raise ValueError(
-                f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
-                f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
-            )
-        return np.sort(np.array(times, np.float64)) * unit
-
-
-def _declared_end(container: Any, stream: Any, times: list[int]) -> float:
-    """Returns the time in seconds where the file says that the video ends; 0: it does not say.
-
-    Which value says so depends on the format, as the others may follow from how long the file is
-    (AVI) or may be those of a longer sound.
-    """
-    start = min(times) * float(stream.time_base)
-    tag = stream.metadata.get("DURATION", "")  # Matroska
-    if match := re.match(r"(\d+):(\d+):(\d+\.?\d*)", tag):
-        hours, minutes, seconds = map(float, match.groups())
-        return 3600 * hours + 60 * minutes + seconds
-    if container.format.name == "avi" and stream.average_rate:
-        return start + stream.frames / float(stream.average_rate)
-    if container.format.name in _DURATION_IN_HEAD and len(container.streams) == 1:
-        return (container.duration or 0) / 1e6
-    # MP4. Missing frames alone are no sign: phones hide those that were trimmed.
-    if stream.frames > len(times) and stream.duration:
-        return start + stream.duration * float(stream.time_base)
-    return 0.0
-
-
-def decode(tree: Tree, name: str, wanted: Container[int] | None = None) -> Iterator[np.ndarray]:
+def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
 
     Args:
         tree: folder or zip file.
         name: of the video in it.
-        wanted: only these of the frames, counted from 0.
+        wanted: (M,) bool, which of the frames; None for all.
 
     Raises:
         ValueError: PyAV is missing, or it is no video that can be decoded.
     """
-    with _open(tree, name) as (container, stream):
+    with open_video(tree, name) as (container, stream):
         for i, frame in enumerate(container.decode(stream)):
-            if wanted is not None and i not in wanted:
-                continue
-            yield upright(frame)
+            if wanted is None or (i < len(wanted) and wanted[i]):
+                yield upright(frame, tree.show(name))
 
 
-def upright(frame: Any) -> np.ndarray:
-    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright."""
+def upright(frame: Any, place: str) -> np.ndarray:
+    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright.
+
+    ValueError, which begins with `place`, if it is too large.
+    """
+    check_pixels(place, frame.height, frame.width, MAX_FRAME_PIXELS)
     picture = frame.to_ndarray(format="rgb24")
     if turns := round(frame.rotation / 90) % 4:  # phones store it
         picture = np.ascontiguousarray(np.rot90(picture, turns))
@@ -321,57 +229,3 @@ def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:
         for picture in frames:
             return place, picture
     raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")
-
-
-class _Source:
-    """A file as FFmpeg reads it: a seek to where nothing can be fails, without an exception.
-
-    PyAV prints the traceback of an exception that another one follows.
-    """
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.name, self.read, self.tell = file.name, file.read, file.tell
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError:
-            return -1
-
-
-@contextlib.contextmanager
-def _open(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
-    """Opens a video: (container, its first video stream); errors are ValueErrors that name it."""
-    place = tree.show(name)
-    try:
-        import av
-    except ImportError as error:
-        raise ValueError(
-            f"{place}: reading a video needs PyAV: {installed.extra('video')}"
-        ) from error
-    with tree.open(name) as file, read_errors(place):
-        if not file.read(1):
-            raise ValueError(f"{place}: is empty (0 bytes)")
-        file.seek(0)
-        try:
-            with av.open(_Source(file), options=_OPTIONS, **any_encoding(av)) as container:
-                if not container.streams.video:
-                    raise ValueError(f"{place}: there is no video in it")
-                stream = container.streams.video[0]
-                if stream.codec_context is None:
-                    raise ValueError(f"{place}: no decoder for its video is known; {_CONVERT}")
-                width, height = stream.codec_context.width, stream.codec_context.height
-                if width * height > MAX_PIXELS:
-                    raise ValueError(
-                        f"{place}: {height}x{width} (HxW) is more than {MAX_PIXELS} pixels"
-                    )
-                # A picture in it may be larger than the head of the file says.
-                stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-                stream.thread_type = "AUTO"
-                yield container, stream
-        except av.error.FFmpegError as error:
-            raise ValueError(
-                f"{place}: is not a video that can be read ({error.strerror}); of containers, "
-                f"{CONTAINERS} are; {_CONVERT}"
-            ) from error

@@ -96,9 +96,9 @@ def build(
     out = Path(out)
     splits = {split: sorted(names) for split, names in sorted(splits.items()) if names}
     _check_splits(splits)
-    for name, value in (("fps", fps), ("clip_length", clip_length)):
-        if value <= 0:
-            raise ValueError(f"{name} = {value!r} is not positive")
+    files.number(fps, "fps", files.MIN_FPS, files.MAX_FPS)
+    if clip_length <= 0:
+        raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)
     description = {
         "fps": float(fps),

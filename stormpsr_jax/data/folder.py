@@ -54,7 +54,7 @@ def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
     splits = files.field(settings, "splits", dict, str(path))
     for split in splits:
         files.check_name(split, str(path))
-    number(settings, "fps", path, 1e-6, 1e6)
+    number(settings, "fps", path, files.MIN_FPS, files.MAX_FPS)
     return settings
 
 

@@ -33,8 +33,7 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
     try:
         files.field(result, "protocol", str, f"{path}")
         fps = files.field(result, "fps", (int, float), f"{path}")
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"{path}: fps: {fps} is not a positive number")
+        files.number(fps, f"{path}: fps", files.MIN_FPS, files.MAX_FPS)
         num_components = len(files.field(result, "components", list, f"{path}"))
         streams = files.field(result, "streams", dict, f"{path}")
         files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)

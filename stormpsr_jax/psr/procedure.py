@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.files import read_json
+from stormpsr_jax.files import MAX_FPS, MIN_FPS, read_json
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
@@ -92,12 +92,12 @@ class Procedure:
         """Returns frames per second: those given, or the procedure's for None.
 
         Raises:
-            ValueError: not a positive number.
+            ValueError: not in MIN_FPS…MAX_FPS.
         """
         if fps is None:
             return self.fps
-        if not 0 < fps < float("inf"):
-            raise ValueError(f"--fps={fps} is not a positive number")
+        if not MIN_FPS <= fps <= MAX_FPS:
+            raise ValueError(f"--fps={fps} is not in {MIN_FPS:g}…{MAX_FPS:g} frames a second")
         return fps
 
     def variant_for(self, recording: str, override: str | None = None) -> Variant:

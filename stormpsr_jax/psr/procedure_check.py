@@ -1,10 +1,9 @@
 """Finds the mistakes in the content of a procedure file and names each with its place."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import name_mistake, shorten
+from stormpsr_jax.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
 from stormpsr_jax.mistakes import one_line
 
 _KEYS = ("name", "fps", "components", "states", "variants")
@@ -19,8 +18,11 @@ def find_mistakes(data: Any) -> list[str]:
     mistakes = _key_mistakes(data, _KEYS, (), "")
     if "name" in data:
         mistakes += _name_mistakes(data["name"], "name")
-    if "fps" in data and not _positive_number(data["fps"]):
-        mistakes.append(f"fps: {shorten(data['fps'])} is not a positive number")
+    if "fps" in data:
+        try:
+            number(data["fps"], "fps", MIN_FPS, MAX_FPS)
+        except ValueError as error:
+            mistakes.append(str(error))
     if "components" not in data:
         return mistakes
     components = data["components"]
@@ -62,11 +64,6 @@ def _key_mistakes(
             place = prefix + one_line(key, 40)
             mistakes.append(f"{place}: unknown key; known are {', '.join(known)}")
     return mistakes
-
-
-def _positive_number(value: Any) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 < value < 1e9 and math.isfinite(value)
 
 
 def _states_mistakes(states: Any, num_components: int) -> list[str]:

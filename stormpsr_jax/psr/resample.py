@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from stormpsr_jax.files import MAX_FPS, MIN_FPS
 from stormpsr_jax.psr.csvfile import MAX_FRAME
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
@@ -20,15 +21,18 @@ def parse_rates(text: str, procedure: Procedure) -> tuple[float, float]:
     """Parses "25:5", or "25" for the procedure's rate as the second.
 
     Raises:
-        ValueError: not two positive numbers.
+        ValueError: not two numbers in MIN_FPS…MAX_FPS.
     """
     source, _, target = text.partition(":")
     try:
         rates = float(source), float(target) if target else procedure.fps
     except ValueError:
         rates = (math.nan, math.nan)
-    if not all(0 < rate < math.inf for rate in rates):
-        raise ValueError(f"--fps={text} is not FROM or FROM:TO, frames per second such as 25:5")
+    if not all(MIN_FPS <= rate <= MAX_FPS for rate in rates):
+        raise ValueError(
+            f"--fps={text} is not FROM or FROM:TO, frames per second such as 25:5, each in "
+            f"{MIN_FPS:g}…{MAX_FPS:g}"
+        )
     return rates
 
 

@@ -82,6 +82,7 @@ def _parse_time(
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
     if (
         not match
+        or math.inf in (hours, minutes, seconds)
         or (match[2] is not None and seconds >= 60)
         or (match[1] is not None and minutes >= 60)
     ):
@@ -152,7 +153,10 @@ def to_frames(
         when, at = since[k]
         name = f"{step.step_id} ({procedure.step_name(step.step_id)})"
         field, what = "step", ""
-        if frame > last + 1:
+        if frame > csvfile.MAX_FRAME:
+            field = "time"
+            what = f"{step.time:g} s is after frame {csvfile.MAX_FRAME:,}, the last there may be"
+        elif frame > last + 1:
             field = "time"
             what = f"{step.time:g} s is after the end of the recording, {num_frames / fps:.1f} s"
         elif value == state[k]:

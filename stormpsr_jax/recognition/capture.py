@@ -17,8 +17,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from data_prep.reading import video
-from data_prep.reading.pictures import MAX_PIXELS
+from data_prep.reading import containers, video
+from data_prep.reading.pictures import MAX_FRAME_PIXELS
 from data_prep.reading.trees import Tree
 from stormpsr_jax.recognition import rtsp, sources
 
@@ -36,7 +36,7 @@ _RTSP = {
     "rtsp_transport": "tcp",
     "protocol_whitelist": "rtsp,rtp,tcp",
     "allowed_media_types": "video",
-    "max_pixels": str(MAX_PIXELS),
+    "max_pixels": str(MAX_FRAME_PIXELS),
     "fflags": "nobuffer",
     "flags": "low_delay",
     # FFmpeg looks at what comes in for so many microseconds before it gives a picture.
@@ -175,7 +175,7 @@ class _Device:
                 format=self._form,
                 options=self._options,
                 timeout=(PATIENCE, PATIENCE),
-                **video.any_encoding(av),
+                **containers.any_encoding(av),
             ) as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name}: there is no video in it")
@@ -186,13 +186,13 @@ class _Device:
     def _read(self, container, stream) -> Generator[_Shown]:
         if stream.codec_context is None:
             raise ValueError(f"{self.name}: no decoder for its video is known")
-        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         stream.thread_type = "SLICE"  # with a frame a thread, pictures come that much later
         seen = time.monotonic()
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
             for frame in packet.decode() if packet.stream is stream else ():
                 if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                    yield frame.time, lambda frame=frame: video.upright(frame)
+                    yield frame.time, lambda frame=frame: video.upright(frame, self.name)
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
@@ -228,7 +228,7 @@ class _Playing:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[_Shown]]:
-        times = video.read_times(self._tree, self._file)
+        times = containers.read_times(self._tree, self._file)
         with contextlib.closing(video.decode(self._tree, self._file)) as pictures:
             yield (
                 (float(moment - times[0]), lambda picture=picture: picture)

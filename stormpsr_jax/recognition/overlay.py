@@ -6,6 +6,7 @@ matplotlib brings along, which has most scripts.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import math
@@ -65,7 +66,7 @@ def writing_video(
     """Gives a function that writes the next frame: its picture as a JPEG file, what to draw on it.
 
     The video is there, whole, once the block has ended without an error. It has the size of the
-    pictures; an odd width or height gets one pixel more, as codecs need even ones.
+    first picture; an odd width or height gets one pixel more, as codecs need even ones.
 
     Args:
         path: of the MP4 file.
@@ -207,9 +208,9 @@ class _Drawer:
     def _cut(self, text: str, width: float) -> str:
         if self._font.getlength(text) <= width:
             return text
-        while text and self._font.getlength(text + "…") > width:
-            text = text[:-1]
-        return text + "…"
+        ends = range(len(text) + 1)
+        kept = bisect.bisect_right(ends, width, key=lambda n: self._font.getlength(text[:n] + "…"))
+        return text[: max(0, kept - 1)] + "…"
 
 
 def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:

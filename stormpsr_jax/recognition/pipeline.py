@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterator
 
@@ -22,7 +21,11 @@ from stormpsr_jax.stream import AnyDecoder, Recognised, Rows, decode_row, stack
 THUMBNAIL = 320  # pixels of the longer side, at most
 # Of pictures that are kept until they are in a video, and of those in a report.
 _QUALITY, _THUMBNAIL_QUALITY = 95, 85
+# Pixels of a picture that goes into a video. Of larger ones (4K becomes 1920 x 1080) an encoder
+# holds some GiB, and a screen shows no more.
+MAX_SHOWN = 2**22
 _DEPTH = 2  # chunks, so that memory stays that of a few
+_MAX_KEPT = 2**26  # bytes of the pictures of a chunk, which then has fewer
 
 
 @dataclasses.dataclass
@@ -31,7 +34,8 @@ class Chunk:
 
     Attributes:
         numbers: of the frames.
-        jpegs: their pictures, each as a JPEG file: whole, or at most THUMBNAIL pixels large.
+        jpegs: their pictures, each as a JPEG file: whole, up to MAX_SHOWN pixels, or THUMBNAIL
+            pixels a side at most.
         recognised: what the networks say about them.
         events: that complete at them.
         beliefs: of each component after each of them, in 0…1; of stream "learned" alone.
@@ -56,7 +60,7 @@ def run(
         pictures: of the recording.
         decoder: of the recording, at its start.
         batch: B, frames computed at once.
-        whole: keep the pictures in their size, else only as thumbnails.
+        whole: keep the pictures for a video, else only as thumbnails.
 
     Raises:
         ValueError: a picture cannot be read.
@@ -88,19 +92,33 @@ def _prepared(
 ) -> Iterator[tuple[Rows, list[bytes]]]:
     keep = to_jpeg if whole else thumbnail
     each = ((model.prepare(p, stream), keep(p)) for p in read_upright(pictures))
-    while part := list(itertools.islice(each, batch)):
-        rows, jpegs = zip(*part, strict=True)
-        yield stack(rows), list(jpegs)
+    rows, jpegs = [], []
+    for row, jpeg in each:
+        rows.append(row)
+        jpegs.append(jpeg)
+        if len(rows) == batch or sum(map(len, jpegs)) > _MAX_KEPT:
+            yield stack(rows), jpegs
+            rows, jpegs = [], []
+    if rows:
+        yield stack(rows), jpegs
 
 
 def to_jpeg(picture: np.ndarray) -> bytes:
-    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), _QUALITY, "RGB", "444")
+    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same.
+
+    One of more than MAX_SHOWN pixels is reduced to a half, a third and so on.
+    """
+    factor = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / MAX_SHOWN))
+    return simplejpeg.encode_jpeg(_reduced(picture, factor), _QUALITY, "RGB", "444")
 
 
 def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
     """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
     factor = math.ceil(max(picture.shape[:2]) / longest)
+    return simplejpeg.encode_jpeg(_reduced(picture, factor), _THUMBNAIL_QUALITY)
+
+
+def _reduced(picture: np.ndarray, factor: int) -> np.ndarray:
     if factor > 1:
         picture = np.asarray(Image.fromarray(picture).reduce(factor))
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(picture), _THUMBNAIL_QUALITY)
+    return np.ascontiguousarray(picture)

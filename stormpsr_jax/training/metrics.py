@@ -100,7 +100,7 @@ def read_metrics(path: Path) -> list[dict]:
         try:
             row = json.loads(line)
             files.field(row, "step", int, str(path))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path}: line {number}: is damaged ({error}); it is a log: remove the line"
             ) from error

@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
-from stormpsr_jax import files
+from stormpsr_jax import files, installed
 
 NAMES = ("tensorboard", "wandb")
 
@@ -69,9 +69,7 @@ def find_mistakes(names: tuple[str, ...]) -> list[str]:
         return []
     spec = importlib.util.find_spec("wandb")
     if spec is None or spec.origin is None:  # a folder of that name is no package
-        return [
-            "--config.metrics_to has 'wandb': pip install 'stormpsr-jax[wandb]' is needed for it"
-        ]
+        return [f"--config.metrics_to has 'wandb', which needs {installed.extra('wandb')}"]
     import wandb
 
     if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False, verify=False):

@@ -98,6 +98,7 @@ def test_read_npy_header_errors_are_one_line(header):
     [
         ({"fps": 0}, "settings.json: fps"),
         ({"fps": "10"}, "settings.json: fps"),
+        ({"fps": 1e6}, "settings.json: fps"),
         ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
     ],

@@ -3,6 +3,7 @@
 import io
 import math
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -160,6 +161,47 @@ def test_encode_property_enormous_pictures_are_refused():
     data[at : at + 4] = struct.pack(">HH", 60000, 60000)
     with pytest.raises(ValueError, match=r"00000.jpg: 60000x60000 .* is more than"):
         fit(bytes(data), size=(24, 24))
+
+
+def png(height: int, width: int, more: bytes = b"") -> bytes:
+    """A PNG file that says its size, with a black picture of one column and what is before it."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(bytes(2**16))) + chunk(b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + head + more + end
+
+
+def chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("size", [(2**27, 1), (1, 2**27), (2**14 + 1, 2), (2**13, 2**13)])
+def test_a_picture_too_long_or_too_large_is_refused_before_it_is_resized(tmp_path, size):
+    """Of one of 1 x 2^27 pixels, 224 columns would be made first, which takes 34 GiB."""
+    data = png(*size)
+    by = "x".join(map(str, size))
+    message = rf"00000\.jpg: {by} \(HxW\) is more than 33,554,432 pixels, or 16,384 a side"
+    (tmp_path / "00000.jpg").write_bytes(data)
+    opened = layout.open_recording(Tree(str(tmp_path)), "", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's would be lines of their own
+        with pytest.raises(ValueError, match=message):
+            fit(data, size=(24, 24))
+        with pytest.raises(ValueError, match=message):
+            next(pictures.read_upright(opened))
+
+
+def test_the_longest_picture_is_read():
+    assert fit_one(png(2**14, 1), size=(24, 24)).shape == (24, 24, 3)
+
+
+def test_a_picture_of_a_million_pieces_is_refused():
+    """Pillow takes microseconds for each of them: 5 s for 17 MB."""
+    message = r"00000\.jpg: has 4,800,\d+ bytes; of 16x16 \(HxW\) pixels and what is noted"
+    with pytest.raises(ValueError, match=message):
+        fit(png(16, 16, 400_000 * chunk(b"prVt")), size=(24, 24))
+    content = jpeg(photograph())
+    with pytest.raises(ValueError, match=r"00000\.jpg: has 6,0\d\d,\d+ bytes; of 54x96"):
+        fit(content[:2] + 1_500_000 * b"\xff\xfe\0\2" + content[2:], size=(24, 24))
 
 
 def test_encode_property_one_picture_at_a_time():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pictures_data import HEIGHT, WIDTH, as_zip
 
-from data_prep.reading import video
+from data_prep.reading import containers, video
 from data_prep.reading.trees import Tree, open_trees
 
 
@@ -47,14 +47,16 @@ def test_video_property_frames_come_in_order(tmp_path, ending, zipped):
     assert (opened.first_frame, opened.num_frames) == (1, 20)
     columns = [image.mean(axis=(0, 2)).argmax() // 4 for _, image in opened.read()]
     assert columns == list(range(20))
-    np.testing.assert_allclose(np.diff(video.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3)
+    np.testing.assert_allclose(
+        np.diff(containers.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
 def test_frames_are_counted_by_the_head_or_by_the_index(tmp_path, ending):
     """Matroska's head does not say how many there are."""
     write_video(tmp_path / f"a.{ending}", count=7)
-    assert video.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
+    assert containers.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
 
 
 def write_avi(path: Path) -> None:
@@ -146,12 +148,12 @@ def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
     codec, pixels = CONTAINERS[ending]
     content = write_noise(path, codec, pixels=pixels)
     tree = Tree(str(tmp_path))
-    assert len(video.read_times(tree, path.name)) == 120
+    assert len(containers.read_times(tree, path.name)) == 120
     path.write_bytes(content[: int(len(content) * 0.93)])
     with pytest.raises(
         ValueError, match=rf"a.{ending}: is cut off: it ends at 9\.\d s, its head says 10\.0 s"
     ):
-        video.read_times(tree, path.name)
+        containers.read_times(tree, path.name)
 
 
 def test_read_times_property_heads_may_be_a_few_frames_off_or_promise_nothing(tmp_path):
@@ -167,13 +169,13 @@ def test_read_times_property_heads_may_be_a_few_frames_off_or_promise_nothing(tm
         struct.pack_into("<I", data, strh, promised)
         (tmp_path / "a.avi").write_bytes(data)
         if good:
-            assert len(video.read_times(tree, "a.avi")) == 120
+            assert len(containers.read_times(tree, "a.avi")) == 120
         else:
             with pytest.raises(ValueError, match=r"ends at 10\.0 s, its head says 10\.7 s"):
-                video.read_times(tree, "a.avi")
+                containers.read_times(tree, "a.avi")
     whole = write_noise(tmp_path / "a.ts", "mpeg2video")
     (tmp_path / "a.ts").write_bytes(whole[: len(whole) // 188 * 3 // 4 * 188])
-    assert 80 < len(video.read_times(tree, "a.ts")) < 100
+    assert 80 < len(containers.read_times(tree, "a.ts")) < 100
 
 
 def test_video_property_unreadable_ones_are_errors(tmp_path, monkeypatch):
@@ -220,12 +222,12 @@ def test_video_errors_nothing_but_the_file_itself_is_opened(tmp_path, monkeypatc
     write_video(tmp_path / "secret.mp4")
     (tmp_path / "run.mp4").write_text(text)
     with pytest.raises(ValueError, match=r"run\.mp4: is not a video that can be read"):
-        video.read_times(Tree(str(tmp_path)), "run.mp4")
+        containers.read_times(Tree(str(tmp_path)), "run.mp4")
 
 
 def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
     write_video(tmp_path / "run.mp4")
-    monkeypatch.setattr(video, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(containers, "MAX_FRAME_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(ValueError, match=rf"run\.mp4: {HEIGHT}x{WIDTH} \(HxW\) is more than"):
         next(video.decode(Tree(str(tmp_path)), "run.mp4"))
 
@@ -244,7 +246,7 @@ def test_video_errors_damage_inside_a_zip_file_names_the_video(tmp_path):
     for i, data in enumerate((flipped, packed)):
         (tmp_path / f"{i}.zip").write_bytes(data)
         with pytest.raises(ValueError, match=rf"{i}\.zip/0001\.mp4: cannot be unpacked"):
-            video.read_times(*open_trees(tmp_path / f"{i}.zip"), "0001.mp4")
+            containers.read_times(*open_trees(tmp_path / f"{i}.zip"), "0001.mp4")
 
 
 def test_video_property_names_inside_may_be_in_any_encoding(tmp_path):
@@ -252,7 +254,7 @@ def test_video_property_names_inside_may_be_in_any_encoding(tmp_path):
     data = (tmp_path / "a.mp4").read_bytes()
     assert b"VideoHandler" in data
     (tmp_path / "a.mp4").write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
-    assert len(video.read_times(Tree(str(tmp_path)), "a.mp4")) == 20
+    assert len(containers.read_times(Tree(str(tmp_path)), "a.mp4")) == 20
 
 
 def test_video_errors_without_a_decoder(tmp_path):
@@ -261,13 +263,13 @@ def test_video_errors_without_a_decoder(tmp_path):
     assert (data.count(b"mp4v"), data.count(b"esds")) == (1, 1)  # both say what it is
     (tmp_path / "a.mp4").write_bytes(data.replace(b"mp4v", b"none").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match=r"a\.mp4: no decoder for its video is known"):
-        video.read_times(Tree(str(tmp_path)), "a.mp4")
+        containers.read_times(Tree(str(tmp_path)), "a.mp4")
 
 
 def test_source_property_a_seek_to_nowhere_raises_nothing(tmp_path):
     """Else PyAV prints its traceback, beside the error."""
     (tmp_path / "a.mp4").write_bytes(b"12345")
     with (tmp_path / "a.mp4").open("rb") as file:
-        source = video._Source(file)
+        source = containers._Source(file)
         assert source.seek(-7) == -1
         assert (source.seek(2), source.read(2), source.tell()) == (2, b"34", 4)

@@ -397,7 +397,7 @@ def test_frames_property_both_streams_and_coco(folder):
         (["--fps=0"], "--fps=0 is not FROM or FROM:TO"),
         (["--fps=5:"], ""),
         (["--fps=x:5"], "--fps=x:5 is not FROM or FROM:TO"),
-        (["--fps=1e-9:5"], "leads to frames after"),
+        (["--fps=1e-6:1000"], "leads to frames after"),
     ],
 )
 def test_frames_errors_name_the_flag(folder, capsys, flags, message):

@@ -106,6 +106,27 @@ def test_read_property_steps_follow_from_states_where_no_file_has_them(tmp_path)
     assert read.with_errors == [(5, 1), (9, 0)]
 
 
+@pytest.mark.parametrize(
+    ("time", "message"),
+    [
+        ("9" * 400, "is not a time such as 75.5"),
+        ("9" * 400 + ":00", "is not a time such as 75.5"),
+        ("9" * 400 + ":00:00", "is not a time such as 75.5"),
+        ("9" * 5000, "is not a time such as 75.5"),
+        ("9" * 300, "s is after frame 1,000,000,000, the last there may be"),
+        ("100000001", "1e+08 s is after frame 1,000,000,000, the last there may be"),
+    ],
+)
+def test_a_time_that_no_recording_has_is_named_with_its_line(tmp_path, time, message):
+    path = tmp_path / "a.csv"
+    path.write_text(f"time,step\n1.2,0\n{time},3\n")
+    with pytest.raises(ValueError) as error:
+        label_files.read(path, PROCEDURE, UP)
+    assert str(error.value).startswith(f"{path}: line 3: time: ")
+    assert message in str(error.value)
+    assert len(str(error.value).replace(str(path), "")) < 150
+
+
 def test_read_property_frames_of_times_follow_the_rate(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(TIMES)
@@ -152,7 +173,7 @@ def test_load_recordings_property_times_and_folders_mixed(tmp_path):
     read = load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
     assert [r.truth for r in read.values()] == [STEPS, STEPS]
     np.testing.assert_array_equal(read["a"].states, read["b"].states)
-    with pytest.raises(ValueError, match="--fps=0 is not a positive number"):
+    with pytest.raises(ValueError, match="--fps=0 is not in 1e-06…1000"):
         load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd", fps=0)
 
 

@@ -115,6 +115,8 @@ def test_allowed_property_parts_that_are_never_there_stay_away():
 MISTAKES = [
     (("name",), None, "name: is missing"),
     (("fps",), 0, "fps: 0 "),
+    (("fps",), 1e6, "fps: 1000000.0 is not in 1e-06…1000"),
+    (("fps",), 10**400, "fps: 1000"),
     (("fps",), True, "fps: True"),
     (("colour",), "red", "colour: unknown key"),
     (("components",), [], "components: []"),

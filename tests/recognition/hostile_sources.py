@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import fault_pictures
 import numpy as np
+from hostile_mp4 import fragmented, mp4
 from model_data import video
 from PIL import Image
 from recognise_data import write_pictures, write_video
@@ -242,6 +243,31 @@ def _huge(data: bytes, side: int) -> bytes:
     return bytes(data)
 
 
+BROKEN.file(
+    "a million samples a minute apart",
+    "frames; of a file of",
+    ".mp4",
+    lambda place: mp4(10**6, 711_000, gap=59, ticks=1),
+)
+BROKEN.file(
+    "edits that each show everything",
+    "takes more memory than 384 MiB",
+    ".mp4",
+    lambda place: mp4(2000, 30_000, edits=20_000),
+)
+BROKEN.file(
+    "a fragment of a hundred million samples",
+    "takes more memory than 384 MiB",
+    ".mp4",
+    lambda place: fragmented(10**8),
+)
+
+
+@BROKEN.add("frames of 4096 x 4097", "is not a video that can be read")
+def _(place):
+    return write_video(place.folder / "x.mkv", np.zeros((1, 4097, 4096, 3), np.uint8), [0.0])
+
+
 MOST = b"\xff\xff\xff\xff"
 BROKEN.file("no ticks a second", "", ".mp4", changed("video.mp4", (b"mdhd", 16, bytes(4))))
 BROKEN.file("ticks of a quarter nanosecond", "", ".mp4", changed("video.mp4", (b"mdhd", 16, MOST)))
@@ -347,6 +373,7 @@ _pictures(
     "half a picture", "the JPEG is damaged", lambda _, p: p.write_bytes(_half(p.read_bytes()))
 )
 _pictures("an empty picture", "is empty", lambda _, p: p.write_bytes(b""))
+_pictures("a long PNG", "134217728x1", lambda _, p: p.write_bytes(_png((1, 2**27))))
 _pictures("a huge PNG", "00004.jpg", lambda _, p: p.write_bytes(_png((60_000, 60_000))))
 _pictures(
     "a huge JPEG",

@@ -27,7 +27,7 @@ from stormpsr_jax import files
 
 SOURCES = BROKEN | REFERENCES
 LIMIT = 20  # seconds of a source, before it counts as a hang
-MEMORY = 2**11  # mebibytes, with JAX
+MEMORY = 2**10  # mebibytes, with JAX
 RUNNER = Path(__file__).with_name("run_sources.py")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify")
 

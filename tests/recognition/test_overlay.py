@@ -1,16 +1,19 @@
 """The annotated video."""
 
 import dataclasses
+import time
 
 import av
 import numpy as np
 import pytest
+import simplejpeg
 from model_data import PICTURES, PROCEDURE, video, write
 from recognise_data import HEIGHT, WIDTH, by_the_clock, decoded, write_pictures
 
 import stormpsr_jax
 from stormpsr_jax.psr import scores
 from stormpsr_jax.psr.learned_beliefs import Belief
+from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.recognition import overlay, pipeline, sources
 from stormpsr_jax.recognition.pipeline import to_jpeg
 
@@ -42,6 +45,79 @@ def test_video_property_odd_sizes_and_the_other_codec(tmp_path, monkeypatch):
         with av.open(str(tmp_path / "x.mp4")) as container:
             assert container.streams.video[0].codec_context.name == codec
         monkeypatch.setattr(overlay, "CODECS", ("mpeg4",))
+
+
+def test_large_pictures_become_smaller_in_a_video(tmp_path):
+    """4K becomes half as high and as wide; what is drawn on it keeps its place."""
+    picture = np.full((2160, 3840, 3), 90, np.uint8)
+    jpeg = to_jpeg(picture)
+    assert simplejpeg.decode_jpeg_header(jpeg)[:2] == (1080, 1920)
+    assert simplejpeg.decode_jpeg_header(to_jpeg(picture[:1440, :2560]))[:2] == (1440, 2560)
+    box = 2, 0.9, np.array([0.5, 0.5, 0.5, 0.5])
+    shown = overlay.Shown(0.5, [(0, "next")], None, box)
+    with overlay.writing_video(tmp_path / "x.mp4", PROCEDURE, PICTURES.framing, 5) as write_frame:
+        write_frame(jpeg, shown)
+    (drawn,) = decoded(tmp_path / "x.mp4").astype(int)
+    edge = np.abs(drawn[540] - overlay._BOX).sum(1) < 60
+    assert abs(np.flatnonzero(edge)[[0, -1]] - (480, 1439)).max() <= 4
+
+
+def test_chunks_of_heavy_pictures_have_fewer_of_them(trained, tmp_path, monkeypatch):
+    """So that memory does not depend on how much a picture shows; the results are the same."""
+    write_pictures(tmp_path / "a_up", video(21), 0)
+    model = stormpsr_jax.load_model(trained)
+    source = sources.open_source(tmp_path / "a_up")
+
+    def chunks():
+        decoder = model.decoder("storm", "assembly")
+        return list(pipeline.run(model, source.open(model.fps), decoder, 8, whole=True))
+
+    light = chunks()
+    size = max(len(jpeg) for chunk in light for jpeg in chunk.jpegs)
+    monkeypatch.setattr(pipeline, "_MAX_KEPT", 2 * size)
+    heavy = chunks()
+    assert [len(chunk.numbers) for chunk in light] == [8, 8, 5]
+    assert max(len(chunk.numbers) for chunk in heavy) <= 4
+    assert [e for c in heavy for e in c.events] == [e for c in light for e in c.events]
+    for field in ("classes", "probabilities"):
+        ours, theirs = (
+            np.concatenate([getattr(chunk.recognised, field) for chunk in of_all])
+            for of_all in (heavy, light)
+        )
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_names_of_200_characters_are_cut_and_quickly_drawn():
+    """The longest that a procedure may have."""
+    data = PROCEDURE.to_json()
+    names = [f"{i}" + "W" * 199 for i in range(len(data["components"]))]
+    procedure = Procedure.from_json(data | {"components": names})
+    drawer = overlay._Drawer(procedure, PICTURES.framing.place(480, 640), 480, 640)
+    picture = np.full((480, 640, 3), 90, np.uint8)
+    rows = [(3 * k, "next" if k == 0 else "open") for k in range(len(names))]
+    start = time.monotonic()
+    for i in range(10):
+        shown = overlay.Shown(float(i), rows, np.linspace(0, 1, len(names)), None)
+        drawn = drawer.draw(picture, shown)
+    assert time.monotonic() - start < 5
+    middle = drawn[:, 300:380]  # between the panels
+    assert (middle == 90).all()
+    assert (drawn[:200, :260] == 255).any()
+    assert (drawn[:200, 400:] == 255).any()
+
+
+def test_a_cut_name_is_the_longest_that_fits():
+    drawer = overlay._Drawer(PROCEDURE, PICTURES.framing.place(480, 640), 480, 640)
+    name = "Left cover, with its iIlW.1 screws"
+    for width in range(0, 300, 7):
+        cut = drawer._cut(name, width)
+        if cut == name:
+            assert drawer._font.getlength(name) <= width
+            continue
+        kept = len(cut) - 1
+        assert cut == name[:kept] + "…"
+        assert kept == 0 or drawer._font.getlength(cut) <= width
+        assert drawer._font.getlength(name[: kept + 1] + "…") > width
 
 
 @pytest.mark.parametrize("region", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.9, 0.7)])
