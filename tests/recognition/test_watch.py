@@ -247,6 +247,7 @@ def test_recognise_property_page_of_the_learned_fusion_with_a_token(even, tmp_pa
     write(model, STREAMS)
     token = tmp_path / "token.txt"
     token.write_text("a-token-of-24-characters\n")
+    token.chmod(0o600)
     options = [
         "--serve=0.0.0.0:0",
         f"--token-file={token}",
