@@ -309,6 +309,13 @@ def number(value: Any, place: str, low: float = -math.inf, high: float = math.in
     return float(value)
 
 
+def whole(value: Any, place: str, low: int, high: int) -> int:
+    """Returns a whole number in low…high; ValueError names the place."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{place}: {shorten(value)} is not a whole number in {low}…{high}")
+    return value
+
+
 def shorten(value: Any) -> str:
     """Returns a value's repr, on one line, cut to a length that fits in a message."""
     text = value if isinstance(value, str) else repr(value)

@@ -97,8 +97,8 @@ class Page:
         self._state = _Shown()
         self._picture_at = -_UNSEEN
         self._closing = False
-        # Of the process at hand: its channel, whether it takes a frame now, the pictures that it was
-        # sent, whether somebody waits for one after these, and the last one.
+        # Of the process at hand: its channel, whether it takes a frame now, the pictures that it
+        # was sent, whether somebody waits for one after these, and the last one.
         self._channel: Connection | None = None
         self._takes = self._wanted = False
         self._num_pictures = 0
