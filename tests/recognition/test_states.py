@@ -5,11 +5,8 @@ import json
 
 import pytest
 from live_data import COVER, FPS, SCREW, SEAL, Script, frames, scripted
-from model_data import video, write
 
-import stormpsr_jax
 from stormpsr_jax import files
-from stormpsr_jax.psr import learned
 from stormpsr_jax.recognition import station
 from stormpsr_jax.recognition.capture import Clock
 from stormpsr_jax.recognition.unit import Reset
@@ -98,24 +95,12 @@ def check(live, shown, path, monkeypatch):
     assert refused > len(places) * len(VALUES) / 2
 
 
-@pytest.mark.parametrize("stream", ["asd", "temporal"])
+@pytest.mark.parametrize("stream", ["asd", "temporal", "learned"])
 def test_a_changed_state_is_refused_in_a_line_or_gone_on_from(tmp_path, monkeypatch, stream):
     path = tmp_path / "s.json"
     live = scripted(stream)
     # The cover before the seal, and an event in the middle of things.
-    shown = frames((COVER, 4), (SEAL, 4), (COVER, 2)) if stream == "asd" else frames((SEAL, 8))
+    runs = {"asd": [(COVER, 4), (SEAL, 4), (COVER, 2)], "learned": [(SEAL, 9), (COVER, 9)]}
+    shown = frames(*runs.get(stream, [(SEAL, 8)]))
     in_the_middle(live, shown, path)
     check(live, frames((SEAL, 1), (SCREW, 2)), path, monkeypatch)
-
-
-def test_a_changed_state_of_the_learned_fusion_is_refused_in_a_line_or_gone_on_from(
-    tmp_path, monkeypatch
-):
-    write(tmp_path / "model", ["asd", "temporal", "storm", "learned"])
-    model = stormpsr_jax.load_model(tmp_path / "model")
-    settings = learned.Settings(install=3.0, wrong=-4.5)
-    live = model.live("assembly", "learned", settings=settings)
-    shown = [(i / 10, picture) for i, picture in enumerate(video(12))]
-    path = tmp_path / "s.json"
-    in_the_middle(live, shown, path)
-    check(live, shown[:2], path, monkeypatch)
