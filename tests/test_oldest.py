@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import re
-import shlex
 import tomllib
 from pathlib import Path
 
@@ -35,8 +34,7 @@ def test_the_oldest_versions_are_those_that_pyproject_allows():
 
 
 def test_the_ci_names_tests_that_exist():
-    (line,) = re.findall(r"^OLDEST=.*(?:\\\n.*)*", (ROOT / ".ci/run").read_text(), re.M)
-    words = [word for word in shlex.split(line) if word.startswith("tests/")]
+    words = re.findall(r"tests/\S+\.py", (ROOT / ".ci/run").read_text())
     assert "tests/test_oldest.py" in words
     assert len(words) > 4
     for word in words:
