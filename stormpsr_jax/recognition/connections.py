@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-import sys
 from typing import Any
+
+from stormpsr_jax.recognition import page_process
 
 PATIENCE = 5.0  # seconds
 _SWEEP = 0.5  # seconds
@@ -125,11 +126,9 @@ class Connections:
         self._reported = now
         ((sender, number),) = self._closed.most_common(1)
         others = f", and some of {len(self._closed) - 1} others" if len(self._closed) > 1 else ""
-        print(
-            f"warning: --serve: closed {number} connections of {sender}{others}: more than "
-            f"{self._most} at once, or no whole request within {PATIENCE:g} s",
-            file=sys.stderr,
-            flush=True,
+        page_process.say(
+            f"closed {number} connections of {sender}{others}: more than {self._most} at once, or "
+            f"no whole request within {PATIENCE:g} s"
         )
         self._closed.clear()
 

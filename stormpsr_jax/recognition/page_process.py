@@ -61,8 +61,8 @@ class _Server:
         self, listening: socket.socket, title: str, access: Access, say: Callable[[bytes], None]
     ):
         self._socket, self._title, self._access, self._say = listening, title, access, say
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._started, self._closing = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         self._started.wait()
 
@@ -70,8 +70,17 @@ class _Server:
         self._loop.call_soon_threadsafe(self._watchers.take, message[:1], message[1:])
 
     def close(self) -> None:
+        self._closing = True
         self._loop.call_soon_threadsafe(self._end)
         self._thread.join(2)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:
+            say(f"{type(error).__name__}: {error}")
+        if not self._closing:
+            os._exit(1)  # the main thread would go on without a server
 
     async def _serve(self) -> None:
         import uvicorn
@@ -129,8 +138,12 @@ def _most() -> int:
 def _one_line(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """In place of the tracebacks of asyncio."""
     error = context.get("exception")
-    what = f" ({type(error).__name__}: {error})" if error else ""
-    print(f"warning: --serve: {context['message']}{what}", file=sys.stderr, flush=True)
+    say(context["message"] + (f" ({type(error).__name__}: {error})" if error else ""))
+
+
+def say(text: str) -> None:
+    """Prints a warning of the page's."""
+    print(f"warning: --serve: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

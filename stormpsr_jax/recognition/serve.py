@@ -154,7 +154,7 @@ class Page:
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            _say(f"{what} holds what JSON has not")
+            page_process.say(f"{what} holds what JSON has not")
 
     # --- The process ------------------------------------------------------------------------------
 
@@ -208,7 +208,9 @@ class Page:
             failures += 1
             with self._changed:
                 if not self._closing:
-                    _say(f"{trouble}; recognition goes on, and the page begins again in {pause} s")
+                    page_process.say(
+                        f"{trouble}; recognition goes on, and the page begins again in {pause} s"
+                    )
                 if self._changed.wait_for(lambda: self._closing, pause):
                     return
             began = time.monotonic()
@@ -322,7 +324,3 @@ def _listening(address: Address) -> socket.socket:
                 why = error.strerror or error
                 raise ValueError(f"--serve={address}: cannot be opened ({why})") from error
         time.sleep(0.05)
-
-
-def _say(text: str) -> None:
-    print(f"warning: --serve: {text}", file=sys.stderr, flush=True)

@@ -240,6 +240,14 @@ def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing():
     assert not Path(f"/proc/{process_of(page)}").exists()
 
 
+def test_a_library_that_cannot_be_imported_is_named_at_once(tmp_path, monkeypatch, capfd):
+    (tmp_path / "uvicorn.py").write_text("raise ImportError('of another Python')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"--serve=127.0.0.1:\d+: the page cannot be started \(it"):
+        serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
+    assert capfd.readouterr().err == "warning: --serve: ImportError: of another Python\n"
+
+
 OWNER = """
 import time
 from stormpsr_jax.recognition import access, serve
