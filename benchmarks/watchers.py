@@ -1,15 +1,21 @@
-"""What handing a frame to the page at the work station takes, while many watch it.
+"""What handing a frame to the page at the work station takes, while many watch it or attack it.
 
-    python benchmarks/watchers.py --watchers=20 --seconds=30
+    python benchmarks/watchers.py --watchers=20 --attackers=4 --seconds=30
 
-Hands over pictures at the rate of a camera, first with nobody watching, then with watchers in a
-process of their own (one connection for events, one for pictures each). Prints a table: pictures a
-second that each watcher got, how long `Page.frame` took, and how much of a core the server used.
+Hands over pictures at the rate of a camera: with nobody watching; with watchers in a process of
+their own (one connection for events, one for pictures each); and with as many that do not ask: each
+attacker opens connections as fast as it can, holds 250 of them, and sends half a head. Prints a
+table: pictures a second that each watcher got, how long `Page.frame` took, and how much of a core
+the page's process used. With --port, only attacks a page that is there.
 """
 
 import argparse
+import collections
+import contextlib
 import http.client
 import multiprocessing
+import resource
+import socket
 import threading
 import time
 
@@ -49,7 +55,34 @@ def watch(port: int, number: int, seconds: float, results) -> None:
     results.put(counts)
 
 
-def measure(watchers: int, seconds: float) -> str:
+def attack(port: int, number: int, seconds: float) -> None:
+    """Holds connections that never ask."""
+    end = time.monotonic() + seconds
+
+    def follow() -> None:
+        held: collections.deque[socket.socket] = collections.deque()
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError):
+                one = socket.create_connection(("127.0.0.1", port), timeout=1)
+                held.append(one)
+                one.sendall(b"GET /picture HTTP/1.1\r\n")
+            if len(held) > 250:
+                held.popleft().close()
+
+    threads = [threading.Thread(target=follow, daemon=True) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def used_by_children() -> float:
+    """Seconds of processors of those that have ended."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def measure(watchers: int, attackers: int, seconds: float) -> str:
     """Returns a row of the table."""
     page = serve.Page(access.Address("127.0.0.1", 0), title="benchmark", on_reset=lambda: None)
     picture = np.random.default_rng(0).integers(0, 60, (480, 640, 3), np.uint8)
@@ -60,30 +93,41 @@ def measure(watchers: int, seconds: float) -> str:
     process = context.Process(target=watch, args=(port, watchers, seconds, results), daemon=True)
     process.start()
     results.get(timeout=60)  # it has started
-    spent, start, cpu = [], time.monotonic(), time.process_time()
+    hostile = context.Process(target=attack, args=(port, attackers, seconds), daemon=True)
+    hostile.start()
+    spent, start = [], time.monotonic()
     while time.monotonic() < start + seconds:
         view = {"source": "live", "checklist": ROWS, "beliefs": BELIEFS, "time_s": len(spent) / FPS}
         before = time.perf_counter()
         page.frame(jpeg, view)
         spent.append(time.perf_counter() - before)
         time.sleep(max(0, start + len(spent) / FPS - time.monotonic()))
-    core = (time.process_time() - cpu) / (time.monotonic() - start)
     counts = results.get(timeout=30)
+    process.join()
+    hostile.join()
+    before = used_by_children()
     page.close()
+    core = (used_by_children() - before) / (time.monotonic() - start)
     each = f"{min(counts) / seconds:.1f}" if counts else "–"
     p50, p99, most = (1e3 * np.quantile(spent, q) for q in (0.5, 0.99, 1))
-    return f"| {watchers} | {each} | {p50:.3f} | {p99:.3f} | {most:.3f} | {100 * core:.0f} % |"
+    cells = watchers, attackers, each, *(f"{one:.3f}" for one in (p50, p99, most))
+    return f"| {' | '.join(map(str, cells))} | {100 * core:.0f} % |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--watchers", type=int, default=20)
+    parser.add_argument("--attackers", type=int, default=4)
+    parser.add_argument("--port", type=int)
     parser.add_argument("--seconds", type=float, default=30)
     args = parser.parse_args()
-    print("| watchers | pictures/s of each | frame() ms p50 | p99 | most | of a core |")
-    print("|---|---|---|---|---|---|")
-    for number in (0, args.watchers):
-        print(measure(number, args.seconds), flush=True)
+    if args.port is not None:
+        attack(args.port, args.attackers, args.seconds)
+        return
+    print("| watchers | attackers | pictures/s of each | frame() ms p50 | p99 | most | of a core |")
+    print("|---|---|---|---|---|---|---|")
+    for numbers in ((0, 0), (args.watchers, 0), (args.watchers, args.attackers)):
+        print(measure(*numbers, args.seconds), flush=True)
 
 
 if __name__ == "__main__":

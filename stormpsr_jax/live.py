@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.files import shorten
+from stormpsr_jax.files import shorten, whole
 from stormpsr_jax.psr import learned
-from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.decoding import LAST_FRAME, Event
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.recognition.checklist import Checklist
 from stormpsr_jax.stream import AnyDecoder, Recogniser, Rows, decode, stack
@@ -221,14 +221,17 @@ class Live:
         check_alike(state.get("decoder"), decoder.state(), "decoder")
         check_alike(state.get("checklist"), checklist.state(), "checklist")
         frame = state.get("frame")
-        check_alike(frame, None, "frame")
+        if frame is not None:
+            whole(frame, "frame: the saved state is damaged", 0, LAST_FRAME)
         try:
             decoder.restore(state["decoder"])
             checklist.restore(state["checklist"])
         except (TypeError, IndexError, KeyError) as error:
             raise ValueError(f"the saved state is damaged ({error})") from error
-        if not {*decoder.assembly} <= {-1, 0, 1}:
-            raise ValueError(f"the saved state is damaged (assembly {shorten(decoder.assembly)})")
+        # A row of embeddings stands for several frames.
+        last = -1 if frame is None else frame + self._step - 1
+        for part in (state["decoder"], state["checklist"]["monitor"]):
+            whole(part["frame"], "frame: the saved state is damaged", -1, last)
         shape = None if frame is None else self._window
         recogniser.window = _unpacked(state.get("window"), shape)
         self._recogniser, self._decoder, self._checklist = recogniser, decoder, checklist
@@ -259,6 +262,8 @@ def _unpacked(packed: Any, shape: tuple[int, int] | None) -> np.ndarray | None:
 def check_alike(value: Any, like: Any, place: str) -> None:
     """Checks that a saved value has the form of a fresh one, in which empty lists may grow.
 
+    What they hold then are numbers, and lists of them. In place of None may be a whole number.
+
     Raises:
         ValueError: it has not; names the place.
     """
@@ -270,12 +275,13 @@ def check_alike(value: Any, like: Any, place: str) -> None:
     elif isinstance(like, list):
         good = isinstance(value, list) and (not like or len(value) == len(like))
         for i, item in enumerate(value if good else []):
-            form = like[i] if like else [] if isinstance(item, list) else 0
+            form = like[i] if like else [] if isinstance(item, list) else 0.0
             check_alike(item, form, f"{place}: {i}")
     elif isinstance(like, str | bool):
         good = type(value) is type(like)
     else:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        kinds = int | float if isinstance(like, float) else int
+        number = isinstance(value, kinds) and not isinstance(value, bool)
         good = (number and abs(value) <= _LARGEST) or (value is None and like is None)
     if not good:
         raise ValueError(f"{place}: the saved state is damaged ({shorten(value)})")

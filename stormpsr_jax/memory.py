@@ -53,10 +53,13 @@ def _address_space() -> int:
 
 
 def _of_machine() -> int:
-    if _MEMINFO.exists():
-        for line in _MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:  # not Linux, or no descriptor is left, which is no lack of memory
+        lines = []
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

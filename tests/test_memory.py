@@ -7,6 +7,14 @@ import pytest
 from stormpsr_jax import memory
 
 
+def test_memory_is_known_where_no_descriptor_is_left(monkeypatch):
+    def refuse(_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(memory.Path, "read_text", refuse)
+    assert memory.available_bytes() > 2**28
+
+
 def test_available_property_is_what_the_system_says(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
     assert memory.available_bytes() > 2**28, "all there is, where no file says what is left"

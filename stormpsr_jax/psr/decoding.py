@@ -28,11 +28,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.files import number, whole
 from stormpsr_jax.psr.calibration import Calibration
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STREAMS = ("asd", "temporal", "storm")
 DECODERS = ("naive", "confidence", "expected")
+LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
 
 
 class Event(NamedTuple):
@@ -305,7 +307,8 @@ class Decoder:
         """Goes back to a saved state.
 
         Raises:
-            ValueError: it was saved by a decoder of another procedure, stream or settings.
+            ValueError: it was saved by a decoder of another procedure, stream or settings, or is
+                damaged. Everything stays as it is then.
         """
         own = self.state()
         for key in ("procedure", "variant", "stream", "settings"):
@@ -318,9 +321,21 @@ class Decoder:
                 f"the saved state has {len(state['components'])} components, this decoder "
                 f"{len(self._state)}"
             )
-        self._frame = state["frame"]
-        saved = zip(*state["components"], strict=True)
-        for column, values in zip(self._columns(), saved, strict=True):
+        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
+        for k, saved in enumerate(state["components"]):
+            place = f"decoder: components: {k}"
+            one, *sums, frames, since, last, blocked = saved
+            whole(one, place, 0, 1)
+            for value in sums:
+                number(value, place, 0)
+            whole(frames, place, 0, now + 1)
+            # Where there was no evidence yet, both are 0.
+            whole(since, place, 0, max(now, 0))
+            whole(last, place, since, max(now, 0))
+            number(blocked, place, -1, now + self.settings.window)
+        self._frame = now
+        columns = zip(*state["components"], strict=True)
+        for column, values in zip(self._columns(), columns, strict=True):
             column[:] = values
         self._flips.clear()
 

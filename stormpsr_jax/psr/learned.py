@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.files import whole
 from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.decoding import LAST_FRAME, Event
 from stormpsr_jax.psr.learned_beliefs import Belief, Filter, sigmoid
 from stormpsr_jax.psr.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -189,7 +190,7 @@ class Decoder:
 
         Raises:
             ValueError: it was saved by a decoder of another procedure, stream, settings or weights,
-                or is damaged.
+                or is damaged. Everything stays as it is then.
         """
         own = self.state()
         for key in ("procedure", "variant", "stream", "settings", "weights"):
@@ -197,9 +198,15 @@ class Decoder:
                 raise ValueError(
                     f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
                 )
-        reported = np.array(state["reported"], int)
+        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
+        reported = np.array(
+            [whole(one, "decoder: reported", -1, 1) for one in state["reported"]], int
+        )
         hidden = np.array(state["hidden"], float)
-        recent = [(int(frame), np.array(x, float)) for frame, x in state["recent"]]
+        recent = [
+            (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
+            for frame, x in state["recent"]
+        ]
         shape = (len(reported), NUM_INPUTS)
         if (
             reported.shape != self._reporter.reported.shape
@@ -207,7 +214,7 @@ class Decoder:
             or any(x.shape != shape for _, x in recent)
         ):
             raise ValueError("the saved state does not fit this decoder's components and units")
-        self._frame = state["frame"]
+        self._frame = now
         self._reporter.reported = reported
         self._filter.hidden = hidden
         self._filter.recent = collections.deque(recent)

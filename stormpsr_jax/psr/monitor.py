@@ -9,7 +9,8 @@ missing again. A component that sits wrong is as neither of its steps leaves it.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from stormpsr_jax.psr.decoding import top_detection
+from stormpsr_jax.files import whole
+from stormpsr_jax.psr.decoding import LAST_FRAME, top_detection
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 KINDS = ("missed", "out of order", "unexpected", "error state", "missing")
@@ -153,7 +154,8 @@ class Monitor:
         """Goes back to a saved state.
 
         Raises:
-            ValueError: it was saved by the monitor of another procedure or variant.
+            ValueError: it was saved by the monitor of another procedure or variant, or is damaged.
+                Everything stays as it is then.
         """
         own = self.state()
         for key in ("procedure", "variant"):
@@ -161,13 +163,19 @@ class Monitor:
                 raise ValueError(f"the saved state is of {key} {state[key]!r}, not {own[key]!r}")
         if len(state["state"]) != len(self._state):
             raise ValueError(f"the saved state has {len(state['state'])} components")
-        self._frame = state["frame"]
-        self._state = list(state["state"])
+        step = self._procedure.checked_step
+        frame = whole(state["frame"], "monitor: frame", -1, LAST_FRAME)
+        values = [whole(value, "monitor: state", -1, 1) for value in state["state"]]
         # States that were saved before `finish` existed do not have it.
-        self._completed = set(state.get("completed", ()))
-        self._missed = {step: list(after) for step, after in state["missed"]}
-        self._error_since = state["error_since"]
-        self._error_told = state["error_told"]
+        completed = {step(one, "monitor: completed") for one in state.get("completed", ())}
+        missed = {
+            step(one, "monitor: missed"): [step(other, "monitor: missed") for other in after]
+            for one, after in state["missed"]
+        }
+        if (since := state["error_since"]) is not None:
+            whole(since, "monitor: error_since", 0, max(frame, 0))
+        self._frame, self._state, self._completed, self._missed = frame, values, completed, missed
+        self._error_since, self._error_told = since, state["error_told"]
 
     def _holds(self, step: int) -> bool:
         return self._state[step // 3] == (1 if step % 3 == 0 else 0)

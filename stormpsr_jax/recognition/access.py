@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import itertools
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -20,8 +22,11 @@ from stormpsr_jax import files
 
 TOKEN = "STORMPSR_TOKEN"
 DEFAULT_PORT = 8765
-MIN_TOKEN = 16  # characters; with these, guessing is hopeless
+# Characters, and different ones among them; where these are random, guessing is hopeless.
+MIN_TOKEN, _MIN_DIFFERENT = 16, 6
 _MAX_TOKEN = 1000
+_MADE_BY = "one is made by: python -c 'import secrets; print(secrets.token_urlsafe())'"
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", re.ASCII)  # a header
 _FORM = "must be PORT, HOST:PORT or [IPv6]:PORT"
 # What a page may do: show what comes from here, and nothing else.
 POLICY = (
@@ -84,23 +89,36 @@ def read_token(path: str | None, environment: Mapping[str, str] = os.environ) ->
     """Returns the token that watchers need, or None if none is set.
 
     Args:
-        path: of a file with the token as its only line; else it is that of STORMPSR_TOKEN.
+        path: of a file with the token as its only line, which not everybody may open; else it is
+            that of STORMPSR_TOKEN.
         environment: the variables.
 
     Raises:
-        ValueError: it is too short, holds more than visible ASCII characters, or cannot be read.
+        ValueError: it is too short, can be guessed, holds more than visible ASCII characters, or
+            cannot be read, or everybody can read it.
     """
     place = f"${TOKEN}" if path is None else str(path)
-    text = environment.get(TOKEN) if path is None else files.read_text(path).strip()
+    text = environment.get(TOKEN) if path is None else files.read_secret(path)
     if text is None or (path is None and not text):
         return None
     visible = text.isascii() and text.isprintable() and " " not in text
     if not (visible and MIN_TOKEN <= len(text) <= _MAX_TOKEN):
         raise ValueError(
-            f"{place}: a token has at least {MIN_TOKEN} visible ASCII characters; one is made by: "
-            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+            f"{place}: a token has at least {MIN_TOKEN} visible ASCII characters; {_MADE_BY}"
         )
+    if _can_be_guessed(text):
+        raise ValueError(f"{place}: this token is too regular to be secret; {_MADE_BY}")
     return text
+
+
+def _can_be_guessed(text: str) -> bool:
+    """Whether it has few different characters, repeats itself, or counts up or down.
+
+    Of a million random ones of 16 hexadecimal digits, fewer than a thousand are taken for such.
+    """
+    steps = [abs(ord(b) - ord(a)) <= 1 for a, b in itertools.pairwise(text)]
+    repeats = text in (text + text)[1:-1]
+    return len(set(text)) < _MIN_DIFFERENT or repeats or 3 * sum(steps) >= 2 * len(steps)
 
 
 class Access:
@@ -147,6 +165,8 @@ class Access:
     def refusal(self, method: str, path: str, headers: Mapping[str, str]) -> str | None:
         """Says why a request is refused that a page of somebody else may have caused, or None."""
         host = headers.get("host", "")
+        if not _HOST.fullmatch(host):
+            return "needs a header Host that is a name or an address"
         # A browser sends a cookie only to the name that it has it from, so that where there is a
         # token, other names lead to the question for it, and a proxy may have one of its own.
         if self._token is None and not _is_loopback_name(host):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.files import whole
+from stormpsr_jax.psr.decoding import LAST_FRAME, Event
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -79,10 +80,17 @@ class Checklist:
         """Goes back to a saved state.
 
         Raises:
-            ValueError: it was saved by the checklist of another procedure or variant.
+            ValueError: it was saved by the checklist of another procedure or variant, or is
+                damaged. Everything stays as it is then.
         """
-        done, wrong = ({int(s): int(frame) for s, frame in state[k]} for k in ("done", "wrong"))
-        for step in (*done, *wrong):
-            self._procedure.step_name(step)  # which has to be one
+        done, wrong = (
+            {
+                self._procedure.checked_step(step, f"checklist: {key}"): whole(
+                    frame, f"checklist: {key}", 0, LAST_FRAME
+                )
+                for step, frame in state[key]
+            }
+            for key in ("done", "wrong")
+        )
         self._monitor.restore(state["monitor"])
         self._done, self._wrong = done, wrong

@@ -18,6 +18,7 @@ import numpy as np
 from stormpsr_jax import files
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.live import Live, check_alike
+from stormpsr_jax.psr.decoding import LAST_FRAME
 from stormpsr_jax.recognition import overlay, records
 from stormpsr_jax.recognition.capture import Capture, Clock, Taken
 from stormpsr_jax.recognition.pipeline import thumbnail
@@ -328,6 +329,11 @@ class Station:
                 )
             self._live.restore(saved["live"])
             self._unit.restore(saved["unit"])
+            files.whole(saved["dropped"], "dropped", 0, LAST_FRAME)
+            files.number(saved["start"], "start", 0)
+            first = -1 if self._live.frame is None else self._live.frame
+            if saved["frame"] is not None or first >= 0:
+                files.whole(saved["frame"], "frame", max(first, 0), LAST_FRAME)
         except ValueError as error:
             text = str(error).removeprefix(f"{path}: ")
             raise ValueError(

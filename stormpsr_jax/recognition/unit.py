@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import number
+from stormpsr_jax.files import number, whole
 from stormpsr_jax.live import Live, check_alike
-from stormpsr_jax.psr.decoding import Event
+from stormpsr_jax.psr.decoding import LAST_FRAME, Event
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
 # begins. Shorter, a hand before it would be enough, and its steps would be told once more.
@@ -175,15 +175,27 @@ class Unit:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state; ValueError if it is none."""
         check_alike(state, Unit(self._live, Reset()).state(), "unit")
-        name = self._live.decoder.procedure.step_name
-        try:
-            self._steps = [
-                {"step_id": step, "step": name(step), "time_s": time}
-                for step, time in state["steps"][:MAX_STEPS]
-            ]
-        except TypeError as error:
-            raise ValueError(f"unit: steps: the saved state is damaged ({error})") from error
+        procedure = self._live.decoder.procedure
+        for key, low in (("count", 1), ("num_steps", len(state["steps"]))):
+            whole(state[key], f"unit: {key}", low, LAST_FRAME)
+        for key in ("first", "last", "before", "finished"):
+            if state[key] is not None:
+                whole(state[key], f"unit: {key}", 0, LAST_FRAME)
+        number(state["away"], "unit: away", 0, LAST_FRAME)
+        if len(state["steps"]) > MAX_STEPS or any(
+            not isinstance(row, list) or len(row) != 2 for row in state["steps"]
+        ):
+            raise ValueError(f"unit: steps: not at most {MAX_STEPS} pairs of a step and its time")
+        steps = [
+            {
+                "step_id": procedure.checked_step(step, "unit: steps"),
+                "step": procedure.step_name(step),
+                "time_s": number(time, "unit: steps", 0, LAST_FRAME),
+            }
+            for step, time in state["steps"]
+        ]
+        self._late = [procedure.checked_step(step, "unit: late") for step in state["late"]]
+        self._steps = steps
         self.count, self._num_steps = state["count"], state["num_steps"]
         self._first, self._last, self._before = state["first"], state["last"], state["before"]
         self._finished, self._away = state["finished"], state["away"]
-        self._late = list(state["late"])

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from stormpsr_jax.live import Live
-from stormpsr_jax.psr import Decoder, Procedure, Settings
+from stormpsr_jax.psr import Decoder, Procedure, Settings, learned, learned_weights
 from stormpsr_jax.recognition.capture import Taken
 from stormpsr_jax.stream import Recogniser
 
@@ -27,6 +27,7 @@ PROCEDURE = Procedure.from_json(
     }
 )
 NOTHING, SEAL, COVER, SCREW, ONLY_COVER = range(5)  # classes; 0 is no detection
+WEIGHTS = learned_weights.default_weights("scores")
 SETTINGS = Settings("confidence", threshold=1.5, decay=0.9, window=4)
 
 
@@ -38,26 +39,36 @@ def picture(seen: int, confidence: float = 0.9) -> np.ndarray:
 
 
 def detect(images):
-    """What `picture` says, without scores."""
+    """What `picture` says; of its scores only the states."""
     first = images[:, 0, 0].astype(float)
     boxes = np.tile([0.5, 0.5, 0.5, 0.5], (len(images), 1, 1))
-    return boxes, first[:, :1].astype(int), first[:, 1:2] / 100, None
+    classes = first[:, :1].astype(int)
+    states = np.log(np.eye(5)[classes[:, 0] - 1] * 0.95 + 0.01)
+    return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
 
 
 def scripted(stream="asd") -> Live:
     """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing."""
+    variant = PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
-    recogniser = embed | {"detect": None} if stream == "temporal" else {}
-    recogniser = {"encode": None, "temporal": None, "detect": detect} | recogniser
+    recogniser = {"encode": None, "temporal": None, "detect": detect}
+    if stream != "asd":
+        recogniser |= embed
+    if stream == "temporal":
+        recogniser["detect"] = None
+
+    def decoder():
+        if stream != "learned":
+            return Decoder(PROCEDURE, variant, stream, SETTINGS, FPS, None)
+        return learned.Decoder(PROCEDURE, variant, learned.Settings(install=0.5), WEIGHTS, FPS)
+
     return Live(
         prepare=lambda shown: shown,
         recogniser=lambda: Recogniser(**recogniser, frames=4, stride=1),
-        decoder=lambda: Decoder(
-            PROCEDURE, PROCEDURE.variants["assembly"], stream, SETTINGS, FPS, None
-        ),
+        decoder=decoder,
         fps=FPS,
         frame_step=1,
-        window=(4, 3) if stream == "temporal" else None,
+        window=None if stream == "asd" else (4, 3),
         of_model="scripted",
     )
 

@@ -1,3 +1,6 @@
+import random
+import string
+
 import pytest
 
 from stormpsr_jax.recognition import access
@@ -44,17 +47,47 @@ def test_read_token_property_file_before_variable(tmp_path):
     assert access.read_token(None, {access.TOKEN: ""}) is None
     file = tmp_path / "token"
     file.write_text("another-token-of-a-file\n")
+    file.chmod(0o640)
     assert access.read_token(str(file), variables) == "another-token-of-a-file"
 
 
 @pytest.mark.parametrize("text", ["", "short", "x" * 1001, "has a space in its middle", "ü" * 20])
 def test_read_token_errors_never_show_it(tmp_path, text):
     (tmp_path / "token").write_text(text)
+    (tmp_path / "token").chmod(0o600)
     with pytest.raises(ValueError, match="at least 16 visible ASCII characters") as error:
         access.read_token(str(tmp_path / "token"))
     assert not text or text not in str(error.value).replace("has at least", "")
     with pytest.raises(ValueError, match="nowhere: cannot be read"):
         access.read_token(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 16, "passwordpassword", "1234567890123456", "abcdefghijklmnop", "aabbccddeeff0011"],
+)
+def test_a_token_that_can_be_guessed_is_refused(tmp_path, text):
+    with pytest.raises(ValueError, match=r"\$STORMPSR_TOKEN: this token is too regular") as error:
+        access.read_token(None, {access.TOKEN: text})
+    assert text not in str(error.value)
+
+
+def test_random_tokens_are_taken():
+    chance = random.Random(0)
+    for alphabet, length in ((string.hexdigits[:16], 16), (string.ascii_letters, 43)):
+        for _ in range(1000):
+            text = "".join(chance.choices(alphabet, k=length))
+            assert access.read_token(None, {access.TOKEN: text}) == text
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o601, 0o666])
+def test_a_token_file_that_everybody_may_open_is_refused(tmp_path, mode):
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    file.chmod(mode)
+    with pytest.raises(ValueError) as error:
+        access.read_token(str(file))
+    assert str(error.value) == f"{file}: everybody may open it (mode {mode:o}); chmod 600 {file}"
 
 
 def test_access_errors_others_can_reach_it_without_a_token():
@@ -93,8 +126,6 @@ def test_may_watch_property_token_or_cookie():
         ("evil.example:80", True),
         ("localhost.evil.example", True),
         ("192.168.0.3:80", True),
-        ("", True),
-        ("[", True),
     ],
 )
 def test_refusal_property_of_other_names_for_loopback(host, refused):
@@ -103,6 +134,21 @@ def test_refusal_property_of_other_names_for_loopback(host, refused):
     for address in (Address("0.0.0.0", 80), Address("127.0.0.1", 80)):
         with_token = Access(address, TOKEN)
         assert with_token.refusal("GET", "/", {"host": host}) is None, "its cookie knows its name"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "[", "x/login?", "localhost/login?", "localhost/station.css#", "a@localhost",
+     "localhost:x", "localhost:1:2", "localhost localhost", "localhost,localhost", "localhost\\",
+     "ü", "[::1", "::1"],
+)  # fmt: skip
+def test_a_host_that_is_no_name_is_refused_with_a_token_too(host):
+    for token in (None, TOKEN):
+        rules = Access(Address("127.0.0.1", 80), token)
+        assert "needs a header Host" in rules.refusal("GET", "/", {"host": host})
+        posted = {"host": host, "origin": f"http://{host}"}
+        assert rules.refusal("POST", "/reset", posted)
+    assert Access(Address("127.0.0.1", 80), TOKEN).refusal("POST", "/reset", {})
 
 
 def test_refusal_property_of_requests_that_pages_of_others_cause():

@@ -82,6 +82,15 @@ class Events:
         self._connection.close()
 
 
+def numbers(events, count):
+    """The IDs of the next records; a status has none and comes at any time."""
+    found = []
+    while len(found) < count:
+        if (number := events.next("record")[1]) is not None:
+            found.append(number)
+    return found
+
+
 def reset_headers(page):
     events = Events(page)
     token = events.next("hello")[2]["reset_token"]
@@ -200,14 +209,14 @@ def test_events_property_come_once_each_and_are_caught_up(page):
     events.close()
     page.send({"type": "alert", "message": "missing"})
     again = Events(page, after=f"{start}-2")
-    assert [again.next("record")[1] for _ in range(2)] == [f"{start}-3", f"{start}-4"]
+    assert numbers(again, 2) == [f"{start}-3", f"{start}-4"]
     again.close()
     by_itself = Events(page, **{"Last-Event-ID": f"{start}-3"})
-    assert by_itself.next("record")[1] == f"{start}-4"
+    assert numbers(by_itself, 1) == [f"{start}-4"]
     by_itself.close()
-    for unknown in ("another-2", f"{start}-x", "-", "%00"):
+    for unknown in ("another-2", f"{start}-x", "-", "%00", f"{start}-{'9' * 5000}"):
         fresh = Events(page, after=unknown)
-        assert fresh.next("record")[1] == f"{start}-1"
+        assert numbers(fresh, 1) == [f"{start}-1"]
         fresh.close()
 
 
@@ -252,7 +261,7 @@ def test_picture_property_a_watcher_gets_the_next_one_with_its_box(page):
     waiting.join(5)
     assert got[0][2] == JPEG + b"2"
     assert got[0][1]["box"] == "null"
-    assert ask(page, "/picture?after=0123-99")[0] == 200, "of a server before a restart"
+    assert ask(page, "/picture?after=01234567-99")[0] == 200, "of a server before a restart"
 
 
 def test_wants_picture_property_while_somebody_waits_and_else_at_times(page, monkeypatch):

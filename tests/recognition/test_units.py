@@ -362,7 +362,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"source": "y"}, "is of format 1 and source 'y', not 1 and x"),
         ({"format": 2}, "is of format 2"),
         ({"live": {}}, "not a state of format 1"),
-        ({"unit": saved["unit"] | {"steps": [1]}}, "unit: steps"),
+        ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: the saved state is damaged"),
         ({"dropped": "many"}, "dropped: the saved state is damaged"),
         ({"more": 1}, "is no saved state"),

@@ -1,11 +1,14 @@
 """The command on live sources: lines, mistakes, Ctrl-C, kills with --state."""
 
+import contextlib
 import http.client
 import importlib.util
 import json
 import random
 import re
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -248,6 +251,7 @@ def test_recognise_property_page_of_the_learned_fusion_with_a_token(even, tmp_pa
     write(model, STREAMS)
     token = tmp_path / "token.txt"
     token.write_text("a-token-of-24-characters\n")
+    token.chmod(0o600)
     options = [
         "--serve=0.0.0.0:0",
         f"--token-file={token}",
@@ -276,7 +280,46 @@ def test_recognise_property_page_of_the_learned_fusion_with_a_token(even, tmp_pa
     assert "secret" not in errors + rest
 
 
+@needs_live
+@pytest.mark.system
+def test_recognition_outlives_more_connections_than_there_are_descriptors(
+    trained, even, expected, tmp_path
+):
+    """Half-open ones, as many again each time that they are closed, from the start to the end."""
+    port = int(free_address().rpartition(":")[2])
+    watching = Watching(trained, even, tmp_path, f"--serve={port}")
+    resource.prlimit(watching.process.pid, resource.RLIMIT_NOFILE, (1024, 1024))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    number = min(hard, 4096) - 400
+    try:
+        wait_until(lambda: is_open(port), watching.process, 300)
+        while watching.process.poll() is None:
+            with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+                for _ in range(number):
+                    one = socket.create_connection(("127.0.0.1", port), timeout=1)
+                    stack.enter_context(one).sendall(b"GET /picture HTTP/1.1\r\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    _, errors = watching.process.communicate(timeout=300)
+    assert watching.process.returncode == 0, errors
+    same([line for line in watching.lines() if line["type"] == "event"], expected)
+    told = [line for line in errors.splitlines() if not line.startswith("page: ")]
+    assert 1 <= len(told) <= 4, errors
+    for line in told:
+        assert "connections of 127.0.0.1: more than 200 at once" in line
+
+
+def is_open(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
 def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, capsys):
+    readable = tmp_path / "token"
+    readable.write_text("a-token-of-24-characters")
+    readable.chmod(0o644)
     for options, texts in (
         ([even, "--realtime", "--out=x", "--video", "--clips"], ["--out is for files", "--video"]),
         ([even, "camera:0"], ["a live source is recognised alone"]),
@@ -298,6 +341,7 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
         ([even, "--realtime", "--serve", "--token-file=absent"], ["absent"]),
+        ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),
         ([even, "--realtime", "--certain=2"], ["2.0 is not in 0…1"]),
         (["rtsp://127.0.0.1:9/x", "--variant=repair"], ["variant 'repair' is not in procedure"]),

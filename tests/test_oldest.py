@@ -1,0 +1,47 @@
+"""The oldest versions allowed of what listens to others or reads what they send."""
+
+import importlib.metadata
+import os
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+
+
+def pinned():
+    """Versions by name, of tests/oldest.txt."""
+    lines = (ROOT / "tests/oldest.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
+def test_the_oldest_versions_are_those_that_pyproject_allows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    found = {}
+    for text in (*project["dependencies"], *extras["live"], *extras["video"]):
+        requirement = Requirement(text)
+        found[requirement.name] = requirement.specifier
+    assert pinned().keys() == {"pillow"} | {
+        Requirement(text).name for extra in ("live", "video") for text in extras[extra]
+    }
+    for name, version in pinned().items():
+        assert str(found[name]) == f">={version}"
+
+
+def test_the_ci_names_tests_that_exist():
+    words = re.findall(r"tests/\S+\.py", (ROOT / ".ci/run").read_text())
+    assert "tests/test_oldest.py" in words
+    assert len(words) > 4
+    for word in words:
+        assert (ROOT / word).is_file(), word
+
+
+@pytest.mark.skipif("OLDEST" not in os.environ, reason="for .ci/run with the oldest versions")
+def test_this_run_has_the_oldest_versions():
+    for name, version in pinned().items():
+        assert Version(importlib.metadata.version(name)) == Version(version)
