@@ -54,14 +54,13 @@ def markdown(content: Mapping[str, Any]) -> str:
       content: "title", "columns", "rows" by `spread`, "note", and maybe "picture", a file's name.
     """
     columns = content["columns"]
-    headings = [_HEADINGS[column][0] for column in columns]
-    known = any(v is not None for row in content["rows"] for v in row["published"].values())
-    head = ["", *headings, *(f"published {heading}" for heading in headings if known), "seeds"]
+    known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]
+    headings = [_HEADINGS[c][0] for c in columns] + [f"published {_HEADINGS[c][0]}" for c in known]
+    head = ["", *headings, "seeds"]
     lines = [f"## {content['title']}", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for row in content["rows"]:
         cells = [_cell(row["mean"][c], row["std"][c], _HEADINGS[c][1]) for c in columns]
-        if known:
-            cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in columns]
+        cells += [_cell(row["published"][c], None, _HEADINGS[c][1]) for c in known]
         lines.append(f"| {' | '.join([row['text'], *cells, str(row['seeds'])])} |")
     if "picture" in content:
         lines += ["", f"![{content['title']}]({content['picture']})"]
