@@ -37,6 +37,7 @@ BASE = {
     "optax": "optax",
     "orbax-checkpoint": "orbax.checkpoint",
     "pillow": "PIL.Image",
+    "pyyaml": "yaml",
     "safetensors": "safetensors",
     "simplejpeg": "simplejpeg",
     "tensorboardX": "tensorboardX",
@@ -48,6 +49,7 @@ EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
     "ray": (["ray"], "data and recognise with --ray"),
+    "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),
     "live": (["h11", "paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
 }

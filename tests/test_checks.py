@@ -43,7 +43,8 @@ def test_base_property_is_what_the_project_declares():
     assert {name.lower() for name in checks.BASE} == names(PROJECT["dependencies"])
     for extra, (modules, _) in checks.EXTRAS.items():
         packages = names(PROJECT["optional-dependencies"][extra])
-        assert {m.partition(".")[0] for m in modules} == {p.partition("-")[0] for p in packages}
+        named = {{"scikit-learn": "sklearn"}.get(p, p.partition("-")[0]) for p in packages}
+        assert {m.partition(".")[0] for m in modules} == named
 
 
 def test_video_property_rate_and_codecs(monkeypatch):

@@ -84,15 +84,15 @@ def commands(name):
         yield words[2], words[3:]
 
 
-def follow(folder, name, main_flags, shard_flags, **variables):
+def follow(folder, name, main_flags, shard_flags=(), **variables):
     """Gives the commands of a block in a folder; returns what the last one wrote.
 
-    `variables` are those of the run's environment.
+    `main_flags` are of those that train, `variables` of their environment.
     """
     for module, words in commands(name):
         if module.startswith("data_prep.") and module != "data_prep.check":
             words = [*words, *shard_flags]
-        if module == "stormpsr_jax.main":
+        if module in ("stormpsr_jax.main", "stormpsr_jax.paper"):
             words = [*words, *main_flags]
             words = [sys.executable, "-m", module, *words]
             process = start(words, cwd=folder, env=environment(**variables))
