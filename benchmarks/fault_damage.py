@@ -15,6 +15,7 @@ from fault_runs import LIMIT, STAGES, Found, reported, results, run, verdicts
 from tiny import TRAINED, tiny
 
 from stormpsr_jax import evaluate, load_model, torch_files, weights
+from stormpsr_jax.model_card import CARD
 from stormpsr_jax.psr import analysis
 from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.stages.context import Context
@@ -73,6 +74,7 @@ def _of_damage(outcome: Outcome, path: Path, workdir: Path, base: Path, stages=S
 def damaged_model(rng: random.Random, place: Path, base: Path) -> Found:
     """A file of a model folder, loaded."""
     shutil.copytree(base / "run" / "model", place / "model")
+    (place / "model" / CARD).unlink()  # nothing reads it
     path = fault_files.choose(rng, [place / "model"])
     whole = path.read_bytes()
     way = fault_files.damage(rng, path, place.parent / "beside" / "file")

@@ -4,7 +4,7 @@ import pytest
 
 from stormpsr_jax import hardware
 
-COMMANDS = {"an NVIDIA GPU": "pip install -e '.[cuda]'", "a TPU": "pip install -e '.[tpu]'"}
+COMMANDS = {"an NVIDIA GPU": "pip install '.[cuda]'", "a TPU": "pip install '.[tpu]'"}
 
 
 @pytest.fixture

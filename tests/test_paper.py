@@ -20,6 +20,7 @@ from processes_of_tests import ROOT, environment, finish, start
 from tiny import TRAINED, flags_of
 
 from stormpsr_jax.configs import industreal, meccano
+from stormpsr_jax.experiments.paper_plan import TABLES
 from stormpsr_jax.psr import decoding, select
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.provenance import flat_config
@@ -87,12 +88,12 @@ def commands(name):
 def follow(folder, name, main_flags, shard_flags=(), **variables):
     """Gives the commands of a block in a folder; returns what the last one wrote.
 
-    `main_flags` are of those that train, `variables` of their environment.
+    `main_flags` are of the run, `variables` of its environment.
     """
     for module, words in commands(name):
         if module.startswith("data_prep.") and module != "data_prep.check":
             words = [*words, *shard_flags]
-        if module in ("stormpsr_jax.main", "stormpsr_jax.paper"):
+        if module == "stormpsr_jax.main":
             words = [*words, *main_flags]
             words = [sys.executable, "-m", module, *words]
             process = start(words, cwd=folder, env=environment(**variables))
@@ -100,6 +101,37 @@ def follow(folder, name, main_flags, shard_flags=(), **variables):
         else:
             assert not importlib.import_module(module).main(words), f"{module} {words}"
     return said
+
+
+def follow_tables(folder, name, flags, tables, **variables):
+    """Gives the page's command for the tables of a set, of which only some are made, one seed."""
+    ((module, words),) = commands(f"{name} tables")
+    assert module == "stormpsr_jax.paper"
+    assert words[0] == "all"
+    root = folder / next(w.partition("=")[2] for w in words if w.startswith("--workdir="))
+    words = [sys.executable, "-m", module, *tables, *words[1:], "--seeds=1", *flags]
+    finish(start(words, cwd=folder, env=environment(**variables)), timeout=7200)
+    return root
+
+
+def check_tables(root, name, tables):
+    """Every row of every table has a figure of a run that went to its end."""
+    for table in tables:
+        content = json.loads((root / "tables" / f"{table}.json").read_text())
+        assert content["procedure"] == name
+        assert (root / "tables" / f"{table}.md").is_file()
+        assert [row["seeds"] for row in content["rows"]] == [1] * len(content["rows"]), table
+        figures = [row["mean"][content["columns"][0]] for row in content["rows"]]
+        # The stand-ins have no errors to score recordings with errors by.
+        texts = [row["text"] for row in content["rows"]]
+        assert all(
+            f is not None or "errors" in text for f, text in zip(figures, texts, strict=True)
+        )
+    run = root / "seed_0" / "base"
+    log = run.with_suffix(".log").read_text()
+    for stage in TRAINED:  # by the run before, and never again
+        assert f"\n{stage}: taken over from " in log
+        assert len(list(root.glob(f"seed_0/*/{stage}/best.safetensors"))) > 1
 
 
 def check_results(run, name, said):
@@ -132,6 +164,21 @@ def test_page_property_its_commands_lead_from_downloads_to_the_report(name, tmp_
     fields = SMALL | (OF_CAD if name == "industreal" else {})
     said = follow(tmp_path, name, flags_of(fields), ["--size=32", "--workers=1"])
     check_results(tmp_path / "runs" / name, name, said)
+    if name == "industreal":  # of both sets and every table: the slow test
+        tables = ("main", "clips", "detector", "embeddings")
+        check_tables(follow_tables(tmp_path, name, flags_of(fields), tables), name, tables)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
+    downloads.make_vit(tmp_path / "model.safetensors", width=32, depth=1, num_heads=2)
+    flags = flags_of(SMALL | (OF_CAD if name == "industreal" else {}))
+    follow(tmp_path, name, flags, ["--size=32", "--workers=1"])
+    tables = list(TABLES)
+    check_tables(follow_tables(tmp_path, name, flags, tables), name, tables)
 
 
 @pytest.mark.slow

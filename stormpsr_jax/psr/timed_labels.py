@@ -82,7 +82,6 @@ def _parse_time(
     hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
     if (
         not match
-        or math.inf in (hours, minutes, seconds)
         or (match[2] is not None and seconds >= 60)
         or (match[1] is not None and minutes >= 60)
     ):

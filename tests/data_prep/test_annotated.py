@@ -58,7 +58,7 @@ def classes_of(recording, known, monkeypatch, framing=meccano_data.SIZE):
     """The classes that the shards of a recording get."""
     monkeypatch.setattr(recorded.pictures, "picture_size", lambda _: (1080, 1920))
     of_states = np.full(recording.pictures.num_frames, 1)
-    return recorded._boxes(recording, known, of_states, meccano_data.PROCEDURE, framing)
+    return recorded._boxes(recording, known, of_states, framing)
 
 
 @needs_real

@@ -159,7 +159,7 @@ def test_before_anything_is_computed_a_missing_package_or_key_is_a_mistake(
         found = lambda name, spec=spec: spec if name == "wandb" else find(name)  # noqa: E731
         monkeypatch.setattr(sinks.importlib.util, "find_spec", found)
         (text,) = mistakes("wandb")
-        assert "pip install 'stormpsr-jax[wandb]'" in text
+        assert "pip install '.[wandb]'" in text
         assert mistakes("tensorboard") == []
 
 
