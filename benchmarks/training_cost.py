@@ -1,7 +1,7 @@
 """What training at full size costs: FLOPs of every stage, hours, dollars, loader, checkpoints.
 
     python benchmarks/training_cost.py [--config=meccano] [--utilisation=0.3] [--shortest_step=0.02]
-        [--a100=3] [--v5e=1.2]
+        [--a100=3] [--h100=4] [--v5e=1.2]
 
 FLOPs are the compiler's count of one training step of each stage as configs/<config>.py ships it,
 but with remat "none" and one microbatch: what the model takes, without anything computed twice.
@@ -15,6 +15,7 @@ import importlib
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -24,6 +25,7 @@ from accelerator_memory import abstract_state, batch_rows, lower, state_bytes
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones, vit
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -88,49 +90,104 @@ def vit_flops(config) -> float:
     return e.depth * block + 2 * patches * 3 * e.patch_size**2 * e.width
 
 
+def clip_frames(config) -> int:
+    """Frames of a clip that are encoded."""
+    return config.window.frames // config.window.stride + 1
+
+
 def temporal_flops(config) -> float:
-    """Forward FLOPs of one clip of embeddings."""
+    """Forward FLOPs of one clip of embeddings; 0 where nobody has done it by hand."""
     m, width = config.temporal_model, config.encoder.hidden
-    tokens, inner = config.window.frames // config.window.stride + 2, m.num_heads * m.dim_head
+    if m.backbone == "lstm":
+        units = m.baseline_width or TemporalLSTM.width
+        return clip_frames(config) * 2 * 4 * units * (width + units)
+    if m.backbone != "transformer":
+        return 0.0
+    tokens, inner = clip_frames(config) + 1, m.num_heads * m.dim_head
     weights = 4 * width * inner + 2 * width * m.mlp_dim
     return m.depth * (2 * weights * tokens + 4 * tokens**2 * inner)
 
 
-def count(config, frames: int) -> tuple[list[Stage], list[tuple[int, float]]]:
-    """The stages of a run; then pixels and bytes of the pictures of each folder."""
-    config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
-    vit, temporal = vit_flops(config), temporal_flops(config)
-    clip = config.window.frames // config.window.stride + 1
-    with tempfile.TemporaryDirectory() as folder:
-        context = Context(config, Path(folder), make_mesh(1, 1))
+class Counter:
+    """Counts what the stages of configs take, on made-up data and without training.
+
+    Attributes:
+      stored: pixels and mean bytes of the pictures of each folder.
+    """
+
+    def __init__(self, config, frames: int, folder: Path):
+        """Makes the data.
+
+        Args:
+          config: whose procedure and sizes of pictures those have that are counted.
+          frames: of the real data set.
+          folder: for the data.
+        """
+        self._frames, self._mesh, self._folder = frames, make_mesh(1, 1), folder
+        context = self._context(config)
         stage_loops.make_folders(context)
+        self._detector_dir = context.config.data.detector_dir
         rate, size = decoding(context.source("train"))
         large_rate, large_size = decoding(context.detector_source("train"))
-        rates = {"detector": large_rate, "predict": 1 / (1 / rate + 1 / large_rate)}
-        found = stage_loops.definitions(context)
-        stages = []
-        for name in TRAINED:
-            rows, (state, _) = batch_rows(found[name]), abstract_state(found[name])
-            flops = lower(found[name], context.mesh).cost_analysis()["flops"]
-            by_hand, pictures = {
-                "pretrain": (3 * rows * vit, rows),
-                "temporal": (3 * rows * temporal, 0),
-                "finetune": (3 * rows * (clip * vit + temporal), rows * clip),
-                "detector": (0.0, rows),
-            }[name]
-            stages.append(
-                Stage(
-                    name, config[name].steps, rows, pictures, flops, by_hand,
-                    state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
-                    rates.get(name, rate),
-                )
-            )  # fmt: skip
-    # Every frame once each, an upper bound: the first takes train and val, the second val and test.
-    detect = stages[-1].flops / stages[-1].rows / 3
-    stages.insert(1, Stage("embed", 1, frames, frames, frames * vit, frames * vit, rate=rate))
-    flops = frames * (vit + temporal + detect)
-    stages.append(Stage("predict", 1, frames, frames, flops, rate=rates["predict"]))
-    return stages, [(config.encoder.image_size, size), (config.detector.image_size, large_size)]
+        self._rate = rate
+        self._rates = {"detector": large_rate, "predict": 1 / (1 / rate + 1 / large_rate)}
+        self.stored = [(config.encoder.image_size, size), (config.detector.image_size, large_size)]
+
+    def _context(self, config) -> Context:
+        """Of a copy of a config: without what would be computed twice, and on the made-up data."""
+        config = config.copy_and_resolve_references()
+        config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
+        config.data.dir = str(self._folder / "data")
+        return Context(config, self._folder, self._mesh)
+
+    def trained(self, config, name: str) -> Stage:
+        """What a stage that trains takes."""
+        context = self._context(config)
+        context.config.data.detector_dir = self._detector_dir
+        definition = stage_loops.definitions(context, [name])[name]
+        rows, (state, _) = batch_rows(definition), abstract_state(definition)
+        flops = lower(definition, self._mesh).cost_analysis()["flops"]
+        vit, temporal, clip = vit_flops(config), temporal_flops(config), clip_frames(config)
+        by_hand, pictures = {
+            "pretrain": (3 * rows * vit, rows),
+            "temporal": (3 * rows * temporal, 0),
+            "finetune": (3 * rows * (clip * vit + temporal), rows * clip),
+            "detector": (0.0, rows),
+        }[name]
+        if name == "temporal" and config.temporal_model.backbone == "lstm":
+            flops = by_hand  # the compiler counts one turn of its loop over frames
+        return Stage(
+            name, config[name].steps, rows, pictures, flops, by_hand,
+            state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
+            self._rates.get(name, self._rate),
+        )  # fmt: skip
+
+    def embed(self, config) -> Stage:
+        """Every frame once, an upper bound: it takes train and val."""
+        flops = self._frames * vit_flops(config)
+        return Stage("embed", 1, self._frames, self._frames, flops, flops, rate=self._rate)
+
+    def predict(self, config, trained: Sequence[Stage]) -> Stage:
+        """Every frame once, an upper bound: it takes val and test.
+
+        Args:
+          config: of the run.
+          trained: its stages temporal and, if it has one, detector.
+        """
+        # Forwards is a third of a step.
+        flops = vit_flops(config) + sum(stage.flops / stage.rows / 3 for stage in trained)
+        seen = {stage.name for stage in trained}
+        rate = self._rates["predict"] if "detector" in seen else self._rate
+        return Stage("predict", 1, self._frames, self._frames, self._frames * flops, rate=rate)
+
+
+def count(config, frames: int) -> tuple[list[Stage], list[tuple[int, float]]]:
+    """The stages of a run; then pixels and bytes of the pictures of each folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        counter = Counter(config, frames, Path(folder))
+        pretrain, temporal, finetune, detector = (counter.trained(config, n) for n in TRAINED)
+    predict = counter.predict(config, (temporal, detector))
+    return [pretrain, counter.embed(config), temporal, finetune, detector, predict], counter.stored
 
 
 def decoding(source: ClipSource, seconds: float = 2.0) -> tuple[float, float]:
@@ -160,24 +217,51 @@ def schedule(stage: Stage, platform: Platform, args) -> tuple[int, float, float]
     return rows, stage.steps * stage.rows / rows, max(seconds, args.shortest_step)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def hours(stage: Stage, platform: Platform, args) -> float:
+    """What a stage takes; one loader a host may be slower than the devices of embed and predict."""
+    _, steps, seconds = schedule(stage, platform, args)
+    needed = steps * seconds
+    if stage.name not in TRAINED:
+        needed = max(needed, stage.pictures / stage.rate / math.ceil(platform.devices / 8))
+    return needed / 3600
+
+
+def assumptions(description: str) -> argparse.ArgumentParser:
+    """A parser of what is assumed and not counted."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", default="meccano", choices=FRAMES)
     parser.add_argument("--utilisation", type=float, default=0.3, help="The ViT's share of peak.")
     parser.add_argument(
         "--shortest_step", type=float, default=0.02, help="Seconds that no step falls short of."
     )
     parser.add_argument("--a100", type=float, default=3.0, help="Dollars an hour of one A100.")
+    parser.add_argument("--h100", type=float, default=4.0, help="Dollars an hour of one H100.")
     parser.add_argument("--v5e", type=float, default=1.2, help="Dollars an hour of one v5e chip.")
-    args = parser.parse_args()
-    config = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config()
-    stages, stored = count(config, FRAMES[args.config])
-    platforms = [
+    return parser
+
+
+def platforms_of(args) -> dict[str, Platform]:
+    """By name, with the prices of the flags."""
+    found = [
         Platform("1 A100", 1, 312e12, args.a100),
         Platform("8 A100", 8, 312e12, args.a100),
+        Platform("1 H100", 1, 989e12, args.h100),
+        Platform("8 H100", 8, 989e12, args.h100),
         Platform("v5e-16", 16, 197e12, args.v5e),
         Platform("64 A100", 64, 312e12, args.a100),
     ]
+    return {platform.name: platform for platform in found}
+
+
+def config_of(args):
+    """The config as it ships."""
+    return importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config()
+
+
+def main() -> None:
+    args = assumptions(__doc__.split("\n")[0]).parse_args()
+    stages, stored = count(config_of(args), FRAMES[args.config])
+    platforms = list(platforms_of(args).values())
     for pixels, size in stored:
         print(
             f"{args.config}: {FRAMES[args.config]:,} frames, {size / 1e3:.1f} kB a picture of "
@@ -201,30 +285,26 @@ def main() -> None:
 def table(stages: list[Stage], platforms: list[Platform], args) -> None:
     """Prints hours, dollars and what loader and network have to carry."""
     print(f"\n| | {' | '.join(p.name for p in platforms)} |\n|---{'|---' * len(platforms)}|")
-    hours = dict.fromkeys(platforms, 0.0)
-    trained = [s for s in stages if s.steps > 1]
+    total = dict.fromkeys(platforms, 0.0)
     lines: dict[str, list[str]] = {}
     for s in stages:
         cells, batches, pictures, traffic = [], [], [], []
         for p in platforms:
-            rows, steps, seconds = schedule(s, p, args)
-            needed = steps * seconds
-            if s not in trained:  # one loader a host, whose decoding is slower than the devices
-                needed = max(needed, s.pictures / s.rate / math.ceil(p.devices / 8))
-            hours[p] += needed / 3600
-            cells.append(f"{needed / 3600:.2f}")
+            rows, _, seconds = schedule(s, p, args)
+            total[p] += (needed := hours(s, p, args))
+            cells.append(f"{needed:.2f}")
             batches.append(f"{rows // p.devices:,}")
             decoded = s.pictures * rows / s.rows / seconds
             pictures.append(f"{decoded:,.0f}; {math.ceil(decoded / s.rate)}")
             traffic.append(f"{8 * s.parameters * (1 - 1 / p.devices) / seconds / 1e9:.1f}")
         print(f"| {s.name}, hours | {' | '.join(cells)} |")
-        if s in trained:
+        if s.name in TRAINED:
             lines[f"{s.name}, rows a device"] = batches
             if s.pictures:
                 lines[f"{s.name}, pictures/s; cores"] = pictures
             lines[f"{s.name}, all-reduce, GB/s a device"] = traffic
-    print(f"| all, hours | {' | '.join(f'{h:.2f}' for h in hours.values())} |")
-    dollars = " | ".join(f"{h * p.devices * p.dollars:,.0f}" for p, h in hours.items())
+    print(f"| all, hours | {' | '.join(f'{h:.2f}' for h in total.values())} |")
+    dollars = " | ".join(f"{h * p.devices * p.dollars:,.0f}" for p, h in total.items())
     print(f"| all, dollars | {dollars} |")
     for kind in ("rows a device", "pictures/s; cores", "all-reduce, GB/s a device"):
         for title, cells in lines.items():

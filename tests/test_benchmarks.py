@@ -1,9 +1,10 @@
 """The quick benchmarks run to their end, on as little as they take: so that none rots unseen."""
 
+import os
 import sys
 
 import pytest
-from processes_of_tests import ROOT, finish, start
+from processes_of_tests import ROOT, environment, finish, start
 from tiny import TINY, flags_of
 
 # Its fields that shape networks and batches: data of their own have other recordings.
@@ -48,3 +49,43 @@ def test_benchmarks_property_run_to_their_end(script):
     arguments, last = SMALL[script]
     process = start([sys.executable, ROOT / "benchmarks" / script, *arguments.split()])
     assert last in finish(process)[0]
+
+
+COUNTED = """
+import collections, pathlib, types
+import tables_cost, training_cost
+from stormpsr_jax.configs import meccano
+from stormpsr_jax.experiments import paper_plan, runs
+
+counted = collections.Counter()
+class Counter:
+    def trained(self, config, name):
+        counted[name] += 1
+        flops = 1e15 * (config.window.frames / 256 if name == "finetune" else 1)
+        return training_cost.Stage(name, config[name].steps, 8, 0, flops, rate=1.0)
+    def embed(self, config):
+        return training_cost.Stage("embed", 1, 1, 0, 0.0, rate=1.0)
+    def predict(self, config, trained):
+        return self.embed(config)
+
+args = training_cost.assumptions("").parse_args(["--shortest_step=0", "--utilisation=1"])
+config = meccano.get_config()
+config.data.dir = "data"
+made = paper_plan.runs_of(list(paper_plan.TABLES), config, pathlib.Path("none"), range(3))
+left = runs.expected_stages(list(dict.fromkeys(made.values())))
+costs = tables_cost.Costs(Counter())
+fine = {run: ["finetune"] for run, stages in left.items() if "finetune" in stages}
+print(tables_cost.hours_of(left, costs, args)["1 A100"] > 0, *sorted(counted.items()))
+print(tables_cost.hours_of(fine, costs, args)["1 A100"])
+"""
+
+
+def test_tables_cost_counts_each_kind_of_step_once_and_every_training_of_the_plan():
+    """A window or a network of its own is another step; seeds, sampling and t_f are not."""
+    path = os.pathsep.join(map(str, (ROOT, ROOT / "benchmarks")))
+    command = [sys.executable, "-c", COUNTED]
+    (said,) = finish(start(command, env=environment(PYTHONPATH=path)))
+    kinds, hours = said.splitlines()[-2:]
+    assert kinds == "True ('detector', 1) ('finetune', 4) ('pretrain', 1) ('temporal', 8)"
+    # Three seeds of eight usual fine-tunings and of a quarter, a half and twice of one.
+    assert float(hours) == pytest.approx(3 * 10.75 * 140_625 * 1e15 / 312e12 / 3600)

@@ -2,17 +2,26 @@
 
 import base64
 import io
+import json
 import re
+from pathlib import Path
 
+import downloads
+import embeddings_data
+import jax
+import meccano_data
 import nbformat
 import numpy as np
 import pytest
-from keep_outputs import MAX_BYTES, NAMES, execute, read, write
+from keep_outputs import ALL, MAX_BYTES, execute, read, write
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
 from tiny import TINY
 
+from data_prep import embeddings
 from stormpsr_jax.configs import synthetic
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.psr import analysis
 from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
@@ -69,7 +78,7 @@ def check_kept(kept, done):
         assert {n: shown(c) for n, c in done.items()} == {n: shown(c) for n, c in kept.items()}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
     """All of them, or none where nobody has run it since it changed."""
     notebook = read(name)
@@ -115,6 +124,115 @@ def test_training_property_its_own_size_is_one_that_runs(tmp_path):
     config = synthetic.get_config()
     config.update_from_flattened_dict(names["FIELDS"])
     assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
+
+
+def source_of(name, cell):
+    return code_cells(read(name))[cell].source
+
+
+def numbers_said(text, name):
+    (found,) = re.findall(rf"^{name} +(.*)$", text, re.MULTILINE)
+    return found.split()
+
+
+def check_meccano(done, workdir, streams=("temporal",)):
+    result = analysis.load_result(workdir / "metrics.json")
+    assert tuple(result["streams"]) == streams
+    its = result["streams"]["temporal"]
+    said = done["scores"].outputs[0].text
+    assert numbers_said(said, "this run")[:2] == [f"{its['pos']:.3f}", f"{its['f1']:.3f}"]
+    assert numbers_said(said, "published") == ["0.206", "0.247", "120.3"]
+    images = [name for name, cell in done.items() if ["image/png", "text/plain"] in shown(cell)]
+    assert images == ["curves", "timeline"]
+    settings = json.loads((workdir / "config.json").read_text())["evaluate"]
+    assert settings["choose"] == "paper"
+
+
+def test_meccano_learns_from_ready_made_embeddings(unpacked, tmp_path):
+    embeddings.main(embeddings_data.write(tmp_path))
+    fields = embeddings_data.SMALL | {"temporal.steps": 40, "temporal.eval_every": 20}
+    parameters = {"DATA": "out", "MINUTES": 10_000, "FIELDS": fields}
+    done = code_cells(run_from(unpacked, "meccano", tmp_path, parameters))
+    assert "train: 8 recordings, 1,920 embeddings\n" in done["data"].outputs[0].text
+    check_meccano(done, tmp_path / "runs/meccano_temporal")
+
+
+def test_meccano_embeds_shards_once_and_learns_from_that(unpacked, tmp_path):
+    meccano_data.make(meccano_data.make_data(tmp_path), tmp_path / "data/meccano")
+    small = {"width": 32, "depth": 1, "num_heads": 2}
+    downloads.make_vit(tmp_path / "vit.safetensors", **small)
+    sizes = {field: TINY[field] for field in TINY if field.startswith("temporal_model.")}
+    sizes |= {f"encoder.{name}": value for name, value in small.items()}
+    fields = {
+        "encoder.image_size": 0,
+        "window.frames": 8,
+        "temporal.steps": 4,
+        "temporal.eval_every": 2,
+    }
+    parameters = {
+        "ENCODER": "vit.safetensors",
+        "MINUTES": 10_000,
+        "FIELDS": sizes | fields | {"temporal.batch": 8, "temporal.log_every": 1},
+    }
+    done = code_cells(run_from(unpacked, "meccano", tmp_path, parameters))
+    said = done["train"].outputs[0].text
+    assert re.findall(r"^(\w+): \d+ s$", said, re.MULTILINE) == [
+        *("pretrain", "embed", "temporal", "predict", "evaluate"),
+    ]
+    assert " arrays from vit.safetensors" in said
+    check_meccano(done, tmp_path / "runs/meccano_temporal")
+
+
+# Frames of MECCANO: 32,600 of them validation's, eleven of twenty recordings training's.
+MECCANO_ROWS = {"train": 164_657, "val": 32_600, "test": 102_119}
+
+
+def computed(device, minutes=50, ready=False, width=128, rows=MECCANO_ROWS):
+    """What the notebook computes for a device: its names."""
+    source = type("Source", (), {"width": width})
+    names = {"device": device, "rows": rows, "ready": ready, "MINUTES": minutes}
+    names["splits"] = {"train": source}
+    exec(source_of("meccano", "time"), names)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "steps", "step_s"),
+    [
+        ("Tesla T4", "float32", 2_400, 0.64),
+        ("NVIDIA L4", "bfloat16", 62_500, 0.043),
+        ("NVIDIA A100-SXM4-40GB", "bfloat16", 62_500, 0.02),
+        ("some GPU", "float32", 2_400, 0.64),
+    ],
+)
+def test_meccano_is_computed_to_fit_into_an_hour(device, dtype, steps, step_s):
+    names = computed(device)
+    assert names["dtype"] == dtype
+    assert names["steps"] == pytest.approx(steps, rel=0.02)
+    assert names["step"] * 60 == pytest.approx(step_s, rel=0.01)
+    assert sum(names["minutes"].values()) <= 50.001
+
+
+@pytest.mark.parametrize("width", [128, 384])
+def test_meccano_counts_the_operations_that_the_compiler_counts(width):
+    model = TemporalTransformer(17, 65)
+    clips = jax.ShapeDtypeStruct((1, 65, width), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), clips)
+    found = jax.jit(model.apply).lower(variables, clips).cost_analysis()["flops"]
+    names = computed("Tesla T4", ready=True, width=width)
+    assert names["clip"] == pytest.approx(found, rel=0.08)
+    assert names["minutes"]["embed"] == 0
+
+
+def test_meccano_says_what_is_missing(tmp_path):
+    with pytest.raises(RuntimeError, match="min without training: give more MINUTES"):
+        computed("CPU")
+    names = {"DATA": str(tmp_path), "ENCODER": "none.safetensors", "Path": Path}
+    with pytest.raises(FileNotFoundError, match="is no finished folder"):
+        exec(source_of("meccano", "data"), names)
+    (tmp_path / "dataset_info.json").touch()
+    with pytest.raises(FileNotFoundError, match=r"none.safetensors is missing"):
+        exec(source_of("meccano", "data"), names)
 
 
 def made_up(*sources, tags=()):

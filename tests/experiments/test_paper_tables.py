@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import sys
@@ -16,7 +17,7 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.configs import industreal, meccano, synthetic
 from stormpsr_jax.experiments import embedding_map, execute, paper_plan, speed
 from stormpsr_jax.experiments.command import Request
-from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.experiments.runs import Run, expected_stages
 from stormpsr_jax.stages import fields, provenance
 
 ALL = list(paper_plan.TABLES)
@@ -107,6 +108,18 @@ def test_what_is_finished_elsewhere_is_not_trained_again(made):
         assert f"\n{stage}: taken over from " in log
     assert "[2/2] frozen, seed 0: temporal: taken over from " in said
     assert (root / "seed_0/frozen/pretrain/best.safetensors").stat().st_nlink > 1
+
+
+def test_a_seed_made_in_another_folder_counts_where_its_folder_is_moved_to(
+    made, finished, tmp_path
+):
+    root, _ = made
+    shutil.copytree(root / "seed_0", tmp_path / "seed_0")
+    config = tiny(**{"data.dir": str(finished / "data")})
+    found = planned(config, tmp_path, ["main", "finetune"], range(2))
+    left = expected_stages(list(dict.fromkeys(found.values())))
+    assert left[found["base", 0]] == left[found["frozen", 0]] == []
+    assert "pretrain" in left[found["base", 1]]
 
 
 def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
