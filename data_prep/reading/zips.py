@@ -159,7 +159,7 @@ def read_index(path: str, parts: Sequence[str], left_out: Iterable[str] = ()) ->
         raise ValueError(f"{where}: cannot be read ({error.strerror})") from error
     except zipfile.BadZipFile as error:
         advice = "download it again if it should be one, or else move it elsewhere"
-        if len(parts) > 1:
+        if list(parts) != [path]:
             advice = (
                 f"of its parts, the last of which here is {printable(os.path.basename(parts[-1]))},"
                 " one is missing, cut off or has another's name; download them again"
