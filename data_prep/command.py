@@ -17,7 +17,7 @@ from stormpsr_jax import cluster, memory
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
 from stormpsr_jax.mistakes import lines_of, raise_all
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
 
 MAX_SIZE = 4096
 
@@ -43,7 +43,7 @@ def command(interrupted: str = "; run the same command again, finished recording
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 if os.environ.get("STORMPSR_TRACEBACK"):
                     raise
-                fail(_message(error))
+                fail_for(error)
             except KeyboardInterrupt:
                 print(f"interrupted{interrupted}", file=sys.stderr)
                 return 130
@@ -51,12 +51,6 @@ def command(interrupted: str = "; run the same command again, finished recording
         return run
 
     return decorate
-
-
-def _message(error: Exception) -> str:
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error) or "there is not enough memory"  # Python's own MemoryError says nothing
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def new_parser(module: str, description: str) -> OneLineParser:

@@ -1,5 +1,8 @@
 """Lines for people: what is in them may come from anybody."""
 
+import subprocess
+import sys
+
 import pytest
 
 from stormpsr_jax import mistakes
@@ -44,3 +47,21 @@ def test_a_parser_repeats_no_password_of_an_address(capsys):
         error = capsys.readouterr().err
         assert "sec" not in error
         assert "://host/x" in error
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_mistake():
+    """As of `… | head -1`; 9 MB fit into no pipe."""
+    code = """
+from stormpsr_jax.psr.cli import fail_for
+try:
+    for _ in range(90_000):
+        print("x" * 99)
+except OSError as error:
+    fail_for(error)
+"""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **streams) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import NoReturn
 
-from stormpsr_jax.mistakes import tell
+from stormpsr_jax.mistakes import message_of, tell
 from stormpsr_jax.psr import decoding, streams
 
 
@@ -17,6 +17,19 @@ def fail(*messages: str) -> NoReturn:
         for line in message.split("\n"):
             tell("error", line)
     sys.exit(2)
+
+
+def fail_for(error: Exception) -> NoReturn:
+    """Ends a command with what an error says; see `fail`.
+
+    An output that nobody reads any more, as of `… | head`, is no mistake: nothing is said of it,
+    and the exit code is 1.
+    """
+    if isinstance(error, BrokenPipeError):
+        # Python writes the rest when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    fail(message_of(error) or "there is not enough memory")  # Python's own MemoryError says nothing
 
 
 def print_anything() -> None:
