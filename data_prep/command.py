@@ -1,20 +1,23 @@
 """What the commands of data_prep have in common: flags, errors of one line, Ctrl-C."""
 
 import argparse
+import contextlib
 import functools
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import absl.logging
 
-from data_prep.reading.trees import Tree, open_trees
+from data_prep.reading import trees
+from data_prep.reading.trees import Tree
 from stormpsr_jax import cluster, memory
 from stormpsr_jax.data import framing
 from stormpsr_jax.data.framing import Framing
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
 
 MAX_SIZE = 4096
 
@@ -40,7 +43,7 @@ def command(interrupted: str = "; run the same command again, finished recording
             except (ValueError, OSError, RuntimeError, MemoryError) as error:
                 if os.environ.get("STORMPSR_TRACEBACK"):
                     raise
-                fail(_message(error))
+                fail_for(error)
             except KeyboardInterrupt:
                 print(f"interrupted{interrupted}", file=sys.stderr)
                 return 130
@@ -48,12 +51,6 @@ def command(interrupted: str = "; run the same command again, finished recording
         return run
 
     return decorate
-
-
-def _message(error: Exception) -> str:
-    if not isinstance(error, OSError) or not error.strerror:
-        return str(error) or "there is not enough memory"  # Python's own MemoryError says nothing
-    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def new_parser(module: str, description: str) -> OneLineParser:
@@ -157,12 +154,41 @@ def framing_of(flags: argparse.Namespace) -> Framing:
     return Framing((flags.size, flags.size), flags.aspect, (x0, y0, x1, y1), flags.quality)
 
 
-def open_flag(flag: str, path: str, left_out: Iterable[str] = ()) -> list[Tree]:
-    """Returns the trees of a flag's folder or zip file; ValueError names the flag.
+def open_flag(flag: str, path: str) -> list[Tree]:
+    """Returns the trees of a flag's folder or zip file; ValueError names the flag."""
+    with open_downloads(flag, path) as found:
+        return found
 
-    Folders of the names `left_out` are not looked into.
+
+@contextlib.contextmanager
+def open_downloads(
+    flag: str,
+    path: str,
+    left_out: Iterable[str] = (),
+    spare: Callable[[str], bool] = lambda name: False,
+) -> Iterator[list[Tree]]:
+    """Gives the trees of a flag's folder or zip file to a block that looks for its files there.
+
+    What is wrong with zip files that are `spare` is in the log if the block does without them, and
+    otherwise in its ValueError.
+
+    Args:
+        flag: its name.
+        path: its value.
+        left_out: names of folders that are not looked into.
+        spare: says by its name of which zip file in the folder it is no error if it cannot be read.
+
+    Raises:
+        ValueError: names the flag; see trees.open_trees.
     """
     try:
-        return open_trees(path, left_out)
+        found, unread = trees.open_downloads(path, left_out, spare)
     except ValueError as error:
         raise ValueError(f"--{flag}: {error}") from error
+    unread = [f"--{flag}: {line}" for line in unread]
+    try:
+        yield found
+    except ValueError as error:
+        raise_all([*lines_of(error), *unread])
+    for line in unread:
+        absl.logging.warning("left out: %s", line)

@@ -3,7 +3,7 @@
     python -m data_prep.industreal --data=DIR --out=DIR
 
 --data is the folder `recordings`, one above it, or a folder of the zip files as downloaded
-(train_p1.zip …); the other downloads may lie beside them. A recording is a folder
+(train_p1.zip …); the other downloads may lie beside them, finished or not. A recording is a folder
 <split>/<recording> with rgb/000000.jpg … (or rgb.mp4, or <recording>.mp4 anywhere, 10 frames per
 second), PSR_labels*.csv and OD_labels.json; its other camera streams are not used. In a zip file
 without folders of splits, its name says the split. Image files go before videos, and what has no
@@ -37,6 +37,7 @@ from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.psr.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
@@ -93,20 +94,22 @@ def make_dataset(
         ValueError: what is wrong with the data, all recordings at once where that is possible.
         OSError: `out` cannot be written.
     """
-    trees = command.open_flag("data", data, _OTHER_STREAMS)
-    if psr_labels is None:
-        labelled = layout.find_labels(trees, f"--data={data}")
-    else:
-        of_labels = command.open_flag("psr_labels", psr_labels)
-        labelled = layout.find_labels(of_labels, f"--psr_labels={psr_labels}")
-    boxed = find_boxes(trees)
-    found = layout.match(
-        FORMAT,
-        labelled,
-        layout.find_pictures(trees, "rgb"),
-        {name: place for name, place in boxed.items() if name in labelled},
-        PROCEDURE.fps,
-    )
+    with command.open_downloads(
+        "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__
+    ) as trees:
+        if psr_labels is None:
+            labelled = layout.find_labels(trees, f"--data={data}")
+        else:
+            of_labels = command.open_flag("psr_labels", psr_labels)
+            labelled = layout.find_labels(of_labels, f"--psr_labels={psr_labels}")
+        boxed = find_boxes(trees)
+        found = layout.match(
+            FORMAT,
+            labelled,
+            layout.find_pictures(trees, "rgb"),
+            {name: place for name, place in boxed.items() if name in labelled},
+            PROCEDURE.fps,
+        )
     return recorded.build(
         functools.partial(read_labels, FORMAT),
         found,

@@ -100,7 +100,8 @@ def make_dataset(
         OSError: `out` cannot be written.
     """
     procedure = load_procedure("industreal")
-    found = renders.read_renders(command.open_flag("data", data), f"--data={data}")
+    with command.open_downloads("data", data, spare=lambda name: True) as trees:
+        found = renders.read_renders(trees, f"--data={data}")
     by_state = found.by_state(procedure.num_states)
     if not by_state:
         raise ValueError(

@@ -29,7 +29,7 @@ from stormpsr_jax.psr import (
     true_boxes,
     wrong_parts,
 )
-from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
+from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
 from stormpsr_jax.psr.learned_weights import Weights, default_weights, read_weights
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
@@ -65,10 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             commands[argv[0]](argv[1:])
         else:
             _main_evaluate(argv)
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        fail(str(error))
+    except (OSError, ValueError) as error:
+        fail_for(error)
 
 
 def _main_evaluate(argv: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from stormpsr_jax.files import read_json
 from stormpsr_jax.mistakes import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.psr import label_files
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
@@ -199,10 +199,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{args.procedure}: no mistakes")
             if args.labels is not None:
                 print(f"{args.labels}: the labels of {_count(findings.num_recordings)} fit")
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        fail(str(error))
+    except (OSError, ValueError) as error:
+        fail_for(error)
 
 
 def _step_ids(text: str) -> list[int]:

@@ -31,6 +31,7 @@ from stormpsr_jax import files, published, torch_files
 from stormpsr_jax.mistakes import tell
 from stormpsr_jax.models import backbones, positions, spatial, temporal, vit
 from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
+from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.torch_layout import check_names, check_ours, from_state_dict, to_state_dict
 
 KINDS = ("vit", "spatial", "temporal", "storm")
@@ -385,7 +386,7 @@ def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns 0, or 2 after a one-line error."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="python -m stormpsr_jax.weights",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -396,7 +397,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ("export", "our format -> state dict of timm or the released code (.safetensors, .npz)"),
         ("run", "apply a checkpoint to the array x of a file (.npz)"),
     ):
-        command = commands.add_parser(name, help=text, allow_abbrev=False)
+        command = commands.add_parser(name, help=text)
         command.add_argument("--kind", choices=KINDS, required=True)
         command.add_argument("--checkpoint", type=Path, required=True)
         command.add_argument("--out", type=Path, required=True)

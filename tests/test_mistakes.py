@@ -1,9 +1,13 @@
 """Lines for people: what is in them may come from anybody."""
 
+import errno
+import subprocess
+import sys
+
 import pytest
 
 from stormpsr_jax import mistakes
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import OneLineParser, fail, fail_for
 
 HOSTILE = "a\x1b[2J\x9b\u202e\ud800\0\x07 b"
 SHOWN = r"a\x1b[2J\x9b\u202e\ud800\x00\x07 b"
@@ -44,3 +48,28 @@ def test_a_parser_repeats_no_password_of_an_address(capsys):
         error = capsys.readouterr().err
         assert "sec" not in error
         assert "://host/x" in error
+
+
+def test_an_output_that_nobody_reads_any_more_is_no_mistake():
+    """As of `… | head -1`; 9 MB fit into no pipe."""
+    code = """
+from stormpsr_jax.psr.cli import fail_for
+try:
+    for _ in range(90_000):
+        print("x" * 99)
+except OSError as error:
+    fail_for(error)
+"""
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **streams) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
+
+
+def test_a_broken_pipe_to_another_process_is_a_mistake(capsys):
+    with pytest.raises(SystemExit) as raised:
+        fail_for(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == "error: Broken pipe\n"

@@ -82,3 +82,12 @@ def test_run_property_errors_are_one_line_and_exit_2(tmp_path, capsys, flags, sh
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_wrong_flag_is_one_line_too(capsys):
+    with pytest.raises(SystemExit) as raised:
+        weights.main(["import", "--kind=resnet"])
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: argument --kind: invalid choice: 'resnet'")
+    assert said.count("\n") == 1

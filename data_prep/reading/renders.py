@@ -183,7 +183,8 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
     with tree.on_disk(join(folder, COCO)) as path:
         data = files.read_json(path)
     lists = {key: files.field(data, key, list, place) for key in ("images", "annotations")}
-    numbering = _check_categories(files.field(data, "categories", list, place), place)
+    categories = files.field(data, "categories", list, place) if "categories" in data else []
+    numbering = _check_categories(categories, place)
     mistakes: list[str] = []
     found: dict[str, Render] = {}
     names: dict[int, str] = {}  # of the pictures, by their ids
@@ -273,7 +274,8 @@ def _check_categories(categories: Sequence[Any], place: str) -> str:
     if agree:
         return f"{agree} of {len(categories)} names of categories say the same state as their ids"
     return (
-        "ids of categories are taken for classes of the Unity scene, as their names tell no state"
+        "ids of categories are taken for classes of the Unity scene, as no name of theirs tells a "
+        "state"
     )
 
 

@@ -11,7 +11,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -216,22 +216,47 @@ def open_trees(path: str | os.PathLike, left_out: Iterable[str] = ()) -> list[Tr
         ValueError: there is nothing at that path, or it is a file but no zip file; see
             zips.read_index.
     """
+    return open_downloads(path, left_out, lambda name: False)[0]
+
+
+def open_downloads(
+    path: str | os.PathLike, left_out: Iterable[str], spare: Callable[[str], bool]
+) -> tuple[list[Tree], list[str]]:
+    """Opens what open_trees does, maybe a folder of downloads of which not all are finished.
+
+    Args:
+        path, left_out: see open_trees.
+        spare: says by its name of which zip file in the folder it is no error if it cannot be read.
+
+    Returns:
+        The trees, and what is wrong with each zip file that could not be read.
+
+    Raises:
+        ValueError: as open_trees.
+    """
     path, left_out = os.fspath(path), frozenset(left_out)
     if os.path.isdir(path):
-        tree = Tree(path, left_out)
-        found = zips.find_zips(tree.entries()[1])
-        return [tree, *(_open_zip(path, name, found[name], left_out) for name in found)]
+        trees, unread = [Tree(path, left_out)], []
+        for name, parts in zips.find_zips(trees[0].entries()[1]).items():
+            try:
+                trees.append(_open_zip(path, name, parts, left_out))
+            except ValueError as error:
+                if not spare(name):
+                    raise
+                unread.append(str(error))
+        return trees, unread
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
     folder, name = os.path.split(path)
     if (whole := zips.joined_name(name)) is None:
-        return [_open_zip(folder, name, [name], left_out)]
+        return [_open_zip(folder, name, [name], left_out)], []
     parts = [part for part in Tree(folder or ".").entries()[1] if zips.joined_name(part) == whole]
-    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)]
+    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)], []
 
 
 def _open_zip(folder: str, name: str, parts: Sequence[str], left_out: frozenset[str]) -> Tree:
     path = os.path.join(folder, name)
+    zips.check_pieces(path, parts)
     index = zips.read_index(path, [os.path.join(folder, part) for part in parts], left_out)
     return Tree(path, left_out, index)
 

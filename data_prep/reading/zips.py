@@ -41,9 +41,6 @@ def find_zips(names: Iterable[str]) -> dict[str, list[str]]:
     """Returns the zip files among the files of a folder, each with the files that it is.
 
     `x.zip.001`, `x.zip.002`, … are x.zip cut into pieces. Beside x.zip they are left alone.
-
-    Raises:
-        ValueError: one of the pieces is missing.
     """
     names = sorted(names)
     found = {name: [name] for name in names if name.lower().endswith(".zip")}
@@ -52,14 +49,19 @@ def find_zips(names: Iterable[str]) -> dict[str, list[str]]:
         whole = joined_name(name)
         if whole is not None and whole not in found:
             pieces.setdefault(whole, []).append(name)
-    for whole, parts in pieces.items():
-        for number, part in enumerate(parts, start=1):
-            if int(part[-3:]) != number:
-                raise ValueError(
-                    f"{printable(whole)}.{number:03d} is missing, {printable(part)} is there: they "
-                    "are parts of one zip file; download it too, or move the others elsewhere"
-                )
     return dict(sorted((found | pieces).items()))
+
+
+def check_pieces(path: str, parts: Sequence[str]) -> None:
+    """Raises ValueError if the files that a zip file is, as find_zips gives them, lack a piece."""
+    if len(parts) == 1 and joined_name(parts[0]) is None:
+        return
+    for number, part in enumerate(parts, start=1):
+        if int(part[-3:]) != number:
+            raise ValueError(
+                f"{printable(path)}.{number:03d} is missing, {printable(part)} is there: they are "
+                "parts of one zip file; download it too, or move the others elsewhere"
+            )
 
 
 def joined_name(name: str) -> str | None:
@@ -156,8 +158,8 @@ def read_index(path: str, parts: Sequence[str], left_out: Iterable[str] = ()) ->
         where = printable(error.filename or path)
         raise ValueError(f"{where}: cannot be read ({error.strerror})") from error
     except zipfile.BadZipFile as error:
-        advice = "download it again if it should be one"
-        if len(parts) > 1:
+        advice = "download it again if it should be one, or else move it elsewhere"
+        if list(parts) != [path]:
             advice = (
                 f"of its parts, the last of which here is {printable(os.path.basename(parts[-1]))},"
                 " one is missing, cut off or has another's name; download them again"

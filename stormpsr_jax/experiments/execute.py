@@ -14,6 +14,7 @@ from stormpsr_jax import files
 from stormpsr_jax.experiments import runs as of_runs
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run
+from stormpsr_jax.mistakes import raise_all
 
 # A line of `stages.run`: a stage, and how many seconds it took.
 _TOOK = re.compile(r"(\w+): (\d+) s")
@@ -184,10 +185,12 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     A plan shows what is left to make instead, and ends the command.
 
     Raises:
-      ValueError: another command works in the folder; at the end, if runs failed.
+      ValueError: there is no such folder to take stages over from; another command works in the
+        folder; at the end, if runs failed.
     """
     root = request.root
-    expected = of_runs.expected_stages(runs)
+    raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])
+    expected = of_runs.expected_stages(runs, request.others)
     progress = Progress(expected)
     if request.plan:
         show_plan(progress, expected)

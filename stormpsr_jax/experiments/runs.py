@@ -75,12 +75,22 @@ def stages_to_make(run: Run) -> list[str]:
     ]
 
 
-def expected_stages(runs: Sequence[Run]) -> dict[Run, list[str]]:
-    """By run the stages that are left to make if all runs go well, one after the other."""
+def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Run, list[str]]:
+    """By run the stages that are left to make if all runs go well, one after the other.
+
+    Args:
+      runs: in the order to make them in.
+      others: further work folders to take stages over from.
+    """
+    others = list(others)
     made: set[tuple] = set()
     found = {}
     for run in runs:
-        left = set(stages_to_make(run)) if run.folder.is_dir() else set(run.config.stages)
+        left = set(run.config.stages)
+        if run.folder.is_dir():
+            left -= _finished(run)
+        for other in others:
+            left -= _finished(dataclasses.replace(run, folder=other)) - {*take_over.LEFT_OUT}
         identities = _identities(run)
         found[run] = [
             stage
@@ -88,6 +98,17 @@ def expected_stages(runs: Sequence[Run]) -> dict[Run, list[str]]:
             if stage in left and not (stage != "evaluate" and identities[stage] in made)
         ]
         made |= set(identities.values())
+    return found
+
+
+def _finished(run: Run) -> set[str]:
+    """The stages of a run that are finished in its folder, as all are that they read."""
+    found: set[str] = set()
+    to_make = stages_to_make(run)
+    for stage in run.config.stages:
+        before = set(provenance.stages_before(run.context, stage)) & set(run.config.stages)
+        if stage not in to_make and before <= found:
+            found.add(stage)
     return found
 
 

@@ -4,11 +4,15 @@ import argparse
 import io
 import os
 import re
+import select
 import sys
 from typing import NoReturn
 
-from stormpsr_jax.mistakes import tell
+from stormpsr_jax.mistakes import message_of, tell
 from stormpsr_jax.psr import decoding, streams
+
+
+_STDOUT = 1  # number of the open file
 
 
 def fail(*messages: str) -> NoReturn:
@@ -17,6 +21,26 @@ def fail(*messages: str) -> NoReturn:
         for line in message.split("\n"):
             tell("error", line)
     sys.exit(2)
+
+
+def fail_for(error: Exception) -> NoReturn:
+    """Ends a command with what an error says; see `fail`.
+
+    An output that nobody reads any more, as of `… | head`, is no mistake: nothing is said of it,
+    and the exit code is 1. A broken pipe to another process is one.
+    """
+    if isinstance(error, BrokenPipeError) and not _is_read():
+        # Python writes the rest when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        sys.exit(1)
+    fail(message_of(error) or "there is not enough memory")  # Python's own MemoryError says nothing
+
+
+def _is_read() -> bool:
+    """Whether what is printed has a reader."""
+    poll = select.poll()
+    poll.register(_STDOUT, select.POLLOUT)
+    return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def print_anything() -> None:

@@ -22,7 +22,7 @@ from stormpsr_jax.psr import (
     resample,
 )
 from stormpsr_jax.psr.class_maps import ClassMap
-from stormpsr_jax.psr.cli import OneLineParser, fail
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
@@ -32,10 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     try:
         args.run(args, load_procedure(args.procedure))
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        fail(str(error))
+    except (OSError, ValueError) as error:
+        fail_for(error)
 
 
 def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:

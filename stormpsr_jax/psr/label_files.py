@@ -27,6 +27,20 @@ STEPS, WITH_ERRORS, STATES = PSR_FILES = (
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")
+# Zip files on IndustReal's page without labels of recordings, which may lie beside those with them.
+OTHER_DOWNLOADS = frozenset(
+    f"{name}.zip"
+    for name in (
+        "all_rgb_videos",
+        "action_recognition_labels",
+        "action_recognition_model_weights",
+        "part_geometries",
+        "ASD_results_IndustRealplusSynthetic_test",
+        "ASD_results_SyntheticOnly_test",
+        "assembly_state_detection_model_weights",
+        "assembly_state_detection_synthetic_data",
+    )
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +71,7 @@ def opened(
     Args:
         path: a folder of labels, which is given as it is; a zip file of recordings, whose label
             files are unpacked for as long as the block lasts; a folder of such zip files, or one
-            with a folder `recordings`.
+            with a folder `recordings`. `OTHER_DOWNLOADS` are not opened.
         split: zip files whose name begins with another one are not opened.
         wanted: says by its name whether a file is a label file.
 
@@ -73,6 +87,7 @@ def opened(
             yield folder
         return
     zips = [] if _has_labels(root, wanted) else sorted(root.glob("*.zip"))
+    zips = [file for file in zips if file.name not in OTHER_DOWNLOADS]
     if split is not None:
         zips = [file for file in zips if _split_of(file.name) in (split, "")]
     if zips:
@@ -131,6 +146,9 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
     found: dict[str, pathlib.Path] = {}
     mistakes: list[str] = []
     places = [(root, path) for path in _entries(root)]
+    lists = {"splits.csv"}
+    if any((root / name).is_dir() for name in SPLITS):
+        lists |= {f"{name}.csv" for name in SPLITS}  # IndustReal's lists of actions
     while places:
         parent, path = places.pop(0)
         try:
@@ -141,7 +159,7 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
                 _add(found, path.name, _labels_in(path))
             elif path.name in PSR_FILES:
                 raise ValueError(f"{path}: belongs into a folder of the recording's name")
-            elif path.suffix.lower() == ".csv" and path.name != "splits.csv":
+            elif path.suffix.lower() == ".csv" and path.name not in lists:
                 _add(found, path.stem, path)
         except ValueError as error:
             mistakes.append(str(error))

@@ -304,6 +304,25 @@ def test_check_property_other_labels_than_the_states_are_a_warning(folder, capsy
     assert "PSR_labels.csv: 1 changes of state without a row: 8 Install lid" in out
 
 
+@pytest.mark.usefixtures("no_page")
+def test_a_part_that_becomes_wrong_need_not_be_removed_in_the_file_with_errors(tmp_path, capsys):
+    """The authors' files have one row where 1 becomes -1; ours have a removal too."""
+
+    def change(data):
+        data.states[9:, 1] = -1  # from frame 10 on
+        return data
+
+    folder = build(tmp_path / "shards", change)
+    path = folder / LABELS / "PSR_labels_with_errors.csv"
+    whole = path.read_text()
+    removed, wrong = ("00010.jpg,5,Remove wheel\n", "00010.jpg,4,Incorrectly installed wheel\n")
+    for left_out, warned in (("", False), (removed, False), (wrong, True)):
+        assert left_out in whole
+        path.write_text(whole.replace(left_out, ""))
+        assert check.main([str(folder)]) == 0
+        assert ("with_errors.csv: 1 changes of state" in capsys.readouterr().out) == warned
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import random
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -140,13 +141,48 @@ def test_all_downloads_in_one_folder_have_the_synthetic_set_in_parts(tmp_path):
     assert shown(read(downloads)) == expected(data)
 
 
-def test_categories_that_tell_no_state_leave_the_ids(tmp_path, caplog):
+@pytest.mark.parametrize("there", [True, False])
+def test_categories_that_tell_no_state_leave_the_ids(tmp_path, caplog, there):
+    """Also a file without a table of them."""
     caplog.set_level("INFO", logger="absl")
     data = content()
     for category in data["categories"]:
         category["name"] = f"Assembly {category['id']}"
-    assert shown(read(write(tmp_path, data))) == expected(data)
+    truth = expected(data)
+    if not there:
+        del data["categories"]
+    assert shown(read(write(tmp_path, data))) == truth
     assert "ids of categories are taken for classes of the Unity scene" in caplog.text
+
+
+def test_other_downloads_that_are_not_whole_are_left_out_with_a_line(tmp_path, caplog):
+    as_zip(write(tmp_path / "x", content()))
+    (tmp_path / "train_p1.zip").write_bytes(b"PK cut off")
+    shutil.rmtree(tmp_path / "x")
+    industreal_cad.make_dataset(tmp_path / "out", data=tmp_path, framing=Framing((16, 16)))
+    assert list(ClipSource(tmp_path / "out", "cad", PROCEDURE).recordings) == [
+        f"cad_{state:02d}" for state in range(1, 23)
+    ]
+    (line,) = [line for line in caplog.messages if line.startswith("left out: ")]
+    assert line.startswith(f"left out: --data: {tmp_path}/train_p1.zip: not a whole zip file")
+
+
+def test_half_of_the_synthetic_set_is_named_where_nothing_else_has_pictures(tmp_path):
+    packed = as_zip(write(tmp_path / "x", content())).read_bytes()
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    name = "assembly_state_detection_synthetic_data.zip"
+    for part, content_of_part, message in (
+        (f"{name}.001", packed[:700], rf"--data: .*/{name}: not a whole zip file"),
+        (f"{name}.002", packed[700:], rf"--data: .*/{name}\.001 is missing"),
+    ):
+        (folder / part).write_bytes(content_of_part)
+        with pytest.raises(ValueError, match=message) as raised:
+            industreal_cad.make_dataset(tmp_path / "out", data=folder)
+        assert str(raised.value).startswith(f"--data={folder}: has neither labels_coco.json nor")
+        assert len(str(raised.value).splitlines()) == 2
+        (folder / part).unlink()
+    assert not (tmp_path / "out").exists()
 
 
 def test_categories_that_tell_other_states_than_their_ids_are_refused(tmp_path):

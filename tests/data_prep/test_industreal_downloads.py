@@ -153,6 +153,47 @@ def test_all_downloads_may_lie_in_one_folder(data, tmp_path, caplog):
         assert line in caplog.messages
 
 
+def test_other_downloads_that_are_not_whole_are_left_out_with_a_line_each(data, tmp_path, caplog):
+    """An error page in place of weights, one half of the synthetic set, videos cut off."""
+    pytest.importorskip("av")
+    folder = all_downloads(data, tmp_path / "all")
+    (folder / "assembly_state_detection_synthetic_data.zip.001").unlink()
+    (folder / "assembly_state_detection_model_weights.zip").write_text("<!DOCTYPE html>")
+    videos = (folder / "all_rgb_videos.zip").read_bytes()
+    (folder / "all_rgb_videos.zip").write_bytes(videos[:-40])
+    assert make(folder, tmp_path / "out")
+    check(tmp_path / "out")
+    lines = [line for line in caplog.messages if line.startswith("left out: ")]
+    for line, (name, what) in zip(
+        lines,
+        (
+            ("all_rgb_videos.zip", ": not a whole zip file"),
+            ("assembly_state_detection_model_weights.zip", ": not a whole zip file"),
+            ("assembly_state_detection_synthetic_data.zip", ".001 is missing"),
+        ),
+        strict=True,
+    ):
+        assert line.startswith(f"left out: --data: {folder}/{name}{what}")
+
+
+@pytest.mark.parametrize("name", ["train_p2.zip", "recordings of mine.zip"])
+def test_a_zip_file_that_may_have_recordings_has_to_be_whole(data, tmp_path, name):
+    copy = shutil.copytree(data, tmp_path / "data")
+    (copy / name).write_text("<!DOCTYPE html>")
+    with pytest.raises(ValueError, match=rf"--data: .*/{name}: not a whole zip file .*elsewhere$"):
+        make(copy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_videos_that_are_not_whole_are_named_where_pictures_are_missing(data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("rgb"))
+    (copy / "all_rgb_videos.zip").write_bytes(b"PK")
+    with pytest.raises(ValueError, match="labels without frames") as raised:
+        make(copy, tmp_path / "out")
+    _, line = str(raised.value).splitlines()
+    assert line.startswith(f"--data: {copy}/all_rgb_videos.zip: not a whole zip file")
+
+
 def test_videos_that_end_elsewhere_than_the_pictures_are_named(data, tmp_path):
     pytest.importorskip("av")
     copy = shutil.copytree(data, tmp_path / "data")

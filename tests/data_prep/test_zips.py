@@ -199,6 +199,7 @@ def test_parts_missing_or_in_another_order_are_one_line(tmp_path):
         ({first: None}, r"x\.zip\.001 is missing, x\.zip\.002 is there: they are parts of one zip"),
         ({second: None}, r"x\.zip\.002 is missing, x\.zip\.003 is there"),
         ({third: None}, whole % 2),
+        ({second: None, third: None}, whole % 1),
         ({first: there[third], third: there[first]}, whole % 3),
         ({third: there[third][:-9]}, whole % 3),
     ):

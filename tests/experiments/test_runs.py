@@ -4,6 +4,7 @@ import pytest
 from tiny import tiny
 
 from stormpsr_jax.experiments import execute
+from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.result_tables import markdown, spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct, expected_stages
 
@@ -27,6 +28,32 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
         last: ["temporal", "finetune", "predict", "fuse", "evaluate"],
         other: list(base.config.stages),
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "left"),
+    [
+        ({}, ["evaluate"]),
+        ({"temporal.delta": 3.0}, ["temporal", "finetune", "predict", "fuse", "evaluate"]),
+        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "fuse", "evaluate"]),
+        ({"seed": 1}, None),
+    ],
+)
+def test_a_plan_leaves_out_what_other_work_folders_have(tmp_path, finished, changes, left):
+    run = run_of(tmp_path, "run", **{"data.dir": str(finished / "data"), **changes})
+    expected = list(run.config.stages) if left is None else ["data", *left]
+    assert expected_stages([run], [finished]) == {run: expected}
+    assert expected_stages([run]) == {run: list(run.config.stages)}
+
+
+def test_work_folders_to_take_stages_over_from_have_to_be_there(tmp_path):
+    request = Request(("main",), tiny(), tmp_path / "all", range(1), (tmp_path / "typo",), True)
+    with (
+        pytest.raises(ValueError, match=r"--from=.*typo: no such work folder"),
+        execute.executed([run_of(tmp_path, "run")], request),
+    ):
+        pass
+    assert not (tmp_path / "all").exists()
 
 
 def test_what_is_left_takes_as_long_as_stages_of_its_name_took(tmp_path):
