@@ -11,7 +11,6 @@ from typing import NoReturn
 from stormpsr_jax.mistakes import message_of, tell
 from stormpsr_jax.psr import decoding, streams
 
-
 _STDOUT = 1  # number of the open file
 
 
