@@ -118,7 +118,7 @@ def check_tables(root, name, tables):
     """Every row of every table has a figure of a run that went to its end."""
     for table in tables:
         content = json.loads((root / "tables" / f"{table}.json").read_text())
-        assert content["procedure"] == name
+        assert (content["procedure"], content["rendered"]) == (name, False)
         assert (root / "tables" / f"{table}.md").is_file()
         assert [row["seeds"] for row in content["rows"]] == [1] * len(content["rows"]), table
         figures = [row["mean"][content["columns"][0]] for row in content["rows"]]

@@ -32,25 +32,31 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
       folder: for pictures.
 
     Returns:
-      "title", "note", "columns", and "rows": each with "text", "seeds" (how many have it), "mean"
-      and "std" by column, and "published" by column (None where it is not known). A figure has
-      "picture" too.
+      "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
+      "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column
+      (None where it is not known). A figure has "picture" too.
     """
     plan = TABLES[table]
     (run, *_) = runs.values()
     procedure = run.context.procedure.name
-    result = {
-        "table": table,
-        "title": plan.title,
-        "note": plan.note,
-        "procedure": procedure,
-        "seeds": list(seeds),
-    }
     if plan.rows:
         rows = [row for row in plan.rows if row.only in ("", procedure)]
         rows = [_row(row, runs, seeds, procedure) for row in rows]
-        return result | {"columns": list(KEYS), "rows": rows}
-    return result | _OTHERS[table](runs, seeds, procedure, folder)
+        found = {"columns": list(KEYS), "rows": rows, "note": plan.note}
+    else:
+        found = _OTHERS[table](runs, seeds, procedure, folder)
+    origin = files.read_json(run.folder / "model" / "model.json")["origin"]["data"]
+    if origin["rendered"]:
+        world = "Our figures are of **rendered** recordings, and none of real ones."
+        found["note"] = f"{world} {found['note']}".strip()
+    return {
+        "table": table,
+        "title": plan.title,
+        "procedure": procedure,
+        "rendered": origin["rendered"],
+        "seeds": list(seeds),
+        **found,
+    }
 
 
 def _row(row: Row, runs: Runs, seeds: Sequence[int], procedure: str) -> dict[str, Any]:

@@ -125,6 +125,8 @@ def test_a_seed_made_in_another_folder_counts_where_its_folder_is_moved_to(
 def test_figures_are_those_of_the_run_and_of_evaluate(made, finished, tmp_path):
     root, _ = made
     content = json.loads((root / "tables/main.json").read_text())
+    assert content["rendered"]
+    assert "Our figures are of **rendered** recordings" in (root / "tables/main.md").read_text()
     rows = {row["text"]: row["mean"] for row in content["rows"]}
     run = json.loads((root / "seed_0/base/metrics.json").read_text())
     keys = ("pos", "f1", "delay_s")
