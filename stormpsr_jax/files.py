@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import reprlib
 import secrets
 import socket
 import stat
@@ -216,6 +217,14 @@ def check_name(name: str, place: str) -> str:
 # Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
 MIN_FPS, MAX_FPS = 1e-6, 1000.0
 MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
+# Whole numbers that every program reads alike (RFC 8259). Larger ones could be chosen so that
+# Python, where they are keys, looks for each of them at the place of all others.
+MAX_WHOLE = 2**53
+# Of a value that is shown: more than fits into a message, and little of one that holds others, which
+# may hold others in turn.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100, 100
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -302,7 +311,8 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
         place: the file and where in it `data` stands, for messages.
 
     Raises:
-        ValueError: it is missing, or has another type.
+        ValueError: it is missing, or has another type, or should be a whole number and is beyond
+            `MAX_WHOLE`.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{place}: {shorten(data)} is not an object")
@@ -312,6 +322,8 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
     value = data[key]
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{place}: {key}: {shorten(value)} has the wrong type")
+    if isinstance(value, int) and float not in kinds and abs(value) > MAX_WHOLE:
+        raise ValueError(f"{place}: {key}: {shorten(value)} is beyond ±2⁵³; number from 0 or 1 up")
     return value
 
 
@@ -336,9 +348,6 @@ def whole(value: Any, place: str, low: int, high: int) -> int:
 
 def shorten(value: Any) -> str:
     """Returns a value's repr, on one line, cut to a length that fits in a message."""
-    try:
-        text = value if isinstance(value, str) else repr(value)
-    except RecursionError:  # what could be read may be nested too deeply to be shown further down
-        text = f"a {type(value).__name__}, nested deeply,"
+    text = value if isinstance(value, str) else _SHOWN.repr(value)
     cut = text if len(text) <= 40 else text[:37] + "…"
     return repr(cut) if isinstance(value, str) else cut

@@ -107,7 +107,7 @@ def test_what_is_nested_too_deeply_to_be_shown_has_a_short_name():
     value = []
     for _ in range(sys.getrecursionlimit()):
         value = [value]
-    assert files.shorten(value) == "a list, nested deeply,"
+    assert files.shorten(value) == "[[[[...]]]]"
 
 
 def test_number_errors_not_finite_or_outside():
@@ -215,3 +215,28 @@ def test_replacing_property_never_writes_through_a_link(tmp_path):
     assert (tmp_path / "other").read_text() == "as it was"
     assert (tmp_path / "file").read_text() == "new"
     assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_value_is_shown_without_going_through_all_that_it_holds():
+    shown = 0
+
+    class Counted:
+        def __repr__(self):
+            nonlocal shown
+            shown += 1
+            return "x"
+
+    value = [Counted()]
+    for _ in range(5):
+        value = [value] * 20
+    assert len(files.shorten(value)) <= 40
+    assert shown < 10_000  # 20^5 are in it
+    assert files.shorten([1, "a", {"b": None}]) == "[1, 'a', {'b': None}]"
+
+
+def test_a_whole_number_that_programs_do_not_read_alike_is_refused():
+    assert files.field({"id": 2**53}, "id", int, "a.json") == 2**53
+    assert files.field({"id": 2**61}, "id", (int, float), "a.json") == 2**61
+    for value in (2**61 - 1, -(2**53) - 1):
+        with pytest.raises(ValueError, match="a.json: id: .* is beyond"):
+            files.field({"id": value}, "id", (int, str), "a.json")
