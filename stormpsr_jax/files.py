@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from stormpsr_jax import memory
+
 # --- Whole files ----------------------------------------------------------------------------------
 
 
@@ -220,8 +222,9 @@ MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
 # Whole numbers that every program reads alike (RFC 8259). Larger ones could be chosen so that
 # Python, where they are keys, looks for each of them at the place of all others.
 MAX_WHOLE = 2**53
-# Of a value that is shown: more than fits into a message, and little of one that holds others, which
-# may hold others in turn.
+_JSON_VALUE = 100  # bytes of memory that a value of JSON takes besides its text, at most
+# Of a value that is shown: more than fits into a message, and little of one that holds others,
+# which may hold others in turn.
 _SHOWN = reprlib.Repr()
 _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100, 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
@@ -273,9 +276,12 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
 
     Raises:
-        ValueError: naming the file, and the line where the text stops being JSON.
+        ValueError: naming the file, and the line where the text stops being JSON; also of what
+            does not fit into memory.
     """
     text = read_text(path)
+    values = text.count(",") + text.count("[") + text.count("{")
+    check_fits(2 * len(text) + _JSON_VALUE * values, path)
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -284,6 +290,14 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path}: not JSON that can be read (nested too deeply)") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_fits(num_bytes: int, path: str | os.PathLike) -> None:
+    """Raises ValueError, naming the file, if its content takes more memory than there is."""
+    try:
+        memory.check_fits(num_bytes, f"{path}: what is in it")
+    except MemoryError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

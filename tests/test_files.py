@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from stormpsr_jax import files
+from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import first_of, for_each, lines_of, raise_all
+from stormpsr_jax.psr import csvfile
 
 
 def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
@@ -238,5 +239,34 @@ def test_a_whole_number_that_programs_do_not_read_alike_is_refused():
     assert files.field({"id": 2**53}, "id", int, "a.json") == 2**53
     assert files.field({"id": 2**61}, "id", (int, float), "a.json") == 2**61
     for value in (2**61 - 1, -(2**53) - 1):
-        with pytest.raises(ValueError, match="a.json: id: .* is beyond"):
+        with pytest.raises(ValueError, match=r"a\.json: id: .* is beyond"):
             files.field({"id": value}, "id", (int, str), "a.json")
+
+
+def test_what_would_not_fit_into_memory_is_not_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    for name, unit, read in (
+        ("a.csv", "a,1\n", csvfile.read_rows),
+        ("b.csv", "\r", csvfile.read_rows),
+        ("c.json", "[],", files.read_json),
+        ("d.json", '{"":{', files.read_json),
+    ):
+        path = tmp_path / name
+        path.write_text(unit * 10_000)
+        with pytest.raises(ValueError, match=rf"^{path}: what is in it needs 0.0 GiB, 0.0 GiB are"):
+            read(path)
+    (tmp_path / "e.csv").write_text("a,1\n" * 1000)
+    assert len(csvfile.read_rows(tmp_path / "e.csv")) == 1000
+
+
+def test_after_a_thousand_mistakes_nobody_looks_for_more():
+    looked = 0
+
+    def fail(i):
+        nonlocal looked
+        looked += 1
+        raise ValueError(f"mistake {i}")
+
+    with pytest.raises(ValueError, match=r"mistake 19\nand at least 980 more mistakes$"):
+        for_each([(i,) for i in range(5000)], fail)
+    assert looked == 1000

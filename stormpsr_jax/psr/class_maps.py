@@ -61,8 +61,9 @@ class ClassMap:
             if value in self._states:
                 return self._states[value]
         raise ValueError(
-            f"class {files.shorten(name)} maps to {files.shorten(value)}, which is none of 0…{procedure.error_class}, "
-            f"'background', 'error' or a catalogued state of procedure {procedure.name!r}"
+            f"class {files.shorten(name)} maps to {files.shorten(value)}, which is none of "
+            f"0…{procedure.error_class}, 'background', 'error' or a catalogued state of procedure "
+            f"{procedure.name!r}"
         )
 
     def __call__(self, detected: int | str) -> int:

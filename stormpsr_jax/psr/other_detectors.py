@@ -64,7 +64,9 @@ def from_coco(
         elif image in images:
             name, frame, size = images[image]
         else:
-            raise ValueError(f"{place}: image_id: {files.shorten(image)} is not in the annotation file")
+            raise ValueError(
+                f"{place}: image_id: {files.shorten(image)} is not in the annotation file"
+            )
         score = files.field(entry, "score", (int, float), place)
         files.number(score, f"{place}: score", 0, 1)
         box = files.field(entry, "bbox", list, place)
@@ -107,8 +109,8 @@ def coco_images(data: Any, recording: str | None = None) -> Images:
         folders = [part for part in parts[:-1] if part not in ("rgb", ".", "/")]
         if recording is None and not folders:
             raise ValueError(
-                f"{place}: file_name: {files.shorten(file_name)} is in no folder that names its recording; "
-                f"pass --recording"
+                f"{place}: file_name: {files.shorten(file_name)} is in no folder that names its "
+                "recording; pass --recording"
             )
         size = None
         if "width" in entry and "height" in entry:

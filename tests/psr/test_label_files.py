@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import label_files, labels
+from stormpsr_jax.psr import label_files, labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import load_recordings
 
@@ -113,7 +113,7 @@ def test_read_property_steps_follow_from_states_where_no_file_has_them(tmp_path)
         ("9" * 400 + ":00", "is not a time such as 75.5"),
         ("9" * 400 + ":00:00", "is not a time such as 75.5"),
         ("9" * 5000, "is not a time such as 75.5"),
-        ("9" * 300, "s is after frame 1,000,000,000, the last there may be"),
+        ("9" * 10, "is not a time such as 75.5"),
         ("100000001", "1e+08 s is after frame 1,000,000,000, the last there may be"),
     ],
 )
@@ -205,3 +205,17 @@ def test_find_refuses_the_name_of_a_recording_that_cannot_be_read_back(tmp_path,
     ) as error:
         label_files.find(tmp_path)
     assert str(error.value).isprintable()
+
+
+def test_names_of_steps_are_put_together_once(tmp_path, monkeypatch):
+    asked = 0
+
+    def step_name(procedure, step_id):
+        nonlocal asked
+        asked += 1
+        return f"step {step_id}"
+
+    monkeypatch.setattr(Procedure, "step_name", step_name)
+    (tmp_path / "a.csv").write_text("time,step\n" + "".join(f"{i},step 0\n" for i in range(100)))
+    assert len(timed_labels.read_times(tmp_path / "a.csv", PROCEDURE)) == 100
+    assert asked == 6
