@@ -37,6 +37,7 @@ BASE = {
     "optax": "optax",
     "orbax-checkpoint": "orbax.checkpoint",
     "pillow": "PIL.Image",
+    "pyyaml": "yaml",
     "safetensors": "safetensors",
     "simplejpeg": "simplejpeg",
     "tensorboardX": "tensorboardX",
@@ -49,7 +50,7 @@ EXTRAS = {
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
     "ray": (["ray"], "data and recognise with --ray"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),
-    "live": (["paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
+    "live": (["h11", "paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 _ENCODERS = ("libx264", "mpeg4")

@@ -6,7 +6,6 @@ from typing import Any
 from stormpsr_jax.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
 from stormpsr_jax.mistakes import one_line
 
-MAX_COMPONENTS = 1000  # what is read and decoded takes time by their number
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
 _OPTIONAL_KEYS = ("allowed", "precedence")
@@ -29,8 +28,6 @@ def find_mistakes(data: Any) -> list[str]:
     components = data["components"]
     if not isinstance(components, list) or not components:
         return [*mistakes, f"components: {shorten(components)} is not a list of names"]
-    if len(components) > MAX_COMPONENTS:
-        return [*mistakes, f"components: are {len(components):,}, more than {MAX_COMPONENTS:,}"]
     first: dict[str, int] = {}
     for i, name in enumerate(components):
         if wrong := _name_mistakes(name, f"components[{i}]"):

@@ -27,6 +27,7 @@ from stormpsr_jax.psr.procedure import Procedure
 
 # At most nine digits: no recording is as long, and no frame number is too large.
 _TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
+_MAX_COMPARED = 200  # names of steps that one that is none of them is held against
 _VALUES = (1, -1, 0)  # of a component after step 3k, 3k + 1, 3k + 2
 _ALREADY = {1: "installed", -1: "incorrectly installed", 0: "absent"}
 
@@ -102,7 +103,8 @@ def _parse_step(
         return csvfile.parse_integer(text, 0, len(names) - 1, path, line, "step")
     if text in names:
         return names[text]
-    folded = {name.casefold(): name for name in names}
+    # Comparing names takes some hundredths of a millisecond each.
+    folded = {name.casefold(): name for name in names} if len(names) <= _MAX_COMPARED else {}
     near = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
     hint = f"; near it are {', '.join(repr(folded[name]) for name in near)}" if near else ""
     raise csvfile.field_error(

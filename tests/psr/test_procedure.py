@@ -243,11 +243,3 @@ def test_load_procedure_property_bom_is_no_mistake(tmp_path):
     path = tmp_path / "toy.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
     assert load_procedure(path).variants["up"].precedence == ((0, 6), (3, 6))
-
-
-def test_a_procedure_has_a_thousand_components_at_most():
-    names = [f"part {i}" for i in range(1001)]
-    assert find_mistakes(changed(["components"], names)) == [
-        "components: are 1,001, more than 1,000"
-    ]
-    assert find_mistakes(changed(["components"], names[:1000]))[0].startswith("states[0]: ")
