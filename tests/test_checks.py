@@ -76,7 +76,7 @@ def test_checks_property_what_is_optional_may_be_missing(monkeypatch, capsys):
     missing = [line for line in lines if line.startswith("missing")]
     assert len(missing) == len(checks.EXTRAS)
     assert "missing  av for recognise and data own with videos" in missing[0]
-    assert "missing  paho.mqtt, starlette, uvicorn for recognise --mqtt" in missing[-1]
+    assert "missing  h11, paho.mqtt, starlette, uvicorn for recognise --mqtt" in missing[-1]
     assert not any("decoding" in line for line in lines)
 
 
