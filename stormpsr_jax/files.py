@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import reprlib
 import secrets
 import socket
 import stat
@@ -18,6 +19,8 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from stormpsr_jax import memory
 
 # --- Whole files ----------------------------------------------------------------------------------
 
@@ -216,6 +219,15 @@ def check_name(name: str, place: str) -> str:
 # Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
 MIN_FPS, MAX_FPS = 1e-6, 1000.0
 MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
+# Whole numbers that every program reads alike (RFC 8259). Larger ones could be chosen so that
+# Python, where they are keys, looks for each of them at the place of all others.
+MAX_WHOLE = 2**53
+_JSON_VALUE = 100  # bytes of memory that a value of JSON takes besides its text, at most
+# Of a value that is shown: more than fits into a message, and little of one that holds others,
+# which may hold others in turn.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100, 100
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -264,9 +276,12 @@ def read_json(path: str | os.PathLike) -> Any:
     """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
 
     Raises:
-        ValueError: naming the file, and the line where the text stops being JSON.
+        ValueError: naming the file, and the line where the text stops being JSON; also of what
+            does not fit into memory.
     """
     text = read_text(path)
+    values = text.count(",") + text.count("[") + text.count("{")
+    check_fits(2 * len(text) + _JSON_VALUE * values, path)
     try:
         return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -275,6 +290,14 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ValueError(f"{path}: not JSON that can be read (nested too deeply)") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def check_fits(num_bytes: int, path: str | os.PathLike) -> None:
+    """Raises ValueError, naming the file, if its content takes more memory than there is."""
+    try:
+        memory.check_fits(num_bytes, f"{path}: what is in it")
+    except MemoryError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -302,7 +325,8 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
         place: the file and where in it `data` stands, for messages.
 
     Raises:
-        ValueError: it is missing, or has another type.
+        ValueError: it is missing, or has another type, or should be a whole number and is beyond
+            `MAX_WHOLE`.
     """
     if not isinstance(data, Mapping):
         raise ValueError(f"{place}: {shorten(data)} is not an object")
@@ -312,6 +336,8 @@ def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> An
     value = data[key]
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         raise ValueError(f"{place}: {key}: {shorten(value)} has the wrong type")
+    if isinstance(value, int) and float not in kinds and abs(value) > MAX_WHOLE:
+        raise ValueError(f"{place}: {key}: {shorten(value)} is beyond ±2⁵³; number from 0 or 1 up")
     return value
 
 
@@ -336,9 +362,6 @@ def whole(value: Any, place: str, low: int, high: int) -> int:
 
 def shorten(value: Any) -> str:
     """Returns a value's repr, on one line, cut to a length that fits in a message."""
-    try:
-        text = value if isinstance(value, str) else repr(value)
-    except RecursionError:  # what could be read may be nested too deeply to be shown further down
-        text = f"a {type(value).__name__}, nested deeply,"
+    text = value if isinstance(value, str) else _SHOWN.repr(value)
     cut = text if len(text) <= 40 else text[:37] + "…"
     return repr(cut) if isinstance(value, str) else cut

@@ -10,6 +10,9 @@ _MEMINFO = Path("/proc/meminfo")
 # thread that could not be started. The smallest run takes 2.2 GiB, and each core adds some.
 MIN_ADDRESS_SPACE = 4 * 2**30
 MIN_MEMORY = 2**29
+# How many times as much as packed there may be in files of labels, predictions and arrays. Those
+# of data sets and of networks have up to ten.
+MAX_GROWTH = 20
 # Parameters of glibc's mallopt(3).
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
@@ -61,6 +64,21 @@ def _of_machine() -> int:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_growth(packed: int, unpacked: int, free: int, what: str) -> None:
+    """Raises MemoryError if so few bytes should become so many.
+
+    Args:
+        packed, unpacked: bytes.
+        free: bytes that may come of any number of them.
+        what: for the message.
+    """
+    if unpacked > max(free, MAX_GROWTH * packed):
+        raise MemoryError(
+            f"{what} has {unpacked:,} bytes, more than {MAX_GROWTH} times as many as packed; "
+            "unpack it, if it is what you take it for"
+        )
 
 
 def check_fits(num_bytes: int, what: str) -> None:

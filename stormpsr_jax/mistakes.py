@@ -6,6 +6,7 @@ from typing import Any
 
 MAX_LINE = 2000  # characters
 MAX_SHOWN = 20
+MAX_FOUND = 1000  # then nobody looks for more
 MAX_PER_FILE = 5  # where there are several files: one must not hide what is wrong with the others
 
 
@@ -74,16 +75,27 @@ def message_of(error: BaseException) -> str:
 
 
 def _count(more: int) -> str:
-    return f"{more} more mistake{'s' if more > 1 else ''}"
+    least = "at least " if more > MAX_FOUND - 2 * MAX_SHOWN else ""
+    return f"{least}{more} more mistake{'s' if more > 1 else ''}"
+
+
+def note(mistakes: list[str], error: ValueError) -> None:
+    """Adds the lines of an error; raises all of them once there are `MAX_FOUND`."""
+    mistakes += lines_of(error)
+    if len(mistakes) >= MAX_FOUND:
+        raise_all(mistakes)
 
 
 def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., Any]) -> list[Any]:
-    """Returns action(*item) for each item; raises the mistakes of all of them together."""
+    """Returns action(*item) for each item; raises the mistakes of all of them together.
+
+    After `MAX_FOUND` of them it ends.
+    """
     results, mistakes = [], []
     for item in items:
         try:
             results.append(action(*item))
         except ValueError as error:
-            mistakes += lines_of(error)
+            note(mistakes, error)
     raise_all(mistakes)
     return results

@@ -51,6 +51,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 # Keys under which training scripts keep the state dict.
 NESTED = ("state_dict", "model", "model_state_dict")
 MAX_AXES = 8
+FREE_BYTES = 2**26  # of arrays that a small file may be packed from: those of zeros
 # What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
 SAFETENSORS_DTYPES = {
     "F64": np.float64,
@@ -396,7 +397,9 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     check_regular(path)
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
-            memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
+            size = sum(info.file_size for info in archive.infolist())
+            memory.check_growth(Path(path).stat().st_size, size, FREE_BYTES, "what is in it")
+            memory.check_fits(size, str(path))
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:

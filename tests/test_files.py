@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from stormpsr_jax import files
+from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import first_of, for_each, lines_of, raise_all
+from stormpsr_jax.psr import csvfile
 
 
 def test_replacing_property_the_old_content_stays_until_the_new_is_whole(tmp_path):
@@ -107,7 +108,7 @@ def test_what_is_nested_too_deeply_to_be_shown_has_a_short_name():
     value = []
     for _ in range(sys.getrecursionlimit()):
         value = [value]
-    assert files.shorten(value) == "a list, nested deeply,"
+    assert files.shorten(value) == "[[[[...]]]]"
 
 
 def test_number_errors_not_finite_or_outside():
@@ -215,3 +216,57 @@ def test_replacing_property_never_writes_through_a_link(tmp_path):
     assert (tmp_path / "other").read_text() == "as it was"
     assert (tmp_path / "file").read_text() == "new"
     assert not (tmp_path / "file").is_symlink()
+
+
+def test_a_value_is_shown_without_going_through_all_that_it_holds():
+    shown = 0
+
+    class Counted:
+        def __repr__(self):
+            nonlocal shown
+            shown += 1
+            return "x"
+
+    value = [Counted()]
+    for _ in range(5):
+        value = [value] * 20
+    assert len(files.shorten(value)) <= 40
+    assert shown < 10_000  # 20^5 are in it
+    assert files.shorten([1, "a", {"b": None}]) == "[1, 'a', {'b': None}]"
+
+
+def test_a_whole_number_that_programs_do_not_read_alike_is_refused():
+    assert files.field({"id": 2**53}, "id", int, "a.json") == 2**53
+    assert files.field({"id": 2**61}, "id", (int, float), "a.json") == 2**61
+    for value in (2**61 - 1, -(2**53) - 1):
+        with pytest.raises(ValueError, match=r"a\.json: id: .* is beyond"):
+            files.field({"id": value}, "id", (int, str), "a.json")
+
+
+def test_what_would_not_fit_into_memory_is_not_parsed(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    for name, unit, read in (
+        ("a.csv", "a,1\n", csvfile.read_rows),
+        ("b.csv", "\r", csvfile.read_rows),
+        ("c.json", "[],", files.read_json),
+        ("d.json", '{"":{', files.read_json),
+    ):
+        path = tmp_path / name
+        path.write_text(unit * 10_000)
+        with pytest.raises(ValueError, match=rf"^{path}: what is in it needs 0.0 GiB, 0.0 GiB are"):
+            read(path)
+    (tmp_path / "e.csv").write_text("a,1\n" * 1000)
+    assert len(csvfile.read_rows(tmp_path / "e.csv")) == 1000
+
+
+def test_after_a_thousand_mistakes_nobody_looks_for_more():
+    looked = 0
+
+    def fail(i):
+        nonlocal looked
+        looked += 1
+        raise ValueError(f"mistake {i}")
+
+    with pytest.raises(ValueError, match=r"mistake 19\nand at least 980 more mistakes$"):
+        for_each([(i,) for i in range(5000)], fail)
+    assert looked == 1000

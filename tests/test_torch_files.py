@@ -412,6 +412,10 @@ def test_read_state_dict_property_what_is_none_is_an_error(write, tmp_path, monk
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
     with pytest.raises(ValueError, match=r"bomb.npz needs 0.0 GiB"):
         torch_files.read_state_dict(tmp_path / "bomb.npz")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch_files, "FREE_BYTES", 2**20)
+    with pytest.raises(ValueError, match=r"bomb.npz .*: what is in it has 8,388,736 bytes, more"):
+        torch_files.read_state_dict(tmp_path / "bomb.npz")
     np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
         torch_files.read_state_dict(tmp_path / "b.npz")

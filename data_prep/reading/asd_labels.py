@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import note, raise_all
 from stormpsr_jax.psr import csvfile
 
 _MAX_PIXELS = 10**6  # of a side of a picture
@@ -158,7 +158,7 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
             ]
             _check_box(box, f"{path}: line {line}")
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
         else:
             if interval == before:
                 unsure.append((rows[-1].frame + 1, frame))
@@ -272,7 +272,7 @@ def _read_coco(
                     "frame's number, such as 000010.jpg"
                 ) from error
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
         else:
             found.append((name, _Row(frame, box, place, entry["category_id"])))
     empty = []
@@ -301,7 +301,7 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
         try:
             lines = csvfile.read_rows(path, delimiter=" ")
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
             continue
         lines = [(line, [text for text in row if text]) for line, row in lines]
         if not any(fields for _, fields in lines):
@@ -317,7 +317,7 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
                 ]
                 _check_box(box, f"{path}: line {line}")
             except ValueError as error:
-                mistakes.append(str(error))
+                note(mistakes, error)
             else:
                 rows.append(_Row(frame, box, f"{path}: line {line}"))
     raise_all(mistakes)
@@ -376,7 +376,7 @@ def by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> Entries
         try:
             identifier = files.field(entry, "id", (int, str), place)
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
             continue
         if identifier in found:
             mistakes.append(f"{place}: id: {files.shorten(identifier)} is given twice")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.reading.trees import Tree, join
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import note, raise_all
 from stormpsr_jax.psr import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -117,5 +117,5 @@ def _check_frames(
         elif i and frame < numbers[i - 1]:
             what = f"frame {frame} comes after frame {numbers[i - 1]}"
         if what:
-            mistakes.append(str(csvfile.field_error(path, lines[i], "image", what)))
+            note(mistakes, csvfile.field_error(path, lines[i], "image", what))
     raise_all(mistakes)

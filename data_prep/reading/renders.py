@@ -25,7 +25,7 @@ from absl import logging
 
 from data_prep.reading.trees import Tree, join
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.mistakes import note, raise_all
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = "labels.json"
@@ -199,7 +199,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
             if number in names or name in found:
                 raise ValueError(f"{where}: {files.shorten(name)} or its id is there twice")
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
         else:
             names[number] = name
             found[name] = Render(tree, join(images, name), 0, None, size)
@@ -216,7 +216,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
             label = _unity_class(files.field(entry, "category_id", int, where), where)
             box, is_cut = _read_bbox(entry, found[name].size, where)
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
         else:
             found[name] = dataclasses.replace(found[name], label=label, box=box)
             boxes[name] += 1
@@ -332,7 +332,7 @@ def _read_yolo(tree: Tree, folder: str, *, label_folder: str) -> Renders:
         try:
             label, box = _read_box(tree.read(path), tree.show(path))
         except ValueError as error:
-            mistakes.append(str(error))
+            note(mistakes, error)
         else:
             found[name] = Render(tree, join(images, name), label, box)
     raise_all(mistakes)

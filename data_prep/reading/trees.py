@@ -17,13 +17,12 @@ from typing import BinaryIO
 
 from data_prep.reading import zips
 from data_prep.reading.zips import printable
+from stormpsr_jax import memory
 from stormpsr_jax.mistakes import raise_all
 
-# Far above any real picture or label file; what is larger, or grows larger when it is unpacked,
-# is not read.
+# Far above any real picture or label file; what is larger, and no video, is not read.
 MAX_FILE_BYTES = 128 * 2**20
-# What is larger is a video, which hardly gets smaller when it is packed.
-MAX_GROWTH = 20
+FREE_BYTES = 2**20  # of a file in a zip file, however small it is there
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError),
@@ -152,11 +151,12 @@ class Tree:
             archive, member = opened
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
-            if member.file_size > max(MAX_FILE_BYTES, MAX_GROWTH * member.compress_size):
-                raise ValueError(
-                    f"{place}: has more than {MAX_FILE_BYTES >> 20} MiB, {MAX_GROWTH} times as "
-                    "much as packed; no picture, label file or video has, it is not read"
+            try:
+                memory.check_growth(
+                    member.compress_size, member.file_size, FREE_BYTES, f"{place}: what is in it"
                 )
+            except MemoryError as error:
+                raise ValueError(str(error)) from error
             return archive.open(member), member.file_size
 
     @contextlib.contextmanager
@@ -179,11 +179,24 @@ class Tree:
         Symbolic links are followed.
 
         Raises:
-            ValueError: a link leads back to a folder above it.
+            ValueError: a link leads back to a folder above it; folders nested deeper than
+                `zips.MAX_DEPTH`, or more of them than `zips.MAX_FOLDERS`, as links that lead to
+                folders with links can make of a few.
         """
-        yield from self._walk(folder, ())
+        for count, found in enumerate(self._walk(folder, ())):
+            if count == zips.MAX_FOLDERS:
+                raise ValueError(
+                    f"{self.show(found[0])}: is one more than the {zips.MAX_FOLDERS} folders that "
+                    "are looked into; give a folder below it"
+                )
+            yield found
 
     def _walk(self, folder: str, above: tuple) -> Iterator[tuple[str, list[str], list[str]]]:
+        if len(above) > zips.MAX_DEPTH:
+            raise ValueError(
+                f"{self.show(folder)}: folders nested more than {zips.MAX_DEPTH} deep are not "
+                "looked into; give a folder below it"
+            )
         identity = folder
         if not self.is_zip:
             with read_errors(self.show(folder)):

@@ -7,8 +7,9 @@ PSR files (`label_files`).
 """
 
 import argparse
+import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stormpsr_jax import files
@@ -52,11 +53,13 @@ def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
                 "Ultralytics counts from 1 and labels from 0, give --first_frame=1"
             )
     else:
-        images = None if args.images is None else files.read_json(args.images)
-        try:
+        images = None
+        if args.images is not None:
+            data = files.read_json(args.images)
+            with _naming(args.images):
+                images = other_detectors.coco_images(data, args.recording)
+        with _naming(args.results):
             found = other_detectors.from_coco(content, classes, images, args.recording)
-        except ValueError as error:
-            raise_all([f"{args.results}: {line}" for line in lines_of(error)])
     if args.recording is not None:
         files.check_name(args.recording, "--recording")
     out = pathlib.Path(args.out)
@@ -69,6 +72,15 @@ def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
         print(f"{path}: {len(detections.frames)} detections")
     if classes.missing():
         print(f"no class maps to the catalogued states {', '.join(map(str, classes.missing()))}")
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Puts the file before what a ValueError says of its content."""
+    try:
+        yield
+    except ValueError as error:
+        raise_all([f"{path}: {line}" for line in lines_of(error)])
 
 
 def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> ClassMap:
@@ -89,7 +101,7 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
                     first = class_maps.first_category(found, names)
                 except ValueError as error:
                     raise ValueError(f"{args.results}: {error}") from error
-            print(f"category_id {first} is class 0, {names.get(0)!r}")
+            print(f"category_id {first} is class 0, {files.shorten(names.get(0))}")
         data = {str(c + first): name for c, name in names.items()}
     try:
         return ClassMap(data, procedure)

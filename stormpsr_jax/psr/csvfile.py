@@ -6,11 +6,13 @@ import math
 import os
 import re
 
-from stormpsr_jax.files import read_text, shorten
+from stormpsr_jax.files import check_fits, read_text, shorten
 
 Row = tuple[int, list[str]]  # line number from 1, fields
 
 MAX_FRAME = 10**9
+# Bytes of memory that a line and a field take, at most.
+_LINE, _FIELD = 150, 70
 _FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
 _IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
 
@@ -24,13 +26,16 @@ def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
         [(line number from 1, fields)] without the empty lines.
 
     Raises:
-        ValueError: not a readable file, not UTF-8, not CSV, or cut off in its last line.
+        ValueError: not a readable file, not UTF-8, not CSV, cut off in its last line, or its rows
+            do not fit into memory.
     """
     return rows_of(read_text(path), path, delimiter)
 
 
 def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
     """Returns the rows of the text of a CSV file; see `read_rows`."""
+    fields = text.count("\n") + text.count("\r") + 1
+    check_fits(_LINE * fields + _FIELD * (fields + text.count(delimiter)), path)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader if row]

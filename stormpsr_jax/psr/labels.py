@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import for_each, raise_all
+from stormpsr_jax.mistakes import for_each, note, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -95,13 +95,12 @@ def check_ascending(
     path: str | os.PathLike, rows: Sequence[csvfile.Row], frames: Sequence[int], field: str
 ) -> None:
     """Raises ValueError with every row whose frame does not come after that of the row above."""
-    raise_all(
-        [
-            str(csvfile.field_error(path, line, field, f"frame {b} does not come after frame {a}"))
-            for (line, _), (a, b) in zip(rows[1:], itertools.pairwise(frames), strict=True)
-            if b <= a
-        ]
-    )
+    mistakes: list[str] = []
+    for (line, _), (a, b) in zip(rows[1:], itertools.pairwise(frames), strict=True):
+        if b <= a:
+            what = f"frame {b} does not come after frame {a}"
+            note(mistakes, csvfile.field_error(path, line, field, what))
+    raise_all(mistakes)
 
 
 def states_to_steps(

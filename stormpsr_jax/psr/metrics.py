@@ -5,16 +5,30 @@ POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024),
 that makes it.
 """
 
+import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from stormpsr_jax.psr import headline
 
 Step = tuple[int, int]  # frame, step id
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
+MAX_PAIRS = 5 * 10**7  # of a labelled and a recognised step that POS compares, in 200 MB
+_FAR = 2**30
 TOLERANCE_S = 1.0  # of f1_tolerant, by which a prediction may be early
+
+
+def check_pairs(num_true: int, num_predicted: int) -> None:
+    """Raises ValueError if steps are too many to compare each of them with each other one."""
+    if num_true * num_predicted > MAX_PAIRS:
+        raise ValueError(
+            f"has {num_true:,} labelled and {num_predicted:,} recognised steps, whose product is "
+            f"more than {MAX_PAIRS:,}; cut the recording into parts"
+        )
 
 
 @functools.lru_cache(maxsize=4096)
@@ -24,6 +38,9 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
     Insert 1, delete 1, substitute 2, transpose 1; the unrestricted ("true") distance, in which
     transposed neighbours may be edited further: Lowrance and Wagner's recurrence, which holds as
     twice the cost of a transposition is no less than that of an insertion and a deletion.
+
+    Raises:
+        ValueError: see `check_pairs`.
     """
     start = 0
     while start < min(len(truth), len(predicted)) and truth[start] == predicted[start]:
@@ -31,28 +48,30 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
     truth, predicted = truth[start:], predicted[start:]
     while truth and predicted and truth[-1] == predicted[-1]:
         truth, predicted = truth[:-1], predicted[:-1]
-    # cost[i][j] transforms the first i of truth into the first j of predicted.
-    cost = [list(range(len(predicted) + 1))]
-    last_row: dict[int, int] = {}  # by step id, the last i < current one with truth[i-1] = id
+    check_pairs(len(truth), len(predicted))
+    if not truth or not predicted:
+        return len(truth) + len(predicted)
+    # cost[i, j] transforms the first i of truth into the first j of predicted. Row by row, as all
+    # of a row but its insertions follows from the rows above.
+    columns = np.arange(len(predicted) + 1)
+    cost = np.empty((len(truth) + 1, len(columns)), np.int32)
+    cost[0] = columns
+    ids, numbers = np.unique(predicted, return_inverse=True)
+    last_rows = np.zeros(len(ids), np.int64)  # by step id, the last i < current one that has it
     for i, a in enumerate(truth, start=1):
-        above = cost[-1]
-        row = [i]
-        last_column = 0  # the last j < current one with predicted[j-1] = a
-        for j, b in enumerate(predicted, start=1):
-            best = min(row[-1], above[j]) + 1
-            if a == b:
-                best = min(best, above[j - 1])
-            # A substitution costs as much as a deletion and an insertion: no case of its own.
-            k = last_row.get(b, 0)
-            if k and last_column:
-                gaps = (i - k - 1) + (j - last_column - 1)
-                best = min(best, cost[k - 1][last_column - 1] + gaps + 1)
-            if a == b:
-                last_column = j
-            row.append(best)
-        cost.append(row)
-        last_row[a] = i
-    return cost[-1][-1]
+        above, same = cost[i - 1], np.equal(predicted, a)
+        # A substitution costs as much as a deletion and an insertion: no case of its own.
+        best = np.minimum(above[1:] + 1, np.where(same, above[:-1], _FAR))
+        # The last j before each column with the step id of this row, 0 if there is none.
+        last = np.maximum.accumulate(np.where(same, columns[1:], 0))
+        last = np.concatenate([[0], last[:-1]])
+        k = last_rows[numbers]
+        (at,) = np.nonzero((k > 0) & (last > 0))
+        gaps = (i - k[at] - 1) + (at - last[at])
+        best[at] = np.minimum(best[at], cost[k[at] - 1, last[at] - 1] + gaps + 1)
+        cost[i] = np.minimum.accumulate(np.concatenate([[i], best]) - columns) + columns
+        last_rows[ids == a] = i
+    return int(cost[-1, -1])
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
@@ -150,10 +169,10 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
     for step_id in sorted(true_frames.keys() | predicted_frames.keys()):
         open_truths = true_frames.get(step_id, [])
         spare = predicted_frames.get(step_id, [])
-        for true_frame, frame in match_times(open_truths, spare):
-            result.correct.append((step_id, true_frame, frame))
-            open_truths.remove(true_frame)
-            spare.remove(frame)
+        matched = match_times(open_truths, spare)
+        result.correct.extend((step_id, *pair) for pair in matched)
+        open_truths = _without(open_truths, [true_frame for true_frame, _ in matched])
+        spare = _without(spare, [frame for _, frame in matched])
         num = min(len(spare), len(open_truths))
         first = len(spare) - num
         for true_frame, frame in zip(open_truths[:num], spare[first:], strict=True):
@@ -161,6 +180,18 @@ def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
         result.wrong.extend((frame, step_id) for frame in spare[:first])
         result.missed.extend((frame, step_id) for frame in open_truths[num:])
     return result
+
+
+def _without(frames: Iterable[int], taken: Iterable[int]) -> list[int]:
+    """The frames without as many of each as were taken."""
+    left = collections.Counter(taken)
+    kept = []
+    for frame in frames:
+        if left[frame]:
+            left[frame] -= 1
+        else:
+            kept.append(frame)
+    return kept
 
 
 def _by_step(steps: Iterable[Step]) -> dict[int, list[int]]:
@@ -224,7 +255,11 @@ def score_recording(
         true positives of predicted − true time), "precision", "recall", "tp", "fp", "fn". None is
         what is undefined: pos, both f1 and recall without ground-truth steps, precision without
         predictions, the delays without TP.
+
+    Raises:
+        ValueError: see `check_pairs`.
     """
+    check_pairs(len(truth), len(predicted))
     matching = match_steps(truth, predicted)
     tp, fp, fn = matching.counts()
     delay = sum(matching.delays()) / tp if tp else None

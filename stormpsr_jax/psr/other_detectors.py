@@ -25,18 +25,22 @@ _FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})", re.ASCII | re.DOTALL)
 _NAMED_FRAME = re.compile(r"(.+)_([0-9]{1,12})", re.ASCII)  # recording and frame
 
 
+# Recording, frame and size (width, height), or None, of images by their ids.
+Images = Mapping[int | str, tuple[str, int, tuple[float, float] | None]]
+
+
 def from_coco(
-    results: Any, classes: ClassMap, images: Any = None, recording: str | None = None
+    results: Any, classes: ClassMap, images: Images | None = None, recording: str | None = None
 ) -> dict[str, Detections]:
     """Converts COCO results.
 
     Args:
         results: the content of the results file.
         classes: translates `category_id`.
-        images: the content of the annotation file; None if the image ids are frame numbers, or
-            texts that end in one.
-        recording: of all images; None takes the folder that holds an image (the one above, if that
-            is called "rgb"), or without `images` what stands before the frame's number.
+        images: those of the annotation file (`coco_images`); None if the image ids are frame
+            numbers, or texts that end in one.
+        recording: of all results, where there are no `images`; None takes what stands before the
+            frame's number.
 
     Returns:
         By recording; boxes in 0…1 where the annotation file tells the image sizes, else in pixels.
@@ -45,23 +49,24 @@ def from_coco(
     Raises:
         ValueError: every mistake, with entry and field.
     """
-    known = None if images is None else _coco_images(images, recording)
     if not isinstance(results, list):
         raise ValueError("COCO results are a list of detections")
     named = [] if recording is None else [recording]
-    names = named if known is None else sorted({image[0] for image in known.values()})
+    names = named if images is None else sorted({image[0] for image in images.values()})
     rows: dict[str, list[tuple]] = {name: [] for name in names}
 
     def convert(i: int, entry: Any) -> None:
         place = f"entry {i + 1}"
         image = files.field(entry, "image_id", (int, str), place)
-        if known is None:
+        if images is None:
             name = recording or _recording(str(image), f"{place}: image_id")
             frame, size = _frame(str(image), f"{place}: image_id"), None
-        elif image in known:
-            name, frame, size = known[image]
+        elif image in images:
+            name, frame, size = images[image]
         else:
-            raise ValueError(f"{place}: image_id: {image!r} is not in the annotation file")
+            raise ValueError(
+                f"{place}: image_id: {files.shorten(image)} is not in the annotation file"
+            )
         score = files.field(entry, "score", (int, float), place)
         files.number(score, f"{place}: score", 0, 1)
         box = files.field(entry, "bbox", list, place)
@@ -78,12 +83,21 @@ def from_coco(
     return {name: _detections(found) for name, found in rows.items()}
 
 
-def _coco_images(images: Any, recording: str | None) -> dict[Any, tuple]:
-    """Recording, frame and image size (or None) by image id."""
-    entries = images.get("images") if isinstance(images, Mapping) else None
+def coco_images(data: Any, recording: str | None = None) -> Images:
+    """Reads the images of a COCO annotation file.
+
+    Args:
+        data: its content.
+        recording: of all images; None takes the folder that holds an image (the one above, if that
+            is called "rgb").
+
+    Raises:
+        ValueError: every mistake, with entry and field.
+    """
+    entries = data.get("images") if isinstance(data, Mapping) else None
     if not isinstance(entries, list):
         raise ValueError("the annotation file has no list 'images'")
-    known: dict[Any, tuple] = {}
+    known: dict[int | str, tuple] = {}
 
     def convert(i: int, entry: Any) -> None:
         place = f"images[{i}]"
@@ -95,8 +109,8 @@ def _coco_images(images: Any, recording: str | None) -> dict[Any, tuple]:
         folders = [part for part in parts[:-1] if part not in ("rgb", ".", "/")]
         if recording is None and not folders:
             raise ValueError(
-                f"{place}: file_name: {file_name!r} is in no folder that names its recording; "
-                f"pass --recording"
+                f"{place}: file_name: {files.shorten(file_name)} is in no folder that names its "
+                "recording; pass --recording"
             )
         size = None
         if "width" in entry and "height" in entry:

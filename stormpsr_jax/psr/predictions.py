@@ -17,6 +17,7 @@ from stormpsr_jax.psr import csvfile, zipped
 from stormpsr_jax.psr.labels import check_ascending
 from stormpsr_jax.psr.procedure import Procedure
 
+_MAX_DEPTH = 64  # of folders in folders
 SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
 _ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
 _TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
@@ -109,14 +110,17 @@ def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixP
 def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
     """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
 
-    Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's.
+    Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's, and so
+    on.
     """
-    found = {p.name.removesuffix(suffix): p for p in folder.iterdir() if p.name.endswith(suffix)}
-    if not found:
-        below = [p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()]
-        if len(below) == 1 and not below[0].is_symlink():
-            return find(below[0], suffix)
-    return found
+    for _ in range(_MAX_DEPTH):
+        entries = list(folder.iterdir())
+        found = {p.name.removesuffix(suffix): p for p in entries if p.name.endswith(suffix)}
+        below = [p for p in entries if not p.name.startswith(".") and p.is_dir()]
+        if found or len(below) != 1 or below[0].is_symlink():
+            return found
+        (folder,) = below
+    return {}
 
 
 def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:

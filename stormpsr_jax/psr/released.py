@@ -18,7 +18,7 @@ import numpy as np
 
 from stormpsr_jax.psr import headline
 from stormpsr_jax.psr.decoding import STREAMS, Settings
-from stormpsr_jax.psr.metrics import Step, edit_distance
+from stormpsr_jax.psr.metrics import Step, check_pairs, edit_distance
 from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
@@ -340,10 +340,11 @@ def score_recording(
         f1_tolerant, which the released code does not have, is None.
 
     Raises:
-        ValueError: there are no ground-truth steps, so that POS is undefined.
+        ValueError: there are no ground-truth steps, so that POS is undefined; `check_pairs`.
     """
     if not truth:
         raise ValueError("no ground-truth steps in PSR_labels.csv: take --protocol=paper")
+    check_pairs(len(truth), len(events))
     frames, steps = (np.array([event[i] for event in events], np.int64) for i in (0, 1))
     implied = [int(event[2]) == 0 for event in events]
     truth_frames, truth_steps = np.array(truth, np.int64).T

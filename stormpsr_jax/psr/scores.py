@@ -32,6 +32,7 @@ SUFFIX = ".npz"  # of a file's name, after the recording's
 KINDS = ("scores", "csv")
 # Logits and log-probabilities farther out say nothing more, and half precision has to hold them.
 BOUND = 60.0
+_FREE_BYTES = 2**24  # of arrays that a small file may be packed from
 MAX_ROWS = 10**7  # a day of video at 100 frames a second has 8.6 million
 # Of predictions that name no more than a top detection: P(its class | the object is there), and
 # the objectness where there is none.
@@ -241,6 +242,8 @@ def _arrays(archive: zipfile.ZipFile, procedure: Procedure) -> dict[str, np.ndar
         total += int(np.prod(shape)) * dtype.itemsize
     if num_rows > MAX_ROWS:
         raise ValueError(f"holds {num_rows:,} frames, more than {MAX_ROWS:,}")
+    packed = os.fstat(archive.fp.fileno()).st_size
+    memory.check_growth(packed, total, _FREE_BYTES, "what is in it")
     memory.check_fits(4 * total, "it")  # once more as float32, and the rule's inputs
     arrays = {}
     for name, (shape, dtype) in headers.items():

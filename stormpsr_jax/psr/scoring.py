@@ -136,20 +136,23 @@ def evaluate_recordings(
     for stream in names:
         calibrated = (calibrations or {}).get(stream)
         for name, recording in recordings.items():
-            if protocol == "released":
-                found = _score_released(procedure, recording, stream, settings[stream], fps)
-            else:
-                events = streams.decode(
-                    procedure,
-                    recording,
-                    stream,
-                    settings[stream],
-                    weights,
-                    fps=fps,
-                    calibration=calibrated,
-                )
-                judged[stream] += calibration.judge(events, recording)
-                found = _score_paper(recording, events, certain, fps)
+            try:
+                if protocol == "released":
+                    found = _score_released(procedure, recording, stream, settings[stream], fps)
+                else:
+                    events = streams.decode(
+                        procedure,
+                        recording,
+                        stream,
+                        settings[stream],
+                        weights,
+                        fps=fps,
+                        calibration=calibrated,
+                    )
+                    found = _score_paper(recording, events, certain, fps)
+                    judged[stream] += calibration.judge(events, recording)
+            except ValueError as error:
+                raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
             events = [event[:2] for event in found["events"]]
             details[stream][name] = {

@@ -17,16 +17,17 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stormpsr_jax import files
-from stormpsr_jax.mistakes import for_each, raise_all
+from stormpsr_jax.mistakes import for_each, note, raise_all
 from stormpsr_jax.psr import csvfile
 from stormpsr_jax.psr.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 # At most nine digits: no recording is as long, and no frame number is too large.
 _TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
+_MAX_COMPARED = 200  # names of steps that one that is none of them is held against
 _VALUES = (1, -1, 0)  # of a component after step 3k, 3k + 1, 3k + 2
 _ALREADY = {1: "installed", -1: "incorrectly installed", 0: "absent"}
 
@@ -60,6 +61,8 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
             "name)"
         )
 
+    steps = {procedure.step_name(i): i for i in range(3 * procedure.num_components)}
+
     def parse(line: int, row: list[str]) -> TimedStep:
         csvfile.check_width(path, line, row[: len(names)], names)
         field = dict(zip(names, row, strict=False))
@@ -67,7 +70,7 @@ def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]
         if times[0] > times[-1]:
             what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
             raise csvfile.field_error(path, line, "end", what)
-        return TimedStep(times[-1], line, _parse_step(field["step"], procedure, path, line))
+        return TimedStep(times[-1], line, _parse_step(field["step"], steps, procedure, path, line))
 
     timed = for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
     return sorted(timed, key=lambda step: (step.time, step.line))
@@ -90,16 +93,17 @@ def _parse_time(
     return 3600 * hours + 60 * minutes + seconds
 
 
-def _parse_step(text: str, procedure: Procedure, path: str | os.PathLike, line: int) -> int:
-    """Returns the id of a step given as id or name."""
+def _parse_step(
+    text: str, names: Mapping[str, int], procedure: Procedure, path: str | os.PathLike, line: int
+) -> int:
+    """Returns the id of a step given as id or name; `names` are those of all steps."""
     text = text.strip()
-    count = 3 * procedure.num_components
     if re.fullmatch("[+-]?[0-9]+", text, re.ASCII):
-        return csvfile.parse_integer(text, 0, count - 1, path, line, "step")
-    names = {procedure.step_name(step_id): step_id for step_id in range(count)}
+        return csvfile.parse_integer(text, 0, len(names) - 1, path, line, "step")
     if text in names:
         return names[text]
-    folded = {name.casefold(): name for name in names}
+    # Comparing names takes some hundredths of a millisecond each.
+    folded = {name.casefold(): name for name in names} if len(names) <= _MAX_COMPARED else {}
     near = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
     hint = f"; near it are {', '.join(repr(folded[name]) for name in near)}" if near else ""
     raise csvfile.field_error(
@@ -163,7 +167,7 @@ def to_frames(
         elif min(frame, last) == at:
             what = f"{name} falls into the same frame as the one of the same component {when}"
         if what:
-            mistakes.append(str(csvfile.field_error(path, step.line, field, what)))
+            note(mistakes, csvfile.field_error(path, step.line, field, what))
             continue
         frame = min(frame, last)
         state[k], since[k] = value, (f"since line {step.line}", frame)

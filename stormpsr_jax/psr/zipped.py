@@ -16,12 +16,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-from stormpsr_jax import files
+from stormpsr_jax import files, memory
 from stormpsr_jax.mistakes import lines_of, raise_all
 
 MAX_MEMBERS = 10_000  # wanted files of all zip files together; IndustReal has 84 recordings
 MAX_BYTES = files.MAX_TEXT  # of them, unpacked
-MAX_INDEX = 2**26  # bytes of a zip file's table of contents; that of 150,000 pictures has 15 MB
+FREE_BYTES = 2**22  # of those of a zip file, however small it is
+MAX_INDEX = 2**25  # bytes of a zip file's table of contents; that of 150,000 pictures has 15 MB
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
@@ -67,12 +68,14 @@ class _Copies:
         place: see `unpacked`.
         members: the place in the zip file of each, by its path.
         size: of all, bytes.
+        of_zip: of those of the zip file at hand.
     """
 
     folder: pathlib.Path
     place: Place
     members: dict[pathlib.Path, str] = dataclasses.field(default_factory=dict)
     size: int = 0
+    of_zip: int = 0
 
     def in_zip(self, line: str) -> str:
         """Returns a message that names the places in the zip files."""
@@ -82,6 +85,7 @@ class _Copies:
 
     def add(self, path: pathlib.Path) -> None:
         """Unpacks what is wanted of a zip file."""
+        self.of_zip = 0
         try:
             with path.open("rb") as file:
                 if (size := _index_size(file)) > MAX_INDEX:
@@ -92,6 +96,8 @@ class _Copies:
                 with zipfile.ZipFile(file) as opened:
                     for info in opened.infolist():
                         self._extract(opened, info, path)
+        except MemoryError as error:
+            raise ValueError(str(error)) from error
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
         except _UNPACKING as error:
@@ -113,11 +119,14 @@ class _Copies:
             raise ValueError(f"{where}: is in {self.members[copy]} too; keep one")
         if len(self.members) == MAX_MEMBERS:
             raise ValueError(f"{where}: is one more than the {MAX_MEMBERS} files that are read")
+        packed = path.stat().st_size  # what a member says of itself may be said of others too
+        unpacked = self.of_zip + info.file_size
+        memory.check_growth(packed, unpacked, FREE_BYTES, f"{where}: with it what is unpacked")
         left = MAX_BYTES - self.size
         content = b""
         if info.file_size <= left:
             with opened.open(info) as file:
-                content = file.read(left + 1)
+                content = file.read(info.file_size + 1)
         if max(info.file_size, len(content)) > left:
             raise ValueError(
                 f"{where}: with it there would be more than {MAX_BYTES} bytes, the most that is "
@@ -127,6 +136,7 @@ class _Copies:
         copy.write_bytes(content)
         self.members[copy] = where
         self.size += len(content)
+        self.of_zip += len(content)
 
 
 def _index_size(file: BinaryIO) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pictures_data import as_zip, jpeg, photograph
 
-from data_prep.reading import pictures
+from data_prep.reading import pictures, zips
 from data_prep.reading.pictures import ImageFiles
 from data_prep.reading.trees import MAX_FILE_BYTES, Tree, open_trees
 
@@ -60,6 +60,40 @@ def test_walk_property_symlink_loops_are_errors(tmp_path, loop):
         message = "cannot be listed .*symbolic links"
     with pytest.raises(ValueError, match=message):
         list(open_trees(tmp_path / "data")[0].walk())
+
+
+def test_links_that_make_many_folders_of_a_few_are_not_followed_to_the_end(tmp_path, monkeypatch):
+    for i in range(20):
+        (tmp_path / f"{i}").mkdir()
+        for name in ("a", "b") if i else ():
+            (tmp_path / f"{i - 1}" / name).symlink_to(tmp_path / f"{i}")
+    monkeypatch.setattr(zips, "MAX_FOLDERS", 100)
+    with pytest.raises(ValueError, match="is one more than the 100 folders that are looked into"):
+        list(Tree(str(tmp_path / "0")).walk())
+
+
+def test_folders_that_are_nested_deeply_are_an_error(tmp_path):
+    folder = tmp_path / "/".join("a" * 64)
+    folder.mkdir(parents=True)
+    tree = Tree(str(tmp_path))
+    assert len(list(tree.walk())) == 65
+    (folder / "a").mkdir()
+    with pytest.raises(ValueError, match="a/a: folders nested more than 64 deep are not looked"):
+        list(tree.walk())
+
+
+@pytest.mark.parametrize("name", ["NAME.csv", "NAME.json", "00001.jpg"])
+def test_a_file_that_unfolds_is_not_unpacked(tmp_path, name):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, b"a\n" * 2**20)
+        file.writestr("small.csv", b"a\n" * 2**19)
+    (tree,) = open_trees(path)
+    with pytest.raises(ValueError, match=rf"{name}: what is in it has 2,097,152 bytes, more than"):
+        tree.read(name)
+    with pytest.raises(ValueError, match="more than 20 times"), tree.on_disk(name):
+        pass
+    assert len(tree.read("small.csv")) == 2**20
 
 
 def test_walk_property_links_to_other_places_are_followed(tmp_path):
@@ -167,7 +201,7 @@ def test_zip_property_bomb_is_not_unpacked(tmp_path):
             for _ in range(MAX_FILE_BYTES // 2**20 + 1):
                 member.write(bytes(2**20))
     (tree,) = open_trees(path)
-    with pytest.raises(ValueError, match=r"00001.jpg: has more than 128 MiB"):
+    with pytest.raises(ValueError, match=r"00001.jpg: what is in it has 135,266,304 bytes"):
         tree.read("0001/00001.jpg")
     # One that says that it is small ends where it says, and then its checksum is wrong.
     data, size = path.read_bytes(), MAX_FILE_BYTES + 2**20

@@ -337,5 +337,5 @@ def test_a_picture_that_grows_a_thousandfold_is_not_unpacked_to_its_end(tmp_path
                 member.write(bytes(2**20))
     (tree,) = open_trees(path)
     for read in (tree.fingerprint, tree.open, tree.read):
-        with pytest.raises(ValueError, match=r"a\.zip/rec/1\.jpg: has more than 128 MiB, 20 times"):
+        with pytest.raises(ValueError, match=r"rec/1\.jpg: .* more than 20 times as many"):
             read("rec/1.jpg")

@@ -203,7 +203,7 @@ def break_zip(files, kind):
         ("nothing wanted", "the zip file has no <recording>_results_pred.csv"),
         ("twice", "is in {path}/a/01_assy_a_results_pred.csv too; keep one"),
         ("hidden", "begins with a dot"),
-        ("index", "its table of contents has 2147483648 bytes, more than 67108864"),
+        ("index", "its table of contents has 2147483648 bytes, more than 33554432"),
         ("encrypted", "not a whole zip file"),
         ("nowhere", "broken.zip: is not a folder; --asd takes one, or a zip file"),
     ],
@@ -213,6 +213,23 @@ def test_zip_files_that_cannot_be_read_are_one_line(files, capsys, kind, message
     said = fails(files, capsys, f"--asd={path}")
     assert message.format(path=path) in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("unit", ["a\n", "a,1,1,.5,1,1,1,1\n", "\n"])
+def test_a_small_zip_file_does_not_unfold_into_a_large_one(files, capsys, unit):
+    path = pack(
+        files / "a.zip", {"01_assy_a_results_pred.csv": HEADER + unit * (2**23 // len(unit))}
+    )
+    assert path.stat().st_size < 30_000
+    said = fails(files, capsys, f"--asd={path}")
+    assert f"{path}/01_assy_a_results_pred.csv: with it what is unpacked has 8,388,6" in said
+    assert "more than 20 times as many as packed" in said
+    # Nor do many of which each is small.
+    text = HEADER + unit * (2**20 // len(unit))
+    pack(path, {f"{i}_assy_a_results_pred.csv": text for i in range(5)})
+    assert "/3_assy_a_results_pred.csv: with it what is unpacked has 4,19" in fails(
+        files, capsys, f"--asd={path}"
+    )
 
 
 def test_zip_files_with_too_much_in_them_are_not_unpacked(files, capsys, monkeypatch):

@@ -141,7 +141,9 @@ def test_class_map_errors_name_the_class(folder, capsys, class_map, message):
 def test_coco_errors_name_entry_and_field(change, message):
     with pytest.raises(ValueError) as error:
         other_detectors.from_coco(
-            [{**RESULTS[0], **change}], other_detectors.ClassMap(MAP, PROCEDURE), IMAGES
+            [{**RESULTS[0], **change}],
+            other_detectors.ClassMap(MAP, PROCEDURE),
+            other_detectors.coco_images(IMAGES),
         )
     assert message in str(error.value)
 
@@ -150,12 +152,33 @@ def test_coco_errors_without_names_of_recordings():
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match="--recording is needed"):
         other_detectors.from_coco(RESULTS, classes)
-    with pytest.raises(ValueError, match=r"images\[0\]: file_name: '1.jpg' is in no folder"):
-        other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "1.jpg"}]})
-    with pytest.raises(ValueError, match=r"images\[0\]: file_name: name '..': begins with a dot"):
-        other_detectors.from_coco([], classes, {"images": [{"id": 1, "file_name": "../1.jpg"}]})
-    with pytest.raises(ValueError, match="does not end in a frame number"):
-        other_detectors.from_coco(RESULTS, classes, {"images": [{"id": 1, "file_name": "x/a.jpg"}]})
+    for name, message in (
+        ("1.jpg", r"images\[0\]: file_name: '1.jpg' is in no folder"),
+        ("../1.jpg", r"images\[0\]: file_name: name '..': begins with a dot"),
+        ("x/a.jpg", "does not end in a frame number"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            other_detectors.coco_images({"images": [{"id": 1, "file_name": name}]})
+
+
+def test_what_is_wrong_with_images_names_their_file(folder, capsys):
+    # Python finds numbers of the form k · (2^61 - 1) in a dictionary by going through all of them.
+    images = [{"id": k * (2**61 - 1), "file_name": f"rec/{k}.jpg"} for k in range(1, 4)]
+    (folder / "images.json").write_text(json.dumps({"images": images}))
+    with pytest.raises(SystemExit) as error:
+        coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
+    assert error.value.code == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert f"{folder / 'images.json'}: images[0]: id: 2305843009213693951 is beyond" in said[0]
+
+
+def test_category_ids_that_are_huge_are_no_keys(folder, capsys):
+    predictions_json(folder, [2**61 - 1, 2 * (2**61 - 1)])
+    (folder / "names.txt").write_text("10\n11\n")
+    with pytest.raises(SystemExit):
+        coco(folder, f"--names={folder / 'names.txt'}")
+    assert "entry 1: category_id: 2305843009213693951 is beyond" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -258,6 +281,12 @@ def test_a_state_that_begins_with_0_is_no_number_in_base_8(folder):
     assert names == {0: "0110", 1: "10"}
 
 
+LAUGHS = [
+    "a0: &a0 [x]",
+    *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)),
+]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -269,6 +298,10 @@ def test_a_state_that_begins_with_0_is_no_number_in_base_8(folder):
         ("names: {a: 10}\n", "names: 'a' is no number of a class"),
         ("names: [[10]]\n", "names: 0: ['10'] is no name"),
         ("[" * 5000, "not YAML that can be read"),
+        # Twelve lists, of each of which the next one has ten: 10^12 texts if they were shown.
+        ("\n".join(LAUGHS) + "\nnames: {0: *a11}\n", "names: 0: [[["),
+        ("\n".join(LAUGHS) + "\nnames: *a11\n", "names: 0: [[["),
+        ("names: [" + "x, " * 100_000 + "x]", "is no list of names"),
     ],
 )
 def test_names_that_are_no_states_are_one_line(folder, capsys, text, message):
@@ -334,7 +367,7 @@ def test_coco_errors_all_of_a_file(folder):
     results = [{**RESULTS[0], "score": 3}, RESULTS[1], {"image_id": 1}, 7]
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match=r"entry 1: score.*\nentry 3: score.*\nentry 4: 7 is not"):
-        other_detectors.from_coco(results, classes, IMAGES)
+        other_detectors.from_coco(results, classes, other_detectors.coco_images(IMAGES))
 
 
 def test_resample_golden_the_most_confident_frame_is_kept_whole():

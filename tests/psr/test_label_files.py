@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import label_files, labels
+from stormpsr_jax.psr import label_files, labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.recordings import load_recordings
 
@@ -205,3 +205,28 @@ def test_find_refuses_the_name_of_a_recording_that_cannot_be_read_back(tmp_path,
     ) as error:
         label_files.find(tmp_path)
     assert str(error.value).isprintable()
+
+
+def test_names_of_steps_are_put_together_once(tmp_path, monkeypatch):
+    asked = 0
+
+    def step_name(procedure, step_id):
+        nonlocal asked
+        asked += 1
+        return f"step {step_id}"
+
+    monkeypatch.setattr(Procedure, "step_name", step_name)
+    (tmp_path / "a.csv").write_text("time,step\n" + "".join(f"{i},step 0\n" for i in range(100)))
+    assert len(timed_labels.read_times(tmp_path / "a.csv", PROCEDURE)) == 100
+    assert asked == 6
+
+
+def test_names_like_a_wrong_one_are_looked_for_among_few(tmp_path):
+    (tmp_path / "a.csv").write_text("time,step\n1,Instal cap\n")
+    with pytest.raises(ValueError, match="near it are 'Install cap'"):
+        timed_labels.read_times(tmp_path / "a.csv", PROCEDURE)
+    names = [f"cap {i}" for i in range(100)]
+    data = {**PROCEDURE.to_json(), "components": names, "states": ["1" * 100]}
+    data["variants"] = {"up": {"initial_state": "0" * 100, "expected": [], "recordings": ["*"]}}
+    with pytest.raises(ValueError, match=r"is no step of procedure 'toy' \(python"):
+        timed_labels.read_times(tmp_path / "a.csv", Procedure.from_json(data))

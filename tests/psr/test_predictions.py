@@ -255,3 +255,11 @@ def test_read_rows_errors_for_no_file(folder):
     for path in (folder, folder / "absent.csv"):
         with pytest.raises(ValueError, match="cannot be read"):
             predictions.read_detections(path, PROCEDURE)
+
+
+def test_folders_in_folders_are_not_looked_into_without_end(tmp_path):
+    deep = tmp_path / "/".join("a" * 200)
+    deep.mkdir(parents=True)
+    (deep / "x_results_pred.csv").write_text("")
+    assert predictions.find(tmp_path) == {}
+    assert list(predictions.find(deep.parent.parent)) == ["x"]

@@ -136,6 +136,9 @@ def test_scores_errors_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
                 file, {"descr": kind, "fortran_order": False, "shape": shape}
             )
             archive.writestr(name, file.getvalue() + data)
+    with pytest.raises(ValueError, match=r"bomb\.npz: what is in it has 1,375,731,712 bytes"):
+        scores.read_scores(path, PROCEDURE)
+    monkeypatch.setattr(memory, "MAX_GROWTH", 10**6)
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
     with pytest.raises(ValueError, match=r"bomb\.npz: it needs [\d.]+ GiB"):
         scores.read_scores(path, PROCEDURE)
