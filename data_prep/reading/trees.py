@@ -22,7 +22,6 @@ from stormpsr_jax.mistakes import raise_all
 
 # Far above any real picture or label file; what is larger, and no video, is not read.
 MAX_FILE_BYTES = 128 * 2**20
-FREE_BYTES = 2**20  # of a file in a zip file, however small it is there
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError),
@@ -153,7 +152,10 @@ class Tree:
                 raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
             try:
                 memory.check_growth(
-                    member.compress_size, member.file_size, FREE_BYTES, f"{place}: what is in it"
+                    member.compress_size,
+                    member.file_size,
+                    MAX_FILE_BYTES,
+                    f"{place}: what is in it",
                 )
             except MemoryError as error:
                 raise ValueError(str(error)) from error

@@ -11,14 +11,11 @@ import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from stormpsr_jax.psr import headline
 
 Step = tuple[int, int]  # frame, step id
 Pair = tuple[int, int, int]  # step id, true frame, predicted frame
-MAX_PAIRS = 5 * 10**7  # of a labelled and a recognised step that POS compares, in 200 MB
-_FAR = 2**30
+MAX_PAIRS = 4 * 10**6  # of a labelled and a recognised step that POS compares, in two seconds
 TOLERANCE_S = 1.0  # of f1_tolerant, by which a prediction may be early
 
 
@@ -49,29 +46,28 @@ def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
     while truth and predicted and truth[-1] == predicted[-1]:
         truth, predicted = truth[:-1], predicted[:-1]
     check_pairs(len(truth), len(predicted))
-    if not truth or not predicted:
-        return len(truth) + len(predicted)
-    # cost[i, j] transforms the first i of truth into the first j of predicted. Row by row, as all
-    # of a row but its insertions follows from the rows above.
-    columns = np.arange(len(predicted) + 1)
-    cost = np.empty((len(truth) + 1, len(columns)), np.int32)
-    cost[0] = columns
-    ids, numbers = np.unique(predicted, return_inverse=True)
-    last_rows = np.zeros(len(ids), np.int64)  # by step id, the last i < current one that has it
+    # cost[i][j] transforms the first i of truth into the first j of predicted.
+    cost = [list(range(len(predicted) + 1))]
+    last_row: dict[int, int] = {}  # by step id, the last i < current one with truth[i-1] = id
     for i, a in enumerate(truth, start=1):
-        above, same = cost[i - 1], np.equal(predicted, a)
-        # A substitution costs as much as a deletion and an insertion: no case of its own.
-        best = np.minimum(above[1:] + 1, np.where(same, above[:-1], _FAR))
-        # The last j before each column with the step id of this row, 0 if there is none.
-        last = np.maximum.accumulate(np.where(same, columns[1:], 0))
-        last = np.concatenate([[0], last[:-1]])
-        k = last_rows[numbers]
-        (at,) = np.nonzero((k > 0) & (last > 0))
-        gaps = (i - k[at] - 1) + (at - last[at])
-        best[at] = np.minimum(best[at], cost[k[at] - 1, last[at] - 1] + gaps + 1)
-        cost[i] = np.minimum.accumulate(np.concatenate([[i], best]) - columns) + columns
-        last_rows[ids == a] = i
-    return int(cost[-1, -1])
+        above = cost[-1]
+        row = [i]
+        last_column = 0  # the last j < current one with predicted[j-1] = a
+        for j, b in enumerate(predicted, start=1):
+            best = min(row[-1], above[j]) + 1
+            if a == b:
+                best = min(best, above[j - 1])
+            # A substitution costs as much as a deletion and an insertion: no case of its own.
+            k = last_row.get(b, 0)
+            if k and last_column:
+                gaps = (i - k - 1) + (j - last_column - 1)
+                best = min(best, cost[k - 1][last_column - 1] + gaps + 1)
+            if a == b:
+                last_column = j
+            row.append(best)
+        cost.append(row)
+        last_row[a] = i
+    return cost[-1][-1]
 
 
 def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pictures_data import as_zip, jpeg, photograph
 
-from data_prep.reading import pictures, zips
+from data_prep.reading import pictures, trees, zips
 from data_prep.reading.pictures import ImageFiles
 from data_prep.reading.trees import MAX_FILE_BYTES, Tree, open_trees
 
@@ -83,7 +83,8 @@ def test_folders_that_are_nested_deeply_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["NAME.csv", "NAME.json", "00001.jpg"])
-def test_a_file_that_unfolds_is_not_unpacked(tmp_path, name):
+def test_a_file_that_unfolds_is_not_unpacked(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(trees, "MAX_FILE_BYTES", 2**20)
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr(name, b"a\n" * 2**20)
