@@ -15,11 +15,13 @@ from tiny import TINY, flags_of
 
 from stormpsr_jax import config_flag
 from stormpsr_jax import main as command
+from stormpsr_jax.model_card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
 from stormpsr_jax.training import interruption
 
 STAGES = TINY["stages"]
+OF_EVALUATE = {"model", "metrics.json", "detections.json", "report.html"}
 SECONDS = "seconds.json"
 LIMIT = 180  # seconds; a stage of the tiny run takes up to 40 on a busy machine
 ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)  # those that commands put in a line
@@ -58,7 +60,7 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         top = "predict" if name.parts[0] == "predictions" else name.parts[0]
-        top = "evaluate" if top in ("model", "metrics.json", "report.html") else top
+        top = "evaluate" if top in OF_EVALUATE else top
         # Of a finished stage, what it was made from is in done.json.
         # Only a stage that goes on looks at the recordings that it has completed.
         unlike = {"checkpoints", "tensorboard", "completed", provenance.MADE_FROM}
@@ -71,6 +73,8 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
             for of_date in ("created", "results", "checksum"):
                 data.pop(of_date, None)
             content = json.dumps(data).encode()
+        if path.name == CARD:
+            content = re.sub(rb"\* written .*", b"", content)
         found[str(name)] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -80,7 +84,7 @@ def copy_before(base: Path, target: Path, stage: str) -> tuple[str, ...]:
     later = STAGES[STAGES.index(stage) :]
     gone = {*later, "lock"}
     gone |= {"predictions"} if "predict" in later else set()
-    gone |= {"model", "metrics.json", "report.html"}
+    gone |= OF_EVALUATE
     for path in (base / "run").iterdir():
         if path.name not in gone:
             _copy(path, target / path.name)
