@@ -16,6 +16,7 @@ from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
 
 # `data` belongs to the data folder, and what `evaluate` makes lies in the work folder itself.
+_MAX_DEPTH = 32  # of folders in the folder of a stage
 LEFT_OUT = ("data", "evaluate")
 
 
@@ -29,6 +30,9 @@ def take(context: Context, stage: str, others: Iterable[Path]) -> Path | None:
 
     Returns:
       That work folder, None if there is none.
+
+    Raises:
+      ValueError: there is something else than files and folders in it; names it.
     """
     if stage in LEFT_OUT or (context.workdir / stage).exists():
         return None
@@ -52,11 +56,26 @@ def is_made(workdir: Path, stage: str, made_from: dict) -> bool:
 
 def _link(source: Path, target: Path) -> None:
     """Copies a folder, with links for files: a run replaces files and never writes into them."""
+    _check(source)
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(source, part, copy_function=_link_or_copy)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
+
+
+def _check(source: Path) -> None:
+    """Raises ValueError for what has no end in a folder: links to folders, pipes, devices."""
+    for folder, folders, names in os.walk(source):
+        for path in (Path(folder, name) for name in (*folders, *names)):
+            is_folder = path.is_dir() and not path.is_symlink()
+            depth = len(path.relative_to(source).parts)
+            if depth > _MAX_DEPTH or not (is_folder or path.is_file()):
+                raise ValueError(
+                    f"{path}: is a link to a folder, no regular file, or nested too deeply; a "
+                    "stage with that in it is not taken over: remove it, or leave that work "
+                    "folder out"
+                )
 
 
 def _link_or_copy(source: str, target: str) -> None:

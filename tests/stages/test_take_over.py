@@ -1,6 +1,7 @@
 """Stages of another work folder: what would come out the same is taken over, and nothing else."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -84,6 +85,24 @@ def test_main_takes_over_what_it_would_make_and_makes_what_is_damaged(tmp_path, 
     made = {p.name: p.read_bytes() for p in (tmp_path / "run" / "embed" / "val").iterdir()}
     main.run(config, tmp_path / "alone", others=[])
     assert made == {p.name: p.read_bytes() for p in (tmp_path / "alone/embed/val").iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["loop", "pipe", "device", "nowhere", "deep"])
+def test_a_stage_with_what_has_no_end_in_it_is_not_taken_over(tmp_path, other, kind):
+    place = other / "pretrain" / "odd"
+    if kind == "loop":
+        place.symlink_to(".")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place.symlink_to("/dev/zero")
+    elif kind == "nowhere":
+        place.symlink_to("nowhere")
+    else:
+        (place / "/".join("a" * 40)).mkdir(parents=True)
+    with pytest.raises(ValueError, match=rf"^{place}.*: is a link to a folder, no regular file"):
+        taken(tmp_path / "run", other)
+    assert not list((tmp_path / "run").glob("pretrain*"))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
