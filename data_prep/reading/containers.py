@@ -8,22 +8,17 @@ product. So a video is first read, without decoding it, in a process with a limi
 import array
 import contextlib
 import json
-import math
-import os
 import pickle
 import re
-import resource
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from absl import logging
 
+from data_prep.reading import limited
 from data_prep.reading.pictures import MAX_FRAME_PIXELS, check_pixels
 from data_prep.reading.trees import Tree, read_errors
 from stormpsr_jax import installed
@@ -196,23 +191,8 @@ def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes
     """Returns what a process with limits says of a video, and bytes that go with it."""
     place = tree.show(name)
     _import_av(place)  # which is missing, or not
-    # Without -P, a program in the folder where a user happens to be would be found first.
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", __name__],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
-        input=pickle.dumps((task, tree, name)),
-        capture_output=True,
-    )
-    if done.returncode == -signal.SIGXCPU:
-        raise ValueError(
-            f"{place}: reading it takes longer than a video of its size may; {_CONVERT}"
-        )
-    if done.returncode < 0:
-        how = signal.Signals(-done.returncode).name
-        raise ValueError(f"{place}: reading it ended a process by {how}; {_CONVERT}")
-    if done.returncode:
-        raise RuntimeError(f"{place}: {done.stderr.decode(errors='replace')}")
-    head, _, body = done.stdout.partition(b"\n")
+    output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
+    head, _, body = output.partition(b"\n")
     said = json.loads(head)
     if "error" in said:
         raise ValueError(said["error"])
@@ -287,26 +267,13 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 # --- The process ----------------------------------------------------------------------------------
 
 
-def _limit_process(size: int) -> None:
-    """Limits the memory and the time that this process takes for a file of so many bytes."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = math.ceil(usage.ru_utime + usage.ru_stime)
-    limits = {resource.RLIMIT_CPU: used + MAX_SECONDS + size // BYTES_OF_SECOND}
-    if sys.platform == "linux":  # elsewhere it does not count what is mapped
-        pages = int(Path("/proc/self/statm").read_text().split()[5])
-        limits[resource.RLIMIT_DATA] = pages * resource.getpagesize() + MAX_MEMORY
-    for kind, limit in limits.items():
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, (limit if hard < 0 else min(limit, hard), hard))
-
-
 def _main() -> None:
     """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
     task, tree, name = pickle.load(sys.stdin.buffer)  # of the process that has started this one
     said: dict[str, Any] = {}
     body = b""
     try:
-        _limit_process(tree.size(name))
+        limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
         if task == "count":
             with open_video(tree, name) as (_, stream):
                 said["count"] = stream.frames

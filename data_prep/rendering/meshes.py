@@ -2,11 +2,9 @@
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import re
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from typing import Any
 import numpy as np
 import trimesh
 
-from data_prep.rendering.product import Mesh, Part, Product, join
+from data_prep.rendering import mesh_files
+from data_prep.rendering.product import Mesh, Part, Product
 from stormpsr_jax.files import check_name, read_json
 from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
@@ -216,10 +215,9 @@ def load_product(
         triangles.
     """
     meshes = []
-    for path, pose, colour, own in zip(
-        inputs.files, inputs.poses, inputs.colours, drawn, strict=True
-    ):
-        mesh = _outwards(_load(path, colour, own).moved(Y_TO_Z @ pose if y_up else pose))
+    loaded = mesh_files.load_all(list(zip(inputs.files, inputs.colours, drawn, strict=True)))
+    for path, pose, mesh in zip(inputs.files, inputs.poses, loaded, strict=True):
+        mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
         meshes.append(mesh)
@@ -241,85 +239,6 @@ def load_product(
         around = Mesh(vertices - centre, mesh.faces, mesh.colours)
         parts.append(Part(around, float(np.ptp(vertices[:, 2])), pose, pose))
     return Product(_NO_BOARD, tuple(parts))
-
-
-def _load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
-    """The mesh of one file, from its bytes alone: no other file is ever opened."""
-    kind = path.suffix.lower()[1:]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if kind == "glb":
-        _check_glb(path, data)
-    options = {"skip_materials": True} if kind == "obj" else {}
-    try:
-        scene = trimesh.load_scene(
-            io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
-        )
-        pieces = []
-        for node in scene.graph.nodes_geometry:
-            matrix, name = scene.graph[node]
-            geometry = scene.geometry[name]
-            if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-                display = colour if colour is not None else _own_colours(geometry)
-                display = np.broadcast_to(
-                    drawn if display is None else display, (len(geometry.faces), 3)
-                )
-                # Rendering is linear; pictures are its square root.
-                piece = Mesh(
-                    np.array(geometry.vertices, np.float64),
-                    np.array(geometry.faces, np.int64),
-                    np.square(display, dtype=np.float64),
-                )
-                pieces.append(piece.moved(np.asarray(matrix)))
-    except Exception as error:  # whatever a parser may raise on a malformed file
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{path}: not a readable {kind.upper()} mesh ({text})") from error
-    if not pieces:
-        raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
-    mesh = join(pieces)
-    corners = mesh.vertices[mesh.faces]
-    areas = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    )
-    solid = areas > 0  # NaN is not
-    if not solid.any():
-        raise ValueError(f"{path}: all its {len(areas)} triangles are degenerate (without area)")
-    faces = mesh.faces[solid]
-    used, faces = np.unique(faces, return_inverse=True)
-    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), mesh.colours[solid])
-
-
-def _check_glb(path: Path, data: bytes) -> None:
-    """Refuses a GLB that refers to other files."""
-    try:
-        magic, _, _, length, kind = struct.unpack_from("<4sII I4s", data)
-        if magic != b"glTF" or kind != b"JSON":
-            raise ValueError("no GLB header")
-        content = json.loads(data[20 : 20 + length])
-        entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
-        uris = [e["uri"] for e in entries if "uri" in e]
-    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
-    for uri in uris:
-        if not str(uri).startswith("data:"):
-            raise ValueError(
-                f"{path}: refers to another file ({str(uri)[:60]!r}); export it with everything "
-                "embedded"
-            )
-
-
-def _own_colours(geometry: trimesh.Trimesh) -> np.ndarray | None:
-    """Display colours in 0..1, (3,) or (F, 3); None if the mesh has none. Textures are not read."""
-    visual = geometry.visual
-    if visual.kind in ("face", "vertex"):
-        return visual.face_colors[:, :3] / 255
-    material = getattr(visual, "material", None)
-    factor = getattr(material, "baseColorFactor", None)
-    if factor is None or getattr(material, "baseColorTexture", None) is not None:
-        return None
-    return np.asarray(material.main_color[:3]) / 255
 
 
 def _outwards(mesh: Mesh) -> Mesh:

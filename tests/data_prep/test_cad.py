@@ -2,7 +2,10 @@ import functools
 import hashlib
 import itertools
 import json
+import signal
 import struct
+import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import simplejpeg
 import trimesh
 
 from data_prep import cad, synthetic
+from data_prep.rendering import mesh_files
 from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
@@ -430,13 +434,47 @@ def test_load_product_property_reads_no_other_file(meshes, tmp_path, monkeypatch
 
     monkeypatch.setattr("builtins.open", spy)
     (meshes / "poses.json").unlink()
-    wheel = _product(meshes).parts[1]
-    np.testing.assert_allclose(wheel.mesh.colours, 0.25)
+    wheel = mesh_files.load(meshes / "Front_wheel.obj", None, np.full(3, 0.5))
+    np.testing.assert_allclose(wheel.colours, 0.25)
     assert not any("secret" in name for name in opened)
     for key in ("buffers", "images"):
         _write_glb(meshes / "2.glb", {key: [{"uri": "../secret.bin", "byteLength": 8}]})
         with pytest.raises(ValueError, match=r"2\.glb: refers to another file"):
             _product(meshes)
+
+
+def _instances(path, count):
+    """A GLB that shows the same 100 triangles so many times."""
+    mesh = trimesh.creation.icosphere(subdivisions=1)
+    data = trimesh.Scene(mesh).export(file_type="glb")
+    (length,) = struct.unpack_from("<I", data, 12)
+    content = json.loads(data[20 : 20 + length])
+    content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
+    content["scenes"], content["scene"] = [{"nodes": [0]}], 0
+    text = json.dumps(content).encode()
+    text += b" " * (-len(text) % 4)
+    rest = data[20 + length :]
+    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+    path.write_bytes(head + text + rest)
+
+
+def test_a_mesh_that_unfolds_is_not_loaded(meshes):
+    _instances(meshes / "2.glb", 3)
+    assert len(_product(meshes).parts[2].mesh.faces) == 3 * 80
+    _instances(meshes / "2.glb", 50_000)
+    assert (meshes / "2.glb").stat().st_size < 2**20
+    with pytest.raises(
+        ValueError, match=r"2\.glb: reading it takes more memory than a file"
+    ):
+        _product(meshes)
+
+
+def test_a_crash_of_the_reader_names_the_mesh(meshes, monkeypatch):
+    said = struct.pack("<Q", 3) + b"abc" + struct.pack("<Q", 9) + b"abc"
+    crashed = SimpleNamespace(returncode=-signal.SIGXCPU, stdout=said, stderr=b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: crashed)
+    with pytest.raises(ValueError, match=r"Front_wheel\.obj: reading it takes longer than a file"):
+        _product(meshes)
 
 
 def test_load_product_property_refuses_huge_meshes(meshes, monkeypatch):

@@ -83,7 +83,7 @@ def test_reading_that_takes_too_long_is_ended(tmp_path, monkeypatch):
         "def forever(tree, name):\n    while True:\n        pass\n"
         "containers._read_times = forever\ncontainers._main(*sys.argv[1:])\n"
     )
-    with pytest.raises(ValueError, match=r"run\.mp4: reading it takes longer than a video of its"):
+    with pytest.raises(ValueError, match=r"run\.mp4: reading it takes longer than a file of its"):
         containers.read_times(Tree(str(tmp_path)), "run.mp4")
 
 
