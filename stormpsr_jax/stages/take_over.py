@@ -16,7 +16,6 @@ from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
 
 # `data` belongs to the data folder, and what `evaluate` makes lies in the work folder itself.
-_MAX_DEPTH = 32  # of folders in the folder of a stage
 LEFT_OUT = ("data", "evaluate")
 _MAX_DEPTH = 32  # of folders in the folder of a stage
 
