@@ -25,6 +25,7 @@ from stormpsr_jax.recognition.outbox import SIZE, Outbox
 _FORM = "--webhook: must be like https://HOST/PATH"
 PASSWORD = "STORMPSR_WEBHOOK_PASSWORD"  # a password on the command line is seen by every user
 _TIMEOUT = 10.0  # seconds of a whole request, from connecting to the end of the answer's head
+_MAX_HEAD = 65_536  # bytes of the heads of an answer, of which "100 Continue" may be any number
 _FIRST_PAUSE, _LONGEST_PAUSE = 1, 60  # seconds, between attempts
 _REFUSALS = (400, 413, 415, 422)  # of this very record: sending it again changes nothing
 
@@ -72,6 +73,22 @@ def parse(url: str) -> Target:
         authorization = f"Basic {word}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, parts.hostname, port, path, authorization)
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer whose heads end: to read them takes recognition's time."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self._readline, self._left = self.fp.readline, _MAX_HEAD
+        self.fp.readline = self._counted
+
+    def _counted(self, limit: int = -1) -> bytes:
+        line = self._readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.HTTPException
+        return line
 
 
 class Webhook:
@@ -175,6 +192,7 @@ class Webhook:
         # A handle of its own, as TLS takes that of `plain` over.
         with contextlib.closing(connection), plain, plain.dup() as handle:
             timer.start()
+            connection.response_class = _Answer
             try:
                 connection.sock = plain
                 if secure is not None:

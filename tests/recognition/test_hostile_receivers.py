@@ -208,6 +208,17 @@ def test_a_web_server_has_a_time_for_a_whole_answer(act, serve, said, monkeypatc
         said.wait(f"http://127.0.0.1:{port}: has not answered within 0.5 s; goes on trying")
 
 
+def test_a_web_server_that_floods_before_it_answers_is_left(serve, said):
+    def act(connection):
+        while True:
+            connection.sendall(1000 * b"HTTP/1.1 100 Continue\r\na: b\r\n\r\n")
+
+    port = serve(act)
+    with ended(webhook.Webhook(f"http://127.0.0.1:{port}/", first_pause=0.01)) as ours:
+        ours.send(event())
+        said.wait(f"http://127.0.0.1:{port}: answers what is no HTTP .HTTPException.; goes on", 3)
+
+
 def test_a_web_server_that_drips_its_certificate_has_that_time_too(serve, said, monkeypatch):
     monkeypatch.setattr(webhook, "_TIMEOUT", 0.5)
     port = serve(drip(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03", b"a"))
