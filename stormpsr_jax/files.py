@@ -168,6 +168,7 @@ def read_owner(lock: Path) -> str | None:
 
 MAX_NAME_BYTES = 200  # in UTF-8; what is added to a name (such as .part) has to fit into 255
 _UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line ends
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
 
 
 def name_mistake(name: str) -> str | None:
@@ -179,7 +180,7 @@ def name_mistake(name: str) -> str | None:
         return "is empty"
     if name != name.strip():
         return "has white space in front or behind"
-    if any(unicodedata.category(character) in _UNSEEN for character in name):
+    if any(unicodedata.category(c) in _UNSEEN or c in _TURNING for c in name):
         return "has control characters in it, or is not UTF-8"
     if (size := len(name.encode())) > MAX_NAME_BYTES:
         return f"has {size} bytes, more than {MAX_NAME_BYTES}"

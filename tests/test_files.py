@@ -194,6 +194,8 @@ def test_check_name_property_gives_nfc_of_what_a_path_can_hold():
         ("a\u3000", "has white space in front or behind"),
         ("a\rb", "has control characters"),
         ("a\u2028b", "has control characters"),
+        ("a\u202egpj.exe", "has control characters"),
+        ("a\u2067b", "has control characters"),
         ("ü" * 101, "has 202 bytes, more than 200"),
     ],
 )

@@ -48,14 +48,14 @@ def test_template_and_show_property_allowed_steps(capsys):
 
 def test_show_and_check_write_out_what_turns_the_direction_of_writing(written, capsys):
     data = json.loads(written.read_text())
-    data["components"][1] = "ba\u202eck"
-    data["variants"]["as\u202esembly"] = data["variants"].pop("assembly") | {"precedence": [[0, 5]]}
+    data["components"][1] = "ba\u200bck"
+    data["variants"]["as\u200bsembly"] = data["variants"].pop("assembly") | {"precedence": [[0, 5]]}
     written.write_text(json.dumps(data))
     for action in ("show", "check"):
         command.main([action, str(written)])
         said = capsys.readouterr().out
-        assert r"ba\u202eck" in said
-        assert r"as\u202esembly" in said
+        assert r"ba\u200bck" in said
+        assert r"as\u200bsembly" in said
         assert said.replace("\n", "").isprintable()
 
 

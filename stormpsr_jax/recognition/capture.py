@@ -44,7 +44,8 @@ _RTSP = {
     "fpsprobesize": "0",
 }
 PASSWORD = "STORMPSR_RTSP_PASSWORD"  # a password on the command line is seen by every user
-_ADDRESS = re.compile(r"rtsps?:|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# Also with a space or a quote in front, as may be secret what would be told of a file's name.
+_ADDRESS = re.compile(r"\W*(rtsps?:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
 
 _Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
@@ -127,8 +128,9 @@ def _parts(word: str) -> urllib.parse.SplitResult:
     except ValueError:
         good, host = False, ""
     if not good or not word.isascii() or not word.isprintable() or " " in word:
+        kind = word.partition(":")[0].strip().lower()
         raise ValueError(
-            f"{word.partition(':')[0].lower()}://{host}…: addresses are rtsp://HOST/PATH or "
+            f"{kind}://{host}…: addresses are rtsp://HOST/PATH or "
             "rtsp://USER:PASSWORD@HOST:PORT/PATH, with special characters percent-encoded"
         )
     return parts

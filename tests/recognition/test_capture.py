@@ -186,6 +186,8 @@ def test_playing_errors_a_damaged_file_ends_with_its_name(tmp_path):
         ("rtsp://me:secret@/x", "^rtsp://…: addresses are"),
         ("rtsps://host/x", "addresses are rtsp://"),
         ("rtspt://me:secret@host/x", "^rtspt://…: addresses are"),
+        (" rtsp://me:secret@host/x", "^rtsp://…: addresses are"),
+        ("'rtsp://me:secret@host/x'", "^'rtsp://…: addresses are"),
         ("RTSPU://me:secret@host/x", "^rtspu://…: addresses are"),
         ("rtsp:me:secret@host/x", "^rtsp://…: addresses are"),
         ("rtsp://me:sec ret@host/x", "^rtsp://…: addresses are"),
