@@ -29,7 +29,7 @@ from stormpsr_jax.psr.streams import STREAMS
 FORMAT = 3
 DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
-MAX_FRAMES = 10**6  # of the window
+MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
 # The networks that each stream needs.
 NEEDS = {
     "asd": ("detector",),

@@ -136,10 +136,13 @@ def _run_files(args: argparse.Namespace) -> int:
                 if not isinstance(error, ValueError | ChildProcessError) or os.environ.get(
                     "STORMPSR_TRACEBACK"
                 ):
+                    if isinstance(error, MemoryError) and str(error):  # the model's batch
+                        raise MemoryError(f"{folder}: {error}") from error
                     raise error
                 failed += 1
                 for text in lines_of(error):
-                    named = text if job.source.name in text else f"{job.source.place}: {text}"
+                    place = str(job.source.place)
+                    named = text if place in text else f"{place}: {text}"
                     tell("error", named)
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)

@@ -28,11 +28,11 @@ from recognise_data import (
 
 import stormpsr_jax
 from data_prep.reading.pictures import read_upright
-from stormpsr_jax import files, model
+from stormpsr_jax import files, memory, model
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr import batch, predictions, timed_labels
-from stormpsr_jax.recognition import results, sources
+from stormpsr_jax.recognition import jobs, results, sources
 
 
 def contents(folder):
@@ -194,6 +194,23 @@ def test_recognise_property_a_bad_source_is_named_and_the_others_go_on(
         assert text in errors
     assert "3 of 4 could not be recognised" in errors
     assert sorted(p.name for p in out.iterdir()) == [".lock", "d_up"]
+
+
+def test_a_batch_that_does_not_fit_names_the_model(trained, clip, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**29)
+    assert run(trained, clip, f"--out={tmp_path / 'out'}", "--batch=1000000") == 2
+    assert f"error: {trained}: a batch of 1,000,000 (give a smaller one)" in capsys.readouterr().err
+
+
+def test_a_source_whose_name_is_a_letter_is_named_too(trained, clip, tmp_path, capsys, monkeypatch):
+    def fail(asked, model):
+        yield asked[0], None, ValueError("the decoder has ended")
+
+    monkeypatch.setattr(jobs, "here", fail)
+    source = tmp_path / "e.mp4"
+    source.write_bytes(clip.read_bytes())
+    assert run(trained, source, f"--out={tmp_path / 'out'}", "--variant=assembly") == 1
+    assert f"error: {source}: the decoder has ended\n" in capsys.readouterr().err
 
 
 def test_recognise_errors_all_mistakes_before_anything_starts(trained, clip, tmp_path, capsys):
