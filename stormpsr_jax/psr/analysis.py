@@ -13,7 +13,16 @@ import numpy as np
 
 from stormpsr_jax import files
 from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import batch, calibration, decoding, headline, metrics, tables, wrong_parts
+from stormpsr_jax.psr import (
+    batch,
+    calibration,
+    csvfile,
+    decoding,
+    headline,
+    metrics,
+    tables,
+    wrong_parts,
+)
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.recordings import LabelledPredictions
 
@@ -83,6 +92,7 @@ def _is_step(step: Any, num_components: int) -> bool:
         isinstance(step, list)
         and len(step) >= 2
         and all(type(value) is int for value in step[:2])
+        and 0 <= step[0] <= csvfile.MAX_FRAME
         and 0 <= step[1] < 3 * num_components
     )
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from stormpsr_jax import files
 
+_LARGEST = 1e15  # of a figure in metrics.json
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -142,7 +144,8 @@ def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
     for figure in figures:
         kinds = (int, float, type(None)) if figure.mean else (int, float)
         try:
-            files.field(entry, figure.key, kinds, place)
+            if files.field(entry, figure.key, kinds, place) is not None:
+                files.number(entry[figure.key], f"{place}: {figure.key}", -_LARGEST, _LARGEST)
         except ValueError as error:
             lines.append(f"{error}; run evaluate of this version again")
     return lines

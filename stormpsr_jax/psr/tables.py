@@ -61,7 +61,7 @@ def _field(value: Any) -> Any:
     """Of CSV: a name that would be a formula in a spreadsheet is a text there too."""
     if value is None:
         return ""
-    return csvfile.plain(value) if isinstance(value, str) else value
+    return visible(csvfile.plain(value)) if isinstance(value, str) else value
 
 
 def _cell(value: Any) -> str:

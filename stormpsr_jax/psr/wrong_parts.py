@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stormpsr_jax import files
-from stormpsr_jax.psr import headline
+from stormpsr_jax.psr import csvfile, headline
 from stormpsr_jax.psr.metrics import Step
 
 Rows = list[dict[str, Any]]
@@ -203,6 +203,7 @@ def _is_installation(one: Any, num_components: int) -> bool:
         and len(one) == len(WrongInstallation._fields)
         and all(type(value) is int for value in one[:2])
         and all(value is None or type(value) is int for value in one[2:])
+        and all(value is None or 0 <= value <= csvfile.MAX_FRAME for value in one[1:])
         and 0 <= one[0] < num_components
     )
 

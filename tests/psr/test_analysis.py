@@ -250,6 +250,13 @@ def test_load_result_errors_name_file_and_field(tmp_path):
         (("fps",), 0, "fps: 0"),
         (("streams",), [], "streams: "),
         (("streams", "asd", "recordings", "r1", "f1"), "x", "streams.asd.recordings.r1: f1: 'x'"),
+        (("streams", "asd", "recordings", "r1", "f1"), 10**400, "recordings.r1: f1: 1000000"),
+        (("streams", "asd", "delay_s"), -(10**400), "streams.asd: delay_s: -1000000"),
+        (
+            ("streams", "asd", "recordings", "r1", "events"),
+            [[10**10, 3]],
+            "events: [10000000000, 3]",
+        ),
         (("streams", "asd", "recordings", "r1", "events"), [[1, 6]], "events: [1, 6]"),
         (("streams", "asd", "recordings", "r1", "truth"), [[1.5, 3]], "truth: [1.5, 3]"),
     ]:

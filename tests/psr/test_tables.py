@@ -23,10 +23,11 @@ def test_names_in_csv_are_no_formulas_and_numbers_stay_numbers():
     rows = [{"recording": name, "delay": -0.5} for name in names]
     (head, *read) = csv.reader(io.StringIO(format_rows(rows, "csv")))
     assert head == ["recording", "delay"]
+    names[4] = r"\t=1"
     assert read == [[f"'{name}" if i < 6 else name, "-0.5"] for i, name in enumerate(names)]
 
 
-@pytest.mark.parametrize("form", ["text", "markdown", "latex"])
+@pytest.mark.parametrize("form", ["text", "csv", "markdown", "latex"])
 def test_names_in_tables_are_no_escape_sequences(form):
     table = format_rows([{"recording": "a\x1b[2J\u202eb", "f1": 0.5}], form)
     assert table.replace("\n", "").isprintable()
