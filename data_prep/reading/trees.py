@@ -22,6 +22,9 @@ from stormpsr_jax.mistakes import raise_all
 
 # Far above any real picture or label file; what is larger, and no video, is not read.
 MAX_FILE_BYTES = 128 * 2**20
+# Of a label file that is read as a table or JSON, which takes up to 80 times as much memory; larger
+# ones have a twentieth of their size in the zip file at least.
+FREE_LABELS = 2**22
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError),
@@ -150,15 +153,7 @@ class Tree:
             archive, member = opened
             if stat.S_ISLNK(member.external_attr >> 16):
                 raise ValueError(f"{place}: is a link in the zip file; pack the files themselves")
-            try:
-                memory.check_growth(
-                    member.compress_size,
-                    member.file_size,
-                    MAX_FILE_BYTES,
-                    f"{place}: what is in it",
-                )
-            except MemoryError as error:
-                raise ValueError(str(error)) from error
+            _check_growth(member, MAX_FILE_BYTES, place)
             return archive.open(member), member.file_size
 
     @contextlib.contextmanager
@@ -167,6 +162,11 @@ class Tree:
         if not self.is_zip:
             yield Path(self.path, name)
             return
+        place = self.show(name)
+        with read_errors(place):
+            opened = self.index.open(name)
+        if opened is not None:  # otherwise `read` says so
+            _check_growth(opened[1], FREE_LABELS, place)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder, PurePosixPath(name).name)
             copy.write_bytes(self.read(name))
@@ -213,6 +213,14 @@ class Tree:
         yield folder, folders, files
         for name in folders:
             yield from self._walk(join(folder, name), (*above, identity))
+
+
+def _check_growth(member: zipfile.ZipInfo, free: int, place: str) -> None:
+    """Raises ValueError if a file has more than `free` bytes, and far more than it has packed."""
+    try:
+        memory.check_growth(member.compress_size, member.file_size, free, f"{place}: what is in it")
+    except MemoryError as error:
+        raise ValueError(str(error)) from error
 
 
 def join(folder: str, name: str) -> str:

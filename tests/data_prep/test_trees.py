@@ -97,6 +97,21 @@ def test_a_file_that_unfolds_is_not_unpacked(tmp_path, monkeypatch, name):
     assert len(tree.read("small.csv")) == 2**20
 
 
+@pytest.mark.parametrize("name", ["NAME.csv", "NAME.json"])
+def test_a_label_file_that_unfolds_is_not_unpacked(tmp_path, name):
+    """A table of two bytes a line takes 80 times as much memory."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, b"a\n" * (2**21 + 1))
+        file.writestr("small.csv", b"a\n" * 2**21)
+    (tree,) = open_trees(path)
+    message = rf"{name}: what is in it has 4,194,306 bytes, more than 20 times"
+    with pytest.raises(ValueError, match=message), tree.on_disk(name):
+        pass
+    with tree.on_disk("small.csv") as copy:
+        assert copy.stat().st_size == 2**22
+
+
 def test_walk_property_links_to_other_places_are_followed(tmp_path):
     write_folder(tmp_path / "elsewhere/0001", ["1.jpg"])
     (tmp_path / "data").mkdir()
