@@ -16,6 +16,8 @@ from typing import Any
 from stormpsr_jax.psr import headline
 
 CARD = "README.md"
+# Also of formulas, and of what pages of repositories make links of by themselves.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|!~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 MAX_NAMES = 60  # of components that are listed
 _STREAMS = {
     "asd": "detections of the assembly state in single pictures",
@@ -304,5 +306,5 @@ def _plain(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """The same as text of Markdown, in which nothing is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|!~&])", r"\\\1", _plain(value))
+    """The same as text of Markdown, in which nothing is markup, and no address becomes a link."""
+    return _MARKUP.sub(r"\\\g<0>", _plain(value))

@@ -120,7 +120,7 @@ def test_names_and_origins_of_any_kind_stay_text(tmp_path):
     """Of the procedure's names nothing becomes markup, and no line of the head is theirs."""
     data = PROCEDURE.to_json()
     data["name"] = 'a: "b" # | <script>'
-    data["components"] = ["x|y", "[link](http://e.vil)", "`code`"]
+    data["components"] = ["x|y WWW.e.vil", "[link](http://e.vil)", "`code` a@e.vil $x$"]
     data["variants"] = {'v"`': data["variants"]["assembly"]}
     odd = {"config": {"seed": ["/x"], "stages": "no", "init_from": 3}, "data": {"recordings": []}}
     write(tmp_path, procedure=Procedure.from_json(data, "x"), origin=odd)
@@ -128,7 +128,7 @@ def test_names_and_origins_of_any_kind_stay_text(tmp_path):
     assert head["model-index"][0]["results"][0]["dataset"]["type"] == data["name"]
     assert "<script>" not in body
     assert "\\<script\\>" in body
-    assert "x\\|y, \\[link\\](http://e.vil), \\`code\\`" in body
+    assert "x\\|y WWW\\.e.vil, \\[link\\](http\\://e.vil), \\`code\\` a\\@e.vil \\$x\\$" in body
     assert body.count("```") == 2
     assert "/x" not in body
     assert "rendered" not in body
