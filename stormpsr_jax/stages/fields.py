@@ -27,7 +27,7 @@ RANGES = {
     "data.synthetic.pace": (1, 1000),
     "data.synthetic.rehearsal_step": (1, _ANY),
     "data.synthetic.*": (0, _ANY),
-    "window.*": (1, 10**6),
+    "window.*": (1, 10**5),  # as a model folder may have
     "augment.*": (0, 100),
     "*.image_size": (0, 4096),  # these as a model folder may have
     "encoder.depth": (0, 64),
