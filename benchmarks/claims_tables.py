@@ -12,8 +12,9 @@ import numpy as np
 from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.psr import compare, learned
-from stormpsr_jax.psr.streams import STREAMS
+from stormpsr_jax.psr.evaluation import compare
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.streams import STREAMS
 from stormpsr_jax.stages import pretrain
 
 Rows = list[dict[str, Any]]

@@ -14,7 +14,7 @@ this one run:
 
 Prints frames per second of both, their ratio, the processor time that ours takes a frame, and how
 well the pictures agree: the PSNR of the two files' pixels, and of ours to the plain loop's picture
-before it was saved, which shows what saving costs. tests/data_prep/test_pictures.py holds the
+before it was saved, which shows what saving costs. tests/media/test_pictures.py holds the
 bounds on a small picture: 46 dB before saving, 36 dB after it.
 """
 
@@ -32,14 +32,14 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from data_prep.reading import pictures
 from data_prep.reading.asd_labels import read_meccano_boxes
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format, RecordingFiles
-from data_prep.reading.pictures import ImageFiles
-from data_prep.reading.trees import Tree
 from data_prep.writing import recorded
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media import pictures
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import ImageFiles
+from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.procedure import load_procedure
 
 QUALITY = 92

@@ -36,7 +36,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from tensorboardX.proto.event_pb2 import Event
 
-from stormpsr_jax import config_flag
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.loop import Definition

@@ -42,14 +42,17 @@ from data_prep.rendering.motion import OCCLUSIONS, plan_recording
 from data_prep.rendering.product import toy_product
 from data_prep.rendering.timelines import Timeline, changes, draw_timeline
 from data_prep.writing.records import RecordingData
-from stormpsr_jax import config_flag, demo, files, recognise
+from stormpsr_jax import demo, recognise
+from stormpsr_jax.base import config_flag, files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model import Model, copy_model, load_model
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr import label_files, labels, metrics, wrong_parts
+from stormpsr_jax.model.folder import copy_model
+from stormpsr_jax.model.model import Model, load_model
+from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.recognition import recording as recognised
-from stormpsr_jax.recognition.results import label_time
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.recognition.files import recording as recognised
+from stormpsr_jax.recognition.files.results import label_time
 from stormpsr_jax.stages.provenance import flat_config
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,12 @@ from fault_files import damage
 from fault_pictures import WAYS_OF_ZIPS, spoil_zip
 from fault_processes import call, limited, made_once
 from fault_runs import Found, verdicts
-from pickles_of_tests import (
+
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.weights import command
+from stormpsr_jax.weights.torch_layout import to_state_dict
+from tests.support.pickles_of_tests import (
     MARK,
     PERSISTENT,
     REDUCE,
@@ -34,12 +39,7 @@ from pickles_of_tests import (
     text,
     tuple_of,
 )
-from pickles_of_tests import call as called
-
-from stormpsr_jax import weights
-from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.torch_layout import to_state_dict
+from tests.support.pickles_of_tests import call as called
 
 MEMORY = 2**33
 KINDS = ("spatial", "temporal")
@@ -70,7 +70,7 @@ def _write_base(folder: Path) -> None:
 
 
 def _import(kind: str, path: Path, out: Path) -> int:
-    return weights.main(["import", f"--kind={kind}", f"--checkpoint={path}", f"--out={out}"])
+    return command.main(["import", f"--kind={kind}", f"--checkpoint={path}", f"--out={out}"])
 
 
 def entries(state: Mapping[str, np.ndarray]) -> dict[str, bytes]:

@@ -14,11 +14,11 @@ from pathlib import Path
 from absl import app
 from fault_processes import call, limited
 from fault_runs import STAGES, Found, verdicts
-from tiny import TINY, flags_of, tiny
 
-from stormpsr_jax import config_flag
 from stormpsr_jax import main as command
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages import provenance, run
+from tests.support.tiny import TINY, flags_of, tiny
 
 MEMORY = 2**34
 FIELDS = provenance.flat_config(tiny())

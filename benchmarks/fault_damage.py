@@ -12,14 +12,15 @@ import numpy as np
 import safetensors.numpy
 from fault_processes import Outcome, call, limited
 from fault_runs import LIMIT, STAGES, Found, reported, results, run, verdicts
-from tiny import TRAINED, tiny
 
-from stormpsr_jax import evaluate, load_model, torch_files, weights
-from stormpsr_jax.model_card import CARD
-from stormpsr_jax.psr import analysis
+from stormpsr_jax import evaluate, load_model
+from stormpsr_jax.model.card import CARD
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import checks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.weights import parameters, torch_files
+from tests.support.tiny import TRAINED, tiny
 
 
 def damaged_run(rng: random.Random, place: Path, base: Path) -> Found:
@@ -129,7 +130,7 @@ def damaged_weights(rng: random.Random, place: Path, base: Path) -> Found:
         shutil.copy(best, path)
         change = fault_files.damage_header if kind == "header" else fault_files.damage
         way = change(rng, path, place.parent / "beside" / "file")
-    read = torch_files.read_state_dict if kind == "npz" else weights.load_params
+    read = torch_files.read_state_dict if kind == "npz" else parameters.load_params
     outcome = call(limited(resource.RLIMIT_AS, 2**33, reported(lambda: read(path))), place)
     wrong = verdicts(outcome)
     if outcome.code and path.name not in outcome.output:

@@ -26,8 +26,9 @@ import fault_media
 import fault_recognition
 from fault_processes import Outcome, Process, call, limited, small_disk
 from fault_runs import LIMIT, STAGES, Found, copy_before, results, run, seconds_of, verdicts
-from processes_of_tests import ROOT, free_address
-from tiny import TINY, flags_of
+
+from tests.support.processes_of_tests import ROOT, free_address
+from tests.support.tiny import TINY, flags_of
 
 # --- Stopped and starved --------------------------------------------------------------------------
 

@@ -10,15 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fuzz_evaluate
-import industreal_data
-import meccano_data
-import own_data
 from fault_files import change_json, damage
 from fault_pictures import WAYS_OF_ZIPS, pack, spoil_zip
 from fault_processes import call, limited, made_once
 from fault_runs import Found, verdicts
 
 from data_prep import industreal, meccano, own
+from tests.support import industreal_data, meccano_data, own_data
 
 MEMORY = 2**33
 # The flags of each command, by the folder that they name.

@@ -23,11 +23,11 @@ from fault_pictures import hostile_picture, hostile_zip
 from fault_processes import Outcome, call, limited, made_once
 from fault_runs import Found, verdicts
 from fault_videos import CODECS, SECONDS, Way, hostile_video
-from own_data import PROCEDURE, write_video
 from PIL import Image
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from tests.support.own_data import PROCEDURE, write_video
 
 MEMORY = 2**33
 IN_OPEN = 0x20  # of inotify

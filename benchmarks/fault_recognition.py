@@ -17,13 +17,13 @@ import fault_files
 import numpy as np
 from fault_processes import call, limited, made_once
 from fault_runs import LIMIT, Found, reported, verdicts
-from live_data import Script
 
 from stormpsr_jax import evaluate, load_model
-from stormpsr_jax.recognition import station
-from stormpsr_jax.recognition.capture import Clock
-from stormpsr_jax.recognition.unit import Reset
-from stormpsr_jax.stream import AnyDecoder
+from stormpsr_jax.model.recogniser import AnyDecoder
+from stormpsr_jax.recognition.files.unit import Reset
+from stormpsr_jax.recognition.live import station
+from stormpsr_jax.recognition.live.capture import Clock
+from tests.support.live_data import Script
 
 MEMORY = 2**34
 BEFORE, AFTER = 30, 30  # pictures before a state is saved, and after it was read

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from absl import app
 from fault_processes import Outcome, call
-from processes_of_tests import ROOT
-from tiny import TINY, flags_of
 
-from stormpsr_jax import config_flag
 from stormpsr_jax import main as command
-from stormpsr_jax.model_card import CARD
+from stormpsr_jax.base import config_flag, interruption
+from stormpsr_jax.model.card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
-from stormpsr_jax.training import interruption
+from tests.support.processes_of_tests import ROOT
+from tests.support.tiny import TINY, flags_of
 
 STAGES = TINY["stages"]
 OF_EVALUATE = {"model", "metrics.json", "detections.json", "report.html"}

@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("tests", "tests/data_prep", "tests/recognition", "benchmarks")
+FOLDERS = ("benchmarks",)
 sys.path[:0] = [str(ROOT), *(str(ROOT / f) for f in FOLDERS)]
 os.environ["JAX_PLATFORMS"] = "cpu"
 FASTER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

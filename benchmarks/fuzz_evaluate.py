@@ -16,8 +16,8 @@ import re
 import tempfile
 
 from stormpsr_jax import evaluate
+from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scoring import PROTOCOLS
 
 RECORDINGS = ("01_assy_a", "07_main_b")
 NASTY = (

@@ -25,13 +25,13 @@ from ml_collections import ConfigDict
 
 from data_prep import synthetic
 from data_prep.writing import shards
-from stormpsr_jax import files
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr.learned_weights import write_weights
+from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.files.scores import KINDS, from_predictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.scores import KINDS, from_predictions
+from stormpsr_jax.psr.streams.learned_weights import write_weights
 from stormpsr_jax.stages import predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import fusion

@@ -36,20 +36,22 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from tiny import TINY
-
-from stormpsr_jax import config_flag, model
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.data import sampling
-from stormpsr_jax.model import Network, Pictures, StreamRecord, Window, load_model
-from stormpsr_jax.psr.decoding import STREAMS, Settings
-from stormpsr_jax.recognition import recording, sources, station
-from stormpsr_jax.recognition.capture import Capture, Clock, Taken
-from stormpsr_jax.recognition.unit import Reset
+from stormpsr_jax.media import sources
+from stormpsr_jax.model import model
+from stormpsr_jax.model.content import Network, Pictures, StreamRecord, Window
+from stormpsr_jax.model.model import load_model
+from stormpsr_jax.model.recogniser import stack
+from stormpsr_jax.psr.streams.decoding import STREAMS, Settings
+from stormpsr_jax.recognition.files import recording
+from stormpsr_jax.recognition.files.unit import Reset
+from stormpsr_jax.recognition.live import station
+from stormpsr_jax.recognition.live.capture import Capture, Clock, Taken
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import stack
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import TINY
 
 _CONFIG = config_flag.define_config("meccano")
 _MODEL = flags.DEFINE_string("model", "", "A model folder; otherwise the config, untrained.")
@@ -83,7 +85,7 @@ def untrained(config, folder: Path) -> None:
     ):
         found[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
     record = StreamRecord(Settings(window=window.frames), {}, {}, None)
-    model.write_model(
+    folder.write_model(
         folder,
         procedure=context.procedure,
         fps=context.procedure.fps,

@@ -36,11 +36,11 @@ from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import draw_timeline
 from data_prep.rendering.workplace import Workplace
 from data_prep.rendering.wrong_poses import with_wrong_poses
-from stormpsr_jax import files
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr import labels
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.recognition.results import label_time
+from stormpsr_jax.recognition.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = {"train": 16, "val": 4, "test": 6}

@@ -16,10 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, labels, metrics, released
-from stormpsr_jax.psr.decoding import Decoder, Settings
-from stormpsr_jax.psr.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.evaluation import released
+from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.psr.streams.decoding import Decoder, Settings
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]

@@ -13,9 +13,12 @@ import pathlib
 
 import numpy as np
 
-from stormpsr_jax.psr import batch, labels, metrics, predictions, released
-from stormpsr_jax.psr.decoding import DECODERS, STREAMS, Settings
+from stormpsr_jax.psr.evaluation import released
+from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.psr.streams.decoding import DECODERS, STREAMS, Settings
 
 SHARED = pathlib.Path(__file__).parents[1] / "../shared"
 PROFILES = ("clean", "noisy", "sparse", "flicker", "early", "asd_only", "temporal_only")

@@ -32,10 +32,9 @@ from ml_collections import ConfigDict
 from torch import nn
 from torch.nn import functional as F
 
-from stormpsr_jax import losses
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.models.vit import ViT
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import loop, losses
 from stormpsr_jax.training.optimizer import make_optimizer
 
 COMPONENTS, FRAMES, EMBEDDING = 17, 65, 128  # MECCANO; w / stride + 1; width of an embedding

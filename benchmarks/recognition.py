@@ -25,12 +25,13 @@ import jax
 import numpy as np
 from absl import app, flags, logging
 
-from stormpsr_jax import config_flag
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.data import sampling
-from stormpsr_jax.model import Network, Pictures, functions
+from stormpsr_jax.model.content import Network, Pictures
+from stormpsr_jax.model.functions import functions
+from stormpsr_jax.model.recogniser import Recogniser
 from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Recogniser
 from stormpsr_jax.training.sharding import make_mesh
 
 _CONFIG = config_flag.define_config("meccano")

@@ -21,7 +21,7 @@ import numpy as np
 import simplejpeg
 import trimesh
 
-from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 SIZE = 32

@@ -20,11 +20,11 @@ import numpy as np
 import simplejpeg
 
 import stormpsr_jax
-from data_prep.reading.pictures import encode, read_upright
-from stormpsr_jax.data.framing import Framing
-from stormpsr_jax.data.jpegs import decode_smaller
-from stormpsr_jax.model import Model
-from stormpsr_jax.recognition import sources
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.jpegs import decode_smaller
+from stormpsr_jax.media.pictures import encode, read_upright
+from stormpsr_jax.model.model import Model
 
 
 def as_predicted(frames: Sequence[np.ndarray], stored: int, size: tuple[int, int]) -> np.ndarray:

@@ -24,7 +24,7 @@ def compiled(n: int, block: int, blockwise: bool):
     import jax
     import jax.numpy as jnp
 
-    from stormpsr_jax import losses
+    from stormpsr_jax.training import losses
     from stormpsr_jax.training.sharding import batch_sharding, make_mesh
 
     mesh = make_mesh()

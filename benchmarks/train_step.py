@@ -31,7 +31,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from stormpsr_jax import config_flag
+from stormpsr_jax.base import config_flag
 
 _CONFIG = config_flag.define_config("synthetic")
 _DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of devices.")

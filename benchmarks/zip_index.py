@@ -25,7 +25,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep.reading.trees import open_trees
+from stormpsr_jax.media.trees import open_trees
 
 STREAMS = ("rgb", "depth", "ambient_light", "stereo_left", "stereo_right")
 LABELS = ("PSR_labels.csv", "PSR_labels_raw.csv", "OD_labels.json", "gaze.csv")

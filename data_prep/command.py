@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import absl.logging
 
-from data_prep.reading import trees
-from data_prep.reading.trees import Tree
-from stormpsr_jax import cluster, memory
-from stormpsr_jax.data import framing
-from stormpsr_jax.data.framing import Framing
-from stormpsr_jax.mistakes import lines_of, raise_all
+from stormpsr_jax.base import cluster, memory
+from stormpsr_jax.base.mistakes import lines_of, raise_all
+from stormpsr_jax.media import framing, trees
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
 
 MAX_SIZE = 4096

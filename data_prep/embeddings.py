@@ -30,12 +30,12 @@ import numpy as np
 from data_prep import command
 from data_prep.reading import embedding_files, psr_labels
 from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
-from data_prep.reading.trees import Tree
 from data_prep.writing import output, parallel
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
-from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.progress import Progress
-from stormpsr_jax.psr import labels
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 NORMALISATIONS = ("l2", "none")

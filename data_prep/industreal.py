@@ -33,11 +33,12 @@ from data_prep import command
 from data_prep.reading import downloads, industreal_boxes, layout, second_sources
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
-from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.psr.label_files import OTHER_DOWNLOADS
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("industreal")
@@ -55,7 +56,7 @@ _BOXES = "OD_labels.json"
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
-def find_boxes(trees: Sequence[Tree]) -> dict[str, layout.Place]:
+def find_boxes(trees: Sequence[Tree]) -> dict[str, finding.Place]:
     """Returns the files OD_labels.json by recording; ValueError if a recording has two."""
     places = [
         (folder.rpartition("/")[2], (tree, join(folder, _BOXES)))
@@ -106,7 +107,7 @@ def make_dataset(
         found = layout.match(
             FORMAT,
             labelled,
-            layout.find_pictures(trees, "rgb"),
+            finding.find_pictures(trees, "rgb"),
             {name: place for name, place in boxed.items() if name in labelled},
             PROCEDURE.fps,
         )

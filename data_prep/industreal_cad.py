@@ -25,11 +25,12 @@ import numpy as np
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import pictures, renders
+from data_prep.reading import renders
 from data_prep.reading.renders import Render
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media import pictures
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 

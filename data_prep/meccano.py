@@ -22,17 +22,18 @@ from data_prep.reading import downloads, layout, second_sources
 from data_prep.reading.asd_labels import read_meccano_boxes
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
-from data_prep.reading.trees import join, open_trees
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media.trees import join, open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames", download=downloads.known("meccano"))
 _BOXES = "_GT.csv"
 
 
-def find_boxes(asd_labels: str | Path) -> dict[str, layout.Place]:
+def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
     """Returns the files <recording>_GT.csv by recording.
 
     Raises:
@@ -84,7 +85,7 @@ def make_dataset(
     found = layout.match(
         FORMAT,
         layout.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
-        layout.find_pictures(command.open_flag("frames", frames)),
+        finding.find_pictures(command.open_flag("frames", frames)),
         find_boxes(asd_labels) if asd_labels else {},
         procedure.fps,
     )

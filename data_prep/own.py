@@ -34,14 +34,16 @@ import simplejpeg
 from absl import logging
 
 from data_prep import command
-from data_prep.reading import layout, own_labels, own_splits
-from data_prep.reading.layout import SPLITS, Place, RecordingFiles
+from data_prep.reading import own_labels, own_splits
+from data_prep.reading.layout import SPLITS, RecordingFiles
 from data_prep.reading.psr_labels import LABEL_FILES
-from data_prep.reading.trees import Tree, join
 from data_prep.writing import recorded
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.data.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.finding import Place
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
+from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -81,7 +83,7 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
                 name = file[: -len(".csv")] if last.lower() in ("", *SPLITS) else last
                 places.append((name, (tree, path)))
     raise_all(problems)
-    return layout.by_name(places)
+    return finding.by_name(places)
 
 
 def _is_file(tree: Tree, name: str, path: str) -> bool:
@@ -104,7 +106,7 @@ def find_recordings(
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
             mistakes in a COCO file of several recordings.
     """
-    pictured = layout.find_pictures(command.open_flag("videos", videos))
+    pictured = finding.find_pictures(command.open_flag("videos", videos))
     labelled = find_labels(command.open_flag("labels", label_dir), splits)
     boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
     problems = []
@@ -118,7 +120,7 @@ def find_recordings(
     for what, found in (("video", pictured), ("labels", labelled)):
         for name, places in found.items():
             if len(places) > 1:
-                shown = " and ".join(map(layout.show, places))
+                shown = " and ".join(map(finding.show, places))
                 problems.append(
                     f"recording {name}: {what} in {shown}; a recording has one: if these are "
                     f"several recordings, rename all but one, their videos and labels alike (the "
@@ -131,7 +133,7 @@ def find_recordings(
     recordings = []
     for name, [(tree, path)] in pictured.items():
         try:
-            opened = layout.open_recording(tree, path, procedure.fps)
+            opened = finding.open_recording(tree, path, procedure.fps)
         except ValueError as error:
             problems.append(str(error))
         else:

@@ -34,8 +34,9 @@ def summary(module: str) -> str:
     """Returns the first line of a module's docstring, without importing the module."""
     package, *inner = module.split(".")
     folder = importlib.util.find_spec(package).submodule_search_locations[0]
-    source = Path(folder, *inner).with_suffix(".py").read_text(encoding="utf-8")
-    line = ast.get_docstring(ast.parse(source)).splitlines()[0]
+    path = Path(folder, *inner)
+    path = path / "command.py" if path.is_dir() else path.with_suffix(".py")
+    line = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
     return line.partition(": ``python")[0].rstrip(".")
 
 

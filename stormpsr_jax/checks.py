@@ -18,8 +18,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from stormpsr_jax import hardware, installed, memory
-from stormpsr_jax.mistakes import message_of
+from stormpsr_jax.base import hardware, installed, memory
+from stormpsr_jax.base.mistakes import message_of
 from stormpsr_jax.psr.cli import OneLineParser
 
 # Modules of the packages that every installation needs.

@@ -4,7 +4,7 @@ Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json``
 result, ``evaluate compare A.json B.json`` the difference of two, ``evaluate rows`` the rows of the
 published tables that IndustReal's published detections give, ``evaluate detections`` how good
 detections are frame by frame. From Python,
-``evaluate.evaluate(…)``, which lives in `stormpsr_jax.psr.scoring`, does the same.
+``evaluate.evaluate(…)``, which lives in `stormpsr_jax.psr.evaluation.scoring`, does the same.
 """
 
 import argparse
@@ -13,27 +13,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax import files
-from stormpsr_jax.mistakes import tell
-from stormpsr_jax.psr import (
-    analysis,
-    calibration,
-    compare,
-    decoding,
-    detection_scores,
-    label_files,
-    learned,
-    rows,
-    scores,
-    tables,
-    true_boxes,
-    wrong_parts,
-)
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import tell
 from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
-from stormpsr_jax.psr.learned_weights import Weights, default_weights, read_weights
+from stormpsr_jax.psr.evaluation import analysis, compare, rows, tables
+from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
+from stormpsr_jax.psr.files import label_files, scores
+from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.scoring import PROTOCOLS, evaluate, evaluate_recordings
+from stormpsr_jax.psr.scoring import detection_scores, true_boxes, wrong_parts
+from stormpsr_jax.psr.streams import calibration, decoding, learned
+from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
 
 __all__ = ["evaluate", "main"]
 
@@ -113,7 +103,7 @@ def _write_report(
     weights: Weights | None,
 ) -> None:
     # Imported only here, as drawing needs libraries, and nothing else in this command does.
-    from stormpsr_jax import belief_strips, figures, report
+    from stormpsr_jax.report import belief_strips, figures, report
 
     try:
         strips = {}

@@ -8,7 +8,7 @@ again, so running the same command again is always right.
 
 from __future__ import annotations
 
-from stormpsr_jax.training import interruption
+from stormpsr_jax.base import interruption
 
 if __name__ == "__main__":  # before the imports below, which take a second
     interruption.install()
@@ -21,8 +21,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stormpsr_jax import config_flag, memory
-from stormpsr_jax.mistakes import message_of, one_line
+from stormpsr_jax.base import config_flag, memory
+from stormpsr_jax.base.mistakes import message_of, one_line
 from stormpsr_jax.psr.cli import print_anything
 
 _CONFIG = config_flag.define_config()

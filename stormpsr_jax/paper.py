@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.experiments import command
 
 

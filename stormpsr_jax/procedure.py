@@ -8,10 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from stormpsr_jax.files import read_json
-from stormpsr_jax.mistakes import first_of, lines_of, one_line, raise_all, visible
-from stormpsr_jax.psr import label_files
+from stormpsr_jax.base.files import read_json
+from stormpsr_jax.base.mistakes import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 

@@ -23,10 +23,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormpsr_jax import cluster, files, memory
-from stormpsr_jax.mistakes import lines_of, message_of, raise_all, tell
+from stormpsr_jax.base import cluster, files, interruption, memory
+from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
-from stormpsr_jax.training import interruption
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from stormpsr_jax.recognition import capture
+    from stormpsr_jax.recognition.live import capture
 
     live = args.realtime or any(map(capture.is_live, args.source))
     raise_all(_misplaced(args, live))
     if live:
-        from stormpsr_jax.recognition import watch
+        from stormpsr_jax.recognition.live import watch
 
         return watch.run(args)
     return _run_files(args)
@@ -84,7 +83,9 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 
 
 def _run_files(args: argparse.Namespace) -> int:
-    from stormpsr_jax.recognition import jobs, options, results, sources
+    from stormpsr_jax.media import sources
+    from stormpsr_jax.recognition import options
+    from stormpsr_jax.recognition.files import jobs, results
 
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)

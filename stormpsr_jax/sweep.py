@@ -13,7 +13,7 @@ what they print in a .log beside.
 
 from __future__ import annotations
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.experiments import command
 
 

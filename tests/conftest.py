@@ -11,7 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from made_once import made_once
+
+from tests.support.made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
 FASTER = (
@@ -40,9 +41,9 @@ def finished(tmp_path_factory):
     While it was trained, what is in its data folder of the test split was in folder `hidden`.
     """
     from absl import flags  # here, as most tests need neither these nor JAX
-    from tiny import tiny
 
     from stormpsr_jax import main
+    from tests.support.tiny import tiny
 
     def make(folder):
         main.run(tiny(stages=("data",)), folder)

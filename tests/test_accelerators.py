@@ -11,8 +11,9 @@ import re
 import sys
 
 import pytest
-from processes_of_tests import ROOT, environment, finish, start
-from tiny import TRAINED
+
+from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.tiny import TRAINED
 
 V5E = 15.75  # GiB of a chip
 # How many chips share the batch of the config: SupCon's needs more than one.
@@ -33,7 +34,7 @@ def rows_of(*arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["meccano", "industreal"])
-def test_steps_property_lower_for_gpu_and_tpu(config):
+def test_steps_lower_for_gpu_and_tpu(config):
     _, *rows = rows_of("--lower", f"--config={config}", f"--stages={','.join(TRAINED)}")
     lowered = [(stage, platform) for stage, _, platform, _ in rows]
     assert lowered == [(stage, platform) for stage in TRAINED for platform in ("cuda", "tpu")]
@@ -44,7 +45,7 @@ def test_steps_property_lower_for_gpu_and_tpu(config):
     importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install 'jax[tpu]'"
 )
 @pytest.mark.parametrize("chips", CHIPS)
-def test_steps_property_compile_for_tpu_and_fit(chips):
+def test_steps_compile_for_tpu_and_fit(chips):
     head, *rows = rows_of(
         *("--target=v5e", "--sizes=S", "--remat=full", "--microbatches=1"),
         *(f"--stages={','.join(CHIPS[chips])}", f"--devices={chips}", "--clips", "8"),

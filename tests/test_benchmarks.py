@@ -4,8 +4,9 @@ import os
 import sys
 
 import pytest
-from processes_of_tests import ROOT, environment, finish, start
-from tiny import TINY, flags_of
+
+from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.tiny import TINY, flags_of
 
 # Its fields that shape networks and batches: data of their own have other recordings.
 FIELDS = ("init_from", "window", "encoder", "temporal_model", "detector", "pretrain", "temporal")
@@ -45,7 +46,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("script", SMALL)
-def test_benchmarks_property_run_to_their_end(script):
+def test_benchmarks_run_to_their_end(script):
     arguments, last = SMALL[script]
     process = start([sys.executable, ROOT / "benchmarks" / script, *arguments.split()])
     assert last in finish(process)[0]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stormpsr_jax import checks, hardware
+from stormpsr_jax import checks
+from stormpsr_jax.base import hardware
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -18,7 +19,7 @@ def names(lines):
     return {re.match(r"[\w-]+", line)[0].lower() for line in lines}
 
 
-def test_checks_property_a_line_each_and_status_0():
+def test_checks_a_line_each_and_status_0():
     start = time.monotonic()
     words = [sys.executable, "-m", "stormpsr_jax.checks"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
@@ -39,7 +40,7 @@ def test_checks_property_a_line_each_and_status_0():
     assert time.monotonic() - start < 90, "15 s where nothing else runs"
 
 
-def test_base_property_is_what_the_project_declares():
+def test_base_is_what_the_project_declares():
     assert {name.lower() for name in checks.BASE} == names(PROJECT["dependencies"])
     for extra, (modules, _) in checks.EXTRAS.items():
         packages = names(PROJECT["optional-dependencies"][extra])
@@ -47,7 +48,7 @@ def test_base_property_is_what_the_project_declares():
         assert {m.partition(".")[0] for m in modules} == named
 
 
-def test_video_property_rate_and_codecs(monkeypatch):
+def test_video_rate_and_codecs(monkeypatch):
     pytest.importorskip("av", reason="needs the extra video")
     codecs, rate = checks.video()
     assert re.search(r"PyAV \d.*reads h264, .*writes (libx264|mpeg4)", codecs.text)
@@ -67,7 +68,7 @@ def all_lines(monkeypatch, capsys):
     return status, capsys.readouterr().out.splitlines()
 
 
-def test_checks_property_what_is_optional_may_be_missing(monkeypatch, capsys):
+def test_checks_what_is_optional_may_be_missing(monkeypatch, capsys):
     for modules, _ in checks.EXTRAS.values():
         for module in modules:
             monkeypatch.setitem(sys.modules, module, None)
@@ -129,7 +130,7 @@ def test_devices_errors_a_device_that_fails_is_a_line(monkeypatch, program, says
     assert line == ("broken", f"devices: {says}")
 
 
-def test_devices_property_a_gpu_that_jax_does_not_use_is_told(monkeypatch):
+def test_devices_a_gpu_that_jax_does_not_use_is_told(monkeypatch):
     def found(*rows):
         done = subprocess.CompletedProcess([], 0, json.dumps(rows), "")
         monkeypatch.setattr(checks.subprocess, "run", lambda *words, **options: done)

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from processes_of_tests import ROOT, finish, start
-from tiny import TINY, flags_of, tiny
+
+from tests.support.processes_of_tests import ROOT, finish, start
+from tests.support.tiny import TINY, flags_of, tiny
 
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
@@ -19,7 +20,7 @@ from data_prep.rendering import timelines
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import expected_stages
-from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = ROOT / "../shared/data/meccano_psr_labels"
@@ -31,7 +32,7 @@ def planned(claims, base, root, seeds=("1",), levels=("default",)):
     return claims_plan.runs_of(claims, base, root, seeds, levels)
 
 
-def test_plan_property_quick_fits_into_25_minutes(tmp_path):
+def test_plan_quick_fits_into_25_minutes(tmp_path):
     runs = planned(claims_plan.QUICK, synthetic.get_config(), tmp_path)
     expected = expected_stages(list(dict.fromkeys(runs.values())))
     assert claims_plan.seconds(expected) < 0.9 * 25 * 60
@@ -40,7 +41,7 @@ def test_plan_property_quick_fits_into_25_minutes(tmp_path):
     assert expected[last] == ["temporal", "predict", "fuse", "evaluate"]
 
 
-def test_plan_property_every_claim_compares_two_things_on_the_same_recordings():
+def test_plan_every_claim_compares_two_things_on_the_same_recordings():
     config = synthetic.get_config()
     for name, claim in CLAIMS.items():
         assert claim.baseline != claim.claimed
@@ -49,7 +50,7 @@ def test_plan_property_every_claim_compares_two_things_on_the_same_recordings():
         assert len(paces) == 1
 
 
-def test_plan_property_variants_change_what_they_say_and_nothing_else(tmp_path):
+def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
     base = synthetic.get_config()
     runs = planned(CLAIMS, base, tmp_path)
     usual = claims_plan.provenance.flat_config(runs[RECIPE, "default", "1"].config)
@@ -81,7 +82,7 @@ def test_plan_property_variants_change_what_they_say_and_nothing_else(tmp_path):
     assert runs["not_finetuned", "default", "1"] is runs[RECIPE, "default", "1"]
 
 
-def test_plan_property_seeds_and_levels_have_data_of_their_own(tmp_path):
+def test_plan_seeds_and_levels_have_data_of_their_own(tmp_path):
     runs = planned(["window"], tiny(), tmp_path, ("1", "2"), ("default", "heavy"))
     assert len(runs) == 8
     assert len({run.folder for run in runs.values()}) == 8
@@ -93,7 +94,7 @@ def test_plan_property_seeds_and_levels_have_data_of_their_own(tmp_path):
 
 
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
-def test_pace_property_makes_recordings_as_those_of_meccano():
+def test_pace_makes_recordings_as_those_of_meccano():
     """In windows of each: pauses, and the share of clips that KCAS draws elsewhere."""
 
     def measured(drawn, fps, config):
@@ -144,7 +145,7 @@ def command(root, *words):
     return [*words, "--config=synthetic", *flags_of(CHANGES)]
 
 
-def test_claims_property_run_to_the_table_and_are_not_run_again(root):
+def test_claims_run_to_the_table_and_are_not_run_again(root):
     words = command(root, "--seeds=0", "--occlusion=default", "--claims=fused,window,start")
     (said,) = finish(start(words))
     assert "claim start is left out: with this config both sides are the same" in said
@@ -189,7 +190,7 @@ def test_claims_property_run_to_the_table_and_are_not_run_again(root):
     assert "2 runs, about 0 min" in said
 
 
-def test_claims_property_mistakes_are_named_in_a_line(tmp_path):
+def test_claims_mistakes_are_named_in_a_line(tmp_path):
     for words, text in [
         (["--claims=fussed"], "error: --claims=fussed: known are fused, learned"),
         (["--occlusion=medium"], "error: --occlusion=medium is not one of light, default, heavy"),

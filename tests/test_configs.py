@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax import config_flag, configs, losses
+from stormpsr_jax import configs
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.configs import default, own
 from stormpsr_jax.models import detection
 from stormpsr_jax.stages import networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -31,7 +33,7 @@ def count(tree):
 
 
 @pytest.mark.parametrize("name", FULL_SIZE)
-def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
+def test_config_every_stage_is_built_at_full_size(name, tmp_path):
     """Traces initialisation, loss, gradient and update of every model; only the batch is small."""
     size, millions = FULL_SIZE[name]
     large = config_of(name).detector.image_size or size
@@ -93,7 +95,7 @@ def test_config_property_every_stage_is_built_at_full_size(name, tmp_path):
     assert config.window.frames // config.window.stride + 1 == context.num_frames
 
 
-def test_config_property_own_cad_is_own_boxes_with_renders_of_wrong_parts():
+def test_config_own_cad_is_own_boxes_with_renders_of_wrong_parts():
     boxes, cad = (provenance.flat_config(own.get_config(name)) for name in ("boxes", "cad"))
     differ = {field: (boxes[field], cad[field]) for field in boxes if boxes[field] != cad[field]}
     assert differ == {
@@ -105,7 +107,7 @@ def test_config_property_own_cad_is_own_boxes_with_renders_of_wrong_parts():
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
-def test_detector_property_costs_what_yolov8m_does(name, tmp_path):
+def test_detector_costs_what_yolov8m_does(name, tmp_path):
     """78.9 GFLOPs at 640 pixels in Ultralytics' table, which are twice its multiply-adds."""
     context = Context(config_of(name), tmp_path, make_mesh(1, 1))
     assert context.config.detector.image_size == 640
@@ -122,9 +124,7 @@ def test_detector_property_costs_what_yolov8m_does(name, tmp_path):
     ("backbone", "millions"), [("transformer", 9.5), ("mlp", 17.1), ("lstm", 1.3), ("tcn", 4.8)]
 )
 @pytest.mark.parametrize("name", ["meccano", "industreal", "embeddings"])
-def test_config_property_temporal_backbones_have_sizes_of_their_own(
-    name, backbone, millions, tmp_path
-):
+def test_config_temporal_backbones_have_sizes_of_their_own(name, backbone, millions, tmp_path):
     """None inherits the transformer's 6 × 4,096, with which an LSTM has 740 million."""
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     config.procedure = config.procedure or "meccano"
@@ -140,7 +140,7 @@ CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_property_has_fields_of_the_types_that_the_command_line_takes(name):
+def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     ours = default.get_config()
     assert list(config_flag._find_mistakes(config, ours)) == []
@@ -154,7 +154,7 @@ def test_config_property_has_fields_of_the_types_that_the_command_line_takes(nam
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_config_property_locked(name):
+def test_config_locked(name):
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
     with pytest.raises(AttributeError):
         config.pretrain.stepz = 1

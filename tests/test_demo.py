@@ -13,16 +13,19 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from recognise_data import found, run, write_pictures
 
 import stormpsr_jax
 from benchmarks import demo as script
-from stormpsr_jax import demo, files
+from stormpsr_jax import demo
+from stormpsr_jax.base import files
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.model_files import read_model
-from stormpsr_jax.psr import label_files, metrics, wrong_parts
-from stormpsr_jax.recognition import capture, sources
+from stormpsr_jax.media import sources
+from stormpsr_jax.model.folder import read_model
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.recognition.live import capture
 from stormpsr_jax.stages.provenance import flat_config
+from tests.support.recognise_data import found, run, write_pictures
 
 ROOT = Path(__file__).parents[1]
 FOLDER = demo.PROVENANCE.parent
@@ -57,7 +60,7 @@ def recognised(tmp_path_factory):
     return folder / "demo_out" / "demo"
 
 
-def test_demo_property_finds_what_its_provenance_says(recognised):
+def test_demo_finds_what_its_provenance_says(recognised):
     """Another processor rounds otherwise, by which an event can be a frame earlier or later."""
     content = read_model(demo.MODEL)
     (variant,) = content.procedure.variants.values()
@@ -72,7 +75,7 @@ def test_demo_property_finds_what_its_provenance_says(recognised):
     assert (recognised / "report.html").stat().st_size > 10_000
 
 
-def test_demo_property_ships_within_its_size():
+def test_demo_ships_within_its_size():
     sizes = {p: p.stat().st_size for p in FOLDER.rglob("*") if "__pycache__" not in p.parts}
     assert sum(size for path, size in sizes.items() if path.is_file()) <= 6_000_000
     animation = ROOT / "docs" / "demo.webp"
@@ -88,7 +91,7 @@ def test_demo_property_ships_within_its_size():
         assert 5 <= seconds <= 30
 
 
-def test_demo_property_video_is_a_minute_or_two_of_480_pixels():
+def test_demo_video_is_a_minute_or_two_of_480_pixels():
     with av.open(str(demo.VIDEO)) as container:
         (stream,) = container.streams
         assert (stream.codec_context.name, stream.width, stream.height) == ("h264", 480, 480)
@@ -101,7 +104,7 @@ def test_demo_property_video_is_a_minute_or_two_of_480_pixels():
 # --- Where they come from -------------------------------------------------------------------------
 
 
-def test_demo_property_provenance_is_of_these_files():
+def test_demo_provenance_is_of_these_files():
     there = {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file()}
     there = {name for name in there if "__pycache__" not in name}
     assert there == {*ABOUT["files"], "__init__.py", "provenance.json"}
@@ -110,7 +113,7 @@ def test_demo_property_provenance_is_of_these_files():
         assert (path.stat().st_size, files.checksum(path)) == (entry["bytes"], entry["sha256"])
 
 
-def test_demo_property_model_is_that_of_the_run_in_half_precision():
+def test_demo_model_is_that_of_the_run_in_half_precision():
     content = read_model(demo.MODEL)
     config = content.origin["config"]
     assert content.dtype == "float16"
@@ -125,7 +128,7 @@ def test_demo_property_model_is_that_of_the_run_in_half_precision():
     assert ABOUT["versions"].keys() >= {"python", "jax", "flax", "av", "stormpsr-jax"}
 
 
-def test_demo_property_video_shows_a_recording_that_no_split_of_the_run_has():
+def test_demo_video_shows_a_recording_that_no_split_of_the_run_has():
     """The labels that ship are those of its seed and name, and they tell the story."""
     procedure, said = read_model(demo.MODEL).procedure, ABOUT["video"]
     assert said["recording"]["data_seed"] == ABOUT["run"]["data_seed"]
@@ -150,7 +153,7 @@ def test_demo_property_video_shows_a_recording_that_no_split_of_the_run_has():
     assert said["shows"]["share_of_frames_mostly_hidden"] > 0.3
 
 
-def test_command_property_names_the_fields_that_differ():
+def test_command_names_the_fields_that_differ():
     """Of the run that the model is from, it names those of the config as it was then."""
     config = flat_config(synthetic.get_config()) | {"seed": 7, "data.synthetic.seed": 3}
     flags = "--config=synthetic --config.seed=7 --config.data.synthetic.seed=3"
@@ -163,7 +166,7 @@ def timeline(*states):
     return script.Timeline(0, len(states) * 10, frames, np.array(states, np.int8))
 
 
-def test_tell_property_one_part_wrong_another_undone_all_on():
+def test_tell_one_part_wrong_another_undone_all_on():
     start, end = [(0, 0, 0), (1, 0, 0), (1, -1, 0)], [(1, 1, 1), (1, 1, 0), (1, 1, 1)]
     assert script.tell(timeline(*start, (1, 1, 0), *end)) == ((1, 20, 30), (2, 50, 60))
     # Taken off in between.
@@ -179,7 +182,7 @@ def test_tell_property_one_part_wrong_another_undone_all_on():
 # --- The word -------------------------------------------------------------------------------------
 
 
-def test_demo_property_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
+def test_demo_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert demo.model_folder("demo") == demo.MODEL
     assert demo.model_folder("./demo") == demo.model_folder(Path("demo")) == Path("demo")
@@ -215,7 +218,7 @@ def test_demo_errors_where_a_folder_could_be_meant(tmp_path, monkeypatch, capsys
         sources.open_source("demo")
 
 
-def test_demo_property_its_own_results_are_no_source(tmp_path, monkeypatch):
+def test_demo_its_own_results_are_no_source(tmp_path, monkeypatch):
     """The same command again is right with --out=demo, too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo" / "demo").mkdir(parents=True)
@@ -225,7 +228,7 @@ def test_demo_property_its_own_results_are_no_source(tmp_path, monkeypatch):
     assert "could be" in sources.find(["demo"], Path("elsewhere"))[1][0]
 
 
-def test_labels_property_name_the_steps():
+def test_labels_name_the_steps():
     with (demo.LABELS / "demo.csv").open(encoding="utf-8", newline="") as file:
         steps = [row["step"] for row in csv.DictReader(file)]
     verbs = [" ".join(step.split()[:2]) for step in steps]

@@ -7,9 +7,10 @@ import socket
 import sys
 
 import pytest
-from processes_of_tests import ROOT, environment, finish, start
 
-sys.path.extend(str(ROOT / f) for f in ("benchmarks", "tests/data_prep", "tests/recognition"))
+from tests.support.processes_of_tests import ROOT, environment, finish, start
+
+sys.path.append(str(ROOT / "benchmarks"))
 import fault_media
 import fault_processes
 import fault_runs
@@ -34,7 +35,7 @@ def folder(finished, tmp_path):
 
 
 @pytest.mark.parametrize(("attempts", "families"), [QUICK, SLOW], ids=["quick", "slow"])
-def test_faults_property_nothing_goes_wrong(folder, attempts, families):
+def test_faults_nothing_goes_wrong(folder, attempts, families):
     script = ROOT / "benchmarks" / "faults.py"
     words = [sys.executable, script, f"--folder={folder}", f"--attempts={attempts}"]
     said = finish(start([*words, f"--only={','.join(families)}"], env=environment()), timeout=600)
@@ -46,7 +47,7 @@ def test_faults_property_nothing_goes_wrong(folder, attempts, families):
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")  # what is called there starts nothing of JAX
-def test_outcome_property_faults_are_seen(tmp_path):
+def test_outcome_faults_are_seen(tmp_path):
     """Else the table would always be full of zeros."""
 
     def bug():
@@ -68,7 +69,7 @@ def test_outcome_property_faults_are_seen(tmp_path):
     assert good.output == "error: one line\n"
 
 
-def test_listing_property_sees_what_is_written_beside_the_folder(tmp_path):
+def test_listing_sees_what_is_written_beside_the_folder(tmp_path):
     place = tmp_path / "attempt" / "inside"
     place.mkdir(parents=True)
     before = faults.listing(place)
@@ -80,7 +81,7 @@ def test_listing_property_sees_what_is_written_beside_the_folder(tmp_path):
     assert "| kill | 2 | 1 | 1 | 0 | 0 | 0 |" in faults.table(rows)
 
 
-def test_watched_property_sees_what_is_opened_and_who_calls(tmp_path):
+def test_watched_sees_what_is_opened_and_who_calls(tmp_path):
     (tmp_path / "video").write_bytes(b"a video")
     with fault_media.watched([tmp_path / "secret"], tmp_path / "video") as (port, touched):
         assert not touched()

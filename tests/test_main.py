@@ -12,13 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes_of_tests import ROOT, free_address, start
-from tiny import TRAINED, command, tiny
 
-from stormpsr_jax import load_model, main, model
+from stormpsr_jax import load_model, main
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.model import functions
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.training.metrics import read_metrics
+from tests.support.processes_of_tests import ROOT, free_address, start
+from tests.support.tiny import TRAINED, command, tiny
 
 
 def contents(folder):
@@ -42,7 +43,7 @@ def copy(finished, tmp_path):
     return tmp_path / "run"
 
 
-def test_run_property_everything_promised_is_there(workdir):
+def test_run_everything_promised_is_there(workdir):
     metrics = json.loads((workdir / "metrics.json").read_text())
     assert metrics["protocol"] == "paper"
     assert set(metrics["streams"]) == {"asd", "temporal", "storm", "learned"}
@@ -75,7 +76,7 @@ def test_run_property_everything_promised_is_there(workdir):
         assert visibility.startswith("frame,visible\n")
 
 
-def test_run_again_property_changes_nothing(workdir, capsys):
+def test_run_again_changes_nothing(workdir, capsys):
     before = contents(workdir)
     start = time.monotonic()
     main.run(tiny(), workdir)
@@ -84,7 +85,7 @@ def test_run_again_property_changes_nothing(workdir, capsys):
     assert "storm" in capsys.readouterr().out  # the table
 
 
-def test_live_property_recognises_exactly_what_metrics_json_says(workdir):
+def test_live_recognises_exactly_what_metrics_json_says(workdir):
     """Picture by picture, and where it goes on from a saved state, at twenty random frames."""
     model = load_model(workdir / "model")
     metrics = json.loads((workdir / "metrics.json").read_text())
@@ -110,7 +111,7 @@ def test_live_property_recognises_exactly_what_metrics_json_says(workdir):
     assert cuts >= 20
 
 
-def test_model_property_recognises_exactly_what_metrics_json_says(workdir):
+def test_model_recognises_exactly_what_metrics_json_says(workdir):
     """From the model folder alone, over the test recordings' pictures, for every stream."""
     model = load_model(workdir / "model")
     metrics = json.loads((workdir / "metrics.json").read_text())
@@ -136,7 +137,7 @@ def test_model_property_recognises_exactly_what_metrics_json_says(workdir):
     # The other two learn in tests of their models.
     ["pretrain", "finetune", *(pytest.param(s, marks=pytest.mark.slow) for s in TRAINED[1::2])],
 )
-def test_every_stage_property_steps_lower_its_loss(workdir, tmp_path, stage):
+def test_every_stage_steps_lower_its_loss(workdir, tmp_path, stage):
     """On 12 steps noise could hide it, so this trains the one stage for longer on its own."""
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / stage)
@@ -147,7 +148,7 @@ def test_every_stage_property_steps_lower_its_loss(workdir, tmp_path, stage):
     assert np.mean(losses[-6:]) < np.mean(losses[:4])
 
 
-def test_training_property_never_reads_the_test_split(finished):
+def test_training_never_reads_the_test_split(finished):
     """The run was trained while its test pictures and labels were somewhere else."""
     hidden = finished / "hidden"
     for stage in TRAINED:
@@ -155,7 +156,7 @@ def test_training_property_never_reads_the_test_split(finished):
     assert list((finished / "data").glob("clips-test*"))
 
 
-def test_thresholds_property_come_from_validation_alone(workdir, tmp_path, monkeypatch):
+def test_thresholds_come_from_validation_alone(workdir, tmp_path, monkeypatch):
     seen = []
     select = evaluate_stage.select
 
@@ -170,7 +171,7 @@ def test_thresholds_property_come_from_validation_alone(workdir, tmp_path, monke
     assert sorted(seen) == ["val_000", "val_001"]
 
 
-def test_killed_in_stages_of_every_kind_property_same_result(workdir, tmp_path):
+def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):
     """SIGKILL in stages when their first files appear; then the command runs to the end."""
     stages = ("data", "pretrain", "embed", "temporal", "predict")
     words, env = command(tmp_path / "run")
@@ -201,7 +202,7 @@ def test_killed_in_stages_of_every_kind_property_same_result(workdir, tmp_path):
     assert ours == theirs
 
 
-def test_sigterm_property_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
+def test_sigterm_a_stage_without_steps_ends_at_once_and_is_to_be_run_again(tmp_path):
     words, env = command(tmp_path / "run", {"stages": ("data",)})
     process = subprocess.Popen(
         words, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -214,7 +215,7 @@ def test_sigterm_property_a_stage_without_steps_ends_at_once_and_is_to_be_run_ag
     main.run(tiny(stages=("data",)), tmp_path / "run")
 
 
-def test_sigterm_property_processes_stop_together_whichever_it_came_to(workdir, tmp_path):
+def test_sigterm_processes_stop_together_whichever_it_came_to(workdir, tmp_path):
     """It comes while the second stage compiles, whose steps count from one again."""
     folder = tmp_path / "run"
     for stage in ("pretrain", "embed"):
@@ -240,7 +241,7 @@ def two_processes(folder, changes):
     return [start([*words, f"--process_id={i}"], env=env) for i in range(2)]
 
 
-def test_bfloat16_property_losses_are_near_those_of_float32(workdir, tmp_path):
+def test_bfloat16_losses_are_near_those_of_float32(workdir, tmp_path):
     changes = {"data.dir": str(workdir / "data"), "dtype": "bfloat16"}
     main.run(tiny(**changes, stages=("pretrain",)), tmp_path)
     ours, theirs = (
@@ -253,15 +254,13 @@ def test_bfloat16_property_losses_are_near_those_of_float32(workdir, tmp_path):
     assert (ours != theirs).all()
 
 
-def test_memory_options_property_may_change_while_a_run_goes_on(copy, capsys):
+def test_memory_options_may_change_while_a_run_goes_on(copy, capsys):
     main.run(tiny(**{"encoder.remat": "full", "encoder.microbatches": 2}), copy)
     assert "evaluate: done before" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("backbone", ["mlp", "lstm", "tcn"])
-def test_backbones_property_train_and_predict_in_the_transformers_place(
-    workdir, tmp_path, backbone
-):
+def test_backbones_train_and_predict_in_the_transformers_place(workdir, tmp_path, backbone):
     folder = tmp_path / "run"
     for stage in ("pretrain", "embed"):
         shutil.copytree(workdir / stage, folder / stage)
@@ -275,7 +274,7 @@ def test_backbones_property_train_and_predict_in_the_transformers_place(
     assert found[0].read_text() != theirs.read_text()
 
 
-def test_backbones_property_unknown_one_is_named(workdir, tmp_path):
+def test_backbones_unknown_one_is_named(workdir, tmp_path):
     changes = {"temporal_model.backbone": "gru", "data.dir": str(workdir / "data")}
     shutil.copytree(workdir / "embed", tmp_path / "embed")
     with pytest.raises(
@@ -284,7 +283,7 @@ def test_backbones_property_unknown_one_is_named(workdir, tmp_path):
         main.run(tiny(**changes, stages=("temporal",)), tmp_path)
 
 
-def test_profile_property_steps_of_every_stage_are_recorded(workdir, tmp_path):
+def test_profile_steps_of_every_stage_are_recorded(workdir, tmp_path):
     shutil.copytree(workdir / "embed", tmp_path / "embed")
     changes = {"data.dir": str(workdir / "data"), "stages": ("temporal",), "temporal.steps": 3}
     main.run(tiny(**changes), tmp_path, profile_steps=(2, 3))
@@ -293,7 +292,7 @@ def test_profile_property_steps_of_every_stage_are_recorded(workdir, tmp_path):
     assert "--profile_steps=a is not" in failure(tmp_path, "--profile_steps=a")
 
 
-def test_cad_folder_property_is_used_and_must_fit(workdir, tmp_path):
+def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):
     """Clean renders of another folder train the encoder as those beside the recordings do."""
     without = tmp_path / "without"
     shutil.copytree(workdir / "data", without)
@@ -344,7 +343,9 @@ def test_errors_no_memory_for_the_batch_names_the_field_to_lower(
     workdir, tmp_path, stage, monkeypatch
 ):
     """Batches of petabytes are refused before anything of them is made."""
-    monkeypatch.setattr(model, "SMALL", 0)  # networks so small never compute a whole batch at once
+    monkeypatch.setattr(
+        functions, "SMALL", 0
+    )  # networks so small never compute a whole batch at once
     before = {"embed": ("pretrain",), "temporal": ("embed",), "finetune": ("pretrain", "temporal")}
     before["predict"] = ("pretrain", "embed", "temporal", "finetune", "detector")
     for name in before.get(stage, ()):

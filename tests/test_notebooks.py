@@ -6,25 +6,23 @@ import json
 import re
 from pathlib import Path
 
-import downloads
-import embeddings_data
 import jax
-import meccano_data
 import nbformat
 import numpy as np
 import pytest
-from keep_outputs import ALL, MAX_BYTES, execute, read, write
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
-from tiny import TINY
 
 from data_prep import embeddings
+from notebooks.keep_outputs import ALL, MAX_BYTES, execute, read, write
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import checks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support import downloads, embeddings_data, meccano_data
+from tests.support.tiny import TINY
 
 TIMES = re.compile(r"took|\d%\|")  # lines with times and rates, which differ each time
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -79,7 +77,7 @@ def check_kept(kept, done):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
+def test_notebooks_kept_outputs_are_whole_and_of_no_machine(name):
     """All of them, or none where nobody has run it since it changed."""
     notebook = read(name)
     nbformat.validate(notebook)
@@ -95,7 +93,7 @@ def test_notebooks_property_kept_outputs_are_whole_and_of_no_machine(name):
     assert not code_cells(notebook)["install"].outputs
 
 
-def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):
+def test_quickstart_runs_from_a_wheel_and_gives_the_kept_outputs(unpacked, tmp_path):
     done = code_cells(run_from(unpacked, "quickstart", tmp_path))
     kept = code_cells(read("quickstart"))
     check_kept(kept, done)
@@ -105,7 +103,7 @@ def test_quickstart_property_runs_from_a_wheel_and_gives_the_kept_outputs(unpack
     assert (tmp_path / "own/report.html").exists()
 
 
-def test_training_property_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_path):
+def test_training_runs_from_a_wheel_at_the_size_of_its_parameters(unpacked, tmp_path):
     fields = {field: value for field, value in TINY.items() if field != "stages"}
     done = code_cells(run_from(unpacked, "training", tmp_path, {"FIELDS": fields}))
     check_kept(code_cells(read("training")), done)
@@ -117,7 +115,7 @@ def test_training_property_runs_from_a_wheel_at_the_size_of_its_parameters(unpac
         assert (tmp_path / "runs/training" / name).exists()
 
 
-def test_training_property_its_own_size_is_one_that_runs(tmp_path):
+def test_training_its_own_size_is_one_that_runs(tmp_path):
     (cell,) = [c for c in read("training").cells if "parameters" in c.metadata.get("tags", ())]
     names = {}
     exec(cell.source, names)
@@ -241,7 +239,7 @@ def made_up(*sources, tags=()):
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_execute_property_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
+def test_execute_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     notebook = made_up(
         "a = 1\nb = 2",
         "import stormpsr_jax; print(stormpsr_jax.__file__)\n"

@@ -9,9 +9,10 @@ import pytest
 from benchmarks import own_product
 from data_prep import cad, own
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
-from stormpsr_jax.psr import label_files, wrong_parts
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import wrong_parts
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def filmed(tmp_path_factory):
     return folder
 
 
-def test_own_product_property_labels_and_boxes_fit_the_videos(filmed, tmp_path):
+def test_own_product_labels_and_boxes_fit_the_videos(filmed, tmp_path):
     procedure = load_procedure(filmed / "lamp.json")
     own.make_dataset(
         tmp_path / "data",
@@ -51,7 +52,7 @@ def test_own_product_property_labels_and_boxes_fit_the_videos(filmed, tmp_path):
     assert shown == own_product.REPEATS * recording.num_frames
 
 
-def test_own_product_property_parts_are_wrong_for_a_while(filmed):
+def test_own_product_parts_are_wrong_for_a_while(filmed):
     procedure = load_procedure(filmed / "lamp.json")
     seconds = []
     for path in (filmed / "labels").iterdir():
@@ -62,7 +63,7 @@ def test_own_product_property_parts_are_wrong_for_a_while(filmed):
     assert min(seconds) >= 3
 
 
-def test_own_product_property_videos_are_not_made_again(filmed, monkeypatch):
+def test_own_product_videos_are_not_made_again(filmed, monkeypatch):
     before = {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
     procedure = load_procedure(filmed / "lamp.json")
     monkeypatch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
@@ -71,7 +72,7 @@ def test_own_product_property_videos_are_not_made_again(filmed, monkeypatch):
     assert before == {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
 
 
-def test_own_product_property_meshes_render(filmed, tmp_path):
+def test_own_product_meshes_render(filmed, tmp_path):
     own_product.write_meshes(tmp_path / "meshes")
     procedure = load_procedure(filmed / "lamp.json")
     out = tmp_path / "cad"

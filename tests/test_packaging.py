@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax import __main__ as command
-from stormpsr_jax import config_flag
+from stormpsr_jax.base import config_flag
 
 ROOT = Path(__file__).parents[1]
 PARSE = (
@@ -29,7 +29,7 @@ def run(unpacked, cwd, *words):
     )
 
 
-def test_wheel_property_holds_every_file_of_the_packages(unpacked):
+def test_wheel_holds_every_file_of_the_packages(unpacked):
     wanted = {
         path.relative_to(ROOT)
         for name in ("data_prep", "stormpsr_jax")
@@ -52,7 +52,7 @@ def test_wheel_property_holds_every_file_of_the_packages(unpacked):
         assert Path(name) in built
 
 
-def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
+def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
         "import importlib; from stormpsr_jax import config_flag;"
@@ -70,7 +70,7 @@ def test_wheel_property_configs_are_found_by_name_in_an_empty_folder(unpacked, t
     assert "error: stages names ['x']" in done.stderr
 
 
-def test_wheel_property_command_lists_its_modules_without_jax(unpacked, tmp_path):
+def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):
     code = (
         "import sys; sys.argv[1:] = ['--help']; from stormpsr_jax import __main__ as command;"
         "command.main(); assert not {'jax', 'flax', 'grain'} & sys.modules.keys()"
@@ -87,14 +87,14 @@ def test_wheel_property_command_lists_its_modules_without_jax(unpacked, tmp_path
 
 
 @pytest.mark.parametrize("name", command.COMMANDS)
-def test_command_property_every_module_can_be_run(name):
+def test_command_every_module_can_be_run(name):
     module = command.COMMANDS[name]
     source = (ROOT / module.replace(".", "/")).with_suffix(".py").read_text()
     assert 'if __name__ == "__main__":' in source
     assert command.summary(module)[0].isupper()
 
 
-def test_command_property_hands_the_rest_of_the_line_on(unpacked, tmp_path):
+def test_command_hands_the_rest_of_the_line_on(unpacked, tmp_path):
     """Output, errors and exit code are those of `python -m`."""
     for words in (("data", "check", "nowhere"), ("procedure", "show", "synthetic"), ("evaluate",)):
         module = command.COMMANDS[" ".join(words[:2]) if words[0] == "data" else words[0]]
@@ -120,7 +120,7 @@ def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     assert "main, paper, sweep, recognise, evaluate, procedure, convert, weights, data own" in error
 
 
-def test_resolve_property_names_and_paths(monkeypatch, tmp_path):
+def test_resolve_names_and_paths(monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     folder = ROOT / "stormpsr_jax" / "configs"
     assert config_flag.resolve("own:boxes") == f"{folder}/own.py:boxes"

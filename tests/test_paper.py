@@ -13,17 +13,17 @@ import re
 import shlex
 import sys
 
-import downloads
 import numpy as np
 import pytest
-from processes_of_tests import ROOT, environment, finish, start
-from tiny import TRAINED, flags_of
 
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments.paper_plan import TABLES
-from stormpsr_jax.psr import decoding, select
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.streams import decoding, select
 from stormpsr_jax.stages.provenance import flat_config
+from tests.support import downloads
+from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.tiny import TRAINED, flags_of
 
 PAGE = (ROOT / "docs/paper.md").read_text("utf-8")
 CONFIGS = {"meccano": meccano, "industreal": industreal}
@@ -156,7 +156,7 @@ def check_results(run, name, said):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_page_property_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
+def test_page_its_commands_lead_from_downloads_to_the_report(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     getattr(downloads, f"make_{name}")(tmp_path, (36, 64))
     sizes = {"width": 32, "depth": 1, "num_heads": 2}
@@ -185,7 +185,7 @@ def test_the_command_for_the_tables_makes_every_one_of_them(name, tmp_path, monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
-def test_page_property_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
+def test_page_its_commands_work_at_full_size(name, tmp_path, monkeypatch):
     """1080p pictures, ViT-S/16 at 224, clips of 65 pictures, the detector at 640: as configured.
 
     Only steps, batches and recordings are small. The paper's batches, up to 520 pictures through
@@ -199,14 +199,14 @@ def test_page_property_its_commands_work_at_full_size(name, tmp_path, monkeypatc
     check_results(tmp_path / "runs" / name, name, said)
 
 
-def test_slow_property_its_fields_exist():
+def test_slow_its_fields_exist():
     """So that the slow test cannot rot unseen."""
     for name, config in CONFIGS.items():
         config.get_config().update_from_flattened_dict(SMALL | OF_CAD)
         config.get_config().update_from_flattened_dict(FULL | FULL_BATCH[name])
 
 
-def test_page_property_values_that_it_names_are_those_of_the_configs():
+def test_page_values_that_it_names_are_those_of_the_configs():
     """`field=value` on the page, as Python writes values."""
     configs = {name: flat_config(module.get_config()) for name, module in CONFIGS.items()}
     found = re.findall(r"`((?:\w+\.)+\w+)=([^`]+)`", PAGE)
@@ -216,7 +216,7 @@ def test_page_property_values_that_it_names_are_those_of_the_configs():
             assert config[field] == ast.literal_eval(text), f"{name}: {field}={text}"
 
 
-def test_page_property_tests_and_benchmarks_that_it_names_are_there():
+def test_page_tests_and_benchmarks_that_it_names_are_there():
     """`tests/FILE.py::TEST`, and scripts."""
     tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
     assert len(tests) > 20
@@ -228,7 +228,7 @@ def test_page_property_tests_and_benchmarks_that_it_names_are_there():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_configs_property_budgets_are_those_of_the_paper(name):
+def test_configs_budgets_are_those_of_the_paper(name):
     """Epochs of the paper times the lengths that the released code gives its epochs."""
     config = CONFIGS[name].get_config()
     assert config.finetune.steps * config.finetune.batch == 75 * 15_000
@@ -246,7 +246,7 @@ def test_configs_property_budgets_are_those_of_the_paper(name):
     assert not any(flat_config(config)[field] for field in ours)
 
 
-def test_configs_property_settings_of_the_paper_are_what_choose_paper_gives():
+def test_configs_settings_of_the_paper_are_what_choose_paper_gives():
     base = decoding.Settings(window=256)
     for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
         (settings,) = select.fixed(load_procedure(name), base)

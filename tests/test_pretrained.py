@@ -11,17 +11,18 @@ from safetensors import safe_open
 
 import stormpsr_jax
 from data_prep import synthetic as rendering
-from stormpsr_jax import main, weights
+from stormpsr_jax import main
 from stormpsr_jax.configs import general_encoder, synthetic
 from stormpsr_jax.stages import general, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path
 from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.weights.parameters import initialise_from
 
 FILE = Path(stormpsr_jax.__file__).parent / "pretrained" / "general_encoder.safetensors"
 
 
-def test_pretrained_property_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
+def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
     """It was trained on objects of seeds that no run can have, and no object seed is a run's."""
     with safe_open(FILE, "numpy") as file:
         trained_on = json.loads(file.metadata()["data_seed"])
@@ -34,7 +35,7 @@ def test_pretrained_property_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
         rendering.make_objects(tmp_path / "b", seed=7, objects={"train": 1})
 
 
-def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path):
+def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     assert FILE.stat().st_size <= 5_000_000
     assert FILE.with_suffix(".txt").exists(), "provenance"
     config = synthetic.get_config()
@@ -44,7 +45,7 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
     size = config.data.synthetic.size
     images = np.zeros((2, size, size, 3), np.float32)
     variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
-    params, _, report = weights.initialise_from(FILE, variables["params"], variables["batch_stats"])
+    params, _, report = initialise_from(FILE, variables["params"], variables["batch_stats"])
     taken = jax.tree.leaves(params["encoder"])
     fresh = jax.tree.leaves(variables["params"]["encoder"])
     assert len(report) == len(taken)
@@ -52,7 +53,7 @@ def test_pretrained_property_is_small_and_is_what_synthetic_starts_from(tmp_path
     assert any(not np.allclose(a, b) for a, b in zip(taken, fresh, strict=True))
 
 
-def test_general_property_hosts_make_the_rows_of_one_batch(monkeypatch):
+def test_general_hosts_make_the_rows_of_one_batch(monkeypatch):
     states = np.random.default_rng(0).integers(0, 2, (30, 3))
 
     def rows(name, indices):
@@ -78,7 +79,7 @@ def test_general_property_hosts_make_the_rows_of_one_batch(monkeypatch):
         np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), array)
 
 
-def test_general_property_its_export_is_a_starting_point(tmp_path):
+def test_general_its_export_is_a_starting_point(tmp_path):
     """The stage on three tiny objects: what it exports can be started from, and says its origin."""
     config = general_encoder.get_config()
     tiny = {"data.synthetic.size": 32, "data.synthetic.objects.train": 2}
@@ -98,5 +99,5 @@ def test_general_property_its_export_is_a_starting_point(tmp_path):
     context = Context(config, tmp_path, make_mesh(1, 1))
     images = np.zeros((2, 32, 32, 3), np.float32)
     variables = networks.spatial_encoder(context).init(jax.random.key(0), images, train=False)
-    _, _, report = weights.initialise_from(exported, variables["params"], variables["batch_stats"])
+    _, _, report = initialise_from(exported, variables["params"], variables["batch_stats"])
     assert len(report) == len(names)

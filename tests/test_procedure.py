@@ -19,7 +19,7 @@ def written(tmp_path, capsys):
     return path
 
 
-def test_template_property_has_no_mistakes_and_no_doubts(written, capsys):
+def test_template_has_no_mistakes_and_no_doubts(written, capsys):
     assert command.check(str(written)) == command.Findings([], [])
     procedure = load_procedure(written)
     assert procedure.components == ("base", "back", "left side")
@@ -29,7 +29,7 @@ def test_template_property_has_no_mistakes_and_no_doubts(written, capsys):
     assert "[0, 3, 6]" in written.read_text()
 
 
-def test_template_and_show_property_allowed_steps(capsys):
+def test_template_and_show_allowed_steps(capsys):
     arguments = ["template", "--name=shelf", "--components=base,back"]
     command.main([*arguments, "--allowed=5,3"])
     data = json.loads(capsys.readouterr().out)
@@ -60,7 +60,7 @@ def test_show_and_check_write_out_what_turns_the_direction_of_writing(written, c
 
 
 @pytest.mark.parametrize("name", ["meccano", "industreal"])
-def test_check_property_packaged_procedures_raise_no_doubt(name, capsys):
+def test_check_packaged_procedures_raise_no_doubt(name, capsys):
     assert command.check(name) == command.Findings([], [])
     command.main(["check", name])
     assert "no mistakes" in capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_check_errors_no_labels(written, tmp_path, capsys):
     assert "is not a folder" in command.check(str(written), str(tmp_path / "no")).mistakes[0]
 
 
-def test_check_property_is_linear_in_the_steps():
+def test_check_is_linear_in_the_steps():
     num = 50_000
     data = command.template("long", [f"part {k}" for k in range(3)], 10)
     data["components"] = [f"part {k}" for k in range(num)]
@@ -188,7 +188,7 @@ def test_check_property_is_linear_in_the_steps():
     assert time.process_time() - start < 5  # a quadratic search takes minutes
 
 
-def test_show_property_names_every_step_state_and_variant(capsys):
+def test_show_names_every_step_state_and_variant(capsys):
     command.main(["show", "industreal"])
     shown = capsys.readouterr().out
     procedure: Procedure = load_procedure("industreal")

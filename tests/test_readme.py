@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stormpsr_jax import __main__ as command
-from stormpsr_jax import config_flag, evaluate
+from stormpsr_jax import evaluate
+from stormpsr_jax.base import config_flag
 from stormpsr_jax.configs import default
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
 
 
-def test_readme_property_short_and_with_its_two_commands():
+def test_readme_short_and_with_its_two_commands():
     text = read("README.md")
     assert len(text.splitlines()) <= 150
     for name in ("run", "test", "demo"):
@@ -42,7 +43,7 @@ def test_readme_property_short_and_with_its_two_commands():
         assert block.count("\n") == 1
 
 
-def test_readme_property_leads_to_every_page():
+def test_readme_leads_to_every_page():
     links = set(re.findall(r"\]\(([^)\s#]+)", read("README.md")))
     assert {*PAGES} - {"README.md"} <= links
 
@@ -73,7 +74,7 @@ def test_no_page_notebook_or_message_installs_the_package_by_its_name():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_pages_property_links_lead_somewhere(page):
+def test_pages_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", without_code(read(page)))
     for link in links:
         if re.match(r"\w+:", link):
@@ -86,7 +87,7 @@ def test_pages_property_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
-def test_pages_property_modules_and_scripts_exist(page):
+def test_pages_modules_and_scripts_exist(page):
     text = read(page)
     for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
         spec = importlib.util.find_spec(module)
@@ -101,7 +102,7 @@ def test_pages_property_modules_and_scripts_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
-def test_pages_property_configs_and_their_fields_exist(page, monkeypatch):
+def test_pages_configs_and_their_fields_exist(page, monkeypatch):
     text = read(page)
     monkeypatch.chdir(ROOT)
     for name in re.findall(r"--config=([a-z_]+(?:/[a-z_]+\.py)?(?::\w+)?)", text):
@@ -118,7 +119,7 @@ def test_pages_property_configs_and_their_fields_exist(page, monkeypatch):
             value = value[key]
 
 
-def test_commands_property_all_are_listed():
+def test_commands_all_are_listed():
     text = read("docs/commands.md")
     for name, module in command.COMMANDS.items():
         assert re.search(rf"^\| `{name}\b.*\| `{module}` \|", text, re.MULTILINE), name
@@ -128,7 +129,7 @@ def test_commands_property_all_are_listed():
     )
 
 
-def test_formats_property_every_field_of_metrics_json_is_explained(tmp_path):
+def test_formats_every_field_of_metrics_json_is_explained(tmp_path):
     """Of both protocols, with everything that can be asked for."""
     for folder in ("labels/a_1", "asd", "temporal", "visibility"):
         (tmp_path / folder).mkdir(parents=True)

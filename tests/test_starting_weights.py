@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from PIL import Image
-from weights_data import random_state, tiny_encoder
 
-from stormpsr_jax import torch_layout, weights
 from stormpsr_jax.stages import pretrain
+from stormpsr_jax.weights import parameters, torch_layout
+from tests.support.weights_data import random_state, tiny_encoder
 
 # --- Position embeddings --------------------------------------------------------------------------
 
 
-def test_resize_position_embedding_property_smooth_fields_survive():
+def test_resize_position_embedding_smooth_fields_survive():
     # A bicubic kernel reproduces straight lines away from the border.
     rows, columns = np.mgrid[0:8, 0:8] + 0.5
     field = np.stack([rows, columns, 2 * rows - columns], -1).reshape(1, 64, 3)
     pos = np.concatenate([np.full((1, 1, 3), 9.0), field], axis=1).astype(np.float32)
-    out = weights.resize_position_embedding(pos, (16, 4))
+    out = parameters.resize_position_embedding(pos, (16, 4))
     assert out.shape == (1, 65, 3)
     np.testing.assert_array_equal(out[:, 0], pos[:, 0])
     grid = out[0, 1:].reshape(16, 4, 3)[4:-4, 1:-1]
@@ -44,7 +44,7 @@ def test_resize_position_embedding_property_smooth_fields_survive():
 def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
     # Pillow, too, has Keys's kernel with a = -1/2, antialiases and renormalises at the border.
     pos = np.random.default_rng(0).normal(size=(1, 1 + old[0] * old[1], 4)).astype(np.float32)
-    out = weights.resize_position_embedding(pos, new, old)
+    out = parameters.resize_position_embedding(pos, new, old)
     np.testing.assert_array_equal(out[:, 0], pos[:, 0])
     for channel in range(4):
         field = Image.fromarray(pos[0, 1:, channel].reshape(old))
@@ -53,32 +53,32 @@ def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
         np.testing.assert_allclose(out[0, 1:, channel].reshape(new), expected, atol=1e-5)
 
 
-def test_resize_position_embedding_property_same_grid_is_the_identity_and_oblong_is_asked_for():
+def test_resize_position_embedding_same_grid_is_the_identity_and_oblong_is_asked_for():
     pos = np.random.default_rng(0).normal(size=(1, 13, 2)).astype(np.float32)
-    same = weights.resize_position_embedding(pos, (3, 4), (3, 4))
+    same = parameters.resize_position_embedding(pos, (3, 4), (3, 4))
     np.testing.assert_allclose(same, pos, atol=1e-6)
     with pytest.raises(ValueError, match="12 patches make no square grid"):
-        weights.resize_position_embedding(pos, (3, 4))
+        parameters.resize_position_embedding(pos, (3, 4))
 
 
 # --- initialise_from ------------------------------------------------------------------------------
 
 
-def test_initialise_from_property_takes_everything_of_a_file_of_the_same_model(tmp_path):
+def test_initialise_from_takes_everything_of_a_file_of_the_same_model(tmp_path):
     path = tmp_path / "a.safetensors"
     loaded = torch_layout.from_state_dict(random_state("spatial"), "spatial")
-    weights.save_params(path, *loaded)
-    params, stats, report = weights.initialise_from(path, *tiny_encoder())
+    parameters.save_params(path, *loaded)
+    params, stats, report = parameters.initialise_from(path, *tiny_encoder())
     jax.tree.map(np.testing.assert_array_equal, (params, stats), loaded)
     assert len(report) == len(jax.tree.leaves(loaded))
 
 
-def test_initialise_from_property_a_bare_vit_leaves_the_heads_fresh(tmp_path):
+def test_initialise_from_a_bare_vit_leaves_the_heads_fresh(tmp_path):
     fresh_params, fresh_stats = tiny_encoder()
     path = tmp_path / "vit.safetensors"
     loaded, _ = torch_layout.from_state_dict(random_state("vit"), "vit")
-    weights.save_params(path, loaded)
-    params, stats, report = weights.initialise_from(path, fresh_params, fresh_stats)
+    parameters.save_params(path, loaded)
+    params, stats, report = parameters.initialise_from(path, fresh_params, fresh_stats)
     jax.tree.map(np.testing.assert_array_equal, params["encoder"], loaded)
     for head in ("first_head", "second_head", "projection_head"):
         jax.tree.map(np.testing.assert_array_equal, params[head], fresh_params[head])
@@ -86,25 +86,25 @@ def test_initialise_from_property_a_bare_vit_leaves_the_heads_fresh(tmp_path):
     assert all(line.startswith("params/encoder/") for line in report)
 
 
-def test_initialise_from_property_position_embedding_is_resized_and_said(tmp_path):
+def test_initialise_from_position_embedding_is_resized_and_said(tmp_path):
     state = random_state("spatial")
     small = torch_layout.from_state_dict(state, "spatial")
-    weights.save_params(tmp_path / "small.safetensors", *small)
+    parameters.save_params(tmp_path / "small.safetensors", *small)
     params = tiny_encoder()[0]
     params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 26, 8))}}
-    got, _, report = weights.initialise_from(
+    got, _, report = parameters.initialise_from(
         tmp_path / "small.safetensors", params, tiny_encoder()[1]
     )
-    expected = weights.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
+    expected = parameters.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     assert sum("resized from 10 to 26 rows" in line for line in report) == 1
 
 
-def test_initialise_from_property_pictures_need_not_be_square(tmp_path, monkeypatch):
+def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
     """A square ViT is fitted to a run's oblong pictures; the grid follows from their size."""
     path = tmp_path / "vit.safetensors"
     state = random_state("vit")
-    weights.save_params(path, *torch_layout.from_state_dict(state, "vit"))
+    parameters.save_params(path, *torch_layout.from_state_dict(state, "vit"))
     params, stats = tiny_encoder()
     params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
     model = mock.Mock(patch_size=4)
@@ -112,27 +112,27 @@ def test_initialise_from_property_pictures_need_not_be_square(tmp_path, monkeypa
     monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
     context = mock.Mock(**{"config.init_from": str(path)})
     got, _ = pretrain.starting_point(context, (8, 20))
-    expected = weights.resize_position_embedding(state["pos_embed"], (2, 5))
+    expected = parameters.resize_position_embedding(state["pos_embed"], (2, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     # A file of oblong pictures does not tell its grid.
     oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}
-    weights.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
+    parameters.save_params(path, *torch_layout.from_state_dict(oblong, "vit"))
     with pytest.raises(ValueError, match="12 patches make no square grid; only that of square"):
         pretrain.starting_point(context, (8, 20))
 
 
-def test_initialise_from_property_what_does_not_fit_is_named(tmp_path):
+def test_initialise_from_what_does_not_fit_is_named(tmp_path):
     params, stats = torch_layout.from_state_dict(random_state("spatial"), "spatial")
     path = tmp_path / "a.safetensors"
     with_head = params | {"state_head": {"bias": np.zeros(3, np.float32)}}
-    weights.save_params(path, with_head, stats)
+    parameters.save_params(path, with_head, stats)
     with pytest.raises(ValueError, match="unexpected: params/state_head/bias"):
-        weights.initialise_from(path, *tiny_encoder())
+        parameters.initialise_from(path, *tiny_encoder())
     without = {name: value for name, value in params.items() if name != "second_head"}
-    weights.save_params(path, without, stats)
+    parameters.save_params(path, without, stats)
     with pytest.raises(ValueError, match=r"missing: params/second_head/dense/bias, .*; unex"):
-        weights.initialise_from(path, *tiny_encoder())
-    weights.save_params(
+        parameters.initialise_from(path, *tiny_encoder())
+    parameters.save_params(
         path,
         params
         | {
@@ -144,7 +144,7 @@ def test_initialise_from_property_what_does_not_fit_is_named(tmp_path):
         stats,
     )
     with pytest.raises(ValueError, match=r"projection_head/kernel has shape \(7, 4\).*\(7, 5\)"):
-        weights.initialise_from(path, *tiny_encoder())
+        parameters.initialise_from(path, *tiny_encoder())
     safetensors.numpy.save_file(random_state("spatial"), path)
     with pytest.raises(ValueError, match="weights import"):
-        weights.initialise_from(path, *tiny_encoder())
+        parameters.initialise_from(path, *tiny_encoder())

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.checking.recording import Expected, check_labels, check_shard
-from stormpsr_jax import files
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.annotation import as_annotated, tells_empty
 from stormpsr_jax.data.clips import LabelledFrames, shard_name
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr.labels import Step
+from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 FEATURES = {"recording", "first_frame", "jpeg", "state", "box", "asd_class", "visible"}

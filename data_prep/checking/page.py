@@ -17,9 +17,10 @@ import simplejpeg
 from data_prep.checking import boxes, thumbnails
 from data_prep.checking.folder import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
-from stormpsr_jax import files, pages
+from stormpsr_jax.base import files
 from stormpsr_jax.data.clips import LabelledFrames
-from stormpsr_jax.pages import INK, MUTED, STREAM_COLOURS
+from stormpsr_jax.report import pages
+from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
 MAX_COMPLETIONS = 10  # shown of each recording, evenly spread

@@ -20,8 +20,8 @@ from data_prep.checking.statistics import completed_steps
 from data_prep.reading.labels import agree
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
-from stormpsr_jax.psr import labels
-from stormpsr_jax.psr.labels import Step
+from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import numpy as np
 
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import LabelledFrames
-from stormpsr_jax.psr.labels import Step, states_to_steps
+from stormpsr_jax.psr.files.labels import Step, states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
 
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax import files
-from stormpsr_jax.mistakes import note, raise_all
-from stormpsr_jax.psr import csvfile
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.psr.files import csvfile
 
 _MAX_PIXELS = 10**6  # of a side of a picture
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]

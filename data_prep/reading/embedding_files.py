@@ -15,8 +15,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from stormpsr_jax.files import check_name
-from stormpsr_jax.psr import csvfile
+from stormpsr_jax.base.files import check_name
+from stormpsr_jax.psr.files import csvfile
 
 _VALUES_AT_ONCE = 2**20
 _HEADER_READERS = {

@@ -8,8 +8,8 @@ import numpy as np
 from data_prep.reading import psr_labels
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.layout import Format, RecordingFiles
-from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import labels
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 

@@ -8,21 +8,19 @@ from pathlib import Path
 
 from absl import logging
 
-from data_prep.reading import pictures, video
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.downloads import Download
-from data_prep.reading.pictures import ImageFiles, Pictures
 from data_prep.reading.psr_labels import STATES
-from data_prep.reading.trees import Tree, join
-from data_prep.reading.video import Video
-from stormpsr_jax.files import check_name
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.media import pictures, video
+from stormpsr_jax.media.finding import Place, by_name, show
+from stormpsr_jax.media.pictures import ImageFiles, Pictures
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.media.video import Video
 
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
 
 SPLITS = ("train", "val", "test")
-
-Place = tuple[Tree, str]  # a folder or file of a tree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,51 +107,6 @@ def _split_of(tree: Tree, folder: str) -> str | None:
     return None
 
 
-def find_pictures(trees: Iterable[Tree], inside: str = "") -> dict[str, list[Place]]:
-    """Finds folders of image files, and videos, by the recording that they are of.
-
-    Args:
-        trees: where to look.
-        inside: '' if a folder has the name of its recording; else the name of the folder, or
-            video, of pictures that is inside of a folder of that name, in small or capital letters.
-            A video may always have the recording's name.
-
-    Returns:
-        The places found for each name; a video's place is its file.
-    """
-    places: list[tuple[str, Place]] = []
-    for tree in trees:
-        for folder, _, files in tree.walk():
-            above, _, last = folder.rpartition("/")
-            if pictures.has_images(files) and folder and inside in ("", last.lower()):
-                name = above.rpartition("/")[2] if inside else last
-                places.append((name, (tree, folder)))
-            for file in filter(video.is_video, files):
-                stem = file.rpartition(".")[0]
-                name = last if inside and stem.lower() == inside else stem
-                places.append((name, (tree, join(folder, file))))
-    return by_name(places)
-
-
-def by_name(places: Iterable[tuple[str, Place]]) -> dict[str, list[Place]]:
-    """Returns the places of each name, both in order, names in the form of files.check_name.
-
-    Raises:
-        ValueError: all names that cannot be those of recordings.
-    """
-    found: dict[str, list[Place]] = {}
-    problems = []
-    for name, place in places:
-        where = show(place)
-        try:
-            name = check_name(name, where)
-            found.setdefault(name, []).append(place)
-        except ValueError as error:
-            problems.append(str(error))
-    raise_all(problems)
-    return dict(sorted(found.items()))
-
-
 def one_each(places: Iterable[tuple[str, Place]], flag: str) -> dict[str, Place]:
     """Returns the file of boxes of each recording, from (recording, file).
 
@@ -232,17 +185,6 @@ def match(
     return recordings
 
 
-def open_recording(tree: Tree, name: str, fps: float) -> Pictures:
-    """Opens a video, resampled to fps, or a folder of images, which is taken to have that rate.
-
-    ValueError if it cannot be read.
-    """
-    if video.is_video(name):
-        return video.open_resampled(tree, name, fps)
-    numbers = pictures.number_images(tree, name, tree.entries(name)[1])
-    return ImageFiles(tree, name, min(numbers), len(numbers))
-
-
 def _open_pictures(form: Format, name: str, place: Place, fps: float) -> ImageFiles | Video:
     tree, path = place
     if video.is_video(path):
@@ -257,8 +199,3 @@ def _open_pictures(form: Format, name: str, place: Place, fps: float) -> ImageFi
             "they were extracted"
         )
     return ImageFiles(tree, path, first, len(numbers))
-
-
-def show(place: Place) -> str:
-    """Returns a place as messages name it."""
-    return place[0].show(place[1])

@@ -7,14 +7,16 @@ import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from data_prep.reading import asd_labels, layout
+from data_prep.reading import asd_labels
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.labels import Labels
 from data_prep.reading.labels import read_labels as read_psr_labels
-from data_prep.reading.layout import Format, Place, RecordingFiles
-from data_prep.reading.trees import Tree, join
-from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import labels, timed_labels
+from data_prep.reading.layout import Format, RecordingFiles
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.finding import Place
+from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.procedure import Procedure
 
 FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
@@ -130,7 +132,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
         ]
         if folder and any(map(_NUMBERED.fullmatch, files)):
             places.append((folder.rpartition("/")[2], (tree, folder)))
-    found = layout.by_name(places)
+    found = finding.by_name(places)
     if not found:
         raise ValueError(
             f"--boxes={path}: has neither <recording>.json (COCO) nor <recording>/*.txt (YOLO)"
@@ -141,7 +143,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             return asd_labels.read_shared_coco_boxes(Path(path, file), names)
     raise_all(
         [
-            f"--boxes: {' and '.join(map(layout.show, its))} are of the same recording, {name}; "
+            f"--boxes: {' and '.join(map(finding.show, its))} are of the same recording, {name}; "
             "keep one of them"
             for name, its in found.items()
             if len(its) > 1

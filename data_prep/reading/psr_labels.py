@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading.trees import Tree, join
-from stormpsr_jax.mistakes import note, raise_all
-from stormpsr_jax.psr import csvfile, labels
+from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files import csvfile, labels
 from stormpsr_jax.psr.procedure import Procedure
 
 STEPS, WITH_ERRORS, STATES = LABEL_FILES = (

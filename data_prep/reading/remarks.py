@@ -6,7 +6,7 @@ import numpy as np
 
 from data_prep.reading.labels import Labels, agree
 from data_prep.reading.layout import RecordingFiles
-from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 MAX_SHOWN = 5  # of states, steps or recordings in one line

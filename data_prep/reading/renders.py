@@ -23,9 +23,9 @@ from typing import Any
 
 from absl import logging
 
-from data_prep.reading.trees import Tree, join
-from stormpsr_jax import files
-from stormpsr_jax.mistakes import note, raise_all
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = "labels.json"

@@ -6,10 +6,10 @@ by a little, which no format tells.
 
 from collections.abc import Iterator, Sequence
 
-from data_prep.reading import containers
 from data_prep.reading.layout import Format, RecordingFiles
 from data_prep.reading.remarks import some
-from data_prep.reading.video import Video
+from stormpsr_jax.media import containers
+from stormpsr_jax.media.video import Video
 
 
 def compare(form: Format, recordings: Sequence[RecordingFiles]) -> list[str]:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import trimesh
 
-from data_prep.reading import limited
 from data_prep.rendering.product import Mesh, join
+from stormpsr_jax.media import limited
 
 # What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor.
 MEMORY, GROWTH = 2**28, 24  # bytes: so many, and so many times its size

@@ -14,8 +14,8 @@ import trimesh
 
 from data_prep.rendering import mesh_files
 from data_prep.rendering.product import Mesh, Part, Product
-from stormpsr_jax.files import check_name, read_json
-from stormpsr_jax.mistakes import raise_all
+from stormpsr_jax.base.files import check_name, read_json
+from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 SUFFIXES = (".stl", ".obj", ".glb")

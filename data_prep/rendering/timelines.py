@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax.files import check_name
-from stormpsr_jax.psr import labels
+from stormpsr_jax.base.files import check_name
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 # Chances per recording (per component for WRONG and TOGETHER) of what people do.

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax import cluster, progress
-from stormpsr_jax.processes import exit_with_parent
+from stormpsr_jax.base import cluster, progress
+from stormpsr_jax.base.processes import exit_with_parent
 
 STOP_SECONDS = 1.0  # in which workers stop by themselves
 

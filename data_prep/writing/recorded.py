@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from data_prep.reading import pictures
 from data_prep.reading.labels import Labels
 from data_prep.reading.layout import SPLITS, RecordingFiles
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
+from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
-from stormpsr_jax.data.framing import Framing
-from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.psr import labels
+from stormpsr_jax.media import pictures
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape

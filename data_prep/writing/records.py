@@ -17,11 +17,11 @@ from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.writing import output
+from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.data.folder import MAX_POSE
-from stormpsr_jax.progress import Progress
-from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.

@@ -34,9 +34,9 @@ from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
 from data_prep.writing import output, parallel, records
 from data_prep.writing.records import Job, RecordingData, features
-from stormpsr_jax import files
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.data.clips import shard_name
-from stormpsr_jax.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.progress import Bar
 
 
 class DataChecksums:

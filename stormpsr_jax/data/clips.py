@@ -21,11 +21,12 @@ from array_record.python import array_record_module
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from stormpsr_jax import files
-from stormpsr_jax.data import folder, framing
+from stormpsr_jax.base import files
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import as_annotated
-from stormpsr_jax.data.jpegs import decode_smaller
 from stormpsr_jax.data.source import Source
+from stormpsr_jax.media import framing
+from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 # Readers kept open per process; far below the usual limit of 1,024 open files.

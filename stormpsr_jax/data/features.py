@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files, npy
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import procedure_differences
 from stormpsr_jax.data.source import Source
@@ -46,7 +46,7 @@ class EmbeddingFile:
         if not os.path.isfile(path):  # a pipe would be waited for without end
             raise FileNotFoundError("there is no such file, or it is not a regular one")
         with open(path, "rb") as file:
-            self.shape, fortran, dtype = folder.read_npy_header(file)
+            self.shape, fortran, dtype = npy.read_npy_header(file)
             self._offset = file.tell()
             status = os.fstat(file.fileno())
         if dtype != np.float32 or len(self.shape) != 2 or fortran:

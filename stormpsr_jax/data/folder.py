@@ -4,28 +4,20 @@ A folder may come from somebody else: nothing in it is executed, its sizes are c
 is taken, and what does not fit together is named before a stage begins.
 """
 
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
-from stormpsr_jax import files, memory
+from stormpsr_jax.base import files, memory, npy
+from stormpsr_jax.base.npy import UNREADABLE, reason
 
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
 MAX_POSE = 100  # pictures that a product may reach beyond one
-MAX_HEADER = 10_000  # characters of the header of an .npy file
-# What NumPy, zipfile and the parser of a header raise for a damaged file.
-_UNREADABLE = (
-    *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
-    *(MemoryError, NotImplementedError, RuntimeError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
 
 
 # --- settings.json --------------------------------------------------------------------------------
@@ -100,10 +92,10 @@ def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.nd
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))
-        with np.load(path, allow_pickle=False, max_header_size=MAX_HEADER) as file:
+        with np.load(path, allow_pickle=False, max_header_size=npy.MAX_HEADER) as file:
             arrays = dict(file)
-    except _UNREADABLE as error:
-        raise ValueError(f"{path}: damaged ({_reason(error)}); delete it and {advice}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"{path}: damaged ({reason(error)}); delete it and {advice}") from error
     wanted = ("recordings", "first_frame", "num_frames", *keys)
     if missing := [key for key in wanted if key not in arrays]:
         raise ValueError(f"{path}: has no {', '.join(missing)}; delete it and {advice}")
@@ -146,24 +138,3 @@ def _check_array(
     low, high = values
     if ((array < low) | (array > high)).any():  # NaN: no box, or unknown
         raise ValueError(f"{key} hold values outside {low}…{high}")
-
-
-def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Returns (shape, Fortran order, dtype) of an .npy file of version 1.0.
-
-    Raises:
-        ValueError: another version, or no header that can be read.
-    """
-    try:
-        version = np.lib.format.read_magic(file)
-        if version != (1, 0):
-            raise ValueError(f"an .npy file of version {version}, not (1, 0)")
-        return np.lib.format.read_array_header_1_0(file, max_header_size=MAX_HEADER)
-    except _UNREADABLE as error:
-        raise ValueError(f"the header of the .npy file: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """The first line of an error, or its type where it says nothing."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -17,12 +17,12 @@ import jax
 import numpy as np
 from absl import logging
 
-from stormpsr_jax import memory
+from stormpsr_jax.base import memory
+from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.processes import deaf_to_ctrl_c, exit_with_parent
 
 _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stormpsr_jax import config_flag
-from stormpsr_jax.mistakes import message_of
+from stormpsr_jax.base import config_flag
+from stormpsr_jax.base.interruption import EXIT_INTERRUPTED
+from stormpsr_jax.base.mistakes import message_of
 from stormpsr_jax.psr.cli import print_anything
-from stormpsr_jax.training.interruption import EXIT_INTERRUPTED
 
 
 @dataclasses.dataclass(frozen=True)

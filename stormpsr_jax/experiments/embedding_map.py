@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stormpsr_jax import installed
+from stormpsr_jax.base import installed
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.stages import networks, pretrain, validation
 from stormpsr_jax.training import checkpoint

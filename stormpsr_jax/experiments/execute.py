@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.experiments import runs as of_runs
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.mistakes import raise_all
 
 # A line of `stages.run`: a stage, and how many seconds it took.
 _TOOK = re.compile(r"(\w+): (\d+) s")

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.experiments import embedding_map, paper_plan, result_tables, speed
 from stormpsr_jax.experiments.paper_plan import TABLES, Row
 from stormpsr_jax.experiments.runs import Run
-from stormpsr_jax.psr import analysis, decoding, headline
-from stormpsr_jax.psr.scoring import evaluate_recordings
-from stormpsr_jax.psr.select import select
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
+from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.streams import decoding
+from stormpsr_jax.psr.streams.select import select
 from stormpsr_jax.stages.labelled import read_split
 
 Runs = Mapping[tuple[str, int], Run]

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.result_tables import spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct
-from stormpsr_jax.psr import analysis
+from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.stages import fields, provenance
 
 KEYS = ("pos", "f1", "delay_s")

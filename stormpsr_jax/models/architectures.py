@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
-from stormpsr_jax.files import field, number, shorten
+from stormpsr_jax.base.files import field, number, shorten
 from stormpsr_jax.models import temporal_baselines, vit
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 
 from stormpsr_jax.models.detector import STRIDE, anchor_points
-from stormpsr_jax.psr.detection_scores import TrueBoxes, average_precisions
-from stormpsr_jax.psr.predictions import Detections
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisions
 
 _EPS = 1e-7
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stormpsr_jax.psr.learned_weights import shapes
+from stormpsr_jax.psr.streams.learned_weights import shapes
 
 Params = Mapping[str, jax.Array]
 

@@ -41,9 +41,8 @@ Online, frame by frame, with a state that can be saved:
 >>> saved = decoder.state()
 """
 
-from stormpsr_jax.psr.batch import decode, sweep
-from stormpsr_jax.psr.decoding import DECODERS, STREAMS, Decoder, Event, Settings
-from stormpsr_jax.psr.labels import (
+from stormpsr_jax.psr.evaluation.scoring import evaluate
+from stormpsr_jax.psr.files.labels import (
     read_states,
     read_steps,
     states_per_frame,
@@ -52,14 +51,7 @@ from stormpsr_jax.psr.labels import (
     write_states,
     write_steps,
 )
-from stormpsr_jax.psr.metrics import (
-    match_steps,
-    order_similarity,
-    score_recording,
-    summarise,
-)
-from stormpsr_jax.psr.monitor import Alert, Monitor
-from stormpsr_jax.psr.predictions import (
+from stormpsr_jax.psr.files.predictions import (
     Detections,
     TemporalPredictions,
     read_detections,
@@ -67,8 +59,16 @@ from stormpsr_jax.psr.predictions import (
     write_detections,
     write_temporal,
 )
+from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.psr.scoring import evaluate
+from stormpsr_jax.psr.scoring.metrics import (
+    match_steps,
+    order_similarity,
+    score_recording,
+    summarise,
+)
+from stormpsr_jax.psr.streams.batch import decode, sweep
+from stormpsr_jax.psr.streams.decoding import DECODERS, STREAMS, Decoder, Event, Settings
 
 __all__ = [
     "DECODERS",

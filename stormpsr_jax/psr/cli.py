@@ -8,8 +8,8 @@ import select
 import sys
 from typing import NoReturn
 
-from stormpsr_jax.mistakes import message_of, tell
-from stormpsr_jax.psr import decoding, streams
+from stormpsr_jax.base.mistakes import message_of, tell
+from stormpsr_jax.psr.streams import decoding, streams
 
 _STDOUT = 1  # number of the open file
 

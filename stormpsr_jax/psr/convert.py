@@ -12,9 +12,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from stormpsr_jax import files
-from stormpsr_jax.mistakes import for_each, lines_of, raise_all
-from stormpsr_jax.psr import (
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all
+from stormpsr_jax.psr.cli import OneLineParser, fail_for
+from stormpsr_jax.psr.files import (
     class_maps,
     label_files,
     labels,
@@ -22,9 +23,8 @@ from stormpsr_jax.psr import (
     predictions,
     resample,
 )
-from stormpsr_jax.psr.class_maps import ClassMap
-from stormpsr_jax.psr.cli import OneLineParser, fail_for
-from stormpsr_jax.psr.predictions import Detections
+from stormpsr_jax.psr.files.class_maps import ClassMap
+from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 

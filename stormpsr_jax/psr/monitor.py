@@ -9,9 +9,9 @@ missing again. A component that sits wrong is as neither of its steps leaves it.
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from stormpsr_jax.files import whole
-from stormpsr_jax.psr.decoding import LAST_FRAME, top_detection
+from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.decoding import LAST_FRAME, top_detection
 
 KINDS = ("missed", "out of order", "unexpected", "error state", "missing")
 

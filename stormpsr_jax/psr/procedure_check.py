@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stormpsr_jax.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
-from stormpsr_jax.mistakes import one_line
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_mistake, number, shorten
+from stormpsr_jax.base.mistakes import one_line
 
 _KEYS = ("name", "fps", "components", "states", "variants")
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax import demo
-from stormpsr_jax.mistakes import raise_all
-from stormpsr_jax.model import Model, load_model
-from stormpsr_jax.psr import learned
-from stormpsr_jax.psr.decoding import Settings
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.model.model import Model, load_model
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.decoding import Settings
 
 
 def model_folder(path: str) -> Path:

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from stormpsr_jax import installed, weights
+from stormpsr_jax.base import installed
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, networks, picture_checks, pretrain, provenance
 from stormpsr_jax.stages.context import WITHOUT_PICTURES, Context
 from stormpsr_jax.training import sinks
+from stormpsr_jax.weights import parameters
 
 STAGES = (
     "data",
@@ -376,5 +377,5 @@ def _encoder(context: Context, size: tuple[int, int]) -> list[str]:
     if context.config.init_from:
         path = pretrain.packaged_or_path(context.config.init_from)
         grid = (size[0] // model.patch_size, size[1] // model.patch_size)
-        weights.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
+        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
     return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 
 
 def add(workdir: Path, stage: str, split: str, recording: str, results: Sequence[Path]) -> None:

@@ -22,7 +22,7 @@ from stormpsr_jax.data.features import (
     holds_embeddings,
     read_settings,
 )
-from stormpsr_jax.model_json import Window
+from stormpsr_jax.model.content import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.sinks import Sinks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from stormpsr_jax.psr import wrong_parts
+from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.stages.context import Context
 
 

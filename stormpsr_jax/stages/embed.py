@@ -13,8 +13,8 @@ from typing import BinaryIO
 import jax
 import numpy as np
 
-from stormpsr_jax import files
-from stormpsr_jax.progress import Bar
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.stages import completed, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint, loop

@@ -13,15 +13,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax import files, model, report
-from stormpsr_jax.belief_strips import belief_strips
+from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.figures import analysis_figures
-from stormpsr_jax.psr import analysis, decoding, detection_scores, headline, learned
-from stormpsr_jax.psr.learned_weights import Weights
-from stormpsr_jax.psr.recordings import LabelledPredictions
-from stormpsr_jax.psr.scoring import evaluate_recordings
-from stormpsr_jax.psr.select import Choice, select
+from stormpsr_jax.model import content, folder
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.scoring import detection_scores, headline
+from stormpsr_jax.psr.streams import decoding, learned
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.select import Choice, select
+from stormpsr_jax.report import report
+from stormpsr_jax.report.belief_strips import belief_strips
+from stormpsr_jax.report.figures import analysis_figures
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
@@ -166,7 +170,7 @@ def _write_model(
     stages = tuple(records["predict"]["made_from"]["stages"])
     records |= {stage: provenance.read(context.workdir / stage) for stage in stages}
     trained = networks.trained(context, stages)
-    model.write_model(
+    folder.write_model(
         context.workdir / "model",
         procedure=context.procedure,
         fps=context.source("test").fps,
@@ -177,7 +181,7 @@ def _write_model(
         batch=context.config.predict.batch,
         fusion=fusion,
         streams={
-            stream: model.StreamRecord(
+            stream: content.StreamRecord(
                 choice.settings,
                 {key: getattr(choice, key) for key in ("pos", "f1", "delay_s")},
                 headline.values(result["streams"][stream]),

@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models import architectures, backbones, temporal_baselines, vit
-from stormpsr_jax.psr import decoding, learned_weights, select
+from stormpsr_jax.psr.streams import decoding, learned_weights, select
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer, sinks
 

@@ -16,15 +16,15 @@ from typing import Any
 
 import jax
 
-from stormpsr_jax import files
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr.learned_weights import (
+from stormpsr_jax.base import files
+from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.psr.streams.learned_weights import (
     Weights,
     default_weights,
     read_weights,
     write_weights,
 )
-from stormpsr_jax.psr.select import MIN_RECORDINGS
+from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.training import fusion

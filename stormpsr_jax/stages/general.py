@@ -12,14 +12,15 @@ import grain
 import jax
 import numpy as np
 
-from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.weights import parameters
 
 _VALIDATION_FRAMES = 40  # pictures of each object that precision@1 is measured on
 
@@ -106,7 +107,7 @@ def build(context: Context) -> Definition:
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
     def export(params, metrics):
-        weights.save_params(
+        parameters.save_params(
             context.workdir / "general" / "encoder.safetensors",
             params["spatial"]["encoder"],
             metadata={

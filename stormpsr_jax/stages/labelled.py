@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stormpsr_jax.psr.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.stages.context import Context
 
 

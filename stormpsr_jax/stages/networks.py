@@ -8,7 +8,9 @@ import flax.linen as nn
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.source import Source
-from stormpsr_jax.model import Network, Pictures, functions
+from stormpsr_jax.model.content import Network, Pictures
+from stormpsr_jax.model.functions import functions
+from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
@@ -20,7 +22,6 @@ from stormpsr_jax.models.temporal_baselines import (
     tcn_depth,
 )
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Batched
 from stormpsr_jax.training import checkpoint
 
 # temporal_model.backbone, other than the transformer.

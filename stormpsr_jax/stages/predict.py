@@ -8,14 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.source import Source
-from stormpsr_jax.model import functions
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.psr import predictions, scores
+from stormpsr_jax.model.functions import functions
+from stormpsr_jax.model.recogniser import Batched, Recogniser, Views
+from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.stages import completed, networks, provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Batched, Recogniser, Views
 from stormpsr_jax.training import loop
 
 

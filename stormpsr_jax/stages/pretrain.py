@@ -13,14 +13,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from stormpsr_jax import losses, weights
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
+from stormpsr_jax.weights import parameters
 
 
 def build(context: Context) -> Definition:
@@ -129,7 +130,7 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)
         grid = (image_size[0] // model.patch_size, image_size[1] // model.patch_size)
-        params, batch_stats, report = weights.initialise_from(path, params, batch_stats, grid)
+        params, batch_stats, report = parameters.initialise_from(path, params, batch_stats, grid)
         print(f"pretrain: {len(report)} arrays from {path}")
     else:
         print("pretrain: init_from is '', so the encoder starts from random weights", flush=True)
@@ -156,5 +157,5 @@ def run(context: Context) -> dict:
         return context.train("pretrain", build(context))
     params, batch_stats = starting_point(context, context.source("train").image_size)
     if jax.process_index() == 0:
-        weights.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
+        parameters.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
     return {"steps": 0, "best_step": 0, "metrics": {}}

@@ -20,13 +20,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.data import checksums
 from stormpsr_jax.data.clips import ClipSource, list_splits
-from stormpsr_jax.model_files import MODEL, WEIGHTS
-from stormpsr_jax.psr.learned_weights import default_weights
+from stormpsr_jax.model.folder import MODEL, WEIGHTS
+from stormpsr_jax.psr.files.scores import KINDS
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.scores import KINDS
+from stormpsr_jax.psr.streams.learned_weights import default_weights
 from stormpsr_jax.stages import embed
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.pretrain import packaged_or_path, takes_renders

@@ -14,11 +14,11 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from stormpsr_jax import files, hardware, memory
-from stormpsr_jax.mistakes import raise_all, tell
+from stormpsr_jax.base import files, hardware, interruption, memory
+from stormpsr_jax.base.mistakes import raise_all, tell
 from stormpsr_jax.stages import checks, doubts, provenance, take_over
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import hosts, interruption
+from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import jax
 import numpy as np
 
-from stormpsr_jax import losses
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.stages import networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
 

@@ -11,10 +11,10 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
-from stormpsr_jax.model_json import Window
+from stormpsr_jax.model.content import Window
+from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import detection
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.stream import Batched
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most
 BOXED_FRAMES = 2_000  # that mAP is measured on, at most

@@ -22,7 +22,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from stormpsr_jax.training import hosts
-from stormpsr_jax.weights import load_params, save_params
+from stormpsr_jax.weights.parameters import load_params, save_params
 
 BEST = "best.safetensors"
 

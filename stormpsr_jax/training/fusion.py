@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stormpsr_jax import memory
+from stormpsr_jax.base import memory
 from stormpsr_jax.models import fusion
-from stormpsr_jax.psr import learned_beliefs
-from stormpsr_jax.psr.learned_weights import NUM_INPUTS, Weights
+from stormpsr_jax.psr.files.scores import Scores
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scores import Scores
+from stormpsr_jax.psr.streams import learned_beliefs
+from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 
 FOLDS = 4
 

@@ -14,8 +14,8 @@ import numpy as np
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
-from stormpsr_jax import installed
-from stormpsr_jax.mistakes import one_line
+from stormpsr_jax.base import installed
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
 
 PACKAGE = Path(__file__).parents[1]

@@ -20,9 +20,9 @@ from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from stormpsr_jax import memory
-from stormpsr_jax.progress import Bar
-from stormpsr_jax.training import hosts, interruption, sharding
+from stormpsr_jax.base import interruption, memory
+from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
 from stormpsr_jax.training.sinks import Sinks

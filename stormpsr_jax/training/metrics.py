@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.training.sinks import Sink, Sinks
 
 

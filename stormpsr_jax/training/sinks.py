@@ -19,7 +19,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
-from stormpsr_jax import files, installed
+from stormpsr_jax.base import files, installed
 
 NAMES = ("tensorboard", "wandb")
 

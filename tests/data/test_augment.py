@@ -19,12 +19,12 @@ def test_normalise_matches_numpy():
     np.testing.assert_allclose(normalise(jnp.asarray(x), mean, std), expected, atol=1e-5)
 
 
-def test_augment_property_nothing_asked_for_changes_nothing():
+def test_augment_nothing_asked_for_changes_nothing():
     x = images()
     np.testing.assert_array_equal(augment(jax.random.key(0), jnp.asarray(x)), x)
 
 
-def test_augment_property_same_key_same_result_and_pictures_differ():
+def test_augment_same_key_same_result_and_pictures_differ():
     x = jnp.asarray(np.repeat(images((1, 24, 24, 3)), 3, axis=0))
     options = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.5, "blur_sigma": 1.0}
     a = augment(jax.random.key(1), x, **options)
@@ -33,14 +33,14 @@ def test_augment_property_same_key_same_result_and_pictures_differ():
     assert not np.allclose(a, augment(jax.random.key(2), x, **options))
 
 
-def test_augment_property_brightness_scales_within_its_range():
+def test_augment_brightness_scales_within_its_range():
     x = jnp.full((64, 4, 4, 3), 100, jnp.uint8)
     factors = np.asarray(augment(jax.random.key(0), x, brightness=0.3))[:, 0, 0, 0] / 100
     assert 0.7 <= factors.min() < 0.8
     assert 1.2 < factors.max() <= 1.3
 
 
-def test_augment_property_saturation_keeps_luma_and_contrast_keeps_mean_luma():
+def test_augment_saturation_keeps_luma_and_contrast_keeps_mean_luma():
     x = images((8, 16, 16, 3)) // 2 + 64  # away from the clipping at 0 and 255
     luma = np.array([0.299, 0.587, 0.114])
     saturated = np.asarray(augment(jax.random.key(0), jnp.asarray(x), saturation=0.2))
@@ -64,7 +64,7 @@ def test_augment_blur_matches_scipy():
     np.testing.assert_allclose(_blur(clip, jnp.float32(1.3))[0], expected, atol=1e-2)
 
 
-def test_augment_property_a_clip_gets_one_draw_for_all_its_frames():
+def test_augment_a_clip_gets_one_draw_for_all_its_frames():
     frame = images((1, 24, 24, 3))
     clip = jnp.asarray(np.repeat(frame[:, None], 5, axis=1))  # (1, 5, H, W, 3)
     out = np.asarray(augment(jax.random.key(4), clip, brightness=0.3, shift=0.2, limbs=1.0))
@@ -72,7 +72,7 @@ def test_augment_property_a_clip_gets_one_draw_for_all_its_frames():
         np.testing.assert_array_equal(out[0, t], out[0, 0])
 
 
-def test_augment_property_shift_moves_by_at_most_its_share():
+def test_augment_shift_moves_by_at_most_its_share():
     x = np.zeros((32, 20, 20, 3), np.uint8)
     x[:, 10, 10] = 255
     out = np.asarray(augment(jax.random.key(0), jnp.asarray(x), shift=0.2))[..., 0]
@@ -81,7 +81,7 @@ def test_augment_property_shift_moves_by_at_most_its_share():
     assert len(np.unique(places, axis=0)) > 10
 
 
-def test_augment_property_limbs_cover_part_of_a_picture_with_the_probability_asked_for():
+def test_augment_limbs_cover_part_of_a_picture_with_the_probability_asked_for():
     x = jnp.full((200, 16, 16, 3), 255, jnp.uint8)
     changed = np.asarray(augment(jax.random.key(0), x, limbs=0.5) != 255).any(-1)
     covered = changed.mean((1, 2))

@@ -93,7 +93,7 @@ def decode_with_pillow(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
 
 
-def test_clip_source_property_labels_come_back_exactly(source):
+def test_clip_source_labels_come_back_exactly(source):
     assert list(source.recordings) == ["a", "b", "c"]
     assert source.fps == 12.5
     assert source.image_size == SIZE
@@ -115,7 +115,7 @@ def test_at_errors_pictures_that_cannot_be_made(source):
             source.at(size, "a.size")
 
 
-def test_list_splits_property_leaves_out_empty_splits(folder):
+def test_list_splits_leaves_out_empty_splits(folder):
     assert list_splits(folder) == ["test", "train"]
 
 
@@ -129,7 +129,7 @@ def requests(draw):
 
 @given(requests())
 @settings(max_examples=100, deadline=None)
-def test_frames_property_same_as_a_plain_list(source, request):
+def test_frames_same_as_a_plain_list(source, request):
     name, frames = request
     jpegs = toy_jpegs(name)
     expected = [jpegs[frame - FIRST_FRAMES[name]] for frame in frames]
@@ -170,7 +170,7 @@ def test_channel_statistics_matches_all_pixels(folder, monkeypatch, most):
     np.testing.assert_allclose(std, pixels.std(axis=0), rtol=1e-9)
 
 
-def test_frames_property_reads_a_record_once_and_decodes_only_what_is_asked(folder, monkeypatch):
+def test_frames_reads_a_record_once_and_decodes_only_what_is_asked(folder, monkeypatch):
     source = ClipSource(folder, "train", toy_procedure())
     read, decoded = collections.Counter(), []
     plain_reader, plain_decode = source._reader, simplejpeg.decode_jpeg
@@ -191,7 +191,7 @@ def test_frames_property_reads_a_record_once_and_decodes_only_what_is_asked(fold
     assert read == dict.fromkeys(range(6), 1)
 
 
-def test_clip_source_property_pickled_copy_reads_the_same(folder):
+def test_clip_source_pickled_copy_reads_the_same(folder):
     source = ClipSource(folder, "train", toy_procedure())
     before = source.frames("c", [100, 120])
     copy = pickle.loads(pickle.dumps(source))
@@ -201,7 +201,7 @@ def test_clip_source_property_pickled_copy_reads_the_same(folder):
     np.testing.assert_array_equal(copy.recordings["b"].boxes, source.recordings["b"].boxes)
 
 
-def test_clip_source_property_threads_and_few_readers_read_the_same(folder, monkeypatch):
+def test_clip_source_threads_and_few_readers_read_the_same(folder, monkeypatch):
     monkeypatch.setattr(clips, "MAX_OPEN_READERS", 2)
     source = ClipSource(folder, "train", toy_procedure())
     jpegs = {name: toy_jpegs(name) for name in "abc"}
@@ -225,14 +225,14 @@ def test_clip_source_property_threads_and_few_readers_read_the_same(folder, monk
         ("d", [7], r"no recording 'd' in split 'train'"),
     ],
 )
-def test_frames_property_what_is_not_there_is_an_error(source, name, frames, message):
+def test_frames_what_is_not_there_is_an_error(source, name, frames, message):
     with pytest.raises(ValueError, match=message):
         source.frames(name, frames)
     with pytest.raises(ValueError, match=message):
         source.jpegs(name, frames)
 
 
-def test_frames_property_broken_jpeg_is_named(tmp_path):
+def test_frames_broken_jpeg_is_named(tmp_path):
     build(tmp_path, {"broken": ["b"]})
     source = ClipSource(tmp_path, "broken", toy_procedure())
     assert source.frames("b", [5, 7]).shape == (2, *SIZE, 3)
@@ -241,7 +241,7 @@ def test_frames_property_broken_jpeg_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 5000, 65535, -65536, -100, -1])
-def test_clip_source_property_truncated_shard_is_named(folder, tmp_path, kept):
+def test_clip_source_truncated_shard_is_named(folder, tmp_path, kept):
     shutil.copytree(folder, tmp_path / "data")
     path = tmp_path / "data" / "clips-train.array_record-00001-of-00003"
     path.write_bytes(path.read_bytes()[:kept])
@@ -252,7 +252,7 @@ def test_clip_source_property_truncated_shard_is_named(folder, tmp_path, kept):
     ClipSource(tmp_path / "data", "test", toy_procedure())  # the other split is whole
 
 
-def test_clip_source_property_missing_shard_is_named(folder, tmp_path):
+def test_clip_source_missing_shard_is_named(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "data")
     path = tmp_path / "data" / "clips-train.array_record-00002-of-00003"
     path.unlink()
@@ -277,19 +277,19 @@ def test_clip_source_property_missing_shard_is_named(folder, tmp_path):
         ({"states": ["10", "01"]}, "other state vectors at states 2;"),
     ],
 )
-def test_clip_source_property_other_procedure_is_refused(folder, changes, message):
+def test_clip_source_other_procedure_is_refused(folder, changes, message):
     with pytest.raises(ValueError, match=f"made for procedure 'toy', do not .*{message}"):
         ClipSource(folder, "train", toy_procedure(**changes))
 
 
-def test_clip_source_property_other_variants_are_welcome(folder):
+def test_clip_source_other_variants_are_welcome(folder):
     """Variants say how to decode, so mending one must not cost a new data preparation."""
     variants = {"more": {"initial_state": "10", "expected": [3], "recordings": ["x*"]}}
     changed = toy_procedure(variants=variants, fps=7)
     assert ClipSource(folder, "train", changed).procedure == changed
 
 
-def test_clip_source_property_incomplete_folder_is_an_error(folder, tmp_path):
+def test_clip_source_incomplete_folder_is_an_error(folder, tmp_path):
     with pytest.raises(ValueError, match="no such folder"):
         ClipSource(tmp_path / "nowhere", "train", toy_procedure())
     with pytest.raises(ValueError, match="no split 'val'; it has test, train"):

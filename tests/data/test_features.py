@@ -23,7 +23,7 @@ def test_embedding_file_matches_the_array_for_every_way_of_picking_rows(tmp_path
         np.testing.assert_array_equal(file[pick], array[pick])
 
 
-def test_embedding_file_property_travels_as_a_path(tmp_path):
+def test_embedding_file_travels_as_a_path(tmp_path):
     array = rows(0, count=100_000)
     np.save(tmp_path / "a.npy", array)
     file = EmbeddingFile(tmp_path / "a.npy")
@@ -33,7 +33,7 @@ def test_embedding_file_property_travels_as_a_path(tmp_path):
     np.testing.assert_array_equal(pickle.loads(sent)[99_990:], array[99_990:])
 
 
-def test_embedding_file_property_a_replaced_file_is_another_one(tmp_path):
+def test_embedding_file_a_replaced_file_is_another_one(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, rows(1))
     first = EmbeddingFile(path)
@@ -44,7 +44,7 @@ def test_embedding_file_property_a_replaced_file_is_another_one(tmp_path):
     np.testing.assert_array_equal(first[:], rows(1))
 
 
-def test_embedding_file_property_few_stay_open(tmp_path):
+def test_embedding_file_few_stay_open(tmp_path):
     files = []
     for i in range(features.MAX_OPEN_FILES + 100):
         np.save(tmp_path / f"{i}.npy", rows(i, count=2))

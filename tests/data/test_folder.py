@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from stormpsr_jax.base import npy
 from stormpsr_jax.data import folder
 
 KEYS = ("num_records", "states", "boxes", "classes", "visible")
@@ -31,7 +32,7 @@ def read(path, **changes):
     return folder.read_arrays(path, KEYS, "make it again")
 
 
-def test_read_arrays_property_sound_labels_are_read_as_they_are(tmp_path):
+def test_read_arrays_sound_labels_are_read_as_they_are(tmp_path):
     found = read(tmp_path / "train.npz")
     assert found["recordings"] == ["a", "b"]
     for key in KEYS:
@@ -89,7 +90,7 @@ def test_read_npy_header_errors_are_one_line(header):
     text = header.encode("latin-1")
     content = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
     with pytest.raises(ValueError, match="header of the") as caught:
-        folder.read_npy_header(io.BytesIO(content))
+        npy.read_npy_header(io.BytesIO(content))
     assert "\n" not in str(caught.value)
 
 

@@ -107,7 +107,7 @@ def pipeline(data, kind, workers=0, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
-def test_pipelines_property_same_batches_for_any_number_of_workers(data, kind):
+def test_pipelines_same_batches_for_any_number_of_workers(data, kind):
     alone, helped = (take(pipeline(data, kind, workers), 4) for workers in (0, 2))
     same(alone, helped)
     firsts = [next(iter(batch.values())).tobytes() for batch in alone]
@@ -121,9 +121,7 @@ def test_pipelines_property_same_batches_for_any_number_of_workers(data, kind):
     # How loaders share out the elements is the same code for those three kinds.
     [("pretrain", 0), ("pretrain", 2), ("temporal", 0), ("finetune", 0), ("detector", 2)],
 )
-def test_pipelines_property_start_at_any_step_on_any_number_of_hosts(
-    data, kind, workers, monkeypatch
-):
+def test_pipelines_start_at_any_step_on_any_number_of_hosts(data, kind, workers, monkeypatch):
     """Hosts hold the rows of the one global batch, in order, from whatever step they start at."""
     expected = take(pipeline(data, kind), 5)[3:]
     same(take(pipeline(data, kind, workers), 2, step=3), expected)
@@ -145,7 +143,7 @@ def test_pipelines_property_start_at_any_step_on_any_number_of_hosts(
         pipeline(data, kind)
 
 
-def test_key_frame_batches_property_labels_belong_to_the_pictures(data):
+def test_key_frame_batches_labels_belong_to_the_pictures(data):
     for batch in take(pipeline(data, "pretrain"), 5):
         assert batch["image"].shape == (2 * 3 + 3, SIZE, SIZE, 3)
         assert (batch["image"][..., 0] < 250).all()
@@ -160,7 +158,7 @@ def test_key_frame_batches_property_labels_belong_to_the_pictures(data):
         np.testing.assert_array_equal(batch["state"].sum(1), np.array([0, 3, 5])[expected])
 
 
-def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_net_change(data):
+def test_clips_pictures_and_embeddings_are_the_window_and_labels_the_net_change(data):
     for kind in ("finetune", "temporal"):
         for batch in take(pipeline(data, kind), 3):
             if kind == "finetune":
@@ -180,7 +178,7 @@ def test_clips_property_pictures_and_embeddings_are_the_window_and_labels_the_ne
                 np.testing.assert_array_equal(state, states[clip[-1]])
 
 
-def test_detector_pictures_property_shares_boxes_and_states(data):
+def test_detector_pictures_shares_boxes_and_states(data):
     batches = take(pipeline(data, "detector"), 60)
     whole = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
     classes, cad, error = whole["class"], whole["cad"], PROCEDURE.error_class
@@ -206,7 +204,7 @@ def test_detector_pictures_property_shares_boxes_and_states(data):
     assert set((frame[~cad & (classes == EMPTY)] % 4).tolist()) == {3}
 
 
-def test_detector_pictures_property_nothing_is_empty_that_nobody_has_looked_at(data, caplog):
+def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, caplog):
     unseen = copy.copy(data["train"])
     unseen.recordings = {
         name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
@@ -226,7 +224,7 @@ def test_detector_pictures_property_nothing_is_empty_that_nobody_has_looked_at(d
 @pytest.mark.parametrize(
     ("cad_wrong", "expected"), [(0.0, {1, 2}), (1.0, {-1, PROCEDURE.error_class})]
 )
-def test_detector_pictures_property_all_renders_right_or_all_wrong(data, cad_wrong, expected):
+def test_detector_pictures_all_renders_right_or_all_wrong(data, cad_wrong, expected):
     options = {"background": 0.0, "anywhere": 0.0, "batch": 64, "seed": 0, "cad_wrong": cad_wrong}
     batches = pipelines.detector_pictures(data["train"], data["cad"], cad_share=1.0, **options)
     (batch,) = take(batches, 1)
@@ -241,7 +239,7 @@ def test_detector_pictures_property_all_renders_right_or_all_wrong(data, cad_wro
         pipelines.detector_pictures(data["train"], None, cad_share=0.5, **options)
 
 
-def test_detector_pictures_property_frames_from_anywhere_are_for_the_parts_alone(data):
+def test_detector_pictures_frames_from_anywhere_are_for_the_parts_alone(data):
     options = {"background": 0.2, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 256, "seed": 0}
     wrong = copy.copy(data["train"])
     wrong.recordings = dict(wrong.recordings)
@@ -262,7 +260,7 @@ def test_detector_pictures_property_frames_from_anywhere_are_for_the_parts_alone
         assert len(set(frame.tolist())) > (20 if share else 40)
 
 
-def test_pipelines_property_no_picture_of_another_split_comes_up(data):
+def test_pipelines_no_picture_of_another_split_comes_up(data):
     """Recordings of val have a red value of 100 and up: none of it may reach training."""
     for kind in ("pretrain", "finetune", "detector"):
         for batch in take(pipeline(data, kind), 20):
@@ -271,7 +269,7 @@ def test_pipelines_property_no_picture_of_another_split_comes_up(data):
             assert (red[real] < 50).all()
 
 
-def test_detector_pictures_property_every_part_that_sits_wrong_is_drawn_as_often(data):
+def test_detector_pictures_every_part_that_sits_wrong_is_drawn_as_often(data):
     """Though one does in forty frames of two recordings and one in a single frame."""
     recordings = dict(data["cad"].recordings)
     states = recordings["c1"].states.copy()

@@ -57,7 +57,7 @@ def test_kcas_draws_follow_the_density_of_the_paper():
 
 
 @pytest.mark.parametrize("kind", ["kcas", "gaussian", "uniform"])
-def test_clip_density_property_every_kind_sums_to_one(kind):
+def test_clip_density_every_kind_sums_to_one(kind):
     density = sampling.clip_density(300, np.array([10, 290]), sampling=kind, delta=80, sigma=45)
     assert density.shape == (300,)
     assert density.sum() == pytest.approx(1)
@@ -77,7 +77,7 @@ def test_clip_density_floor_reaches_every_frame_and_bad_values_are_named():
         sampling.clip_density(10, events, sigma=0)
 
 
-def test_clip_density_property_every_event_has_the_same_weight_whatever_its_component():
+def test_clip_density_every_event_has_the_same_weight_whatever_its_component():
     """The released code loses events of components with a large index; ours must not."""
     first, last = np.zeros((2, 1000, 17), np.int8)
     first[500:, 0] = 1
@@ -101,7 +101,7 @@ def test_clip_labels_matches_plain_loop(n, w, random):
             assert got[x, k] == ((start[k] == 1) != (states[x][k] == 1))
 
 
-def test_clip_labels_property_install_then_remove_inside_a_clip_is_nothing():
+def test_clip_labels_install_then_remove_inside_a_clip_is_nothing():
     states = np.zeros((100, 2), np.int8)
     states[40:60, 0] = 1
     states[50:, 1] = -1  # incorrectly installed counts as absent
@@ -109,7 +109,7 @@ def test_clip_labels_property_install_then_remove_inside_a_clip_is_nothing():
     assert sampling.clip_labels(states, 50, frames=64).tolist() == [1, 0]
 
 
-def test_change_frames_property_with_wrong_parts_their_changes_are_events_too():
+def test_change_frames_with_wrong_parts_their_changes_are_events_too():
     states = np.zeros((60, 3), np.int8)
     states[10:, 0] = 1
     states[20:30, 1] = -1  # wrong, then taken off
@@ -124,7 +124,7 @@ def test_change_frames_property_with_wrong_parts_their_changes_are_events_too():
     assert sampling.change_frames(only, True).tolist() == [10, 50]
 
 
-def test_clip_sampler_property_with_wrong_parts_clips_end_around_their_changes():
+def test_clip_sampler_with_wrong_parts_clips_end_around_their_changes():
     states = np.zeros((600, 2), np.int8)
     states[100:, 0] = 1
     states[400:450, 1] = -1
@@ -147,7 +147,7 @@ def test_clip_sampler_property_with_wrong_parts_clips_end_around_their_changes()
     ]  # fmt: skip
 
 
-def test_window_frames_property_span_stride_and_repeated_first_frame():
+def test_window_frames_span_stride_and_repeated_first_frame():
     window = sampling.window_frames(300, frames=256, stride=4)
     assert len(window) == 65
     assert (window[0], window[-1]) == (44, 300)
@@ -157,7 +157,7 @@ def test_window_frames_property_span_stride_and_repeated_first_frame():
     assert early[-3:].tolist() == [2, 6, 10]
 
 
-def test_key_frames_property_only_catalogued_states_within_t_f_of_a_completion():
+def test_key_frames_only_catalogued_states_within_t_f_of_a_completion():
     empty, error = np.zeros(17, np.int8), STATES[1].copy()
     error[3] = -1
     uncatalogued = np.zeros(17, np.int8)
@@ -173,7 +173,7 @@ def test_key_frames_property_only_catalogued_states_within_t_f_of_a_completion()
     }
 
 
-def test_key_frames_property_the_state_a_recording_begins_in_counts_if_asked_for():
+def test_key_frames_the_state_a_recording_begins_in_counts_if_asked_for():
     states = timeline((STATES[0], 30), (STATES[1], 5), (STATES[0], 40))
     begun, error = recording(states), STATES[0].copy()
     error[0] = -1
@@ -191,7 +191,7 @@ def test_key_frames_property_the_state_a_recording_begins_in_counts_if_asked_for
         kfs(only)
 
 
-def test_background_frames_property_span_keeps_the_last_ones_before_each_change():
+def test_background_frames_span_keeps_the_last_ones_before_each_change():
     states = timeline((np.zeros(17), 100), (STATES[0], 30), (STATES[1], 60), (STATES[2], 80))
     one = recording(states)
     every = sampling.background_frames(one, 20, 12)
@@ -221,7 +221,7 @@ def test_hard_backgrounds_of_the_papers_configs_are_the_frames_that_the_released
     assert config.backgrounds == 16
 
 
-def test_background_frames_property_none_is_a_key_frame_of_the_state_a_recording_begins_in():
+def test_background_frames_none_is_a_key_frame_of_the_state_a_recording_begins_in():
     begun = recording(timeline((STATES[0], 30), (STATES[1], 60), (STATES[2], 5)))
     empty = recording(timeline((np.zeros(17), 30), (STATES[1], 60), (STATES[2], 5)))
     options = {"backgrounds": 40, "background_gap": 5}
@@ -244,7 +244,7 @@ def many_recordings(count=6):
     return {f"r{i}": recording(timeline(*runs), f"r{i}") for i in range(count)}
 
 
-def test_kfs_property_counts_labels_and_many_recordings():
+def test_kfs_counts_labels_and_many_recordings():
     recordings = many_recordings()
     batch = kfs(recordings, backgrounds=3, background_gap=15, any_frames=5).draw(
         np.random.default_rng(0)
@@ -265,7 +265,7 @@ def test_kfs_property_counts_labels_and_many_recordings():
 
 
 @pytest.mark.parametrize("anywhere", [False, True])
-def test_kfs_property_its_control_draws_from_all_that_a_state_lasts(anywhere):
+def test_kfs_its_control_draws_from_all_that_a_state_lasts(anywhere):
     recordings = many_recordings(2)
     sampler = kfs(recordings, anywhere=anywhere, n_per_state=30)
     rng = np.random.default_rng(0)
@@ -276,7 +276,7 @@ def test_kfs_property_its_control_draws_from_all_that_a_state_lasts(anywhere):
     assert set(since) == set(range(60 if anywhere else 20))
 
 
-def test_kfs_property_cad_renders_join_and_stand_in_for_states_without_recordings():
+def test_kfs_cad_renders_join_and_stand_in_for_states_without_recordings():
     cad = {
         f"cad_{i}": recording(np.tile(STATES[i], (8, 1)), f"cad_{i}", 0) for i in range(len(STATES))
     }

@@ -7,13 +7,8 @@ import itertools
 import json
 from pathlib import Path
 
-import meccano_data
 import numpy as np
-import own_data
 import pytest
-from industreal_data import PROCEDURE as INDUSTREAL
-from industreal_data import make_data as make_industreal
-from meccano_data import REPOSITORY, make, make_data
 
 from data_prep import industreal, meccano
 from data_prep.check import check
@@ -21,11 +16,15 @@ from data_prep.checking import statistics
 from data_prep.reading import asd_labels, layout
 from data_prep.reading.labels import read_labels
 from data_prep.reading.remarks import describe
-from data_prep.reading.trees import Tree, open_trees
 from data_prep.writing import recorded
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree, open_trees
+from tests.support import meccano_data, own_data
+from tests.support.industreal_data import PROCEDURE as INDUSTREAL
+from tests.support.industreal_data import make_data as make_industreal
+from tests.support.meccano_data import REPOSITORY, make, make_data
 
 REAL = REPOSITORY / "../shared/data"
 NUM_FRAMES = 26000
@@ -96,7 +95,7 @@ def test_meccano_golden_frames_of_the_real_files(real, monkeypatch):
 
 
 @needs_real
-def test_meccano_property_boxes_that_a_crop_loses_say_nothing(real, monkeypatch):
+def test_meccano_boxes_that_a_crop_loses_say_nothing(real, monkeypatch):
     recordings, known = real
     (recording,) = (r for r in recordings if r.name == "0002")
     _, whole = classes_of(recording, known["0002"], monkeypatch)
@@ -110,7 +109,7 @@ def test_meccano_property_boxes_that_a_crop_loses_say_nothing(real, monkeypatch)
 
 @needs_real
 @pytest.mark.parametrize("every", [2, 3, 10])
-def test_meccano_property_of_sparse_boxes_the_other_frames_are_unknown(tmp_path, every):
+def test_meccano_of_sparse_boxes_the_other_frames_are_unknown(tmp_path, every):
     """Somebody draws a box on every so-many-th of the frames that show the whole object."""
     (path,) = (REAL / "meccano_asd_labels").glob("*/0002_GT.csv")
     lines = path.read_text().splitlines(keepends=True)
@@ -122,7 +121,7 @@ def test_meccano_property_of_sparse_boxes_the_other_frames_are_unknown(tmp_path,
     assert dense.looked_at(1, NUM_FRAMES).all()
 
 
-def test_meccano_property_shards_and_their_statistics(tmp_path, caplog):
+def test_meccano_shards_and_their_statistics(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     data = make_data(tmp_path)
     framing = Framing((16, 16), region=(0.3, 0, 1, 1))  # loses most of the box of frame 6
@@ -142,7 +141,7 @@ def test_meccano_property_shards_and_their_statistics(tmp_path, caplog):
     assert check(tmp_path / "out") == 0
 
 
-def test_industreal_property_of_a_file_without_boxes_the_listed_images_are_empty(tmp_path):
+def test_industreal_of_a_file_without_boxes_the_listed_images_are_empty(tmp_path):
     data = make_industreal(tmp_path)
     industreal.make_dataset(tmp_path / "out", data=data, framing=Framing((8, 8)))
     train = ClipSource(tmp_path / "out", "train", INDUSTREAL).recordings
@@ -182,7 +181,7 @@ def write_own(folder: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["coco", "shared", "yolo"])
-def test_own_property_listed_images_and_empty_files_have_been_looked_at(tmp_path, kind):
+def test_own_listed_images_and_empty_files_have_been_looked_at(tmp_path, kind):
     data = own_data.make_data(tmp_path / "data")
     boxes = write_own(tmp_path / "boxes", kind)
     assert own_data.make(data, tmp_path / "out", boxes=boxes)
@@ -201,12 +200,12 @@ def test_own_property_listed_images_and_empty_files_have_been_looked_at(tmp_path
     "change",
     [{"empty": np.array([3])}, {"frames": np.array([2])}, {"unsure": np.array([[2, 9]])}],
 )
-def test_boxes_property_digest_changes_with_what_was_looked_at(change):
+def test_boxes_digest_changes_with_what_was_looked_at(change):
     boxes = asd_labels.Boxes(np.array([1]), np.full((1, 4), 0.5), ("x: line 1",), 0)
     assert dataclasses.replace(boxes, **change).digest != boxes.digest
 
 
-def test_boxes_property_looked_at_from_any_frame_on(tmp_path):
+def test_boxes_looked_at_from_any_frame_on(tmp_path):
     path = tmp_path / "x_GT.csv"
     frames = [(4, 0), (5, 0), (9, 0), (10, 0), (10**9, 0)]  # a file from outside may say anything
     path.write_text("".join(f"{frame},0,{i},0.5,0.5,0.2,0.2\n" for frame, i in frames))
@@ -230,9 +229,7 @@ def forget_third_kind(out: Path) -> None:
         np.savez(path, **arrays)
 
 
-def test_older_folder_property_nothing_in_it_is_taken_for_empty_until_it_is_remade(
-    tmp_path, capsys
-):
+def test_older_folder_nothing_in_it_is_taken_for_empty_until_it_is_remade(tmp_path, capsys):
     data, out = make_data(tmp_path), tmp_path / "out"
     make(data, out)
     before = ClipSource(out, "train", meccano_data.PROCEDURE).recordings

@@ -81,7 +81,7 @@ def _digests(folder):
     }
 
 
-def test_make_dataset_property_same_seed_same_bytes_for_any_workers(meshes, tmp_path):
+def test_make_dataset_same_seed_same_bytes_for_any_workers(meshes, tmp_path):
     _make(tmp_path / "two", meshes=meshes, recordings="cad_03")  # another machine's share
     for name, seed, workers in (("one", 0, 1), ("two", 0, 2), ("other", 1, 1)):
         _make(tmp_path / name, meshes=meshes, seed=seed, workers=workers)
@@ -92,7 +92,7 @@ def test_make_dataset_property_same_seed_same_bytes_for_any_workers(meshes, tmp_
     assert all(one[path] != other[path] for path in shards)
 
 
-def test_make_dataset_property_pictures_show_the_components_of_their_state(meshes, tmp_path):
+def test_make_dataset_pictures_show_the_components_of_their_state(meshes, tmp_path):
     _make(tmp_path / "out", meshes=meshes, occluded=0.0, per_state=8)
     source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
     assert list(source.recordings) == ["cad_02", "cad_03", "cad_04"]
@@ -116,7 +116,7 @@ def test_make_dataset_property_pictures_show_the_components_of_their_state(meshe
         np.testing.assert_array_equal(seen > 20, PROCEDURE.states[c - 1] == 1)
 
 
-def test_make_dataset_property_wrong_parts_are_told_and_seen(meshes, tmp_path):
+def test_make_dataset_wrong_parts_are_told_and_seen(meshes, tmp_path):
     """Same bytes for any workers; the right renders are those of a folder without wrong ones."""
     make = functools.partial(_make, meshes=meshes, occluded=0.0, per_state=4)
     make(tmp_path / "without")
@@ -143,7 +143,7 @@ def test_make_dataset_property_wrong_parts_are_told_and_seen(meshes, tmp_path):
         assert min(np.abs(a - b).mean() for a, b in others) > 3
 
 
-def test_make_dataset_property_wrong_parts_differ_from_the_same_picture_with_right_ones(
+def test_make_dataset_wrong_parts_differ_from_the_same_picture_with_right_ones(
     meshes, tmp_path, monkeypatch
 ):
     """Cameras, lights, tables and hands stay as they are where all parts sit right instead."""
@@ -170,7 +170,7 @@ def test_make_dataset_property_wrong_parts_differ_from_the_same_picture_with_rig
     assert np.median(differ) > 50
 
 
-def test_plan_property_turned_from_the_front_by_as_much_as_told():
+def test_plan_turned_from_the_front_by_as_much_as_told():
     def turns(turn):
         views = cad.plan(4000, 1.0, (35.0, 80.0), (0.5, 0.95), np.random.default_rng(0), turn)
         front = views.product_pose(0)[:3, :3] @ (0, -1, 0)
@@ -186,7 +186,7 @@ def test_plan_property_turned_from_the_front_by_as_much_as_told():
     assert np.abs(turns(None)).mean() == pytest.approx(np.pi / 2, rel=0.05)
 
 
-def test_make_dataset_property_turn_is_of_pictures_of_wrong_parts_alone(meshes, tmp_path):
+def test_make_dataset_turn_is_of_pictures_of_wrong_parts_alone(meshes, tmp_path):
     for name, options in (("any", {}), ("front", {"turn": 20.0})):
         _make(tmp_path / name, meshes=meshes, wrong=2, size=16, **options)
     a, b = (ClipSource(tmp_path / name, "cad", PROCEDURE) for name in ("any", "front"))
@@ -210,7 +210,7 @@ def test_make_dataset_errors_wrong_and_turn_out_of_range(meshes, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_make_dataset_property_views_differ_and_hands_hide(meshes, tmp_path):
+def test_make_dataset_views_differ_and_hands_hide(meshes, tmp_path):
     _make(tmp_path / "out", meshes=meshes, occluded=1.0, per_state=10)
     source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
     recording = source.recordings["cad_04"]
@@ -222,7 +222,7 @@ def test_make_dataset_property_views_differ_and_hands_hide(meshes, tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [0, 4])
-def test_make_dataset_property_poses_lead_to_the_parts(meshes, tmp_path, wrong):
+def test_make_dataset_poses_lead_to_the_parts(meshes, tmp_path, wrong):
     """The green part is on the left of the product, the blue one on the right, in every view."""
     _make(tmp_path / "out", meshes=meshes, occluded=0.0, wrong=wrong, size=48)
     source = ClipSource(tmp_path / "out", "cad", PROCEDURE)
@@ -239,7 +239,7 @@ def test_make_dataset_property_poses_lead_to_the_parts(meshes, tmp_path, wrong):
         assert 0.1 < right < 1
 
 
-def test_plan_property_stays_in_the_ranges_asked_for():
+def test_plan_stays_in_the_ranges_asked_for():
     height = 1.5
     views = cad.plan(500, height, (20, 40), (0.5, 0.6), np.random.default_rng(0))
     offset = views.camera - [0, 0, height / 2]
@@ -253,7 +253,7 @@ def test_plan_property_stays_in_the_ranges_asked_for():
     assert views.hand_pose(0, 0)[2, 3] > height  # hands are over the product, not in it
 
 
-def test_load_product_property_is_scaled_and_on_the_table(meshes):
+def test_load_product_is_scaled_and_on_the_table(meshes):
     product = _product(meshes)
     low, high = _bounds(product, (1, 1, 1))
     np.testing.assert_allclose(np.linalg.norm(high - low), 4.0)
@@ -268,12 +268,12 @@ def test_load_product_property_is_scaled_and_on_the_table(meshes):
     )
 
 
-def test_load_product_property_y_up_turns_the_product(meshes):
+def test_load_product_y_up_turns_the_product(meshes):
     low, high = _bounds(_product(meshes, y_up=True), (1, 1, 1))
     np.testing.assert_allclose((high - low) / (high - low)[0], np.array([40, 15, 30]) / 40)
 
 
-def test_load_product_property_poses_move_parts(meshes):
+def test_load_product_poses_move_parts(meshes):
     before = _bounds(_product(meshes), (1, 1, 1))
     moved = PARTS["base.stl"].copy().apply_translation([7, 0, 0])
     moved.apply_transform(trimesh.transformations.rotation_matrix(np.pi / 2, [0, 0, 1]))
@@ -287,7 +287,7 @@ def test_load_product_property_poses_move_parts(meshes):
         np.testing.assert_allclose(_bounds(_product(meshes), (1, 1, 1)), before, atol=1e-6)
 
 
-def test_load_product_property_colours_of_poses_file_then_mesh_then_drawn(meshes):
+def test_load_product_colours_of_poses_file_then_mesh_then_drawn(meshes):
     mesh = PARTS["2.glb"].copy()
     mesh.visual.face_colors = [0, 0, 255, 255]
     mesh.export(meshes / "2.glb")
@@ -298,7 +298,7 @@ def test_load_product_property_colours_of_poses_file_then_mesh_then_drawn(meshes
     np.testing.assert_allclose(lid.mesh.colours, [[0, 0, 1]] * 12, atol=1e-6)
 
 
-def test_load_product_property_triangles_look_outwards(meshes):
+def test_load_product_triangles_look_outwards(meshes):
     mesh = PARTS["base.stl"].copy()
     mesh.invert()
     mesh.export(meshes / "base.stl")
@@ -308,7 +308,7 @@ def test_load_product_property_triangles_look_outwards(meshes):
         assert (np.einsum("ij,ij->i", Body(part.mesh).normals, centres) > 0).all()
 
 
-def test_load_product_property_nodes_of_a_glb_keep_their_places(meshes):
+def test_load_product_nodes_of_a_glb_keep_their_places(meshes):
     scene = trimesh.Scene()
     half = _box(0, 0, 0, 10, 30, 10)
     scene.add_geometry(half, transform=trimesh.transformations.translation_matrix([20, 0, 5]))
@@ -382,7 +382,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_main_property_wrong_input_is_one_line_and_exit_code_2(
+def test_main_wrong_input_is_one_line_and_exit_code_2(
     meshes, procedure_file, tmp_path, name, capsys
 ):
     corrupt, expected = WRONG[name]
@@ -402,7 +402,7 @@ def test_main_property_wrong_input_is_one_line_and_exit_code_2(
         (["--meshes=nothing"], "--meshes=nothing: no such folder"),
     ],
 )
-def test_main_property_wrong_flag_is_one_line_and_exit_code_2(
+def test_main_wrong_flag_is_one_line_and_exit_code_2(
     meshes, procedure_file, tmp_path, arguments, expected, capsys
 ):
     _expect_error(meshes, procedure_file, tmp_path, arguments, expected, capsys)
@@ -420,7 +420,7 @@ def _expect_error(meshes, procedure_file, tmp_path, arguments, expected, capsys)
     assert not (tmp_path / "out").exists()
 
 
-def test_load_product_property_reads_no_other_file(meshes, tmp_path, monkeypatch):
+def test_load_product_reads_no_other_file(meshes, tmp_path, monkeypatch):
     """Neither a material library, nor a buffer, nor an image of a GLB."""
     (tmp_path / "secret.mtl").write_text("newmtl m\nKd 1 0 0\n")
     text = (meshes / "Front_wheel.obj").read_text()
@@ -475,7 +475,7 @@ def test_a_crash_of_the_reader_names_the_mesh(meshes, monkeypatch):
         _product(meshes)
 
 
-def test_load_product_property_refuses_huge_meshes(meshes, monkeypatch):
+def test_load_product_refuses_huge_meshes(meshes, monkeypatch):
     monkeypatch.setattr(cad_meshes, "MAX_FACES", 20)
     with pytest.raises(ValueError, match=r"Front_wheel\.obj: .* 24 triangles, more than 20"):
         _product(meshes)
@@ -484,7 +484,7 @@ def test_load_product_property_refuses_huge_meshes(meshes, monkeypatch):
         _product(meshes)
 
 
-def test_main_property_another_mesh_needs_another_folder(meshes, procedure_file, tmp_path, capsys):
+def test_main_another_mesh_needs_another_folder(meshes, procedure_file, tmp_path, capsys):
     arguments = [f"--meshes={meshes}", f"--procedure={procedure_file}", f"--out={tmp_path / 'out'}"]
     arguments += ["--size=16", "--per_state=2", "--workers=1"]
     assert cad.main(arguments) == 0

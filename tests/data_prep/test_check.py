@@ -5,10 +5,10 @@ import shutil
 
 import numpy as np
 import pytest
-from check_data import PROCEDURE, SIZE, build, jpeg
 
 from data_prep import check
 from data_prep.writing import shards
+from tests.support.check_data import PROCEDURE, SIZE, build, jpeg
 
 
 @pytest.fixture(scope="session")
@@ -22,7 +22,7 @@ def folder(whole, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
-def test_check_property_whole_folder_has_no_problem(folder, arguments, capsys):
+def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
     assert check.main([str(folder), *arguments]) == 0
     out = capsys.readouterr().out
     assert "0 problems, 0 warnings" in out
@@ -36,7 +36,7 @@ def test_check_property_whole_folder_has_no_problem(folder, arguments, capsys):
 
 
 @pytest.mark.parametrize("arguments", [[], ["no/such"], ["{empty}"], ["{empty}", "--al"]])
-def test_check_property_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, capsys):
+def test_check_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, capsys):
     with pytest.raises(SystemExit) as exit_:
         check.main([a.format(empty=tmp_path) for a in arguments])
     assert exit_.value.code == 2
@@ -45,13 +45,13 @@ def test_check_property_wrong_usage_is_one_line_and_exit_code_2(tmp_path, argume
     assert err.count("\n") == 1
 
 
-def test_check_property_page_goes_where_out_says(whole, tmp_path):
+def test_check_page_goes_where_out_says(whole, tmp_path):
     assert check.main([str(whole), f"--out={tmp_path / 'page.html'}", "--all"]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["SHA256SUMS", "page.html"]
     assert not (whole / "check.html").exists()
 
 
-def test_check_property_page_does_not_grow_with_the_data(tmp_path):
+def test_check_page_does_not_grow_with_the_data(tmp_path):
     names = [f"r{i:02d}" for i in range(12)]
 
     def make(split, name):

@@ -7,12 +7,12 @@ import re
 import numpy as np
 import pytest
 import simplejpeg
-from check_data import PROCEDURE, build, make
 
 from data_prep import check
 from data_prep.checking import boxes
 from data_prep.checking.folder import check_folder
 from data_prep.writing import shards
+from tests.support.check_data import PROCEDURE, build, make
 
 SIZE = (40, 60)
 

@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 from array_record.python import array_record_module
-from check_data import PROCEDURE, SIZE, build, jpeg, make
 
 from data_prep import check
 from data_prep.checking import recording as check_recording
 from data_prep.checking.folder import check_folder
 from data_prep.writing import records, shards
+from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
 
 
 @pytest.fixture(scope="session")
@@ -256,7 +256,7 @@ def no_page(monkeypatch):
 
 @pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_check_property_names_what_is_wrong(folder, name, capsys):
+def test_check_names_what_is_wrong(folder, name, capsys):
     corrupt, expected = CORRUPTIONS[name]
     corrupt(folder)
     assert check.main([str(folder), "--all"]) == 1
@@ -268,7 +268,7 @@ def test_check_property_names_what_is_wrong(folder, name, capsys):
     assert not (folder / "SHA256SUMS").exists()
 
 
-def test_check_property_reports_all_problems(folder, capsys):
+def test_check_reports_all_problems(folder, capsys):
     _flip(_shard(folder))
     (folder / "labels/test/d/frames.npz").unlink()
     _rewrite_npz(folder / "labels/val/c/frames.npz", visible=_set(1, 2))
@@ -279,7 +279,7 @@ def test_check_property_reports_all_problems(folder, capsys):
     assert "val/c: frame 2: visible fractions" in (folder / "check.html").read_text()
 
 
-def test_check_property_finds_the_same_recording_in_two_splits(tmp_path):
+def test_check_finds_the_same_recording_in_two_splits(tmp_path):
     def copy(split, name):
         return dataclasses.replace(make(split, "a"), name=name)
 
@@ -294,7 +294,7 @@ def test_check_property_finds_the_same_recording_in_two_splits(tmp_path):
 
 
 @pytest.mark.usefixtures("no_page")
-def test_check_property_other_labels_than_the_states_are_a_warning(folder, capsys):
+def test_check_other_labels_than_the_states_are_a_warning(folder, capsys):
     (folder / LABELS / "PSR_labels.csv").write_text(
         "4.jpg,0,Install base\n8.jpg,3,Install wheel\n10.jpg,6,Install lid\n"
     )
@@ -330,7 +330,7 @@ def test_a_part_that_becomes_wrong_need_not_be_removed_in_the_file_with_errors(t
         (lambda d: d.classes.__setitem__(4, 2), "1 boxes are of another assembly state"),
     ],
 )
-def test_check_property_warns_of_odd_boxes(tmp_path, change, expected):
+def test_check_warns_of_odd_boxes(tmp_path, change, expected):
     def changed(data):
         change(data)
         return data
@@ -343,7 +343,7 @@ def test_check_property_warns_of_odd_boxes(tmp_path, change, expected):
     assert "frame 5" in warning
 
 
-def test_check_property_warns_of_files_that_nothing_names(folder):
+def test_check_warns_of_files_that_nothing_names(folder):
     shutil.copy(_shard(folder), folder / "clips-train.array_record-00000-of-00007")
     (folder / "labels/train/zz").mkdir()
     (folder / "unfinished").mkdir()
@@ -354,7 +354,7 @@ def test_check_property_warns_of_files_that_nothing_names(folder):
 
 
 @pytest.mark.usefixtures("no_page")
-def test_check_property_sums_find_any_change(folder, capsys):
+def test_check_sums_find_any_change(folder, capsys):
     assert check.main([str(folder), "--all"]) == 0
     assert check.main([str(folder), "--all"]) == 0  # the list is compared now
     path = folder / LABELS / "PSR_labels.csv"
@@ -364,7 +364,7 @@ def test_check_property_sums_find_any_change(folder, capsys):
     assert f"{path}: differs from its SHA-256" in capsys.readouterr().out
 
 
-def test_frame_ranges_property_joins_neighbours():
+def test_frame_ranges_joins_neighbours():
     assert check_recording.frame_ranges([7]) == "frame 7"
     assert check_recording.frame_ranges([4, 2, 1, 3, 9, 9]) == "frames 1…4, 9"
     text = check_recording.frame_ranges(range(0, 100, 2))

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from check_data import PROCEDURE, make
 
 from data_prep.checking import statistics as check_statistics
 from stormpsr_jax.data.clips import LabelledFrames
-from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.check_data import PROCEDURE, make
 
 SHARED = Path(__file__).parents[2] / "../shared/data"
 
@@ -35,7 +35,7 @@ def test_split_statistics_matches_counts_by_hand():
     assert rows["States never seen"] == ["2"]
 
 
-def test_split_statistics_property_follows_label_files_where_given():
+def test_split_statistics_follows_label_files_where_given():
     steps = {"a": [(2, 0), (5, 2), (5, 4), (9, 3)]}
     s = check_statistics.split_statistics(list(_recordings().values()), PROCEDURE, 5.0, steps)
     assert (s.installed, s.removed, s.incorrect) == (2 + 3, 1, 1 + 1)

@@ -5,7 +5,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from embeddings_data import (
+
+from data_prep import embeddings
+from data_prep.reading import embedding_files
+from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support.embeddings_data import (
     FIRST,
     RECORDINGS,
     D,
@@ -18,16 +25,9 @@ from embeddings_data import (
     write,
 )
 
-from data_prep import embeddings
-from data_prep.reading import embedding_files
-from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training.sharding import make_mesh
-
 
 @pytest.mark.parametrize("kind", ["float16", "float64", "npz", "named", "frames", "big-endian"])
-def test_make_dataset_property_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
+def test_make_dataset_every_kind_of_file_gives_the_same_rows(tmp_path, kind):
     words = write(tmp_path)
     for path in (tmp_path / "features").glob("*/*.npy"):
         array = np.load(path)
@@ -60,7 +60,7 @@ def test_make_dataset_property_every_kind_of_file_gives_the_same_rows(tmp_path, 
         np.testing.assert_array_equal(source.recordings[name].states, expected)
 
 
-def test_make_dataset_property_l2_rows_have_length_one_and_zeros_stay(tmp_path):
+def test_make_dataset_l2_rows_have_length_one_and_zeros_stay(tmp_path):
     def change(array):
         array[5] = 0
         return array
@@ -75,7 +75,7 @@ def test_make_dataset_property_l2_rows_have_length_one_and_zeros_stay(tmp_path):
     np.testing.assert_allclose(rows[0], expected / np.sqrt((expected**2).sum()), rtol=1e-5)
 
 
-def test_make_dataset_property_states_follow_from_steps_alone(tmp_path):
+def test_make_dataset_states_follow_from_steps_alone(tmp_path):
     with_raw, without = tmp_path / "a", tmp_path / "b"
     for folder in (with_raw, without):
         embeddings.main(write(folder, raw=folder is with_raw))
@@ -84,7 +84,7 @@ def test_make_dataset_property_states_follow_from_steps_alone(tmp_path):
     assert ours == theirs
 
 
-def test_make_dataset_property_splits_by_globs_and_fps(tmp_path):
+def test_make_dataset_splits_by_globs_and_fps(tmp_path):
     words = write(tmp_path)
     for path in list((tmp_path / "features").glob("*/*.npy")):
         path.rename(tmp_path / "features" / path.name)
@@ -95,7 +95,7 @@ def test_make_dataset_property_splits_by_globs_and_fps(tmp_path):
         assert (list(source.recordings), source.fps) == (list(names), 25.0)
 
 
-def test_make_dataset_property_same_bytes_when_interrupted_and_for_any_workers(
+def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
     tmp_path, monkeypatch, capsys
 ):
     words = write(tmp_path)
@@ -130,7 +130,7 @@ def test_make_dataset_property_same_bytes_when_interrupted_and_for_any_workers(
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
 
 
-def test_make_dataset_property_memory_does_not_grow_with_a_recording(tmp_path):
+def test_make_dataset_memory_does_not_grow_with_a_recording(tmp_path):
     peaks = []
     for rows in (20_000, 160_000):
         folder = tmp_path / str(rows)
@@ -148,7 +148,7 @@ def test_make_dataset_property_memory_does_not_grow_with_a_recording(tmp_path):
     assert peaks[1] - peaks[0] < 160_000 * 64  # bytes: a quarter of what the rows take in float32
 
 
-def test_read_rows_property_never_holds_more_than_a_piece(tmp_path, monkeypatch):
+def test_read_rows_never_holds_more_than_a_piece(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_files, "_VALUES_AT_ONCE", 7 * D)
     path = tmp_path / "a.npz"
     np.savez_compressed(path, features_of("a"))

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from embeddings_data import D, N, features_of, write
 
 from data_prep import embeddings
+from tests.support.embeddings_data import D, N, features_of, write
 
 
 def save(array):

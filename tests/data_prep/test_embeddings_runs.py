@@ -4,22 +4,31 @@ import json
 
 import numpy as np
 import pytest
-from embeddings_data import FIRST, PROCEDURE, N, W, config_for, contents, states_of, write
 
 from data_prep import embeddings
 from stormpsr_jax import main
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.psr import predictions
-from stormpsr_jax.psr.decoding import Decoder, Settings
+from stormpsr_jax.model.recogniser import Recognised, decode
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.streams.decoding import Decoder, Settings
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stream import Recognised, decode
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.embeddings_data import (
+    FIRST,
+    PROCEDURE,
+    N,
+    W,
+    config_for,
+    contents,
+    states_of,
+    write,
+)
 
 
 @pytest.mark.parametrize("stride", [1, 4])
-def test_run_property_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
+def test_run_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
     words = write(tmp_path, change=lambda array: array[::stride])
     embeddings.main([*words, f"--stride={stride}"])
     workdir = tmp_path / "run"
@@ -52,7 +61,7 @@ def perfect(stride):
 
 
 @pytest.mark.parametrize("threshold", [1.0, 2.0, 6.0])
-def test_decode_property_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
+def test_decode_thresholds_are_in_reach_at_any_stride(tmp_path, threshold):
     """Sums decay at frames without evidence: of rows on every 4th alone, none exceeds 1.8."""
     write(tmp_path)
     procedure = load_procedure(tmp_path / "box.json")
@@ -71,7 +80,7 @@ def test_decode_property_thresholds_are_in_reach_at_any_stride(tmp_path, thresho
 
 
 @pytest.mark.slow
-def test_run_property_untrained_scores_low(tmp_path):
+def test_run_untrained_scores_low(tmp_path):
     """So that the threshold of the test above means that something was learnt."""
     embeddings.main(write(tmp_path))
     changes = {"temporal.steps": 1, "temporal.eval_every": 1, "temporal.optimizer.lr": 1e-6}
@@ -89,7 +98,7 @@ def contexts_for(folder, stride, **changes):
 
 
 @pytest.mark.parametrize(("stride", "window_stride"), [(2, 4), (4, 4), (4, 8)])
-def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, stride, window_stride):
+def test_window_strided_rows_are_those_of_the_same_frames(tmp_path, stride, window_stride):
     """Windows cut from every stride-th row hold what the same windows of all rows hold."""
     dense, strided = contexts_for(tmp_path, stride, **{"window.stride": window_stride})
     assert dense.num_frames == strided.num_frames == W // window_stride + 1
@@ -104,7 +113,7 @@ def test_window_property_strided_rows_are_those_of_the_same_frames(tmp_path, str
 
 
 @pytest.mark.parametrize("floor", [0.0, 0.01])
-def test_clip_options_property_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
+def test_clip_options_strided_clips_end_where_those_of_all_frames_do(tmp_path, floor):
     drawn = []
     for context in contexts_for(tmp_path, 4, **{"temporal.floor": floor}):
         sampler = context.clip_options(context.source("val"), 1, 0)["sampler"]

@@ -15,8 +15,9 @@ import simplejpeg
 import trimesh
 
 from data_prep.rendering.product import affine
-from stormpsr_jax.psr import label_files, wrong_parts
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import wrong_parts
 
 REPOSITORY = Path(__file__).parents[2]
 README = (REPOSITORY / "data_prep/README.md").read_text("utf-8")
@@ -128,7 +129,7 @@ def user(tmp_path_factory) -> Path:
     return folder
 
 
-def test_guide_property_from_videos_to_metrics(user):
+def test_guide_from_videos_to_metrics(user):
     assert "0 problems" in follow(user, "check")
     kept = {path: path.stat().st_ino for path in (user / "data").glob("clips-*")}
     labels = user / "labels/bench_02.csv"
@@ -152,7 +153,7 @@ def test_guide_property_from_videos_to_metrics(user):
     assert len(predicted.splitlines()) == 1 + 18 * 5  # every frame
 
 
-def test_guide_property_labels_of_wrong_parts(user, tmp_path):
+def test_guide_labels_of_wrong_parts(user, tmp_path):
     procedure = load_procedure(user / "data/procedure.json")
     path = tmp_path / "bench_01.csv"
     path.write_text(block("guide", "wrong"))
@@ -165,7 +166,7 @@ def test_guide_property_labels_of_wrong_parts(user, tmp_path):
     assert truth.states[-1].tolist() == [1, 1, 1]
 
 
-def test_guide_property_with_boxes(user):
+def test_guide_with_boxes(user):
     follow(user, "export")
     pictures = sorted((user / "frames").rglob("*.jpg"))
     assert [path.name for path in pictures[:2]] == ["000000.jpg", "000010.jpg"]
@@ -209,13 +210,13 @@ def example(name: str, user: Path, monkeypatch, tmp_path) -> dict:
 
 
 @pytest.mark.parametrize("name", ["tfds", "array_record"])
-def test_examples_property_are_five_lines(name):
+def test_examples_are_five_lines(name):
     lines = [line for line in block("example", name).splitlines() if line]
     statements = [line for line in lines if not line.startswith(("import", "from"))]
     assert len(statements) <= 5
 
 
-def test_examples_property_read_what_was_written(user, monkeypatch, tmp_path, capsys):
+def test_examples_read_what_was_written(user, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(user)
     train = np.load(user / "data/labels/train.npz")
     first = str(train["recordings"][0])

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from industreal_data import FRAMES, FULL, PROCEDURE, SPLITS, coco, make_data, write_video
 
 from data_prep import industreal
 from data_prep.reading.asd_labels import read_coco_boxes
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
+from tests.support.industreal_data import (
+    FRAMES,
+    FULL,
+    PROCEDURE,
+    SPLITS,
+    coco,
+    make_data,
+    write_video,
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_industreal_property_frames_and_splits(made):
+def test_industreal_frames_and_splits(made):
     for split in ("train", "val", "test"):
         source = ClipSource(made, split, PROCEDURE)
         assert set(source.recordings) == {name for name in FRAMES if SPLITS[name] == split}
@@ -50,7 +58,7 @@ def test_industreal_property_frames_and_splits(made):
             np.testing.assert_allclose(means, 20 * np.arange(len(means)) + len(name), atol=3)
 
 
-def test_industreal_property_boxes_and_their_classes(made):
+def test_industreal_boxes_and_their_classes(made):
     recording = ClipSource(made, "test", PROCEDURE).recordings["03_assy_0_1"]
     expected = np.full((9, 4), np.nan)
     expected[1] = [0.05, 0.05, 0.1, 0.1]
@@ -66,7 +74,7 @@ def test_industreal_property_boxes_and_their_classes(made):
     assert main.states.tolist() == [list(map(int, FULL))] * 6
 
 
-def test_industreal_property_shipped_labels_are_kept_and_others_derived(data, made):
+def test_industreal_shipped_labels_are_kept_and_others_derived(data, made):
     shipped = data / "recordings/test/03_assy_0_1"
     kept = made / "labels/test/03_assy_0_1"
     for file in ("PSR_labels.csv", "PSR_labels_raw.csv"):
@@ -90,7 +98,7 @@ def test_boxes_are_held_against_the_step_labels(data, made, caplog):
     )
 
 
-def test_industreal_property_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
+def test_industreal_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     framing = Framing((8, 8), region=(0.3, 0, 1, 1))
     assert make(data, tmp_path / "out", framing=framing)
@@ -103,7 +111,7 @@ def test_industreal_property_boxes_that_a_crop_loses_are_counted(data, tmp_path,
 
 
 @pytest.mark.parametrize("top", ["", "recordings/{split}/", "{split}_p1/"])
-def test_industreal_property_zip_files_as_downloaded(data, made, tmp_path, top):
+def test_industreal_zip_files_as_downloaded(data, made, tmp_path, top):
     """Several files per split, in a folder; their names may be all that tells the split."""
     parts = {"train_p1": "01_assy_0_1", "train_p2": "02_main_0_1"}
     parts |= {"val_p1": "05_assy_1_2", "test_p1": "03_assy_0_1"}
@@ -119,7 +127,7 @@ def test_industreal_property_zip_files_as_downloaded(data, made, tmp_path, top):
     assert contents(tmp_path / "out") == contents(made)
 
 
-def test_industreal_property_videos_instead_of_folders(data, tmp_path):
+def test_industreal_videos_instead_of_folders(data, tmp_path):
     """rgb.mp4 in the recording's folder, or a video of its name anywhere."""
     pytest.importorskip("av")
     copy = make_data(tmp_path / "data")
@@ -136,7 +144,7 @@ def test_industreal_property_videos_instead_of_folders(data, tmp_path):
         np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), expected, atol=5)
 
 
-def test_industreal_property_data_may_be_the_folder_recordings(data, made, tmp_path):
+def test_industreal_data_may_be_the_folder_recordings(data, made, tmp_path):
     assert make(data / "recordings", tmp_path / "out")
     assert contents(tmp_path / "out") == contents(made)
 
@@ -188,7 +196,7 @@ COCO_MISTAKES = [
 
 
 @pytest.mark.parametrize(("change", "message"), COCO_MISTAKES)
-def test_industreal_property_coco_mistakes_are_named(tmp_path, change, message):
+def test_industreal_coco_mistakes_are_named(tmp_path, change, message):
     data = make_data(tmp_path / "data")
     path = data / "recordings/test/03_assy_0_1/OD_labels.json"
     content = json.loads(path.read_text())
@@ -200,7 +208,7 @@ def test_industreal_property_coco_mistakes_are_named(tmp_path, change, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_industreal_property_mistakes_in_a_zip_name_their_place_in_it(data, tmp_path):
+def test_industreal_mistakes_in_a_zip_name_their_place_in_it(data, tmp_path):
     recording = data / "recordings/test/03_assy_0_1"
     path = tmp_path / "test_p1.zip"
     with zipfile.ZipFile(path, "w") as file:
@@ -217,7 +225,7 @@ def test_industreal_property_mistakes_in_a_zip_name_their_place_in_it(data, tmp_
         make(path, tmp_path / "out")
 
 
-def test_read_coco_boxes_property_two_boxes_of_a_frame_leave_the_larger(tmp_path):
+def test_read_coco_boxes_two_boxes_of_a_frame_leave_the_larger(tmp_path):
     content = coco("03_assy_0_1")
     content["annotations"].append(
         {"id": 7, "image_id": 12, "category_id": 1, "bbox": [0, 0, 1280, 720]}
@@ -231,7 +239,7 @@ def test_read_coco_boxes_property_two_boxes_of_a_frame_leave_the_larger(tmp_path
     np.testing.assert_allclose(boxes.boxes[2], [0.5, 0.5, 1, 1])
 
 
-def test_industreal_property_parts_that_are_missing(tmp_path):
+def test_industreal_parts_that_are_missing(tmp_path):
     data = make_data(tmp_path / "data")
     recordings = data / "recordings"
     (recordings / "train/01_assy_0_1/rgb").rename(recordings / "train/01_assy_0_1/pictures_gone")
@@ -243,7 +251,7 @@ def test_industreal_property_parts_that_are_missing(tmp_path):
     assert "frames without labels: 05_assy_1_2" in str(error.value)
 
 
-def test_main_property_flags_reach_the_folder(data, tmp_path):
+def test_main_flags_reach_the_folder(data, tmp_path):
     out = tmp_path / "out"
     asked = ["--size=24", "--aspect=pad", "--workers=1"]
     assert industreal.main([f"--data={data}", f"--out={out}", *asked]) == 0

@@ -5,11 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from industreal_data import CLASSES, PROCEDURE, coco
 
 from data_prep.reading.asd_labels import read_coco_boxes
 from data_prep.reading.industreal_boxes import read_boxes
 from data_prep.reading.labels import agree
+from tests.support.industreal_data import CLASSES, PROCEDURE, coco
 
 
 def written(tmp_path, content: dict):

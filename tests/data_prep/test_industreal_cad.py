@@ -4,7 +4,6 @@ import json
 import zipfile
 from pathlib import Path
 
-import downloads
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,8 +11,9 @@ from PIL import Image
 from data_prep import check, industreal_cad
 from data_prep.reading import renders
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import downloads
 
 PROCEDURE = load_procedure("industreal")
 SMALL = Framing((8, 16))
@@ -41,7 +41,7 @@ def write(synth, **changes):
     (synth / "labels.json").write_text(json.dumps(content(synth) | changes))
 
 
-def test_synth_property_a_recording_of_each_state_and_nothing_else(synth, tmp_path, caplog):
+def test_synth_a_recording_of_each_state_and_nothing_else(synth, tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     assert make(synth, tmp_path / "out")
     assert "66 pictures of 22 states; 3 of no catalogued state are left out" in caplog.text
@@ -62,7 +62,7 @@ def test_synth_property_a_recording_of_each_state_and_nothing_else(synth, tmp_pa
     assert check.check(tmp_path / "out") == 0
 
 
-def test_synth_property_states_behind_a_background_count_too(synth, tmp_path):
+def test_synth_states_behind_a_background_count_too(synth, tmp_path):
     """The published code drops them; it takes for granted that backgrounds stand last."""
     there = content(synth)
     order = [-1, *range(len(there["images"]) - 1)]
@@ -71,7 +71,7 @@ def test_synth_property_states_behind_a_background_count_too(synth, tmp_path):
     assert sum(r.num_frames for r in source(tmp_path / "out").recordings.values()) == 66
 
 
-def test_unity_property_classes_are_renumbered_and_boxes_mapped(tmp_path):
+def test_unity_classes_are_renumbered_and_boxes_mapped(tmp_path):
     shown = [22, 1, 0, 23, 5, 1]
     downloads.make_unity(tmp_path / "data", (18, 32), shown)
     assert make(tmp_path / "data", tmp_path / "out")
@@ -85,7 +85,7 @@ def test_unity_property_classes_are_renumbered_and_boxes_mapped(tmp_path):
         np.testing.assert_allclose(recording.boxes, [[0.5, 0.25, 0.5, 0.25]] * len(levels))
 
 
-def test_unity_property_a_crop_moves_boxes_and_loses_some(tmp_path):
+def test_unity_a_crop_moves_boxes_and_loses_some(tmp_path):
     downloads.make_unity(tmp_path / "data", (18, 32), [1, 2])
     assert make(tmp_path / "data", tmp_path / "low", framing=Framing((8, 8), region=(0, 0, 1, 0.5)))
     recording = source(tmp_path / "low").recordings["cad_01"]
@@ -188,7 +188,7 @@ def test_errors_nothing_to_read_or_too_much(tmp_path, synth, capsys):
         make(tmp_path / "both", tmp_path / "out")
 
 
-def test_command_property_flags_reach_the_folder(synth, tmp_path):
+def test_command_flags_reach_the_folder(synth, tmp_path):
     out = tmp_path / "out"
     words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70", "--recordings=cad_0*"]
     assert industreal_cad.main(words) == 0

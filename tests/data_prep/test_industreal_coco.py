@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures_data import as_zip
 from PIL import Image
 
 from data_prep import check, industreal_cad
 from data_prep.reading import renders
-from data_prep.reading.trees import open_trees
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.pictures_data import as_zip
 
 PROCEDURE = load_procedure("industreal")
 NAMES = ["background", *("".join(map(str, s)) for s in PROCEDURE.states.tolist()), "error_state"]

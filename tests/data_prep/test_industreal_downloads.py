@@ -8,16 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from industreal_data import BASE, FRAMES, FULL, PROCEDURE, SPLITS, make_recording, row, write_video
 
 from data_prep import industreal
 from data_prep.reading import downloads, layout, second_sources
 from data_prep.reading.layout import RecordingFiles
-from data_prep.reading.pictures import ImageFiles
-from data_prep.reading.trees import Tree
-from data_prep.reading.video import Video
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import ImageFiles
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.media.video import Video
+from tests.support.industreal_data import (
+    BASE,
+    FRAMES,
+    FULL,
+    PROCEDURE,
+    SPLITS,
+    make_recording,
+    row,
+    write_video,
+)
 
 LATE = "11_assy_0_1"  # whose pictures begin at 000030.jpg
 ALL = FRAMES | {LATE: 8}
@@ -204,7 +214,7 @@ def test_videos_that_end_elsewhere_than_the_pictures_are_named(data, tmp_path):
     found = layout.match(
         industreal.FORMAT,
         layout.find_labels(trees, "--data"),
-        layout.find_pictures(trees, "rgb"),
+        finding.find_pictures(trees, "rgb"),
         {},
         10,
     )

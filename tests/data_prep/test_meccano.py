@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from meccano_data import (
+
+from stormpsr_jax.data.annotation import NOT_ANNOTATED
+from stormpsr_jax.data.clips import ClipSource
+from tests.support.meccano_data import (
     FRAMES,
     PROCEDURE,
     RAW,
@@ -18,9 +21,6 @@ from meccano_data import (
     make_data,
     picture,
 )
-
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.data.clips import ClipSource
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def made(data, tmp_path_factory) -> Path:
     return out
 
 
-def test_meccano_property_frames_states_and_splits(made):
+def test_meccano_frames_states_and_splits(made):
     for split in ("train", "val", "test"):
         source = ClipSource(made, split, PROCEDURE)
         assert list(source.recordings) == [name for name in FRAMES if SPLITS[name] == split]
@@ -55,7 +55,7 @@ def test_meccano_property_frames_states_and_splits(made):
                     assert np.abs(image[rows].mean(axis=(0, 1)) - expected).max() < 12
 
 
-def test_meccano_property_boxes_and_their_classes(made):
+def test_meccano_boxes_and_their_classes(made):
     recording = ClipSource(made, "train", PROCEDURE).recordings["0001"]
     expected = np.full((14, 4), np.nan)
     expected[4] = [0.5, 0.5, 0.2, 0.4]
@@ -71,7 +71,7 @@ def test_meccano_property_boxes_and_their_classes(made):
     assert (without.classes == NOT_ANNOTATED).all()
 
 
-def test_meccano_property_shipped_label_files_are_kept(made):
+def test_meccano_shipped_label_files_are_kept(made):
     for name, split in SPLITS.items():
         folder = made / "labels" / split / name
         assert (folder / "PSR_labels.csv").read_text() == STEPS
@@ -79,7 +79,7 @@ def test_meccano_property_shipped_label_files_are_kept(made):
         assert (folder / "PSR_labels_raw.csv").read_text() == RAW
 
 
-def test_meccano_property_log_says_what_is_particular(data, made, caplog):
+def test_meccano_log_says_what_is_particular(data, made, caplog):
     caplog.set_level("INFO", logger="absl")
     make(data, made)
     assert caplog.messages == [
@@ -111,7 +111,7 @@ def zipped(folder: Path, path: Path) -> Path:
     return path
 
 
-def test_meccano_property_zip_files_and_workers_give_the_same_bytes(data, made, tmp_path):
+def test_meccano_zip_files_and_workers_give_the_same_bytes(data, made, tmp_path):
     parts = {
         "frames": zipped(data / "frames", tmp_path / "MECCANO_RGB_frames.zip"),
         "labels": zipped(data / "psr", tmp_path / "psr.zip"),
@@ -121,7 +121,7 @@ def test_meccano_property_zip_files_and_workers_give_the_same_bytes(data, made, 
     assert digests(tmp_path / "out") == digests(made)
 
 
-def test_video_property_frames_of_a_video(tmp_path):
+def test_video_frames_of_a_video(tmp_path):
     av = pytest.importorskip("av")
     data = make_data(tmp_path / "data")
     for name, count in FRAMES.items():

@@ -6,10 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from meccano_data import COMMAND, FRAMES, REPOSITORY, make, make_data, run
 
 from data_prep import command, meccano
-from stormpsr_jax import memory
+from stormpsr_jax.base import memory
+from tests.support.meccano_data import COMMAND, FRAMES, REPOSITORY, make, make_data, run
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def data(tmp_path_factory) -> Path:
     return make_data(tmp_path_factory.mktemp("meccano"))
 
 
-def test_command_property_errors_are_one_line(data, tmp_path, capsys):
+def test_command_errors_are_one_line(data, tmp_path, capsys):
     good = [f"--frames={data}/frames", f"--labels={data}/psr"]
     for arguments, message in (
         ([*good], "--out"),
@@ -39,13 +39,13 @@ def test_command_property_errors_are_one_line(data, tmp_path, capsys):
     assert len(said.splitlines()) == 1
 
 
-def test_command_property_help_shows_all_flags():
+def test_command_help_shows_all_flags():
     shown = subprocess.run([*COMMAND, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
     for flag in ("frames", "labels", "asd_labels", "out", "size", "aspect", "crop", "recordings"):
         assert re.search(rf"^ +--{flag} ", shown.stdout, re.MULTILINE), flag
 
 
-def test_main_property_flags_reach_the_folder(data, tmp_path):
+def test_main_flags_reach_the_folder(data, tmp_path):
     parts = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
     out = tmp_path / "out"
     asked = ["--size=24", "--aspect=crop", "--crop=0,0,1,0.9", "--quality=80", "--workers=1"]
@@ -82,7 +82,7 @@ def test_main_property_flags_reach_the_folder(data, tmp_path):
         ("--recording=a", "unrecognized arguments: --recording=a"),
     ],
 )
-def test_main_property_wrong_flags_are_one_line(data, tmp_path, capsys, flag, message):
+def test_main_wrong_flags_are_one_line(data, tmp_path, capsys, flag, message):
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as error:
         meccano.main([f"--frames={data}/frames", f"--labels={data}/psr", f"--out={out}", flag])
@@ -92,7 +92,7 @@ def test_main_property_wrong_flags_are_one_line(data, tmp_path, capsys, flag, me
     assert not out.exists()
 
 
-def test_command_property_read_only_folder_is_an_error(data, tmp_path, monkeypatch):
+def test_command_read_only_folder_is_an_error(data, tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError(30, "Read-only file system", str(tmp_path / "out"))
 

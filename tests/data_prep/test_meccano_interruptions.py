@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from meccano_data import COMMAND, FRAMES, REPOSITORY, SPLITS, digests, make, make_data
+
+from tests.support.meccano_data import COMMAND, FRAMES, REPOSITORY, SPLITS, digests, make, make_data
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def made(data, tmp_path_factory) -> Path:
     return out
 
 
-def test_meccano_property_globs_fill_one_folder(data, made, tmp_path, capsys):
+def test_meccano_globs_fill_one_folder(data, made, tmp_path, capsys):
     out = tmp_path / "out"
     assert not make(data, out, recordings="000[17]")
     said = capsys.readouterr().out
@@ -61,7 +62,7 @@ def longer(tmp_path_factory) -> Path:
     return folder
 
 
-def test_meccano_property_killed_and_run_again(longer, tmp_path):
+def test_meccano_killed_and_run_again(longer, tmp_path):
     assert make(longer, tmp_path / "whole")
     expected = digests(tmp_path / "whole")
 
@@ -82,7 +83,7 @@ def test_meccano_property_killed_and_run_again(longer, tmp_path):
     assert digests(killed) == expected
 
 
-def test_meccano_property_damaged_picture_stops_only_its_recording(tmp_path):
+def test_meccano_damaged_picture_stops_only_its_recording(tmp_path):
     data = make_data(tmp_path / "data")
     (path,) = data.glob("frames/*/Train/0001/00005.jpg")
     whole = path.read_bytes()
@@ -94,7 +95,7 @@ def test_meccano_property_damaged_picture_stops_only_its_recording(tmp_path):
     assert make(data, tmp_path / "out")
 
 
-def test_command_property_ctrl_c_keeps_what_is_finished(longer, tmp_path):
+def test_command_ctrl_c_keeps_what_is_finished(longer, tmp_path):
     process = start(longer, tmp_path / "out", "--workers=1")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob("clips-*")):

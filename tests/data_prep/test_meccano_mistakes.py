@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from meccano_data import make, make_data, state
 
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
+from tests.support.meccano_data import make, make_data, state
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def edit_first_frame(data: Path) -> None:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_meccano_property_mistakes_are_named(tmp_path, mistake):
+def test_meccano_mistakes_are_named(tmp_path, mistake):
     change, message = MISTAKES[mistake]
     data = make_data(tmp_path / "data")
     change(data)
@@ -122,7 +122,7 @@ def test_meccano_property_mistakes_are_named(tmp_path, mistake):
     assert not (tmp_path / "out").exists()  # all of them before the work begins
 
 
-def test_meccano_property_all_mistakes_are_listed_at_once(tmp_path):
+def test_meccano_all_mistakes_are_listed_at_once(tmp_path):
     data = make_data(tmp_path / "data")
     (data / "frames/RGB_frames/Val/0007").rename(data / "frames/RGB_frames/Val/0107")
     (data / "frames/RGB_frames/Test/0008").rename(data / "frames/RGB_frames/Test/0108")
@@ -143,7 +143,7 @@ def test_meccano_property_all_mistakes_are_listed_at_once(tmp_path):
         make(data, tmp_path / "out")
 
 
-def test_meccano_property_other_labels_or_framing_need_another_folder(data, made, tmp_path):
+def test_meccano_other_labels_or_framing_need_another_folder(data, made, tmp_path):
     changed = make_data(tmp_path / "data")
     edit(changed, "asd/*/0007_GT.csv", lambda text: text.replace("0.25", "0.26"))
     with pytest.raises(

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from meccano_data import PROCEDURE, REPOSITORY, make, picture
 
 from data_prep import meccano
 from data_prep.reading import asd_labels, layout
 from data_prep.reading.labels import read_labels
 from data_prep.reading.remarks import describe
-from data_prep.reading.trees import Tree, open_trees
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr import labels
+from stormpsr_jax.media.trees import Tree, open_trees
+from stormpsr_jax.psr.files import labels
+from tests.support.meccano_data import PROCEDURE, REPOSITORY, make, picture
 
 REAL = REPOSITORY / "../shared/data"
 needs_real = pytest.mark.skipif(
@@ -51,7 +51,7 @@ def test_labels_golden_boxes_of_the_published_splits():
 
 
 @needs_real
-def test_meccano_property_all_real_labels_go_through():
+def test_meccano_all_real_labels_go_through():
     """Every recording with its own labels, and pictures that are only counted."""
     found = layout.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
@@ -72,7 +72,7 @@ def test_meccano_property_all_real_labels_go_through():
 
 
 @needs_real
-def test_meccano_property_a_real_recording_keeps_its_labels(tmp_path):
+def test_meccano_a_real_recording_keeps_its_labels(tmp_path):
     """train/0016, whose steps are not those that its states give."""
     folder = tmp_path / "frames/Train/0016"
     folder.mkdir(parents=True)

@@ -12,12 +12,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from own_data import FPS, LEVELS, PROCEDURE, STEPS, grey, make, make_data, opened, write_video
 
 from data_prep import own
-from data_prep.reading import video
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media import video
+from stormpsr_jax.media.framing import Framing
+from tests.support.own_data import (
+    FPS,
+    LEVELS,
+    PROCEDURE,
+    STEPS,
+    grey,
+    make,
+    make_data,
+    opened,
+    write_video,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,7 +48,7 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
-def test_own_property_variable_frame_rate_goes_by_time(tmp_path, ending):
+def test_own_variable_frame_rate_goes_by_time(tmp_path, ending):
     rng = np.random.default_rng(0)
     times = 0.3 + np.cumsum(rng.uniform(0.03, 0.5, 20))
     data = make_data(tmp_path / "data", ("bench2", "bench3"))
@@ -58,7 +68,7 @@ def test_own_property_variable_frame_rate_goes_by_time(tmp_path, ending):
 
 
 @pytest.mark.parametrize("rate", [10, 24, 25, 29.97, 30, 59.94])
-def test_resample_property_constant_rates(rate):
+def test_resample_constant_rates(rate):
     times = np.arange(3000) / rate
     for rounded in (times, np.round(times, 3) + 7):  # Matroska's milliseconds
         np.testing.assert_array_equal(video.resample(rounded, rate), np.ones(3000))
@@ -77,7 +87,7 @@ def rotate(path: Path, matrix: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(("a", "b", "c", "d"), [(0, 1, -1, 0), (0, -1, 1, 0), (-1, 0, 0, -1)])
-def test_own_property_rotated_phone_video_comes_out_upright(tmp_path, a, b, c, d):
+def test_own_rotated_phone_video_comes_out_upright(tmp_path, a, b, c, d):
     quarters = np.zeros((48, 64, 3), np.uint8)
     quarters[:24, :32] = [200, 40, 40]
     quarters[:24, 32:] = [40, 200, 40]
@@ -96,7 +106,7 @@ def test_own_property_rotated_phone_video_comes_out_upright(tmp_path, a, b, c, d
             np.testing.assert_allclose(image[row, column], stored, atol=20)
 
 
-def test_own_property_three_forms_of_labels_are_one(tmp_path):
+def test_own_three_forms_of_labels_are_one(tmp_path):
     data = make_data(tmp_path / "data", ("bench1", "bench2", "bench3", "bench4", "bench5"))
     labels = data / "labels"
     (labels / "bench2.csv").write_text(
@@ -123,7 +133,7 @@ def test_own_property_three_forms_of_labels_are_one(tmp_path):
             assert rows == [["00005.jpg", "0"], ["00011.jpg", "3"], ["00017.jpg", "6"]]
 
 
-def test_own_property_initial_state_errors_and_removals(tmp_path):
+def test_own_initial_state_errors_and_removals(tmp_path):
     data = make_data(tmp_path / "data", ("bench1", "bench2", "repair1", "repair2"))
     (data / "labels/repair1.csv").write_text(
         "time,step\n1,Remove screw\n2,Incorrectly installed screw\n3,8\n3.99,Install screw\n"
@@ -144,7 +154,7 @@ def test_own_property_initial_state_errors_and_removals(tmp_path):
     assert two[:, 2].tolist() == [1] * 4 + [0] * 2 + [-1] * 3 + [1] * 11
 
 
-def test_own_property_folders_of_images_keep_their_numbers(tmp_path):
+def test_own_folders_of_images_keep_their_numbers(tmp_path):
     data = make_data(tmp_path / "data", ("bench1", "bench2"))
     images = data / "videos" / "bench3"
     images.mkdir()
@@ -159,7 +169,7 @@ def test_own_property_folders_of_images_keep_their_numbers(tmp_path):
     assert source.frames("bench3", [107]).mean() == pytest.approx(grey(6), abs=2)
 
 
-def test_own_property_workers_zip_and_globs_give_the_same_bytes(made, tmp_path):
+def test_own_workers_zip_and_globs_give_the_same_bytes(made, tmp_path):
     packed = tmp_path / "videos.zip"
     with zipfile.ZipFile(packed, "w") as file:
         for path in (made / "videos").iterdir():
@@ -181,7 +191,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_own_property_command(tmp_path):
+def test_own_command(tmp_path):
     data = make_data(tmp_path / "data")
     (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     flags_ = [

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from own_data import PROCEDURE, grey, make, make_data, opened
 
 from data_prep import own
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media.framing import Framing
+from tests.support.own_data import PROCEDURE, grey, make, make_data, opened
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def write_boxes(folder: Path) -> Path:
     return folder
 
 
-def test_own_property_boxes_of_both_formats_follow_the_picture(made, tmp_path, caplog):
+def test_own_boxes_of_both_formats_follow_the_picture(made, tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     boxes = write_boxes(tmp_path / "boxes")
     framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
@@ -60,7 +60,7 @@ def test_own_property_boxes_of_both_formats_follow_the_picture(made, tmp_path, c
     assert not any("detector" in message for message in caplog.messages)
 
 
-def test_own_property_log_says_that_there_are_no_boxes(made, caplog):
+def test_own_log_says_that_there_are_no_boxes(made, caplog):
     caplog.set_level("INFO", logger="absl")
     assert make(made, made / "out")
     (said,) = (message for message in caplog.messages if "detector" in message)
@@ -69,7 +69,7 @@ def test_own_property_log_says_that_there_are_no_boxes(made, caplog):
     assert sum(message.startswith("split ") for message in caplog.messages) == 3
 
 
-def test_own_property_exported_frames_are_those_of_the_shards(made, tmp_path):
+def test_own_exported_frames_are_those_of_the_shards(made, tmp_path):
     recordings = own.find_recordings(made / "videos", made / "labels", PROCEDURE)
     assert own.export_frames(recordings, tmp_path, 8) == 9
     paths = sorted((tmp_path / "bench2").iterdir())
@@ -97,7 +97,7 @@ def shared_coco(file_names: Sequence[str]) -> dict:
 
 
 @pytest.mark.parametrize("where", ["annotations.json", "boxes", "boxes/annotations"])
-def test_own_property_one_coco_file_of_all_recordings(made, tmp_path, where):
+def test_own_one_coco_file_of_all_recordings(made, tmp_path, where):
     """As CVAT exports it; a file, or a folder that holds it."""
     content = shared_coco(
         ["bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"]
@@ -143,7 +143,7 @@ BOX_MISTAKES = {
 
 
 @pytest.mark.parametrize(("file", "text"), BOX_MISTAKES)
-def test_own_property_mistakes_in_boxes(made, tmp_path, file, text):
+def test_own_mistakes_in_boxes(made, tmp_path, file, text):
     boxes = write_boxes(tmp_path / "boxes")
     (boxes / file).write_text(text)
     with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):

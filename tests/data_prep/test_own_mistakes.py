@@ -7,11 +7,11 @@ import av
 import numpy as np
 import pytest
 import simplejpeg
-from own_data import FPS, STEPS, TIMES, make, make_data, opened, write_video
 
-from data_prep.reading import layout
-from data_prep.reading.trees import Tree
-from stormpsr_jax.data.framing import Framing
+from stormpsr_jax.media import finding
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree
+from tests.support.own_data import FPS, STEPS, TIMES, make, make_data, opened, write_video
 
 
 def write_sound(path: Path) -> None:
@@ -202,7 +202,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_own_property_mistakes_are_named(made, tmp_path, mistake):
+def test_own_mistakes_are_named(made, tmp_path, mistake):
     change, message = MISTAKES[mistake]
     data = tmp_path / "data"
     for path in (*made.glob("videos/*"), *made.glob("labels/*")):
@@ -261,7 +261,7 @@ def test_own_errors_of_all_files_and_recordings_come_at_once(made, tmp_path, cap
     assert not (tmp_path / "out").exists()
 
 
-def test_own_property_pictures_of_several_shapes_keep_theirs(tmp_path):
+def test_own_pictures_of_several_shapes_keep_theirs(tmp_path):
     """A portrait video is not distorted; one that is a pixel wider than others is like them."""
     data = make_data(tmp_path / "data", ("bench1", "bench2"))
     for name, shape in (("bench3", (64, 48)), ("bench4", (48, 65))):
@@ -278,7 +278,7 @@ def test_own_property_pictures_of_several_shapes_keep_theirs(tmp_path):
     assert (picture[:, 5:27] > 90).all()
 
 
-def test_own_property_folders_that_leave_a_recording_out(tmp_path):
+def test_own_folders_that_leave_a_recording_out(tmp_path):
     data = make_data(tmp_path / "data")
     for name, split in (("bench1", "train"), ("bench2", "val")):
         write_video(data / "videos" / split / f"{name}.mp4")
@@ -289,18 +289,18 @@ def test_own_property_folders_that_leave_a_recording_out(tmp_path):
         make(data, tmp_path / "out")
 
 
-def test_own_property_gaps_and_slow_videos_are_logged(tmp_path, caplog):
+def test_own_gaps_and_slow_videos_are_logged(tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     write_video(tmp_path / "a.mp4", [0, 0.5, 1, 4.5, 5])
-    opened_video = layout.open_recording(Tree(str(tmp_path)), "a.mp4", FPS)
+    opened_video = finding.open_recording(Tree(str(tmp_path)), "a.mp4", FPS)
     assert opened_video.num_frames == 26
     assert any("no picture between 1.0 s and 4.5 s" in message for message in caplog.messages)
     assert any("0.8 pictures a second, fewer than 5" in message for message in caplog.messages)
 
 
-def test_own_property_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
+def test_own_damage_inside_is_an_error_not_a_shorter_recording(tmp_path):
     path = write_video(tmp_path / "a.mkv", np.arange(0, 12, 0.2))
-    opened_video = layout.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
+    opened_video = finding.open_recording(Tree(str(tmp_path)), "a.mkv", FPS)
     write_video(path, np.arange(0, 6, 0.2))
     with pytest.raises(ValueError, match=r"a.mkv: can be decoded up to 6.0 s only, of 12.0 s"):
         list(opened_video.read())

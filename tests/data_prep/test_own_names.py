@@ -7,7 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
+
+from tests.support.own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
 
 NAMES = ("bench_Prüfstand", "bench_é", "bench_ö")
 NFC, NFD = (lambda text, form=form: unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
@@ -49,12 +50,12 @@ def check(out: Path) -> None:
     assert sorted(boxed) == sorted(map(NFC, NAMES[:2]))
 
 
-def test_names_property_both_normal_forms_are_one_name(data, tmp_path):
+def test_names_both_normal_forms_are_one_name(data, tmp_path):
     make(data, tmp_path / "out", boxes=data / "boxes", splits=str(data / "splits.csv"))
     check(tmp_path / "out")
 
 
-def test_names_property_in_zip_files_and_one_coco_file_too(data, tmp_path):
+def test_names_in_zip_files_and_one_coco_file_too(data, tmp_path):
     with zipfile.ZipFile(tmp_path / "videos.zip", "w") as file:
         for path in (data / "videos").iterdir():
             file.write(path, NFC(path.name))
@@ -105,7 +106,7 @@ def test_names_errors_that_no_recording_can_have(tmp_path):
     assert all(line.endswith("rename it") for line in lines)
 
 
-def test_names_property_a_folder_of_any_name_is_a_recording(tmp_path):
+def test_names_a_folder_of_any_name_is_a_recording(tmp_path):
     """`depth` is left out of IndustReal, not of a user's folders."""
     data = make_data(tmp_path / "data", ("depth",))
     anything = {"all": dataclasses.replace(PROCEDURE.variants["assembly"], recordings=("*",))}

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
 
 from data_prep import own
 from data_prep.writing import parallel, shards
+from tests.support.own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
 
 BOXES = {
     "images": [{"id": 7, "file_name": "000006.jpg", "width": 64, "height": 48}],
@@ -56,7 +56,7 @@ def remake(data: Path, **changes) -> bool:
     return make(data, data / "out", **({"boxes": data / "boxes", "remake": True} | changes))
 
 
-def test_remake_property_only_what_has_changed_is_made_again(data):
+def test_remake_only_what_has_changed_is_made_again(data):
     before = state_of(data / "out")
     with pytest.raises(ValueError, match="--remake") as caught:
         remake(data, remake=False)
@@ -87,7 +87,7 @@ def test_remake_property_only_what_has_changed_is_made_again(data):
     assert state_of(data / "out") == after
 
 
-def test_remake_property_interrupted_it_looks_unfinished_and_goes_on(data, monkeypatch):
+def test_remake_interrupted_it_looks_unfinished_and_goes_on(data, monkeypatch):
     def interrupted(*_args, **_kwargs):
         raise KeyboardInterrupt
 
@@ -102,7 +102,7 @@ def test_remake_property_interrupted_it_looks_unfinished_and_goes_on(data, monke
     assert opened(data / "out")["bench1"][0].states[12:14, 1].tolist() == [0, 1]
 
 
-def test_remake_property_interrupted_and_labels_put_back_makes_the_old_ones(data, monkeypatch):
+def test_remake_interrupted_and_labels_put_back_makes_the_old_ones(data, monkeypatch):
     before = {path: content for path, (content, _) in state_of(data / "out").items()}
 
     def interrupted(*_args, **_kwargs):
@@ -118,7 +118,7 @@ def test_remake_property_interrupted_and_labels_put_back_makes_the_old_ones(data
     assert {path: content for path, (content, _) in state_of(data / "out").items()} == before
 
 
-def test_remake_property_another_video_counts_and_other_splits_need_another_folder(data):
+def test_remake_another_video_counts_and_other_splits_need_another_folder(data):
     make(data, data / "out", boxes=data / "boxes", remake=True)
     write_video(data / "videos/bench3.mp4", codec="mpeg4", picture=lambda i: WHITE)
     with pytest.raises(ValueError, match=r"recording bench3: its pictures are not those"):
@@ -128,7 +128,7 @@ def test_remake_property_another_video_counts_and_other_splits_need_another_fold
         remake(data, split_seed=3)
 
 
-def test_command_property_has_the_flag(data, capsys):
+def test_command_has_the_flag(data, capsys):
     (data / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
     flags = [f"--{key}={data}/{key}" for key in ("videos", "labels", "out")]
     flags += [f"--procedure={data}/pump.json", "--size=8", "--workers=1"]

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from own_data import make, make_data, opened
 
 from data_prep.reading import own_splits
+from tests.support.own_data import make, make_data, opened
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
-def test_draw_splits_property_counts_and_order(count, expected):
+def test_draw_splits_counts_and_order(count, expected):
     names = [f"r{i}" for i in range(count)]
     drawn = own_splits.draw_splits(names, (70, 15, 15), 0)
     assert tuple(list(drawn.values()).count(s) for s in ("train", "val", "test")) == expected
@@ -27,7 +27,7 @@ def test_draw_splits_property_counts_and_order(count, expected):
     assert set(own_splits.draw_splits(names, (50, 50, 0), 0).values()) == {"train", "val"}
 
 
-def test_own_property_splits_by_folders(tmp_path):
+def test_own_splits_by_folders(tmp_path):
     data = make_data(tmp_path / "data")
     for name, split in (("bench1", "train"), ("bench2", "Val"), ("bench3", "test")):
         (data / "videos" / split).mkdir()
@@ -49,7 +49,7 @@ SPLIT_MISTAKES = {
 
 
 @pytest.mark.parametrize("text", SPLIT_MISTAKES)
-def test_own_property_mistakes_in_a_file_of_splits(made, tmp_path, text):
+def test_own_mistakes_in_a_file_of_splits(made, tmp_path, text):
     (tmp_path / "splits.csv").write_text(text)
     with pytest.raises(ValueError, match=SPLIT_MISTAKES[text]):
         make(made, tmp_path / "out", splits=str(tmp_path / "splits.csv"))

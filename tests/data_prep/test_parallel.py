@@ -7,7 +7,7 @@ import pytest
 from data_prep.writing import parallel
 from data_prep.writing.records import Job
 from data_prep.writing.shards import _in_good_order
-from stormpsr_jax import progress
+from stormpsr_jax.base import progress
 
 RATE = 2.0  # frames that a worker makes in a second
 START_UP = 7.0  # seconds until workers begin
@@ -52,7 +52,7 @@ def simulate(sizes, workers, monkeypatch, told=None):
         ((100, 100), 2),
     ],
 )
-def test_jobs_bar_property_time_left_is_right_from_the_start(sizes, workers, monkeypatch):
+def test_jobs_bar_time_left_is_right_from_the_start(sizes, workers, monkeypatch):
     looked = 0
     for left, bar in simulate(sizes, workers, monkeypatch):
         shown = bar.format_dict["left"]
@@ -69,7 +69,7 @@ def test_jobs_bar_property_time_left_is_right_from_the_start(sizes, workers, mon
     assert bar.n == sum(sizes)
 
 
-def test_jobs_bar_property_start_of_workers_does_not_count(monkeypatch):
+def test_jobs_bar_start_of_workers_does_not_count(monkeypatch):
     for _left, bar in simulate((4000, 4000), 2, monkeypatch):
         if bar.n > 20 * RATE:  # ten seconds after the start, which took seven
             break
@@ -77,7 +77,7 @@ def test_jobs_bar_property_start_of_workers_does_not_count(monkeypatch):
     assert abs(seconds(bar.format_dict["left"]) / _left - 1) < 0.05
 
 
-def test_jobs_bar_property_time_left_follows_a_machine_that_becomes_slower(monkeypatch):
+def test_jobs_bar_time_left_follows_a_machine_that_becomes_slower(monkeypatch):
     now, sizes = 0.0, [3000] * 4
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
     counts = [0, 3000, 1, 3000, 1, 3000, 0, 3000, 0]
@@ -93,7 +93,7 @@ def test_jobs_bar_property_time_left_follows_a_machine_that_becomes_slower(monke
     assert left * 20 / mean < 0.85 * left, "by the mean rate it would be far off"
 
 
-def test_jobs_bar_property_time_left_goes_by_the_workers_that_there_are_now(monkeypatch):
+def test_jobs_bar_time_left_goes_by_the_workers_that_there_are_now(monkeypatch):
     now, counts = 0.0, [0, *[1000, 0] * 4]
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
     with progress.JobsBar("work", counts, 1) as bar:
@@ -107,7 +107,7 @@ def test_jobs_bar_property_time_left_goes_by_the_workers_that_there_are_now(monk
     assert shown == pytest.approx([180, 360], rel=0.05)
 
 
-def test_jobs_bar_property_jobs_begun_again_make_no_nonsense(monkeypatch):
+def test_jobs_bar_jobs_begun_again_make_no_nonsense(monkeypatch):
     now, counts = 0.0, [0, 1000, 0]
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now))
     with progress.JobsBar("work", counts, 1) as bar:
@@ -119,21 +119,21 @@ def test_jobs_bar_property_jobs_begun_again_make_no_nonsense(monkeypatch):
         assert 70 <= seconds(bar.format_dict["left"]) <= 110  # 90 at 10 frames a second
 
 
-def test_jobs_bar_property_unknown_sizes_are_as_the_known_ones(monkeypatch):
+def test_jobs_bar_unknown_sizes_are_as_the_known_ones(monkeypatch):
     totals = []
     for _, bar in simulate((100, 200, 300), 1, monkeypatch, told=[progress.UNKNOWN] * 3):
         totals.append(bar.total)
     assert list(dict.fromkeys(totals)) == [None, 300, 450, 600]
 
 
-def test_jobs_bar_property_jobs_that_others_have_made_count_nothing(monkeypatch):
+def test_jobs_bar_jobs_that_others_have_made_count_nothing(monkeypatch):
     for left, bar in simulate((100, 0, 0, 100), 1, monkeypatch):
         assert bar.total == 200
         if bar.n > 40:
             assert abs(seconds(bar.format_dict["left"]) - left) <= 0.05 * left + 1
 
 
-def test_in_good_order_property_kinds_go_side_by_side_and_long_ones_first(tmp_path):
+def test_in_good_order_kinds_go_side_by_side_and_long_ones_first(tmp_path):
     sizes = {f"cad_{i}": 10 for i in range(6)} | {"rehearsal_0": 500, "rehearsal_1": 600}
     sizes |= {"t0": 100, "t1": 300, "t2": 200, "v0": 50, "v1": 60}
     splits = {"c": "cad", "t": "train", "v": "val", "r": "train"}
@@ -157,7 +157,7 @@ def test_in_good_order_property_kinds_go_side_by_side_and_long_ones_first(tmp_pa
             assert sum(made[:-1]) / sum(of_kind) <= min(behind, default=1) + 1e-9
 
 
-def test_run_property_begins_no_job_after_one_has_failed(tmp_path):
+def test_run_begins_no_job_after_one_has_failed(tmp_path):
     begun = []
 
     def function(job, progress):
@@ -174,7 +174,7 @@ def test_run_property_begins_no_job_after_one_has_failed(tmp_path):
     assert "d" not in begun
 
 
-def test_progress_property_a_job_that_is_given_up_stops_at_its_next_frame():
+def test_progress_a_job_that_is_given_up_stops_at_its_next_frame():
     counts = [0, 0, 0]
     progress = parallel.Progress(counts, 0)
     progress.begin(3)

@@ -5,7 +5,7 @@ from data_prep.rendering import product
 
 
 @pytest.mark.parametrize("num_components", [11, 17])
-def test_toy_product_property_components_are_unlike(num_components):
+def test_toy_product_components_are_unlike(num_components):
     toy = product.toy_product(num_components, np.random.default_rng(3))
     colours = np.sqrt([part.mesh.colours[0] for part in toy.parts])
     distance = np.abs(colours[:, None] - colours[None]).max(-1)
@@ -20,7 +20,7 @@ def test_toy_product_property_components_are_unlike(num_components):
         assert (np.abs(part.mesh.moved(part.right).vertices[:, :2]) < board / 2).all()
 
 
-def test_toy_product_property_seeds_change_colours_a_little_and_geometry_never():
+def test_toy_product_seeds_change_colours_a_little_and_geometry_never():
     one, two = (product.toy_product(11, np.random.default_rng(seed)) for seed in (0, 1))
     differences = []
     for a, b in zip(one.parts, two.parts, strict=True):
@@ -31,12 +31,12 @@ def test_toy_product_property_seeds_change_colours_a_little_and_geometry_never()
     assert 0.02 < max(differences) < 0.2
 
 
-def test_toy_product_property_unknown_count_is_an_error():
+def test_toy_product_unknown_count_is_an_error():
     with pytest.raises(ValueError, match="none with 5"):
         product.toy_product(5, np.random.default_rng(0))
 
 
-def test_product_mesh_property_shows_exactly_what_is_installed():
+def test_product_mesh_shows_exactly_what_is_installed():
     toy = product.toy_product(11, np.random.default_rng(0))
     assert len(toy.mesh([0] * 11).faces) == len(toy.board.faces)
     for k, part in enumerate(toy.parts):
@@ -52,7 +52,7 @@ def test_product_mesh_property_shows_exactly_what_is_installed():
         assert shift > 0.25 * np.ptp(part.mesh.vertices, axis=0).min()
 
 
-def test_shapes_property_are_closed_and_fill_their_box():
+def test_shapes_are_closed_and_fill_their_box():
     for shape in product._SHAPES:
         mesh = product.solid(shape, (2.0, 3.0, 0.5), (1, 0, 0))
         np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), (2.0, 3.0, 0.5))
@@ -64,7 +64,7 @@ def test_shapes_property_are_closed_and_fill_their_box():
         assert np.einsum("fi,fi->", triangles.mean(1), normals) / 6 > 0.2
 
 
-def test_random_product_property_is_a_function_of_the_seed():
+def test_random_product_is_a_function_of_the_seed():
     a, b, other = (product.random_product(seed, 11) for seed in (5, 5, 6))
     state = [1, -1] * 5 + [1]
     np.testing.assert_array_equal(a.mesh(state).vertices, b.mesh(state).vertices)

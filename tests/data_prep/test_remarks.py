@@ -1,14 +1,14 @@
 """What the log says about labels that are right."""
 
 import numpy as np
-from own_data import PROCEDURE
 
 from data_prep.reading import remarks
 from data_prep.reading.labels import Labels
 from data_prep.reading.layout import RecordingFiles
-from data_prep.reading.pictures import ImageFiles
-from data_prep.reading.trees import Tree
-from stormpsr_jax.psr import labels
+from stormpsr_jax.media.pictures import ImageFiles
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.psr.files import labels
+from tests.support.own_data import PROCEDURE
 
 
 def described(**recordings: tuple[list[int], list[str], list | None]) -> list[str]:
@@ -27,7 +27,7 @@ def described(**recordings: tuple[list[int], list[str], list | None]) -> list[st
     return remarks.describe(files, known, PROCEDURE)
 
 
-def test_describe_property_uncatalogued_states_are_named_with_frames_and_recordings():
+def test_describe_uncatalogued_states_are_named_with_frames_and_recordings():
     lines = described(
         bench1=([0, 5, 8, 10], ["0 0 0", "0 1 0", "1 1 0", "1 1 1"], None),
         bench2=([0, 2, 3, 10, 15], ["0 0 0", "0 1 0", "0 1 1", "-1 1 1", "1 1 1"], None),
@@ -45,12 +45,12 @@ def test_describe_property_uncatalogued_states_are_named_with_frames_and_recordi
     assert lines[2:] == ["no boxes (ASD labels) for recordings bench1, bench2, bench3"]
 
 
-def test_describe_property_recordings_without_a_step_are_named():
+def test_describe_recordings_without_a_step_are_named():
     lines = described(bench1=([0], ["0 0 0"], None), bench2=([0, 2], ["0 0 0", "1 0 0"], None))
     assert "no step in the labels of recordings bench1" in lines
 
 
-def test_describe_property_steps_that_are_not_the_changes_of_the_states_are_named():
+def test_describe_steps_that_are_not_the_changes_of_the_states_are_named():
     states = ([0, 5, 8, 10], ["0 0 0", "1 0 0", "1 1 0", "1 1 1"])
     lines = described(
         bench1=(*states, [(5, 0), (8, 3), (10, 6)]),

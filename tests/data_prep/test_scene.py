@@ -104,7 +104,7 @@ def test_render_matches_five_rays_to_every_body_at_every_pixel(seed):
     assert differ.sum() <= 2  # a sliver of a body may be in a pixel that no ray finds it beside
 
 
-def test_render_property_product_out_of_view_is_not_visible():
+def test_render_product_out_of_view_is_not_visible():
     camera, (mesh, _), _ = _setting(0)
     far = scene.Placed(scene.Body(mesh), affine(translation=(50.0, 0, 0)))
     picture = scene.render(far, [], camera, LIGHT, TABLE, 16)
@@ -125,7 +125,7 @@ def test_render_matches_lambert_shading_seen_from_above():
     assert 2 <= len(values) <= 6
 
 
-def test_table_property_lies_at_height_zero():
+def test_table_lies_at_height_zero():
     camera = scene.look_at(np.array([0.0, -3.0, 4.0]), np.zeros(3), 0.0, 0.5)
     flat = scene.Table(np.array([[0.0] * 3, [1.0] * 3]), np.array([[0, 0.3, 0], [0, 0, 0]]))
     thin = scene.Placed(scene.Body(solid("box", (0.01, 0.01, 0.01), (0, 0, 0))), np.eye(4))
@@ -139,7 +139,7 @@ def test_table_property_lies_at_height_zero():
     np.testing.assert_allclose(image[0, 4, 0] ** 2, 0.5 + 0.5 * np.sin(0.3 * y), atol=0.02)
 
 
-def test_body_property_painted_keeps_the_shape_and_the_original():
+def test_body_painted_keeps_the_shape_and_the_original():
     body = scene.Body(solid("box", (1, 1, 1), (1, 0, 0)))
     blue = body.painted(np.tile([0.0, 0, 1], (12, 1)))
     direction = np.array([[0, 0, -1]], np.float32)

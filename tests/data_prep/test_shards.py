@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
-from shards_data import SPLITS, build, digests, toy_procedure, toy_recording
 from tensorflow_datasets.proto import tf_example_pb2
 
-from stormpsr_jax.psr import labels
+from stormpsr_jax.psr.files import labels
+from tests.support.shards_data import SPLITS, build, digests, toy_procedure, toy_recording
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
-def test_build_property_readable_by_tfds(built):
+def test_build_readable_by_tfds(built):
     builder = tfds.builder_from_directory(built)
     assert sorted(builder.info.splits) == ["test", "train"]
     for split in ("train", "test"):
@@ -49,7 +49,7 @@ def test_build_property_readable_by_tfds(built):
     assert "tensorflow" not in sys.modules
 
 
-def test_build_property_readable_by_plain_array_record(built):
+def test_build_readable_by_plain_array_record(built):
     for index, name in enumerate(["a", "b", "c"]):
         path = built / f"clips-train.array_record-{index:05d}-of-00003"
         reader = array_record_module.ArrayRecordReader(str(path))
@@ -65,7 +65,7 @@ def test_build_property_readable_by_plain_array_record(built):
         reader.close()
 
 
-def test_build_property_label_files_reproduce_the_states(built):
+def test_build_label_files_reproduce_the_states(built):
     folder = built / "labels" / "train" / "a"
     states = toy_recording("a").states
     frames, rows = labels.read_states(folder / "PSR_labels_raw.csv", toy_procedure())
@@ -77,19 +77,19 @@ def test_build_property_label_files_reproduce_the_states(built):
     assert sorted(with_errors) == [(4, 0), (6, 4), (8, 3), (8, 6), (10, 8)]
 
 
-def test_build_property_same_bytes_for_any_workers_and_order(built, tmp_path):
+def test_build_same_bytes_for_any_workers_and_order(built, tmp_path):
     reordered = {split: SPLITS[split][::-1] for split in ("val", "test", "train")}
     build(tmp_path / "other", workers=2, splits=reordered)
     assert digests(tmp_path / "other") == digests(built)
 
 
-def test_build_property_second_run_changes_nothing(built):
+def test_build_second_run_changes_nothing(built):
     before = {path: path.stat().st_mtime_ns for path in built.rglob("*")}
     build(built, make=None)  # nothing is left to make
     assert {path: path.stat().st_mtime_ns for path in built.rglob("*")} == before
 
 
-def test_build_property_settings_are_stored(tmp_path):
+def test_build_settings_are_stored(tmp_path):
     build(tmp_path, splits={"test": ["d"]}, settings={"seed": 3, "occlusion": "light"})
     stored = json.loads((tmp_path / "settings.json").read_text())
     assert stored["settings"] == {"seed": 3, "occlusion": "light"}
@@ -100,24 +100,23 @@ MEMORY = """
 import itertools, resource, sys
 import numpy as np, simplejpeg
 from data_prep.writing import shards
-sys.path.insert(0, sys.argv[1])
-import shards_data
-n = int(sys.argv[3])
+from tests.support import shards_data
+n = int(sys.argv[2])
 jpeg = simplejpeg.encode_jpeg(np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8))
 def make(split, name):
     return shards.RecordingData(
         name, 0, (jpeg[:-2] + bytes([i % 256]) * 9 + jpeg[-2:] for i in range(n)),
         np.zeros((n, 3)), np.full((n, 4), np.nan), np.full(n, -1), np.full(n, np.nan))
 shards_data.build(
-    sys.argv[2], make=make, image_size=(160, 160), splits={"train": ["a"]}, clip_length=16)
+    sys.argv[1], make=make, image_size=(160, 160), splits={"train": ["a"]}, clip_length=16)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(jpeg))
 """
 
 
-def test_build_property_memory_is_flat_in_recording_length(tmp_path):
+def test_build_memory_is_flat_in_recording_length(tmp_path):
     peaks = []
     for num_frames in (200, 2000):
-        command = [sys.executable, "-c", MEMORY, str(Path(__file__).parent)]
+        command = [sys.executable, "-c", MEMORY]
         command += [str(tmp_path / str(num_frames)), str(num_frames)]
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         output = subprocess.run(command, env=environment, check=True, capture_output=True).stdout

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from array_record.python import array_record_module
-from processes_of_tests import finish, start
-from shards_data import build, digests, make
 
 from data_prep.writing import records
+from tests.support.processes_of_tests import finish, start
+from tests.support.shards_data import build, digests, make
 
 
 @pytest.fixture(scope="module")
@@ -25,26 +25,23 @@ def built(tmp_path_factory) -> Path:
 
 INTERRUPTED = """
 import functools, pathlib, sys
-sys.path.insert(0, sys.argv[1])
-import shards_data
+from tests.support import shards_data
 if __name__ == "__main__":
-    out, log = map(pathlib.Path, sys.argv[2:4])
+    out, log = map(pathlib.Path, sys.argv[1:3])
     make = functools.partial(shards_data.make, log=log, sleep=0.2)
-    shards_data.build(out, make=make, workers=int(sys.argv[4]))
+    shards_data.build(out, make=make, workers=int(sys.argv[3]))
 """
 
 
 @pytest.mark.parametrize(
     ("sent", "workers"), [(signal.SIGKILL, 1), (signal.SIGKILL, 2), (signal.SIGINT, 2)]
 )
-def test_build_property_interrupted_and_run_again_gives_the_same_bytes(
-    built, tmp_path, sent, workers
-):
+def test_build_interrupted_and_run_again_gives_the_same_bytes(built, tmp_path, sent, workers):
     script, out, log = tmp_path / "script.py", tmp_path / "out", tmp_path / "log"
     script.write_text(INTERRUPTED)
     repository = str(Path(__file__).parents[2])
     process = subprocess.Popen(
-        [sys.executable, str(script), str(Path(__file__).parent), str(out), str(log), str(workers)],
+        [sys.executable, str(script), str(out), str(log), str(workers)],
         env=os.environ | {"PYTHONPATH": repository},
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -96,7 +93,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_build_property_deleted_or_truncated_shard_is_made_again_alone(built, tmp_path):
+def test_build_deleted_or_truncated_shard_is_made_again_alone(built, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
     build(out)
     (out / "clips-train.array_record-00001-of-00003").unlink()
@@ -107,7 +104,7 @@ def test_build_property_deleted_or_truncated_shard_is_made_again_alone(built, tm
     assert digests(out) == digests(built)
 
 
-def test_build_property_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkeypatch):
+def test_build_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkeypatch):
     out = tmp_path / "out"
     name = "clips-train.array_record-00002-of-00003"
     with monkeypatch.context() as patch:
@@ -127,7 +124,7 @@ def test_build_property_full_disk_leaves_nothing_that_looks_whole(built, tmp_pat
     assert digests(out) == digests(built)
 
 
-def test_build_property_killed_worker_is_an_error(tmp_path):
+def test_build_killed_worker_is_an_error(tmp_path):
     failing = functools.partial(make, fail="die,b")
     with pytest.raises(ChildProcessError, match=r"worker process died.*run the same command again"):
         build(tmp_path / "out", make=failing, workers=2)
@@ -135,12 +132,11 @@ def test_build_property_killed_worker_is_an_error(tmp_path):
 
 FILES_OF_5000_BYTES = """
 import resource, signal, sys
-sys.path.insert(0, sys.argv[1])
-import shards_data
+from tests.support import shards_data
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 try:
-    shards_data.build(sys.argv[2])
+    shards_data.build(sys.argv[1])
 except OSError as error:
     print(error)
 """
@@ -148,7 +144,7 @@ except OSError as error:
 
 def test_build_errors_a_file_that_may_not_grow_is_named(tmp_path):
     """As with `ulimit -f` or a quota, which array_record reports as a RuntimeError."""
-    words = [sys.executable, "-c", FILES_OF_5000_BYTES, Path(__file__).parent, tmp_path / "out"]
+    words = [sys.executable, "-c", FILES_OF_5000_BYTES, tmp_path / "out"]
     said = finish(start(words))[0]
     assert "\n[Errno 27] recording " in said
     assert "File too large" in said

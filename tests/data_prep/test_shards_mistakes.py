@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
-from shards_data import build, digests, make, toy_procedure, toy_recording
+
+from tests.support.shards_data import build, digests, make, toy_procedure, toy_recording
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def built(tmp_path_factory) -> Path:
         ({"procedure": toy_procedure(states=["100"])}, "states was"),
     ],
 )
-def test_build_property_other_arguments_are_refused(built, change, message):
+def test_build_other_arguments_are_refused(built, change, message):
     before = digests(built)
     with pytest.raises(ValueError, match=f"made with other arguments .*{message}.*another folder"):
         build(built, **change)
@@ -44,7 +45,7 @@ def test_build_property_other_arguments_are_refused(built, change, message):
         ("key", 1, RuntimeError, "recording train/b: KeyError: 'no b here'"),
     ],
 )
-def test_build_property_failure_names_the_recording(tmp_path, kind, workers, error, message):
+def test_build_failure_names_the_recording(tmp_path, kind, workers, error, message):
     failing = functools.partial(make, fail=f"{kind},b")
     with pytest.raises(error, match=message):
         build(tmp_path / "out", make=failing, workers=workers)
@@ -102,7 +103,7 @@ def set_jpegs(function):
         ),
     ],
 )
-def test_build_property_unfit_recordings_are_refused(tmp_path, change, message):
+def test_build_unfit_recordings_are_refused(tmp_path, change, message):
     assert len(toy_recording("d").states) == 13
     changing = functools.partial(altered, change=change)
     with pytest.raises(ValueError, match=rf"recording train/h: .*{message}"):
@@ -125,13 +126,13 @@ def test_build_property_unfit_recordings_are_refused(tmp_path, change, message):
         ({"workers": 0}, "--workers=0 is less than 1"),
     ],
 )
-def test_build_property_wrong_arguments_are_refused(tmp_path, change, message):
+def test_build_wrong_arguments_are_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build(tmp_path / "out", **change)
     assert not (tmp_path / "out").exists()
 
 
-def test_build_property_long_lists_are_compared_by_what_differs(tmp_path):
+def test_build_long_lists_are_compared_by_what_differs(tmp_path):
     names = [f"recording_{i:02d}" for i in range(20)]
     build(tmp_path, splits={"train": [*names, "gone"]}, make=make_any)
     with pytest.raises(ValueError, match=r"splits.train .* was \['gone'\], now \['new'\]"):

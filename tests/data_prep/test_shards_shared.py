@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 
 from data_prep.writing import output, records, shards
-from stormpsr_jax import files
+from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}
@@ -80,7 +80,7 @@ def built(tmp_path_factory) -> Path:
     return folder
 
 
-def test_build_property_only_the_glob_is_made(built, tmp_path, capsys):
+def test_build_only_the_glob_is_made(built, tmp_path, capsys):
     out, make = tmp_path / "out", Make()
     assert not build(out, make, recordings="[ac]")
     assert make.made == ["a", "c"]
@@ -97,7 +97,7 @@ def test_build_property_only_the_glob_is_made(built, tmp_path, capsys):
         build(tmp_path / "other", recordings="x*")
 
 
-def test_build_property_longest_recording_first(built, tmp_path):
+def test_build_longest_recording_first(built, tmp_path):
     make = Make()
     sizes = {"a": 6, "b": 60, "c": 7, "d": 9}
     assert build(tmp_path / "out", make, num_frames=sizes)
@@ -126,7 +126,7 @@ def test_build_errors_a_second_run_is_told_who_has_the_folder(built, tmp_path):
         assert build(out)  # what is complete is only read
 
 
-def test_only_writer_property_removes_what_a_killed_run_has_left(tmp_path):
+def test_only_writer_removes_what_a_killed_run_has_left(tmp_path):
     left = tmp_path / output.UNFINISHED / "clips-train.array_record-00001-of-00003.host.1"
     left.parent.mkdir()
     left.write_bytes(b"a killed process was at work")
@@ -151,7 +151,7 @@ def test_only_writer_errors_a_link_whose_target_would_be_emptied(tmp_path):
     assert (tmp_path / "mine/file").exists()
 
 
-def test_build_property_network_disk_without_locks_still_works(built, tmp_path, monkeypatch):
+def test_build_network_disk_without_locks_still_works(built, tmp_path, monkeypatch):
     def refuse(*_args):
         raise OSError(37, "No locks available")
 
@@ -160,9 +160,7 @@ def test_build_property_network_disk_without_locks_still_works(built, tmp_path, 
     assert digests(tmp_path / "out") == digests(built)
 
 
-def test_build_property_waits_until_a_network_disk_shows_what_others_made(
-    built, tmp_path, monkeypatch
-):
+def test_build_waits_until_a_network_disk_shows_what_others_made(built, tmp_path, monkeypatch):
     real, first_seen = records.is_finished, {}
 
     def late(job: records.Job) -> bool:
@@ -174,7 +172,7 @@ def test_build_property_waits_until_a_network_disk_shows_what_others_made(
     assert digests(tmp_path / "out") == digests(built)
 
 
-def test_build_property_shipped_label_files_are_kept_byte_for_byte(tmp_path):
+def test_build_shipped_label_files_are_kept_byte_for_byte(tmp_path):
     shipped = {
         "PSR_labels_raw.csv": RAW,
         "PSR_labels.csv": b"000003.jpg,0,put the base there\n",
@@ -195,7 +193,7 @@ def test_build_property_shipped_label_files_are_kept_byte_for_byte(tmp_path):
         ({"../PSR_labels.csv": b""}, "'../PSR_labels.csv' is not one of PSR_labels.csv"),
     ],
 )
-def test_build_property_label_files_that_do_not_fit_are_refused(tmp_path, shipped, message):
+def test_build_label_files_that_do_not_fit_are_refused(tmp_path, shipped, message):
     with pytest.raises(ValueError, match=f"recording train/a: .*{message}"):
         build(tmp_path / "out", Make(label_files=shipped), splits={"train": ["a"]})
     assert not list((tmp_path / "out").glob("clips-*"))

@@ -58,7 +58,7 @@ def _digests(folder):
     }
 
 
-def test_make_dataset_property_same_seed_same_bytes_for_any_workers(tmp_path):
+def test_make_dataset_same_seed_same_bytes_for_any_workers(tmp_path):
     labels = _write_labels(tmp_path / "labels")
     make = functools.partial(
         synthetic.make_dataset, size=16, cad_per_state=0, timelines=labels, time_scale=8.0
@@ -76,7 +76,7 @@ def test_make_dataset_property_same_seed_same_bytes_for_any_workers(tmp_path):
         assert -1 in file["states"]
 
 
-def test_make_recording_property_annotations_fit_what_is_visible():
+def test_make_recording_annotations_fit_what_is_visible():
     data = _record("train", "train_000", procedure=SYNTHETIC)
     images = [simplejpeg.decode_jpeg(jpeg) for jpeg in data.jpegs]
     assert len(images) == len(data.states) == len(data.visible)
@@ -98,7 +98,7 @@ def test_make_recording_property_annotations_fit_what_is_visible():
     assert list(data.jpegs) == []  # consumed once
 
 
-def test_make_recording_property_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
+def test_make_recording_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
     def first_frames(split, name, seed):
         when, how, looks, noise = synthetic.streams(seed, "recording", split, name)
         return [rng.integers(2**62) for rng in (when, how, looks, noise)]
@@ -121,7 +121,7 @@ def test_make_recording_property_splits_and_names_share_no_timeline_camera_or_li
     assert np.abs(first_one.astype(int) - first_two).mean() > 5
 
 
-def test_make_recording_property_clean_renders_show_each_state_wholly():
+def test_make_recording_clean_renders_show_each_state_wholly():
     pictures = []
     for number in (1, 21):
         data = _record("cad", f"cad_{number:02d}", procedure=SYNTHETIC)
@@ -138,7 +138,7 @@ def test_make_recording_property_clean_renders_show_each_state_wholly():
     assert colourful[1] > 1.5 * colourful[0]
 
 
-def test_make_recording_property_renders_of_parts_that_sit_wrong():
+def test_make_recording_renders_of_parts_that_sit_wrong():
     """What such pictures show is what their states say: other poses in every picture."""
     data = _record("cad", "wrong_21", procedure=SYNTHETIC, size=48)
     jpegs = list(data.jpegs)
@@ -165,7 +165,7 @@ def test_make_recording_property_renders_of_parts_that_sit_wrong():
 
 
 @pytest.mark.parametrize("name", ["cad_21", "wrong_21"])
-def test_make_recording_property_renders_tell_how_the_product_lies(name):
+def test_make_recording_renders_tell_how_the_product_lies(name):
     """Its axes span all of it, but for the near rim of the board, and little more."""
     data = _record("cad", name, procedure=SYNTHETIC, size=64)
     list(data.jpegs)
@@ -182,11 +182,11 @@ def test_make_recording_property_renders_tell_how_the_product_lies(name):
         assert x_axis[0] * y_axis[1] - x_axis[1] * y_axis[0] < 0  # seen from above, y is down
 
 
-def test_make_recording_property_recordings_do_not_tell_how_the_product_lies():
+def test_make_recording_recordings_do_not_tell_how_the_product_lies():
     assert _record("train", "train_000", procedure=SYNTHETIC).poses is None
 
 
-def test_cad_recordings_property_right_and_wrong_ones_of_the_states_that_show_something():
+def test_cad_recordings_right_and_wrong_ones_of_the_states_that_show_something():
     assert synthetic.cad_recordings(SYNTHETIC, 0, 0) == {}
     right = synthetic.cad_recordings(SYNTHETIC, 3, 0)
     assert right == {f"cad_{c:02d}": 3 for c in range(1, SYNTHETIC.num_states + 1)}
@@ -197,7 +197,7 @@ def test_cad_recordings_property_right_and_wrong_ones_of_the_states_that_show_so
     assert synthetic.cad_recordings(SYNTHETIC, 3, 2) == right | wrong
 
 
-def test_make_dataset_property_wrong_renders_change_no_other_recording(tmp_path):
+def test_make_dataset_wrong_renders_change_no_other_recording(tmp_path):
     """The same bytes for any workers, and those of the right renders as without the wrong ones."""
     make = functools.partial(
         synthetic.make_dataset, size=16, cad_per_state=1, recordings={}, seed=5
@@ -225,7 +225,7 @@ def test_make_dataset_property_wrong_renders_change_no_other_recording(tmp_path)
     assert len(different) == 2 * len(added)
 
 
-def test_make_dataset_property_rehearsals_are_full_of_mistakes_and_change_nothing_else(tmp_path):
+def test_make_dataset_rehearsals_are_full_of_mistakes_and_change_nothing_else(tmp_path):
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=0, recordings={"train": 2, "test": 1}
     )
@@ -258,7 +258,7 @@ def test_make_dataset_property_rehearsals_are_full_of_mistakes_and_change_nothin
         make(tmp_path / "none", rehearsals=3, timelines=tmp_path)
 
 
-def test_make_dataset_property_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames(tmp_path):
+def test_make_dataset_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames(tmp_path):
     make = functools.partial(
         synthetic.make_dataset,
         size=8,
@@ -292,7 +292,7 @@ def test_make_dataset_property_pictures_of_rehearsals_are_shown_for_rehearsal_st
         make(tmp_path / "none", rehearsal_step=0)
 
 
-def test_make_recording_property_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
+def test_make_recording_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
     used = []
     monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))
     names = ("train_000", "train_001", "rehearsal_000", "rehearsal_001", "rehearsal_001")
@@ -319,7 +319,7 @@ def test_make_recording_matches_a_real_meccano_label_file():
     assert np.abs(data.first_frame + changes - frames / 200).max() < 6
 
 
-def test_occlusion_property_levels_are_ordered_and_completions_hidden():
+def test_occlusion_levels_are_ordered_and_completions_hidden():
     clear, hidden = {}, {}
     for level in motion.OCCLUSIONS:
         visible, at_events = [], []
@@ -341,7 +341,7 @@ def test_occlusion_property_levels_are_ordered_and_completions_hidden():
     assert min(hidden.values()) > 0.9
 
 
-def test_seeds_property_of_datasets_and_objects_are_disjoint(tmp_path):
+def test_seeds_of_datasets_and_objects_are_disjoint(tmp_path):
     border = synthetic.FIRST_OBJECT_SEED
     for seed in (border, border + 5, -1):
         with pytest.raises(ValueError, match=f"--seed={seed}"):
@@ -358,14 +358,14 @@ def test_seeds_property_of_datasets_and_objects_are_disjoint(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
-def test_make_object_property_related_states_of_one_product():
+def test_make_object_related_states_of_one_product():
     states = synthetic._related_states(np.random.default_rng(0), 11)
     assert len(np.unique(states, axis=0)) == len(states) == synthetic.OBJECT_STATES
     for i, state in enumerate(states[1:], 1):
         assert ((states[:i] != state).sum(1) == 1).any()
 
 
-def test_main_property_objects_and_recordings(tmp_path):
+def test_main_objects_and_recordings(tmp_path):
     out = tmp_path / "objects"
     common = ("--size=8", "--workers=1")
     synthetic.main([f"--out={out}", "--objects=2", "--frames_per_object=30", *common])
@@ -389,7 +389,7 @@ def test_main_property_objects_and_recordings(tmp_path):
         assert len(file["states"]) == 2 * SYNTHETIC.states.any(axis=1).sum()
 
 
-def test_make_recording_property_renders_a_picture_when_it_is_asked_for(monkeypatch):
+def test_make_recording_renders_a_picture_when_it_is_asked_for(monkeypatch):
     rendered = []
     picture = synthetic.Workplace.picture
     monkeypatch.setattr(
@@ -407,7 +407,7 @@ def test_make_recording_property_renders_a_picture_when_it_is_asked_for(monkeypa
 
 
 @pytest.mark.parametrize(("real", "pace"), [(False, 1.0), (False, 3.0), (True, 1.0)])
-def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch, real, pace):
+def test_make_dataset_knows_the_frames_beforehand(tmp_path, monkeypatch, real, pace):
     """They make the total of the progress right from the start."""
     told = {}
     monkeypatch.setattr(synthetic.shards, "build", lambda _, **arguments: told.update(arguments))
@@ -439,7 +439,7 @@ def test_make_dataset_property_knows_the_frames_beforehand(tmp_path, monkeypatch
     assert len(made) == recorded + procedure.num_states + shown
 
 
-def test_main_property_globs_fill_one_folder(tmp_path):
+def test_main_globs_fill_one_folder(tmp_path):
     def run(out, *arguments):
         common = [f"--out={out}", "--size=16", "--workers=1", "--cad_per_state=2"]
         assert synthetic.main([*common, *arguments]) == 0
@@ -456,7 +456,7 @@ def test_main_property_globs_fill_one_folder(tmp_path):
     assert len(list((tmp_path / "objects").glob("clips-*"))) == 1
 
 
-def test_command_property_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
+def test_command_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
     """A recording of this size takes a minute."""
     out = tmp_path / "out"
     counts = ["--train=1", "--val=1", "--test=1", "--cad_per_state=0"]

@@ -15,7 +15,7 @@ def _drawn(count=150):
     return [timelines.draw_timeline(SYNTHETIC, np.random.default_rng(i)) for i in range(count)]
 
 
-def test_synthetic_procedure_property_catalogue_is_all_that_the_precedence_allows():
+def test_synthetic_procedure_catalogue_is_all_that_the_precedence_allows():
     precedence = [(a // 3, b // 3) for a, b in SYNTHETIC.variants["assembly"].precedence]
     every = (np.arange(2**11)[:, None] >> np.arange(11)) & 1
     legal = np.all([every[:, a] >= every[:, b] for a, b in precedence], axis=0)
@@ -23,7 +23,7 @@ def test_synthetic_procedure_property_catalogue_is_all_that_the_precedence_allow
     assert SYNTHETIC.num_states == 21
 
 
-def test_draw_timeline_property_every_event_is_a_possible_change():
+def test_draw_timeline_every_event_is_a_possible_change():
     allowed = {(0, 1), (0, -1), (-1, 0), (-1, 1), (1, 0)}
     seen = set()
     for timeline in _drawn():
@@ -39,7 +39,7 @@ def test_draw_timeline_property_every_event_is_a_possible_change():
     assert seen == allowed
 
 
-def test_draw_timeline_property_a_pace_lengthens_pauses_and_changes_nothing_else():
+def test_draw_timeline_a_pace_lengthens_pauses_and_changes_nothing_else():
     for seed in range(20):
         usual, slow = (
             timelines.draw_timeline(SYNTHETIC, np.random.default_rng(seed), pace)
@@ -51,7 +51,7 @@ def test_draw_timeline_property_a_pace_lengthens_pauses_and_changes_nothing_else
         assert usual.num_frames - usual.frames[-1] == slow.num_frames - slow.frames[-1]
 
 
-def test_draw_timeline_property_without_mistakes_orders_are_legal_and_differ(monkeypatch):
+def test_draw_timeline_without_mistakes_orders_are_legal_and_differ(monkeypatch):
     for name in ("WRONG", "UNDONE", "FORGOTTEN"):
         monkeypatch.setattr(timelines, name, 0.0)
     precedence = SYNTHETIC.variants["assembly"].precedence
@@ -69,7 +69,7 @@ def test_draw_timeline_property_without_mistakes_orders_are_legal_and_differ(mon
     assert len(orders) > 20
 
 
-def test_draw_timeline_property_mistakes_happen_but_rule_nothing_out():
+def test_draw_timeline_mistakes_happen_but_rule_nothing_out():
     drawn = _drawn()
     events = np.array([len(t.frames) - 1 for t in drawn])
     assert 11 < events.mean() < 13
@@ -84,13 +84,13 @@ def test_draw_timeline_property_mistakes_happen_but_rule_nothing_out():
     assert 0.3 < np.mean(removed) < 0.7
 
 
-def test_draw_timeline_property_needs_a_way_through_the_catalogue():
+def test_draw_timeline_needs_a_way_through_the_catalogue():
     with pytest.raises(ValueError, match="--timelines"):
         timelines.draw_timeline(load_procedure("meccano"), np.random.default_rng(0))
 
 
 @pytest.mark.skipif(not LABELS.exists(), reason="needs the MECCANO label files")
-def test_read_timeline_property_real_states_in_real_order():
+def test_read_timeline_real_states_in_real_order():
     procedure = load_procedure("meccano")
     found = timelines.find_timelines(LABELS)
     assert {split: len(names) for split, names in found.items()} == {
@@ -119,7 +119,7 @@ def _write(path, frames):
     (path / "PSR_labels_raw.csv").write_text("\n".join(rows))
 
 
-def test_read_timeline_property_changes_never_merge(tmp_path):
+def test_read_timeline_changes_never_merge(tmp_path):
     _write(tmp_path / "train" / "a", [1, 100, 101, 102, 1000, 1001])
     path = timelines.find_timelines(tmp_path)["train"]["a"]
     procedure = load_procedure("meccano")
@@ -131,7 +131,7 @@ def test_read_timeline_property_changes_never_merge(tmp_path):
     assert unscaled.first_frame == 1
 
 
-def test_read_timeline_property_wrong_arguments_are_named(tmp_path):
+def test_read_timeline_wrong_arguments_are_named(tmp_path):
     with pytest.raises(ValueError, match="--timelines"):
         timelines.find_timelines(tmp_path)
     with pytest.raises(ValueError, match="--time_scale=0"):

@@ -64,7 +64,7 @@ def apart(name, pose):
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_wrong_pose_property_the_surface_is_visibly_elsewhere(name):
+def test_wrong_pose_the_surface_is_visibly_elsewhere(name):
     """An independent measure: not of vertices, as those of a coarse mesh are far apart."""
     assert apart(name, PARTS[name].right) < 0.025  # what points that were drawn anew can tell
     rng = np.random.default_rng(1)
@@ -73,7 +73,7 @@ def test_wrong_pose_property_the_surface_is_visibly_elsewhere(name):
     assert np.median(distances) > 0.1
 
 
-def test_wrong_pose_property_a_box_on_another_face_is_drawn_again(monkeypatch):
+def test_wrong_pose_a_box_on_another_face_is_drawn_again(monkeypatch):
     name, drawn = "fine box", []
     quarter = affine((0, 0, np.pi / 2), PARTS[name].right[:3, 3])
     aside = affine(translation=PARTS[name].right[:3, 3] + [0.8, 0, 0])
@@ -84,7 +84,7 @@ def test_wrong_pose_property_a_box_on_another_face_is_drawn_again(monkeypatch):
     assert len(drawn) == 4
 
 
-def test_wrong_pose_property_without_luck_the_part_sits_aside(monkeypatch):
+def test_wrong_pose_without_luck_the_part_sits_aside(monkeypatch):
     """A sphere that is only ever turned never looks wrong."""
     name = "sphere"
     turned = affine((0.3, 0.2, 1.0), PARTS[name].right[:3, 3])
@@ -96,7 +96,7 @@ def test_wrong_pose_property_without_luck_the_part_sits_aside(monkeypatch):
     assert apart(name, pose) > 0.1
 
 
-def test_wrong_pose_property_a_function_of_the_generator():
+def test_wrong_pose_a_function_of_the_generator():
     def draw(seed):
         rng = np.random.default_rng(seed)
         return [wrong_poses.wrong_pose(p, rng) for p in TOY.parts for _ in range(5)]
@@ -107,7 +107,7 @@ def test_wrong_pose_property_a_function_of_the_generator():
     assert len(np.unique(np.round(one + other, 9), axis=0)) > 0.9 * (len(one) + len(other))
 
 
-def test_wrong_pose_property_all_ways_of_being_wrong_come_up():
+def test_wrong_pose_all_ways_of_being_wrong_come_up():
     """Told from the pose alone: mirrored, moved, turned, both."""
     rng, p = np.random.default_rng(0), TOY.parts[9]  # off the axes: the other side is elsewhere
     poses = np.array([wrong_poses.wrong_pose(p, rng) for _ in range(200)])
@@ -123,7 +123,7 @@ def test_wrong_pose_property_all_ways_of_being_wrong_come_up():
     assert (poses[:, 2, 3] > p.right[2, 3] - 1e-9).all()  # never down into the board
 
 
-def test_mesh_moved_property_a_mirrored_mesh_still_looks_outwards():
+def test_mesh_moved_a_mirrored_mesh_still_looks_outwards():
     """Else light would fall on it from below."""
     mesh = PARTS["toy 11, 4"].mesh  # a wedge
     for flip in ((1, 1, 1), (-1, 1, 1), (1, -1, 1), (-1, -1, -1)):
@@ -134,7 +134,7 @@ def test_mesh_moved_property_a_mirrored_mesh_still_looks_outwards():
 
 
 @pytest.mark.parametrize("number", [2, 4, 21])
-def test_draw_states_property_some_installed_parts_are_wrong_in_every_row(number):
+def test_draw_states_some_installed_parts_are_wrong_in_every_row(number):
     state = PROCEDURE.states[number - 1]
     states = wrong_poses.draw_states(state, 400, np.random.default_rng(0))
     assert states.dtype == np.int8
@@ -155,7 +155,7 @@ def test_draw_states_property_some_installed_parts_are_wrong_in_every_row(number
     np.testing.assert_array_equal(states, again)
 
 
-def test_wrong_mesh_property_right_parts_stay_where_they_belong():
+def test_wrong_mesh_right_parts_stay_where_they_belong():
     state = np.array([1, -1, 0, 1, 0, -1, 0, 0, 1, 0, 1], np.int8)
     mesh = wrong_poses.wrong_mesh(TOY, state, np.random.default_rng(0))
     right = TOY.mesh(np.abs(state))
@@ -174,7 +174,7 @@ def test_wrong_mesh_property_right_parts_stay_where_they_belong():
 
 
 @pytest.mark.parametrize("k", range(11))
-def test_wrong_mesh_property_renders_differ_from_the_right_ones(k):
+def test_wrong_mesh_renders_differ_from_the_right_ones(k):
     """From the same camera in the same light, with that part alone wrong."""
     state = np.zeros(11, np.int8)
     state[k] = -1

@@ -1,7 +1,8 @@
 """Labels and predictions to evaluate."""
 
 import pytest
-from evaluate_data import make_files, make_scored
+
+from tests.support.evaluate_data import make_files, make_scored
 
 
 @pytest.fixture

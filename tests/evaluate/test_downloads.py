@@ -6,11 +6,12 @@ import struct
 import zipfile
 
 import pytest
-from evaluate_data import PROCEDURE, fails, run
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import predictions, rows, zipped
-from stormpsr_jax.psr.recordings import load_recordings
+from stormpsr_jax.psr.evaluation import rows
+from stormpsr_jax.psr.files import predictions, zipped
+from stormpsr_jax.psr.files.recordings import load_recordings
+from tests.support.evaluate_data import PROCEDURE, fails, run
 
 HEADER = "clip,framenr,bb_class,bb_conf,bb_x,bb_y,bb_w,bb_h\n"
 OUTER = "ASD_results_IndustRealplusSynthetic_test/"

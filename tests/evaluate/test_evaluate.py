@@ -7,15 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from evaluate_data import PROCEDURE, WINDOW, command, fails, make_files, run
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.decoding import Settings
+from stormpsr_jax.psr.streams.decoding import Settings
+from tests.support.evaluate_data import PROCEDURE, WINDOW, command, fails, make_files, run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_evaluate_property_contract_of_metrics_json(files, capsys):
+def test_evaluate_contract_of_metrics_json(files, capsys):
     result = run(files)
     assert (result["protocol"], result["decoder"]) == ("paper", "expected")
     assert list(result["streams"]) == ["asd", "temporal", "storm"]
@@ -40,7 +40,7 @@ def test_evaluate_property_contract_of_metrics_json(files, capsys):
     assert "storm" in capsys.readouterr().out
 
 
-def test_evaluate_property_thresholds_per_stream_and_fps_and_variant(files):
+def test_evaluate_thresholds_per_stream_and_fps_and_variant(files):
     slow = run(files, "--fps=5")
     fast = run(files)
     for stream in fast["streams"]:
@@ -50,7 +50,7 @@ def test_evaluate_property_thresholds_per_stream_and_fps_and_variant(files):
     assert run(files, "--variant=assembly")["streams"]["asd"]["fn"] > fast["streams"]["asd"]["fn"]
 
 
-def test_evaluate_property_removals_and_gate_per_stream(files):
+def test_evaluate_removals_and_gate_per_stream(files):
     plain = run(files, "--decoder=confidence")
     flags = ("--removal=asd=1.5,temporal=1,storm=1", "--gate=0.5")
     same = run(files, "--decoder=confidence", *flags)
@@ -69,7 +69,7 @@ def test_evaluate_property_removals_and_gate_per_stream(files):
     assert never["streams"]["storm"] == plain["streams"]["storm"]
 
 
-def test_evaluate_property_absent_streams_are_said(files, capsys):
+def test_evaluate_absent_streams_are_said(files, capsys):
     assert list(run(files, streams=("asd",))["streams"]) == ["asd"]
     said = capsys.readouterr().err
     assert "no temporal stream: --temporal is not given" in said
@@ -79,7 +79,7 @@ def test_evaluate_property_absent_streams_are_said(files, capsys):
 
 
 @pytest.mark.parametrize("decoder", ["naive", "confidence", "expected"])
-def test_evaluate_property_released_keeps_the_contract(files, decoder):
+def test_evaluate_released_keeps_the_contract(files, decoder):
     result = run(files, "--protocol=released", f"--decoder={decoder}")
     streams = ["asd", "temporal"] if decoder == "naive" else ["asd", "temporal", "storm"]
     assert list(result["streams"]) == streams
@@ -89,7 +89,7 @@ def test_evaluate_property_released_keeps_the_contract(files, decoder):
             assert {"perception_fp", "perception_fn", "contains_errors"} <= set(r)
 
 
-def test_evaluate_property_order_of_recordings_changes_nothing(tmp_path):
+def test_evaluate_order_of_recordings_changes_nothing(tmp_path):
     names = ("01_assy_a", "02_assy_b", "03_assy_c")
     renamed = dict(zip(names, ("09_assy_a", "05_assy_b", "01_assy_c"), strict=True))
     first, second = make_files(tmp_path / "x", names), make_files(tmp_path / "y", names)
@@ -147,7 +147,7 @@ def test_evaluate_errors_leave_no_recording_out(files, capsys):
     assert "03_assy_z: holds no labels" in fails(files, capsys, streams=("asd",))
 
 
-def test_evaluate_property_same_result_from_python(files):
+def test_evaluate_same_result_from_python(files):
     settings = Settings(threshold=1.0, window=WINDOW)
     result = evaluate.evaluate(
         PROCEDURE, files / "labels", files / "asd", files / "temporal", settings=settings
@@ -160,7 +160,7 @@ def test_evaluate_property_same_result_from_python(files):
         )
 
 
-def test_evaluate_property_runs_without_jax(files):
+def test_evaluate_runs_without_jax(files):
     script = (
         "import sys\n"
         "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
@@ -184,7 +184,7 @@ def test_evaluate_property_runs_without_jax(files):
     assert "storm" in done.stdout
 
 
-def test_evaluate_property_imports_no_jax(files):
+def test_evaluate_imports_no_jax(files):
     script = (
         "import sys, runpy\n"
         "sys.argv = ['evaluate', *sys.argv[1:]]\n"
@@ -202,7 +202,7 @@ def test_evaluate_property_imports_no_jax(files):
     assert done.returncode == 0, done.stderr
 
 
-def test_out_property_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):
+def test_out_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):
     whole = run(files)
     assert not list(files.glob("*.part"))
     write = pathlib.Path.write_text

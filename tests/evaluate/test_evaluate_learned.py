@@ -3,11 +3,12 @@
 import json
 
 import pytest
-from simulated_scores import PROCEDURE as SYNTHETIC
-from simulated_scores import simulate
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import learned, learned_weights, scores
+from stormpsr_jax.psr.files import scores
+from stormpsr_jax.psr.streams import learned, learned_weights
+from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
+from tests.support.simulated_scores import simulate
 
 
 def learned_run(folder, *flags, streams=("asd", "temporal")):
@@ -23,7 +24,7 @@ def learned_run(folder, *flags, streams=("asd", "temporal")):
     return json.loads((folder / "out.json").read_text())["streams"]
 
 
-def test_learned_property_scores_add_a_stream_and_change_no_other(scored):
+def test_learned_scores_add_a_stream_and_change_no_other(scored):
     before = learned_run(scored)
     after = learned_run(scored, f"--scores={scored / 'scores'}")
     assert list(after) == ["asd", "temporal", "storm", "learned"]
@@ -37,7 +38,7 @@ def test_learned_property_scores_add_a_stream_and_change_no_other(scored):
     assert alone == {"learned": after["learned"]}
 
 
-def test_learned_property_events_are_those_of_decode_and_threshold_is_install(scored):
+def test_learned_events_are_those_of_decode_and_threshold_is_install(scored):
     found = learned_run(scored, f"--scores={scored / 'scores'}", "--threshold=learned=6")
     settings = learned.Settings(install=6.0)
     assert found["learned"]["settings"]["install"] == 6.0
@@ -50,7 +51,7 @@ def test_learned_property_events_are_those_of_decode_and_threshold_is_install(sc
         assert got == [[e.frame, e.step_id, e.confidence] for e in events]
 
 
-def test_learned_property_without_scores_it_reads_the_predictions_if_asked(scored):
+def test_learned_without_scores_it_reads_the_predictions_if_asked(scored):
     found = learned_run(scored, "--fusion=default", f"--report={scored / 'report.html'}")
     assert found["learned"]["f1"] > 0.5
     assert "Beliefs of the learned fusion" in (scored / "report.html").read_text()

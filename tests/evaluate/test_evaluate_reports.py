@@ -5,14 +5,14 @@ import subprocess
 import sys
 
 import pytest
-from evaluate_data import command, fails, run
 
 from stormpsr_jax import evaluate
+from tests.support.evaluate_data import command, fails, run
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_report_property_is_written_where_jax_cannot_be_imported(files):
+def test_report_is_written_where_jax_cannot_be_imported(files):
     script = (
         "import sys\n"
         "blocked = ('jax', 'jaxlib', 'flax', 'grain', 'optax', 'orbax', 'tensorflow_datasets')\n"
@@ -52,7 +52,7 @@ def show(capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_tables_property_all_of_them_in_every_format(files, capsys):
+def test_tables_all_of_them_in_every_format(files, capsys):
     result = run(files, f"--visibility={files / 'visibility'}", "--sweep=0.5,1,2,8")
     capsys.readouterr()
     rows = result["streams"]["storm"]["sweep"]
@@ -76,7 +76,7 @@ def test_tables_property_all_of_them_in_every_format(files, capsys):
         assert all(0 <= v <= 1 for v in r["visible"])
 
 
-def test_compare_property_streams_and_files(files, capsys):
+def test_compare_streams_and_files(files, capsys):
     run(files)
     late = files / "late.json"
     evaluate.main([*command(files, "--threshold=3"), f"--out={late}"])

@@ -3,16 +3,19 @@
 import statistics
 
 import pytest
-from evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr import analysis, batch, decoding, labels, metrics, predictions, scoring
-from stormpsr_jax.psr.calibration import Calibration
-from stormpsr_jax.psr.decoding import Settings
-from stormpsr_jax.psr.recordings import load_recordings
+from stormpsr_jax.psr.evaluation import analysis, scoring
+from stormpsr_jax.psr.files import labels, predictions
+from stormpsr_jax.psr.files.recordings import load_recordings
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import batch, decoding
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.decoding import Settings
+from tests.support.evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
 
 
-def test_evaluate_property_allowed_removal_is_no_error(files):
+def test_evaluate_allowed_removal_is_no_error(files):
     path = files / "labels" / "01_assy_a" / "PSR_labels.csv"
     steps = labels.read_steps(path, PROCEDURE)
     recording = run(files)["streams"]["asd"]["recordings"]["01_assy_a"]
@@ -28,7 +31,7 @@ def test_evaluate_property_allowed_removal_is_no_error(files):
         assert not recording["contains_errors"]
 
 
-def test_evaluate_property_scores_errors_only_if_asked(files):
+def test_evaluate_scores_errors_only_if_asked(files):
     plain = run(files)
     folder = files / "labels" / "01_assy_a"
     for name in ("01_assy_a", "02_assy_b", "07_main_c"):
@@ -62,7 +65,7 @@ def test_evaluate_golden_wrong_parts(files, capsys, protocol, delay):
     assert f"asd,01_assy_a,{PROCEDURE.components[k]}," in capsys.readouterr().out
 
 
-def test_evaluate_property_certain_events_alone_are_scored(files, capsys):
+def test_evaluate_certain_events_alone_are_scored(files, capsys):
     plain = run(files)
     middle = statistics.median(
         e[2] for r in plain["streams"]["asd"]["recordings"].values() for e in r["events"]
@@ -90,7 +93,7 @@ def test_evaluate_property_certain_events_alone_are_scored(files, capsys):
         assert f"--certain={value} is not in 0…1" in fails(files, capsys, f"--certain={value}")
 
 
-def test_evaluate_property_calibrations_change_confidences_alone(files):
+def test_evaluate_calibrations_change_confidences_alone(files):
     recordings = load_recordings(PROCEDURE, files / "labels", files / "asd", files / "temporal")
     settings = Settings(threshold=1.0, window=WINDOW)
     calibrated = {"asd": Calibration(0.5, -1.0, 0.01, 0.9)}
@@ -110,7 +113,7 @@ def test_evaluate_property_calibrations_change_confidences_alone(files):
         )
 
 
-def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
+def test_evaluate_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
     put_wrong(files)
     plain, sweep = run(files, "--sweep=1,2"), batch.sweep
     more = [decoding.Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
@@ -140,7 +143,7 @@ def test_evaluate_property_reports_of_wrong_parts_change_no_other_figure(files, 
     assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
 
 
-def test_evaluate_property_nothing_is_known_of_wrong_parts_without_states(files, capsys):
+def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):
     for path in files.glob("labels/*/PSR_labels_raw.csv"):
         path.unlink()
     stream = run(files)["streams"]["asd"]

@@ -10,8 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from processes_of_tests import finish, start
-from tiny import flags_of, tiny
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.configs import industreal, meccano, synthetic
@@ -19,6 +17,8 @@ from stormpsr_jax.experiments import embedding_map, execute, paper_plan, speed
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run, expected_stages
 from stormpsr_jax.stages import fields, provenance
+from tests.support.processes_of_tests import finish, start
+from tests.support.tiny import flags_of, tiny
 
 ALL = list(paper_plan.TABLES)
 

@@ -1,12 +1,12 @@
 """Runs that belong together: what they share, how far they are, their tables."""
 
 import pytest
-from tiny import tiny
 
 from stormpsr_jax.experiments import execute
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.result_tables import markdown, spread
 from stormpsr_jax.experiments.runs import Run, changed, distinct, expected_stages
+from tests.support.tiny import tiny
 
 
 def run_of(folder, name, **changes):

@@ -5,12 +5,12 @@ import re
 import sys
 
 import pytest
-from processes_of_tests import finish, start
-from tiny import flags_of, tiny
 
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.experiments import sweep_plan
 from stormpsr_jax.stages import provenance
+from tests.support.processes_of_tests import finish, start
+from tests.support.tiny import flags_of, tiny
 
 
 def test_values_have_the_type_of_their_field():

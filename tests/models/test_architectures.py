@@ -32,7 +32,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("role", "module", "shape"), CASES)
-def test_build_property_gives_the_described_network_back(role, module, shape):
+def test_build_gives_the_described_network_back(role, module, shape):
     described = architectures.describe(module)
     again = architectures.build(role, described, "x")
     assert type(again) is type(module)
@@ -65,9 +65,7 @@ def test_embedding_width_matches_the_input(role, module, shape):
     + [("detector", c[1], "num_components", (-1, 10_001)) for c in CASES if c[0] == "detector"]
     + [("detector", c[1], "upright", (0, "yes")) for c in CASES if c[0] == "detector"],
 )
-def test_build_property_fields_that_came_later_may_be_absent_and_have_bounds(
-    role, module, field, bad
-):
+def test_build_fields_that_came_later_may_be_absent_and_have_bounds(role, module, field, bad):
     described = architectures.describe(module)
     of_detector = {("detector", "num_components"), ("detector", "upright")}
     for value in bad:
@@ -84,7 +82,7 @@ def test_build_property_fields_that_came_later_may_be_absent_and_have_bounds(
                 architectures.build(role, without, "x")
 
 
-def test_describe_property_the_default_mlp_dim_is_written_out():
+def test_describe_the_default_mlp_dim_is_written_out():
     assert architectures.describe(ENCODER)["mlp_dim"] == 4 * ENCODER.width
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stormpsr_jax import weights
 from stormpsr_jax.configs import default
 from stormpsr_jax.models import backbones, vit
+from stormpsr_jax.weights import parameters
+from stormpsr_jax.weights.command import main
 
 FIXTURES = Path(__file__).parent / "backbones"  # of benchmarks/backbone_fixtures.py
 CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
@@ -29,7 +30,7 @@ def published(name, folder):
 
 
 def command(name, **flags):
-    return weights.main([name, *(f"--{flag}={value}" for flag, value in flags.items())])
+    return main([name, *(f"--{flag}={value}" for flag, value in flags.items())])
 
 
 def run(path, arrays, i, folder, heads):
@@ -65,7 +66,7 @@ def test_backbones_match_the_models_that_timm_builds():
         assert {key: (plain | backbones.BACKBONES[name])[key] for key in row} == row, name
 
 
-def test_fields_property_numbers_of_the_config_replace_the_backbones():
+def test_fields_numbers_of_the_config_replace_the_backbones():
     encoder = default.get_config().encoder
     plain = {name: getattr(vit.ViT(), name) for name in vit.FIELDS}
     assert plain | backbones.fields(encoder) == plain | {"mlp_dim": 1536}  # the paper's ViT-S/16
@@ -102,16 +103,16 @@ def shapes(width, depth, positions):
         ((1280, 2, "learned"), 20),  # unpublished: 64 wide
     ],
 )
-def test_fields_of_property_heads_are_those_of_the_published_model(size, heads):
+def test_fields_of_heads_are_those_of_the_published_model(size, heads):
     assert backbones.fields_of(shapes(*size))["num_heads"] == heads
     assert backbones.fields_of(shapes(*size), 8)["num_heads"] == 8
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fields_of_property_epsilon_follows_the_family_and_the_library(name, tmp_path):
+def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
     """It moves features by less than the comparison with the libraries notices."""
     path, _ = published(name, tmp_path)
-    params, _, library = weights.load_any(path, "vit")
+    params, _, library = parameters.load_any(path, "vit")
     assert library == name.split("_")[0]
     small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
     expected = 1e-5 if "dinov3" in name else small

@@ -68,7 +68,7 @@ def test_box_iou_matches_scalar_transcription(generalised, convert):
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_zoom_property_boxes_follow_the_picture():
+def test_zoom_boxes_follow_the_picture():
     rng = np.random.default_rng(9)
     images, boxes = np.zeros((40, 64, 96, 1), np.float32), np.empty((40, 4), np.float32)
     for image, box in zip(images, boxes, strict=True):
@@ -97,7 +97,7 @@ def test_zoom_property_boxes_follow_the_picture():
             np.testing.assert_allclose(columns[[0, -1]] + [0, 1], [x0 * 96, x1 * 96], atol=0.9)
 
 
-def test_zoom_property_nothing_to_do():
+def test_zoom_nothing_to_do():
     images = np.random.default_rng(10).random((2, 16, 24, 3), np.float32)
     boxes = np.array([[0.5, 0.4, 0.3, 0.2], [np.nan] * 4], np.float32)
     poses = np.array([[0.5, 0.4, 0.1, 0.2, 0.3, -0.2], [np.nan] * 6], np.float32)
@@ -110,7 +110,7 @@ def test_zoom_property_nothing_to_do():
     assert np.isnan(turned[1]).all()
 
 
-def test_pose_loss_property_turns_in_degrees_and_sizes_of_the_product():
+def test_pose_loss_turns_in_degrees_and_sizes_of_the_product():
     """By hand: half-axes of .3 and .4, a size of .5."""
     poses = np.array([[0.5, 0.5, 0.3, 0.0, 0.0, -0.4], [np.nan] * 6], np.float32)
     shifted = poses[0] + np.array([0.06, 0, 0, 0, 0, 0], np.float32)
@@ -148,7 +148,7 @@ def test_point_targets_matches_scalar_transcription():
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])
-def test_point_targets_property_every_box_has_a_point(levels):
+def test_point_targets_every_box_has_a_point(levels):
     rng = np.random.default_rng(2)
     size = rng.uniform(0.01, 0.9, (500, 2))
     centre = size / 2 + rng.uniform(0, 1, (500, 2)) * (1 - size)
@@ -184,7 +184,7 @@ def test_detection_loss_matches_scalar_transcription():
     np.testing.assert_allclose(loss, state + objectness + 2 * box, rtol=1e-4)
 
 
-def test_detection_loss_property_gradients_reach_only_what_is_annotated():
+def test_detection_loss_gradients_reach_only_what_is_annotated():
     rng = np.random.default_rng(4)
     out = jax.tree.map(jnp.asarray, random_outputs(rng, 5))
     boxes, classes = random_boxes(rng, 5), np.array([1, 0, -1, -1, -2])
@@ -200,7 +200,7 @@ def test_detection_loss_property_gradients_reach_only_what_is_annotated():
 
 
 @pytest.mark.parametrize("classes", [[0, 0], [-1, -1]])
-def test_detection_loss_property_finite_without_objects(classes):
+def test_detection_loss_finite_without_objects(classes):
     out = jax.tree.map(jnp.asarray, random_outputs(np.random.default_rng(5), 2))
     boxes = np.full((2, 4), np.nan)
     (value, _), grads = loss_and_gradient(out, boxes, np.array(classes))
@@ -209,7 +209,7 @@ def test_detection_loss_property_finite_without_objects(classes):
     assert (value == 0) == (classes[0] == 0)
 
 
-def test_detection_loss_property_right_outputs_have_next_to_no_loss():
+def test_detection_loss_right_outputs_have_next_to_no_loss():
     rng = np.random.default_rng(6)
     boxes, classes = random_boxes(rng, 6), rng.integers(1, 5, 6)
     targets = np.asarray(point_targets(boxes, SIZE))
@@ -326,7 +326,7 @@ def test_average_precision_golden_hand_counted():
     ) == pytest.approx((51 + 50 * 0.5) / 101)
 
 
-def test_average_precision_property_ignored_and_empty_images():
+def test_average_precision_ignored_and_empty_images():
     rng = np.random.default_rng(8)
     predictions = random_predictions(rng, 30, 2, 3)
     *detections, true_boxes, true_classes = predictions

@@ -6,9 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from stormpsr_jax.losses import condition_bce
 from stormpsr_jax.models.detection import average_precision, decode, detection_loss, pose_loss
 from stormpsr_jax.models.detector import Detector, anchor_points, crop, straighten
+from stormpsr_jax.training.losses import condition_bce
 
 
 @functools.cache  # compiling is what takes time
@@ -19,7 +19,7 @@ def build(shape, levels=1):
     return jax.jit(lambda x: model.apply({"params": params}, x)), params, images
 
 
-def test_anchor_points_property_centres_of_cells():
+def test_anchor_points_centres_of_cells():
     points, strides = anchor_points(16, 24, levels=2)
     fine = [(x, y) for y in (4, 12) for x in (4, 12, 20)]
     np.testing.assert_array_equal(points, [*fine, (8, 8), (24, 8)])
@@ -33,7 +33,7 @@ def test_anchor_points_property_centres_of_cells():
         ([0.625, 0.375, 0.5, 0.5], np.s_[1:5, 3:7]),  # an aligned part
     ],
 )
-def test_crop_property_aligned_boxes_are_slices(box, expected):
+def test_crop_aligned_boxes_are_slices(box, expected):
     features = jax.random.normal(jax.random.key(2), (1, 8, 8, 3))
     wanted = features[:, *expected]
     result = crop(features, jnp.array([box], jnp.float32), wanted.shape[1], margin=1.0)
@@ -41,7 +41,7 @@ def test_crop_property_aligned_boxes_are_slices(box, expected):
 
 
 @pytest.mark.parametrize(("extent", "size"), [(0.3, 12), (0.6, 6), (0.8, 3)])
-def test_crop_property_keeps_linear_ramps(extent, size):
+def test_crop_keeps_linear_ramps(extent, size):
     # A ramp sampled at any scale is the same ramp, away from the border.
     ramp = jnp.arange(40.0) + 0.5
     features = jnp.stack(jnp.meshgrid(ramp, ramp), -1)[None]  # x, y
@@ -62,7 +62,7 @@ def test_crop_property_keeps_linear_ramps(extent, size):
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_straighten_property_quarter_turns(turns):
+def test_straighten_quarter_turns(turns):
     """The whole of a picture, turned to the left so many times before."""
     images = np.random.default_rng(turns).random((2, 8, 8, 3), np.float32)
     x_axis = [(0.5, 0.0), (0.0, -0.5), (-0.5, 0.0), (0.0, 0.5)][turns]
@@ -72,7 +72,7 @@ def test_straighten_property_quarter_turns(turns):
     np.testing.assert_allclose(result, images, atol=1e-5)
 
 
-def test_straighten_property_any_pose_of_a_linear_ramp():
+def test_straighten_any_pose_of_a_linear_ramp():
     """A ramp is one whichever way it is sampled; beyond the border stands what is on it."""
     rng = np.random.default_rng(0)
     height, width, size = 30, 40, 6
@@ -90,13 +90,13 @@ def test_straighten_property_any_pose_of_a_linear_ramp():
                 np.testing.assert_allclose(found[row, column], at, atol=1e-3)
 
 
-def test_detector_property_refuses_sides_that_are_no_multiples_of_4():
+def test_detector_refuses_sides_that_are_no_multiples_of_4():
     with pytest.raises(ValueError, match="multiples of 4, not 48 x 50"):
         Detector(num_classes=4).init(jax.random.key(0), np.zeros((1, 48, 50, 3)))
 
 
 @pytest.mark.parametrize(("height", "width", "levels"), [(48, 48, 1), (44, 72, 3)])
-def test_detector_property_one_box_around_each_anchor_point(height, width, levels):
+def test_detector_one_box_around_each_anchor_point(height, width, levels):
     apply, _, images = build((3, height, width, 3), levels)
     out = apply(10 * images)
     points, _ = anchor_points(height, width, levels)
@@ -110,7 +110,7 @@ def test_detector_property_one_box_around_each_anchor_point(height, width, level
     assert (off < np.asarray(out["boxes"][..., 2:]) / 2).all()
 
 
-def test_detector_property_bfloat16_keeps_float32_parameters_and_outputs():
+def test_detector_bfloat16_keeps_float32_parameters_and_outputs():
     apply, params, images = build((3, 48, 48, 3))
     model = Detector(num_classes=4, width=8, dtype=jnp.bfloat16)
     own = jax.eval_shape(model.init, jax.random.key(0), images)["params"]
@@ -122,7 +122,7 @@ def test_detector_property_bfloat16_keeps_float32_parameters_and_outputs():
         assert not np.array_equal(half[name], full[name])
 
 
-def test_detector_property_images_do_not_influence_each_other():
+def test_detector_images_do_not_influence_each_other():
     apply, _, images = build((3, 48, 48, 3))
     together = apply(images)
     others_changed = apply(images.at[jnp.array([0, 2])].multiply(-1))
@@ -173,7 +173,7 @@ def place_loss(out, boxes, classes=None):
     return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
 
 
-def test_detector_property_learns_place_and_state():
+def test_detector_learns_place_and_state():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8)
     params = fitted(model, lambda: squares(rng, 32), place_loss, steps=80)
@@ -186,7 +186,7 @@ def test_detector_property_learns_place_and_state():
     assert (confidences[classes > 0, 0] > 0.5).mean() > 0.9
 
 
-def test_detector_property_head_of_components_is_there_only_when_asked_for():
+def test_detector_head_of_components_is_there_only_when_asked_for():
     images = np.zeros((2, 48, 48, 3), np.float32)
     plain, parts = (Detector(num_classes=4, width=8, num_components=k) for k in (0, 5))
     without, whole = (
@@ -219,7 +219,7 @@ def marked(rng, count):
     return images, boxes, states
 
 
-def test_detector_property_learns_the_condition_of_each_component():
+def test_detector_learns_the_condition_of_each_component():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=2)
 
@@ -253,7 +253,7 @@ def lying(rng, count):
     return images, np.concatenate([poses[:, :2], 2 * ends], 1), poses, states
 
 
-def test_detector_property_upright_learns_how_the_product_lies_and_reads_it_so():
+def test_detector_upright_learns_how_the_product_lies_and_reads_it_so():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=1, upright=True)
 

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from simulated_scores import PROCEDURE, simulate
 
 from stormpsr_jax.models import fusion
-from stormpsr_jax.psr import learned, learned_beliefs, learned_weights
+from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
+from tests.support.simulated_scores import PROCEDURE, simulate
 
 
 def drawn(units=3, T=20, N=5):
@@ -55,7 +55,7 @@ def test_filter_matches_the_inputs_that_the_fit_sees():
         np.testing.assert_allclose(belief.present[n], o[:, 0], rtol=1e-8, atol=1e-8)
 
 
-def test_recur_property_gradient_is_that_of_the_plain_scan():
+def test_recur_gradient_is_that_of_the_plain_scan():
     params, x, start, states, mask = drawn(T=6)
 
     def plain(params):
@@ -85,7 +85,7 @@ def test_recur_property_gradient_is_that_of_the_plain_scan():
         np.testing.assert_allclose(gradient[name], wanted[name], rtol=1e-3, atol=1e-6)
 
 
-def test_loss_property_what_the_mask_leaves_out_does_not_matter():
+def test_loss_what_the_mask_leaves_out_does_not_matter():
     params, x, start, states, mask = drawn()
     mask[12:] = False
     value = fusion.loss(params, x, start, states, mask)

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax import losses
-from stormpsr_jax.losses import supcon
 from stormpsr_jax.models import spatial
-from stormpsr_jax.torch_layout import from_state_dict
+from stormpsr_jax.training import losses
+from stormpsr_jax.training.losses import supcon
+from stormpsr_jax.weights.torch_layout import from_state_dict
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/contrastive_tiny.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
@@ -128,7 +128,7 @@ def test_batch_norm_matches_numpy_in_both_senses_of_variance():
     np.testing.assert_allclose(y, (x - 2) / np.sqrt(3 + 1e-5) * scale + 0.5, atol=1e-5)
 
 
-def test_batch_norm_property_statistics_move_in_training_alone_and_one_picture_is_an_error():
+def test_batch_norm_statistics_move_in_training_alone_and_one_picture_is_an_error():
     x = np.random.default_rng(0).normal(3, 2, size=(5, 4))
     layer = spatial.HeadLayer(6)
     variables = random_variables(layer, x, True)
@@ -142,7 +142,7 @@ def test_batch_norm_property_statistics_move_in_training_alone_and_one_picture_i
         layer.apply(variables, x[:1], True, mutable="batch_stats")
 
 
-def test_spatial_property_outputs_have_length_one_and_embed_agrees(small):
+def test_spatial_outputs_have_length_one_and_embed_agrees(small):
     model, variables, images = small
     outputs = apply(model, variables, images)
     assert outputs["embedding"].shape == (7, 6)
@@ -168,7 +168,7 @@ def test_embed_in_training_is_the_embedding_of_a_training_pass(small):
     jax.tree.map(np.testing.assert_array_equal, layer_1["batch_stats"]["first_head"], first)
 
 
-def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
+def test_spatial_an_image_is_embedded_alone_in_evaluation_only(small):
     model, variables, images = small
     whole = apply(model, variables, images)["embedding"]
     alone = apply(model, variables, images[:2])["embedding"]
@@ -180,7 +180,7 @@ def test_spatial_property_an_image_is_embedded_alone_in_evaluation_only(small):
     assert np.abs(alone - whole[:2]).max() > 0.1
 
 
-def test_spatial_property_microbatches_give_the_big_batch_gradient_in_less_memory():
+def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():
     """BatchNorm and SupCon see the whole batch, whatever the number of microbatches."""
     model = spatial.SpatialEncoder(patch_size=4, width=16, depth=3, num_heads=2, hidden=6)
     rng = np.random.default_rng(0)
@@ -213,14 +213,14 @@ def test_spatial_property_microbatches_give_the_big_batch_gradient_in_less_memor
         apply(model.clone(microbatches=5), variables, images)
 
 
-def test_l2_normalise_property_gradient_at_zero_is_finite():
+def test_l2_normalise_gradient_at_zero_is_finite():
     x = jnp.stack([jnp.zeros(4), jnp.array([3.0, 0, 4.0, 0])])
     np.testing.assert_allclose(spatial.l2_normalise(x)[1], [0.6, 0, 0.8, 0], atol=1e-6)
     gradient = jax.grad(lambda v: (spatial.l2_normalise(v) ** 2).sum())(x)
     assert np.isfinite(gradient).all()
 
 
-def test_spatial_property_sharded_batch_is_normalised_as_one():
+def test_spatial_sharded_batch_is_normalised_as_one():
     # The statistics of a batch spread over devices are those of the whole batch.
     program = """
         import jax, numpy as np

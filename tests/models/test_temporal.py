@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from stormpsr_jax import losses
 from stormpsr_jax.models import temporal
-from stormpsr_jax.torch_layout import from_state_dict
+from stormpsr_jax.training import losses
+from stormpsr_jax.weights.torch_layout import from_state_dict
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/vtn_tiny.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
@@ -113,7 +113,7 @@ def test_temporal_golden_five_training_steps(golden, name, optimizer):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_temporal_property_order_matters_through_positions_alone(small, head):
+def test_temporal_order_matters_through_positions_alone(small, head):
     model, _, clips = small
     model = model.clone(head=head)
     variables = random_variables(model, clips)
@@ -127,14 +127,14 @@ def test_temporal_property_order_matters_through_positions_alone(small, head):
     np.testing.assert_allclose(apply(model, {"params": params}, mixed), logits, atol=1e-5)
 
 
-def test_temporal_property_mlp_head_has_one_hidden_layer(small):
+def test_temporal_mlp_head_has_one_hidden_layer(small):
     model, variables, clips = small
     params = jax.eval_shape(model.clone(head="mlp").init, jax.random.key(0), clips)["params"]
     assert set(params) - set(variables["params"]) == {"head_hidden"}
     assert params["head_hidden"]["kernel"].shape == (8, 8)
 
 
-def test_temporal_property_dropout_acts_in_training_only(small):
+def test_temporal_dropout_acts_in_training_only(small):
     model, variables, clips = small
     model = model.clone(depth=1)
     evaluated = apply(model, variables, clips)
@@ -146,7 +146,7 @@ def test_temporal_property_dropout_acts_in_training_only(small):
     assert np.abs(one - two).max() > 1e-2
 
 
-def test_temporal_property_positions_are_dropped_out_only_if_asked_for(small):
+def test_temporal_positions_are_dropped_out_only_if_asked_for(small):
     """Without blocks and hidden layers, there is no other place for dropout."""
     model, _, clips = small
     model = model.clone(depth=0, head="linear", dropout=0.5)
@@ -160,7 +160,7 @@ def test_temporal_property_positions_are_dropped_out_only_if_asked_for(small):
     assert np.abs(train(model.clone(drop_positions=True)) - evaluated).max() > 1e-2
 
 
-def test_temporal_property_bfloat16_gives_float32_logits(small):
+def test_temporal_bfloat16_gives_float32_logits(small):
     model, variables, clips = small
     logits = apply(model.clone(dtype=jnp.bfloat16), variables, clips)
     assert logits.dtype == jnp.float32
@@ -168,7 +168,7 @@ def test_temporal_property_bfloat16_gives_float32_logits(small):
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
-def test_temporal_property_of_three_outputs_the_first_are_what_one_gives(small, head):
+def test_temporal_of_three_outputs_the_first_are_what_one_gives(small, head):
     model, _, clips = small
     three = model.clone(outputs=3, head=head)
     variables = random_variables(three, clips)
@@ -184,7 +184,7 @@ def test_temporal_property_of_three_outputs_the_first_are_what_one_gives(small, 
 
 
 @pytest.mark.parametrize("seen", [1, 3])
-def test_temporal_property_frames_that_are_not_seen_change_nothing(small, seen):
+def test_temporal_frames_that_are_not_seen_change_nothing(small, seen):
     model, variables, clips = small
     control = model.clone(seen=seen)
     T = clips.shape[1]
@@ -198,13 +198,13 @@ def test_temporal_property_frames_that_are_not_seen_change_nothing(small, seen):
     assert shapes == jax.eval_shape(model.init, jax.random.key(0), clips)
 
 
-def test_temporal_property_seeing_all_frames_is_seeing_the_clip(small):
+def test_temporal_seeing_all_frames_is_seeing_the_clip(small):
     model, variables, clips = small
     whole = apply(model.clone(seen=clips.shape[1]), variables, clips)
     np.testing.assert_array_equal(whole, apply(model, variables, clips))
 
 
-def test_temporal_property_bad_arguments_are_errors(small):
+def test_temporal_bad_arguments_are_errors(small):
     model, variables, clips = small
     with pytest.raises(ValueError, match="7 frames, but num_frames is 6"):
         model.apply(variables, np.zeros((1, 7, 8), np.float32))

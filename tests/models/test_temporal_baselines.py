@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from stormpsr_jax.losses import multilabel_bce
 from stormpsr_jax.models import temporal_baselines
+from stormpsr_jax.training.losses import multilabel_bce
 
 T, D, K = 9, 4, 3
 MODELS = {
@@ -29,7 +29,7 @@ def clips(seed: int, n: int):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_temporal_baselines_property_learns_what_changed_between_first_and_last_frame(name):
+def test_temporal_baselines_learns_what_changed_between_first_and_last_frame(name):
     model, (x, y) = MODELS[name], clips(0, 512)
     params = jax.jit(model.init)(jax.random.key(0), x[:2])
     optimizer = optax.adam(5e-3)
@@ -51,7 +51,7 @@ def test_temporal_baselines_property_learns_what_changed_between_first_and_last_
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_temporal_baselines_property_dropout_in_training_only_and_bfloat16(name):
+def test_temporal_baselines_dropout_in_training_only_and_bfloat16(name):
     model = MODELS[name].clone(dropout=0.5)
     x, _ = clips(2, 8)
     params = jax.jit(model.init)(jax.random.key(0), x)
@@ -65,7 +65,7 @@ def test_temporal_baselines_property_dropout_in_training_only_and_bfloat16(name)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_temporal_baselines_property_of_three_outputs_the_first_are_what_one_gives(name):
+def test_temporal_baselines_of_three_outputs_the_first_are_what_one_gives(name):
     three, (x, _) = MODELS[name].clone(outputs=3), clips(5, 4)
     params = jax.jit(three.init)(jax.random.key(0), x)["params"]
     logits = three.apply({"params": params}, x)
@@ -77,7 +77,7 @@ def test_temporal_baselines_property_of_three_outputs_the_first_are_what_one_giv
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_temporal_baselines_property_frames_that_are_not_seen_change_nothing(name):
+def test_temporal_baselines_frames_that_are_not_seen_change_nothing(name):
     model, (x, _) = MODELS[name].clone(seen=2), clips(6, 4)
     params = jax.jit(model.init)(jax.random.key(0), x)
     hidden, seen = np.array(x), np.array(x)
@@ -88,7 +88,7 @@ def test_temporal_baselines_property_frames_that_are_not_seen_change_nothing(nam
     assert np.abs(model.apply(params, x) - MODELS[name].apply(params, x)).max() > 1e-3
 
 
-def test_temporal_baselines_property_tcn_sees_exactly_its_receptive_field():
+def test_temporal_baselines_tcn_sees_exactly_its_receptive_field():
     """Depth 2 with kernel 3 sees 1 + 2 · (1 + 2) = 7 frames back from the last one."""
     model = temporal_baselines.TemporalTCN(K, depth=2, width=16)
     x, _ = clips(3, 2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.models import vit
-from stormpsr_jax.torch_layout import from_state_dict
+from stormpsr_jax.weights.torch_layout import from_state_dict
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/contrastive_tiny.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
@@ -101,7 +101,7 @@ def test_vit_matches_numpy_transcription_on_rectangular_images(small):
 
 
 @pytest.mark.parametrize("stem", [(), (5,), (4, 6)])
-def test_vit_property_tokens_lie_where_their_patch_lies(stem):
+def test_vit_tokens_lie_where_their_patch_lies(stem):
     # Without blocks a token depends on its patch alone (and, with a stem, on pixels around it).
     model = vit.ViT(patch_size=8, width=8, depth=0, num_heads=1, stem=stem)
     images = images_of(2, 1, 24, 32, 3)
@@ -116,7 +116,7 @@ def test_vit_property_tokens_lie_where_their_patch_lies(stem):
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_vit_property_remat_changes_neither_output_nor_gradient(small, remat):
+def test_vit_remat_changes_neither_output_nor_gradient(small, remat):
     model, variables, images = small
     model = model.clone(depth=1)
     again = model.clone(remat=remat)
@@ -130,7 +130,7 @@ def test_vit_property_remat_changes_neither_output_nor_gradient(small, remat):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_vit_property_remat_keeps_less_for_the_backward_pass():
+def test_vit_remat_keeps_less_for_the_backward_pass():
     """By the size of what the forward pass hands to the backward pass."""
     model = vit.ViT(patch_size=4, width=32, depth=6, num_heads=2)
     images = jnp.zeros((16, 32, 32, 3))
@@ -149,7 +149,7 @@ def test_vit_property_remat_keeps_less_for_the_backward_pass():
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
-def test_vit_property_dropout_acts_in_training_only(small, remat):
+def test_vit_dropout_acts_in_training_only(small, remat):
     model, variables, images = small
     model = model.clone(depth=1)
     dropped = model.clone(dropout=0.5, remat=remat)
@@ -161,7 +161,7 @@ def test_vit_property_dropout_acts_in_training_only(small, remat):
     assert np.abs(one - two).max() > 0.1
 
 
-def test_vit_property_bfloat16_stays_near_float32_with_float32_parameters(small):
+def test_vit_bfloat16_stays_near_float32_with_float32_parameters(small):
     model, variables, images = small
     half = model.clone(dtype=jnp.bfloat16)
     output = apply(half, variables, images)
@@ -171,7 +171,7 @@ def test_vit_property_bfloat16_stays_near_float32_with_float32_parameters(small)
     np.testing.assert_allclose(output, apply(model, variables, images), atol=0.15)
 
 
-def test_vit_property_wrong_sizes_are_errors_that_name_them(small):
+def test_vit_wrong_sizes_are_errors_that_name_them(small):
     model, variables, _ = small
     with pytest.raises(ValueError, match="10x12 is not a multiple of patch 4"):
         model.apply(variables, images_of(0, 1, 10, 12, 3))

@@ -31,7 +31,7 @@ def dinov3():
     return model, drawn(model, images), images
 
 
-def test_vit_property_tokens_are_those_of_patches_and_not_of_registers(dinov3):
+def test_vit_tokens_are_those_of_patches_and_not_of_registers(dinov3):
     model, variables, images = dinov3
     _features, tokens = model.apply(variables, images, return_tokens=True)
     assert tokens.shape == (2, 2, 3, 16)
@@ -43,7 +43,7 @@ def test_vit_property_tokens_are_those_of_patches_and_not_of_registers(dinov3):
     assert [tuple(at) for at in np.argwhere(moved)] == [(1, 2)]
 
 
-def test_vit_property_rotary_positions_tell_where_patches_are(dinov3):
+def test_vit_rotary_positions_tell_where_patches_are(dinov3):
     """Patches that change places change the features; without positions they would not."""
     model, variables, images = dinov3
     swapped = images.copy()
@@ -52,7 +52,7 @@ def test_vit_property_rotary_positions_tell_where_patches_are(dinov3):
     assert np.abs(one - two).max() > 1e-3
 
 
-def test_rotary_property_scores_depend_on_the_way_between_patches_alone():
+def test_rotary_scores_depend_on_the_way_between_patches_alone():
     """Along one side, as products of turned vectors: the sense of rotary positions."""
     cos, sin = vit.rotary(1, 5, 8)
     q, k = np.random.default_rng(0).normal(size=(2, 8))
@@ -69,7 +69,7 @@ def test_rotary_property_scores_depend_on_the_way_between_patches_alone():
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_vit_property_remat_changes_neither_output_nor_gradient(dinov3, remat):
+def test_vit_remat_changes_neither_output_nor_gradient(dinov3, remat):
     model, variables, images = dinov3
     model = model.clone(depth=1)
 
@@ -89,7 +89,7 @@ def test_vit_property_remat_changes_neither_output_nor_gradient(dinov3, remat):
     assert np.abs(gradient["block_0"]["attn"]["q_bias"]).max() > 1e-6
 
 
-def test_vit_property_bfloat16_stays_near_float32_with_float32_parameters(dinov3):
+def test_vit_bfloat16_stays_near_float32_with_float32_parameters(dinov3):
     model, variables, images = dinov3
     half = model.clone(dtype=jnp.bfloat16)
     output = half.apply(variables, images)
@@ -106,7 +106,7 @@ def test_vit_errors_unknown_choices_are_named(dinov3):
             model.clone(**{field: "x"}).apply(variables, images)
 
 
-def test_build_property_every_option_comes_back_and_old_files_have_none():
+def test_build_every_option_comes_back_and_old_files_have_none():
     encoder = SpatialEncoder(**DINOV3, hidden=8)
     described = architectures.describe(encoder)
     again = architectures.build("encoder", described, "x")
@@ -141,7 +141,7 @@ def test_build_errors_values_out_of_bounds_are_named(field, bad):
         architectures.build("encoder", described, "x")
 
 
-def test_vit_lr_scale_property_freezes_or_slows_the_backbone_alone():
+def test_vit_lr_scale_freezes_or_slows_the_backbone_alone():
     params = {
         "encoder": {
             name: {"kernel": jnp.ones((2, 2))}

@@ -5,15 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from stormpsr_jax.psr import (
-    class_maps,
-    convert,
-    label_files,
-    other_detectors,
-    predictions,
-    resample,
-)
-from stormpsr_jax.psr.predictions import Detections, TemporalPredictions, read_detections
+from stormpsr_jax.psr import convert
+from stormpsr_jax.psr.files import class_maps, label_files, other_detectors, predictions, resample
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
 from stormpsr_jax.psr.procedure import Procedure
 
 PROCEDURE = Procedure.from_json(
@@ -79,7 +73,7 @@ def test_coco_golden_boxes_classes_and_recordings(folder):
     assert len(found["rec_c"].frames) == 0
 
 
-def test_coco_property_image_ids_as_frames_in_pixels(folder):
+def test_coco_image_ids_as_frames_in_pixels(folder):
     found = coco(folder, "--recording=mine", "--offset=-5")["mine"]
     assert found.frames.tolist() == [1, 1, 2, 3]
     assert found.classes.tolist() == [0, 3, 1, 2]
@@ -97,7 +91,7 @@ def test_yolo_golden_is_the_same_as_coco(folder):
     np.testing.assert_allclose(yolo.boxes[:2], expected.boxes[:2])
 
 
-def test_class_map_property_missing_states_are_told(folder, capsys):
+def test_class_map_missing_states_are_told(folder, capsys):
     (folder / "map.json").write_text('{"5": 1, "8": 0}')
     (folder / "results.json").write_text(json.dumps(RESULTS[:1]))
     coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
@@ -208,7 +202,7 @@ def test_yolo_errors_name_the_folder(folder):
         other_detectors.from_yolo(folder / "rec_y", classes, "rec_y")
 
 
-def test_yolo_property_class_names_are_no_frame(folder):
+def test_yolo_class_names_are_no_frame(folder):
     (folder / "rec_y" / "classes.txt").write_text("person\nscrew\n")
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     found = other_detectors.from_yolo(folder / "rec_y", classes)
@@ -398,7 +392,7 @@ def test_resample_golden_the_last_clip_is_kept():
 
 
 @pytest.mark.parametrize("rates", [(25, 5), (29.97, 10), (30, 30), (5, 25), (12, 10)])
-def test_resample_property_first_frame_at_or_after_the_time(rates):
+def test_resample_first_frame_at_or_after_the_time(rates):
     source, target = rates
     numbers = np.arange(1000)
     changed = resample.frames(numbers, source, target)
@@ -408,7 +402,7 @@ def test_resample_property_first_frame_at_or_after_the_time(rates):
     assert (resample.frames(numbers, source, source) == numbers).all()
 
 
-def test_frames_property_both_streams_and_coco(folder):
+def test_frames_both_streams_and_coco(folder):
     rows = Detections(np.array([10, 50]), np.array([1, 2]), np.ones(2), np.zeros((2, 4)))
     ones = np.ones((2, 2), int)
     clips = TemporalPredictions(np.array([10, 50]), ones, ones, 0.5 * ones)
@@ -446,7 +440,7 @@ def test_frames_errors_name_the_flag(folder, capsys, flags, message):
     assert message in capsys.readouterr().err
 
 
-def test_labels_property_written_folders_say_what_was_read(folder):
+def test_labels_written_folders_say_what_was_read(folder):
     root = folder / "timed"
     (root / "train" / "b").mkdir(parents=True)
     (root / "a.csv").write_text("time,step\n2,Install a\n3,Install b\n4,Remove b\n")

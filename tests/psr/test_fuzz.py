@@ -16,7 +16,7 @@ def fuzz():
     return module
 
 
-def test_evaluate_property_broken_files_give_a_result_or_clear_lines(fuzz, tmp_path):
+def test_evaluate_broken_files_give_a_result_or_clear_lines(fuzz, tmp_path):
     valid = tmp_path / "valid"
     fuzz.make_input(valid)
     outcomes = [fuzz.run_case(valid, seed)[1] for seed in range(120)]

@@ -53,7 +53,7 @@ def test_monitor_golden_missed_then_out_of_order():
     assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
 
 
-def test_monitor_property_state_counts_from_wherever_it_starts():
+def test_monitor_state_counts_from_wherever_it_starts():
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
     assert kinds(monitor.update(1, [8, 5])) == []  # in one frame there is no order
     assert kinds(monitor.update(2, [3])) == [("missed", 5, 3)]
@@ -61,7 +61,7 @@ def test_monitor_property_state_counts_from_wherever_it_starts():
     assert kinds(monitor.update(1, [5])) == [("missed", 8, 5)]
 
 
-def test_monitor_property_step_undone_is_missing_again():
+def test_monitor_step_undone_is_missing_again():
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["up"])
     monitor.update(1, [0])
     monitor.update(2, [3])
@@ -167,7 +167,7 @@ def test_finish_golden_what_is_missing_at_the_end():
     assert monitor.finish() == []
 
 
-def test_finish_property_what_comes_off_and_on_again_must_have_done_both():
+def test_finish_what_comes_off_and_on_again_must_have_done_both():
     """Service: the cap comes off; the wheel is removed and installed again."""
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
     assert [a.step_id for a in monitor.finish()] == [5, 8]

@@ -41,7 +41,7 @@ def changed(place, value):
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in PACKAGED.glob("*.json")))
-def test_packaged_procedures_property_round_trip(name):
+def test_packaged_procedures_round_trip(name):
     procedure = load_procedure(name)
     assert procedure.name == name
     again = Procedure.from_json(json.loads(json.dumps(procedure.to_json())))
@@ -66,7 +66,7 @@ def test_packaged_procedures_golden_facts():
         meccano.step_name(51)
 
 
-def test_state_class_property_error_and_uncatalogued():
+def test_state_class_error_and_uncatalogued():
     procedure = Procedure.from_json(GOOD)
     assert procedure.error_class == 4
     states = [[1, 1, 0], [0, 1, 0], [1, -1, 0], [0, 0, 0], [1, 1, 1]]
@@ -88,7 +88,7 @@ def test_variant_for_errors_name_the_recording():
         procedure.variant_for("up_1", "sideways")
 
 
-def test_allowed_property_round_trip_and_what_is_possible():
+def test_allowed_round_trip_and_what_is_possible():
     plain = Procedure.from_json(GOOD)
     assert [v.allowed for v in plain.variants.values()] == [None, None]
     assert plain.variants["up"].possible == plain.variants["down"].possible == {0, 2, 3, 5, 6, 8}
@@ -103,7 +103,7 @@ def test_allowed_property_round_trip_and_what_is_possible():
     assert procedure != plain
 
 
-def test_allowed_property_parts_that_are_never_there_stay_away():
+def test_allowed_parts_that_are_never_there_stay_away():
     variant = load_procedure("industreal").variants["maintenance"]
     # All start installed but part 4, which is expected.
     assert variant.possible == {s for k in range(11) for s in (3 * k, 3 * k + 2)}
@@ -163,7 +163,7 @@ def test_find_mistakes_names_the_place(place, value, message):
     assert message in found[0]
 
 
-def test_find_mistakes_property_null_is_no_list_of_components():
+def test_find_mistakes_null_is_no_list_of_components():
     (found,) = find_mistakes(GOOD | {"components": None})
     assert found == "components: None is not a list of names"
 
@@ -239,7 +239,7 @@ def test_load_procedure_error_lists_packaged_names(tmp_path):
         load_procedure(tmp_path)
 
 
-def test_load_procedure_property_bom_is_no_mistake(tmp_path):
+def test_load_procedure_bom_is_no_mistake(tmp_path):
     path = tmp_path / "toy.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(GOOD).encode())
     assert load_procedure(path).variants["up"].precedence == ((0, 6), (3, 6))

@@ -32,7 +32,7 @@ def test_documented_examples_golden():
     assert outcome.failed == 0
 
 
-def test_documented_table_property_names_what_exists():
+def test_documented_table_names_what_exists():
     text = DOCS.read_text(encoding="utf-8")
     for name in psr.__all__:
         if name not in ("DECODERS", "STREAMS", "Alert", "write_detections", "write_temporal"):
@@ -40,7 +40,7 @@ def test_documented_table_property_names_what_exists():
 
 
 @pytest.mark.parametrize(("module", "arguments"), COMMANDS)
-def test_documented_commands_property_flags_exist(module, arguments, monkeypatch, capsys):
+def test_documented_commands_flags_exist(module, arguments, monkeypatch, capsys):
     words = arguments.split()
     action = words[:1] if not words[0].startswith("--") else []
     monkeypatch.setattr(sys, "argv", [module, *action, "--help"])

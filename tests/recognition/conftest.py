@@ -1,8 +1,9 @@
 """A model, a video and the results of it."""
 
 import pytest
-from model_data import video, write
-from recognise_data import COUNT, HEIGHT, TIMES, WIDTH, run, write_video
+
+from tests.support.model_data import video, write
+from tests.support.recognise_data import COUNT, HEIGHT, TIMES, WIDTH, run, write_video
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from stormpsr_jax.recognition import mqtt, outbox, webhook
+from stormpsr_jax.recognition.live import mqtt, outbox, webhook
 
 CONNACK = b"\x20\x02\x00\x00"
 

@@ -10,11 +10,22 @@ import sys
 import time
 
 import numpy as np
-import own_data
 import pytest
-from model_data import PROCEDURE, SETTINGS, network, video, write
-from processes_of_tests import environment
-from recognise_data import (
+
+import stormpsr_jax
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.media import sources
+from stormpsr_jax.media.pictures import read_upright
+from stormpsr_jax.model import content
+from stormpsr_jax.models.temporal_baselines import TemporalMLP
+from stormpsr_jax.psr.files import predictions, timed_labels
+from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.recognition.files import jobs, results
+from tests.support import own_data
+from tests.support.model_data import PROCEDURE, SETTINGS, network, video, write
+from tests.support.processes_of_tests import environment
+from tests.support.recognise_data import (
     HEIGHT,
     TIMES,
     WIDTH,
@@ -26,20 +37,12 @@ from recognise_data import (
     write_video,
 )
 
-import stormpsr_jax
-from data_prep.reading.pictures import read_upright
-from stormpsr_jax import files, memory, model
-from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.models.temporal_baselines import TemporalMLP
-from stormpsr_jax.psr import batch, predictions, timed_labels
-from stormpsr_jax.recognition import jobs, results, sources
-
 
 def contents(folder):
     return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
-def test_recognise_property_a_video_gives_the_events_of_its_decoded_pictures(trained, clip, made):
+def test_recognise_a_video_gives_the_events_of_its_decoded_pictures(trained, clip, made):
     loaded = stormpsr_jax.load_model(trained)
     expected = list(loaded.recognise(by_the_clock(clip), recording="a_up"))
     assert len(expected) > 5
@@ -54,7 +57,7 @@ def test_recognise_property_a_video_gives_the_events_of_its_decoded_pictures(tra
         assert line["component"] == PROCEDURE.components[event.step_id // 3]
 
 
-def test_recognise_property_frames_are_those_of_the_shards(tmp_path, clip):
+def test_recognise_frames_are_those_of_the_shards(tmp_path, clip):
     """A recording that was made into shards has as many frames, of the same pictures."""
     (tmp_path / "labels").mkdir()
     for name in ("bench1", "bench2", "bench3"):
@@ -68,12 +71,12 @@ def test_recognise_property_frames_are_those_of_the_shards(tmp_path, clip):
     source = sources.open_source(tmp_path / f"videos/{name}.mp4")
     shown = list(read_upright(source.open(own_data.FPS)))
     assert len(shown) == len(stored) > 20
-    looks = model.Pictures((24, 32), (0.5,) * 3, (0.25,) * 3).framing
+    looks = content.Pictures((24, 32), (0.5,) * 3, (0.25,) * 3).framing
     for mine, theirs in zip(map(looks.prepare, shown), stored, strict=True):
         assert np.abs(mine.astype(int) - theirs).mean() < 6  # JPEG
 
 
-def test_recognise_property_predictions_decode_to_the_same_events(made):
+def test_recognise_predictions_decode_to_the_same_events(made):
     """Read by the readers of `evaluate`, and decoded as it does."""
     detections = predictions.read_detections(made / "asd/a_up_results_pred.csv", PROCEDURE)
     temporal = predictions.read_temporal(made / "temporal/a_up_results_pred.csv", PROCEDURE)
@@ -83,7 +86,7 @@ def test_recognise_property_predictions_decode_to_the_same_events(made):
     assert [event[:2] for event in events] == found(made)
 
 
-def test_events_csv_property_is_labels_of_the_very_frames(made):
+def test_events_csv_is_labels_of_the_very_frames(made):
     timed = timed_labels.read_times(made / "events.csv", PROCEDURE)
     initial = PROCEDURE.variants["assembly"].initial_state
     num_frames = int(np.floor(TIMES[-1] * 10)) + 1
@@ -95,13 +98,13 @@ def test_events_csv_property_is_labels_of_the_very_frames(made):
 
 
 @pytest.mark.parametrize("fps", [1, 5, 10, 11.988, 25, 29.97, 30, 60, 240, 1000, 4001])
-def test_label_time_property_means_the_frame(fps):
+def test_label_time_means_the_frame(fps):
     for frames in [*range(1000), 10**5 + 7, 10**6 + 1]:
         time = float(results.label_time(frames, fps))
         assert int(np.ceil(time * fps - 1e-6)) == frames  # as timed_labels does
 
 
-def test_recognise_property_pictures_keep_their_numbers(trained, tmp_path, capsys):
+def test_recognise_pictures_keep_their_numbers(trained, tmp_path, capsys):
     pictures = video(40, HEIGHT, WIDTH)
     folder = write_pictures(tmp_path / "in/c_off", pictures, 100)
     assert run(trained, tmp_path / "in", f"--out={tmp_path / 'out'}") == 0
@@ -116,7 +119,7 @@ def test_recognise_property_pictures_keep_their_numbers(trained, tmp_path, capsy
     assert [e.frame + 100 for e in from_zero] == [e.frame for e in expected]
 
 
-def test_recognise_property_stream_and_threshold(trained, clip, tmp_path):
+def test_recognise_stream_and_threshold(trained, clip, tmp_path):
     options = [f"--out={tmp_path}", "--stream=temporal", "--threshold=temporal=2.5", "--batch=5"]
     assert run(trained, clip, *options, "--variant=disassembly") == 0
     assert not (tmp_path / "a_up/asd").exists()
@@ -129,7 +132,7 @@ def test_recognise_property_stream_and_threshold(trained, clip, tmp_path):
     assert len(events) < len(list(loaded.recognise(clip, **options)))
 
 
-def test_recognise_property_the_learned_fusion(clip, tmp_path):
+def test_recognise_the_learned_fusion(clip, tmp_path):
     folder = tmp_path / "model"
     write(folder, ("asd", "temporal", "storm", "learned"))
     options = [f"--out={tmp_path / 'out'}", "--threshold=learned=-1", "--variant=assembly"]
@@ -144,9 +147,7 @@ def test_recognise_property_the_learned_fusion(clip, tmp_path):
     assert "installed above a logit of -1.0" in page
 
 
-def test_recognise_property_finished_ones_are_skipped_and_corrections_kept(
-    trained, clip, tmp_path, capsys
-):
+def test_recognise_finished_ones_are_skipped_and_corrections_kept(trained, clip, tmp_path, capsys):
     source = tmp_path / "x_up.mp4"
     source.write_bytes(clip.read_bytes())
     out = tmp_path / "out"
@@ -176,9 +177,7 @@ def test_recognise_property_finished_ones_are_skipped_and_corrections_kept(
     assert "is empty (0 bytes)" in capsys.readouterr().err
 
 
-def test_recognise_property_a_bad_source_is_named_and_the_others_go_on(
-    trained, clip, tmp_path, capsys
-):
+def test_recognise_a_bad_source_is_named_and_the_others_go_on(trained, clip, tmp_path, capsys):
     whole = clip.read_bytes()
     (tmp_path / "in").mkdir()
     (tmp_path / "in/b_up.mp4").write_bytes(whole[: len(whole) // 2])
@@ -283,7 +282,7 @@ def test_recognise_error_without_pyav(trained, clip, tmp_path, monkeypatch, caps
     assert run(trained, folder, f"--out={tmp_path / 'out'}") == 0  # pictures need none
 
 
-def test_recognise_property_results_in_a_source_folder_are_no_sources(trained, clip, tmp_path):
+def test_recognise_results_in_a_source_folder_are_no_sources(trained, clip, tmp_path):
     (tmp_path / "a_up.mp4").write_bytes(clip.read_bytes())
     for _ in range(2):
         assert run(trained, tmp_path, f"--out={tmp_path / 'out'}", "--video") == 0
@@ -291,7 +290,7 @@ def test_recognise_property_results_in_a_source_folder_are_no_sources(trained, c
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_recognise_property_interrupted_leaves_no_half_results(
+def test_recognise_interrupted_leaves_no_half_results(
     trained, tmp_path, made, clip, number, status
 ):
     source = write_video(
@@ -315,7 +314,7 @@ def test_recognise_property_interrupted_leaves_no_half_results(
     assert found(tmp_path / "out/a_up") == found(made)
 
 
-def test_recognise_property_a_finished_run(finished, tmp_path):
+def test_recognise_a_finished_run(finished, tmp_path):
     """From the work folder of a run, pictures of its test split."""
     loaded = stormpsr_jax.load_model(finished / "model")
     source = ClipSource(finished / "data", "test", loaded.procedure)

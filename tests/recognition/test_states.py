@@ -4,12 +4,12 @@ import copy
 import json
 
 import pytest
-from live_data import COVER, FPS, SCREW, SEAL, Script, frames, scripted
 
-from stormpsr_jax import files
-from stormpsr_jax.recognition import station
-from stormpsr_jax.recognition.capture import Clock
-from stormpsr_jax.recognition.unit import Reset
+from stormpsr_jax.base import files
+from stormpsr_jax.recognition.files.unit import Reset
+from stormpsr_jax.recognition.live import station
+from stormpsr_jax.recognition.live.capture import Clock
+from tests.support.live_data import COVER, FPS, SCREW, SEAL, Script, frames, scripted
 
 # One and more of every type that JSON has; numbers that no list, frame or float can have, too.
 VALUES = [

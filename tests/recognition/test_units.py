@@ -7,7 +7,14 @@ import sys
 import numpy as np
 import pytest
 import simplejpeg
-from live_data import (
+
+from stormpsr_jax.base import files
+from stormpsr_jax.recognition.files import unit
+from stormpsr_jax.recognition.files.unit import Reset, parse_reset
+from stormpsr_jax.recognition.live import station
+from stormpsr_jax.recognition.live.capture import Clock
+from stormpsr_jax.recognition.live.station import Station
+from tests.support.live_data import (
     COVER,
     FPS,
     NOTHING,
@@ -19,13 +26,7 @@ from live_data import (
     picture,
     scripted,
 )
-from model_data import PICTURES
-
-from stormpsr_jax import files
-from stormpsr_jax.recognition import station, unit
-from stormpsr_jax.recognition.capture import Clock
-from stormpsr_jax.recognition.station import Station
-from stormpsr_jax.recognition.unit import Reset, parse_reset
+from tests.support.model_data import PICTURES
 
 WHOLE = [(SEAL, 5), (COVER, 5), (SCREW, 5)]
 
@@ -60,7 +61,7 @@ def of(told, kind):
     return [line for line in told if line["type"] == kind]
 
 
-def test_lines_property_have_every_field():
+def test_lines_have_every_field():
     told = play(frames(*WHOLE))
     events = of(told, "event")
     assert [line["step_id"] for line in events] == [0, 3, 6]
@@ -102,7 +103,7 @@ def test_alerts_and_the_unit_name_late_wrong_and_missing_steps():
     assert ids(of(told, "unit")[0], "wrong", "missing") == ([5], [3, 6])
 
 
-def test_certain_property_less_sure_events_are_told_as_uncertain():
+def test_certain_less_sure_events_are_told_as_uncertain():
     shown = frames(*WHOLE)
     shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
     told = play(shown, certain=0.8)
@@ -224,7 +225,7 @@ def test_outputs_get_the_lines_and_a_screen_what_is_known():
     assert screen.pictures[15:] == [None] * len(screen.pictures[15:])
 
 
-def test_screen_property_the_state_of_the_source_and_of_a_finished_unit():
+def test_screen_the_state_of_the_source_and_of_a_finished_unit():
     screen = Screen()
 
     def before(one, script, told):
@@ -240,7 +241,7 @@ def test_screen_property_the_state_of_the_source_and_of_a_finished_unit():
     assert {view["unit"] for view in screen.views if view["waiting"]} == {2}
 
 
-def test_state_property_goes_on_after_any_frame(tmp_path):
+def test_state_goes_on_after_any_frame(tmp_path):
     """Ended before each frame and started again: what is told together is told in one go."""
     runs = [(ONLY_COVER, 5), (COVER, 5), (SCREW, 5), (NOTHING, 40), *WHOLE, (NOTHING, 40)]
     shown = frames(*runs)
@@ -267,7 +268,7 @@ def test_state_property_goes_on_after_any_frame(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_state_property_is_saved_before_a_line_is_told(tmp_path):
+def test_state_is_saved_before_a_line_is_told(tmp_path):
     """Who is killed on its line has told it, and does not tell it again."""
     path = tmp_path / "s.json"
     seen = []
@@ -282,7 +283,7 @@ def test_state_property_is_saved_before_a_line_is_told(tmp_path):
     assert [[row[0] for row in rows] for _, rows in seen] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
-def test_state_property_is_saved_every_few_seconds(tmp_path, monkeypatch):
+def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
     path, saved = tmp_path / "s.json", []
 
@@ -294,7 +295,7 @@ def test_state_property_is_saved_every_few_seconds(tmp_path, monkeypatch):
     assert saved == [0, 1, 2, 3]
 
 
-def test_status_property_comes_by_the_clock_and_with_each_change(monkeypatch):
+def test_status_comes_by_the_clock_and_with_each_change(monkeypatch):
     monkeypatch.setattr(station, "STATUS_EVERY", 0.0)
     assert len(of(play(frames((NOTHING, 5))), "status")) >= 5
 
@@ -334,7 +335,7 @@ class Blind(Screen):
 
 
 @pytest.mark.parametrize(("stream", "screen"), [("asd", None), ("temporal", Blind())])
-def test_run_property_keeps_nothing_of_each_picture(stream, screen, monkeypatch):
+def test_run_keeps_nothing_of_each_picture(stream, screen, monkeypatch):
     # What is kept for seconds, or of so many steps, is soon as large as it gets.
     monkeypatch.setattr(station, "STATUS_EVERY", 0.01)
     monkeypatch.setattr(station, "_RATE_SECONDS", 0.01)
@@ -346,7 +347,7 @@ def test_run_property_keeps_nothing_of_each_picture(stream, screen, monkeypatch)
     assert (after - before) / 1500 < 0.5
 
 
-def test_run_property_raises_what_ended_the_source():
+def test_run_raises_what_ended_the_source():
     capture = Script(frames((SEAL, 5)))
     capture.error = ValueError("gone")
     one = Station(scripted(), "x", clock=Clock(FPS), reset=Reset(), tell=lambda line: None)

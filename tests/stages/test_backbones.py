@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from tiny import command, tiny
 
 import stormpsr_jax
-from stormpsr_jax import weights
 from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import fields, networks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.weights import parameters
+from stormpsr_jax.weights.command import main
+from tests.support.tiny import command, tiny
 
 FIXTURES = Path(__file__).parents[1] / "models" / "backbones"
 # Of the size of the fixtures.
@@ -55,7 +56,7 @@ def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(ca
     path, arrays = published(case, tmp_path)
     ours = tmp_path / "ours.safetensors"
     flags = [f"--checkpoint={path}", f"--out={ours}"]
-    assert weights.main(["import", "--kind=vit", *flags]) == 0
+    assert main(["import", "--kind=vit", *flags]) == 0
     for i, file in enumerate((path, ours)):
         run = context(tmp_path, name, file)
         x = np.float32(arrays[f"x{i}"])
@@ -76,7 +77,7 @@ def test_starting_point_errors_a_file_of_another_backbone_says_in_what_they_diff
         pretrain.starting_point(run, (20, 20))
 
 
-def test_find_mistakes_property_an_unknown_backbone_lists_the_known_ones():
+def test_find_mistakes_an_unknown_backbone_lists_the_known_ones():
     (mistake,) = fields.find_mistakes(tiny(**{"encoder.backbone": "resnet50"}))
     assert mistake.startswith(
         "--config.encoder.backbone='resnet50': is not one of vit_tiny_patch16"
@@ -87,7 +88,7 @@ def test_find_mistakes_property_an_unknown_backbone_lists_the_known_ones():
 
 
 @pytest.mark.slow
-def test_run_property_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
+def test_run_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     """Frozen in pretrain, then fine-tuned in bfloat16 with remat, over two devices; recognised."""
     path, _ = published("transformers_dinov3", tmp_path)
     changes = SMALL | {
@@ -101,9 +102,9 @@ def test_run_property_a_backbone_goes_through_every_stage_on_a_mesh(tmp_path):
     }
     words, environment = command(tmp_path / "run", changes, devices=2)
     subprocess.run(words, env=environment, check=True)
-    first, _ = weights.load_params(tmp_path / "run" / "pretrain" / "best.safetensors")
-    second, _ = weights.load_params(tmp_path / "run" / "finetune" / "best.safetensors")
-    start, _, _ = weights.load_any(path, "vit")
+    first, _ = parameters.load_params(tmp_path / "run" / "pretrain" / "best.safetensors")
+    second, _ = parameters.load_params(tmp_path / "run" / "finetune" / "best.safetensors")
+    start, _, _ = parameters.load_any(path, "vit")
     np.testing.assert_array_equal(first["encoder"]["registers"], start["registers"])
     assert "registers" in second["spatial"]["encoder"]
     model = stormpsr_jax.load_model(tmp_path / "run" / "model")

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
 from stormpsr_jax.configs import (
@@ -21,6 +20,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import TRAINED, tiny
 
 NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
 
@@ -31,7 +31,7 @@ def mistakes(finished, folder, **changes):
     return checks.find_mistakes(Context(tiny(**changes), folder, make_mesh(1, 1)))
 
 
-def test_find_mistakes_property_none_in_a_good_run_within_seconds(finished, tmp_path):
+def test_find_mistakes_none_in_a_good_run_within_seconds(finished, tmp_path):
     start = time.monotonic()
     assert mistakes(finished, tmp_path) == []
     assert time.monotonic() - start < 5
@@ -47,13 +47,13 @@ def test_find_mistakes_property_none_in_a_good_run_within_seconds(finished, tmp_
         (synthetic_meccano, {"data.synthetic.timelines": "labels"}),
     ],
 )
-def test_find_mistakes_property_none_in_the_configs_that_render(tmp_path, config, changes):
+def test_find_mistakes_none_in_the_configs_that_render(tmp_path, config, changes):
     config = config.get_config()
     config.update_from_flattened_dict(changes)
     assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
 
 
-def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
+def test_find_mistakes_all_fields_at_once(finished, tmp_path):
     wrong = {
         "temporal.steps": 0,
         "pretrain.log_every": 0,
@@ -99,7 +99,7 @@ def test_find_mistakes_property_all_fields_at_once(finished, tmp_path):
 
 
 @pytest.mark.parametrize("config", [meccano, industreal])
-def test_find_mistakes_property_the_papers_configs_do_not_start_without_weights(tmp_path, config):
+def test_find_mistakes_the_papers_configs_do_not_start_without_weights(tmp_path, config):
     context = Context(config.get_config(), tmp_path, make_mesh(1, 1))
     found = checks.find_mistakes(context)
     name = "vit_small_patch16_224.safetensors"
@@ -110,7 +110,7 @@ def test_find_mistakes_property_the_papers_configs_do_not_start_without_weights(
     assert not [text for text in found if "init_from" in text]
 
 
-def test_find_mistakes_property_renders_without_boxes(finished, tmp_path):
+def test_find_mistakes_renders_without_boxes(finished, tmp_path):
     """As those of IndustReal in the layout that has none: the detector cannot learn from them."""
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "cad.npz"
@@ -124,7 +124,7 @@ def test_find_mistakes_property_renders_without_boxes(finished, tmp_path):
     assert mistakes(finished, tmp_path / "run", **changes | NO_RENDERS) == []
 
 
-def test_ranges_property_every_number_of_the_config_has_one():
+def test_ranges_every_number_of_the_config_has_one():
     without = [
         field
         for field, value in provenance.flat_config(tiny()).items()
@@ -148,14 +148,14 @@ def folder_without(finished, tmp_path, *splits):
     return folder
 
 
-def test_find_mistakes_property_missing_splits_are_named_before_training(finished, tmp_path):
+def test_find_mistakes_missing_splits_are_named_before_training(finished, tmp_path):
     folder = folder_without(finished, tmp_path, "test", "cad")
     found = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
     assert any("no split 'test'" in text for text in found)
     assert any("has no split 'cad'" in text and "--config.data.cad_dir" in text for text in found)
 
 
-def test_find_mistakes_property_missing_boxes(finished, tmp_path):
+def test_find_mistakes_missing_boxes(finished, tmp_path):
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "val.npz"
     with np.load(path) as file:
@@ -167,7 +167,7 @@ def test_find_mistakes_property_missing_boxes(finished, tmp_path):
     assert "drop 'detector' from stages" in found
 
 
-def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_path):
+def test_find_mistakes_renders_of_parts_that_sit_wrong(finished, tmp_path):
     """Where none shows any, the detector cannot learn from them."""
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "cad.npz"
@@ -187,9 +187,7 @@ def test_find_mistakes_property_renders_of_parts_that_sit_wrong(finished, tmp_pa
 
 
 @pytest.mark.parametrize("known", ["none", "not stored"])
-def test_find_mistakes_property_renders_that_do_not_tell_how_the_product_lies(
-    finished, tmp_path, known
-):
+def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(finished, tmp_path, known):
     """As those of earlier versions, and IndustReal's."""
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "cad.npz"
@@ -208,7 +206,7 @@ def test_find_mistakes_property_renders_that_do_not_tell_how_the_product_lies(
     assert mistakes(finished, tmp_path / "run", **changes, **{"detector.pose_loss": 0.0}) == []
 
 
-def test_find_mistakes_property_renders_of_which_all_show_wrong_parts(finished, tmp_path):
+def test_find_mistakes_renders_of_which_all_show_wrong_parts(finished, tmp_path):
     """Where none is plain, neither the detector nor pre-training can draw a plain one."""
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "cad.npz"
@@ -235,7 +233,7 @@ def test_a_threshold_is_refused_where_thresholds_are_chosen(finished, tmp_path):
     assert mistakes(finished, tmp_path, **fixed) == []
 
 
-def test_find_mistakes_property_renders_of_which_none_is_to_be_plain(finished, tmp_path):
+def test_find_mistakes_renders_of_which_none_is_to_be_plain(finished, tmp_path):
     whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_per_state": 0}
     (text,) = mistakes(finished, tmp_path, **whole)
     assert text.startswith("--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and")
@@ -247,7 +245,7 @@ def test_find_mistakes_property_renders_of_which_none_is_to_be_plain(finished, t
     assert mistakes(finished, tmp_path, **whole, **NO_RENDERS) == []
 
 
-def test_find_mistakes_property_shares_of_the_detector_s_batch(finished, tmp_path):
+def test_find_mistakes_shares_of_the_detector_s_batch(finished, tmp_path):
     fields = {"detector.background": 0.3, "detector.anywhere": 0.3, "detector.cad": 0.4}
     assert mistakes(finished, tmp_path, **fields) == []
     (text,) = mistakes(finished, tmp_path, **fields | {"detector.anywhere": 0.4})
@@ -256,7 +254,7 @@ def test_find_mistakes_property_shares_of_the_detector_s_batch(finished, tmp_pat
     assert text.startswith("--config.detector.part_loss=0.0: it alone learns from detector.anywhe")
 
 
-def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finished, tmp_path):
+def test_find_mistakes_shares_of_renders_that_there_are_none_of(finished, tmp_path):
     cad, pose = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
     assert cad.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
     assert pose.startswith("--config.detector.pose_loss=5.0: how the product lies is learnt from")
@@ -269,13 +267,13 @@ def test_find_mistakes_property_shares_of_renders_that_there_are_none_of(finishe
     assert mistakes(finished, tmp_path, **whole, **off) == []
 
 
-def test_find_mistakes_property_a_control_that_sees_more_than_there_is(finished, tmp_path):
+def test_find_mistakes_a_control_that_sees_more_than_there_is(finished, tmp_path):
     assert mistakes(finished, tmp_path, **{"temporal_model.seen": 5}) == []
     (text,) = mistakes(finished, tmp_path, **{"temporal_model.seen": 6})
     assert text.startswith("--config.temporal_model.seen=6 is more than the 5 frames of a clip")
 
 
-def test_find_mistakes_property_a_pace_of_timelines_that_have_one(tmp_path):
+def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
     changes = {"data.synthetic.timelines": "labels", "data.synthetic.pace": 2.0}
     (text,) = checks.find_mistakes(Context(tiny(**changes), tmp_path, make_mesh(1, 1)))
     assert text.startswith("--config.data.synthetic.pace=2.0 is for made-up timelines")
@@ -284,7 +282,7 @@ def test_find_mistakes_property_a_pace_of_timelines_that_have_one(tmp_path):
     assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
 
 
-def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path):
+def test_find_mistakes_classes_of_another_catalogue(finished, tmp_path):
     folder = folder_without(finished, tmp_path)
     path = folder / "labels" / "train.npz"
     with np.load(path) as file:
@@ -343,7 +341,7 @@ def test_find_mistakes_property_classes_of_another_catalogue(finished, tmp_path)
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
 )
-def test_find_mistakes_property_says_what_and_what_to_do(finished, tmp_path, changes, what):
+def test_find_mistakes_says_what_and_what_to_do(finished, tmp_path, changes, what):
     found = mistakes(finished, tmp_path, **changes)
     assert any(what in text for text in found), found
 

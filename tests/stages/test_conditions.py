@@ -11,19 +11,20 @@ import pytest
 from flax import traverse_util
 from ml_collections import ConfigDict
 from safetensors.numpy import load_file
-from tiny import tiny
 
-from stormpsr_jax import load_model, losses
+from stormpsr_jax import load_model
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
-from stormpsr_jax.psr import predictions
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import detector, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 K = load_procedure("synthetic").num_components
 
@@ -37,7 +38,7 @@ def context(weight, num_components=K):
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
-def test_clip_loss_property_is_that_of_changes_and_a_share_of_that_of_conditions(weight):
+def test_clip_loss_is_that_of_changes_and_a_share_of_that_of_conditions(weight):
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(5, (3 if weight else 1) * K)), jnp.float32)
     batch = {
@@ -69,7 +70,7 @@ def clips(rng, count, components=3, frames=6):
     return x.astype(np.float32), {"label": label, "state": end.astype(np.int8)}
 
 
-def test_clip_loss_property_teaches_change_and_condition_at_once():
+def test_clip_loss_teaches_change_and_condition_at_once():
     rng = np.random.default_rng(0)
     model = TemporalMLP(3, 3, depth=1, width=64, dropout=0.0)
     x, batch = clips(rng, 512)
@@ -95,7 +96,7 @@ def test_clip_loss_property_teaches_change_and_condition_at_once():
 
 
 @pytest.mark.parametrize("backbone", ["transformer", "mlp", "lstm", "tcn"])
-def test_networks_property_have_the_outputs_that_the_losses_ask_for(tmp_path, backbone):
+def test_networks_have_the_outputs_that_the_losses_ask_for(tmp_path, backbone):
     def networks_of(**changes):
         changes["temporal_model.backbone"] = backbone
         made = Context(tiny(procedure="synthetic", **changes), tmp_path, make_mesh(1, 1))
@@ -113,7 +114,7 @@ def test_networks_property_have_the_outputs_that_the_losses_ask_for(tmp_path, ba
 
 
 @pytest.mark.parametrize("stage", ["temporal", "finetune", "detector"])
-def test_metrics_property_have_both_terms_of_the_conditions(finished, stage):
+def test_metrics_have_both_terms_of_the_conditions(finished, stage):
     rows = (finished / stage / "metrics.jsonl").read_text().splitlines()
     logged = [row for row in map(json.loads, rows) if "loss" in row]
     assert len(logged) == 6
@@ -127,7 +128,7 @@ def test_metrics_property_have_both_terms_of_the_conditions(finished, stage):
         assert 0 < row["turn"] < 180
 
 
-def test_detector_property_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(finished):
+def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(finished):
     stage = detector.build(Context(tiny(), finished, make_mesh(1, 1)))
     params, stats = stage.init()
     batches = stage.data(0)
@@ -152,12 +153,12 @@ def test_detector_property_right_and_wrong_are_learnt_from_renders_and_frames_an
     assert right(NOT_ANNOTATED, False) > 0
 
 
-def test_metrics_property_have_none_where_nobody_asks(finished):
+def test_metrics_have_none_where_nobody_asks(finished):
     rows = (finished / "pretrain" / "metrics.jsonl").read_text()
     assert '"right"' not in rows
 
 
-def test_run_property_renders_show_each_state_right_and_wrong(finished):
+def test_run_renders_show_each_state_right_and_wrong(finished):
     procedure = load_procedure(finished / "data" / "procedure.json")
     cad = ClipSource(finished / "data", "cad", procedure)
     wrong = {name: r for name, r in cad.recordings.items() if name.startswith("wrong_")}
@@ -171,7 +172,7 @@ def test_run_property_renders_show_each_state_right_and_wrong(finished):
         assert (cad.recordings[name].classes <= procedure.num_states).all()
 
 
-def test_model_property_of_three_outputs_recognition_reads_the_changes(finished):
+def test_model_of_three_outputs_recognition_reads_the_changes(finished):
     """Files and the loaded model hold K probabilities: the first K outputs of the network."""
     model = load_model(finished / "model")
     weights = load_file(finished / "model" / "weights.safetensors")

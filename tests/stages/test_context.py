@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from tiny import tiny
 
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
 CAD = np.array([False, True])
@@ -21,7 +21,7 @@ def context(folder, **changes):
     return Context(tiny(**changes), folder, make_mesh(1, 1))
 
 
-def test_normalise_property_renders_have_the_statistics_of_their_folder(finished, tmp_path):
+def test_normalise_renders_have_the_statistics_of_their_folder(finished, tmp_path):
     """Whoever rendered them, and wherever they lie: beside the recordings or in another folder."""
     cad = context(finished).cad_source()
     pictures = np.concatenate(
@@ -38,9 +38,7 @@ def test_normalise_property_renders_have_the_statistics_of_their_folder(finished
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_normalise_property_the_config_overrules_and_without_a_folder_nothing_is_read(
-    tmp_path, given
-):
+def test_normalise_the_config_overrules_and_without_a_folder_nothing_is_read(tmp_path, given):
     fields = {"data.cad_mean": (0.7, 0.8, 0.9), "data.cad_std": (0.1, 0.1, 0.2)}
     one = context(tmp_path, **REAL, **(fields if given else FROM_FOLDER))
     expected = (fields if given else REAL).values()

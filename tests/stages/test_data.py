@@ -5,7 +5,7 @@ from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data
 
 
-def test_run_property_renders_what_the_config_says(tmp_path, monkeypatch):
+def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     told = {}
     monkeypatch.setattr(rendering, "make_dataset", lambda out, **options: told.update(options))
     config = synthetic.get_config()

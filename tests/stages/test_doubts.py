@@ -3,14 +3,15 @@
 import shutil
 
 import numpy as np
-from tiny import tiny
 
-from stormpsr_jax import hardware, main
+from stormpsr_jax import main
+from stormpsr_jax.base import hardware
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import detector, doubts
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 ALONE = {"detector.cad_wrong": 0.0}
 
@@ -35,7 +36,7 @@ def with_wrong_parts(finished, tmp_path):
     return folder
 
 
-def test_find_doubts_property_wrong_parts_learnt_from_recordings_alone(finished, tmp_path):
+def test_find_doubts_wrong_parts_learnt_from_recordings_alone(finished, tmp_path):
     folder = with_wrong_parts(finished, tmp_path)
     (text,) = find(folder, tmp_path, **ALONE)
     assert text.startswith("--config.detector.part_loss=1.0, but detector.cad_wrong=0: ")
@@ -43,7 +44,7 @@ def test_find_doubts_property_wrong_parts_learnt_from_recordings_alone(finished,
     assert "data_prep.cad --wrong=N" in text
 
 
-def test_find_doubts_property_none_where_renders_show_them_or_nobody_asks(finished, tmp_path):
+def test_find_doubts_none_where_renders_show_them_or_nobody_asks(finished, tmp_path):
     folder = finished / "data"
     assert find(folder, tmp_path) == []
     assert find(folder, tmp_path, **ALONE, **{"detector.part_loss": 0.0}) == []
@@ -51,7 +52,7 @@ def test_find_doubts_property_none_where_renders_show_them_or_nobody_asks(finish
     assert find(tmp_path / "not there yet", tmp_path, **ALONE) == []
 
 
-def test_run_property_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypatch):
+def test_run_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypatch):
     """Before it starts, or when the data that tell have been rendered."""
     of_detector = tmp_path / "run" / "detector"
     train = lambda context: (of_detector / "best.safetensors").touch() or {}  # noqa: E731

@@ -8,7 +8,7 @@ from stormpsr_jax.stages import embed
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
 @pytest.mark.parametrize("batch", [1, 4, 50])
-def test_distinct_property_rows_come_back_and_nothing_is_there_twice(chunk, batch):
+def test_distinct_rows_come_back_and_nothing_is_there_twice(chunk, batch):
     rng = np.random.default_rng(chunk)
     pictures = rng.integers(0, 3, (60, 2, 2, 3), np.uint8).repeat(rng.integers(1, 5, 60), axis=0)
     chunks = [(i, pictures[i : i + chunk]) for i in range(0, len(pictures), chunk)]
@@ -28,5 +28,5 @@ def test_distinct_property_rows_come_back_and_nothing_is_there_twice(chunk, batc
     assert changes + 1 <= sum(len(images) for _, images, _ in found) <= changes + len(found)
 
 
-def test_distinct_property_of_nothing_is_nothing():
+def test_distinct_of_nothing_is_nothing():
     assert list(embed.distinct([], 4)) == []

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-from tiny import tiny
 
 from stormpsr_jax.stages import finetune, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 
 def first_rows(stage, context, count):
@@ -21,7 +21,7 @@ def first_rows(stage, context, count):
     return np.concatenate(rows)[:count]
 
 
-def test_finetune_property_draws_other_clips_than_temporal(finished):
+def test_finetune_draws_other_clips_than_temporal(finished):
     """Its 40 first clips are not those of `temporal`, nor those of another seed of it."""
     fields = {"finetune.batch": 8, "temporal.batch": 8}
     draws = {}

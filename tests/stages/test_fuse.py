@@ -8,12 +8,13 @@ import types
 import jax
 import numpy as np
 import pytest
-from simulated_scores import PROCEDURE, simulate
 
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.psr import labels, learned_weights, predictions, scores
+from stormpsr_jax.psr.files import labels, predictions, scores
+from stormpsr_jax.psr.streams import learned_weights
 from stormpsr_jax.stages import fuse
 from stormpsr_jax.training import fusion
+from tests.support.simulated_scores import PROCEDURE, simulate
 
 K = PROCEDURE.num_components
 
@@ -57,7 +58,7 @@ def context(tmp_path):
     )
 
 
-def test_fuse_property_fits_in_folds_and_comes_back(context):
+def test_fuse_fits_in_folds_and_comes_back(context):
     write_split(context.workdir, "val", range(5))
     context.config.fuse.steps, context.config.fuse.lr = 20, 0.01
     facts = fuse.run(context)
@@ -77,7 +78,7 @@ def test_fuse_property_fits_in_folds_and_comes_back(context):
         np.testing.assert_allclose(a, shipped.arrays[name], atol=0.2)
 
 
-def test_fuse_property_init_scratch_takes_units_and_average(context):
+def test_fuse_init_scratch_takes_units_and_average(context):
     write_split(context.workdir, "val", range(4))
     context.config.fuse.init = "scratch"
     context.config.fuse.units = 2
@@ -89,7 +90,7 @@ def test_fuse_property_init_scratch_takes_units_and_average(context):
 
 
 @pytest.mark.parametrize("field", ["lr", "noise", "decay"])
-def test_fuse_property_every_field_matters(context, field):
+def test_fuse_every_field_matters(context, field):
     write_split(context.workdir, "val", range(4), num=30)
     fuse.run(context)
     before = fuse.read(context.workdir / "fuse").weights.checksum
@@ -98,7 +99,7 @@ def test_fuse_property_every_field_matters(context, field):
     assert fuse.read(context.workdir / "fuse").weights.checksum != before
 
 
-def test_fuse_property_few_recordings_get_the_weights_that_ship(context):
+def test_fuse_few_recordings_get_the_weights_that_ship(context):
     write_split(context.workdir, "val", range(3))
     with contextlib.redirect_stdout(io.StringIO()) as said:
         assert fuse.run(context) == {"recordings": 0}
@@ -108,7 +109,7 @@ def test_fuse_property_few_recordings_get_the_weights_that_ship(context):
     assert found.held_out("r0") is found.weights
 
 
-def test_fuse_property_weights_that_are_no_better_are_not_kept(context, monkeypatch):
+def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     write_split(context.workdir, "val", range(4), num=30)
     shipped = learned_weights.default_weights("scores")
     fitted = fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
@@ -123,7 +124,7 @@ def test_fuse_property_weights_that_are_no_better_are_not_kept(context, monkeypa
     assert not found.recordings
 
 
-def test_fuse_property_one_process_does_it(context, monkeypatch):
+def test_fuse_one_process_does_it(context, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
     assert fuse.run(context) == {}
 

@@ -4,21 +4,22 @@ import json
 
 import numpy as np
 from flax import traverse_util
-from tiny import tiny
 
 import stormpsr_jax
-from stormpsr_jax import main, weights
+from stormpsr_jax import main
 from stormpsr_jax.stages import checks, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from stormpsr_jax.weights import parameters
+from tests.support.tiny import tiny
 
 
-def test_starting_point_property_says_whether_it_starts_from_random_weights(tmp_path, capsys):
+def test_starting_point_says_whether_it_starts_from_random_weights(tmp_path, capsys):
     context = Context(tiny(), tmp_path, make_mesh(1, 1))
     params, _ = pretrain.starting_point(context, (32, 32))
     assert "init_from is '', so the encoder starts from random weights" in capsys.readouterr().out
     path = tmp_path / "encoder.safetensors"
-    weights.save_params(path, params["encoder"])
+    parameters.save_params(path, params["encoder"])
     started = Context(tiny(init_from=str(path)), tmp_path, make_mesh(1, 1))
     pretrain.starting_point(started, (32, 32))
     said = capsys.readouterr().out
@@ -40,14 +41,14 @@ def flat(tree):
 
 def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished, tmp_path, capsys):
     """All stages, the model folder and the report; the second time nothing is made again."""
-    start, _ = weights.load_params(finished / "pretrain" / "best.safetensors")
+    start, _ = parameters.load_params(finished / "pretrain" / "best.safetensors")
     path, run = tmp_path / "published.safetensors", tmp_path / "run"
-    weights.save_params(path, start["encoder"])
+    parameters.save_params(path, start["encoder"])
     config = without_kfs(finished, init_from=str(path))
     main.run(config, run)
     said = capsys.readouterr().out
     assert f"arrays from {path}" in said
-    params, batch_stats = weights.load_params(run / "pretrain" / "best.safetensors")
+    params, batch_stats = parameters.load_params(run / "pretrain" / "best.safetensors")
     found, expected = flat(params["encoder"]), flat(start["encoder"])
     assert found.keys() == expected.keys()
     for name in found:
@@ -55,7 +56,7 @@ def test_a_run_without_kfs_goes_on_with_the_weights_that_it_starts_from(finished
     np.testing.assert_array_equal(batch_stats["first_head"]["norm"]["mean"], 0)
     kernel = params["first_head"]["dense"]["kernel"]
     assert (kernel != start["first_head"]["dense"]["kernel"]).all()  # before its training
-    tuned, _ = weights.load_params(run / "finetune" / "best.safetensors")
+    tuned, _ = parameters.load_params(run / "finetune" / "best.safetensors")
     assert stormpsr_jax.load_model(run / "model").streams == ("temporal",)
     assert tuned["spatial"].keys() == params.keys()
     assert json.loads((run / "metrics.json").read_text())["streams"].keys() == {"temporal"}

@@ -11,12 +11,12 @@ import shutil
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
 from stormpsr_jax.stages import detector, embed, finetune, predict, pretrain, provenance, temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import TRAINED, tiny
 
 STAGES = ("data", *TRAINED, "embed", "predict", "evaluate")
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
@@ -47,7 +47,7 @@ def metrics(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-def test_evaluate_property_other_settings_are_scored_without_training(run):
+def test_evaluate_other_settings_are_scored_without_training(run):
     before = metrics(run.folder)
     again, text = run(**{"evaluate.decay": 0.5})
     assert list(again) == ["evaluate"]
@@ -58,7 +58,7 @@ def test_evaluate_property_other_settings_are_scored_without_training(run):
     assert model["streams"]["storm"]["settings"]["decay"] == 0.5
 
 
-def test_stages_property_one_added_or_left_out_is_seen_by_those_after_it(run):
+def test_stages_one_added_or_left_out_is_seen_by_those_after_it(run):
     again, _ = run(stages=LIGHT)
     assert list(again) == ["predict", "evaluate"]
     assert set(metrics(run.folder)["streams"]) == {"temporal"}
@@ -79,7 +79,7 @@ def edit_labels(folder, split, **arrays):
     np.savez(path, **content)
 
 
-def test_boxes_property_do_not_train_the_encoder_again(run):
+def test_boxes_do_not_train_the_encoder_again(run):
     def moved(boxes):
         boxes[:, :2] *= 0.99
         return boxes
@@ -92,7 +92,7 @@ def test_boxes_property_do_not_train_the_encoder_again(run):
     assert not {"pretrain", "embed", "temporal", "finetune"} & again.keys()
 
 
-def test_labels_property_a_corrected_state_trains_again_what_reads_it(run):
+def test_labels_a_corrected_state_trains_again_what_reads_it(run):
     def corrected(states):
         states[5, 0] = 1 - states[5, 0]
         return states
@@ -104,7 +104,7 @@ def test_labels_property_a_corrected_state_trains_again_what_reads_it(run):
         assert f"{stage} (other states of split train" in str(caught.value)
 
 
-def test_labels_property_of_renders_train_again_what_learns_from_them(run):
+def test_labels_of_renders_train_again_what_learns_from_them(run):
     """The detector's head of components reads their states, not only boxes and classes."""
 
     def corrected(states):
@@ -133,7 +133,7 @@ def test_labels_property_of_renders_train_again_what_learns_from_them(run):
         ("temporal.state_loss", 0.0, ["temporal", "finetune"]),
     ],
 )
-def test_fields_property_of_conditions_train_again_what_they_shape(run, field, value, trained):
+def test_fields_of_conditions_train_again_what_they_shape(run, field, value, trained):
     with pytest.raises(ValueError, match="throw the weights") as caught:
         run(**{field: value})
     text = str(caught.value)
@@ -144,7 +144,7 @@ def test_fields_property_of_conditions_train_again_what_they_shape(run, field, v
         assert (f"{stage} ({field} {before} → {value}" in text) == (stage in trained)
 
 
-def test_fields_property_without_conditions_the_networks_are_smaller_and_used_to_the_end(run):
+def test_fields_without_conditions_the_networks_are_smaller_and_used_to_the_end(run):
     off = ("detector.part_loss", "detector.pose_loss", "temporal.state_loss")
     networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 3
@@ -158,7 +158,7 @@ def test_fields_property_without_conditions_the_networks_are_smaller_and_used_to
     assert not networks["detector"]["upright"]
 
 
-def test_label_files_property_of_the_test_split_are_scored_again(run):
+def test_label_files_of_the_test_split_are_scored_again(run):
     path = run.folder / "data" / "labels" / "test" / "test_000" / "PSR_labels.csv"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:-1]))
@@ -170,7 +170,7 @@ def test_label_files_property_of_the_test_split_are_scored_again(run):
     assert len(after) == len(before) - 1
 
 
-def test_procedure_property_what_may_happen_changes_scores_and_what_is_catalogued_trains(run):
+def test_procedure_what_may_happen_changes_scores_and_what_is_catalogued_trains(run):
     """An own procedure file, of whose content each stage reads a part."""
     content = json.loads((run.folder / "data" / "procedure.json").read_text())
     path = run.folder.parent / "procedure.json"
@@ -182,7 +182,7 @@ def test_procedure_property_what_may_happen_changes_scores_and_what_is_catalogue
     assert "another procedure (whole)" in text
 
 
-def test_size_property_another_one_is_another_folder_of_pictures(run):
+def test_size_another_one_is_another_folder_of_pictures(run):
     with pytest.raises(ValueError, match=r"pretrain \(data is made again\)"):
         run(**{"data.synthetic.size": 40})
 
@@ -199,7 +199,7 @@ def test_size_property_another_one_is_another_folder_of_pictures(run):
         ("metrics.json", "evaluate"),
     ],
 )
-def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, stage):
+def test_damage_is_named_and_made_again_as_it_was(run, finished, name, stage):
     path = run.folder / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 4
@@ -222,7 +222,7 @@ def test_damage_property_is_named_and_made_again_as_it_was(run, finished, name, 
     ],
 )
 @pytest.mark.filterwarnings("default:checkpoint")
-def test_damage_property_of_an_interrupted_stage_is_named(run, finished, stage, name, way, recwarn):
+def test_damage_of_an_interrupted_stage_is_named(run, finished, stage, name, way, recwarn):
     """What it has finished is kept, but for what was damaged."""
     (run.folder / stage / provenance.DONE).unlink()
     path = run.folder / name
@@ -256,7 +256,7 @@ def test_damage_property_of_an_interrupted_stage_is_named(run, finished, stage, 
         ("pretrain/made_from.json", []),  # what counts is in done.json
     ],
 )
-def test_records_property_damaged_ones_are_made_again(run, finished, name, again):
+def test_records_damaged_ones_are_made_again(run, finished, name, again):
     path = run.folder / name
     path.write_bytes(path.read_bytes()[:-20])
     before = metrics(run.folder)
@@ -268,7 +268,7 @@ def test_records_property_damaged_ones_are_made_again(run, finished, name, again
         assert best.read_bytes() == (finished / best.relative_to(run.folder)).read_bytes()
 
 
-def test_damage_property_of_a_log_is_said_and_nothing_is_trained_again(run):
+def test_damage_of_a_log_is_said_and_nothing_is_trained_again(run):
     path = run.folder / "temporal" / "metrics.jsonl"
     path.write_text("".join(path.read_text().splitlines(True)[:-1]))
     again, text = run()
@@ -301,7 +301,7 @@ def test_stage_errors_a_pipe_in_its_folder(run):
         run()
 
 
-def test_interrupted_property_goes_on_only_with_what_it_began_with(run):
+def test_interrupted_goes_on_only_with_what_it_began_with(run):
     (run.folder / "temporal" / provenance.DONE).unlink()
     with pytest.raises(ValueError, match=r"temporal \(temporal.sigma 2.0 → 3.0\)"):
         run(**{"temporal.sigma": 3.0})
@@ -336,7 +336,7 @@ class Reading:
 
 
 @pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict])
-def test_fields_property_are_all_that_a_stage_reads(finished, tmp_path, stage):
+def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     """Whatever field a stage reads is on its record, or is one that changes no result."""
     name = stage.__name__.rpartition(".")[2]
     for before in ("data", "pretrain", "embed", "temporal", "finetune", "detector"):
@@ -374,7 +374,7 @@ def test_fields_property_are_all_that_a_stage_reads(finished, tmp_path, stage):
     assert not unknown
 
 
-def test_fields_property_every_name_is_one_of_the_config():
+def test_fields_every_name_is_one_of_the_config():
     fields = provenance.flat_config(tiny())
     for name in itertools.chain.from_iterable(provenance.FIELDS.values()):
         assert any(field == name or field.startswith(f"{name}.") for field in fields), name

@@ -6,15 +6,15 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny
 
-from stormpsr_jax import model
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr import predictions
+from stormpsr_jax.model import functions
+from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 SIZES = {"encoder.image_size": 24, "detector.image_size": 28}  # of 32 pixels that are stored
 
@@ -31,7 +31,7 @@ def by_hand(source, name, rows, size):
     return np.stack([image.resize((size, size), Image.Resampling.BICUBIC) for image in images])
 
 
-def test_sources_property_have_the_size_of_their_network(finished, tmp_path):
+def test_sources_have_the_size_of_their_network(finished, tmp_path):
     plain = context_of(finished, tmp_path)
     assert plain.detector_source("train") is plain.source("train")
     assert plain.source("train").image_size == plain.source("train").stored_size == (32, 32)
@@ -53,7 +53,7 @@ def test_sources_property_have_the_size_of_their_network(finished, tmp_path):
 
 
 @pytest.mark.parametrize(("stage", "size"), [(pretrain, 24), (detector, 28)])
-def test_stages_property_train_on_pictures_of_their_size(finished, tmp_path, stage, size):
+def test_stages_train_on_pictures_of_their_size(finished, tmp_path, stage, size):
     definition = stage.build(context_of(finished, tmp_path, **SIZES))
     batches = definition.data(0)
     assert next(batches)["image"].shape[1:] == (size, size, 3)
@@ -67,7 +67,7 @@ def write_random(context):
 
 
 @pytest.mark.parametrize("own_folder", [False, True])
-def test_predict_property_the_detector_sees_its_own_pictures(finished, tmp_path, own_folder):
+def test_predict_the_detector_sees_its_own_pictures(finished, tmp_path, own_folder):
     changes = {"stages": ("detector", "predict"), "predict.splits": ("val",)}
     changes |= {"detector.image_size": 28}
     if own_folder:
@@ -81,7 +81,7 @@ def test_predict_property_the_detector_sees_its_own_pictures(finished, tmp_path,
     network = networks.trained(context, ("detector",))["detector"]
     looks = networks.pictures(context, source, with_detector=True)
     assert (looks.size, looks.detector_size) == ((32, 32), (28, 28))
-    detect = model.functions({"detector": network}, looks, 1, 64)["detect"]
+    detect = functions.functions({"detector": network}, looks, 1, 64)["detect"]
     for name, recording in source.recordings.items():
         rows = np.arange(recording.num_frames)
         boxes, _, confidences, _ = detect(by_hand(source, name, rows, 28))

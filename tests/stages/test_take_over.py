@@ -5,11 +5,11 @@ import os
 import shutil
 
 import pytest
-from tiny import TRAINED, tiny
 
 from stormpsr_jax import main
 from stormpsr_jax.stages import provenance, take_over
 from stormpsr_jax.stages.context import Context
+from tests.support.tiny import TRAINED, tiny
 
 STAGES = ("pretrain", "embed", "temporal", "finetune", "detector", "predict")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.data.clips import LabelledFrames
-from stormpsr_jax.model_json import Window
+from stormpsr_jax.model.content import Window
 from stormpsr_jax.stages import validation
 
 BOX = (0.5, 0.5, 0.4, 0.4)
@@ -64,7 +64,7 @@ def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
     assert abs(found["f1"] - found["f1_macro"]) > 0.1
 
 
-def test_detections_property_only_what_was_looked_at_counts():
+def test_detections_only_what_was_looked_at_counts():
     source = Source(TRUE)
     assert validation.mean_average_precision(detector, source) == pytest.approx(1)
     assert validation.false_alarms(detector, source) == {"false_alarms": pytest.approx(1 / 3)}

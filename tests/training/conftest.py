@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from loop_toy import run
-from made_once import made_once
+
+from tests.support.loop_toy import run
+from tests.support.made_once import made_once
 
 
 @pytest.fixture(scope="session")

@@ -29,20 +29,20 @@ def restore(workdir, abstract=None):
         checkpoints.close()
 
 
-def test_checkpoints_property_restores_state_and_values_and_keeps_two(saved):
+def test_checkpoints_restores_state_and_values_and_keeps_two(saved):
     step, restored, values = restore(saved)
     assert (step, values) == (3, {"best": 3 / 7})
     jax.tree.map(np.testing.assert_array_equal, restored, state(3))
     assert sorted(p.name for p in (saved / "checkpoints").iterdir()) == ["2", "3"]
 
 
-def test_checkpoints_property_nothing_to_restore(tmp_path):
+def test_checkpoints_nothing_to_restore(tmp_path):
     assert restore(tmp_path) is None
 
 
 @pytest.mark.parametrize("part", ["state", "values"])
 @pytest.mark.parametrize("damage", ["truncated", "zeroed", "removed"])
-def test_checkpoints_property_damage_is_named_and_the_one_before_used(saved, part, damage):
+def test_checkpoints_damage_is_named_and_the_one_before_used(saved, part, damage):
     folder = saved / "checkpoints" / "3"
     files = [p for p in [folder / part, *(folder / part).rglob("*")] if p.is_file()]
     for path in files:
@@ -66,7 +66,7 @@ def test_checkpoints_property_damage_is_named_and_the_one_before_used(saved, par
     assert (saved / "checkpoints" / "3.damaged").exists()
 
 
-def test_checkpoints_property_one_changed_bit_is_found(saved):
+def test_checkpoints_one_changed_bit_is_found(saved):
     largest = max((saved / "checkpoints" / "3").rglob("d/*"), key=lambda p: p.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -80,7 +80,7 @@ def test_checkpoints_property_one_changed_bit_is_found(saved):
 @pytest.mark.parametrize(
     "error", [PermissionError("no"), OSError(5, "disk"), jax.errors.JaxRuntimeError("a peer died")]
 )
-def test_checkpoints_property_failure_of_the_machine_leaves_them(saved, monkeypatch, error):
+def test_checkpoints_failure_of_the_machine_leaves_them(saved, monkeypatch, error):
     def fail(*_):
         raise error
 
@@ -91,14 +91,14 @@ def test_checkpoints_property_failure_of_the_machine_leaves_them(saved, monkeypa
     assert restore(saved)[0] == 3
 
 
-def test_checkpoints_property_all_damaged_starts_over(saved):
+def test_checkpoints_all_damaged_starts_over(saved):
     for path in (saved / "checkpoints").rglob("values/*"):
         path.write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"):
         assert restore(saved) is None
 
 
-def test_checkpoints_property_other_architecture_is_an_error_and_nothing_is_moved(saved):
+def test_checkpoints_other_architecture_is_an_error_and_nothing_is_moved(saved):
     other = {"w": jax.ShapeDtypeStruct((64, 32), "float32"), "step": jnp.int32(0)}
     with pytest.raises(ValueError, match=r"w: \(64, 64\) saved, \(64, 32\) wanted"):
         restore(saved, other)
@@ -107,7 +107,7 @@ def test_checkpoints_property_other_architecture_is_an_error_and_nothing_is_move
     assert restore(saved)[0] == 3
 
 
-def test_save_best_property_round_trip_and_replacement(tmp_path):
+def test_save_best_round_trip_and_replacement(tmp_path):
     with pytest.raises(ValueError, match="run stage"):
         load_best(tmp_path)
     params = {"dense": {"kernel": jnp.arange(6.0).reshape(2, 3).T, "bias": jnp.zeros(3)}}

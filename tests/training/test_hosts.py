@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes_of_tests import ROOT, environment, free_address, start
 
 from stormpsr_jax.training import heartbeat, hosts
+from tests.support.processes_of_tests import ROOT, environment, free_address, start
 
 CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
 CONFIG = {"temporal.steps": 12, "seed": 0}
@@ -33,14 +33,14 @@ def together(*actions, cwd=ROOT):
     return [(p.returncode, text) for p, text in zip(processes, outputs, strict=True)]
 
 
-def test_hosts_property_same_config_agrees_and_flags_are_process_zeros():
+def test_hosts_same_config_agrees_and_flags_are_process_zeros():
     for code, output in together("agree", "agree"):
         assert code == 0, output
         assert "4 devices, flag True, sum 6" in output
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "open mpi"])
-def test_connect_property_asks_the_launcher(launcher):
+def test_connect_asks_the_launcher(launcher):
     port = free_address().split(":")[1]
     processes = []
     for i in range(2):
@@ -58,14 +58,14 @@ def test_connect_property_asks_the_launcher(launcher):
         assert f"cards {i}" in output  # one process, one card: the convention of JAX
 
 
-def test_connect_property_by_hand_gives_a_process_all_cards_also_inside_slurm():
+def test_connect_by_hand_gives_a_process_all_cards_also_inside_slurm():
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "1"}
     slurm |= {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_STEP_NUM_NODES": "1"}
     output, _ = start_one(free_address(), 1, 0, "agree", **slurm).communicate(timeout=120)
     assert "cards all" in output
 
 
-def test_main_property_unforeseen_error_ends_its_process_at_once(tmp_path):
+def test_main_unforeseen_error_ends_its_process_at_once(tmp_path):
     """Instead of waiting for the others, who wait for it."""
     start = time.monotonic()
     (code0, first), (code1, second) = together("bug", "bug", cwd=tmp_path)
@@ -77,13 +77,13 @@ def test_main_property_unforeseen_error_ends_its_process_at_once(tmp_path):
     assert time.monotonic() - start < 50  # and not the 300 s of a regular exit
 
 
-def test_main_property_folder_that_is_not_shared_is_an_error(tmp_path):
+def test_main_folder_that_is_not_shared_is_an_error(tmp_path):
     (code0, _), (code1, second) = together("own folder", "own folder", cwd=tmp_path)
     assert (code0 != 0, code1) == (True, 1)
     assert "error: process 1 has another work than process 0; give all the same" in second
 
 
-def test_hosts_property_another_config_is_named_on_every_process():
+def test_hosts_another_config_is_named_on_every_process():
     (code0, first), (code1, second), (code2, third) = together("agree", "other config", "agree")
     assert (code0, code1, code2) == (1, 1, 1)
     assert "process 1 has another config than process 0 (temporal.steps: 12 there, 13 here)" in (
@@ -93,14 +93,14 @@ def test_hosts_property_another_config_is_named_on_every_process():
         assert "processes [1] run another config or other code than process 0" in text
 
 
-def test_hosts_property_other_code_is_named():
+def test_hosts_other_code_is_named():
     (_, first), (_, second) = together("agree", "other code")
     assert "processes [1] run another config or other code" in first
     assert "process 1 runs other code of stormpsr_jax or JAX than process 0" in second
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_hosts_property_missing_processes_are_one_line(index):
+def test_hosts_missing_processes_are_one_line(index):
     address = free_address()
     process = start_one(address, 2, index, "agree", timeout=3)
     output, _ = process.communicate(timeout=60)
@@ -110,7 +110,7 @@ def test_hosts_property_missing_processes_are_one_line(index):
     assert "--connect_timeout=3" in output
 
 
-def test_hosts_property_dead_process_is_named_by_the_others():
+def test_hosts_dead_process_is_named_by_the_others():
     (code0, first), (dead, _), (code2, third) = together("work", "die", "work")
     assert dead == -9
     assert (code0, code2) == (1, 1), first + third
@@ -120,7 +120,7 @@ def test_hosts_property_dead_process_is_named_by_the_others():
 
 
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_hosts_property_stopped_process_is_named_by_the_others(stopped):
+def test_hosts_stopped_process_is_named_by_the_others(stopped):
     """Nothing breaks off: it only says nothing any more, here for 6 s, in a run for 30 s."""
     assert heartbeat.SILENT_SECONDS == 30
     actions = ["work, 6 s", "work, 6 s"]
@@ -132,7 +132,7 @@ def test_hosts_property_stopped_process_is_named_by_the_others(stopped):
     assert CRASH not in output
 
 
-def test_hosts_property_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
+def test_hosts_checkpoint_that_one_process_cannot_read_is_left_by_all(tmp_path):
     (code0, first), (code1, second) = together("checkpoints", "checkpoints", cwd=tmp_path)
     assert (code0, code1) == (0, 0), first + second
     assert "2 is damaged (another process cannot read it); moved to 2.damaged" in first
@@ -142,7 +142,7 @@ def test_hosts_property_checkpoint_that_one_process_cannot_read_is_left_by_all(t
         assert "restored [1, 2]" in text.splitlines()
 
 
-def test_connect_property_half_of_the_flags_is_an_error():
+def test_connect_half_of_the_flags_is_an_error():
     with pytest.raises(ValueError, match="--coordinator, --process_id missing"):
         hosts.connect(num_processes=2)
     with pytest.raises(ValueError, match="--distributed: no launcher"):

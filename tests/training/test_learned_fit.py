@@ -6,12 +6,12 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from simulated_scores import PROCEDURE, simulate
 
-from stormpsr_jax import memory
+from stormpsr_jax.base import memory
 from stormpsr_jax.models import fusion as network
-from stormpsr_jax.psr.learned_weights import Weights
+from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.training import fusion
+from tests.support.simulated_scores import PROCEDURE, simulate
 
 
 def example(seed, num=150):
@@ -35,7 +35,7 @@ def start():
     return Weights("scores", 0.4, {n: np.asarray(a, float) for n, a in params.items()})
 
 
-def test_fit_property_beats_its_start_on_recordings_it_has_not_seen(examples, start):
+def test_fit_beats_its_start_on_recordings_it_has_not_seen(examples, start):
     told = []
     fitted = fusion.fit(examples, PROCEDURE, start=start, steps=40, progress=told.append)
     assert fitted.after < 0.7 * fitted.before
@@ -49,7 +49,7 @@ def test_fit_property_beats_its_start_on_recordings_it_has_not_seen(examples, st
         np.testing.assert_allclose(mean, np.mean(folds, axis=0))
 
 
-def test_fit_property_the_same_again_and_from_nothing_one_more_fit(examples):
+def test_fit_the_same_again_and_from_nothing_one_more_fit(examples):
     options = {"steps": 3, "units": 2, "seed": 1}
     one, other = (fusion.fit(examples[:4], PROCEDURE, **options) for _ in range(2))
     assert one.weights.checksum == other.weights.checksum
@@ -61,7 +61,7 @@ def test_fit_property_the_same_again_and_from_nothing_one_more_fit(examples):
     assert others.weights.checksum != one.weights.checksum
 
 
-def test_fit_property_a_fold_does_not_see_its_recording(examples, start):
+def test_fit_a_fold_does_not_see_its_recording(examples, start):
     """Other labels of recording 1 change all folds but that of recording 1."""
     options = {"start": start, "steps": 2}
     before = fusion.fit(examples[:4], PROCEDURE, **options)
@@ -72,7 +72,7 @@ def test_fit_property_a_fold_does_not_see_its_recording(examples, start):
     assert same == [False, True, False, False]
 
 
-def test_fit_property_a_few_recordings_at_a_time(examples, start):
+def test_fit_a_few_recordings_at_a_time(examples, start):
     options = {"start": start, "steps": 40}
     few = fusion.fit(examples, PROCEDURE, batch=2, **options)
     assert few.after < 0.7 * few.before
@@ -80,7 +80,7 @@ def test_fit_property_a_few_recordings_at_a_time(examples, start):
     assert whole.weights.checksum == as_many.weights.checksum != few.weights.checksum
 
 
-def test_fit_property_batches_take_all_recordings_in_turn():
+def test_fit_batches_take_all_recordings_in_turn():
     own = np.array([1, 2, 4, 5, 7])
     drawn = list(itertools.islice(fusion._draw(own, 3, 0), 10))
     assert all(len(batch) == 3 for batch in drawn)
@@ -89,7 +89,7 @@ def test_fit_property_batches_take_all_recordings_in_turn():
     assert len({tuple(one) for one in rounds.tolist()}) > 1
 
 
-def test_fit_property_strong_decay_stays_at_the_start(examples, start):
+def test_fit_strong_decay_stays_at_the_start(examples, start):
     fitted = fusion.fit(
         examples[:4], PROCEDURE, start=start, steps=5, decay=1e6, learning_rate=1e-4
     )

@@ -6,13 +6,23 @@ import jax
 import numpy as np
 import optax
 import pytest
-from loop_toy import STEPS, acting, assert_same, init, loss_fn, make_data, run, same, steps_saved
 
 from stormpsr_jax.training.checkpoint import load_best
 from stormpsr_jax.training.metrics import read_metrics
+from tests.support.loop_toy import (
+    STEPS,
+    acting,
+    assert_same,
+    init,
+    loss_fn,
+    make_data,
+    run,
+    same,
+    steps_saved,
+)
 
 
-def test_train_property_learns_and_a_finished_stage_takes_no_step_more(undisturbed):
+def test_train_learns_and_a_finished_stage_takes_no_step_more(undisturbed):
     workdir, facts = undisturbed
     assert facts.keys() == {"steps", "best_step", "metrics"}
     assert facts["steps"] == STEPS
@@ -63,7 +73,7 @@ def test_train_matches_a_plain_loop_and_compiles_once(tmp_path):
     assert rows[1]["loss"] == pytest.approx(losses[5], abs=1e-6)
 
 
-def test_train_property_keeps_the_best_evaluation(tmp_path):
+def test_train_keeps_the_best_evaluation(tmp_path):
     scores, seen = iter([1.0, 3.0, math.nan, 2.0]), []
 
     def evaluate(params, batch_stats):
@@ -75,7 +85,7 @@ def test_train_property_keeps_the_best_evaluation(tmp_path):
     assert facts == {"steps": 32, "best_step": 16, "metrics": {"score": 2.0}}
 
 
-def test_train_property_evaluate_start_never_hands_on_worse_weights(tmp_path):
+def test_train_evaluate_start_never_hands_on_worse_weights(tmp_path):
     scores = iter([3.0, 1.0, 2.0])
     facts = run(
         tmp_path / "toy",
@@ -87,7 +97,7 @@ def test_train_property_evaluate_start_never_hands_on_worse_weights(tmp_path):
     same(load_best(tmp_path / "toy"), init())
 
 
-def test_train_property_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
+def test_train_profiles_the_steps_asked_for(tmp_path, undisturbed, monkeypatch):
     calls = []
     for name in ("start_trace", "stop_trace"):
         call = getattr(jax.profiler, name)
@@ -102,7 +112,7 @@ def test_train_property_profiles_the_steps_asked_for(tmp_path, undisturbed, monk
     assert calls[2:] == ["start_trace", "stop_trace"]
 
 
-def test_train_property_exports_the_best_weights_at_the_end(tmp_path):
+def test_train_exports_the_best_weights_at_the_end(tmp_path):
     exported = []
 
     def export(params, metrics):
@@ -117,7 +127,7 @@ def test_train_property_exports_the_best_weights_at_the_end(tmp_path):
     same(exported[1][0], load_best(tmp_path / "toy")[0])
 
 
-def test_train_property_checkpoints_by_elapsed_time(tmp_path):
+def test_train_checkpoints_by_elapsed_time(tmp_path):
     config = {"steps": 7, "eval_every": 100, "checkpoint_every": 100}
     run(tmp_path / "toy", config=config, checkpoint_seconds=0.0)
     assert steps_saved(tmp_path / "toy") == [5, 7]

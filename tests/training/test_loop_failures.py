@@ -6,16 +6,16 @@ import time
 
 import grain
 import jax.numpy as jnp
-import loop_process
 import numpy as np
 import pytest
-from loop_toy import acting, assert_same, example, run, steps_saved
-from processes_of_tests import environment, finish, start
 
 from stormpsr_jax.training import loop
+from tests.support import loop_process
+from tests.support.loop_toy import acting, assert_same, example, run, steps_saved
+from tests.support.processes_of_tests import environment, finish, start
 
 
-def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
+def test_train_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):
     workdir = tmp_path / "toy"
 
     def poison(step, batch):
@@ -29,7 +29,7 @@ def test_train_property_non_finite_loss_names_step_and_last_good_checkpoint(tmp_
     assert steps_saved(workdir) == [4, 8]
 
 
-def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
+def test_train_damaged_newest_checkpoint_falls_back(tmp_path, undisturbed):
     workdir = tmp_path / "toy"
 
     def act(step, batch):
@@ -46,7 +46,7 @@ def test_train_property_damaged_newest_checkpoint_falls_back(tmp_path, undisturb
     assert_same(workdir, undisturbed)
 
 
-def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
+def test_train_out_of_memory_names_stage_and_field(tmp_path):
     def exhaust(step, batch):
         raise MemoryError("Unable to allocate 9 TiB")
 
@@ -69,7 +69,7 @@ def test_train_property_out_of_memory_names_stage_and_field(tmp_path):
         ValueError("RESOURCE_EXHAUSTED: Failed to write 10032 bytes: No space left on device"),
     ],
 )
-def test_train_property_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
+def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
     def save(*args, **kwargs):
         raise failure
 
@@ -92,7 +92,7 @@ def may_mount():
 
 @pytest.mark.skipif(not may_mount(), reason="needs to mount a small disk")
 @pytest.mark.parametrize("size", ["20k", "300k", "700k"])
-def test_train_property_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size):
+def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size):
     """At the first checkpoint, at the second, at the third."""
     train = f"{sys.executable} {loop_process.__file__} {tmp_path}/disk/toy disk"
     script = f"""
@@ -112,12 +112,12 @@ def test_train_property_really_full_disk_is_one_line_and_training_goes_on(tmp_pa
     assert f"begun after {max(whole, default=0)}" in output.splitlines()
 
 
-def test_train_property_data_that_ends_is_an_error(tmp_path):
+def test_train_data_that_ends_is_an_error(tmp_path):
     short = iter(grain.MapDataset.range(64).seed(3).random_map(example).batch(16).to_iter_dataset())
     with pytest.raises(ValueError, match="ended at step 4 of 24"):
         run(tmp_path / "toy", data=lambda step: short)
 
 
-def test_train_property_unknown_best_metric_is_an_error(tmp_path):
+def test_train_unknown_best_metric_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"\['score'\], not the metric 'f1'"):
         run(tmp_path / "toy", best="f1")

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from loop_process import start_script
-from loop_toy import acting, assert_same, run, steps_saved
-from processes_of_tests import finish, wait_until
 
-from stormpsr_jax.training import interruption
+from stormpsr_jax.base import interruption
+from tests.support.loop_process import start_script
+from tests.support.loop_toy import acting, assert_same, run, steps_saved
+from tests.support.processes_of_tests import finish, wait_until
 
 
 def kill_when(process, condition):
@@ -20,7 +20,7 @@ def kill_when(process, condition):
     process.communicate()
 
 
-def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed):
+def test_train_sigkill_and_resume_is_bit_identical(tmp_path, undisturbed):
     """Killed with two loaders, away from any boundary; continued without."""
     workdir, step_file = tmp_path / "toy", tmp_path / "step"
     reached = lambda: step_file.exists() and step_file.read_text() == "18"  # noqa: E731
@@ -29,7 +29,7 @@ def test_train_property_sigkill_and_resume_is_bit_identical(tmp_path, undisturbe
     assert_resumes(workdir, undisturbed)
 
 
-def test_train_property_three_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
+def test_train_three_sigkills_one_of_them_while_saving(tmp_path, undisturbed):
     """At moments drawn at random, and once when a checkpoint is being written."""
     workdir, step_file = tmp_path / "toy", tmp_path / "step"
     saving = lambda: any((workdir / "checkpoints").glob("*tmp*"))  # noqa: E731
@@ -61,7 +61,7 @@ SIGNALS = pytest.mark.parametrize(
 
 
 @SIGNALS
-def test_train_property_sigterm_and_ctrl_c_save_and_say_how_to_go_on(
+def test_train_sigterm_and_ctrl_c_save_and_say_how_to_go_on(
     tmp_path, undisturbed, number, status, capfd
 ):
     workdir = tmp_path / "toy"
@@ -87,7 +87,7 @@ def send(number):
         time.sleep(0.001)
 
 
-def test_train_property_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
+def test_train_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_path):
     def evaluate(params, batch_stats):
         send(signal.SIGTERM)
         return {"score": 1.0}
@@ -102,7 +102,7 @@ def test_train_property_sigterm_in_the_last_evaluation_lets_the_stage_end(tmp_pa
 
 @pytest.mark.parametrize("where", ["saving", "computing"])
 @SIGNALS
-def test_train_property_a_second_signal_ends_at_once(tmp_path, where, number, status):
+def test_train_a_second_signal_ends_at_once(tmp_path, where, number, status):
     """Also where the main thread waits for a checkpoint, or is deep inside of JAX."""
     process = start_script(tmp_path / "toy", where, tmp_path / "there")
     wait_until((tmp_path / "there").exists, process)
@@ -118,7 +118,7 @@ def test_train_property_a_second_signal_ends_at_once(tmp_path, where, number, st
     assert time.monotonic() - begun < 5
 
 
-def test_train_property_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undisturbed):
+def test_train_ctrl_c_of_a_terminal_leaves_loaders_quiet(tmp_path, undisturbed):
     """It reaches them too, here while they are still being started."""
     workdir, step_file = tmp_path / "toy", tmp_path / "step"
     process = start_script(workdir, "loaders", step_file, start_new_session=True)

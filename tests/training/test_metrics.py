@@ -8,7 +8,7 @@ from tensorboardX.proto.event_pb2 import Event
 from stormpsr_jax.training.metrics import MetricWriter, read_metrics
 
 
-def test_metric_writer_property_cuts_rows_beyond_the_step_and_partial_rows(tmp_path):
+def test_metric_writer_cuts_rows_beyond_the_step_and_partial_rows(tmp_path):
     writer = MetricWriter(tmp_path)
     for step in (5, 10, 15):
         writer.write(step, {"loss": 1 / step}, {"steps_per_second": 3.0})
@@ -26,7 +26,7 @@ def test_metric_writer_property_cuts_rows_beyond_the_step_and_partial_rows(tmp_p
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
-def test_metric_writer_property_starting_over_leaves_no_old_rows(tmp_path):
+def test_metric_writer_starting_over_leaves_no_old_rows(tmp_path):
     for _ in range(2):
         writer = MetricWriter(tmp_path)
         writer.write(1, {"loss": 1.0})
@@ -56,7 +56,7 @@ def events(path):
         yield Event.FromString(data)
 
 
-def test_metric_writer_property_tensorboard_has_all_scalars_and_drops_later_steps(tmp_path):
+def test_metric_writer_tensorboard_has_all_scalars_and_drops_later_steps(tmp_path):
     for step in (0, 5):
         writer = MetricWriter(tmp_path, step)
         writer.write(step + 5, {"loss": 0.5}, {"steps_per_second": 3.0})
@@ -76,7 +76,7 @@ def test_metric_writer_property_tensorboard_has_all_scalars_and_drops_later_step
 
 
 @pytest.mark.parametrize("which", ["rows", "board"])
-def test_metric_writer_property_full_disk_is_an_error_where_it_is_written(tmp_path, which):
+def test_metric_writer_full_disk_is_an_error_where_it_is_written(tmp_path, which):
     writer = MetricWriter(tmp_path)
     owner = writer if which == "rows" else writer._sinks[0]
     owner._file.close()
@@ -97,7 +97,7 @@ def test_read_metrics_errors_name_the_line(tmp_path, line):
     assert read_metrics(path) == [{"step": 0}]
 
 
-def test_metric_writer_property_rows_that_are_missing_are_said(tmp_path, capsys):
+def test_metric_writer_rows_that_are_missing_are_said(tmp_path, capsys):
     writer = MetricWriter(tmp_path)
     for step in (1, 2, 3):
         writer.write(step, {"loss": 1 / 3 / step})

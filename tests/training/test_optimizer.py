@@ -66,14 +66,14 @@ def test_make_schedule_matches_the_formula(name, warmup):
         assert float(schedule(110)) == pytest.approx(0, abs=1e-8)
 
 
-def test_decay_mask_property_kernels_alone():
+def test_decay_mask_kernels_alone():
     paths = jax.tree_util.tree_leaves_with_path(decay_mask(PARAMS))
     decayed = {jax.tree_util.keystr(path) for path, value in paths if value}
     assert decayed == {"['encoder']['patches']['kernel']", "['head']['kernel']"}
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_make_optimizer_property_weight_decay_moves_kernels_alone(name):
+def test_make_optimizer_weight_decay_moves_kernels_alone(name):
     zeros = jax.tree.map(jnp.zeros_like, PARAMS)
     updates = update(make_optimizer(config(name=name, weight_decay=0.5), 10, PARAMS), zeros)
     for path, value in jax.tree_util.tree_leaves_with_path(updates):
@@ -111,7 +111,7 @@ def test_make_optimizer_matches_optax_over_several_steps(fields, reference):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *results)
 
 
-def test_make_optimizer_property_lr_scale_by_longest_prefix():
+def test_make_optimizer_lr_scale_by_longest_prefix():
     scale = {"encoder": 0.01, "encoder/norm": 0.5}
     updates = update(make_optimizer(config(), 10, PARAMS, scale))
     np.testing.assert_allclose(updates["encoder"]["patches"]["kernel"], -0.001, rtol=1e-6)
@@ -119,7 +119,7 @@ def test_make_optimizer_property_lr_scale_by_longest_prefix():
     np.testing.assert_allclose(updates["head"]["kernel"], -0.1, rtol=1e-6)
 
 
-def test_make_optimizer_property_zero_scale_freezes_and_is_not_clipped_for():
+def test_make_optimizer_zero_scale_freezes_and_is_not_clipped_for():
     optimizer = make_optimizer(
         config(name="adamw", weight_decay=0.5, clip_norm=1.0), 10, PARAMS, {"encoder": 0}
     )
@@ -133,7 +133,7 @@ def test_make_optimizer_property_zero_scale_freezes_and_is_not_clipped_for():
     assert float(optax.tree.get(state, "grad_norm")) == pytest.approx(math.sqrt(8))
 
 
-def test_layer_lr_scale_property_falls_by_one_decay_a_layer():
+def test_layer_lr_scale_falls_by_one_decay_a_layer():
     """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
     encoder = SpatialEncoder(patch_size=4, width=8, depth=3, num_heads=2, hidden=4, stem=(4,))
     spatial = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
@@ -155,7 +155,7 @@ def test_layer_lr_scale_property_falls_by_one_decay_a_layer():
             layer_lr_scale("spatial", 3, 0.1, wrong)
 
 
-def test_make_optimizer_property_errors_name_the_value():
+def test_make_optimizer_errors_name_the_value():
     for fields, message in (
         ({"name": "lamb"}, "optimizer.name='lamb'"),
         ({"schedule": "step"}, "optimizer.schedule='step'"),

@@ -14,9 +14,8 @@ import optax
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
-from stormpsr_jax import losses
 from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import loop, losses
 from stormpsr_jax.training.sharding import (
     batch_sharding,
     make_mesh,
@@ -25,7 +24,7 @@ from stormpsr_jax.training.sharding import (
 )
 
 
-def test_sharding_property_on_eight_devices():
+def test_sharding_on_eight_devices():
     env = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
@@ -37,7 +36,7 @@ def test_sharding_property_on_eight_devices():
     assert result.stdout.strip() == "all checked"
 
 
-def test_make_mesh_property_refuses_more_devices_than_there_are():
+def test_make_mesh_refuses_more_devices_than_there_are():
     total = jax.device_count()
     with pytest.raises(ValueError, match=rf"needs {2 * total} devices, there are {total}; lower"):
         make_mesh(data=total, fsdp=2)
@@ -48,7 +47,7 @@ def test_make_mesh_property_refuses_more_devices_than_there_are():
             make_mesh(data, fsdp)
 
 
-def test_make_mesh_property_devices_stand_by_process(monkeypatch):
+def test_make_mesh_devices_stand_by_process(monkeypatch):
     """As the rows of the batch do, in whatever order a TPU pod lists its chips."""
     fields = ("process_index", "id", "platform", "device_kind")
     device = dataclasses.make_dataclass("Device", fields, frozen=True)

@@ -6,13 +6,13 @@ import time
 import types
 
 import pytest
-from tiny import tiny
 
 from stormpsr_jax.stages import checks, fields
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sinks
 from stormpsr_jax.training.metrics import MetricWriter, read_metrics
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 WANDB = sinks.Sinks(("wandb",), {"seed": 3, "window": {"frames": 256}})
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes_of_tests import environment, finish, free_address, start
-from stages_on_meshes import CONTINUED, GOES_ON, SAVED, STAGES, STEPS
 
-SCRIPT = Path(__file__).with_name("stages_on_meshes.py")
+from tests.support.processes_of_tests import environment, finish, free_address, start
+from tests.support.stages_on_meshes import CONTINUED, GOES_ON, SAVED, STAGES, STEPS
+
+SCRIPT = Path(__file__).parents[1] / "support" / "stages_on_meshes.py"
 
 
 def on_devices(count, folder, *arguments):
@@ -58,7 +59,7 @@ def batches(runs, name, stage):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_stages_property_losses_of_one_device_on_two_processes_of_two(runs, stage):
+def test_stages_losses_of_one_device_on_two_processes_of_two(runs, stage):
     """With all that saves memory: SupCon in blocks, microbatches and recomputation."""
     assert_same_losses(runs, "2x2+ring", stage)
 
@@ -66,7 +67,7 @@ def test_stages_property_losses_of_one_device_on_two_processes_of_two(runs, stag
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", ["2x4", "8x1", "1x8"])
-def test_stages_property_losses_of_one_device_on_any_mesh(more_runs, name, stage):
+def test_stages_losses_of_one_device_on_any_mesh(more_runs, name, stage):
     assert_same_losses(more_runs, name, stage)
 
 
@@ -84,7 +85,7 @@ def assert_close(one, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", CONTINUED)
-def test_stages_property_continued_by_other_processes_and_devices(more_runs, stage):
+def test_stages_continued_by_other_processes_and_devices(more_runs, stage):
     """From one process of eight devices to two of two: the same batches, the same losses."""
     runs = more_runs
     whole, continued = batches(runs, "1x8", stage), batches(runs, GOES_ON, stage)

@@ -1,0 +1,1 @@
+"""What everything stands on: whole files, mistakes, memory, progress, interruption, clusters."""

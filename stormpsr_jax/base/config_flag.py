@@ -1,0 +1,158 @@
+"""The flag --config of a command: the name of a config that ships, or the path of a file."""
+
+import importlib.util
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from stormpsr_jax.base.files import shorten
+from stormpsr_jax.configs.default import get_config as get_default
+
+flags.disclaim_key_flags()  # --config belongs to the command that asks for it, also in its --help
+
+_FOLDER = Path(__file__).parents[1] / "configs"
+# What the values of the fields are like that are empty in configs/default.py.
+_EMPTY = {"encoder.stem": (1,), "data.cad_mean": (0.5, 0.5, 0.5), "data.cad_std": (0.25,) * 3}
+
+
+def shipped() -> list[str]:
+    """Returns the names of the configs that ship and can be run."""
+    names = {path.stem for path in _FOLDER.glob("*.py")}
+    return sorted(names - {"__init__", "default"})
+
+
+def resolve(value: str) -> str:
+    """Returns the path that a value of --config means, with what follows its colon.
+
+    What ends in .py is a path, such as `configs/own.py:boxes`, and anything else the name of a
+    config that ships, such as `own:boxes`.
+
+    Raises:
+      ValueError: there is no such file or name; lists the names.
+    """
+    config, colon, extra = value.partition(":")
+    known = ", ".join(shipped())
+    if config.endswith(".py"):
+        if not os.path.isfile(config):
+            raise ValueError(f"no file {config}; configs that ship go by name alone: {known}")
+        return value
+    if config not in shipped():
+        raise ValueError(
+            f"unknown config {config!r}; those that ship are {known}; a path ends in .py"
+        )
+    return f"{_FOLDER / config}.py{colon}{extra}"
+
+
+def define_config(default: str | None = None) -> flags.FlagHolder[ConfigDict]:
+    """Defines --config, and --config.FIELD for all its fields.
+
+    Args:
+      default: the name or path to take if the flag is not given.
+    """
+    default = default and resolve(default)
+    holder = config_flags.DEFINE_config_file(
+        "config", default, f"Name of a config ({', '.join(shipped())}), or the path of a file."
+    )
+    flags.FLAGS["config"].parser = _NameOrPath()
+    return holder
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses a command line for `absl.app.run`; mistakes on it end the process with a line each.
+
+    The config has to have the fields of configs/default.py, with values of the same types. With
+    STORMPSR_TRACEBACK set in the environment it is shown where a mistake was found.
+    """
+    try:
+        rest = flags.FLAGS(argv)
+    except Exception as error:  # ml_collections raises nearly any for the name or value of a field
+        if os.environ.get("STORMPSR_TRACEBACK"):
+            raise
+        if isinstance(error, flags.Error):
+            sys.exit(f"error: {_one_line(error)}")
+        sys.exit(f"error: the config has no such field: {_unknown_field(argv)}{_one_line(error)}")
+    config = flags.FLAGS["config"].value
+    if config is not None and (mistakes := list(_find_mistakes(config, get_default()))):
+        sys.exit("\n".join(f"error: --config.{mistake}" for mistake in mistakes))
+    return rest
+
+
+def _one_line(error: Exception) -> str:
+    """Its message; an AttributeError of a ConfigDict has that of a KeyError inside."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    return " ".join(str(error.args[0] if error.args else error).split())
+
+
+def _unknown_field(argv: Sequence[str]) -> str:
+    """The first field on a command line that our config has not, with a colon; '' if all are."""
+    for field in re.findall(r"^--?config\.([^=\n]*)", "\n".join(argv), re.MULTILINE):
+        section = get_default()
+        for name in field.split("."):
+            if not isinstance(section, ConfigDict) or name not in section:
+                return f"{field}: "
+            section = section[name]
+    return ""
+
+
+def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> Iterator[str]:
+    """Yields the fields that are missing, unknown, or of another type than ours."""
+    for name in ours:
+        if name not in config:
+            yield f"{prefix}{name}: is missing"
+    for name in config:
+        field, value = f"{prefix}{name}", config[name]
+        if name not in ours:
+            yield f"{field}: there is no such field; see configs/default.py"
+        elif isinstance(ours[name], ConfigDict) and isinstance(value, ConfigDict):
+            yield from _find_mistakes(value, ours[name], f"{field}.")
+        else:
+            like = _EMPTY[field] if ours[name] == () else ours[name]
+            if not _is_like(value, like):
+                yield f"{field}={shorten(value)}: should be like {like!r}"
+
+
+def _is_like(value: Any, ours: Any) -> bool:
+    if isinstance(ours, tuple | list) and isinstance(value, tuple | list):
+        return all(_is_like(item, ours[0]) for item in value)
+    kinds = (float, int) if isinstance(ours, float) else type(ours)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(ours, bool)
+
+
+class _NameOrPath(flags.ArgumentParser):
+    """Loads the config that a value of --config means.
+
+    ml_collections' own parser puts tracebacks into messages and hides errors of files.
+    """
+
+    def parse(self, argument: str) -> ConfigDict:
+        path, *words = resolve(argument).split(":", 1)
+        try:
+            spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            config = module.get_config(*words)
+        except Exception as error:
+            raise ValueError(_inside(path, error, bool(words))) from error
+        if not isinstance(config, ConfigDict):
+            raise ValueError(f"{path}: get_config() returns {shorten(config)}, not a ConfigDict")
+        return config.lock()
+
+
+def _inside(path: str, error: Exception, with_words: bool) -> str:
+    """Says where in a config file an error is; `with_words`: something followed its colon."""
+    full, frames = os.path.abspath(path), traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == full]
+    if isinstance(error, SyntaxError) and error.filename == full:
+        lines = [error.lineno]
+    if with_words and isinstance(error, TypeError) and not lines:
+        return f"{path}: this config takes nothing after a colon"
+    said = " ".join(traceback.format_exception_only(error)[-1].split())
+    return f"{path}: line {lines[-1]}: {said}" if lines else f"{path}: {said}"

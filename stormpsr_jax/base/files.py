@@ -1,0 +1,368 @@
+"""Files that are whole or not there, locks, and JSON that holds what it should.
+
+Needs the standard library alone, as `stormpsr_jax.psr` and the checks before a run use it.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import itertools
+import json
+import math
+import os
+import reprlib
+import secrets
+import socket
+import stat
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from stormpsr_jax.base import memory
+
+# --- Whole files ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def replacing(final: str | os.PathLike, part: Path | None = None) -> Iterator[Path]:
+    """Gives a path to write a file to, which becomes `final`; after an error it is removed.
+
+    Args:
+        final: the file, which is never seen half-written under its name.
+        part: where it is until then, on the same disk; None is `final` with `.part` behind it.
+
+    Raises:
+        OSError: it cannot be written; names `final`.
+    """
+    final = Path(final)
+    part = part or final.with_name(final.name + ".part")
+    if part.is_symlink():  # whose target would be written to
+        part.unlink()
+    try:
+        yield part
+        with part.open("rb") as file:
+            os.fsync(file.fileno())  # before it gets its name: a power cut must not truncate it
+        os.replace(part, final)
+    except OSError as error:
+        if error.filename not in (None, str(part)):
+            raise
+        what = f"cannot be written ({error.strerror or error})"
+        raise OSError(error.errno, what, str(final)) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a text file in UTF-8, whole; OSError names it."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Writes a JSON file, whole, without NaN and infinity; OSError names it."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def checksum(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- Locks ----------------------------------------------------------------------------------------
+
+
+def open_locked(path: Path, wait: bool) -> BinaryIO | None:
+    """Opens a file (made if there is none) that one process, on any machine, has at a time.
+
+    Its content stays as it was; closing it gives it back. On a network disk without locks everybody
+    gets it.
+
+    Returns:
+        None if another process has it and `wait` is false.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    for attempt in itertools.count(1):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = open(path, "ab+", opener=_without_links)  # closed by the caller
+        except (FileNotFoundError, FileExistsError):
+            if attempt == 1000:
+                raise
+            continue  # another process has just removed the empty folder
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            file.close()
+            return None
+        except OSError:  # a network disk without locks
+            return file
+        if still_there(file, path):
+            return file
+        file.close()
+
+
+def _without_links(path: str, flags: int) -> int:
+    number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "is not a regular file; remove it", path)
+    return number
+
+
+def still_there(file: BinaryIO, path: Path) -> bool:
+    """Says whether `path` is the open file yet, which another process may have removed.
+
+    It can between opening and locking; once it is locked here, only this process removes it.
+    """
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def only_writer(lock: Path, folder: Path) -> Iterator[None]:
+    """Holds a lock file, so that no other process, on any machine, writes to `folder` too.
+
+    Meanwhile the file says who has it, in a line that is never the same twice (`read_owner`): who
+    reads another one, or none, looks at another folder. On a network disk without locks everybody
+    gets it, and the last one is who has it.
+
+    Raises:
+        ValueError: another process has it; says which, if it is known.
+        OSError: it cannot be opened or written.
+    """
+    file = open_locked(lock, wait=False)
+    if file is None:
+        host, process = [*(read_owner(lock) or "").split(), "", ""][:2]
+        who = f"another process ({process} on {host})" if process else "another process"
+        raise ValueError(
+            f"{who} is writing to {folder}; wait for its end, or give another folder with --out"
+        )
+    with file:
+        try:
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(8)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())  # other machines read it
+        except OSError as error:
+            what = f"cannot be written ({error.strerror or error})"
+            raise OSError(error.errno, what, str(lock)) from error
+        yield
+
+
+def read_owner(lock: Path) -> str | None:
+    """The line of who holds the lock file, or held it last; None without one."""
+    try:
+        return read_text(lock).strip() or None
+    except ValueError:
+        return None
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+MAX_NAME_BYTES = 200  # in UTF-8; what is added to a name (such as .part) has to fit into 255
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")  # control characters, halves of characters, line ends
+_TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
+
+
+def name_mistake(name: str) -> str | None:
+    """Says what is wrong with a name from outside: of a procedure, component, variant or recording.
+
+    What is none of these things can be printed, written into a CSV file and read back.
+    """
+    if not name:
+        return "is empty"
+    if name != name.strip():
+        return "has white space in front or behind"
+    if any(unicodedata.category(c) in _UNSEEN or c in _TURNING for c in name):
+        return "has control characters in it, or is not UTF-8"
+    if (size := len(name.encode())) > MAX_NAME_BYTES:
+        return f"has {size} bytes, more than {MAX_NAME_BYTES}"
+    return None
+
+
+def check_name(name: str, place: str) -> str:
+    """Checks a name that came from outside before it becomes that of a file or folder.
+
+    Args:
+        name: such as that of a recording, from a folder, a zip file, a table or JSON.
+        place: where it stands, for messages.
+
+    Returns:
+        The name in Unicode NFC, in which names are compared and stored: macOS writes "ü" as two
+        characters (NFD), other systems as one.
+
+    Raises:
+        ValueError: `name_mistake`, or it is hidden (begins with a dot, as "." and ".." do), or has
+            a character that a path cannot have in a name.
+    """
+    name = unicodedata.normalize("NFC", name)
+    if name.startswith("."):
+        what = "begins with a dot"
+    elif "/" in name or "\\" in name:
+        what = "has a / or \\ in it"
+    else:
+        what = name_mistake(name)
+    if what is None:
+        return name
+    raise ValueError(f"{place}: name {shorten(name)}: {what}; rename it")
+
+
+# --- Text and JSON --------------------------------------------------------------------------------
+
+
+# Frames per second: of a time-lapse of weeks, and of what high-speed cameras are used for.
+MIN_FPS, MAX_FPS = 1e-6, 1000.0
+MAX_TEXT = 2**30  # bytes; detections of a day of video take a third of it
+# Whole numbers that every program reads alike (RFC 8259). Larger ones could be chosen so that
+# Python, where they are keys, looks for each of them at the place of all others.
+MAX_WHOLE = 2**53
+_JSON_VALUE = 100  # bytes of memory that a value of JSON takes besides its text, at most
+# Of a value that is shown: more than fits into a message, and little of one that holds others,
+# which may hold others in turn.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100, 100
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """Reads a text file in UTF-8, with or without BOM, line ends as they are.
+
+    Raises:
+        ValueError: not a readable regular file (a pipe or a device may never end), larger than
+            `MAX_TEXT` bytes, not UTF-8, or with a NUL, which no text has.
+    """
+    try:
+        # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
+            status = os.fstat(f.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{path}: is not a regular file; give a file on a disk")
+            # To be asked for more bytes than there are, Python would first make room for them.
+            data = f.read(min(status.st_size, MAX_TEXT) + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) > MAX_TEXT:
+        raise ValueError(f"{path}: is larger than {MAX_TEXT} bytes, the most that is read")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line}: not UTF-8 text; save the file as UTF-8") from error
+    if (at := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, at) + 1
+        raise ValueError(f"{path}: line {line}: holds a NUL byte; the file is damaged, or no text")
+    return text
+
+
+def read_secret(path: str | os.PathLike) -> str:
+    """Reads the only line of a text file that its owner and its group alone may open.
+
+    Raises:
+        ValueError: as `read_text`, or others may read or change it; tells nothing of its content.
+    """
+    text = read_text(path).strip()
+    if (mode := stat.S_IMODE(os.stat(path).st_mode)) & stat.S_IRWXO:
+        raise ValueError(f"{path}: everybody may open it (mode {mode:o}); chmod 600 {path}")
+    return text
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file in UTF-8; a key given twice in one object is a mistake too.
+
+    Raises:
+        ValueError: naming the file, and the line where the text stops being JSON; also of what
+            does not fit into memory.
+    """
+    text = read_text(path)
+    values = text.count(",") + text.count("[") + text.count("{")
+    check_fits(2 * len(text) + _JSON_VALUE * values, path)
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: line {error.lineno}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not JSON that can be read (nested too deeply)") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_fits(num_bytes: int, path: str | os.PathLike) -> None:
+    """Raises ValueError, naming the file, if its content takes more memory than there is."""
+    try:
+        memory.check_fits(num_bytes, f"{path}: what is in it")
+    except MemoryError as error:
+        raise ValueError(str(error)) from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        seen = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key {shorten(key)} is given twice in one object")
+            seen.add(key)
+    return unique
+
+
+def _no_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a number that JSON allows")
+
+
+def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:
+    """Returns data[key].
+
+    Args:
+        data: what should be an object.
+        key: of the field.
+        kinds: the types it may have; True and False are no int and no float.
+        place: the file and where in it `data` stands, for messages.
+
+    Raises:
+        ValueError: it is missing, or has another type, or should be a whole number and is beyond
+            `MAX_WHOLE`.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{place}: {shorten(data)} is not an object")
+    if key not in data:
+        raise ValueError(f"{place}: {key}: is missing")
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    value = data[key]
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise ValueError(f"{place}: {key}: {shorten(value)} has the wrong type")
+    if isinstance(value, int) and float not in kinds and abs(value) > MAX_WHOLE:
+        raise ValueError(f"{place}: {key}: {shorten(value)} is beyond ±2⁵³; number from 0 or 1 up")
+    return value
+
+
+def number(value: Any, place: str, low: float = -math.inf, high: float = math.inf) -> float:
+    """Returns a finite number in low…high; ValueError names the place."""
+    result = math.nan
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):  # a whole number of JSON, larger than any float
+            result = float(value)
+    if not (math.isfinite(result) and low <= result <= high):
+        what = "a number" if math.isinf(low) and math.isinf(high) else f"in {low:g}…{high:g}"
+        raise ValueError(f"{place}: {shorten(value)} is not {what}")
+    return result
+
+
+def whole(value: Any, place: str, low: int, high: int) -> int:
+    """Returns a whole number in low…high; ValueError names the place."""
+    if type(value) is not int or not low <= value <= high:
+        raise ValueError(f"{place}: {shorten(value)} is not a whole number in {low}…{high}")
+    return value
+
+
+def shorten(value: Any) -> str:
+    """Returns a value's repr, on one line, cut to a length that fits in a message."""
+    text = value if isinstance(value, str) else _SHOWN.repr(value)
+    cut = text if len(text) <= 40 else text[:37] + "…"
+    return repr(cut) if isinstance(value, str) else cut

@@ -1,0 +1,66 @@
+"""GPUs and TPUs of this machine that JAX does not use, because its package for them is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import NamedTuple
+
+from stormpsr_jax.base import installed
+
+
+class Kind(NamedTuple):
+    """A kind of accelerator.
+
+    Attributes:
+      name: for people.
+      platform: JAX's word for it.
+      extra: of this package, which installs JAX for it.
+      paths: any of which is there where such a device is.
+      program: which its driver puts on PATH, or "".
+    """
+
+    name: str
+    platform: str
+    extra: str
+    paths: tuple[Path, ...]
+    program: str
+
+
+KINDS = (
+    Kind(
+        *("an NVIDIA GPU", "gpu", "cuda"),
+        (Path("/dev/nvidia0"), Path("/proc/driver/nvidia")),
+        "nvidia-smi",
+    ),
+    Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),), ""),
+)
+
+
+def unused(platforms: Collection[str]) -> list[str]:
+    """Returns a sentence with the remedy for each kind that is here and that JAX does not see.
+
+    None where JAX_PLATFORMS says what JAX is to use.
+
+    Args:
+      platforms: of the devices that JAX sees.
+    """
+    if os.environ.get("JAX_PLATFORMS"):
+        return []
+    return [
+        f"this machine has {kind.name} ({sign}), which JAX does not see, so everything runs on the "
+        f"CPU, many times slower; {installed.extra(kind.extra)} (JAX_PLATFORMS=cpu if the CPU is "
+        "meant)"
+        for kind in KINDS
+        if kind.platform not in platforms and (sign := _sign(kind))
+    ]
+
+
+def _sign(kind: Kind) -> str:
+    """By what a device of this kind is noticed; "" if there is none."""
+    found = [str(path) for path in kind.paths if path.exists()]
+    if kind.program and shutil.which(kind.program):
+        found.append(kind.program)
+    return found[0] if found else ""

@@ -1,0 +1,1 @@
+"""Pictures and video in: trees of files, containers, decoding, framing."""

@@ -1,0 +1,290 @@
+"""Opens videos with PyAV, and finds out when their frames are shown.
+
+What a container says of itself can be made to take any memory and any time, while FFmpeg opens it
+and before anybody can look: a list of edits that each show all of the video unfolds to their
+product. So a video is first read, without decoding it, in a process with a limit of both.
+"""
+
+import array
+import contextlib
+import json
+import pickle
+import re
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from stormpsr_jax.base import installed
+from stormpsr_jax.media import limited
+from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
+from stormpsr_jax.media.trees import Tree, read_errors
+
+# Containers that hold their video themselves. They are told by content, so that a playlist or a
+# session description, which makes FFmpeg open other files and addresses, is none under any name.
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
+# No protocol is called "none": nothing can be opened from within a container either.
+_OPTIONS = {
+    "format_whitelist": CONTAINERS,
+    "protocol_whitelist": "none",
+    # Also of a picture that FFmpeg looks at while it opens the file.
+    "max_pixels": str(MAX_FRAME_PIXELS),
+}
+_DURATION_IN_HEAD = ("matroska,webm", "flv")
+# A file was cut off if it ends earlier than its head says by more than so many frames, and by more
+# than this share of its length or so many seconds, whichever is less. Heads are off by less.
+ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
+# Of a video, the frames that there may be: some, and more by the size of the file. A picture in
+# which nothing moves takes some 20 bytes with its place in the index.
+FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
+# Samples may overlap in a file, or be packed, but not so that few bytes are read without end.
+MAX_OVERLAP = 8
+# What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
+MAX_MEMORY = 3 * 2**27
+MAX_SECONDS, BYTES_OF_SECOND = 3, 2**23  # of a processor: some, and more by the size of the file
+# Larger pictures are decoded one at a time, as each thread would hold some more of them.
+_MAX_AT_ONCE = 2**23
+
+_CONVERT = "convert the video (ffmpeg -i IN -c:v libx264 -crf 18 OUT.mp4)"
+
+
+def any_encoding(av: ModuleType) -> dict[str, str]:
+    """Options of av.open for names and notes in a container in any encoding; none of them is used.
+
+    From PyAV 19 on that goes without saying, and the option is gone.
+    """
+    return {} if int(av.__version__.split(".")[0]) >= 19 else {"metadata_errors": "replace"}
+
+
+def check_frames(place: str, count: int, size: int, how: str = "") -> None:
+    """Raises ValueError if a file of `size` bytes cannot honestly show so many frames.
+
+    `how` says how it comes to so many.
+    """
+    most = min(MAX_FRAMES, FREE_FRAMES + size // BYTES_OF_FRAME)
+    if count > most:
+        raise ValueError(
+            f"{place}: has {count:,} frames{how}; of a file of {size:,} bytes, {most:,} are the "
+            f"most that are read: {_CONVERT}, or cut it into parts"
+        )
+
+
+# --- Opening --------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
+    """Opens a video: (container, its first video stream).
+
+    `read_times` comes first: this has no limit of memory and time.
+
+    Raises:
+        ValueError: PyAV is missing, or it cannot be read; also of what happens inside the block.
+    """
+    place = tree.show(name)
+    av = _import_av(place)
+    with tree.open(name) as file, read_errors(place):
+        if not file.read(1):
+            raise ValueError(f"{place}: is empty (0 bytes)")
+        file.seek(0)
+        try:
+            with av.open(_Source(file), options=_OPTIONS, **any_encoding(av)) as container:
+                if not container.streams.video:
+                    raise ValueError(f"{place}: there is no video in it")
+                stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise ValueError(f"{place}: no decoder for its video is known; {_CONVERT}")
+                width, height = stream.codec_context.width, stream.codec_context.height
+                check_pixels(place, height, width, MAX_FRAME_PIXELS)
+                # A picture in it may be larger than the head of the file says.
+                stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
+                stream.thread_type = "AUTO" if width * height <= _MAX_AT_ONCE else "SLICE"
+                yield container, stream
+        except MemoryError as error:  # of FFmpeg too
+            raise ValueError(
+                f"{place}: reading it takes more memory than {MAX_MEMORY >> 20} MiB, or than "
+                f"there is; {_CONVERT}"
+            ) from error
+        except av.error.FFmpegError as error:
+            raise ValueError(
+                f"{place}: is not a video that can be read ({error.strerror}); of containers, "
+                f"{CONTAINERS} are, of frames those of up to {MAX_FRAME_PIXELS:,} pixels; "
+                f"{_CONVERT}"
+            ) from error
+
+
+def _import_av(place: str) -> ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise ValueError(
+            f"{place}: reading a video needs PyAV: {installed.extra('video')}"
+        ) from error
+    return av
+
+
+class _Source:
+    """A file as FFmpeg reads it: a seek to where nothing can be fails, without an exception.
+
+    PyAV prints the traceback of an exception that another one follows.
+    """
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.name, self.read, self.tell = file.name, file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            return -1
+
+
+# --- Times ----------------------------------------------------------------------------------------
+
+
+class _Times(NamedTuple):
+    """When frames are shown.
+
+    Attributes:
+        seconds: (N,) float64, ascending.
+        trimmed: how many others the file hides.
+    """
+
+    seconds: np.ndarray
+    trimmed: int
+
+
+def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
+    """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
+
+    It reads the video in a process of its own, which has a limit of memory (on Linux) and of time.
+    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake.
+
+    Raises:
+        ValueError: PyAV is missing, it is no video, it is empty or cut off, its frames have no
+            times or times that go back, there are more of them than the file can have, or reading
+            it takes more than that process may.
+    """
+    said, body = _in_process("times", tree, name)
+    times = np.frombuffer(body)
+    if warn and said["trimmed"] > len(times):
+        logging.warning(
+            "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
+            *(tree.show(name), len(times), said["trimmed"] + len(times), _CONVERT),
+        )
+    return times
+
+
+def count_frames(tree: Tree, name: str) -> int:
+    """Returns how many frames a video has, as its head says; where that is silent, by its index.
+
+    It is read as `read_times` reads it, and errors are the same.
+    """
+    return _in_process("count", tree, name)[0]["count"]
+
+
+def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes]:
+    """Returns what a process with limits says of a video, and bytes that go with it."""
+    place = tree.show(name)
+    _import_av(place)  # which is missing, or not
+    output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
+    head, _, body = output.partition(b"\n")
+    said = json.loads(head)
+    if "error" in said:
+        raise ValueError(said["error"])
+    return said, body
+
+
+def _read_times(tree: Tree, name: str) -> _Times:
+    """See `read_times`; in this process."""
+    place, size = tree.show(name), tree.size(name)
+    with open_video(tree, name) as (container, stream):
+        times, end, latest, unit = array.array("q"), 0, None, float(stream.time_base)
+        trimmed, num_bytes = 0, 0
+        for packet in container.demux(stream):
+            num_bytes += packet.size
+            if num_bytes > MAX_OVERLAP * size:
+                raise ValueError(
+                    f"{place}: its pictures overlap in the file, to more than {MAX_OVERLAP} times "
+                    f"its size; {_CONVERT}"
+                )
+            if not packet.size or packet.is_discard:
+                trimmed += packet.size > 0
+                continue
+            time = packet.dts if packet.pts is None else packet.pts  # AVI has no pts
+            if time is None:
+                raise ValueError(
+                    f"{place}: frame {len(times) + 1} of the file has no timestamp; {_CONVERT}"
+                )
+            if packet.dts is not None:
+                if latest is not None and packet.dts < latest:
+                    raise ValueError(
+                        f"{place}: timestamps go back from {latest * unit:.3f} s to "
+                        f"{packet.dts * unit:.3f} s (videos joined end to end?); {_CONVERT}"
+                    )
+                latest = packet.dts
+            times.append(time)
+            end = max(end, time + (packet.duration or 0))
+        if not times:
+            raise ValueError(f"{place}: the video has no frames")
+        check_frames(place, len(times), size)
+        start = min(times)
+        declared = _declared_end(container, stream, start, len(times))
+        of_frames = ALLOWED_FRAMES * (end - start) * unit / len(times)
+        if end * unit < declared - max(of_frames, min(CUT_OFF, CUT_OFF_SHARE * declared)):
+            raise ValueError(
+                f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
+                f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
+            )
+        return _Times(np.sort(np.array(times, np.float64)) * unit, trimmed)
+
+
+def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
+    """Returns the time in seconds where the file says that the video ends; 0: it does not say.
+
+    Which value says so depends on the format, as the others may follow from how long the file is
+    (AVI) or may be those of a longer sound. `start` is the first time, `count` that of the frames.
+    """
+    seconds = start * float(stream.time_base)
+    tag = stream.metadata.get("DURATION", "")  # Matroska
+    if match := re.match(r"(\d+):(\d+):(\d+\.?\d*)", tag):
+        hours, minutes, rest = map(float, match.groups())
+        return 3600 * hours + 60 * minutes + rest
+    if container.format.name == "avi" and stream.average_rate:
+        return seconds + stream.frames / float(stream.average_rate)
+    if container.format.name in _DURATION_IN_HEAD and len(container.streams) == 1:
+        return (container.duration or 0) / 1e6
+    # MP4. Missing frames alone are no sign: phones hide those that were trimmed.
+    if stream.frames > count and stream.duration:
+        return seconds + stream.duration * float(stream.time_base)
+    return 0.0
+
+
+# --- The process ----------------------------------------------------------------------------------
+
+
+def _main() -> None:
+    """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
+    task, tree, name = pickle.load(sys.stdin.buffer)  # of the process that has started this one
+    said: dict[str, Any] = {}
+    body = b""
+    try:
+        limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
+        if task == "count":
+            with open_video(tree, name) as (_, stream):
+                said["count"] = stream.frames
+            said["count"] = said["count"] or len(_read_times(tree, name).seconds)
+        else:
+            times = _read_times(tree, name)
+            said["trimmed"], body = times.trimmed, times.seconds.tobytes()
+    except ValueError as error:
+        said["error"] = str(error)
+    sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + body)
+
+
+if __name__ == "__main__":
+    _main()

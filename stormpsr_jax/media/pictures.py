@@ -1,0 +1,333 @@
+"""Pictures of a recording as JPEG files of one size, and the boxes on them.
+
+A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
+decoded at a fraction of their size (data/jpegs.py), which costs a third of decoding them whole;
+then they are resized with antialiasing. A JPEG file that needs no change at all is kept as it is.
+
+Repaired, with a line in the log: pictures in grey or CMYK become RGB, and those that EXIF says to
+rotate are rotated. A picture that cannot be decoded to its end, or has another size than those
+before it, is an error.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import numpy as np
+import simplejpeg
+from absl import logging
+from PIL import Image, ImageOps
+
+from stormpsr_jax.media.framing import Framing, Placement
+from stormpsr_jax.media.jpegs import decode_reduced
+from stormpsr_jax.media.trees import Tree, join
+
+SUBSAMPLING = "444"  # small parts are told apart by colour
+# A picture of few bytes that is one pixel wide and very long would be huge in the middle of being
+# resized.
+MAX_PIXELS, MAX_SIDE = 2**25, 2**14
+MAX_FRAME_PIXELS = 2**24  # of a video, whose decoder holds up to 17 frames; 5.7K is just smaller
+# What a picture file may have besides the bytes of its pixels, such as a preview or the film of a
+# phone: it may be a million tiny pieces, each of which takes time.
+MAX_NOTES, BYTES_OF_PIXEL = 2**22, 8
+MAX_SCANS = 100  # of a progressive JPEG file
+_START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed data
+
+_IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
+_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
+_ORIENTATION = 0x0112  # EXIF tag
+
+Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
+
+
+class Pictures(Protocol):
+    """The pictures of one recording, of numbers first_frame … first_frame + num_frames - 1."""
+
+    first_frame: int
+    num_frames: int
+
+    def read(self) -> Iterator[tuple[str, Picture]]:
+        """Yields (its place as messages name it, picture) in order, one at a time."""
+
+    def first(self) -> tuple[str, Picture]:
+        """Returns (place, picture) of the first one, without looking at the others."""
+
+    def fingerprint(self) -> int:
+        """Returns a number that tells other pictures, without reading them all."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFiles:
+    """Pictures that lie in a folder as one file each, numbered by their names.
+
+    Attributes:
+        tree: folder or zip file.
+        folder: in it.
+        first_frame: number of the first one.
+        num_frames: N.
+    """
+
+    tree: Tree
+    folder: str
+    first_frame: int
+    num_frames: int
+
+    def read(self) -> Iterator[tuple[str, bytes]]:
+        """Yields (place, content) in order; ValueError if a file cannot be read."""
+        for path in self._paths():
+            yield self.tree.show(path), self.tree.read(path)
+
+    def first(self) -> tuple[str, bytes]:
+        """Returns (place, content) of the first one; ValueError if it cannot be read."""
+        return next(self.read())
+
+    def fingerprint(self) -> int:
+        """Returns a number of the first, middle and last file and of how many there are."""
+        paths = self._paths()
+        digest = zlib.crc32(str(len(paths)).encode())
+        for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+            digest = zlib.crc32(str(self.tree.fingerprint(path)).encode(), digest)
+        return digest
+
+    def _paths(self) -> list[str]:
+        numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])
+        return [join(self.folder, name) for _, name in sorted(numbers.items())]
+
+
+def has_images(files: Iterable[str]) -> bool:
+    """Says whether there are image files among the files of a folder."""
+    return any(name.lower().endswith(_IMAGE_ENDINGS) for name in files)
+
+
+def number_images(tree: Tree, folder: str, files: Iterable[str]) -> dict[int, str]:
+    """Returns the image files of a folder by their numbers.
+
+    Raises:
+        ValueError: a name without a number, a number given twice, or one that is missing.
+    """
+    numbers: dict[int, str] = {}
+    for name in files:
+        if not name.lower().endswith(_IMAGE_ENDINGS):
+            continue
+        match = _IMAGE_FILE.fullmatch(name)
+        if not match:
+            raise ValueError(
+                f"{tree.show(join(folder, name))}: not a frame's name such as 00012.jpg"
+            )
+        other = numbers.setdefault(int(match[1]), name)
+        if other != name:
+            raise ValueError(f"{tree.show(folder)}: {other} and {name} are the same frame")
+    first, last = min(numbers), max(numbers)
+    if missing := last - first + 1 - len(numbers):
+        gap = next(number for number in range(first, last) if number not in numbers)
+        raise ValueError(
+            f"{tree.show(folder)}: frame {gap} is missing ({missing} of the frames {first}…{last} "
+            "are); download or unpack them again"
+        )
+    return numbers
+
+
+def picture_size(pictures: Pictures) -> tuple[int, int]:
+    """Returns (H, W) of the first picture, upright; ValueError if it cannot be read."""
+    return size_of(*pictures.first())
+
+
+def size_of(place: str, picture: Picture) -> tuple[int, int]:
+    """Returns (H, W) of a picture, upright; ValueError if it cannot be read."""
+    return _examine(place, picture).size
+
+
+def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterator[bytes]:
+    """Yields the pictures of one recording as JPEG files of size framing.size.
+
+    Args:
+        pictures: (place as messages name it, picture), all of one size.
+        framing: what becomes of them.
+
+    Raises:
+        ValueError: a picture cannot be decoded to its end, or has another size than the first one.
+    """
+    first = None
+    repairs = set()
+    for place, picture in pictures:
+        examined = _examine(place, picture)
+        if first is None:
+            first = examined.size
+            placement = framing.place(*first)
+        _check_size(place, examined.size, first)
+        if examined.repair and examined.repair not in repairs:
+            repairs.add(examined.repair)
+            logging.warning("%s: %s; and so on in this recording", place, examined.repair)
+        if examined.is_plain and first == framing.size and placement.is_whole:
+            _decode(place, picture)  # whole to its end?
+            yield picture
+        else:
+            result = _fit(place, picture, examined, placement)
+            yield simplejpeg.encode_jpeg(result, framing.quality, "RGB", SUBSAMPLING, fastdct=False)
+
+
+def read_upright(pictures: Pictures) -> Iterator[np.ndarray]:
+    """Yields the pictures of one recording whole, as (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        ValueError: a picture cannot be decoded to its end, or has another size than the first one.
+    """
+    first = None
+    for place, picture in pictures.read():
+        examined = _examine(place, picture)
+        first = first or examined.size
+        _check_size(place, examined.size, first)
+        if isinstance(picture, np.ndarray):
+            yield picture
+        elif examined.is_jpeg:
+            yield _decode(place, picture)
+        else:
+            yield np.asarray(_upright(place, picture))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Examined:
+    """What the head of a picture says.
+
+    Attributes:
+        size: (H, W), upright.
+        is_plain: a JPEG file in colour that needs no repair.
+        is_jpeg: one that simplejpeg decodes to upright RGB.
+        repair: what is done to it, '' if nothing.
+    """
+
+    size: tuple[int, int]
+    is_plain: bool = False
+    is_jpeg: bool = False
+    repair: str = ""
+
+
+def _examine(place: str, picture: Picture) -> _Examined:
+    if isinstance(picture, np.ndarray):
+        check_pixels(place, *picture.shape[:2])
+        return _Examined(picture.shape[:2])
+    if picture.startswith(b"\x89PNG"):
+        # Of a large one Pillow would warn in lines of its own.
+        width, height = struct.unpack_from(">II", picture.ljust(24, b"\0"), 16)
+        _check_file(place, picture, height, width)
+        with _pillow(place, picture) as image:
+            return _Examined(image.size[::-1])
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
+    except ValueError as error:
+        what = "is empty" if not picture else f"is not a JPEG or PNG picture ({error})"
+        raise ValueError(f"{place}: {what}") from error
+    _check_file(place, picture, height, width)
+    if (scans := picture.count(_START_OF_SCAN)) > MAX_SCANS:
+        raise ValueError(
+            f"{place}: {scans} scans, each of which takes as long as a picture; cameras write at "
+            "most ten: save it anew"
+        )
+    repairs = []
+    if picture.find(b"Exif\0\0", 0, 2**16) > 0:
+        with _pillow(place, picture) as image:
+            orientation = image.getexif().get(_ORIENTATION, 1)
+        if orientation in range(2, 9):
+            repairs.append(f"rotated as EXIF says (orientation {orientation})")
+            if orientation > 4:
+                height, width = width, height
+    upright = not repairs
+    if colours in ("CMYK", "YCCK", "Gray"):
+        repairs.append(f"{colours} converted to RGB")
+    return _Examined(
+        (height, width),
+        not repairs,
+        upright and colours in ("YCbCr", "RGB", "Gray"),
+        " and ".join(repairs),
+    )
+
+
+def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
+    """Returns the picture as (H, W, 3) uint8 of size placement.size."""
+    height, width = examined.size
+    if isinstance(picture, np.ndarray):
+        image = Image.fromarray(picture)
+    elif examined.is_jpeg:
+        x0, y0, x1, y1 = placement.part
+        _, _, w, h = placement.inside
+        with _damaged(place):
+            array, (height, width) = decode_reduced(
+                picture, examined.size, (h / (y1 - y0), w / (x1 - x0))
+            )
+        image = Image.fromarray(array)
+    else:
+        image = _upright(place, picture)
+    return placement.resize(image, (height, width))
+
+
+def _upright(place: str, picture: bytes) -> Image.Image:
+    with _pillow(place, picture) as opened:
+        return ImageOps.exif_transpose(opened).convert("RGB")
+
+
+def _decode(place: str, jpeg: bytes) -> np.ndarray:
+    with _damaged(place):
+        return simplejpeg.decode_jpeg(jpeg)
+
+
+@contextlib.contextmanager
+def _damaged(place: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{place}: the JPEG is damaged or cut off ({error})") from error
+
+
+@contextlib.contextmanager
+def _pillow(place: str, picture: bytes) -> Iterator[Image.Image]:
+    """Opens a picture with Pillow, whose errors become a ValueError that names it."""
+    with _spoilt(place):
+        image = Image.open(io.BytesIO(picture), formats=("JPEG", "PNG"))
+    with image:
+        check_pixels(place, image.height, image.width)
+        with _spoilt(place):
+            yield image
+
+
+@contextlib.contextmanager
+def _spoilt(place: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{place}: the picture is damaged or cut off ({error})") from error
+
+
+def _check_size(place: str, size: tuple[int, int], first: tuple[int, int]) -> None:
+    if size != first:
+        raise ValueError(
+            f"{place}: is {_by(size)} (HxW), the first picture of the recording is {_by(first)}; "
+            "all of them have to have one size"
+        )
+
+
+def _check_file(place: str, picture: bytes, height: int, width: int) -> None:
+    """Raises ValueError if a picture file of that size is not read."""
+    check_pixels(place, height, width)
+    if len(picture) > (most := MAX_NOTES + BYTES_OF_PIXEL * height * width):
+        raise ValueError(
+            f"{place}: has {len(picture):,} bytes; of {height}x{width} (HxW) pixels and what is "
+            f"noted with them, {most:,} are the most that are read: save it anew"
+        )
+
+
+def check_pixels(place: str, height: int, width: int, most: int = MAX_PIXELS) -> None:
+    """Raises ValueError if a picture of that size, of `most` pixels, is not read."""
+    if height * width > most or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"{place}: {height}x{width} (HxW) is more than {most:,} pixels, or {MAX_SIDE:,} a "
+            "side; make it smaller"
+        )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

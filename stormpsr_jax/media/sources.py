@@ -1,0 +1,183 @@
+"""What there is to recognise: video files, folders of them, globs, folders of numbered pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from stormpsr_jax import demo
+from stormpsr_jax.base import files, installed
+from stormpsr_jax.base.mistakes import lines_of
+from stormpsr_jax.media import finding, pictures, video
+from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.media.trees import Tree, read_errors
+
+_VIDEO_EXTRA = f"needs PyAV: {installed.extra('video')}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A recording to recognise.
+
+    Attributes:
+        name: of the recording: the file's without its ending, or the folder's.
+        place: the video file, or the folder of pictures.
+    """
+
+    name: str
+    place: Path
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a video file; else it is a folder of pictures."""
+        return not self.place.is_dir()
+
+    def open(self, fps: float) -> Pictures:
+        """Opens it, as `data_prep.own` does.
+
+        Args:
+            fps: frames per second that a video is resampled to by its timestamps. A folder of
+                pictures is taken to have them already.
+
+        Raises:
+            ValueError: it cannot be read, or PyAV is missing.
+        """
+        if self.is_video:
+            return finding.open_recording(Tree(str(self.place.parent)), self.place.name, fps)
+        return finding.open_recording(Tree(str(self.place)), "", fps)
+
+    def stamp(self) -> str:
+        """Tells, by the sizes and times of change of its files, whether it may have changed."""
+        digest = hashlib.sha256()
+        with read_errors(str(self.place)):
+            for path in self._files():
+                status = path.stat()
+                digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        return digest.hexdigest()
+
+    def checksum(self) -> str:
+        """Of the content of its files and, of pictures, their names."""
+        digest = hashlib.sha256()
+        with read_errors(str(self.place)):
+            for path in self._files():
+                name = "" if self.is_video else path.name
+                digest.update(f"{name}\0{files.checksum(path)}\0".encode())
+        return digest.hexdigest()
+
+    def _files(self) -> list[Path]:
+        if self.is_video:
+            return [self.place]
+        names = Tree(str(self.place)).entries()[1]
+        return [self.place / name for name in names if pictures.has_images([name])]
+
+
+def open_source(place: str | os.PathLike) -> Source:
+    """Returns the one recording at a path; the text "demo" is the video that ships.
+
+    Raises:
+        ValueError: there is none, or its name cannot be that of a recording.
+    """
+    if place == demo.NAME:
+        place = demo.video(taken=_holds_pictures(Path(place)))
+    place = Path(place)
+    shown = str(place) if str(place).isprintable() else ascii(str(place))
+    if place.is_dir():
+        if not _holds_pictures(place):
+            raise ValueError(f"{shown}: no pictures (such as 00012.jpg) are in this folder")
+        name = place.resolve().name
+    elif not place.is_file():
+        what = "is no regular file" if place.exists() else "no such file or folder"
+        raise ValueError(f"{shown}: {what}")
+    elif not video.is_video(place.name):
+        raise ValueError(
+            f"{shown}: is no video by its ending; known are {', '.join(video.VIDEO_ENDINGS)}"
+        )
+    else:
+        name = place.name.rpartition(".")[0]
+    return Source(files.check_name(name, shown), place)
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return folder.is_dir() and pictures.has_images(Tree(str(folder)).entries()[1])
+
+
+def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
+    """Finds the recordings that SOURCE… names.
+
+    Args:
+        words: paths of videos, of folders (of pictures, or of videos and folders of pictures at any
+            depth), globs of such paths, and "demo", the video that ships.
+        out: what lies in this folder, that of the results, is no source.
+
+    Returns:
+        the recordings, in their order, and the mistakes: all words that lead to nothing, all names
+        that cannot be those of results, and all names that several recordings have.
+    """
+    found: list[Source] = []
+    mistakes: list[str] = []
+    for word in words:
+        try:
+            for place in _places(word, out.resolve()):
+                try:
+                    found.append(open_source(place))
+                except ValueError as error:
+                    mistakes += lines_of(error)
+        except ValueError as error:
+            mistakes += lines_of(error)
+    return found, mistakes + _twice(found)
+
+
+def _places(word: str, out: Path) -> list[Path]:
+    path = Path(word)
+    if word == demo.NAME:
+        return [demo.video(taken=path.is_dir() and bool(_kept(path, out)))]
+    if path.is_dir():
+        return _inside(path, out)
+    if path.exists():
+        return [path]
+    if not glob.has_magic(word):
+        raise ValueError(f"{word if word.isprintable() else ascii(word)}: no such file or folder")
+    matches = sorted(glob.glob(word, recursive=True))
+    if not matches:
+        raise ValueError(f"{word}: no file matches this pattern")
+    places: list[Path] = []
+    for match in map(Path, matches):
+        places += _inside(match, out) if match.is_dir() else [match]
+    return places
+
+
+def _inside(folder: Path, out: Path) -> list[Path]:
+    if kept := _kept(folder, out):
+        return kept
+    raise ValueError(f"{folder}: no videos and no folders of pictures are in it")
+
+
+def _kept(folder: Path, out: Path) -> list[Path]:
+    """The folder itself if it holds pictures, and the videos and folders of pictures in it."""
+    places = [folder] if _holds_pictures(folder) else []
+    for of_name in finding.find_pictures([Tree(str(folder))]).values():
+        places += [folder / path for _, path in of_name]
+    return sorted(place for place in places if out not in place.resolve().parents)
+
+
+def _twice(found: Sequence[Source]) -> list[str]:
+    places: dict[str, list[str]] = {}
+    for source in found:
+        places.setdefault(source.name, []).append(str(source.place))
+    return [
+        f"{' and '.join(of_name)}: are both called {name}, the name of the folder of their "
+        "results; give one of them only, or rename the other"
+        for name, of_name in places.items()
+        if len(of_name) > 1
+    ]
+
+
+def check_video_extra(what: str) -> None:
+    """Raises ValueError if PyAV is missing, saying what needs it."""
+    if importlib.util.find_spec("av") is None:
+        raise ValueError(f"{what} {_VIDEO_EXTRA}")

@@ -1,0 +1,231 @@
+"""Videos of recordings: their frames by number or by the clock, upright."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from stormpsr_jax.media.containers import check_frames, open_video, read_times
+from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
+from stormpsr_jax.media.trees import Tree
+
+VIDEO_ENDINGS = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv"),
+)
+# Matroska rounds times to milliseconds.
+TIME_TOLERANCE = 1e-3
+# Seconds without a picture: a line in the log, and an error.
+LOGGED_GAP, MAX_GAP = 2.0, 60.0
+MAX_LOGGED = 5  # lines in the log about gaps of a video
+# Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
+RATE_TOLERANCE = 0.02
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+    """The frames of a video of constant frame rate, numbered from first_frame on.
+
+    Attributes:
+        tree: folder or zip file.
+        name: of the video file in it.
+        first_frame: number of the first frame.
+        num_frames: N.
+    """
+
+    tree: Tree
+    name: str
+    first_frame: int
+    num_frames: int
+
+    def first(self) -> tuple[str, np.ndarray]:
+        """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
+        return _first(self.tree, self.name)
+
+    def fingerprint(self) -> int:
+        """Returns a number that tells another file."""
+        return self.tree.fingerprint(self.name)
+
+    def read(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (place, picture) in order; ValueError if there are fewer than num_frames."""
+        place, count = self.tree.show(self.name), 0
+        for count, picture in enumerate(decode(self.tree, self.name), start=1):
+            yield f"{place}: frame {self.first_frame + count - 1}", picture
+        if count != self.num_frames:
+            raise ValueError(
+                f"{place}: {count} frames can be decoded, its index has {self.num_frames}; the "
+                "file is damaged"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Resampled:
+    """A video of any frame rate as N frames of a constant one, numbered from first_frame on.
+
+    Attributes:
+        tree: folder or zip file.
+        name: of the video in it.
+        fps: frames per second of the result.
+        num_frames: N.
+        first_frame: 0.
+    """
+
+    tree: Tree
+    name: str
+    fps: float
+    num_frames: int
+    first_frame: int = 0
+
+    def first(self) -> tuple[str, np.ndarray]:
+        """Returns (place, picture) of the first one; ValueError if it cannot be decoded."""
+        return _first(self.tree, self.name)
+
+    def fingerprint(self) -> int:
+        """Returns a number that tells another file."""
+        return self.tree.fingerprint(self.name)
+
+    def read(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
+        place = self.tree.show(self.name)
+        repeats = resample(read_times(self.tree, self.name), self.fps)
+        frame = 0
+        decoded = decode(self.tree, self.name, repeats > 0)
+        for picture, count in zip(decoded, repeats[repeats > 0], strict=False):
+            for _ in range(count):
+                yield f"{place}: {frame / self.fps:.2f} s", picture
+                frame += 1
+        if frame != self.num_frames:
+            raise ValueError(
+                f"{place}: can be decoded up to {frame / self.fps:.1f} s only, of "
+                f"{self.num_frames / self.fps:.1f} s; the file is damaged"
+            )
+
+
+def is_video(name: str) -> bool:
+    """Says whether a file name is that of a video."""
+    return name.lower().endswith(VIDEO_ENDINGS)
+
+
+def open_constant_rate(tree: Tree, name: str, first_frame: int, fps: float) -> Video:
+    """Opens a video whose i-th frame is the one that the labels call first_frame + i.
+
+    Raises:
+        ValueError: PyAV is missing, it is no video, or its frame rate is not constant or not fps.
+    """
+    times = read_times(tree, name, warn=True)
+    place = tree.show(name)
+    advice = (
+        "labels count frames, and which these are is not certain here; extract the frames as the "
+        "data set says, or use data_prep.own, which goes by time"
+    )
+    if len(times) > 1:
+        step = (times[-1] - times[0]) / (len(times) - 1)
+        late = np.abs(times - times[0] - step * np.arange(len(times)))
+        steps = np.diff(times)
+        uneven = (late[1:] > step / 2) | (np.abs(steps - step) > step / 2)
+        if step <= 0 or uneven.any():
+            where = int(uneven.argmax()) + 1
+            raise ValueError(
+                f"{place}: its frame rate is not constant (first seen at frame "
+                f"{first_frame + where}, {times[where]:.3f} s): {advice}"
+            )
+        if abs(1 / step / fps - 1) > RATE_TOLERANCE:
+            raise ValueError(f"{place}: has {1 / step:.3f} frames/s, not {fps:g}: {advice}")
+    return Video(tree, name, first_frame, len(times))
+
+
+def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
+    """Opens a video of any frame rate at a constant one.
+
+    Raises:
+        ValueError: PyAV is missing, it is no video, or its timestamps are broken.
+    """
+    place, times = tree.show(name), read_times(tree, name, warn=True)
+    gaps = np.diff(times)
+    if len(gaps) and gaps.max() > MAX_GAP:
+        i = int(gaps.argmax())
+        raise ValueError(
+            f"{place}: timestamps jump from {times[i] - times[0]:.1f} s to "
+            f"{times[i + 1] - times[0]:.1f} s, by more than {MAX_GAP:g} s; cut the video there, or "
+            "give its pictures new times (ffmpeg -i IN -vf setpts=N/30/TB -r 30 OUT.mp4 for one of "
+            "30 frames/s)"
+        )
+    num_frames = int(resample(times, fps).sum())
+    lasting = f" at {fps:g} frames/s, as it lasts {times[-1] - times[0]:.1f} s"
+    check_frames(place, num_frames, tree.size(name), lasting)
+    long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
+    for i in long[:MAX_LOGGED]:
+        start, end = times[i : i + 2] - times[0]
+        logging.warning(
+            "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
+        )
+    if len(long) > MAX_LOGGED:
+        logging.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
+    if len(times) < 0.9 * num_frames:
+        rate = len(gaps) / (times[-1] - times[0])
+        logging.warning(
+            "%s: has %.1f pictures a second, fewer than %g: some are repeated", place, rate, fps
+        )
+    return Resampled(tree, name, fps, num_frames)
+
+
+def resample(times: np.ndarray, fps: float) -> np.ndarray:
+    """Returns how many frames of constant rate show each frame of a video.
+
+    Frame n shows the last m with times[m] - times[0] at or before n / fps, up to TIME_TOLERANCE;
+    the last n is the last one before the end of the times. They may be far more than can be listed.
+
+    Args:
+        times: (M,) seconds, ascending.
+        fps: of the result.
+
+    Returns:
+        (M,) int64, which add up to the number of frames.
+    """
+    times = times - times[0] - TIME_TOLERANCE
+    num_frames = math.floor((times[-1] + 2 * TIME_TOLERANCE) * fps) + 1
+    first = np.maximum(np.ceil(times * fps), 0)  # n that shows m, or one beside it
+    first -= (first > 0) & ((first - 1) / fps >= times)
+    first += first / fps < times
+    return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
+
+
+def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Iterator[np.ndarray]:
+    """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
+
+    Args:
+        tree: folder or zip file.
+        name: of the video in it.
+        wanted: (M,) bool, which of the frames; None for all.
+
+    Raises:
+        ValueError: PyAV is missing, or it is no video that can be decoded.
+    """
+    with open_video(tree, name) as (container, stream):
+        for i, frame in enumerate(container.decode(stream)):
+            if wanted is None or (i < len(wanted) and wanted[i]):
+                yield upright(frame, tree.show(name))
+
+
+def upright(frame: Any, place: str) -> np.ndarray:
+    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright.
+
+    ValueError, which begins with `place`, if it is too large.
+    """
+    check_pixels(place, frame.height, frame.width, MAX_FRAME_PIXELS)
+    picture = frame.to_ndarray(format="rgb24")
+    if turns := round(frame.rotation / 90) % 4:  # phones store it
+        picture = np.ascontiguousarray(np.rot90(picture, turns))
+    return picture
+
+
+def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:
+    place = tree.show(name)
+    with contextlib.closing(decode(tree, name)) as frames:
+        for picture in frames:
+            return place, picture
+    raise ValueError(f"{place}: no frame of it can be decoded; the file is damaged")

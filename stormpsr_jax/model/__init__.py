@@ -1,0 +1,1 @@
+"""The model folder, its networks as functions, and recognition picture by picture."""

@@ -1,0 +1,310 @@
+"""The model card of a model folder: README.md, in the format that the Hugging Face Hub shows.
+
+Everything on it comes from model.json. Of where the model comes from it has what is on the list
+below and nothing else, so that no folder of the machine gets onto it; names of the procedure stand
+there as plain text, whatever characters they have.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from stormpsr_jax.psr.scoring import headline
+
+CARD = "README.md"
+# Also of formulas, and of what pages of repositories make links of by themselves.
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>#|!~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+MAX_NAMES = 60  # of components that are listed
+_STREAMS = {
+    "asd": "detections of the assembly state in single pictures",
+    "temporal": "changes of components in a window of pictures",
+    "storm": "both, fused by Eq. 9 of the paper",
+    "learned": "both, by a fusion fitted on validation recordings (not in the paper)",
+}
+# Fields of the config that are shown, if they are numbers or words, and the stage that reads them.
+_SHOWN = {
+    "seed": "",
+    "dtype": "",
+    "pretrain.steps": "pretrain",
+    "pretrain.key_frames": "pretrain",
+    "temporal_model.backbone": "temporal",
+    "temporal.steps": "temporal",
+    "temporal.sampling": "temporal",
+    "finetune.steps": "finetune",
+    "detector.steps": "detector",
+    "evaluate.decoder": "evaluate",
+    "evaluate.choose": "evaluate",
+}
+
+
+def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
+    """Returns the text of the card.
+
+    Args:
+      data: the content of model.json, checked.
+      parameters: how many the networks have, by role.
+    """
+    procedure, name = data["procedure"], _text(data["procedure"]["name"])
+    default = [stream for stream in _STREAMS if stream in data["streams"]][-1]
+    lines = [
+        *_head(data, default),
+        f"# Procedure step recognition of {name}",
+        "",
+        f"Recognises in video of an assembly which steps were completed correctly, and when. It "
+        f"knows one product, {name}: {len(procedure['components'])} components, "
+        f"{len(procedure['states'])} catalogued assembly states, at {data['fps']:g} frames/s.",
+        "The method is STORM-PSR (arXiv 2510.12385), in stormpsr_jax.",
+        "",
+        "## How to use it",
+        "",
+        *_use(data),
+        "",
+        "## Product",
+        "",
+        f"* components: {_names(procedure['components'])}",
+        *(
+            f"* variant {_text(variant)}: begins as `{entry['initial_state']}`, "
+            f"{len(entry['expected'])} expected steps"
+            for variant, entry in procedure["variants"].items()
+        ),
+        "",
+        "## Figures",
+        "",
+        _world(data["origin"]),
+        "",
+        *_figures(data["streams"]),
+        "",
+        "## Decoding",
+        "",
+        *_settings(data["streams"]),
+        "",
+        "## Networks",
+        "",
+        *_networks(data, parameters),
+        "",
+        "## Limits",
+        "",
+        *_limits(data),
+        "",
+        "## Provenance",
+        "",
+        *_provenance(data),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
+    """The YAML in front, with the figures of one stream; JSON strings are YAML strings."""
+    name = _plain(data["procedure"]["name"])
+    figures = data["streams"][default]["test"]
+    rows = [f for f in headline.MEANS if isinstance(figures.get(f.key), int | float)]
+    yield from ("---", "library_name: stormpsr_jax", "pipeline_tag: video-classification", "tags:")
+    yield from (f"- {tag}" for tag in ("procedure-step-recognition", "assembly", "video", "jax"))
+    if rows:
+        dataset = f"{name}, split test" + (", rendered" if _rendered(data["origin"]) else "")
+        yield from (
+            "model-index:",
+            f"- name: {json.dumps(f'stormpsr_jax, {name}', ensure_ascii=False)}",
+            "  results:",
+            "  - task:",
+            "      type: video-classification",
+            "      name: Procedure step recognition",
+            "    dataset:",
+            f"      name: {json.dumps(dataset, ensure_ascii=False)}",
+            f"      type: {json.dumps(name, ensure_ascii=False)}",
+            "      split: test",
+            "    metrics:",
+        )
+        for figure in rows:
+            label = json.dumps(f"{figure.heading}, stream {default}", ensure_ascii=False)
+            yield f"    - type: {figure.key}"
+            yield f"      name: {label}"
+            yield f"      value: {figures[figure.key]:.4f}"
+    yield from ("---", "")
+
+
+def _use(data: Mapping[str, Any]) -> list[str]:
+    variant = _plain(next(iter(data["procedure"]["variants"])))
+    # In a fenced block nothing is markup but what ends it.
+    variant = json.dumps(variant, ensure_ascii=False).replace("`", "\\x60")
+    source, note = '"video.mp4"', "or pictures, uint8 RGB (N, H, W, 3)"
+    if not data["pictures"]:
+        source, note = "features", f"float32 (N, {data['embedding']})"
+    lines = [
+        "```python",
+        "import stormpsr_jax",
+        "",
+        'model = stormpsr_jax.load_model("FOLDER")  # the folder that this file is in',
+        f"for event in model.recognise({source}, variant={variant}):  # {note}",
+        "    print(event.frame, event.time_s, event.name, event.confidence)",
+        "```",
+    ]
+    if data["pictures"]:
+        lines += [
+            "",
+            "As a command: `python -m stormpsr_jax.recognise --model=FOLDER video.mp4 "
+            "--out=recognised`; with `camera:0` in place of the file, live.",
+        ]
+    return lines
+
+
+def _world(origin: Mapping[str, Any]) -> str:
+    """Says what recordings the figures are from."""
+    counts = _counts(origin)
+    number = f"{counts['test']} recordings of " if "test" in counts else "recordings of "
+    if _rendered(origin):
+        scene = ", ".join(f"{key} {_text(value)}" for key, value in _scene(origin).items())
+        return (
+            f"Of {number}split test of a **rendered** world (`data_prep.synthetic`"
+            f"{scene and f': {scene}'}). They say nothing about real video."
+        )
+    if "made_from" not in origin:
+        return "As whoever wrote the model gives them; of which recordings is not known here."
+    return (
+        f"Of {number}split test of the data that it was trained on, which no stage of training has "
+        "read. Other people, cameras and places may give others."
+    )
+
+
+def _figures(streams: Mapping[str, Any]) -> Iterator[str]:
+    yield "| stream | | " + " | ".join(f.heading for f in headline.FIGURES) + " |"
+    yield "|---|---|" + "---|" * len(headline.FIGURES)
+    for name, record in streams.items():
+        shown = [_number(record["test"].get(f.key), f.decimals) for f in headline.FIGURES]
+        yield f"| `{name}` | {_STREAMS[name]} | " + " | ".join(shown) + " |"
+    yield ""
+    yield from (f"* {figure.label}: {figure.meaning}" for figure in headline.FIGURES)
+
+
+def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
+    yield "Chosen on split validation, or those of the paper:"
+    yield ""
+    for name, record in streams.items():
+        values = ", ".join(
+            f"{key} {'–' if value is None else _text(value)}"
+            for key, value in record["settings"].items()
+        )
+        known = "no probabilities" if record["calibration"] is None else "calibrated probabilities"
+        yield f"* `{name}`: {values}; confidences are {known}"
+
+
+def _networks(data: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterator[str]:
+    for role, fields in data["networks"].items():
+        count = f"{parameters[role]:,} parameters"
+        size = f"width {fields['width']}, " if "width" in fields else ""
+        size += f"depth {fields['depth']}, {count}"
+        yield f"* {role}: {fields['architecture']}, {size}, activations {fields['dtype']}"
+    pictures, window = data["pictures"], data["window"]
+    if pictures:
+        height, width = pictures["size"]
+        sizes = f"{height} × {width}"
+        if pictures["detector_size"]:
+            sizes += ", for the detector {} × {}".format(*pictures["detector_size"])
+        yield f"* pictures (height × width): {sizes}, by `{pictures['aspect']}`"
+    if "temporal" in data["networks"]:
+        yield f"* window: {window['frames']} rows back, at a stride of {window['stride']}"
+    yield f"* parameters are stored as {data['weights']['dtype']}"
+
+
+def _limits(data: Mapping[str, Any]) -> Iterator[str]:
+    yield "* It knows this product, its steps and its variants, and calls everything else by these."
+    yield "* Pictures should look like those of training: camera, light, hands, tools, background."
+    if "detector" in data["networks"]:
+        states = len(data["procedure"]["states"])
+        yield f"* The detector tells {states} states and an error state apart, and no others."
+    else:
+        yield "* It has no detector, so steps are found by the change that they make alone."
+    if set(data["streams"]) & {"temporal", "storm"}:
+        yield (
+            "* `temporal` and `storm` report most parts that sit wrong as installed, as labels "
+            "count these as absent."
+        )
+    yield (
+        "* A step that is done and undone within one window is no change to the temporal network."
+        if "temporal" in data["networks"]
+        else "* What hands hide it does not see."
+    )
+    yield "* It is no safety device: nobody's safety may rest on a step that it reports."
+
+
+def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
+    origin = data["origin"]
+    config = _config(origin)
+    yield f"* written {_text(data['created'])} by stormpsr_jax {_text(data['package_version'])}"
+    stages = config.get("stages")
+    if isinstance(stages, list) and stages:
+        yield f"* stages: {', '.join(_text(stage) for stage in stages)}"
+    else:
+        stages = ()
+    for field, stage in _SHOWN.items():
+        if isinstance(config.get(field), int | float | str) and (not stage or stage in stages):
+            yield f"* `{field}`: {_text(config[field])}"
+    if isinstance(config.get("init_from"), str):
+        start = PurePath(config["init_from"].replace("\\", "/")).name
+        yield f"* encoder started from {_text(start) if start else 'random weights'}"
+    if counts := _counts(origin):
+        named = ", ".join(f"{count} {split}" for split, count in counts.items())
+        yield f"* recordings: {named}"
+    yield f"* weights: SHA-256 `{data['weights']['sha256']}`"
+    yield (
+        "* licence: none is stated here. Weights that training started from, and the data, have "
+        "theirs; who publishes this model adds `license:` to the head of this file."
+    )
+
+
+def _config(origin: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = origin.get("config")
+    return config if isinstance(config, Mapping) else {}
+
+
+def _rendered(origin: Mapping[str, Any]) -> bool:
+    """Whether the recordings are renders, as a run says; older ones say it by their stages."""
+    data, stages = origin.get("data"), _config(origin).get("stages")
+    if isinstance(data, Mapping) and "rendered" in data:
+        return data["rendered"] is True
+    return isinstance(stages, list) and "data" in stages
+
+
+def _scene(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rendered world was made with, as far as it is known."""
+    data, config = origin.get("data"), _config(origin)
+    scene = data.get("scene") if isinstance(data, Mapping) else None
+    if not isinstance(scene, Mapping):
+        scene = {key: config.get(f"data.synthetic.{key}") for key in ("seed", "occlusion")}
+    return {_text(key): value for key, value in scene.items() if isinstance(value, int | str)}
+
+
+def _counts(origin: Mapping[str, Any]) -> dict[str, int]:
+    """Recordings by split, as far as they are known."""
+    data, config = origin.get("data"), _config(origin)
+    found = data.get("recordings") if isinstance(data, Mapping) else None
+    if not isinstance(found, Mapping):
+        prefix = "data.synthetic.recordings."
+        found = {split: config.get(prefix + split) for split in ("train", "val", "test")}
+        if not _rendered(origin):
+            found = {}
+    return {_text(split): n for split, n in found.items() if type(n) is int}
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - MAX_NAMES
+    shown = ", ".join(_text(name) for name in names[:MAX_NAMES])
+    return shown + (f" and {more} more" if more > 0 else "")
+
+
+def _number(value: Any, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if isinstance(value, int | float) else "–"
+
+
+def _plain(value: Any) -> str:
+    """One printable line, cut to a sensible length."""
+    return "".join(c if c.isprintable() else "?" for c in str(value)[:200])
+
+
+def _text(value: Any) -> str:
+    """The same as text of Markdown, in which nothing is markup, and no address becomes a link."""
+    return _MARKUP.sub(r"\\\g<0>", _plain(value))

@@ -1,0 +1,96 @@
+"""How far a procedure is: each step done, next, missing or wrong, and alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stormpsr_jax.base.files import whole
+from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+
+STATUSES = ("done", "next", "missing", "wrong", "open")
+
+
+class Checklist:
+    """The expected steps of a variant while it is carried out; frames in, alerts out."""
+
+    def __init__(self, procedure: Procedure, variant: Variant, confidence: float, fps: float):
+        """`confidence`: a detection at or below it is no clear view (see `Monitor`)."""
+        self._procedure, self._variant = procedure, variant
+        self._monitor = Monitor(procedure, variant, confidence=confidence, fps=fps)
+        self._expected = set(variant.expected)
+        # By step, the frame at which it was completed last.
+        self._done: dict[int, int] = {}
+        self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
+
+    def update(
+        self, frame: int, events: Iterable[Event], detections: Iterable[tuple[int, float]]
+    ) -> list[Alert]:
+        """Takes a frame, as `Monitor.update` does, with the events that complete at it."""
+        steps = [event.step_id for event in events]
+        for step in steps:
+            for other in {3 * (step // 3) + i for i in range(3)} - {step}:
+                self._wrong.pop(other, None)
+                # Where both are expected, a part is put on for a while: both stay done.
+                if not (step in self._expected and other in self._expected):
+                    self._done.pop(other, None)
+            if step in self._expected:
+                self._done[step] = frame
+            elif step % 3 == 1 or step not in (self._variant.allowed or ()):
+                self._wrong[step] = frame
+        return self._monitor.update(frame, steps, detections)
+
+    def finish(self) -> list[Alert]:
+        """Alerts for the steps that are missing if the recording ends now."""
+        return self._monitor.finish()
+
+    def rows(self) -> list[tuple[int, str]]:
+        """Returns (step id, status) of the expected steps, and then of wrong ones.
+
+        "next" is one step: the first that is open and whose precedence rules hold.
+        """
+        missing = self._monitor.missing()
+        before: dict[int, list[int]] = {}
+        for first, second in self._variant.precedence:
+            before.setdefault(second, []).append(first)
+        rows, found = [], False
+        for step in self._variant.expected:
+            status = "done" if step in self._done else "missing" if step in missing else "open"
+            ready = all(first in self._done for first in before.get(step, ()))
+            if status == "open" and ready and not found:
+                status, found = "next", True
+            rows.append((step, status))
+        return rows + [(step, "wrong") for step in sorted(self._wrong)]
+
+    def frame(self, step: int) -> int | None:
+        """The frame at which a step was completed that is done or wrong."""
+        return self._done.get(step, self._wrong.get(step))
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "monitor": self._monitor.state(),
+            "done": [list(item) for item in self._done.items()],
+            "wrong": [list(item) for item in self._wrong.items()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by the checklist of another procedure or variant, or is
+                damaged. Everything stays as it is then.
+        """
+        done, wrong = (
+            {
+                self._procedure.checked_step(step, f"checklist: {key}"): whole(
+                    frame, f"checklist: {key}", 0, LAST_FRAME
+                )
+                for step, frame in state[key]
+            }
+            for key in ("done", "wrong")
+        )
+        self._monitor.restore(state["monitor"])
+        self._done, self._wrong = done, wrong

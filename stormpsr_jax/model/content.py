@@ -1,0 +1,408 @@
+"""The content of a model folder's `model.json`, and the checks that it has to pass.
+
+docs/model.md describes every field. Every value is checked for its type and bounds, and whether
+they fit together; the first mistake is named with its place.
+
+Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
+from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
+from stormpsr_jax.models import architectures
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.decoding import DECODERS, Rules, Settings
+from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.streams import STREAMS
+
+# 1 had no learned fusion, 2 one size of pictures and no choice of how weights are stored.
+FORMAT = 3
+DTYPES = ("float32", "float16")  # that parameters are stored in
+MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
+MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
+# The networks that each stream needs.
+NEEDS = {
+    "asd": ("detector",),
+    "temporal": ("temporal",),
+    "storm": ("detector", "temporal"),
+    "learned": ("detector", "temporal"),
+}
+_KEYS = (
+    *("format", "package_version", "created", "procedure", "fps", "pictures", "embedding"),
+    *("window", "max_detections", "batch", "networks", "streams", "fusion"),
+    *("origin", "weights"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What becomes of a picture before a network sees it.
+
+    Attributes:
+      size: (H, W) in pixels that the encoder sees, and the detector too without `detector_size`.
+      mean, std: per channel, of pictures in 0…1.
+      aspect, region: as in `framing.Framing`.
+      detector_size: (H, W) that the detector sees, if it is another one.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    aspect: str = "stretch"
+    region: tuple[float, float, float, float] = WHOLE
+    detector_size: tuple[int, int] | None = None
+
+    def size_of(self, role: str) -> tuple[int, int]:
+        """(H, W) that the network of this role sees."""
+        return self.detector_size or self.size if role == "detector" else self.size
+
+    @property
+    def framing(self) -> Framing:
+        """The part of a picture that is used and how it fills `size`."""
+        return self.framing_of("encoder")
+
+    def framing_of(self, role: str) -> Framing:
+        """The same for what the network of this role sees."""
+        return Framing(self.size_of(role), self.aspect, self.region)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What the temporal network sees: every `stride`-th of the last `frames` + 1 rows.
+
+    Attributes:
+      frames, stride: in rows.
+      frame_step: video frames from one row to the next; above 1 for ready-made embeddings alone.
+    """
+
+    frames: int
+    stride: int
+    frame_step: int = 1
+
+    @property
+    def num_frames(self) -> int:
+        """T, the rows that are looked at."""
+        return self.frames // self.stride + 1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A flax module and its variables: {"params": …} and, if it has them, {"batch_stats": …}."""
+
+    module: nn.Module
+    variables: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class StreamRecord:
+    """How a stream is decoded, and how well that did.
+
+    Attributes:
+      settings: chosen on the validation split.
+      validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
+      calibration: of the events' confidences; None leaves them as they are.
+    """
+
+    settings: Settings | learned.Settings
+    validation: Mapping[str, float | None]
+    test: Mapping[str, float | None]
+    calibration: Calibration | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Content:
+    """All that a model folder holds; docs/model.md says what each field is."""
+
+    procedure: Procedure
+    fps: float
+    pictures: Pictures | None
+    embedding: int | None
+    window: Window
+    max_detections: int
+    batch: int
+    networks: dict[str, Network]
+    streams: dict[str, StreamRecord]
+    fusion: Weights | None
+    origin: dict[str, Any]
+    created: str
+    package_version: str
+    dtype: str
+
+    def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
+        """Shape of a batch of what the network of this role is given."""
+        if role != "temporal":
+            return (batch, *self.pictures.size_of(role), 3)
+        encoder = self.networks.get("encoder")
+        width = encoder.module.hidden if encoder else self.embedding
+        return (batch, self.window.num_frames, width)
+
+
+def parse(data: Any, place: str) -> Content:
+    """Checks the content of model.json; the networks come without their variables.
+
+    Raises:
+      ValueError: the first mistake, with its place.
+    """
+    form = _integer(data, "format", place, 1, 2**31)
+    if form > FORMAT:
+        raise ValueError(
+            f"{place}: is of format {form}, this version of stormpsr_jax knows up to {FORMAT}; "
+            "update the package"
+        )
+    if form == 1:
+        data = {"fusion": None, **data}
+    _check_keys(data, _KEYS, place)
+    declared = field(data, "weights", dict, place)
+    if form < 3:
+        declared = {"dtype": "float32", **declared}
+    procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
+    pictures = data["pictures"]
+    if form < 3 and isinstance(pictures, Mapping):
+        pictures = {"detector_size": None, **pictures}
+    if pictures is not None:
+        pictures = _pictures(pictures, f"{place}: pictures")
+    window = _window(data["window"], f"{place}: window")
+    described = field(data, "networks", dict, place)
+    networks = {}
+    for role, values in described.items():
+        if role not in architectures.ROLES:
+            known = ", ".join(architectures.ROLES)
+            raise ValueError(f"{place}: networks: {shorten(role)}: unknown key; known are {known}")
+        module = architectures.build(role, values, f"{place}: networks.{role}")
+        networks[role] = Network(module, {})
+    streams = {}
+    for name, record in field(data, "streams", dict, place).items():
+        if name not in STREAMS:
+            known = ", ".join(STREAMS)
+            raise ValueError(f"{place}: streams: {shorten(name)}: unknown key; known are {known}")
+        streams[name] = _stream(name, record, procedure, f"{place}: streams.{name}")
+    fusion = data["fusion"]
+    if fusion is not None:
+        fusion = Weights.from_json(fusion, f"{place}: fusion")
+    _check_keys(declared, ("sha256", "size", "dtype"), f"{place}: weights")
+    _integer(declared, "size", f"{place}: weights", 0, 2**48)
+    if not re.fullmatch("[0-9a-f]{64}", field(declared, "sha256", str, f"{place}: weights")):
+        raise ValueError(f"{place}: weights: sha256: {shorten(declared['sha256'])} is none")
+    embedding = data["embedding"]
+    if embedding is not None:
+        embedding = _integer(data, "embedding", place, 1, 65_536)
+    content = Content(
+        procedure=procedure,
+        fps=number(data["fps"], f"{place}: fps", MIN_FPS, MAX_FPS),
+        pictures=pictures,
+        embedding=embedding,
+        window=window,
+        max_detections=_integer(data, "max_detections", place, 1, 100),
+        batch=_integer(data, "batch", place, 1, 65_536),
+        networks=networks,
+        streams=streams,
+        fusion=fusion,
+        origin=field(data, "origin", dict, place),
+        created=field(data, "created", str, place),
+        package_version=field(data, "package_version", str, place),
+        dtype=_choice(declared, "dtype", DTYPES, f"{place}: weights"),
+    )
+    _check_together(content, place)
+    return content
+
+
+def _check_together(content: Content, place: str) -> None:
+    """Raises ValueError where parts of a model contradict each other."""
+    procedure, roles = content.procedure, set(content.networks)
+    if (content.pictures is None) == (content.embedding is None):
+        raise ValueError(f"{place}: one of pictures and embedding has to be null")
+    if content.pictures is None and roles != {"temporal"}:
+        raise ValueError(f"{place}: networks: on embeddings 'temporal' alone is needed")
+    if content.pictures is not None:
+        if not roles or ("encoder" in roles) != ("temporal" in roles):
+            raise ValueError(
+                f"{place}: networks: on pictures 'detector' is needed, or 'encoder' and "
+                "'temporal', or all three"
+            )
+        if content.window.frame_step != 1:
+            raise ValueError(f"{place}: window: frame_step: embeddings alone can have one above 1")
+    if "temporal" in roles:
+        num_components = content.networks["temporal"].module.num_components
+        if num_components != procedure.num_components:
+            raise ValueError(
+                f"{place}: networks.temporal: num_components: {num_components}, the procedure has "
+                f"{procedure.num_components}"
+            )
+    if "detector" in roles:
+        num_classes = content.networks["detector"].module.num_classes
+        if num_classes != procedure.error_class:
+            raise ValueError(
+                f"{place}: networks.detector: num_classes: {num_classes}, the procedure has "
+                f"{procedure.num_states} states and the error state"
+            )
+    if not content.streams:
+        raise ValueError(f"{place}: streams: there is none")
+    for name in content.streams:
+        for role in NEEDS[name]:
+            if role not in roles:
+                raise ValueError(f"{place}: streams.{name}: needs networks.{role}")
+    if (learned.STREAM in content.streams) != (content.fusion is not None):
+        raise ValueError(f"{place}: fusion: is there exactly if streams has 'learned'")
+
+
+def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"{place}: {shorten(data)} is not an object")
+    for key in known:
+        if key not in data:
+            raise ValueError(f"{place}: {key}: is missing")
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")
+
+
+def _integer(data: Any, key: str, place: str, low: int, high: int) -> int:
+    value = field(data, key, int, place)
+    if not low <= value <= high:
+        raise ValueError(f"{place}: {key}: {shorten(value)} is not in {low}…{high}")
+    return value
+
+
+def _choice(data: Any, key: str, choices: tuple[str, ...], place: str) -> str:
+    value = field(data, key, str, place)
+    if value not in choices:
+        raise ValueError(f"{place}: {key}: {shorten(value)} is not one of {', '.join(choices)}")
+    return value
+
+
+def _numbers(data: Any, key: str, count: int, place: str, low: float, high: float) -> tuple:
+    values = field(data, key, list, place)
+    if len(values) != count:
+        raise ValueError(f"{place}: {key}: {shorten(values)} is not a list of {count} numbers")
+    return tuple(number(value, f"{place}: {key}", low, high) for value in values)
+
+
+def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
+    rest = list(data.values())
+    while rest:
+        value = rest.pop()
+        if isinstance(value, Mapping | list):
+            if len(value) > MAX_LIST:
+                raise ValueError(f"{place}: a list or object in it has over {MAX_LIST:,} entries")
+            rest += value.values() if isinstance(value, Mapping) else value
+    return Procedure.from_json(data, place)
+
+
+def _pictures(data: Any, place: str) -> Pictures:
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(Pictures)), place)
+    pictures = Pictures(
+        size=_size(data, "size", place),
+        mean=_numbers(data, "mean", 3, place, -1e6, 1e6),
+        std=_numbers(data, "std", 3, place, 1e-6, 1e6),
+        aspect=_choice(data, "aspect", ASPECTS, place),
+        region=_numbers(data, "region", 4, place, 0, 1),
+        detector_size=data["detector_size"] and _size(data, "detector_size", place),
+    )
+    x0, y0, x1, y1 = pictures.region
+    if not (x0 < x1 and y0 < y1):
+        raise ValueError(f"{place}: region: {shorten(data['region'])} is empty: x0, y0, x1, y1")
+    return pictures
+
+
+def _size(data: Any, key: str, place: str) -> tuple[int, int]:
+    size = field(data, key, list, place)
+    if len(size) != 2 or not all(type(n) is int and 8 <= n <= 4096 for n in size):
+        raise ValueError(f"{place}: {key}: {shorten(size)} is not [height, width] in 8…4096")
+    return tuple(size)
+
+
+def _window(data: Any, place: str) -> Window:
+    names = tuple(f.name for f in dataclasses.fields(Window))
+    _check_keys(data, names, place)
+    low = {"frames": 0, "stride": 1, "frame_step": 1}
+    window = Window(**{name: _integer(data, name, place, low[name], MAX_FRAMES) for name in names})
+    if window.frames % window.stride:
+        raise ValueError(f"{place}: frames: {window.frames} is no multiple of {window.stride}")
+    if window.num_frames > architectures.MAX_CLIP:
+        raise ValueError(f"{place}: a clip has over {architectures.MAX_CLIP:,} rows")
+    return window
+
+
+def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRecord:
+    if isinstance(data, Mapping):
+        data = {"calibration": None, **data}
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
+    where = f"{place}: settings"
+    if name == learned.STREAM:
+        settings = _learned(field(data, "settings", dict, place), where)
+    else:
+        settings = _settings(name, field(data, "settings", dict, place), procedure, where)
+    figures = {}
+    for split in ("validation", "test"):
+        figures[split] = dict(field(data, split, dict, place))
+        for key, value in figures[split].items():
+            if value is not None:
+                number(value, f"{place}: {split}: {shorten(key)}", -1e15, 1e15)
+    calibration = data["calibration"]
+    if calibration is not None:
+        calibration = _calibration(calibration, f"{place}: calibration")
+    return StreamRecord(settings, **figures, calibration=calibration)
+
+
+def _learned(data: Mapping[str, Any], place: str) -> learned.Settings:
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(learned.Settings)), place)
+    values = {}
+    for key, value in data.items():
+        low, high = (0, 1) if key == "rho" else (-1e3, 1e3)
+        none = key == "rho" and value is None
+        values[key] = None if none else number(value, f"{place}: {key}", low, high)
+    return learned.Settings(**values)
+
+
+def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: str) -> Settings:
+    # Models that were written before these two were settings were decoded like this.
+    given = {"removal": None, "gate": 0.5, **data}
+    _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
+    highest = {
+        "threshold": 1e9,
+        "decay": 1,
+        "weight": 1,
+        "confidence": 1,
+        "gate": 1,
+        "removal": 1e9,
+    }
+    if given["removal"] is None:
+        del highest["removal"]
+    decoder = _choice(given, "decoder", DECODERS, where)
+    window = _integer(given, "window", where, 0, 10**9)
+    values = {key: number(given[key], f"{where}: {key}", 0, high) for key, high in highest.items()}
+    try:
+        settings = Settings(decoder=decoder, window=window, **values)
+        Rules(procedure, next(iter(procedure.variants.values())), name, settings)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return settings
+
+
+def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
+    if isinstance(data, Mapping):
+        # Models that were written before reports of wrong parts had a map of their own lack it.
+        data = {"wrong": None, **data}
+    names = tuple(f.name for f in dataclasses.fields(Calibration))
+    _check_keys(data, names, place)
+    values = {
+        key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names if key != "wrong"
+    }
+    if data["wrong"] is not None:
+        if of_wrong:
+            raise ValueError(f"{place}: wrong: is not null")
+        values["wrong"] = _calibration(data["wrong"], f"{place}: wrong", of_wrong=True)
+    try:
+        return Calibration(**values)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error

@@ -1,0 +1,91 @@
+"""The networks of a model as functions of arrays."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+from flax import traverse_util
+
+from stormpsr_jax.data import augment
+from stormpsr_jax.model.content import Network, Pictures
+from stormpsr_jax.model.recogniser import (
+    Batched,
+)
+from stormpsr_jax.models import architectures, detection
+
+# Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
+# together a hundredth of a second, on two cores.
+AT_ONCE, SMALL = 8, 10**8
+
+
+def functions(
+    networks: Mapping[str, Network], pictures: Pictures | None, max_detections: int, batch: int
+) -> dict[str, Batched]:
+    """The networks as functions of arrays, compiled for `batch` rows at a time.
+
+    Stage `predict` and a loaded model call this, so that both compute the same.
+
+    Args:
+      networks: by role: "encoder", "temporal", "detector".
+      pictures: normalise them; None without a network on pictures.
+      max_detections: M.
+      batch: rows computed at once. On a CPU, of networks of at most SMALL operations a row, it is
+        AT_ONCE whatever the batch, so that they round alike whether many rows come or one.
+
+    Returns:
+      Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
+      "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
+      boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
+    """
+
+    def normalise(images):
+        return augment.normalise(images, pictures.mean, pictures.std)
+
+    def encode(module, variables, images):
+        return architectures.apply(module, variables, normalise(images))
+
+    def temporal(module, variables, embeddings):
+        logits = architectures.apply(module, variables, embeddings)
+        return jax.nn.sigmoid(logits[:, : module.num_components]), logits
+
+    def detect(module, variables, images):
+        outputs = architectures.apply(module, variables, normalise(images))
+        return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
+
+    bodies: dict[str, tuple[str, Callable]] = {
+        "encoder": ("encode", encode),
+        "temporal": ("temporal", temporal),
+        "detector": ("detect", detect),
+    }
+    made = {}
+    for role, network in networks.items():
+        name, body = bodies[role]
+        module = architectures.inference(network.module)
+        variables = _needed(role, module, network.variables, pictures)
+        at_once = functools.partial(rows_at_once, module, batch)
+        made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
+    return made
+
+
+def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
+    """How many rows of this shape are computed at once, which decides how a network rounds.
+
+    On a CPU a small network takes the same for each row of `AT_ONCE` as of any larger batch, and so
+    little for all of them that a live picture may come with rows that fill them up.
+    """
+    if jax.default_backend() != "cpu":
+        return batch
+    operations = architectures.cost(module, (1, *shape)).operations
+    return AT_ONCE if operations <= SMALL else batch
+
+
+def _needed(role: str, module: nn.Module, variables: Mapping, pictures: Pictures | None) -> Mapping:
+    """The variables that recognition needs: without the heads that only training has."""
+    if role != "encoder":
+        return variables
+    wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")

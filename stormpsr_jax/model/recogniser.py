@@ -1,0 +1,256 @@
+"""Recognition frame by frame or chunk by chunk: each frame is encoded once, the window slides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+import jax
+import numpy as np
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.psr.files import scores
+from stormpsr_jax.psr.files.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.decoding import Decoder, Event
+
+AnyDecoder = Decoder | learned.Decoder
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Views:
+    """The same pictures in the sizes of two networks, or one picture in both.
+
+    Attributes:
+      encoder: uint8 (B, H, W, 3) or (H, W, 3); None if there is no such network.
+      detector: the same, of another size.
+    """
+
+    encoder: np.ndarray | None
+    detector: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.detector if self.encoder is None else self.encoder)
+
+
+Rows = np.ndarray | Views
+
+
+def stack(rows: Sequence[Rows]) -> Rows:
+    """Puts B rows together, each an array or a picture in two sizes."""
+    if not isinstance(rows[0], Views):
+        return np.stack(rows)
+    columns = zip(*((row.encoder, row.detector) for row in rows), strict=True)
+    return Views(*(None if column[0] is None else np.stack(column) for column in columns))
+
+
+class Batched:
+    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
+
+    A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
+    again. The function must treat rows one by one.
+
+    Attributes:
+        batch: rows that somebody who has many may well give at once.
+    """
+
+    def __init__(
+        self,
+        function: Callable,
+        variables,
+        batch: int,
+        at_once: Callable[[tuple[int, ...]], int] | None = None,
+    ):
+        """Takes a function.
+
+        Args:
+            function: `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
+            variables: of it.
+            batch: rows computed at once.
+            at_once: of the shape of a row, in place of `batch`.
+        """
+        self._function, self._variables = jax.jit(function), variables
+        self._at_once, self._num_rows = at_once, 0
+        self.batch = batch
+
+    def _place(self, shape: tuple[int, ...]) -> int:
+        """How many rows of this shape are computed at once, on the devices made ready for it."""
+        num_rows = self.batch if self._at_once is None else self._at_once(shape)
+        if num_rows != self._num_rows:
+            devices = np.array(jax.local_devices())
+            devices = devices[: int(np.gcd(len(devices), num_rows))]
+            mesh = jax.sharding.Mesh(devices, ("data",))
+            self._rows = jax.NamedSharding(mesh, jax.P("data"))
+            self._variables = jax.device_put(self._variables, jax.NamedSharding(mesh, jax.P()))
+            self._num_rows = num_rows
+        return num_rows
+
+    def __call__(self, x: np.ndarray):
+        """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
+        num_rows = self._place(x.shape[1:])
+        if not len(x):
+            batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
+            shapes = jax.eval_shape(self._function, self._variables, batch)
+            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
+        parts = []
+        for start in range(0, len(x), num_rows):
+            rows = x[start : start + num_rows]
+            if not parts:
+                memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
+            filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
+            filled[: len(rows)] = rows
+            out = self._function(self._variables, jax.device_put(filled, self._rows))
+            parts.append([np.asarray(a)[: len(rows)] for a in jax.tree.leaves(out)])
+        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(out), whole)
+
+
+@dataclasses.dataclass
+class Recognised:
+    """What both streams say about B consecutive frames; a stream that is absent leaves None.
+
+    probabilities: (B, K), that each component changed inside the window that ends at the frame.
+    boxes, classes, confidences: (B, M, 4) cx, cy, w, h in 0…1; (B, M) 1…S + 1; (B, M).
+    scores: of B frames, as prediction files have them; None unless both streams are there.
+    """
+
+    probabilities: np.ndarray | None
+    boxes: np.ndarray | None
+    classes: np.ndarray | None
+    confidences: np.ndarray | None
+    scores: scores.FrameScores | None = None
+
+    def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
+        """(class, confidence, box) of the most confident detection in frame i, or None."""
+        if self.classes is None or not (self.classes[i] > 0).any():
+            return None
+        row = int(np.where(self.classes[i] > 0, self.confidences[i], -1).argmax())
+        return int(self.classes[i, row]), float(self.confidences[i, row]), self.boxes[i, row]
+
+
+class Recogniser:
+    """Both streams over one video. Memory is that of one window, whatever the video's length."""
+
+    def __init__(
+        self,
+        *,
+        encode: Callable[[np.ndarray], np.ndarray] | None,
+        temporal: Callable[[np.ndarray], tuple] | None,
+        detect: Callable[[np.ndarray], tuple] | None,
+        frames: int,
+        stride: int,
+    ):
+        """Takes the streams as functions of arrays.
+
+        Args:
+          encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
+            embeddings already.
+          temporal: embeddings (B, T, D) → probabilities (B, K) and logits, as
+            `FrameScores.temporal`.
+          detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M), and
+            `FrameScores` but for the last of them.
+          frames: w, frames that a window spans.
+          stride: every stride-th frame of the window is looked at.
+        """
+        self._encode, self._temporal, self._detect = encode, temporal, detect
+        self._frames = frames
+        self._offsets = np.arange(0, frames + 1, stride)
+        self._past: np.ndarray | None = None
+
+    def __call__(self, images: Rows) -> Recognised:
+        """Takes the next frames, uint8 (B, H, W, 3); embeddings (B, D) without `encode`.
+
+        Where the two networks look at pictures of different sizes, `Views` of them.
+
+        Raises:
+          ValueError: B is 0.
+        """
+        if not len(images):
+            raise ValueError("a chunk of a video has at least one frame")
+        probabilities = logits = said = None
+        views = images if isinstance(images, Views) else Views(images, images)
+        if self._temporal:
+            new = self._encode(views.encoder) if self._encode else views.encoder
+            if self._past is None:  # a window that begins before the video repeats its first frame
+                memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
+                self._past = np.repeat(new[:1], self._frames, axis=0)
+            embedded = np.concatenate([self._past, new])
+            self._past = embedded[len(new) :]
+            windows = np.arange(len(new))[:, None] + self._offsets
+            probabilities, logits = self._temporal(embedded[windows])
+        detected = found = None
+        if self._detect:
+            *detected, said = self._detect(views.detector)
+            if self._temporal:
+                found = scores.as_written(scores.FrameScores(*said, temporal=logits))
+        return Recognised(probabilities, *(detected or (None, None, None)), found)
+
+    def look(self, images: Rows) -> Recognised:
+        """Only the detections, as if the frames were no part of the video."""
+        seen = images.detector if isinstance(images, Views) else images
+        return Recognised(None, *(self._detect(seen)[:3] if self._detect else (None, None, None)))
+
+    @property
+    def detects(self) -> bool:
+        """Whether it looks for the object."""
+        return self._detect is not None
+
+    def miss(self, count: int) -> None:
+        """Passes over frames that are missing; in the window each repeats the one before it."""
+        if self._past is not None and count > 0:
+            kept = self._past[count:]
+            held = np.repeat(self._past[-1:], self._frames - len(kept), axis=0)
+            self._past = np.concatenate([kept, held])
+
+    @property
+    def window(self) -> np.ndarray | None:
+        """The embeddings (frames, D) of the frames before the next one; None at the start.
+
+        Set to what it was once, recognition goes on from there.
+        """
+        return None if self._past is None else self._past.copy()
+
+    @window.setter
+    def window(self, embeddings: np.ndarray | None) -> None:
+        self._past = embeddings
+
+
+def decode(
+    decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
+) -> list[Event]:
+    """The events that complete in B consecutive rows.
+
+    Confidences and scores are rounded as in prediction files, so that the same events come out as
+    when those are written, read and decoded (stages `predict` and `evaluate`).
+
+    Args:
+      decoder: of the recording, and at the frame before.
+      frames: B frame numbers.
+      recognised: what the streams say.
+      frame_step: frames that a row stands for: the one it shows, and those up to the next row. Sums
+        decay at every frame without evidence, so between rows that are left alone none would last.
+    """
+    events = []
+    for i, frame in enumerate(frames):
+        events += decode_row(decoder, frame, recognised, i, frame_step)
+    return events
+
+
+def decode_row(
+    decoder: AnyDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
+) -> list[Event]:
+    """As `decode`, of row i alone."""
+    if decoder.stream == learned.STREAM:
+        return decoder.update(frame, scores.row(recognised.scores, i))
+    detections, temporal = [], None
+    if recognised.classes is not None:
+        classes, confidences = recognised.classes[i], recognised.confidences[i]
+        there = classes > 0  # the other rows are unused
+        rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
+        detections = list(zip(classes[there].tolist(), rounded, strict=True))
+    if recognised.probabilities is not None:
+        temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
+    events = []
+    for held in range(frame, frame + frame_step):
+        events += decoder.update(held, detections, temporal)
+    return events

@@ -1,0 +1,1 @@
+"""Whole results: scored, analysed, compared, as tables."""

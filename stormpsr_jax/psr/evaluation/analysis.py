@@ -1,0 +1,382 @@
+"""What a results table needs beyond the headline figures; all from the content of metrics.json.
+
+Matching is that of protocol `paper`, whatever protocol the events come from: the released matching
+does not say which truth an event belongs to.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.psr.evaluation import tables
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure, step_name
+from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
+from stormpsr_jax.psr.streams import batch, calibration, decoding
+
+Rows = list[dict[str, Any]]
+# Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
+OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def load_result(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a metrics.json.
+
+    Raises:
+        ValueError: not JSON, or not what ``evaluate`` writes; all mistakes, each with file and
+            field.
+    """
+    result = files.read_json(path)
+    try:
+        files.field(result, "protocol", str, f"{path}")
+        fps = files.field(result, "fps", (int, float), f"{path}")
+        files.number(fps, f"{path}: fps", files.MIN_FPS, files.MAX_FPS)
+        num_components = len(files.field(result, "components", list, f"{path}"))
+        streams = files.field(result, "streams", dict, f"{path}")
+        files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)
+    except ValueError as error:
+        raise ValueError(f"{error}; evaluate writes such files") from error
+    mistakes: list[str] = []
+    for stream, s in streams.items():
+        place = f"{path}: streams.{stream}"
+        mistakes += headline.mistakes(s, headline.FIGURES, place)
+        mistakes += wrong_parts.mistakes(s, place)
+        mistakes += calibration.mistakes(s, place)
+        try:
+            recordings = files.field(s, "recordings", dict, place)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        for name, r in recordings.items():
+            where = f"{place}.recordings.{name}"
+            mistakes += headline.mistakes(r, headline.FIGURES, where)
+            mistakes += _step_mistakes(r, where, num_components)
+            mistakes += wrong_parts.mistakes(r, where, num_components)
+    raise_all(mistakes)
+    return result
+
+
+def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
+    mistakes = []
+    fields = ["truth", "events"]
+    if isinstance(entry, Mapping) and "uncertain" in entry:
+        fields.append("uncertain")
+    for field in fields:
+        try:
+            steps = files.field(entry, field, list, place)
+        except ValueError as error:
+            mistakes.append(str(error))
+            continue
+        mistakes += [
+            f"{place}: {field}: {files.shorten(step)} is not a step"
+            for step in steps
+            if not _is_step(step, num_components)
+        ]
+    return mistakes
+
+
+def _is_step(step: Any, num_components: int) -> bool:
+    return (
+        isinstance(step, list)
+        and len(step) >= 2
+        and all(type(value) is int for value in step[:2])
+        and 0 <= step[0] <= csvfile.MAX_FRAME
+        and 0 <= step[1] < 3 * num_components
+    )
+
+
+def matching(recording: Mapping[str, Any]) -> metrics.Matching:
+    """Returns what became of each step of a recording's entry in metrics.json."""
+    events = metrics.scored(recording["events"], recording.get("with_errors", False))
+    return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
+
+
+def both_found(
+    a: Mapping[str, Any], b: Mapping[str, Any], fps: float
+) -> dict[str, list[tuple[float, float]]]:
+    """Returns the delays on the steps that both of two streams found.
+
+    Args:
+        a, b: by recording, the entries of metrics.json; of the same recordings.
+        fps: frames per second.
+
+    Returns:
+        By recording, (delay of a, delay of b) in seconds of each such step.
+    """
+    result = {}
+    for name in a:
+        found = [
+            {(step, t): (p - t) / fps for step, t, p in matching(entry[name]).correct}
+            for entry in (a, b)
+        ]
+        both = sorted(found[0].keys() & found[1].keys())
+        result[name] = [(found[0][key], found[1][key]) for key in both]
+    return result
+
+
+def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
+    """Compares the delays of the streams asd and storm on the steps that both found.
+
+    Returns:
+        "steps", their number, "asd_delay_s" and "storm_delay_s", the means over all of them;
+        None if there are none, or one of the streams is absent.
+    """
+    if not {"asd", "storm"} <= result["streams"].keys():
+        return None
+    asd, storm = (result["streams"][stream]["recordings"] for stream in ("asd", "storm"))
+    pairs = list(itertools.chain(*both_found(asd, storm, result["fps"]).values()))
+    if not pairs:
+        return None
+    of_asd, of_storm = zip(*pairs, strict=True)
+    return {
+        "steps": len(pairs),
+        "asd_delay_s": sum(of_asd) / len(pairs),
+        "storm_delay_s": sum(of_storm) / len(pairs),
+    }
+
+
+def notes(result: Mapping[str, Any]) -> list[str]:
+    """Returns the sentences that belong below the table of a result: warnings, and comparisons."""
+    sentences = [f"Warning: {warning}" for warning in result.get("warnings", ())]
+    if certain := result.get("certain"):
+        sentences.append(
+            f"Only events of a confidence of at least {certain:g} are scored; the others are "
+            "listed as uncertain."
+        )
+    if (both := result.get("both_found")) is not None:
+        sentences.append(
+            f"On the {both['steps']} steps that both asd and storm found, the mean delay is "
+            f"{both['asd_delay_s']:.1f} s for asd and {both['storm_delay_s']:.1f} s for storm."
+        )
+    return sentences
+
+
+def summary_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream: the headline figures."""
+    return [{"stream": stream, **headline.values(s)} for stream, s in result["streams"].items()]
+
+
+def overview(result: Mapping[str, Any]) -> str:
+    """Returns the tables that evaluate and a run end with, as text."""
+    text = tables.format_rows(summary_table(result))
+    wrong = tables.format_rows(wrong_parts.summary_table(result))
+    return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
+
+
+def recordings_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and recording."""
+    return [
+        {
+            "stream": stream,
+            "recording": name,
+            **headline.values(r),
+            "contains_errors": r["contains_errors"],
+        }
+        for stream, s in result["streams"].items()
+        for name, r in s["recordings"].items()
+    ]
+
+
+def steps_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and step that occurs: its outcomes over all recordings pooled."""
+    fps, rows = result["fps"], []
+    for stream, s in result["streams"].items():
+        outcomes = [matching(r) for r in s["recordings"].values()]
+        correct = _by_step((step, (p - t) / fps) for m in outcomes for step, t, p in m.correct)
+        early = _by_step((step, t) for m in outcomes for step, t, _ in m.early)
+        wrong = _by_step((step, frame) for m in outcomes for frame, step in m.wrong)
+        missed = _by_step((step, frame) for m in outcomes for frame, step in m.missed)
+        for step in sorted({*correct, *early, *wrong, *missed}):
+            delays = correct.get(step, [])
+            tp, fn = len(delays), len(missed.get(step, []))
+            fp = len(early.get(step, [])) + len(wrong.get(step, []))
+            truths = tp + fn + len(early.get(step, []))
+            rows.append(
+                {
+                    "stream": stream,
+                    "step": step,
+                    "name": step_name(result["components"], step),
+                    "truths": truths,
+                    "tp": tp,
+                    "fp": fp,
+                    "fn": fn,
+                    "f1": metrics.f1_score(tp, fp, fn) if truths else None,
+                    "delay_s": float(np.mean(delays)) if delays else None,
+                }
+            )
+    return rows
+
+
+def _by_step(pairs: Iterable[tuple[int, Any]]) -> dict[int, list]:
+    found: dict[int, list] = {}
+    for step, value in pairs:
+        found.setdefault(step, []).append(value)
+    return found
+
+
+def delays(result: Mapping[str, Any], stream: str) -> np.ndarray:
+    """Returns the delays of all true positives of a stream in seconds, ascending.
+
+    Value i of n is the (i + 1) / n quantile: plotted against that it is the CDF.
+    """
+    recordings = result["streams"][stream]["recordings"].values()
+    frames = [d for r in recordings for d in matching(r).delays()]
+    return np.sort(np.array(frames, np.float64)) / result["fps"]
+
+
+def delays_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream: the distribution of its delays, all recordings pooled."""
+    rows = []
+    for stream in result["streams"]:
+        found = delays(result, stream)
+        figures = dict.fromkeys(("mean_s", "median_s", "p90_s", "max_s"))
+        if len(found):
+            quantiles = np.quantile(found, [0.5, 0.9, 1.0]).tolist()
+            values = [float(found.mean()), *quantiles]
+            figures = dict(zip(figures, values, strict=True))
+        rows.append({"stream": stream, "tp": len(found), **figures})
+    return rows
+
+
+def tolerance_curve(
+    result: Mapping[str, Any], stream: str, max_delay_s: float = 60.0
+) -> tuple[np.ndarray, np.ndarray, float | None]:
+    """F1 as a function of the tolerated delay Δ, a match later than Δ being an FP and an FN.
+
+    Args:
+        result: content of metrics.json.
+        stream: one of its streams.
+        max_delay_s: largest Δ in seconds.
+
+    Returns:
+        Δ (M,) in seconds, from 0 to ``max_delay_s``, at which the curve rises; F1 (M,) from each Δ
+        on, the mean over recordings with ground truth; the area under the curve divided by
+        ``max_delay_s``. Without ground truth no points and None.
+    """
+    if not 0 < max_delay_s < float("inf"):
+        raise ValueError(f"--max_delay={max_delay_s} is not a positive number of seconds")
+    steps, rises = [np.zeros(1)], [np.zeros(1)]
+    num = 0
+    for r in result["streams"][stream]["recordings"].values():
+        outcome = matching(r)
+        tp, fp, fn = outcome.counts()
+        if not r["truth"]:
+            continue
+        num += 1
+        late = np.array(outcome.delays(), np.float64) / result["fps"]
+        steps.append(late)
+        # TP + FP and TP + FN do not depend on Δ: each match adds the same to F1.
+        rises.append(np.full(len(late), 2 / max(2 * tp + fp + fn, 1)))
+    if not num:
+        return np.zeros(0), np.zeros(0), None
+    at, place = np.unique(np.concatenate(steps), return_inverse=True)
+    curve = np.cumsum(np.bincount(place, np.concatenate(rises))) / num
+    inside = at <= max_delay_s
+    at, curve = at[inside], curve[inside]
+    widths = np.diff(at, append=max_delay_s)
+    return at, curve, float((curve * widths).sum() / max_delay_s)
+
+
+def tolerance_table(result: Mapping[str, Any], max_delay_s: float = 60.0) -> Rows:
+    """A row per stream: F1 at some tolerated delays and the area under the curve."""
+    rows = []
+    for stream in result["streams"]:
+        at, curve, area = tolerance_curve(result, stream, max_delay_s)
+        row: dict[str, Any] = {"stream": stream}
+        for part in (0.0, 0.05, 0.1, 0.25, 0.5, 1.0):
+            i = int(np.searchsorted(at, part * max_delay_s, "right")) - 1
+            row[f"f1@{part * max_delay_s:g}s"] = float(curve[i]) if i >= 0 else None
+        rows.append({**row, "auc": area})
+    return rows
+
+
+def occlusion_table(result: Mapping[str, Any], edges: Sequence[float] = OCCLUSION_EDGES) -> Rows:
+    """A row per stream and interval of the visible fraction at a step's completion.
+
+    Only true steps whose visible fraction is known; so there is a recall, and no precision:
+    what is recognised without being true has no completion.
+
+    Args:
+        result: content of metrics.json, made with --visibility.
+        edges: of the intervals, ascending; the last one includes its upper edge.
+    """
+    rows = []
+    for stream, s in result["streams"].items():
+        found: list[tuple[float, str, float]] = []
+        for r in s["recordings"].values():
+            visible = r.get("visible") or [None] * len(r["truth"])
+            pairs = zip(r["truth"], visible, strict=True)
+            known = {tuple(step): v for step, v in pairs if v is not None}
+            outcome = matching(r)
+            ends = [("tp", t, step, p - t) for step, t, p in outcome.correct]
+            ends += [("early", t, step, 0) for step, t, _ in outcome.early]
+            ends += [("fn", t, step, 0) for t, step in outcome.missed]
+            for kind, t, step, delay in ends:
+                if (t, step) in known:
+                    found.append((known[t, step], kind, delay / result["fps"]))
+        for low, high in itertools.pairwise(edges):
+            part = [f for f in found if low <= f[0] < high or f[0] == high == edges[-1]]
+            tp = [delay for _, kind, delay in part if kind == "tp"]
+            rows.append(
+                {
+                    "stream": stream,
+                    "visible": f"{low:g}–{high:g}",
+                    "truths": len(part),
+                    "tp": len(tp),
+                    "early": sum(kind == "early" for _, kind, _ in part),
+                    "fn": sum(kind == "fn" for _, kind, _ in part),
+                    "recall": len(tp) / len(part) if part else None,
+                    "delay_s": float(np.mean(tp)) if tp else None,
+                }
+            )
+    return rows
+
+
+def sweep_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and threshold, if the result was made with --sweep."""
+    return [
+        {"stream": stream, **row}
+        for stream, s in result["streams"].items()
+        for row in s.get("sweep", [])
+    ]
+
+
+def threshold_sweep(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    stream: str,
+    settings: decoding.Settings,
+    thresholds: Sequence[float],
+    fps: float,
+) -> Rows:
+    """Scores a stream at many thresholds, decoding each recording once.
+
+    Returns:
+        A row per threshold: pooled precision and recall, and the headline figures.
+    """
+    scores: list[dict[str, dict[str, Any]]] = [{} for _ in thresholds]
+    for name, r in recordings.items():
+        found = batch.sweep(
+            procedure, r.variant, stream, settings, thresholds, r.detections, r.temporal
+        )
+        for by_name, events in zip(scores, found, strict=True):
+            steps = metrics.scored(events, r.with_errors)
+            by_name[name] = metrics.score_recording(r.truth, steps, fps)
+    rows = []
+    for threshold, by_name in zip(thresholds, scores, strict=True):
+        s = metrics.summarise(by_name)
+        rows.append(
+            {
+                "threshold": threshold,
+                "precision": s["pooled_precision"],
+                "recall": s["pooled_recall"],
+                **headline.values(s),
+            }
+        )
+    return rows

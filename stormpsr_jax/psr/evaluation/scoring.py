@@ -1,0 +1,258 @@
+"""Scoring of recordings: labels and predictions in, the content of metrics.json out."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.psr.evaluation import analysis, released
+from stormpsr_jax.psr.files import frame_rates
+from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr.streams import calibration, decoding, learned, streams
+from stormpsr_jax.psr.streams.learned_weights import Weights
+
+PROTOCOLS = ("paper", "released")
+
+
+def evaluate(
+    procedure: Procedure,
+    labels_dir: str | os.PathLike,
+    asd_dir: str | os.PathLike | None = None,
+    temporal_dir: str | os.PathLike | None = None,
+    *,
+    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
+    scores_dir: str | os.PathLike | None = None,
+    weights: Weights | None = None,
+    protocol: str = "paper",
+    variant: str | None = None,
+    fps: float | None = None,
+    visibility_dir: str | os.PathLike | None = None,
+    with_errors: bool = False,
+    sweep: Sequence[float] = (),
+    certain: float = 0.0,
+) -> dict[str, Any]:
+    """Reads a folder of labels and one or two of predictions and scores them.
+
+    Args:
+        procedure: the product.
+        labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
+            `load_recordings`.
+        settings: of all streams, or by stream.
+        weights: of the learned fusion; without them, or without scores, it is left out.
+        protocol: "paper" or "released".
+        variant: of all recordings; None finds each one's by its name.
+        fps: frames per second, None for the procedure's.
+        sweep: thresholds at which each stream is scored besides (protocol `paper`).
+        certain: events of a lower confidence are listed as uncertain and not scored (protocol
+            `paper`).
+
+    Returns:
+        The content of metrics.json; "warnings" are doubts whether the input is what it seems.
+
+    Raises:
+        ValueError: input that cannot be read or does not fit, every mistake with file, line and
+            field; predictions that certainly count frames at another rate than the labels.
+    """
+    recordings = load_recordings(
+        procedure,
+        labels_dir,
+        asd_dir,
+        temporal_dir,
+        scores_dir=scores_dir,
+        visibility_dir=visibility_dir,
+        variant=variant,
+        with_errors=with_errors,
+        fps=fps,
+    )
+    return evaluate_recordings(
+        procedure,
+        recordings,
+        settings,
+        weights=weights,
+        protocol=protocol,
+        fps=fps,
+        sweep=sweep,
+        certain=certain,
+    )
+
+
+def evaluate_recordings(
+    procedure: Procedure,
+    recordings: Mapping[str, LabelledPredictions],
+    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
+    *,
+    weights: Weights | None = None,
+    protocol: str = "paper",
+    fps: float | None = None,
+    sweep: Sequence[float] = (),
+    certain: float = 0.0,
+    calibrations: Mapping[str, calibration.Calibration] | None = None,
+) -> dict[str, Any]:
+    """Scores recordings that were read already; see `evaluate`.
+
+    `weights` are those of the learned fusion; without them its stream is left out, as it is in
+    protocol `released`. `calibrations`, by stream, are of the confidences (protocol `paper`).
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
+    if isinstance(settings, decoding.Settings):
+        settings = dict.fromkeys(decoding.STREAMS, settings)
+    settings = {learned.STREAM: learned.Settings(), **settings}
+    fps = procedure.checked_fps(fps)
+    decoders = {s.decoder for s in settings.values() if isinstance(s, decoding.Settings)}
+    if len(decoders) != 1:
+        raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
+    decoder = decoders.pop()
+    names = streams.available(recordings, decoder)
+    if learned.STREAM in names and (weights is None or protocol == "released"):
+        names.remove(learned.STREAM)
+    if not names:
+        raise ValueError("no predictions; pass --asd, --temporal or both")
+    if sweep and (protocol == "released" or decoder == "naive"):
+        raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
+    if not 0 <= certain <= 1:
+        raise ValueError(f"--certain={certain} is not in 0…1")
+    if certain and (protocol == "released" or sweep):
+        raise ValueError("--certain needs --protocol=paper, and no --sweep: that scores all events")
+    if calibrations and protocol == "released":
+        raise ValueError("confidences are calibrated in protocol 'paper' alone")
+    for threshold in sweep:  # Settings refuses what cannot be a threshold
+        dataclasses.replace(settings[names[0]], threshold=threshold)
+    details: dict[str, dict[str, Any]] = {stream: {} for stream in names}
+    judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in names}
+    for stream in names:
+        calibrated = (calibrations or {}).get(stream)
+        for name, recording in recordings.items():
+            try:
+                if protocol == "released":
+                    found = _score_released(procedure, recording, stream, settings[stream], fps)
+                else:
+                    events = streams.decode(
+                        procedure,
+                        recording,
+                        stream,
+                        settings[stream],
+                        weights,
+                        fps=fps,
+                        calibration=calibrated,
+                    )
+                    found = _score_paper(recording, events, certain, fps)
+                    judged[stream] += calibration.judge(events, recording)
+            except ValueError as error:
+                raise ValueError(f"recording {name!r}: {error}") from error
+            truth = [list(step) for step in sorted(recording.truth)]
+            events = [event[:2] for event in found["events"]]
+            details[stream][name] = {
+                **found,
+                "variant": recording.variant.name,
+                "truth": truth,
+                "with_errors": recording.with_errors,
+                "wrong": wrong_parts.score_recording(
+                    recording.frames, recording.states, events, fps
+                ),
+            }
+            if recording.visibility is not None:
+                details[stream][name]["visible"] = _visible(recording.visibility, truth)
+    warnings = _check_frame_rates(recordings, details, fps)
+    sweeps = {}
+    for stream in names if sweep else ():
+        if stream == learned.STREAM:  # which has no threshold of evidence
+            continue
+        sweeps[stream] = analysis.threshold_sweep(
+            procedure, recordings, stream, settings[stream], sweep, fps
+        )
+    summarise = released.summarise if protocol == "released" else metrics.summarise
+    result = {
+        "protocol": protocol,
+        "decoder": decoder,
+        "procedure": procedure.name,
+        "components": list(procedure.components),
+        "fps": fps,
+        "certain": certain,
+        "streams": {
+            stream: {
+                **summarise(details[stream]),
+                "wrong": wrong_parts.summarise(r["wrong"] for r in details[stream].values()),
+                **(
+                    {"reliability": calibration.reliability(judged[stream])}
+                    if protocol == "paper"
+                    else {}
+                ),
+                "settings": dataclasses.asdict(settings[stream]),
+                **({"sweep": sweeps[stream]} if stream in sweeps else {}),
+                "recordings": details[stream],
+            }
+            for stream in names
+        },
+    }
+    return {**result, "both_found": analysis.mean_delays_of_both(result), "warnings": warnings}
+
+
+def _check_frame_rates(
+    recordings: Mapping[str, LabelledPredictions], details: Mapping[str, Any], fps: float
+) -> list[str]:
+    """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
+    mistakes, doubts = [], []
+    for stream in ("asd", "temporal"):
+        if stream in details:
+            events = {
+                name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
+                for name, d in details[stream].items()
+            }
+            found = frame_rates.check(recordings, stream, events, fps)
+            mistakes += found[0]
+            doubts += found[1]
+    raise_all(mistakes)
+    return doubts
+
+
+def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[float | None]:
+    """The visible fraction at each true step, None where unknown."""
+    known = dict(zip(visibility[0].tolist(), visibility[1].tolist(), strict=True))
+    fractions = [known.get(frame, math.nan) for frame, _ in truth]
+    return [None if math.isnan(fraction) else fraction for fraction in fractions]
+
+
+def _score_paper(
+    r: LabelledPredictions, found: Sequence[decoding.Event], certain: float, fps: float
+) -> dict[str, Any]:
+    events = [e for e in found if e.confidence >= certain]
+    predicted = metrics.scored(events, r.with_errors)
+    return {
+        **metrics.score_recording(r.truth, predicted, fps),
+        "perception_fp": None,
+        "perception_fn": None,
+        "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
+        "events": [[e.frame, e.step_id, e.confidence] for e in events],
+        "uncertain": [[e.frame, e.step_id, e.confidence] for e in found if e.confidence < certain],
+        "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
+    }
+
+
+def _score_released(
+    procedure: Procedure,
+    r: LabelledPredictions,
+    stream: str,
+    settings: decoding.Settings,
+    fps: float,
+) -> dict[str, Any]:
+    try:
+        return released.evaluate_recording(
+            procedure,
+            r.variant,
+            stream,
+            settings,
+            r.truth,
+            r.states,
+            fps,
+            r.detections,
+            r.temporal,
+        )
+    except ValueError as error:
+        raise ValueError(f"recording {r.name}: {error}") from error

@@ -1,0 +1,1 @@
+"""Label and prediction files, read and written."""

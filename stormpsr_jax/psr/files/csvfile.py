@@ -1,0 +1,123 @@
+"""Label and prediction files as CSV: reading, where errors name file, line and field; texts."""
+
+import csv
+import io
+import math
+import os
+import re
+
+from stormpsr_jax.base.files import check_fits, read_text, shorten
+
+Row = tuple[int, list[str]]  # line number from 1, fields
+
+MAX_FRAME = 10**9
+# Bytes of memory that a line and a field take, at most.
+_LINE, _FIELD = 150, 70
+_FORMULA = (*"=+-@", *"＝＋－＠")  # what a formula begins with, of both widths
+_IMAGE_NAME = re.compile(r"(?:.*[/\\])?[A-Za-z_]*([0-9]+)(?:\.[A-Za-z]\w*)?", re.ASCII)
+
+
+def read_rows(path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
+    """Reads the rows of a CSV file in UTF-8, with or without BOM, with any line ends.
+
+    The last line needs no line end if it is whole.
+
+    Returns:
+        [(line number from 1, fields)] without the empty lines.
+
+    Raises:
+        ValueError: not a readable file, not UTF-8, not CSV, cut off in its last line, or its rows
+            do not fit into memory.
+    """
+    return rows_of(read_text(path), path, delimiter)
+
+
+def rows_of(text: str, path: str | os.PathLike, delimiter: str = ",") -> list[Row]:
+    """Returns the rows of the text of a CSV file; see `read_rows`."""
+    fields = text.count("\n") + text.count("\r") + 1
+    check_fits(_LINE * fields + _FIELD * (fields + text.count(delimiter)), path)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
+    if has_open_end(text) and len(rows) > 1:
+        (_, above), (line, last) = rows[-2:]
+        if len(last) < len(above) or (above[-1].strip() and not last[-1].strip()):
+            raise cut_off(path, line)
+    return rows
+
+
+def plain(text: str) -> str:
+    """Returns a text as a field to write: a spreadsheet takes it for a text, not for a formula."""
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
+
+
+def has_open_end(text: str) -> bool:
+    """Says whether the last line of a text has no line end."""
+    return bool(text) and text[-1] not in "\r\n"
+
+
+def cut_off(path: str | os.PathLike, line: int) -> ValueError:
+    """Returns the error for a file that ends in the middle of its last line."""
+    return ValueError(
+        f"{path}: line {line}: the file is cut off here: the line is incomplete and has no end; "
+        "write the file anew"
+    )
+
+
+def field_error(path: str | os.PathLike, line: int, field: str, what: str) -> ValueError:
+    """Returns the error for one field of one line."""
+    return ValueError(f"{path}: line {line}: {field}: {what}")
+
+
+def check_width(path: str | os.PathLike, line: int, row: list[str], names: list[str]) -> None:
+    """Raises ValueError if a row does not have one field per name."""
+    if len(row) < len(names):
+        raise field_error(
+            path, line, names[len(row)], f"is missing (the row has {len(row)} fields)"
+        )
+    if len(row) > len(names):
+        raise field_error(
+            path, line, f"field {len(names) + 1}", f"a row has {len(names)} fields, not {len(row)}"
+        )
+
+
+def parse_integer(
+    text: str, low: int, high: int, path, line: int, field: str, meaning: str = ""
+) -> int:
+    """Returns a whole number in low…high ("7" and "7.0" alike).
+
+    `meaning` ends the message about a number outside: what low…high are.
+    """
+    try:
+        number = int(text)
+    except ValueError:
+        number = parse_number(text, path, line, field)
+        if number != int(number):
+            raise field_error(path, line, field, f"{text.strip()!r} is not whole") from None
+        number = int(number)
+    if not low <= number <= high:
+        raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}{meaning}")
+    return number
+
+
+def parse_number(text: str, path, line: int, field: str) -> float:
+    """Returns a finite number."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise field_error(path, line, field, f"{shorten(text)} is not a number") from None
+    if not math.isfinite(number):
+        raise field_error(path, line, field, f"{shorten(text)} is not finite")
+    return number
+
+
+def parse_image_name(text: str, path, line: int) -> int:
+    """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
+    match = _IMAGE_NAME.fullmatch(text.strip())
+    if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:
+        raise field_error(
+            path, line, "image", f"{shorten(text)} is not an image name such as 00012.jpg"
+        )
+    return int(match[1])

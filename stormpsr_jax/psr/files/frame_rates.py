@@ -1,0 +1,131 @@
+"""Signs that the frames of predictions are counted at another rate than those of the labels.
+
+Detections at the 25 frames a second of the video, scored against labels at 5, give high figures and
+senseless delays. Nothing in the files says at which rate they count, so this goes by three signs:
+
+* where visibility is known for every frame, the recording's end is known, and no prediction can be
+  after it;
+* the last predicted frame of every recording lies far behind its last label, or far before it;
+* the times of the recognised steps grow much faster, or slower, than those of the true ones: a
+  straight line through the two fits well, and its slope is not near 1. A slow recogniser, in
+  contrast, moves the line and leaves its slope.
+
+The first is certain, and so are the second and the third together. Each of those two alone is a
+doubt; a slope near 1 shows that the rates are the same.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stormpsr_jax.psr.files.labels import Step
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+
+# Golden runs and the MECCANO and IndustReal recordings have ends at 0.5 to 1.3 of the last label.
+FAR_BEHIND, FAR_BEFORE = 1.8, 0.4
+# Lines through fewer steps, or that fit worse, say nothing. Runs of the golden data on which a line
+# fits that well have slopes of 0.98 to 1.01.
+MIN_STEPS, MIN_FIT, MAX_SLOPE = 6, 0.99, 1.1
+
+
+def check(
+    recordings: Mapping[str, LabelledPredictions],
+    stream: str,
+    events: Mapping[str, Sequence[Step]],
+    fps: float,
+) -> tuple[list[str], list[str]]:
+    """Looks for the signs in one stream.
+
+    Args:
+        recordings: the labels and predictions, by recording.
+        stream: "asd" or "temporal".
+        events: (frame, step id) that the stream recognised, by recording.
+        fps: frames per second of the labels.
+
+    Returns:
+        Mistakes, which are certain, and doubts; both say what to do.
+    """
+    ratios, mistakes = [], []
+    for name, r in recordings.items():
+        predictions = r.detections if stream == "asd" else r.temporal
+        last_label = max((frame for frame, _ in r.truth), default=0)
+        if not len(predictions.frames) or not last_label:
+            continue
+        last = int(predictions.frames[-1])
+        ratios.append(last / last_label)
+        end = _known_end(r)
+        if end is not None and last > max(end, last_label) + fps:
+            mistakes.append(
+                f"recording {name}: --{stream} has frame {last}, but the recording ends at frame "
+                f"{max(end, last_label)} by --visibility; {_remedy(stream, last / end, fps)}"
+            )
+    slope = _slope(recordings, events)
+    if slope is not None and abs(math.log(slope)) <= math.log(MAX_SLOPE):
+        return mistakes, []  # the rates are the same, wherever the predictions end
+    behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
+    signs = []
+    if behind or before:
+        signs.append(
+            f"the last frames of --{stream} are {_range(ratios)} times those of the labels"
+        )
+    if slope is not None:
+        signs.append(
+            f"the frames of the steps that stream {stream} recognises grow {slope:.3g} times as "
+            "fast as those of the labels"
+        )
+    if not signs:
+        return mistakes, []
+    ratio = slope if slope is not None else float(np.median(ratios))
+    what = f"{', and '.join(signs)}; {_remedy(stream, ratio, fps)}"
+    if slope is not None and ((behind and slope > 1.5) or (before and slope < 1 / 1.5)):
+        return [*mistakes, what], []
+    return mistakes, [what]
+
+
+def _known_end(r: LabelledPredictions) -> int | None:
+    """The last frame of a recording whose visibility file has every frame from 0 or 1 on."""
+    if r.visibility is None or not len(r.visibility[0]):
+        return None
+    first, last = r.visibility[0][[0, -1]].tolist()
+    return last if first <= 1 and last - first + 1 == len(r.visibility[0]) and last > 0 else None
+
+
+def _slope(
+    recordings: Mapping[str, LabelledPredictions], events: Mapping[str, Sequence[Step]]
+) -> float | None:
+    """Slope of the line through (true, recognised) frame of each recording's steps, if it fits.
+
+    Of a step that repeats the first counts.
+    """
+    points = []
+    for name, r in recordings.items():
+        found = _first(events[name])
+        points += [(t, found[step]) for step, t in _first(r.truth).items() if step in found]
+    true, recognised = np.array(points, np.float64).reshape(-1, 2).T
+    if len(points) < MIN_STEPS or not np.ptp(true) or not np.ptp(recognised):
+        return None
+    if np.corrcoef(true, recognised)[0, 1] ** 2 < MIN_FIT:
+        return None
+    slope = float(np.polyfit(true, recognised, 1)[0])
+    return slope if slope > 0 else None
+
+
+def _first(steps: Sequence[Step]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for frame, step_id in sorted(steps):
+        found.setdefault(step_id, frame)
+    return found
+
+
+def _range(ratios: Sequence[float]) -> str:
+    low, high = f"{min(ratios):.2g}", f"{max(ratios):.2g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _remedy(stream: str, ratio: float, fps: float) -> str:
+    return (
+        f"do the frames of --{stream} count at another rate than those of --labels, "
+        f"such as {ratio * fps:.3g} a second instead of {fps:g}? "
+        "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them"
+    )

@@ -1,0 +1,243 @@
+"""Detections as other tools write them: COCO results and folders of YOLO text files.
+
+COCO results are a JSON list of ``{"image_id", "category_id", "bbox": [x, y, w, h], "score"}`` with
+the box's upper left corner in pixels; the image ids are explained by a COCO annotation file, or are
+frame numbers, or ``<recording>_<frame>`` as Ultralytics takes them from pictures so named. YOLO
+predictions are a folder with a text file per frame of ``<class> <x> <y> <w> <h> <confidence>``,
+centre and size in 0…1.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.class_maps import ClassMap
+from stormpsr_jax.psr.files.predictions import Detections
+
+_FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})", re.ASCII | re.DOTALL)
+_NAMED_FRAME = re.compile(r"(.+)_([0-9]{1,12})", re.ASCII)  # recording and frame
+
+
+# Recording, frame and size (width, height), or None, of images by their ids.
+Images = Mapping[int | str, tuple[str, int, tuple[float, float] | None]]
+
+
+def from_coco(
+    results: Any, classes: ClassMap, images: Images | None = None, recording: str | None = None
+) -> dict[str, Detections]:
+    """Converts COCO results.
+
+    Args:
+        results: the content of the results file.
+        classes: translates `category_id`.
+        images: those of the annotation file (`coco_images`); None if the image ids are frame
+            numbers, or texts that end in one.
+        recording: of all results, where there are no `images`; None takes what stands before the
+            frame's number.
+
+    Returns:
+        By recording; boxes in 0…1 where the annotation file tells the image sizes, else in pixels.
+        A recording whose images have no result has no rows.
+
+    Raises:
+        ValueError: every mistake, with entry and field.
+    """
+    if not isinstance(results, list):
+        raise ValueError("COCO results are a list of detections")
+    named = [] if recording is None else [recording]
+    names = named if images is None else sorted({image[0] for image in images.values()})
+    rows: dict[str, list[tuple]] = {name: [] for name in names}
+
+    def convert(i: int, entry: Any) -> None:
+        place = f"entry {i + 1}"
+        image = files.field(entry, "image_id", (int, str), place)
+        if images is None:
+            name = recording or _recording(str(image), f"{place}: image_id")
+            frame, size = _frame(str(image), f"{place}: image_id"), None
+        elif image in images:
+            name, frame, size = images[image]
+        else:
+            raise ValueError(
+                f"{place}: image_id: {files.shorten(image)} is not in the annotation file"
+            )
+        score = files.field(entry, "score", (int, float), place)
+        files.number(score, f"{place}: score", 0, 1)
+        box = files.field(entry, "bbox", list, place)
+        if len(box) != 4:
+            raise ValueError(f"{place}: bbox: {files.shorten(box)} is not [x, y, width, height]")
+        x, y, w, h = (files.number(value, f"{place}: bbox", -1e9, 1e9) for value in box)
+        width, height = size or (1, 1)
+        category = files.field(entry, "category_id", (int, str), place)
+        c = _translate(classes, category, f"{place}: category_id")
+        centre = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
+        rows.setdefault(name, []).append((frame, c, score, *centre))
+
+    for_each(enumerate(results), convert)
+    return {name: _detections(found) for name, found in rows.items()}
+
+
+def coco_images(data: Any, recording: str | None = None) -> Images:
+    """Reads the images of a COCO annotation file.
+
+    Args:
+        data: its content.
+        recording: of all images; None takes the folder that holds an image (the one above, if that
+            is called "rgb").
+
+    Raises:
+        ValueError: every mistake, with entry and field.
+    """
+    entries = data.get("images") if isinstance(data, Mapping) else None
+    if not isinstance(entries, list):
+        raise ValueError("the annotation file has no list 'images'")
+    known: dict[int | str, tuple] = {}
+
+    def convert(i: int, entry: Any) -> None:
+        place = f"images[{i}]"
+        key = files.field(entry, "id", (int, str), place)
+        file_name = files.field(entry, "file_name", str, place)
+        if key in known:
+            raise ValueError(f"{place}: id: {files.shorten(key)} is given twice")
+        parts = pathlib.PurePosixPath(file_name.replace("\\", "/")).parts
+        folders = [part for part in parts[:-1] if part not in ("rgb", ".", "/")]
+        if recording is None and not folders:
+            raise ValueError(
+                f"{place}: file_name: {files.shorten(file_name)} is in no folder that names its "
+                "recording; pass --recording"
+            )
+        size = None
+        if "width" in entry and "height" in entry:
+            sizes = ((f, entry[f]) for f in ("width", "height"))
+            size = tuple(files.number(value, f"{place}: {f}", 1, 1e6) for f, value in sizes)
+        stem = pathlib.PurePosixPath(parts[-1]).stem if parts else ""
+        frame = _frame(stem, f"{place}: file_name")
+        name = recording or files.check_name(folders[-1], f"{place}: file_name")
+        known[key] = (name, frame, size)
+
+    for_each(enumerate(entries), convert)
+    return known
+
+
+def from_yolo(
+    folder: str | os.PathLike,
+    classes: ClassMap,
+    recording: str | None = None,
+    first_frame: int = 0,
+) -> dict[str, Detections]:
+    """Converts a folder of YOLO text files; a frame's number ends its file's name.
+
+    A file `classes.txt` is not read: tools put the names of their classes there, and it is
+    `classes` that says what these are.
+
+    Args:
+        folder: of the files.
+        classes: translates their classes.
+        recording: of all files. None takes the folder's name, unless it is "labels", as Ultralytics
+            calls every one, or its files belong to several videos: then it is what stands before
+            the frame's number.
+        first_frame: number of a recording's first frame in these files, which becomes 0.
+
+    Returns:
+        By recording.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    if first_frame < 0:
+        raise ValueError(f"--first_frame={first_frame} is not a number from 0 up")
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: is not a folder")
+    paths = sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
+    if not paths:
+        raise ValueError(f"{folder}: holds no .txt files of frames")
+    if recording is None and folder.resolve().name != "labels":
+        starts = {match and match[1] for match in (_NAMED_FRAME.fullmatch(p.stem) for p in paths)}
+        recording = folder.resolve().name if len(starts) == 1 else None
+    rows: dict[str, list[tuple]] = {}
+    frames: dict[tuple[str, int], pathlib.Path] = {}
+
+    def convert(path: pathlib.Path) -> None:
+        name = recording or _recording(path.stem, f"{path}: name")
+        frame = _frame(path.stem, f"{path}: name") - first_frame
+        if frame < 0:
+            raise ValueError(
+                f"{path}: name: is before the first frame, --first_frame={first_frame}"
+            )
+        if (name, frame) in frames:
+            raise ValueError(
+                f"{path}: name: frame {frame + first_frame} is also in {frames[name, frame].name}"
+            )
+        frames[name, frame] = path
+
+        def parse(line: int, row: list[str]) -> tuple:
+            fields = [text for text in row if text]
+            if len(fields) == 5:
+                what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
+                raise csvfile.field_error(path, line, "confidence", what)
+            csvfile.check_width(path, line, fields, ["class", "x", "y", "w", "h", "confidence"])
+            detected = csvfile.parse_integer(fields[0], 0, 10**6, path, line, "class")
+            box = [
+                csvfile.parse_number(text, path, line, field)
+                for text, field in zip(fields[1:5], "xywh", strict=True)
+            ]
+            score = csvfile.parse_number(fields[5], path, line, "confidence")
+            files.number(score, f"{path}: line {line}: confidence", 0, 1)
+            c = _translate(classes, detected, f"{path}: line {line}: class")
+            return (frame, c, score, *box)
+
+        lines = csvfile.read_rows(path, delimiter=" ")
+        rows.setdefault(name, []).extend(for_each([line for line in lines if any(line[1])], parse))
+
+    for_each(((path,) for path in paths), convert)
+    return {name: _detections(found) for name, found in rows.items()}
+
+
+def count_from_one(folder: str | os.PathLike) -> bool:
+    """Whether the files of a YOLO folder may count the frames of a video, as Ultralytics does.
+
+    It counts them from 1 and does not pad the numbers; pictures mostly have names of one length.
+    """
+    stems = [path.stem for path in pathlib.Path(folder).glob("*.txt")]
+    found = [match[2] for match in map(_NAMED_FRAME.fullmatch, stems) if match]
+    return bool(found) and not any(number.startswith("0") for number in found)
+
+
+def _recording(text: str, place: str) -> str:
+    """The recording in <recording>_<frame>."""
+    match = _NAMED_FRAME.fullmatch(text)
+    if not match:
+        raise ValueError(
+            f"{place}: {files.shorten(text)} names no recording before the frame's number, so "
+            "--recording is needed (of COCO results, or --images)"
+        )
+    return files.check_name(match[1], place)
+
+
+def _detections(rows: list[tuple]) -> Detections:
+    table = np.array(rows, np.float64).reshape(len(rows), 7)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    return Detections(
+        table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2], table[:, 3:]
+    )
+
+
+def _frame(text: str, place: str) -> int:
+    match = _FRAME.fullmatch(text)
+    if not match or int(match[1]) > csvfile.MAX_FRAME:
+        raise ValueError(f"{place}: {files.shorten(text)} does not end in a frame number")
+    return int(match[1])
+
+
+def _translate(classes: ClassMap, detected: Any, place: str) -> int:
+    try:
+        return classes(detected)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place}: {error}") from error

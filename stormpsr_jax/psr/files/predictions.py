@@ -1,0 +1,398 @@
+"""Prediction files of both streams, in the released code's formats, and the visibility files."""
+
+import contextlib
+import csv
+import dataclasses
+import itertools
+import operator
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each, raise_all
+from stormpsr_jax.psr.files import csvfile, zipped
+from stormpsr_jax.psr.files.labels import check_ascending
+from stormpsr_jax.psr.procedure import Procedure
+
+_MAX_DEPTH = 64  # of folders in folders
+SUFFIX = "_results_pred.csv"  # of a file's name, after the recording's
+_ASD_HEADER = ["name", "frame", "class", "conf", "x", "y", "w", "h"]
+_TEMPORAL_HEADER = ["", "clip", "framenr", "GT", "Pred", "Conf"]
+_VISIBILITY_HEADER = ["frame", "visible"]
+# Decimals of a confidence in the files. Whoever decodes without them rounds with `as_written`.
+DETECTION_DECIMALS = 6
+TEMPORAL_DECIMALS = 4
+
+
+@dataclasses.dataclass
+class Detections:
+    """The detector's rows of one recording.
+
+    Attributes:
+        frames: (M,) int64, ascending; rows of one frame in file order.
+        classes: (M,) int64; 0 background, 1…S catalogued states, S+1 error state.
+        confidences: (M,) float64 in 0…1.
+        boxes: (M, 4) float64, centre x, centre y, width, height, in any one unit.
+    """
+
+    frames: np.ndarray
+    classes: np.ndarray
+    confidences: np.ndarray
+    boxes: np.ndarray
+
+    def per_frame(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Iterates over the frames that have rows: (frame, [(class, confidence), …]).
+
+        Both are what `Decoder.update` and `Monitor.update` take.
+        """
+        columns = self.frames.tolist(), self.classes.tolist(), self.confidences.tolist()
+        rows = zip(*columns, strict=True)
+        for frame, group in itertools.groupby(rows, key=operator.itemgetter(0)):
+            yield frame, [(c, confidence) for _, c, confidence in group]
+
+
+@dataclasses.dataclass
+class TemporalPredictions:
+    """The spatio-temporal stream's clips of one recording, each named by its last frame.
+
+    Attributes:
+        frames: (M,) int64, strictly ascending.
+        labels: (M, K) int64, 1 where the component changed within the clip (XOR of its ends).
+        predicted: (M, K) int64, the network's decision.
+        confidences: (M, K) float64 in 0…1, P(component changed inside the window).
+    """
+
+    frames: np.ndarray
+    labels: np.ndarray
+    predicted: np.ndarray
+    confidences: np.ndarray
+
+
+def as_written(values: Iterable[float], decimals: int) -> list[float]:
+    """Returns what a reader finds where these confidences were written with so many decimals.
+
+    Args:
+        values: confidences.
+        decimals: DETECTION_DECIMALS or TEMPORAL_DECIMALS.
+    """
+    return [float(f"{value:.{decimals}f}") for value in values]
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike, flag: str) -> Iterator[pathlib.Path]:
+    """Gives the folder of a stream's files, for `find`: a folder as it is, or of a zip file.
+
+    Of a zip file, such as the detections published with IndustReal, the files named
+    ``<rec>_results_pred.csv`` are unpacked for as long as the block lasts, wherever they lie in it.
+
+    Raises:
+        ValueError: `path`, which was given with `flag`, is neither; see `zipped.unpacked` too.
+    """
+    root = pathlib.Path(path)
+    if root.is_dir():
+        yield root
+        return
+    if not root.is_file():
+        raise ValueError(f"{root}: is not a folder; {flag} takes one, or a zip file")
+    with zipped.unpacked([root], _place, root) as folder:
+        if not any(folder.iterdir()):
+            raise ValueError(f"{root}: the zip file has no <recording>{SUFFIX}")
+        yield folder
+
+
+def _place(_: pathlib.Path, member: pathlib.PurePosixPath) -> pathlib.PurePosixPath | None:
+    return pathlib.PurePosixPath(member.name) if member.name.endswith(SUFFIX) else None
+
+
+def find(folder: pathlib.Path, suffix: str = SUFFIX) -> dict[str, pathlib.Path]:
+    """Returns the files ``<rec>_results_pred.csv`` of a folder, by recording.
+
+    Where it has none and nothing but one folder, as a zip file unpacks, it is that folder's, and so
+    on.
+    """
+    for _ in range(_MAX_DEPTH):
+        entries = list(folder.iterdir())
+        found = {p.name.removesuffix(suffix): p for p in entries if p.name.endswith(suffix)}
+        below = [p for p in entries if not p.name.startswith(".") and p.is_dir()]
+        if found or len(below) != 1 or below[0].is_symlink():
+            return found
+        (folder,) = below
+    return {}
+
+
+def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections:
+    """Reads ``<name>,<frame>,<class>,<conf>,<x>,<y>,<w>,<h>`` below one header row.
+
+    A row ``<name>,<frame>,0`` says that nothing was detected in a frame, as does no row of it.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    every = _below_header(path, _ASD_HEADER, "frame")
+    rows = [(line, row) for line, row in every if not _says_nothing(row)]
+    try:
+        without = np.array([int(row[1]) for _, row in every if _says_nothing(row)], np.int64)
+        frames = np.array([int(r[1]) for _, r in rows], np.int64)
+        classes = np.array([int(r[2]) for _, r in rows], np.int64)
+        numbers = np.array([list(map(float, r[3:])) for _, r in rows], np.float64)
+        numbers = numbers.reshape(len(rows), 5)
+        good = (
+            all(len(r) == 8 for _, r in rows)
+            and _within(np.append(frames, without), 0, csvfile.MAX_FRAME)
+            and _within(classes, 0, procedure.error_class)
+            and _within(numbers[:, 0], 0, 1)
+            and bool(np.isfinite(numbers).all())
+        )
+    except (ValueError, IndexError, OverflowError):
+        good = False
+    # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
+    # that are written as 7.0.
+    if not good:
+        parsed = for_each(every, lambda line, row: _detection(path, line, row, procedure))
+        parsed = [p for p in parsed if p is not None]
+        frames = np.array([p[0] for p in parsed], np.int64)
+        classes = np.array([p[1] for p in parsed], np.int64)
+        numbers = np.array([p[2:] for p in parsed], np.float64).reshape(len(parsed), 5)
+    order = np.argsort(frames, kind="stable")
+    return Detections(
+        frames[order], classes[order], numbers[order, 0].copy(), numbers[order, 1:].copy()
+    )
+
+
+def _says_nothing(row: list[str]) -> bool:
+    """Whether a row says that nothing was detected, as in the files published with IndustReal."""
+    return len(row) == 3 and row[2].strip() == "0"
+
+
+def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple | None:
+    if _says_nothing(row):
+        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame")
+        return None
+    csvfile.check_width(path, line, row, _ASD_HEADER)
+    classes_are = f", the classes of procedure {procedure.name!r} (check --procedure)"
+    return (
+        csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame"),
+        csvfile.parse_integer(row[2], 0, procedure.error_class, path, line, "class", classes_are),
+        _probability(row[3], path, line, "conf"),
+        *(csvfile.parse_number(row[i], path, line, _ASD_HEADER[i]) for i in range(4, 8)),
+    )
+
+
+def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPredictions:
+    """Reads ``,clip,framenr,GT,Pred,Conf`` (with that header), the last three bracketed lists.
+
+    Of several rows for one frame the first counts, as in the released code.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    rows = _below_header(path, _TEMPORAL_HEADER, "framenr")
+    k = procedure.num_components
+
+    def parse(line: int, row: list[str]) -> tuple[int, list[list[float]]]:
+        csvfile.check_width(path, line, row, _TEMPORAL_HEADER)
+        frame = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
+        lists = [_bracketed(text) for text in row[3:]]
+        for values, field in zip(lists, _TEMPORAL_HEADER[3:], strict=True):
+            if values is None or len(values) != k:
+                got = "that is not one" if values is None else f"not {len(values)}"
+                what = f"a bracketed list of {k} numbers is needed, one per component of procedure "
+                what += f"{procedure.name!r}, {got}"
+                raise csvfile.field_error(path, line, field, what)
+        return frame, lists
+
+    parsed = for_each(rows, parse)
+    frames = np.array([frame for frame, _ in parsed], np.int64)
+    lists = np.array([lists for _, lists in parsed], np.float64).reshape(len(rows), 3, k)
+    labels, predicted, confidences = lists.transpose(1, 0, 2)
+    mistakes = []
+    for values, field in ((labels, "GT"), (predicted, "Pred"), (confidences, "Conf")):
+        bad = ~((values >= 0) & (values <= 1))
+        if field != "Conf":
+            bad |= values != np.round(values)
+        kind = "a probability in 0…1" if field == "Conf" else "0 or 1"
+        for m in np.flatnonzero(bad.any(axis=1)).tolist():  # names a list's first wrong number
+            i = int(bad[m].argmax())
+            what = f"{values[m, i]:g} at place {i + 1} is not {kind}"
+            mistakes.append((m, str(csvfile.field_error(path, rows[m][0], field, what))))
+    raise_all([mistake for _, mistake in sorted(mistakes, key=lambda pair: pair[0])])
+    frames, first = np.unique(frames, return_index=True)
+    return TemporalPredictions(
+        frames,
+        labels[first].astype(np.int64),
+        predicted[first].astype(np.int64),
+        confidences[first],
+    )
+
+
+def read_either(path: str | os.PathLike, procedure: Procedure) -> Detections | TemporalPredictions:
+    """Reads a prediction file of either stream, told apart by the header.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    rows = csvfile.read_rows(path)
+    temporal = bool(rows) and len(rows[0][1]) == len(_TEMPORAL_HEADER)
+    return read_temporal(path, procedure) if temporal else read_detections(path, procedure)
+
+
+def _bracketed(text: str) -> list[float] | None:
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        return list(map(float, text[1:-1].replace(",", " ").split()))
+    except ValueError:
+        return None
+
+
+def read_visibility(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+    """Reads ``frame,visible`` (with that header).
+
+    Returns:
+        frames (M,) int64, strictly ascending, and visible fractions (M,) float64 in 0…1; NaN where
+        the field is empty.
+
+    Raises:
+        ValueError: every mistake, with file, line and field.
+    """
+    rows = _below_header(path, _VISIBILITY_HEADER, "frame")
+
+    def parse(line: int, row: list[str]) -> tuple[int, float]:
+        csvfile.check_width(path, line, row, _VISIBILITY_HEADER)
+        frame = csvfile.parse_integer(row[0], 0, csvfile.MAX_FRAME, path, line, "frame")
+        text = row[1].strip()
+        return frame, _probability(text, path, line, "visible") if text else np.nan
+
+    parsed = for_each(rows, parse)
+    frames, visible = [frame for frame, _ in parsed], [fraction for _, fraction in parsed]
+    check_ascending(path, rows, frames, "frame")
+    return np.array(frames, np.int64), np.array(visible, np.float64)
+
+
+def write_detections(path: str | os.PathLike, recording: str, detections: Detections) -> None:
+    """Writes the file that `read_detections` reads; confidences and boxes at 6 decimals."""
+    with writing_detections(path, recording) as write:
+        write(detections)
+
+
+@contextlib.contextmanager
+def writing_detections(
+    path: str | os.PathLike, recording: str
+) -> Iterator[Callable[[Detections], None]]:
+    """Gives a function that writes the next detections of a recording, in any number of calls.
+
+    The file is there, whole, once the block has ended without an error.
+    """
+    name = csvfile.plain(recording)
+    with _writing(path, _ASD_HEADER) as write_rows:
+
+        def write(detections: Detections) -> None:
+            rows = zip(
+                detections.frames.tolist(),
+                detections.classes.tolist(),
+                detections.confidences.tolist(),
+                detections.boxes.tolist(),
+                strict=True,
+            )
+            write_rows(
+                [
+                    name,
+                    frame,
+                    c,
+                    *(f"{value:.{DETECTION_DECIMALS}f}" for value in (conf, *box)),
+                ]
+                for frame, c, conf, box in rows
+            )
+
+        yield write
+
+
+def write_temporal(
+    path: str | os.PathLike, recording: str, predictions: TemporalPredictions
+) -> None:
+    """Writes the file that `read_temporal` reads; confidences at 4 decimals."""
+    with writing_temporal(path, recording) as write:
+        write(predictions)
+
+
+@contextlib.contextmanager
+def writing_temporal(
+    path: str | os.PathLike, recording: str
+) -> Iterator[Callable[[TemporalPredictions], None]]:
+    """Gives a function that writes the next clips of a recording; see `writing_detections`."""
+    decimals = f"{{:.{TEMPORAL_DECIMALS}f}}".format
+    numbers, name = itertools.count(), csvfile.plain(recording)
+    with _writing(path, _TEMPORAL_HEADER) as write_rows:
+
+        def write(predictions: TemporalPredictions) -> None:
+            rows = zip(
+                predictions.frames.tolist(),
+                predictions.labels.tolist(),
+                predictions.predicted.tolist(),
+                predictions.confidences.tolist(),
+                strict=True,
+            )
+            write_rows(
+                [
+                    next(numbers),
+                    name,
+                    frame,
+                    labels,
+                    predicted,
+                    f"[{', '.join(map(decimals, confidences))}]",
+                ]
+                for frame, labels, predicted, confidences in rows
+            )
+
+        yield write
+
+
+def write_visibility(
+    path: str | os.PathLike, frames: Sequence[int] | np.ndarray, visible: np.ndarray
+) -> None:
+    """Writes the file that `read_visibility` reads: frames (M,), visible (M,), NaN is unknown."""
+    rows = zip(np.asarray(frames).tolist(), np.asarray(visible).tolist(), strict=True)
+    with _writing(path, _VISIBILITY_HEADER) as write_rows:
+        write_rows([f, "" if v != v else f"{v:.4f}"] for f, v in rows)
+
+
+def _below_header(
+    path: str | os.PathLike, header: list[str], frame: str
+) -> list[tuple[int, list[str]]]:
+    """Returns the rows below the header; ``frame`` names the column of frame numbers."""
+    rows = csvfile.read_rows(path)
+    if not rows:
+        raise ValueError(f"{path}: line 1: header: the file is empty, not even {','.join(header)}")
+    line, first = rows[0]
+    csvfile.check_width(path, line, first, header)
+    # A first row of data would be dropped in silence as if it were the header.
+    if first[header.index(frame)].strip().isdigit():
+        raise csvfile.field_error(
+            path, line, "header", f"is missing; the first row must be {','.join(header)}"
+        )
+    return rows[1:]
+
+
+def _within(values: np.ndarray, low: float, high: float) -> bool:
+    return bool(((values >= low) & (values <= high)).all())
+
+
+def _probability(text: str, path, line: int, field: str) -> float:
+    number = csvfile.parse_number(text, path, line, field)
+    if not 0 <= number <= 1:
+        raise csvfile.field_error(path, line, field, f"{files.shorten(text)} is not in 0…1")
+    return number
+
+
+@contextlib.contextmanager
+def _writing(
+    path: str | os.PathLike, header: list[str]
+) -> Iterator[Callable[[Iterable[Sequence]], None]]:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        yield writer.writerows

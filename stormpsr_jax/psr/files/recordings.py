@@ -1,0 +1,182 @@
+"""The labels and predictions of a set of recordings, found in their folders and read."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.psr.files import label_files, labels, predictions
+from stormpsr_jax.psr.files import scores as score_files
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+
+@dataclasses.dataclass
+class LabelledPredictions:
+    """The labels of one recording, and what the streams predicted for it.
+
+    Attributes:
+        name: of the recording.
+        variant: of the procedure.
+        truth: (frame, step id) in file order.
+        states: (M, K), with M = 0 where the labels give none.
+        detections, temporal: predictions, None for a stream that was not asked for.
+        visibility: frames (M,) and visible fractions (M,), None where unknown.
+        frames: (M,) ascending, of the states, each of which holds from its frame on.
+        with_errors: whether the truth has the incorrect installations too.
+        scores: of the networks, for the learned fusion; None where there are none.
+    """
+
+    name: str
+    variant: Variant
+    truth: list[labels.Step]
+    states: np.ndarray
+    detections: predictions.Detections | None = None
+    temporal: predictions.TemporalPredictions | None = None
+    visibility: tuple[np.ndarray, np.ndarray] | None = None
+    frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    with_errors: bool = False
+    scores: score_files.Scores | None = None
+
+    def states_at(self, frames: np.ndarray) -> np.ndarray:
+        """Returns the true states (N, K) at frames (N,); the first also holds before its frame.
+
+        Raises:
+            ValueError: the labels give no states.
+        """
+        if not len(self.frames):
+            raise ValueError(f"recording {self.name}: its labels give no states")
+        rows = np.searchsorted(self.frames, frames, "right") - 1
+        return np.asarray(self.states, np.int8)[np.maximum(rows, 0)]
+
+
+def load_recordings(
+    procedure: Procedure,
+    labels_dir: str | os.PathLike,
+    asd_dir: str | os.PathLike | None = None,
+    temporal_dir: str | os.PathLike | None = None,
+    *,
+    scores_dir: str | os.PathLike | None = None,
+    visibility_dir: str | os.PathLike | None = None,
+    variant: str | None = None,
+    with_errors: bool = False,
+    fps: float | None = None,
+    split: str | None = None,
+) -> dict[str, LabelledPredictions]:
+    """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
+
+    Args:
+        procedure: the product.
+        labels_dir: what `label_files.find` finds in what `label_files.opened` gives.
+        asd_dir, temporal_dir: folders or zip files of predictions (`predictions.opened`); None for
+            a stream that is absent.
+        scores_dir: `<rec>.npz` per recording (`scores.read_scores`); None without them.
+        visibility_dir: `<rec>.csv` per recording, where known.
+        variant: of all recordings; None finds each one's by its name.
+        with_errors: takes the truth from `PSR_labels_with_errors.csv`.
+        fps: frames per second of labels by the clock, None for the procedure's.
+        split: of labels below folders (or in zip files) of splits, only these.
+
+    Returns:
+        By name, sorted.
+
+    Raises:
+        ValueError: every mistake in every file, recordings with labels but without predictions and
+            the reverse, and folders that are none.
+    """
+    for flag, folder in (("--scores", scores_dir), ("--visibility", visibility_dir)):
+        if folder is not None and not pathlib.Path(folder).is_dir():
+            raise ValueError(f"{folder}: is not a folder; {flag} takes one")
+    procedure.checked_fps(fps)
+    if variant is not None:
+        procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
+    with contextlib.ExitStack() as stack:
+        found = label_files.find(stack.enter_context(label_files.opened(labels_dir, split)), split)
+        given = {"--asd": asd_dir, "--temporal": temporal_dir}
+        streams = {
+            flag: predictions.find(stack.enter_context(predictions.opened(path, flag)))
+            for flag, path in given.items()
+            if path is not None
+        }
+        mistakes: list[str] = []
+        for flag, predicted in streams.items():
+            mistakes += _name_mistakes(predicted, given[flag], flag, labels_dir, found)
+        if scores_dir is not None:
+            mistakes += [
+                f"{scores_dir}: no {name}{score_files.SUFFIX} for the recording {name} of "
+                f"--labels={labels_dir}; stage predict writes it"
+                for name in found
+                if not os.path.lexists(pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}")
+            ]
+        raise_all(mistakes)
+        recordings = {}
+        needed = label_files.WITH_ERRORS if with_errors else label_files.STEPS
+
+        def attempt(read: Callable[..., Any], place: Any, *args: Any, **options: Any) -> Any:
+            try:
+                return read(place, *args, **options)
+            except ValueError as error:
+                mistakes.extend(first_of(error, place))
+                return None
+
+        for name, place in found.items():
+            own = attempt(procedure.variant_for, name, variant)
+            known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
+            detections = temporal = visibility = said = None
+            if "--asd" in streams:
+                path = streams["--asd"][name]
+                detections = attempt(predictions.read_detections, path, procedure)
+            if "--temporal" in streams:
+                path = streams["--temporal"][name]
+                temporal = attempt(predictions.read_temporal, path, procedure)
+            if scores_dir is not None:
+                path = pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}"
+                said = attempt(score_files.read_scores, path, procedure)
+            if visibility_dir is not None:
+                path = pathlib.Path(visibility_dir) / f"{name}.csv"
+                if os.path.lexists(path):
+                    visibility = attempt(predictions.read_visibility, path)
+            if not mistakes:
+                recordings[name] = LabelledPredictions(
+                    name,
+                    own,
+                    known.with_errors if with_errors else known.steps,
+                    known.states,
+                    detections,
+                    temporal,
+                    visibility,
+                    known.frames,
+                    with_errors,
+                    said,
+                )
+        raise_all(mistakes)
+    return recordings
+
+
+def _name_mistakes(
+    predicted: Mapping[str, pathlib.Path],
+    folder: str | os.PathLike,
+    flag: str,
+    root: str | os.PathLike,
+    labelled: Mapping[str, pathlib.Path],
+) -> list[str]:
+    mistakes = []
+    for name in labelled.keys() - predicted.keys():
+        advice = "a file with the header row alone says that nothing was predicted"
+        if (split := labelled[name].parent.name) in label_files.SPLITS:
+            advice += f", and --split leaves out other splits than one (this is of {split})"
+        mistakes.append(
+            f"{folder}: no {name}{predictions.SUFFIX} for the recording {name} of --labels={root}; "
+            f"{advice}"
+        )
+    mistakes.sort()
+    mistakes += [
+        f"{root}: no labels of {name} for {predicted[name]}; "
+        f"give {flag} a folder that holds the recordings of --labels alone"
+        for name in sorted(predicted.keys() - set(labelled))
+    ]
+    return mistakes

@@ -1,0 +1,274 @@
+"""What the networks say of each frame before anything is thrown away, and the files of it.
+
+A prediction file has the top detection of a frame. The learned fusion (`learned_beliefs.py`) reads
+the whole distribution over states, and what the networks say of each part. `scores/<rec>.npz`
+holds that of a recording: members `frames` (int64) and, in float16, `objectness`, `states` and
+where there are any `parts` and `temporal`. Half precision keeps three digits of a logit, which is
+far more than the networks know.
+
+Dimension letters: N frames, K components, S catalogued states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.base import files, memory
+from stormpsr_jax.base.npy import read_npy_header
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.procedure import Procedure
+
+SUFFIX = ".npz"  # of a file's name, after the recording's
+KINDS = ("scores", "csv")
+# Logits and log-probabilities farther out say nothing more, and half precision has to hold them.
+BOUND = 60.0
+_FREE_BYTES = 2**24  # of arrays that a small file may be packed from
+MAX_ROWS = 10**7  # a day of video at 100 frames a second has 8.6 million
+# Of predictions that name no more than a top detection: P(its class | the object is there), and
+# the objectness where there is none.
+TOP = 0.9
+ABSENT = -20.0
+_EDGE = 1e-4  # prediction files have four decimals of a probability
+# What zipfile raises for a damaged file; RuntimeError: a member is encrypted.
+_UNREADABLE = (
+    *(OSError, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+
+
+class FrameScores(NamedTuple):
+    """The scores of one frame; with an axis in front of each array, those of several.
+
+    Attributes:
+        objectness: logit that the object is there.
+        states: (S + 1,) log-probabilities of the states given that it is there, the last of them
+            the error state.
+        parts: (2K,) logits from the picture, or None: of the components' being present, then of
+            their being installed right given that they are present.
+        temporal: (K,) or (3K,) logits from the clip that ends at the frame, or None: of a change
+            inside the window, of presence at its end, of being right given presence there.
+    """
+
+    objectness: np.ndarray
+    states: np.ndarray
+    parts: np.ndarray | None = None
+    temporal: np.ndarray | None = None
+
+
+@dataclasses.dataclass
+class Scores:
+    """The scores of a recording: the fields of `FrameScores` with an axis of N in front.
+
+    Attributes:
+        frames: (N,) int64, strictly ascending.
+        objectness: (N,).
+        states: (N, S + 1).
+        parts: (N, 2K) or None.
+        temporal: (N, K), (N, 3K) or None.
+    """
+
+    frames: np.ndarray
+    objectness: np.ndarray
+    states: np.ndarray
+    parts: np.ndarray | None = None
+    temporal: np.ndarray | None = None
+
+    @property
+    def arrays(self) -> FrameScores:
+        """All but the frames."""
+        return FrameScores(self.objectness, self.states, self.parts, self.temporal)
+
+    @property
+    def kind(self) -> str:
+        """Of `KINDS`: "scores" with all that the networks can say, "csv" without some of it."""
+        full = self.parts is not None and self.temporal is not None
+        return "scores" if full and self.temporal.shape[1] > self.parts.shape[1] else "csv"
+
+    def per_frame(self) -> Iterator[tuple[int, FrameScores]]:
+        """Iterates over (frame, scores of the frame), which is what `learned.Decoder` takes."""
+        for n, frame in enumerate(self.frames.tolist()):
+            yield frame, row(self.arrays, n)
+
+
+def row(scores: FrameScores, n: int) -> FrameScores:
+    """Returns the scores of one of several frames."""
+    return FrameScores(*(None if a is None else a[n] for a in scores))
+
+
+def as_written(scores: FrameScores) -> FrameScores:
+    """Returns what a reader finds where these scores were written; float32."""
+
+    def rounded(a: np.ndarray | None) -> np.ndarray | None:
+        if a is None:
+            return None
+        return np.clip(a, -BOUND, BOUND).astype(np.float16).astype(np.float32)
+
+    return FrameScores(*map(rounded, scores))
+
+
+def from_predictions(
+    detections: Detections | None, temporal: TemporalPredictions | None, procedure: Procedure
+) -> Scores:
+    """Makes scores of prediction files, which name a top detection and probabilities alone.
+
+    The top detection's confidence is taken for that of the object, and its class for one of
+    probability `TOP`. A frame without temporal prediction has logits 0.
+
+    Args:
+        detections, temporal: of one recording; None for a stream that is absent.
+        procedure: the product.
+
+    Raises:
+        ValueError: neither stream is there, or a class that the procedure does not have.
+    """
+    if detections is None and temporal is None:
+        raise ValueError("scores need the predictions of a stream")
+    none = np.zeros(0, np.int64)
+    frames_s = none if detections is None else np.unique(detections.frames)
+    frames_t = none if temporal is None else temporal.frames
+    frames = np.union1d(frames_s, frames_t)
+    num_states = procedure.num_states
+    objectness = np.full(len(frames), ABSENT)
+    states = np.full((len(frames), num_states + 1), -np.log(num_states + 1))
+    if detections is not None and len(detections.frames):
+        # The most confident row of each frame, of equal ones the first.
+        order = np.lexsort((-detections.confidences, detections.frames))
+        first = order[np.diff(detections.frames[order], prepend=-1) > 0]
+        classes, confidences = detections.classes[first], detections.confidences[first]
+        if classes.min() < 0 or classes.max() > procedure.error_class:
+            raise ValueError(
+                f"a class is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
+            )
+        seen = classes > 0
+        rows = np.searchsorted(frames, frames_s)[seen]
+        objectness[rows] = _logit(confidences[seen])
+        states[rows] = np.log((1 - TOP) / num_states)
+        states[rows, classes[seen] - 1] = np.log(TOP)
+    logits = None
+    if temporal is not None:
+        logits = np.zeros((len(frames), procedure.num_components))
+        logits[np.searchsorted(frames, frames_t)] = _logit(temporal.confidences)
+    return Scores(frames, objectness, states, None, logits)
+
+
+def _logit(probability: np.ndarray) -> np.ndarray:
+    p = np.clip(probability, _EDGE, 1 - _EDGE)
+    return np.log(p) - np.log1p(-p)
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def write_scores(path: str | os.PathLike, scores: Scores) -> None:
+    """Writes the file that `read_scores` reads; OSError names it. Equal scores, equal bytes."""
+    arrays = {"frames": np.asarray(scores.frames, "<i8")}
+    for name, value in as_written(scores.arrays)._asdict().items():
+        if value is not None:
+            arrays[name] = value.astype("<f2")
+    with files.replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
+        for name, array in arrays.items():
+            # A ZipInfo of its own has no time of writing in it.
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(info, "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)
+
+
+def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
+    """Reads the scores of a recording; nothing is unpickled.
+
+    The shapes are checked against the procedure, and the size against the memory, before anything
+    is unpacked, and no more is unpacked than the shapes say.
+
+    Raises:
+        ValueError: not a readable file, or not of this procedure; one line that names it.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ValueError("is not a regular file; give a file on a disk")
+        with zipfile.ZipFile(path) as archive:
+            arrays = _arrays(archive, procedure)
+        _check_values(arrays)
+    except MemoryError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except _UNREADABLE as error:
+        text = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
+        reason = text.splitlines()[0][:200]
+        raise ValueError(f"{path}: {reason}; write it again, or leave --scores out") from error
+    frames = arrays.pop("frames").astype(np.int64)
+    return Scores(frames, **{name: a.astype(np.float32) for name, a in arrays.items()})
+
+
+def _arrays(archive: zipfile.ZipFile, procedure: Procedure) -> dict[str, np.ndarray]:
+    """The members, each of the type and shape that it has to have."""
+    num = procedure.num_components
+    widths = {
+        "frames": ((),),
+        "objectness": ((),),
+        "states": ((procedure.num_states + 1,),),
+        "parts": ((2 * num,),),
+        "temporal": ((num,), (3 * num,)),
+    }
+    members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+    if unknown := [name for name in members if name not in widths]:
+        raise ValueError(f"holds {files.shorten(unknown[0])}, which is none of {', '.join(widths)}")
+    if missing := [name for name in ("frames", "objectness", "states") if name not in members]:
+        raise ValueError(f"holds no {', '.join(missing)}")
+    headers, total, num_rows = {}, 0, None
+    for name, info in members.items():
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(f"{name} is packed in a way that is not read")
+        with archive.open(info) as file:
+            shape, fortran, dtype = read_npy_header(file)
+        num_rows = shape[0] if shape and num_rows is None else num_rows
+        wanted = [(num_rows, *width) for width in widths[name]]
+        kind = "<i8" if name == "frames" else "<f2"
+        if shape not in wanted or fortran or dtype != np.dtype(kind):
+            raise ValueError(
+                f"{name} is {dtype} {shape}, not {np.dtype(kind)} {' or '.join(map(str, wanted))} "
+                f"as procedure {procedure.name!r} has it"
+            )
+        headers[name] = (shape, dtype)
+        total += int(np.prod(shape)) * dtype.itemsize
+    if num_rows > MAX_ROWS:
+        raise ValueError(f"holds {num_rows:,} frames, more than {MAX_ROWS:,}")
+    packed = os.fstat(archive.fp.fileno()).st_size
+    memory.check_growth(packed, total, _FREE_BYTES, "what is in it")
+    memory.check_fits(4 * total, "it")  # once more as float32, and the rule's inputs
+    arrays = {}
+    for name, (shape, dtype) in headers.items():
+        size = int(np.prod(shape)) * dtype.itemsize
+        with archive.open(members[name]) as file:
+            read_npy_header(file)
+            data = file.read(size)
+            if len(data) < size or file.read(1):  # the end, where zipfile compares the checksum
+                raise ValueError(f"{name} is not as long as its shape says")
+        arrays[name] = np.frombuffer(data, dtype).reshape(shape)
+    return arrays
+
+
+def _check_values(arrays: dict[str, np.ndarray]) -> None:
+    frames = arrays["frames"]
+    if len(frames) and (frames[0] < 0 or frames[-1] > csvfile.MAX_FRAME):
+        raise ValueError(f"frames are not in 0…{csvfile.MAX_FRAME}")
+    if (np.diff(frames) <= 0).any():
+        raise ValueError("frames do not ascend")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} holds numbers that are not finite")
+    sums = np.exp(arrays["states"].astype(np.float32)).sum(axis=1)
+    if (np.abs(sums - 1) > 0.02).any():  # half precision is off by less
+        n = int(np.abs(sums - 1).argmax())
+        raise ValueError(
+            f"states of frame {frames[n]} are no log-probabilities: they sum to {sums[n]:.3g}"
+        )

@@ -1,0 +1,235 @@
+"""How good detections are, frame by frame: average precision of each class, and a confusion matrix.
+
+Average precision is COCO's (101 points of recall), as pycocotools computes it. Boxes are centre x,
+centre y, width, height in any one unit. Classes are those of prediction files: 1…S catalogued
+states, S + 1 the error state.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.procedure import Procedure
+
+IOU = 0.5  # intersection over union from which on a box is found
+
+
+@dataclasses.dataclass(frozen=True)
+class TrueBoxes:
+    """The true boxes of one recording.
+
+    Attributes:
+        frames: (N,) int64; several boxes of a frame are several rows.
+        classes: (N,) int64 in 1…S+1.
+        boxes: (N, 4) float64.
+        left_out: (L,) int64, frames in which no detection counts: what they show is not known, or
+            no class has it. In all other frames a detection that finds no box is wrong.
+        size: width and height of the pictures where boxes are in pixels and it is known.
+    """
+
+    frames: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    left_out: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    size: tuple[float, float] | None = None
+
+
+def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns intersection over union (N, M) of boxes (N, 4) and others (M, 4)."""
+    half, other_half = boxes[:, None, 2:] / 2, others[None, :, 2:] / 2
+    low = np.maximum(boxes[:, None, :2] - half, others[None, :, :2] - other_half)
+    high = np.minimum(boxes[:, None, :2] + half, others[None, :, :2] + other_half)
+    inner = np.maximum(high - low, 0).prod(-1)
+    union = boxes[:, None, 2:].prod(-1) + others[None, :, 2:].prod(-1) - inner
+    return np.divide(inner, union, out=np.zeros_like(inner), where=union > 0)
+
+
+def average_precisions(found: Detections, true: TrueBoxes, iou: float = IOU) -> dict[int, float]:
+    """Returns the average precision, in 0…1, of each class that occurs among the true boxes.
+
+    Args:
+        found: of all recordings, whose frames have numbers of their own; class 0 is none.
+        true: of the same; `left_out` is left to the caller.
+        iou: of a detection and the true box of its class that it finds, at least.
+    """
+    result, rows_of = {}, _rows_by_frame(true)
+    for label in np.unique(true.classes).tolist():
+        own = np.flatnonzero(found.classes == label)
+        own = own[np.argsort(-found.confidences[own], kind="stable")]
+        hits, taken = np.zeros(len(own), bool), set()
+        for i, detection in enumerate(own.tolist()):
+            free = [
+                row
+                for row in rows_of.get(int(found.frames[detection]), ())
+                if true.classes[row] == label and row not in taken
+            ]
+            best = _best(found.boxes[detection], true.boxes, free, iou)
+            if best is not None:
+                hits[i] = True
+                taken.add(best)
+        right = hits.cumsum()
+        recall = right / (true.classes == label).sum()
+        precision = right / np.arange(1, len(right) + 1)
+        # Precision at a recall: the best reached there or beyond; 0 where it is never reached.
+        beyond = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        points = np.searchsorted(recall, np.linspace(0, 1, 101))
+        result[label] = float(beyond[points].mean())
+    return result
+
+
+def _rows_by_frame(true: TrueBoxes) -> dict[int, list[int]]:
+    rows: dict[int, list[int]] = {}
+    for row, frame in enumerate(true.frames.tolist()):
+        rows.setdefault(frame, []).append(row)
+    return rows
+
+
+def _best(box: np.ndarray, boxes: np.ndarray, rows: list[int], iou: float) -> int | None:
+    """The one of `rows` whose box overlaps most, from `iou` on."""
+    if not rows:
+        return None
+    shares = overlaps(box[None], boxes[rows])[0]
+    best = len(rows) - 1 - int(shares[::-1].argmax())  # of equals the last, as in pycocotools
+    return rows[best] if shares[best] >= iou else None
+
+
+def confusion(
+    found: Detections,
+    true: TrueBoxes,
+    num_classes: int,
+    confidence: float = 0.5,
+    iou: float = IOU,
+) -> np.ndarray:
+    """Counts what was said of each true box.
+
+    The surest detection that overlaps a box, of whatever class, is what is said of it.
+
+    Args:
+        found, true: as for `average_precisions`.
+        num_classes: S + 1.
+        confidence: only detections above it count.
+        iou: of a detection and its box, at least.
+
+    Returns:
+        (S + 2, S + 2) int64: true class by detected class; row 0 are detections of nothing, column
+        0 boxes that were missed.
+    """
+    counts, left = np.zeros((num_classes + 1, num_classes + 1), np.int64), _rows_by_frame(true)
+    sure = np.flatnonzero((found.confidences > confidence) & (found.classes > 0))
+    for detection in sure[np.argsort(-found.confidences[sure], kind="stable")].tolist():
+        free = left.get(int(found.frames[detection]), [])
+        best = _best(found.boxes[detection], true.boxes, free, iou)
+        if best is not None:
+            free.remove(best)
+        counts[0 if best is None else true.classes[best], found.classes[detection]] += 1
+    for row in (row for rows in left.values() for row in rows):
+        counts[true.classes[row], 0] += 1
+    return counts
+
+
+def score(
+    procedure: Procedure,
+    recordings: Mapping[str, tuple[Detections, TrueBoxes]],
+    confidence: float = 0.5,
+    iou: float = IOU,
+) -> dict[str, Any]:
+    """Scores the detections of a set of recordings.
+
+    Frames of a recording that its true boxes leave out do not count at all.
+
+    Args:
+        procedure: says what the classes are.
+        recordings: by name, detections and true boxes in one unit.
+        confidence: floor of the confusion matrix.
+        iou: from which on a box is found.
+
+    Returns:
+        The content of detections.json: `iou`, `confidence`, names of the `recordings`, number of
+        `boxes`; `map`, the mean
+        average precision over the classes that occur in the frames that have a box, `map_all` in
+        all frames (None without boxes); `classes`, for each with its `class`, `name`, number of
+        `boxes`, `ap` and `ap_all` (None where it does not occur), and `right`, the share of its
+        boxes of which the class was said; `confusion`, lists of `confusion`, and its `names`.
+    """
+    for name, value in (("confidence", confidence), ("iou", iou)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"--{name}={value} is not in 0…1")
+    found, true = _joined(recordings)
+    boxed = np.isin(found.frames, true.frames)
+    near = average_precisions(_rows(found, boxed), true, iou)
+    everywhere = average_precisions(found, true, iou)
+    counts = confusion(found, true, procedure.error_class, confidence, iou)
+    names = ["none", *procedure.to_json()["states"], "error state"]
+    classes = []
+    for label in range(1, procedure.error_class + 1):
+        num = int((true.classes == label).sum())
+        classes.append(
+            {
+                "class": label,
+                "name": names[label],
+                "boxes": num,
+                "ap": near.get(label),
+                "ap_all": everywhere.get(label),
+                "right": int(counts[label, label]) / num if num else None,
+            }
+        )
+    return {
+        "iou": iou,
+        "confidence": confidence,
+        "recordings": sorted(recordings),
+        "boxes": len(true.frames),
+        "map": float(np.mean(list(near.values()))) if near else None,
+        "map_all": float(np.mean(list(everywhere.values()))) if everywhere else None,
+        "classes": classes,
+        "names": names,
+        "confusion": counts.tolist(),
+    }
+
+
+def tables_of(result: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """Returns the rows of three tables of a result: the means, the classes, what was confused."""
+    means = {"recordings": len(result["recordings"])}
+    means |= {key: result[key] for key in ("boxes", "map", "map_all")}
+    classes = [row for row in result["classes"] if row["boxes"]]
+    return [[means], classes, confused(result)]
+
+
+def confused(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns a row for each count of the confusion matrix beside its diagonal, largest first."""
+    names, counts = result["names"], np.array(result["confusion"])
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")
+    pairs = [np.unravel_index(i, counts.shape) for i in order[: np.count_nonzero(counts)]]
+    return [{"true": names[t], "said": names[s], "boxes": int(counts[t, s])} for t, s in pairs]
+
+
+def _joined(
+    recordings: Mapping[str, tuple[Detections, TrueBoxes]],
+) -> tuple[Detections, TrueBoxes]:
+    """All recordings as one, frames counted on; without the frames that are left out."""
+    start = 0
+    empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
+    found, true = [empty], [(empty[0], empty[1], empty[3])]
+    for _, (detections, boxes) in sorted(recordings.items()):
+        kept = _rows(detections, ~np.isin(detections.frames, boxes.left_out))
+        rows = ~np.isin(boxes.frames, boxes.left_out)
+        found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
+        true.append((boxes.frames[rows] + start, boxes.classes[rows], boxes.boxes[rows]))
+        start += 1 + max(_last(kept.frames), _last(boxes.frames))
+    return (
+        Detections(*map(np.concatenate, zip(*found, strict=True))),
+        TrueBoxes(*map(np.concatenate, zip(*true, strict=True))),
+    )
+
+
+def _last(frames: np.ndarray) -> int:
+    return int(frames.max()) if len(frames) else -1
+
+
+def _rows(found: Detections, kept: np.ndarray) -> Detections:
+    return Detections(
+        found.frames[kept], found.classes[kept], found.confidences[kept], found.boxes[kept]
+    )

@@ -1,0 +1,179 @@
+"""The headline figures of a stream: one table that tables, comparisons, reports and files go by.
+
+A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording` and
+`released.evaluate_recording` return for a recording. `summarise` of both protocols, the check of
+metrics.json files, the tables, `compare`, the report and its figures follow.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.base import files
+
+_LARGEST = 1e15  # of a figure in metrics.json
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A headline figure.
+
+    Attributes:
+        key: under which metrics.json has it, and the column of text tables.
+        label: for people.
+        meaning: a sentence for those who read a report.
+        unit: "s" or none.
+        decimals: shown for a stream.
+        better: "high" or "low"; none for a count, of which no best one is marked.
+        mean: whether the figure of a stream is the mean over the recordings in which it is defined;
+            otherwise it is a count: the sum over all recordings.
+    """
+
+    key: str
+    label: str
+    meaning: str
+    unit: str = ""
+    decimals: int = 0
+    better: str = ""
+    mean: bool = False
+
+    @property
+    def heading(self) -> str:
+        """The label with the unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+FIGURES = (
+    Figure(
+        "pos",
+        "POS",
+        "Procedure order similarity: 1 less the edit distance between the recognised and the true "
+        "order of steps, by the number of true steps; at least 0.",
+        decimals=3,
+        better="high",
+        mean=True,
+    ),
+    Figure(
+        "f1",
+        "F1",
+        "Harmonic mean of precision and recall over steps.",
+        decimals=3,
+        better="high",
+        mean=True,
+    ),
+    Figure(
+        "f1_tolerant",
+        "F1 ±1 s",
+        "F1 in which a step recognised at most one second early is correct too.",
+        decimals=3,
+        better="high",
+        mean=True,
+    ),
+    Figure(
+        "delay_s",
+        "Delay",
+        "Mean over correct steps of a recording, then over recordings; undefined (–) where there "
+        "is none.",
+        unit="s",
+        decimals=1,
+        better="low",
+        mean=True,
+    ),
+    Figure("tp", "TP", "True positives: the correct steps."),
+    Figure("fp", "FP", "False positives: early and wrong steps."),
+    Figure("fn", "FN", "False negatives: the missed steps."),
+)
+# Of parts that sit wrong; `psr.wrong_parts` has the definitions. A delay is the mean over all that
+# is found, the others are sums.
+WRONG = (
+    Figure("shown", "Wrong parts", "Parts that were put on wrong, until they are corrected."),
+    Figure(
+        "accepted",
+        "Accepted",
+        "Wrong parts that were reported as installed while they sat wrong: the worst outcome.",
+        better="low",
+    ),
+    Figure(
+        "found",
+        "Found",
+        "Wrong parts that were reported as wrong while they sat wrong.",
+        better="high",
+    ),
+    Figure(
+        "delay_s",
+        "Delay of the found",
+        "Time from putting a part on wrong to the report, mean over the found.",
+        unit="s",
+        decimals=1,
+        better="low",
+        mean=True,
+    ),
+    Figure(
+        "false_alarms",
+        "False alarms",
+        "Reports of a part as wrong that did not sit wrong at that time.",
+        better="low",
+    ),
+    Figure(
+        "right_called_wrong",
+        "Right called wrong",
+        "Parts that were installed correctly and were reported as wrong before that ended.",
+        better="low",
+    ),
+    Figure("right_installations", "Right parts", "Parts that were installed correctly."),
+)
+MEANS = tuple(figure for figure in FIGURES if figure.mean)
+COUNTS = tuple(figure for figure in FIGURES if not figure.mean)
+
+
+def values(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the headline figures, by key, of a stream's or a recording's entry."""
+    return {figure.key: entry[figure.key] for figure in FIGURES}
+
+
+def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
+    """Returns a line for each figure that an entry of metrics.json lacks or that is no figure.
+
+    Args:
+        entry: of a stream or a recording.
+        figures: `FIGURES` or `WRONG`.
+        place: the file and where in it the entry stands.
+    """
+    lines = []
+    for figure in figures:
+        kinds = (int, float, type(None)) if figure.mean else (int, float)
+        try:
+            if files.field(entry, figure.key, kinds, place) is not None:
+                files.number(entry[figure.key], f"{place}: {figure.key}", -_LARGEST, _LARGEST)
+        except ValueError as error:
+            lines.append(f"{error}; run evaluate of this version again")
+    return lines
+
+
+def over_recordings(
+    rows: Iterable[Mapping[str, Any]], mean: Callable[[Sequence[float]], float]
+) -> dict[str, Any]:
+    """Returns the headline figures of a stream from those of its recordings.
+
+    Args:
+        rows: the entries of the recordings; None is undefined.
+        mean: of at least one number.
+
+    Returns:
+        By key; None for a mean that is defined in no recording.
+    """
+    rows = list(rows)
+    result: dict[str, Any] = {}
+    for figure in FIGURES:
+        defined = [row[figure.key] for row in rows if row[figure.key] is not None]
+        if figure.mean:
+            result[figure.key] = mean(defined) if defined else None
+        else:
+            result[figure.key] = sum(defined)
+    return result
+
+
+def exact_mean(numbers: Sequence[float]) -> float:
+    """The mean, which does not depend on the order of the numbers, not even in its last bit."""
+    return math.fsum(numbers) / len(numbers)

@@ -1,0 +1,296 @@
+"""Protocol `paper`: POS, F1 and delay of recognised steps against the labelled ones.
+
+POS, F1 and the delay τ are those of Schoonbeek et al., IndustReal (WACV 2024), which STORM-PSR
+(arXiv 2510.12385) reports too. Where the papers leave a choice open, ours is said at the function
+that makes it.
+"""
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.psr.scoring import headline
+
+Step = tuple[int, int]  # frame, step id
+Pair = tuple[int, int, int]  # step id, true frame, predicted frame
+MAX_PAIRS = 4 * 10**6  # of a labelled and a recognised step that POS compares, in two seconds
+TOLERANCE_S = 1.0  # of f1_tolerant, by which a prediction may be early
+
+
+def check_pairs(num_true: int, num_predicted: int) -> None:
+    """Raises ValueError if steps are too many to compare each of them with each other one."""
+    if num_true * num_predicted > MAX_PAIRS:
+        raise ValueError(
+            f"has {num_true:,} labelled and {num_predicted:,} recognised steps, whose product is "
+            f"more than {MAX_PAIRS:,}; cut the recording into parts"
+        )
+
+
+@functools.lru_cache(maxsize=4096)
+def edit_distance(truth: tuple[int, ...], predicted: tuple[int, ...]) -> int:
+    """Returns the weighted Damerau-Levenshtein distance between two sequences of step ids.
+
+    Insert 1, delete 1, substitute 2, transpose 1; the unrestricted ("true") distance, in which
+    transposed neighbours may be edited further: Lowrance and Wagner's recurrence, which holds as
+    twice the cost of a transposition is no less than that of an insertion and a deletion.
+
+    Raises:
+        ValueError: see `check_pairs`.
+    """
+    start = 0
+    while start < min(len(truth), len(predicted)) and truth[start] == predicted[start]:
+        start += 1
+    truth, predicted = truth[start:], predicted[start:]
+    while truth and predicted and truth[-1] == predicted[-1]:
+        truth, predicted = truth[:-1], predicted[:-1]
+    check_pairs(len(truth), len(predicted))
+    # cost[i][j] transforms the first i of truth into the first j of predicted.
+    cost = [list(range(len(predicted) + 1))]
+    last_row: dict[int, int] = {}  # by step id, the last i < current one with truth[i-1] = id
+    for i, a in enumerate(truth, start=1):
+        above = cost[-1]
+        row = [i]
+        last_column = 0  # the last j < current one with predicted[j-1] = a
+        for j, b in enumerate(predicted, start=1):
+            best = min(row[-1], above[j]) + 1
+            if a == b:
+                best = min(best, above[j - 1])
+            # A substitution costs as much as a deletion and an insertion: no case of its own.
+            k = last_row.get(b, 0)
+            if k and last_column:
+                gaps = (i - k - 1) + (j - last_column - 1)
+                best = min(best, cost[k - 1][last_column - 1] + gaps + 1)
+            if a == b:
+                last_column = j
+            row.append(best)
+        cost.append(row)
+        last_row[a] = i
+    return cost[-1][-1]
+
+
+def order_similarity(truth: Iterable[Step], predicted: Iterable[Step]) -> float | None:
+    """Returns POS = 1 − min(DamLev(Y, Ŷ) / |Y|, 1).
+
+    Args:
+        truth, predicted: (frame, step id). The order is that of frames, and of step ids inside one
+            frame, in both lists alike.
+
+    Returns:
+        POS in 0…1, None without ground-truth steps.
+    """
+    true_order = tuple(step_id for _, step_id in sorted(truth))
+    if not true_order:
+        return None
+    order = tuple(step_id for _, step_id in sorted(predicted))
+    return 1 - min(edit_distance(true_order, order) / len(true_order), 1)
+
+
+def match_times(truth: Sequence[int], predicted: Sequence[int]) -> list[tuple[int, int]]:
+    """Matches the repeats of one step: most matches first, then least total delay.
+
+    A prediction matches a truth at or before it. Read along time, truths open and predictions
+    close brackets: a prediction takes the latest truth that is still open. That matches as many as
+    possible, leaves out the latest predictions and the earliest truths, and so has the least total
+    delay. The total does not depend on who is paired with whom; we pair in time order, which
+    makes the longest delay as short as possible.
+
+    Args:
+        truth, predicted: frames, in any order.
+
+    Returns:
+        [(true frame, predicted frame)], ascending.
+    """
+    truth = sorted(truth)
+    open_truths: list[int] = []
+    true_frames, predicted_frames = [], []
+    t = 0
+    for frame in sorted(predicted):
+        while t < len(truth) and truth[t] <= frame:
+            open_truths.append(truth[t])
+            t += 1
+        if open_truths:
+            true_frames.append(open_truths.pop())
+            predicted_frames.append(frame)
+    return list(zip(sorted(true_frames), predicted_frames, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """The outcome of every predicted and every true step of a recording.
+
+    Attributes:
+        correct: (step id, true frame, predicted frame), the true positives.
+        early: (step id, true frame, predicted frame), false positives that use up a later truth.
+        wrong: (frame, step id), the other false positives.
+        missed: (frame, step id), the false negatives.
+    """
+
+    correct: list[Pair]
+    early: list[Pair]
+    wrong: list[Step]
+    missed: list[Step]
+
+    def counts(self, tolerated: float | None = None) -> tuple[int, int, int]:
+        """Returns TP, FP, FN; with a tolerated delay, a later match is an FP and an FN.
+
+        Args:
+            tolerated: in frames, None for any delay.
+        """
+        tp = sum(tolerated is None or p - t <= tolerated for _, t, p in self.correct)
+        late = len(self.correct) - tp
+        return tp, len(self.early) + len(self.wrong) + late, len(self.missed) + late
+
+    def delays(self) -> list[int]:
+        """Returns the delay of each true positive in frames."""
+        return [p - t for _, t, p in self.correct]
+
+
+def match_steps(truth: Iterable[Step], predicted: Iterable[Step]) -> Matching:
+    """Compares the steps of one recording.
+
+    A prediction at or after its truth is a true positive, one before it or without one a false
+    positive. A truth is missed if it is neither matched nor used up by an early prediction of the
+    same step; as the matching has as many matches as possible, every prediction left over is
+    earlier than every truth left over, so each uses up one. The latest predictions use up the
+    earliest truths, in time order: those nearest to each other, which changes no count.
+
+    Args:
+        truth, predicted: (frame, step id), in any order.
+    """
+    true_frames = _by_step(truth)
+    predicted_frames = _by_step(predicted)
+    result = Matching([], [], [], [])
+    for step_id in sorted(true_frames.keys() | predicted_frames.keys()):
+        open_truths = true_frames.get(step_id, [])
+        spare = predicted_frames.get(step_id, [])
+        matched = match_times(open_truths, spare)
+        result.correct.extend((step_id, *pair) for pair in matched)
+        open_truths = _without(open_truths, [true_frame for true_frame, _ in matched])
+        spare = _without(spare, [frame for _, frame in matched])
+        num = min(len(spare), len(open_truths))
+        first = len(spare) - num
+        for true_frame, frame in zip(open_truths[:num], spare[first:], strict=True):
+            result.early.append((step_id, true_frame, frame))
+        result.wrong.extend((frame, step_id) for frame in spare[:first])
+        result.missed.extend((frame, step_id) for frame in open_truths[num:])
+    return result
+
+
+def _without(frames: Iterable[int], taken: Iterable[int]) -> list[int]:
+    """The frames without as many of each as were taken."""
+    left = collections.Counter(taken)
+    kept = []
+    for frame in frames:
+        if left[frame]:
+            left[frame] -= 1
+        else:
+            kept.append(frame)
+    return kept
+
+
+def _by_step(steps: Iterable[Step]) -> dict[int, list[int]]:
+    frames: dict[int, list[int]] = {}
+    for frame, step_id in sorted(steps):
+        frames.setdefault(step_id, []).append(frame)
+    return frames
+
+
+def f1_score(tp: int, fp: int, fn: int) -> float:
+    """Returns 2 TP / (2 TP + FP + FN), the harmonic mean of precision and recall; 0 without TP."""
+    return 2 * tp / (2 * tp + fp + fn) if tp else 0.0
+
+
+def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: float) -> float | None:
+    """Returns F1 in which predictions that are early by at most a tolerance are correct too.
+
+    A prediction then matches a truth at most `tolerance` after it; an early one counts as one with
+    delay 0. The rest is as in `match_steps`: as many matches as possible, and a prediction that is
+    earlier than that uses up a truth.
+
+    Args:
+        truth, predicted: (frame, step id).
+        tolerance: in frames; 0 gives the F1 of `score_recording`.
+
+    Returns:
+        None without ground-truth steps.
+    """
+    later = [(frame + tolerance, step_id) for frame, step_id in predicted]
+    return f1_score(*match_steps(truth, later).counts()) if truth else None
+
+
+def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[Step]:
+    """Returns the (frame, step id) of those events (frame, step id, …) that are scored.
+
+    POS, F1 and delay are about steps that were completed correctly. Reports of wrong parts (3k+1)
+    are left out, unless the truth was read with its incorrect installations; `wrong_parts` scores
+    them. That a part reported as wrong was taken off (3k+2 after 3k+1) is left out in any case:
+    labels have no step for it.
+    """
+    kept, reported = [], {}
+    for frame, step_id, *_ in sorted(events, key=lambda event: event[0]):
+        k, kind = divmod(step_id, 3)
+        if not (kind == 2 and reported.get(k) == 1) and (with_errors or kind != 1):
+            kept.append((frame, step_id))
+        reported[k] = kind
+    return kept
+
+
+def score_recording(
+    truth: Sequence[Step], predicted: Sequence[Step], fps: float
+) -> dict[str, float | int | None]:
+    """Scores one recording.
+
+    Args:
+        truth, predicted: (frame, step id).
+        fps: frames per second.
+
+    Returns:
+        "pos", "f1", "f1_tolerant" (with `TOLERANCE_S`), "delay_s" and "delay_frames" (τ: mean over
+        true positives of predicted − true time), "precision", "recall", "tp", "fp", "fn". None is
+        what is undefined: pos, both f1 and recall without ground-truth steps, precision without
+        predictions, the delays without TP.
+
+    Raises:
+        ValueError: see `check_pairs`.
+    """
+    check_pairs(len(truth), len(predicted))
+    matching = match_steps(truth, predicted)
+    tp, fp, fn = matching.counts()
+    delay = sum(matching.delays()) / tp if tp else None
+    return {
+        "pos": order_similarity(truth, predicted),
+        "f1": f1_score(tp, fp, fn) if truth else None,
+        "f1_tolerant": tolerant_f1(truth, predicted, TOLERANCE_S * fps),
+        "delay_s": None if delay is None else delay / fps,
+        "delay_frames": delay,
+        "precision": tp / (tp + fp) if predicted else None,
+        "recall": tp / (tp + fn) if tp + fn else (0.0 if truth else None),
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+    }
+
+
+def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns the figures of a stream from the scores of its recordings.
+
+    The headline figures (`headline.FIGURES`): those that are means, over the recordings in which
+    they are defined, of which "undefined" counts the others, and the sums of the counts.
+    "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
+    """
+    result = headline.over_recordings(recordings.values(), headline.exact_mean)
+    undefined = {
+        figure.key: sum(r[figure.key] is None for r in recordings.values())
+        for figure in headline.MEANS
+    }
+    tp, fp, fn = (result[key] for key in ("tp", "fp", "fn"))
+    truths = any(r["f1"] is not None for r in recordings.values())
+    return {
+        **result,
+        "pooled_f1": f1_score(tp, fp, fn) if truths else None,
+        "pooled_precision": tp / (tp + fp) if tp + fp else None,
+        "pooled_recall": tp / (tp + fn) if tp + fn else None,
+        "undefined": undefined,
+    }

@@ -1,0 +1,237 @@
+"""Parts that sit wrong: which were reported as installed, and which as wrong.
+
+POS, F1 and delay go by the steps that were completed correctly, and do not see a wrong part. These
+figures do, from the true states of K components (-1 sits wrong, 0 absent, 1 correct), each from its
+frame on, and from the events of a stream: 3k reports component k as installed, 3k+1 as wrong and
+3k+2 as absent. The report stands until the next one of k; of several in a frame the last stands.
+All intervals hold their first frame and not their end.
+
+* A wrong installation is a longest interval in which a component is -1. It ends where the part is
+  corrected or taken off, and without that never.
+* It is accepted if in it a report as installed stands that was made since the component was last
+  correct. So a true installation that was recognised does not count when the part is put on wrong
+  later; a report that came too early and still stands does.
+* It is found if a report as wrong comes in it; the delay is that of the first one.
+* A false alarm is a report as wrong that comes while the component does not sit wrong.
+* A right installation is a longest interval in which a component is 1, if something else came
+  before; it is called wrong if a report as wrong comes in it.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.scoring.metrics import Step
+
+Rows = list[dict[str, Any]]
+
+
+class WrongInstallation(NamedTuple):
+    """A wrong installation and what a stream made of it; frames.
+
+    Attributes:
+        component: k.
+        start, end: the interval; `end` is None if the part sits wrong until the recording's end.
+        accepted: the first frame in it at which the part is reported as installed, or None.
+        found: the frame of the first report as wrong, or None.
+    """
+
+    component: int
+    start: int
+    end: int | None
+    accepted: int | None
+    found: int | None
+
+
+def spans(frames: np.ndarray, states: np.ndarray, value: int) -> list[tuple[int, int, float]]:
+    """Returns the longest intervals in which a component has a state.
+
+    Args:
+        frames: (M,) ascending.
+        states: (M, K), each from its frame on.
+        value: the state, -1, 0 or 1.
+
+    Returns:
+        [(component, start, end)] by component, then frame; inf is the end of the last state.
+    """
+    ends = [*np.asarray(frames).tolist(), math.inf]
+    found = []
+    for k, there in enumerate((np.asarray(states) == value).T):
+        changes = np.flatnonzero(np.diff(there, prepend=False, append=False))
+        found += [(k, ends[start], ends[end]) for start, end in changes.reshape(-1, 2)]
+    return found
+
+
+def wrong_installations(
+    frames: np.ndarray, states: np.ndarray, events: Iterable[Step]
+) -> list[WrongInstallation]:
+    """Returns the wrong installations of a recording, by component, then frame.
+
+    Args:
+        frames: (M,) ascending.
+        states: (M, K) true states, each from its frame on.
+        events: (frame, step id) of a stream; those of one frame in the order of the reports.
+    """
+    reports: dict[int, list[Step]] = {}
+    for frame, step_id in sorted(events, key=lambda event: event[0]):
+        reports.setdefault(step_id // 3, []).append((frame, step_id))
+    right = spans(frames, states, 1)
+    found = []
+    for k, start, end in spans(frames, states, -1):
+        of_k = reports.get(k, [])
+        since = max((e for other, _, e in right if other == k and e <= start), default=-math.inf)
+        accepted = [
+            max(frame, start)
+            for (frame, step_id), (until, _) in itertools.pairwise([*of_k, (math.inf, -1)])
+            if step_id == 3 * k and frame >= since and max(frame, start) < min(until, end)
+        ]
+        called = [f for f, step_id in of_k if step_id == 3 * k + 1 and start <= f < end]
+        last = None if end == math.inf else int(end)
+        found.append(
+            WrongInstallation(
+                k, start, last, min(accepted, default=None), min(called, default=None)
+            )
+        )
+    return found
+
+
+def score_recording(
+    frames: np.ndarray, states: np.ndarray, events: Sequence[Step], fps: float
+) -> dict[str, Any] | None:
+    """Returns the figures of `headline.WRONG` of one recording, and its wrong installations.
+
+    Args:
+        frames: (M,) ascending.
+        states: (M, K) true states, each from its frame on.
+        events: (frame, step id) of a stream; those of one frame in the order of the reports.
+        fps: frames per second.
+
+    Returns:
+        By key; "delay_s", the mean over what is found, is None if nothing is. "installations" are
+        the fields of each `WrongInstallation`. None without states: nothing is known then.
+    """
+    if not len(frames):
+        return None
+    wrong = wrong_installations(frames, states, events)
+    right = [span for span in spans(frames, states, 1) if span[1] > frames[0]]
+    alarms = false_alarms(wrong, events)
+    called = [(f, step_id // 3) for f, step_id in events if step_id % 3 == 1]
+    delays = [w.found - w.start for w in wrong if w.found is not None]
+    return {
+        "shown": len(wrong),
+        "accepted": sum(w.accepted is not None for w in wrong),
+        "found": len(delays),
+        "delay_s": sum(delays) / len(delays) / fps if delays else None,
+        "false_alarms": len(alarms),
+        "right_called_wrong": sum(
+            any(k == of and start <= f < end for f, of in called) for k, start, end in right
+        ),
+        "right_installations": len(right),
+        "installations": [list(w) for w in wrong],
+    }
+
+
+def false_alarms(wrong: Iterable[WrongInstallation], events: Iterable[Step]) -> list[Step]:
+    """Returns the reports as wrong that come while the component does not sit wrong."""
+    wrong = list(wrong)
+    return [
+        (frame, step_id)
+        for frame, step_id in events
+        if step_id % 3 == 1
+        and not any(
+            step_id == 3 * w.component + 1 and w.start <= frame < (w.end or math.inf) for w in wrong
+        )
+    ]
+
+
+def summarise(recordings: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Returns the figures of a stream: sums, and the mean delay over all that is found.
+
+    Args:
+        recordings: what `score_recording` returns of each; those with None are left out.
+
+    Returns:
+        By key; None if nothing is known of any recording.
+    """
+    known = [row for row in recordings if row is not None]
+    if not known:
+        return None
+    result = {
+        figure.key: sum(row[figure.key] for row in known)
+        for figure in headline.WRONG
+        if not figure.mean
+    }
+    delays = [row["found"] * row["delay_s"] for row in known if row["found"]]
+    result["delay_s"] = math.fsum(delays) / result["found"] if delays else None
+    return {figure.key: result[figure.key] for figure in headline.WRONG}
+
+
+def mistakes(entry: Any, place: str, num_components: int | None = None) -> list[str]:
+    """Returns a line for each mistake in the field "wrong" of an entry of metrics.json.
+
+    Args:
+        entry: of a stream or a recording; where nothing is known it has null or no such field.
+        place: the file and where in it the entry stands.
+        num_components: K of a recording's entry, which has the wrong installations too.
+    """
+    wrong = entry.get("wrong") if isinstance(entry, Mapping) else None
+    if wrong is None:
+        return []
+    place = f"{place}.wrong"
+    lines = headline.mistakes(wrong, headline.WRONG, place)
+    if num_components is None:
+        return lines
+    try:
+        installations = files.field(wrong, "installations", list, place)
+    except ValueError as error:
+        return [*lines, str(error)]
+    return lines + [
+        f"{place}: installations: {files.shorten(one)} is not a wrong installation"
+        for one in installations
+        if not _is_installation(one, num_components)
+    ]
+
+
+def _is_installation(one: Any, num_components: int) -> bool:
+    return (
+        isinstance(one, list)
+        and len(one) == len(WrongInstallation._fields)
+        and all(type(value) is int for value in one[:2])
+        and all(value is None or type(value) is int for value in one[2:])
+        and all(value is None or 0 <= value <= csvfile.MAX_FRAME for value in one[1:])
+        and 0 <= one[0] < num_components
+    )
+
+
+def summary_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream of metrics.json; none of a stream of which nothing is known."""
+    return [
+        {"stream": stream, **{figure.key: s["wrong"][figure.key] for figure in headline.WRONG}}
+        for stream, s in result["streams"].items()
+        if s.get("wrong") is not None
+    ]
+
+
+def installations_table(result: Mapping[str, Any]) -> Rows:
+    """A row per stream and wrong installation; seconds from frame 0 on."""
+    rows = []
+    for stream, s in result["streams"].items():
+        for name, r in s["recordings"].items():
+            for k, *frames in (r.get("wrong") or {"installations": ()})["installations"]:
+                seconds = [None if frame is None else frame / result["fps"] for frame in frames]
+                columns = ("start_s", "end_s", "accepted_s", "found_s")
+                rows.append(
+                    {
+                        "stream": stream,
+                        "recording": name,
+                        "part": result["components"][k],
+                        **dict(zip(columns, seconds, strict=True)),
+                    }
+                )
+    return rows

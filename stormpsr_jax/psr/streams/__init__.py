@@ -1,0 +1,1 @@
+"""Decoding: a stream of predictions becomes steps."""

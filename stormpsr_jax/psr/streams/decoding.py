@@ -1,0 +1,431 @@
+"""From the predictions of a frame to completed steps: B1, B2, B3, the temporal decoder and Eq. 9.
+
+B1 to B3 are the baselines of Schoonbeek et al., IndustReal (WACV 2024); Eq. 9 is that of STORM-PSR
+(arXiv 2510.12385).
+
+All are one accumulator. In a state s, component k can only flip: install if s_k = 0, remove if
+s_k = 1. The evidence of a frame for that flip is (Eq. 9)
+
+    ŷ_k = (1 − weight) · ŷ_S,k + weight · ŷ_T,k
+
+with ŷ_S,k the confidence of the frame's top detection where it shows k flipped, and ŷ_T,k the
+probability that k changed inside the window that ends at the frame. A sum per component grows by
+ŷ_k where ŷ_k > 0 and is multiplied by ``decay`` where ŷ_k = 0; when it exceeds the threshold T the
+step completes, the sum returns to 0 and the state is updated. Removals may have a threshold of
+their own, which is not in the papers. Stream ``asd`` is weight 0, stream
+``temporal`` is weight 1, and the naive decoder (B1) is T = 0: any evidence completes a step.
+
+A sum is brought up to date only when its component gets evidence: the decay of n frames without
+evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
+`batch.py` does the same for whole recordings.
+"""
+
+import dataclasses
+import math
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.base.files import number, whole
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.calibration import Calibration
+
+STREAMS = ("asd", "temporal", "storm")
+DECODERS = ("naive", "confidence", "expected")
+LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
+
+
+class Event(NamedTuple):
+    """A completed step.
+
+    Attributes:
+        frame: at which it was recognised.
+        step_id: 3k (install component k) or 3k+2 (remove); of the learned fusion also 3k+1
+            (installed wrong).
+        confidence: in 0…1, the mean of the evidence ŷ_k that made up the sum, each frame's weighted
+            with what the decay had left of it; of a calibrated decoder, the probability that the
+            event is right.
+        stream: "asd", "temporal", "storm" or "learned".
+        evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
+            "frames" with evidence since the component's previous event, the first of them "since";
+            of the learned fusion the beliefs "present", "right" and "wrong".
+        name: of the step, such as "Install left frame".
+        time_s: seconds from frame 0 on to `frame`.
+    """
+
+    frame: int
+    step_id: int
+    confidence: float
+    stream: str
+    evidence: dict[str, float]
+    name: str
+    time_s: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a stream is decoded; the fields are the flags of ``evaluate``.
+
+    Attributes:
+        decoder: "naive" (B1), "confidence" (B2) or "expected" (B3: only expected steps complete).
+        threshold: T; 6.0 on IndustReal and 1.0 on MECCANO in the paper. Unused by "naive".
+        removal: T of removals, whose sums need not mean the same as those of installations; with
+            it "expected" also completes the variant's allowed steps. None, as in the paper, is
+            neither. Not for "naive".
+        decay: factor on a sum for each frame without evidence.
+        weight: of the temporal stream in the fused one (Eq. 9).
+        window: frames w between the first and the last frame of a clip.
+        confidence: floor; a detection at or below it is no evidence. B1 applies it to the
+            temporal stream's probabilities too.
+        gate: a clip's component counts as changed above this probability. The paper leaves it open;
+            at 0.5 a network trained with binary cross-entropy finds a change as likely as none.
+    """
+
+    decoder: str = "expected"
+    threshold: float = 6.0
+    decay: float = 0.75
+    weight: float = 0.5
+    window: int = 256
+    confidence: float = 0.5
+    removal: float | None = None
+    gate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"--decoder={self.decoder} is not one of {', '.join(DECODERS)}")
+        if not (self.threshold >= 0 and math.isfinite(self.threshold)):
+            raise ValueError(f"--threshold={self.threshold} is not a finite number from 0 up")
+        if self.removal is not None:
+            if not (self.removal >= 0 and math.isfinite(self.removal)):
+                raise ValueError(f"--removal={self.removal} is not a finite number from 0 up")
+            if self.decoder == "naive":
+                raise ValueError(
+                    "decoder 'naive' has no thresholds, and so no --removal; "
+                    "--decoder=confidence|expected"
+                )
+        for field in ("decay", "weight", "confidence", "gate"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ValueError(f"--{field}={getattr(self, field)} is not in 0…1")
+        if not (self.window >= 0 and self.window == int(self.window)):
+            raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
+
+
+class Rules:
+    """What a stream's settings mean, for the online and the batch decoder alike."""
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        stream: str,
+        settings: Settings,
+        fps: float | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        if stream not in STREAMS:
+            raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
+        naive = settings.decoder == "naive"
+        if naive and stream == "storm":
+            raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
+        self.procedure, self.stream = procedure, stream
+        self.fps = procedure.checked_fps(fps)
+        self.calibration = calibration
+        self.weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
+        install = 0.0 if naive else settings.threshold
+        # Of a flip from 0 (install) and from 1 (remove).
+        self.thresholds = (install, install if settings.removal is None else settings.removal)
+        self.changed = max(settings.gate, settings.confidence) if naive else settings.gate
+        num = procedure.num_components
+        steps: Collection[int] = range(3 * num)
+        if settings.decoder == "expected":
+            steps = variant.possible if settings.removal is not None else set(variant.expected)
+        # Whether component k may flip from 0 (install) and from 1 (remove).
+        self.may_flip = [(3 * k in steps, 3 * k + 2 in steps) for k in range(num)]
+
+    def event(
+        self,
+        frame: int,
+        step_id: int,
+        total: float,
+        temporal: float,
+        support: float,
+        frames: int,
+        since: int,
+    ) -> Event:
+        """Returns the event of a sum that exceeded the threshold."""
+        evidence = {
+            "sum": total,
+            "asd": max(total - temporal, 0.0),
+            "temporal": temporal,
+            "frames": frames,
+            "since": since,
+        }
+        confidence = min(total / support, 1.0)
+        return Event(
+            frame,
+            step_id,
+            confidence if self.calibration is None else self.calibration(confidence, step_id),
+            self.stream,
+            evidence,
+            self.procedure.step_name(step_id),
+            frame / self.fps,
+        )
+
+
+class Decoder:
+    """Online decoder of one recording: one frame in, events out.
+
+    Frames come in ascending order; a frame that is left out counts as one without evidence. The
+    memory does not grow. `batch.decode` gives the same events for a whole recording, faster.
+
+    Args:
+        procedure: components and catalogued states.
+        variant: initial state and expected steps.
+        stream: "asd", "temporal" or "storm".
+        settings: thresholds and weights.
+        fps: frames per second, for the times of events; None for the procedure's.
+        calibration: of the events' confidences; it changes nothing else.
+
+    Raises:
+        ValueError: an unknown stream, or "storm" with the naive decoder, which has no fusion; an
+            fps that is no positive number.
+    """
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        stream: str,
+        settings: Settings,
+        fps: float | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        self.procedure, self.variant = procedure, variant
+        self.stream, self.settings = stream, settings
+        self._rules = Rules(procedure, variant, stream, settings, fps, calibration)
+        self._last_class = procedure.error_class
+        self._catalogue = procedure.states.tolist()
+        self._flips: dict[int, frozenset[int]] = {}  # by class, valid for the current state
+
+        num = procedure.num_components
+        self._frame = -1
+        self._state = list(variant.initial_state)
+        self._sum = [0.0] * num
+        self._temporal_part = [0.0] * num
+        self._support = [0.0] * num  # decayed number of frames with evidence
+        self._frames = [0] * num  # number of frames with evidence, not decayed
+        self._since = [0] * num  # the first frame with evidence
+        self._last = [0] * num  # the last frame with evidence
+        self._blocked_until = [-1] * num  # temporal evidence counts after this frame
+
+    @property
+    def assembly(self) -> tuple[int, ...]:
+        """The current state vector (K,)."""
+        return tuple(self._state)
+
+    @property
+    def floor(self) -> float:
+        """A detection at or below this confidence is no evidence."""
+        return self.settings.confidence
+
+    def update(
+        self,
+        frame: int,
+        detections: Iterable[tuple[int, float]] = (),
+        temporal: Sequence[float] | np.ndarray | None = None,
+    ) -> list[Event]:
+        """Takes one frame and returns the steps that complete at it, by step id.
+
+        Args:
+            frame: its number, larger than that of the frame before.
+            detections: the detector's (class, confidence) rows, in file order. Not looked at by
+                stream "temporal".
+            temporal: (K,) P(component changed inside the window), or None where there is none. Not
+                looked at by stream "asd".
+
+        Raises:
+            ValueError: a frame out of order, a class or a length that the procedure does not have,
+                a confidence or probability outside 0…1. The frame is not taken then.
+        """
+        if frame <= self._frame:
+            raise ValueError(f"frame {frame} does not come after frame {self._frame}")
+        weight = self._rules.weight
+        evidence: dict[int, float] = {}  # by component, the temporal stream's part
+        flips: frozenset[int] = frozenset()
+        asd = 0.0
+        if weight < 1:
+            top, confidence = top_detection(frame, detections, self._last_class)
+            if confidence > self.settings.confidence:
+                flips, asd = self._flips_to(top), (1 - weight) * confidence
+                evidence = dict.fromkeys(flips, 0.0)
+        if temporal is not None and weight > 0:
+            if len(temporal) != len(self._state):
+                raise ValueError(
+                    f"{len(temporal)} probabilities at frame {frame}, procedure "
+                    f"{self.procedure.name!r} has {len(self._state)} components"
+                )
+            values = temporal.tolist() if isinstance(temporal, np.ndarray) else temporal
+            changed = self._rules.changed
+            try:
+                for k, probability in enumerate(values):
+                    if not 0 <= probability <= changed:
+                        if not changed < probability <= 1:
+                            what = f"the probability {probability} of component {k} is not in 0…1"
+                            raise ValueError(f"frame {frame}: {what}")
+                        if (
+                            frame > self._blocked_until[k]
+                            and self._rules.may_flip[k][self._state[k]]
+                        ):
+                            evidence[k] = weight * probability
+            except TypeError as error:
+                raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
+        self._frame = frame
+        if not evidence:
+            return []
+        events = []
+        for k, part in evidence.items():
+            self._accumulate(frame, k, asd + part if k in flips else part, part)
+            if self._sum[k] > self._rules.thresholds[self._state[k]]:
+                events.append(self._complete(frame, k))
+        events.sort(key=_step_id)
+        return events
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "procedure": self.procedure.name,
+            "variant": self.variant.name,
+            "stream": self.stream,
+            "settings": dataclasses.asdict(self.settings),
+            "frame": self._frame,
+            "components": [list(values) for values in zip(*self._columns(), strict=True)],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by a decoder of another procedure, stream or settings, or is
+                damaged. Everything stays as it is then.
+        """
+        own = self.state()
+        for key in ("procedure", "variant", "stream", "settings"):
+            if state[key] != own[key]:
+                raise ValueError(
+                    f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
+                )
+        if len(state["components"]) != len(self._state):
+            raise ValueError(
+                f"the saved state has {len(state['components'])} components, this decoder "
+                f"{len(self._state)}"
+            )
+        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
+        for k, saved in enumerate(state["components"]):
+            place = f"decoder: components: {k}"
+            one, *sums, frames, since, last, blocked = saved
+            whole(one, place, 0, 1)
+            for value in sums:
+                number(value, place, 0)
+            whole(frames, place, 0, now + 1)
+            # Where there was no evidence yet, both are 0.
+            whole(since, place, 0, max(now, 0))
+            whole(last, place, since, max(now, 0))
+            number(blocked, place, -1, now + self.settings.window)
+        self._frame = now
+        columns = zip(*state["components"], strict=True)
+        for column, values in zip(self._columns(), columns, strict=True):
+            column[:] = values
+        self._flips.clear()
+
+    def _columns(self) -> tuple[list, ...]:
+        return (
+            self._state,
+            self._sum,
+            self._temporal_part,
+            self._support,
+            self._frames,
+            self._since,
+            self._last,
+            self._blocked_until,
+        )
+
+    def _flips_to(self, detected_class: int) -> frozenset[int]:
+        """Components that may flip and differ between the current state and a detected class."""
+        if detected_class not in self._flips:
+            # Background and the error state say nothing about a component, so nothing flips.
+            state = self._state
+            if 1 <= detected_class <= len(self._catalogue):
+                state = self._catalogue[detected_class - 1]
+            pairs = enumerate(zip(self._state, state, strict=True))
+            may_flip = self._rules.may_flip
+            self._flips[detected_class] = frozenset(
+                k for k, (now, seen) in pairs if now != seen and may_flip[k][now]
+            )
+        return self._flips[detected_class]
+
+    def _accumulate(self, frame: int, k: int, y: float, temporal: float) -> None:
+        if self._frames[k]:
+            left = self.settings.decay ** (frame - self._last[k] - 1)
+            self._sum[k] = self._sum[k] * left + y
+            self._temporal_part[k] = self._temporal_part[k] * left + temporal
+            self._support[k] = self._support[k] * left + 1
+        else:
+            self._sum[k], self._temporal_part[k], self._support[k] = y, temporal, 1.0
+            self._since[k] = frame
+        self._frames[k] += 1
+        self._last[k] = frame
+
+    def _complete(self, frame: int, k: int) -> Event:
+        event = self._rules.event(
+            frame,
+            3 * k + 2 * self._state[k],
+            self._sum[k],
+            self._temporal_part[k],
+            self._support[k],
+            self._frames[k],
+            self._since[k],
+        )
+        self._state[k] = 1 - self._state[k]
+        self._frames[k] = 0
+        self._sum[k] = self._temporal_part[k] = self._support[k] = 0.0
+        self._blocked_until[k] = frame + self.settings.window
+        self._flips.clear()
+        return event
+
+
+def top_detection(
+    frame: int, detections: Iterable[tuple[int, float]], last_class: int
+) -> tuple[int, float]:
+    """Returns the most confident (class, confidence) row of a frame, of equal ones the first.
+
+    Args:
+        frame: its number, for messages.
+        detections: the rows.
+        last_class: the procedure's error class.
+
+    Returns:
+        (0, 0.0), which is background without confidence, for a frame without rows.
+
+    Raises:
+        ValueError: a row with another class or confidence than can be, with the frame and value.
+    """
+    top, highest = 0, -1.0
+    try:
+        for c, confidence in detections:
+            if not 0 <= confidence <= 1:
+                raise ValueError(f"frame {frame}: confidence {confidence} is not in 0…1")
+            if not 0 <= c <= last_class:
+                what = f"class {c} is not in 0…{last_class}, the procedure's classes"
+                raise ValueError(f"frame {frame}: {what}")
+            if confidence > highest:
+                top, highest = c, confidence
+        return operator.index(top), max(highest, 0.0)
+    except TypeError as error:
+        what = "a detection is (class, confidence), a whole number and one in 0…1"
+        raise ValueError(f"frame {frame}: {what} ({error})") from error
+
+
+def _step_id(event: Event) -> int:
+    return event.step_id

@@ -1,0 +1,271 @@
+"""Stream "learned": from the beliefs of the learned fusion to steps.
+
+`learned_beliefs.py` has its equations. Where the variant allows the step: install (3k) when the
+logit of being right exceeds `install` and the reported state is not right; wrong installation
+(3k + 1) when that of being wrong exceeds `wrong` and it is not wrong; remove (3k + 2) when that of
+being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
+
+A frame that is left out leaves all beliefs as they are. The memory does not grow.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base.files import whole
+from stormpsr_jax.psr.files.scores import FrameScores, Scores
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.calibration import Calibration
+from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter, sigmoid
+from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
+
+STREAM = "learned"
+_STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """When a belief becomes an event.
+
+    Attributes:
+        install, wrong: logits above which a part is reported as installed, and as wrong.
+        remove: logit of being present below which a part is reported as removed.
+        rho: ρ of the projection, in 0…1; 1 takes no notice of the catalogue but for what is more
+            than one component away from it, None leaves the projection out.
+    """
+
+    install: float = 3.5
+    wrong: float = 0.0
+    remove: float = -2.0
+    rho: float | None = 0.1
+
+    def __post_init__(self) -> None:
+        for field in ("install", "wrong", "remove"):
+            if not math.isfinite(getattr(self, field)):
+                raise ValueError(f"{field} {getattr(self, field)} is not a finite number")
+        if self.rho is not None and not 0 <= self.rho <= 1:
+            raise ValueError(f"rho {self.rho} is not in 0…1")
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+class Reporter:
+    """From beliefs to events, and the state that was reported last."""
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        settings: Settings,
+        fps: float,
+        calibration: Calibration | None,
+    ) -> None:
+        self._procedure, self._fps, self._calibration = procedure, fps, calibration
+        parts = np.arange(procedure.num_components)
+        possible = list(variant.possible)
+        may_install = np.isin(3 * parts, possible)
+        # A part that may go on can go on wrong.
+        may_wrong = np.isin(3 * parts + 1, possible) | may_install
+        self._may = np.stack([may_install, may_wrong, np.isin(3 * parts + 2, possible)])
+        self._thresholds = np.array([settings.install, settings.wrong, -settings.remove])[:, None]
+        self.reported = np.array(variant.initial_state, int)
+
+    def update(self, frame: int, belief: Belief) -> list[Event]:
+        """Returns the events of the next frame, by step id."""
+        logits = np.stack([belief.right, belief.wrong, -belief.present])
+        over = self._may & (logits > self._thresholds)
+        # After a projection a part may be believed to be right and to be wrong or absent: the surer
+        # counts, so that two reports do not take turns.
+        kinds = np.where(over, logits, -np.inf).argmax(axis=0)
+        states = np.array(_STATES)[kinds]
+        events = []
+        for k in np.flatnonzero(over.any(axis=0) & (states != self.reported)).tolist():
+            kind = int(kinds[k])
+            self.reported[k] = states[k]
+            events.append(self._event(frame, 3 * k + kind, float(logits[kind, k]), belief, k))
+        return events
+
+    def _event(self, frame: int, step_id: int, logit: float, belief: Belief, k: int) -> Event:
+        confidence = float(sigmoid(logit))
+        return Event(
+            frame,
+            step_id,
+            confidence if self._calibration is None else self._calibration(confidence, step_id),
+            STREAM,
+            {name: float(sigmoid(value[k])) for name, value in belief._asdict().items()},
+            self._procedure.step_name(step_id),
+            frame / self._fps,
+        )
+
+
+class Decoder:
+    """Online decoder of one recording: the scores of a frame in, events out.
+
+    Frames come in ascending order. Like `decoding.Decoder` it has `assembly`, `state` and
+    `restore`.
+
+    Args:
+        procedure: components and catalogued states.
+        variant: initial state and possible steps.
+        settings: thresholds and projection.
+        weights: of the recurrent unit.
+        fps: frames per second; None for the procedure's.
+        calibration: of the events' confidences; it changes nothing else.
+    """
+
+    stream = STREAM
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        settings: Settings,
+        weights: Weights,
+        fps: float | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        fps = procedure.checked_fps(fps)
+        self.procedure, self.variant = procedure, variant
+        self.settings, self.weights = settings, weights
+        self._filter = Filter(procedure, variant, weights, settings.rho, fps)
+        self._reporter = Reporter(procedure, variant, settings, fps, calibration)
+        self._frame = -1
+        self.belief: Belief | None = None  # at the last frame with scores
+
+    @property
+    def assembly(self) -> tuple[int, ...]:
+        """The state that was reported last (K,), -1 for a part that sits wrong."""
+        return tuple(self._reporter.reported.tolist())
+
+    @property
+    def floor(self) -> float:
+        """All detections are evidence here; of less than this confidence no alert is made."""
+        return 0.5
+
+    def update(self, frame: int, scores: FrameScores | None = None) -> list[Event]:
+        """Takes one frame and returns the steps that complete at it, by step id.
+
+        Args:
+            frame: its number, larger than that of the frame before.
+            scores: of the frame; None leaves everything as it is.
+
+        Raises:
+            ValueError: a frame out of order, or scores that do not fit the procedure. The frame is
+                not taken then.
+        """
+        if frame <= self._frame:
+            raise ValueError(f"frame {frame} does not come after frame {self._frame}")
+        if scores is not None:
+            for name, values in scores._asdict().items():
+                if values is not None and not np.isfinite(values).all():
+                    raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
+            self.belief = self._filter.update(frame, scores)
+        self._frame = frame
+        return [] if scores is None else self._reporter.update(frame, self.belief)
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        return {
+            "procedure": self.procedure.name,
+            "variant": self.variant.name,
+            "stream": STREAM,
+            "settings": dataclasses.asdict(self.settings),
+            "weights": self.weights.checksum,
+            "frame": self._frame,
+            "reported": self._reporter.reported.tolist(),
+            "hidden": self._filter.hidden.tolist(),
+            "recent": [[frame, x.tolist()] for frame, x in self._filter.recent],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state.
+
+        Raises:
+            ValueError: it was saved by a decoder of another procedure, stream, settings or weights,
+                or is damaged. Everything stays as it is then.
+        """
+        own = self.state()
+        for key in ("procedure", "variant", "stream", "settings", "weights"):
+            if state[key] != own[key]:
+                raise ValueError(
+                    f"the saved state is of {key} {state[key]!r}, this decoder has {own[key]!r}"
+                )
+        now = whole(state["frame"], "decoder: frame", -1, LAST_FRAME)
+        reported = np.array(
+            [whole(one, "decoder: reported", -1, 1) for one in state["reported"]], int
+        )
+        hidden = np.array(state["hidden"], float)
+        recent = [
+            (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
+            for frame, x in state["recent"]
+        ]
+        shape = (len(reported), NUM_INPUTS)
+        if (
+            reported.shape != self._reporter.reported.shape
+            or hidden.shape != self._filter.hidden.shape
+            or any(x.shape != shape for _, x in recent)
+        ):
+            raise ValueError("the saved state does not fit this decoder's components and units")
+        self._frame = now
+        self._reporter.reported = reported
+        self._filter.hidden = hidden
+        self._filter.recent = collections.deque(recent)
+        self.belief = None
+
+
+# --- Whole recordings -----------------------------------------------------------------------------
+
+
+def beliefs(
+    procedure: Procedure,
+    variant: Variant,
+    scores: Scores,
+    weights: Weights,
+    rho: float | None,
+    fps: float | None = None,
+) -> Belief:
+    """Returns the beliefs (N, K) of a whole recording, as the online decoder has them."""
+    one = Filter(procedure, variant, weights, rho, procedure.checked_fps(fps))
+    rows = [one.update(frame, row) for frame, row in scores.per_frame()]
+    if not rows:
+        return Belief(*np.zeros((3, 0, procedure.num_components)))
+    return Belief(*map(np.stack, zip(*rows, strict=True)))
+
+
+def report(
+    procedure: Procedure,
+    variant: Variant,
+    frames: np.ndarray,
+    belief: Belief,
+    settings: Settings,
+    fps: float | None = None,
+    calibration: Calibration | None = None,
+) -> list[Event]:
+    """Returns the events of a recording's beliefs (N, K), which hold whatever the thresholds."""
+    reporter = Reporter(procedure, variant, settings, procedure.checked_fps(fps), calibration)
+    events: list[Event] = []
+    for n, frame in enumerate(frames.tolist()):
+        events += reporter.update(frame, Belief(*(logits[n] for logits in belief)))
+    return events
+
+
+def decode(
+    procedure: Procedure,
+    variant: Variant,
+    scores: Scores,
+    settings: Settings,
+    weights: Weights,
+    fps: float | None = None,
+    calibration: Calibration | None = None,
+) -> list[Event]:
+    """Decodes a whole recording: the events that `Decoder.update` gives frame by frame."""
+    belief = beliefs(procedure, variant, scores, weights, settings.rho, fps)
+    return report(procedure, variant, scores.frames, belief, settings, fps, calibration)

@@ -1,0 +1,271 @@
+"""The learned fusion: from all scores of a frame to beliefs about each component.
+
+Eq. 9 adds up top detections and changes. This rule, which is not in the papers, weighs all that the
+networks say with a few hundred weights, which the components share, fitted on labelled recordings
+(`models/fusion.py`). Per component k, with g = σ(objectness), p the probabilities of the states
+and c the largest p of a catalogued one, the inputs x are, each logit cut to ±`LIMIT`:
+
+     0  l · g / 3          l = logit of Σ_c p_c s_c[k] / Σ_c p_c, catalogued states alone
+     1  l · c · g / 3
+     2  g
+     3  part present · g / 3
+     4  part right · g / 3
+     5  P(error state) · g
+     6  temporal change / 4
+     7  the largest temporal change of the other components / 4
+     8  temporal present / 4
+     9  temporal right / 4
+    10  part present / 3
+    11  part right / 3
+
+g is near 0 where hands hide some of the object, though the heads of the parts have learnt from such
+pictures too: what they say there is in the last two alone. What a recording lacks is 0. Averaged
+over the last frames the inputs drive a gated recurrent unit (Cho et al., EMNLP 2014; the reset gate
+as in cuDNN) per component:
+
+    u, r = σ(W x + b + V h)      n = tanh(W x + b + r ⊙ V h)      h ← u ⊙ h + (1 − u) ⊙ n
+    o_present, o_right = R h + S x + d
+
+P(present) = σ(o_present), P(right) = σ(o_present) σ(o_right), P(wrong) = σ(o_present) σ(−o_right).
+
+Projection: assemblies that exist, the catalogued states, the variant's initial one, and those that
+differ from one of these in one component, say which components are right together. Over them b(v) ∝
+ρ^[v uncatalogued] · exp Σ_k v_k · clip(logit P(right), ±12), and q_k = Σ_v b(v) v_k takes the place
+of P(right). No order of steps is used.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.psr.files.scores import FrameScores
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
+
+LIMIT = 12.0  # of a logit: e^-12 is 6 in a million
+_EDGE = 1e-3  # of the catalogued marginal
+
+
+class Belief(NamedTuple):
+    """Logits (K,) at one frame; with an axis N in front, of a recording."""
+
+    present: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+
+    def probabilities(self) -> Belief:
+        """Returns the same in 0…1; right and wrong may add up to more after a projection."""
+        return Belief(*map(sigmoid, self))
+
+
+# --- Inputs ---------------------------------------------------------------------------------------
+
+
+def inputs(scores: FrameScores, catalogue: np.ndarray) -> np.ndarray:
+    """Returns the inputs (N, K, F) of N frames, not averaged.
+
+    Args:
+        scores: with an axis N in front.
+        catalogue: (S, K) states of the procedure.
+
+    Raises:
+        ValueError: arrays that do not fit the catalogue.
+    """
+    num_states, num = catalogue.shape
+    N = len(scores.objectness)
+    _check_widths(scores, num_states, num)
+    x = np.zeros((N, num, NUM_INPUTS))
+    g = sigmoid(np.clip(scores.objectness.astype(float), -60, 60))[:, None]
+    p = np.exp(np.minimum(scores.states.astype(float), 0.0))
+    known = p[:, :-1]
+    share = known @ catalogue / np.maximum(known.sum(axis=1), 1e-30)[:, None]
+    share = np.clip(share, _EDGE, 1 - _EDGE)
+    marginal = (np.log(share) - np.log1p(-share)) * g / 3
+    x[..., 0] = marginal
+    x[..., 1] = marginal * known.max(axis=1)[:, None]
+    x[..., 2] = g
+    if scores.parts is not None:
+        x[..., 10:] = _pairs(scores.parts, 2) / 3
+        x[..., 3:5] = x[..., 10:] * g[..., None]
+    x[..., 5] = p[:, -1:] * g
+    if scores.temporal is not None:
+        z = _pairs(scores.temporal, scores.temporal.shape[1] // num) / 4
+        x[..., 6] = z[..., 0]
+        if num > 1:
+            highest = z[..., 0].argmax(axis=1)[:, None]
+            second = np.partition(z[..., 0], num - 2, axis=1)[:, num - 2, None]
+            first = np.take_along_axis(z[..., 0], highest, 1)
+            x[..., 7] = np.where(np.arange(num) == highest, second, first)
+        x[..., 8 : 7 + z.shape[2]] = z[..., 1:]
+    return x
+
+
+def _check_widths(scores: FrameScores, num_states: int, num: int) -> None:
+    N = len(scores.objectness)
+    allowed = {
+        "states": [(N, num_states + 1)],
+        "parts": [(N, 2 * num)],
+        "temporal": [(N, num), (N, 3 * num)],
+    }
+    for name, shapes in allowed.items():
+        array = getattr(scores, name)
+        if array is not None and array.shape not in shapes:
+            raise ValueError(
+                f"scores: {name} are {array.shape}, not {' or '.join(map(str, shapes))}"
+            )
+
+
+def _pairs(logits: np.ndarray, count: int) -> np.ndarray:
+    """(N, count · K), K of a kind together → (N, K, count), cut."""
+    cut = np.clip(logits.astype(float), -LIMIT, LIMIT)
+    return cut.reshape(len(cut), count, -1).swapaxes(1, 2)
+
+
+def averaged(frames: np.ndarray, x: np.ndarray, span: int) -> np.ndarray:
+    """Returns the means of rows over those that lie at most `span` − 1 frames before each.
+
+    Args:
+        frames: (N,) ascending.
+        x: (N, …).
+        span: frames, 1 or more.
+    """
+    total, count = np.zeros_like(x), np.zeros(len(x))
+    for back in range(min(span, len(x)) - 1, -1, -1):  # oldest first, as the decoder adds
+        rows = np.arange(back, len(x))
+        rows = rows[frames[rows] - frames[rows - back] < span]
+        total[rows] += x[rows - back]
+        count[rows] += 1
+    return total / count.reshape(-1, *[1] * (x.ndim - 1))
+
+
+def span_frames(average: float, fps: float) -> int:
+    """Returns the frames that inputs are averaged over, for seconds and frames per second."""
+    return max(1, round(average * fps))
+
+
+# --- Beliefs --------------------------------------------------------------------------------------
+
+
+class Filter:
+    """The recurrent unit of all components and the projection: scores in, beliefs out."""
+
+    def __init__(
+        self,
+        procedure: Procedure,
+        variant: Variant,
+        weights: Weights,
+        rho: float | None,
+        fps: float,
+    ) -> None:
+        self._catalogue = procedure.states.astype(float)
+        self._arrays = weights.arrays
+        self._span = span_frames(weights.average, fps)
+        self._project = None
+        if rho is not None:
+            self._project = Projection(procedure.states, variant.initial_state, rho)
+        self.hidden = weights.arrays["start"][list(variant.initial_state)]  # (K, U)
+        self.recent: collections.deque[tuple[int, np.ndarray]] = collections.deque()
+
+    def update(self, frame: int, scores: FrameScores) -> Belief:
+        """Takes the scores of the next frame."""
+        batch = FrameScores(*(None if a is None else np.asarray(a)[None] for a in scores))
+        x = inputs(batch, self._catalogue)[0]
+        while self.recent and frame - self.recent[0][0] >= self._span:
+            self.recent.popleft()
+        self.recent.append((frame, x))
+        total = np.zeros_like(x)
+        for _, recent in self.recent:
+            total += recent
+        self.hidden, o = step(self._arrays, self.hidden, total / len(self.recent))
+        belief = beliefs_of(o)
+        if self._project is None:
+            return belief
+        return belief._replace(right=self._project(belief.right))
+
+
+def step(
+    arrays: Mapping[str, np.ndarray], hidden: np.ndarray, x: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One step of the recurrent unit.
+
+    Args:
+        arrays: of `Weights`.
+        hidden: (K, U).
+        x: (K, F).
+
+    Returns:
+        hidden (K, U) and logits (K, 2): of being present, of being right if present.
+    """
+    U = hidden.shape[1]
+    a = x @ arrays["input"] + arrays["bias"]
+    b = hidden @ arrays["recurrent"]
+    gates = sigmoid(a[:, : 2 * U] + b[:, : 2 * U])
+    update, reset = gates[:, :U], gates[:, U:]
+    new = np.tanh(a[:, 2 * U :] + reset * b[:, 2 * U :])
+    hidden = update * hidden + (1 - update) * new
+    return hidden, hidden @ arrays["readout"] + x @ arrays["skip"] + arrays["offset"]
+
+
+def beliefs_of(o: np.ndarray) -> Belief:
+    """Returns the beliefs, without projection, for logits (…, 2) of `step`."""
+    present, right = o[..., 0], o[..., 1]
+    log_present = -np.logaddexp(0, -present)
+    return Belief(
+        present,
+        _logit_of_log(log_present - np.logaddexp(0, -right)),
+        _logit_of_log(log_present - np.logaddexp(0, right)),
+    )
+
+
+class Projection:
+    """Marginals over the assemblies that exist, of logits that count components one by one.
+
+    The neighbours of a state are not laid out: of state s, that with component k flipped scores as
+    s does but for k.
+    """
+
+    def __init__(self, catalogue: np.ndarray, initial: tuple[int, ...], rho: float) -> None:
+        states = np.unique(np.vstack([catalogue, initial]).astype(np.int8), axis=0)
+        seen = {row.tobytes() for row in states}
+        # (S, K): whether the neighbour counts, that is, is no catalogued state and not there twice.
+        counts = np.zeros(states.shape, bool)
+        for s, row in enumerate(states):
+            for k in range(len(row)):
+                row[k] ^= 1
+                key = row.tobytes()
+                row[k] ^= 1
+                counts[s, k] = key not in seen
+                seen.add(key)
+        self._states = states.astype(float)
+        self._signs = 1 - 2 * self._states
+        self._weight = rho * counts
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Returns logits (K,) of the marginals of logits (K,)."""
+        logits = np.clip(logits, -LIMIT, LIMIT)
+        scores = self._states @ logits  # (S,)
+        near = scores[:, None] + self._signs * logits  # (S, K)
+        highest = max(scores.max(), near.max())
+        own = np.exp(scores - highest)
+        near = self._weight * np.exp(near - highest)
+        weight = own + near.sum(axis=1)  # of each state and its neighbours
+        flipped = near * self._signs  # what its neighbours add to, or take from, component k
+        one = weight @ self._states + flipped.sum(axis=0)
+        zero = weight @ (1 - self._states) - flipped.sum(axis=0)
+        # Where next to nothing is left, it is what was lost in the difference of two sums.
+        floor = 1e-12 * weight.sum()
+        return np.log(np.maximum(one, floor)) - np.log(np.maximum(zero, floor))
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Returns 1 / (1 + e^-x), which does not overflow."""
+    return 0.5 + 0.5 * np.tanh(x / 2)
+
+
+def _logit_of_log(log_p: np.ndarray) -> np.ndarray:
+    """log p → logit p."""
+    return log_p - np.log(-np.expm1(np.minimum(log_p, -1e-12)))

@@ -1,0 +1,147 @@
+"""The weights of the learned fusion: what they are, their files, and the ones that ship.
+
+A file is JSON: {"format": 2, "kind", "average", "arrays": {name: nested lists of numbers}}. It is
+checked for names, shapes and bounds, and nothing in it is executed. Files of format 1 are read too:
+they have weights of the first ten inputs alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files.scores import KINDS
+
+FORMAT = 2
+PACKAGED = pathlib.Path(__file__).parents[2] / "pretrained"
+NUM_INPUTS = 12  # F
+_INPUTS_OF_FORMAT = {1: 10, 2: NUM_INPUTS}
+MAX_UNITS = 64  # U
+MAX_WEIGHT = 1e3
+MAX_AVERAGE = 60.0  # seconds
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights that all components share. F inputs, U units.
+
+    Attributes:
+        kind: of `scores.KINDS`: the scores that they were fitted on.
+        average: seconds that inputs are averaged over.
+        arrays: by name as in `shapes`, float64.
+    """
+
+    kind: str
+    average: float
+    arrays: Mapping[str, np.ndarray]
+
+    @property
+    def units(self) -> int:
+        """U."""
+        return self.arrays["start"].shape[1]
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of all that there is of them."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of the file that `from_json` reads back."""
+        arrays = {name: np.asarray(a, float).tolist() for name, a in self.arrays.items()}
+        return {"format": FORMAT, "kind": self.kind, "average": self.average, "arrays": arrays}
+
+    @classmethod
+    def from_json(cls, data: Any, place: str = "weights") -> Weights:
+        """Builds weights from the content of their file.
+
+        Raises:
+            ValueError: the first mistake, with its place.
+        """
+        form = files.field(data, "format", int, place)
+        if form not in _INPUTS_OF_FORMAT:
+            raise ValueError(
+                f"{place}: format: {form}, this version of stormpsr_jax knows 1 to {FORMAT}; fit "
+                "the weights again, or update the package"
+            )
+        kind = files.field(data, "kind", str, place)
+        if kind not in KINDS:
+            raise ValueError(
+                f"{place}: kind: {files.shorten(kind)} is not one of {', '.join(KINDS)}"
+            )
+        average = files.number(data.get("average"), f"{place}: average", 0, MAX_AVERAGE)
+        given = files.field(data, "arrays", dict, place)
+        start = files.field(given, "start", list, f"{place}: arrays")
+        units = len(start[0]) if start and isinstance(start[0], list) else 0
+        if not 1 <= units <= MAX_UNITS:
+            raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
+        num_inputs = _INPUTS_OF_FORMAT[form]
+        wanted = shapes(units, num_inputs)
+        for key in [*(k for k in data if k not in ("format", "kind", "average", "arrays"))]:
+            raise ValueError(f"{place}: {files.shorten(key)}: unknown key")
+        for key in given:
+            if key not in wanted:
+                raise ValueError(f"{place}: arrays: {files.shorten(key)}: unknown key")
+        arrays = {}
+        for name, shape in wanted.items():
+            values = files.field(given, name, list, f"{place}: arrays")
+            arrays[name] = _array(values, shape, f"{place}: arrays: {name}")
+        for name in ("input", "skip"):  # inputs that the file has no weights of count for nothing
+            arrays[name] = np.pad(arrays[name], ((0, NUM_INPUTS - num_inputs), (0, 0)))
+        return cls(kind, average, arrays)
+
+
+def shapes(units: int, num_inputs: int = NUM_INPUTS) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the arrays.
+
+    "start": of a component that is absent at the beginning, and of one that is there. "input",
+    "recurrent" and "bias": of the update gate, the reset gate and the new value, side by side.
+    "readout" of the units and "skip" of the inputs: the logits of being present and of being right.
+    """
+    return {
+        "start": (2, units),
+        "input": (num_inputs, 3 * units),
+        "recurrent": (units, 3 * units),
+        "bias": (3 * units,),
+        "readout": (units, 2),
+        "skip": (num_inputs, 2),
+        "offset": (2,),
+    }
+
+
+def _array(values: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
+    """Nested lists of numbers as an array; their lengths are checked on the way."""
+    if not shape:
+        return np.float64(files.number(values, place, -MAX_WEIGHT, MAX_WEIGHT))
+    if not isinstance(values, list) or len(values) != shape[0]:
+        raise ValueError(f"{place}: {files.shorten(values)} is not a list of {shape[0]}")
+    return np.stack([_array(value, shape[1:], place) for value in values])
+
+
+def read_weights(path: str | os.PathLike) -> Weights:
+    """Reads a file of weights.
+
+    Raises:
+        ValueError: it is missing or damaged, or not what this module describes; names the file.
+    """
+    return Weights.from_json(files.read_json(path), str(path))
+
+
+def write_weights(path: str | os.PathLike, weights: Weights) -> None:
+    """Writes the file that `read_weights` reads, whole; OSError names it."""
+    if not math.isfinite(sum(float(np.abs(a).sum()) for a in weights.arrays.values())):
+        raise ValueError(f"{path}: the weights are not finite")
+    files.write_json(path, weights.to_json())
+
+
+def default_weights(kind: str) -> Weights:
+    """Returns the weights that ship with the package; benchmarks/learned_weights.py fits them."""
+    return read_weights(PACKAGED / f"fusion_{kind}.json")

@@ -1,0 +1,244 @@
+"""The annotated video: box and state, checklist, confidence bars and time on every frame.
+
+PyAV encodes it and is imported when there is one to write; Pillow draws, in the font that
+matplotlib brings along, which has most scripts.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageDraw, ImageFont
+
+from stormpsr_jax.base import files
+from stormpsr_jax.media.framing import Framing, Placement
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.report.wrong_marks import clock
+
+CODECS = ("libx264", "mpeg4")  # the first that there is
+_QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
+_INK, _MUTED, _PANEL = (255, 255, 255), (170, 176, 184), (12, 15, 20, 185)
+# By status of a step: sign and colour. The sign says it without the colour.
+_SIGNS = {
+    "done": ("✓", (94, 220, 160)),
+    "next": ("▸", (255, 208, 92)),
+    "missing": ("!", (255, 122, 133)),
+    "wrong": ("✗", (255, 122, 133)),
+    "open": ("·", _MUTED),
+}
+_RIGHT = _SIGNS["done"][1]
+_BOX, _ERROR, _BAR = (98, 184, 242), (255, 122, 133), (243, 155, 82)
+
+
+class Shown(NamedTuple):
+    """What is drawn on a frame.
+
+    Attributes:
+        seconds: from the first frame on.
+        rows: (step id, status) of the checklist.
+        changed: (K,) probabilities of the temporal stream, or None.
+        seen: (class, confidence, box cx, cy, w, h in 0…1 of the prepared picture) of the most
+            confident detection, or None.
+        belief: of each component in 0…1, which is shown in place of `changed`; or None.
+    """
+
+    seconds: float
+    rows: Sequence[tuple[int, str]]
+    changed: np.ndarray | None
+    seen: tuple[int, float, np.ndarray] | None
+    belief: Belief | None = None
+
+
+@contextlib.contextmanager
+def writing_video(
+    path: Path, procedure: Procedure, framing: Framing, fps: float
+) -> Iterator[Callable[[bytes, Shown], None]]:
+    """Gives a function that writes the next frame: its picture as a JPEG file, what to draw on it.
+
+    The video is there, whole, once the block has ended without an error. It has the size of the
+    first picture; an odd width or height gets one pixel more, as codecs need even ones.
+
+    Args:
+        path: of the MP4 file.
+        procedure: for names.
+        framing: that of the model, which says where in the picture a box is.
+        fps: frames per second.
+
+    Raises:
+        ValueError: FFmpeg has no encoder for it.
+        OSError: it cannot be written.
+    """
+    import av
+
+    codec = next((name for name in CODECS if name in av.codecs_available), None)
+    if codec is None:
+        raise ValueError(f"--video and --clips: PyAV has none of the encoders {', '.join(CODECS)}")
+    rate = Fraction(fps).limit_denominator(10_000)
+    with files.replacing(path, path.with_suffix(".part.mp4")) as part:
+        try:
+            with av.open(str(part), "w", options={"movflags": "faststart"}) as container:
+                stream = container.add_stream(codec, rate=rate, options=_QUALITY[codec])
+                stream.pix_fmt = "yuv420p"
+                drawer: list[_Drawer] = []
+
+                def write(jpeg: bytes, shown: Shown) -> None:
+                    picture = simplejpeg.decode_jpeg(jpeg)
+                    if not drawer:
+                        height, width = picture.shape[:2]
+                        stream.height, stream.width = height + height % 2, width + width % 2
+                        place = framing.place(height, width)
+                        drawer.append(_Drawer(procedure, place, height, width))
+                    picture = drawer[0].draw(picture, shown)
+                    odd = [(0, n % 2) for n in picture.shape[:2]]
+                    picture = np.pad(picture, (*odd, (0, 0)), "edge")
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    container.mux(stream.encode(frame))
+
+                yield write
+                if drawer:
+                    container.mux(stream.encode())
+        except av.error.FFmpegError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+class _Drawer:
+    """Draws on the pictures of one recording, which have one size."""
+
+    def __init__(self, procedure: Procedure, placement: Placement, height: int, width: int):
+        self._procedure, self._placement = procedure, placement
+        self._height, self._width = height, width
+        size = max(9, round(min(height, width) / 36))
+        self._font, self._line = _font(size), round(1.35 * size)
+        self._margin = round(0.6 * size)
+
+    def draw(self, picture: np.ndarray, shown: Shown) -> np.ndarray:
+        """Returns the picture uint8 (H, W, 3) with everything on it."""
+        image = Image.fromarray(picture)
+        if shown.seen is not None:  # first, so that the panels stay readable
+            self._draw_box(ImageDraw.Draw(image), *shown.seen)
+        panel = self._checklist(tuple(shown.rows), clock(shown.seconds))
+        image.paste(panel, (self._margin, self._margin), panel)
+        if shown.changed is not None:
+            panel = self._bars(shown.changed, shown.belief)
+            x = self._width - panel.width - self._margin
+            image.paste(panel, (x, self._margin), panel)
+        return np.asarray(image)
+
+    def _draw_box(self, draw, detected: int, confidence: float, box: np.ndarray) -> None:
+        size = self._width - 1, self._height - 1
+        x0, y0, x1, y1 = np.multiply(source_box(self._placement, box), 2 * size).tolist()
+        colour = _ERROR if detected == self._procedure.error_class else _BOX
+        draw.rectangle((x0, y0, x1, y1), outline=colour, width=max(2, self._line // 9))
+        text = seen_as(self._procedure, detected, confidence)
+        left, top, right, bottom = draw.textbbox((0, 0), text, self._font)
+        x = min(max(0, x0), self._width - right)
+        y = min(y1, self._height - bottom - 3)  # below the box, as the panels are at the top
+        draw.rectangle((x + left - 2, y + top - 2, x + right + 2, y + bottom + 2), fill=colour)
+        draw.text((x, y), text, (0, 0, 0), self._font)
+
+    @functools.lru_cache(2)  # noqa: B019 (a drawer lives as long as its video)
+    def _checklist(self, rows: tuple[tuple[int, str], ...], time: str) -> Image.Image:
+        """The time and the steps; where not all have room, those around the next one."""
+        room = max(1, (self._height - 4 * self._margin) // self._line - 2)
+        statuses = [status for _, status in rows]
+        at = statuses.index("next") if "next" in statuses else len(rows)
+        start = max(0, min(at - room // 2, len(rows) - room))
+        done = statuses.count("done")
+        lines = [("", f"{time}   {done} of {len(rows) - statuses.count('wrong')} done", _INK)]
+        for step, status in rows[start : start + room]:
+            sign, colour = _SIGNS[status]
+            ink = _INK if status in ("next", "done") else colour
+            lines.append((sign, self._procedure.step_name(step), ink))
+        longest = max(self._font.getlength(text) for _, text, _ in lines) + self._line
+        panel, draw = self._panel(min(longest + 2 * self._margin, 0.42 * self._width), len(lines))
+        for i, (sign, text, ink) in enumerate(lines):
+            y = self._margin + i * self._line
+            indent = self._line if sign else 0
+            if sign:
+                colour = next(c for s, c in _SIGNS.values() if s == sign)
+                draw.text((self._margin, y), sign, colour, self._font)
+            text = self._cut(text, panel.width - indent - 2 * self._margin)
+            draw.text((self._margin + indent, y), text, ink, self._font)
+        return panel
+
+    def _bars(self, changed: np.ndarray, belief: Belief | None) -> Image.Image:
+        """A bar per component: how likely it changed in the window, or sits right or wrong."""
+        room = max(1, (self._height - 4 * self._margin) // self._line)
+        kept = sorted(np.argsort(-changed, kind="stable")[:room].tolist())  # the highest
+        names = self._procedure.components
+        longest = max(self._font.getlength(names[k]) for k in kept)
+        bar = 0.11 * self._width
+        wanted = longest + bar + 3 * self._margin
+        panel, draw = self._panel(min(wanted, 0.36 * self._width), len(kept))
+        right = max(0, panel.width - self._margin)
+        left = max(0, min(right, round(right - bar)))
+        for row, k in enumerate(kept):
+            y = self._margin + row * self._line
+            parts = [(float(changed[k]), _BAR)]
+            if belief is not None:
+                parts = [(float(belief.right[k]), _RIGHT), (float(belief.wrong[k]), _ERROR)]
+            ink = _ERROR if belief is not None and belief.wrong[k] >= 0.5 else _INK
+            text = self._cut(names[k], left - 2 * self._margin)
+            draw.text((self._margin, y), text, ink, self._font)
+            top, bottom = y + self._line // 4, y + self._line - self._line // 4
+            draw.rectangle((left, top, right, bottom), outline=_MUTED)
+            start = left
+            for share, colour in parts:  # one behind the other; both may add up to more than 1
+                end = min(right, start + round((right - left) * share))
+                if end > start:
+                    draw.rectangle((start, top, end, bottom), fill=colour)
+                start = end
+        return panel
+
+    def _panel(self, width: float, lines: int) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+        size = (math.ceil(width), lines * self._line + 2 * self._margin)
+        panel = Image.new("RGBA", size, _PANEL)
+        return panel, ImageDraw.Draw(panel)
+
+    def _cut(self, text: str, width: float) -> str:
+        if self._font.getlength(text) <= width:
+            return text
+        ends = range(len(text) + 1)
+        kept = bisect.bisect_right(ends, width, key=lambda n: self._font.getlength(text[:n] + "…"))
+        return text[: max(0, kept - 1)] + "…"
+
+
+def seen_as(procedure: Procedure, detected: int, confidence: float) -> str:
+    """The text at the box of a detection: how many parts its state has, and its confidence."""
+    if detected == procedure.error_class:
+        return f"error state {confidence:.2f}"
+    count = int(procedure.states[detected - 1].sum())
+    return f"{count} of {procedure.num_components} parts {confidence:.2f}"
+
+
+def source_box(placement: Placement, box: np.ndarray) -> tuple[float, float, float, float]:
+    """Returns x0, y0, x1, y1 in 0…1 of a picture of a box on what became of it.
+
+    Args:
+        placement: what became of it.
+        box: (4,) cx, cy, w, h in 0…1 of the result.
+    """
+    (rows, columns), (x0, y0, x1, y1) = placement.size, placement.part
+    x, y, w, h = placement.inside
+    cx, cy, half_w, half_h = np.asarray(box, float) * (columns, rows, columns / 2, rows / 2)
+    xs = np.clip([(cx - half_w - x) / w, (cx + half_w - x) / w], 0, 1)
+    ys = np.clip([(cy - half_h - y) / h, (cy + half_h - y) / h], 0, 1)
+    (left, right), (top, bottom) = x0 + (x1 - x0) * xs, y0 + (y1 - y0) * ys
+    return float(left), float(top), float(right), float(bottom)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    import matplotlib
+
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(str(path), size)

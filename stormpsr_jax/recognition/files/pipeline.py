@@ -1,0 +1,124 @@
+"""A recording through the networks, chunk by chunk, with decoding ahead of them in a thread."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.model.model import Model
+from stormpsr_jax.model.recogniser import AnyDecoder, Recognised, Rows, decode_row, stack
+from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.decoding import Event
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
+
+THUMBNAIL = 320  # pixels of the longer side, at most
+# Of pictures that are kept until they are in a video, and of those in a report.
+_QUALITY, _THUMBNAIL_QUALITY = 95, 85
+# Pixels of a picture that goes into a video. Of larger ones (4K becomes 1920 x 1080) an encoder
+# holds some GiB, and a screen shows no more.
+MAX_SHOWN = 2**22
+_DEPTH = 2  # chunks, so that memory stays that of a few
+_MAX_KEPT = 2**26  # bytes of the pictures of a chunk, which then has fewer
+
+
+@dataclasses.dataclass
+class Chunk:
+    """B consecutive frames.
+
+    Attributes:
+        numbers: of the frames.
+        jpegs: their pictures, each as a JPEG file: whole, up to MAX_SHOWN pixels, or THUMBNAIL
+            pixels a side at most.
+        recognised: what the networks say about them.
+        events: that complete at them.
+        beliefs: of each component after each of them, in 0…1; of stream "learned" alone.
+    """
+
+    numbers: range
+    jpegs: list[bytes]
+    recognised: Recognised
+    events: list[Event]
+    beliefs: list[Belief] | None
+
+
+def run(
+    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
+) -> Iterator[Chunk]:
+    """Yields the chunks of a recording, in order.
+
+    Pictures are decoded in one thread and recognised in another, each at most a few chunks ahead.
+
+    Args:
+        model: on pictures.
+        pictures: of the recording.
+        decoder: of the recording, at its start.
+        batch: B, frames computed at once.
+        whole: keep the pictures for a video, else only as thumbnails.
+
+    Raises:
+        ValueError: a picture cannot be read.
+        MemoryError: no memory for the batch.
+    """
+    return ahead(_recognised(model, pictures, decoder, batch, whole), 1)
+
+
+def _recognised(
+    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
+) -> Iterator[Chunk]:
+    recogniser = model.recogniser(batch, decoder.stream)
+    first = pictures.first_frame
+    for rows, jpegs in ahead(_prepared(model, pictures, decoder.stream, batch, whole), _DEPTH):
+        numbers = range(first, first + len(jpegs))
+        recognised = recogniser(rows)
+        events: list[Event] = []
+        beliefs: list[Belief] | None = [] if decoder.stream == learned.STREAM else None
+        for i, number in enumerate(numbers):
+            events += decode_row(decoder, number, recognised, i)
+            if beliefs is not None:
+                beliefs.append(decoder.belief.probabilities())
+        yield Chunk(numbers, jpegs, recognised, events, beliefs)
+        first += len(jpegs)
+
+
+def _prepared(
+    model: Model, pictures: Pictures, stream: str, batch: int, whole: bool
+) -> Iterator[tuple[Rows, list[bytes]]]:
+    keep = to_jpeg if whole else thumbnail
+    each = ((model.prepare(p, stream), keep(p)) for p in read_upright(pictures))
+    rows, jpegs = [], []
+    for row, jpeg in each:
+        rows.append(row)
+        jpegs.append(jpeg)
+        if len(rows) == batch or sum(map(len, jpegs)) > _MAX_KEPT:
+            yield stack(rows), jpegs
+            rows, jpegs = [], []
+    if rows:
+        yield stack(rows), jpegs
+
+
+def to_jpeg(picture: np.ndarray) -> bytes:
+    """Returns a picture uint8 (H, W, 3) as a JPEG file that looks the same.
+
+    One of more than MAX_SHOWN pixels is reduced to a half, a third and so on.
+    """
+    factor = math.ceil(math.sqrt(picture.shape[0] * picture.shape[1] / MAX_SHOWN))
+    return simplejpeg.encode_jpeg(_reduced(picture, factor), _QUALITY, "RGB", "444")
+
+
+def thumbnail(picture: np.ndarray, longest: int = THUMBNAIL) -> bytes:
+    """Returns a picture uint8 (H, W, 3) as a JPEG file of at most `longest` pixels a side."""
+    factor = math.ceil(max(picture.shape[:2]) / longest)
+    return simplejpeg.encode_jpeg(_reduced(picture, factor), _THUMBNAIL_QUALITY)
+
+
+def _reduced(picture: np.ndarray, factor: int) -> np.ndarray:
+    if factor > 1:
+        picture = np.asarray(Image.fromarray(picture).reduce(factor))
+    return np.ascontiguousarray(picture)

@@ -1,0 +1,109 @@
+"""One recording from its pictures to the folder of its results."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from stormpsr_jax.media.pictures import Pictures
+from stormpsr_jax.model.checklist import Checklist
+from stormpsr_jax.model.model import Model
+from stormpsr_jax.model.recogniser import AnyDecoder
+from stormpsr_jax.recognition.files import overlay, pipeline, results
+from stormpsr_jax.recognition.files.clips import FOLDER, Clips
+from stormpsr_jax.recognition.files.page import Report
+
+VIDEO = "annotated.mp4"
+
+
+def recognise(
+    model: Model,
+    name: str,
+    pictures: Pictures,
+    decoder: AnyDecoder,
+    folder: Path,
+    *,
+    source: str,
+    batch: int,
+    video: bool,
+    clips: bool,
+    certain: float,
+    progress: Callable[[int], object],
+) -> int:
+    """Recognises a recording and writes its results.
+
+    Args:
+        model: on pictures.
+        name: of the recording.
+        pictures: of it.
+        decoder: of the recording, at its start.
+        folder: for the results; empty.
+        source: where the pictures are from, for people.
+        batch: frames computed at once.
+        video: write the annotated video too.
+        clips: write one of each event, of some seconds, too.
+        certain: events of a lower confidence are listed as uncertain.
+        progress: is told how many frames have been done since it was told last.
+
+    Returns:
+        The number of events.
+
+    Raises:
+        ValueError: a picture cannot be read.
+        MemoryError: no memory for the batch.
+        OSError: a result cannot be written.
+    """
+    procedure, variant, fps = decoder.procedure, decoder.variant, model.fps
+    first = pictures.first_frame
+    checklist = Checklist(procedure, variant, decoder.floor, fps)
+    report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
+    framing = model.pictures.framing_of("detector")  # the one that boxes are told in
+    num_events = 0
+    with contextlib.ExitStack() as stack:
+        chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
+        stack.enter_context(contextlib.closing(chunks))
+        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first, certain))
+        if video:
+            write_frame = stack.enter_context(
+                overlay.writing_video(folder / VIDEO, procedure, framing, fps)
+            )
+        if clips:
+            of_events = Clips(folder / FOLDER, procedure, framing, fps)
+        for chunk in chunks:
+            alerts = []
+            for i, frame in enumerate(chunk.numbers):
+                events = [event for event in chunk.events if event.frame == frame]
+                seen = chunk.recognised.top(i)
+                alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
+                if video or clips:
+                    said = chunk.recognised.probabilities
+                    changed = None if said is None else said[i]
+                    belief = chunk.beliefs and chunk.beliefs[i]
+                    time = (frame - first) / fps
+                    # Weaker detections are no evidence, and of hidden objects there are many.
+                    box = seen if seen and seen[1] > decoder.floor else None
+                    shown = overlay.Shown(time, checklist.rows(), changed, box, belief)
+                if video:
+                    write_frame(chunk.jpegs[i], shown)
+                if clips:
+                    of_events.add(frame, chunk.jpegs[i], shown, events)
+            writer.write(chunk, alerts)
+            report.add(chunk, alerts)
+            num_events += len(chunk.events)
+            progress(len(chunk.numbers))
+        if clips:
+            of_events.finish()
+        alerts = checklist.finish()
+        writer.write_alerts(alerts)
+        report.add_alerts(alerts)
+    report.write(
+        folder / "report.html",
+        name=name,
+        rows=checklist.rows(),
+        stream=decoder.stream,
+        settings=decoder.settings,
+        calibrated=model.calibration(decoder.stream) is not None,
+        source=source,
+    )
+    return num_events

@@ -1,0 +1,25 @@
+"""What is told about events and alerts, as plain values for JSON."""
+
+from typing import Any
+
+from stormpsr_jax.psr.monitor import Alert
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams.decoding import Event
+
+
+def of_event(event: Event, procedure: Procedure) -> dict[str, Any]:
+    """Returns what an event says, without when it was."""
+    return {
+        "step_id": event.step_id,
+        "step": event.name,
+        "component": procedure.components[event.step_id // 3],
+        "confidence": event.confidence,
+        "stream": event.stream,
+        "evidence": event.evidence,
+    }
+
+
+def of_alert(alert: Alert) -> dict[str, Any]:
+    """Returns what an alert says, without when it was."""
+    fields = {"alert": alert.kind, "message": alert.message, "step_id": alert.step_id}
+    return fields | {"other": alert.other, "since": alert.since}

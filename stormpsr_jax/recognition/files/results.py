@@ -1,0 +1,243 @@
+"""The folder of a recording's results: events, predictions, and what they were made from."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Container, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.monitor import Alert
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.recognition.files import records
+from stormpsr_jax.recognition.files.pipeline import Chunk
+
+RECORD = "record.json"
+EVENTS, UNCERTAIN = "events.csv", "uncertain.csv"
+_PART = re.compile(r"\.(.+)\.[0-9a-f]{8}\.part")
+_HEADER = ["time", "step", "confidence", "frame", "step_id", "stream"]
+
+
+# --- Finished recordings --------------------------------------------------------------------------
+
+
+def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from: Mapping) -> bool:
+    """Says whether a recording has results of the same source, model and options.
+
+    What was changed by hand since stays so: labels are made by correcting events.csv.
+
+    Args:
+        folder: of the results.
+        stamp: of the source; another one may still be of the same content.
+        checksum: returns that of the source's content.
+        made_from: all else that the results depend on.
+
+    Raises:
+        ValueError: they would have to be made again, but there is a result that was changed by
+            hand, or something that is no result at all.
+    """
+    if not folder.exists():
+        return False
+    record = _read_record(folder)
+    source = files.field(record, "source", dict, str(folder / RECORD))
+    results = files.field(record, "results", dict, str(folder / RECORD))
+    there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    there -= {RECORD}
+    if record.get("made_from") == made_from and there >= set(results):
+        if source.get("stamp") == stamp or source.get("checksum") == checksum():
+            return True
+    for name in sorted(there):
+        if name not in results or files.checksum(folder / name) != results[name]:
+            what = "changed since it was made" if name in results else "not made by this command"
+            raise ValueError(
+                f"{folder / name}: was {what}, and the results beside it have to be made again (of "
+                "another source, model or option, or one is missing); move it elsewhere (corrected "
+                "events to your labels), or give another --out"
+            )
+    return False
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        return files.field({"record": files.read_json(path)}, "record", dict, str(path))
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; {folder} is not known to hold results: remove it, or give another --out"
+        ) from error
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Gives a folder to write results to, which becomes `folder`; after an error it is removed.
+
+    No other process, on any machine, has the same one.
+    """
+    # No recording has a name with a dot in front.
+    part = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.part")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        _remove(folder)
+        os.replace(part, folder)
+    finally:
+        _remove(part)
+
+
+def remove_parts(out: Path, names: Container[str]) -> None:
+    """Removes what killed processes have left of the results of these recordings."""
+    for path in out.iterdir():
+        if (match := _PART.fullmatch(path.name)) and match[1] in names:
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+
+
+def write_record(folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any]) -> None:
+    """Writes what the results in a folder were made from, and their checksums.
+
+    Args:
+        folder: with all results in it.
+        source: "stamp" and "checksum" of the source.
+        made_from: all else that they depend on.
+    """
+    results = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): files.checksum(path) for path in results}
+    content = {"source": dict(source), "made_from": dict(made_from), "results": sums}
+    files.write_json(folder / RECORD, content)
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes events and predictions as they come; memory does not grow.
+
+    Use it as a context: the files are there, whole, once it has ended without an error.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recording: str,
+        procedure: Procedure,
+        fps: float,
+        first_frame: int,
+        certain: float = 0.0,
+    ):
+        """Writes into `folder`; times count from the frame `first_frame` on.
+
+        With `certain`, events of a lower confidence have a table of their own.
+        """
+        self._folder, self._recording, self._procedure = folder, recording, procedure
+        self._fps, self._first, self._certain = fps, first_frame, certain
+        self._stack = contextlib.ExitStack()
+        self._write_detections = self._write_temporal = None
+
+    def __enter__(self) -> Writer:
+        with contextlib.ExitStack() as stack:
+            self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
+            self._rows = self._table(stack, EVENTS)
+            self._uncertain = self._table(stack, UNCERTAIN) if self._certain else None
+            self._stack = stack.pop_all()
+        return self
+
+    def _table(self, stack: contextlib.ExitStack, name: str):
+        rows = csv.writer(stack.enter_context(_writing(self._folder / name)), lineterminator="\n")
+        rows.writerow(_HEADER)
+        return rows
+
+    def __exit__(self, *error) -> None:
+        self._stack.__exit__(*error)
+
+    def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
+        """Writes what the networks say about the next frames, and their events and alerts."""
+        self._write_predictions(chunk)
+        for event in chunk.events:
+            confidence = f"{event.confidence:.4f}"
+            time = label_time(event.frame - self._first, self._fps)
+            more = [confidence, event.frame, event.step_id, event.stream]
+            is_certain = event.confidence >= self._certain
+            rows = self._rows if is_certain else self._uncertain
+            rows.writerow([time, event.name, *more])
+            said = records.of_event(event, self._procedure)
+            kind = "event" if is_certain else "uncertain"
+            self._line({"type": kind, **self._when(event.frame), **said})
+        self.write_alerts(alerts)
+
+    def write_alerts(self, alerts: list[Alert]) -> None:
+        """Writes alerts into events.jsonl."""
+        for alert in alerts:
+            self._line({"type": "alert", **self._when(alert.frame), **records.of_alert(alert)})
+
+    def _when(self, frame: int) -> dict[str, Any]:
+        time = (frame - self._first) / self._fps
+        return {"recording": self._recording, "time_s": round(time, 6), "frame": frame}
+
+    def _line(self, content: Mapping[str, Any]) -> None:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        self._lines.write(text + "\n")
+
+    def _write_predictions(self, chunk: Chunk) -> None:
+        said, numbers = chunk.recognised, np.array(chunk.numbers)
+        if said.classes is not None:
+            if self._write_detections is None:
+                self._write_detections = self._open("asd", predictions.writing_detections)
+            frame, row = np.nonzero(said.classes > 0)
+            self._write_detections(
+                predictions.Detections(
+                    numbers[frame],
+                    said.classes[frame, row],
+                    said.confidences[frame, row],
+                    said.boxes[frame, row],
+                )
+            )
+        if said.probabilities is not None:
+            if self._write_temporal is None:
+                self._write_temporal = self._open("temporal", predictions.writing_temporal)
+            changed = said.probabilities > 0.5
+            self._write_temporal(
+                predictions.TemporalPredictions(
+                    numbers,
+                    np.zeros(changed.shape, int),  # the truth, which nobody knows
+                    changed.astype(int),
+                    said.probabilities,
+                )
+            )
+
+    def _open(self, stream: str, writing: Callable) -> Callable:
+        path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
+        path.parent.mkdir()
+        return self._stack.enter_context(writing(path, self._recording))
+
+
+def label_time(frames: int, fps: float) -> str:
+    """Returns when a frame is, in seconds, so that as a label it means this very frame.
+
+    A label counts from the first frame at or after its time (`psr.timed_labels`), so milliseconds,
+    or what is less than a frame of so many a second, are rounded down.
+    """
+    digits = max(3, math.floor(math.log10(fps)) + 1)
+    return f"{math.floor(10**digits * frames / fps + 1e-6) / 10**digits:.{digits}f}"
+
+
+@contextlib.contextmanager
+def _writing(path: Path):
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        yield file

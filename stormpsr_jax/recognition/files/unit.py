@@ -1,0 +1,201 @@
+"""Units: one assembly after the other, where each ends, and what is told about it then."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.base.files import number, whole
+from stormpsr_jax.model.live import Live, check_alike
+from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+
+# Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
+# begins. Shorter, a hand before it would be enough, and its steps would be told once more.
+TAKEN_AWAY = 3.0
+MAX_STEPS = 1000  # of a unit; later ones are counted only
+_MAX_SECONDS = 86_400.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Reset:
+    """When a unit ends.
+
+    Attributes:
+        kind: "never", "key", "complete" (all expected steps are done; the next unit begins when it
+            was taken away) or "absent" (no object for so many seconds).
+        seconds: of "absent".
+    """
+
+    kind: str = "never"
+    seconds: float = 0.0
+
+
+def parse_reset(text: str) -> Reset:
+    """Reads --reset=complete|key|SECONDS; ValueError if it is none of them."""
+    if text in ("complete", "key"):
+        return Reset(text)
+    try:
+        return Reset("absent", number(float(text), "--reset", 0.1, _MAX_SECONDS))
+    except ValueError:
+        raise ValueError(
+            f"--reset={text} is none of complete, key, and a number of seconds without the object"
+        ) from None
+
+
+class Unit:
+    """Gathers what is told at the end of a unit; the frames of `live` in, the end out."""
+
+    def __init__(self, live: Live, reset: Reset):
+        """`live`: at the start of a unit.
+
+        Raises:
+            ValueError: the stream does not look for the object, whose absence is to end a unit.
+        """
+        if reset.kind == "absent" and not live.detects:
+            raise ValueError(
+                f"--reset={reset.seconds:g}: stream {live.decoder.stream} does not look for the "
+                "object; --reset=complete or key, or another --stream"
+            )
+        self._live, self._reset = live, reset
+        self.count = 1
+        self._finished: int | None = None  # the class of what is to be taken away
+        self._away = 0.0  # frames for which it, or any object, has not been seen
+        self._before = 0  # the last frame
+        self._begin()
+
+    def _begin(self) -> None:
+        self._first: int | None = None  # the frame in which the object was seen first
+        self._last = 0  # the frame of the last step
+        self._steps: list[dict[str, Any]] = []
+        self._num_steps = 0
+        self._late: list[int] = []
+
+    @property
+    def began(self) -> bool:
+        """Whether there was a step."""
+        return self._num_steps > 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the unit before is still there, so that this one has not begun."""
+        return self._finished is not None
+
+    def begin(self) -> None:
+        """Does not wait any longer."""
+        self._finished, self._away = None, 0.0
+
+    def wait(self, frame: int) -> None:
+        """Takes a frame at which `live` has looked, instead of `take`, while it is `waiting`."""
+        seen = self._seen()
+        # A finished state without a catalogue's class may be any.
+        self._pass(frame, seen == self._finished or (self._finished == 0 and seen is not None))
+        if self._away >= TAKEN_AWAY * self._live.fps:
+            self.begin()
+
+    def take(self, events: Sequence[Event]) -> str | None:
+        """Takes the frame that `live` has just taken; returns why the unit ends with it, or None.
+
+        Time that was lost with the source is no absence of the object.
+        """
+        live = self._live
+        frame, fps, seen = live.frame, live.fps, self._seen()
+        if self._first is None and (seen is not None or not live.detects):
+            self._first = frame
+        for event in events:
+            self._num_steps += 1
+            self._last = frame
+            if len(self._steps) < MAX_STEPS:
+                step = {"step_id": event.step_id, "step": event.name}
+                self._steps.append(step | {"time_s": round(frame / fps, 6)})
+        self._late += [
+            alert.step_id
+            for alert in live.alerts
+            if alert.kind == "out of order" and alert.step_id not in self._late
+        ]
+        self._pass(frame, seen is not None)
+        if self._reset.kind == "complete" and self.began and not live.finish():
+            return "complete"
+        if self._reset.kind == "absent" and self.began:
+            return "absent" if self._away >= self._reset.seconds * fps else None
+        return None
+
+    def _seen(self) -> int | None:
+        """The class of a clear view of the object."""
+        live = self._live
+        if live.seen is None or live.seen[1] <= live.decoder.floor:
+            return None
+        return live.seen[0]
+
+    def _pass(self, frame: int, here: bool) -> None:
+        passed, self._before = min(frame - self._before, self._live.fps), frame
+        self._away = 0.0 if here else self._away + passed
+
+    def end(self, why: str) -> dict[str, Any]:
+        """Returns what is told about the unit, and resets `live` and this for the next one."""
+        live, name = self._live, self._live.decoder.procedure.step_name
+        first = live.frame if self._first is None else self._first
+        last = max(self._last, first or 0)
+        said = {
+            "unit": self.count,
+            "ended": why,
+            "start_s": None if first is None else round(first / live.fps, 6),
+            "duration_s": 0.0 if first is None else round((last - first) / live.fps, 6),
+            "steps": self._steps,
+            "num_steps": self._num_steps,
+            "done": [step.step_id for step in live.progress if step.status == "done"],
+            "late": self._late,
+            "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
+            "missing": [alert.step_id for alert in live.finish()],
+        }
+        for key in ("done", "late", "wrong", "missing"):
+            said[key] = [{"step_id": step, "step": name(step)} for step in said[key]]
+        self._away = 0.0
+        if why == "complete" and live.detects:
+            self._finished = live.decoder.procedure.state_class(live.decoder.assembly)
+        live.reset()
+        self.count += 1
+        self._begin()
+        return said
+
+    def state(self) -> dict[str, Any]:
+        """Returns all that `restore` needs, besides `live`, as plain values for JSON."""
+        return {
+            "count": self.count,
+            "finished": self._finished,
+            "first": self._first,
+            "last": self._last,
+            "before": self._before,
+            "away": self._away,
+            "steps": [[step["step_id"], step["time_s"]] for step in self._steps],
+            "num_steps": self._num_steps,
+            "late": list(self._late),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes back to a saved state; ValueError if it is none."""
+        check_alike(state, Unit(self._live, Reset()).state(), "unit")
+        procedure = self._live.decoder.procedure
+        for key, low in (("count", 1), ("num_steps", len(state["steps"]))):
+            whole(state[key], f"unit: {key}", low, LAST_FRAME)
+        for key in ("first", "last", "before", "finished"):
+            if state[key] is not None:
+                whole(state[key], f"unit: {key}", 0, LAST_FRAME)
+        number(state["away"], "unit: away", 0, LAST_FRAME)
+        if len(state["steps"]) > MAX_STEPS or any(
+            not isinstance(row, list) or len(row) != 2 for row in state["steps"]
+        ):
+            raise ValueError(f"unit: steps: not at most {MAX_STEPS} pairs of a step and its time")
+        steps = [
+            {
+                "step_id": procedure.checked_step(step, "unit: steps"),
+                "step": procedure.step_name(step),
+                "time_s": number(time, "unit: steps", 0, LAST_FRAME),
+            }
+            for step, time in state["steps"]
+        ]
+        self._late = [procedure.checked_step(step, "unit: late") for step in state["late"]]
+        self._steps = steps
+        self.count, self._num_steps = state["count"], state["num_steps"]
+        self._first, self._last, self._before = state["first"], state["last"], state["before"]
+        self._finished, self._away = state["finished"], state["away"]

@@ -1,0 +1,1 @@
+"""Live recognition: sources, the page, MQTT, webhooks."""

@@ -1,0 +1,143 @@
+"""Live recognition as a command: the source, the model, the keys, the state file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from stormpsr_jax.base import files, interruption
+from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
+from stormpsr_jax.recognition import options
+from stormpsr_jax.recognition.files.unit import Reset, parse_reset
+from stormpsr_jax.recognition.live import access, mqtt, serve, webhook
+from stormpsr_jax.recognition.live.capture import Capture, Clock, live_source
+from stormpsr_jax.recognition.live.station import Output, Station
+
+KEPT = 1.0  # seconds of pictures that wait at most
+
+
+def run(args: argparse.Namespace) -> int:
+    """Recognises the one source of the command line until it ends, or Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit status: 1 if the source could not be read, else 0.
+
+    Raises:
+        ValueError: mistakes on the command line, or a state file that is none.
+    """
+    (word,) = args.source
+    mistakes = []
+    reset = Reset()
+    try:
+        reset = Reset() if args.reset is None else parse_reset(args.reset)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    try:
+        source = live_source(word)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    try:
+        model = options.open_model(options.model_folder(args.model))
+        stream, settings = options.settings(model, args.stream, args.threshold)
+    except ValueError as error:
+        mistakes += lines_of(error)
+    raise_all(mistakes + _mistakes_of_outputs(args))
+    (variant,) = options.variants(model, [source.name], args.variant)
+    start = {"variant": variant, "stream": stream, "settings": settings, "batch": args.batch or 1}
+    live, clock = model.live(**start), Clock(model.fps)
+    state = Path(args.state) if args.state else None
+    station = Station(
+        live,
+        source.name,
+        clock=clock,
+        reset=reset,
+        certain=args.certain,
+        framing=model.pictures.framing_of("detector"),
+        state=state,
+    )
+    with contextlib.ExitStack() as stack:
+        if state is not None:
+            lock = files.open_locked(state.with_name(f"{state.name}.lock"), wait=False)
+            if lock is None:
+                raise ValueError(f"another process has the state in {state}; give another --state")
+            stack.enter_context(lock)
+            station.restore()
+        title = f"{model.procedure.name} · {variant}"
+        outputs, page = _open_outputs(args, title, station.ask_reset, stack)
+        if page is not None:
+            page.frame(None, {"recording": source.name, "source": "opening"})
+        # Before the source is opened: compiling takes longer than pictures wait.
+        model.live(**start).update(np.zeros((*model.pictures.size, 3), np.uint8), 0.0)
+        if reset.kind == "key":
+            _on_enter(station.ask_reset)
+        stop = stack.enter_context(interruption.noted())
+        depth = max(2, math.ceil(KEPT * model.fps))
+        capture = Capture(source, clock, live.frame_at, depth=depth, after=station.after)
+        try:
+            with capture:
+                station.run(capture, stop, outputs, page)
+        except ValueError as error:
+            for line in lines_of(error):
+                tell("error", line)
+            return 1
+    return 0
+
+
+def _mistakes_of_outputs(args: argparse.Namespace) -> list[str]:
+    mistakes: list[str] = []
+    for value, check in (
+        (args.serve, lambda text: access.Access(access.parse(text), _token(args))),
+        (args.mqtt, mqtt.parse),
+        (args.webhook, webhook.parse),
+    ):
+        try:
+            if value is not None:
+                check(value)
+        except ValueError as error:
+            mistakes += lines_of(error)
+    return mistakes
+
+
+def _token(args: argparse.Namespace) -> str | None:
+    return access.read_token(args.token_file)
+
+
+def _open_outputs(
+    args: argparse.Namespace, title: str, reset: Callable[[], None], stack: contextlib.ExitStack
+) -> tuple[list[Output], serve.Page | None]:
+    """The outputs of the command line, which `stack` closes, and the page among them."""
+    outputs: list[Output] = []
+    page = None
+
+    def add(output: Output) -> None:
+        stack.callback(output.close)
+        outputs.append(output)
+
+    if args.serve is not None:
+        address = access.parse(args.serve)
+        page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
+        add(page)
+        print(f"page: {page.url}", file=sys.stderr, flush=True)
+    if args.mqtt is not None:
+        add(mqtt.Mqtt(args.mqtt))
+    if args.webhook is not None:
+        add(webhook.Webhook(args.webhook))
+    return outputs, page
+
+
+def _on_enter(act: Callable[[], None]) -> None:
+    def read() -> None:
+        # Not by sys.stdin, whose lock the end of the process would wait for.
+        while typed := os.read(0, 4096):
+            if b"\n" in typed:
+                act()
+
+    threading.Thread(target=read, daemon=True).start()

@@ -1,0 +1,341 @@
+"""Figures of a result: delays, occlusion, steps, recordings, reliability, thresholds, and more.
+
+Drawn from the content of metrics.json by what `psr.analysis` and `psr.compare` compute. NumPy only;
+matplotlib is imported when a figure is drawn.
+"""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.evaluation.compare import compare
+from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.report import pages
+from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS, STREAM_NAMES
+
+MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
+WIDTH = 5.2  # inches; the report shows two figures beside each other
+
+Result = Mapping[str, Any]
+Drawn = tuple[str, str, Any] | None  # title, caption, figure; None without anything to show
+
+
+def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[str, str, str]]:
+    """Draws what can be drawn of a result, for `report.write_report(figures=…)`.
+
+    Args:
+        result: the content of metrics.json: "protocol", "fps", "components" and, by stream and
+            recording, "pos", "f1", "delay_s", "truth" and "events". The figure of occlusion needs
+            the recordings' "visible" too, that of thresholds the streams' "sweep",
+            that of reliability their "reliability".
+        max_delay_s: the largest tolerated delay Δ of F1(Δ) in seconds.
+
+    Returns:
+        (title, caption, SVG) of each figure. One without any data is left out.
+
+    Raises:
+        ValueError: ``max_delay_s`` is not a positive number.
+    """
+    draw: Sequence[Callable[[], Drawn]] = (
+        lambda: _delays(result),
+        lambda: _tolerance(result, max_delay_s),
+        lambda: _occlusion(result),
+        lambda: _steps(result),
+        lambda: _recordings(result),
+        lambda: _differences(result),
+        lambda: _reliability(result),
+        lambda: _sweep(result),
+    )
+    matching = "" if result["protocol"] == "paper" else " Matched as in protocol “paper”."
+    figures = []
+    for one in draw:
+        with pages.style():
+            drawn = one()
+        if drawn is not None:
+            title, caption, figure = drawn
+            figures.append((title, caption + matching, pages.svg(figure)))
+    return figures
+
+
+def _axes(height: float, num: int = 1, **options) -> tuple[Any, Sequence[Any]]:
+    """A figure with `num` panels side by side."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(1, num, squeeze=False, **options)[0]
+    for one in axes:
+        one.tick_params(length=0)
+    return figure, axes
+
+
+def _legend(figure, axes, num_columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=num_columns)
+
+
+def _streams(result: Result) -> list[str]:
+    return [stream for stream in STREAM_COLOURS if stream in result["streams"]]
+
+
+def _delays(result: Result) -> Drawn:
+    table = {row["stream"]: row for row in analysis.delays_table(result) if row["tp"]}
+    if not table:
+        return None
+    figure, (axes,) = _axes(3.0)
+    for stream in _streams(result):
+        if stream not in table:
+            continue
+        row, colour = table[stream], STREAM_COLOURS[stream]
+        delays = analysis.delays(result, stream)
+        part = np.arange(len(delays) + 1) / len(delays)
+        label = f"{STREAM_NAMES[stream]}: median {row['median_s']:.1f} s, p90 {row['p90_s']:.1f} s"
+        label += f" ({row['tp']} steps)"
+        axes.step([0.0, *delays], part, where="post", color=colour, label=label)
+        axes.plot([row["median_s"], row["p90_s"]], [0.5, 0.9], "o", color=colour, ms=4.5)
+    axes.set(xlabel="Delay in seconds", ylabel="Part of the correct steps", ylim=(0, 1.03))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 0.9, 1])
+    _legend(figure, axes, 1)
+    caption = "Distribution of the delay of all correct steps, with the median and the p90 as dots."
+    return "Delay", caption, figure
+
+
+def _tolerance(result: Result, max_delay_s: float) -> Drawn:
+    curves = {s: analysis.tolerance_curve(result, s, max_delay_s) for s in _streams(result)}
+    curves = {stream: curve for stream, curve in curves.items() if curve[2] is not None}
+    if not curves:
+        return None
+    figure, (axes,) = _axes(3.0)
+    for stream, (at, f1, area) in curves.items():
+        look = {"color": STREAM_COLOURS[stream]}
+        at, f1 = [*at, max_delay_s], [*f1, f1[-1]]
+        axes.step(at, f1, where="post", label=f"{STREAM_NAMES[stream]}: area {area:.3f}", **look)
+        axes.fill_between(at, f1, step="post", alpha=0.07, linewidth=0, **look)
+    axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, max_delay_s))
+    axes.set_ylim(0, 1.03)
+    _legend(figure, axes, 1)
+    caption = (
+        "F1 where a match later than Δ counts as a false positive and a false negative, mean over "
+        f"recordings, and the area under the curve as a part of the whole up to {max_delay_s:g} s."
+    )
+    return "F1 by tolerated delay", caption, figure
+
+
+def _occlusion(result: Result) -> Drawn:
+    rows = analysis.occlusion_table(result)
+    if not any(row["truths"] for row in rows):
+        return None
+    streams = _streams(result)
+    parts = list(dict.fromkeys(row["visible"] for row in rows))
+    figure, panels = _axes(2.8, 2)
+    width = 0.8 / len(streams)
+    for axes, key, label in zip(
+        panels, ("recall", "delay_s"), ("Recall", "Mean delay in seconds"), strict=True
+    ):
+        for i, stream in enumerate(streams):
+            values = {row["visible"]: row[key] for row in rows if row["stream"] == stream}
+            known = [j for j, part in enumerate(parts) if values[part] is not None]
+            axes.bar(
+                [j + (i - (len(streams) - 1) / 2) * width for j in known],
+                [values[parts[j]] for j in known],
+                0.92 * width,
+                color=STREAM_COLOURS[stream],
+                label=STREAM_NAMES[stream],
+            )
+        counts = {row["visible"]: row["truths"] for row in rows}
+        ticks = [f"{part}\n{counts[part]} steps" for part in parts]
+        axes.set_xticks(range(len(parts)), ticks, fontsize=6.5)
+        axes.set(xlabel="Visible part of the object", ylabel=label)
+        axes.grid(False, axis="x")
+    panels[0].set_ylim(0, 1.03)
+    _legend(figure, panels[0], 3)
+    caption = (
+        "By the visible fraction of the object at the frame of completion, over the true steps "
+        "where it is known."
+    )
+    return "Occlusion", caption, figure
+
+
+def _steps(result: Result) -> Drawn:
+    from matplotlib.patches import Patch
+
+    table: dict[int, dict[str, dict[str, Any]]] = {}
+    for row in analysis.steps_table(result):
+        table.setdefault(row["step"], {})[row["stream"]] = row
+    if not table:
+        return None
+    errors = {s: sum(r["fp"] + r["fn"] for r in rows.values()) for s, rows in table.items()}
+    kept = sorted(sorted(table, key=lambda s: (-errors[s], s))[:MAX_ROWS])
+    streams = _streams(result)
+    figure, (axes,) = _axes(0.9 + 0.14 * len(kept) * (len(streams) + 0.6))
+    height = 0.84 / len(streams)
+    for y, step in enumerate(kept):
+        for i, stream in enumerate(streams):
+            if stream not in table[step]:
+                continue
+            row = table[step][stream]
+            early = row["truths"] - row["tp"] - row["fn"]
+            at = y + (i - (len(streams) - 1) / 2) * height
+            look = {"height": 0.85 * height, "ec": STREAM_COLOURS[stream], "lw": 0.8}
+            solid = {"color": STREAM_COLOURS[stream]}
+            axes.barh(at, early - row["fp"], **look, **solid, alpha=0.4)  # wrong, to the left
+            axes.barh(at, row["tp"], **look, **solid)
+            axes.barh(at, early, left=row["tp"], **look, fill=False, hatch="//////")
+            axes.barh(at, row["fn"], left=row["tp"] + early, **look, fill=False)
+            if row["delay_s"] is not None:
+                axes.text(row["truths"], at, f" +{row['delay_s']:.1f} s", fontsize=6.5, va="center")
+    names = [next(iter(table[step].values()))["name"] for step in kept]
+    names = [textwrap.fill(name, 30, max_lines=2, placeholder="…") for name in names]
+    axes.set_yticks(range(len(kept)), names, color=INK)
+    axes.set(ylim=(len(kept) - 0.4, -0.6), xlabel="Wrong (left of 0) and true steps")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.grid(False, axis="y")
+    key = [
+        Patch(color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream]) for stream in streams
+    ] + [
+        Patch(color=MUTED, label="correct"),
+        Patch(ec=MUTED, fill=False, hatch="//////", label="early"),
+        Patch(ec=MUTED, fill=False, label="missed"),
+        Patch(color=MUTED, alpha=0.4, label="wrong"),
+    ]  # fmt: skip
+    figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=4)
+    caption = "Outcomes of each step over all recordings, with the mean delay of the correct ones."
+    if len(kept) < len(table):
+        caption += f" The {len(kept)} steps with the most errors, of {len(table)}."
+    return "Outcome by step", caption, figure
+
+
+def _recordings(result: Result) -> Drawn:
+    streams = _streams(result)
+    rows = {(r["recording"], r["stream"]): r for r in analysis.recordings_table(result)}
+    names = sorted({name for name, _ in rows})
+    if len(names) < 2:
+        return None
+    f1 = {
+        name: [rows[name, s]["f1"] or 0.0 for s in streams if (name, s) in rows] for name in names
+    }
+    kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
+    figure, panels = _axes(0.9 + 0.2 * len(kept), len(headline.MEANS), sharey=True)
+    for axes, one in zip(panels, headline.MEANS, strict=True):
+        for stream in streams:
+            points = [
+                (rows[name, stream][one.key], y)
+                for y, name in enumerate(kept)
+                if (name, stream) in rows and rows[name, stream][one.key] is not None
+            ]
+            if points:  # an empty line that is not clipped would spoil the layout
+                look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
+                axes.plot(*zip(*points, strict=True), "o", ms=5, label=STREAM_NAMES[stream], **look)
+        axes.set_xlabel(one.heading)
+        if not one.unit:
+            axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
+    labels = [name if len(name) <= 30 else f"{name[:29]}…" for name in kept]
+    panels[0].set_yticks(range(len(kept)), labels, color=INK)
+    panels[0].set_ylim(len(kept) - 0.5, -0.5)
+    _legend(figure, panels[0], 3)
+    labels = ", ".join(one.label for one in headline.MEANS)
+    caption = f"{labels} of each recording; what is undefined has no dot."
+    if len(kept) < len(names):
+        caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
+    return "Recordings", caption, figure
+
+
+def _differences(result: Result) -> Drawn:
+    others = [stream for stream in _streams(result) if stream != "storm"]
+    if "storm" not in result["streams"] or not others:
+        return None
+    found = {other: compare(result, result, (other, "storm")) for other in others}
+    fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
+    times = {one.key: one.label for one in headline.MEANS if one.unit}
+    times["common_delay_s"] = "Delay where\nboth are correct"
+    shown = [r for rows in found.values() for r in rows if r["metric"] in fractions | times]
+    if any(row["recordings"] == 1 for row in shown):
+        return None  # a bootstrap over one recording always draws the same one: no interval
+    figure, panels = _axes(2.0, 2)
+    for axes, labels, label in zip(
+        panels, (fractions, times), ("Difference", "Difference in seconds"), strict=True
+    ):
+        places = {metric: y for y, metric in enumerate(labels)}
+        for i, (other, rows) in enumerate(found.items()):
+            for row in rows:
+                if row["metric"] in places and row["recordings"]:
+                    y = places[row["metric"]] + 0.25 * (i - (len(found) - 1) / 2)
+                    look = {"color": STREAM_COLOURS[other]}
+                    axes.plot([row["low"], row["high"]], [y, y], **look)
+                    axes.plot([row["difference"]], [y], "o", ms=4.5, **look)
+        axes.axvline(0, color=INK, linewidth=0.8)
+        axes.set_yticks(range(len(labels)), labels.values(), color=INK)
+        axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
+        axes.grid(False, axis="y")
+    key = [
+        panels[0].plot([], [], "o-", ms=4.5, color=STREAM_COLOURS[other],
+                       label=f"{STREAM_NAMES['storm']} − {STREAM_NAMES[other]}")[0]
+        for other in others
+    ]  # fmt: skip
+    figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
+    caption = (
+        "Fused stream minus a single one, mean over recordings, with the 95 % interval of a paired "
+        "bootstrap over recordings."
+    )
+    return "What fusion changes", caption, figure
+
+
+def _reliability(result: Result) -> Drawn:
+    rows = calibration.table(result)
+    whole = {row["stream"]: row for row in rows if row["confidences"] == "all"}
+    if not whole:
+        return None
+    figure, (axes,) = _axes(3.0)
+    axes.plot([0, 1], [0, 1], "--", color=MUTED, linewidth=0.8)
+    streams = [stream for stream in _streams(result) if stream in whole]
+    for stream in streams:
+        bins = [row for row in rows if row["stream"] == stream and row["confidences"] != "all"]
+        points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
+        label = f"{STREAM_NAMES[stream]}: ECE {whole[stream]['error']:.3f}"
+        look = {"color": STREAM_COLOURS[stream], "ms": 4.5, "clip_on": False}
+        axes.plot(*points, "o-", label=label, **look)
+    axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
+    _legend(figure, axes, 1)
+    said = "; ".join(
+        f"{STREAM_NAMES[s]}: {whole[s]['events']} events, "
+        f"mean confidence {whole[s]['confidence']:.2f}, "
+        f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
+        for s in streams
+    )
+    caption = (
+        "How often events are right, by their confidence, in bins of equally many events; on the "
+        "dashed line a confidence is the chance to be right. The expected calibration error (ECE) "
+        f"is the mean distance from it. {said}."
+    )
+    return "Reliability of confidences", caption, figure
+
+
+def _sweep(result: Result) -> Drawn:
+    rows = analysis.sweep_table(result)
+    if not rows:
+        return None
+    figure, panels = _axes(2.6, 3)
+    for axes, key, label in zip(
+        panels,
+        ("precision", "recall", "delay_s"),
+        ("Precision", "Recall", "Mean delay in seconds"),
+        strict=True,
+    ):
+        for stream in _streams(result):
+            points = sorted(
+                (row["threshold"], row[key])
+                for row in rows
+                if row["stream"] == stream and row[key] is not None
+            )
+            x, y = zip(*points, strict=True) if points else ((), ())
+            axes.plot(x, y, "o-", ms=3.5, color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream])
+        axes.set(xlabel="Threshold T", ylabel=label)
+        if key != "delay_s":
+            axes.set_ylim(0, 1.03)
+    _legend(figure, panels[0], 3)
+    caption = "Precision and recall of all steps pooled, and the mean delay, by the threshold T."
+    return "Threshold", caption, figure

@@ -1,0 +1,191 @@
+"""The report of a run: one HTML file that needs nothing else, no network either.
+
+NumPy only; matplotlib and jinja2 (``templates/report.html``) are imported when a report is made.
+"""
+
+import base64
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.report import pages, timeline, wrong_marks
+from stormpsr_jax.report.pages import STREAM_COLOURS, STREAM_NAMES
+from stormpsr_jax.report.timeline import Mark, Step, Visible
+from stormpsr_jax.report.wrong_marks import clock
+
+MAX_THUMBNAILS = 12
+
+
+def write_report(
+    path: str | os.PathLike,
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    procedure: Procedure,
+    truth: Mapping[str, Sequence[Step]],
+    visible: Mapping[str, Visible] | None = None,
+    thumbnails: Callable[[str, int], bytes | None] | None = None,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    notes: Sequence[str] = (),
+    figures: Sequence[tuple[str, str, str]] = (),
+    strips: Mapping[str, str] | None = None,
+    detections: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the report.
+
+    Events are shown as correct, early, wrong or missed by the matching of protocol `paper`, under
+    either protocol: that of `released` pairs events of different steps. The page says so.
+
+    Args:
+        path: the HTML file to write.
+        title: of the page.
+        metrics: the content of metrics.json. A stream's "settings", where given, hold "threshold",
+            "confidence" (the floor) and "weight". The page shows its `analysis.notes` too.
+        procedure: for the names of steps, and the frames per second if `metrics` has no "fps".
+        truth: (frame, step id) by recording.
+        visible: by recording, frames (M,) ascending and visible fractions (M,), NaN where unknown.
+        thumbnails: returns the JPEG of a recording's frame, or None. Pictures go in as they are, so
+            they should be small.
+        curves: the rows of metrics.jsonl by stage: "step" and scalars, those of validation as
+            "val/NAME".
+        notes: paragraphs of plain text below the results.
+        figures: (title, caption, SVG text); `pages.svg` makes one that suits light and dark mode.
+        strips: by recording, SVG text of what the learned fusion believes.
+        detections: of `detection_scores.score`, the content of detections.json.
+
+    Raises:
+        ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
+        OSError: the file cannot be written.
+    """
+    streams = {s: metrics["streams"][s] for s in STREAM_COLOURS if s in metrics["streams"]}
+    if not streams:
+        raise ValueError(f"metrics hold none of the streams {', '.join(STREAM_COLOURS)}")
+    names = sorted(set().union(*(stream["recordings"] for stream in streams.values())))
+    for name in names:
+        if name not in truth:
+            raise ValueError(f"no ground truth for recording {name!r}; check --labels")
+    fps = metrics.get("fps") or procedure.fps
+    recordings = []
+    for i, name in enumerate(names):
+        scores = {s: stream["recordings"].get(name, {}) for s, stream in streams.items()}
+        marks = {s: timeline.outcomes(truth[name], row, fps) for s, row in scores.items()}
+        installations = wrong_marks.installations(scores)
+        seen = (visible or {}).get(name)
+        drawn = pages.svg(timeline.figure(scores, truth[name], procedure, fps, seen))
+        recordings.append(
+            {
+                "name": name,
+                "scores": scores,
+                "num_steps": len(truth[name]),
+                "wrong": wrong_marks.rows(installations, procedure, fps),
+                "alarms": wrong_marks.alarms(marks, procedure, fps),
+                "uncertain": [
+                    (stream, procedure.step_name(step), clock(frame / fps), confidence)
+                    for stream, row in scores.items()
+                    for frame, step, confidence in row.get("uncertain", ())
+                ],
+                "visible": None if seen is None else _mean(seen[1]),
+                "beliefs": pages.inline(strips[name], f"Beliefs in recording {name}", f"b{i}")
+                if strips and name in strips
+                else None,
+                "timeline": pages.inline(drawn, f"Timeline of recording {name}", f"t{i}"),
+                "cards": _cards(name, truth[name], marks, thumbnails, procedure, fps),
+                "num_frames": len({frame for frame, _ in truth[name]}),
+            }
+        )
+    page = pages.template("report.html").render(
+        title=title,
+        headline=headline,
+        metrics=metrics,
+        procedure=procedure,
+        fps=fps,
+        streams=streams,
+        stream_names=STREAM_NAMES,
+        recordings=recordings,
+        stages={
+            stage: _panels(stage, rows, f"c{i}")
+            for i, (stage, rows) in enumerate((curves or {}).items())
+        },
+        notes=[*notes, *analysis.notes(metrics)],
+        detections=detections,
+        figures=[
+            (name, caption, pages.inline(text, name, f"f{i}"))
+            for i, (name, caption, text) in enumerate(figures)
+        ],
+    )
+    files.write_text(path, page)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    values = np.asarray(values, float)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else None
+
+
+def _cards(
+    recording: str,
+    truth: Sequence[Step],
+    marks: Mapping[str, Sequence[Mark]],
+    thumbnails: Callable[[str, int], bytes | None] | None,
+    procedure: Procedure,
+    fps: float,
+) -> list[dict[str, Any]]:
+    """A picture of each completion, evenly thinned to `MAX_THUMBNAILS`, and who recognised it."""
+    frames = sorted({frame for frame, _ in truth})
+    kept = np.linspace(0, len(frames) - 1, min(len(frames), MAX_THUMBNAILS)).round().astype(int)
+    outcome = {
+        (mark.truth, mark.step_id, stream): mark
+        for stream, of_stream in marks.items()
+        for mark in of_stream
+    }
+    cards = []
+    for frame in (frames[i] for i in kept):
+        jpeg = thumbnails(recording, frame) if thumbnails else None
+        steps = [step_id for at, step_id in sorted(set(truth)) if at == frame]
+        cards.append(
+            {
+                "frame": frame,
+                "time": clock(frame / fps),
+                "jpeg": base64.b64encode(jpeg).decode() if jpeg else None,
+                "steps": [
+                    (procedure.step_name(s), {m: outcome[frame, s, m] for m in marks})
+                    for s in steps
+                ],
+            }
+        )
+    return cards
+
+
+def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[tuple[str, Any]]:
+    """A small figure per scalar of a stage, training and validation in one: (name, SVG)."""
+    from matplotlib.figure import Figure
+
+    series: dict[str, dict[bool, list[tuple[float, float]]]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key != "step" and isinstance(value, int | float) and math.isfinite(value):
+                name = key.removeprefix("val/")
+                curve = series.setdefault(name, {}).setdefault(key != name, [])
+                curve.append((row["step"], value))
+    panels = []
+    for name, curves in series.items():
+        with pages.style():
+            figure = Figure(figsize=(3.5, 2.0))
+            axes = figure.add_axes((0.13, 0.13, 0.85, 0.76))
+            for validation, points in sorted(curves.items()):
+                x, y = pages.binned(*np.array(points, float).T)
+                colour = STREAM_COLOURS["temporal" if validation else "asd"]
+                few = validation and len(x) <= 60
+                axes.plot(x, y, "o-" if few else "-", color=colour, markersize=3.5, linewidth=1.4)
+            axes.tick_params(length=0)
+            axes.locator_params(nbins=5)
+            axes.ticklabel_format(scilimits=(-2, 5))
+        drawn = pages.inline(pages.svg(figure), f"{stage}: {name}", f"{prefix}-{len(panels)}")
+        panels.append((name, drawn))
+    return panels

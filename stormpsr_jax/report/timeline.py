@@ -1,0 +1,190 @@
+"""The timeline of a recording: what became of every step, in every stream, and the visible part.
+
+NumPy only; matplotlib is imported when a timeline is drawn.
+"""
+
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring.metrics import match_steps, scored
+from stormpsr_jax.report import wrong_marks
+from stormpsr_jax.report.pages import (
+    INK,
+    MUTED,
+    PAPER,
+    STREAM_COLOURS,
+    STRIPE,
+    binned,
+    style,
+    time_ticks,
+)
+from stormpsr_jax.report.wrong_marks import WRONG, Scores
+
+_MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
+
+Step = tuple[int, int]
+Visible = tuple[np.ndarray, np.ndarray]
+
+
+class Mark(NamedTuple):
+    """The outcome of a truth, of an event, or of the two together."""
+
+    kind: str  # a key of _MARKERS or wrong_marks.MARKERS
+    step_id: int
+    truth: int | None  # frame
+    event: int | None  # frame
+    text: str  # the delay, or the kind in words
+
+
+def figure(
+    scores: Mapping[str, Scores],
+    truth: Sequence[Step],
+    procedure: Procedure,
+    fps: float,
+    visible: Visible | None = None,
+):
+    """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
+
+    Args:
+        scores: by stream, the recording's entry of metrics.json.
+        truth: (frame, step id); metrics.json has it as "truth" of each entry.
+        procedure: for the names of steps.
+        fps: frames per second.
+        visible: frames (M,) ascending and visible fractions (M,), NaN where unknown.
+
+    Returns:
+        A matplotlib Figure.
+    """
+    marks = {stream: outcomes(truth, row, fps) for stream, row in scores.items()}
+    wrong = wrong_marks.installations(scores)
+    with style():
+        return _draw(truth, marks, wrong, visible, procedure, fps)
+
+
+def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Mark]:
+    """Returns the outcome of every truth and event of one stream, `row` being its scores."""
+    events = row.get("events", ())
+    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
+    marks = [
+        *(Mark("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
+        *(Mark("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
+        *(Mark("wrong", s, None, e, "wrong") for e, s in matching.wrong),
+        *(Mark("missed", s, t, None, "missed") for t, s in matching.missed),
+    ]
+    for frame, s, confidence in row.get("uncertain", ()):
+        s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
+        marks.append(Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
+    wrong = wrong_marks.marks(row, fps)
+    return marks + [Mark(kind, step, None, frame, text) for kind, step, frame, text in wrong]
+
+
+def _draw(
+    truth: Sequence[Step],
+    marks: Mapping[str, Sequence[Mark]],
+    wrong: Collection[tuple[int, int, int | None]],
+    visible: Visible | None,
+    procedure: Procedure,
+    fps: float,
+):
+    from matplotlib.figure import Figure
+
+    every = [mark for of_stream in marks.values() for mark in of_stream]
+    first: dict[int, int] = {}  # step id: frame that places its row; steps never due come last
+    for frame, step_id in sorted(truth):
+        first.setdefault(step_id, frame)
+    for start, k, _ in wrong:
+        first.setdefault(3 * k, start)
+    for mark in sorted(every, key=lambda mark: mark.event or 0):
+        first.setdefault(mark.step_id, 2**62 + (mark.event or 0))
+    rows = {s: row for row, s in enumerate(sorted(first, key=lambda s: (first[s], s)))}
+    frames = [f for mark in every for f in (mark.truth, mark.event) if f is not None]
+    frames += [frame for frame, _ in truth]
+    frames += [f for start, _, end in wrong for f in (start, end) if f is not None]
+    frames += [0] if visible is None else np.asarray(visible[0])[[0, -1]].tolist()
+    start, end = min(frames) / fps, max(frames) / fps
+    span = max(end - start, 1 / fps)
+
+    width, left, right, below = 10.0, 2.15, 0.1, 0.35
+    row_height = max(0.36, 0.12 * len(marks))
+    strip, gap = (0.62, 0.16) if visible is not None else (0.0, 0.0)
+    height = below + strip + gap + max(len(rows), 1) * row_height + 0.08
+    figure = Figure(figsize=(width, height))
+    box = (left / width, (width - left - right) / width)
+    axes = figure.add_axes(
+        (box[0], (below + strip + gap) / height, box[1], 1 - (below + strip + gap + 0.08) / height)
+    )
+    axes.set(ylim=(max(len(rows), 1), 0), yticks=[])
+    axes.spines["left"].set_visible(False)
+    lanes = {stream: (i + 0.5) / len(marks) * 0.86 + 0.07 for i, stream in enumerate(marks)}
+    for step_id, row in rows.items():
+        if row % 2 == 0:
+            axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
+        name = textwrap.fill(procedure.step_name(step_id), 27, max_lines=2, placeholder="…")
+        at = axes.get_yaxis_transform()
+        axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
+        for stream, lane in lanes.items():
+            letter = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
+            colour = STREAM_COLOURS[stream]
+            axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
+    for since, k, until in wrong:
+        length = (end if until is None else until / fps) - since / fps
+        look = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
+        axes.barh(rows[3 * k] + 0.5, length, 0.9, since / fps, fill=False, hatch="....", **look)
+    axes.vlines(
+        [frame / fps for frame, _ in truth],
+        [rows[step_id] + 0.06 for _, step_id in truth],
+        [rows[step_id] + 0.94 for _, step_id in truth],
+        color=INK,
+        linewidth=2.2,
+        zorder=2,
+    )
+    for stream, of_stream in marks.items():
+        _draw_lane(axes, of_stream, rows, lanes[stream], STREAM_COLOURS[stream], fps, span)
+    if visible is not None:
+        lower = figure.add_axes((box[0], below / height, box[1], strip / height), sharex=axes)
+        times, values = binned(np.asarray(visible[0]) / fps, np.asarray(visible[1], float))
+        lower.fill_between(times, values, color=MUTED, alpha=0.45, linewidth=0)
+        lower.set(ylim=(0, 1), yticks=[0, 0.5, 1], yticklabels=["0", "50", "100 %"])
+        beside = {"transform": lower.transAxes, "ha": "right", "va": "center"}
+        lower.text(-0.062, 0.5, "Visible part\nof the object", **beside)
+        axes.tick_params(labelbottom=False, length=0)
+    # Room for the text at the last marks.
+    axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
+    time_ticks(axes, start, end)
+    return figure
+
+
+def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
+    """Markers, delays and texts of one stream; `lane` is its place within a row, 0…1."""
+    look = {"clip_on": False, "zorder": 4}
+    markers = _MARKERS | wrong_marks.MARKERS
+    points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in markers}
+    spots = []  # (row, left end, right end, text)
+    for mark in marks:
+        row, y = rows[mark.step_id], rows[mark.step_id] + lane
+        x = (mark.truth if mark.event is None else mark.event) / fps
+        origin = (mark.event if mark.truth is None else mark.truth) / fps
+        points[mark.kind].append((x, y))
+        spots.append((row, min(x, origin), max(x, origin), mark.text))
+        if mark.kind == "correct":
+            axes.barh(y, x - origin, 0.15, origin, color=colour, alpha=0.4, lw=0, clip_on=False)
+        elif mark.kind == "early":
+            axes.barh(y, origin - x, 0.17, x, ec=colour, fill=False, hatch="/////", linewidth=0)
+    for kind, of_kind in points.items():
+        ink = WRONG if kind in wrong_marks.MARKERS else colour
+        hollow = kind in ("missed", "alarm", "uncertain")
+        face = PAPER if hollow else ink
+        size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
+        x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
+        axes.plot(x, y, markers[kind], ms=size, mew=edge, color=ink, markerfacecolor=face, **look)
+    # A text is left out where another mark or bar of the lane is in its way.
+    for spot in spots:
+        row, _, left, text = spot
+        right = left + span * (0.02 + 0.0066 * len(text))
+        others = (other for other in spots if other is not spot and other[0] == row)
+        if not any(other[1] < right and other[2] >= left for other in others):
+            axes.text(left + 0.009 * span, row + lane, text, fontsize=6.5, va="center", zorder=5)

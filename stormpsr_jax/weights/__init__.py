@@ -1,0 +1,1 @@
+"""Weights in and out: published ViTs, released PyTorch checkpoints, and our own files."""

@@ -1,0 +1,155 @@
+"""Models that fit given parameters, and what they compute."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stormpsr_jax.models import backbones, positions, spatial, temporal, vit
+from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
+
+
+def build_spatial(params: Mapping, num_heads: int | None = None) -> spatial.SpatialEncoder:
+    """The SpatialEncoder that `params` belong to."""
+    return spatial.SpatialEncoder(
+        **backbones.fields_of(params["encoder"], num_heads),
+        hidden=params["first_head"]["dense"]["kernel"].shape[1],
+        second_hidden=params["second_head"]["dense"]["kernel"].shape[1],
+        projection=params["projection_head"]["kernel"].shape[1],
+        num_components=params["state_head"]["bias"].shape[0] if "state_head" in params else 0,
+    )
+
+
+def build_temporal(params: Mapping, num_heads: int | None = None) -> temporal.TemporalTransformer:
+    """The TemporalTransformer that `params` belong to; heads default to 8."""
+    num_heads = num_heads or 8
+    inner = params["block_0"]["attn"]["proj"]["kernel"].shape[0]
+    if inner % num_heads:
+        raise ValueError(f"--temporal_heads={num_heads} does not divide the inner width {inner}")
+    return temporal.TemporalTransformer(
+        num_components=params["head"]["bias"].shape[0],
+        num_frames=params["pos_embedding"].shape[1] - 1,
+        depth=sum(name.startswith("block_") for name in params),
+        num_heads=num_heads,
+        dim_head=inner // num_heads,
+        mlp_dim=params["block_0"]["fc1"]["kernel"].shape[1],
+        head="mlp" if "head_hidden" in params else "linear",
+    )
+
+
+def forward(
+    kind: str,
+    params: Mapping,
+    heads: int | None = None,
+    temporal_heads: int | None = None,
+    library: str | None = None,
+) -> Callable[[Mapping, Mapping, jax.Array], dict[str, jax.Array]]:
+    """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
+
+    Args:
+      kind: vit, spatial, temporal or storm.
+      params: parameters, for their shapes.
+      heads: of the ViT; None as in `backbones.fields_of`.
+      temporal_heads: None is 8.
+      library: of kind vit, that published the parameters.
+
+    Returns:
+      A function of x, normalised: images (N, H, W, 3) -> {"features"} (vit) or {"embedding",
+      "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W, 3)
+      -> {"logits"} (storm).
+    """
+    if kind == "vit":
+        model = vit.ViT(**backbones.fields_of(params, heads, library))
+        return lambda p, _, x: {"features": model.apply({"params": p}, x)}
+    if kind == "temporal":
+        model = build_temporal(params, temporal_heads)
+        return lambda p, _, x: {"logits": model.apply({"params": p}, x)}
+    if kind == "spatial":
+        model = build_spatial(params, heads)
+
+        def spatial_outputs(p, stats, x):
+            outputs = model.apply({"params": p, "batch_stats": stats}, x)
+            return {name: outputs[name] for name in ("embedding", "projection")}
+
+        return spatial_outputs
+    encoder = build_spatial(params["spatial"], heads)
+    transformer = build_temporal(params["temporal"], temporal_heads)
+
+    def storm_outputs(p, stats, x):
+        variables = {"params": p["spatial"], "batch_stats": stats["spatial"]}
+        frames = encoder.apply(variables, x.reshape(-1, *x.shape[2:]), method="embed")
+        embeddings = frames.reshape(*x.shape[:2], -1)
+        return {"logits": transformer.apply({"params": p["temporal"]}, embeddings)}
+
+    return storm_outputs
+
+
+def check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
+    """Raises an error of flax that names an array whose shape does not fit the others."""
+    if kind == "temporal":
+        _, rows, D = params["pos_embedding"].shape
+        shape = (1, rows - 1, D)
+    else:
+        part = params["spatial"] if kind == "storm" else params
+        encoder = part if kind == "vit" else part["encoder"]
+        # One row of patches, as many as have a position.
+        patch = backbones.fields_of(encoder, 1)["patch_size"]
+        patches = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
+        image = (patch, patch * patches, 3)
+        shape = (1, 1, *image) if kind == "storm" else (1, *image)
+    # The number of heads changes no shape.
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    jax.eval_shape(forward(kind, params, 1, 1), params, batch_stats, x)
+
+
+def run(
+    kind: str,
+    params: Mapping,
+    batch_stats: Mapping,
+    x: np.ndarray,
+    heads: int | None = None,
+    temporal_heads: int | None = None,
+    chunk: int = 64,
+    library: str | None = None,
+) -> dict[str, np.ndarray]:
+    """Applies a model in evaluation mode and float32, some images or clips at a time.
+
+    Args and outputs as in `forward`. A ViT's position embedding is resized to the images of x, as
+    its library does. `chunk`: images, or clips of embeddings, computed at once.
+
+    Raises:
+      ValueError: the shape of x, or the number of heads, does not fit.
+    """
+    axes = {"vit": 4, "spatial": 4, "temporal": 3, "storm": 5}[kind]
+    if x.ndim != axes or (axes > 3 and x.shape[-1] != 3) or 0 in x.shape:
+        form = {3: "(N, T, D)", 4: "(N, H, W, 3)", 5: "(N, T, H, W, 3)"}[axes]
+        raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")
+    x = np.asarray(x, np.float32)
+    if kind == "vit":
+        params = _fit_grid(params, x, library)
+    elif kind == "spatial":
+        params = dict(params) | {"encoder": _fit_grid(params["encoder"], x)}
+    elif kind == "storm":
+        encoder = params["spatial"]
+        encoder = dict(encoder) | {"encoder": _fit_grid(encoder["encoder"], x)}
+        params = dict(params) | {"spatial": encoder}
+        chunk = max(1, chunk // x.shape[1])
+    function = jax.jit(forward(kind, params, heads, temporal_heads, library))
+    params, batch_stats = jax.device_put((params, batch_stats))
+    # GPUs and TPUs round the factors of a product to fewer digits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        parts = [
+            jax.device_get(function(params, batch_stats, x[i : i + chunk]))
+            for i in range(0, len(x), chunk)
+        ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _fit_grid(params: Mapping, x: np.ndarray, library: str | None = None) -> dict:
+    """ViT parameters with the position embedding resized to images x (…, H, W, 3)."""
+    if "pos_embed" not in params:
+        return dict(params)
+    patch = backbones.fields_of(params, 1)["patch_size"]
+    grid = (x.shape[-3] // patch, x.shape[-2] // patch)
+    return dict(params) | {"pos_embed": positions.fit(params, grid, library, "pos_embed")}

@@ -1,0 +1,209 @@
+"""Parameters in files: our own format, published ViTs and released PyTorch checkpoints."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+from flax import traverse_util
+
+from stormpsr_jax.base import files
+from stormpsr_jax.models import backbones, positions
+from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
+from stormpsr_jax.weights import published, torch_files
+from stormpsr_jax.weights.torch_layout import (
+    check_names,
+    check_ours,
+    from_state_dict,
+)
+
+KINDS = ("vit", "spatial", "temporal", "storm")
+FORMAT = "stormpsr_jax"
+# A module that the parameters of each kind have at their top, and no other kind has.
+LANDMARKS = {
+    "vit": "patch_embed",
+    "spatial": "encoder",
+    "temporal": "pos_embedding",  # of all the back-ends only the transformer has it
+    "storm": "temporal",
+}
+
+
+def save_params(
+    path: str | Path,
+    params: Mapping,
+    batch_stats: Mapping | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes parameters (nested dicts of arrays) to a `.safetensors` file in our format, whole.
+
+    `metadata` values are stored as JSON text.
+
+    Raises:
+      OSError: it cannot be written; names the file.
+    """
+    tree = {"params": params, "batch_stats": batch_stats or {}}
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    arrays = {k: np.ascontiguousarray(jax.device_get(v)) for k, v in sorted(flat.items())}
+    text = {k: json.dumps(v) for k, v in (metadata or {}).items()}
+    text |= {"format": FORMAT, "sha256": _checksum(arrays)}
+    write_safetensors(path, arrays, text)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
+    """The SHA-256 of arrays, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def write_safetensors(
+    path: str | Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Writes a `.safetensors` file, whole and with the permissions of any new file.
+
+    The same arrays and metadata give the same bytes. (The library's own writer leaves the file
+    unreadable for everybody but its owner, and puts metadata into it in any order.)
+
+    Raises:
+      OSError: it cannot be written; names the file.
+    """
+    content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # as the format wants the data aligned
+    with files.replacing(path) as part:
+        part.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, content[end:]]))
+
+
+def load_params(path: str | Path) -> tuple[dict, dict]:
+    """Reads (params, batch_stats), nested dicts of NumPy arrays, from a file of `save_params`.
+
+    Raises:
+      ValueError: the file is absent, damaged, or not in our format.
+    """
+    arrays, metadata = torch_files.read_safetensors(path)
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} is not in this package's format; make such a file with "
+            "`python -m stormpsr_jax.weights import --kind=… --checkpoint=… --out=…`"
+        )
+    found = _checksum(arrays)
+    if metadata.get("sha256", found) != found:
+        raise ValueError(f"{path} is damaged: its arrays differ from their checksum; make it again")
+    tree = traverse_util.unflatten_dict(arrays, sep="/")
+    return tree.get("params", {}), tree.get("batch_stats", {})
+
+
+def initialise_from(
+    path: str | Path,
+    params: Mapping,
+    batch_stats: Mapping,
+    grid: tuple[int, int] | None = None,
+) -> tuple[dict, dict, list[str]]:
+    """Replaces freshly initialised values by those of a file (a config's `init_from`).
+
+    Every value in the file must have its place, and every parameter must be in the file, with one
+    exception: a file that holds only a ViT initialises the `encoder` of a SpatialEncoder and
+    leaves its heads as they are.
+
+    Args:
+      path: a file of `save_params`, or a ViT as timm or transformers publish it.
+      params: freshly initialised parameters.
+      batch_stats: their running statistics ({} if the model has none).
+      grid: (h, w) of the patches of `params`, to which a position embedding of another length is
+        resized; None is a square.
+
+    Returns:
+      (params, batch_stats, report): new dicts, and a line per value taken.
+
+    Raises:
+      ValueError: lists missing and unexpected names, or names a shape that differs, and says in
+        what the ViTs differ.
+    """
+    loaded_params, loaded_stats, library = _load_start(Path(path))
+    encoder_only = "cls_token" in loaded_params and "encoder" in params
+    if encoder_only:
+        loaded_params = {"encoder": loaded_params}
+
+    wanted = traverse_util.flatten_dict(
+        {"params": dict(params), "batch_stats": dict(batch_stats)}, sep="/"
+    )
+    loaded = traverse_util.flatten_dict(
+        {"params": loaded_params, "batch_stats": loaded_stats}, sep="/"
+    )
+    inside = "params/encoder/" if encoder_only else ""
+    missing = [name for name in wanted if name.startswith(inside) and name not in loaded]
+    why = backbones.differences(loaded_params.get("encoder", {}), params.get("encoder", {}))
+    check_names(f"{path}{why}", missing, [name for name in loaded if name not in wanted])
+
+    report = []
+    for name, value in loaded.items():
+        shape, note = wanted[name].shape, ""
+        if name.endswith("/pos_embed"):
+            rows = value.shape[1]
+            vit_params = loaded_params["encoder"] if "encoder" in loaded_params else loaded_params
+            new = positions.fit(
+                vit_params, grid or positions.square(shape[1] - 1, name), library, name
+            )
+            if new is not value:
+                value = new
+                note = f" (position embedding resized from {rows} to {shape[1]} rows)"
+        if value.shape != shape:
+            raise ValueError(
+                f"{path}{why}: {name} has shape {value.shape}, the model needs {shape}"
+            )
+        wanted[name] = value.astype(wanted[name].dtype)
+        report.append(f"{name} {value.shape}{note}")
+    tree = traverse_util.unflatten_dict(wanted, sep="/")
+    return tree.get("params", {}), tree.get("batch_stats", {}), report
+
+
+def _load_start(path: Path) -> tuple[dict, dict, str | None]:
+    """(params, batch_stats, library) of a file of ours, or of a ViT that a library published."""
+    if path.suffix == ".safetensors":
+        _, metadata = torch_files.read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            return *load_params(path), _library(metadata)
+    state, library = published.to_timm(torch_files.read_state_dict(path), path)
+    if "cls_token" not in state:
+        raise ValueError(
+            f"{path} is neither in this package's format nor a ViT as timm or transformers publish "
+            "it; make a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… "
+            "--out=…`"
+        )
+    return *from_state_dict(state, "vit", path), library
+
+
+def _library(metadata: Mapping[str, str]) -> str | None:
+    """The library that the ViT of a file of ours was imported from, None if it was trained here."""
+    known = {json.dumps(name): name for name in (published.TIMM, published.TRANSFORMERS)}
+    return known.get(metadata.get("library", ""))
+
+
+def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
+    """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
+
+    The library is None of all but a published ViT.
+    """
+    if path.suffix == ".safetensors":
+        arrays, metadata = torch_files.read_safetensors(path)
+        if metadata.get("format") == FORMAT:
+            tops = sorted({n.split("/")[1] for n in arrays if n.startswith("params/")})
+            if LANDMARKS[kind] not in tops:
+                only = " (only the transformer is one)" if kind == "temporal" else ""
+                raise ValueError(f"{path} is no --kind={kind}: it holds {', '.join(tops)}{only}")
+            check_ours(arrays, kind, path)
+            return *load_params(path), _library(metadata)
+    state, library = torch_files.read_state_dict(path), None
+    if kind == "vit":
+        state, library = published.to_timm(state, path)
+    return *from_state_dict(state, kind, path), library

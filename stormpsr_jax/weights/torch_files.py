@@ -1,0 +1,433 @@
+"""Reads foreign checkpoint files without PyTorch and without executing anything in them.
+
+A `.pth` file is a zip archive: `<name>/data.pkl`, a pickle of the object with tensors replaced by
+references, and `<name>/data/<key>`, the raw storages. A pickle is a program for a small stack
+machine; Python's own machine calls whatever it names and changes whatever it holds. The one here
+knows only the opcodes that checkpoints are made of, and only puts together dictionaries, lists,
+tuples, strings, numbers and arrays.
+"""
+
+import dataclasses
+import math
+import pickletools
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from stormpsr_jax.base import memory
+
+STORAGE_DTYPES = {
+    "torch.DoubleStorage": np.float64,
+    "torch.FloatStorage": np.float32,
+    "torch.HalfStorage": np.float16,
+    "torch.BFloat16Storage": ml_dtypes.bfloat16,
+    "torch.LongStorage": np.int64,
+    "torch.IntStorage": np.int32,
+    "torch.ShortStorage": np.int16,
+    "torch.CharStorage": np.int8,
+    "torch.ByteStorage": np.uint8,
+    "torch.BoolStorage": np.bool_,
+}
+# The names that a pickle may call, all carried out by `_Reader.call`.
+CALLS = (
+    "torch._utils._rebuild_tensor_v2",
+    "torch._utils._rebuild_tensor",
+    "torch._utils._rebuild_parameter",
+    "collections.OrderedDict",
+    "torch.Size",
+)
+# Opcodes that push their own argument.
+CONSTANTS = (
+    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
+    *("BINUNICODE", "SHORT_BINUNICODE"),
+)
+# What data-parallel and compiled wrappers put before every name.
+WRAPPERS = ("module.", "_orig_mod.", "model.")
+# Keys under which training scripts keep the state dict.
+NESTED = ("state_dict", "model", "model_state_dict")
+MAX_AXES = 8
+FREE_BYTES = 2**26  # of arrays that a small file may be packed from: those of zeros
+# What NumPy, with ml_dtypes, can hold of the types that a .safetensors file may name.
+SAFETENSORS_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+# A ViT's pickle has some 100 kB, with its optimizer three times as much. One byte of it can cost
+# some 100 bytes of memory and a microsecond.
+MAX_PICKLE = 2**21
+# Numbers are keys where an optimizer numbers its parameters. Others, of 0 and of the multiples of
+# 2^61 - 1 for one, can be chosen so that Python looks for each of them at the place of all others.
+MAX_KEY = 2**20
+# Tensors may share storages (tied weights), but not so that a small file unfolds into a huge model.
+MAX_SHARING = 8
+RESAVE = (
+    "save the state dict alone: torch.save({'state_dict': model.state_dict()}, FILE) with "
+    "PyTorch 1.6 or later"
+)
+
+
+def check_regular(path: str | Path) -> None:
+    """Raises ValueError if there is no such file, or it is a folder, a pipe or a device.
+
+    A pipe would be waited for without end, and a device may have no end.
+    """
+    if not Path(path).exists():
+        raise ValueError(f"there is no file {path}")
+    if not Path(path).is_file():
+        raise ValueError(f"{path} is not a regular file; copy its content to one")
+
+
+def read_pth(path: str | Path) -> Any:
+    """Reads a `.pth` file: the saved object, tensors as (possibly strided, read-only) arrays.
+
+    Raises:
+      ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
+        string, tuple, list or dict; names what it is.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _Reader(archive, path).read()
+        except _Refused:
+            raise
+        except zipfile.BadZipFile as error:
+            raise ValueError(
+                f"{path}: not a zip-based PyTorch file, or damaged ({error}); {RESAVE}"
+            ) from error
+        # A hostile or damaged file can raise nearly anything, from EOFError to OverflowError.
+        except Exception as error:
+            raise ValueError(
+                f"{path}: the pickle is damaged or holds more than tensors and containers "
+                f"({type(error).__name__}: {_printable(str(error), 200)}); {RESAVE}"
+            ) from error
+
+
+class _Refused(ValueError):
+    """An error whose message is complete."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """A class or function that the pickle names. It is compared, never looked up."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Storage:
+    """A flat array that tensors are views of. No tensor passes for one: it may be a view itself."""
+
+    array: np.ndarray
+
+
+def _printable(text: str, length: int = 60) -> str:
+    """The start of a text out of a file, fit for one line of an error message."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])
+
+
+class _Reader:
+    """One archive being read."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: str | Path):
+        self.archive = archive
+        self.path = path
+        self.storages: dict[str, bytes] = {}
+        # Members that overlap in the archive could add up to far more than the file.
+        self.bytes_left = Path(path).stat().st_size
+        self.tensor_bytes_left = MAX_SHARING * self.bytes_left
+        roots = [n[: -len("data.pkl")] for n in archive.namelist() if n.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise _Refused(f"{path}: a PyTorch file has one */data.pkl, this has {len(roots)}")
+        self.root = roots[0]
+        self.byteorder = "little"
+        if f"{self.root}byteorder" in archive.namelist():
+            self.byteorder = self.member("byteorder").decode("ascii", "replace").strip()
+        if self.byteorder not in ("little", "big"):
+            raise _Refused(f"{path}: unknown byte order {self.byteorder[:20]!r}")
+
+    def member(self, name: str, limit: int | None = None) -> bytes:
+        """The bytes of a member. PyTorch never compresses, so a compressed one may be a bomb."""
+        try:
+            info = self.archive.getinfo(self.root + name)
+        except KeyError as error:
+            raise _Refused(f"{self.path}: member {name[:40]!r} is missing") from error
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            raise _Refused(f"{self.path}: member {name[:40]!r} is compressed or encrypted")
+        if limit is not None and info.file_size > limit:
+            raise _Refused(f"{self.path}: member {name[:40]!r} has over {limit} bytes; {RESAVE}")
+        self.bytes_left -= info.file_size
+        if self.bytes_left < 0:
+            raise _Refused(f"{self.path}: the members claim to be larger than the file")
+        return self.archive.read(info)
+
+    def read(self) -> Any:
+        """Runs data.pkl: the object left on the stack.
+
+        What a program can reach is what it made itself, of the types named above. Opcodes that
+        real checkpoints do without are errors, whatever they would do.
+        """
+        stack: list[Any] = []
+        marks: list[list[Any]] = []  # the stacks below each MARK
+        memo: dict[int, Any] = {}
+
+        def since_mark() -> list[Any]:
+            nonlocal stack
+            items, stack = stack, marks.pop()
+            return items
+
+        for opcode, argument, _ in pickletools.genops(self.member("data.pkl", MAX_PICKLE)):
+            match opcode.name:
+                case "PROTO" | "FRAME":
+                    pass
+                case "STOP":
+                    return stack.pop()
+                case name if name in CONSTANTS:
+                    stack.append(argument)
+                case "NONE":
+                    stack.append(None)
+                case "NEWTRUE":
+                    stack.append(True)
+                case "NEWFALSE":
+                    stack.append(False)
+                case "MARK":
+                    marks.append(stack)
+                    stack = []
+                case "EMPTY_TUPLE":
+                    stack.append(())
+                case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                    items = [stack.pop() for _ in range(int(name[-1]))]
+                    stack.append(tuple(reversed(items)))
+                case "TUPLE":
+                    items = since_mark()
+                    stack.append(tuple(items))
+                case "EMPTY_LIST":
+                    stack.append([])
+                case "APPEND":
+                    item = stack.pop()
+                    _only(stack[-1], list).append(item)
+                case "APPENDS":
+                    items = since_mark()
+                    _only(stack[-1], list).extend(items)
+                case "EMPTY_DICT":
+                    stack.append({})
+                case "SETITEM":
+                    value, key = stack.pop(), stack.pop()
+                    _set_items(stack[-1], [key, value])
+                case "SETITEMS":
+                    items = since_mark()
+                    _set_items(stack[-1], items)
+                case "BINPUT" | "LONG_BINPUT":
+                    memo[argument] = stack[-1]
+                case "MEMOIZE":
+                    memo[len(memo)] = stack[-1]
+                case "BINGET" | "LONG_BINGET":
+                    stack.append(memo[argument])
+                case "GLOBAL":
+                    stack.append(self.name(*argument.split(" ", 1)))
+                case "STACK_GLOBAL":
+                    name, module = stack.pop(), stack.pop()
+                    stack.append(self.name(_only(module, str), _only(name, str)))
+                case "REDUCE":
+                    arguments, function = stack.pop(), stack.pop()
+                    stack.append(self.call(_only(function, _Name), _only(arguments, tuple)))
+                case "BINPERSID":
+                    stack.append(self.storage(stack.pop()))
+                case "BUILD":
+                    # The attribute _metadata of a state dict, which we have no use for.
+                    _only(stack.pop(), dict)
+                    _only(stack[-1], OrderedDict)
+                case name:
+                    raise ValueError(f"opcode {name}")
+        raise EOFError("no STOP")
+
+    def name(self, module: str, name: str) -> _Name:
+        """One of the few names that a checkpoint is made of."""
+        text = f"{module}.{name}"
+        if text not in CALLS and text not in STORAGE_DTYPES:
+            raise _Refused(
+                f"{self.path}: refused to load {_printable(text, 120)}, which is neither a tensor "
+                f"nor a plain container; {RESAVE}"
+            )
+        return _Name(text)
+
+    def call(self, function: _Name, arguments: tuple) -> Any:
+        """What calling one of CALLS gives."""
+        match function.text.rpartition(".")[2], arguments:
+            case "_rebuild_tensor_v2" | "_rebuild_tensor", (storage, offset, size, stride, *_):
+                return self.tensor(storage, offset, size, stride)
+            case "_rebuild_parameter", (np.ndarray() as data, *_):
+                return data
+            # With items it would copy them at every call; nothing but Python 2 wrote that.
+            case "OrderedDict", ():
+                return OrderedDict()
+            case "Size", (tuple() as sizes,):
+                return sizes
+        raise ValueError(f"{function.text} of {len(arguments)} arguments")
+
+    def storage(self, pid: Any) -> _Storage:
+        """The flat array behind a reference ("storage", class, key, device, numel)."""
+        match pid:
+            case ("storage", _Name(kind), str() as key, _, _) if kind in STORAGE_DTYPES:
+                dtype = np.dtype(STORAGE_DTYPES[kind])
+            case _:
+                raise _Refused(f"{self.path}: the pickle refers to something that is no storage")
+        if key not in self.storages:
+            self.storages[key] = self.member(f"data/{key}")
+        raw = self.storages[key]
+        if len(raw) % dtype.itemsize:
+            raise _Refused(f"{self.path}: storage {key[:40]!r} is no whole number of {dtype}")
+        swapped = dtype if self.byteorder == "little" else dtype.newbyteorder(">")
+        return _Storage(np.frombuffer(raw, swapped))
+
+    def tensor(self, storage: Any, offset: Any, size: Any, stride: Any) -> np.ndarray:
+        """A view of a storage; offset and strides count elements. Never reads outside of it."""
+        if not (
+            isinstance(storage, _Storage)
+            and isinstance(size, tuple)
+            and isinstance(stride, tuple)
+            and len(size) == len(stride) <= MAX_AXES
+            and all(isinstance(n, int) and 0 <= n < 2**48 for n in (*size, *stride, offset))
+        ):
+            raise _Refused(f"{self.path}: a tensor's size, stride or offset is malformed")
+        array = storage.array
+        numel = math.prod(size)
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+        # More elements than the storage has (a broadcast view) would let a small file ask for any
+        # amount of memory.
+        if numel and (last >= array.size or numel > array.size):
+            raise _Refused(
+                f"{self.path}: a tensor of size {size} does not fit its storage of {array.size} "
+                "elements (a damaged file, or one with broadcast tensors)"
+            )
+        self.tensor_bytes_left -= numel * array.itemsize
+        if self.tensor_bytes_left < 0:
+            raise _Refused(
+                f"{self.path}: its tensors share their storages so often that together they are "
+                f"over {MAX_SHARING} times as large as the file"
+            )
+        if not numel:
+            return np.zeros(size, array.dtype)
+        strides = [s * array.itemsize for s in stride]
+        return np.lib.stride_tricks.as_strided(array[offset:], size, strides, writeable=False)
+
+
+def _only(value: Any, kind: type) -> Any:
+    """`value`, which must be of this very type."""
+    if type(value) is not kind:
+        raise TypeError(f"a {type(value).__name__} where a {kind.__name__} belongs")
+    return value
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    """Puts keys and values, in turns, into a dictionary."""
+    if not isinstance(target, dict) or len(items) % 2:
+        raise TypeError(f"{len(items)} keys and values for a {type(target).__name__}")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        # Hashing a tuple descends into it without a limit, to the end of the C stack.
+        if type(key) is not str and not (type(key) is int and 0 <= key < MAX_KEY):
+            raise TypeError(f"a {type(key).__name__} as a key, not text or a small number")
+        target[key] = value
+
+
+def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict from `.pth`/`.pt`/`.bin`, `.safetensors` or `.npz`.
+
+    Wrappers' prefixes (`module.`) and the dictionary around it (`state_dict`) are taken off.
+
+    Raises:
+      ValueError: absent, unreadable, of another kind, or refused (see read_pth).
+    """
+    path = Path(path)
+    check_regular(path)
+    if path.suffix in (".pth", ".pt", ".bin"):
+        content = read_pth(path)
+    elif path.suffix == ".safetensors":
+        content, _ = read_safetensors(path)
+    elif path.suffix == ".npz":
+        content = read_npz(path)
+    else:
+        raise ValueError(f"{path}: a checkpoint ends in .pth, .pt, .bin, .safetensors or .npz")
+    state = content
+    if isinstance(content, dict) and not _is_state_dict(content):
+        found = [key for key in NESTED if _is_state_dict(content.get(key))]
+        if len(found) == 1:
+            state = content[found[0]]
+    if not _is_state_dict(state):
+        keys = list(content)[:20] if isinstance(content, dict) else []
+        raise ValueError(
+            f"{path}: holds no state dict, directly or under one of {', '.join(NESTED)}; its keys: "
+            f"{', '.join(_printable(k, 40) for k in keys if isinstance(k, str)) or 'none'}"
+        )
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return dict(state)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(
+            isinstance(k, str) and k.isprintable() and isinstance(v, np.ndarray)
+            for k, v in value.items()
+        )
+    )
+
+
+def read_npz(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz` file by name; ValueError if it cannot be read without pickle."""
+    check_regular(path)
+    try:
+        with zipfile.ZipFile(path) as archive:  # compressed, little can be much
+            size = sum(info.file_size for info in archive.infolist())
+            memory.check_growth(Path(path).stat().st_size, size, FREE_BYTES, "what is in it")
+            memory.check_fits(size, str(path))
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except Exception as error:
+        raise ValueError(f"{path} is not a readable .npz file: {error}") from error
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """(arrays by name, metadata) of a `.safetensors` file; ValueError if it cannot be read."""
+    check_regular(path)
+    try:
+        # The library refuses a header whose arrays do not fill the file exactly, so its size is
+        # that of all arrays together.
+        memory.check_fits(Path(path).stat().st_size, str(path))
+        with safetensors.safe_open(path, framework="numpy") as file:
+            for name in file.keys():
+                check_dtype(path, name, file.get_slice(name).get_dtype())
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except _Refused:
+        raise
+    except (safetensors.SafetensorError, OSError, ValueError, MemoryError) as error:
+        raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
+
+
+def check_dtype(path: str | Path, name: str, dtype: str) -> np.dtype:
+    """The NumPy type of an array in a `.safetensors` file; ValueError if there is none."""
+    if dtype not in SAFETENSORS_DTYPES:
+        raise _Refused(
+            f"{path}: array {_printable(name)!r} is of type {dtype}, which cannot be read; convert "
+            f"it to one of {', '.join(SAFETENSORS_DTYPES)}"
+        )
+    return np.dtype(SAFETENSORS_DTYPES[dtype])

@@ -1,0 +1,403 @@
+"""Recordings on a Ray cluster of three nodes on this machine, of which one is killed."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+
+import pytest
+
+from data_prep import embeddings
+from stormpsr_jax.base import cluster, files, installed
+from stormpsr_jax.recognition.files import jobs
+from tests.support import cluster_jobs, embeddings_data, shards_data
+from tests.support.model_data import video, write
+from tests.support.processes_of_tests import ROOT, environment, free_address, start, wait_until
+from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """A cluster of three nodes, each of one CPU, of which a test kills one.
+
+    The head says that it has a GPU, which is for Ray to believe.
+    """
+    utils = pytest.importorskip("ray.cluster_utils", reason="needs the extra ray")
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "wait": False}
+    # Of a node that is dead, within 2 s.
+    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    first = {"include_dashboard": False, "_system_config": quick, "num_gpus": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("RAY_worker_niceness", "0")  # else last in line on a busy machine
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        made = utils.Cluster()
+        for _ in range(20):
+            # Ray gives a node 30 s to start, which is little on a very busy machine.
+            with contextlib.suppress(Exception):
+                made.add_node(**small, **({} if made.head_node else first))
+            if len(made.worker_nodes) == 2:
+                break
+        assert len(made.worker_nodes) == 2
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("local") / "data"
+    shards_data.build(folder)
+    return folder
+
+
+def contents(folder):
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
+    }
+
+
+def test_build_a_killed_node_s_recordings_are_made_by_others(nodes, built, tmp_path, capsys):
+    out, log = tmp_path / "out", tmp_path / "log"
+    killed: list[tuple[str, int]] = []
+
+    def kill_one() -> None:
+        """Kills a node that makes something, and that this process is not connected to."""
+        import ray
+
+        while not killed:
+            time.sleep(0.02)
+            own = getattr(ray._private.worker.global_worker.node, "_raylet_socket_name", None)
+            for node in nodes.worker_nodes if own else ():
+                (raylet,) = node.all_processes["raylet"]
+                mine = [
+                    (name, process)
+                    for name, process in cluster_jobs.begun(log)
+                    if cluster_jobs.parent(process) == raylet.process.pid
+                ]
+                if mine and node._raylet_socket_name != own:
+                    killed.extend(mine)
+                    nodes.remove_node(node, allow_graceful=False)
+                    break
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(killed[-1][1], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    cluster_jobs.build(out, nodes.address, log, sleep=0.4)
+    killer.join(60)
+    name, process = killed[-1]
+    assert {by for what, by in cluster_jobs.begun(log) if what == name} - {process}
+    assert contents(out) == contents(built)
+    said = capsys.readouterr().err
+    assert "is lost; what it had begun is begun again elsewhere" in said
+    frames = sum(len(shards_data.toy_recording(name).states) for name in "abcd")
+    assert f" {frames}/{frames} [" in said
+
+
+def test_build_errors_a_recording_that_fails_is_named_and_nothing_is_left(nodes, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    with pytest.raises(ValueError, match="recording train/b: no b here") as caught:
+        cluster_jobs.build(out, nodes.address, log, sleep=0.2, fail="value,b")
+    (where,) = caught.value.__cause__.__notes__
+    assert "in make" in where
+    assert not (out / "unfinished").exists()
+    assert not (out / "dataset_info.json").exists()
+
+
+def test_build_errors_a_process_that_dies_again_and_again(nodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "RETRIES", 1)
+    log = tmp_path / "log"
+    with pytest.raises(ChildProcessError, match="recording train/b: its process or node died"):
+        cluster_jobs.build(tmp_path / "out", nodes.address, log, fail="die,b")
+    assert [name for name, _ in cluster_jobs.begun(log)].count("b") == 2
+
+
+def test_build_errors_nodes_with_other_libraries(nodes, tmp_path, monkeypatch):
+    monkeypatch.setattr(installed, "parts", lambda: installed_here | {"numpy": "1.0"})
+    with pytest.raises(ValueError, match=r"node .* has numpy \d.*, .* has 1\.0; install the same"):
+        cluster_jobs.build(tmp_path / "out", nodes.address, tmp_path / "log")
+    assert not cluster_jobs.begun(tmp_path / "log")
+
+
+def wait_until_gone(processes):
+    deadline = time.monotonic() + 120
+    while any(cluster_jobs.parent(process) for process in processes):
+        assert time.monotonic() < deadline, "a worker outlived the run"
+        time.sleep(0.1)
+
+
+def test_build_a_task_that_no_interrupt_stops_is_killed(nodes, tmp_path, monkeypatch):
+    import ray
+
+    out, log = tmp_path / "out", tmp_path / "log"
+    stop = cluster._cancel
+    killed: set[int] = set()
+
+    def stop_and_see(*args):
+        """Before this process leaves the cluster, which would kill them, too, at some time."""
+        stop(*args)
+        killed.update(by for name, by in cluster_jobs.begun(log) if name == "a")
+        wait_until_gone(killed)
+
+    def cancel(*_, **__):
+        raise AssertionError("Ray may crash a process that cancels its own tasks")
+
+    monkeypatch.setattr(cluster, "STOP_SECONDS", 0.5)
+    monkeypatch.setattr(cluster, "KILL_SECONDS", 120.0)
+    monkeypatch.setattr(cluster, "_cancel", stop_and_see)
+    monkeypatch.setattr(ray, "cancel", cancel)
+    with pytest.raises(ValueError, match="recording train/b: no b here"):
+        cluster_jobs.build(out, nodes.address, log, fail="value,b", endless="a", deaf=True)
+    assert killed
+    assert not (out / "unfinished").exists()
+
+
+INTERRUPTED = """
+import pathlib, sys
+from tests.support import cluster_jobs
+if __name__ == "__main__":
+    out, log = map(pathlib.Path, sys.argv[1:3])
+    cluster_jobs.build(out, sys.argv[3], log, sleep=0.3, endless="c")
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_build_interrupted_it_stops_everywhere_and_goes_on(nodes, built, tmp_path, sent):
+    out, log = tmp_path / "out", tmp_path / "log"
+    (tmp_path / "script.py").write_text(INTERRUPTED)
+    words = [sys.executable, tmp_path / "script.py", out, log, nodes.address]
+    process = start(words, env=environment())
+    wait_until(lambda: list(out.glob("clips-*")) and list(out.glob("unfinished/clips-*")), process)
+    process.send_signal(sent)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == -sent, said  # and not that of a crash
+    wait_until_gone({by for _, by in cluster_jobs.begun(log)})
+    left = sorted(path.name for path in out.glob("unfinished/*"))
+    assert (out / "unfinished").exists() == (sent == signal.SIGKILL), (left, said)
+    finished = {path.name for path in out.glob("clips-*")}
+    assert 0 < len(finished) < 4
+    shards_data.build(out)
+    assert contents(out) == contents(built)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [(True, ["0"]), (False, [])])
+def test_run_a_task_that_wants_a_device_has_it_alone(nodes, tmp_path, device, gpus):
+    lock = tmp_path / "lock"
+    with files.only_writer(lock, tmp_path):
+        ends = cluster.run(
+            cluster.Cluster(nodes.address),
+            cluster_jobs.own_gpus,
+            ["a", "b"],
+            lock=lock,
+            desc="work",
+            device=device,
+        )
+        handler = signal.getsignal(signal.SIGTERM)
+        assert sorted(ends) == [(0, gpus, None), (1, gpus, None)]
+        assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_embeddings_command_gives_the_same_bytes(nodes, tmp_path):
+    words = embeddings_data.write(tmp_path)
+    assert embeddings.main(words) == 0
+    there = [f"--out={tmp_path / 'there'}" if w.startswith("--out") else w for w in words]
+    assert embeddings.main([*there, f"--ray={nodes.address}"]) == 0
+    assert contents(tmp_path / "there") == contents(tmp_path / "out")
+
+
+def test_recognise_gives_the_same_results(nodes, tmp_path, capsys):
+    write(tmp_path / "model")
+    for i, name in enumerate(("a_up", "b_up", "c_up")):
+        write_pictures(tmp_path / "in" / name, video(30 + i, HEIGHT, WIDTH), 1)
+    damaged = tmp_path / "in/b_up/00015.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    outs = tmp_path / "here", tmp_path / "there"
+    said = []
+    for out, words in zip(outs, ([], [f"--ray={nodes.address}"]), strict=True):
+        assert run(tmp_path / "model", tmp_path / "in", f"--out={out}", *words) == 1
+        told = capsys.readouterr()
+        said.append([line for line in told.err.splitlines() if "b_up" in line])
+        assert "1 of 3 could not be recognised" in told.err
+        assert len([line for line in told.out.splitlines() if " events in " in line]) == 2
+    assert said[0][-1] == said[1][-1]
+    assert sorted(p.name for p in outs[1].iterdir()) == [".lock", "a_up", "c_up"]
+    assert contents(outs[1]) == contents(outs[0])
+    assert len(contents(outs[0])) == 12
+    whole = [tmp_path / "in" / name for name in ("a_up", "c_up")]
+    assert run(tmp_path / "model", *whole, f"--out={outs[1]}") == 0  # goes on without the cluster
+    assert capsys.readouterr().out.count("finished before") == 2
+
+
+# --- Without a cluster ----------------------------------------------------------------------------
+
+installed_here = installed.parts()
+
+
+def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    words = embeddings_data.write(tmp_path)
+    nobody = free_address()
+    monkeypatch.setenv("RAY_ADDRESS", nobody)
+    for flags, says in (
+        ([f"--ray={nobody}"], f"--ray={nobody}: nothing answers at {nobody} (Connection refused)"),
+        (["--ray=auto"], f"--ray=auto: nothing answers at {nobody} (Connection refused)"),
+        (["--ray=ray://localhost:10001"], "is neither auto nor HOST:PORT"),
+        (["--ray=auto", "--workers=2"], "argument --workers: not allowed with argument --ray"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            embeddings.main([*words, *flags])
+        assert exit_.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        assert says in line
+    assert not list((tmp_path / "out").glob("unfinished"))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit):
+        embeddings.main([*words, "--ray=auto"])
+    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in capsys.readouterr().err
+
+
+def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_path, monkeypatch):
+    path = tmp_path / "ray" / "ray_current_cluster"
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with pytest.raises(ValueError, match="--ray=auto: no cluster was started here; start it"):
+        cluster._found("--ray=auto")
+    path.parent.mkdir()
+    path.write_text("10.0.0.1:6379\n")
+    assert cluster._found("--ray=auto") == "10.0.0.1:6379"
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.os, "fstat", lambda number: types.SimpleNamespace(st_uid=1234))
+        with pytest.raises(ValueError, match="ray_current_cluster: is of another user"):
+            cluster._found("--ray=auto")
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="ray_current_cluster: cannot be read"):
+        cluster._found("--ray=auto")
+    path.unlink()
+    os.mkfifo(path)  # which nobody writes to
+    with pytest.raises(ValueError, match="holds no address of a cluster"):
+        cluster._found("--ray=auto")
+
+
+def test_recognise_errors_live_sources_have_no_cluster(tmp_path, capsys):
+    assert run(tmp_path, "camera:0", "--ray=auto") == 2
+    assert "--ray is for files" in capsys.readouterr().err
+
+
+def _function(job: int, progress) -> int:
+    progress.begin(3)
+    logging.warning("job %d is odd", job)
+    if job == 2:
+        raise KeyError("two")
+    if job == 3:
+        raise _Unpicklable(1, 2)
+    for _ in range(3):
+        progress.advance()
+    return 10 * job
+
+
+class _Unpicklable(Exception):
+    def __init__(self, a, b):
+        super().__init__(f"{a} and {b}")
+
+
+@pytest.fixture
+def told(tmp_path):
+    with files.only_writer(tmp_path / "lock", tmp_path):
+        owner = files.read_owner(tmp_path / "lock")
+        here = str(tmp_path)
+        yield cluster._Told("head", installed.parts(), here, f"{here}/lock", owner)
+
+
+def test_work_returns_results_errors_and_warnings(told, monkeypatch):
+    monkeypatch.chdir("/")
+    log: list[tuple[int, int]] = []
+    ends = []
+    for job in (1, 2, 3):
+        shared = pickle.dumps((told, pickle.dumps(_function)))
+        ends.append(cluster.work(shared, pickle.dumps(job), lambda *said: log.append(said)))
+    misfits, results, errors, _, lines = zip(*ends, strict=True)
+    assert misfits == (None, None, None)
+    assert os.getcwd() == told.folder
+    assert results == (10, None, None)
+    assert repr(errors) == "(None, KeyError('two'), RuntimeError('_Unpicklable: 1 and 2'))"
+    assert [texts for texts in lines] == [[(30, f"job {job} is odd")] for job in (1, 2, 3)]
+    assert log[:1] + log[-3:-2] == [(3, 0), (3, 3)]
+
+
+def test_work_errors_a_node_that_does_not_fit(told, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "SHARED_SECONDS", 0.1)
+    other = tmp_path / "other"
+    other.write_text("head 1 y\n")
+    for changes, says in (
+        ({"lock": str(tmp_path / "none")}, "does not share the folder"),
+        ({"lock": str(other)}, "give an --out on a disk that all nodes share"),
+        ({"folder": f"{tmp_path}/none"}, "run it in a folder of a disk that all nodes share"),
+        ({"installed": told.installed | {"stormpsr_jax": "of code 0"}}, "install the same on all"),
+    ):
+        shared = pickle.dumps((dataclasses.replace(told, **changes), b""))
+        misfit, *_ = cluster.work(shared, pickle.dumps(1), print)
+        assert says in misfit
+        assert misfit.startswith("node ")
+
+
+def test_task_says_so_where_the_package_is_missing():
+    """The function is pickled as a whole: a node without the package can run it."""
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    code = (
+        "import pickle, sys; sys.modules['stormpsr_jax'] = None\n"
+        "print(pickle.load(sys.stdin.buffer)(b'', b'', 0, None)[0])"
+    )
+    pickled = ray.cloudpickle.dumps(cluster._task())
+    done = subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True)
+    assert b"has no stormpsr_jax of this version" in done.stdout, done.stderr
+
+
+def test_cancel_says_so_if_tasks_do_not_stop(caplog):
+    asked = []
+    counter = types.SimpleNamespace(
+        cancel=types.SimpleNamespace(remote=lambda *said: asked.append(said))
+    )
+    waits = [([1], [2, 3]), ([2], [3])]
+    ray = types.SimpleNamespace(wait=lambda refs, num_returns, timeout: waits.pop(0))
+    cluster._cancel(ray, counter, [1, 2, 3])
+    assert asked == [([1, 2, 3], False), ([2, 3], True)]
+    (line,) = caplog.messages
+    assert line.startswith("1 of the tasks could not be stopped within 15 s")
+    cluster._cancel(ray, counter, [])
+    waits.append(([4], []))
+    cluster._cancel(ray, counter, [4])
+    assert asked[2:] == [([4], False)]
+    assert len(caplog.messages) == 1
+
+
+def test_on_cluster_nothing_is_left_of_tasks_that_are_given_up(tmp_path, monkeypatch):
+    def give_up(*_, **__):
+        for name in ("one", "other"):
+            (tmp_path / f".{name}.0123abcd.part").mkdir()
+        yield 0, "done", None
+        raise AssertionError("asked for more")
+
+    monkeypatch.setattr(cluster, "run", give_up)
+    job = types.SimpleNamespace(source=types.SimpleNamespace(name="one"))
+    with contextlib.closing(
+        jobs.on_cluster(cluster.Cluster("auto"), [job], tmp_path / ".lock")
+    ) as ends:
+        assert next(ends) == (job, "done", None)
+    assert [path.name for path in tmp_path.iterdir()] == [".other.0123abcd.part"]
+
+
+def test_read_nothing_is_left_of_jobs_that_have_ended():
+    counts = [0, -1, 0, -1, 0, 7, 0, 5, 0]
+    cluster._read([(None, 0), (None, 0), (9, 4), (5, 3)], counts, {1, 2})
+    assert counts == [0, 0, 0, -1, 0, 9, 4, 5, 5]

@@ -1,0 +1,62 @@
+"""SIGTERM and Ctrl-C where no stage trains; tests of the loop have the rest."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from stormpsr_jax.base import interruption
+from stormpsr_jax.base.processes import deaf_to_ctrl_c
+from tests.support.processes_of_tests import finish, start
+
+
+@pytest.mark.parametrize("module", ["absl.flags", "jax"])
+def test_main_ctrl_c_while_it_imports_is_one_line(tmp_path, module):
+    words = [sys.executable, "-X", "importtime", "-m", "stormpsr_jax.main"]
+    process = start([*words, "--config=synthetic", f"--workdir={tmp_path}"])
+    for line in process.stdout:
+        if line.split("|")[-1].strip() == module:
+            break
+    process.send_signal(signal.SIGINT)
+    output = finish(process, code=130)[0]
+    said = [line for line in output.splitlines() if not line.startswith("import time:")]
+    assert said == ["Ctrl-C: stopped; run the same command again to go on"]
+
+
+def test_handled_gives_back_what_was_there():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    threads = threading.active_count()
+    with interruption.handled(), interruption.noted() as received:
+        os.kill(os.getpid(), signal.SIGINT)
+        deadline = time.monotonic() + 10
+        while not received and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert received == [signal.SIGINT]
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    assert signal.set_wakeup_fd(-1) == -1
+    assert threading.active_count() == threads
+    with interruption.noted() as received:
+        assert not received
+
+
+def test_deaf_to_ctrl_c_processes_are_and_the_parent_is_not():
+    sleeper = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(1)"]
+    with deaf_to_ctrl_c():
+        deaf = start(sleeper, stderr=subprocess.PIPE)
+    hearing = start(sleeper, stderr=subprocess.PIPE)
+    for process in (deaf, hearing):
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(signal.SIGINT)
+    assert finish(deaf) == [""]
+    assert "KeyboardInterrupt" in hearing.communicate()[1]
+    noted = []
+    before = signal.signal(signal.SIGINT, lambda *_: noted.append(True))
+    with deaf_to_ctrl_c():
+        os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+    signal.signal(signal.SIGINT, before)
+    assert noted

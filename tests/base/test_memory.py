@@ -1,0 +1,65 @@
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+from stormpsr_jax.base import memory
+
+
+def test_memory_is_known_where_no_descriptor_is_left(monkeypatch):
+    def refuse(_):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(memory.Path, "read_text", refuse)
+    assert memory.available_bytes() > 2**28
+
+
+def test_available_is_what_the_system_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "meminfo")
+    assert memory.available_bytes() > 2**28, "all there is, where no file says what is left"
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:    3072 kB\n")
+    assert memory.available_bytes() == 3 * 2**20
+    memory.check_fits(3 * 2**20, "it")
+    with pytest.raises(MemoryError, match=r"a step needs 4\.0 GiB, 0\.0 GiB are free"):
+        memory.check_fits(2**32, "a step")
+
+
+def test_check_start_errors_a_limit_that_jax_does_not_fit_in(monkeypatch):
+    limits = (2**31, memory.resource.RLIM_INFINITY)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: limits)
+    with pytest.raises(MemoryError, match=r"ulimit -v\) is 2.0 GiB; .* need at least 4 GiB"):
+        memory.check_start()
+
+
+def test_available_is_within_the_limit_on_address_space(monkeypatch):
+    used = memory._address_space()
+    assert 2**25 < used < 2**45
+    limits = (used + 2**20, used + 2**20)
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: limits)
+    assert abs(memory.available_bytes() - 2**20) < 2**24
+
+
+def test_freed_memory_is_kept_for_what_is_taken_next():
+    code = """
+import resource, sys
+import numpy as np
+from stormpsr_jax import memory
+if sys.argv[1] == "keep":
+    memory.keep_freed()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        np.ones(2**26, np.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+    if not hasattr(ctypes.CDLL(None), "mallopt"):
+        pytest.skip("the C library is not glibc")
+
+    def count(argument):
+        command = [sys.executable, "-c", code, argument]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    assert count("keep") < 100 < count("default")

@@ -1,0 +1,103 @@
+"""Containers that say they are more than they are end in a line, in little time and memory."""
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from stormpsr_jax.media import containers, video
+from stormpsr_jax.media.trees import Tree
+from tests.support.hostile_mp4 import box, fragmented, mp4
+from tests.support.processes_of_tests import environment
+
+pytest.importorskip("av")
+
+HOSTILE = {
+    "four million samples a minute apart": (mp4(4_000_000, 711_000, gap=59, ticks=1), "frames; of"),
+    "a million samples a minute apart": (mp4(10**6, 711_000, gap=59, ticks=1), "frames; of a file"),
+    "seventy thousand samples a minute apart": (
+        mp4(70_000, 711_000, gap=59, ticks=1),
+        r"has 20,649,706 frames at 5 frames/s, as it lasts 4129941\.0 s",
+    ),
+    "samples that overlap": (mp4(70_000, 700_000, size=10**6), "is cut off|overlap"),
+    "edits that each show everything": (mp4(2000, 30_000, edits=20_000), "384 MiB"),
+    "a fragment of billions of samples": (fragmented(10**8), "384 MiB"),
+    "a million tracks": (box(b"moov", 10**6 * box(b"trak")), "384 MiB|not a video"),
+}
+
+
+# Says what error there is, and what it took in KiB: of a process of its own, as the sizes of those
+# that ended before count too.
+OPEN = """
+import resource, sys
+from data_prep.reading import video
+from stormpsr_jax.media.trees import Tree
+try:
+    video.open_resampled(Tree(sys.argv[1]), "run.mp4", 5.0)
+except ValueError as error:
+    print(error)
+own = 0
+if sys.platform == "linux":  # ru_maxrss has the size of whoever started this process, too
+    status = open("/proc/self/status").read()
+    own = int(status.partition("VmHWM:")[2].split()[0])
+print(max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+"""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_container_that_unfolds_ends_in_a_line_in_time_and_memory(tmp_path, name):
+    content, text = HOSTILE[name]
+    (tmp_path / "run.mp4").write_bytes(content)
+    start = time.monotonic()
+    words = [sys.executable, "-c", OPEN, tmp_path]
+    done = subprocess.run(words, env=environment(1), capture_output=True, text=True, timeout=60)
+    assert time.monotonic() - start < 20  # of a processor that others use too
+    error, kibibytes = done.stdout.splitlines()
+    assert error.startswith(f"{tmp_path}/run.mp4: ")
+    assert re.search(text, error)
+    if sys.platform == "linux":
+        assert int(kibibytes) < 2**19
+
+
+def test_frames_are_held_against_the_size_of_the_file(tmp_path):
+    """A video of ten minutes with a picture a minute is sound; at 1000 frames/s it is not."""
+    (tmp_path / "run.mp4").write_bytes(mp4(11, 711_000, gap=59, ticks=1, size=60_000))
+    tree = Tree(str(tmp_path))
+    assert video.open_resampled(tree, "run.mp4", 5.0).num_frames == 59 * 10 * 5 + 1
+    with pytest.raises(ValueError, match=r"has 590,002 frames at 1000 frames/s, as it lasts 590"):
+        video.open_resampled(tree, "run.mp4", 1000.0)
+
+
+def test_reading_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    """The limit counts from where the process begins to read."""
+    (tmp_path / "run.mp4").write_bytes(mp4(100, 1000))
+    monkeypatch.setattr(containers, "__name__", "forever")  # the module that the process runs
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "forever.py").write_text(
+        "import sys\nfrom data_prep.reading import containers\n"
+        "containers.MAX_SECONDS = 0\n"
+        "def forever(tree, name):\n    while True:\n        pass\n"
+        "containers._read_times = forever\ncontainers._main(*sys.argv[1:])\n"
+    )
+    with pytest.raises(ValueError, match=r"run\.mp4: reading it takes longer than a file of its"):
+        containers.read_times(Tree(str(tmp_path)), "run.mp4")
+
+
+def test_a_crash_of_the_reader_names_the_video(tmp_path, monkeypatch):
+    crashed = SimpleNamespace(returncode=-signal.SIGSEGV, stdout=b"", stderr=b"")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: crashed)
+    with pytest.raises(ValueError, match=r"run\.mp4: reading it ended a process by SIGSEGV"):
+        containers.read_times(Tree(str(tmp_path)), "run.mp4")
+
+
+def test_no_program_in_the_folder_where_a_user_is_runs(tmp_path, monkeypatch):
+    (tmp_path / "run.mp4").write_bytes(mp4(2, 1000))
+    for name in ("av", "json", "numpy", "data_prep"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    assert len(containers.read_times(Tree(str(tmp_path)), "run.mp4")) == 2
+    assert not (tmp_path / "ran").exists()

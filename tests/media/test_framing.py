@@ -1,0 +1,101 @@
+"""Geometry of pictures and boxes, and the resizing that data and models share."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from stormpsr_jax.media.framing import ASPECTS, Framing
+
+
+def test_map_boxes_golden_each_aspect():
+    boxes = np.array([[0.5, 0.5, 0.2, 0.4], [np.nan] * 4])
+    place = {a: Framing((100, 100), a).place(1080, 1920) for a in ASPECTS}
+    np.testing.assert_allclose(place["stretch"].map_boxes(boxes), boxes)
+    padded = place["pad"].map_boxes(boxes)  # 100 x 56 pixels between two black bars of 22
+    assert place["pad"].inside == (0, 22, 100, 56)
+    np.testing.assert_allclose(padded[0], [0.5, 0.5, 0.2, 0.4 * 0.56])
+    cropped = place["crop"].map_boxes(boxes)  # the middle 1080 of 1920 columns
+    np.testing.assert_allclose(cropped[0], [0.5, 0.5, 0.2 * 16 / 9, 0.4])
+    assert np.isnan([padded[1], cropped[1]]).all()
+
+
+def test_map_boxes_less_than_half_a_box_is_dropped():
+    placement = Framing((50, 50), region=(0.5, 0, 1, 1)).place(100, 100)
+    boxes = np.array([[0.51, 0.5, 0.2, 0.2], [0.49, 0.5, 0.2, 0.2], [0.5, 0.5, 0.2, 0.2]])
+    mapped = placement.map_boxes(boxes)
+    np.testing.assert_allclose(mapped[0], [0.11, 0.5, 0.22, 0.2])  # 0.11 of 0.2 is left
+    assert np.isnan(mapped[1]).all()
+    np.testing.assert_allclose(mapped[2], [0.1, 0.5, 0.2, 0.2])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(*[st.floats(0, 1)] * 4),
+    st.tuples(*[st.floats(0.02, 1)] * 4),
+    st.sampled_from(ASPECTS),
+    st.tuples(st.integers(8, 300), st.integers(8, 300)),
+)
+def test_map_boxes_result_lies_in_the_picture(corner, box, aspect, size):
+    x0, y0 = corner[0] * 0.9, corner[1] * 0.9
+    region = (x0, y0, x0 + (1 - x0) * max(corner[2], 0.05), y0 + (1 - y0) * max(corner[3], 0.05))
+    placement = Framing(size, aspect, region).place(1080, 1920)
+    mapped = placement.map_boxes(np.array([box]))[0]
+    if not np.isnan(mapped).any():
+        start, end = mapped[:2] - mapped[2:] / 2, mapped[:2] + mapped[2:] / 2
+        assert (start > -1e-9).all()
+        assert (end < 1 + 1e-9).all()
+        assert (mapped >= 0).all()
+    x, y, w, h = placement.inside
+    assert x >= 0
+    assert y >= 0
+    assert x + w <= size[1]
+    assert y + h <= size[0]
+
+
+@pytest.mark.parametrize("region", [(0, 0, 1, 1), (0.2, 0.05, 0.9, 0.8)])
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_prepare_matches_pillow_on_the_part_that_is_used(aspect, region):
+    """The part cut out by hand at whole pixels, and black around it."""
+    picture = np.random.default_rng(0).integers(0, 256, (100, 200, 3), dtype=np.uint8)
+    left, top, right, bottom = (round(r * n) for r, n in zip(region, (200, 100) * 2, strict=True))
+    prepared = Framing((40, 40), aspect, region).prepare(picture)
+    assert prepared.shape == (40, 40, 3)
+    assert prepared.dtype == np.uint8
+    height, width = bottom - top, right - left
+    rows = 40
+    if aspect == "pad":
+        rows = round(40 * height / width)
+        black = (40 - rows) // 2
+        assert not prepared[:black].any()
+        assert not prepared[black + rows :].any()
+        prepared = prepared[black : black + rows]
+    if aspect == "crop":
+        middle = (left + right) / 2
+        left, right = middle - height / 2, middle + height / 2
+    whole = Image.fromarray(picture)
+    part = whole.resize((40, rows), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    np.testing.assert_array_equal(prepared, np.asarray(part))
+
+
+def test_prepare_a_picture_of_the_right_size_is_kept():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 24, 3), dtype=np.uint8)
+    for aspect in ASPECTS:
+        np.testing.assert_array_equal(Framing((40, 24), aspect).prepare(picture), picture)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": (4, 4)}, "--size"),
+        ({"aspect": "zoom"}, "--aspect=zoom is not one of stretch, pad, crop"),
+        ({"region": (0.5, 0, 0.5, 1)}, "--crop=0.5,0,0.5,1 is not"),
+        ({"region": (0, 0, 1.1, 1)}, "--crop=0,0,1.1,1 is not"),
+        ({"region": (float("nan"), 0, 1, 1)}, "--crop=nan"),
+        ({"quality": 0}, "--quality=0"),
+    ],
+)
+def test_framing_impossible_ones_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Framing(**({"size": (24, 24)} | change))

@@ -1,0 +1,267 @@
+"""Pictures, videos and zip files as they come: geometry, repairs, and one clear error each."""
+
+import io
+import math
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image, ImageOps
+
+from stormpsr_jax.media import finding, framing, pictures
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.trees import Tree
+from tests.support.pictures_data import HEIGHT, WIDTH, jpeg, photograph
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return 10 * math.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+def fit(*files: bytes | np.ndarray, **framing) -> list[bytes]:
+    named = [(f"{i:05d}.jpg", data) for i, data in enumerate(files)]
+    return list(pictures.encode(named, Framing(**framing)))
+
+
+def fit_one(data: bytes | np.ndarray, **framing) -> np.ndarray:
+    return simplejpeg.decode_jpeg(fit(data, **framing)[0])
+
+
+def test_encode_matches_pillow_on_whole_pictures():
+    """The bounds that the benchmark states, on a small picture: it is harder than a large one."""
+    source = jpeg(photograph(height=540, width=960))
+    with Image.open(io.BytesIO(source)) as image:
+        resized = image.resize((112, 112), Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    resized.save(buffer, "JPEG", quality=92, subsampling=0)
+    plain = simplejpeg.decode_jpeg(buffer.getvalue())
+    assert psnr(fit_one(source, size=(112, 112), quality=100), np.asarray(resized)) > 46
+    assert psnr(fit_one(source, size=(112, 112)), plain) > 36
+
+
+@pytest.mark.parametrize("size", [(24, 24), (16, 40), (200, 120)])
+@pytest.mark.parametrize("shape", [(54, 96), (53, 97), (61, 45)])
+def test_encode_dct_scaling_does_not_shift_the_picture(shape, size):
+    """A picture that is linear in x and y says where each of its points went."""
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    image = np.stack([x / shape[1], y / shape[0], x * 0 + 0.5], axis=-1)
+    result = fit_one(jpeg((image * 255).round().astype(np.uint8)), size=size, quality=100)
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    error = result[..., :2] / 255 - np.stack([x / size[1], y / size[0]], axis=-1)
+    inner = error[size[0] // 8 : -size[0] // 8, size[1] // 8 : -size[1] // 8]
+    assert np.abs(inner.mean(axis=(0, 1))).max() < 0.004  # a quarter of a source pixel
+    assert np.abs(inner).max() < 0.03
+
+
+BOX = np.array([[0.45, 0.4, 0.3, 0.5]])
+
+
+@pytest.mark.parametrize("region", [framing.WHOLE, (0.2, 0.05, 0.9, 0.8)])
+@pytest.mark.parametrize("aspect", framing.ASPECTS)
+@pytest.mark.parametrize("size", [(64, 64), (40, 90)])
+def test_map_boxes_box_stays_on_its_object(size, aspect, region):
+    """A white object in a grey picture is found where the mapped box says."""
+    image = np.full((216, 384, 3), 90, np.uint8)
+    x0, x1 = (round((0.45 + s * 0.15) * 384) for s in (-1, 1))
+    y0, y1 = (round((0.4 + s * 0.25) * 216) for s in (-1, 1))
+    image[y0:y1, x0:x1] = 255
+    framing = Framing(size, aspect, region)
+    (box,) = framing.place(216, 384).map_boxes(BOX)
+    white = fit_one(jpeg(image), size=size, aspect=aspect, region=region)[..., 1] > 172
+    rows, columns = np.flatnonzero(white.any(axis=1)), np.flatnonzero(white.any(axis=0))
+    found = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    corners = np.concatenate([box[:2] - box[2:] / 2, box[:2] + box[2:] / 2])
+    np.testing.assert_allclose(corners * [*size[::-1], *size[::-1]], found, atol=1.01)
+
+
+def test_encode_pad_is_black_and_crop_is_the_middle():
+    image = np.full((90, 160, 3), 200, np.uint8)
+    image[:, :30] = image[:, -30:] = 10
+    padded = fit_one(image, size=(64, 64), aspect="pad")
+    assert padded[:12].max() < 12
+    assert padded[-12:].max() < 12
+    assert padded[32, 32].min() > 190
+    assert fit_one(image, size=(64, 64), aspect="crop")[:, 2:-2].min() > 180
+
+
+def test_encode_jpeg_of_the_right_size_is_kept():
+    source = jpeg(photograph())
+    assert fit(source, size=(HEIGHT, WIDTH)) == [source]
+    assert fit(source, size=(HEIGHT, WIDTH), region=(0, 0, 0.99, 1)) != [source]
+    assert fit(source, size=(HEIGHT, WIDTH - 1)) != [source]
+    with pytest.raises(ValueError, match=r"00001.jpg: the JPEG is damaged or cut off"):
+        fit(source, source[:-200], size=(HEIGHT, WIDTH))
+
+
+def exif(orientation: int) -> bytes:
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    body = b"Exif\0\0" + tiff
+    return b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+
+
+TURNED = {3: 2, 6: -1, 8: 1}  # EXIF orientation: quarter turns that make the picture upright
+
+
+@pytest.mark.parametrize("orientation", [1, *TURNED])
+def test_encode_exif_rotation_is_undone(orientation, caplog):
+    source = photograph()
+    data = jpeg(source)
+    data = data[:2] + exif(orientation) + data[2:]
+    upright = np.rot90(source, TURNED.get(orientation, 0))
+    size = upright.shape[:2]
+    assert psnr(fit_one(data, size=size), upright) > 28
+    if orientation == 1:
+        assert not caplog.records
+    else:
+        assert f"00000.jpg: rotated as EXIF says (orientation {orientation})" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_encode_grey_and_cmyk_become_rgb(mode, caplog):
+    source = Image.fromarray(photograph()).convert("L").convert("RGB")
+    buffer = io.BytesIO()
+    source.convert(mode).save(buffer, "JPEG", quality=95)
+    results = fit(buffer.getvalue(), buffer.getvalue(), size=(HEIGHT, WIDTH))
+    assert simplejpeg.decode_jpeg_header(results[0])[2] == "YCbCr"
+    assert psnr(simplejpeg.decode_jpeg(results[0]), np.asarray(source)) > 28
+    assert len(caplog.records) == 1  # once a recording
+    assert f"{'Gray' if mode == 'L' else 'CMYK'} converted to RGB" in caplog.text
+
+
+def test_encode_png():
+    buffer = io.BytesIO()
+    Image.fromarray(photograph()).convert("RGBA").save(buffer, "PNG")
+    assert psnr(fit_one(buffer.getvalue(), size=(HEIGHT, WIDTH)), photograph()) > 30
+    with pytest.raises(ValueError, match=r"00000.jpg: the picture is damaged or cut off"):
+        fit(buffer.getvalue()[:-2000], size=(24, 24))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "00001.jpg: is empty"),
+        (b"GIF89a" * 20, r"00001.jpg: is not a JPEG or PNG picture"),
+        (jpeg(photograph())[:-300], r"00001.jpg: the JPEG is damaged or cut off \(Premature"),
+        (jpeg(photograph())[:40], r"00001.jpg: "),
+        (jpeg(photograph(height=53)), r"00001.jpg: is 53x96 \(HxW\), the first .* is 54x96"),
+    ],
+)
+def test_encode_bad_pictures_are_named(data, message):
+    with pytest.raises(ValueError, match=message):
+        fit(jpeg(photograph()), data, size=(24, 24))
+
+
+def test_encode_enormous_pictures_are_refused():
+    data = bytearray(jpeg(photograph()))
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 60000, 60000)
+    with pytest.raises(ValueError, match=r"00000.jpg: 60000x60000 .* is more than"):
+        fit(bytes(data), size=(24, 24))
+
+
+def png(height: int, width: int, more: bytes = b"") -> bytes:
+    """A PNG file that says its size, with a black picture of one column and what is before it."""
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    end = chunk(b"IDAT", zlib.compress(bytes(2**16))) + chunk(b"IEND")
+    return b"\x89PNG\r\n\x1a\n" + head + more + end
+
+
+def chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+@pytest.mark.parametrize("size", [(2**27, 1), (1, 2**27), (2**14 + 1, 2), (2**13, 2**13)])
+def test_a_picture_too_long_or_too_large_is_refused_before_it_is_resized(tmp_path, size):
+    """Of one of 1 x 2^27 pixels, 224 columns would be made first, which takes 34 GiB."""
+    data = png(*size)
+    by = "x".join(map(str, size))
+    message = rf"00000\.jpg: {by} \(HxW\) is more than 33,554,432 pixels, or 16,384 a side"
+    (tmp_path / "00000.jpg").write_bytes(data)
+    opened = finding.open_recording(Tree(str(tmp_path)), "", 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow's would be lines of their own
+        with pytest.raises(ValueError, match=message):
+            fit(data, size=(24, 24))
+        with pytest.raises(ValueError, match=message):
+            next(pictures.read_upright(opened))
+
+
+def test_the_longest_picture_is_read():
+    assert fit_one(png(2**14, 1), size=(24, 24)).shape == (24, 24, 3)
+
+
+def test_a_picture_of_a_million_pieces_is_refused():
+    """Pillow takes microseconds for each of them: 5 s for 17 MB."""
+    message = r"00000\.jpg: has 4,800,\d+ bytes; of 16x16 \(HxW\) pixels and what is noted"
+    with pytest.raises(ValueError, match=message):
+        fit(png(16, 16, 400_000 * chunk(b"prVt")), size=(24, 24))
+    content = jpeg(photograph())
+    with pytest.raises(ValueError, match=r"00000\.jpg: has 6,0\d\d,\d+ bytes; of 54x96"):
+        fit(content[:2] + 1_500_000 * b"\xff\xfe\0\2" + content[2:], size=(24, 24))
+
+
+def test_encode_one_picture_at_a_time():
+    taken = []
+
+    def source():
+        for i in range(1000):
+            taken.append(i)
+            yield f"{i}", jpeg(photograph())
+
+    results = pictures.encode(source(), Framing((24, 24)))
+    next(results), next(results)
+    assert len(taken) == 2
+
+
+def test_encode_errors_a_thousand_scans():
+    """Decoding 125 kB of such a file took more than a minute."""
+    file = io.BytesIO()
+    Image.fromarray(photograph()).save(file, "JPEG", progressive=True)
+    picture = file.getvalue()
+    start = picture.index(b"\xff\xda")
+    many = picture[:start] + picture[start:-2] * 50 + picture[-2:]
+    with pytest.raises(ValueError, match=r"a\.jpg: \d+ scans"):
+        list(pictures.encode([("a.jpg", many)], Framing((16, 16))))
+    assert list(pictures.encode([("a.jpg", picture)], Framing((16, 16))))
+
+
+@pytest.mark.parametrize("kind", [b"acTL", b"zTXt"])
+def test_encode_errors_a_chunk_of_png_that_is_damaged_names_the_file(kind):
+    """Of a short acTL and of a text that unfolds to too much, Pillow raises ValueErrors."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "PNG")
+    png = buffer.getvalue()
+    body = b"" if kind == b"acTL" else b"a\0\0" + zlib.compress(bytes(2**21))
+    end = struct.pack(">I", zlib.crc32(kind + body))
+    chunk = struct.pack(">I", len(body)) + kind + body + end
+    with pytest.raises(ValueError, match=r"^00000\.jpg: the picture is damaged"):
+        fit(png[:33] + chunk + png[33:], size=(16, 16))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_read_upright_matches_pillow(tmp_path, kind):
+    """Whole and upright: a turned JPEG, a PNG with a palette, a plain one of each."""
+    image = Image.fromarray(photograph())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = {"exif": exif} if kind == "JPEG" else {}
+    first = image if kind == "JPEG" else image.quantize(32)
+    first.save(tmp_path / f"1.{kind.lower()}", **turned)
+    plain = ImageOps.exif_transpose(Image.open(tmp_path / f"1.{kind.lower()}")).convert("RGB")
+    plain.save(tmp_path / f"2.{kind.lower()}")
+    opened = finding.open_recording(Tree(str(tmp_path)), "", 10)
+    assert (opened.first_frame, opened.num_frames) == (1, 2)
+    for i, picture in enumerate(pictures.read_upright(opened), start=1):
+        saved = ImageOps.exif_transpose(Image.open(tmp_path / f"{i}.{kind.lower()}"))
+        np.testing.assert_array_equal(picture, np.asarray(saved.convert("RGB")))
+
+
+def test_read_upright_errors_another_size(tmp_path):
+    for i, shape in enumerate([(20, 30), (20, 30), (30, 20)]):
+        (tmp_path / f"{i}.jpg").write_bytes(jpeg(np.zeros((*shape, 3), np.uint8)))
+    shown = pictures.read_upright(finding.open_recording(Tree(str(tmp_path)), "", 10))
+    with pytest.raises(ValueError, match=r"2\.jpg: is 30x20 \(HxW\), the first picture"):
+        list(shown)

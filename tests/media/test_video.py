@@ -1,0 +1,275 @@
+"""Videos: order, frame rates, rotation, and what cannot be read."""
+
+import builtins
+import struct
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.media import containers, video
+from stormpsr_jax.media.trees import Tree, open_trees
+from tests.support.pictures_data import HEIGHT, WIDTH, as_zip
+
+
+def write_video(path: Path, times=None, fps: float = 12, count: int = 20, codec="mpeg4") -> None:
+    """A video whose i-th frame has a white bar at its i-th column pair."""
+    av = pytest.importorskip("av")
+    times = np.arange(count) / fps if times is None else times
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 4_000_000
+        stream.codec_context.time_base = Fraction(1, 1200)
+        for i, time in enumerate(times):
+            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+            image[:, 4 * i : 4 * i + 4] = 255
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = round(time * 1200), Fraction(1, 1200)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "avi"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_video_frames_come_in_order(tmp_path, ending, zipped):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if ending == "avi":
+        pytest.importorskip("av")
+        write_avi(folder / "0001.avi")
+    else:
+        write_video(folder / f"0001.{ending}")
+    (tree,) = open_trees(as_zip(folder) if zipped else folder)
+    opened = video.open_constant_rate(tree, f"0001.{ending}", 1, 12)
+    assert (opened.first_frame, opened.num_frames) == (1, 20)
+    columns = [image.mean(axis=(0, 2)).argmax() // 4 for _, image in opened.read()]
+    assert columns == list(range(20))
+    np.testing.assert_allclose(
+        np.diff(containers.read_times(tree, f"0001.{ending}")), 1 / 12, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_frames_are_counted_by_the_head_or_by_the_index(tmp_path, ending):
+    """Matroska's head does not say how many there are."""
+    write_video(tmp_path / f"a.{ending}", count=7)
+    assert containers.count_frames(Tree(str(tmp_path)), f"a.{ending}") == 7
+
+
+def write_avi(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.bit_rate = 4_000_000
+        for i in range(20):
+            image = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
+            image[:, 4 * i : 4 * i + 4] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize("turns", [-1, 2, 1])
+def test_video_rotation_of_phones_is_applied(tmp_path, turns):
+    """The matrix of a track (QuickTime format): x' = a x + c y, y' = b x + d y, y downwards."""
+    write_video(tmp_path / "phone.mp4", count=1)
+    data = (tmp_path / "phone.mp4").read_bytes()
+    (before,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
+    one = 0x10000
+    a, b, c, d = {-1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 1: (0, -one, one, 0)}[turns]
+    at = data.index(b"tkhd") + 4 + 40
+    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "phone.mp4").write_bytes(data[:at] + matrix + data[at + 36 :])
+    (after,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
+    np.testing.assert_array_equal(after, np.rot90(before, turns))
+
+
+EVEN = np.arange(20) / 12
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.where(EVEN > 1, EVEN + 0.4, EVEN), "frame rate is not constant.*data_prep.own"),
+        (np.delete(np.arange(21) / 12, 10), "frame rate is not constant"),  # a dropped frame
+        (EVEN**2 * 2, "frame rate is not constant"),
+        (EVEN / 2, r"has 24.000 frames/s, not 12: .*data_prep.own"),
+    ],
+)
+def test_video_other_frame_rates_are_errors(tmp_path, times, message):
+    write_video(tmp_path / "0001.mp4", times)
+    with pytest.raises(ValueError, match=rf"0001.mp4: .*{message}"):
+        video.open_constant_rate(Tree(str(tmp_path)), "0001.mp4", 1, 12)
+
+
+def test_video_small_jitter_is_no_matter(tmp_path):
+    jitter = np.random.default_rng(0).uniform(-0.01, 0.01, 20)
+    jitter[0] = 0
+    write_video(tmp_path / "0001.mp4", EVEN + jitter)
+    opened = video.open_constant_rate(Tree(str(tmp_path)), "0001.mp4", 1, 12)
+    assert opened.num_frames == 20
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8)
+
+
+def write_noise(path: Path, codec: str, count: int = 120, pixels: str = "yuv420p") -> bytes:
+    """Pictures that all take about as many bytes; the index is in front where it may be."""
+    import av
+
+    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".mov", ".3gp") else {}
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream(codec, rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
+        for i in range(count):
+            image = np.ascontiguousarray(np.roll(NOISE, i, axis=(0, 1)).repeat(8, 0).repeat(8, 1))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+CONTAINERS = {
+    "avi": ("mjpeg", "yuvj420p"),
+    "mp4": ("mpeg4", "yuv420p"),
+    "mov": ("libx264", "yuv420p"),
+    "mkv": ("mpeg4", "yuv420p"),
+    "flv": ("flv", "yuv420p"),
+}
+
+
+@pytest.mark.parametrize("ending", CONTAINERS)
+def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    codec, pixels = CONTAINERS[ending]
+    content = write_noise(path, codec, pixels=pixels)
+    tree = Tree(str(tmp_path))
+    assert len(containers.read_times(tree, path.name)) == 120
+    path.write_bytes(content[: int(len(content) * 0.93)])
+    with pytest.raises(
+        ValueError, match=rf"a.{ending}: is cut off: it ends at 9\.\d s, its head says 10\.0 s"
+    ):
+        containers.read_times(tree, path.name)
+
+
+def test_read_times_heads_may_be_a_few_frames_off_or_promise_nothing(tmp_path):
+    tree = Tree(str(tmp_path))
+    content = write_noise(tmp_path / "a.avi", "mjpeg", pixels="yuvj420p")
+    at = content.index(b"avih") + 8 + 16  # dwTotalFrames of the main header
+    assert struct.unpack_from("<I", content, at) == (120,)
+    strh = content.index(b"strh") + 8 + 32  # dwLength of the stream's header
+    assert struct.unpack_from("<I", content, strh) == (120,)
+    for promised, good in ((118, True), (122, True), (123, True), (128, False)):
+        data = bytearray(content)
+        struct.pack_into("<I", data, at, promised)
+        struct.pack_into("<I", data, strh, promised)
+        (tmp_path / "a.avi").write_bytes(data)
+        if good:
+            assert len(containers.read_times(tree, "a.avi")) == 120
+        else:
+            with pytest.raises(ValueError, match=r"ends at 10\.0 s, its head says 10\.7 s"):
+                containers.read_times(tree, "a.avi")
+    whole = write_noise(tmp_path / "a.ts", "mpeg2video")
+    (tmp_path / "a.ts").write_bytes(whole[: len(whole) // 188 * 3 // 4 * 188])
+    assert 80 < len(containers.read_times(tree, "a.ts")) < 100
+
+
+def test_video_unreadable_ones_are_errors(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    tree = Tree(str(tmp_path))
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"empty.mp4: is empty \(0 bytes\)"):
+        video.open_constant_rate(tree, "empty.mp4", 1, 12)
+    (tmp_path / "text.mkv").write_bytes(b"no video at all " * 100)
+    with pytest.raises(ValueError, match=r"text.mkv: is not a video that can be read"):
+        video.open_constant_rate(tree, "text.mkv", 1, 12)
+    write_video(tmp_path / "whole.mkv", count=20)
+    data = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 3])
+    cut = video.Video(tree, "cut.mp4", 1, 20)
+    with pytest.raises(ValueError, match=r"cut.mp4: "):
+        list(cut.read())
+
+    real_import = builtins.__import__
+
+    def without_av(name, *args, **kwargs):
+        if name == "av":
+            raise ImportError("No module named 'av'")
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_av)
+    with pytest.raises(ValueError, match=r"whole.mkv: .* pip install '\.\[video\]'"):
+        video.open_constant_rate(tree, "whole.mkv", 1, 12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ffconcat version 1.0\nfile 'secret.mp4'\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
+        "m=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+    ids=["ffconcat", "m3u8", "sdp"],
+)
+def test_video_errors_nothing_but_the_file_itself_is_opened(tmp_path, monkeypatch, text):
+    """A playlist, or a session description, makes FFmpeg open other files, or ports."""
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "secret.mp4")
+    (tmp_path / "run.mp4").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.mp4: is not a video that can be read"):
+        containers.read_times(Tree(str(tmp_path)), "run.mp4")
+
+
+def test_video_errors_pictures_too_large_for_memory(tmp_path, monkeypatch):
+    write_video(tmp_path / "run.mp4")
+    monkeypatch.setattr(containers, "MAX_FRAME_PIXELS", HEIGHT * WIDTH - 1)
+    with pytest.raises(ValueError, match=rf"run\.mp4: {HEIGHT}x{WIDTH} \(HxW\) is more than"):
+        next(video.decode(Tree(str(tmp_path)), "run.mp4"))
+
+
+def test_video_errors_damage_inside_a_zip_file_names_the_video(tmp_path):
+    """What zipfile finds while FFmpeg reads: a checksum, and a method that does not fit."""
+    (tmp_path / "data").mkdir()
+    write_video(tmp_path / "data/0001.mp4")
+    path = as_zip(tmp_path / "data")
+    content = path.read_bytes()
+    flipped, packed = bytearray(content), bytearray(content)
+    flipped[len(content) // 2] ^= 1
+    directory = content.index(b"PK\x01\x02")
+    struct.pack_into("<H", packed, directory + 10, zipfile.ZIP_LZMA)
+    struct.pack_into("<H", packed, 8, zipfile.ZIP_LZMA)
+    for i, data in enumerate((flipped, packed)):
+        (tmp_path / f"{i}.zip").write_bytes(data)
+        with pytest.raises(ValueError, match=rf"{i}\.zip/0001\.mp4: cannot be unpacked"):
+            containers.read_times(*open_trees(tmp_path / f"{i}.zip"), "0001.mp4")
+
+
+def test_video_names_inside_may_be_in_any_encoding(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert b"VideoHandler" in data
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert len(containers.read_times(Tree(str(tmp_path)), "a.mp4")) == 20
+
+
+def test_video_errors_without_a_decoder(tmp_path):
+    write_video(tmp_path / "a.mp4")
+    data = (tmp_path / "a.mp4").read_bytes()
+    assert (data.count(b"mp4v"), data.count(b"esds")) == (1, 1)  # both say what it is
+    (tmp_path / "a.mp4").write_bytes(data.replace(b"mp4v", b"none").replace(b"esds", b"free"))
+    with pytest.raises(ValueError, match=r"a\.mp4: no decoder for its video is known"):
+        containers.read_times(Tree(str(tmp_path)), "a.mp4")
+
+
+def test_source_a_seek_to_nowhere_raises_nothing(tmp_path):
+    """Else PyAV prints its traceback, beside the error."""
+    (tmp_path / "a.mp4").write_bytes(b"12345")
+    with (tmp_path / "a.mp4").open("rb") as file:
+        source = containers._Source(file)
+        assert source.seek(-7) == -1
+        assert (source.seek(2), source.read(2), source.tell()) == (2, b"34", 4)

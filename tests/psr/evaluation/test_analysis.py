@@ -1,0 +1,277 @@
+"""Tables and curves against direct counts on made-up results."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.evaluation import analysis, compare
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import batch, decoding
+
+FPS = 4.0
+STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
+
+
+def result(streams):
+    """The content of metrics.json of {stream: {recording: (truth, events, visible)}}."""
+    entries = {}
+    for stream, recordings in streams.items():
+        entries[stream] = {"recordings": {}}
+        for name, (truth, events, *visible) in recordings.items():
+            entries[stream]["recordings"][name] = {
+                **metrics.score_recording(truth, events, FPS),
+                "contains_errors": False,
+                "truth": [list(step) for step in sorted(truth)],
+                "events": [[*step, 0.9] for step in sorted(events)],
+                **({"visible": visible[0]} if visible else {}),
+            }
+        entries[stream] |= metrics.summarise(entries[stream]["recordings"])
+    return {"protocol": "paper", "fps": FPS, "components": ["a", "b"], "streams": entries}
+
+
+GOLDEN = result(
+    {
+        "asd": {
+            "r1": ([(10, 0), (20, 3), (30, 2)], [(14, 0), (18, 3), (40, 2)], [0.1, 0.3, 1.0]),
+            "r2": ([(10, 0), (20, 3)], [(30, 0)], [0.25, None]),
+            "r3": ([], [(5, 3)], []),
+        }
+    }
+)
+
+
+def test_tables_golden_values():
+    steps = {row["step"]: row for row in analysis.steps_table(GOLDEN)}
+    assert [steps[0][k] for k in ("truths", "tp", "fp", "fn")] == [2, 2, 0, 0]
+    assert steps[0]["delay_s"] == (4 + 20) / 2 / FPS
+    assert [steps[3][k] for k in ("truths", "tp", "fp", "fn")] == [2, 0, 2, 1]
+    assert steps[2]["name"] == "Remove a"
+    delays = analysis.delays_table(GOLDEN)[0]
+    assert (delays["tp"], delays["median_s"], delays["max_s"]) == (3, 2.5, 5.0)
+    assert delays["p90_s"] == pytest.approx(4.5)
+    occlusion = {row["visible"]: row for row in analysis.occlusion_table(GOLDEN)}
+    assert [row["truths"] for row in occlusion.values()] == [1, 2, 0, 1]
+    assert occlusion["0–0.25"]["recall"] == 1
+    assert occlusion["0.25–0.5"] == {
+        "stream": "asd",
+        "visible": "0.25–0.5",
+        "truths": 2,
+        "tp": 1,
+        "early": 1,
+        "fn": 0,
+        "recall": 0.5,
+        "delay_s": 5.0,
+    }
+    assert occlusion["0.5–0.75"]["recall"] is None
+    rows = analysis.recordings_table(GOLDEN)
+    assert [row["recording"] for row in rows] == ["r1", "r2", "r3"]
+    assert rows[2]["f1"] is None
+    assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
+
+
+def test_both_found_golden_steps_and_means():
+    truth = [(10, 0), (20, 3), (30, 2)]
+    data = result(
+        {
+            "asd": {"r1": (truth, [(14, 0), (18, 3), (40, 2)]), "r2": ([(10, 0)], [])},
+            "storm": {"r1": (truth, [(12, 0), (24, 3), (32, 2)]), "r2": ([(10, 0)], [(10, 0)])},
+        }
+    )
+    asd, storm = (data["streams"][s]["recordings"] for s in ("asd", "storm"))
+    assert analysis.both_found(asd, storm, FPS) == {"r1": [(1.0, 0.5), (2.5, 0.5)], "r2": []}
+    data["both_found"] = analysis.mean_delays_of_both(data)
+    assert data["both_found"] == {"steps": 2, "asd_delay_s": 1.75, "storm_delay_s": 0.5}
+    (note,) = analysis.notes(data)
+    assert "On the 2 steps" in note
+    assert "1.8 s for asd and 0.5 s for storm" in note
+    assert analysis.mean_delays_of_both(GOLDEN) is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4),
+    st.sampled_from([1.0, 3.3, 20.0]),
+)
+def test_tolerance_curve_matches_counting_at_each_delay(pairs, max_delay):
+    data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
+    at, curve, area = analysis.tolerance_curve(data, "asd", max_delay)
+
+    def f1(delay_s):
+        values = []
+        for truth, events in pairs:
+            if truth:
+                counts = metrics.match_steps(truth, events).counts(delay_s * FPS)
+                values.append(metrics.f1_score(*counts))
+        return np.mean(values)
+
+    if not any(truth for truth, _ in pairs):
+        assert area is None
+        return
+    grid = (np.arange(500) + 0.5) * max_delay / 500
+    values = [f1(x) for x in np.unique(np.floor(grid * FPS) / FPS)]
+    exact = dict(zip(np.unique(np.floor(grid * FPS) / FPS), values, strict=True))
+    for x in (0.0, 0.25, 0.9 * max_delay):
+        i = np.searchsorted(at, x, "right") - 1
+        assert curve[i] == pytest.approx(f1(x))
+    assert area == pytest.approx(np.mean([exact[np.floor(g * FPS) / FPS] for g in grid]), abs=5e-3)
+    if max_delay == 20.0:  # longer than any delay here
+        assert curve[-1] == pytest.approx(data["streams"]["asd"]["f1"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=4))
+def test_steps_table_sums_to_the_totals(pairs):
+    data = result({"asd": {str(i): pair for i, pair in enumerate(pairs)}})
+    rows = analysis.steps_table(data)
+    for key in ("tp", "fp", "fn"):
+        assert sum(row[key] for row in rows) == data["streams"]["asd"][key]
+    assert sum(row["truths"] for row in rows) == sum(len(truth) for truth, _ in pairs)
+    assert len(analysis.delays(data, "asd")) == data["streams"]["asd"]["tp"]
+
+
+def test_threshold_sweep_matches_decoding_at_each_threshold():
+    procedure = Procedure.from_json(
+        {
+            "name": "toy",
+            "fps": FPS,
+            "components": ["a", "b"],
+            "states": ["10", "11"],
+            "variants": {"up": {"initial_state": "00", "expected": [0, 3, 5], "recordings": ["*"]}},
+        }
+    )
+    rng = np.random.default_rng(1)
+    recordings = {}
+    for name in "xy":
+        classes = np.repeat(rng.integers(0, 4, 30), 5)
+        detections = Detections(np.arange(150), classes, rng.random(150), np.zeros((150, 4)))
+        truth = [(30, 0), (60, 3), (90, 5)]
+        recordings[name] = LabelledPredictions(
+            name, procedure.variants["up"], truth, np.zeros((0, 2)), detections
+        )
+    thresholds = [0.5, 1.0, 2.0, 50.0]
+    s = decoding.Settings(confidence=0.2)
+    rows = analysis.threshold_sweep(procedure, recordings, "asd", s, thresholds, FPS)
+    for threshold, row in zip(thresholds, rows, strict=True):
+        one = decoding.Settings(confidence=0.2, threshold=threshold)
+        scores = {}
+        for name, r in recordings.items():
+            events = batch.decode(procedure, r.variant, "asd", one, r.detections)
+            scores[name] = metrics.score_recording(r.truth, [e[:2] for e in events], FPS)
+        total = metrics.summarise(scores)
+        assert row["threshold"] == threshold
+        assert row["precision"] == total["pooled_precision"]
+        for key in ("pos", "f1", "delay_s", "tp", "fp", "fn"):
+            assert row[key] == total[key]
+    assert rows[-1]["tp"] == 0
+    assert rows[0]["tp"] > 0
+
+
+def systems(seed, shift, num=12):
+    """Two systems on the same recordings, b later than a by ``shift`` frames."""
+    rng = np.random.default_rng(seed)
+    a, b = {}, {}
+    for i in range(num):
+        truth = [(int(f), 3 * k) for k, f in enumerate(np.sort(rng.integers(0, 99, 2)))]
+        late = [(f + int(rng.integers(0, 9)), step) for f, step in truth]
+        a[str(i)] = (truth, late)
+        b[str(i)] = (truth, [(f + shift, step) for f, step in late])
+    return result({"storm": a}), result({"storm": b})
+
+
+def test_compare_golden_constant_difference():
+    a, b = systems(0, shift=8)
+    rows = {row["metric"]: row for row in compare.compare(a, b, samples=200)}
+    for metric in ("delay_s", "common_delay_s"):
+        row = rows[metric]
+        assert row["difference"] == row["low"] == row["high"] == 8 / FPS
+        assert row["b"] - row["a"] == pytest.approx(8 / FPS)
+        assert row["recordings"] == 12
+    assert rows["f1"]["difference"] == 0
+    back = {row["metric"]: row for row in compare.compare(b, a, samples=200)}
+    assert back["delay_s"]["difference"] == -8 / FPS
+
+
+def test_compare_interval_covers_the_true_difference():
+    # Delays of both systems are drawn alike, so that the true difference is 0.
+    covered = 0
+    for seed in range(40):
+        a, _ = systems(seed, 0, num=30)
+        b, _ = systems(seed, 0, num=30)
+        rng = np.random.default_rng(1000 + seed)
+        for r in b["streams"]["storm"]["recordings"].values():
+            events = [(f + int(rng.integers(0, 9)), s) for f, s in map(tuple, r["truth"])]
+            truth = [tuple(step) for step in r["truth"]]
+            r |= metrics.score_recording(truth, events, FPS)
+            r["events"] = [[*e, 0.9] for e in events]
+        row = next(
+            r for r in compare.compare(a, b, samples=200, level=0.9) if r["metric"] == "delay_s"
+        )
+        covered += row["low"] <= 0 <= row["high"]
+    assert 30 <= covered <= 40  # 36 expected, standard deviation 1.9
+
+
+def test_compare_streams_of_one_result():
+    a, b = systems(3, shift=4)
+    both = dict(a, streams={"asd": b["streams"]["storm"], "storm": a["streams"]["storm"]})
+    rows = compare.compare(both, both, ("asd", "storm"))
+    assert rows[0]["stream"] == "storm − asd"
+    assert next(r for r in rows if r["metric"] == "delay_s")["difference"] == -1.0
+
+
+def test_compare_errors_name_what_differs():
+    a, b = systems(0, 1)
+    with pytest.raises(ValueError, match="protocol differs: paper and released"):
+        compare.compare(a, dict(b, protocol="released"))
+    with pytest.raises(ValueError, match="stream 'asd' is not in the results, which have storm"):
+        compare.compare(a, b, ("asd", "storm"))
+    with pytest.raises(ValueError, match="--samples=0"):
+        compare.compare(a, b, samples=0)
+    with pytest.raises(ValueError, match="--level=1"):
+        compare.compare(a, b, level=1)
+    fewer = json.loads(json.dumps(b))
+    del fewer["streams"]["storm"]["recordings"]["7"]
+    with pytest.raises(ValueError, match="only one has 7"):
+        compare.compare(a, fewer)
+    other = json.loads(json.dumps(b))
+    other["streams"]["storm"]["recordings"]["7"]["truth"] = []
+    with pytest.raises(ValueError, match="labels of recording 7 differ"):
+        compare.compare(a, other)
+
+
+def test_load_result_errors_name_file_and_field(tmp_path):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(GOLDEN))
+    assert analysis.load_result(path) == GOLDEN
+    for place, value, message in [
+        (("fps",), 0, "fps: 0"),
+        (("streams",), [], "streams: "),
+        (("streams", "asd", "recordings", "r1", "f1"), "x", "streams.asd.recordings.r1: f1: 'x'"),
+        (("streams", "asd", "recordings", "r1", "f1"), 10**400, "recordings.r1: f1: 1000000"),
+        (("streams", "asd", "delay_s"), -(10**400), "streams.asd: delay_s: -1000000"),
+        (
+            ("streams", "asd", "recordings", "r1", "events"),
+            [[10**10, 3]],
+            "events: [10000000000, 3]",
+        ),
+        (("streams", "asd", "recordings", "r1", "events"), [[1, 6]], "events: [1, 6]"),
+        (("streams", "asd", "recordings", "r1", "truth"), [[1.5, 3]], "truth: [1.5, 3]"),
+    ]:
+        data = json.loads(json.dumps(GOLDEN))
+        target = data
+        for key in place[:-1]:
+            target = target[key]
+        target[place[-1]] = value
+        path.write_text(json.dumps(data))
+        with pytest.raises(ValueError, match=r"m\.json: ") as error:
+            analysis.load_result(path)
+        assert message in str(error.value)
+        del target[place[-1]]
+        path.write_text(json.dumps(data))
+        with pytest.raises(ValueError, match="is missing"):
+            analysis.load_result(path)

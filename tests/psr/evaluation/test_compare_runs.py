@@ -1,0 +1,137 @@
+"""Two systems over several runs."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.evaluation import compare
+from stormpsr_jax.psr.scoring import metrics
+
+FPS = 4.0
+
+
+def result(delays, wrong=None, stream="storm"):
+    """Of recordings with one step each, recognised so many frames late; `wrong` of them all."""
+    recordings = {}
+    for i, delay in enumerate(delays):
+        truth, events = [(10, 0)], [(10 + delay, 0)]
+        scored = metrics.score_recording(truth, events, FPS)
+        recordings[f"r{i}"] = {
+            **scored,
+            "truth": [[10, 0]],
+            "events": [[10 + delay, 0, 0.9]],
+            "wrong": wrong,
+        }
+    return {"protocol": "paper", "fps": FPS, "streams": {stream: {"recordings": recordings}}}
+
+
+def systems(seed, shift, num=12):
+    """Two systems on the same recordings, b later than a by `shift` frames."""
+    delays = np.random.default_rng(seed).integers(0, 9, num).tolist()
+    return result(delays), result([delay + shift for delay in delays])
+
+
+def rows_of(pairs, streams=("storm", "storm"), **options):
+    rows = compare.compare_runs(pairs, streams, samples=2000, **options)
+    return {row["metric"]: row for row in rows}
+
+
+def test_compare_runs_golden_constant_difference():
+    pairs = [systems(seed, shift=8, num=5 + seed) for seed in range(3)]
+    row = rows_of(pairs)["delay_s"]
+    assert row["difference"] == pytest.approx(8 / FPS)
+    assert row["low"] == pytest.approx(8 / FPS)
+    assert row["high"] == pytest.approx(8 / FPS)
+    assert (row["runs"], row["recordings"]) == (3, 5 + 6 + 7)
+    assert row["stream"] == "storm"
+
+
+def test_compare_runs_one_run_is_compared_as_alone():
+    a, _ = systems(0, 0)
+    b, _ = systems(0, 0)
+    rng = np.random.default_rng(0)
+    for r in b["streams"]["storm"]["recordings"].values():
+        r["delay_s"] += rng.normal(0.5, 1.0)
+    alone = {row["metric"]: row for row in compare.compare(a, b, samples=2000)}["delay_s"]
+    row = rows_of([(a, b)])["delay_s"]
+    for key in ("a", "b", "difference"):
+        assert row[key] == pytest.approx(alone[key])
+    for key in ("low", "high"):  # other draws of the same distribution
+        assert row[key] == pytest.approx(alone[key], abs=0.1)
+
+
+def test_compare_runs_differences_between_runs_widen_the_interval():
+    """By the normal approximation of a mean of means, with the variance between runs."""
+    rng = np.random.default_rng(1)
+
+    def pairs(spread):
+        found = []
+        for seed in range(8):
+            a, b = systems(seed, 0, num=20)
+            effect = rng.normal(0, spread)
+            for r in b["streams"]["storm"]["recordings"].values():
+                r["delay_s"] += effect + rng.normal(0, 1.0)
+            found.append((a, b))
+        return found
+
+    narrow, wide = (rows_of(pairs(spread))["delay_s"] for spread in (0.0, 2.0))
+    widths = [row["high"] - row["low"] for row in (narrow, wide)]
+    # Drawn runs add their own noise once more: up to √2 times 2 · 1.96 / √160.
+    assert 0.2 < widths[0] < 0.6
+    assert 1.5 < widths[1] < 4.5
+
+
+def test_compare_runs_interval_covers_the_true_difference():
+    covered = 0
+    for trial in range(40):
+        rng = np.random.default_rng(trial)
+        pairs = []
+        for seed in range(8):
+            a, b = systems(seed, 0, num=10)
+            effect = rng.normal(0, 0.5)
+            for r in b["streams"]["storm"]["recordings"].values():
+                r["delay_s"] += 1.0 + effect + rng.normal(0, 1.0)
+            pairs.append((a, b))
+        row = rows_of(pairs, level=0.9)["delay_s"]
+        covered += row["low"] <= 1.0 <= row["high"]
+    assert 29 <= covered <= 40
+
+
+def test_compare_runs_golden_wrong_parts_are_shares_of_all():
+    def wrong(shown, accepted):
+        other = dict.fromkeys(("found", "false_alarms", "right_called_wrong"), 0)
+        return {"shown": shown, "accepted": accepted, "right_installations": 5, "delay_s": None} | (
+            other
+        )
+
+    pairs = [
+        (result([1, 1], wrong(1, 1)), result([1, 1], wrong(1, 0))),
+        (result([1, 1], wrong(3, 2)), result([1, 1], wrong(3, 1))),
+        (result([1, 1], wrong(0, 0)), result([1, 1], wrong(0, 0))),  # shows none
+    ]
+    row = rows_of(pairs)["wrong.accepted"]
+    assert (row["a"], row["b"]) == (6 / 8, 2 / 8)
+    assert row["difference"] == -4 / 8
+    # With one of the first two runs, or both, all that can be drawn.
+    assert (row["low"], row["high"]) == (-1, -1 / 3)
+    assert (row["runs"], row["recordings"]) == (2, 4)
+    called = rows_of(pairs)["wrong.right_called_wrong"]
+    assert (called["difference"], called["runs"]) == (0, 3)
+
+
+def test_compare_runs_what_is_never_defined_is_none():
+    pairs = [systems(seed, 1) for seed in range(2)]
+    row = rows_of(pairs)["wrong.accepted"]
+    assert row["difference"] is row["low"] is None
+    assert (row["runs"], row["recordings"]) == (0, 0)
+
+
+def test_compare_runs_errors_name_what_is_missing():
+    a, b = systems(0, 1)
+    with pytest.raises(ValueError, match="no runs"):
+        compare.compare_runs([], ("storm", "storm"))
+    with pytest.raises(ValueError, match="stream 'learned' is not in the results"):
+        compare.compare_runs([(a, b)], ("storm", "learned"))
+    with pytest.raises(ValueError, match="fps differs"):
+        compare.compare_runs([(a, b), (a, dict(b, fps=3))], ("storm", "storm"))
+    with pytest.raises(ValueError, match="--samples=0"):
+        compare.compare_runs([(a, b)], ("storm", "storm"), samples=0)

@@ -1,0 +1,70 @@
+"""The table writer: what it writes is read back by programs that know the format."""
+
+import csv
+import io
+
+import pytest
+
+from stormpsr_jax.psr.evaluation.tables import format_rows
+
+ROWS = [
+    {"stream": "asd", "f1": 0.123456, "tp": 3, "name": "50 % of a_b|c"},
+    {"stream": "storm", "f1": None, "tp": 12, "name": "x, y"},
+]
+
+
+def test_csv_round_trip():
+    back = list(csv.DictReader(io.StringIO(format_rows(ROWS, "csv"))))
+    assert back == [{k: "" if v is None else str(v) for k, v in row.items()} for row in ROWS]
+
+
+def test_names_in_csv_are_no_formulas_and_numbers_stay_numbers():
+    names = ["=1+2", "+1", "-x", "@A1", "\t=1", "＝1+2", "a=1", "1-2"]
+    rows = [{"recording": name, "delay": -0.5} for name in names]
+    (head, *read) = csv.reader(io.StringIO(format_rows(rows, "csv")))
+    assert head == ["recording", "delay"]
+    names[4] = r"\t=1"
+    assert read == [[f"'{name}" if i < 6 else name, "-0.5"] for i, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("form", ["text", "csv", "markdown", "latex"])
+def test_names_in_tables_are_no_escape_sequences(form):
+    table = format_rows([{"recording": "a\x1b[2J\u202eb", "f1": 0.5}], form)
+    assert table.replace("\n", "").isprintable()
+
+
+def test_markdown_cells_by_column():
+    lines = format_rows(ROWS, "markdown").splitlines()
+    assert len(lines) == 4
+    assert len({line.replace(r"\|", "").count("|") for line in lines}) == 1
+    assert lines[1].split("|")[2].strip().endswith(":")  # numbers to the right
+    assert not lines[1].split("|")[1].strip().endswith(":")
+    assert [c.strip() for c in lines[3].split("|")[1:-1]] == ["storm", "–", "12", "x, y"]
+    assert r"50 % of a_b\|c" in lines[2]
+
+
+def test_latex_golden():
+    assert format_rows(ROWS, "latex").splitlines() == [
+        r"\begin{tabular}{lrrl}",
+        r"\toprule",
+        r"stream & f1 & tp & name \\",
+        r"\midrule",
+        r"asd & 0.123 & 3 & 50 \% of a\_b|c \\",
+        r"storm & -- & 12 & x, y \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+
+
+def test_text_golden():
+    assert format_rows(ROWS).splitlines() == [
+        "stream     f1  tp  name",
+        "asd     0.123   3  50 % of a_b|c",
+        "storm       –  12  x, y",
+    ]
+
+
+def test_format_rows_errors_and_nothing():
+    assert format_rows([], "latex") == ""
+    with pytest.raises(ValueError, match="--format=html"):
+        format_rows(ROWS, "html")

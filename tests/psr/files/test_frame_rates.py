@@ -1,0 +1,123 @@
+"""Predictions that count frames at another rate than the labels are noticed; good ones never."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.evaluation import scoring
+from stormpsr_jax.psr.files import frame_rates
+from stormpsr_jax.psr.files.labels import read_steps
+from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.streams.decoding import Settings
+
+SHARED = pathlib.Path(__file__).parents[3] / "../shared"
+FPS = 5.0
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "toy",
+        "fps": FPS,
+        "components": list("abcd"),
+        "states": ["1000", "1100", "1110", "1111"],
+        "variants": {
+            "up": {"initial_state": "0000", "expected": [0, 3, 6, 9], "recordings": ["*"]}
+        },
+    }
+)
+NONE = np.zeros((0, 4), np.int8)
+
+
+def recording(name, seed, *, scale=1.0, tail=100, late=4, visibility=None):
+    """Steps at made-up frames, seen `late` frames after; predictions counted `scale` times."""
+    rng = np.random.default_rng(seed)
+    frames = np.sort(rng.choice(np.arange(100, 1000, 10), 4, replace=False))
+    at = np.arange(0, frames[-1] + tail)
+    classes = np.searchsorted(frames + late, at, "right")
+    counted = np.round(at * scale).astype(int)
+    counted, first = np.unique(counted, return_index=True)
+    detections = Detections(
+        counted, classes[first], np.full(len(first), 0.9), np.zeros((len(first), 4))
+    )
+    truth = [(int(frame), 3 * k) for k, frame in enumerate(frames)]
+    variant = PROCEDURE.variants["up"]
+    return LabelledPredictions(name, variant, truth, NONE, detections, None, visibility)
+
+
+def score(**changes):
+    recordings = {str(i): recording(str(i), i, **changes) for i in range(3)}
+    return scoring.evaluate_recordings(PROCEDURE, recordings, Settings(threshold=0.5))
+
+
+@pytest.mark.parametrize("scale", [5.0, 2.5, 0.2])
+def test_evaluate_errors_another_rate_is_certain(scale):
+    with pytest.raises(ValueError, match=r"--asd count at another rate.*convert frames") as error:
+        score(scale=scale)
+    rate = float(str(error.value).partition("such as ")[2].split()[0])
+    assert rate == pytest.approx(scale * FPS, rel=0.02)
+
+
+def test_evaluate_a_small_difference_of_rates_is_a_doubt():
+    (warning,) = score(scale=1.2)["warnings"]
+    assert "grow 1.2 times as fast" in warning
+
+
+@pytest.mark.parametrize("changes", [{}, {"tail": 3000}, {"late": 60}, {"tail": 5}])
+def test_evaluate_long_ends_and_late_steps_are_no_doubt(changes):
+    assert score(**changes)["warnings"] == []
+
+
+def test_evaluate_ends_alone_are_a_doubt():
+    """Nothing is recognised, so that only the ends of the predictions can tell."""
+    recordings = {"a": recording("a", 0, scale=5.0)}
+    settings = Settings(threshold=1000.0)
+    result = scoring.evaluate_recordings(PROCEDURE, recordings, settings)
+    assert "the last frames of --asd are" in result["warnings"][0]
+
+
+def test_evaluate_errors_frames_after_the_end_that_visibility_gives():
+    frames = np.arange(2000)
+    visibility = (frames, np.full(2000, 0.5))
+    assert score(visibility=visibility)["warnings"] == []
+    late = (frames[:700], visibility[1][:700])
+    with pytest.raises(ValueError, match=r"--asd has frame .* but the recording ends at frame"):
+        score(visibility=late)
+    gaps = (frames[:700:2], visibility[1][:700:2])  # then its end says nothing
+    assert score(visibility=gaps)["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["industreal", "meccano"])
+def test_check_no_false_alarms_on_golden_inputs(name):
+    golden = SHARED / "golden" / name
+    if not golden.exists():
+        pytest.skip("the golden files are not here")
+    procedure = load_procedure(name)
+    labels = golden / "labels"
+    if name == "meccano":
+        labels = SHARED / "data" / "meccano_psr_labels"
+    for profile in sorted(p for p in golden.iterdir() if (p / "asd").is_dir()):
+        recordings = {}
+        for path in sorted((profile / "asd").glob("*_results_pred.csv")):
+            key = path.name.removesuffix("_results_pred.csv")
+            (folder,) = labels.glob(f"**/{key}")
+            recordings[key] = LabelledPredictions(
+                key,
+                procedure.variant_for(key),
+                read_steps(folder / "PSR_labels.csv", procedure),
+                np.zeros((0, procedure.num_components), np.int8),
+                read_detections(path, procedure),
+                read_temporal(profile / "temporal" / path.name, procedure),
+            )
+        settings = Settings(threshold=1.0)
+        assert scoring.evaluate_recordings(procedure, recordings, settings)["warnings"] == []
+        few = dict([next(iter(recordings.items()))])
+        assert scoring.evaluate_recordings(procedure, few, settings)["warnings"] == []
+        if profile.name == "clean":
+            detections = recordings[key].detections
+            faster = dataclasses.replace(detections, frames=5 * detections.frames)
+            r = dataclasses.replace(recordings[key], detections=faster, temporal=None)
+            events = {key: [(5 * frame + 3, step) for frame, step in r.truth]}
+            mistakes, _ = frame_rates.check({key: r}, "asd", events, procedure.fps)
+            assert len(mistakes) == 1

@@ -1,0 +1,181 @@
+"""Files of scores: what comes back, and what is refused before it takes memory."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.psr.files import scores
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from tests.support.simulated_scores import PROCEDURE, simulate
+
+K, S = PROCEDURE.num_components, PROCEDURE.num_states
+
+
+def small(num=5, full=True):
+    said = simulate(3, full).scores
+    cut = [None if a is None else a[:num] for a in said.arrays]
+    return scores.Scores(said.frames[:num] * 3, *cut)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_scores_what_is_written_comes_back_in_half_precision(tmp_path, full):
+    said = small(full=full)
+    scores.write_scores(tmp_path / "r.npz", said)
+    got = scores.read_scores(tmp_path / "r.npz", PROCEDURE)
+    np.testing.assert_array_equal(got.frames, said.frames)
+    for mine, theirs, exact in zip(
+        got.arrays, scores.as_written(said.arrays), said.arrays, strict=True
+    ):
+        assert (mine is None) == (exact is None)
+        if exact is not None:
+            np.testing.assert_array_equal(mine, theirs)
+            np.testing.assert_allclose(mine, exact, rtol=1e-3, atol=1e-6)
+    assert got.kind == said.kind == ("scores" if full else "csv")
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_scores_equal_scores_are_equal_bytes_and_far_logits_are_cut(tmp_path):
+    said = small()
+    said.objectness[0] = 1e9
+    for name in "ab":
+        scores.write_scores(tmp_path / name, said)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    got = scores.read_scores(tmp_path / "a", PROCEDURE)
+    assert got.objectness[0] == scores.BOUND
+
+
+def test_scores_per_frame_gives_the_rows():
+    said = small()
+    rows = list(said.per_frame())
+    assert [frame for frame, _ in rows] == said.frames.tolist()
+    for n, (_, one) in enumerate(rows):
+        for mine, whole in zip(one, said.arrays, strict=True):
+            np.testing.assert_array_equal(mine, whole[n])
+
+
+def _npy(array):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=True)
+    return file.getvalue()
+
+
+def _members(**changes):
+    said = small()
+    arrays = {"frames": said.frames.astype("<i8")}
+    arrays |= {n: a.astype("<f2") for n, a in said.arrays._asdict().items()}
+    members = {f"{name}.npy": _npy(a) for name, a in (arrays | changes).items() if a is not None}
+    return members
+
+
+DAMAGED = {
+    "no states": (_members(states=None), "holds no states"),
+    "another name": (_members(more=np.zeros(3)), "holds 'more', which is none of"),
+    "pickle": (_members(parts=np.array([{}], object)), "parts is object"),
+    "other K": (_members(parts=np.zeros((5, 2 * K + 2), "<f2")), f"not float16 \\(5, {2 * K}\\)"),
+    "2K": (_members(temporal=np.zeros((5, 2 * K), "<f2")), f"\\(5, {K}\\) or \\(5, {3 * K}\\)"),
+    "other N": (_members(objectness=np.zeros(6, "<f2")), "objectness is float16 \\(6,\\)"),
+    "float64": (_members(objectness=np.zeros(5)), "objectness is float64"),
+    "NaN": (_members(objectness=np.full(5, np.nan, "<f2")), "objectness holds numbers"),
+    "no distribution": (_members(states=np.zeros((5, S + 1), "<f2")), "they sum to 22"),
+    "order": (_members(frames=np.array([0, 1, 1, 2, 3])), "do not ascend"),
+    "negative": (_members(frames=np.arange(-1, 4)), "frames are not in"),
+    "short": (_members() | {"parts.npy": _members()["parts.npy"][:-2]}, "not as long as"),
+    "long": (_members() | {"parts.npy": _members()["parts.npy"] + b"12"}, "not as long as"),
+    "no header": (_members() | {"parts.npy": b"nothing"}, "header"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_scores_errors_damaged_files_are_named_in_one_line(tmp_path, kind):
+    members, what = DAMAGED[kind]
+    path = tmp_path / "r.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=what) as error:
+        scores.read_scores(path, PROCEDURE)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+def test_scores_errors_no_file_no_zip_a_flipped_bit_and_another_packing(tmp_path):
+    path = tmp_path / "r.npz"
+    with pytest.raises(ValueError, match="No such file"):
+        scores.read_scores(path, PROCEDURE)
+    with pytest.raises(ValueError, match="not a regular file"):
+        scores.read_scores(tmp_path, PROCEDURE)
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(ValueError, match="not a zip file"):
+        scores.read_scores(path, PROCEDURE)
+    scores.write_scores(path, small(200))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"r\.npz: "):
+        scores.read_scores(path, PROCEDURE)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in _members().items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="packed in a way"):
+        scores.read_scores(path, PROCEDURE)
+
+
+def test_scores_errors_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
+    """Shapes of much, packed into little: neither the memory nor the time for it is taken."""
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in _members().items():
+            width = {"states": (S + 1,), "parts": (2 * K,), "temporal": (3 * K,)}.get(name[:-4], ())
+            file = io.BytesIO()
+            kind = "<i8" if name == "frames.npy" else "<f2"
+            shape = (2**23, *width)
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": kind, "fortran_order": False, "shape": shape}
+            )
+            archive.writestr(name, file.getvalue() + data)
+    with pytest.raises(ValueError, match=r"bomb\.npz: what is in it has 1,375,731,712 bytes"):
+        scores.read_scores(path, PROCEDURE)
+    monkeypatch.setattr(memory, "MAX_GROWTH", 10**6)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**30)
+    with pytest.raises(ValueError, match=r"bomb\.npz: it needs [\d.]+ GiB"):
+        scores.read_scores(path, PROCEDURE)
+
+
+def test_from_predictions_the_top_row_and_the_probabilities():
+    detections = Detections(
+        np.array([2, 4, 4, 6]),
+        np.array([1, 3, 5, 0]),
+        np.array([0.5, 0.6, 0.9, 0.8]),
+        np.zeros((4, 4)),
+    )
+    confidences = np.full((2, K), 0.5)
+    confidences[1, 2] = 1.0
+    none = np.zeros((2, K), int)
+    temporal = TemporalPredictions(np.array([3, 4]), none, none, confidences)
+    said = scores.from_predictions(detections, temporal, PROCEDURE)
+    assert said.frames.tolist() == [2, 3, 4, 6]
+    assert said.kind == "csv"
+    objectness = 1 / (1 + np.exp(-said.objectness))
+    np.testing.assert_allclose(objectness, [0.5, 0, 0.9, 0], atol=1e-6)
+    np.testing.assert_allclose(np.exp(said.states).sum(1), 1)
+    assert said.states.argmax(1)[[0, 2]].tolist() == [0, 4]
+    np.testing.assert_allclose(np.exp(said.states[[0, 2], [0, 4]]), scores.TOP)
+    np.testing.assert_allclose(said.temporal[[0, 1, 3]], 0)
+    assert said.temporal[2, 2] == pytest.approx(9.21, abs=0.01)
+
+
+def test_from_predictions_either_stream_alone_and_none_is_an_error():
+    detections = Detections(np.array([2]), np.array([1]), np.array([0.5]), np.zeros((1, 4)))
+    assert scores.from_predictions(detections, None, PROCEDURE).temporal is None
+    none = np.zeros((1, K), int)
+    temporal = TemporalPredictions(np.array([3]), none, none, none + 0.25)
+    said = scores.from_predictions(None, temporal, PROCEDURE)
+    assert said.objectness.tolist() == [scores.ABSENT]
+    with pytest.raises(ValueError, match="of a stream"):
+        scores.from_predictions(None, None, PROCEDURE)
+    detections.classes[0] = S + 2
+    with pytest.raises(ValueError, match="not in 0…22"):
+        scores.from_predictions(detections, None, PROCEDURE)

@@ -1,0 +1,288 @@
+"""POS, matching, F1 and delay against brute force on their definitions."""
+
+import heapq
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.evaluation import released
+from stormpsr_jax.psr.scoring import metrics
+
+STEPS = st.lists(st.tuples(st.integers(0, 12), st.sampled_from([0, 2, 3])), max_size=6, unique=True)
+
+
+def shortest_edit(start, goal, alphabet):
+    """The cheapest chain of single edits between two sequences, found by Dijkstra's search."""
+    longest = max(len(start), len(goal)) + 1
+    queue, done = [(0, start)], set()
+    while queue:
+        cost, now = heapq.heappop(queue)
+        if now == goal:
+            return cost
+        if now in done:
+            continue
+        done.add(now)
+        for i in range(len(now) + 1):
+            if len(now) < longest:
+                for a in alphabet:
+                    heapq.heappush(queue, (cost + 1, (*now[:i], a, *now[i:])))
+            if i < len(now):
+                heapq.heappush(queue, (cost + 1, now[:i] + now[i + 1 :]))
+                for a in alphabet:
+                    heapq.heappush(queue, (cost + 2, (*now[:i], a, *now[i + 1 :])))
+            if i + 1 < len(now):
+                swapped = (*now[:i], now[i + 1], now[i], *now[i + 2 :])
+                heapq.heappush(queue, (cost + 1, swapped))
+    raise AssertionError
+
+
+SEQUENCE = st.lists(st.integers(0, 2), max_size=4).map(tuple)
+
+
+@settings(max_examples=150, deadline=None)
+@given(SEQUENCE, SEQUENCE)
+def test_edit_distance_matches_search_over_edits(a, b):
+    assert metrics.edit_distance(a, b) == shortest_edit(a, b, range(3))
+
+
+def recurrence(truth, predicted):
+    """The distance of Lowrance and Wagner (1975), entry by entry."""
+    cost = {(i, 0): i for i in range(len(truth) + 1)}
+    cost |= {(0, j): j for j in range(len(predicted) + 1)}
+    for i, j in itertools.product(range(1, len(truth) + 1), range(1, len(predicted) + 1)):
+        a, b = truth[i - 1], predicted[j - 1]
+        found = [cost[i - 1, j] + 1, cost[i, j - 1] + 1, cost[i - 1, j - 1] + 2 * (a != b)]
+        k = max((k for k in range(1, i) if truth[k - 1] == b), default=0)
+        m = max((m for m in range(1, j) if predicted[m - 1] == a), default=0)
+        if k and m:
+            found.append(cost[k - 1, m - 1] + (i - k - 1) + 1 + (j - m - 1))
+        cost[i, j] = min(found)
+    return cost[len(truth), len(predicted)]
+
+
+@pytest.mark.parametrize("kinds", [2, 5, 40])
+def test_edit_distance_matches_its_recurrence_on_long_sequences(kinds):
+    rng = random.Random(kinds)
+    for _ in range(20):
+        a, b = (tuple(rng.choices(range(kinds), k=rng.randint(20, 40))) for _ in range(2))
+        assert metrics.edit_distance(a, b) == recurrence(a, b)
+
+
+def test_steps_that_are_too_many_to_compare_are_refused(monkeypatch):
+    truth = [(i, 3 * (i % 7)) for i in range(100)]
+    predicted = [(i, 3 * (i % 5)) for i in range(101)]
+    monkeypatch.setattr(metrics, "MAX_PAIRS", 10_000)
+    message = "has 100 labelled and 101 recognised steps, whose product is more than 10,000"
+    with pytest.raises(ValueError, match=message):
+        metrics.score_recording(truth, predicted, 5)
+    with pytest.raises(ValueError, match=message):
+        released.score_recording(truth, [(*step, 1.0) for step in predicted])
+    assert metrics.score_recording(truth, predicted[1:], 5)["pos"] is not None
+
+
+def test_edit_distance_golden_values():
+    assert metrics.edit_distance((1, 2, 3), (1, 3, 2)) == 1
+    assert metrics.edit_distance((1, 2, 3), (1, 4, 3)) == 2
+    # Edits between transposed neighbours: the restricted distance would be 3.
+    assert metrics.edit_distance((1, 2), (2, 3, 1)) == 2
+    assert metrics.order_similarity([(1, 0), (2, 3)], [(5, 0), (5, 3)]) == 1
+    assert metrics.order_similarity([(1, 0)], [(5, 3), (6, 6), (7, 9)]) == 0
+    assert metrics.order_similarity([], [(5, 3)]) is None
+
+
+def best_matching(truth, predicted):
+    """(matches, −total delay) of the best of all matchings, by trying each."""
+    best = (0, 0)
+    for size in range(1, min(len(truth), len(predicted)) + 1):
+        for chosen in itertools.combinations(predicted, size):
+            for partners in itertools.permutations(truth, size):
+                delays = [p - t for p, t in zip(chosen, partners, strict=True)]
+                if min(delays) >= 0:
+                    best = max(best, (size, -sum(delays)))
+    return best
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.integers(0, 15), max_size=5, unique=True),
+    st.lists(st.integers(0, 15), max_size=5, unique=True),
+)
+def test_match_times_matches_brute_force(truth, predicted):
+    pairs = metrics.match_times(truth, predicted)
+    assert all(t <= p and t in truth and p in predicted for t, p in pairs)
+    assert len({t for t, _ in pairs}) == len({p for _, p in pairs}) == len(pairs)
+    assert (len(pairs), -sum(p - t for t, p in pairs)) == best_matching(truth, predicted)
+
+
+def longest_early(truth, predicted):
+    """The most truths that early predictions can use up, by trying each assignment."""
+    if not truth or not predicted:
+        return 0
+    rest = longest_early(truth[1:], predicted)
+    for i, p in enumerate(predicted):
+        if p < truth[0]:
+            rest = max(rest, 1 + longest_early(truth[1:], predicted[:i] + predicted[i + 1 :]))
+    return rest
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS, STEPS)
+def test_match_steps_matches_definition(truth, predicted):
+    tp = fp = fn = 0
+    for step in {s for _, s in truth + predicted}:
+        true = [f for f, s in truth if s == step]
+        pred = [f for f, s in predicted if s == step]
+        matches = best_matching(true, pred)[0]
+        tp += matches
+        fp += len(pred) - matches
+        pairs = metrics.match_times(true, pred)
+        left = [t for t in true if t not in [t for t, _ in pairs]]
+        spare = [p for p in pred if p not in [p for _, p in pairs]]
+        fn += len(left) - longest_early(left, spare)
+    matching = metrics.match_steps(truth, predicted)
+    assert matching.counts() == (tp, fp, fn)
+    # Every step, true or predicted, has exactly one outcome.
+    pairs = matching.correct + matching.early
+    assert sorted([(t, s) for s, t, _ in pairs] + matching.missed) == sorted(truth)
+    assert sorted([(p, s) for s, _, p in pairs] + matching.wrong) == sorted(predicted)
+    assert all(p < t for _, t, p in matching.early)
+    for step in {s for s, _, _ in matching.early}:
+        # The nearest: no other choice of as many predictions and truths has less total distance.
+        pairs = [(t, p) for s, t, p in matching.early if s == step]
+        left = [t for t, _ in pairs] + [t for t, s in matching.missed if s == step]
+        spare = [p for _, p in pairs] + [p for p, s in matching.wrong if s == step]
+        least = min(
+            sum(ts) - sum(ps)
+            for ts in itertools.combinations(left, len(pairs))
+            for ps in itertools.combinations(spare, len(pairs))
+        )
+        assert sum(t - p for t, p in pairs) == least
+        assert sorted(p for _, p in pairs) == [p for _, p in sorted(pairs)]
+
+    scores = metrics.score_recording(truth, predicted, fps=4.0)
+    precision = tp / (tp + fp) if tp + fp else 0
+    recall = tp / (tp + fn) if tp + fn else 0
+    if not truth:
+        assert scores["f1"] is None
+    elif tp == 0:
+        assert scores["f1"] == 0
+    else:
+        assert scores["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    if tp:
+        total = -sum(
+            best_matching([f for f, s in truth if s == i], [f for f, s in predicted if s == i])[1]
+            for i in {s for _, s in truth}
+        )
+        assert scores["delay_s"] == pytest.approx(total / tp / 4.0)
+    else:
+        assert scores["delay_s"] is None
+
+
+def most_tolerant(truth, predicted, tolerance):
+    """The most matches with predictions that are early by at most a tolerance, by trying each."""
+    if not truth or not predicted:
+        return 0
+    best = most_tolerant(truth[1:], predicted, tolerance)
+    for i, p in enumerate(predicted):
+        if p - truth[0] >= -tolerance:
+            rest = predicted[:i] + predicted[i + 1 :]
+            best = max(best, 1 + most_tolerant(truth[1:], rest, tolerance))
+    return best
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS.filter(bool), STEPS, st.sampled_from([0, 1, 2.5, 20]))
+def test_tolerant_f1_matches_brute_force(truth, predicted, tolerance):
+    tp = fn = 0
+    for step in {s for _, s in truth}:
+        true = [f for f, s in truth if s == step]
+        pred = [f for f, s in predicted if s == step]
+        tp += most_tolerant(true, pred, tolerance)
+        fn += max(len(true) - len(pred), 0)  # what no prediction matches or uses up
+    expected = metrics.f1_score(tp, len(predicted) - tp, fn)
+    assert metrics.tolerant_f1(truth, predicted, tolerance) == pytest.approx(expected)
+    plain = metrics.score_recording(truth, predicted, fps=4.0)
+    assert metrics.tolerant_f1(truth, predicted, 0) == plain["f1"]
+    assert plain["f1_tolerant"] == metrics.tolerant_f1(truth, predicted, 4) >= plain["f1"]
+    assert metrics.tolerant_f1([], predicted, tolerance) is None
+
+
+def test_scored_reports_of_wrong_parts_count_only_with_errors():
+    events = [[4, 0, 0.9], [5, 1, 0.9], [6, 5, 0.9], [7, 34, 0.9]]
+    assert metrics.scored(events) == [(4, 0), (6, 5)]
+    assert metrics.scored(events, with_errors=True) == [(4, 0), (5, 1), (6, 5), (7, 34)]
+    # A part that was reported as wrong is taken off: no label says so. The next removal has one.
+    events = [(5, 1, 0.9), (7, 2, 0.9), (9, 0, 0.9), (11, 2, 0.9)]
+    assert metrics.scored(events) == [(9, 0), (11, 2)]
+    assert metrics.scored(events, with_errors=True) == [(5, 1), (9, 0), (11, 2)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS.filter(bool))
+def test_score_ground_truth_fed_back_is_perfect(truth):
+    scores = metrics.score_recording(truth, truth, fps=10)
+    assert (scores["pos"], scores["f1"], scores["delay_s"]) == (1, 1, 0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(STEPS, STEPS, st.integers(0, 12))
+def test_counts_tolerated_delay(truth, predicted, tolerated):
+    matching = metrics.match_steps(truth, predicted)
+    tp, fp, fn = matching.counts(tolerated)
+    assert tp == sum(d <= tolerated for d in matching.delays())
+    full = matching.counts()
+    assert fp - full[1] == fn - full[2] == full[0] - tp
+    assert matching.counts(12) == full
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(STEPS, STEPS), min_size=1, max_size=5), st.randoms())
+def test_summarise_order_of_recordings_and_steps(pairs, rng: random.Random):
+    scores = {str(i): metrics.score_recording(*pair, fps=3) for i, pair in enumerate(pairs)}
+    shuffled = list(scores)
+    rng.shuffle(shuffled)
+    again = {
+        i: metrics.score_recording(
+            rng.sample(pairs[int(i)][0], len(pairs[int(i)][0])),
+            rng.sample(pairs[int(i)][1], len(pairs[int(i)][1])),
+            fps=3,
+        )
+        for i in shuffled
+    }
+    first, second = metrics.summarise(scores), metrics.summarise(again)
+    for key in ("pos", "f1", "delay_s"):
+        assert second[key] == first[key]
+        defined = [s[key] for s in scores.values() if s[key] is not None]
+        assert first["undefined"][key] == len(scores) - len(defined)
+        if defined:
+            assert first[key] == pytest.approx(sum(defined) / len(defined))
+        else:
+            assert first[key] is None
+    assert {k: first[k] for k in ("tp", "fp", "fn")} == {k: second[k] for k in ("tp", "fp", "fn")}
+
+
+def test_score_golden_early_wrong_missed_and_repeated():
+    truth = [(10, 0), (20, 3), (30, 2), (40, 0), (50, 6)]
+    predicted = [(12, 0), (15, 3), (35, 2), (45, 0), (46, 9)]
+    matching = metrics.match_steps(truth, predicted)
+    assert matching.correct == [(0, 10, 12), (0, 40, 45), (2, 30, 35)]
+    assert matching.early == [(3, 20, 15)]
+    assert matching.wrong == [(46, 9)]
+    assert matching.missed == [(50, 6)]
+    scores = metrics.score_recording(truth, predicted, fps=2)
+    assert (scores["tp"], scores["fp"], scores["fn"]) == (3, 2, 1)
+    assert scores["f1"] == pytest.approx(6 / 9)
+    assert scores["delay_s"] == 2.0
+    assert scores["pos"] == pytest.approx(1 - 2 / 5)
+
+
+def test_match_steps_golden_early_ones_pair_in_time_order():
+    matching = metrics.match_steps([(20, 0), (30, 0), (40, 0)], [(5, 0), (8, 0)])
+    assert matching.early == [(0, 20, 5), (0, 30, 8)]
+    assert matching.missed == [(40, 0)]
+    matching = metrics.match_steps([(20, 0)], [(5, 0), (8, 0)])
+    assert matching.early == [(0, 20, 8)]
+    assert matching.wrong == [(5, 0)]

@@ -1,0 +1,443 @@
+"""The learned fusion online: its inputs, its projection, its events, and its weights' files."""
+
+import copy
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.files.scores import FrameScores, Scores
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, learned_weights
+from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
+
+K, S = PROCEDURE.num_components, PROCEDURE.num_states
+WEIGHTS = learned_weights.default_weights("scores")
+SETTINGS = learned.Settings()
+PUMP = Procedure.from_json(
+    {
+        "name": "pump",
+        "fps": 10,
+        "components": ["seal", "cover", "bolt"],
+        "states": ["100", "110", "111"],
+        "variants": {"up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
+    }
+)
+UP = PUMP.variants["up"]
+
+
+def brief(events):
+    return [(e.frame, e.step_id, e.confidence) for e in events]
+
+
+def decoded(recording, settings=SETTINGS, weights=WEIGHTS):
+    return learned.decode(PROCEDURE, recording.variant, recording.scores, settings, weights)
+
+
+def online(decoder, rows):
+    return [event for frame, row in rows for event in decoder.update(frame, row)]
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return simulate(0)
+
+
+# --- Inputs ---------------------------------------------------------------------------------------
+
+
+def test_inputs_matches_the_definition_number_by_number():
+    rng = np.random.default_rng(0)
+    objectness = np.array([0.7, -2.0])
+    states = np.log(rng.dirichlet(np.ones(4), 2))
+    parts, temporal = rng.normal(0, 3, (2, 6)), rng.normal(0, 3, (2, 9))
+    got = learned_beliefs.inputs(FrameScores(objectness, states, parts, temporal), PUMP.states)
+    for n, k in itertools.product(range(2), range(3)):
+        g = 1 / (1 + np.exp(-objectness[n]))
+        p = np.exp(states[n])
+        share = sum(p[c] * PUMP.states[c][k] for c in range(3)) / sum(p[:3])
+        share = min(max(share, 0.001), 0.999)
+        logit = np.log(share / (1 - share))
+        z = temporal[n]
+        expected = [
+            *(logit * g / 3, logit * max(p[:3]) * g / 3, g),
+            *(parts[n, k] * g / 3, parts[n, 3 + k] * g / 3, p[3] * g),
+            *(z[k] / 4, max(z[j] for j in range(3) if j != k) / 4, z[3 + k] / 4, z[6 + k] / 4),
+            *(parts[n, k] / 3, parts[n, 3 + k] / 3),
+        ]
+        np.testing.assert_allclose(got[n, k], expected, rtol=1e-10)
+
+
+def test_inputs_what_is_absent_is_zero_and_far_logits_are_cut():
+    states = np.log(np.full((1, 4), 0.25))
+    said = FrameScores(np.array([1e6]), states, None, np.full((1, 3), -1e6))
+    got = learned_beliefs.inputs(said, PUMP.states)[0]
+    assert (got[:, [3, 4, 8, 9, 10, 11]] == 0).all()
+    np.testing.assert_allclose(got[:, [6, 7]], -learned_beliefs.LIMIT / 4)
+    assert (got[:, 2] == 1).all()
+    assert (learned_beliefs.inputs(said._replace(temporal=None), PUMP.states)[..., 6:] == 0).all()
+    said = FrameScores(np.array([-1e6]), states, np.full((1, 6), 1e6))
+    got = learned_beliefs.inputs(said, PUMP.states)[0]
+    assert (got[:, [0, 1, 2, 3, 4, 5]] == 0).all()  # the object is nowhere to be seen as a whole
+    np.testing.assert_allclose(got[:, [10, 11]], learned_beliefs.LIMIT / 3)
+    one = np.array([[1], [0]], np.int8)
+    said = FrameScores(np.zeros(1), np.log(np.full((1, 3), 1 / 3)), None, np.ones((1, 1)))
+    assert learned_beliefs.inputs(said, one)[0, 0, 7] == 0  # there is no other component
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("states", np.zeros((1, 5))), ("parts", np.zeros((1, 3))), ("temporal", np.zeros((1, 6)))],
+)
+def test_inputs_errors_arrays_of_another_procedure(field, value):
+    said = FrameScores(np.zeros(1), np.zeros((1, 4)))._replace(**{field: value})
+    with pytest.raises(ValueError, match=f"{field} are "):
+        learned_beliefs.inputs(said, PUMP.states)
+
+
+def test_averaged_matches_the_mean_over_frames_of_the_span():
+    frames = np.array([0, 1, 2, 5, 6, 30])
+    x = np.random.default_rng(0).normal(size=(6, 2))
+    got = learned_beliefs.averaged(frames, x, 3)
+    for n, frame in enumerate(frames):
+        own = [x[m] for m in range(n + 1) if frame - frames[m] < 3]
+        np.testing.assert_allclose(got[n], np.mean(own, axis=0))
+
+
+# --- Projection -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1, 1.0])
+def test_projection_matches_all_assemblies_written_out(rho):
+    catalogue, initial = PUMP.states, (0, 0, 1)
+    known = {*map(tuple, catalogue.tolist()), initial}
+    flips = {tuple(b ^ (j == k) for j, b in enumerate(v)) for v in known for k in range(3)}
+    for seed in range(5):
+        logits = np.random.default_rng(seed).normal(0, 4, 3)
+        total, ones = 0.0, np.zeros(3)
+        for v in known | flips:
+            weight = (1 if v in known else rho) * np.exp(np.dot(v, logits))
+            total, ones = total + weight, ones + weight * np.array(v)
+        got = learned_beliefs.Projection(catalogue, initial, rho)(logits)
+        expected = np.log(np.maximum(ones / total, 1e-12))
+        expected -= np.log(np.maximum(1 - ones / total, 1e-12))
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_projection_of_all_assemblies_alike_it_changes_nothing():
+    """With every assembly in the catalogue, or next to it at ρ = 1, components do not meet."""
+    catalogue = np.array([[0, 0], [1, 1]])  # the others are next to these
+    logits = np.array([1.5, -4.0])
+    np.testing.assert_allclose(learned_beliefs.Projection(catalogue, (0, 0), 1.0)(logits), logits)
+
+
+def test_projection_a_part_that_nothing_can_be_without_follows():
+    got = learned_beliefs.Projection(PUMP.states, UP.initial_state, 0.01)(
+        np.array([-1.0, 6.0, -6.0])
+    )
+    assert got[0] > 2  # no cover without a seal
+
+
+# --- Beliefs and events ---------------------------------------------------------------------------
+
+
+def test_beliefs_add_up_to_one():
+    o = np.random.default_rng(0).normal(0, 6, (50, 2))
+    belief = learned_beliefs.beliefs_of(o)
+    right, wrong, present = (1 / (1 + np.exp(-x)) for x in (belief.right, belief.wrong, o[:, 0]))
+    np.testing.assert_allclose(right + wrong, present, atol=1e-9)
+    np.testing.assert_allclose(right, present / (1 + np.exp(-o[:, 1])), atol=1e-9)
+
+
+def test_decoder_finds_the_steps_of_a_made_up_recording(recording):
+    # What is made up says less of right and wrong than the networks that the weights know.
+    found = {e.step_id for e in decoded(recording, learned.Settings(install=1.0))}
+    assert {step for _, step in recording.truth} <= found
+
+
+@pytest.mark.parametrize("at", [1, 2, 100, 333])
+def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at):
+    rows = list(recording.scores.per_frame())
+    whole = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    expected = online(whole, rows)
+    first = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    events = online(first, rows[:at])
+    saved = json.loads(json.dumps(first.state()))
+    second = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    second.restore(saved)
+    assert second.assembly == first.assembly
+    assert events + online(second, rows[at:]) == expected
+    assert second.state() == whole.state()
+
+
+def test_decoder_matches_decode_of_the_whole_recording(recording):
+    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    events = online(decoder, recording.scores.per_frame())
+    assert events == decoded(recording)
+    assert len(events) > 8
+    for e in events:
+        assert e.stream == "learned"
+        assert e.name == PROCEDURE.step_name(e.step_id)
+        assert e.time_s == e.frame / PROCEDURE.fps
+        key = ("right", "wrong", "present")[e.step_id % 3]
+        assert e.confidence == pytest.approx(
+            e.evidence[key] if e.step_id % 3 < 2 else 1 - e.evidence[key]
+        )
+
+
+def test_decoder_memory_and_state_do_not_grow(recording):
+    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    rows = [row for _, row in recording.scores.per_frame()]
+    for i in range(1000):
+        decoder.update(i, rows[i % 50])
+    assert len(decoder.state()["recent"]) == learned_beliefs.span_frames(
+        WEIGHTS.average, PROCEDURE.fps
+    )
+
+
+def test_decoder_frames_left_out_change_nothing_however_many(recording):
+    rows = [row for _, row in recording.scores.per_frame()][:60]
+    one, other = (learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS) for _ in range(2))
+    for i, row in enumerate(rows):
+        one.update(10**6 * i, row)
+        other.update(10**6 * i, row)
+        assert other.update(10**6 * i + 7, None) == []
+        np.testing.assert_array_equal(one.belief.right, other.belief.right)
+    # The window of the mean does not reach over the gap.
+    assert len(one.state()["recent"]) == 1
+
+
+def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording):
+    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    row = next(recording.scores.per_frame())[1]
+    decoder.update(5, row)
+    before = decoder.state()
+    with pytest.raises(ValueError, match="frame 5 does not come after frame 5"):
+        decoder.update(5, row)
+    with pytest.raises(ValueError, match="frame 6: temporal hold numbers"):
+        decoder.update(6, row._replace(temporal=row.temporal * np.nan))
+    with pytest.raises(ValueError, match="states are"):
+        decoder.update(6, row._replace(states=row.states[:-1]))
+    assert decoder.state() == before
+    for changed in (
+        learned.Decoder(PROCEDURE, VARIANT, learned.Settings(install=1.0), WEIGHTS),
+        learned.Decoder(PROCEDURE, VARIANT, SETTINGS, learned_weights.default_weights("csv")),
+        learned.Decoder(PUMP, UP, SETTINGS, WEIGHTS),
+    ):
+        with pytest.raises(ValueError, match="the saved state is of"):
+            changed.restore(before)
+    with pytest.raises(ValueError, match="does not fit"):
+        decoder.restore(before | {"hidden": before["hidden"][:-1]})
+
+
+def test_decoder_calibration_changes_confidences_alone(recording):
+    wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
+    chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
+    plain = decoded(recording)
+    place = (PROCEDURE, VARIANT, recording.scores, SETTINGS, WEIGHTS)
+    other = learned.decode(*place, calibration=chance)
+    assert [e._replace(confidence=0) for e in other] == [e._replace(confidence=0) for e in plain]
+    assert [e.confidence for e in other] == [chance(e.confidence, e.step_id) for e in plain]
+    assert any(e.step_id % 3 == 1 for e in plain)
+
+
+def test_decode_a_higher_threshold_never_installs_earlier():
+    for seed in range(4):
+        said = simulate(seed).scores
+        belief = learned.beliefs(PROCEDURE, VARIANT, said, WEIGHTS, SETTINGS.rho)
+        before: dict[int, int] = {}
+        for install in (0.0, 1.0, 2.0, 3.0, 5.0):
+            settings = dataclasses.replace(SETTINGS, install=install)
+            events = learned.report(PROCEDURE, VARIANT, said.frames, belief, settings)
+            first: dict[int, int] = {}
+            for e in events:
+                if e.step_id % 3 == 0:
+                    first.setdefault(e.step_id, e.frame)
+            if before:
+                assert first.keys() <= before.keys()
+                assert all(first[step] >= before[step] for step in first)
+            before = first
+
+
+@pytest.mark.parametrize("rho", [None, 0.1])
+def test_decode_order_of_the_catalogue_does_not_matter(recording, rho):
+    order = np.random.default_rng(0).permutation(S)
+    data = PROCEDURE.to_json()
+    data["states"] = [data["states"][i] for i in order]
+    shuffled = Procedure.from_json(data)
+    said = recording.scores
+    other = dataclasses.replace(said, states=said.states[:, [*order, S]])
+    settings = dataclasses.replace(SETTINGS, rho=rho)
+    got = learned.decode(shuffled, VARIANT, other, settings, WEIGHTS)
+    expected = decoded(recording, settings)
+    assert [e[:2] for e in got] == [e[:2] for e in expected]
+    np.testing.assert_allclose([e.confidence for e in got], [e.confidence for e in expected])
+
+
+def test_decode_order_of_the_components_does_not_matter(recording):
+    order = np.random.default_rng(1).permutation(K)
+    data = PROCEDURE.to_json()
+    data["components"] = [data["components"][k] for k in order]
+    data["states"] = ["".join(state[k] for k in order) for state in data["states"]]
+    variant = data["variants"]["assembly"]
+    variant["initial_state"] = "".join(variant["initial_state"][k] for k in order)
+    variant["precedence"] = []
+    other = Procedure.from_json(data)
+    said = recording.scores
+    shuffled = dataclasses.replace(
+        said,
+        parts=said.parts[:, np.concatenate([order, K + order])],
+        temporal=said.temporal[:, np.concatenate([order, K + order, 2 * K + order])],
+    )
+    events = learned.decode(other, other.variants["assembly"], shuffled, SETTINGS, WEIGHTS)
+    back = sorted((e.frame, 3 * order[e.step_id // 3] + e.step_id % 3) for e in events)
+    assert back == sorted(e[:2] for e in decoded(recording))
+
+
+def reports(variant, *rows, settings=SETTINGS):
+    """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
+    rest = np.full(2, -10.0)
+    reporter = learned.Reporter(PUMP, variant, settings, 10.0, None)
+    found = []
+    for frame, logits in enumerate(rows):
+        belief = learned_beliefs.Belief(*(np.r_[x, rest] for x in logits))
+        found.append([e.step_id for e in reporter.update(frame, belief)])
+    return found
+
+
+RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-1, -4, -4)
+
+
+def test_reporter_install_wrong_correction_and_removal():
+    rows = (UNSURE, WRONG, WRONG, RIGHT, UNSURE, GONE, GONE, RIGHT, WRONG, GONE)
+    assert reports(UP, *rows) == [[], [1], [], [0], [], [2], [], [0], [1], [2]]
+
+
+def test_reporter_only_what_the_variant_allows():
+    def variant(**changes):
+        return dataclasses.replace(UP, **changes)
+
+    rows = (WRONG, RIGHT, GONE)
+    assert reports(variant(allowed=()), *rows) == [[1], [0], []]
+    assert reports(variant(expected=(3,), allowed=()), *rows) == [[], [], []]
+    assert reports(variant(expected=(3,), allowed=(1,)), *rows) == [[1], [], []]
+    down = variant(expected=(2,), allowed=(), initial_state=(1, 0, 0))
+    assert reports(down, *rows) == [[], [], [2]]
+
+
+def test_reporter_of_two_beliefs_the_surer_is_reported():
+    both, gone = (9, 6, 5), (-5, 4.5, -5)
+    assert reports(UP, (9, 5, 6)) == [[1]]
+    assert reports(UP, both) == [[0]]
+    # Nor do the two take turns from then on.
+    assert reports(UP, RIGHT, both, both, (9, 5, 6), both) == [[0], [], [], [1], [0]]
+    assert reports(UP, RIGHT, gone, gone, (-4.4, 4.5, -5)) == [[0], [2], [], [0]]
+
+
+def test_reporter_thresholds_are_the_settings():
+    settings = learned.Settings(install=6, wrong=6, remove=-10)
+    assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
+    settings = learned.Settings(install=-8, wrong=9)
+    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
+    settings = learned.Settings(remove=-0.5)
+    assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [({"install": float("nan")}, "install"), ({"rho": 1.5}, "rho"), ({"remove": 1e999}, "remove")],
+)
+def test_settings_errors_name_the_field(changes, what):
+    with pytest.raises(ValueError, match=what):
+        learned.Settings(**changes)
+
+
+def test_filter_an_initial_state_has_a_start_of_its_own():
+    arrays = dict(WEIGHTS.arrays, start=np.stack([np.zeros(8), np.ones(8)]))
+    weights = dataclasses.replace(WEIGHTS, arrays=arrays)
+    variant = dataclasses.replace(UP, initial_state=(1, 0, 0))
+    one = learned_beliefs.Filter(PUMP, variant, weights, None, 10.0)
+    np.testing.assert_array_equal(one.hidden[:, 0], [1, 0, 0])
+
+
+def test_beliefs_of_no_frames_there_are_none():
+    none = Scores(np.zeros(0, int), np.zeros(0), np.zeros((0, 4)))
+    assert learned.beliefs(PUMP, UP, none, WEIGHTS, 0.1).right.shape == (0, 3)
+    assert learned.decode(PUMP, UP, none, SETTINGS, WEIGHTS) == []
+
+
+# --- Weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["scores", "csv"])
+def test_weights_the_files_that_ship_come_back(tmp_path, kind):
+    weights = learned_weights.default_weights(kind)
+    assert weights.kind == kind
+    learned_weights.write_weights(tmp_path / "w.json", weights)
+    again = learned_weights.read_weights(tmp_path / "w.json")
+    assert again.checksum == weights.checksum
+    assert again.units == weights.units
+
+
+def _changed(change):
+    data = copy.deepcopy(WEIGHTS.to_json())
+    change(data)
+    return data
+
+
+def test_weights_files_of_format_1_take_no_notice_of_the_last_two_inputs(tmp_path):
+    data = _changed(lambda d: d.update(format=1))
+    for name in ("input", "skip"):
+        del data["arrays"][name][10:]
+    (tmp_path / "w.json").write_text(json.dumps(data))
+    weights = learned_weights.read_weights(tmp_path / "w.json")
+    for name, array in weights.arrays.items():
+        np.testing.assert_array_equal(array[:10], WEIGHTS.arrays[name][:10])
+    x = np.random.default_rng(0).normal(size=(K, learned_weights.NUM_INPUTS))
+    other = x.copy()
+    other[:, 10:] += 5
+    for mine, others in zip(
+        *(learned_beliefs.step(weights.arrays, np.ones((K, weights.units)), y) for y in (x, other)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(mine, others)
+
+
+WRONG_WEIGHTS = {
+    "no object": (lambda: [], "is not an object"),
+    "format": (lambda: _changed(lambda d: d.update(format=3)), "format: 3"),
+    "old": (lambda: _changed(lambda d: d.update(format=1)), "input: .* is not a list of 10"),
+    "kind": (lambda: _changed(lambda d: d.update(kind="x")), "kind: 'x' is not one of"),
+    "average": (lambda: _changed(lambda d: d.update(average=-1)), "average"),
+    "unknown": (lambda: _changed(lambda d: d.update(code=1)), "'code': unknown key"),
+    "missing": (lambda: _changed(lambda d: d["arrays"].pop("bias")), "bias: is missing"),
+    "more": (lambda: _changed(lambda d: d["arrays"].update(x=[])), "'x': unknown key"),
+    "shape": (lambda: _changed(lambda d: d["arrays"]["skip"].pop()), "skip: .* is not a list of"),
+    "units": (lambda: _changed(lambda d: d["arrays"].update(start=[[0] * 65] * 2)), "1…64 units"),
+    "ragged": (lambda: _changed(lambda d: d["arrays"]["input"][3].pop()), "input: .* a list of 24"),
+    "text": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, "1")), "offset: '1'"),
+    "large": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, 1e4)), "offset: "),
+    "true": (lambda: _changed(lambda d: d["arrays"]["offset"].__setitem__(0, True)), "offset: "),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_WEIGHTS)
+def test_weights_errors_name_the_file_and_the_place(tmp_path, kind):
+    make, what = WRONG_WEIGHTS[kind]
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps(make()))
+    with pytest.raises(ValueError, match=what) as error:
+        learned_weights.read_weights(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_weights_errors_not_finite_is_not_written(tmp_path):
+    arrays = dict(WEIGHTS.arrays, offset=np.array([np.nan, 0]))
+    with pytest.raises(ValueError, match="not finite"):
+        learned_weights.write_weights(
+            tmp_path / "w.json", dataclasses.replace(WEIGHTS, arrays=arrays)
+        )
+    assert not (tmp_path / "w.json").exists()

@@ -1,0 +1,343 @@
+"""The selection rule on made-up recordings whose best settings are known."""
+
+import dataclasses
+import statistics
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import batch, calibration, decoding, learned, select, streams
+from stormpsr_jax.psr.streams.learned_weights import default_weights
+from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
+from tests.support.simulated_scores import simulate
+
+FPS = 5.0
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "toy",
+        "fps": FPS,
+        "components": ["a", "b"],
+        "states": ["10", "11", "00"],
+        "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
+    }
+)
+BASE = decoding.Settings(window=20)
+
+
+def recording(name, seed, weak=0.0):
+    """Steps at 50 and 100; sure detections from 60 and 110 on, weak wrong ones all the time."""
+    rng = np.random.default_rng(seed)
+    frames = np.arange(160)
+    classes = np.where(frames < 60, 0, np.where(frames < 110, 1, 2))
+    confidences = np.where(classes > 0, 0.95, 0.0)
+    wrong = rng.random(160) < weak
+    classes = np.where(wrong, 2, classes)
+    confidences = np.where(wrong, 0.65, confidences)
+    conf = np.full((160, 2), 0.1)
+    conf[50:70, 0] = conf[100:120, 1] = 0.9
+    zeros = np.zeros((160, 2), int)
+    return LabelledPredictions(
+        name,
+        PROCEDURE.variants["up"],
+        [(50, 0), (100, 3)],
+        np.zeros((0, 2), np.int8),
+        Detections(frames, classes, confidences, np.zeros((160, 4))),
+        TemporalPredictions(frames, zeros, zeros, conf),
+    )
+
+
+def taken_off(name, seed, noise):
+    """Part a comes off at 100 and goes on again at 150; frames that show it off are wrong."""
+    rng = np.random.default_rng(seed)
+    frames = np.arange(260)
+    classes = np.where(frames < 50, 3, np.where((frames >= 100) & (frames < 150), 3, 1))
+    classes = np.where(frames >= 200, 2, classes)
+    classes = np.where((rng.random(260) < noise) & (classes == 1), 3, classes)
+    return LabelledPredictions(
+        name,
+        PROCEDURE.variants["up"],
+        [(50, 0), (100, 2), (150, 0), (200, 3)],
+        np.zeros((0, 2), np.int8),
+        Detections(frames, classes, np.full(260, 0.95), np.zeros((260, 4))),
+        None,
+    )
+
+
+def test_select_floor_rejects_weak_wrong_detections():
+    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(4)}
+    choices = select.select(PROCEDURE, recordings, BASE)
+    assert list(choices) == ["asd", "temporal", "storm"]
+    assert choices["asd"].settings.confidence >= 0.7
+    assert (choices["asd"].f1, choices["asd"].pos) == (1, 1)
+    assert 10 / FPS <= choices["asd"].delay_s < 20 / FPS
+    assert choices["temporal"].settings.threshold == min(select.THRESHOLDS)
+    assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
+    assert choices["storm"].delay_s < choices["asd"].delay_s
+    assert not any(choice.fixed for choice in choices.values())
+
+
+@pytest.mark.parametrize("num", [1, 12])
+def test_select_calibration_is_that_of_the_chosen_events(num):
+    recordings = {str(i): recording(str(i), i, weak=0.3) for i in range(num)}
+    for i in range(0, num, 2):
+        recordings[str(i)].truth = [(50, 0)]  # so that the step at 100 is wrong
+    for stream, choice in select.select(PROCEDURE, recordings, BASE).items():
+        judged = []
+        for r in recordings.values():
+            events = batch.decode(
+                PROCEDURE, r.variant, stream, choice.settings, r.detections, r.temporal
+            )
+            judged.append(calibration.judge(events, r))
+        every = [one for of_recording in judged for one in of_recording]
+        assert choice.calibration == calibration.fit(every)
+        if num == 1:
+            assert choice.reliability is None
+        else:
+            crossed = calibration.reliability(calibration.cross_fitted(judged))
+            assert choice.reliability == crossed
+            assert 0 < sum(one.right for one in every) < len(every)
+
+
+@pytest.mark.parametrize("decoder", ["expected", "confidence"])
+def test_select_removals_get_a_threshold_of_their_own(decoder):
+    recordings = {str(i): taken_off(str(i), i, noise=0.3) for i in range(5)}
+    base = decoding.Settings(decoder, window=20)
+    choice = select.select(PROCEDURE, recordings, base)["asd"]
+    assert (choice.f1, choice.pos) == (1, 1)
+    assert choice.settings.removal > choice.settings.threshold
+    without = select.rate(
+        PROCEDURE,
+        recordings,
+        "asd",
+        [decoding.Settings(decoder, t, window=20) for t in select.THRESHOLDS],
+        FPS,
+    )
+    # One threshold for both is too low for the noise or, for B2, too high for the installations.
+    assert choice.delay_s < min((c.delay_s for c in without if c.f1 == 1), default=np.inf)
+
+
+def plain_choice(procedure, recordings, stream, candidates):
+    """The rule, written out: (settings, mean score, mean delay) of the one that is chosen."""
+    rows = []
+    for s in candidates:
+        scores = []
+        for r in recordings.values():
+            events = batch.decode(procedure, r.variant, stream, s, r.detections, r.temporal)
+            steps = [(e.frame, e.step_id) for e in events]
+            scores.append(metrics.score_recording(r.truth, steps, FPS))
+        delays = [x["delay_s"] for x in scores if x["delay_s"] is not None]
+        if delays:
+            lag = [(x["delay_s"] or 0) * FPS / s.window for x in scores]
+            values = [
+                x["f1"] + x["pos"] - select.DELAY_PRICE * d
+                for x, d in zip(scores, lag, strict=True)
+            ]
+            rows.append((s, values, statistics.mean(delays)))
+    best = max(rows, key=lambda row: statistics.mean(row[1]))
+    near = []
+    for row in rows:
+        worse = [b - v for b, v in zip(best[1], row[1], strict=True)]
+        error = statistics.stdev(worse) / len(worse) ** 0.5
+        if statistics.mean(worse) <= error * (1 - 1e-9):
+            near.append(row)
+    return min(near, key=lambda row: row[2])
+
+
+@pytest.mark.parametrize("decoder", ["naive", "expected", "confidence"])
+def test_select_matches_plain_search(decoder):
+    recordings = {str(i): recording(str(i), i, weak=0.1 * i) for i in range(4)}
+    base = decoding.Settings(window=20, decoder=decoder)
+    choices = select.select(PROCEDURE, recordings, base)
+    assert ("storm" in choices) == (decoder != "naive")
+    for stream, choice in choices.items():
+        known = {name: c.settings for name, c in choices.items()}
+        candidates = select.grid(stream, base, known)
+        plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        if decoder != "naive":
+            candidates = select.with_removals(plain)
+            plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
+        assert choice.settings == plain
+        assert choice.scores == pytest.approx(values)
+        assert choice.delay_s == pytest.approx(delay)
+
+
+@pytest.mark.parametrize("why", ["few recordings", "nothing found", "paper"])
+def test_select_fixed_settings(why):
+    num = select.MIN_RECORDINGS - (why == "few recordings")
+    recordings = {str(i): recording(str(i), i) for i in range(num)}
+    if why == "nothing found":
+        for r in recordings.values():
+            r.truth = [(500, 0)]
+    choose = "paper" if why == "paper" else "validation"
+    for name, threshold in (("toy", 6.0), ("meccano", 1.0), ("industreal", 6.0)):
+        procedure = dataclasses.replace(PROCEDURE, name=name)
+        choices = select.select(procedure, recordings, BASE, choose=choose)
+        assert list(choices) == ["asd", "temporal", "storm"]
+        for choice in choices.values():
+            assert choice.settings == dataclasses.replace(BASE, threshold=threshold)
+            assert choice.fixed
+            assert (choice.delay_s is None) == (why == "nothing found")
+
+
+def test_a_threshold_of_ones_own_replaces_the_papers_in_the_fixed_settings():
+    recordings = {"0": recording("0", 0)}
+    procedure = dataclasses.replace(PROCEDURE, name="industreal")
+    choices = select.select(procedure, recordings, BASE, choose="paper", threshold=8.0)
+    assert {choice.settings.threshold for choice in choices.values()} == {8.0}
+    assert all(choice.fixed for choice in choices.values())
+
+
+def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
+    """Part a sits wrong from 20 on and right from 50 on: 6 in a row from 22 on are too early."""
+    frames = np.arange(160)
+    r = recording("r", 0)
+    seen = Detections(frames, np.where(frames < 22, 0, 1), np.full(160, 0.9), np.zeros((160, 4)))
+    states = np.array([[0, 0], [-1, 0], [1, 0], [1, 1]], np.int8)
+    labelled = dataclasses.replace(
+        r, detections=seen, frames=np.array([0, 20, 50, 100]), states=states
+    )
+    unlabelled = dataclasses.replace(r, detections=seen)
+    for threshold, accepted in ((2.0, 1), (100.0, 0)):
+        setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
+        scores = [
+            select.rate(PROCEDURE, {"r": one}, "asd", [setting], FPS)[0].scores[0]
+            for one in (labelled, unlabelled)
+        ]
+        assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
+
+
+def test_select_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
+    r = recording("0", 0)
+    shown = r.detections.frames % 4 == 0
+    r.detections = Detections(
+        r.detections.frames[shown],
+        r.detections.classes[shown],
+        r.detections.confidences[shown],
+        r.detections.boxes[shown],
+    )
+    choices = select.select(PROCEDURE, {"0": r}, BASE)
+    assert choices["asd"].settings.threshold == 1
+    assert choices["asd"].f1 == 1
+    assert choices["temporal"].settings.threshold == 6
+
+
+def choice(scores, delay_s):
+    return select.Choice(BASE, 1.0, 1.0, delay_s, tuple(scores))
+
+
+def test_pick_one_recording_gone_wrong_is_not_chance():
+    best = choice([1.7, 1.8, 1.6, 1.9, 1.3], 5.0)
+    assert select.pick([best, choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0)]) is best
+    assert select.pick([choice([1.7, 1.8, 0.1, 1.9, 1.3], 0.0), best]) is best
+    # Better in some recordings and worse in others: no telling which is better.
+    faster = choice([1.8, 1.7, 1.7, 1.75, 1.3], 4.0)
+    assert select.pick([best, faster]) is faster
+    assert select.pick([best, dataclasses.replace(faster, delay_s=None)]) is best
+    assert select.pick([choice([], None)]) is None
+    same = choice(best.scores, 5.0)
+    assert select.pick([same, best]) is same
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(4, 8).flatmap(
+        lambda num: st.lists(
+            st.tuples(st.lists(st.integers(0, 8), min_size=num, max_size=num), st.integers(0, 5)),
+            min_size=1,
+            max_size=6,
+        )
+    )
+)
+def test_pick_never_later_than_the_best_nor_worse_throughout(rows):
+    choices = [choice([x / 4 for x in scores], delay) for scores, delay in rows]
+    best = max(choices, key=lambda c: sum(c.scores))
+    picked = select.pick(choices)
+    assert picked.delay_s <= best.delay_s
+    better = any(p > b for p, b in zip(picked.scores, best.scores, strict=True))
+    assert better or picked.scores == best.scores
+
+
+def test_available_only_what_is_there():
+    r = recording("0", 0)
+    r.temporal = None
+    assert streams.available({"0": r}, "expected") == ["asd"]
+    assert list(select.select(PROCEDURE, {"0": r}, BASE)) == ["asd"]
+
+
+# --- The learned fusion ---------------------------------------------------------------------------
+
+
+def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
+    made_up = {r.name: r for r in map(simulate, range(5))}
+    weights = default_weights("scores")
+    blind = dataclasses.replace(
+        weights, arrays=dict(weights.arrays, offset=np.array([-900.0, 0.0]))
+    )
+    base = decoding.Settings(window=64)
+    options = {"fps": SYNTHETIC.fps}
+    good = dict.fromkeys(made_up, weights)
+    choice = select.select(SYNTHETIC, made_up, base, **options, weights=good)["learned"]
+    assert choice.settings.install in select.INSTALL
+    assert dataclasses.replace(choice.settings, install=3.5) == learned.Settings()
+    assert not choice.fixed
+    assert choice.f1 > 0.8
+    bad = select.select(SYNTHETIC, made_up, base, **options, weights=good | {"r0": blind})
+    assert bad["learned"].f1 < choice.f1
+    # Nothing found at all: the fixed setting.
+    none = select.select(SYNTHETIC, made_up, base, weights=dict.fromkeys(made_up, blind))
+    assert none["learned"].fixed
+
+
+def test_select_learned_of_few_recordings_or_the_papers_choice_is_fixed():
+    made_up = {r.name: r for r in map(simulate, range(3))}
+    weights = dict.fromkeys([*made_up, "r3"], default_weights("scores"))
+    base = decoding.Settings(window=64)
+    few = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
+    assert few.fixed
+    assert few.settings == learned.Settings()
+    made_up["r3"] = simulate(3)
+    fixed = select.select(SYNTHETIC, made_up, base, choose="paper", weights=weights)["learned"]
+    assert fixed.fixed
+    assert "learned" not in select.select(SYNTHETIC, made_up, base)
+    other = decoding.Settings("confidence", window=64)
+    assert "learned" not in select.select(SYNTHETIC, made_up, other, weights=weights)
+
+
+@pytest.mark.parametrize("num", [3, 6])
+def test_select_learned_confidences_change_only_where_that_helps(num):
+    """With labels that contradict every other event, which three recordings are too few to see."""
+    made_up = {r.name: r for r in map(simulate, range(num))}
+    for r in made_up.values():
+        r.truth = [step for step in r.truth if step[1] // 3 % 2]
+    weights = dict.fromkeys(made_up, default_weights("scores"))
+    base = decoding.Settings(window=64)
+    choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
+    judged = []
+    for name, r in made_up.items():
+        events = learned.decode(SYNTHETIC, r.variant, r.scores, choice.settings, weights[name])
+        judged.append(calibration.judge(events, r))
+    every = [one for of_recording in judged for one in of_recording]
+    if num == 3:
+        assert choice.calibration is calibration.STATED
+        assert choice.reliability == calibration.reliability(every)
+    else:
+        assert choice.calibration == calibration.fit(every)
+        crossed = calibration.cross_fitted(judged)
+        assert choice.reliability == calibration.reliability(crossed)
+        assert choice.reliability["ece"] < calibration.reliability(every)["ece"]
+
+
+def test_pick_more_standard_errors_are_faster():
+    best, faster = choice([1.0] * 5, 5.0), choice([0.8, 1.1, 0.9, 1.0, 0.9], 4.0)
+    worse = 1 - np.array(faster.scores)
+    assert 0.25 < worse.mean() / scipy.stats.sem(worse) < 2
+    assert select.pick([best, faster]) is best
+    assert select.pick([best, faster], within=2) is faster
+    assert select.pick([best, faster], within=0) is best

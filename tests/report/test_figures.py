@@ -1,0 +1,274 @@
+"""The figures of a result hold the numbers of its tables, and nothing where nothing is known."""
+
+import copy
+import html
+import re
+import warnings
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.evaluation import analysis
+from stormpsr_jax.psr.scoring import metrics
+from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs
+from stormpsr_jax.psr.streams.learned_weights import default_weights
+from stormpsr_jax.report import belief_strips, figures, pages
+from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
+from tests.support.simulated_scores import simulate
+
+FPS = 4.0
+TRUTH = {
+    "r1": [(10, 0), (20, 3), (30, 2)],
+    "r2": [(10, 0), (20, 3)],
+    "r3": [(12, 0), (40, 3), (50, 6)],
+}
+EVENTS = {
+    "asd": {
+        "r1": [(14, 0), (18, 3), (40, 2)],  # the second one is early
+        "r2": [(30, 0)],
+        "r3": [(20, 0), (60, 3), (61, 9)],  # the last one is wrong
+    },
+    "storm": {
+        "r1": [(12, 0), (22, 3), (32, 2)],
+        "r2": [(11, 0), (24, 3)],
+        "r3": [(12, 0), (44, 3), (54, 6)],
+    },
+}
+EVERY = [
+    "Delay",
+    "F1 by tolerated delay",
+    "Occlusion",
+    "Outcome by step",
+    "Recordings",
+    "What fusion changes",
+    "Reliability of confidences",
+    "Threshold",
+]
+
+
+def result(truth=None, events=None, protocol="paper", names=("a", "b", "c", "d")):
+    """The content of metrics.json, without what is optional in it."""
+    truth = TRUTH if truth is None else truth
+    streams = {}
+    for stream, recordings in (EVENTS if events is None else events).items():
+        rows = {
+            name: {
+                **metrics.score_recording(truth[name], found, FPS),
+                "contains_errors": False,
+                "truth": [list(step) for step in truth[name]],
+                "events": [[*step, 0.9] for step in found],
+            }
+            for name, found in recordings.items()
+        }
+        streams[stream] = {**metrics.summarise(rows), "recordings": rows}
+    return {"protocol": protocol, "fps": FPS, "components": list(names), "streams": streams}
+
+
+def full():
+    """With the visible fractions, the sweep and the reliability too."""
+    data = result()
+    for stream in data["streams"].values():
+        judged = [calibration.Judged(0.9, n > 0) for n in range(10)]
+        judged += [calibration.Judged(0.5, n > 7) for n in range(10)]
+        stream["reliability"] = calibration.reliability(judged)
+        for row in stream["recordings"].values():
+            row["visible"] = [0.1, 0.6, None][: len(row["truth"])]
+        stream["sweep"] = [
+            {
+                **dict.fromkeys(("precision", "recall", "pos", "f1"), 1 / t),
+                **dict.fromkeys(("tp", "fp", "fn"), 3),
+                "threshold": t,
+                "delay_s": None if t == 8 else t,
+            }
+            for t in (8.0, 1.0, 2.0)
+        ]
+    return data
+
+
+def texts(svg):
+    return [html.unescape(t) for t in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+
+
+def drawn(data, title):
+    return pick(figures.analysis_figures(data), title)
+
+
+def pick(found, title):
+    (figure,) = (figure for figure in found if figure[0] == title)
+    return figure
+
+
+@pytest.fixture(scope="module")
+def every():
+    """All figures of `full`."""
+    data = full()
+    before = copy.deepcopy(data)
+    found = figures.analysis_figures(data)
+    assert data == before
+    return found
+
+
+def test_figures_are_svg_with_titles_and_captions(every):
+    assert [title for title, _, _ in every] == EVERY
+    for _, caption, svg in every:
+        assert caption.endswith(".")
+        assert xml.etree.ElementTree.fromstring(svg).tag.endswith("svg")
+        # Other colours would stay as they are in the dark.
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
+        assert colours <= set(pages._VARIABLES)
+        assert colours & set(pages.STREAM_COLOURS.values())
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are not turned into SVG, which takes most of the time."""
+    monkeypatch.setattr(pages, "svg", lambda figure: "")
+
+
+def test_figures_leave_out_what_is_unknown(undrawn):
+    titles = [title for title, _, _ in figures.analysis_figures(result())]
+    assert titles == [
+        t for t in EVERY if t not in ("Occlusion", "Reliability of confidences", "Threshold")
+    ]
+    one = result({"r1": TRUTH["r1"]}, {"asd": {"r1": EVENTS["asd"]["r1"]}})
+    titles = [title for title, _, _ in figures.analysis_figures(one)]
+    assert titles == ["Delay", "F1 by tolerated delay", "Outcome by step"]
+    nothing = result({"r1": []}, {"asd": {"r1": []}})
+    assert figures.analysis_figures(nothing) == []
+    wrong = result({"r1": []}, {"asd": {"r1": [(3, 0)]}})
+    assert [title for title, _, _ in figures.analysis_figures(wrong)] == ["Outcome by step"]
+    missed = result({"r1": [(3, 0)]}, {"asd": {"r1": []}})
+    titles = [title for title, _, _ in figures.analysis_figures(missed)]
+    assert titles == ["F1 by tolerated delay", "Outcome by step"]
+
+
+def test_figures_golden_delays(every):
+    # By hand: ASD is 4, 10, 20, 8 and 20 frames late at 4 frames/s, STORM at most 4.
+    said = texts(pick(every, "Delay")[2])
+    assert "ASD only: median 2.5 s, p90 5.0 s (5 steps)" in said
+    assert "STORM-PSR: median 0.5 s, p90 1.0 s (8 steps)" in said
+
+
+def test_figures_golden_steps(every):
+    said = texts(pick(every, "Outcome by step")[2])
+    for name in ("Install a", "Remove a", "Install b", "Install c", "Install d"):
+        assert name in said
+    late = [t.strip() for t in said if re.match(r" ?\+", t)]
+    # Of each step the ASD stream's mean delay and the fused one's, where there is one.
+    expected = [(4 + 20 + 8) / 3, 3 / 3, 10, 2, 20, (2 + 4 + 4) / 3, 4]
+    assert sorted(late) == sorted(f"+{frames / FPS:.1f} s" for frames in expected)
+
+
+def test_figures_matches_tables_for_area_and_counts(every):
+    data = full()
+    rows = {row["stream"]: row["auc"] for row in analysis.tolerance_table(data)}
+    said = texts(pick(every, "F1 by tolerated delay")[2])
+    assert f"ASD only: area {rows['asd']:.3f}" in said
+    assert f"STORM-PSR: area {rows['storm']:.3f}" in said
+    said = texts(pick(every, "Occlusion")[2])
+    # Three steps at 0.1 and three at 0.6; the others are unknown.
+    assert said.count("3 steps") == 4
+    assert said.count("0 steps") == 4
+    _, caption, svg = pick(figures.analysis_figures(result(), 2.0), "F1 by tolerated delay")
+    area = analysis.tolerance_table(data, 2.0)[0]["auc"]
+    assert f"ASD only: area {area:.3f}" in texts(svg)
+    assert "up to 2 s" in caption
+    with pytest.raises(ValueError, match="--max_delay=0"):
+        figures.analysis_figures(data, 0)
+
+
+def test_figures_golden_reliability(every):
+    _, caption, svg = pick(every, "Reliability of confidences")
+    # By hand: 10 events at 0.5, of which 2 are right, and 10 at 0.9, of which 9 are.
+    assert "ASD only: ECE 0.150" in texts(svg)
+    said = "ASD only: 20 events, mean confidence 0.70, 55% right, ECE 0.150; STORM-PSR: 20"
+    assert said in caption
+    path = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*#0072b2', svg) if p.count("L") == 1)
+    (x0, y0), (x1, y1) = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)
+    corner = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*dasharray', svg))
+    (left, bottom), (right, top) = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", corner), float)
+    places = [(x0 - left) / (right - left), (x1 - left) / (right - left)]
+    assert places == pytest.approx([0.5, 0.9], abs=1e-3)
+    assert [(bottom - y) / (bottom - top) for y in (y0, y1)] == pytest.approx([0.2, 0.9], abs=1e-3)
+
+
+def test_figures_say_whose_matching(every, undrawn):
+    released = figures.analysis_figures({**full(), "protocol": "released"})
+    assert [title for title, _, _ in released] == EVERY
+    assert all("protocol “paper”" in caption for _, caption, _ in released)
+    assert not any("protocol" in caption for _, caption, _ in every)
+
+
+def test_figures_long_products_and_sets_are_cut_and_say_so():
+    truth = {f"r{i:03d}": [(10 * k + 1, 3 * k) for k in range(60)] for i in range(50)}
+    # Step 3k is found in the first k recordings: the fewer k, the more errors.
+    events = {
+        name: [(f + 1, s) for f, s in steps if i < s // 3]
+        for i, (name, steps) in enumerate(truth.items())
+    }
+    data = result(truth, {"asd": events}, names=[f"part {k}" for k in range(60)])
+    found = figures.analysis_figures(data)
+    _, caption, svg = pick(found, "Outcome by step")
+    assert "The 40 steps with the most errors, of 60." in caption
+    names = {t for t in texts(svg) if t.startswith("Install")}
+    assert names == {f"Install part {k}" for k in range(40)}
+    _, caption, svg = pick(found, "Recordings")
+    assert "The 40 recordings with the lowest F1, of 50." in caption
+    assert {t for t in texts(svg) if t.startswith("r0")} == {f"r{i:03d}" for i in range(10, 50)}
+    assert len(svg) < 300_000
+
+
+def test_figures_names_are_no_formulas():
+    data = result(names=["$x^2$ & <b>", "b" * 90, "c", "d"])
+    said = texts(drawn(data, "Outcome by step")[2])
+    assert "Install $x^2$ & <b>" in said
+
+
+def test_figures_golden_place_of_the_delay_curve():
+    # One step each, 1 s and 3 s late: the CDF rises by half at each.
+    data = result({"r": [(0, 0), (0, 3)]}, {"asd": {"r": [(4, 0), (12, 3)]}})
+    svg = drawn(data, "Delay")[2]
+    path = next(p for p in re.findall(r'<path d="([^"]*)"[^>]*#0072b2', svg) if p.count("L") > 3)
+    points = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float)
+    rises = np.unique(points[:, 0])
+    heights = np.unique(points[:, 1])
+    assert (rises[2] - rises[1]) / (rises[1] - rises[0]) == pytest.approx(2)
+    assert np.diff(heights)[0] == pytest.approx(np.diff(heights)[1])
+
+
+def test_figures_a_stream_without_delays_keeps_the_layout():
+    """matplotlib warns where the panels of a figure have no room left."""
+    silent = result(TRUTH, {"asd": EVENTS["asd"], "storm": {name: [] for name in TRUTH}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert pick(figures.analysis_figures(silent), "Recordings")
+
+
+def test_figures_a_wrong_part_in_one_recording_keeps_the_differences(undrawn):
+    data = result()
+    for stream in data["streams"].values():
+        stream["recordings"]["r1"]["wrong"] = {"found": 1, "delay_s": 2.0}
+    assert drawn(data, "What fusion changes")
+
+
+def test_belief_strips_columns_are_the_last_frame_before_their_middle():
+    times = np.array([0.0, 1.0, 2.0, 10.0])
+    belief = learned_beliefs.Belief(*np.repeat([[[-9.0], [0.0], [9.0], [0.0]]], 3, 0))
+    right, wrong = belief_strips.columns(times, belief, 5)  # middles 1, 3, 5, 7, 9
+    np.testing.assert_allclose(right[0], [0.5, *[1.0] * 4], atol=1e-3)
+    np.testing.assert_array_equal(right, wrong)
+
+
+def test_belief_strips_a_drawing_per_recording_with_its_components():
+    recordings = {r.name: r for r in map(simulate, range(2))}
+    drawn = belief_strips.belief_strips(
+        SYNTHETIC, recordings, learned.Settings(), default_weights("scores"), SYNTHETIC.fps
+    )
+    assert list(drawn) == ["r0", "r1"]
+    for text in drawn.values():
+        assert all(component in text for component in SYNTHETIC.components)
+        assert "data:image/png;base64" in text
+        page = str(pages.inline(text, "Beliefs", "b0"))
+        assert page.startswith("<svg")
+        assert "data:image/png;base64" in page

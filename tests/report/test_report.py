@@ -1,0 +1,397 @@
+"""The report is read back with Python's own HTML parser, and made where JAX cannot be imported."""
+
+import base64
+import html.parser
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import detection_scores, wrong_parts
+from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes
+from stormpsr_jax.psr.scoring.metrics import score_recording, scored, summarise
+from stormpsr_jax.report import pages, report
+
+HOSTILE = '<script>alert("1")</script> & $x^2$ #000000'
+FPS = 5.0
+JPEG = b"\xff\xd8 not really a picture \xff\xd9"
+# Of component 0 … 4: the installs 0, 3, 6, 9; removal 8 and again 6.
+TRUTH = [(50, 0), (50, 3), (100, 6), (150, 8), (170, 6), (400, 9)]
+EVENTS = {
+    "asd": [[70, 0, 0.9], [45, 3, 0.9], [110, 6, 0.9], [200, 12, 0.3]],
+    "temporal": [[50, 0, 0.9]],
+    "storm": [[55, 0, 0.9], [51, 3, 0.9], [104, 6, 0.9], [152, 8, 0.8], [171, 6, 0.8]],
+}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what the tests look at, and checks that every tag is closed in its place."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts, self.ids, self.targets = [], [], [], [], []
+        self.cards = []  # texts of the pictures' captions
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.handle_startendtag(tag, attrs)
+        if tag not in {"meta", "img", "br", "link"}:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        self.targets += re.findall(r"url\(#([^)]+)\)", " ".join(v or "" for v in attrs.values()))
+        if attrs.get("href", "").startswith("#"):
+            self.targets.append(attrs["href"][1:])
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            if "figcaption" in self.open:
+                self.cards.append(data.strip())
+            self.texts.append((self.open[-1] if self.open else "", " ".join(data.split())))
+
+    def attributes(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def make(path, recordings, **changes):
+    """Writes and reads back a report on {name: (truth, {stream: events})}."""
+    streams = {}
+    for stream in next(iter(recordings.values()))[1]:
+        rows = {
+            name: score_recording(truth, [(e[0], e[1]) for e in events[stream]], FPS)
+            | {"events": events[stream]}
+            for name, (truth, events) in recordings.items()
+        }
+        streams[stream] = summarise(rows) | {"recordings": rows}
+    arguments = {
+        "title": "Test split",
+        "metrics": {"protocol": "paper", "decoder": "expected", "streams": streams},
+        "procedure": load_procedure("synthetic"),
+        "truth": {name: truth for name, (truth, _) in recordings.items()},
+    }
+    report.write_report(path, **arguments | changes)
+    text = path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A report with everything in it, and the frames that pictures were asked for."""
+    asked = []
+
+    def thumbnails(recording, frame):
+        asked.append((recording, frame))
+        return None if frame == 400 else JPEG
+
+    visible = np.linspace(0, 1, 420)
+    visible[100:200] = np.nan
+    rows = [{"step": i, "loss": 1 / i, "lr": None, "bad": float("nan")} for i in range(1, 900)]
+    rows.insert(500, {"step": 500, "val/loss": 0.1, "val/f1": 0.7})
+    with pages.style():
+        from matplotlib.figure import Figure
+
+        figure = Figure()
+        figure.add_subplot().plot([0, 1], color=pages.STREAM_COLOURS["storm"])
+        drawn = pages.svg(figure)
+    text, page = make(
+        tmp_path_factory.mktemp("report") / "report.html",
+        {
+            HOSTILE: (TRUTH, EVENTS),
+            "second": ([(3, 0)], {stream: [[9, 0, 1.0]] for stream in EVENTS}),
+        },
+        visible={HOSTILE: (np.arange(420), visible)},
+        thumbnails=thumbnails,
+        curves={"pretrain": rows},
+        notes=["Fast <i>and</i> good."],
+        figures=[("Delays & more", "How <late>.", drawn)] * 2,
+    )
+    return text, page, asked
+
+
+def test_report_shows_detections_by_state(tmp_path):
+    procedure = load_procedure("synthetic")
+    box = np.array([[0.5, 0.5, 0.2, 0.2]])
+    found = Detections(np.array([3, 3]), np.array([2, 5]), np.array([0.9, 0.8]), box.repeat(2, 0))
+    pair = found, TrueBoxes(np.array([3]), np.array([2]), box)
+    result = detection_scores.score(procedure, {"a": pair})
+    recordings = {"a": (TRUTH, EVENTS)}
+    text, page = make(tmp_path / "with.html", recordings, detections=result)
+    cells = [words for tag, words in page.texts if tag in ("td", "th")]
+    states = procedure.to_json()["states"]
+    at = cells.index(states[1])
+    assert cells[at : at + 6] == [states[1], "2", "1", "1.000", "1.000", "1.000"]
+    assert ["none", "2", "5"] == cells[cells.index("True state") + 1 :][:3]
+    assert f"2 · {states[1]}" in cells
+    assert "detections" in page.ids
+    text, page = make(tmp_path / "without.html", recordings)
+    assert "detections" not in page.ids
+    assert "#detections" not in text
+
+
+def test_report_is_balanced_html_with_its_own_ids(full):
+    _, page, _ = full  # Page() checks the balance
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.targets) <= set(page.ids)
+    assert page.open == []
+
+
+def test_report_needs_nothing_from_elsewhere(full):
+    text, page, _ = full
+    links = {attrs["href"] for attrs in page.attributes("a") if not attrs["href"].startswith("#")}
+    assert links == {
+        "https://arxiv.org/abs/2510.12385",
+        "https://timschoonbeek.github.io/industreal.html",
+    }
+    assert len(re.findall("https?:", text)) == len(links)
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    assert all(a["src"].startswith("data:image/jpeg;base64,") for a in page.attributes("img"))
+    assert "@import" not in text
+
+
+def test_report_escapes_what_it_is_given(full):
+    _, page, _ = full
+    assert not page.attributes("script")
+    assert not page.attributes("i")
+    texts = [text for _, text in page.texts]
+    for expected in (HOSTILE, "Fast <i>and</i> good.", "Delays & more", "How <late>."):
+        assert expected in texts
+    assert f"Timeline of recording {HOSTILE}" in [
+        a.get("aria-label") for a in page.attributes("svg")
+    ]
+
+
+def test_report_first_recording_is_open(full):
+    _, page, _ = full
+    assert ["open" in attrs for attrs in page.attributes("details")] == [True, False]
+
+
+def test_report_golden_outcome_of_every_step_and_event(full):
+    text, page, _ = full
+    # By hand: ASD at 5 frames/s is 20 frames late, 5 early, 10 late; misses three; 12 is wrong.
+    timeline = text[text.index("Timeline of recording") :]
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline[: timeline.index("</svg>")])
+    outcomes = [t for t in drawn if re.match(r"\+|early|wrong|missed", t)]
+    assert sorted(outcomes) == sorted(
+        ["+4.0 s", "early −1.0 s", "+2.0 s", "missed", "missed", "missed", "wrong"]
+        + ["+0.0 s"] + ["missed"] * 5
+        + ["+1.0 s", "+0.2 s", "+0.8 s", "+0.4 s", "+0.2 s", "missed"]
+    )  # fmt: skip
+    # The cards say the same but for the wrong event, which has no completion to stand at.
+    cards = [text for text in page.cards if re.match(r"\+|early|missed", text)]
+    assert sorted(cards) == sorted([o for o in outcomes if o != "wrong"] + ["+1.2 s"] * 3)
+
+
+def test_report_golden_wrong_parts(tmp_path):
+    frames, states = [0, 20, 100, 120], np.array([[0, 0], [-1, 0], [1, 0], [1, -1]])
+    truth = [(100, 0)]
+    events = {
+        "asd": [[30, 0, 0.9], [40, 4, 0.9]],
+        "storm": [[45, 1, 0.9], [101, 0, 0.9], [131, 4, 0.9]],
+    }
+    rows = {
+        stream: {
+            **score_recording(truth, scored(found), FPS),
+            "events": found,
+            "wrong": wrong_parts.score_recording(frames, states, [e[:2] for e in found], FPS),
+        }
+        for stream, found in events.items()
+    }
+    streams = {
+        stream: summarise({"a": row})
+        | {"recordings": {"a": row}, "wrong": wrong_parts.summarise([row["wrong"]])}
+        for stream, row in rows.items()
+    }
+    metrics = {"protocol": "paper", "decoder": "expected", "fps": FPS, "streams": streams}
+    text, page = make(tmp_path / "r.html", {"a": (truth, {"asd": []})}, metrics=metrics)
+    texts = [t for _, t in page.texts]
+    table = texts[texts.index("Part") :]
+    parts = load_procedure("synthetic").components
+    # Part 1 sits wrong until the end.
+    first, second = table.index(parts[0]), table.index(parts[1])
+    assert table[first + 1 : first + 5] == [
+        "0:04",
+        "0:20",
+        "as installed at 0:06",
+        "as wrong at 0:09",
+    ]
+    assert table[second + 1 : second + 5] == ["0:24", "the end", "as neither", "as wrong at 0:26"]
+    assert f"False alarm of ASD: {parts[1]} reported as wrong at 0:08." in texts
+    assert texts[texts.index("Wrong parts reported as installed · STORM-PSR") + 1] == "0"
+    timeline = text[text.index("Timeline of recording") :]
+    timeline = timeline[: timeline.index("</svg>")]
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline)
+    assert {"false alarm", "as wrong +5.0 s", "as wrong +2.2 s"} <= set(drawn)
+    assert "wrong" not in drawn  # a report of a wrong part is no false positive
+    assert f"Install {parts[1]}" in drawn  # the part's row, although nobody ever installs it
+    assert timeline.count("var(--bad)") >= 5  # two intervals, and marks
+    (described,) = [a["aria-describedby"] for _, a in page.tags if "aria-describedby" in a]
+    assert described in page.ids
+
+
+def test_report_golden_results_table(full):
+    _, page, _ = full
+    cells = [text for tag, text in page.texts if tag == "td"]
+    # ASD in all: TP 2 + 1, FP 2, FN 3; pooled F1 = 6 / 11. STORM: 5 + 1, 0, 1; 12 / 13.
+    assert "0.545" in cells
+    assert "0.923" in cells
+
+
+def test_report_pictures_stand_at_completions(full):
+    _, page, asked = full
+    assert asked == [(HOSTILE, f) for f in (50, 100, 150, 170, 400)] + [("second", 3)]
+    images = page.attributes("img")
+    assert len(images) == 5
+    assert all(base64.b64decode(a["src"].partition(",")[2]) == JPEG for a in images)
+    assert ("div", "no picture") in page.texts
+
+
+def test_report_curves_thin_and_skip_what_is_no_number(full):
+    text, page, _ = full
+    labels = [a["aria-label"] for a in page.attributes("svg") if "aria-label" in a]
+    assert [x for x in labels if x.startswith("pretrain")] == ["pretrain: loss", "pretrain: f1"]
+    loss = text[text.index('aria-label="pretrain: loss"') :]
+    assert len(loss[: loss.index("</svg>")]) < 40_000
+
+
+def test_report_colours_follow_the_mode(full):
+    text, _, _ = full
+    drawn = "".join(re.findall(r"<svg viewBox.*?</svg>", text, re.S))
+    assert "var(--storm)" in drawn
+    assert "var(--ink)" in drawn
+    # Whatever is left as a number would stay as it is in the dark.
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawn)) == set()
+    light, dark = text[text.index(":root") :].split("prefers-color-scheme: dark")[:2]
+    for name in set(re.findall(r"var\(--(\w+)\)", drawn)):
+        assert f"--{name}:" in light
+        assert f"--{name}:" in dark
+
+
+@pytest.mark.parametrize("num_steps", [12, 13, 60])
+def test_report_size_is_bounded(tmp_path, num_steps):
+    frames = np.arange(num_steps) * 400
+    truth = [(int(f), int(3 * (i % 11) + 2 * (i // 11 % 2))) for i, f in enumerate(frames)]
+    events = [[f + 100, s, 0.5] for f, s in truth]
+    text, page = make(
+        tmp_path / "report.html",
+        {"long": (truth, dict.fromkeys(EVENTS, events))},
+        visible={"long": (np.arange(30_000), np.random.default_rng(0).random(30_000))},
+        thumbnails=lambda recording, frame: JPEG,
+    )
+    images = page.attributes("img")
+    assert len(images) == min(num_steps, report.MAX_THUMBNAILS)
+    assert images[0]["alt"] == "Frame 0"
+    assert images[-1]["alt"] == f"Frame {frames[-1]}"
+    timeline = text[text.index("Timeline of recording") :]
+    assert timeline.index("</svg>") < 100_000
+
+
+def test_report_undefined_figures_are_dashes(tmp_path):
+    recordings = {"nothing": ([], {"asd": []}), "missed": ([(5, 0)], {"asd": []})}
+    _, page = make(tmp_path / "report.html", recordings)
+    texts = [text for _, text in page.texts]
+    assert "(1 undefined)" in texts  # POS, F1
+    assert "(2 undefined)" in texts  # delay
+    assert "–" in texts
+    assert not any("nan" in text.lower().split() or text == "None" for text in texts)
+
+
+def test_report_settings_are_shown_where_chosen(tmp_path):
+    row = score_recording([(5, 0)], [(7, 0)], FPS) | {"events": [[7, 0, 1.0]]}
+    stream = summarise({"a": row}) | {"recordings": {"a": row}}
+    streams = {
+        "asd": stream | {"settings": {"threshold": 6.25, "confidence": 0.35}},
+        "storm": stream | {"settings": {"threshold": 3.75, "confidence": 0.45, "weight": 0.625}},
+    }
+    metrics = {"protocol": "paper", "decoder": "expected", "streams": streams}
+    path = tmp_path / "report.html"
+    _, page = make(path, {"a": ([(5, 0)], {"asd": []})}, metrics=metrics)
+    texts = [text for _, text in page.texts]
+    assert {"6.25", "0.35", "3.75", "0.45", "0.625", "Threshold T", "Weight"} <= set(texts)
+
+
+def test_report_uncertain_events_are_listed(tmp_path):
+    row = score_recording([(5, 0)], [(7, 0)], FPS) | {"events": [[7, 0, 0.9]]}
+    uncertain = {"uncertain": [[100, 0, 0.414], [20, 4, 0.2]]}
+    for more, certain in ((uncertain, 0.825), ({"uncertain": []}, 0.0), ({}, None)):
+        streams = {"asd": summarise({"a": row}) | {"recordings": {"a": row | more}}}
+        metrics = {"protocol": "paper", "decoder": "expected", "streams": streams}
+        metrics |= {} if certain is None else {"certain": certain}
+        path = tmp_path / "report.html"
+        text, page = make(path, {"a": ([(5, 0)], {"asd": []})}, metrics=metrics)
+        said = [text for _, text in page.texts]
+        if not certain:
+            assert not any("ncertain" in text for text in said)
+            continue
+        table = said[said.index("Uncertain events") :]
+        procedure = load_procedure("synthetic")
+        rows = [[procedure.step_name(0), "ASD", "0:20", "41 %"]]
+        rows += [[procedure.step_name(4), "ASD", "0:04", "20 %"]]
+        assert table[5:13] == rows[0] + rows[1]
+        assert "uncertain: below a confidence of 82.5 %, not scored" in said
+        timeline = text[text.index("Timeline of recording") :]
+        drawn = re.findall(r"<text[^>]*>([^<]*)</text>", timeline[: timeline.index("</svg>")])
+        assert {"uncertain 41%", "uncertain 20%", "+0.4 s"} <= set(drawn)
+        # A report of a wrong part stands in the row of the part.
+        assert procedure.step_name(3) in drawn
+        assert procedure.step_name(4) not in drawn
+
+
+def test_report_says_whose_matching_it_shows(tmp_path):
+    recordings = {"a": ([(5, 0)], {"asd": [[7, 0, 1.0]]})}
+    texts = {}
+    for protocol in ("paper", "released"):
+        row = score_recording([(5, 0)], [(7, 0)], FPS) | {"events": [[7, 0, 1.0]]}
+        streams = {"asd": summarise({"a": row}) | {"recordings": {"a": row}}}
+        metrics = {"protocol": protocol, "decoder": "naive", "streams": streams}
+        texts[protocol], _ = make(tmp_path / "report.html", recordings, metrics=metrics)
+    assert "follow the matching of protocol" in texts["released"]
+    assert "follow the matching of protocol" not in texts["paper"]
+
+
+def test_report_refuses_what_it_cannot_show(tmp_path):
+    recordings = {"a": ([(5, 0)], {"asd": []})}
+    with pytest.raises(ValueError, match=r"no ground truth for recording 'a'; check --labels"):
+        make(tmp_path / "report.html", recordings, truth={})
+    with pytest.raises(ValueError, match=r"none of the streams asd, temporal, storm"):
+        make(tmp_path / "report.html", recordings, metrics={"streams": {}})
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_report_is_made_where_jax_cannot_be_imported(tmp_path):
+    script = """
+        import sys
+        for name in ("jax", "flax", "grain", "orbax", "matplotlib.pyplot"):
+            sys.modules[name] = None
+        from stormpsr_jax import report
+        assert "matplotlib" not in sys.modules and "jinja2" not in sys.modules
+        from stormpsr_jax.psr.scoring.metrics import score_recording, summarise
+        from stormpsr_jax.psr.procedure import load_procedure
+        row = score_recording([(5, 0)], [(7, 0)], 5.0) | {"events": [[7, 0, 1.0]]}
+        streams = {"asd": summarise({"a": row}) | {"recordings": {"a": row}}}
+        metrics = {"protocol": "paper", "decoder": "naive", "streams": streams}
+        procedure = load_procedure("synthetic")
+        report.write_report(
+            sys.argv[1], title="T", metrics=metrics, procedure=procedure, truth={"a": [(5, 0)]},
+            curves={"temporal": [{"step": 1, "loss": 2.0}]},
+        )
+    """
+    path = tmp_path / "report.html"
+    root = pathlib.Path(__file__).parents[2]
+    command = [sys.executable, "-c", textwrap.dedent(script), str(path)]
+    subprocess.run(command, check=True, cwd=root)
+    assert "+0.4 s" in path.read_text(encoding="utf-8")

@@ -1,0 +1,41 @@
+"""A recording's timeline as a figure of its own; tests of the report look at it within a page."""
+
+import numpy as np
+
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.report import timeline
+
+PROCEDURE = load_procedure("synthetic")
+TRUTH = [(50, 3), (20, 0)]
+SCORES = {
+    "asd": {"events": [[30, 0, 0.9], [45, 3, 0.8]]},
+    "storm": {"events": [[22, 0, 0.9], [70, 6, 0.4]], "uncertain": [[60, 4, 0.3]]},
+}
+
+
+def test_outcomes_golden_every_truth_and_event_once():
+    assert timeline.outcomes(TRUTH, SCORES["asd"], 5) == [
+        ("correct", 0, 20, 30, "+2.0 s"),
+        ("early", 3, 50, 45, "early −1.0 s"),
+    ]
+    assert timeline.outcomes(TRUTH, SCORES["storm"], 5) == [
+        ("correct", 0, 20, 22, "+0.4 s"),
+        ("wrong", 6, None, 70, "wrong"),
+        ("missed", 3, 50, None, "missed"),
+        ("uncertain", 3, None, 60, "uncertain 30%"),
+    ]
+
+
+def test_figure_a_row_per_step_in_the_order_of_the_truth_and_a_lane_per_stream():
+    visible = np.arange(100), np.linspace(0, 1, 100)
+    figure = timeline.figure(SCORES, TRUTH, PROCEDURE, 5, visible)
+    upper, lower = figure.axes
+    texts = [text.get_text() for text in upper.texts]
+    steps = [text.replace("\n", " ") for text in texts if text.startswith("Install")]
+    assert steps == [PROCEDURE.step_name(step) for step in (0, 3, 6)]
+    assert [text for text in texts if text in ("A", "S")] == ["A", "S"] * 3
+    assert upper.get_xlim()[0] < 0 < 99 / 5 < upper.get_xlim()[1]
+    filled = lower.collections[0].get_paths()[0].vertices
+    assert filled[:, 0].max() == 99 / 5
+    assert filled[:, 1].max() == 1
+    assert len(timeline.figure(SCORES, TRUTH, PROCEDURE, 5).axes) == 1

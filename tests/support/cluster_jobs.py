@@ -1,0 +1,72 @@
+"""What the nodes of the clusters of tests do; they import it."""
+
+import functools
+import os
+import signal
+import time
+from pathlib import Path
+
+from stormpsr_jax.base.cluster import Cluster
+from tests.support import shards_data
+
+
+def make(
+    split: str,
+    name: str,
+    log: Path,
+    sleep: float = 0.0,
+    fail: str = "",
+    endless: str = "",
+    deaf: bool = False,
+):
+    """A toy recording, slowly; the log gets a line "NAME PROCESS" when it is begun.
+
+    The one named `endless` takes hours, and one that fails waits for it to begin; `deaf`, its
+    process does not heed interrupts.
+    """
+    if name == endless:
+        sleep = 3600
+        if deaf:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with log.open("a") as file:
+        file.write(f"{name} {os.getpid()}\n")
+    while endless and fail.endswith(f",{name}") and endless not in dict(begun(log)):
+        time.sleep(0.1)  # what fails would end the run before the other has begun
+    data = shards_data.make(split, name, fail=fail)
+    data.jpegs = slowly(data.jpegs, sleep)
+    return data
+
+
+def slowly(jpegs, sleep: float):
+    for jpeg in jpegs:
+        for _ in range(round(10 * sleep)):  # Ray's interrupts do not shorten a sleep
+            time.sleep(0.1)
+        yield jpeg
+
+
+def build(out: Path, address: str, log: Path, **options) -> None:
+    """Makes the recordings of shards_data on a cluster."""
+    make_one = functools.partial(make, log=log, **options)
+    shards_data.build(out, make=make_one, workers=Cluster(address))
+
+
+def own_gpus(job: str, progress) -> list[str]:
+    """The GPUs that Ray has given to a task."""
+    import ray
+
+    progress.begin(0)
+    return ray.get_runtime_context().get_accelerator_ids()["GPU"]
+
+
+def begun(log: Path) -> list[tuple[str, int]]:
+    """What has been begun, and by which process."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(name, int(process)) for name, process in map(str.split, lines)]
+
+
+def parent(process: int) -> int:
+    """Of a process; 0 if it is gone."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0

@@ -1,0 +1,109 @@
+"""A live recogniser that is told what it sees, and captures without a source."""
+
+import dataclasses
+
+import numpy as np
+
+from stormpsr_jax.model.live import Live
+from stormpsr_jax.model.recogniser import Recogniser
+from stormpsr_jax.psr import Decoder, Procedure, Settings
+from stormpsr_jax.psr.streams import learned, learned_weights
+from stormpsr_jax.recognition.live.capture import Taken
+
+FPS = 10.0
+PROCEDURE = Procedure.from_json(
+    {
+        "name": "pump",
+        "fps": 10,
+        "components": ["seal", "cover", "screw"],
+        "states": ["100", "110", "111", "010"],
+        "variants": {
+            "assembly": {
+                "initial_state": "000",
+                "expected": [0, 3, 6],
+                "recordings": ["*"],
+                "precedence": [[0, 3]],
+            }
+        },
+    }
+)
+NOTHING, SEAL, COVER, SCREW, ONLY_COVER = range(5)  # classes; 0 is no detection
+WEIGHTS = learned_weights.default_weights("scores")
+SETTINGS = Settings("confidence", threshold=1.5, decay=0.9, window=4)
+
+
+def picture(seen: int, confidence: float = 0.9) -> np.ndarray:
+    """A picture uint8 (4, 4, 3) in which the detector sees this class."""
+    shown = np.zeros((4, 4, 3), np.uint8)
+    shown[0, 0] = seen, round(100 * confidence), 0
+    return shown
+
+
+def detect(images):
+    """What `picture` says; of its scores only the states."""
+    first = images[:, 0, 0].astype(float)
+    boxes = np.tile([0.5, 0.5, 0.5, 0.5], (len(images), 1, 1))
+    classes = first[:, :1].astype(int)
+    states = np.log(np.eye(5)[classes[:, 0] - 1] * 0.95 + 0.01)
+    return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
+
+
+def scripted(stream="asd") -> Live:
+    """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing."""
+    variant = PROCEDURE.variants["assembly"]
+    embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
+    recogniser = {"encode": None, "temporal": None, "detect": detect}
+    if stream != "asd":
+        recogniser |= embed
+    if stream == "temporal":
+        recogniser["detect"] = None
+
+    def decoder():
+        if stream != "learned":
+            return Decoder(PROCEDURE, variant, stream, SETTINGS, FPS, None)
+        return learned.Decoder(PROCEDURE, variant, learned.Settings(install=0.5), WEIGHTS, FPS)
+
+    return Live(
+        prepare=lambda shown: shown,
+        recogniser=lambda: Recogniser(**recogniser, frames=4, stride=1),
+        decoder=decoder,
+        fps=FPS,
+        frame_step=1,
+        window=None if stream == "asd" else (4, 3),
+        of_model="scripted",
+    )
+
+
+def changed(windows):
+    """The component of the class that is seen has changed; without logits."""
+    return np.eye(4, 3, -1)[windows[:, -1, 0].astype(int) % 4] * 0.9, None
+
+
+@dataclasses.dataclass
+class Script:
+    """A capture of given pictures, (seconds, picture)."""
+
+    shown: list
+    dropped: int = 0
+    reconnections: int = 0
+    connected: bool = True
+    ended: bool = False
+    trouble: str = ""
+    error: Exception | None = None
+    before: object = None
+
+    def get(self, seconds):
+        import time
+
+        if not self.shown:
+            self.ended, self.connected = True, False
+            return None
+        if self.before is not None:
+            self.before(self)
+        return Taken(*self.shown.pop(0), time.monotonic())
+
+
+def frames(*runs, start=0):
+    """Pictures one a frame: (class, count) after (class, count)."""
+    classes = [seen for seen, count in runs for _ in range(count)]
+    return [((start + i) / FPS, picture(seen)) for i, seen in enumerate(classes)]

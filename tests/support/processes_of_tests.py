@@ -1,0 +1,54 @@
+"""Processes that tests start: their environment, their ports, how they end."""
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_address() -> str:
+    """localhost with a port that nothing listens on."""
+    with socket.create_server(("localhost", 0)) as server:
+        return f"localhost:{server.getsockname()[1]}"
+
+
+def environment(devices: int = 1, **variables: str) -> dict[str, str]:
+    """This process's environment, so many virtual devices, and this checkout to import."""
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(ROOT),
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}".strip(),
+        **variables,
+    }
+
+
+def start(words: Sequence, *, env: dict[str, str] | None = None, **options) -> subprocess.Popen:
+    """Starts a command; what it writes to either output is its `stdout`, unless options differ."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    words = [str(word) for word in words]
+    return subprocess.Popen(words, env=env or environment(), **{"cwd": ROOT, **pipes, **options})
+
+
+def finish(*processes: subprocess.Popen, code: int = 0, timeout: float = 300) -> list[str]:
+    """Waits for processes, whose exit status has to be `code`; returns what they wrote."""
+    outputs = []
+    for process in processes:
+        output, errors = process.communicate(timeout=timeout)
+        assert process.returncode == code, f"{output or ''}\n{errors or ''}"[-5000:]
+        outputs.append(output)
+    return outputs
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds=120) -> None:
+    """Returns once the condition holds; the process has to go on until then."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

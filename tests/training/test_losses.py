@@ -1,0 +1,271 @@
+"""Losses against golden values and plain float64 transcriptions.
+
+Run as a script, it is the process with eight devices.
+"""
+
+import functools
+import math
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.training import losses
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support.processes_of_tests import environment, finish, start
+
+GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/supcon.npz"
+
+
+def supcon_loop(z: np.ndarray, labels: np.ndarray, temperature: float = 0.07) -> float:
+    """Literal float64 transcription: loops over anchors, positives and the rest."""
+    z = z.astype(np.float64)
+    total, anchors = 0.0, 0
+    for i in range(len(z)):
+        if labels[i] < 0:
+            continue
+        anchors += 1
+        others = [a for a in range(len(z)) if a != i]
+        similarity = {a: math.fsum(z[i] * z[a]) / temperature for a in others}
+        largest = max(similarity.values())
+        denominator = largest + math.log(
+            math.fsum(math.exp(s - largest) for s in similarity.values())
+        )
+        positives = [p for p in others if labels[p] == labels[i]]
+        if positives:
+            total += math.fsum(denominator - similarity[p] for p in positives) / len(positives)
+    return total / max(anchors, 1)
+
+
+def unit_rows(seed: int, n: int, d: int = 6) -> np.ndarray:
+    z = np.random.default_rng(seed).normal(size=(n, d))
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+LABELS = {
+    "classes": [0, 1, 0, 1, 2, 2, 2, 0],
+    "lone": [0, 1, 0, 2, 3, 0, 4, 5],
+    "background": [0, -1, 0, -1, 1, 1, -1, 2],
+    "one class": [3] * 8,
+    "all lone": list(range(8)),
+    "all background": [-1] * 8,
+}
+
+
+def blockwise(z, labels, temperature=0.07):
+    """Blocks of three rows, so that eight rows take three of them, padded."""
+    return losses.supcon_blockwise(z, labels, temperature, mesh=make_mesh(1, 1), block=3)
+
+
+both_ways = pytest.mark.parametrize("supcon", [losses.supcon, blockwise])
+
+
+@both_ways
+@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+def test_supcon_golden_loss_and_gradient(supcon):
+    golden = np.load(GOLDEN)
+
+    def loss(z):
+        z = z / jnp.linalg.norm(z, axis=1, keepdims=True)
+        return supcon(z, jnp.asarray(golden["labels"]))
+
+    value, gradient = jax.value_and_grad(loss)(jnp.asarray(golden["z"]))
+    np.testing.assert_allclose(value, golden["loss"], atol=1e-5)
+    assert np.abs(golden["grad_z"]).max() > 1e-3
+    np.testing.assert_allclose(gradient, golden["grad_z"], atol=1e-7)
+
+
+@both_ways
+@pytest.mark.parametrize("name", LABELS)
+def test_supcon_matches_float64_loop(name, supcon):
+    z, labels = unit_rows(0, 8), np.array(LABELS[name])
+    value = supcon(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    np.testing.assert_allclose(value, supcon_loop(z, labels), rtol=1e-5, atol=1e-6)
+
+
+@both_ways
+@pytest.mark.parametrize("name", LABELS)
+def test_supcon_gradient_matches_differences_of_float64_loop(name, supcon):
+    z, labels = unit_rows(1, 8, 3), np.array(LABELS[name])
+    gradient = jax.grad(supcon)(jnp.asarray(z, jnp.float32), jnp.asarray(labels))
+    expected, step = np.zeros_like(z), 1e-5
+    for at in np.ndindex(z.shape):
+        nudge = np.zeros_like(z)
+        nudge[at] = step
+        expected[at] = supcon_loop(z + nudge, labels) - supcon_loop(z - nudge, labels)
+    np.testing.assert_allclose(gradient, expected / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+@both_ways
+def test_supcon_stable_where_exponentials_overflow(supcon):
+    # Temperature 1e-3: logits of ±1000, exp of which is infinite or 0 in float32.
+    z = np.array([[1, 0], [1, 0], [-1, 0], [-1, 0], [1, 0]], np.float32)
+    labels = np.array([0, 0, 1, 1, 1])
+    value, gradient = jax.value_and_grad(supcon)(jnp.asarray(z), jnp.asarray(labels), 1e-3)
+    np.testing.assert_allclose(value, supcon_loop(z, labels, 1e-3), rtol=1e-5)
+    assert np.isfinite(gradient).all()
+
+
+@both_ways
+def test_supcon_bfloat16_is_computed_in_float32(supcon):
+    z = jnp.asarray(unit_rows(2, 8), jnp.bfloat16)
+    value = supcon(z, jnp.asarray(LABELS["classes"]))
+    assert value.dtype == jnp.float32
+    expected = supcon_loop(np.asarray(z.astype(jnp.float32)), np.array(LABELS["classes"]))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_supcon_far_background_changes_nothing():
+    # Background opposite to every anchor has no weight in the softmax. Were it counted in the
+    # mean, the loss would halve.
+    z = np.abs(unit_rows(3, 4, 3)) + 1
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    labels = np.array([0, 0, 1, 1])
+    both = np.concatenate([z, -z])
+    value = losses.supcon(jnp.asarray(both), jnp.concatenate([labels, -np.ones(4, int)]))
+    np.testing.assert_allclose(value, losses.supcon(jnp.asarray(z), labels), rtol=1e-5)
+
+
+@both_ways
+def test_supcon_wrong_shapes_are_errors(supcon):
+    with pytest.raises(ValueError, match=r"\(1, 3\)"):
+        supcon(jnp.ones((1, 3)), jnp.zeros(1, int))
+    with pytest.raises(ValueError, match=r"\(4, 3\), \(5,\)"):
+        supcon(jnp.ones((4, 3)), jnp.zeros(5, int))
+
+
+def test_supcon_blockwise_block_must_be_positive():
+    with pytest.raises(ValueError, match="not 0"):
+        losses.supcon_blockwise(jnp.ones((4, 3)), jnp.zeros(4, int), mesh=make_mesh(1, 1), block=0)
+
+
+# Rows, mesh, block: rows that divide and that do not, blocks of one row to more than all.
+ON_EIGHT = [
+    *((64, (8, 1), 512), (64, (2, 4), 5), (64, (1, 8), 1)),
+    *((30, (2, 4), 5), (30, (4, 1), 4), (9, (8, 1), 512), (9, (1, 8), 1)),
+]
+
+
+def on_eight_devices():
+    """Blockwise against plain on meshes."""
+    assert jax.device_count() == 8
+    for n, sizes, block in ON_EIGHT:
+        z, labels = unit_rows(n, n, 16), np.random.default_rng(n).integers(-1, 5, n)
+        arguments = jnp.asarray(z, jnp.float32), jnp.asarray(labels)
+        expected = jax.jit(jax.value_and_grad(losses.supcon))(*arguments)
+        np.testing.assert_allclose(expected[0], supcon_loop(z, labels), rtol=1e-5)
+        loss = functools.partial(losses.supcon_blockwise, mesh=make_mesh(*sizes), block=block)
+        value, gradient = jax.jit(jax.value_and_grad(loss))(*arguments)
+        np.testing.assert_allclose(value, expected[0], rtol=1e-5, err_msg=f"{n} {sizes}")
+        np.testing.assert_allclose(gradient, expected[1], atol=1e-5, err_msg=f"{n} {sizes}")
+
+
+def test_supcon_blockwise_matches_plain_on_any_mesh():
+    finish(start([sys.executable, __file__], env=environment(8)))
+
+
+def test_supcon_blockwise_needs_no_n_by_n_memory():
+    z, labels = jax.ShapeDtypeStruct((4096, 8), jnp.float32), jax.ShapeDtypeStruct((4096,), int)
+    small = functools.partial(losses.supcon_blockwise, mesh=make_mesh(1, 1), block=64)
+    plain, blocks = (
+        jax.jit(jax.grad(loss)).lower(z, labels).compile().memory_analysis().temp_size_in_bytes
+        for loss in (losses.supcon, small)
+    )
+    assert plain >= 4096 * 4096 * 4
+    assert blocks < plain / 8
+
+
+def test_bce_matches_float64_definition():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, size=(5, 7))
+    labels = rng.integers(0, 2, size=(5, 7))
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(labels * np.log(p) + (1 - labels) * np.log(1 - p)).mean(axis=1)
+    value = losses.multilabel_bce(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
+    assert value.shape == (5,)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+def test_bce_stable_for_any_logit():
+    logits = jnp.array([[1e4, -1e4, 1e4, -1e4, 0.0]])
+    labels = jnp.array([[1, 0, 0, 1, 1]])
+    value, gradient = jax.value_and_grad(lambda x: losses.multilabel_bce(x, labels).sum())(logits)
+    np.testing.assert_allclose(value, (2e4 + math.log(2)) / 5, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [[0, 0, 0.2, -0.2, -0.1]], atol=1e-6)
+
+
+def test_bce_shapes_that_differ_are_errors():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(2,\)"):
+        losses.multilabel_bce(jnp.zeros((2, 3)), jnp.zeros(2))
+
+
+def condition_loop(logits, states, weight=None):
+    """Literal float64 transcription: installed or not; of the installed, right or wrong."""
+    K = states.shape[1]
+    sums, counts = [0.0, 0.0], [0.0, 0.0]
+    for b, row in enumerate(states):
+        for k, state in enumerate(row):
+            for term, target in ((0, state != 0), (1, state == 1)):
+                if term == 1 and state == 0:
+                    continue
+                w = 1.0 if term == 0 or weight is None else float(weight[b])
+                p = 1 / (1 + math.exp(-float(logits[b, term * K + k])))
+                sums[term] -= w * math.log(p if target else 1 - p)
+                counts[term] += w
+    return [s / c if c else 0.0 for s, c in zip(sums, counts, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [None, [1, 1, 1, 1, 1, 1], [1, 0, 1, 1, 0, 0], [2, 0.5, 1, 0, 3, 0.25], [0.01, 0, 0, 0, 0, 0]],
+    ids=str,
+)
+def test_condition_bce_matches_float64_loop(weight):
+    rng = np.random.default_rng(0)
+    logits, states = rng.normal(0, 3, (6, 10)), rng.integers(-1, 2, (6, 5)).astype(np.int8)
+    installed, right = condition_loop(logits, states, weight)
+    value, metrics = losses.condition_bce(
+        jnp.asarray(logits, jnp.float32),
+        jnp.asarray(states),
+        None if weight is None else jnp.asarray(weight, jnp.float32),
+    )
+    assert set(metrics) == {"installed", "right"}
+    np.testing.assert_allclose(metrics["installed"], installed, rtol=1e-5)
+    np.testing.assert_allclose(metrics["right"], right, rtol=1e-5)
+    np.testing.assert_allclose(value, installed + right, rtol=1e-5)
+    assert value.dtype == jnp.float32
+
+
+def test_condition_bce_rows_without_weight_and_absent_parts_have_no_gradient():
+    rng = np.random.default_rng(1)
+    logits = jnp.asarray(rng.normal(0, 2, (4, 6)), jnp.float32)
+    states = np.array([[0, 1, -1], [1, 1, 1], [-1, 0, 0], [0, 0, 0]], np.int8)
+    weight = jnp.array([1.0, 0.0, 1.0, 1.0])
+    gradient = jax.grad(lambda x: losses.condition_bce(x, states, weight)[0])(logits)
+    expected = np.c_[np.ones((4, 3), bool), (states != 0) & (weight > 0)[:, None]]
+    np.testing.assert_array_equal(np.abs(gradient) > 0, expected)
+    # Towards what is so.
+    signs = np.c_[np.where(states != 0, -1, 1), np.where(states == 1, -1, 1)] * expected
+    np.testing.assert_array_equal(np.sign(gradient), signs)
+
+
+@pytest.mark.parametrize(
+    ("states", "weight"),
+    [(np.zeros((3, 4)), None), (np.ones((3, 4)), np.zeros(3)), (-np.ones((3, 4)), np.zeros(3))],
+    ids=["nothing installed", "no weight", "all wrong, no weight"],
+)
+def test_condition_bce_finite_where_nothing_counts_and_for_any_logit(states, weight):
+    logits = jnp.asarray(np.tile([1e4, -1e4], (3, 4)), jnp.float32)
+    weight = None if weight is None else jnp.asarray(weight, jnp.float32)
+    loss = lambda x: losses.condition_bce(x, jnp.asarray(states, jnp.int8), weight)  # noqa: E731
+    (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(logits)
+    assert np.isfinite(gradient).all()
+    assert metrics["right"] == 0
+    assert value == metrics["installed"] == 5e3
+
+
+if __name__ == "__main__":
+    on_eight_devices()

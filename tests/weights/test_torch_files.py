@@ -1,0 +1,479 @@
+"""The reader of `.pth` files, on archives whose pickles are written here opcode by opcode."""
+
+import collections
+import json
+import os
+import pickle
+import struct
+import time
+import tracemalloc
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from stormpsr_jax.base import memory
+from stormpsr_jax.weights import torch_files
+from tests.support.pickles_of_tests import (
+    BUILD,
+    MARK,
+    PERSISTENT,
+    REDUCE,
+    STOP,
+    call,
+    dict_of,
+    integer,
+    storage,
+    tensor,
+    text,
+    tuple_of,
+)
+
+TWELVE = np.arange(12, dtype=np.float32)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content: bytes, data=None, compression=zipfile.ZIP_STORED, **members: bytes):
+        path = tmp_path / "checkpoint.pth"
+        with zipfile.ZipFile(path, "w", compression) as archive:
+            archive.writestr("archive/data.pkl", b"\x80\x02" + content + STOP)
+            for key, value in {"0": TWELVE.tobytes()}.items() if data is None else data.items():
+                archive.writestr(f"archive/data/{key}", value)
+            for name, value in members.items():
+                archive.writestr(f"archive/{name}", value)
+        return path
+
+    return write
+
+
+# --- Tensors --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "offset", "expected"),
+    [
+        ((3, 4), (4, 1), 0, TWELVE.reshape(3, 4)),
+        ((4, 3), (1, 4), 0, TWELVE.reshape(3, 4).T),
+        ((2, 2), (8, 2), 1, TWELVE.reshape(3, 4)[::2, 1::2]),
+        ((), (), 5, np.float32(5)),
+        ((0, 3), (3, 1), 0, np.zeros((0, 3))),
+    ],
+    ids=["plain", "transposed", "strided", "scalar", "empty"],
+)
+def test_read_pth_views_have_their_strides_and_offset(write, size, stride, offset, expected):
+    array = torch_files.read_pth(write(dict_of(w=tensor(size, stride, offset))))["w"]
+    assert array.shape == np.shape(expected)
+    np.testing.assert_array_equal(array, expected)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("DoubleStorage", np.float64),
+        ("HalfStorage", np.float16),
+        ("BFloat16Storage", ml_dtypes.bfloat16),
+        ("LongStorage", np.int64),
+        ("ByteStorage", np.uint8),
+        ("BoolStorage", np.bool_),
+    ],
+)
+def test_read_pth_every_storage_type(write, kind, dtype):
+    values = np.array([1, 0, 1]).astype(dtype)
+    content = dict_of(w=tensor((3,), (1,), of=storage(kind=kind, numel=3)))
+    array = torch_files.read_pth(write(content, {"0": values.tobytes()}))["w"]
+    assert array.dtype == dtype
+    np.testing.assert_array_equal(array, values)
+
+
+def test_read_pth_big_endian_files_and_parameters(write):
+    parameter = call("torch._utils", "_rebuild_parameter", tensor((12,), (1,)), b"\x88", b"}")
+    path = write(dict_of(w=parameter), {"0": TWELVE.astype(">f4").tobytes()}, byteorder=b"big")
+    np.testing.assert_array_equal(torch_files.read_pth(path)["w"], TWELVE)
+
+
+def test_read_pth_ordered_dict_with_attributes(write):
+    # state_dict() is an OrderedDict with an attribute _metadata.
+    pairs = call("collections", "OrderedDict") + MARK + text("w") + tensor((12,), (1,)) + b"u"
+    path = write(pairs + dict_of(_metadata=dict_of(version=integer(1))) + BUILD)
+    assert list(torch_files.read_pth(path)) == ["w"]
+
+
+# --- Refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "arguments"),
+    [
+        ("os", "system", ["touch {}"]),
+        ("posix", "system", ["touch {}"]),
+        ("builtins", "eval", ["open('{}', 'w')"]),
+        ("builtins", "exec", ["open('{}', 'w')"]),
+        ("__builtin__", "open", ["{}", "w"]),
+        ("builtins", "getattr", ["", "__class__"]),
+        ("subprocess", "Popen", ["touch {}"]),
+        ("importlib", "import_module", ["antigravity"]),
+        ("torch", "load", ["{}"]),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__", []),
+        ("collections", "OrderedDict.fromkeys", []),
+        ("numpy.core.multiarray", "scalar", []),
+        ("argparse", "Namespace", []),
+    ],
+)
+def test_read_pth_any_other_name_is_refused_by_name(write, tmp_path, module, name, arguments):
+    trace = tmp_path / "trace"
+    attack = call(module, name, *(text(a.format(trace)) for a in arguments))
+    path = write(dict_of(w=tensor((12,), (1,)), x=attack))
+    with pytest.raises(ValueError, match=rf"refused to load {module}\.{name}"):
+        torch_files.read_pth(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [
+        b"(cos\nsystem\n" + text("true") + b"o",  # OBJ
+        b"cos\nsystem\n)\x81",  # NEWOBJ
+        text("os") + text("system") + b"\x93" + tuple_of(text("true")) + REDUCE,  # STACK_GLOBAL
+    ],
+    ids=["obj", "newobj", "stack_global"],
+)
+def test_read_pth_every_way_to_name_a_callable_is_refused(write, opcodes):
+    with pytest.raises(ValueError, match=r"refused to load os\.system"):
+        torch_files.read_pth(write(opcodes))
+
+
+def test_read_pth_a_real_exploit_made_by_pickle_is_refused(tmp_path):
+    class Exploit:
+        def __reduce__(self):
+            return (eval, (f"open({str(tmp_path / 'trace')!r}, 'w')",))
+
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        path = tmp_path / "exploit.pth"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("archive/data.pkl", pickle.dumps({"w": Exploit()}, protocol))
+        # Protocol 0 has opcodes of its own, which no checkpoint can be made of.
+        with pytest.raises(ValueError, match="eval" if protocol else "opcode DICT"):
+            torch_files.read_pth(path)
+    assert not (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (tensor((13,), (1,)), r"\(13,\) does not fit its storage of 12"),
+        (tensor((2,), (12,)), "does not fit"),
+        (tensor((1,), (1,), 12), "does not fit"),
+        (tensor((10**9, 12), (0, 1)), "does not fit"),
+        (tensor((2,), (-1,), 5), "malformed"),
+        (tensor((2,), (1,), -1), "malformed"),
+        (tensor((2, 2), (1,)), "malformed"),
+        (tensor((2**100,), (0,)), "malformed"),
+        (tensor((1,) * 9, (1,) * 9), "malformed"),
+        (tensor((1,), (1,), of=text("no storage")), "malformed"),
+        (storage(key="7"), "'data/7' is missing"),
+        (storage(key="../data.pkl"), "is missing"),
+        (text("storage") + PERSISTENT, "no storage"),
+        (integer(1) + BUILD, "damaged"),
+        (b"h\x05", "damaged"),  # a memo entry that was never written
+        (b"\x96" + struct.pack("<Q", 2**40), "damaged"),  # a bytearray of 1 TB
+        (b"X" + struct.pack("<I", 2**32 - 1), "damaged"),  # a string of 4 GB
+        (b"\x82\x01", "opcode EXT1"),  # the extension registry
+        (b"(ios\nsystem\n", "opcode INST"),
+        (b"P1\n", "opcode PERSID"),
+        (b"]2", "opcode DUP"),
+        (b"\x97", "opcode NEXT_BUFFER"),
+        (b"\x8f(" + text("a") + b"\x90", "opcode EMPTY_SET"),
+        (b"ctorch\nSize\n" + tuple_of(tuple_of()) + b"\x81", "opcode NEWOBJ"),
+        (tensor((12,), (1,)) + text("a") + b"a", "a ndarray where a list"),  # APPEND
+        (storage() + MARK + text("a") + b"e", "a _Storage where a list"),  # APPENDS
+        (tensor((12,), (1,)) + integer(0) + integer(7) + b"s", "for a ndarray"),  # SETITEM
+        (storage() + MARK + integer(0) + integer(7) + b"u", "for a _Storage"),  # SETITEMS
+        (b"}" + MARK + text("a") + b"u", "1 keys and values"),
+        (b"}" + MARK + tensor((12,), (1,)) + b"Nu", "a ndarray as a key"),
+        (b"}" + MARK + b"\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"Nu", "a int as a key"),
+        (b"}" + MARK + b"\x8a\x01\xffNu", "a int as a key"),  # -1
+        (b"}" + MARK + b"G" + bytes(8) + b"Nu", "a float as a key"),
+        (b"}" + MARK + b"\x88Nu", "a bool as a key"),
+        (text("collections.OrderedDict") + b")R", "a str where a _Name"),
+        (b"ccollections\nOrderedDict\n]R", "a list where a tuple"),
+        (b"ctorch\nFloatStorage\n" + tuple_of(integer(2**40)) + REDUCE, "of 1 arguments"),
+        (call("torch.", "Size", text("no tuple")), "refused to load"),
+        (call("torch", "Size", text("no tuple")), "of 1 arguments"),
+        (call("torch._utils", "_rebuild_parameter", storage()), "of 1 arguments"),
+        (tensor((2**47, 2**47, 0), (1, 1, 1)), "damaged"),
+    ],
+)
+def test_read_pth_damaged_or_hostile_pickles_are_errors(write, content, message):
+    with pytest.raises(ValueError, match=message):
+        torch_files.read_pth(write(content))
+
+
+def test_read_pth_errors_numbers_that_are_chosen_to_collide(write):
+    """Python looks for each of these keys at the place of all others: n of them take n² steps."""
+    keys = b"".join(
+        b"\x8a\x0a" + (k * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(1, 50_000)
+    )
+    start = time.monotonic()
+    with pytest.raises(ValueError, match="a int as a key"):
+        torch_files.read_pth(write(b"}" + MARK + keys + b"u"))
+    assert time.monotonic() - start < 2
+
+
+def test_read_pth_keeps_the_numbers_of_an_optimizer(write):
+    content = b"}" + MARK + integer(0) + text("a") + integer(300) + text("b") + b"u"
+    assert torch_files.read_pth(write(content)) == {0: "a", 300: "b"}
+
+
+STATE = integer(3) + text("<") + b"NNN" + integer(-1) + integer(-1) + integer(63)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        # Each was handed to __setstate__ or __dict__ of the object itself: bfloat16 got an
+        # itemsize of -1 for the whole process, an array lost the bytes that others were views of.
+        (b"ctorch\nBFloat16Storage\n", tuple_of(STATE)),
+        (
+            storage(),
+            tuple_of(integer(1), tuple_of(integer(0)), b"ctorch\nFloatStorage\n", b"\x89]"),
+        ),
+        (tensor((12,), (1,)), dict_of(a=integer(1))),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n", dict_of(a=integer(1))),
+        (b"}", dict_of(a=integer(1))),
+        (call("collections", "OrderedDict"), tuple_of(dict_of(), dict_of(a=integer(1)))),
+    ],
+    ids=["dtype", "storage", "tensor", "function", "dict", "slots"],
+)
+def test_read_pth_build_reaches_nothing(write, target):
+    with pytest.raises(ValueError, match=r"checkpoint\.pth: the pickle is damaged.* where a"):
+        torch_files.read_pth(write(b"".join(target) + BUILD))
+    assert np.dtype(ml_dtypes.bfloat16).itemsize == 2
+
+
+def test_read_pth_attributes_are_dropped(write):
+    pairs = call("collections", "OrderedDict") + dict_of(_metadata=integer(1), keys=text("x"))
+    state = torch_files.read_pth(write(pairs + BUILD))
+    assert type(state) is collections.OrderedDict
+    assert vars(state) == {}
+
+
+def test_read_pth_a_tensor_is_no_storage(write):
+    # Twelve times the last element is a view that fits; twelve elements from there on are not.
+    inner = tensor((12,), (0,), 11)
+    with pytest.raises(ValueError, match="malformed"):
+        torch_files.read_pth(write(tensor((12,), (1,), of=inner)))
+
+
+def test_read_pth_a_storage_read_as_two_types(write):
+    # As the bytes are those of the file, each reference has the type that it asks for.
+    content = dict_of(a=tensor((12,), (1,)), b=tensor((12,), (1,), of=storage(kind="IntStorage")))
+    state = torch_files.read_pth(write(content))
+    assert state["a"].dtype == np.float32
+    np.testing.assert_array_equal(state["b"], TWELVE.view(np.int32))
+
+
+def test_read_pth_bombs_stay_small(write, monkeypatch):
+    """Small files that ask for much: memory stays far below what they name."""
+    # A memo entry of number 2³¹: in an array it would take 16 GB.
+    far = write(b"]r\xff\xff\xff\x7f")
+    tracemalloc.start()
+    try:
+        assert torch_files.read_pth(far) == []
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    # A tuple of itself twice, forty times over: 2⁴⁰ leaves, but forty tuples.
+    doubled = b")" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(40))
+    assert len(torch_files.read_pth(write(doubled))) == 2
+    # Deep nesting is taken down without recursion, and never hashed, which would recurse.
+    torch_files.read_pth(write(b")" + b"\x85" * 200_000))
+    with pytest.raises(ValueError, match="a tuple as a key"):
+        torch_files.read_pth(write(b"})" + b"\x85" * 200_000 + b"Ns"))
+    # Items given to OrderedDict would be copied at every call.
+    items = b"](" + b"".join(tuple_of(integer(i), b"N") for i in range(1000)) + b"eq\x00"
+    copies = b"(" + b"ccollections\nOrderedDict\nh\x00\x85R" * 1000
+    with pytest.raises(ValueError, match="OrderedDict of 1 arguments"):
+        torch_files.read_pth(write(items + copies + b"t"))
+    # Each tensor fits its storage, but it is a hundred times the same one.
+    many = [tensor((250_000,), (1,)) for _ in range(100)]
+    path = write(tuple_of(*many), {"0": bytes(1_000_000)})
+    with pytest.raises(ValueError, match="over 8 times as large as the file"):
+        torch_files.read_pth(path)
+    monkeypatch.setattr(torch_files, "MAX_PICKLE", 100)
+    with pytest.raises(ValueError, match=r"'data\.pkl' has over 100 bytes"):
+        torch_files.read_pth(write(b"}" * 100))
+
+
+def test_read_pth_messages_are_one_printable_line(write):
+    hostile = text("os\n\x1b[2J") + text("system") + b"\x93"
+    with pytest.raises(ValueError, match=r"refused to load os\?\?\[2J\.system") as error:
+        torch_files.read_pth(write(hostile))
+    assert str(error.value).isprintable()
+    path = write(b"}" + MARK + text("a\nb") + tensor((12,), (1,)) + b"u")
+    with pytest.raises(ValueError, match=r"its keys: a\?b") as error:
+        torch_files.read_state_dict(path)
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_read_pth_what_pythons_pickle_writes_is_read(tmp_path, protocol):
+    """A checkpoint with everything around the state dict, in the opcodes of the real pickler."""
+    checkpoint = {
+        "epoch": 300,
+        "state_dict": collections.OrderedDict(),
+        "optimizer": {
+            "state": {0: {"step": 7.0}, 1: {}},
+            "groups": [{"lr": 1e-3, "amsgrad": False}],
+        },
+        "history": [*range(1000), 2**40, -5, 70_000, None, True],
+        "shape": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "note é": "é" * 300,
+    }
+    checkpoint["state_dict"]._metadata = collections.OrderedDict({"": {"version": 1}})
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(checkpoint, protocol))
+    read = torch_files.read_pth(path)
+    assert read == checkpoint
+    assert type(read["state_dict"]) is collections.OrderedDict
+
+
+def test_read_pth_archives_that_are_not_pytorchs_are_errors(write, tmp_path):
+    with pytest.raises(ValueError, match="compressed"):
+        torch_files.read_pth(write(dict_of(), compression=zipfile.ZIP_DEFLATED))
+    with pytest.raises(ValueError, match="whole number of float32"):
+        torch_files.read_pth(write(tensor((1,), (1,)), {"0": b"abcde"}))
+    with pytest.raises(ValueError, match="byte order 'middle'"):
+        torch_files.read_pth(write(dict_of(), byteorder=b"middle"))
+    path = write(dict_of(w=tensor((12,), (1,))))
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(ValueError, match="not a zip-based PyTorch file, or damaged"):
+        torch_files.read_pth(path)
+    content = bytearray(write(dict_of(w=tensor((12,), (1,)))).read_bytes())
+    # The version needed to read the archive, in its directory: none that zipfile knows.
+    content[content.index(b"PK\x01\x02") + 6] = 99
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"checkpoint\.pth: .*damaged"):
+        torch_files.read_pth(path)
+    legacy = tmp_path / "legacy.pth"
+    legacy.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, 2))
+    with pytest.raises(ValueError, match=r"not a zip-based PyTorch file.*torch\.save"):
+        torch_files.read_pth(legacy)
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"one \*/data.pkl, this has 0"):
+        torch_files.read_pth(tmp_path / "other.pth")
+
+
+# --- State dicts ----------------------------------------------------------------------------------
+
+
+def test_read_state_dict_wrappers_and_nesting_are_taken_off(write):
+    w = tensor((12,), (1,))
+    inner = b"}" + MARK + text("module.a.w") + w + text("module.b.w") + w + b"u"
+    for key in ("state_dict", "model", "model_state_dict"):
+        path = write(dict_of(epoch=integer(3), **{key: inner}, note=text("x")))
+        state = torch_files.read_state_dict(path)
+        assert list(state) == ["a.w", "b.w"]
+        np.testing.assert_array_equal(state["b.w"], TWELVE)
+
+
+def test_read_state_dict_formats_agree(write, tmp_path):
+    safetensors.numpy.save_file({"w": TWELVE}, tmp_path / "a.safetensors")
+    np.savez(tmp_path / "a.npz", w=TWELVE)
+    for path in (
+        tmp_path / "a.safetensors",
+        tmp_path / "a.npz",
+        write(dict_of(w=tensor((12,), (1,)))),
+    ):
+        state = torch_files.read_state_dict(path)
+        assert list(state) == ["w"]
+        np.testing.assert_array_equal(state["w"], TWELVE)
+
+
+def test_read_state_dict_what_is_none_is_an_error(write, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"no state dict.*its keys: epoch, best"):
+        torch_files.read_state_dict(write(dict_of(epoch=integer(1), best=integer(2))))
+    with pytest.raises(ValueError, match="no state dict"):
+        torch_files.read_state_dict(write(tensor((12,), (1,))))
+    with pytest.raises(ValueError, match="there is no file"):
+        torch_files.read_state_dict(tmp_path / "absent.pth")
+    for name in ("a.safetensors", "a.npz", "a.h5"):
+        (tmp_path / name).write_bytes(b"no such thing")
+        with pytest.raises(ValueError, match=name):
+            torch_files.read_state_dict(tmp_path / name)
+    np.savez_compressed(tmp_path / "bomb.npz", w=np.zeros(2**20))
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"bomb.npz needs 0.0 GiB"):
+        torch_files.read_state_dict(tmp_path / "bomb.npz")
+    monkeypatch.undo()
+    monkeypatch.setattr(torch_files, "FREE_BYTES", 2**20)
+    with pytest.raises(ValueError, match=r"bomb.npz .*: what is in it has 8,388,736 bytes, more"):
+        torch_files.read_state_dict(tmp_path / "bomb.npz")
+    np.savez(tmp_path / "b.npz", w=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(ValueError, match=r"b\.npz.*allow_pickle"):
+        torch_files.read_state_dict(tmp_path / "b.npz")
+
+
+# --- Safetensors ----------------------------------------------------------------------------------
+
+
+def write_safetensors(path, dtype: str, shape: list[int], num_bytes: int):
+    header = {"some/w": {"dtype": dtype, "shape": shape, "data_offsets": [0, num_bytes]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(num_bytes))
+    return path
+
+
+@pytest.mark.parametrize("dtype", torch_files.SAFETENSORS_DTYPES)
+def test_read_safetensors_every_type_that_numpy_has(tmp_path, dtype):
+    size = np.dtype(torch_files.SAFETENSORS_DTYPES[dtype]).itemsize
+    path = write_safetensors(tmp_path / "a.safetensors", dtype, [3], 3 * size)
+    arrays, _ = torch_files.read_safetensors(path)
+    assert arrays["some/w"].dtype == torch_files.SAFETENSORS_DTYPES[dtype]
+    assert arrays["some/w"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_bytes"),
+    [("F8_E4M3", 4), ("F8_E5M2", 4), ("F8_E8M0", 4), ("F4", 2), ("F6_E2M3", 3), ("C64", 32)],
+)
+def test_read_safetensors_errors_other_types_are_named(tmp_path, dtype, num_bytes):
+    path = write_safetensors(tmp_path / "a.safetensors", dtype, [4], num_bytes)
+    with pytest.raises(ValueError, match=rf"a\.safetensors: array 'some/w' is of type {dtype},"):
+        torch_files.read_safetensors(path)
+
+
+def test_read_safetensors_errors_sizes_that_do_not_fit(tmp_path, monkeypatch):
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**40], 4)
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a readable"):
+        torch_files.read_safetensors(path)
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**63, 0], 0)
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a readable"):
+        torch_files.read_safetensors(path)
+    path = write_safetensors(tmp_path / "a.safetensors", "F32", [2**18], 2**20)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**20)
+    with pytest.raises(ValueError, match=r"a\.safetensors needs 0\.0 GiB"):
+        torch_files.read_safetensors(path)
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "pth"])
+def test_readers_errors_pipes_devices_and_folders_are_refused(tmp_path, ending):
+    """Opening the pipe would never come back."""
+    read = {
+        "safetensors": torch_files.read_safetensors,
+        "npz": torch_files.read_npz,
+        "pth": torch_files.read_pth,
+    }[ending]
+    os.mkfifo(tmp_path / f"pipe.{ending}")
+    (tmp_path / f"device.{ending}").symlink_to("/dev/zero")
+    (tmp_path / f"folder.{ending}").mkdir()
+    for name in ("pipe", "device", "folder"):
+        for reader in (read, torch_files.read_state_dict):
+            with pytest.raises(ValueError, match=rf"{name}\.{ending} is not a regular file"):
+                reader(tmp_path / f"{name}.{ending}")
+    with pytest.raises(ValueError, match=r"there is no file .*absent"):
+        read(tmp_path / "absent")

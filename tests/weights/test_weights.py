@@ -1,0 +1,281 @@
+"""Import and export of checkpoints, and what our own files hold."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from stormpsr_jax.models import spatial, temporal, temporal_baselines, vit
+from stormpsr_jax.weights import forward, parameters, torch_layout
+from tests.support.weights_data import command, random_state, tiny_encoder
+
+# --- Our files -----------------------------------------------------------------------------------
+
+
+def test_load_params_errors_a_flipped_bit_is_named(tmp_path):
+    path = tmp_path / "weights.safetensors"
+    parameters.save_params(path, {"a": np.ones((3, 2), np.float32)}, {"b": np.zeros(4)})
+    content = path.read_bytes()
+    for byte in (-1, -30):
+        flipped = bytearray(content)
+        flipped[byte] ^= 1
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"weights.safetensors is damaged: its arrays differ"):
+            parameters.load_params(path)
+
+
+def test_import_layout_of_our_file(tmp_path):
+    state = random_state("spatial")
+    params, stats = torch_layout.from_state_dict(state, "spatial")
+    parameters.save_params(tmp_path / "a.safetensors", params, stats, {"steps": 3, "source": "x"})
+    with safetensors.safe_open(tmp_path / "a.safetensors", framework="numpy") as file:
+        own = {k: v for k, v in file.metadata().items() if k not in ("format", "sha256")}
+        assert own == {"steps": "3", "source": '"x"'}
+        kernel = file.get_tensor("params/encoder/block_1/attn/qkv/kernel")
+        variance = file.get_tensor("batch_stats/first_head/norm/var")
+    np.testing.assert_array_equal(kernel, state["encoder.blocks.1.attn.qkv.weight"].T)
+    np.testing.assert_array_equal(variance, state["first_head.1.running_var"])
+    loaded = parameters.load_params(tmp_path / "a.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, loaded, (params, stats))
+
+
+def test_save_params_files_are_whole_and_readable_by_whom_the_umask_lets(tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    before = os.umask(0o027)
+    try:
+        parameters.save_params(path, {"w": np.ones(3, np.float32)})
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+    def full(self, content):
+        self.touch()
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        parameters.save_params(path, {"w": np.zeros(3, np.float32)})
+    assert caught.value.filename == str(path)
+    np.testing.assert_array_equal(parameters.load_params(path)[0]["w"], 1)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_write_safetensors_same_bytes_in_every_process(tmp_path):
+    """Runs are compared, and stages found unchanged, by the checksums of such files."""
+    code = (
+        "import sys, numpy as np\n"
+        "from stormpsr_jax.weights import write_safetensors\n"
+        "arrays = {'b': np.ones(3, np.float32), 'a': np.arange(4.0)}\n"
+        "write_safetensors(sys.argv[1], arrays, dict(format='x', stage='y', z='ü'))\n"
+    )
+    root = Path(__file__).parents[2]
+    for i in range(2):
+        subprocess.run([sys.executable, "-c", code, tmp_path / str(i)], cwd=root, check=True)
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+    with safetensors.safe_open(tmp_path / "0", framework="numpy") as file:
+        assert file.metadata() == {"format": "x", "stage": "y", "z": "ü"}
+        np.testing.assert_array_equal(file.get_tensor("a"), np.arange(4.0))
+    header = (tmp_path / "0").read_bytes()
+    assert header.index(b'"format"') < header.index(b'"stage"') < header.index(b'"z"')
+
+
+# --- import and export ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", parameters.KINDS)
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_import_then_export_gives_the_state_dict_back(tmp_path, kind, ending):
+    state = random_state(kind)
+    np.savez(tmp_path / "in.npz", **state)
+    ours, back = tmp_path / "ours.safetensors", tmp_path / f"back.{ending}"
+    assert command("import", kind=kind, checkpoint=tmp_path / "in.npz", out=ours) == 0
+    assert command("export", kind=kind, checkpoint=ours, out=back) == 0
+    again = np.load(back) if ending == "npz" else safetensors.numpy.load_file(back)
+    assert set(again) == set(state)
+    for name, value in state.items():
+        np.testing.assert_array_equal(again[name], value)
+
+
+@pytest.mark.parametrize("kind", parameters.KINDS)
+def test_import_missing_and_unexpected_names_are_all_listed(kind):
+    state = random_state(kind)
+    gone = [sorted(state)[0], sorted(state)[-1]]
+    for name in gone:
+        del state[name]
+    state["blocks.0.gamma"] = state["extra.weight"] = np.zeros(1, np.float32)
+    with pytest.raises(ValueError, match="do not fit") as error:
+        torch_layout.from_state_dict(state, kind, "FILE")
+    missing, unexpected = str(error.value).split("; unexpected: ")
+    assert all(name in missing for name in gone)
+    assert unexpected == "blocks.0.gamma, extra.weight"
+
+
+def test_import_a_gap_between_blocks_is_listed():
+    state = random_state("vit", depth=3)
+    state = {n: v for n, v in state.items() if not n.startswith("blocks.1.")}
+    with pytest.raises(ValueError, match=r"missing: blocks\.1\.attn.*unexpected: none"):
+        torch_layout.from_state_dict(state, "vit")
+    state["blocks.999999999999.norm1.weight"] = np.zeros(8)
+    with pytest.raises(ValueError, match=r"unexpected: blocks\.999999999999\.norm1\.weight"):
+        torch_layout.from_state_dict(state, "vit")
+
+
+def test_import_counters_and_timms_classifier_are_left_out():
+    state = random_state("spatial")
+    expected = torch_layout.from_state_dict(state, "spatial")
+    state["first_head.1.num_batches_tracked"] = np.array(7)
+    got = torch_layout.from_state_dict(state, "spatial")
+    jax.tree.map(np.testing.assert_array_equal, got, expected)
+    state = random_state("vit") | {"head.weight": np.zeros((9, 8)), "head.bias": np.zeros(9)}
+    assert "head" not in torch_layout.from_state_dict(state, "vit")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("patch_embed.proj.weight", (8, 4, 4, 4), "not (width, 3, p, p)"),
+        ("blocks.0.norm1.weight", (8, 1), "should have 1 axes"),
+        ("blocks.1.mlp.fc1.weight", (20, 9), "block_1/fc1"),
+        ("pos_embed", (1, 10, 9), "pos_embed"),
+    ],
+)
+def test_import_shapes_that_do_not_fit_are_named(tmp_path, capsys, name, shape, message):
+    state = random_state("vit") | {name: np.zeros(shape, np.float32)}
+    np.savez(tmp_path / "vit.npz", **state)
+    out = tmp_path / "out.safetensors"
+    assert command("import", kind="vit", checkpoint=tmp_path / "vit.npz", out=out) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_export_what_has_no_place_is_listed_except_the_state_head():
+    params, stats = tiny_encoder()
+    plain = torch_layout.to_state_dict(params, stats, "spatial")
+    assert set(plain) == set(random_state("spatial"))
+    with_head = params | {"state_head": {"kernel": np.zeros((6, 3)), "bias": np.zeros(3)}}
+    assert set(torch_layout.to_state_dict(with_head, stats, "spatial")) == set(plain)
+    model = vit.ViT(patch_size=4, width=8, depth=1, num_heads=2, stem=(4,))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 3)))["params"]
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    with pytest.raises(ValueError, match=r"unexpected: params/stem_0/bias.*stem_norm_0"):
+        torch_layout.to_state_dict(params, {}, "vit")
+
+
+def test_builders_models_of_every_option_are_rebuilt_from_their_parameters():
+    images = np.zeros((2, 16, 16, 3), np.float32)
+    encoder = spatial.SpatialEncoder(
+        patch_size=8,
+        width=12,
+        depth=1,
+        num_heads=3,
+        stem=(4, 6),
+        hidden=6,
+        projection=4,
+        num_components=5,
+    )
+    fresh = jax.eval_shape(encoder.init, jax.random.key(0), images)
+    rebuilt = forward.build_spatial(fresh["params"], 3)
+    assert jax.eval_shape(rebuilt.init, jax.random.key(0), images) == fresh
+    clips = np.zeros((1, 4, 6), np.float32)
+    transformer = temporal.TemporalTransformer(
+        num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
+    )
+    fresh = jax.eval_shape(transformer.init, jax.random.key(0), clips)
+    rebuilt = forward.build_temporal(fresh["params"], 2)
+    assert jax.eval_shape(rebuilt.init, jax.random.key(0), clips) == fresh
+
+
+def test_commands_our_file_of_another_kind_is_an_error(tmp_path, capsys):
+    params, stats = torch_layout.from_state_dict(random_state("spatial"), "spatial")
+    parameters.save_params(tmp_path / "a.safetensors", params, stats)
+    out = tmp_path / "b.npz"
+    for kind in ("vit", "temporal", "storm"):
+        assert command("export", kind=kind, checkpoint=tmp_path / "a.safetensors", out=out) == 2
+        assert f"no --kind={kind}: it holds encoder, first_head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["export", "import"])
+@pytest.mark.parametrize("backbone", ["TemporalMLP", "TemporalLSTM", "TemporalTCN"])
+def test_commands_other_temporal_back_ends_are_an_error(tmp_path, capsys, name, backbone):
+    model = getattr(temporal_baselines, backbone)(num_components=3)
+    fresh = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 4, 6)))["params"]
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), fresh)
+    parameters.save_params(tmp_path / "a.safetensors", params)
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    assert command(name, kind="temporal", **files) == 2
+    error = capsys.readouterr().err
+    assert "no --kind=temporal: it holds" in error
+    assert "only the transformer" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["export", "import"])
+@pytest.mark.parametrize("kind", parameters.KINDS)
+def test_commands_what_our_truncated_file_lacks_is_listed(tmp_path, capsys, name, kind):
+    params, stats = torch_layout.from_state_dict(random_state(kind), kind)
+    parameters.save_params(tmp_path / "whole.safetensors", params, stats)
+    whole = safetensors.numpy.load_file(tmp_path / "whole.safetensors")
+    keep = f"params/{parameters.LANDMARKS[kind]}"
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    for gone in sorted(whole):
+        part = {n: v for n, v in whole.items() if n != gone}
+        if any(n.startswith(keep) for n in part):
+            safetensors.numpy.save_file(part, files["checkpoint"], {"format": parameters.FORMAT})
+            assert command(name, kind=kind, **files) == 2
+            error = capsys.readouterr().err
+            assert f"a.safetensors: the names do not fit the model; missing: {gone}; unex" in error
+    # Cut off in the middle, and with an array of another form.
+    part = {n: v for n, v in whole.items() if n.startswith(keep)}
+    safetensors.numpy.save_file(part, files["checkpoint"], {"format": parameters.FORMAT})
+    assert command(name, kind=kind, **files) == 2
+    error = capsys.readouterr().err
+    missing = error.split("missing: ")[1].split("; unexpected: none")[0].split(", ")
+    # Without any block left, nothing says that there were two.
+    assert missing == sorted(n for n in whole if n not in part and "/block_1/" not in n)
+    for changed in sorted(whole):
+        other = whole | {changed: whole[changed][None]}
+        safetensors.numpy.save_file(other, files["checkpoint"], {"format": parameters.FORMAT})
+        assert command(name, kind=kind, **files) == 2
+        assert f"a.safetensors: {changed} (1, " in capsys.readouterr().err
+
+
+def test_import_our_own_additions_pass_whole_and_are_missed_in_part(tmp_path, capsys):
+    encoder = spatial.SpatialEncoder(
+        patch_size=8, width=12, depth=1, num_heads=3, stem=(4, 6), hidden=6, num_components=5
+    )
+    transformer = temporal.TemporalTransformer(
+        num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=5, mlp_dim=7, head="mlp"
+    )
+    key = jax.random.key(0)
+    shapes = {
+        "spatial": jax.eval_shape(encoder.init, key, np.zeros((2, 16, 16, 3))),
+        "temporal": jax.eval_shape(transformer.init, key, np.zeros((1, 4, 6))),
+    }
+    fresh = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    parts = {
+        "spatial": (fresh["spatial"]["params"], fresh["spatial"]["batch_stats"]),
+        "temporal": (fresh["temporal"]["params"], {}),
+        "vit": (fresh["spatial"]["params"]["encoder"], {}),
+        "storm": (
+            {name: part["params"] for name, part in fresh.items()},
+            {"spatial": fresh["spatial"]["batch_stats"]},
+        ),
+    }
+    files = {"checkpoint": tmp_path / "a.safetensors", "out": tmp_path / "b.safetensors"}
+    for kind, (params, stats) in parts.items():
+        parameters.save_params(files["checkpoint"], params, stats)
+        assert command("import", kind=kind, **files) == 0, capsys.readouterr().err
+        whole = safetensors.numpy.load_file(files["checkpoint"])
+        again = safetensors.numpy.load_file(files["out"])
+        assert set(again) == set(whole)
+        for gone in (n for n in whole if "stem_" in n or "state_head" in n or "hidden" in n):
+            part = {n: v for n, v in whole.items() if n != gone}
+            safetensors.numpy.save_file(part, files["checkpoint"], {"format": parameters.FORMAT})
+            assert command("import", kind=kind, **files) == 2
+            assert f"missing: {gone}; unexpected: none" in capsys.readouterr().err
