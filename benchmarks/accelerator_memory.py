@@ -133,10 +133,10 @@ def trace(
     """A stage's step, as the training loop jits it, traced for a mesh.
 
     Args:
-      definition: of the stage.
-      mesh: may be of devices that are not there.
-      batch: one of the pipeline's.
-      rows: B of the global batch; None is that of `batch`.
+        definition: of the stage.
+        mesh: may be of devices that are not there.
+        batch: one of the pipeline's.
+        rows: B of the global batch; None is that of `batch`.
     """
     batch = {
         name: jax.ShapeDtypeStruct((rows or len(array), *array.shape[1:]), array.dtype)
@@ -175,10 +175,10 @@ def columns(
     """What the table says about a step.
 
     Args:
-      definition: of the stage.
-      mesh: of devices that need not be there.
-      rows: B of one device; a second one gives what each further row needs.
-      capacity: GiB of a device.
+        definition: of the stage.
+        mesh: of devices that need not be there.
+        rows: B of one device; a second one gives what each further row needs.
+        capacity: GiB of a device.
     """
     steps = [lower(definition, mesh, count * mesh.size).compile() for count in rows]
     gib = [device_gib(step) for step in steps]

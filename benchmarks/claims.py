@@ -52,7 +52,7 @@ def chosen_claims(named: Sequence[str]) -> list[str]:
     """Those of the named claims that the config can show; says which it cannot.
 
     Raises:
-      ValueError: a claim is unknown, or none is left.
+        ValueError: a claim is unknown, or none is left.
     """
     for name in named:
         if name not in CLAIMS:

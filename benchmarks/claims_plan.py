@@ -26,10 +26,10 @@ class Variant:
     """A change of the recipe.
 
     Attributes:
-      text: for people.
-      changes: of a config, as {field: value}.
-      pace: of the recordings that it runs on.
-      rehearsals: whether there are as many as configured; else none.
+        text: for people.
+        changes: of a config, as {field: value}.
+        pace: of the recordings that it runs on.
+        rehearsals: whether there are as many as configured; else none.
     """
 
     text: str

@@ -48,10 +48,10 @@ def content(
     """All that is known, as claims.json has it.
 
     Args:
-      claims: their names.
-      runs: all that they take.
-      done: the metrics.json of those that went to their end.
-      seeds, levels: of the runs.
+        claims: their names.
+        runs: all that they take.
+        done: the metrics.json of those that went to their end.
+        seeds, levels: of the runs.
     """
     return {
         "seeds": list(seeds),

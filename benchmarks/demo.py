@@ -75,8 +75,8 @@ class Story(NamedTuple):
     """What a recording shows besides parts that are put on right; frames from 0 on.
 
     Attributes:
-      wrong: (component, first frame at which it sits wrong, first at which it no longer does).
-      undone: (component, first frame at which it is off, first at which it is on again).
+        wrong: (component, first frame at which it sits wrong, first at which it no longer does).
+        undone: (component, first frame at which it is off, first at which it is on again).
     """
 
     wrong: tuple[int, int, int]
@@ -304,7 +304,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
     """Makes all files, those that ship in `folder`; returns what provenance.json holds.
 
     Raises:
-      ValueError: the run does not fit, or the files are too large.
+        ValueError: the run does not fit, or the files are too large.
     """
     config = read_run(workdir)
     seed = config["data.synthetic.seed"]

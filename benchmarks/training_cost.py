@@ -42,10 +42,10 @@ class Platform:
     """Some accelerators.
 
     Attributes:
-      name: for the table.
-      devices: how many.
-      peak: FLOP/s of one, bfloat16, dense.
-      dollars: an hour of one.
+        name: for the table.
+        devices: how many.
+        peak: FLOP/s of one, bfloat16, dense.
+        dollars: an hour of one.
     """
 
     name: str
@@ -59,14 +59,14 @@ class Stage:
     """What one stage takes.
 
     Attributes:
-      steps: of the config; embed and predict have none and count frames.
-      rows: of a step: pictures, clips, frames.
-      pictures: decoded a step.
-      flops: of a step.
-      by_hand: the same, from parameters and tokens; 0 = not counted.
-      state: bytes of parameters and optimiser state.
-      parameters: how many.
-      rate: pictures of its size that one core decodes a second.
+        steps: of the config; embed and predict have none and count frames.
+        rows: of a step: pictures, clips, frames.
+        pictures: decoded a step.
+        flops: of a step.
+        by_hand: the same, from parameters and tokens; 0 = not counted.
+        state: bytes of parameters and optimiser state.
+        parameters: how many.
+        rate: pictures of its size that one core decodes a second.
     """
 
     name: str
@@ -112,16 +112,16 @@ class Counter:
     """Counts what the stages of configs take, on made-up data and without training.
 
     Attributes:
-      stored: pixels and mean bytes of the pictures of each folder.
+        stored: pixels and mean bytes of the pictures of each folder.
     """
 
     def __init__(self, config, frames: int, folder: Path):
         """Makes the data.
 
         Args:
-          config: whose procedure and sizes of pictures those have that are counted.
-          frames: of the real data set.
-          folder: for the data.
+            config: whose procedure and sizes of pictures those have that are counted.
+            frames: of the real data set.
+            folder: for the data.
         """
         self._frames, self._mesh, self._folder = frames, make_mesh(1, 1), folder
         context = self._context(config)
@@ -171,8 +171,8 @@ class Counter:
         """Every frame once, an upper bound: it takes val and test.
 
         Args:
-          config: of the run.
-          trained: its stages temporal and, if it has one, detector.
+            config: of the run.
+            trained: its stages temporal and, if it has one, detector.
         """
         # Forwards is a third of a step.
         flops = vit_flops(config) + sum(stage.flops / stage.rows / 3 for stage in trained)

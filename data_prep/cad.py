@@ -78,12 +78,12 @@ def plan(
     """Draws `count` views, all with hands.
 
     Args:
-      count: N.
-      height: of the product.
-      elevation: of the camera over the table in degrees, lowest and highest.
-      fill: share of the picture's height that the product's bounding sphere takes, from … to.
-      rng: draws everything.
-      turn: of the product in degrees, see `make_dataset`.
+        count: N.
+        height: of the product.
+        elevation: of the camera over the table in degrees, lowest and highest.
+        fill: share of the picture's height that the product's bounding sphere takes, from … to.
+        rng: draws everything.
+        turn: of the product in degrees, see `make_dataset`.
     """
     turn = None if turn is None else np.radians(turn)
     views = plan_views(count, rng, hands=1.0, turn=turn)
@@ -161,25 +161,25 @@ def make_dataset(
     """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
 
     Args:
-      out: the folder; finished recordings in it are kept.
-      meshes: folder of part meshes; see the module's docstring.
-      procedure: whose states are rendered.
-      size: height and width in pixels.
-      per_state: pictures of each state.
-      wrong: further pictures of each in which some parts sit wrong.
-      seed: of everything drawn.
-      elevation: of the camera over the table in degrees, lowest and highest.
-      fill: share of the picture's height that the complete product takes, from … to.
-      occluded: share of the pictures with hands.
-      turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
-        front is turned away from the camera; None turns it any way round, as in all others.
-      y_up: y of the meshes points up, not z.
-      workers: processes, or a cluster.
-      recordings: glob on the recordings' names; only those are made.
+        out: the folder; finished recordings in it are kept.
+        meshes: folder of part meshes; see the module's docstring.
+        procedure: whose states are rendered.
+        size: height and width in pixels.
+        per_state: pictures of each state.
+        wrong: further pictures of each in which some parts sit wrong.
+        seed: of everything drawn.
+        elevation: of the camera over the table in degrees, lowest and highest.
+        fill: share of the picture's height that the complete product takes, from … to.
+        occluded: share of the pictures with hands.
+        turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
+            front is turned away from the camera; None turns it any way round, as in all others.
+        y_up: y of the meshes points up, not z.
+        workers: processes, or a cluster.
+        recordings: glob on the recordings' names; only those are made.
 
     Raises:
-      ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the folder
-        was made with other inputs.
+        ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the
+            folder was made with other inputs.
     """
     _check_range("elevation", elevation, 10, 90)
     _check_range("fill", fill, 0.1, 2)

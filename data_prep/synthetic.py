@@ -66,32 +66,33 @@ def make_dataset(
     """Writes recordings of one product being assembled, and clean renders of its states.
 
     Args:
-      out: folder for the shards.
-      seed: below FIRST_OBJECT_SEED.
-      occlusion: a key of OCCLUSIONS.
-      recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
-        with their own.
-      size: height and width in pixels.
-      fps: frames per second; None for the procedure's.
-      cad_per_state: clean renders of each catalogued state (split "cad").
-      cad_wrong: further ones of each in which some parts sit wrong.
-      rehearsals: further recordings of split "train" in which every other part is put on wrong
-        first, in poses that no other recording has. Workers make few mistakes, and a network that
-        has seen two dozen of them knows these by heart. They have no boxes: the temporal network
-        learns from them, and the detector from renders (`cad_wrong`), with which it does better.
-      rehearsal_step: only every so many-th frame of a rehearsal is rendered, and shown until the
-        next: so they cost less, and windows of such strides see no less in them.
-      workers: processes, or a cluster.
-      timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
-      time_scale: their frame numbers are divided by it.
-      pace: in made-up recordings, pauses between events are this many times as long, at least 1.
-      glob: on recording names; only these are made.
+        out: folder for the shards.
+        seed: below FIRST_OBJECT_SEED.
+        occlusion: a key of OCCLUSIONS.
+        recordings: number of made-up recordings per split, RECORDINGS by default; `timelines` come
+            with their own.
+        size: height and width in pixels.
+        fps: frames per second; None for the procedure's.
+        cad_per_state: clean renders of each catalogued state (split "cad").
+        cad_wrong: further ones of each in which some parts sit wrong.
+        rehearsals: further recordings of split "train" in which every other part is put on wrong
+            first, in poses that no other recording has. Workers make few mistakes, and a network
+            that has seen two dozen of them knows these by heart. They have no boxes: the temporal
+            network learns from them, and the detector from renders (`cad_wrong`), with which it
+            does better.
+        rehearsal_step: only every so many-th frame of a rehearsal is rendered, and shown until the
+            next: so they cost less, and windows of such strides see no less in them.
+        workers: processes, or a cluster.
+        timelines: folder of <split>/<recording>/PSR_labels_raw.csv of procedure "meccano".
+        time_scale: their frame numbers are divided by it.
+        pace: in made-up recordings, pauses between events are this many times as long, at least 1.
+        glob: on recording names; only these are made.
 
     Returns:
-      The procedure of the data.
+        The procedure of the data.
 
     Raises:
-      ValueError: an argument is out of range, or a label file is malformed.
+        ValueError: an argument is out of range, or a label file is malformed.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
@@ -227,20 +228,20 @@ def make_objects(
     and (half of them) hands, in a dozen states that are one change apart.
 
     Args:
-      out: folder for the shards.
-      seed: at least FIRST_OBJECT_SEED.
-      objects: number of products per split.
-      frames_per_object: N.
-      size: height and width in pixels.
-      num_components: K of every product.
-      workers: processes, or a cluster.
-      glob: on the products' names; only these are made.
+        out: folder for the shards.
+        seed: at least FIRST_OBJECT_SEED.
+        objects: number of products per split.
+        frames_per_object: N.
+        size: height and width in pixels.
+        num_components: K of every product.
+        workers: processes, or a cluster.
+        glob: on the products' names; only these are made.
 
     Returns:
-      The procedure of the data; it catalogues the complete product only.
+        The procedure of the data; it catalogues the complete product only.
 
     Raises:
-      ValueError: the seed is that of a dataset.
+        ValueError: the seed is that of a dataset.
     """
     if seed < FIRST_OBJECT_SEED:
         raise ValueError(

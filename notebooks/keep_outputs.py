@@ -47,18 +47,18 @@ def execute(
     """Runs all cells.
 
     Args:
-      notebook: stays as it is.
-      folder: in which its commands run and its files appear.
-      parameters: values of names that the cell with the tag `parameters` sets; a dict there takes
-        the values of a dict here besides its own.
-      environment: variables of the kernel, besides those of this process.
+        notebook: stays as it is.
+        folder: in which its commands run and its files appear.
+        parameters: values of names that the cell with the tag `parameters` sets; a dict there takes
+            the values of a dict here besides its own.
+        environment: variables of the kernel, besides those of this process.
 
     Returns:
-      A copy with tidy outputs.
+        A copy with tidy outputs.
 
     Raises:
-      nbclient.exceptions.CellExecutionError: a cell fails.
-      ValueError: no cell has the tag, or it sets no such name.
+        nbclient.exceptions.CellExecutionError: a cell fails.
+        ValueError: no cell has the tag, or it sets no such name.
     """
     done = nbformat.from_dict(notebook)
     if parameters:
@@ -137,7 +137,7 @@ def write(name: str, notebook: nbformat.NotebookNode) -> None:
     """Writes a notebook with its outputs.
 
     Raises:
-      ValueError: it is too large, or something in it failed.
+        ValueError: it is too large, or something in it failed.
     """
     nbformat.validate(notebook)
     text = nbformat.writes(notebook) + "\n"

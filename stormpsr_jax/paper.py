@@ -28,7 +28,7 @@ def make_tables(request: command.Request) -> None:
     """Runs what is missing for the tables that are named, and writes them.
 
     Raises:
-      ValueError: an unknown table, or one that the config cannot give; runs that failed.
+        ValueError: an unknown table, or one that the config cannot give; runs that failed.
     """
     # JAX takes a second to import: flags are read before.
     from stormpsr_jax.experiments import embedding_map, execute, paper_plan, paper_results

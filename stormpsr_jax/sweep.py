@@ -21,7 +21,7 @@ def make_sweep(request: command.Request) -> None:
     """Runs what is missing of a sweep, and writes its table.
 
     Raises:
-      ValueError: no such field, or a value that it cannot have; runs that failed.
+        ValueError: no such field, or a value that it cannot have; runs that failed.
     """
     # JAX takes a second to import: flags are read before.
     from stormpsr_jax.experiments import execute, sweep_plan

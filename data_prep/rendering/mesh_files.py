@@ -31,7 +31,7 @@ def load_all(requests: Sequence[Request]) -> list[Mesh]:
     """Returns what `load` returns of each, from a process with limits.
 
     Raises:
-      ValueError: as `load` says of the first one; also one that takes too much memory or time.
+        ValueError: as `load` says of the first one; also one that takes too much memory or time.
     """
     output = limited.call(
         __name__, requests, lambda said: str(requests[len(_answers(said))][0]), _ADVICE
@@ -61,13 +61,13 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
     """The mesh of one file, from its bytes alone: no other file is ever opened.
 
     Args:
-      path: of the file.
-      colour: display colour (3,) in 0..1; None if the file decides.
-      drawn: the display colour if that has none.
+        path: of the file.
+        colour: display colour (3,) in 0..1; None if the file decides.
+        drawn: the display colour if that has none.
 
     Raises:
-      ValueError: it cannot be read, refers to another file, or has no triangle with an area.
-      MemoryError: as it says.
+        ValueError: it cannot be read, refers to another file, or has no triangle with an area.
+        MemoryError: as it says.
     """
     kind = path.suffix.lower()[1:]
     try:

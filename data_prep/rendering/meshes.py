@@ -36,10 +36,10 @@ class Inputs:
     """Where the K components come from.
 
     Attributes:
-      files: K mesh files.
-      poses: K matrices (4, 4), mesh to product.
-      colours: K display colours (3,) in 0..1; None where the mesh decides.
-      digest: changes with any of them.
+        files: K mesh files.
+        poses: K matrices (4, 4), mesh to product.
+        colours: K display colours (3,) in 0..1; None where the mesh decides.
+        digest: changes with any of them.
     """
 
     files: tuple[Path, ...]
@@ -52,8 +52,8 @@ def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
     """Finds the mesh of every component, and reads the poses.
 
     Raises:
-      ValueError: no such folder; or all of these: components without a mesh or with several,
-        meshes of no component, files that are too large, and mistakes in poses.json.
+        ValueError: no such folder; or all of these: components without a mesh or with several,
+            meshes of no component, files that are too large, and mistakes in poses.json.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -201,18 +201,18 @@ def load_product(
     """Reads the meshes and puts the product on the table.
 
     Args:
-      inputs: what `read_inputs` found.
-      procedure: for the names.
-      radius: half the diagonal of the complete product's bounding box, after scaling.
-      y_up: y of the inputs points up, not z.
-      drawn: K display colours (3,) of components that have none.
+        inputs: what `read_inputs` found.
+        procedure: for the names.
+        radius: half the diagonal of the complete product's bounding box, after scaling.
+        y_up: y of the inputs points up, not z.
+        drawn: K display colours (3,) of components that have none.
 
     Returns:
-      A product without a board, centred over the origin, its lowest point at z = 0.
+        A product without a board, centred over the origin, its lowest point at z = 0.
 
     Raises:
-      ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many
-        triangles.
+        ValueError: a mesh cannot be read, is empty or flat, refers to other files, or has too many
+            triangles.
     """
     meshes = []
     loaded = mesh_files.load_all(list(zip(inputs.files, inputs.colours, drawn, strict=True)))

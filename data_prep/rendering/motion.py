@@ -21,11 +21,11 @@ class Occlusion:
     """How much is hidden; times in seconds, ranges of uniform draws.
 
     Attributes:
-      before: both hands cover the product this long before a completion,
-      after: and this long after it.
-      partial: hands rest on the product's edge for this long at a time.
-      clear: they are away for this long at a time,
-      clear_chance: with this chance, after each `partial`.
+        before: both hands cover the product this long before a completion,
+        after: and this long after it.
+        partial: hands rest on the product's edge for this long at a time.
+        clear: they are away for this long at a time,
+        clear_chance: with this chance, after each `partial`.
     """
 
     before: tuple[float, float]
@@ -53,14 +53,14 @@ class Motion:
     """N frames of movement.
 
     Attributes:
-      product: (N, 6) turns about x, y, z in radians, then place x, y, z.
-      camera: (N, 3) position.
-      target: (N, 3) what the camera looks at.
-      roll: (N,) radians.
-      reach: (N, 2) right and left hand.
-      aim: (N, 2, 2) where on the table a fully reaching hand is, x and y.
-      swing: (N, 2) radians, the hands' turn about the vertical.
-      carried: (N,) component in the right hand, -1 if none.
+        product: (N, 6) turns about x, y, z in radians, then place x, y, z.
+        camera: (N, 3) position.
+        target: (N, 3) what the camera looks at.
+        roll: (N,) radians.
+        reach: (N, 2) right and left hand.
+        aim: (N, 2, 2) where on the table a fully reaching hand is, x and y.
+        swing: (N, 2) radians, the hands' turn about the vertical.
+        carried: (N,) component in the right hand, -1 if none.
     """
 
     product: np.ndarray
@@ -117,11 +117,11 @@ def plan_recording(
     """The movements of a recording.
 
     Args:
-      timeline: what happens when.
-      places: (K, 2) x, y of the components on the product; hands work there.
-      fps: frames per second.
-      occlusion: how much hands hide.
-      rng: draws everything.
+        timeline: what happens when.
+        places: (K, 2) x, y of the components on the product; hands work there.
+        fps: frames per second.
+        occlusion: how much hands hide.
+        rng: draws everything.
     """
     count = timeline.num_frames
     time = np.arange(count) / fps
@@ -252,11 +252,11 @@ def plan_views(
     """Frames that have nothing to do with each other.
 
     Args:
-      count: N.
-      rng: draws everything.
-      hands: share of frames with hands on the product.
-      turn: standard deviation of how far the product is turned from its usual way round, in
-        radians; None turns it any way round.
+        count: N.
+        rng: draws everything.
+        hands: share of frames with hands on the product.
+        turn: standard deviation of how far the product is turned from its usual way round, in
+            radians; None turns it any way round.
     """
     direction, distance = _view(rng, count)
     tilt = rng.uniform(-0.22, 0.22, (count, 2)) * (rng.random((count, 1)) < 0.3)
@@ -316,9 +316,9 @@ def hand(side: int, tool: bool, materials: np.ndarray) -> Body:
     """A right (0) or left (1) hand with its forearm; fingers point to +y, palm at the origin.
 
     Args:
-      side: 0 or 1.
-      tool: it holds a screwdriver.
-      materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
+        side: 0 or 1.
+        tool: it holds a screwdriver.
+        materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
     """
     body, material = _plain_hand(side, tool)
     return body.painted(materials[material])

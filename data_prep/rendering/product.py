@@ -21,9 +21,9 @@ class Mesh:
     """Triangles with one colour per face.
 
     Attributes:
-      vertices: (V, 3) float.
-      faces: (F, 3) int.
-      colours: (F, 3) float, linear RGB albedo in 0..1.
+        vertices: (V, 3) float.
+        faces: (F, 3) int.
+        colours: (F, 3) float, linear RGB albedo in 0..1.
     """
 
     vertices: np.ndarray
@@ -165,10 +165,10 @@ class Part:
     """One component: its mesh around its own centre, and its two places on the product.
 
     Attributes:
-      mesh: around the origin, the bottom at z = -height / 2.
-      height: z extent.
-      right: (4, 4), where it belongs.
-      wrong: (4, 4), how it sits when it is installed incorrectly.
+        mesh: around the origin, the bottom at z = -height / 2.
+        height: z extent.
+        right: (4, 4), where it belongs.
+        wrong: (4, 4), how it sits when it is installed incorrectly.
     """
 
     mesh: Mesh
@@ -266,7 +266,7 @@ def toy_product(num_components: int, rng: np.random.Generator) -> Product:
     `rng` shifts hue, saturation and value a little; geometry never changes.
 
     Raises:
-      ValueError: no product has that many components.
+        ValueError: no product has that many components.
     """
     if num_components not in _LAYOUTS:
         raise ValueError(

@@ -45,8 +45,8 @@ class Body:
         """Nearest hits of rays from one point (3,) along directions (N, 3), world coordinates.
 
         Returns:
-          Distance in units of the direction's length (N,), inf without a hit, and face (N,),
-          -1 without one.
+            Distance in units of the direction's length (N,), inf without a hit, and face (N,),
+            -1 without one.
         """
         rotation = pose[:3, :3].astype(np.float32)
         local = np.ascontiguousarray(directions @ rotation)
@@ -97,9 +97,9 @@ class Light:
     """One distant light without shadows.
 
     Attributes:
-      direction: (3,) unit, towards the light.
-      ambient: (3,) and
-      diffuse: (3,), linear RGB.
+        direction: (3,) unit, towards the light.
+        ambient: (3,) and
+        diffuse: (3,), linear RGB.
     """
 
     direction: np.ndarray
@@ -117,8 +117,8 @@ class Table:
     """A plane z = 0 with a soft grain between two colours.
 
     Attributes:
-      colours: (2, 3) linear albedo.
-      waves: (2, 3): frequency x, frequency y and phase of the grain and of what bends it.
+        colours: (2, 3) linear albedo.
+        waves: (2, 3): frequency x, frequency y and phase of the grain and of what bends it.
     """
 
     colours: np.ndarray
@@ -145,10 +145,10 @@ class Picture:
     """What a camera sees.
 
     Attributes:
-      image: (H, W, 3) float32 display RGB in 0..1.
-      visible: share of the product's pixels in view that nothing hides; 0 if none is in view.
-      box: (4,) cx, cy, w, h in 0..1 of the product's unhidden extent in view; NaN where the
-        visible share is not above BOX_VISIBLE.
+        image: (H, W, 3) float32 display RGB in 0..1.
+        visible: share of the product's pixels in view that nothing hides; 0 if none is in view.
+        box: (4,) cx, cy, w, h in 0..1 of the product's unhidden extent in view; NaN where the
+            visible share is not above BOX_VISIBLE.
     """
 
     image: np.ndarray
@@ -181,12 +181,12 @@ class _Tracer:
         """Rays through picture points (N, 2).
 
         Args:
-          xy: the points.
-          near: (bodies, N) bool, the bodies that a ray can meet; all by default.
+            xy: the points.
+            near: (bodies, N) bool, the bodies that a ray can meet; all by default.
 
         Returns:
-          (N, 3) linear colours, (bodies, N) whether a ray meets a body, (N,) whether the first one
-          is what it sees.
+            (N, 3) linear colours, (bodies, N) whether a ray meets a body, (N,) whether the first
+            one is what it sees.
         """
         directions = self._camera.rays(xy)
         depth = np.full(len(xy), np.inf, np.float32)
@@ -231,12 +231,12 @@ def render(
     One ray a pixel tells what is visible; pixels at edges get four more for their colour.
 
     Args:
-      product: the object whose visible share and box are measured.
-      others: everything that may hide it.
-      camera: where it is seen from.
-      light: of the whole scene.
-      ground: a table, or one linear RGB colour (3,) behind everything.
-      size: H = W.
+        product: the object whose visible share and box are measured.
+        others: everything that may hide it.
+        camera: where it is seen from.
+        light: of the whole scene.
+        ground: a table, or one linear RGB colour (3,) behind everything.
+        size: H = W.
     """
     tracer = _Tracer(camera, [product, *others], light, ground)
     points = _grid(size)

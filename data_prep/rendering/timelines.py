@@ -30,10 +30,10 @@ class Timeline:
     """The states of one recording.
 
     Attributes:
-      first_frame: number of the first frame.
-      num_frames: N.
-      frames: (M,) int64 ascending, the first is `first_frame`.
-      states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
+        first_frame: number of the first frame.
+        num_frames: N.
+        frames: (M,) int64 ascending, the first is `first_frame`.
+        states: (M, K) int8 in {-1, 0, 1}, each from its frame on.
     """
 
     first_frame: int
@@ -58,13 +58,14 @@ def draw_timeline(
     Then some steps are done wrongly first, one may be undone and redone, one forgotten.
 
     Args:
-      procedure: with one variant.
-      rng: draws everything.
-      pace: pauses before events are this many times as long, at least 1; what happens is the same.
-      wrong: chance that a component is put on wrong first; None is WRONG.
+        procedure: with one variant.
+        rng: draws everything.
+        pace: pauses before events are this many times as long, at least 1; what happens is the
+            same.
+        wrong: chance that a component is put on wrong first; None is WRONG.
 
     Raises:
-      ValueError: from its initial state the procedure has no way through catalogued states.
+        ValueError: from its initial state the procedure has no way through catalogued states.
     """
     if len(procedure.variants) != 1:
         raise ValueError(f"Procedure {procedure.name!r} needs exactly one variant to make up from.")
@@ -144,8 +145,8 @@ def find_timelines(directory: str | Path) -> dict[str, dict[str, Path]]:
     """The label files of a folder of timelines: {split: {recording: its PSR_labels_raw.csv}}.
 
     Raises:
-      ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it, or a name that no
-        recording can have.
+        ValueError: there is no <split>/<recording>/PSR_labels_raw.csv in it, or a name that no
+            recording can have.
     """
     found: dict[str, dict[str, Path]] = {}
     for folder in sorted(Path(directory).glob("*/*")):
@@ -167,7 +168,7 @@ def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeli
     together. The recording ends some seconds (the middle of TAIL) after the last change.
 
     Raises:
-      ValueError: the file is malformed, or `time_scale` is not positive.
+        ValueError: the file is malformed, or `time_scale` is not positive.
     """
     if not time_scale > 0:
         raise ValueError(f"--time_scale={time_scale} is not positive.")

@@ -35,7 +35,7 @@ def resolve(value: str) -> str:
     config that ships, such as `own:boxes`.
 
     Raises:
-      ValueError: there is no such file or name; lists the names.
+        ValueError: there is no such file or name; lists the names.
     """
     config, colon, extra = value.partition(":")
     known = ", ".join(shipped())
@@ -54,7 +54,7 @@ def define_config(default: str | None = None) -> flags.FlagHolder[ConfigDict]:
     """Defines --config, and --config.FIELD for all its fields.
 
     Args:
-      default: the name or path to take if the flag is not given.
+        default: the name or path to take if the flag is not given.
     """
     default = default and resolve(default)
     holder = config_flags.DEFINE_config_file(

@@ -15,11 +15,11 @@ class Kind(NamedTuple):
     """A kind of accelerator.
 
     Attributes:
-      name: for people.
-      platform: JAX's word for it.
-      extra: of this package, which installs JAX for it.
-      paths: any of which is there where such a device is.
-      program: which its driver puts on PATH, or "".
+        name: for people.
+        platform: JAX's word for it.
+        extra: of this package, which installs JAX for it.
+        paths: any of which is there where such a device is.
+        program: which its driver puts on PATH, or "".
     """
 
     name: str
@@ -45,7 +45,7 @@ def unused(platforms: Collection[str]) -> list[str]:
     None where JAX_PLATFORMS says what JAX is to use.
 
     Args:
-      platforms: of the devices that JAX sees.
+        platforms: of the devices that JAX sees.
     """
     if os.environ.get("JAX_PLATFORMS"):
         return []

@@ -30,16 +30,16 @@ def augment(
     """Augments pictures, each clip of `images` with one draw for all its frames.
 
     Args:
-      key: a JAX random key.
-      images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips.
-      brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
-      blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
-      shift: translation drawn from ± this share of the picture, edges repeated.
-      limbs: probability, one for all or one a picture (B,), of painting limbs over the picture:
-        up to three capsules of one colour that come in from the border, as hands and arms do.
+        key: a JAX random key.
+        images: uint8 (B, H, W, 3) pictures or (B, T, H, W, 3) clips.
+        brightness: factor drawn from 1 ± this; `contrast` and `saturation` likewise.
+        blur_sigma: Gaussian blur with 5 taps, its σ drawn from .01 … this, in pixels.
+        shift: translation drawn from ± this share of the picture, edges repeated.
+        limbs: probability, one for all or one a picture (B,), of painting limbs over the picture:
+            up to three capsules of one colour that come in from the border, as hands and arms do.
 
     Returns:
-      uint8 → float32 in 0 … 255, same shape.
+        uint8 → float32 in 0 … 255, same shape.
     """
     limbs = jnp.broadcast_to(jnp.asarray(limbs, jnp.float32), images.shape[:1])
 

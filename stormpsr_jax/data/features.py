@@ -39,8 +39,8 @@ class EmbeddingFile:
         """Reads the header alone.
 
         Raises:
-          OSError, ValueError: the file cannot be opened, is not an .npy file of float32 rows, or
-            is shorter than its header says. Objects are never unpickled.
+            OSError, ValueError: the file cannot be opened, is not an .npy file of float32 rows, or
+                is shorter than its header says. Objects are never unpickled.
         """
         self.path = str(path)
         if not os.path.isfile(path):  # a pipe would be waited for without end
@@ -74,9 +74,9 @@ class EmbeddedRecording:
     """A recording of N rows: frames first_frame, first_frame + stride, … of a video.
 
     Attributes:
-      name: its name.
-      first_frame: frame number of row 0.
-      states: (N, K) int8 in {-1, 0, 1}, at the rows' frames.
+        name: its name.
+        first_frame: frame number of row 0.
+        states: (N, K) int8 in {-1, 0, 1}, at the rows' frames.
     """
 
     name: str
@@ -98,21 +98,21 @@ class FeatureSource(Source):
     """One split of a folder of ready-made embeddings; picklable, and safe for several threads.
 
     Attributes:
-      procedure: the procedure its labels belong to.
-      split: its name.
-      fps: frames per second of the videos.
-      frame_step: video frames from one row to the next.
-      width: D.
-      recordings: dict of EmbeddedRecording by name, sorted by name.
-      embeddings: dict of EmbeddingFile (N, D) by name.
+        procedure: the procedure its labels belong to.
+        split: its name.
+        fps: frames per second of the videos.
+        frame_step: video frames from one row to the next.
+        width: D.
+        recordings: dict of EmbeddedRecording by name, sorted by name.
+        embeddings: dict of EmbeddingFile (N, D) by name.
     """
 
     def __init__(self, directory: str | Path, split: str, procedure: Procedure):
         """Opens a split and checks that all of it is there; reads no embedding.
 
         Raises:
-          ValueError: folder incomplete, no such split, embeddings of another procedure, a file
-            missing or truncated. The message says what to do.
+            ValueError: folder incomplete, no such split, embeddings of another procedure, a file
+                missing or truncated. The message says what to do.
         """
         directory = Path(directory)
         settings = read_settings(directory)
@@ -152,7 +152,7 @@ class FeatureSource(Source):
         """Returns the embeddings (T, D) float32 of T frame numbers, in any order.
 
         Raises:
-          ValueError: unknown recording, a frame outside it or one that has no embedding.
+            ValueError: unknown recording, a frame outside it or one that has no embedding.
         """
         if recording not in self.recordings:
             raise ValueError(f"no recording {recording!r} in split {self.split!r}")
@@ -200,7 +200,7 @@ def read_settings(directory: Path) -> dict:
     """Returns settings.json of a finished folder of embeddings.
 
     Raises:
-      ValueError: its preparation was not finished, or the file is damaged.
+        ValueError: its preparation was not finished, or the file is damaged.
     """
     settings = folder.read_settings(directory, MARKER, "data_prep.embeddings command")
     for key in ("stride", "width"):

@@ -136,8 +136,8 @@ def key_frame_batches(
     """Batches for stage `pretrain`.
 
     Yields:
-      image uint8 (B, H, W, 3); label int32 (B,), state 1…S or −1; state float32 (B, K) in {0, 1};
-      cad bool (B,), from a clean render. Frames from anywhere stand last.
+        image uint8 (B, H, W, 3); label int32 (B,), state 1…S or −1; state float32 (B, K) in {0, 1};
+        cad bool (B,), from a clean render. Frames from anywhere stand last.
     """
     check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
     element = _KeyFrameBatch(source, cad, sampler, jax.process_index(), jax.process_count())
@@ -178,15 +178,15 @@ def embedded_clips(
     """Batches for stage `temporal`.
 
     Args:
-      embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
-      states: {recording: (N, K)}.
-      sampler: draws recording and last row of a clip.
-      frames, stride: of a window, in rows of `embeddings`.
-      batch, seed, workers: clips in a global batch, of the draws, loader processes.
+        embeddings: {recording: one or more views (N, D)}, one of which is drawn for each clip.
+        states: {recording: (N, K)}.
+        sampler: draws recording and last row of a clip.
+        frames, stride: of a window, in rows of `embeddings`.
+        batch, seed, workers: clips in a global batch, of the draws, loader processes.
 
     Yields:
-      embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K);
-      state int8 (B, K) in {-1, 0, 1}, of the last frame.
+        embeddings float32 (B, T, D), T = frames / stride + 1; label float32 (B, K);
+        state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     read = functools.partial(_read_embeddings, embeddings)
     element = _Clip("embeddings", read, states, sampler, frames, stride)
@@ -214,8 +214,8 @@ def picture_clips(
     """Batches for stage `finetune`.
 
     Yields:
-      image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K);
-      state int8 (B, K) in {-1, 0, 1}, of the last frame.
+        image uint8 (B, T, H, W, 3), T = frames / stride + 1; label float32 (B, K);
+        state int8 (B, K) in {-1, 0, 1}, of the last frame.
     """
     states = {name: r.states for name, r in source.recordings.items()}
     read = functools.partial(_read_pictures, source)
@@ -330,19 +330,19 @@ def detector_pictures(
     """Batches for stage `detector`.
 
     Args:
-      source, cad: recordings and clean renders.
-      background: share of the batch from frames annotated as empty; if there are none, they have
-        boxes too.
-      anywhere: share of the batch from any frames of recordings, every other one with a part that
-        sits wrong where there are such; only the parts' conditions are learnt from them.
-      cad_share: share of the batch from clean renders,
-      cad_wrong: and of those the share that show parts that sit wrong.
-      batch, seed, workers: pictures in a global batch, of the draws, loader processes.
+        source, cad: recordings and clean renders.
+        background: share of the batch from frames annotated as empty; if there are none, they have
+            boxes too.
+        anywhere: share of the batch from any frames of recordings, every other one with a part that
+            sits wrong where there are such; only the parts' conditions are learnt from them.
+        cad_share: share of the batch from clean renders,
+        cad_wrong: and of those the share that show parts that sit wrong.
+        batch, seed, workers: pictures in a global batch, of the draws, loader processes.
 
     Yields:
-      image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
-      class int32 (B,), 1…S, S + 1 error state, −1 empty, −2 from anywhere; state int8 (B, K) in
-      {-1, 0, 1}; pose float32 (B, 6), NaN where unknown; cad bool (B,), from a clean render.
+        image uint8 (B, H, W, 3); box float32 (B, 4) cx, cy, w, h in 0…1, NaN without one;
+        class int32 (B,), 1…S, S + 1 error state, −1 empty, −2 from anywhere; state int8 (B, K) in
+        {-1, 0, 1}; pose float32 (B, 6), NaN where unknown; cad bool (B,), from a clean render.
     """
     if cad_share and cad is None:
         raise ValueError(

@@ -67,15 +67,15 @@ def clip_density(
     ends, whose modes are cut off, keep the mass that lies inside.
 
     Args:
-      num_frames: N, frames of the recording.
-      events: (E,) frame indices of the changes. Without any, the density is uniform.
-      sampling: "kcas" | "gaussian" | "uniform".
-      delta: δ in frames.
-      sigma: σ in frames.
-      floor: added at every frame before normalising.
+        num_frames: N, frames of the recording.
+        events: (E,) frame indices of the changes. Without any, the density is uniform.
+        sampling: "kcas" | "gaussian" | "uniform".
+        delta: δ in frames.
+        sigma: σ in frames.
+        floor: added at every frame before normalising.
 
     Raises:
-      ValueError: an unknown `sampling`, or a σ that is not positive.
+        ValueError: an unknown `sampling`, or a σ that is not positive.
     """
     if sampling not in ("kcas", "gaussian", "uniform"):
         raise ValueError(
@@ -137,7 +137,7 @@ def key_frames(
     no completion reaches a state that all recordings begin in, such as IndustReal's first one.
 
     Returns:
-      {state 1…S: (M,) frame indices, ascending}.
+        {state 1…S: (M,) frame indices, ascending}.
     """
     states = recording.states
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1

@@ -19,7 +19,7 @@ def model_folder(word: str | os.PathLike) -> Path:
     """The folder of the model that ships for the text "demo", else the folder itself.
 
     Raises:
-      ValueError: for the text, and there is a model in a folder of that name.
+        ValueError: for the text, and there is a model in a folder of that name.
     """
     if word != NAME:
         return Path(word)
@@ -33,10 +33,10 @@ def video(taken: bool) -> Path:
     """The video that ships.
 
     Args:
-      taken: whether there is a recording in a folder called demo, which could be meant as well.
+        taken: whether there is a recording in a folder called demo, which could be meant as well.
 
     Raises:
-      ValueError: it is taken.
+        ValueError: it is taken.
     """
     if taken:
         raise ValueError(_two("video", "a recording in the folder"))

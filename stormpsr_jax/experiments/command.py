@@ -22,12 +22,12 @@ class Request:
     """What a command line asks for.
 
     Attributes:
-      words: without the flags.
-      config: of one run.
-      root: folder of all runs and tables.
-      seeds: that every row is trained with: that of the config and those after it.
-      others: work folders whose finished stages are taken over where they are the very same.
-      plan: show what is left to run, and no more.
+        words: without the flags.
+        config: of one run.
+        root: folder of all runs and tables.
+        seeds: that every row is trained with: that of the config and those after it.
+        others: work folders whose finished stages are taken over where they are the very same.
+        plan: show what is left to run, and no more.
     """
 
     words: tuple[str, ...]

@@ -20,10 +20,10 @@ def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The key frames of a run's test split.
 
     Returns:
-      embeddings (N, D) of length 1, states (N,) in 1…S, and recordings (N,), their names.
+        embeddings (N, D) of length 1, states (N,) in 1…S, and recordings (N,), their names.
 
     Raises:
-      ValueError: the test split has no key frame.
+        ValueError: the test split has no key frame.
     """
     context = run.context
     source = context.source("test")
@@ -45,15 +45,15 @@ def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
     """Draws the embeddings of some runs side by side, and says how well states are apart.
 
     Args:
-      runs: by the text above each.
-      path: of the PNG to write.
+        runs: by the text above each.
+        path: of the PNG to write.
 
     Returns:
-      By the same text, the share of key frames whose nearest one of another recording shows the
-      same state.
+        By the same text, the share of key frames whose nearest one of another recording shows the
+        same state.
 
     Raises:
-      ValueError: scikit-learn is not installed, or there is no key frame.
+        ValueError: scikit-learn is not installed, or there is no key frame.
     """
     try:
         from sklearn.manifold import TSNE

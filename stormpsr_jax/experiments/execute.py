@@ -43,9 +43,9 @@ class Progress:
         """Takes what is left of each run.
 
         Args:
-          expected: the stages that each run will make.
-          weight: of a stage of a run among the stages of that name.
-          usual: seconds of a stage of weight 1 that are known of another machine.
+            expected: the stages that each run will make.
+            weight: of a stage of a run among the stages of that name.
+            usual: seconds of a stage of weight 1 that are known of another machine.
         """
         self._expected = {run: list(stages) for run, stages in expected.items()}
         self._weight, self._usual = weight, dict(usual or {})
@@ -161,12 +161,12 @@ def execute_all(runs: Sequence[Run], progress: Progress, others: Sequence[Path] 
     """Makes all runs that are not made; a run that fails does not stop the others.
 
     Args:
-      runs: in the order to make them in; each takes over what any of them has.
-      progress: what says how far they are.
-      others: further work folders to take stages over from.
+        runs: in the order to make them in; each takes over what any of them has.
+        progress: what says how far they are.
+        others: further work folders to take stages over from.
 
     Returns:
-      Those that failed.
+        Those that failed.
     """
     failed = []
     for run in runs:
@@ -185,8 +185,8 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     A plan shows what is left to make instead, and ends the command.
 
     Raises:
-      ValueError: there is no such folder to take stages over from; another command works in the
-        folder; at the end, if runs failed.
+        ValueError: there is no such folder to take stages over from; another command works in the
+            folder; at the end, if runs failed.
     """
     root = request.root
     raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])

@@ -71,14 +71,14 @@ class Row:
     """A row of a table.
 
     Attributes:
-      text: for people.
-      variant: whose run.
-      stream: of it.
-      decoder: of predictions; '' is the config's.
-      threshold: T; None is the one that the run chose.
-      errors: of which recordings: with errors in them, without, or all (None).
-      published: by procedure.
-      only: the procedure whose table has the row; '' is every one.
+        text: for people.
+        variant: whose run.
+        stream: of it.
+        decoder: of predictions; '' is the config's.
+        threshold: T; None is the one that the run chose.
+        errors: of which recordings: with errors in them, without, or all (None).
+        published: by procedure.
+        only: the procedure whose table has the row; '' is every one.
     """
 
     text: str
@@ -96,10 +96,10 @@ class Table:
     """A table of the paper, or a figure of it.
 
     Attributes:
-      title: for people.
-      rows: of POS, F1 and delay; a table without rows is measured by code of its own.
-      runs: variants that it takes besides those of its rows.
-      note: stands below it.
+        title: for people.
+        rows: of POS, F1 and delay; a table without rows is measured by code of its own.
+        runs: variants that it takes besides those of its rows.
+        note: stands below it.
     """
 
     title: str
@@ -250,10 +250,10 @@ def runs_of(
     """The runs that tables take, by (variant, seed), in the order to make them in.
 
     Args:
-      tables: their names.
-      config: of the row of the whole method. Where it renders its own data, all runs share them.
-      root: the folder of all runs.
-      seeds: that every row is trained with.
+        tables: their names.
+        config: of the row of the whole method. Where it renders its own data, all runs share them.
+        root: the folder of all runs.
+        seeds: that every row is trained with.
     """
     stages = tuple(stage for stage in config.stages if stage != "fuse")  # not in the paper
     shared: dict[str, Any] = {"stages": stages}

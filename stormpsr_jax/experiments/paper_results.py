@@ -28,15 +28,15 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
     """A table as WORKDIR/tables/<table>.json has it.
 
     Args:
-      table: its name.
-      runs: by (variant, seed), those that went to their end.
-      seeds: of all runs.
-      folder: for pictures.
+        table: its name.
+        runs: by (variant, seed), those that went to their end.
+        seeds: of all runs.
+        folder: for pictures.
 
     Returns:
-      "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
-      "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column
-      (None where it is not known). A figure has "picture" too.
+        "title", "note", "rendered" (whether the recordings are), "columns", and "rows": each with
+        "text", "seeds" (how many have it), "mean" and "std" by column, and "published" by column
+        (None where it is not known). A figure has "picture" too.
     """
     plan = TABLES[table]
     (run, *_) = runs.values()

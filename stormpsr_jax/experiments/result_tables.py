@@ -32,10 +32,10 @@ def spread(
     """A row of a table: mean and standard deviation over the seeds in which a figure is defined.
 
     Args:
-      text: for people.
-      found: the figures of each seed.
-      keys: of the figures, the columns.
-      published: figures, where they are known.
+        text: for people.
+        found: the figures of each seed.
+        keys: of the figures, the columns.
+        published: figures, where they are known.
     """
     defined = {key: [f[key] for f in found if f[key] is not None] for key in keys}
     return {
@@ -51,7 +51,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     """A table for people.
 
     Args:
-      content: "title", "columns", "rows" by `spread`, "note", and maybe "picture", a file's name.
+        content: "title", "columns", "rows" by `spread`, "note", and maybe "picture", a file's name.
     """
     columns = content["columns"]
     known = [c for c in columns if any(r["published"][c] is not None for r in content["rows"])]

@@ -19,9 +19,9 @@ class Run:
     """One run of `stormpsr_jax.main`.
 
     Attributes:
-      name: for people.
-      config: of it, which names the data folder that it shares with others.
-      folder: its work folder. What it prints is beside it, in <folder>.log.
+        name: for people.
+        config: of it, which names the data folder that it shares with others.
+        folder: its work folder. What it prints is beside it, in <folder>.log.
     """
 
     name: str
@@ -79,8 +79,8 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
     """By run the stages that are left to make if all runs go well, one after the other.
 
     Args:
-      runs: in the order to make them in.
-      others: further work folders to take stages over from.
+        runs: in the order to make them in.
+        others: further work folders to take stages over from.
     """
     others = list(others)
     made: set[tuple] = set()

@@ -30,11 +30,12 @@ def measure(folder: Path, seconds: float = _SECONDS) -> dict[str, dict[str, floa
     that the networks look at, as those of a camera are; in batches they have these sizes already.
 
     Args:
-      folder: of the model.
-      seconds: for each rate.
+        folder: of the model.
+        seconds: for each rate.
 
     Returns:
-      {stream: {"live": pictures one by one, "batch": the model's batch at once}}, frames a second.
+        {stream: {"live": pictures one by one, "batch": the model's batch at once}}, frames a
+        second.
     """
     model = load_model(folder)
     pictures = np.random.default_rng(0).integers(0, 256, (_PICTURES, 720, 1280, 3), np.uint8)

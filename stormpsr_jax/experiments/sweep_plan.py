@@ -25,11 +25,11 @@ def parse(words: Sequence[str], config: ConfigDict) -> dict[str, list[Any]]:
     """The values of each field that a command line names.
 
     Args:
-      words: FIELD=VALUE,VALUE… each; commas inside of brackets belong to a value.
-      config: whose fields they are.
+        words: FIELD=VALUE,VALUE… each; commas inside of brackets belong to a value.
+        config: whose fields they are.
 
     Raises:
-      ValueError: a word of another form, no such field, or a value that it cannot have.
+        ValueError: a word of another form, no such field, or a value that it cannot have.
     """
     usual, found = provenance.flat_config(config), {}
     if not words:

@@ -45,8 +45,8 @@ def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
     """Returns the text of the card.
 
     Args:
-      data: the content of model.json, checked.
-      parameters: how many the networks have, by role.
+        data: the content of model.json, checked.
+        parameters: how many the networks have, by role.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
     default = [stream for stream in _STREAMS if stream in data["streams"]][-1]

@@ -49,10 +49,10 @@ class Pictures:
     """What becomes of a picture before a network sees it.
 
     Attributes:
-      size: (H, W) in pixels that the encoder sees, and the detector too without `detector_size`.
-      mean, std: per channel, of pictures in 0…1.
-      aspect, region: as in `framing.Framing`.
-      detector_size: (H, W) that the detector sees, if it is another one.
+        size: (H, W) in pixels that the encoder sees, and the detector too without `detector_size`.
+        mean, std: per channel, of pictures in 0…1.
+        aspect, region: as in `framing.Framing`.
+        detector_size: (H, W) that the detector sees, if it is another one.
     """
 
     size: tuple[int, int]
@@ -81,8 +81,8 @@ class Window:
     """What the temporal network sees: every `stride`-th of the last `frames` + 1 rows.
 
     Attributes:
-      frames, stride: in rows.
-      frame_step: video frames from one row to the next; above 1 for ready-made embeddings alone.
+        frames, stride: in rows.
+        frame_step: video frames from one row to the next; above 1 for ready-made embeddings alone.
     """
 
     frames: int
@@ -108,9 +108,9 @@ class StreamRecord:
     """How a stream is decoded, and how well that did.
 
     Attributes:
-      settings: chosen on the validation split.
-      validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
-      calibration: of the events' confidences; None leaves them as they are.
+        settings: chosen on the validation split.
+        validation, test: figures by name, such as pos, f1 and delay_s; None where undefined.
+        calibration: of the events' confidences; None leaves them as they are.
     """
 
     settings: Settings | learned.Settings
@@ -151,7 +151,7 @@ def parse(data: Any, place: str) -> Content:
     """Checks the content of model.json; the networks come without their variables.
 
     Raises:
-      ValueError: the first mistake, with its place.
+        ValueError: the first mistake, with its place.
     """
     form = _integer(data, "format", place, 1, 2**31)
     if form > FORMAT:

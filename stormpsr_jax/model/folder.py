@@ -70,23 +70,23 @@ def write_model(
     weights that are not those that model.json names, which is an error.
 
     Args:
-      folder: made if there is none.
-      procedure: the product.
-      fps: frames per second of the videos.
-      pictures: what the networks see; None for a model on ready-made embeddings.
-      window: what the temporal network sees.
-      networks: by role: "encoder", "temporal", "detector".
-      max_detections: M, rows of the detector per picture.
-      streams: by name: "asd", "temporal", "storm", "learned".
-      origin: where the model comes from, plain values for JSON.
-      batch: rows computed at once unless asked otherwise; with that of stage `predict` the networks
-        round as they did there.
-      fusion: weights of stream "learned", if that is among the streams.
-      dtype: that parameters are stored in: "float32", or "float16", which is half as large.
+        folder: made if there is none.
+        procedure: the product.
+        fps: frames per second of the videos.
+        pictures: what the networks see; None for a model on ready-made embeddings.
+        window: what the temporal network sees.
+        networks: by role: "encoder", "temporal", "detector".
+        max_detections: M, rows of the detector per picture.
+        streams: by name: "asd", "temporal", "storm", "learned".
+        origin: where the model comes from, plain values for JSON.
+        batch: rows computed at once unless asked otherwise; with that of stage `predict` the
+            networks round as they did there.
+        fusion: weights of stream "learned", if that is among the streams.
+        dtype: that parameters are stored in: "float32", or "float16", which is half as large.
 
     Raises:
-      ValueError: what `read_model` would refuse.
-      OSError: it cannot be written; names the file.
+        ValueError: what `read_model` would refuse.
+        OSError: it cannot be written; names the file.
     """
     path = Path(folder, MODEL)
     if unknown := [role for role in networks if role not in architectures.ROLES]:
@@ -119,14 +119,14 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
     """Writes a copy of a model folder with its parameters stored in another type.
 
     Args:
-      folder: of the model.
-      to: of the copy; made if there is none.
-      dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded once
-        stays so.
+        folder: of the model.
+        to: of the copy; made if there is none.
+        dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded
+            once stays so.
 
     Raises:
-      ValueError: `folder` is no model, or a parameter is too large for half precision.
-      OSError: the copy cannot be written; names the file.
+        ValueError: `folder` is no model, or a parameter is too large for half precision.
+        OSError: the copy cannot be written; names the file.
     """
     networks = read_model(folder).networks
     data = files.read_json(Path(folder, MODEL)) | {"format": FORMAT}
@@ -198,8 +198,8 @@ def read_model(folder: str | Path) -> Content:
     """Reads a model folder.
 
     Raises:
-      ValueError: it is absent, damaged, of a newer format, or holds anything that is not as
-        docs/model.md says; one line that names the file.
+        ValueError: it is absent, damaged, of a newer format, or holds anything that is not as
+            docs/model.md says; one line that names the file.
     """
     path = Path(folder) / MODEL
     if not Path(folder).is_dir():

@@ -29,16 +29,16 @@ def functions(
     Stage `predict` and a loaded model call this, so that both compute the same.
 
     Args:
-      networks: by role: "encoder", "temporal", "detector".
-      pictures: normalise them; None without a network on pictures.
-      max_detections: M.
-      batch: rows computed at once. On a CPU, of networks of at most SMALL operations a row, it is
-        AT_ONCE whatever the batch, so that they round alike whether many rows come or one.
+        networks: by role: "encoder", "temporal", "detector".
+        pictures: normalise them; None without a network on pictures.
+        max_detections: M.
+        batch: rows computed at once. On a CPU, of networks of at most SMALL operations a row, it is
+            AT_ONCE whatever the batch, so that they round alike whether many rows come or one.
 
     Returns:
-      Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
-      "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
-      boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
+        Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
+        "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
+        boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
 
     def normalise(images):

@@ -57,11 +57,12 @@ def load_model(folder: str | Path) -> Model:
     Nothing in the folder is executed.
 
     Args:
-      folder: of the model; the text "demo" is the one that ships with the package.
+        folder: of the model; the text "demo" is the one that ships with the package.
 
     Raises:
-      ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one line
-        that names the file. Or the text is "demo", and there is a model in a folder of that name.
+        ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one
+            line that names the file. Or the text is "demo", and there is a model in a folder of
+            that name.
     """
     return Model(read_model(demo.model_folder(folder)))
 
@@ -70,16 +71,16 @@ class Model:
     """A trained model.
 
     Attributes:
-      procedure: the product.
-      fps: frames per second of the videos it was trained on.
-      pictures: what becomes of a picture; None for a model on ready-made embeddings.
-      window: what the temporal network sees.
-      streams: names, of "asd", "temporal", "storm" and "learned" those that it has.
-      default_stream: the learned fusion, or else the fused one, or else the one that there is.
-      figures: by stream, the "validation" and "test" figures of its run.
-      batch: rows computed at once; with it the networks round as they did in the run.
-      origin: where it comes from: the run's config, the checksums of its data.
-      created, package_version: when and by which version it was written.
+        procedure: the product.
+        fps: frames per second of the videos it was trained on.
+        pictures: what becomes of a picture; None for a model on ready-made embeddings.
+        window: what the temporal network sees.
+        streams: names, of "asd", "temporal", "storm" and "learned" those that it has.
+        default_stream: the learned fusion, or else the fused one, or else the one that there is.
+        figures: by stream, the "validation" and "test" figures of its run.
+        batch: rows computed at once; with it the networks round as they did in the run.
+        origin: where it comes from: the run's config, the checksums of its data.
+        created, package_version: when and by which version it was written.
     """
 
     def __init__(self, content: Content):
@@ -116,14 +117,14 @@ class Model:
         """Prepares a picture as the training data were: cut out, resized, padded.
 
         Args:
-          picture: uint8 RGB (H, W, 3) of any size.
-          role: the network that looks at it, "encoder" or "detector".
+            picture: uint8 RGB (H, W, 3) of any size.
+            role: the network that looks at it, "encoder" or "detector".
 
         Returns:
-          uint8 (*self.pictures.size_of(role), 3).
+            uint8 (*self.pictures.size_of(role), 3).
 
         Raises:
-          ValueError: it is no such array, or the model takes embeddings.
+            ValueError: it is no such array, or the model takes embeddings.
         """
         if self.pictures is None:
             raise ValueError("this model takes embeddings, not pictures")
@@ -166,9 +167,9 @@ class Model:
         """Detections in pictures uint8 (B, H, W, 3), by `preprocess` with role="detector".
 
         Returns:
-          boxes (B, M, 4) cx, cy, w, h in 0…1 of the prepared picture; classes (B, M), 1…S
-          catalogued states, S + 1 the error state, 0 where there is no further detection;
-          confidences (B, M).
+            boxes (B, M, 4) cx, cy, w, h in 0…1 of the prepared picture; classes (B, M), 1…S
+            catalogued states, S + 1 the error state, 0 where there is no further detection;
+            confidences (B, M).
         """
         return self._function("detect")(self._checked_images(images, "detector"))[:3]
 
@@ -214,12 +215,12 @@ class Model:
         """The networks over one video, chunk by chunk.
 
         Args:
-          batch: rows computed at once; None is the model's.
-          stream: leaves out the networks that this stream does not need.
+            batch: rows computed at once; None is the model's.
+            stream: leaves out the networks that this stream does not need.
 
         Raises:
-          ValueError: no such stream.
-          MemoryError: no memory for the batch.
+            ValueError: no such stream.
+            MemoryError: no memory for the batch.
         """
         made = self._functions_at(batch or self.batch)
         if stream is not None:
@@ -242,15 +243,15 @@ class Model:
         """A decoder with the settings and the calibration of a stream.
 
         Args:
-          stream: None is the default one.
-          variant: of the procedure. None is the one whose globs match `recording`, or without a
-            recording the only one.
-          recording: name of the recording.
-          settings: in place of the chosen ones. With others than these, confidences are not
-            calibrated: that was learnt from what these find.
+            stream: None is the default one.
+            variant: of the procedure. None is the one whose globs match `recording`, or without a
+                recording the only one.
+            recording: name of the recording.
+            settings: in place of the chosen ones. With others than these, confidences are not
+                calibrated: that was learnt from what these find.
 
         Raises:
-          ValueError: no such stream or variant, or several variants that it could be.
+            ValueError: no such stream or variant, or several variants that it could be.
         """
         if variant is None and recording is None:
             if len(self.procedure.variants) > 1:
@@ -285,25 +286,25 @@ class Model:
         Memory is that of one batch and one window, whatever the recording's length.
 
         Args:
-          source: the recording: the path of a video, which is resampled to the model's frames per
-            second by its timestamps, or of a folder of numbered pictures; the text "demo", which is
-            the video that ships with the package; or its frames in order,
-            one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or, for a
-            model on ready-made embeddings, rows (B, D).
-          first_frame: frame number of the first row; None is that in the name of a folder's first
-            picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row i is
-            frame first_frame + i · s, and stands for those up to the next row.
-          variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
-            `recording` is its name.
-          batch: rows computed at once; None is the model's.
+            source: the recording: the path of a video, which is resampled to the model's frames per
+                second by its timestamps, or of a folder of numbered pictures; the text "demo",
+                which is the video that ships with the package; or its frames in order,
+                one array or any number of them: pictures uint8 RGB (B, H, W, 3) of any size, or,
+                for a model on ready-made embeddings, rows (B, D).
+            first_frame: frame number of the first row; None is that in the name of a folder's first
+                picture, and else 0. With embeddings of every s-th frame (`window.frame_step`), row
+                i is frame first_frame + i · s, and stands for those up to the next row.
+            variant, recording, stream, settings: see `decoder`. Of a path, and of several variants,
+                `recording` is its name.
+            batch: rows computed at once; None is the model's.
 
         Returns:
-          The events, by frame and step id, each as soon as it is recognised.
+            The events, by frame and step id, each as soon as it is recognised.
 
         Raises:
-          ValueError: no such source, stream or variant, at once; arrays that do not fit or what
-            cannot be decoded, when they are reached.
-          MemoryError: no memory for the batch.
+            ValueError: no such source, stream or variant, at once; arrays that do not fit or what
+                cannot be decoded, when they are reached.
+            MemoryError: no memory for the batch.
         """
         name = self._stream(stream)
         batch = batch or self.batch
@@ -333,15 +334,15 @@ class Model:
         """Recognition picture by picture, as they come from a camera.
 
         Args:
-          variant, stream, recording, settings: see `decoder`.
-          batch: rows computed at once, of which one is a picture. It makes no difference to small
-            networks on a CPU (see `functions`), which round as they do in `recognise`. Others do so
-            with the batch of the model; with 1, which is as many times cheaper, the last bits of a
-            float32 can differ, and so the last decimals of confidences.
+            variant, stream, recording, settings: see `decoder`.
+            batch: rows computed at once, of which one is a picture. It makes no difference to small
+                networks on a CPU (see `functions`), which round as they do in `recognise`. Others
+                do so with the batch of the model; with 1, which is as many times cheaper, the last
+                bits of a float32 can differ, and so the last decimals of confidences.
 
         Raises:
-          ValueError: no such stream or variant.
-          MemoryError: no memory for the batch.
+            ValueError: no such stream or variant.
+            MemoryError: no memory for the batch.
         """
 
         name = self._stream(stream)

@@ -22,8 +22,8 @@ class Views:
     """The same pictures in the sizes of two networks, or one picture in both.
 
     Attributes:
-      encoder: uint8 (B, H, W, 3) or (H, W, 3); None if there is no such network.
-      detector: the same, of another size.
+        encoder: uint8 (B, H, W, 3) or (H, W, 3); None if there is no such network.
+        detector: the same, of another size.
     """
 
     encoder: np.ndarray | None
@@ -143,14 +143,14 @@ class Recogniser:
         """Takes the streams as functions of arrays.
 
         Args:
-          encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
-            embeddings already.
-          temporal: embeddings (B, T, D) → probabilities (B, K) and logits, as
-            `FrameScores.temporal`.
-          detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M), and
-            `FrameScores` but for the last of them.
-          frames: w, frames that a window spans.
-          stride: every stride-th frame of the window is looked at.
+            encode: uint8 pictures (B, H, W, 3) → embeddings (B, D); None where the frames come as
+                embeddings already.
+            temporal: embeddings (B, T, D) → probabilities (B, K) and logits, as
+                `FrameScores.temporal`.
+            detect: uint8 pictures → boxes (B, M, 4), classes (B, M), confidences (B, M), and
+                `FrameScores` but for the last of them.
+            frames: w, frames that a window spans.
+            stride: every stride-th frame of the window is looked at.
         """
         self._encode, self._temporal, self._detect = encode, temporal, detect
         self._frames = frames
@@ -163,7 +163,7 @@ class Recogniser:
         Where the two networks look at pictures of different sizes, `Views` of them.
 
         Raises:
-          ValueError: B is 0.
+            ValueError: B is 0.
         """
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
@@ -224,11 +224,12 @@ def decode(
     when those are written, read and decoded (stages `predict` and `evaluate`).
 
     Args:
-      decoder: of the recording, and at the frame before.
-      frames: B frame numbers.
-      recognised: what the streams say.
-      frame_step: frames that a row stands for: the one it shows, and those up to the next row. Sums
-        decay at every frame without evidence, so between rows that are left alone none would last.
+        decoder: of the recording, and at the frame before.
+        frames: B frame numbers.
+        recognised: what the streams say.
+        frame_step: frames that a row stands for: the one it shows, and those up to the next row.
+            Sums decay at every frame without evidence, so between rows that are left alone none
+            would last.
     """
     events = []
     for i, frame in enumerate(frames):

@@ -101,7 +101,7 @@ def describe(module: nn.Module) -> dict[str, Any]:
     """Returns a network's architecture and fields as plain values, as `build` takes them.
 
     Raises:
-      ValueError: it is none of ROLES.
+        ValueError: it is none of ROLES.
     """
     if type(module) not in _FIELDS:
         known = ", ".join(kind.__name__ for kind in _FIELDS)
@@ -119,12 +119,12 @@ def build(role: str, data: Any, place: str) -> nn.Module:
     """Builds the network that `describe` described.
 
     Args:
-      role: a key of ROLES.
-      data: plain values, from anywhere.
-      place: the file and where in it they stand, for messages.
+        role: a key of ROLES.
+        data: plain values, from anywhere.
+        place: the file and where in it they stand, for messages.
 
     Raises:
-      ValueError: no architecture of that role, an unknown or missing field, or one out of bounds.
+        ValueError: no architecture of that role, an unknown or missing field, or one out of bounds.
     """
     architecture = field(data, "architecture", str, place)
     kinds = {kind.__name__: kind for kind in ROLES[role]}
@@ -189,9 +189,9 @@ def embedding_width(module: nn.Module, params: Mapping, num_frames: int) -> int:
     """D, the width of the embeddings that a temporal network reads, from its parameters.
 
     Args:
-      module: of ROLES["temporal"].
-      params: its parameters.
-      num_frames: T.
+        module: of ROLES["temporal"].
+        params: its parameters.
+        num_frames: T.
     """
     if isinstance(module, TemporalTransformer):
         return params["cls_token"].shape[-1]
@@ -205,8 +205,8 @@ def apply(module: nn.Module, variables: Mapping, x: jax.Array) -> Any:
     """What recognition wants of a network, in evaluation mode.
 
     Returns:
-      Of an encoder embeddings (B, D) of pictures (B, H, W, 3), of a temporal network logits (B, K)
-      of embeddings (B, T, D), of a detector its outputs on pictures.
+        Of an encoder embeddings (B, D) of pictures (B, H, W, 3), of a temporal network logits (B,
+        K) of embeddings (B, T, D), of a detector its outputs on pictures.
     """
     if isinstance(module, SpatialEncoder):
         return module.apply(variables, x, method="embed")
@@ -220,11 +220,11 @@ def variable_shapes(
     """The arrays that `apply` needs, by names such as `params/head/kernel`; allocates nothing.
 
     Args:
-      module: a network.
-      input_shape: of a batch of its input.
+        module: a network.
+        input_shape: of a batch of its input.
 
     Raises:
-      ValueError: the fields of the network, or the input, do not fit together.
+        ValueError: the fields of the network, or the input, do not fit together.
     """
 
     def init(x):

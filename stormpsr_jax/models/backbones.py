@@ -143,12 +143,12 @@ def fields_of(
     """Attributes of the vit.ViT that `params` belong to.
 
     Args:
-      params: of a ViT.
-      num_heads: None is that of the published model of this size, or else width / 64.
-      library: that published the parameters, see `published.to_timm`.
+        params: of a ViT.
+        num_heads: None is that of the published model of this size, or else width / 64.
+        library: that published the parameters, see `published.to_timm`.
 
     Raises:
-      ValueError: the heads do not divide the width, or the patch is no square.
+        ValueError: the heads do not divide the width, or the patch is no square.
     """
     block = params["block_0"]
     width = params["cls_token"].shape[-1]

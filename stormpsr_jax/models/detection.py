@@ -45,15 +45,15 @@ def zoom(
     """Augments: scales and shifts each picture, its box and its pose; the border is repeated.
 
     Args:
-      key: a JAX random key.
-      images: (B, H, W, C) float.
-      boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
-      poses: (B, 6), see `data.clips.LabelledFrames`.
-      scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
-      shift: and then shifted by a share of their size drawn from ± this, per axis.
+        key: a JAX random key.
+        images: (B, H, W, C) float.
+        boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
+        poses: (B, 6), see `data.clips.LabelledFrames`.
+        scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
+        shift: and then shifted by a share of their size drawn from ± this, per axis.
 
     Returns:
-      images (B, H, W, C); boxes (B, 4), cut at the border; poses (B, 6).
+        images (B, H, W, C); boxes (B, 4), cut at the border; poses (B, 6).
     """
     keys = jax.random.split(key)
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
@@ -80,12 +80,12 @@ def point_targets(boxes, image_size: tuple[int, int], levels: int = 1) -> jax.Ar
     levels a box belongs to one: the finest on which it is less than eight strides large.
 
     Args:
-      boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
-      image_size: (H, W) in pixels.
-      levels: the detector's feature levels.
+        boxes: (B, 4) cx, cy, w, h in 0..1; NaN rows have no object.
+        image_size: (H, W) in pixels.
+        levels: the detector's feature levels.
 
     Returns:
-      (B, N) bool.
+        (B, N) bool.
     """
     height, width = image_size
     points, strides = anchor_points(height, width, levels)
@@ -114,19 +114,19 @@ def detection_loss(
     Objectness is the sum over all points, divided by the number of the object's in the batch.
 
     Args:
-      outputs: of `Detector`.
-      boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
-      classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
-        ignored altogether; -1 background, annotated as empty (only objectness, with
-        `background_weight`).
-      image_size: (H, W) in pixels.
-      levels: the detector's feature levels.
-      background_weight: of images of class -1.
-      label_smoothing: of the state cross-entropy.
+        outputs: of `Detector`.
+        boxes: (B, 4) cx, cy, w, h in 0..1; NaN where there is none.
+        classes: (B,) 1..S+1 object; 0 (uncatalogued state) and -2 (not annotated): the image is
+            ignored altogether; -1 background, annotated as empty (only objectness, with
+            `background_weight`).
+        image_size: (H, W) in pixels.
+        levels: the detector's feature levels.
+        background_weight: of images of class -1.
+        label_smoothing: of the state cross-entropy.
 
     Returns:
-      The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
-      of images with an object whose best point has the right state), "iou" (mean, same point).
+        The scalar loss, and the metrics "state", "objectness", "box" (its terms), "accuracy" (share
+        of images with an object whose best point has the right state), "iou" (mean, same point).
     """
     has_box = (classes > 0) & jnp.isfinite(boxes).all(-1)
     boxes = jnp.where(has_box[:, None], boxes, 0.5)  # keep NaN out of the gradients
@@ -167,12 +167,12 @@ def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, 
     """Mean absolute error of where the product lies, in units of its size in the picture.
 
     Args:
-      found: (B, 6), of `Detector`.
-      poses: (B, 6), see `data.clips.LabelledFrames`; NaN rows do not count.
+        found: (B, 6), of `Detector`.
+        poses: (B, 6), see `data.clips.LabelledFrames`; NaN rows do not count.
 
     Returns:
-      The scalar loss, and the metrics "pose" (the same) and "turn" (by how many degrees the x axis
-      is wrong, mean); 0 where no row counts.
+        The scalar loss, and the metrics "pose" (the same) and "turn" (by how many degrees the x
+        axis is wrong, mean); 0 where no row counts.
     """
     known = jnp.isfinite(poses).all(-1)
     poses = jnp.where(known[:, None], poses, 1.0)  # keep NaN out of the gradients
@@ -194,13 +194,13 @@ def decode(
     classes: two states of one object are one detection.
 
     Args:
-      outputs: of `Detector`.
-      max_detections: M, rows per image.
-      iou_threshold: boxes that overlap a better one by more are dropped.
+        outputs: of `Detector`.
+        max_detections: M, rows per image.
+        iou_threshold: boxes that overlap a better one by more are dropped.
 
     Returns:
-      boxes (B, M, 4) cx, cy, w, h; classes (B, M) int32 in 1..S+1; confidences (B, M), falling
-      along M. Rows left over have class 0, confidence 0 and a zero box.
+        boxes (B, M, 4) cx, cy, w, h; classes (B, M) int32 in 1..S+1; confidences (B, M), falling
+        along M. Rows left over have class 0, confidence 0 and a zero box.
     """
     states = jax.nn.softmax(outputs["logits"].astype(jnp.float32))
     scores = jax.nn.sigmoid(outputs["objectness"].astype(jnp.float32)) * states.max(-1)  # (B, N)
@@ -229,11 +229,11 @@ def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, ja
     """What the detector says of the likeliest point of each image, undecided (jittable).
 
     Args:
-      outputs: of `Detector`.
+        outputs: of `Detector`.
 
     Returns:
-      Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state; and
-      the logits of single parts, (B, 2K) or None of a detector without them.
+        Objectness (B,), a logit; states (B, S + 1), log-probabilities, the last the error state;
+        and the logits of single parts, (B, 2K) or None of a detector without them.
     """
     best = outputs["objectness"].argmax(-1)[:, None]  # (B, 1)
     objectness = jnp.take_along_axis(outputs["objectness"], best, 1)[:, 0].astype(jnp.float32)
@@ -254,16 +254,16 @@ def average_precision(
     """Mean over the classes that occur of COCO's average precision, of one object an image.
 
     Args:
-      boxes: (B, M, 4) cx, cy, w, h, detections of each image.
-      classes: (B, M) int; 0 is an unused row.
-      confidences: (B, M).
-      true_boxes: (B, 4), one object per image.
-      true_classes: (B,) int; -1 no object (every detection is wrong); 0 and -2 (not annotated): the
-        image is left out.
-      iou_threshold: a detection at least so near the object's box, of its class, is right.
+        boxes: (B, M, 4) cx, cy, w, h, detections of each image.
+        classes: (B, M) int; 0 is an unused row.
+        confidences: (B, M).
+        true_boxes: (B, 4), one object per image.
+        true_classes: (B,) int; -1 no object (every detection is wrong); 0 and -2 (not annotated):
+            the image is left out.
+        iou_threshold: a detection at least so near the object's box, of its class, is right.
 
     Returns:
-      mAP in 0..1; NaN if no image has an object.
+        mAP in 0..1; NaN if no image has an object.
     """
     keep = (true_classes > 0) | (true_classes == -1)
     boxes, classes, confidences = boxes[keep], classes[keep], confidences[keep]

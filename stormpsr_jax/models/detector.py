@@ -58,13 +58,13 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
     beyond the border are zero.
 
     Args:
-      features: (B, H, W, C).
-      boxes: (B, 4) cx, cy, w, h in 0..1.
-      size: height and width of the grid.
-      margin: the box is enlarged by this factor first.
+        features: (B, H, W, C).
+        boxes: (B, 4) cx, cy, w, h in 0..1.
+        size: height and width of the grid.
+        margin: the box is enlarged by this factor first.
 
     Returns:
-      (B, size, size, C).
+        (B, size, size, C).
     """
 
     def weights(centre, extent, length):  # (B,), (B,) → (B, size, length)
@@ -86,13 +86,13 @@ def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
     """Resamples pictures so that the product lies upright and fills them (bilinear).
 
     Args:
-      images: (B, H, W, C).
-      poses: (B, 6), see `data.clips.LabelledFrames`.
-      size: height and width of the result; its left to right is along the product's x, its bottom
-        to top along y.
+        images: (B, H, W, C).
+        poses: (B, 6), see `data.clips.LabelledFrames`.
+        size: height and width of the result; its left to right is along the product's x, its bottom
+            to top along y.
 
     Returns:
-      (B, size, size, C); beyond the border, that is repeated.
+        (B, size, size, C); beyond the border, that is repeated.
     """
     at = 2 * (np.arange(size, dtype=np.float32) + 0.5) / size - 1
     centre, x_axis, y_axis = (poses[:, None, None, i : i + 2] for i in (0, 2, 4))
@@ -112,12 +112,12 @@ def anchor_points(height: int, width: int, levels: int) -> tuple[np.ndarray, np.
     """Centres and strides of the N feature points of an image, finest level first, row by row.
 
     Args:
-      height: image height in pixels.
-      width: image width in pixels.
-      levels: number of feature levels.
+        height: image height in pixels.
+        width: image width in pixels.
+        levels: number of feature levels.
 
     Returns:
-      points (N, 2) float32, x and y in pixels; strides (N,) float32 in pixels.
+        points (N, 2) float32, x and y in pixels; strides (N,) float32 in pixels.
     """
     points, strides = [], []
     for level in range(levels):
@@ -135,16 +135,16 @@ class Detector(nn.Module):
     grid=24, which is as large as YOLOv8-m (78.9 GFLOPs a picture, twice its multiply-adds).
 
     Attributes:
-      num_classes: S + 1; index c of the logits is class c + 1 (the last one is the error state).
-      width: channels are 2, 4, 8, 8, … times this at strides 4, 8, 16, 32, …
-      depth: residual blocks per stride.
-      levels: feature levels, strides 8, 16, …; more than one are joined top-down.
-      grid: height and width of the features that the state is read from.
-      num_components: K of the head "parts", which tells each component's condition from the same
-        features; 0 leaves it out.
-      upright: a head "pose" tells how the product lies in the picture, and the state is read from
-        the picture turned upright, instead of from the inside of the box.
-      dtype: of activations; parameters and outputs are float32.
+        num_classes: S + 1; index c of the logits is class c + 1 (the last one is the error state).
+        width: channels are 2, 4, 8, 8, … times this at strides 4, 8, 16, 32, …
+        depth: residual blocks per stride.
+        levels: feature levels, strides 8, 16, …; more than one are joined top-down.
+        grid: height and width of the features that the state is read from.
+        num_components: K of the head "parts", which tells each component's condition from the same
+            features; 0 leaves it out.
+        upright: a head "pose" tells how the product lies in the picture, and the state is read from
+            the picture turned upright, instead of from the inside of the box.
+        dtype: of activations; parameters and outputs are float32.
     """
 
     num_classes: int
@@ -161,18 +161,18 @@ class Detector(nn.Module):
         """Detects.
 
         Args:
-          images: (B, H, W, 3), normalised; H and W multiples of 4.
-          train: makes no difference (no dropout, no batch statistics).
+            images: (B, H, W, 3), normalised; H and W multiples of 4.
+            train: makes no difference (no dropout, no batch statistics).
 
         Returns:
-          "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
-          if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
-          logit that it is there. Points in the order of `anchor_points`. With `num_components` also
-          "parts" (B, 2K) logits: K that the component is installed, K that it sits right if it is;
-          with `upright` "pose" (B, 6), see `data.clips.LabelledFrames`.
+            "boxes" (B, N, 4) cx, cy, w, h in 0..1 of the image; "logits" (B, N, S+1) of the state
+            if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
+            logit that it is there. Points in the order of `anchor_points`. With `num_components`
+            also "parts" (B, 2K) logits: K that the component is installed, K that it sits right if
+            it is; with `upright` "pose" (B, 6), see `data.clips.LabelledFrames`.
 
         Raises:
-          ValueError: H or W is not a multiple of 4.
+            ValueError: H or W is not a multiple of 4.
         """
         del train
         _, height, width, _ = images.shape

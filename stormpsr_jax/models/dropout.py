@@ -21,8 +21,8 @@ class Dropout(nn.Module):
     """Zeroes elements at `rate` and scales the others by 1 / (1 - rate), as flax's Dropout does.
 
     Attributes:
-      rate: probability of a zero, in [0, 1).
-      deterministic: True changes nothing; False needs a "dropout" rng.
+        rate: probability of a zero, in [0, 1).
+        deterministic: True changes nothing; False needs a "dropout" rng.
     """
 
     rate: float

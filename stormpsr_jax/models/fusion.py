@@ -40,12 +40,12 @@ def logits(params: Params, x: jax.Array, start: jax.Array) -> jax.Array:
     """Applies the unit to whole recordings.
 
     Args:
-      params: arrays by name.
-      x: (T, F, N) averaged inputs.
-      start: (N,) int, the components' initial state.
+        params: arrays by name.
+        x: (T, F, N) averaged inputs.
+        start: (N,) int, the components' initial state.
 
     Returns:
-      (T, 2, N): of being present, of being right if present.
+        (T, 2, N): of being present, of being right if present.
     """
     hidden = recur(
         params["input"].T, params["bias"], params["recurrent"].T, params["start"][start].T, x
@@ -59,12 +59,12 @@ def loss(
     """Binary cross-entropy of being present, plus that of being right where a part is present.
 
     Args:
-      params, x, start: as for `logits`.
-      states: (T, N) true states, -1 sits wrong, 0 absent, 1 right.
-      mask: (T, N) of what counts.
+        params, x, start: as for `logits`.
+        states: (T, N) true states, -1 sits wrong, 0 absent, 1 right.
+        mask: (T, N) of what counts.
 
     Returns:
-      The sum of the two means; a mean over nothing is 0.
+        The sum of the two means; a mean over nothing is 0.
     """
     o = logits(params, x, start)
     targets = jnp.stack([states != 0, states == 1], axis=1).astype(o.dtype)
@@ -86,14 +86,14 @@ def recur(
     takes half the time of differentiating the scan. There is none with respect to `x`.
 
     Args:
-      w_in: (3U, F), of the update gate, the reset gate and the new value.
-      bias: (3U,).
-      w_hidden: (3U, U).
-      first: (U, N), before the first frame.
-      x: (T, F, N).
+        w_in: (3U, F), of the update gate, the reset gate and the new value.
+        bias: (3U,).
+        w_hidden: (3U, U).
+        first: (U, N), before the first frame.
+        x: (T, F, N).
 
     Returns:
-      (T, U, N), after each frame.
+        (T, U, N), after each frame.
     """
     return _forward(w_in, bias, w_hidden, first, x)[0]
 

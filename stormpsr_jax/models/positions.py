@@ -20,13 +20,13 @@ def resize_position_embedding(
     for most models, has a = -0.75 and repeats the border. The row of [CLS] is kept.
 
     Args:
-      pos_embed: rows of [CLS] and of the patches, row by row.
-      grid: (h, w) wanted.
-      old_grid: (h, w) now; None is a square.
-      antialias: which of the two ways.
+        pos_embed: rows of [CLS] and of the patches, row by row.
+        grid: (h, w) wanted.
+        old_grid: (h, w) now; None is a square.
+        antialias: which of the two ways.
 
     Raises:
-      ValueError: without `old_grid`, of patches that make no square.
+        ValueError: without `old_grid`, of patches that make no square.
     """
     h, w = old_grid or square(pos_embed.shape[1] - 1, "pos_embed")
     D = pos_embed.shape[-1]
@@ -69,14 +69,14 @@ def fit(params: Mapping, grid: tuple[int, int], library: str | None, name: str) 
     """The position embedding of a ViT's parameters, for another grid if need be.
 
     Args:
-      params: of a ViT with learned positions.
-      grid: (h, w) wanted.
-      library: that published the parameters, in its way; None: they are a run's, whose grid is
-        right if it has as many patches.
-      name: of the embedding, for messages.
+        params: of a ViT with learned positions.
+        grid: (h, w) wanted.
+        library: that published the parameters, in its way; None: they are a run's, whose grid is
+            right if it has as many patches.
+        name: of the embedding, for messages.
 
     Raises:
-      ValueError: it has to be resized, and is of patches that make no square.
+        ValueError: it has to be resized, and is of patches that make no square.
     """
     positions = params["pos_embed"]
     patches = positions.shape[1] - 1

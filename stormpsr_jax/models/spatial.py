@@ -42,12 +42,12 @@ class BatchNorm(nn.Module):
         """Normalises by the batch if `train`, else by the running statistics.
 
         Args:
-          x: (B, D).
-          train: use the batch's statistics, and update the running ones (the collection
-            "batch_stats" has to be mutable).
+            x: (B, D).
+            train: use the batch's statistics, and update the running ones (the collection
+                "batch_stats" has to be mutable).
 
         Raises:
-          ValueError: `train` with a batch of one.
+            ValueError: `train` with a batch of one.
         """
         x = x.astype(jnp.float32)
         B, D = x.shape
@@ -90,17 +90,17 @@ class SpatialEncoder(nn.Module):
     that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
 
     Attributes:
-      patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat, mlp, positions,
-        bias, layer_scale, registers, pre_norm, norm_eps: as in vit.ViT.
-      microbatches: parts of a batch that the ViT takes one after the other, recomputing each in
-        the backward pass. Its activations then need a microbatch's memory. Nothing else changes:
-        the head, BatchNorm and the loss see the whole batch, so the gradient is the big batch's
-        (as with the gradient caching of Gao et al. 2021).
-      hidden: width of layer 1, the frame embedding.
-      second_hidden: width of layer 2; None is `hidden`.
-      projection: width of layer 3, what SupCon sees.
-      num_components: K of an auxiliary linear head `state_head` on layer 1's output, which helps
-        small encoders; 0 is the paper's encoder, without it.
+        patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat, mlp, positions,
+            bias, layer_scale, registers, pre_norm, norm_eps: as in vit.ViT.
+        microbatches: parts of a batch that the ViT takes one after the other, recomputing each in
+            the backward pass. Its activations then need a microbatch's memory. Nothing else
+            changes: the head, BatchNorm and the loss see the whole batch, so the gradient is the
+            big batch's (as with the gradient caching of Gao et al. 2021).
+        hidden: width of layer 1, the frame embedding.
+        second_hidden: width of layer 2; None is `hidden`.
+        projection: width of layer 3, what SupCon sees.
+        num_components: K of an auxiliary linear head `state_head` on layer 1's output, which helps
+            small encoders; 0 is the paper's encoder, without it.
     """
 
     patch_size: int = 16
@@ -138,13 +138,13 @@ class SpatialEncoder(nn.Module):
         """Encodes a batch of images.
 
         Args:
-          images: (B, H, W, 3), normalised.
-          train: BatchNorm uses the batch and updates the running statistics ("batch_stats" has to
-            be mutable), and dropout is active (rng "dropout" if the rate is not 0).
+            images: (B, H, W, 3), normalised.
+            train: BatchNorm uses the batch and updates the running statistics ("batch_stats" has to
+                be mutable), and dropout is active (rng "dropout" if the rate is not 0).
 
         Returns:
-          float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
-          1, and with `num_components` "state_logits" (B, K).
+            float32 arrays: "embedding" (B, hidden) and "projection" (B, projection), both of length
+            1, and with `num_components` "state_logits" (B, K).
         """
         hidden = self.first_head(self._features(images, train), train)
         second = self.second_head(hidden, train)

@@ -32,15 +32,15 @@ class TemporalTransformer(nn.Module):
     LayerNorm after the last block. The head reads the [CLS] token.
 
     Attributes:
-      num_components: K.
-      outputs: 1, or 3 with each component's condition at the last frame beside its change.
-      num_frames: the most frames a clip may have; the position embedding has one row more.
-      seen: of `last_frames`.
-      depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's.
-      drop_positions: whether dropout also follows the position embedding.
-      head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
-        width D between them (paper).
-      dtype: of the activations.
+        num_components: K.
+        outputs: 1, or 3 with each component's condition at the last frame beside its change.
+        num_frames: the most frames a clip may have; the position embedding has one row more.
+        seen: of `last_frames`.
+        depth, num_heads, dim_head, mlp_dim, dropout: defaults are the released code's.
+        drop_positions: whether dropout also follows the position embedding.
+        head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
+            width D between them (paper).
+        dtype: of the activations.
     """
 
     num_components: int
@@ -64,12 +64,12 @@ class TemporalTransformer(nn.Module):
         at the clip's last frame, and K that it sits right there if it is.
 
         Args:
-          embeddings: (B, T, D). A clip shorter than `num_frames` uses the first rows of the
-            position embedding.
-          train: whether dropout is active; needs a "dropout" rng.
+            embeddings: (B, T, D). A clip shorter than `num_frames` uses the first rows of the
+                position embedding.
+            train: whether dropout is active; needs a "dropout" rng.
 
         Raises:
-          ValueError: more than `num_frames` frames, or an unknown head.
+            ValueError: more than `num_frames` frames, or an unknown head.
         """
         B, T, D = embeddings.shape
         if T > self.num_frames:

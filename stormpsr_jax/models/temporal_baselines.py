@@ -33,10 +33,10 @@ class TemporalMLP(nn.Module):
     """All frames of a clip side by side, then `depth` layers (Dense, GELU, dropout) of `width`.
 
     Attributes:
-      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
-      depth, width, dropout: as above.
-      activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
-      dtype: of the activations.
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width, dropout: as above.
+        activation: "gelu", or "none": Dense alone, without dropout, as in the released code.
+        dtype: of the activations.
     """
 
     num_components: int
@@ -64,10 +64,10 @@ class TemporalLSTM(nn.Module):
     """`depth` LSTM layers of `width` units, first frame to last; the last output is read.
 
     Attributes:
-      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
-      depth, width: as above.
-      dropout: rate after each layer.
-      dtype: of the activations.
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width: as above.
+        dropout: rate after each layer.
+        dtype: of the activations.
     """
 
     num_components: int
@@ -98,9 +98,9 @@ class TemporalTCN(nn.Module):
     frames, 8 of 257.
 
     Attributes:
-      num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
-      depth, width, dropout: as above.
-      dtype: of the activations.
+        num_components, outputs, seen: K, logits for each, and frames; see `TemporalTransformer`.
+        depth, width, dropout: as above.
+        dtype: of the activations.
     """
 
     num_components: int

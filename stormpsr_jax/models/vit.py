@@ -97,7 +97,7 @@ def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:
     width, with periods from 1 to ROTARY_BASE (left out) in equal ratios; then both once more.
 
     Raises:
-      ValueError: d is no multiple of 4.
+        ValueError: d is no multiple of 4.
     """
     if dim_head % 4:
         raise ValueError(f"rotary positions need heads of a multiple of 4, not {dim_head}, wide")
@@ -200,24 +200,25 @@ class ViT(nn.Module):
     The defaults are ViT-S/16 (timm `vit_small_patch16_224`, the paper's encoder).
 
     Attributes:
-      patch_size: pixels of the input per token, both ways, the stem's downsampling included.
-      width: D.
-      depth: number of blocks.
-      num_heads: attention heads; must divide `width`.
-      mlp_dim: hidden width of the blocks' MLP; None is 4 * width.
-      stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
-        resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
-      dropout: rate in the blocks and after the position embedding.
-      dtype: of the activations; parameters and normalisation statistics are float32.
-      remat: what of each block's activations is recomputed in the backward pass, to save memory:
-        "none", "dots" (all but the matrix products), or "full".
-      mlp: of the blocks, one of MLPS.
-      positions: "learned", a row for each patch of pictures of one size, or "rotary", of any size.
-      bias: of the blocks' attention, one of BIASES.
-      layer_scale: whether the blocks have it.
-      registers: R, tokens between [CLS] and the patches that have no position.
-      pre_norm: whether a LayerNorm stands before the first block too, as in CLIP.
-      norm_eps: of every LayerNorm but the stem's.
+        patch_size: pixels of the input per token, both ways, the stem's downsampling included.
+        width: D.
+        depth: number of blocks.
+        num_heads: attention heads; must divide `width`.
+        mlp_dim: hidden width of the blocks' MLP; None is 4 * width.
+        stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
+            resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
+        dropout: rate in the blocks and after the position embedding.
+        dtype: of the activations; parameters and normalisation statistics are float32.
+        remat: what of each block's activations is recomputed in the backward pass, to save memory:
+            "none", "dots" (all but the matrix products), or "full".
+        mlp: of the blocks, one of MLPS.
+        positions: "learned", a row for each patch of pictures of one size, or "rotary", of any
+            size.
+        bias: of the blocks' attention, one of BIASES.
+        layer_scale: whether the blocks have it.
+        registers: R, tokens between [CLS] and the patches that have no position.
+        pre_norm: whether a LayerNorm stands before the first block too, as in CLIP.
+        norm_eps: of every LayerNorm but the stem's.
     """
 
     patch_size: int = 16
@@ -244,16 +245,16 @@ class ViT(nn.Module):
         """Encodes images.
 
         Args:
-          images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
-            learned positions the same as at initialisation (one row per patch).
-          train: whether dropout is active.
-          return_tokens: also return the patch tokens.
+            images: (B, H, W, 3), normalised. H and W must be multiples of `patch_size`, and with
+                learned positions the same as at initialisation (one row per patch).
+            train: whether dropout is active.
+            return_tokens: also return the patch tokens.
 
         Returns:
-          (B, D) features in `dtype`; with `return_tokens` also (B, h, w, D).
+            (B, D) features in `dtype`; with `return_tokens` also (B, h, w, D).
 
         Raises:
-          ValueError: sizes that do not fit.
+            ValueError: sizes that do not fit.
         """
         if self.width % self.num_heads:
             raise ValueError(f"width {self.width} is not divisible by num_heads {self.num_heads}")

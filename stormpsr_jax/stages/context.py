@@ -118,7 +118,7 @@ class Context:
         """{recording: its views (N, D)}, as stage `embed` left them or as they came ready-made.
 
         Raises:
-          ValueError: one is missing, or is not what the recording and the config ask for.
+            ValueError: one is missing, or is not what the recording and the config ask for.
         """
         source = self.source(split)
         if isinstance(source, FeatureSource):

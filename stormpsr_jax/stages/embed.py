@@ -28,7 +28,7 @@ def run(context: Context) -> dict:
     Recordings are shared out over the hosts, and a finished one is not embedded again.
 
     Raises:
-      MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
+        MemoryError, OSError: no memory for embed.batch, a full disk; the message says what to do.
     """
     with loop.explained(context.workdir / "embed", "batch"):
         _run(context)
@@ -72,11 +72,11 @@ def distinct(
     """Leaves out pictures that are the very same as the one before.
 
     Args:
-      chunks: (row of the first one, pictures (N, …)), without gaps.
-      batch: the most pictures at once.
+        chunks: (row of the first one, pictures (N, …)), without gaps.
+        batch: the most pictures at once.
 
     Yields:
-      The row of the first one, pictures, and how many rows in a row each is of.
+        The row of the first one, pictures, and how many rows in a row each is of.
     """
     row, pictures, counts = 0, [], []
     for image in itertools.chain.from_iterable(images for _, images in chunks):

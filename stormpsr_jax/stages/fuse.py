@@ -38,9 +38,9 @@ class Fusion:
     """What the stage has left.
 
     Attributes:
-      weights: to recognise with.
-      folds: weights that have not seen some recordings.
-      recordings: by name, the place in `folds`; empty if the weights are not fitted.
+        weights: to recognise with.
+        folds: weights that have not seen some recordings.
+        recordings: by name, the place in `folds`; empty if the weights are not fitted.
     """
 
     weights: Weights
@@ -60,11 +60,11 @@ def run(context: Context) -> dict[str, Any]:
     """Writes WORKDIR/fuse/fusion.json and folds.json.
 
     Returns:
-      The recordings that it was fitted on, and the mean loss on those that were held out, at the
-      start and at the end.
+        The recordings that it was fitted on, and the mean loss on those that were held out, at the
+        start and at the end.
 
     Raises:
-      MemoryError: the recordings are too long together.
+        MemoryError: the recordings are too long together.
     """
     if jax.process_index() != 0:
         return {}
@@ -128,7 +128,7 @@ def read(folder: Path) -> Fusion:
     """Reads what the stage has left in its folder.
 
     Raises:
-      ValueError: it is missing or damaged; names the file.
+        ValueError: it is missing or damaged; names the file.
     """
     weights = read_weights(folder / WEIGHTS)
     path = folder / FOLDS

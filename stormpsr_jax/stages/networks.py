@@ -92,9 +92,9 @@ def pictures(context: Context, source: Source, with_detector: bool = False) -> P
     """How the pictures of a source become network input; None if they are embeddings already.
 
     Args:
-      context: of the run.
-      source: pictures of the size that one network sees, the encoder if there are two.
-      with_detector: there are two, and the detector may see another size.
+        context: of the run.
+        source: pictures of the size that one network sees, the encoder if there are two.
+        with_detector: there are two, and the detector may see another size.
     """
     if not isinstance(source, ClipSource):
         return None

@@ -25,7 +25,7 @@ def run(context: Context) -> dict:
     Finished recordings are kept.
 
     Raises:
-      MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
+        MemoryError, OSError: no memory for predict.batch, a full disk; the message says what to do.
     """
     with loop.explained(context.workdir / "predict", "batch"):
         _run(context)

@@ -121,7 +121,7 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     """(params, batch_stats) for pictures of (H, W) pixels: those of `init_from`, else fresh ones.
 
     Raises:
-      ValueError: the file does not fit the config's encoder.
+        ValueError: the file does not fit the config's encoder.
     """
     model = networks.spatial_encoder(context)
     images = np.zeros((2, *image_size, 3), np.float32)

@@ -130,9 +130,9 @@ def made_from(context: Context, stage: str) -> dict[str, dict[str, Any]]:
     """What a stage would be made from now.
 
     Returns:
-      "config" {field: value}, "data" {part of a split: checksum}, "procedure" {what: checksum} and
-      "stages" {stage: checksum of its results, None if it is not finished}. Without "data" and
-      "procedure" where the data folder is not finished.
+        "config" {field: value}, "data" {part of a split: checksum}, "procedure" {what: checksum}
+        and "stages" {stage: checksum of its results, None if it is not finished}. Without "data"
+        and "procedure" where the data folder is not finished.
     """
     fields = {
         field: value
@@ -225,8 +225,8 @@ def read(folder: Path) -> dict[str, Any] | None:
     """What is on record of a stage; None of nothing.
 
     Returns:
-      "made_from", "results" if it is finished, and "damage": what is wrong with its records.
-      Without a sound record, "made_from" is empty.
+        "made_from", "results" if it is finished, and "damage": what is wrong with its records.
+        Without a sound record, "made_from" is empty.
     """
     damage: list[str] = []
     for name in (DONE, MADE_FROM):

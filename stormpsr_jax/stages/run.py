@@ -32,16 +32,16 @@ def run(
     """Runs the stages of a config in a working directory.
 
     Args:
-      config: what to run.
-      workdir: where.
-      profile_steps: steps (first, last) of every trained stage to record a profile of.
-      remake: whether trained weights that depend on a change may be thrown away.
-      others: work folders whose finished stages are taken over where they are the very same.
+        config: what to run.
+        workdir: where.
+        profile_steps: steps (first, last) of every trained stage to record a profile of.
+        remake: whether trained weights that depend on a change may be thrown away.
+        others: work folders whose finished stages are taken over where they are the very same.
 
     Raises:
-      ValueError: all mistakes that can be found before anything is computed; a change after which
-        weights would be trained again, without `remake`; whatever a stage says about its input.
-      SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
+        ValueError: all mistakes that can be found before anything is computed; a change after which
+            weights would be trained again, without `remake`; whatever a stage says about its input.
+        SystemExit: after SIGTERM or Ctrl-C; see `interruption`.
     """
     memory.keep_freed()
     raise_all([f"--from={other}: no such work folder" for other in others if not other.is_dir()])
@@ -175,7 +175,7 @@ def _on_process_0(function: Callable[[], bool | None]) -> bool:
     """Calls the function on process 0; all processes return what it returns, or fail with it.
 
     Raises:
-      ValueError: on the other processes, if process 0 fails; it says why.
+        ValueError: on the other processes, if process 0 fails; it says why.
     """
     if jax.process_count() == 1:
         return bool(function())
@@ -198,7 +198,7 @@ def _claimed(workdir: Path) -> Iterator[None]:
     """Holds WORKDIR/lock, so that no other run writes there; the system lets go of it at the end.
 
     Raises:
-      ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
+        ValueError: another run holds it, or WORKDIR is not the same folder on all processes.
     """
     with contextlib.ExitStack() as stack:
         token = secrets.randbits(31) if jax.process_count() > 1 else 0

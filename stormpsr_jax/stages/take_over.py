@@ -24,15 +24,15 @@ def take(context: Context, stage: str, others: Iterable[Path]) -> Path | None:
     """Links a finished stage of another work folder into a run that has not begun it.
 
     Args:
-      context: the run; the stages before this one are finished.
-      stage: its name.
-      others: work folders, of which the first that has the very same is taken.
+        context: the run; the stages before this one are finished.
+        stage: its name.
+        others: work folders, of which the first that has the very same is taken.
 
     Returns:
-      That work folder, None if there is none.
+        That work folder, None if there is none.
 
     Raises:
-      ValueError: there is something else than files and folders in it; names it.
+        ValueError: there is something else than files and folders in it; names it.
     """
     if stage in LEFT_OUT or (context.workdir / stage).exists():
         return None

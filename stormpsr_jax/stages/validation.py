@@ -25,12 +25,12 @@ def nearest_agrees(z: np.ndarray, labels: np.ndarray, candidates: np.ndarray) ->
     """Whether the nearest neighbour of each embedding has its label; the mean is precision@1.
 
     Args:
-      z: (N, D) of length 1.
-      labels: (N,).
-      candidates: (N, N) bool, which rows may be a row's neighbour.
+        z: (N, D) of length 1.
+        labels: (N,).
+        candidates: (N, N) bool, which rows may be a row's neighbour.
 
     Returns:
-      (N,) bool; False where there is no candidate.
+        (N,) bool; False where there is no candidate.
     """
     similarity = np.where(candidates, z @ z.T, -np.inf)
     return (labels[similarity.argmax(axis=1)] == labels) & candidates.any(axis=1)
@@ -42,14 +42,14 @@ def key_frame_precision(
     """Share of key frames whose nearest key frame of another recording shows the same state.
 
     Args:
-      encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
-      source: the split.
-      procedure: says which states are catalogued.
-      window: frames after a completion that carry its state.
-      initial: whether the first frames of a recording are key frames of the state it begins in.
+        encoder: uint8 pictures (B, H, W, 3) → embeddings (B, D).
+        source: the split.
+        procedure: says which states are catalogued.
+        window: frames after a completion that carry its state.
+        initial: whether the first frames of a recording are key frames of the state it begins in.
 
     Raises:
-      ValueError: the split has no key frame.
+        ValueError: the split has no key frame.
     """
     found = key_frame_rows(source, procedure, window, initial)
     if not found:
@@ -86,17 +86,17 @@ def clip_scores(
     """Scores of all clips of a split that end at every stride-th frame.
 
     Args:
-      logits: embeddings (B, T, D) → (B, K).
-      embeddings: {recording: (N, D)}, arrays or files.
-      states: {recording: (N, K)}.
-      window: in rows.
-      batch: B; the last batch is filled up, so that one shape is compiled.
+        logits: embeddings (B, T, D) → (B, K).
+        embeddings: {recording: (N, D)}, arrays or files.
+        states: {recording: (N, K)}.
+        window: in rows.
+        batch: B; the last batch is filled up, so that one shape is compiled.
 
     Returns:
-      f1: over all components of all clips, a component above probability ½ counts as changed;
-      f1_macro: mean over the components of the F1 of each, 0 where one never changes and is never
-        said to;
-      bce: mean binary cross-entropy, nats.
+        f1: over all components of all clips, a component above probability ½ counts as changed;
+        f1_macro: mean over the components of the F1 of each, 0 where one never changes and is never
+            said to;
+        bce: mean binary cross-entropy, nats.
     """
     tp, wrong, count, bce = 0, 0, 0, 0.0  # the first two by component; wrong: FP + FN
     for name, embedded in embeddings.items():
@@ -122,11 +122,11 @@ def mean_average_precision(detector: Batched, source: ClipSource) -> float:
     """mAP@50 of a split's boxed frames, over the classes that occur.
 
     Args:
-      detector: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
-      source: the split.
+        detector: uint8 pictures (B, H, W, 3) → boxes, classes and confidences (B, M, …).
+        source: the split.
 
     Raises:
-      ValueError: the split has no box.
+        ValueError: the split has no box.
     """
     found = [
         (name, row)
@@ -149,11 +149,11 @@ def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
     """Share of frames annotated as empty in which something is detected, surer than ½.
 
     Args:
-      detector: as above.
-      source: the split.
+        detector: as above.
+        source: the split.
 
     Returns:
-      {"false_alarms": share}, or {} if no frame is annotated as empty.
+        {"false_alarms": share}, or {} if no frame is annotated as empty.
     """
     found = [
         (name, row)

@@ -36,9 +36,9 @@ class Example:
     """A labelled recording.
 
     Attributes:
-      scores: of its frames.
-      states: (frames, K) true states at these, -1, 0 or 1.
-      initial: K values in {0, 1}, the variant's initial state.
+        scores: of its frames.
+        states: (frames, K) true states at these, -1, 0 or 1.
+        initial: K values in {0, 1}, the variant's initial state.
     """
 
     scores: Scores
@@ -51,10 +51,10 @@ class Fitted:
     """What `fit` found.
 
     Attributes:
-      weights: to recognise with.
-      held_out: of each recording, in order, the weights of the fold that has not seen it.
-      before, after: mean loss of the folds on the recordings that they have not seen, at the start
-        and at the end.
+        weights: to recognise with.
+        held_out: of each recording, in order, the weights of the fold that has not seen it.
+        before, after: mean loss of the folds on the recordings that they have not seen, at the
+            start and at the end.
     """
 
     weights: Weights
@@ -91,23 +91,24 @@ def fit(
     """Fits the weights in `FOLDS` folds; recording i belongs to fold i mod `FOLDS`.
 
     Args:
-      examples: at least as many as folds; of a pair (scores, states) everything is absent at first.
-      procedure: the product.
-      start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
-        None starts from random ones, drawn to 0. Folds may find different ways from there, so their
-        mean means nothing: the fitted ones are those of one more fit, on all recordings.
-      fps: frames per second; None for the procedure's.
-      units, average: U, and seconds that inputs are averaged over; `start` has its own.
-      steps, learning_rate: of Adam, along a cosine.
-      batch: recordings a step sees, all of them in turn; None for all at once.
-      noise: standard deviation of noise on the inputs.
-      decay: times the squared distance from what the weights are drawn to.
-      seed: of the noise and of random weights.
-      progress: told of steps that were done, of `num_steps` together.
+        examples: at least as many as folds; of a pair (scores, states) everything is absent at
+            first.
+        procedure: the product.
+        start: weights to start from and to be drawn to; the fitted ones are the mean of the folds'.
+            None starts from random ones, drawn to 0. Folds may find different ways from there, so
+            their mean means nothing: the fitted ones are those of one more fit, on all recordings.
+        fps: frames per second; None for the procedure's.
+        units, average: U, and seconds that inputs are averaged over; `start` has its own.
+        steps, learning_rate: of Adam, along a cosine.
+        batch: recordings a step sees, all of them in turn; None for all at once.
+        noise: standard deviation of noise on the inputs.
+        decay: times the squared distance from what the weights are drawn to.
+        seed: of the noise and of random weights.
+        progress: told of steps that were done, of `num_steps` together.
 
     Raises:
-      ValueError: fewer recordings than folds, states that do not fit the scores.
-      MemoryError: the recordings are too long together.
+        ValueError: fewer recordings than folds, states that do not fit the scores.
+        MemoryError: the recordings are too long together.
     """
     examples = [_example(e, procedure) for e in examples]
     if len(examples) < FOLDS:
@@ -193,7 +194,7 @@ def _fits_at_a_time(fits: int, cells: int) -> int:
     """Returns how many fits of so many frames of components have room; a fit keeps one core busy.
 
     Raises:
-      MemoryError: not even one has.
+        MemoryError: not even one has.
     """
     # Inputs, those with noise, their noise, and some 8 U numbers that the gradient keeps.
     size = 4 * cells * (4 * NUM_INPUTS + 64)

@@ -24,15 +24,15 @@ def supcon(z: jax.Array, labels: jax.Array, temperature: float = 0.07) -> jax.Ar
       such images does not shrink the loss and gradient of the others.
 
     Args:
-      z: (N, D), rows of length 1 (not checked).
-      labels: (N,) integers.
-      temperature: 0.07 in the paper.
+        z: (N, D), rows of length 1 (not checked).
+        labels: (N,) integers.
+        temperature: 0.07 in the paper.
 
     Returns:
-      The loss, a float32 scalar; 0 if there is no label >= 0.
+        The loss, a float32 scalar; 0 if there is no label >= 0.
 
     Raises:
-      ValueError: N < 2, or shapes that do not fit.
+        ValueError: N < 2, or shapes that do not fit.
     """
     _check_supcon(z, labels)
     z = z.astype(jnp.float32)
@@ -62,17 +62,17 @@ def supcon_blockwise(
     computes the blocks anew. The memory for similarities is (N / devices) × block.
 
     Args:
-      z: (N, D), rows of length 1 (not checked).
-      labels: (N,) integers, as for `supcon`.
-      temperature: 0.07 in the paper.
-      mesh: the devices.
-      block: rows that a device looks at at a time.
+        z: (N, D), rows of length 1 (not checked).
+        labels: (N,) integers, as for `supcon`.
+        temperature: 0.07 in the paper.
+        mesh: the devices.
+        block: rows that a device looks at at a time.
 
     Returns:
-      The loss, a float32 scalar.
+        The loss, a float32 scalar.
 
     Raises:
-      ValueError: N < 2, block < 1, or shapes that do not fit.
+        ValueError: N < 2, block < 1, or shapes that do not fit.
     """
     _check_supcon(z, labels)
     if block < 1:
@@ -206,14 +206,14 @@ def multilabel_bce(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """Binary cross-entropy of each clip, averaged over its K components, without class weights.
 
     Args:
-      logits: (B, K).
-      labels: (B, K), 0 or 1.
+        logits: (B, K).
+        labels: (B, K), 0 or 1.
 
     Returns:
-      (B,) float32; its mean is the training loss.
+        (B,) float32; its mean is the training loss.
 
     Raises:
-      ValueError: shapes that differ.
+        ValueError: shapes that differ.
     """
     if logits.shape != labels.shape:
         raise ValueError(f"logits {logits.shape} and labels {labels.shape} differ in shape")
@@ -228,13 +228,14 @@ def condition_bce(
     """Binary cross-entropy of two logits a component: it is installed, it sits right if it is.
 
     Args:
-      logits: (B, 2K), first all installed.
-      states: (B, K) in {-1, 0, 1}; whether a component is right counts where it is installed.
-      right_weight: (B,) of the rows in the second term; None is 1.
+        logits: (B, 2K), first all installed.
+        states: (B, K) in {-1, 0, 1}; whether a component is right counts where it is installed.
+        right_weight: (B,) of the rows in the second term; None is 1.
 
     Returns:
-      The scalar loss, and the metrics "installed" and "right", its two terms: (weighted) means over
-      components and rows, 0 where none counts.
+        The scalar loss, and the metrics "installed" and "right", its two terms: (weighted) means
+            over
+        components and rows, 0 where none counts.
     """
     installed, right = jnp.split(logits.astype(jnp.float32), 2, axis=-1)
     there = (states != 0).astype(jnp.float32)

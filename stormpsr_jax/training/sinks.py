@@ -39,8 +39,8 @@ class Sinks:
     """The sinks of a run.
 
     Attributes:
-      names: of NAMES.
-      config: of the run, for Weights & Biases.
+        names: of NAMES.
+        config: of the run, for Weights & Biases.
     """
 
     names: tuple[str, ...] = ("tensorboard",)
@@ -50,8 +50,8 @@ class Sinks:
         """Opens those of a stage on process 0, and none on the others.
 
         Args:
-          folder: of the stage, in the work folder of the run.
-          step: that training resumes from.
+            folder: of the stage, in the work folder of the run.
+            step: that training resumes from.
         """
         if jax.process_index() != 0:
             return []
@@ -126,7 +126,7 @@ class WandB:
         """Begins the run, or goes on with it.
 
         Raises:
-          ValueError: it cannot be begun, or `wandb_run` is damaged; says what to do.
+            ValueError: it cannot be begun, or `wandb_run` is damaged; says what to do.
         """
         import wandb
 

@@ -48,16 +48,16 @@ def forward(
     """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
 
     Args:
-      kind: vit, spatial, temporal or storm.
-      params: parameters, for their shapes.
-      heads: of the ViT; None as in `backbones.fields_of`.
-      temporal_heads: None is 8.
-      library: of kind vit, that published the parameters.
+        kind: vit, spatial, temporal or storm.
+        params: parameters, for their shapes.
+        heads: of the ViT; None as in `backbones.fields_of`.
+        temporal_heads: None is 8.
+        library: of kind vit, that published the parameters.
 
     Returns:
-      A function of x, normalised: images (N, H, W, 3) -> {"features"} (vit) or {"embedding",
-      "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W, 3)
-      -> {"logits"} (storm).
+        A function of x, normalised: images (N, H, W, 3) -> {"features"} (vit) or {"embedding",
+        "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W,
+        3) -> {"logits"} (storm).
     """
     if kind == "vit":
         model = vit.ViT(**backbones.fields_of(params, heads, library))
@@ -119,7 +119,7 @@ def run(
     its library does. `chunk`: images, or clips of embeddings, computed at once.
 
     Raises:
-      ValueError: the shape of x, or the number of heads, does not fit.
+        ValueError: the shape of x, or the number of heads, does not fit.
     """
     axes = {"vit": 4, "spatial": 4, "temporal": 3, "storm": 5}[kind]
     if x.ndim != axes or (axes > 3 and x.shape[-1] != 3) or 0 in x.shape:

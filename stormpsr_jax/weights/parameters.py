@@ -43,7 +43,7 @@ def save_params(
     `metadata` values are stored as JSON text.
 
     Raises:
-      OSError: it cannot be written; names the file.
+        OSError: it cannot be written; names the file.
     """
     tree = {"params": params, "batch_stats": batch_stats or {}}
     flat = traverse_util.flatten_dict(tree, sep="/")
@@ -71,7 +71,7 @@ def write_safetensors(
     unreadable for everybody but its owner, and puts metadata into it in any order.)
 
     Raises:
-      OSError: it cannot be written; names the file.
+        OSError: it cannot be written; names the file.
     """
     content = safetensors.numpy.save(dict(arrays), metadata=dict(metadata or {}) or None)
     end = 8 + int.from_bytes(content[:8], "little")
@@ -88,7 +88,7 @@ def load_params(path: str | Path) -> tuple[dict, dict]:
     """Reads (params, batch_stats), nested dicts of NumPy arrays, from a file of `save_params`.
 
     Raises:
-      ValueError: the file is absent, damaged, or not in our format.
+        ValueError: the file is absent, damaged, or not in our format.
     """
     arrays, metadata = torch_files.read_safetensors(path)
     if metadata.get("format") != FORMAT:
@@ -116,18 +116,18 @@ def initialise_from(
     leaves its heads as they are.
 
     Args:
-      path: a file of `save_params`, or a ViT as timm or transformers publish it.
-      params: freshly initialised parameters.
-      batch_stats: their running statistics ({} if the model has none).
-      grid: (h, w) of the patches of `params`, to which a position embedding of another length is
-        resized; None is a square.
+        path: a file of `save_params`, or a ViT as timm or transformers publish it.
+        params: freshly initialised parameters.
+        batch_stats: their running statistics ({} if the model has none).
+        grid: (h, w) of the patches of `params`, to which a position embedding of another length is
+            resized; None is a square.
 
     Returns:
-      (params, batch_stats, report): new dicts, and a line per value taken.
+        (params, batch_stats, report): new dicts, and a line per value taken.
 
     Raises:
-      ValueError: lists missing and unexpected names, or names a shape that differs, and says in
-        what the ViTs differ.
+        ValueError: lists missing and unexpected names, or names a shape that differs, and says in
+            what the ViTs differ.
     """
     loaded_params, loaded_stats, library = _load_start(Path(path))
     encoder_only = "cls_token" in loaded_params and "encoder" in params

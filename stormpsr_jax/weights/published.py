@@ -59,7 +59,7 @@ def to_timm(
     `torch_layout.from_state_dict` to list. `path` is for messages.
 
     Raises:
-      ValueError: two names mean the same, or shapes of parts do not fit each other.
+        ValueError: two names mean the same, or shapes of parts do not fit each other.
     """
     library = TIMM
     if any(name.endswith("embeddings.cls_token") for name in state):

@@ -97,8 +97,8 @@ def read_pth(path: str | Path) -> Any:
     """Reads a `.pth` file: the saved object, tensors as (possibly strided, read-only) arrays.
 
     Raises:
-      ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
-        string, tuple, list or dict; names what it is.
+        ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
+            string, tuple, list or dict; names what it is.
     """
     check_regular(path)
     with open(path, "rb") as file:
@@ -352,7 +352,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     Wrappers' prefixes (`module.`) and the dictionary around it (`state_dict`) are taken off.
 
     Raises:
-      ValueError: absent, unreadable, of another kind, or refused (see read_pth).
+        ValueError: absent, unreadable, of another kind, or refused (see read_pth).
     """
     path = Path(path)
     check_regular(path)

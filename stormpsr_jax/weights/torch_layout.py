@@ -189,8 +189,8 @@ def check_ours(arrays: Mapping[str, np.ndarray], kind: str, path: str | Path) ->
     It may have what no state dict has: a stem, a state head, an MLP head. `path` is for messages.
 
     Raises:
-      ValueError: lists every missing and every unexpected name, or names an array whose number of
-        axes is wrong.
+        ValueError: lists every missing and every unexpected name, or names an array whose number of
+            axes is wrong.
     """
     wanted = {name for _, name in _names(kind, _depths(kind, list(arrays), ours=True), arrays)}
     wanted |= set(_ours_alone(kind, arrays))
@@ -216,8 +216,8 @@ def from_state_dict(
     `path` is for messages.
 
     Raises:
-      ValueError: lists every missing and every unexpected name, or names an array whose number of
-        axes is wrong.
+        ValueError: lists every missing and every unexpected name, or names an array whose number of
+            axes is wrong.
     """
     state = {name: value for name, value in state.items() if not _ignored(kind, name)}
     pairs = dict(_names(kind, _depths(kind, list(state), ours=False), state))
@@ -248,7 +248,7 @@ def to_state_dict(
     """The inverse of `from_state_dict`. `state_head`, our addition, has no place there.
 
     Raises:
-      ValueError: lists every missing and every unexpected name, such as a stem or an MLP head.
+        ValueError: lists every missing and every unexpected name, such as a stem or an MLP head.
     """
     flat = traverse_util.flatten_dict({"params": params, "batch_stats": batch_stats}, sep="/")
     flat = {name: np.asarray(value) for name, value in flat.items() if "/state_head/" not in name}
