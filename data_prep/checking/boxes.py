@@ -12,9 +12,9 @@ import numpy as np
 import simplejpeg
 
 from data_prep.checking import thumbnails
-from data_prep.checking.folder import Checked
+from data_prep.checking.checked import Checked
 from data_prep.reading.labels import agree
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
 
 SHOWN = 3  # boxes of each state

@@ -1,6 +1,5 @@
 """Finds what is wrong with a folder of clip shards; `data_prep.check` is the command."""
 
-import dataclasses
 import itertools
 import zlib
 from collections.abc import Sequence
@@ -9,52 +8,19 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.checking.checked import Checked
 from data_prep.checking.recording import Expected, check_labels, check_shard
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.data.annotation import as_annotated, tells_empty
-from stormpsr_jax.data.clips import LabelledFrames, shard_name
-from stormpsr_jax.psr.files.labels import Step
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.data.annotation import LabelledFrames, as_annotated, tells_empty
+from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.psr.procedure import load_procedure
 
 FEATURES = {"recording", "first_frame", "jpeg", "state", "box", "asd_class", "visible"}
 RERUN = "run the same data_prep command again"
 SUMS = "SHA256SUMS"
 # Recordings are taken for the same when they share this much of what was compared.
 SAME_SHARE = 0.5
-
-
-@dataclasses.dataclass
-class Checked:
-    """What a check found.
-
-    Attributes:
-        directory: the folder.
-        problems: what is wrong; a line each.
-        warnings: what to know; a line each.
-        procedure: None if its file cannot be read.
-        settings: what settings.json says.
-        fps: frames per second.
-        image_size: (H, W).
-        clip_length: frames per record.
-        splits: by split and name, the recordings whose labels can be read.
-        steps: by split and name, (frame, step id) of the label files that can be read.
-        shards: by split and name, the shard files.
-        num_decoded: frames that were decoded.
-    """
-
-    directory: Path
-    problems: list[str] = dataclasses.field(default_factory=list)
-    warnings: list[str] = dataclasses.field(default_factory=list)
-    procedure: Procedure | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    fps: float = 0.0
-    image_size: tuple[int, int] = (0, 0)
-    clip_length: int = 0
-    splits: dict[str, dict[str, LabelledFrames]] = dataclasses.field(default_factory=dict)
-    steps: dict[str, dict[str, list[Step]]] = dataclasses.field(default_factory=dict)
-    shards: dict[tuple[str, str], Path] = dataclasses.field(default_factory=dict)
-    num_decoded: int = 0
 
 
 def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:

@@ -15,10 +15,10 @@ import numpy as np
 import simplejpeg
 
 from data_prep.checking import boxes, thumbnails
-from data_prep.checking.folder import Checked
+from data_prep.checking.checked import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax.base import files
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS
 

@@ -8,7 +8,6 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import simplejpeg
@@ -16,16 +15,14 @@ import tqdm
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
+from data_prep.checking.checked import Checked
 from data_prep.checking.statistics import completed_steps
 from data_prep.reading.labels import agree
-from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.data.clips import READER_OPTIONS, LabelledFrames, count_records
+from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
+from stormpsr_jax.data.clips import READER_OPTIONS, count_records
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
-
-if TYPE_CHECKING:
-    from data_prep.checking.folder import Checked
 
 SAMPLED_RECORDS = 5  # of a recording, evenly spread, the first and the last among them
 MAX_RANGES = 8  # of frames, in one line

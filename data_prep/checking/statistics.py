@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stormpsr_jax.data.annotation import EMPTY
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import EMPTY, LabelledFrames
 from stormpsr_jax.psr.files.labels import Step, states_to_steps
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -7,7 +7,7 @@ import simplejpeg
 from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
-from data_prep.checking.folder import Checked
+from data_prep.checking.checked import Checked
 from stormpsr_jax.data.clips import READER_OPTIONS
 
 

@@ -125,7 +125,7 @@ def _camera(motion: Motion, frame: int) -> Camera:
 
 
 def poses_in_pictures(product: Product, motion: Motion) -> np.ndarray:
-    """(N, 6) float32, how the product lies in each picture; see `clips.LabelledFrames`."""
+    """(N, 6) float32, how the product lies in each picture; see `annotation.LabelledFrames`."""
     vertices = product.mesh(np.ones(len(product.parts))).vertices
     low, high = vertices.min(axis=0), vertices.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2

@@ -44,7 +44,7 @@ class RecordingData:
         classes: (N,) of a box 0 uncatalogued, 1…S assembly state, S + 1 error state; without one
             EMPTY (-1: somebody looked, no whole object is there) or NOT_ANNOTATED (-2).
         visible: (N,) visible fraction of the object; NaN where unknown.
-        poses: (N, 6) how the product lies in a render, see `clips.LabelledFrames`; None of
+        poses: (N, 6) how the product lies in a render, see `annotation.LabelledFrames`; None of
             recordings, of which nobody knows it. In the label files alone.
         label_files: of LABEL_FILES, those that a data set ships; they are kept byte for byte.
             The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.

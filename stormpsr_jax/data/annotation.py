@@ -1,19 +1,54 @@
-"""Frames without a box: looked at and empty, or not looked at."""
+"""The labels of frames; those without a box: looked at and empty, or not looked at."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from stormpsr_jax.data.clips import LabelledFrames
 
 # Classes of frames without a box: somebody looked at them, and there is no whole object; or nobody
 # did, so that nothing is known.
 EMPTY, NOT_ANNOTATED = -1, -2
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledFrames:
+    """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
+
+    Attributes:
+        name: its name.
+        first_frame: number of the first frame.
+        states: (N, K) int8 in {-1, 0, 1}.
+        boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where there is none.
+        classes: (N,) int16; of a box 1…S assembly state, S + 1 error state, 0 uncatalogued (ignored
+            by the detector); without one `EMPTY` or NOT_ANNOTATED.
+        visible: (N,) float32, visible fraction of the object; NaN where unknown.
+        poses: (N, 6) float32, how the product lies in a render: x and y of its middle, from there
+            to the end of its x axis, and to that of its y axis, in 0…1 of the picture's width and
+            height, y down. The axes end half its height beyond the sides of the complete product,
+            so that all of it lies between them when it is seen at an angle. NaN where unknown, in
+            recordings throughout; None becomes that.
+    """
+
+    name: str
+    first_frame: int
+    states: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    visible: np.ndarray
+    poses: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.poses is None:
+            unknown = np.broadcast_to(np.float32(np.nan), (len(self.states), 6))
+            object.__setattr__(self, "poses", unknown)
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.states)
 
 
 def tells_empty(settings: Mapping[str, Any], name: str) -> bool:

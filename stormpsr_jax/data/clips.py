@@ -8,7 +8,6 @@ records that hold them are read, and only the JPEGs asked for are decoded.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import hashlib
 import itertools
 import threading
@@ -23,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.annotation import as_annotated
+from stormpsr_jax.data.annotation import LabelledFrames, as_annotated
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
@@ -83,44 +82,6 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
         rows = np.flatnonzero((ours.states != theirs.states).any(axis=1)) + 1
         found.append(f"other state vectors at states {', '.join(map(str, rows))}")
     return "; ".join(found)
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelledFrames:
-    """The labels of a recording's N frames, `first_frame` … `first_frame + N - 1`.
-
-    Attributes:
-        name: its name.
-        first_frame: number of the first frame.
-        states: (N, K) int8 in {-1, 0, 1}.
-        boxes: (N, 4) float32 cx, cy, w, h in 0…1; NaN where there is none.
-        classes: (N,) int16; of a box 1…S assembly state, S + 1 error state, 0 uncatalogued (ignored
-            by the detector); without one `annotation.EMPTY` or NOT_ANNOTATED.
-        visible: (N,) float32, visible fraction of the object; NaN where unknown.
-        poses: (N, 6) float32, how the product lies in a render: x and y of its middle, from there
-            to the end of its x axis, and to that of its y axis, in 0…1 of the picture's width and
-            height, y down. The axes end half its height beyond the sides of the complete product,
-            so that all of it lies between them when it is seen at an angle. NaN where unknown, in
-            recordings throughout; None becomes that.
-    """
-
-    name: str
-    first_frame: int
-    states: np.ndarray
-    boxes: np.ndarray
-    classes: np.ndarray
-    visible: np.ndarray
-    poses: np.ndarray | None = None
-
-    def __post_init__(self):
-        if self.poses is None:
-            unknown = np.broadcast_to(np.float32(np.nan), (len(self.states), 6))
-            object.__setattr__(self, "poses", unknown)
-
-    @property
-    def num_frames(self) -> int:
-        """N."""
-        return len(self.states)
 
 
 class ClipSource(Source):

@@ -48,7 +48,7 @@ def zoom(
         key: a JAX random key.
         images: (B, H, W, C) float.
         boxes: (B, 4) cx, cy, w, h in 0..1, or NaN.
-        poses: (B, 6), see `data.clips.LabelledFrames`.
+        poses: (B, 6), see `data.annotation.LabelledFrames`.
         scale: pictures are scaled about their middle by exp(u), u drawn from ± this.
         shift: and then shifted by a share of their size drawn from ± this, per axis.
 
@@ -168,7 +168,7 @@ def pose_loss(found: jax.Array, poses: jax.Array) -> tuple[jax.Array, dict[str, 
 
     Args:
         found: (B, 6), of `Detector`.
-        poses: (B, 6), see `data.clips.LabelledFrames`; NaN rows do not count.
+        poses: (B, 6), see `data.annotation.LabelledFrames`; NaN rows do not count.
 
     Returns:
         The scalar loss, and the metrics "pose" (the same) and "turn" (by how many degrees the x

@@ -87,7 +87,7 @@ def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
 
     Args:
         images: (B, H, W, C).
-        poses: (B, 6), see `data.clips.LabelledFrames`.
+        poses: (B, 6), see `data.annotation.LabelledFrames`.
         size: height and width of the result; its left to right is along the product's x, its bottom
             to top along y.
 
@@ -169,7 +169,7 @@ class Detector(nn.Module):
             if the object is there (softmax; equal at all points of an image); "objectness" (B, N)
             logit that it is there. Points in the order of `anchor_points`. With `num_components`
             also "parts" (B, 2K) logits: K that the component is installed, K that it sits right if
-            it is; with `upright` "pose" (B, 6), see `data.clips.LabelledFrames`.
+            it is; with `upright` "pose" (B, 6), see `data.annotation.LabelledFrames`.
 
         Raises:
             ValueError: H or W is not a multiple of 4.

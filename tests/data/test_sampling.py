@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import pretrain
 

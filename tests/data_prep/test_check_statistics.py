@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep.checking import statistics as check_statistics
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.check_data import PROCEDURE, make

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.data.clips import LabelledFrames
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.model.content import Window
 from stormpsr_jax.stages import validation
 

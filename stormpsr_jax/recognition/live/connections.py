@@ -13,7 +13,7 @@ import collections
 import dataclasses
 from typing import Any
 
-from stormpsr_jax.recognition.live import page_process
+from stormpsr_jax.recognition.live import page_messages
 
 PATIENCE = 5.0  # seconds
 _SWEEP = 0.5  # seconds
@@ -126,7 +126,7 @@ class Connections:
         self._reported = now
         ((sender, number),) = self._closed.most_common(1)
         others = f", and some of {len(self._closed) - 1} others" if len(self._closed) > 1 else ""
-        page_process.say(
+        page_messages.say(
             f"closed {number} connections of {sender}{others}: more than {self._most} at once, or "
             f"no whole request within {PATIENCE:g} s"
         )

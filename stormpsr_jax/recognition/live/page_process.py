@@ -19,15 +19,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from stormpsr_jax.recognition.live.access import Access, Address
+from stormpsr_jax.recognition.live.page_messages import BACKLOG, END, STARTED, say
 
-# What it is told. After the kind: JSON; of a picture the box as JSON, a line end, and the JPEG.
-RECORD, STATUS, VIEW, PICTURE, END = b"r", b"s", b"v", b"p", b"e"
-FRAMES = (VIEW, PICTURE)
-# What it says: it has started; it takes the next view and picture; the next unit is to begin; and,
-# with the number of pictures that it was told so far, somebody waits for one after these.
-STARTED, TAKES, RESET, WANTED = b"started", b"takes", b"reset", b"wanted %d"
-MAX_ANSWER = 32  # bytes of these
-BACKLOG = 1024  # connections that wait to be taken
 _AT_ONCE = 32  # that are taken in one round of the loop
 _NICE = 10
 _MAX_CONNECTIONS = 200
@@ -139,11 +132,6 @@ def _one_line(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """In place of the tracebacks of asyncio."""
     error = context.get("exception")
     say(context["message"] + (f" ({type(error).__name__}: {error})" if error else ""))
-
-
-def say(text: str) -> None:
-    """Prints a warning of the page's."""
-    print(f"warning: --serve: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

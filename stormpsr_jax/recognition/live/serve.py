@@ -41,7 +41,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.recognition.live import page_process
+from stormpsr_jax.recognition.live import page_messages, page_process
 from stormpsr_jax.recognition.live.access import Access, Address
 from stormpsr_jax.recognition.live.outbox import encode
 
@@ -155,7 +155,7 @@ class Page:
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            page_process.say(f"{what} holds what JSON has not")
+            page_messages.say(f"{what} holds what JSON has not")
 
     # --- The process ------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class Page:
             channel.send_bytes(self._setup)
             if not channel.poll(_START):
                 raise OSError(f"it has said nothing for {_START:.0f} s")
-            channel.recv_bytes(page_process.MAX_ANSWER)
+            channel.recv_bytes(page_messages.MAX_ANSWER)
         except (OSError, EOFError) as error:
             channel.close()
             process.kill()
@@ -209,7 +209,7 @@ class Page:
             failures += 1
             with self._changed:
                 if not self._closing:
-                    page_process.say(
+                    page_messages.say(
                         f"{trouble}; recognition goes on, and the page begins again in {pause} s"
                     )
                 if self._changed.wait_for(lambda: self._closing, pause):
@@ -224,12 +224,12 @@ class Page:
         """Does what a process asks for, until it ends."""
         try:
             while True:
-                said = channel.recv_bytes(page_process.MAX_ANSWER)
-                if said == page_process.RESET:
+                said = channel.recv_bytes(page_messages.MAX_ANSWER)
+                if said == page_messages.RESET:
                     self._on_reset()
                 with self._changed:
-                    self._takes |= said == page_process.TAKES
-                    self._wanted |= said == page_process.WANTED % self._num_pictures
+                    self._takes |= said == page_messages.TAKES
+                    self._wanted |= said == page_messages.WANTED % self._num_pictures
                     self._changed.notify_all()
         except (OSError, EOFError):
             with self._changed:
@@ -263,15 +263,15 @@ class Page:
                 elif now.picture is not told.picture:
                     self._sent_picture, self._wanted = now.picture, False
                     self._num_pictures += 1
-            messages = [page_process.RECORD + record for record in records]
+            messages = [page_messages.RECORD + record for record in records]
             if now.status is not told.status:
-                messages.append(page_process.STATUS + now.status)
+                messages.append(page_messages.STATUS + now.status)
             if now.view is not told.view and (new := self._encoded(now.view)) not in (None, text):
                 text = new
-                messages.append(page_process.VIEW + new)
+                messages.append(page_messages.VIEW + new)
             if now.picture is not told.picture:
-                messages.append(page_process.PICTURE + self._with_box(*now.picture))
-            if messages and messages[-1][:1] in page_process.FRAMES:
+                messages.append(page_messages.PICTURE + self._with_box(*now.picture))
+            if messages and messages[-1][:1] in page_messages.FRAMES:
                 with self._changed:
                     self._takes = False  # until it says so again
             told = now
@@ -279,7 +279,7 @@ class Page:
                 for message in messages:
                     channel.send_bytes(message)
                 if closing:
-                    channel.send_bytes(page_process.END)
+                    channel.send_bytes(page_messages.END)
                     return
             except OSError:
                 return  # `_hear` notices it too
@@ -318,7 +318,7 @@ def _listening(address: Address) -> socket.socket:
     end = time.monotonic() + _TAKEN
     while True:
         try:
-            return socket.create_server(address, family=family, backlog=page_process.BACKLOG)
+            return socket.create_server(address, family=family, backlog=page_messages.BACKLOG)
         except OSError as error:
             # The page of a process that was killed just now ends by itself.
             if error.errno != errno.EADDRINUSE or time.monotonic() > end:

@@ -26,7 +26,7 @@ import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from stormpsr_jax.recognition.live import page_process
+from stormpsr_jax.recognition.live import page_messages
 from stormpsr_jax.recognition.live.access import HEADERS, Access
 from stormpsr_jax.recognition.live.connections import Connections
 from stormpsr_jax.report import pages
@@ -67,24 +67,24 @@ class Watchers:
     def take(self, kind: bytes, content: bytes) -> None:
         """Takes what recognition tells."""
         board = self._board
-        if kind == page_process.RECORD:
+        if kind == page_messages.RECORD:
             board.add(content)
-        elif kind == page_process.STATUS:
+        elif kind == page_messages.STATUS:
             board.show_status(content)
-        elif kind == page_process.VIEW:
+        elif kind == page_messages.VIEW:
             board.show_view(content)
-        elif kind == page_process.PICTURE:
+        elif kind == page_messages.PICTURE:
             box, _, jpeg = content.partition(b"\n")
             board.show_picture(jpeg, box.decode("ascii"))
             self._asked = False
-        if kind in page_process.FRAMES and not self._pausing:
+        if kind in page_messages.FRAMES and not self._pausing:
             self._pausing = True
             pause = max(_INTERVAL, _INTERVAL_EACH * board.num_watchers)
             self._loop.call_later(pause, self._take_next)
 
     def _take_next(self) -> None:
         self._pausing = False
-        self._say(page_process.TAKES)
+        self._say(page_messages.TAKES)
 
     def end(self) -> None:
         """Ends all answers that wait for something."""
@@ -182,7 +182,7 @@ class Watchers:
         given = request.headers.get("reset-token", "")
         if not secrets.compare_digest(given.encode(), self._reset_token.encode()):
             return PlainTextResponse("needs the header Reset-Token of this page\n", 403)
-        self._say(page_process.RESET)
+        self._say(page_messages.RESET)
         return PlainTextResponse("the next unit begins\n", 202)
 
     async def _get_picture(self, request):
@@ -200,7 +200,7 @@ class Watchers:
                 return Response(board.jpeg, headers=headers, media_type="image/jpeg")
             if not self._asked:
                 self._asked = True
-                self._say(page_process.WANTED % board.num_pictures)
+                self._say(page_messages.WANTED % board.num_pictures)
             if not await _is_set(new, until - self._loop.time()):
                 break
         return Response(status_code=204)
