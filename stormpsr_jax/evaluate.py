@@ -4,7 +4,7 @@ Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json``
 result, ``evaluate compare A.json B.json`` the difference of two, ``evaluate rows`` the rows of the
 published tables that IndustReal's published detections give, ``evaluate detections`` how good
 detections are frame by frame. From Python,
-``evaluate.evaluate(…)``, which lives in `stormpsr_jax.psr.evaluation.scoring`, does the same.
+``evaluate.evaluate(…)``, which is `stormpsr_jax.psr.evaluate`.
 """
 
 import argparse
