@@ -12,7 +12,7 @@ from stormpsr_jax.base import config_flag
 
 ROOT = Path(__file__).parents[1]
 PARSE = (
-    "from absl import app; from stormpsr_jax import config_flag; config_flag.define_config();"
+    "from absl import app; from stormpsr_jax.base import config_flag; config_flag.define_config();"
     "app.run(lambda argv: None, flags_parser=config_flag.parse_flags)"
 )
 
@@ -55,7 +55,7 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
 def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
-        "import importlib; from stormpsr_jax import config_flag;"
+        "import importlib; from stormpsr_jax.base import config_flag;"
         "find = lambda name: importlib.import_module(f'stormpsr_jax.configs.{name}');"
         "[find(name).get_config() for name in config_flag.shipped()];"
         "print(config_flag.resolve('own:boxes')); print(find('default').__file__)"

@@ -44,7 +44,7 @@ def test_freed_memory_is_kept_for_what_is_taken_next():
     code = """
 import resource, sys
 import numpy as np
-from stormpsr_jax import memory
+from stormpsr_jax.base import memory
 if sys.argv[1] == "keep":
     memory.keep_freed()
 def faults():

@@ -377,7 +377,7 @@ def test_report_is_made_where_jax_cannot_be_imported(tmp_path):
         import sys
         for name in ("jax", "flax", "grain", "orbax", "matplotlib.pyplot"):
             sys.modules[name] = None
-        from stormpsr_jax import report
+        from stormpsr_jax.report import report
         assert "matplotlib" not in sys.modules and "jinja2" not in sys.modules
         from stormpsr_jax.psr.scoring.metrics import score_recording, summarise
         from stormpsr_jax.psr.procedure import load_procedure

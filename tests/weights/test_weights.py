@@ -70,7 +70,7 @@ def test_write_safetensors_same_bytes_in_every_process(tmp_path):
     """Runs are compared, and stages found unchanged, by the checksums of such files."""
     code = (
         "import sys, numpy as np\n"
-        "from stormpsr_jax.weights import write_safetensors\n"
+        "from stormpsr_jax.weights.parameters import write_safetensors\n"
         "arrays = {'b': np.ones(3, np.float32), 'a': np.arange(4.0)}\n"
         "write_safetensors(sys.argv[1], arrays, dict(format='x', stage='y', z='ü'))\n"
     )

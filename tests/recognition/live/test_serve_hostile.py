@@ -250,7 +250,7 @@ def test_a_library_that_cannot_be_imported_is_named_at_once(tmp_path, monkeypatc
 
 OWNER = """
 import time
-from stormpsr_jax.recognition import access, serve
+from stormpsr_jax.recognition.live import access, serve
 page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
 print(page.url, page._process.pid, flush=True)
 time.sleep(60)

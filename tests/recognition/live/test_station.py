@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (Debian: a
 
 SERVER = """
 import json, sys
-from stormpsr_jax.recognition import access, serve
+from stormpsr_jax.recognition.live import access, serve
 host, port, token = sys.argv[1:]
 reset = lambda: print("reset", flush=True)
 address = access.Address(host, int(port))

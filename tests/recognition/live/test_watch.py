@@ -31,7 +31,7 @@ SECONDS = 5
 PATIENT = """
 import sys
 from stormpsr_jax import recognise
-from stormpsr_jax.recognition import watch
+from stormpsr_jax.recognition.live import watch
 watch.KEPT = 600
 sys.exit(recognise.main())
 """
