@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
-from input_pipeline import QUALITY, smooth_picture
+from input_pipeline import smooth_picture
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
+from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.pictures import SUBSAMPLING
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
@@ -50,9 +52,11 @@ def make_folders(context: Context, size: int | None = None, recordings: int = 2)
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
     """Clip shards of smooth pictures, whose recordings go through all states of a procedure."""
     rng = np.random.default_rng(0)
+    pictures = [np.asarray(smooth_picture(rng, size, size)) for _ in range(PICTURES)]
+    quality = Framing((size, size)).quality  # as data_prep writes them
     jpegs = [
-        simplejpeg.encode_jpeg(np.asarray(smooth_picture(rng, size, size)), QUALITY)
-        for _ in range(PICTURES)
+        simplejpeg.encode_jpeg(picture, quality, "RGB", SUBSAMPLING, fastdct=False)
+        for picture in pictures
     ]
     names = {
         split: [f"{split}_assy_{i}" for i in range(recordings)]

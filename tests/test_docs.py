@@ -1,0 +1,161 @@
+"""README.md, docs/ and the other pages: the files, modules, tests and headings they name exist."""
+
+import ast
+import functools
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import __main__ as command
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "data_prep/README.md"),
+    *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
+]
+NOTEBOOKS = sorted(f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb"))
+FOLDERS = ("benchmarks", "configs", "data_prep", "notebooks", "stormpsr_jax", "tests", "tools")
+SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+# What a path on a page may begin at: the repository, the page's own folder, or the package.
+BEGINNINGS = ("", "stormpsr_jax")
+PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]*)(?:::(\w+))?`")
+
+
+def read(page):
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def without_code(text):
+    return re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@functools.cache
+def anchors(path):
+    """The anchors that GitHub makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", without_code(path.read_text("utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).strip().replace(" ", "-") for h in headings}
+
+
+@functools.cache
+def defined(path):
+    """The names of the functions of a Python file, without running it."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def broken_links(page, text):
+    """The links of a page that lead nowhere."""
+    found = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+        name, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / name if name else ROOT / page
+        if re.match(r"\w+:", link):
+            continue
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
+
+
+def missing_files(page, text):
+    """The paths, tests and scripts between backquotes that do not exist.
+
+    A path of Python begins at the repository, at the page's folder or at the package; one of the
+    package or of the tests has to exist whatever its ending. NAME stands for what a reader adds.
+    """
+    found = []
+    for path, test in PATH.findall(text):
+        ours = path.endswith(".py") or path.startswith(("stormpsr_jax/", "tests/", "data_prep/"))
+        if not ours or "NAME" in path:
+            continue
+        places = [ROOT / start / path for start in (*BEGINNINGS, Path(page).parent)]
+        place = next((place for place in places if place.exists()), None)
+        if place is None or (test and test not in defined(place)):
+            found.append(f"{path}::{test}" if test else path)
+    found += [name for name in re.findall(r"`(\w+\.py)`", text) if name not in SOURCES]
+    scripts = re.findall(r"\bpython ((?:benchmarks|tools|notebooks)/\w+\.py)", text)
+    return found + [script for script in scripts if not (ROOT / script).exists()]
+
+
+def missing_modules(text):
+    """The modules after `python -m` and the commands after `stormpsr` that do not exist."""
+    found = []
+    for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
+        spec = importlib.util.find_spec(module)
+        if not getattr(spec, "origin", None):
+            found.append(module)
+    for words in re.findall(r"`stormpsr ([a-z]+(?: [a-z]+)?)", text):
+        if not {words, words.split()[0]} & command.COMMANDS.keys():
+            found.append(f"stormpsr {words}")
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings(page):
+    assert broken_links(page, read(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_and_tests_that_a_page_names_exist(page):
+    assert missing_files(page, read(page)) == []
+
+
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
+def test_commands_that_a_page_names_exist(page):
+    assert missing_modules(read(page)) == []
+
+
+def test_what_is_missing_is_found():
+    page = "docs/paper.md"
+    text = "[a](results.md#nowhere) [b](none.md) [c](paper.md#data-and-labels) [d](https://e.f)"
+    assert broken_links(page, text) == ["results.md#nowhere", "none.md"]
+    text = "`stormpsr_jax/none.py` `tests/test_docs.py::no_test` `none.py` `psr/none.py` `data/a/`"
+    assert missing_files(page, text + "\npython benchmarks/none.py") == [
+        *("stormpsr_jax/none.py", "tests/test_docs.py::no_test", "psr/none.py", "none.py"),
+        "benchmarks/none.py",
+    ]
+    text = "`tests/test_docs.py::read` `psr/procedure.py` `test_docs.py` `stormpsr_jax/psr/NAME.py`"
+    assert missing_files(page, text) == []
+    assert missing_modules("python -m stormpsr_jax.none; python -m pytest; `stormpsr none`") == [
+        *("stormpsr_jax.none", "stormpsr none"),
+    ]
+
+
+def test_limits_stand_where_the_page_says():
+    """The table of docs/security.md: the constants and functions named after a file are in it."""
+    pairs = re.findall(r"`(stormpsr_jax/[\w/]+\.py)`((?: `\w+`,?)+)", read("docs/security.md"))
+    assert len(pairs) > 10
+    for path, names in pairs:
+        for name in re.findall(r"`(\w+)`", names):
+            assert re.search(rf"^(?:def |class |\w+, )?{name}\b", read(path), re.MULTILINE), (path, name)
+
+
+def rooms(text):
+    """The folders that the layout of docs/commands.md lists."""
+    return set(re.findall(r"^\| `((?:\w+/)+)` \|", text, re.MULTILINE))
+
+
+def test_layout_lists_every_room():
+    """Every folder with Python files, but for those of data and of examples."""
+    folders = {
+        f"{path.parent.relative_to(ROOT)}/"
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        if not {"__pycache__", "tests"} & set(path.relative_to(ROOT).parts)
+    }
+    folders = {folder for folder in folders if not folder.startswith("stormpsr_jax/configs")}
+    assert folders <= rooms(read("docs/commands.md"))
+
+
+def test_contributing_says_which_files_each_addition_touches():
+    """The table of CONTRIBUTING.md: no addition touches more files than the page promises."""
+    text = read("CONTRIBUTING.md")
+    rows = re.findall(r"^\| (an? [^|]+) \| (\d+) \| ([^|]+) \|", text, re.MULTILINE)
+    assert len(rows) == 10
+    for addition, number, files in rows:
+        paths = re.findall(r"`([\w/.]+)`", files)
+        assert len(paths) == int(number), addition
+        for path in paths:
+            place = ROOT / path
+            assert (place.parent if "NAME" in path else place).exists(), f"{addition}: {path}"
