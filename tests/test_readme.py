@@ -15,7 +15,7 @@ from stormpsr_jax.configs import default
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 NOTEBOOKS = [f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb")]
-FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests")
+FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 SUFFIXES = (".py", ".md", ".html", ".js")
 CONFIG = default.get_config()
@@ -95,7 +95,7 @@ def test_pages_modules_and_scripts_exist(page):
     for words in re.findall(r"`stormpsr ([a-z]+(?: [a-z]+)?)", text):
         known = {words, words.split()[0]} & command.COMMANDS.keys()
         assert known, f"{page}: stormpsr {words}"
-    for script in re.findall(r"benchmarks/\w+\.py", text):
+    for script in re.findall(r"\b(?:benchmarks|tools)/\w+\.py", text):
         assert (ROOT / script).exists(), f"{page}: {script}"
     for name in re.findall(r"`(\w+\.py)`", text):
         assert name in SOURCES, f"{page}: {name}"
