@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import stormpsr_jax
-from benchmarks import demo as script
 from stormpsr_jax import demo
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import synthetic
@@ -26,6 +25,7 @@ from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.recognition.live import capture
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support.recognise_data import found, run, write_pictures
+from tools import demo as script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = demo.PROVENANCE.parent

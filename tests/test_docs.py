@@ -16,7 +16,7 @@ PAGES = [
     *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md")),
 ]
 NOTEBOOKS = sorted(f"notebooks/{path.name}" for path in ROOT.glob("notebooks/*.ipynb"))
-FOLDERS = ("benchmarks", "configs", "data_prep", "notebooks", "stormpsr_jax", "tests", "tools")
+FOLDERS = ("benchmarks", "configs", "data_prep", "stormpsr_jax", "tests", "tools")
 SOURCES = {path.name for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
 # What a path on a page may begin at: the repository, the page's own folder, or the package.
 BEGINNINGS = ("", "stormpsr_jax")
@@ -74,7 +74,7 @@ def missing_files(page, text):
         if place is None or (test and test not in defined(place)):
             found.append(f"{path}::{test}" if test else path)
     found += [name for name in re.findall(r"`(\w+\.py)`", text) if name not in SOURCES]
-    scripts = re.findall(r"\bpython ((?:benchmarks|tools|notebooks)/\w+\.py)", text)
+    scripts = re.findall(r"\b(?:benchmarks|tools)/\w+\.py", text)
     return found + [script for script in scripts if not (ROOT / script).exists()]
 
 

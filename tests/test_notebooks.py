@@ -14,7 +14,6 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 from data_prep import embeddings
-from notebooks.keep_outputs import ALL, MAX_BYTES, execute, read, write
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.psr.evaluation import analysis
@@ -23,6 +22,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support import downloads, embeddings_data, meccano_data
 from tests.support.tiny import TINY
+from tools.notebook_outputs import ALL, MAX_BYTES, execute, read, write
 
 TIMES = re.compile(r"took|\d%\|")  # lines with times and rates, which differ each time
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

@@ -1,7 +1,7 @@
 """The model and the video that ship with the package, each called `demo`.
 
 `stormpsr_jax.load_model("demo")` and `python -m stormpsr_jax.recognise --model=demo demo --out=DIR`
-use them. benchmarks/demo.py has made the files beside this one; provenance.json says of what.
+use them. tools/demo.py has made the files beside this one; provenance.json says of what.
 """
 
 import os

@@ -12,7 +12,7 @@ from stormpsr_jax.models import backbones, vit
 from stormpsr_jax.weights import parameters
 from stormpsr_jax.weights.command import main
 
-FIXTURES = Path(__file__).parent / "backbones"  # of benchmarks/backbone_fixtures.py
+FIXTURES = Path(__file__).parent / "backbones"  # of tools/backbone_fixtures.py
 CASES = sorted(path.stem for path in FIXTURES.glob("*.npz"))
 
 

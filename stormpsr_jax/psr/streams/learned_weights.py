@@ -143,5 +143,5 @@ def write_weights(path: str | os.PathLike, weights: Weights) -> None:
 
 
 def default_weights(kind: str) -> Weights:
-    """Returns the weights that ship with the package; benchmarks/learned_weights.py fits them."""
+    """Returns the weights that ship with the package; tools/fusion_weights.py fits them."""
     return read_weights(PACKAGED / f"fusion_{kind}.json")

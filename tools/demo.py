@@ -1,6 +1,6 @@
 """Makes the model and the video that ship with the package as `demo`, and README's animation.
 
-    python benchmarks/demo.py runs/synthetic
+    python -m tools.demo runs/synthetic
 
 WORKDIR is a finished run on the synthetic assembly that has rendered its data itself. Of it come
 
@@ -334,7 +334,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
         animate(results / recognised.VIDEO, picked, half.fps, animation)
 
     about = {
-        "made_by": "python benchmarks/demo.py WORKDIR",
+        "made_by": "python -m tools.demo WORKDIR",
         "versions": versions(),
         "licence": "Apache-2.0, like the rest of the repository; no outside data was used",
         "run": {
@@ -351,7 +351,7 @@ def make(workdir: Path, folder: Path, animation: Path) -> dict[str, Any]:
         },
         "video": {
             "recording": {"data_seed": seed, "split": SPLIT, "name": name, "occlusion": OCCLUSION},
-            "chosen": "the first by number that shows what benchmarks/demo.py asks for; what the "
+            "chosen": "the first by number that shows what tools/demo.py asks for; what the "
             "model makes of it played no part",
             "pixels": SIZE,
             "fps": FPS,

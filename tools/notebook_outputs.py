@@ -1,6 +1,6 @@
 """Runs the notebooks and keeps their outputs, which is what a reader sees first.
 
-    python notebooks/keep_outputs.py [quickstart] [training]
+    python -m tools.notebook_outputs [quickstart] [training]
 
 Each runs in an empty folder, with the package that this Python has. Outputs are tidied (a progress
 bar becomes its last state, a picture has 256 colours) and those of cells with the tag `not-kept`
@@ -24,7 +24,7 @@ from PIL import Image
 
 import stormpsr_jax
 
-FOLDER = pathlib.Path(__file__).parent
+FOLDER = pathlib.Path(__file__).parents[1] / "notebooks"
 NAMES = ("quickstart", "training")
 ALL = (*NAMES, "meccano")
 MAX_BYTES = 300_000
@@ -34,7 +34,7 @@ _BAR = re.compile(r"(.*?)\d+%\|")  # a line of tqdm, and how it begins
 
 
 def read(name: str) -> nbformat.NotebookNode:
-    """Returns a notebook of this folder."""
+    """Returns a notebook of folder `notebooks`."""
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 

@@ -1,6 +1,6 @@
 """Makes tests/models/backbones: small ViTs of timm and transformers, and what these compute.
 
-    python -m benchmarks.backbone_fixtures
+    python -m tools.backbone_fixtures
 
 Needs torch, timm and transformers, which nothing else here does. Each CASE.npz holds the arrays of
 a model of random weights under their published names (`state/NAME`, float16), pictures of the

@@ -1,6 +1,6 @@
 """Fits the weights of the learned fusion that ship with the package, on finished runs.
 
-    python benchmarks/learned_weights.py runs/seed0 runs/seed1 --out=stormpsr_jax/pretrained
+    python -m tools.fusion_weights runs/seed0 runs/seed1 --out=stormpsr_jax/pretrained
 
 Takes the validation recordings of every run (--splits names others; never one that results are
 reported on) and writes fusion_scores.json and fusion_csv.json: of the networks' scores, and of what
