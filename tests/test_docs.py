@@ -128,7 +128,8 @@ def test_limits_stand_where_the_page_says():
     assert len(pairs) > 10
     for path, names in pairs:
         for name in re.findall(r"`(\w+)`", names):
-            assert re.search(rf"^(?:def |class |\w+, )?{name}\b", read(path), re.MULTILINE), (path, name)
+            definition = rf"^(?:def |class |\w+, )?{name}\b"
+            assert re.search(definition, read(path), re.MULTILINE), f"{path}: {name}"
 
 
 def rooms(text):
