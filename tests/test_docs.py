@@ -40,9 +40,16 @@ def anchors(path):
 
 @functools.cache
 def defined(path):
-    """The names of the functions of a Python file, without running it."""
-    tree = ast.parse(path.read_text("utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    """The names that a Python file defines, assigns or imports, without running it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.alias):
+            found.add(node.asname or node.name)
+    return found
 
 
 def broken_links(page, text):
@@ -91,6 +98,25 @@ def missing_modules(text):
     return found
 
 
+def exists(module, name):
+    """Whether a module exists, and has a name: a module in it, or what it defines or imports."""
+    if "." in module and not exists(*module.rsplit(".", 1)):
+        return False
+    spec = importlib.util.find_spec(module)
+    if spec is None:  # a class or a function, whose attributes are not looked at
+        return True
+    inside = spec.submodule_search_locations and importlib.util.find_spec(f"{module}.{name}")
+    return bool(inside or name in defined(Path(spec.origin)))
+
+
+def missing_imports(text):
+    """What examples import from the package, and full names between backquotes, if not there."""
+    named = re.findall(r"`(stormpsr_jax(?:\.\w+)*)\.(\w+)[`(]", text)
+    for module, names in re.findall(r"\bfrom (stormpsr_jax[\w.]*) import ([\w, ]+)", text):
+        named += [(module, name.split()[0]) for name in names.split(",")]
+    return sorted({f"{module}.{name}" for module, name in named if not exists(module, name)})
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_to_files_and_headings(page):
     assert broken_links(page, read(page)) == []
@@ -106,6 +132,11 @@ def test_commands_that_a_page_names_exist(page):
     assert missing_modules(read(page)) == []
 
 
+@pytest.mark.parametrize("page", PAGES + NOTEBOOKS)
+def test_names_that_examples_import_exist(page):
+    assert missing_imports(read(page)) == []
+
+
 def test_what_is_missing_is_found():
     page = "docs/paper.md"
     text = "[a](results.md#nowhere) [b](none.md) [c](paper.md#data-and-labels) [d](https://e.f)"
@@ -119,6 +150,10 @@ def test_what_is_missing_is_found():
     assert missing_files(page, text) == []
     assert missing_modules("python -m stormpsr_jax.none; python -m pytest; `stormpsr none`") == [
         *("stormpsr_jax.none", "stormpsr none"),
+    ]
+    text = "from stormpsr_jax.psr import none, streams; from stormpsr_jax.none import a"
+    assert missing_imports(text + " `stormpsr_jax.psr.scoring.none`, `stormpsr_jax.psr`") == [
+        *("stormpsr_jax.none.a", "stormpsr_jax.psr.none", "stormpsr_jax.psr.scoring.none"),
     ]
 
 
