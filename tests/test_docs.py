@@ -112,7 +112,7 @@ def exists(module, name):
 def missing_imports(text):
     """What examples import from the package, and full names between backquotes, if not there."""
     named = re.findall(r"`(stormpsr_jax(?:\.\w+)*)\.(\w+)[`(]", text)
-    for module, names in re.findall(r"\bfrom (stormpsr_jax[\w.]*) import ([\w, ]+)", text):
+    for module, names in re.findall(r"\bfrom (stormpsr_jax(?:\.\w+)*) import ([\w, ]+)", text):
         named += [(module, name.split()[0]) for name in names.split(",")]
     return sorted({f"{module}.{name}" for module, name in named if not exists(module, name)})
 
