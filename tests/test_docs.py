@@ -167,6 +167,16 @@ def test_limits_stand_where_the_page_says():
             assert re.search(definition, read(path), re.MULTILINE), f"{path}: {name}"
 
 
+def test_every_module_that_can_be_run_is_listed():
+    """In docs/commands.md, those of the product and of tools/."""
+    page = read("docs/commands.md")
+    for folder in ("stormpsr_jax", "data_prep", "tools"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if '__name__ == "__main__"' in path.read_text("utf-8") and path.stem != "__main__":
+                module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+                assert re.search(rf"[` ]{re.escape(module)}`", page), module
+
+
 def rooms(text):
     """The folders that the layout of docs/commands.md lists."""
     return set(re.findall(r"^\| `((?:\w+/)+)` \|", text, re.MULTILINE))
