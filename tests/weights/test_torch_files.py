@@ -16,11 +16,11 @@ import safetensors.numpy
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.weights import torch_files
-from tests.support.pickles_of_tests import (
+from tests.hostile.pickles import (
+    BROKEN,
     BUILD,
+    CALLS,
     MARK,
-    PERSISTENT,
-    REDUCE,
     STOP,
     call,
     dict_of,
@@ -29,6 +29,7 @@ from tests.support.pickles_of_tests import (
     tensor,
     text,
     tuple_of,
+    ways_to_call,
 )
 
 TWELVE = np.arange(12, dtype=np.float32)
@@ -104,24 +105,7 @@ def test_read_pth_ordered_dict_with_attributes(write):
 # --- Refusals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("module", "name", "arguments"),
-    [
-        ("os", "system", ["touch {}"]),
-        ("posix", "system", ["touch {}"]),
-        ("builtins", "eval", ["open('{}', 'w')"]),
-        ("builtins", "exec", ["open('{}', 'w')"]),
-        ("__builtin__", "open", ["{}", "w"]),
-        ("builtins", "getattr", ["", "__class__"]),
-        ("subprocess", "Popen", ["touch {}"]),
-        ("importlib", "import_module", ["antigravity"]),
-        ("torch", "load", ["{}"]),
-        ("torch._utils", "_rebuild_tensor_v2.__globals__", []),
-        ("collections", "OrderedDict.fromkeys", []),
-        ("numpy.core.multiarray", "scalar", []),
-        ("argparse", "Namespace", []),
-    ],
-)
+@pytest.mark.parametrize(("module", "name", "arguments"), CALLS)
 def test_read_pth_any_other_name_is_refused_by_name(write, tmp_path, module, name, arguments):
     trace = tmp_path / "trace"
     attack = call(module, name, *(text(a.format(trace)) for a in arguments))
@@ -131,18 +115,11 @@ def test_read_pth_any_other_name_is_refused_by_name(write, tmp_path, module, nam
     assert not trace.exists()
 
 
-@pytest.mark.parametrize(
-    "opcodes",
-    [
-        b"(cos\nsystem\n" + text("true") + b"o",  # OBJ
-        b"cos\nsystem\n)\x81",  # NEWOBJ
-        text("os") + text("system") + b"\x93" + tuple_of(text("true")) + REDUCE,  # STACK_GLOBAL
-    ],
-    ids=["obj", "newobj", "stack_global"],
-)
-def test_read_pth_every_way_to_name_a_callable_is_refused(write, opcodes):
-    with pytest.raises(ValueError, match=r"refused to load os\.system"):
-        torch_files.read_pth(write(opcodes))
+@pytest.mark.parametrize("way", ways_to_call("os", "system"))
+def test_read_pth_every_way_to_call_is_refused(write, way):
+    message = "opcode INST" if way == "inst" else r"refused to load os\.system"
+    with pytest.raises(ValueError, match=message):
+        torch_files.read_pth(write(ways_to_call("os", "system", text("true"))[way]))
 
 
 def test_read_pth_a_real_exploit_made_by_pickle_is_refused(tmp_path):
@@ -160,52 +137,7 @@ def test_read_pth_a_real_exploit_made_by_pickle_is_refused(tmp_path):
     assert not (tmp_path / "trace").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (tensor((13,), (1,)), r"\(13,\) does not fit its storage of 12"),
-        (tensor((2,), (12,)), "does not fit"),
-        (tensor((1,), (1,), 12), "does not fit"),
-        (tensor((10**9, 12), (0, 1)), "does not fit"),
-        (tensor((2,), (-1,), 5), "malformed"),
-        (tensor((2,), (1,), -1), "malformed"),
-        (tensor((2, 2), (1,)), "malformed"),
-        (tensor((2**100,), (0,)), "malformed"),
-        (tensor((1,) * 9, (1,) * 9), "malformed"),
-        (tensor((1,), (1,), of=text("no storage")), "malformed"),
-        (storage(key="7"), "'data/7' is missing"),
-        (storage(key="../data.pkl"), "is missing"),
-        (text("storage") + PERSISTENT, "no storage"),
-        (integer(1) + BUILD, "damaged"),
-        (b"h\x05", "damaged"),  # a memo entry that was never written
-        (b"\x96" + struct.pack("<Q", 2**40), "damaged"),  # a bytearray of 1 TB
-        (b"X" + struct.pack("<I", 2**32 - 1), "damaged"),  # a string of 4 GB
-        (b"\x82\x01", "opcode EXT1"),  # the extension registry
-        (b"(ios\nsystem\n", "opcode INST"),
-        (b"P1\n", "opcode PERSID"),
-        (b"]2", "opcode DUP"),
-        (b"\x97", "opcode NEXT_BUFFER"),
-        (b"\x8f(" + text("a") + b"\x90", "opcode EMPTY_SET"),
-        (b"ctorch\nSize\n" + tuple_of(tuple_of()) + b"\x81", "opcode NEWOBJ"),
-        (tensor((12,), (1,)) + text("a") + b"a", "a ndarray where a list"),  # APPEND
-        (storage() + MARK + text("a") + b"e", "a _Storage where a list"),  # APPENDS
-        (tensor((12,), (1,)) + integer(0) + integer(7) + b"s", "for a ndarray"),  # SETITEM
-        (storage() + MARK + integer(0) + integer(7) + b"u", "for a _Storage"),  # SETITEMS
-        (b"}" + MARK + text("a") + b"u", "1 keys and values"),
-        (b"}" + MARK + tensor((12,), (1,)) + b"Nu", "a ndarray as a key"),
-        (b"}" + MARK + b"\x8a\x08" + (2**61 - 1).to_bytes(8, "little") + b"Nu", "a int as a key"),
-        (b"}" + MARK + b"\x8a\x01\xffNu", "a int as a key"),  # -1
-        (b"}" + MARK + b"G" + bytes(8) + b"Nu", "a float as a key"),
-        (b"}" + MARK + b"\x88Nu", "a bool as a key"),
-        (text("collections.OrderedDict") + b")R", "a str where a _Name"),
-        (b"ccollections\nOrderedDict\n]R", "a list where a tuple"),
-        (b"ctorch\nFloatStorage\n" + tuple_of(integer(2**40)) + REDUCE, "of 1 arguments"),
-        (call("torch.", "Size", text("no tuple")), "refused to load"),
-        (call("torch", "Size", text("no tuple")), "of 1 arguments"),
-        (call("torch._utils", "_rebuild_parameter", storage()), "of 1 arguments"),
-        (tensor((2**47, 2**47, 0), (1, 1, 1)), "damaged"),
-    ],
-)
+@pytest.mark.parametrize(("content", "message"), BROKEN)
 def test_read_pth_damaged_or_hostile_pickles_are_errors(write, content, message):
     with pytest.raises(ValueError, match=message):
         torch_files.read_pth(write(content))

@@ -1,4 +1,4 @@
-"""The tiny run that the attempts of `faults.py` start from and are compared with."""
+"""The tiny run that attempts start from and are compared with."""
 
 import hashlib
 import json
@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from absl import app
-from fault_processes import Outcome, call
 
 from stormpsr_jax import main as command
 from stormpsr_jax.base import config_flag, interruption
 from stormpsr_jax.model.card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
+from tests.hostile.processes import call
 from tests.support.processes_of_tests import ROOT
 from tests.support.tiny import TINY, flags_of
 
@@ -23,7 +23,6 @@ STAGES = TINY["stages"]
 OF_EVALUATE = {"model", "metrics.json", "detections.json", "report.html"}
 SECONDS = "seconds.json"
 LIMIT = 180  # seconds; a stage of the tiny run takes up to 40 on a busy machine
-ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)  # those that commands put in a line
 
 Found = tuple[str, set[str], str]
 
@@ -81,41 +80,21 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
 def copy_before(base: Path, target: Path, stage: str) -> tuple[str, ...]:
     """Copies the run as it was before a stage; returns the stages up to it."""
     later = STAGES[STAGES.index(stage) :]
-    gone = {*later, "lock"}
+    gone = {*later, "lock", *OF_EVALUATE}
     gone |= {"predictions"} if "predict" in later else set()
-    gone |= OF_EVALUATE
-    for path in (base / "run").iterdir():
-        if path.name not in gone:
-            _copy(path, target / path.name)
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return gone if Path(folder) == base / "run" else set()
+
+    shutil.copytree(base / "run", target, ignore=ignored, dirs_exist_ok=True)
     return STAGES[: STAGES.index(stage) + 1]
 
 
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
-        shutil.copy2(source, target)
-
-
-def verdicts(outcome: Outcome) -> set[str]:
-    """Those that need no knowledge of what was done."""
-    wrong = {"hang"} if outcome.hung else set()
-    return wrong | ({"traceback"} if outcome.crashed and not outcome.hung else set())
+def same(base: Path, workdir: Path, stages: Sequence[str] = STAGES) -> bool:
+    """Whether stages came to what they did in the undisturbed run."""
+    return results(workdir, stages) == results(base / "run", stages)
 
 
 def seconds_of(base: Path, stage: str) -> float:
     """How long a stage took in the undisturbed run, with what it compiled."""
     return json.loads((base / SECONDS).read_text())[stage]
-
-
-def reported(function: Callable[[], object]) -> Callable[[], None]:
-    """The function, with its errors in lines as commands print them."""
-
-    def reported() -> None:
-        try:
-            function()
-        except ERRORS as error:
-            sys.exit(f"error: {error}")
-
-    return reported

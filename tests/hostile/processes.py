@@ -1,4 +1,4 @@
-"""Processes for `faults.py`: started quickly, limited in time and resources, and looked at.
+"""Processes of attempts: started quickly, limited in time and memory, and looked at.
 
 A process is forked from this one, which has imported everything but started no device of JAX. So
 an attempt costs what it does and not the seconds that imports take.
@@ -15,10 +15,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 CRASHED = re.compile(r"Traceback \(most recent call last\)|Fatal Python error|Exception in thread")
+FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+ERRORS = (ValueError, OSError, MemoryError, FloatingPointError)  # those that commands put in a line
+MEMORY = 2**33  # bytes of address space, more than anything sound takes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +32,36 @@ class Outcome:
         code: its exit status, or minus the number of the signal that ended it.
         output: what it wrote to either output.
         hung: whether it had to be killed after its time.
-        seconds: it took.
     """
 
     code: int
     output: str
-    hung: bool
-    seconds: float
+    hung: bool = False
 
     @property
-    def crashed(self) -> bool:
-        """Whether the user got a traceback, or the system ended the process for a fault."""
-        faults = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
-        return bool(CRASHED.search(self.output)) or -self.code in faults
+    def wrong(self) -> set[str]:
+        """The verdicts that need no knowledge of what was done."""
+        if self.hung:
+            return {"hang"}
+        crashed = CRASHED.search(self.output) or -self.code in FAULTS
+        return {"traceback"} if crashed else set()
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of errors."""
+        return [line for line in self.output.splitlines() if line.startswith("error: ")]
+
+    def judged(self, names: Collection[str], sound: bool = True) -> set[str]:
+        """The verdicts, where an error has to have one of the names.
+
+        Without an error, something is used silently unless what came out is `sound`.
+        """
+        if not self.code:
+            return self.wrong | (set() if sound else {"silent"})
+        if not self.errors:
+            return self.wrong | {"traceback"}
+        named = any(name in line for line in self.errors for name in names)
+        return self.wrong | (set() if named else {"silent"})
 
 
 class Process:
@@ -75,30 +95,18 @@ class Process:
                 self.signal(signal.SIGCONT)
                 self.signal(signal.SIGKILL)
             time.sleep(0.01)
-        seconds = time.monotonic() - self.start
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # workers that outlived it
         output = self.log.read_bytes().decode(errors="replace")
-        return Outcome(os.waitstatus_to_exitcode(status), output, hung, seconds)
+        return Outcome(os.waitstatus_to_exitcode(status), output, hung)
 
 
-def call(function: Callable[[], object], folder: Path, limit: float = 60) -> Outcome:
-    """Calls a function in a process of its own and waits for its end."""
+def call(
+    function: Callable[[], object], folder: Path, limit: float = 60, memory: int = 0
+) -> Outcome:
+    """Calls a function in a process of its own, which may have so much memory, until its end."""
+    function = limited(resource.RLIMIT_AS, memory, function) if memory else function
     return Process(function, folder).wait(limit)
-
-
-def made_once(folder: Path, write: Callable[[Path], object]) -> Path:
-    """Returns a folder that `write` fills, in a process of its own, unless it is there already."""
-    if not folder.exists():
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        outcome = call(lambda: write(part), part, limit=1800)
-        if outcome.code:
-            sys.exit(outcome.output)
-        (part / "output").unlink()
-        part.rename(folder)
-    return folder
 
 
 def _child(function: Callable[[], object], folder: Path, log: Path) -> None:
@@ -131,6 +139,20 @@ def _child(function: Callable[[], object], folder: Path, log: Path) -> None:
         os._exit(code)
 
 
+def made_once(folder: Path, write: Callable[[Path], object]) -> Path:
+    """Returns a folder that `write` fills, in a process of its own, unless it is there already."""
+    if not folder.exists():
+        part = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        outcome = call(lambda: write(part), part, limit=1800)
+        if outcome.code:
+            sys.exit(outcome.output)
+        (part / "output").unlink()
+        part.rename(folder)
+    return folder
+
+
 def limited(kind: int, value: int, function: Callable[[], object]) -> Callable[[], None]:
     """The function under a limit of `resource`, such as RLIMIT_AS."""
 
@@ -141,12 +163,33 @@ def limited(kind: int, value: int, function: Callable[[], object]) -> Callable[[
     return run
 
 
+def reported(function: Callable[[], object]) -> Callable[[], None]:
+    """The function, with its errors in lines as commands print them."""
+
+    def run() -> None:
+        try:
+            function()
+        except ERRORS as error:
+            sys.exit(f"error: {error}")
+
+    return run
+
+
+def command(module, words: list[str]) -> Callable[[], None]:
+    """The command of a module of data_prep, with these words."""
+
+    def run() -> None:
+        sys.argv = [module.__name__, *words]
+        sys.exit(module.main())
+
+    return run
+
+
 @contextlib.contextmanager
 def small_disk(folder: Path, size: int) -> Iterator[bool]:
     """Mounts a disk of `size` bytes there; yields False where that is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
-    command = f"mount -t tmpfs -o size={size} tmpfs '{folder}' 2>/dev/null"
-    mounted = os.system(command) == 0
+    mounted = os.system(f"mount -t tmpfs -o size={size} tmpfs '{folder}' 2>/dev/null") == 0
     try:
         yield mounted
     finally:

@@ -1,4 +1,4 @@
-"""Config files and fields of `stormpsr_jax.main` for `faults.py`: either the run begins, or a line.
+"""Config files and fields of `stormpsr_jax.main`: either the run begins, or a line.
 
 A config file is a Python program. What it raises is the mistake of whoever wrote it, and is to be
 told with its line; what it returns has to be a config with the fields of ours.
@@ -6,43 +6,45 @@ told with its line; what it returns has to be a config with the fields of ours.
 
 import os
 import random
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from absl import app
-from fault_processes import call, limited
-from fault_runs import STAGES, Found, verdicts
 
 from stormpsr_jax import main as command
 from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages import provenance, run
+from tests.hostile.damage import WORDS
+from tests.hostile.processes import MEMORY, call
+from tests.hostile.runs import STAGES, Found
 from tests.support.tiny import TINY, flags_of, tiny
 
-MEMORY = 2**34
 FIELDS = provenance.flat_config(tiny())
+# fmt: off
 VALUES = (
-    *("", " ", "nan", "inf", "-inf", "1e400", "-1", "-0", "0", "0.5", "1e300", "9" * 30),
-    *("9" * 5000, "None", "True", "false", "[]", "()", "(1,)", "(1,'a')", "{}", "{'a': 1}", "'x'"),
-    *("x", "é", "\n", "a\nb", "\x1b[2J", "../..", "/dev/null", "a,b", "1_0", "0x10", "1", "3"),
-    *("(" * 90_000, "[" * 90_000, str(2**31), str(2**53), str(2**63), str(2**64), "100000"),
-    *("(nan,nan,nan)", "(1e999, 0, 0)", "('data',)", "__import__('os').system('touch executed')"),
+    *WORDS, "0", "True", "false", "()", "(1,)", "(1,'a')", "{}", "{'a': 1}", "'x'", "x", "../..",
+    "/dev/null", "a,b", "1", "3", "(" * 90_000, "[" * 90_000, str(2**31), str(2**53), str(2**63),
+    str(2**64), "100000", "(nan,nan,nan)", "(1e999, 0, 0)", "('data',)",
+    "__import__('os').system('touch executed')",
 )
+# fmt: on
 NO_NUMBERS = ("nan", "inf", "-inf", "1e400", "x", "", "é", "(1,)", "a,b", "None")
 
 HEAD = "from stormpsr_jax.configs import synthetic\n\n\ndef get_config():\n"
 BEGIN = HEAD + "    c = synthetic.get_config()\n"
 # What a config file may hold, and what an error has to name.
+# fmt: off
 RAISES = (
-    *("raise ValueError('bang')", "raise TypeError('bang')", "raise KeyError('bang')"),
-    *("raise AttributeError('bang')", "raise ImportError('bang')", "import no_such_module"),
-    *("1 / 0", "len(1)", "open('nothing')", "raise OSError('bang')", "raise StopIteration"),
-    *("raise AssertionError", "raise Exception('two\\nlines')", "raise RecursionError"),
-    *("raise MemoryError", "raise UnicodeError('bang')", "b'\\xff'.decode()", "[][1]", "x = y"),
-    *("raise ExceptionGroup('a', [ValueError()])", "exec('get_config()')", "raise EOFError"),
-    *("raise NotImplementedError", "class E(Exception):\n        __str__ = None\n    raise E"),
+    "raise ValueError('bang')", "raise TypeError('bang')", "raise KeyError('bang')",
+    "raise AttributeError('bang')", "raise ImportError('bang')", "import no_such_module",
+    "1 / 0", "len(1)", "open('nothing')", "raise OSError('bang')", "raise StopIteration",
+    "raise AssertionError", "raise Exception('two\\nlines')", "raise RecursionError",
+    "raise MemoryError", "raise UnicodeError('bang')", "b'\\xff'.decode()", "[][1]", "x = y",
+    "raise ExceptionGroup('a', [ValueError()])", "exec('get_config()')", "raise EOFError",
+    "raise NotImplementedError", "class E(Exception):\n        __str__ = None\n    raise E",
 )
+# fmt: on
 WRONG = {
     "c.seeed = 1": "seeed",
     "c.unlock()\n    c.seeed = 1": "seeed",
@@ -109,17 +111,11 @@ def configs(rng: random.Random, place: Path, base: Path) -> Found:
     """A command line whose config or fields are not right; it is stopped before its first stage."""
     make = rng.choice((_fields, _fields, _file, _file, _path))
     what, words, names, has_to_fail = make(rng, place, base)
-    outcome = call(limited(resource.RLIMIT_AS, MEMORY, _command(place, words)), place, 90)
-    wrong = verdicts(outcome)
+    outcome = call(_command(place, words), place, 90, 2 * MEMORY)
+    sound = not has_to_fail and "the run begins" in outcome.output
+    wrong = outcome.judged(names, sound)
     if (place / "executed").exists():
-        wrong.add("outside")
-    if outcome.code:
-        # Several lines are several mistakes.
-        lines = outcome.output.splitlines()
-        wrong |= set() if any(line.startswith("error: ") for line in lines) else {"traceback"}
-        wrong |= set() if any(name in line for line in lines for name in names) else {"silent"}
-    elif has_to_fail or "the run begins" not in outcome.output:
-        wrong.add("silent")
+        wrong |= {"outside"}
     return what[:200], wrong, outcome.output
 
 
@@ -203,7 +199,7 @@ def _path(rng: random.Random, place: Path, base: Path) -> tuple:
     way = rng.choice(("pipe", "folder", "broken link", "missing", "suffix", "long", "colons",
                       "nothing", "device", "twice", "above"))  # fmt: skip
     path = place / "mine.py"
-    text = BEGIN + "    return c\n"
+    names = {"mine.py", "colon"}  # one that nothing follows is an empty word, taken or not
     words = [f"--config={path}"]
     if way == "pipe":
         os.mkfifo(path)
@@ -211,32 +207,24 @@ def _path(rng: random.Random, place: Path, base: Path) -> tuple:
         path.mkdir()
     elif way == "broken link":
         path.symlink_to(place / "nothing.py")
-    elif way == "suffix":
-        path = place / rng.choice(("mine.txt", "mine", "mine.pyc", "mine.py ", "mine.PY"))
-        path.write_text(text)
-        words = [f"--config={path}"]
+    elif way != "missing":
+        path.write_text(BEGIN + "    return c\n")
+    if way == "suffix":
+        path = path.rename(
+            place / rng.choice(("mine.txt", "mine", "mine.pyc", "mine.py ", "mine.PY"))
+        )
+        words, names = [f"--config={path}"], {path.name.strip()}
     elif way == "long":
-        path = place / ("x" * 300 + ".py")
-        words = [f"--config={path}"]
+        words, names = [f"--config={place / ('x' * 300)}.py"], {"xxx"}
     elif way == "colons":
-        path.write_text(text)
         words = [f"--config={path}:{rng.choice(('', ':', 'x', '../..'))}"]
     elif way == "nothing":
-        return (
-            way,
-            [rng.choice(("--config=", "--config", "--config=.py", "--config=/"))],
-            {""},
-            True,
-        )
+        words, names = [rng.choice(("--config=", "--config", "--config=.py", "--config=/"))], {""}
     elif way == "device":
         path = Path(rng.choice(("/dev/zero", "/dev/null", "/proc/self/mem")))
-        words = [f"--config={path}"]
+        words, names = [f"--config={path}"], {path.name}
     elif way == "twice":
-        path.write_text(text)
-        words = ["--config=synthetic", f"--config={path}", "--config=nothing"]
-        return way, words, {"nothing"}, True
+        words, names = ["--config=synthetic", *words, "--config=nothing"], {"nothing"}
     elif way == "above":
-        words = ["--config.seed=1", "--config=synthetic"]
-        return way, words, {"seed"}, True
-    # A colon that nothing follows is an empty word that the config takes, or not.
-    return f"path: {way}", words, {path.name.strip(), "colon"}, True
+        words, names = ["--config.seed=1", "--config=synthetic"], {"seed"}
+    return f"path: {way}", words, names, True

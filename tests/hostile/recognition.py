@@ -1,4 +1,4 @@
-"""The families of `faults.py` of what recognition reads: scores and weights of the fusion, states.
+"""The families of attempts on what recognition reads: scores and weights of the fusion, states.
 
 A damaged number that the file's form lets pass is told by a checksum in scores (that of the zip
 format) and in saved states. The weights in fusion.json have theirs in the run that made them, and
@@ -6,26 +6,25 @@ here it is enough that nothing breaks.
 """
 
 import dataclasses
+import functools
 import json
 import random
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import fault_files
 import numpy as np
-from fault_processes import call, limited, made_once
-from fault_runs import LIMIT, Found, reported, verdicts
 
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.model.recogniser import AnyDecoder
 from stormpsr_jax.recognition.files.unit import Reset
 from stormpsr_jax.recognition.live import station
 from stormpsr_jax.recognition.live.capture import Clock
+from tests.hostile.damage import change_json, choose, craft_arrays, damage
+from tests.hostile.processes import MEMORY, call, made_once, reported
+from tests.hostile.runs import LIMIT, Found
 from tests.support.live_data import Script
 
-MEMORY = 2**34
 BEFORE, AFTER = 30, 30  # pictures before a state is saved, and after it was read
 
 
@@ -52,25 +51,20 @@ def _of_fusion(rng: random.Random, place: Path, base: Path, what: str) -> Found:
         base / "fusion", lambda folder: evaluate.main([*words, f"--out={folder / 'out.json'}"])
     )
     path = place / what
-    path = fault_files.choose(rng, [path]) if path.is_dir() else path
+    path = choose(rng, [path]) if path.is_dir() else path
     crafted = rng.random() < 0.4
     if not crafted:
-        way = fault_files.damage(rng, path, place.parent / "beside" / "file")
+        way = damage(rng, path, place.parent / "beside" / "file")
     elif path.suffix == ".json":
-        way = fault_files.change_json(rng, path)
+        way = change_json(rng, path)
     else:
-        way = fault_files.craft_arrays(rng, path)
-    function = limited(
-        resource.RLIMIT_AS, MEMORY, lambda: evaluate.main([*words, f"--out={place / 'out.json'}"])
-    )
-    outcome = call(function, place, LIMIT)
-    wrong = verdicts(outcome)
-    if outcome.code:
-        silent = path.stem not in outcome.output
-    else:
-        result = (place / "out.json").read_bytes()
-        silent = what == "scores" and not crafted and result != (whole / "out.json").read_bytes()
-    return f"{path.name}: {way}", wrong | ({"silent"} if silent else set()), outcome.output
+        way = craft_arrays(rng, path)
+    result = place / "out.json"
+    function = functools.partial(evaluate.main, [*words, f"--out={result}"])
+    outcome = call(function, place, LIMIT, 2 * MEMORY)
+    has_checksum = what == "scores" and not crafted and not outcome.code
+    sound = not has_checksum or result.read_bytes() == (whole / "out.json").read_bytes()
+    return f"{path.name}: {way}", outcome.judged([path.stem], sound), outcome.output
 
 
 # --- Saved states ---------------------------------------------------------------------------------
@@ -84,23 +78,17 @@ def damaged_state(rng: random.Random, place: Path, base: Path) -> Found:
     shutil.copy(saved / f"{stream}.json", path)
     crafted = rng.random() < 0.5
     if crafted:
-        way = fault_files.change_json(rng, path)
+        way = change_json(rng, path)
         if rng.random() < 0.8:
             path.write_text(json.dumps(station.sealed(json.loads(path.read_text()))))
             way += ", sealed"
     else:
-        way = fault_files.damage(rng, path, place.parent / "beside" / "file")
-    anew = way in ("removed", "a broken link")
+        way = damage(rng, path, place.parent / "beside" / "file")
     function = reported(lambda: print(_goes_on(base, stream, path)))
-    outcome = call(limited(resource.RLIMIT_AS, MEMORY, function), place, LIMIT)
-    wrong = verdicts(outcome)
-    if outcome.code:
-        silent = path.name not in outcome.output
-    elif crafted or anew:
-        silent = False
-    else:
-        silent = outcome.output.strip() != (saved / f"{stream}.txt").read_text().strip()
-    return f"{stream}: {way}", wrong | ({"silent"} if silent else set()), outcome.output
+    outcome = call(function, place, LIMIT, 2 * MEMORY)
+    sound = crafted or way in ("removed", "a broken link")  # it begins anew
+    sound = sound or outcome.output.strip() == (saved / f"{stream}.txt").read_text().strip()
+    return f"{stream}: {way}", outcome.judged([path.name], sound), outcome.output
 
 
 def _write_states(base: Path, folder: Path) -> None:
@@ -114,11 +102,10 @@ def _write_states(base: Path, folder: Path) -> None:
 
 def _goes_on(base: Path, stream: str, path: Path) -> str:
     """What is told of the pictures after those of the saved state."""
-    told = _station(base, stream, path)(range(BEFORE, BEFORE + AFTER))
-    for line in told:
-        for of_the_clock in ("wall_time", "latency_ms"):
-            line.pop(of_the_clock, None)
-    return "\n".join(json.dumps(line) for line in told if line["type"] != "status")
+    lines = _station(base, stream, path)(range(BEFORE, BEFORE + AFTER))
+    of_the_clock = ("wall_time", "latency_ms")
+    timeless = [{k: v for k, v in line.items() if k not in of_the_clock} for line in lines]
+    return "\n".join(json.dumps(line) for line in timeless if line["type"] != "status")
 
 
 def _station(base: Path, stream: str, path: Path) -> Callable[[range], list[dict]]:
@@ -126,14 +113,14 @@ def _station(base: Path, stream: str, path: Path) -> Callable[[range], list[dict
     model = load_model(base / "run" / "model")
     variant = next(iter(model.procedure.variants))
     live = model.live(variant, stream, settings=_restless(model.decoder(stream, variant)))
-    told: list[dict] = []
+    lines: list[dict] = []
     one = station.Station(
         live,
         "camera",
         clock=Clock(model.fps, 0.0),
         reset=Reset(),
         state=path,
-        tell=lambda line: told.append(json.loads(line)),
+        tell=lambda line: lines.append(json.loads(line)),
     )
     one.restore()
     rng = np.random.default_rng(0)
@@ -145,7 +132,7 @@ def _station(base: Path, stream: str, path: Path) -> Callable[[range], list[dict
         capture, stop = Script([(i / model.fps, shown[i]) for i in numbers]), []
         capture.before = lambda script: stop.append(1) if not script.shown[1:] else None
         one.run(capture, stop)
-        return told
+        return lines
 
     return run
 

@@ -1,4 +1,4 @@
-"""Ways to damage a file, and to make up a data folder, for `faults.py`."""
+"""Ways to damage a file, or to make one up, for every family of attempts."""
 
 import collections
 import json
@@ -7,16 +7,27 @@ import random
 import re
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 HUGE = (2**31, 2**53, 2**63 - 1, -1, 0, 10**30)
+# fmt: off
 NAMES = (
-    *("../../outside", "/tmp/outside", "a/b", "..", "", ".hidden", "x" * 300, "a\nb", "ü", "a\\b"),
-    *("nul\0", "ta\tb", "~", "$(touch outside)", "<script>", "con", " ", "train_000"),
+    "../../outside", "/tmp/outside", "a/b", "..", "", ".hidden", "x" * 300, "a\nb", "ü", "a\\b",
+    "nul\0", "ta\tb", "~", "$(touch outside)", "<script>", "con", " ", "train_000",
 )
+# What may stand where a number or a word is expected.
+WORDS = (
+    "", " ", "nan", "inf", "-inf", "1e400", "-1", "-0", "0.5", "1e300", "9" * 30, "9" * 5000, "1_0",
+    "0x10", "None", "[]", "é", "\n", "a\nb", "\x1b[2J", "1,5", "true",
+)
+CELLS = (
+    *WORDS, "²", "٣", "[1", '"', "'", "\x00", "\ufeff", "\t", ",", "\r", "[[0, 1]]", "-5.jpg",
+    "../../x.jpg",
+)
+# fmt: on
 
 
 def choose(rng: random.Random, folders: Sequence[Path], without: Sequence[str] = ()) -> Path:
@@ -31,35 +42,37 @@ def choose(rng: random.Random, folders: Sequence[Path], without: Sequence[str] =
     return rng.choice(kinds[rng.choice(sorted(kinds))])
 
 
+def flipped(rng: random.Random, content: bytes) -> bytes:
+    """One to three bits are the other way round."""
+    new = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 3)) if new else 0):
+        new[rng.randrange(len(new))] ^= 1 << rng.randrange(8)
+    return bytes(new)
+
+
+def _zeroed(rng: random.Random, content: bytes) -> bytes:
+    start = rng.randrange(len(content) + 1)
+    return content[:start] + bytes(len(content[start : start + 512])) + content[start + 512 :]
+
+
+OF_BYTES: dict[str, Callable[[random.Random, bytes], bytes]] = {
+    "cut": lambda rng, content: content[: rng.randrange(len(content) + 1)],
+    "bits flipped": flipped,
+    "zeros": _zeroed,
+    "empty": lambda rng, content: b"",
+    "garbage": lambda rng, content: rng.randbytes(rng.randrange(2000)),
+    "appended": lambda rng, content: content + rng.randbytes(rng.randrange(1, 100)),
+    "JSON of another type": lambda rng, _: rng.choice((b"[]", b"{}", b"null", b"1", b'"x"')),
+    "nested": lambda rng, content: b"[" * 100_000,
+}
+GONE = ("removed", "a pipe", "a folder", "a broken link")  # as is what a link leads elsewhere
+
+
 def damage(rng: random.Random, path: Path, outside: Path) -> str:
     """Damages a file and says how; `outside` is a file that a link may lead to."""
-    content = path.read_bytes()
-    size = len(content)
-
-    def flipped() -> bytes:
-        new = bytearray(content)
-        for _ in range(rng.choice((1, 1, 2, 3)) if new else 0):
-            new[rng.randrange(size)] ^= 1 << rng.randrange(8)
-        return bytes(new)
-
-    def zeroed() -> bytes:
-        start = rng.randrange(size + 1)
-        return content[:start] + bytes(len(content[start : start + 512])) + content[start + 512 :]
-
-    ways = {
-        "cut": lambda: content[: rng.randrange(size + 1)],
-        "bits flipped": flipped,
-        "zeros": zeroed,
-        "empty": lambda: b"",
-        "garbage": lambda: rng.randbytes(rng.randrange(2000)),
-        "appended": lambda: content + rng.randbytes(rng.randrange(1, 100)),
-        "JSON of another type": lambda: rng.choice((b"[]", b"{}", b"null", b"1", b'"x"')),
-        "nested": lambda: b"[" * 100_000,
-    }
-    others = ("removed", "a pipe", "a folder", "a link", "a broken link")
-    way = rng.choice((*ways, "bits flipped", "cut", *others))
-    if way in ways:
-        path.write_bytes(ways[way]())
+    way = rng.choice((*OF_BYTES, "bits flipped", "cut", *GONE, "a link"))
+    if way in OF_BYTES:
+        path.write_bytes(OF_BYTES[way](rng, path.read_bytes()))
         return way
     path.unlink()
     if way == "a pipe":
@@ -70,6 +83,63 @@ def damage(rng: random.Random, path: Path, outside: Path) -> str:
         path.symlink_to(outside)
     elif way == "a broken link":
         path.symlink_to(outside.with_name("nothing"))
+    return way
+
+
+def _of_lines(change: Callable[[random.Random, list[bytes], int], list[bytes]]):
+    def changed(rng: random.Random, data: bytes) -> bytes:
+        lines = data.splitlines(keepends=True)
+        return b"".join(change(rng, lines, rng.randrange(len(lines))))
+
+    return changed
+
+
+def _of_fields(change: Callable[[list[bytes], int, bytes], object]):
+    def changed(rng: random.Random, lines: list[bytes], i: int) -> list[bytes]:
+        fields = lines[i].rstrip(b"\r\n").split(b",")
+        change(fields, rng.randrange(len(fields)), rng.choice(CELLS).encode())
+        return [*lines[:i], b",".join(fields) + b"\n", *lines[i + 1 :]]
+
+    return _of_lines(changed)
+
+
+def _inserted(rng: random.Random, data: bytes) -> bytes:
+    at = rng.randrange(len(data))
+    return data[:at] + rng.choice(CELLS).encode() + data[at:]
+
+
+def _made_large(rng: random.Random, data: bytes) -> bytes:
+    count = 1 + rng.randrange(data.count(b"\n") + 1)
+    return re.sub(rb"\d+", rb"\g<0>00000000000", data, count=count)
+
+
+OF_TEXT: dict[str, Callable[[random.Random, bytes], bytes]] = {
+    "field replaced": _of_fields(lambda fields, j, word: fields.__setitem__(j, word)),
+    "field inserted": _of_fields(lambda fields, j, word: fields.insert(j, word)),
+    "field removed": _of_fields(lambda fields, j, word: fields.pop(j)),
+    "text inserted": _inserted,
+    "line repeated": _of_lines(lambda rng, lines, i: [*lines[:i], lines[i], *lines[i:]]),
+    "line removed": _of_lines(lambda rng, lines, i: lines[:i] + lines[i + 1 :]),
+    "lines shuffled": _of_lines(lambda rng, lines, i: rng.sample(lines, len(lines))),
+    "header removed": _of_lines(lambda rng, lines, i: lines[1:]),
+    "blank lines": lambda rng, data: b"\n\n" + data.replace(b"\n", b"\n\n"),
+    "CRLF": lambda rng, data: b"\r\n".join(data.splitlines()),
+    "CR": lambda rng, data: b"\r".join(data.splitlines()),
+    "BOM": lambda rng, data: b"\xef\xbb\xbf" + data,
+    "UTF-16": lambda rng, data: data.decode().encode("utf-16"),
+    "Latin-1": lambda rng, data: data.replace(b"0", "é".encode("latin-1"), 1),
+    "digits made large": _made_large,
+    "minus signs": lambda rng, data: re.sub(rb"(\d+)", rb"-\1", data, count=1 + rng.randrange(9)),
+    "semicolons": lambda rng, data: data.replace(b",", b";"),
+}
+
+
+def damage_text(rng: random.Random, path: Path, outside: Path) -> str:
+    """Damages a text of lines and says how: as a text, or as any file."""
+    if rng.random() < 0.4:
+        return damage(rng, path, outside)
+    way = rng.choice(list(OF_TEXT))
+    path.write_bytes(OF_TEXT[way](rng, path.read_bytes()))
     return way
 
 
@@ -167,12 +237,10 @@ def craft_arrays(rng: random.Random, path: Path) -> str:
     arrays[key] = array
     if way == "removed":
         del arrays[key]
-    save = np.savez_compressed if way == "bomb" else np.savez
     if way == "bomb":
-        arrays[key] = np.zeros(2**28, np.int8)
-    save(path, **arrays)
+        np.savez_compressed(path, **arrays | {key: np.zeros(2**28, np.int8)})
+    else:
+        np.savez(path, **arrays)
     if way == "header":
-        content = path.read_bytes()
-        old = b"'descr': "
-        path.write_bytes(content.replace(old, b"'descr':" + b"(" * 1, 1))
+        path.write_bytes(path.read_bytes().replace(b"'descr': ", b"'descr':(", 1))
     return f"{key}: {way}"

@@ -1,4 +1,4 @@
-"""Videos, pictures and zip files that somebody made to do harm, for `data_prep.own`.
+"""Videos, pictures and zip files that somebody made to do harm, given to `data_prep.own`.
 
 What nobody can notice, nobody has to: a bit of a picture's data, or the end of a stream that says
 nowhere how long it is. A container that says so and was cut off has to be an error, as has a
@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import random
-import resource
 import shutil
 import socket
 import sys
@@ -18,108 +17,117 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import av
 import numpy as np
-from fault_pictures import hostile_picture, hostile_zip
-from fault_processes import Outcome, call, limited, made_once
-from fault_runs import Found, verdicts
-from fault_videos import CODECS, SECONDS, Way, hostile_video
 from PIL import Image
 
 from data_prep import own
 from stormpsr_jax.data.clips import ClipSource, list_splits
+from tests.hostile.pictures import FOLDERS
+from tests.hostile.processes import MEMORY, call, made_once
+from tests.hostile.references import REFERENCES
+from tests.hostile.runs import Found
+from tests.hostile.sources import BROKEN, CODECS, DRAWN, LYING, SECONDS, Place
+from tests.hostile.zips import WAYS_OF_ZIPS, pack, spoil_zip
 from tests.support.own_data import PROCEDURE, write_video
 
-MEMORY = 2**33
+SOURCES = BROKEN | LYING | DRAWN | FOLDERS | REFERENCES
 IN_OPEN = 0x20  # of inotify
-
-
-def prepare_media(base: Path) -> Path:
-    """Makes the files that attempts start from, once; returns their folder."""
-    return made_once(base / "media", write_media)
 
 
 def write_media(folder: Path) -> None:
     """Writes small videos and pictures of every kind into a folder."""
-    import av
-
     noise = np.random.default_rng(0).integers(0, 256, (60, 6, 8, 3), np.uint8)
     times = np.arange(0, SECONDS, 1 / 12)
 
     def picture(i: int) -> np.ndarray:
         return np.ascontiguousarray(noise[i % 60].repeat(8, 0).repeat(8, 1))
 
-    for ending, codec in CODECS.items():
-        path = folder / f"video.{ending}"
-        with av.open(str(path), "w") as container:
-            stream = container.add_stream(codec, rate=25 if ending == "mpg" else 12)
-            stream.width, stream.height = (128, 96) if ending == "3gp" else (64, 48)
-            stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            for i in range(SECONDS * (25 if ending == "mpg" else 12)):
+    formats = {"mjpeg": "yuvj420p", "png": "rgb24"}
+    for name, codec in {**{f"video.{e}": c for e, c in CODECS.items()}, "png.mov": "png"}.items():
+        rate = 25 if name.endswith("mpg") else 12
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream(codec, rate=rate)
+            stream.width, stream.height = (128, 96) if codec == "h263" else (64, 48)
+            stream.pix_fmt = formats.get(codec, "yuv420p")
+            for i in range(SECONDS * rate):
                 frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
                 container.mux(stream.encode(frame.reformat(stream.width, stream.height)))
             container.mux(stream.encode())
     write_video(folder / "clean.mp4", times[:12], "mpeg4", picture)
     write_video(folder / "one.mp4", times[:1], "mpeg4", picture)
     write_video(folder / "uneven.mkv", times**2 / SECONDS, "mpeg4", picture)
-    with av.open(str(folder / "png.mov"), "w") as container:
-        stream = container.add_stream("png", rate=12)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
-        for i in range(12 * SECONDS):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")))
-        container.mux(stream.encode())
     with av.open(str(folder / "sound.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
-    (folder / "procedure.json").write_text(json.dumps(PROCEDURE.to_json()))
     image = Image.fromarray(picture(0))
     image.save(folder / "plain.jpg", quality=95)
     image.save(folder / "progressive.jpg", progressive=True)
     image.save(folder / "plain.png")
     image.convert("CMYK").save(folder / "cmyk.jpg")
-    for mode in ("L", "P", "1", "RGBA", "I;16"):
-        image.convert("L" if mode == "I;16" else mode).convert(mode).save(
-            folder / f"{mode.replace(';', '')}.png"
-        )
+    for mode in ("L", "P", "1", "RGBA"):
+        image.convert(mode).save(folder / f"{mode}.png")
+    image.convert("L").convert("I;16").save(folder / "I16.png")
     for kind in ("gif", "bmp", "tiff", "webp", "ppm"):
         image.save(folder / f"other.{kind}")
 
 
-# --- The attempt ----------------------------------------------------------------------------------
-
-
 def hostile_media(rng: random.Random, place: Path, base: Path) -> Found:
-    """Two sound recordings and a hostile one: a video, a folder of pictures, or a zip of all."""
-    media = prepare_media(base)
-    videos, labels = place / "videos", place / "labels"
+    """Two sound recordings and a hostile one, as they are or in a zip file, or a hostile zip."""
+    media = made_once(base / "media", write_media)
+    videos, labels, out = place / "videos", place / "labels", place / "out"
     videos.mkdir()
-    labels.mkdir()
+    (place / "procedure.json").write_text(json.dumps(PROCEDURE.to_json()))
     for name in ("bench1", "bench2"):
         shutil.copy(media / "clean.mp4", videos / f"{name}.mp4")
-        (labels / f"{name}.csv").write_text("time,step\n0.5,0\n")
-    (labels / "bench3").mkdir()
-    (labels / "bench3" / "PSR_labels_raw.csv").write_text("000000.jpg,0,0,0\n")
+    for name in ("bench1", "bench2", "bench3"):
+        (labels / name).mkdir(parents=True)
+        (labels / name / "PSR_labels_raw.csv").write_text("000000.jpg,0,0,0\n")
     (place / "secret").mkdir()
     secrets = (place / "secret" / "secret.mp4", videos / "beside.dat")
     with watched(secrets, media / "video.mp4") as (port, touched):
-        make = rng.choice((hostile_video, hostile_video, hostile_picture, hostile_zip))
-        way = make(rng, media, place, port)
-        touched()  # by the packing of a zip file
+        names, fails, frames = {"bench3", "videos"}, False, 0
+        if rng.random() < 0.2:
+            shutil.copy(media / "video.mp4", videos / "bench3.mp4")
+            pack(rng, videos, place / "videos.zip")
+            way = rng.choice((*WAYS_OF_ZIPS, "large"))
+            whole = media / "video.mp4"
+            what, name, fails = spoil_zip(rng, way, place / "videos.zip", "bench3.mp4", whole)
+            names = {name}
+        else:
+            what = rng.choice(list(SOURCES))
+            source = SOURCES[what]
+            made = source.make(Place(videos, media, *secrets, port, rng, "bench3"))
+            if made.is_file() and made.stem != "bench3":  # a name that no file should have
+                with contextlib.suppress(OSError):
+                    (labels / "bench3").rename(labels / made.stem)
+                names = {""}
+            fails, frames = bool(source.text), source.frames
+            if rng.random() < 0.2:
+                pack(rng, videos, place / "videos.zip")  # what cannot be packed is not there
+                what = f"in a zip file: {what}"
+        touched()  # by the packing
         before = _inside(place)
-        source = videos if videos.exists() else place / "videos.zip"
-        words = [f"--videos={source}", f"--labels={labels}", f"--out={place / 'out'}"]
-        words += [f"--procedure={media / 'procedure.json'}", "--workers=1"]
-        words += ["--size=16", "--aspect=pad"]
-        outcome = call(limited(resource.RLIMIT_AS, MEMORY, _made(words, place / "out")), place)
-        wrong = verdicts(outcome)
-        if touched() or _inside(place) != before:
-            wrong.add("outside")
-    return way.what, wrong | _of_media(outcome, way), outcome.output
+        words = [f"--videos={videos if videos.exists() else place / 'videos.zip'}"]
+        words += [f"--labels={labels}", f"--procedure={place / 'procedure.json'}", f"--out={out}"]
+        words += ["--workers=1", "--size=16", "--aspect=pad"]
+        outcome = call(_made(words, out), place, memory=MEMORY)
+        elsewhere = touched() or _inside(place) != before
+    sound = False
+    if not outcome.code and not fails:
+        found = json.loads(outcome.output.rpartition("\nmade ")[2])
+        sound = found.pop("bench1") == found.pop("bench2")  # copies of one video
+        sound = sound and all(count >= frames for count, _ in found.values()) and len(found) == 1
+    wrong = outcome.judged(names, sound)
+    return what, wrong | ({"outside"} if elsewhere else set()), outcome.output
 
 
 def _made(words: list[str], out: Path) -> Callable[[], None]:
+    """The command; then a checksum of the pictures of each recording that it has made."""
+
     def function() -> None:
         sys.argv = ["own", *words]
         if code := own.main():
@@ -135,21 +143,6 @@ def _made(words: list[str], out: Path) -> Callable[[], None]:
         print(f"\nmade {json.dumps(made)}")
 
     return function
-
-
-def _of_media(outcome: Outcome, way: Way) -> set[str]:
-    if outcome.code:
-        lines = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
-        wrong = {"different"} if way.has_to == "work" else set()
-        if not lines:
-            return wrong | {"traceback"}
-        return wrong | (set() if any(way.name in line for line in lines) else {"silent"})
-    if way.has_to == "fail":
-        return {"silent"}
-    made = json.loads(outcome.output.rpartition("\nmade ")[2])
-    sound = made.pop("bench1") == made.pop("bench2")  # copies of one video
-    ((count, _),) = made.values()
-    return set() if sound and count >= way.frames else {"silent"}
 
 
 def _inside(place: Path) -> list[tuple]:
