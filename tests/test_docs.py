@@ -90,7 +90,9 @@ def missing_modules(text):
     found = []
     for module in re.findall(r"python -m ([a-z_]\w*(?:\.\w+)*)", text):
         spec = importlib.util.find_spec(module)
-        if not getattr(spec, "origin", None):
+        if spec and spec.submodule_search_locations:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+        if spec is None:
             found.append(module)
     for words in re.findall(r"`stormpsr ([a-z]+(?: [a-z]+)?)", text):
         if not {words, words.split()[0]} & command.COMMANDS.keys():
