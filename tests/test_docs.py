@@ -104,7 +104,10 @@ def exists(module, name):
     """Whether a module exists, and has a name: a module in it, or what it defines or imports."""
     if "." in module and not exists(*module.rsplit(".", 1)):
         return False
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:  # its last word is a name in a module
+        spec = None
     if spec is None:  # a class or a function, whose attributes are not looked at
         return True
     inside = spec.submodule_search_locations and importlib.util.find_spec(f"{module}.{name}")
@@ -154,7 +157,9 @@ def test_what_is_missing_is_found():
         *("stormpsr_jax.none", "stormpsr none"),
     ]
     text = "from stormpsr_jax.psr import none, streams; from stormpsr_jax.none import a"
-    assert missing_imports(text + " `stormpsr_jax.psr.scoring.none`, `stormpsr_jax.psr`") == [
+    text += " `stormpsr_jax.psr.scoring.none`, `stormpsr_jax.psr`, `stormpsr_jax.psr.Event.frame`"
+    text += " `stormpsr_jax.psr.monitor.Monitor.update`"
+    assert missing_imports(text) == [
         *("stormpsr_jax.none.a", "stormpsr_jax.psr.none", "stormpsr_jax.psr.scoring.none"),
     ]
 
