@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
-from input_pipeline import QUALITY, smooth_picture
+from made_up import smooth_jpegs
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
@@ -49,11 +48,7 @@ def make_folders(context: Context, size: int | None = None, recordings: int = 2)
 
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
     """Clip shards of smooth pictures, whose recordings go through all states of a procedure."""
-    rng = np.random.default_rng(0)
-    jpegs = [
-        simplejpeg.encode_jpeg(np.asarray(smooth_picture(rng, size, size)), QUALITY)
-        for _ in range(PICTURES)
-    ]
+    jpegs = smooth_jpegs(PICTURES, size)
     names = {
         split: [f"{split}_assy_{i}" for i in range(recordings)]
         for split in ("train", "val", "test")
