@@ -37,60 +37,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
+from made_up import smooth_jpegs, write_shards
 
-from data_prep.writing import shards
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import load_procedure
 
 CLIP_LENGTHS = (1, 16, 32, 64)
 IMAGE_SIZES = (64, 224)
 SPAN, STRIDE = 256, 4  # w and stride of the paper
-
-
-def smooth_jpegs(rng: np.random.Generator, size: int, count: int) -> list[bytes]:
-    """Returns JPEGs of blurred noise, whose sizes are like those of photographs."""
-    jpegs = []
-    for _ in range(count):
-        image = np.zeros((size, size, 3))
-        for cells in (4, 16, size // 4):  # coarse to fine, bilinear in between
-            grid = rng.normal(0, 30 / np.log2(cells), (cells + 1, cells + 1, 3))
-            at = np.linspace(0, cells, size, endpoint=False)
-            low, part = at.astype(int), (at % 1)[:, None, None]
-            rows = grid[low] * (1 - part) + grid[low + 1] * part
-            part = part[:, 0][None]
-            image += rows[:, low] * (1 - part) + rows[:, low + 1] * part
-        pixels = np.clip(128 + image, 0, 255).astype(np.uint8)
-        jpegs.append(simplejpeg.encode_jpeg(pixels, quality=90))
-    return jpegs
-
-
-def write(out: Path, procedure: Procedure, clip_length: int, size: int, args) -> ClipSource:
-    jpegs = smooth_jpegs(np.random.default_rng(0), size, 100)
-
-    def make(split: str, name: str) -> shards.RecordingData:
-        del split
-        n = args.frames
-        return shards.RecordingData(
-            name=name,
-            first_frame=0,
-            jpegs=itertools.islice(itertools.cycle(jpegs), n),
-            states=np.zeros((n, procedure.num_components)),
-            boxes=np.full((n, 4), np.nan),
-            classes=np.full(n, -1),
-            visible=np.full(n, np.nan),
-        )
-
-    shards.build(
-        out,
-        procedure=procedure,
-        fps=10,
-        image_size=(size, size),
-        splits={"train": [f"recording_{i}" for i in range(args.recordings)]},
-        make=make,
-        clip_length=clip_length,
-    )
-    return ClipSource(out, "train", procedure)
 
 
 def random_images(source: ClipSource, rng: np.random.Generator, args) -> Iterator[int]:
@@ -127,12 +81,14 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=4000, help="images read per measurement")
     args = parser.parse_args()
     procedure = load_procedure("industreal")
-    rates = {}
+    rates, sources = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        sources = {
-            (size, length): write(Path(folder, f"{size}-{length}"), procedure, length, size, args)
-            for size, length in itertools.product(IMAGE_SIZES, CLIP_LENGTHS)
-        }
+        for size, length in itertools.product(IMAGE_SIZES, CLIP_LENGTHS):
+            recordings = args.recordings * [smooth_jpegs(100, size)]
+            out = Path(folder, f"{size}-{length}")
+            sources[size, length] = write_shards(
+                out, procedure, recordings, args.frames, size, clip_length=length
+            )
         # Rounds outermost: whatever else slows the machine for a while hits every length.
         for seed, (pattern, read), (key, source) in itertools.product(
             range(args.rounds + 1), PATTERNS.items(), sources.items()

@@ -27,12 +27,13 @@ import statistics
 import struct
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import stage_loops
 from absl import app, flags, logging
+from made_up import rates
 from ml_collections import config_flags
 from tensorboardX.proto.event_pb2 import Event
 
@@ -56,16 +57,13 @@ CUT = {
 }
 
 
-def served(data, seconds: float) -> float:
-    """Frames a CPU second of this process, which does nothing but load."""
-    batches = data(0)
-    next(batches)  # the threads start
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - wall < seconds:
-        count += stage_loops.num_frames(next(batches))
-    rate = count / (time.process_time() - cpu)
-    batches.close()
-    return rate
+def frames_of(batches) -> Iterator[int]:
+    """Yields the frames of each batch of a pipeline, and closes it."""
+    try:
+        for batch in batches:
+            yield stage_loops.num_frames(batch)
+    finally:
+        batches.close()
 
 
 def logged(folder: Path) -> dict[str, list[float]]:
@@ -94,7 +92,8 @@ def frames_and_flops(definition: Definition, mesh: jax.sharding.Mesh) -> tuple[i
 def row(context: Context, stage: str, batch: str, definition: Definition) -> str:
     """One row of the table; `batch` says which batch it is."""
     frames, flops = frames_and_flops(definition, context.mesh)
-    rate = served(definition.data, _SECONDS.value)
+    # Of one core, as this process does nothing else.
+    _, rate = rates(frames_of(definition.data(0)), _SECONDS.value)
     folder = context.workdir / "loop" / stage
     loop.train(
         folder,

@@ -27,38 +27,22 @@ import itertools
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from absl import flags
+from made_up import QUALITY, rates, smooth_picture, write_shards
 from PIL import Image
 
-from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
-from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.psr.procedure import load_procedure
 
 SPAN, STRIDE, SIZE = 256, 4, 224
 THREADS = 2  # those that pipelines.batches gives a pipeline
 RELEASED = 218  # embedding clips a second of the released code's data set class (2-core CPU)
-QUALITY = 90
 PROCEDURE = load_procedure("meccano")
-
-
-def smooth_picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Coarse shapes with finer and fainter ones on them, no noise between pixels."""
-    picture = np.zeros((height, width, 3), np.float32)
-    for cells in (4, 16, 64, 256):
-        grid = rng.normal(0, 60 / np.sqrt(cells), (cells, cells, 3)).astype(np.float32)
-        channels = [
-            Image.fromarray(grid[..., c]).resize((width, height), Image.Resampling.BICUBIC)
-            for c in range(3)
-        ]
-        picture += np.stack([np.asarray(channel) for channel in channels], -1)
-    return Image.fromarray(np.clip(128 + picture, 0, 255).astype(np.uint8))
 
 
 def write_files(folder: Path, args) -> dict[str, list[list[Path]]]:
@@ -80,34 +64,6 @@ def write_files(folder: Path, args) -> dict[str, list[list[Path]]]:
         for frame, path in enumerate(files[kind][-1]):
             os.link(originals[kind][(frame + recording) % args.pictures], path)
     return files
-
-
-def write_shards(out: Path, files: list[list[Path]]) -> ClipSource:
-    def make(split: str, name: str) -> shards.RecordingData:
-        del split
-        paths = files[int(name)]
-        states = np.zeros((len(paths), PROCEDURE.num_components), np.int8)
-        states[len(paths) // 2 :, 0] = 1
-        unknown = np.full(len(paths), np.nan)
-        return shards.RecordingData(
-            name=name,
-            first_frame=0,
-            jpegs=(path.read_bytes() for path in paths),
-            states=states,
-            boxes=np.full((len(paths), 4), np.nan),
-            classes=np.full(len(paths), -1),
-            visible=unknown,
-        )
-
-    shards.build(
-        out,
-        procedure=PROCEDURE,
-        fps=PROCEDURE.fps,
-        image_size=(SIZE, SIZE),
-        splits={"train": [str(i) for i in range(len(files))]},
-        make=make,
-    )
-    return ClipSource(out, "train", PROCEDURE)
 
 
 def write_embeddings(folder: Path, args) -> dict[str, list[EmbeddingFile]]:
@@ -154,17 +110,6 @@ def pipeline_batches(batches: pipelines.Batches, field: str) -> Iterator[int]:
         data.close()
 
 
-def rates(batches: Iterator[int], seconds: float) -> tuple[float, float]:
-    """Clips per second of wall-clock and of CPU time, after a first batch that does not count."""
-    next(batches)
-    wall, cpu, count = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - wall < seconds:
-        count += next(batches)
-    result = count / (time.perf_counter() - wall), count / (time.process_time() - cpu)
-    batches.close()
-    return result
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
@@ -183,7 +128,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_files(folder, args)
-        source = write_shards(folder / "shards", files["224"])
+        source = write_shards(folder / "shards", PROCEDURE, files["224"], args.frames, SIZE)
         embeddings = write_embeddings(folder, args)
         sampler = sampling.ClipSampler(source.recordings, sampling="uniform")
         states = {name: r.states for name, r in source.recordings.items()}

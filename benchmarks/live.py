@@ -41,6 +41,7 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.media import sources
 from stormpsr_jax.model import model
 from stormpsr_jax.model.content import Network, Pictures, StreamRecord, Window
+from stormpsr_jax.model.folder import write_model
 from stormpsr_jax.model.model import load_model
 from stormpsr_jax.model.recogniser import stack
 from stormpsr_jax.psr.streams.decoding import STREAMS, Settings
@@ -67,6 +68,7 @@ _PARTS = flags.DEFINE_list("parts", list(PARTS), "Of these, those to measure.")
 HEIGHT, WIDTH, FPS = 480, 640, 10.0
 MEASURED = "| measured | | target | met |\n|---|---|---|---|"
 SHAPES = ("encoder", "temporal_model", "detector")
+TOLERANCE = 2e-2  # of probabilities: bfloat16
 GROWTH, SLOWER = 16.0, 1.25  # MiB, and times, that a day of frames may cost
 
 
@@ -85,7 +87,7 @@ def untrained(config, folder: Path) -> None:
     ):
         found[role] = Network(module, dict(jax.jit(module.init)(jax.random.key(0), x)))
     record = StreamRecord(Settings(window=window.frames), {}, {}, None)
-    folder.write_model(
+    write_model(
         folder,
         procedure=context.procedure,
         fps=context.procedure.fps,
@@ -114,15 +116,20 @@ def windows(loaded: model.Model) -> tuple[float, float]:
 
     def once(count):
         recogniser = loaded.recogniser(stream="temporal")
-        for start in range(0, count, loaded.batch):
-            recogniser(images[start : min(start + loaded.batch, count)])
+        chunks = range(0, count, loaded.batch)
+        found = [recogniser(images[i : min(i + loaded.batch, count)]) for i in chunks]
+        return np.concatenate([chunk.probabilities for chunk in found])
 
     def anew(count):
+        found = []
         for last in range(count):
             rows = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-            one["temporal"](clip["encode"](images[rows])[None])
+            found.append(one["temporal"](clip["encode"](images[rows])[None])[0][0])
+        return np.stack(found)
 
-    once(loaded.batch), anew(1)  # warms up
+    # Warms up; both have to say the same.
+    count = min(_WINDOWS.value, _FRAMES.value)
+    np.testing.assert_allclose(once(_FRAMES.value)[:count], anew(count), atol=TOLERANCE)
     rates = []
     for _ in range(_ROUNDS.value):
         for run, count in ((once, _FRAMES.value), (anew, _WINDOWS.value)):

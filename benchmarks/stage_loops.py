@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import simplejpeg
-from input_pipeline import smooth_picture
+from made_up import smooth_jpegs
 
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
-from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.media.pictures import SUBSAMPLING
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
@@ -51,13 +48,7 @@ def make_folders(context: Context, size: int | None = None, recordings: int = 2)
 
 def make_data(folder: Path, procedure: Procedure, size: int, recordings: int = 2) -> None:
     """Clip shards of smooth pictures, whose recordings go through all states of a procedure."""
-    rng = np.random.default_rng(0)
-    pictures = [np.asarray(smooth_picture(rng, size, size)) for _ in range(PICTURES)]
-    quality = Framing((size, size)).quality  # as data_prep writes them
-    jpegs = [
-        simplejpeg.encode_jpeg(picture, quality, "RGB", SUBSAMPLING, fastdct=False)
-        for picture in pictures
-    ]
+    jpegs = smooth_jpegs(PICTURES, size)
     names = {
         split: [f"{split}_assy_{i}" for i in range(recordings)]
         for split in ("train", "val", "test")

@@ -14,12 +14,12 @@ import argparse
 import itertools
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import stage_loops
+from made_up import rates
 from PIL import Image
 
 from stormpsr_jax.data.clips import ClipSource
@@ -28,16 +28,14 @@ from stormpsr_jax.psr.procedure import load_procedure
 WINDOW = 4 * np.arange(65)
 
 
-def windows(source: ClipSource, read: Callable[[str, np.ndarray], object], seconds: float) -> float:
-    """Pictures of random windows a second of CPU time."""
+def windows(source: ClipSource, read: Callable[[str, np.ndarray], object]) -> Iterator[int]:
+    """Reads random windows; yields their pictures."""
     rng = np.random.default_rng(0)
     name, recording = next(iter(source.recordings.items()))
     last = recording.num_frames - WINDOW[-1]
-    done, start = 0, time.process_time()
-    while time.process_time() - start < seconds:
+    while True:
         read(name, recording.first_frame + int(rng.integers(last)) + WINDOW)
-        done += len(WINDOW)
-    return done / (time.process_time() - start)
+        yield len(WINDOW)
 
 
 def whole_then_resized(source: ClipSource, size: int) -> Callable[[str, np.ndarray], object]:
@@ -77,11 +75,11 @@ def main() -> None:
         }
         measured = {loader: [] for loader in loaders}
         for _, loader in itertools.product(range(args.rounds), loaders):
-            measured[loader].append(windows(*loaders[loader], args.seconds))
+            measured[loader].append(rates(windows(*loaders[loader]), args.seconds)[1])
         print("| pictures | a CPU second | times as long | kB stored |\n|---|---|---|---|")
-        rates = {loader: statistics.median(values) for loader, values in measured.items()}
-        first = next(iter(rates.values()))
-        for loader, rate in rates.items():
+        medians = {loader: statistics.median(values) for loader, values in measured.items()}
+        first = next(iter(medians.values()))
+        for loader, rate in medians.items():
             source = loaders[loader][0]
             recording = next(iter(source.recordings.values()))
             jpegs = source.jpegs(recording.name, source.numbers(recording.name)[:64])

@@ -14,6 +14,7 @@ SHAPES = {field: value for field, value in TINY.items() if field.split(".")[0] i
 CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 SMALL = {
     "data_preparation.py": ("--frames=2 --workers=1 --rounds=1", "pictures agree within"),
+    "clip_length.py": ("--rounds=1 --frames=300 --recordings=2 --items=300", "chosen: "),
     "data_wait.py": (
         f"--stages=finetune --steps=2 --seconds=0.1 {CONFIG} --config.finetune.batch=2",
         "| finetune | batch 2, as configured | 10 |",
@@ -28,9 +29,9 @@ SMALL = {
         "--config.predict.batch=8",
         "| files / real time",
     ),
-    "recognition.py": (
-        f"--frames=16 --windows=1 --rounds=1 {CONFIG} --config.predict.batch=8",
-        "once / every window:",
+    "stored_sizes.py": (
+        "--small=32 --large=64 --rounds=1 --seconds=0.1",
+        "| 64 from 64 |",
     ),
     "supcon.py": (
         "--memory_devices=4 --devices=2 --block=8 --memory_batches=32 --batches=32 --runs=1",

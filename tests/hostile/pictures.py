@@ -10,8 +10,7 @@ from PIL import Image
 
 from tests.hostile.damage import damage
 from tests.hostile.references import playlist
-from tests.hostile.sources import Place, Source, resized
-from tests.support.model_data import video
+from tests.hostile.sources import SHOWN, Place, Source, resized
 from tests.support.recognise_data import write_pictures
 
 PICTURES = 12
@@ -22,7 +21,7 @@ def _pictures(spoil: Callable[[Place, Path], object]) -> Callable[[Place], Path]
     """Makes a folder of twelve pictures, of which the fifth is spoilt."""
 
     def make(place: Place) -> Path:
-        folder = write_pictures(place.path(), video(PICTURES, 48, 64), 0)
+        folder = write_pictures(place.path(), SHOWN[:PICTURES], 0)
         spoil(place, folder / "00004.jpg")
         return folder
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from tests.hostile.damage import NAMES, damage
 from tests.hostile.mp4 import fragmented, mp4
-from tests.support.model_data import video
 from tests.support.recognise_data import write_video
 
 FRAMES, SECONDS = 25, 5  # of a video of the base, resampled to 5 frames a second
@@ -31,6 +30,8 @@ CODECS = {
 SAYS_ITS_LENGTH = ("mp4", "mov", "avi", "mkv", "webm", "flv", "3gp")
 NUMBERS = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x01000000)
 NO_VIDEO = "is not a video that can be read"
+# Of 48 x 64 pixels, all different.
+SHOWN = np.random.default_rng(0).integers(0, 256, (60, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
 
 
 class Place(NamedTuple):
@@ -272,9 +273,9 @@ LYING = {
     "atoms in atoms": Source(NO_VIDEO, file(".mp4", lambda p: _nested(100_000))),
     "uneven frames": Source("", copy("uneven.mkv", ".mkv"), FRAMES - 1),
     "a gap of a day": Source(
-        "timestamps jump from", _frames(video(4, 48, 64), [0, 0.1, 86_400, 86_400.1])
+        "timestamps jump from", _frames(SHOWN[:4], [0, 0.1, 86_400, 86_400.1])
     ),
-    "a thousand frames a second": Source("", _frames(video(60, 48, 64), np.arange(60) / 1000)),
+    "a thousand frames a second": Source("", _frames(SHOWN, np.arange(60) / 1000)),
 }
 
 # --- Drawn ----------------------------------------------------------------------------------------

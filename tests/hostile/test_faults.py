@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.hostile import families, media, processes, runs
+from tests.hostile import families, media, mutations, processes, runs
 from tests.support.processes_of_tests import environment, finish, start
 
 pytestmark = pytest.mark.system
@@ -37,9 +37,11 @@ def test_faults_nothing_goes_wrong(folder, attempts, names):
     assert f"| all | {len(rows)} | 0 | 0 | 0 | 0 | 0 |" in said[0]
 
 
-# What a reader would do without what keeps it from harm, by family and verdict: put into the
-# process that the attempts are forked from.
-FAULTS = {}
+def test_faults_that_there_were_are_found_when_they_are_put_back(folder):
+    words = [sys.executable, "-m", "tests.hostile.mutations", folder]
+    lines = finish(start(words, env=environment()), timeout=600)[0].splitlines()
+    found = [line.partition(": ")[0] for line in lines if ": found by attempt " in line]
+    assert found == [fault.__name__ for fault in mutations.FAULTS], lines
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")  # what is called there starts nothing of JAX
