@@ -22,8 +22,9 @@ import dataclasses
 import json
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,7 @@ from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 
 NORMALISATIONS = ("l2", "none")
 
@@ -345,36 +346,38 @@ def _splits(text: str) -> dict[str, str]:
     return dict(pairs)
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("embeddings", __doc__)
+def _make(**given: Any) -> None:
+    """What the command does."""
+    print("\n".join(make_dataset(**given)), file=sys.stderr)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--features", required=True, help="folder of <split>/<recording>.npy or .npz")
-    add("--labels", required=True, help="folder of <split>/<recording>/PSR_labels.csv")
+    add(
+        "--labels",
+        dest="label_dir",
+        metavar="LABELS",
+        required=True,
+        help="folder of <split>/<recording>/PSR_labels.csv",
+    )
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
     add("--out", required=True, help="the data folder to make")
     add("--stride", type=int, help="video frames between two rows; 1, or what `frames` say")
     add("--first_frame", type=int, help="frame number of row 0, without `frames` (0)")
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
-    add("--split", type=_splits, help="train:GLOB,val:GLOB,… on names, in place of folders")
-    command.add_workers_flags(parser, 1)
-    args = parser.parse_args(argv)
-    remarks = make_dataset(
-        args.out,
-        features=args.features,
-        label_dir=args.labels,
-        procedure=load_procedure(args.procedure),
-        stride=args.stride,
-        first_frame=args.first_frame,
-        fps=args.fps,
-        normalise=args.normalise,
-        splits=args.split,
-        workers=args.ray or args.workers,
+    add(
+        "--split",
+        dest="splits",
+        metavar="SPLIT",
+        type=_splits,
+        help="train:GLOB,val:GLOB,… on names, in place of folders",
     )
-    print("\n".join(remarks), file=sys.stderr)
+    command.add_workers_flags(parser, 1)
 
+
+main = command.command("embeddings", __doc__, _add_flags, _make)
 
 if __name__ == "__main__":
     sys.exit(main())

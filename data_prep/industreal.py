@@ -24,19 +24,19 @@ OD_labels.json whose boxes stand frame by frame. Where most boxes have none besi
 images that it lists have been looked at; without the file, no frame has.
 """
 
+import argparse
 import functools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from data_prep import command
 from data_prep.reading import downloads, industreal_boxes, layout, second_sources
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.writing import recorded
-from data_prep.writing.parallel import Workers
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
@@ -72,10 +72,7 @@ def make_dataset(
     *,
     data: str | Path,
     psr_labels: str | Path | None = None,
-    framing: Framing = DEFAULT_FRAMING,
-    workers: Workers = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **options: Unpack[recorded.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -83,17 +80,10 @@ def make_dataset(
         out: folder for the shards.
         data: folder or zip file of the recordings.
         psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels, boxes or pictures have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **options: see recorded.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
-        OSError: `out` cannot be written.
     """
     with command.open_downloads(
         "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__
@@ -116,35 +106,19 @@ def make_dataset(
         found,
         out,
         procedure=PROCEDURE,
-        framing=framing,
-        workers=workers,
-        glob=recordings,
-        remake=remake,
         remarks=second_sources.compare(FORMAT, found),
+        **options,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("industreal", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
     what = "folder or zip of PSR labels that count instead of those in --data"
     parser.add_argument("--psr_labels", metavar="PATH", help=what)
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        data=f.data,
-        psr_labels=f.psr_labels,
-        framing=command.framing_of(f),
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("industreal", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

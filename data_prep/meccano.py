@@ -12,10 +12,11 @@ where it is not catalogued. A frame without a box is empty where the recording h
 boxes stand frame by frame. Otherwise nobody has looked at it: recording 0005 has no ASD labels.
 """
 
+import argparse
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from data_prep import command
 from data_prep.reading import downloads, layout, second_sources
@@ -23,9 +24,7 @@ from data_prep.reading.asd_labels import read_meccano_boxes
 from data_prep.reading.labels import read_labels
 from data_prep.reading.layout import Format
 from data_prep.writing import recorded
-from data_prep.writing.parallel import Workers
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import join, open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -57,10 +56,7 @@ def make_dataset(
     frames: str | Path,
     labels: str | Path,
     asd_labels: str | Path | None = None,
-    framing: Framing = DEFAULT_FRAMING,
-    workers: Workers = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **options: Unpack[recorded.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -69,17 +65,10 @@ def make_dataset(
         frames: folder or zip file of the pictures.
         labels: folder or zip file of the PSR labels.
         asd_labels: folder or zip file of the boxes; without, no frame has one.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels, boxes or pictures have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **options: see recorded.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
-        OSError: `out` cannot be written.
     """
     procedure = load_procedure("meccano")
     found = layout.match(
@@ -94,37 +83,20 @@ def make_dataset(
         found,
         out,
         procedure=procedure,
-        framing=framing,
-        workers=workers,
-        glob=recordings,
-        remake=remake,
         remarks=second_sources.compare(FORMAT, found),
+        **options,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("meccano", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--frames", required=True, metavar="PATH", help="folder or zip of the frames")
     add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
     add("--asd_labels", metavar="PATH", help="folder or zip of the boxes")
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        frames=f.frames,
-        labels=f.labels,
-        asd_labels=f.asd_labels,
-        framing=command.framing_of(f),
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("meccano", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

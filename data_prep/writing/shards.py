@@ -22,6 +22,7 @@ import itertools
 import re
 import tempfile
 import time
+import typing
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,14 @@ from stormpsr_jax.psr.procedure import Procedure
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
 # In which a network disk shows a machine what others have written; NFS takes up to a minute.
 SHOWN_SECONDS = 90.0
+
+
+class Making(typing.TypedDict, total=False):
+    """How recordings are made, as the user of a command says it; see `build`."""
+
+    workers: parallel.Workers
+    recordings: str
+    remake: bool
 
 
 def build(
