@@ -34,6 +34,7 @@ from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.base.progress import Progress
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
@@ -127,6 +128,7 @@ def make_dataset(
     )
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
     settings = {
+        "version": folder.VERSION,
         "fps": float(fps),
         "stride": jobs[0].stride,
         "width": jobs[0].shape[1],

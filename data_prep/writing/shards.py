@@ -37,6 +37,7 @@ from data_prep.writing import output, parallel, records
 from data_prep.writing.records import Job, RecordingData, features
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -110,6 +111,7 @@ def build(
         raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)
     description = {
+        "version": folder.VERSION,
         "fps": float(fps),
         "image_size": [int(size) for size in image_size],
         "clip_length": int(clip_length),

@@ -177,7 +177,7 @@ CORRUPTIONS = {
     "no split labels": (lambda f: (f / "labels/val.npz").unlink(), "val.npz: missing"),
     "bad split labels": (
         lambda f: (f / "labels/val.npz").write_bytes(b"no"),
-        "val.npz: not readable",
+        "val.npz: damaged",
     ),
     "split recordings": (
         lambda f: _rewrite_npz(f / "labels/train.npz", recordings=_set(1, "x")),

@@ -361,7 +361,9 @@ def test_coco_errors_all_of_a_file(folder):
     results = [{**RESULTS[0], "score": 3}, RESULTS[1], {"image_id": 1}, 7]
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match=r"entry 1: score.*\nentry 3: score.*\nentry 4: 7 is not"):
-        other_detectors.from_coco(results, classes, other_detectors.coco_images(IMAGES, "images.json"))
+        other_detectors.from_coco(
+            results, classes, other_detectors.coco_images(IMAGES, "images.json")
+        )
 
 
 def test_resample_golden_the_most_confident_frame_is_kept_whole():

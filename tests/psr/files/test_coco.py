@@ -29,9 +29,13 @@ def test_a_box_is_known_by_its_picture_its_category_and_its_frame():
 
 def test_a_picture_without_a_size_or_a_number_is_told_where_it_matters():
     (box,) = boxes([{"image_id": "x", "category_id": 1, "bbox": [4, 5, 8, 10]}])
-    with pytest.raises(ValueError, match=r"f: annotations\[0\]: its image: has no width and height"):
+    with pytest.raises(
+        ValueError, match=r"f: annotations\[0\]: its image: has no width and height"
+    ):
         box.shares()
-    with pytest.raises(ValueError, match=r"its image: file_name: 'b.jpg' does not end in a frame's"):
+    with pytest.raises(
+        ValueError, match=r"its image: file_name: 'b.jpg' does not end in a frame's"
+    ):
         box.frame()
 
 
@@ -50,5 +54,7 @@ def test_all_mistakes_of_a_list_come_at_once():
     ]
     with pytest.raises(ValueError, match=r"f: images\[1\]: id: 7 is given twice"):
         coco.images({"images": CONTENT["images"][:1] * 2}, "f")
-    with pytest.raises(ValueError, match="f: not COCO, which is an object with a list 'categories'"):
+    with pytest.raises(
+        ValueError, match="f: not COCO, which is an object with a list 'categories'"
+    ):
         coco.categories({"categories": {}}, "f")
