@@ -42,7 +42,7 @@ from data_prep.rendering import rendered
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording
 from data_prep.rendering.product import toy_product
 from data_prep.rendering.timelines import Timeline, changes, draw_timeline
-from data_prep.writing.records import RecordingData
+from data_prep.writing.recording_shard import RecordingData
 from stormpsr_jax import demo, recognise
 from stormpsr_jax.base import config_flag, files
 from stormpsr_jax.base.progress import Bar

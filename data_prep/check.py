@@ -21,9 +21,9 @@ from pathlib import Path
 
 from data_prep import command
 from data_prep.checking.boxes import agreement, find_shift
+from data_prep.checking.check_page import write_page
 from data_prep.checking.checked import Checked
 from data_prep.checking.folder import check_folder, check_sums
-from data_prep.checking.page import write_page
 from data_prep.checking.statistics import Statistics, split_statistics, table
 
 

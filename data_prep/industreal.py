@@ -32,10 +32,10 @@ from pathlib import Path
 from typing import Unpack
 
 from data_prep import command
-from data_prep.reading import downloads, industreal_boxes, layout, second_sources
-from data_prep.reading.labels import read_labels
-from data_prep.reading.layout import Format
-from data_prep.writing import recorded
+from data_prep.reading import data_sets, downloads, industreal_boxes, second_sources
+from data_prep.reading.data_sets import Format
+from data_prep.reading.recording_labels import read_labels
+from data_prep.writing import from_files
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
@@ -64,7 +64,7 @@ def find_boxes(trees: Sequence[Tree]) -> dict[str, finding.Place]:
         for folder, _, files in tree.walk()
         if folder and _BOXES in files
     ]
-    return layout.one_each(places, "--data")
+    return data_sets.one_each(places, "--data")
 
 
 def make_dataset(
@@ -72,7 +72,7 @@ def make_dataset(
     *,
     data: str | Path,
     psr_labels: str | Path | None = None,
-    **options: Unpack[recorded.Options],
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -80,7 +80,7 @@ def make_dataset(
         out: folder for the shards.
         data: folder or zip file of the recordings.
         psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
-        **options: see recorded.build, also for what is returned.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
@@ -89,19 +89,19 @@ def make_dataset(
         "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__
     ) as trees:
         if psr_labels is None:
-            labelled = layout.find_labels(trees, f"--data={data}")
+            labelled = data_sets.find_labels(trees, f"--data={data}")
         else:
             of_labels = command.open_flag("psr_labels", psr_labels)
-            labelled = layout.find_labels(of_labels, f"--psr_labels={psr_labels}")
+            labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
         boxed = find_boxes(trees)
-        found = layout.match(
+        found = data_sets.match(
             FORMAT,
             labelled,
             finding.find_pictures(trees, "rgb"),
             {name: place for name, place in boxed.items() if name in labelled},
             PROCEDURE.fps,
         )
-    return recorded.build(
+    return from_files.build(
         functools.partial(read_labels, FORMAT),
         found,
         out,

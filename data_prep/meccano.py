@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Unpack
 
 from data_prep import command
-from data_prep.reading import downloads, layout, second_sources
+from data_prep.reading import data_sets, downloads, second_sources
 from data_prep.reading.asd_labels import read_meccano_boxes
-from data_prep.reading.labels import read_labels
-from data_prep.reading.layout import Format
-from data_prep.writing import recorded
+from data_prep.reading.data_sets import Format
+from data_prep.reading.recording_labels import read_labels
+from data_prep.writing import from_files
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.trees import join, open_trees
 from stormpsr_jax.psr.procedure import load_procedure
@@ -47,7 +47,7 @@ def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
     ]
     if not places:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return layout.one_each(places, "--asd_labels")
+    return data_sets.one_each(places, "--asd_labels")
 
 
 def make_dataset(
@@ -56,7 +56,7 @@ def make_dataset(
     frames: str | Path,
     labels: str | Path,
     asd_labels: str | Path | None = None,
-    **options: Unpack[recorded.Options],
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -65,20 +65,20 @@ def make_dataset(
         frames: folder or zip file of the pictures.
         labels: folder or zip file of the PSR labels.
         asd_labels: folder or zip file of the boxes; without, no frame has one.
-        **options: see recorded.build, also for what is returned.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
     """
     procedure = load_procedure("meccano")
-    found = layout.match(
+    found = data_sets.match(
         FORMAT,
-        layout.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
+        data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
         finding.find_pictures(command.open_flag("frames", frames)),
         find_boxes(asd_labels) if asd_labels else {},
         procedure.fps,
     )
-    return recorded.build(
+    return from_files.build(
         functools.partial(read_labels, FORMAT),
         found,
         out,

@@ -37,9 +37,9 @@ from absl import logging
 
 from data_prep import command
 from data_prep.reading import own_labels, own_splits
-from data_prep.reading.layout import SPLITS, RecordingFiles
+from data_prep.reading.data_sets import SPLITS, RecordingFiles
 from data_prep.reading.psr_labels import LABEL_FILES
-from data_prep.writing import recorded
+from data_prep.writing import from_files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
@@ -158,7 +158,7 @@ def make_dataset(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
-    **options: Unpack[recorded.Options],
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -170,7 +170,7 @@ def make_dataset(
         boxes: folder of the boxes, or a COCO file; without, no frame has one.
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
         split_seed: of the draw.
-        **options: see recorded.build, also for what is returned.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the recordings, all at once where that is possible.
@@ -187,7 +187,7 @@ def make_dataset(
             f"no boxes in split {' and '.join(missing)}: the detector cannot be trained, leave "
             "'detector' out of config.stages, as configs/own.py does"
         )
-    return recorded.build(
+    return from_files.build(
         own_labels.read_labels,
         found,
         out,

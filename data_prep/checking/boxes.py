@@ -13,7 +13,7 @@ import simplejpeg
 
 from data_prep.checking import thumbnails
 from data_prep.checking.checked import Checked
-from data_prep.reading.labels import agree
+from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.checking.checked import Checked
-from data_prep.checking.recording import Expected, check_labels, check_shard
+from data_prep.checking.recording_checks import Expected, check_labels, check_shard
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data import folder as data_folder

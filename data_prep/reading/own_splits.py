@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.reading.layout import SPLITS
+from data_prep.reading.data_sets import SPLITS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media.finding import Place

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from stormpsr_jax.base import memory
+from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import zips
 from stormpsr_jax.media.zips import printable
@@ -295,14 +295,15 @@ def _check_utf8(name: str, place: str) -> None:
 
 def _check_regular(path: str, place: str) -> None:
     """Raises ValueError if there is something that is neither a folder nor a regular file."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
+    if not os.path.exists(path):
         raise ValueError(
             f"{place}: is a link to {os.readlink(path)}, where nothing is; mend or remove it"
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{place}: is no regular file (a pipe or a device?); remove it")
+        )
+    try:
+        files.check_regular(path, "remove it")
+    except ValueError as error:  # whose path may have control characters
+        what = "is no regular file (a pipe or a device?); remove it"
+        raise ValueError(f"{place}: {what}") from error
 
 
 @contextlib.contextmanager

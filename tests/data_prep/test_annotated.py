@@ -13,10 +13,10 @@ import pytest
 from data_prep import industreal, meccano
 from data_prep.check import check
 from data_prep.checking import statistics
-from data_prep.reading import asd_labels, layout
-from data_prep.reading.labels import read_labels
+from data_prep.reading import asd_labels, data_sets
+from data_prep.reading.recording_labels import read_labels
 from data_prep.reading.remarks import describe
-from data_prep.writing import recorded
+from data_prep.writing import from_files
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
@@ -36,12 +36,12 @@ needs_real = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def real():
     """The 20 recordings of MECCANO with their own labels; pictures are only counted."""
-    found = layout.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
+    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
     recordings = []
     for name, (split, folder) in found.items():
-        pictures = layout.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
-        recordings.append(layout.RecordingFiles(name, split, pictures, folder, boxed.get(name)))
+        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
+        recordings.append(data_sets.RecordingFiles(name, split, pictures, folder, boxed.get(name)))
     procedure = meccano_data.PROCEDURE
     known = {r.name: read_labels(meccano.FORMAT, r, procedure) for r in recordings}
     return recordings, known
@@ -55,9 +55,9 @@ def rows_of(path: Path) -> list[tuple[int, int]]:
 
 def classes_of(recording, known, monkeypatch, framing=meccano_data.SIZE):
     """The classes that the shards of a recording get."""
-    monkeypatch.setattr(recorded.pictures, "picture_size", lambda _: (1080, 1920))
+    monkeypatch.setattr(from_files.pictures, "picture_size", lambda _: (1080, 1920))
     of_states = np.full(recording.pictures.num_frames, 1)
-    return recorded._boxes(recording, known, of_states, framing)
+    return from_files._boxes(recording, known, of_states, framing)
 
 
 @needs_real

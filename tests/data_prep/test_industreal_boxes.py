@@ -8,7 +8,7 @@ import pytest
 
 from data_prep.reading.asd_labels import read_coco_boxes
 from data_prep.reading.industreal_boxes import read_boxes
-from data_prep.reading.labels import agree
+from data_prep.reading.recording_labels import agree
 from tests.support.industreal_data import CLASSES, PROCEDURE, coco
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from data_prep.reading import remarks
-from data_prep.reading.labels import Labels
-from data_prep.reading.layout import RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels

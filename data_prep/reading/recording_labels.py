@@ -7,7 +7,7 @@ import numpy as np
 
 from data_prep.reading import psr_labels
 from data_prep.reading.asd_labels import Boxes
-from data_prep.reading.layout import Format, RecordingFiles
+from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure

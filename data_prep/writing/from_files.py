@@ -12,8 +12,8 @@ from typing import Unpack
 import numpy as np
 from absl import logging
 
-from data_prep.reading.labels import Labels
-from data_prep.reading.layout import SPLITS, RecordingFiles
+from data_prep.reading.data_sets import SPLITS, RecordingFiles
+from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
 from stormpsr_jax.base.mistakes import raise_all
