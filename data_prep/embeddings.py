@@ -30,7 +30,7 @@ import numpy as np
 
 from data_prep import command
 from data_prep.reading import embedding_files, psr_labels
-from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
+from data_prep.reading.psr_labels import PsrLabels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.base.progress import Progress
@@ -38,6 +38,7 @@ from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.label_files import STATES, STEPS
 from stormpsr_jax.psr.procedure import Procedure
 
 NORMALISATIONS = ("l2", "none")
@@ -233,12 +234,7 @@ def _read_labels(
 
 def _fingerprint(job: Job) -> int:
     """A number that changes with the label files and with the features' size, head and tail."""
-    size = job.source.stat().st_size
-    digest = zlib.crc32(str(size).encode())
-    with job.source.open("rb") as file:
-        digest = zlib.crc32(file.read(2**16), digest)
-        file.seek(max(size - 2**16, 0))
-        digest = zlib.crc32(file.read(), digest)
+    digest = Tree(str(job.source.parent)).fingerprint(job.source.name)
     for content in job.labels.files.values():
         digest = zlib.crc32(content, digest)
     return digest

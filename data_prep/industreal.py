@@ -27,7 +27,6 @@ images that it lists have been looked at; without the file, no frame has.
 import argparse
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
@@ -37,7 +36,6 @@ from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -56,15 +54,9 @@ _BOXES = "OD_labels.json"
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
-def find_boxes(trees: Sequence[Tree]) -> dict[str, finding.Place]:
-    """Returns the files OD_labels.json by recording; ValueError if a recording has two."""
-    places = [
-        (folder.rpartition("/")[2], (tree, join(folder, _BOXES)))
-        for tree in trees
-        for folder, _, files in tree.walk()
-        if folder and _BOXES in files
-    ]
-    return data_sets.one_each(places, "--data")
+def _recording_of(folder: str, file: str) -> str | None:
+    """The recording that a file has the boxes of."""
+    return folder.rpartition("/")[2] if folder and file == _BOXES else None
 
 
 def make_dataset(
@@ -93,7 +85,7 @@ def make_dataset(
         else:
             of_labels = command.open_flag("psr_labels", psr_labels)
             labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
-        boxed = find_boxes(trees)
+        boxed = data_sets.find_boxes(trees, "--data", _recording_of)
         found = data_sets.match(
             FORMAT,
             labelled,

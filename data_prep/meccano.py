@@ -25,7 +25,7 @@ from data_prep.reading.data_sets import Format
 from data_prep.reading.recording_labels import read_labels
 from data_prep.writing import from_files
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.trees import join, open_trees
+from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames", download=downloads.known("meccano"))
@@ -38,16 +38,14 @@ def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
     Raises:
         ValueError: there are none, or a recording has two.
     """
-    places = [
-        (file.removesuffix(_BOXES), (tree, join(folder, file)))
-        for tree in open_trees(asd_labels)
-        for folder, _, files in tree.walk()
-        for file in files
-        if file.endswith(_BOXES)
-    ]
-    if not places:
+    found = data_sets.find_boxes(
+        open_trees(asd_labels),
+        "--asd_labels",
+        lambda _, file: file.removesuffix(_BOXES) if file.endswith(_BOXES) else None,
+    )
+    if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return data_sets.one_each(places, "--asd_labels")
+    return found
 
 
 def make_dataset(

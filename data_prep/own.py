@@ -37,13 +37,13 @@ from absl import logging
 
 from data_prep import command
 from data_prep.reading import own_labels, own_splits
-from data_prep.reading.data_sets import SPLITS, RecordingFiles
-from data_prep.reading.psr_labels import LABEL_FILES
+from data_prep.reading.data_sets import RecordingFiles
 from data_prep.writing import from_files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -69,14 +69,14 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
     for tree in trees:
         for folder, _, files in tree.walk():
             last = folder.rpartition("/")[2]
-            if folder and any(file in files for file in LABEL_FILES):
+            if folder and any(file in files for file in PSR_FILES):
                 places.append((last, (tree, folder)))
                 continue
             for file in files:
                 path = join(folder, file)
                 if not file.lower().endswith(".csv") or _is_file(tree, path, leave_out):
                     continue
-                if file in LABEL_FILES:
+                if file in PSR_FILES:
                     problems.append(
                         f"{tree.show(path)}: belongs into a folder with the recording's name"
                     )

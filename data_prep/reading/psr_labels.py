@@ -10,13 +10,8 @@ import numpy as np
 from stormpsr_jax.base.mistakes import note, raise_all
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
+from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure
-
-STEPS, WITH_ERRORS, STATES = LABEL_FILES = (
-    "PSR_labels.csv",
-    "PSR_labels_with_errors.csv",
-    "PSR_labels_raw.csv",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +64,7 @@ def read(
     states: tuple[np.ndarray, np.ndarray] | None = None
     mistakes: list[str] = []
     folders, there = tree.entries(folder)
-    for file in LABEL_FILES:
+    for file in PSR_FILES:
         path_in_tree = join(folder, file)
         if file in folders:
             mistakes.append(f"{tree.show(path_in_tree)}: is a folder, not a file")

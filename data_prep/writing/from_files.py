@@ -12,7 +12,7 @@ from typing import Unpack
 import numpy as np
 from absl import logging
 
-from data_prep.reading.data_sets import SPLITS, RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
@@ -21,6 +21,7 @@ from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.procedure import Procedure
 
 SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape
