@@ -56,19 +56,6 @@ RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
 
 
-@dataclasses.dataclass(frozen=True)
-class Views(Motion):
-    """Views of a product that may be high: `lift` raises the hands over it."""
-
-    lift: float = 0.0
-
-    def hand_pose(self, frame: int, side: int) -> np.ndarray:
-        """(4, 4) of the right (0) or left (1) hand."""
-        pose = super().hand_pose(frame, side)
-        pose[2, 3] += self.lift
-        return pose
-
-
 def plan(
     count: int,
     height: float,
@@ -76,7 +63,7 @@ def plan(
     fill: tuple[float, float],
     rng: np.random.Generator,
     turn: float | None = None,
-) -> Views:
+) -> Motion:
     """Draws `count` views, all with hands.
 
     Args:
@@ -95,10 +82,12 @@ def plan(
     direction = np.column_stack([np.sin(around) * flat, -np.cos(around) * flat, np.sin(rise)])
     distance = RADIUS / (HALF_VIEW * rng.uniform(*fill, count))
     middle = np.array([0.0, 0.0, height / 2])
-    motion = {f.name: getattr(views, f.name) for f in dataclasses.fields(Motion)}
-    motion["target"] = middle + rng.normal(0, (0.16, 0.16, 0.05), (count, 3))
-    motion["camera"] = middle + direction * distance[:, None]
-    return Views(**motion, lift=max(0.0, height - HAND_CLEARANCE))
+    return dataclasses.replace(
+        views,
+        target=middle + rng.normal(0, (0.16, 0.16, 0.05), (count, 3)),
+        camera=middle + direction * distance[:, None],
+        lift=max(0.0, height - HAND_CLEARANCE),
+    )
 
 
 def make_recording(
@@ -136,11 +125,13 @@ def make_recording(
     return rendered.encode(name, 0, pictures(), states, procedure, noise, poses=poses)
 
 
-def _view(views: Views, i: int, *, hands: bool) -> Views:
+def _view(views: Motion, i: int, *, hands: bool) -> Motion:
     """View i alone, with or without its hands."""
-    fields = {f.name: getattr(views, f.name)[i : i + 1] for f in dataclasses.fields(Motion)}
-    fields["reach"] = fields["reach"] * hands
-    return Views(**fields, lift=views.lift)
+    of_frames = [f.name for f in dataclasses.fields(Motion) if f.name != "lift"]
+    one = dataclasses.replace(
+        views, **{name: getattr(views, name)[i : i + 1] for name in of_frames}
+    )
+    return dataclasses.replace(one, reach=one.reach * hands)
 
 
 def make_dataset(

@@ -199,8 +199,9 @@ def open_downloads(
     Raises:
         ValueError: names the flag; see trees.open_trees.
     """
+    unread: list[str] = []
     try:
-        found, unread = trees.open_downloads(path, left_out, spare)
+        found = trees.open_trees(path, left_out, spare, unread)
     except ValueError as error:
         raise ValueError(f"--{flag}: {error}") from error
     unread = [f"--{flag}: {line}" for line in unread]

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import embedding_files, psr_labels
-from data_prep.reading.psr_labels import PsrLabels
+from data_prep.reading import embedding_files, recording_labels
+from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.base.progress import Progress
@@ -66,7 +66,7 @@ class Job:
     shape: tuple[int, int]
     first_frame: int
     stride: int
-    labels: PsrLabels
+    labels: Labels
     normalise: str
 
     @property
@@ -215,7 +215,7 @@ def _plan(
 
 def _read_labels(
     folder: Path, name: str, procedure: Procedure, array: embedding_files.Header
-) -> PsrLabels:
+) -> Labels:
     """Reads the labels of a recording, whose steps have to be there: they are what is scored."""
     procedure.variant_for(name)  # raises if there is none, or several
     end = array.first_frame + array.stride * array.shape[0]
@@ -224,10 +224,10 @@ def _read_labels(
         "--first_frame and --stride"
     )
     frames = range(array.first_frame, end)
-    found = psr_labels.read(
+    found = recording_labels.read_psr_files(
         Tree(str(folder)), "", name, procedure, frames, advice=advice, early_start=True
     )
-    if found.steps is None:
+    if STEPS not in found.files:
         raise ValueError(f"{folder / STEPS}: missing")
     return found
 

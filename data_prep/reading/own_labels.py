@@ -84,7 +84,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
         )
     frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
-    return Labels(frames, states, derived, None, {}, zlib.crc32(tree.read(name)))
+    return Labels(frames, states, derived, {}, zlib.crc32(tree.read(name)))
 
 
 def _read_boxes(place: Place) -> Boxes:

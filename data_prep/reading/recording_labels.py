@@ -1,15 +1,18 @@
 """The labels of a recording: states, steps, boxes and the classes of these."""
 
 import dataclasses
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
-from data_prep.reading import psr_labels
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
-from stormpsr_jax.base.mistakes import raise_all
-from stormpsr_jax.psr.files import labels
+from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files import csvfile, labels
+from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure
 
 
@@ -21,30 +24,116 @@ class Labels:
         frames: (M,) of PSR_labels_raw.csv.
         states: (M, K), each from its frame on.
         steps: of PSR_labels.csv, or those that lead from state to state if it is not shipped.
-        boxes: None if there are none.
         files: the PSR label files that are shipped.
         digest: changes with any of the label files; boxes have their own.
+        boxes: None if there are none.
     """
 
     frames: np.ndarray
     states: np.ndarray
     steps: list[labels.Step]
-    boxes: Boxes | None
     files: Mapping[str, bytes]
     digest: int
+    boxes: Boxes | None = None
+
+
+def read_psr_files(
+    tree: Tree,
+    folder: str,
+    name: str,
+    procedure: Procedure,
+    frames: range,
+    *,
+    advice: str = "",
+    early_start: bool = False,
+) -> Labels:
+    """Reads the PSR label files of a recording, and holds them against its frames.
+
+    Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
+    and the initial state of the procedure's variant.
+
+    Args:
+        tree, folder: where they are.
+        name: of the recording.
+        procedure: of it.
+        frames: numbers of its frames.
+        advice: ends the message about a label of another frame.
+        early_start: whether the first state may be from before the recording.
+
+    Raises:
+        ValueError: the mistakes of all files, with file, line and field; also frames outside the
+            recording and rows out of order.
+    """
+    digest, files, steps = 0, {}, {}
+    states: tuple[np.ndarray, np.ndarray] | None = None
+    mistakes: list[str] = []
+    folders, there = tree.entries(folder)
+    for file in PSR_FILES:
+        path_in_tree = join(folder, file)
+        if file in folders:
+            mistakes.append(f"{tree.show(path_in_tree)}: is a folder, not a file")
+        if file not in there:
+            continue
+        try:
+            files[file] = tree.read(path_in_tree)
+            digest = zlib.crc32(files[file], zlib.crc32(file.encode(), digest))
+            with tree.on_disk(path_in_tree) as path:
+                if file == STATES:
+                    states = labels.read_states(path, procedure)
+                    _check_frames(path, states[0], frames, advice, early_start)
+                else:
+                    steps[file] = labels.read_steps(path, procedure)
+                    _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
+        except ValueError as error:
+            mistakes.append(str(error))
+    raise_all(mistakes)
+    if states is None:
+        known = next((file for file in (WITH_ERRORS, STEPS) if file in steps), STEPS)
+        initial = procedure.variant_for(name).initial_state
+        try:
+            states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
+        except ValueError as error:
+            raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
+    known_steps = steps.get(STEPS)
+    if known_steps is None:
+        known_steps = labels.states_to_steps(*states)
+    return Labels(*states, known_steps, files, digest)
+
+
+def _check_frames(
+    path: Path, numbers: Sequence[int], frames: range, advice: str, early_start: bool
+) -> None:
+    """Raises ValueError for all rows whose frame is outside the recording or before the row above.
+
+    `numbers` are the frames of the rows of the file.
+    """
+    mistakes = []
+    lines = [line for line, _ in csvfile.read_rows(path)]
+    for i, frame in enumerate(map(int, numbers)):
+        what = ""
+        if frame not in frames and not (early_start and not i and frame < frames.stop):
+            what = (
+                f"frame {frame} is not among the recording's frames "
+                f"{frames.start}…{frames.stop - 1}{advice}"
+            )
+        elif i and frame < numbers[i - 1]:
+            what = f"frame {frame} comes after frame {numbers[i - 1]}"
+        if what:
+            note(mistakes, csvfile.field_error(path, lines[i], "image", what))
+    raise_all(mistakes)
 
 
 def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -> Labels:
     """Reads the label files of a recording, and the file of its boxes.
 
     Raises:
-        ValueError: the mistakes of all files, with file, line and field; see psr_labels.read.
+        ValueError: the mistakes of all files, with file, line and field; see read_psr_files.
     """
     first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
     frames = range(first, first + num_frames)
     mistakes, boxes = [], None
     try:
-        found = psr_labels.read(
+        found = read_psr_files(
             *recording.labels, recording.name, procedure, frames, early_start=form.early_start
         )
     except ValueError as error:
@@ -58,10 +147,7 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
         except ValueError as error:
             mistakes.append(str(error))
     raise_all(mistakes)
-    steps = found.steps
-    if steps is None:
-        steps = labels.states_to_steps(found.frames, found.states)
-    return Labels(found.frames, found.states, steps, boxes, found.files, found.digest)
+    return dataclasses.replace(found, boxes=boxes)
 
 
 def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:

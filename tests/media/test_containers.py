@@ -34,7 +34,7 @@ HOSTILE = {
 # that ended before count too.
 OPEN = """
 import resource, sys
-from data_prep.reading import video
+from stormpsr_jax.media import video
 from stormpsr_jax.media.trees import Tree
 try:
     video.open_resampled(Tree(sys.argv[1]), "run.mp4", 5.0)
@@ -78,7 +78,7 @@ def test_reading_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(containers, "__name__", "forever")  # the module that the process runs
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "forever.py").write_text(
-        "import sys\nfrom data_prep.reading import containers\n"
+        "import sys\nfrom stormpsr_jax.media import containers\n"
         "containers.MAX_SECONDS = 0\n"
         "def forever(tree, name):\n    while True:\n        pass\n"
         "containers._read_times = forever\ncontainers._main(*sys.argv[1:])\n"
