@@ -9,7 +9,7 @@ this one run:
 
 * plain: one process that opens each file with Pillow, resizes it with antialiasing (bicubic) to
   --size and saves it as a JPEG file of the same quality and colour resolution;
-* ours: `data_prep.writing.recorded.build`, the whole of it: labels, worker processes (they take a
+* ours: `data_prep.writing.from_files.build`, the whole of it: labels, worker processes (they take a
   second or two to start, so that few frames give a lower ratio), shards, checks.
 
 Prints frames per second of both, their ratio, the processor time that ours takes a frame, and how
@@ -33,9 +33,9 @@ import simplejpeg
 from PIL import Image
 
 from data_prep.reading.asd_labels import read_meccano_boxes
-from data_prep.reading.labels import read_labels
-from data_prep.reading.layout import Format, RecordingFiles
-from data_prep.writing import recorded
+from data_prep.reading.data_sets import Format, RecordingFiles
+from data_prep.reading.recording_labels import read_labels
+from data_prep.writing import from_files
 from stormpsr_jax.media import pictures
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import ImageFiles
@@ -87,7 +87,7 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         )
         for name in names
     ]
-    recorded.build(
+    from_files.build(
         functools.partial(read_labels, Format("MECCANO", 1, read_meccano_boxes, "--frames")),
         recordings,
         out,

@@ -26,16 +26,19 @@ as many pictures. Without it all pictures show it from any side. A state without
 out. Every recording is a function of the inputs, the seed and its name alone.
 """
 
+import argparse
 import colorsys
 import dataclasses
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 
-from data_prep import command, synthetic
+from data_prep import command
+from data_prep.rendering import rendered
 from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
@@ -47,24 +50,10 @@ from data_prep.rendering.workplace import (
     poses_in_pictures,
 )
 from data_prep.writing import shards
-from data_prep.writing.parallel import Workers
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import Procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
-
-
-@dataclasses.dataclass(frozen=True)
-class Views(Motion):
-    """Views of a product that may be high: `lift` raises the hands over it."""
-
-    lift: float = 0.0
-
-    def hand_pose(self, frame: int, side: int) -> np.ndarray:
-        """(4, 4) of the right (0) or left (1) hand."""
-        pose = super().hand_pose(frame, side)
-        pose[2, 3] += self.lift
-        return pose
 
 
 def plan(
@@ -74,7 +63,7 @@ def plan(
     fill: tuple[float, float],
     rng: np.random.Generator,
     turn: float | None = None,
-) -> Views:
+) -> Motion:
     """Draws `count` views, all with hands.
 
     Args:
@@ -93,10 +82,12 @@ def plan(
     direction = np.column_stack([np.sin(around) * flat, -np.cos(around) * flat, np.sin(rise)])
     distance = RADIUS / (HALF_VIEW * rng.uniform(*fill, count))
     middle = np.array([0.0, 0.0, height / 2])
-    motion = {f.name: getattr(views, f.name) for f in dataclasses.fields(Motion)}
-    motion["target"] = middle + rng.normal(0, (0.16, 0.16, 0.05), (count, 3))
-    motion["camera"] = middle + direction * distance[:, None]
-    return Views(**motion, lift=max(0.0, height - HAND_CLEARANCE))
+    return dataclasses.replace(
+        views,
+        target=middle + rng.normal(0, (0.16, 0.16, 0.05), (count, 3)),
+        camera=middle + direction * distance[:, None],
+        lift=max(0.0, height - HAND_CLEARANCE),
+    )
 
 
 def make_recording(
@@ -115,12 +106,12 @@ def make_recording(
 ) -> shards.RecordingData:
     """Renders one state; see make_dataset."""
     count = counts[name]
-    when, how, looks, noise = synthetic.streams(seed, "cad", split, name)
+    when, how, looks, noise = rendered.streams(seed, "cad", split, name)
     height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
-    views = plan(count, height, elevation, fill, how, turn if synthetic.is_wrong(name) else None)
+    views = plan(count, height, elevation, fill, how, turn if rendered.is_wrong(name) else None)
     hands = when.random(count) < occluded
     plain = ~hands & (when.random(count) < 0.5)
-    states, bodies = synthetic.cad_bodies(name, count, product, procedure, when)
+    states, bodies = rendered.cad_bodies(name, count, product, procedure, when)
 
     def pictures() -> Iterator[Picture]:
         for i, body in zip(range(count), bodies, strict=False):
@@ -131,14 +122,16 @@ def make_recording(
                 yield workplace.picture(_view(views, i, hands=bool(hands[i])), 0, states[i], size)
 
     poses = poses_in_pictures(product, views)
-    return synthetic.encode(name, 0, pictures(), states, procedure, noise, poses=poses)
+    return rendered.encode(name, 0, pictures(), states, procedure, noise, poses=poses)
 
 
-def _view(views: Views, i: int, *, hands: bool) -> Views:
+def _view(views: Motion, i: int, *, hands: bool) -> Motion:
     """View i alone, with or without its hands."""
-    fields = {f.name: getattr(views, f.name)[i : i + 1] for f in dataclasses.fields(Motion)}
-    fields["reach"] = fields["reach"] * hands
-    return Views(**fields, lift=views.lift)
+    of_frames = [f.name for f in dataclasses.fields(Motion) if f.name != "lift"]
+    one = dataclasses.replace(
+        views, **{name: getattr(views, name)[i : i + 1] for name in of_frames}
+    )
+    return dataclasses.replace(one, reach=one.reach * hands)
 
 
 def make_dataset(
@@ -154,9 +147,8 @@ def make_dataset(
     fill: tuple[float, float] = (0.5, 0.95),
     occluded: float = 0.3,
     turn: float | None = None,
-    y_up: bool = False,
-    workers: Workers = 1,
-    recordings: str = "*",
+    up: str = "z",
+    **making: Unpack[shards.Making],
 ) -> None:
     """Writes a folder of clip shards with split "cad": pictures of every catalogued state.
 
@@ -173,9 +165,8 @@ def make_dataset(
         occluded: share of the pictures with hands.
         turn: in pictures of wrong parts, the standard deviation in degrees of how far the product's
             front is turned away from the camera; None turns it any way round, as in all others.
-        y_up: y of the meshes points up, not z.
-        workers: processes, or a cluster.
-        recordings: glob on the recordings' names; only those are made.
+        up: the axis of the meshes that points up, "z" or "y".
+        **making: see shards.build.
 
     Raises:
         ValueError: an argument is out of range, a mesh or poses.json is wrong (named), or the
@@ -197,12 +188,12 @@ def make_dataset(
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
     inputs = read_inputs(meshes, procedure)
-    rng = synthetic.streams(seed, "cad colours")[0]
+    rng = rendered.streams(seed, "cad colours")[0]
     # Any two components differ in hue or brightness.
     hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
     drawn = [_display_colour(hue, rng) for hue in hues]
-    product = load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
-    counts = synthetic.cad_recordings(procedure, per_state, wrong)
+    product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
+    counts = rendered.cad_recordings(procedure, per_state, wrong)
     for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
         del counts[f"cad_{c:02d}"]
         print("a state without any component has nothing to render; it is left out", flush=True)
@@ -224,8 +215,6 @@ def make_dataset(
             occluded=occluded,
             turn=turn,
         ),
-        workers=workers,
-        recordings=recordings,
         num_frames=counts,
         settings={
             "seed": seed,
@@ -235,9 +224,10 @@ def make_dataset(
             "fill": list(fill),
             "occluded": occluded,
             "turn": turn,
-            "y_up": y_up,
+            "y_up": up == "y",
             "meshes": inputs.digest,
         },
+        **making,
     )
 
 
@@ -258,10 +248,7 @@ def _pair(text: str) -> tuple[float, ...]:
 _pair.__name__ = "MIN,MAX"  # argparse shows it: "invalid MIN,MAX value: 'x'"
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("cad", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
     add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
@@ -293,24 +280,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="MIN,MAX",
         help="share of the picture's height that the complete product takes (0.5,0.95)",
     )
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        meshes=f.meshes,
-        procedure=load_procedure(f.procedure),
-        size=f.size,
-        per_state=f.per_state,
-        wrong=f.wrong,
-        seed=f.seed,
-        elevation=f.elevation,
-        fill=f.fill,
-        occluded=f.occluded,
-        turn=f.turn,
-        y_up=f.up == "y",
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-    )
 
+
+main = command.command("cad", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

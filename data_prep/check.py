@@ -15,15 +15,15 @@ the states do. array_record keeps a checksum of each record and compares it on r
 no problems, the list is written beside the page. `sha256sum -c SHA256SUMS` checks copies with it.
 """
 
+import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep import command
 from data_prep.checking.boxes import agreement, find_shift
+from data_prep.checking.check_page import write_page
 from data_prep.checking.checked import Checked
 from data_prep.checking.folder import check_folder, check_sums
-from data_prep.checking.page import write_page
 from data_prep.checking.statistics import Statistics, split_statistics, table
 
 
@@ -82,16 +82,15 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     return len(checked.problems)
 
 
-@command.command(interrupted="")
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    parser = command.new_parser("check", __doc__)
-    parser.add_argument("directory", metavar="DIR", help="the --out of a data_prep command")
-    parser.add_argument("--all", action="store_true", help="read and decode every frame")
-    parser.add_argument("--out", metavar="FILE", help="the page; default DIR/check.html")
-    args = parser.parse_args(argv)
-    return 1 if check(args.directory, everything=args.all, out=args.out) else 0
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", metavar="DIR", help="the --out of a data_prep command")
+    what = "read and decode every frame"
+    add("--all", action="store_true", dest="everything", help=what)
+    add("--out", metavar="FILE", help="the page; default DIR/check.html")
 
+
+main = command.command("check", __doc__, _add_flags, check, failed=bool, interrupted="")
 
 if __name__ == "__main__":
     sys.exit(main())

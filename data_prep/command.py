@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-import functools
 import itertools
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import absl.logging
 
@@ -17,48 +17,73 @@ from stormpsr_jax.media import framing, trees
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.cli import OneLineParser, fail_for
+from stormpsr_jax.psr.procedure import load_procedure
 
 MAX_SIZE = 4096
 
-Main = Callable[[Sequence[str] | None], int | None]
+Main = Callable[[Sequence[str] | None], int]
 
 
-def command(interrupted: str = "; run the same command again, finished recordings are kept"):
-    """Makes main(argv) a command: what goes wrong is one line `error: …` and exit code 2.
+def command(
+    module: str,
+    text: str,
+    add_flags: Callable[[argparse.ArgumentParser], None],
+    act: Callable[..., Any],
+    *,
+    failed: Callable[[Any], bool] = lambda result: False,
+    interrupted: str = "; run the same command again, finished recordings are kept",
+) -> Main:
+    """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
+
+    What goes wrong is one line `error: …` and exit code 2; that of Ctrl-C is 130.
 
     Args:
-        interrupted: what to say after Ctrl-C, whose exit code is 130.
+        module: its name.
+        text: what --help says above the flags.
+        add_flags: adds the flags to a parser.
+        act: does the work; its arguments are the flags by name, but for what `_arguments` says.
+        failed: says of what `act` has returned whether the exit code is 1 and not 0.
+        interrupted: what to say after Ctrl-C.
     """
 
-    def decorate(main: Main) -> Main:
-        @functools.wraps(main)
-        def run(argv: Sequence[str] | None = None) -> int:
-            if argv is None:  # not called by somebody with a logging of his own
-                logging.basicConfig(format="%(levelname)s: %(message)s")
-                absl.logging.set_verbosity(absl.logging.INFO)
-            try:
-                memory.check_start()
-                return main(argv) or 0
-            except (ValueError, OSError, RuntimeError, MemoryError) as error:
-                if os.environ.get("STORMPSR_TRACEBACK"):
-                    raise
-                fail_for(error)
-            except KeyboardInterrupt:
-                print(f"interrupted{interrupted}", file=sys.stderr)
-                return 130
+    def main(argv: Sequence[str] | None = None) -> int:
+        if argv is None:  # not called by somebody with a logging of his own
+            logging.basicConfig(format="%(levelname)s: %(message)s")
+            absl.logging.set_verbosity(absl.logging.INFO)
+        try:
+            memory.check_start()
+            parser = OneLineParser(
+                prog=f"python -m data_prep.{module}",
+                description=text,
+                formatter_class=argparse.RawDescriptionHelpFormatter,
+            )
+            add_flags(parser)
+            return int(failed(act(**_arguments(parser.parse_args(argv)))))
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:
+            if os.environ.get("STORMPSR_TRACEBACK"):
+                raise
+            fail_for(error)
+        except KeyboardInterrupt:
+            print(f"interrupted{interrupted}", file=sys.stderr)
+            return 130
 
-        return run
-
-    return decorate
+    return main
 
 
-def new_parser(module: str, description: str) -> OneLineParser:
-    """Returns a parser for `python -m data_prep.<module>`."""
-    return OneLineParser(
-        prog=f"python -m data_prep.{module}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
+    """Returns the flags by name: `workers` may be the cluster of --ray, `procedure` has been read.
+
+    `framing` stands for the flags of a picture.
+    """
+    given = vars(flags)
+    if "ray" in given:
+        cluster_of_flag = given.pop("ray")
+        given["workers"] = cluster_of_flag or given["workers"]
+    if "procedure" in given:
+        given["procedure"] = load_procedure(given["procedure"])
+    if "aspect" in given:
+        given["framing"] = _framing(*map(given.pop, ("size", "aspect", "crop", "quality")))
+    return given
 
 
 def at_least(low: int) -> Callable[[str], int]:
@@ -88,15 +113,6 @@ def add_workers_flags(parser: argparse.ArgumentParser, default: int) -> None:
     what = "processes (%(default)s)"
     group.add_argument("--workers", type=at_least(1), default=default, metavar="N", help=what)
     cluster.add_flag(group)
-
-
-def add_remake_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --remake, of the commands whose recordings have labels and boxes in files."""
-    parser.add_argument(
-        "--remake",
-        action="store_true",
-        help="make recordings again whose labels, boxes or pictures have changed",
-    )
 
 
 def picture_size(text: str) -> int:
@@ -135,22 +151,25 @@ def add_size_flag(parser: argparse.ArgumentParser, default: int) -> None:
     )
 
 
-def add_picture_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say what becomes of a picture; see framing_of."""
-    add = parser.add_argument
+def add_recording_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of every command whose recordings are pictures, labels and boxes in files."""
+    add_shard_flags(parser)
     add_size_flag(parser, 224)
+    add = parser.add_argument
     add("--aspect", choices=framing.ASPECTS, default="stretch", help="how it becomes a square")
     add("--crop", metavar="x0,y0,x1,y1", help="in 0..1: use this part of the picture")
     add("--quality", type=int, default=92, metavar="N", help="of the JPEG files (%(default)s)")
+    what = "make recordings again whose labels, boxes or pictures have changed"
+    add("--remake", action="store_true", help=what)
 
 
-def framing_of(flags: argparse.Namespace) -> Framing:
-    """Returns the framing that the flags ask for; ValueError if it is impossible."""
+def _framing(size: int, aspect: str, crop: str | None, quality: int) -> Framing:
+    """Returns what the flags of a picture ask for; ValueError names the one that is wrong."""
     try:
-        x0, y0, x1, y1 = map(float, flags.crop.split(",")) if flags.crop else framing.WHOLE
+        x0, y0, x1, y1 = map(float, crop.split(",")) if crop else framing.WHOLE
     except ValueError as error:
-        raise ValueError(f"--crop={flags.crop} is not four numbers x0,y0,x1,y1") from error
-    return Framing((flags.size, flags.size), flags.aspect, (x0, y0, x1, y1), flags.quality)
+        raise ValueError(f"--crop={crop} is not four numbers x0,y0,x1,y1") from error
+    return Framing((size, size), aspect, (x0, y0, x1, y1), quality)
 
 
 def open_flag(flag: str, path: str) -> list[Tree]:
@@ -180,8 +199,9 @@ def open_downloads(
     Raises:
         ValueError: names the flag; see trees.open_trees.
     """
+    unread: list[str] = []
     try:
-        found, unread = trees.open_downloads(path, left_out, spare)
+        found = trees.open_trees(path, left_out, spare, unread)
     except ValueError as error:
         raise ValueError(f"--{flag}: {error}") from error
     unread = [f"--{flag}: {line}" for line in unread]

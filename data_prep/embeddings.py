@@ -22,21 +22,24 @@ import dataclasses
 import json
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_prep import command
-from data_prep.reading import embedding_files, psr_labels
-from data_prep.reading.psr_labels import STATES, STEPS, PsrLabels
+from data_prep.reading import embedding_files, recording_labels
+from data_prep.reading.recording_labels import Labels
 from data_prep.writing import output, parallel
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.base.progress import Progress
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.features import MARKER, EmbeddingFile, feature_path
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.files.label_files import STATES, STEPS
+from stormpsr_jax.psr.procedure import Procedure
 
 NORMALISATIONS = ("l2", "none")
 
@@ -63,7 +66,7 @@ class Job:
     shape: tuple[int, int]
     first_frame: int
     stride: int
-    labels: PsrLabels
+    labels: Labels
     normalise: str
 
     @property
@@ -126,6 +129,7 @@ def make_dataset(
     )
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
     settings = {
+        "version": folder.VERSION,
         "fps": float(fps),
         "stride": jobs[0].stride,
         "width": jobs[0].shape[1],
@@ -211,7 +215,7 @@ def _plan(
 
 def _read_labels(
     folder: Path, name: str, procedure: Procedure, array: embedding_files.Header
-) -> PsrLabels:
+) -> Labels:
     """Reads the labels of a recording, whose steps have to be there: they are what is scored."""
     procedure.variant_for(name)  # raises if there is none, or several
     end = array.first_frame + array.stride * array.shape[0]
@@ -220,22 +224,17 @@ def _read_labels(
         "--first_frame and --stride"
     )
     frames = range(array.first_frame, end)
-    found = psr_labels.read(
+    found = recording_labels.read_psr_files(
         Tree(str(folder)), "", name, procedure, frames, advice=advice, early_start=True
     )
-    if found.steps is None:
+    if STEPS not in found.files:
         raise ValueError(f"{folder / STEPS}: missing")
     return found
 
 
 def _fingerprint(job: Job) -> int:
     """A number that changes with the label files and with the features' size, head and tail."""
-    size = job.source.stat().st_size
-    digest = zlib.crc32(str(size).encode())
-    with job.source.open("rb") as file:
-        digest = zlib.crc32(file.read(2**16), digest)
-        file.seek(max(size - 2**16, 0))
-        digest = zlib.crc32(file.read(), digest)
+    digest = Tree(str(job.source.parent)).fingerprint(job.source.name)
     for content in job.labels.files.values():
         digest = zlib.crc32(content, digest)
     return digest
@@ -345,36 +344,38 @@ def _splits(text: str) -> dict[str, str]:
     return dict(pairs)
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("embeddings", __doc__)
+def _make(**given: Any) -> None:
+    """What the command does."""
+    print("\n".join(make_dataset(**given)), file=sys.stderr)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--features", required=True, help="folder of <split>/<recording>.npy or .npz")
-    add("--labels", required=True, help="folder of <split>/<recording>/PSR_labels.csv")
+    add(
+        "--labels",
+        dest="label_dir",
+        metavar="LABELS",
+        required=True,
+        help="folder of <split>/<recording>/PSR_labels.csv",
+    )
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
     add("--out", required=True, help="the data folder to make")
     add("--stride", type=int, help="video frames between two rows; 1, or what `frames` say")
     add("--first_frame", type=int, help="frame number of row 0, without `frames` (0)")
     add("--fps", type=float, help="of the videos; otherwise the procedure's")
     add("--normalise", choices=NORMALISATIONS, default="l2", help="rows to length 1 (%(default)s)")
-    add("--split", type=_splits, help="train:GLOB,val:GLOB,… on names, in place of folders")
-    command.add_workers_flags(parser, 1)
-    args = parser.parse_args(argv)
-    remarks = make_dataset(
-        args.out,
-        features=args.features,
-        label_dir=args.labels,
-        procedure=load_procedure(args.procedure),
-        stride=args.stride,
-        first_frame=args.first_frame,
-        fps=args.fps,
-        normalise=args.normalise,
-        splits=args.split,
-        workers=args.ray or args.workers,
+    add(
+        "--split",
+        dest="splits",
+        metavar="SPLIT",
+        type=_splits,
+        help="train:GLOB,val:GLOB,… on names, in place of folders",
     )
-    print("\n".join(remarks), file=sys.stderr)
+    command.add_workers_flags(parser, 1)
 
+
+main = command.command("embeddings", __doc__, _add_flags, _make)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,20 +24,18 @@ OD_labels.json whose boxes stand frame by frame. Where most boxes have none besi
 images that it lists have been looked at; without the file, no frame has.
 """
 
+import argparse
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from data_prep import command
-from data_prep.reading import downloads, industreal_boxes, layout, second_sources
-from data_prep.reading.labels import read_labels
-from data_prep.reading.layout import Format
-from data_prep.writing import recorded
-from data_prep.writing.parallel import Workers
+from data_prep.reading import data_sets, downloads, industreal_boxes, second_sources
+from data_prep.reading.data_sets import Format
+from data_prep.reading.recording_labels import read_labels
+from data_prep.writing import from_files
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files.label_files import OTHER_DOWNLOADS
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -56,15 +54,9 @@ _BOXES = "OD_labels.json"
 _OTHER_STREAMS = ("depth", "stereo_left", "stereo_right", "ambient_light")
 
 
-def find_boxes(trees: Sequence[Tree]) -> dict[str, finding.Place]:
-    """Returns the files OD_labels.json by recording; ValueError if a recording has two."""
-    places = [
-        (folder.rpartition("/")[2], (tree, join(folder, _BOXES)))
-        for tree in trees
-        for folder, _, files in tree.walk()
-        if folder and _BOXES in files
-    ]
-    return layout.one_each(places, "--data")
+def _recording_of(folder: str, file: str) -> str | None:
+    """The recording that a file has the boxes of."""
+    return folder.rpartition("/")[2] if folder and file == _BOXES else None
 
 
 def make_dataset(
@@ -72,10 +64,7 @@ def make_dataset(
     *,
     data: str | Path,
     psr_labels: str | Path | None = None,
-    framing: Framing = DEFAULT_FRAMING,
-    workers: Workers = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -83,68 +72,45 @@ def make_dataset(
         out: folder for the shards.
         data: folder or zip file of the recordings.
         psr_labels: folder or zip file of PSR labels that count instead of those in `data`.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels, boxes or pictures have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
-        OSError: `out` cannot be written.
     """
     with command.open_downloads(
         "data", data, _OTHER_STREAMS, OTHER_DOWNLOADS.__contains__
     ) as trees:
         if psr_labels is None:
-            labelled = layout.find_labels(trees, f"--data={data}")
+            labelled = data_sets.find_labels(trees, f"--data={data}")
         else:
             of_labels = command.open_flag("psr_labels", psr_labels)
-            labelled = layout.find_labels(of_labels, f"--psr_labels={psr_labels}")
-        boxed = find_boxes(trees)
-        found = layout.match(
+            labelled = data_sets.find_labels(of_labels, f"--psr_labels={psr_labels}")
+        boxed = data_sets.find_boxes(trees, "--data", _recording_of)
+        found = data_sets.match(
             FORMAT,
             labelled,
             finding.find_pictures(trees, "rgb"),
             {name: place for name, place in boxed.items() if name in labelled},
             PROCEDURE.fps,
         )
-    return recorded.build(
+    return from_files.build(
         functools.partial(read_labels, FORMAT),
         found,
         out,
         procedure=PROCEDURE,
-        framing=framing,
-        workers=workers,
-        glob=recordings,
-        remake=remake,
         remarks=second_sources.compare(FORMAT, found),
+        **options,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("industreal", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of recordings")
     what = "folder or zip of PSR labels that count instead of those in --data"
     parser.add_argument("--psr_labels", metavar="PATH", help=what)
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        data=f.data,
-        psr_labels=f.psr_labels,
-        framing=command.framing_of(f),
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("industreal", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

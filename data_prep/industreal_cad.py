@@ -16,10 +16,12 @@ a catalogued state (`cad_01` is state 1), whose pictures have nothing to do with
 Backgrounds, error states and states that are not in the catalogue are left out.
 """
 
+import argparse
 import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from absl import logging
@@ -56,7 +58,7 @@ def make_recording(
                 if render.size not in (None, size):
                     raise ValueError(
                         f"{place}: is {size[0]}x{size[1]} (HxW), {renders.COCO} says "
-                        f"{render.size[0]}x{render.size[1]}; unpack or download it again"
+                        f"{render.size[0]:g}x{render.size[1]:g}; unpack or download it again"
                     )
                 placement = framing.place(*size)
                 boxes[i] = placement.map_boxes(np.array([render.box]))[0]
@@ -79,9 +81,7 @@ def make_dataset(
     *,
     data: str | Path,
     framing: Framing = DEFAULT_FRAMING,
-    workers: int = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **making: Unpack[shards.Making],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -89,12 +89,7 @@ def make_dataset(
         out: folder for the shards.
         data: folder or zip file of the pictures.
         framing: what becomes of a picture.
-        workers: processes.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels or pictures have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **making: see shards.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the labels, all at once; a picture that cannot be read.
@@ -128,7 +123,6 @@ def make_dataset(
         make=functools.partial(
             make_recording, recordings=named, procedure=procedure, framing=framing
         ),
-        workers=workers,
         settings={
             "source": f"industreal_cad, {found.layout}",
             "aspect": framing.aspect,
@@ -136,30 +130,17 @@ def make_dataset(
             "quality": framing.quality,
         },
         sources={name: renders.fingerprint(shown) for name, shown in named.items()},
-        recordings=recordings,
         num_frames={name: len(shown) for name, shown in named.items()},
-        remake=remake,
+        **making,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("industreal_cad", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of renders")
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        data=f.data,
-        framing=command.framing_of(f),
-        workers=f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("industreal_cad", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,21 +12,20 @@ where it is not catalogued. A frame without a box is empty where the recording h
 boxes stand frame by frame. Otherwise nobody has looked at it: recording 0005 has no ASD labels.
 """
 
+import argparse
 import functools
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 from data_prep import command
-from data_prep.reading import downloads, layout, second_sources
+from data_prep.reading import data_sets, downloads, second_sources
 from data_prep.reading.asd_labels import read_meccano_boxes
-from data_prep.reading.labels import read_labels
-from data_prep.reading.layout import Format
-from data_prep.writing import recorded
-from data_prep.writing.parallel import Workers
+from data_prep.reading.data_sets import Format
+from data_prep.reading.recording_labels import read_labels
+from data_prep.writing import from_files
 from stormpsr_jax.media import finding
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
-from stormpsr_jax.media.trees import join, open_trees
+from stormpsr_jax.media.trees import open_trees
 from stormpsr_jax.psr.procedure import load_procedure
 
 FORMAT = Format("MECCANO", 1, read_meccano_boxes, "--frames", download=downloads.known("meccano"))
@@ -39,16 +38,14 @@ def find_boxes(asd_labels: str | Path) -> dict[str, finding.Place]:
     Raises:
         ValueError: there are none, or a recording has two.
     """
-    places = [
-        (file.removesuffix(_BOXES), (tree, join(folder, file)))
-        for tree in open_trees(asd_labels)
-        for folder, _, files in tree.walk()
-        for file in files
-        if file.endswith(_BOXES)
-    ]
-    if not places:
+    found = data_sets.find_boxes(
+        open_trees(asd_labels),
+        "--asd_labels",
+        lambda _, file: file.removesuffix(_BOXES) if file.endswith(_BOXES) else None,
+    )
+    if not found:
         raise ValueError(f"--asd_labels: {asd_labels}: no <recording>{_BOXES} is in it")
-    return layout.one_each(places, "--asd_labels")
+    return found
 
 
 def make_dataset(
@@ -57,10 +54,7 @@ def make_dataset(
     frames: str | Path,
     labels: str | Path,
     asd_labels: str | Path | None = None,
-    framing: Framing = DEFAULT_FRAMING,
-    workers: Workers = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -69,62 +63,38 @@ def make_dataset(
         frames: folder or zip file of the pictures.
         labels: folder or zip file of the PSR labels.
         asd_labels: folder or zip file of the boxes; without, no frame has one.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels, boxes or pictures have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the data, all recordings at once where that is possible.
-        OSError: `out` cannot be written.
     """
     procedure = load_procedure("meccano")
-    found = layout.match(
+    found = data_sets.match(
         FORMAT,
-        layout.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
+        data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
         finding.find_pictures(command.open_flag("frames", frames)),
         find_boxes(asd_labels) if asd_labels else {},
         procedure.fps,
     )
-    return recorded.build(
+    return from_files.build(
         functools.partial(read_labels, FORMAT),
         found,
         out,
         procedure=procedure,
-        framing=framing,
-        workers=workers,
-        glob=recordings,
-        remake=remake,
         remarks=second_sources.compare(FORMAT, found),
+        **options,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("meccano", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--frames", required=True, metavar="PATH", help="folder or zip of the frames")
     add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
     add("--asd_labels", metavar="PATH", help="folder or zip of the boxes")
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    make_dataset(
-        f.out,
-        frames=f.frames,
-        labels=f.labels,
-        asd_labels=f.asd_labels,
-        framing=command.framing_of(f),
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("meccano", __doc__, _add_flags, make_dataset)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,11 +23,13 @@ Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), un
 `recording,split`.
 """
 
+import argparse
 import dataclasses
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import simplejpeg
@@ -35,16 +37,14 @@ from absl import logging
 
 from data_prep import command
 from data_prep.reading import own_labels, own_splits
-from data_prep.reading.layout import SPLITS, RecordingFiles
-from data_prep.reading.psr_labels import LABEL_FILES
-from data_prep.writing import recorded
-from data_prep.writing.parallel import Workers
+from data_prep.reading.data_sets import RecordingFiles
+from data_prep.writing import from_files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
-from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.media.trees import Tree, join
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
+from stormpsr_jax.psr.procedure import Procedure
 
 
 def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Place]]:
@@ -69,14 +69,14 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
     for tree in trees:
         for folder, _, files in tree.walk():
             last = folder.rpartition("/")[2]
-            if folder and any(file in files for file in LABEL_FILES):
+            if folder and any(file in files for file in PSR_FILES):
                 places.append((last, (tree, folder)))
                 continue
             for file in files:
                 path = join(folder, file)
                 if not file.lower().endswith(".csv") or _is_file(tree, path, leave_out):
                     continue
-                if file in LABEL_FILES:
+                if file in PSR_FILES:
                     problems.append(
                         f"{tree.show(path)}: belongs into a folder with the recording's name"
                     )
@@ -93,7 +93,7 @@ def _is_file(tree: Tree, name: str, path: str) -> bool:
 
 def find_recordings(
     videos: str | Path,
-    label_dir: str | Path,
+    labels: str | Path,
     procedure: Procedure,
     *,
     boxes: str | Path | None = None,
@@ -107,12 +107,12 @@ def find_recordings(
             mistakes in a COCO file of several recordings.
     """
     pictured = finding.find_pictures(command.open_flag("videos", videos))
-    labelled = find_labels(command.open_flag("labels", label_dir), splits)
+    labelled = find_labels(command.open_flag("labels", labels), splits)
     boxed = own_labels.find_boxes(boxes, labelled) if boxes is not None else {}
     problems = []
     for what, names, others in (
         (f"labels without a video in --videos={videos}", labelled, pictured),
-        (f"videos without labels in --labels={label_dir}", pictured, labelled),
+        (f"videos without labels in --labels={labels}", pictured, labelled),
         ("boxes without labels", boxed, labelled),
     ):
         if without := [name for name in names if name not in others]:
@@ -137,8 +137,8 @@ def find_recordings(
         except ValueError as error:
             problems.append(str(error))
         else:
-            (labels,) = labelled[name]
-            recordings.append(RecordingFiles(name, chosen[name], opened, labels, boxed.get(name)))
+            (place,) = labelled[name]
+            recordings.append(RecordingFiles(name, chosen[name], opened, place, boxed.get(name)))
     raise_all(problems)
     return recordings
 
@@ -158,10 +158,7 @@ def make_dataset(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
-    framing: Framing = DEFAULT_FRAMING,
-    workers: Workers = 1,
-    recordings: str = "*",
-    remake: bool = False,
+    **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
 
@@ -173,17 +170,10 @@ def make_dataset(
         boxes: folder of the boxes, or a COCO file; without, no frame has one.
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
         split_seed: of the draw.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        recordings: glob; only these are made.
-        remake: make recordings again whose labels, boxes or videos have changed.
-
-    Returns:
-        Whether the folder is complete; not if `recordings` left some out.
+        **options: see from_files.build, also for what is returned.
 
     Raises:
         ValueError: what is wrong with the recordings, all at once where that is possible.
-        OSError: `out` cannot be written.
     """
     found = find_recordings(
         videos, labels, procedure, boxes=boxes, splits=splits, split_seed=split_seed
@@ -197,16 +187,13 @@ def make_dataset(
             f"no boxes in split {' and '.join(missing)}: the detector cannot be trained, leave "
             "'detector' out of config.stages, as configs/own.py does"
         )
-    return recorded.build(
+    return from_files.build(
         own_labels.read_labels,
         found,
         out,
         procedure=procedure,
-        framing=framing,
-        workers=workers,
-        glob=recordings,
-        remake=remake,
         warnings=warnings,
+        **options,
     )
 
 
@@ -214,7 +201,7 @@ def _has_boxes(recordings: Iterable[RecordingFiles], split: str) -> bool:
     return any(recording.boxes is not None for recording in recordings if recording.split == split)
 
 
-def export_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:
+def write_frames(recordings: Iterable[RecordingFiles], folder: str | Path, every: int) -> int:
     """Writes every so-many-th frame as <folder>/<recording>/<frame>.jpg, in its original size.
 
     Returns:
@@ -234,10 +221,26 @@ def export_frames(recordings: Iterable[RecordingFiles], folder: str | Path, ever
     return count
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("own", __doc__)
+def _make_or_export(
+    procedure: Procedure,
+    fps: float | None,
+    export_frames: str | None,
+    export_every: int,
+    **given: Any,
+) -> None:
+    """What the command does: the clip shards, or with --export_frames the frames alone."""
+    if fps is not None:
+        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
+    if export_frames is None:
+        make_dataset(procedure=procedure, **given)
+        return
+    keys = ("videos", "labels", "boxes", "splits", "split_seed")
+    found = find_recordings(procedure=procedure, **{key: given[key] for key in keys})
+    count = write_frames(found, export_frames, export_every)
+    logging.info("%s: %d pictures of %d recordings", export_frames, count, len(found))
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
     add("--labels", required=True, metavar="PATH", help="folder or zip of the labels")
@@ -257,31 +260,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="N",
         help="of so many frames write one (%(default)s)",
     )
-    command.add_shard_flags(parser)
-    command.add_picture_flags(parser)
-    command.add_remake_flag(parser)
-    f = parser.parse_args(argv)
-    procedure = load_procedure(f.procedure)
-    if f.fps is not None:
-        procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(f.fps))
-    chosen = {"boxes": f.boxes, "splits": f.splits, "split_seed": f.split_seed}
-    if f.export_frames is not None:
-        found = find_recordings(f.videos, f.labels, procedure, **chosen)
-        count = export_frames(found, f.export_frames, f.export_every)
-        logging.info("%s: %d pictures of %d recordings", f.export_frames, count, len(found))
-        return
-    make_dataset(
-        f.out,
-        videos=f.videos,
-        labels=f.labels,
-        procedure=procedure,
-        framing=command.framing_of(f),
-        workers=f.ray or f.workers,
-        recordings=f.recordings,
-        remake=f.remake,
-        **chosen,
-    )
+    command.add_recording_flags(parser)
 
+
+main = command.command("own", __doc__, _add_flags, _make_or_export)
 
 if __name__ == "__main__":
     sys.exit(main())

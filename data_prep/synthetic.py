@@ -10,34 +10,33 @@ hide it for long stretches, above all around each step completion.
 Every recording is a function of the seed, its split and its name alone.
 """
 
+import argparse
 import dataclasses
 import functools
-import itertools
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import simplejpeg
 
 from data_prep import command
+from data_prep.rendering import rendered
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.rendering.product import Product, random_product, toy_product
-from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
-from data_prep.rendering.wrong_poses import draw_states, with_wrong_poses, wrong_mesh
+from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
 # what an encoder was trained on never comes up in the run that starts from it.
 FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
-JPEG_QUALITY = 92
 OBJECT_STATES = 12
 _REHEARSAL = "rehearsal_"  # how their names begin
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
@@ -116,7 +115,7 @@ def make_dataset(
     if rehearsals:
         rehearsed = tuple(f"{_REHEARSAL}{i:03d}" for i in range(rehearsals))
         splits["train"] = (*splits.get("train", ()), *rehearsed)
-    renders = cad_recordings(procedure, cad_per_state, cad_wrong)
+    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong)
     if renders:
         splits["cad"] = tuple(renders)
     make = functools.partial(
@@ -163,18 +162,6 @@ def make_dataset(
     return procedure
 
 
-def cad_recordings(procedure: Procedure, per_state: int, wrong: int) -> dict[str, int]:
-    """Names of the recordings of split "cad" and their pictures.
-
-    `cad_01` shows state 1 and nothing else; `wrong_01` shows it at workplaces, with some of its
-    parts sitting wrong. A state without any component has nothing that could.
-    """
-    states = enumerate(procedure.states, start=1)
-    right = {f"cad_{c:02d}": per_state for c, _ in states if per_state}
-    shown = [c for c, state in enumerate(procedure.states, start=1) if state.any()]
-    return right | {f"wrong_{c:02d}": wrong for c in shown if wrong}
-
-
 def _timeline(
     split: str,
     name: str,
@@ -188,7 +175,9 @@ def _timeline(
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
     wrong = REHEARSED_WRONG if is_rehearsal(name) else None
-    return draw_timeline(procedure, streams(seed, "recording", split, name)[0], pace, wrong)
+    return draw_timeline(
+        procedure, rendered.streams(seed, "recording", split, name)[0], pace, wrong
+    )
 
 
 def _digest(directory: str | Path) -> int:
@@ -277,13 +266,6 @@ def make_objects(
     return procedure
 
 
-def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.random.Generator]:
-    """Independent generators of one recording (or whatever `kind` is), for its four concerns."""
-    words = [zlib.crc32(text.encode()) for text in (kind, split, name)]
-    sequence = np.random.SeedSequence([seed, *words])
-    return [np.random.default_rng(child) for child in sequence.spawn(4)]
-
-
 def make_recording(
     split: str,
     name: str,
@@ -299,11 +281,11 @@ def make_recording(
     rehearsal_step: int = 1,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset."""
-    product = toy_product(procedure.num_components, streams(seed, "product")[0])
-    when, how, looks, noise = streams(seed, "recording", split, name)
+    product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
+    when, how, looks, noise = rendered.streams(seed, "recording", split, name)
     if split == "cad":
-        states, bodies = cad_bodies(name, renders[name], product, procedure, when)
-        if is_wrong(name):
+        states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
+        if rendered.is_wrong(name):
             motion = plan_views(renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN)
             pictures = (
                 Workplace(product, lambda _, body=body: body, looks).picture(motion, i, state, size)
@@ -313,12 +295,12 @@ def make_recording(
             motion = plan_views(renders[name], how, hands=0.0)
             pictures = clean_pictures(bodies, motion, size, looks)
         poses = poses_in_pictures(product, motion)
-        return encode(name, 0, pictures, states, procedure, noise, poses=poses)
+        return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
     step = 1
     if is_rehearsal(name):
         step = rehearsal_step
-        product = with_wrong_poses(product, streams(seed, "rehearsal", split, name)[0])
+        product = with_wrong_poses(product, rendered.streams(seed, "rehearsal", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
     shown = np.arange(timeline.num_frames) // step * step
@@ -326,12 +308,9 @@ def make_recording(
     workplace = Workplace(product, _bodies(product), looks)
     pictures = (workplace.picture(motion, i, states[i], size) for i in range(0, len(states), step))
     annotated = not is_rehearsal(name)
-    return encode(name, timeline.first_frame, pictures, states, procedure, noise, annotated, step)
-
-
-def is_wrong(name: str) -> bool:
-    """Whether a recording of split "cad" shows parts that sit wrong."""
-    return name.startswith("wrong_")
+    return rendered.encode(
+        name, timeline.first_frame, pictures, states, procedure, noise, annotated, step
+    )
 
 
 def is_rehearsal(name: str) -> bool:
@@ -339,22 +318,11 @@ def is_rehearsal(name: str) -> bool:
     return name.startswith(_REHEARSAL)
 
 
-def cad_bodies(
-    name: str, count: int, product: Product, procedure: Procedure, rng: np.random.Generator
-) -> tuple[np.ndarray, Iterable[Body]]:
-    """States (count, K) of a recording of `cad_recordings`, and the product in each of them."""
-    state = procedure.states[int(name.split("_")[1]) - 1]
-    if not is_wrong(name):
-        return np.tile(state, (count, 1)), itertools.repeat(Body(product.mesh(state)))
-    states = draw_states(state, count, rng)
-    return states, (Body(wrong_mesh(product, row, rng)) for row in states)
-
-
 def make_object(
     split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
 ) -> shards.RecordingData:
     """Renders one random product; see make_objects."""
-    when, how, looks, noise = streams(seed, "object", split, name)
+    when, how, looks, noise = rendered.streams(seed, "object", split, name)
     product = random_product(int(when.integers(2**62)), procedure.num_components)
     known = _related_states(when, procedure.num_components)
     states = known[when.integers(len(known), size=count)]
@@ -363,7 +331,7 @@ def make_object(
     pictures = (
         Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
     )
-    return encode(name, 0, pictures, states, procedure, noise)
+    return rendered.encode(name, 0, pictures, states, procedure, noise)
 
 
 def _bodies(product: Product) -> Callable[[tuple[int, ...]], Body]:
@@ -384,49 +352,33 @@ def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray
     return np.stack(states)
 
 
-def encode(
-    name: str,
-    first_frame: int,
-    pictures: Iterator[Picture],
-    states: np.ndarray,
-    procedure: Procedure,
-    rng: np.random.Generator,
-    annotated: bool = True,
-    step: int = 1,
-    poses: np.ndarray | None = None,
-) -> shards.RecordingData:
-    """Returns a recording whose pictures are rendered as they are asked for.
-
-    Each is shown for `step` frames. With boxes if it is `annotated`, and with poses (N, 6) if these
-    are given.
-    """
-    count = len(states)
-    boxes = np.full((count, 4), np.nan, np.float32)
-    visible = np.zeros(count, np.float32)
-    classes = np.full(count, EMPTY if annotated else NOT_ANNOTATED, np.int16)
-    of_states = procedure.state_classes(states)
-    level = rng.uniform(0.004, 0.014)
-
-    def jpegs() -> Iterator[bytes]:
-        for first, picture in zip(range(0, count, step), pictures, strict=True):
-            shown = slice(first, first + step)
-            visible[shown] = picture.visible
-            if annotated and not np.isnan(picture.box[0]):
-                boxes[shown], classes[shown] = picture.box, of_states[shown]
-            noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
-            image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
-            jpeg = simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
-            yield from [jpeg] * min(step, count - first)
-
-    return shards.RecordingData(
-        name, first_frame, jpegs(), states, boxes, classes, visible, poses=poses
+def _make(
+    out: str,
+    size: int,
+    workers: Workers,
+    recordings: str,
+    seed: int | None,
+    objects: int,
+    frames_per_object: int,
+    **given: Any,
+) -> None:
+    """What the command does: products with --objects, else recordings of one."""
+    common = {"size": size, "workers": workers, "glob": recordings}
+    counts = {split: given.pop(split) for split in RECORDINGS}
+    if not objects:
+        make_dataset(out, seed=seed or 0, recordings=counts, **common, **given)
+        return
+    val = max(1, objects // 10)
+    make_objects(
+        out,
+        seed=FIRST_OBJECT_SEED if seed is None else seed,
+        objects={"train": objects - val, "val": val},
+        frames_per_object=frames_per_object,
+        **common,
     )
 
 
-@command.command()
-def main(argv: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command.new_parser("synthetic", __doc__)
+def _add_flags(parser: argparse.ArgumentParser) -> None:
     add, count = parser.add_argument, {"type": command.at_least(0), "metavar": "N"}
     command.add_shard_flags(parser)
     add("--seed", type=int, metavar="N", help="of everything drawn (0; of --objects: 1e9)")
@@ -458,37 +410,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="N",
         help="of each of them (%(default)s)",
     )
-    f = parser.parse_args(argv)
-    if f.objects:
-        val = max(1, f.objects // 10)
-        make_objects(
-            f.out,
-            seed=FIRST_OBJECT_SEED if f.seed is None else f.seed,
-            objects={"train": f.objects - val, "val": val},
-            frames_per_object=f.frames_per_object,
-            size=f.size,
-            workers=f.ray or f.workers,
-            glob=f.recordings,
-        )
-        return
-    make_dataset(
-        f.out,
-        seed=f.seed or 0,
-        occlusion=f.occlusion,
-        recordings={split: getattr(f, split) for split in RECORDINGS},
-        size=f.size,
-        fps=f.fps,
-        cad_per_state=f.cad_per_state,
-        cad_wrong=f.cad_wrong,
-        rehearsals=f.rehearsals,
-        rehearsal_step=f.rehearsal_step,
-        workers=f.ray or f.workers,
-        timelines=f.timelines,
-        time_scale=f.time_scale,
-        pace=f.pace,
-        glob=f.recordings,
-    )
 
+
+main = command.command("synthetic", __doc__, _add_flags, _make)
 
 if __name__ == "__main__":
     sys.exit(main())

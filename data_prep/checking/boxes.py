@@ -13,7 +13,7 @@ import simplejpeg
 
 from data_prep.checking import thumbnails
 from data_prep.checking.checked import Checked
-from data_prep.reading.labels import agree
+from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -80,8 +80,8 @@ def find_shift(checked: Checked) -> list[str]:
             return [
                 f"{fitting:,} of {len(of_boxes):,} boxes agree with the step labels, and "
                 f"{shifted:,} would if each class were one {'higher' if by > 0 else 'lower'}: the "
-                f"classes are one too {word}. Earlier versions read those of IndustReal so: run "
-                "the same data_prep command with --remake"
+                f"classes are one too {word}: mend the file of boxes, and run the same data_prep "
+                "command with --remake"
             ]
     return []
 

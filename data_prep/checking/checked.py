@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.psr.files.labels import Step
@@ -18,7 +17,6 @@ class Checked:
         problems: what is wrong; a line each.
         warnings: what to know; a line each.
         procedure: None if its file cannot be read.
-        settings: what settings.json says.
         fps: frames per second.
         image_size: (H, W).
         clip_length: frames per record.
@@ -32,7 +30,6 @@ class Checked:
     problems: list[str] = dataclasses.field(default_factory=list)
     warnings: list[str] = dataclasses.field(default_factory=list)
     procedure: Procedure | None = None
-    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     fps: float = 0.0
     image_size: tuple[int, int] = (0, 0)
     clip_length: int = 0

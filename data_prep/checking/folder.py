@@ -1,7 +1,6 @@
 """Finds what is wrong with a folder of clip shards; `data_prep.check` is the command."""
 
 import itertools
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.checking.checked import Checked
-from data_prep.checking.recording import Expected, check_labels, check_shard
+from data_prep.checking.recording_checks import Expected, check_labels, check_shard
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.data.annotation import LabelledFrames, as_annotated, tells_empty
-from stormpsr_jax.data.clips import shard_name
+from stormpsr_jax.data import folder as data_folder
+from stormpsr_jax.data.clips import read_labels, shard_name
 from stormpsr_jax.psr.procedure import load_procedure
 
 FEATURES = {"recording", "first_frame", "jpeg", "state", "box", "asd_class", "visible"}
@@ -71,32 +70,21 @@ def _read_head(checked: Checked) -> dict[str, list[str]] | None:
         checked.problems.append(
             f"{error}; {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
         )
-    settings = _read_json(checked, "settings.json")
-    if settings is None or checked.procedure is None:
+    path = checked.directory / "settings.json"
+    if not path.exists():
+        checked.problems.append(f"{path}: missing; {RERUN}")
         return None
-    place = str(checked.directory / "settings.json")
     try:
-        fps = files.field(settings, "fps", (int, float), place)
-        checked.fps = files.number(fps, f"{place}: fps", 1e-3, 1e3)
-        size = files.field(settings, "image_size", list, place)
-        if len(size) != 2:
-            raise ValueError(f"{place}: image_size: {files.shorten(size)} is not height, width")
-        height, width = (int(files.number(n, f"{place}: image_size", 1, 1e5)) for n in size)
-        checked.image_size = (height, width)
-        clip_length = files.field(settings, "clip_length", int, place)
-        checked.clip_length = int(files.number(clip_length, f"{place}: clip_length", 1, 1e6))
-        splits = files.field(settings, "splits", dict, place)
-        for split in splits:
-            names = files.field(splits, split, list, f"{place}: splits")
-            for i, name in enumerate(names):
-                if not isinstance(name, str):
-                    raise ValueError(f"{place}: splits: {split}[{i}]: is not a name")
-                files.check_name(name, f"{place}: splits: {split}[{i}]")
+        settings = data_folder.load_settings(path)
+        checked.fps = settings["fps"]
+        checked.image_size = data_folder.image_size(settings, path)
+        checked.clip_length = int(
+            data_folder.number(settings, "clip_length", path, 1, data_folder.MAX_CLIP, whole=True)
+        )
     except ValueError as error:
-        checked.problems.append(f"{error}; delete it, then {RERUN}")
+        checked.problems.append(f"{error}; delete all that is in the folder, then {RERUN}")
         return None
-    checked.settings = settings
-    return splits
+    return None if checked.procedure is None else settings["splits"]
 
 
 def _check_names(checked: Checked, names: dict[str, list[str]]) -> None:
@@ -146,34 +134,19 @@ def _check_files(checked: Checked, names: dict[str, list[str]]) -> None:
 def _read_split(checked: Checked, split: str, names: Sequence[str]) -> dict[str, Expected]:
     """Reads `labels/<split>.npz`, what is expected of each recording of a split."""
     path = checked.directory / "labels" / f"{split}.npz"
-    remedy = f"delete it and dataset_info.json, then {RERUN}"
+    remedy = f"delete dataset_info.json, then {RERUN}"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        there = arrays["recordings"].tolist()
-        scalars = zip(arrays["first_frame"].tolist(), arrays["num_records"].tolist(), strict=True)
-        cuts = np.cumsum(arrays["num_frames"])
-        keys = ("states", "boxes", "classes", "visible")
-        columns = [arrays[key] for key in (*keys, *(("poses",) if "poses" in arrays else ()))]
-        if any(len(column) != cuts[-1] for column in columns):
-            raise ValueError("the arrays are not as long as the recordings together")
-        rows = zip(*(np.split(column, cuts[:-1]) for column in columns), strict=True)
-        found = {
-            name: Expected(LabelledFrames(name, first, *labels), records)
-            for name, (first, records), labels in zip(there, scalars, rows, strict=True)
-        }
-    except FileNotFoundError:
-        checked.problems.append(f"{path}: missing; delete dataset_info.json, then {RERUN}")
+        recordings, num_records = read_labels(path, checked.procedure.num_components, remedy)
+    except ValueError as error:
+        checked.problems.append(str(error))
         return {}
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zlib.error) as error:
-        checked.problems.append(f"{path}: not readable ({error}); {remedy}")
-        return {}
+    there = list(recordings)
     if there != sorted(names):
         checked.problems.append(
             f"{path}: its recordings ({_short(there)}) are not those of settings.json "
-            f"({_short(sorted(names))}); {remedy}"
+            f"({_short(sorted(names))}); delete it and {remedy}"
         )
-    return {name: expected for name, expected in found.items() if name in names}
+    return {name: Expected(recordings[name], num_records[name]) for name in there if name in names}
 
 
 def _check_recordings(
@@ -200,8 +173,7 @@ def _check_recordings(
                 if found is None:
                     continue
                 if found.sound:
-                    recording = as_annotated(found.recording, checked.settings)
-                    checked.splits[split][name] = recording
+                    checked.splits[split][name] = found.recording
                 num_records[split, name] = found.num_records
                 if found.steps is not None:
                     checked.steps[split][name] = found.steps
@@ -210,13 +182,6 @@ def _check_recordings(
                         path, f"{split}/{name}", found, checked, everything, bar
                     )
     checked.splits = {split: of_one for split, of_one in checked.splits.items() if of_one}
-    named = [name for of_one in checked.splits.values() for name in of_one]
-    if untold := [name for name in named if not tells_empty(checked.settings, name)]:
-        checked.warnings.append(
-            f"{len(untold)} recordings ({_short(untold)}) were made by an earlier version, which "
-            "did not tell frames that nobody looked at from empty ones: the detector takes none of "
-            "them for background; run the same data_prep command with --remake"
-        )
     return num_records, hashes
 
 

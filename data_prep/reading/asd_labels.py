@@ -13,17 +13,16 @@ import contextlib
 import dataclasses
 import unicodedata
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import note, raise_all
-from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.base.mistakes import for_each, note, raise_all
+from stormpsr_jax.psr.files import coco, csvfile, yolo
 
-_MAX_PIXELS = 10**6  # of a side of a picture
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
 
 
@@ -69,10 +68,7 @@ class Boxes:
         """A number that changes with any box, frame number or class."""
         digest = zlib.crc32(self.frames.tobytes(), zlib.crc32(self.boxes.tobytes()))
         digest = zlib.crc32(self.unsure.tobytes(), zlib.crc32(self.empty.tobytes(), digest))
-        if self.classes is not None:
-            return zlib.crc32(self.classes.tobytes(), digest)
-        # As in folders of earlier versions, which joined a name of each box, all of them empty.
-        return zlib.crc32(b"\0" * (len(self.frames) - 1), digest)
+        return digest if self.classes is None else zlib.crc32(self.classes.tobytes(), digest)
 
     @property
     def num_repeated(self) -> int:
@@ -156,7 +152,7 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
                 csvfile.parse_number(text, path, line, name)
                 for text, name in zip(row[3:], _COLUMNS[3:], strict=True)
             ]
-            _check_box(box, f"{path}: line {line}")
+            check_box(box, f"{path}: line {line}")
         except ValueError as error:
             note(mistakes, error)
         else:
@@ -174,7 +170,7 @@ def read_coco_boxes(path: str | Path) -> Boxes:
     return parse_coco(files.read_json(path), path)[0]
 
 
-def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[int | str]]:
+def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[coco.Id]]:
     """Returns the boxes of a COCO file of one recording, and the id of each one's category.
 
     A frame's number is the one in its image's file name; boxes are in pixels.
@@ -186,11 +182,8 @@ def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[int | str]]:
     Raises:
         ValueError: all mistakes, with file and entry; also ids that are given twice.
     """
-    mistakes: list[str] = []
-    found, empty = _read_coco(data, path, mistakes)
-    raise_all(mistakes)
-    rows = [row for _, row in found]
-    return _cut_off(rows, [frame for _, frame in empty]), [row.category for row in rows]
+    rows, empty = _read_coco(data, path, lambda name: "").get("", ([], []))
+    return _cut_off(rows, empty), [row.category for row in rows]
 
 
 def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
@@ -209,83 +202,51 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
     Raises:
         ValueError: all mistakes, with file and entry.
     """
-    mistakes: list[str] = []
-    rows: dict[str, list[_Row]] = {}
-    without: dict[str, list[int]] = {}
 
     def owner(image: str) -> str | None:
         folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
         return next((folder for folder in folders if folder in names), None)
 
-    found, empty = _read_coco(files.read_json(path), path, mistakes)
-    for image, frame in empty:
-        if (name := owner(image)) is not None:
-            without.setdefault(name, []).append(frame)
-    for image, row in found:
-        name = owner(image)
-        if name is None:
-            mistakes.append(
-                f"{row.place}: its image: file_name: {files.shorten(image)} is in no folder named "
-                "after a recording, such as RECORDING/000010.jpg"
-            )
-        else:
-            rows.setdefault(name, []).append(row)
-    raise_all(mistakes)
-    return {
-        name: _cut_off(rows.get(name, []), without.get(name, []))
-        for name in dict.fromkeys([*rows, *without])
-    }
+    found = _read_coco(files.read_json(path), path, owner)
+    return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
 
 
 def _read_coco(
-    data: Any, path: str | Path, mistakes: list[str]
-) -> tuple[list[tuple[str, _Row]], list[tuple[str, int]]]:
-    """Returns the boxes of a COCO file by frame, each with its image's name; and what has none.
+    data: Any, path: str | Path, owner: Callable[[str], str | None]
+) -> dict[str, tuple[list[_Row], list[int]]]:
+    """Returns by recording the boxes of a COCO file, by frame, and the frames without one.
 
-    Images without a box whose names have no frame number are none of a recording's.
+    Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
     """
-    images, categories, annotations = (
-        by_id(data, key, path, mistakes) for key in ("images", "categories", "annotations")
-    )
-    found, boxed = [], set()
-    for place, entry in annotations.values():
-        try:
-            _, image = _lookup(entry, "image_id", images, "images", place)
-            boxed.add(image["id"])
-            _lookup(entry, "category_id", categories, "categories", place)
-            width, height = (
-                files.number(image.get(key), f"{place}: its image: {key}", 1, _MAX_PIXELS)
-                for key in ("width", "height")
+    images, categories = coco.images(data, path), coco.categories(data, path)
+    found: dict[str, tuple[list[_Row], list[int]]] = {}
+    boxed = set()
+
+    def add(box: coco.Box) -> None:
+        boxed.add(box.image)
+        shares = box.shares()
+        check_box(shares, box.place)
+        row = _Row(box.frame(), shares, box.place, box.category)
+        if (name := owner(box.image.name)) is None:
+            raise ValueError(
+                f"{box.place}: its image: file_name: {files.shorten(box.image.name)} is in no "
+                "folder named after a recording, such as RECORDING/000010.jpg"
             )
-            bbox = files.field(entry, "bbox", list, place)
-            if len(bbox) != 4:
-                raise ValueError(f"{place}: bbox: {files.shorten(bbox)} is not x, y, w, h")
-            x, y, w, h = (files.number(value, f"{place}: bbox") for value in bbox)
-            box = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
-            _check_box(box, place)
-            name = files.field(image, "file_name", str, f"{place}: its image")
-            try:
-                frame = csvfile.parse_image_name(name, path, 1)
-            except ValueError as error:
-                raise ValueError(
-                    f"{place}: its image: file_name: {files.shorten(name)} does not end in a "
-                    "frame's number, such as 000010.jpg"
-                ) from error
-        except ValueError as error:
-            note(mistakes, error)
-        else:
-            found.append((name, _Row(frame, box, place, entry["category_id"])))
-    empty = []
-    for identifier, (_, image) in images.items():
-        name = image.get("file_name")
-        if identifier not in boxed and isinstance(name, str):
+        found.setdefault(name, ([], []))[0].append(row)
+
+    coco.boxes(data, path, images, categories, add)
+    for rows, _ in found.values():
+        rows.sort(key=lambda row: row.frame)  # COCO has no order
+    for image in images.values():
+        if image not in boxed and (name := owner(image.name)) is not None:
             with contextlib.suppress(ValueError):
-                empty.append((name, csvfile.parse_image_name(name, path, 1)))
-    return sorted(found, key=lambda item: item[1].frame), empty  # COCO has no order
+                frame = csvfile.parse_image_name(image.name, path, 1)
+                found.setdefault(name, ([], []))[1].append(frame)
+    return found
 
 
 def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
-    """Reads YOLO label files, one per picture: rows class, cx, cy, w, h in 0…1, maybe a confidence.
+    """Reads YOLO label files, one per picture.
 
     The class is not used: the state of a box is the one of the PSR labels at its frame.
 
@@ -295,36 +256,21 @@ def read_yolo_boxes(paths: Mapping[int, Path]) -> Boxes:
     Raises:
         ValueError: all mistakes, with file, line and field.
     """
-    rows, mistakes = [], []
-    empty = []
-    for frame, path in sorted(paths.items()):
-        try:
-            lines = csvfile.read_rows(path, delimiter=" ")
-        except ValueError as error:
-            note(mistakes, error)
-            continue
-        lines = [(line, [text for text in row if text]) for line, row in lines]
-        if not any(fields for _, fields in lines):
-            empty.append(frame)
-        for line, fields in lines:
-            if not fields:
-                continue
-            try:
-                csvfile.check_width(path, line, fields[:5], ["class", "x", "y", "w", "h"])
-                box = [
-                    csvfile.parse_number(text, path, line, field)
-                    for text, field in zip(fields[1:5], "xywh", strict=True)
-                ]
-                _check_box(box, f"{path}: line {line}")
-            except ValueError as error:
-                note(mistakes, error)
-            else:
-                rows.append(_Row(frame, box, f"{path}: line {line}"))
-    raise_all(mistakes)
-    return _cut_off(rows, empty)
+
+    def read(frame: int, path: Path) -> list[_Row]:
+        def row(found: yolo.Row) -> _Row:
+            check_box(found.box, found.place)
+            return _Row(frame, found.box, found.place)
+
+        return yolo.read(files.read_text(path), path, row)
+
+    frames = sorted(paths.items())
+    found = for_each(frames, read)
+    empty = [frame for (frame, _), rows in zip(frames, found, strict=True) if not rows]
+    return _cut_off([row for rows in found for row in rows], empty)
 
 
-def _check_box(box: list[float], place: str) -> None:
+def check_box(box: Sequence[float], place: str) -> None:
     """Raises ValueError unless the box's centre lies in the picture and its size is positive."""
     for name, value in zip(("x", "y"), box, strict=False):
         if not 0 <= value <= 1:
@@ -357,37 +303,3 @@ def _cut_off(rows: Sequence[_Row], empty: Sequence[int] = ()) -> Boxes:
         int(cut.sum()),
         empty=np.unique(np.array(empty, np.int64)),
     )
-
-
-Entries = dict[int | str, tuple[str, Mapping[str, Any]]]  # (place, entry) by id
-
-
-def by_id(data: Any, key: str, path: str | Path, mistakes: list[str]) -> Entries:
-    """Returns the entries of a list of a COCO file by their ids; `mistakes` collects what is wrong.
-
-    Raises:
-        ValueError: there is no such list.
-    """
-    if not isinstance(data, dict) or not isinstance(data.get(key), list):
-        raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
-    found: Entries = {}
-    for i, entry in enumerate(data[key]):
-        place = f"{path}: {key}[{i}]"
-        try:
-            identifier = files.field(entry, "id", (int, str), place)
-        except ValueError as error:
-            note(mistakes, error)
-            continue
-        if identifier in found:
-            mistakes.append(f"{place}: id: {files.shorten(identifier)} is given twice")
-        found[identifier] = place, entry
-    return found
-
-
-def _lookup(
-    entry: Mapping[str, Any], key: str, found: Entries, where: str, place: str
-) -> tuple[str, Mapping[str, Any]]:
-    identifier = files.field(entry, key, (int, str), place)
-    if identifier not in found:
-        raise ValueError(f"{place}: {key}: {files.shorten(identifier)} is not in {where}")
-    return found[identifier]

@@ -17,7 +17,10 @@ from data_prep.reading import asd_labels
 from data_prep.reading.asd_labels import Boxes
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.psr.files import coco
 from stormpsr_jax.psr.procedure import Procedure
+
+Table = Mapping[coco.Id, coco.Category]
 
 
 def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
@@ -34,9 +37,7 @@ def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
     """
     data = files.read_json(path)
     boxes, categories = asd_labels.parse_coco(data, path)
-    mistakes: list[str] = []
-    table = asd_labels.by_id(data, "categories", path, mistakes)
-    raise_all(mistakes)
+    table = coco.categories(data, path)
     classes = [
         "background",
         *("".join(map(str, state)) for state in procedure.states.tolist()),
@@ -53,7 +54,7 @@ def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
         ]
     )
     number = {name: i for i, name in enumerate(classes)}
-    named = [number.get(_name(table[category][1]), -1) for category in categories]
+    named = [number.get(table[category].name, -1) for category in categories]
     return dataclasses.replace(
         boxes,
         classes=np.array(categories, np.int64),
@@ -62,27 +63,22 @@ def read_boxes(path: str | Path, procedure: Procedure) -> Boxes:
     )
 
 
-def _name(entry: Mapping) -> str:
-    name = entry.get("name")
-    return name if isinstance(name, str) else ""
-
-
-def _is_one_off(table: asd_labels.Entries, classes: Sequence[str]) -> bool:
+def _is_one_off(table: Table, classes: Sequence[str]) -> bool:
     """Says whether the table is the download's, which names class n as number n + 1."""
     ends = {1: classes[0], len(classes): classes[-1]}
-    return all(i in table and _name(table[i][1]) == name for i, name in ends.items())
+    return all(i in table and table[i].name == name for i, name in ends.items())
 
 
-def _check_agreement(table: asd_labels.Entries, classes: Sequence[str]) -> None:
+def _check_agreement(table: Table, classes: Sequence[str]) -> None:
     """Raises ValueError for the first entry that does not have the name of the class it numbers."""
-    for identifier, (place, entry) in table.items():
+    for identifier, (place, name) in table.items():
         known = identifier in range(len(classes))
-        if known and _name(entry) == classes[identifier]:
+        if known and name == classes[identifier]:
             continue
         expected = f"class {identifier} is {classes[identifier]}" if known else "it is no class"
         raise ValueError(
             f"{place}: id {files.shorten(identifier)} has the name "
-            f"{files.shorten(_name(entry))}, but {expected}; whether the number or the name "
+            f"{files.shorten(name)}, but {expected}; whether the number or the name "
             "counts is not certain. Number the categories as classes (0 background, 1… the states "
             "of the procedure, then error_state), or as in the download (1 background … "
             f"{len(classes)} error_state, where the number is the class)"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from data_prep.reading import asd_labels
 from data_prep.reading.asd_labels import Boxes
-from data_prep.reading.labels import Labels
-from data_prep.reading.labels import read_labels as read_psr_labels
-from data_prep.reading.layout import Format, RecordingFiles
+from data_prep.reading.data_sets import Format, RecordingFiles
+from data_prep.reading.recording_labels import Labels
+from data_prep.reading.recording_labels import read_labels as read_psr_labels
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
@@ -84,7 +84,7 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
         )
     frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
-    return Labels(frames, states, derived, None, {}, zlib.crc32(tree.read(name)))
+    return Labels(frames, states, derived, {}, zlib.crc32(tree.read(name)))
 
 
 def _read_boxes(place: Place) -> Boxes:

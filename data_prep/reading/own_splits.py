@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from data_prep.reading.layout import SPLITS
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.label_files import SPLITS
 
 DEFAULT_SHARES = "70/15/15"
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.reading.labels import Labels, agree
-from data_prep.reading.layout import RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading.recording_labels import Labels, agree
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -23,9 +23,11 @@ from typing import Any
 
 from absl import logging
 
+from data_prep.reading.asd_labels import check_box
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import note, raise_all
+from stormpsr_jax.base.mistakes import for_each, raise_all
 from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.files import coco, yolo
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = "labels.json"
@@ -33,7 +35,6 @@ COCO = "labels_coco.json"
 IMAGES = "images"
 _YOLO_LABELS = ("labels", "training/labels")
 _PICTURES = (".png", ".jpg", ".jpeg")
-_MAX_SIDE = 2**16  # pixels; also the farthest from the picture that a box may begin
 # IndustReal's class of each class of the Unity scene.
 UNITY_CLASSES = (
     *(0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4),
@@ -55,8 +56,8 @@ class Render:
     tree: Tree
     path: str
     label: int
-    box: tuple[float, float, float, float] | None = None
-    size: tuple[int, int] | None = None
+    box: tuple[float, ...] | None = None
+    size: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,46 +183,35 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
     there = set(_pictures(tree, images))
     with tree.on_disk(join(folder, COCO)) as path:
         data = files.read_json(path)
-    lists = {key: files.field(data, key, list, place) for key in ("images", "annotations")}
-    categories = files.field(data, "categories", list, place) if "categories" in data else []
-    numbering = _check_categories(categories, place)
-    mistakes: list[str] = []
+    numbering = _check_categories(data, place)
+    listed = coco.images(data, place)
     found: dict[str, Render] = {}
-    names: dict[int, str] = {}  # of the pictures, by their ids
-    for i, entry in enumerate(lists["images"]):
-        where = f"{place}: images[{i}]"
-        try:
-            number, name, size = _read_image(entry, where)
-            if name not in there:
-                raise ValueError(
-                    f"{where}: {files.shorten(name)} is no picture in {tree.show(images)}"
-                )
-            if number in names or name in found:
-                raise ValueError(f"{where}: {files.shorten(name)} or its id is there twice")
-        except ValueError as error:
-            note(mistakes, error)
-        else:
-            names[number] = name
-            found[name] = Render(tree, join(images, name), 0, None, size)
-    raise_all(mistakes)
+
+    def picture(image: coco.Image) -> None:
+        if image.name not in there:
+            raise ValueError(
+                f"{image.place}: {files.shorten(image.name)} is no picture in {tree.show(images)}"
+            )
+        if image.name in found:
+            raise ValueError(f"{image.place}: {files.shorten(image.name)} is there twice")
+        if image.size is None:
+            raise ValueError(f"{image.place}: has no width and height")
+        width, height = image.size
+        found[image.name] = Render(tree, join(images, image.name), 0, None, (height, width))
+
+    for_each([(image,) for image in listed.values()], picture)
     boxes: collections.Counter[str] = collections.Counter()
     cut = 0
-    for i, entry in enumerate(lists["annotations"]):
-        where = f"{place}: annotations[{i}]"
-        try:
-            number = files.field(entry, "image_id", int, where)
-            if number not in names:
-                raise ValueError(f"{where}: image_id: {files.shorten(number)} is not in images")
-            name = names[number]
-            label = _unity_class(files.field(entry, "category_id", int, where), where)
-            box, is_cut = _read_bbox(entry, found[name].size, where)
-        except ValueError as error:
-            note(mistakes, error)
-        else:
-            found[name] = dataclasses.replace(found[name], label=label, box=box)
-            boxes[name] += 1
-            cut += is_cut
-    raise_all(mistakes)
+
+    def show(box: coco.Box) -> None:
+        nonlocal cut
+        name, label = box.image.name, _unity_class(box.category, box.place)
+        shares, is_cut = _shares(box, found[name].size)
+        found[name] = dataclasses.replace(found[name], label=label, box=shares)
+        boxes[name] += 1
+        cut += is_cut
+
+    coco.boxes(data, place, listed, None, show)
     logging.info("%s: %d boxes; %s", place, boxes.total(), numbering)
     several = [name for name, count in boxes.items() if count > 1]
     for name in several:  # which of its objects is meant?
@@ -230,7 +220,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
         (cut, "boxes beyond the edge of their picture, cut off there"),
         (len(several), "pictures with more than one box, which are left out"),
         (
-            len(there) - len(names),
+            len(there) - len(listed),
             f"pictures in {IMAGES} that it does not list, which are left out",
         ),
     ):
@@ -239,7 +229,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
     return Renders(COCO, tree.show(folder), _in_order(found))
 
 
-def _check_categories(categories: Sequence[Any], place: str) -> str:
+def _check_categories(data: Any, place: str) -> str:
     """Holds the names of categories against the classes of the Unity scene, by their ids.
 
     Returns:
@@ -251,19 +241,18 @@ def _check_categories(categories: Sequence[Any], place: str) -> str:
     states = ("".join(map(str, state)) for state in load_procedure("industreal").states.tolist())
     names = ("background", *states, "error_state")
     agree, wrong = 0, []
-    for i, category in enumerate(categories):
-        where = f"{place}: categories[{i}]"
-        number = files.field(category, "id", int, where)
-        name = re.sub(r"[\s,_\[\]()]", "", files.field(category, "name", str, where))
+    categories = coco.categories(data, place) if "categories" in data else {}
+    for number, category in categories.items():
+        name = re.sub(r"[\s,_\[\]()]", "", category.name)
         if name not in ("background", "errorstate") and not re.fullmatch("[01]{11}", name):
             continue
-        inside = 0 <= number < len(UNITY_CLASSES)
+        inside = number in range(len(UNITY_CLASSES))
         expected = names[UNITY_CLASSES[number]] if inside else "no class"
         if name == expected.replace("_", ""):
             agree += 1
         else:
             wrong.append(
-                f"id {files.shorten(number)} is {files.shorten(category['name'])}, there {expected}"
+                f"id {files.shorten(number)} is {files.shorten(category.name)}, there {expected}"
             )
     if wrong:
         raise ValueError(
@@ -279,8 +268,8 @@ def _check_categories(categories: Sequence[Any], place: str) -> str:
     )
 
 
-def _unity_class(number: int, place: str) -> int:
-    if not 0 <= number < len(UNITY_CLASSES):
+def _unity_class(number: coco.Id, place: str) -> int:
+    if number not in range(len(UNITY_CLASSES)):
         raise ValueError(
             f"{place}: category_id: {files.shorten(number)} is no class in "
             f"0…{len(UNITY_CLASSES) - 1}"
@@ -288,76 +277,44 @@ def _unity_class(number: int, place: str) -> int:
     return UNITY_CLASSES[number]
 
 
-def _read_image(entry: Any, place: str) -> tuple[int, str, tuple[int, int]]:
-    """Returns the id, the name and the size (H, W) of a picture."""
-    number = files.field(entry, "id", int, place)
-    name = files.field(entry, "file_name", str, place)
-    height, width = (files.field(entry, key, int, place) for key in ("height", "width"))
-    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
-        raise ValueError(f"{place}: width and height are not in 1…{_MAX_SIDE}")
-    return number, name, (height, width)
-
-
-def _read_bbox(
-    entry: Any, size: tuple[int, int], place: str
-) -> tuple[tuple[float, float, float, float], bool]:
+def _shares(box: coco.Box, size: tuple[float, float]) -> tuple[tuple[float, ...], bool]:
     """Returns a box as cx, cy, w, h in 0…1, and whether it was cut off at the picture's edges."""
-    bbox = files.field(entry, "bbox", list, place)
-    if len(bbox) != 4:
-        raise ValueError(f"{place}: bbox: {files.shorten(bbox)} is not x, y, w, h")
-    x, y, w, h = (files.number(v, f"{place}: bbox", -_MAX_SIDE, _MAX_SIDE) for v in bbox)
-    height, width = size
+    (x, y, w, h), (height, width) = box.corner, size
     left, right = max(x, 0), min(x + w, width)
     top, bottom = max(y, 0), min(y + h, height)
     if not (left < right and top < bottom):
         raise ValueError(
-            f"{place}: bbox: {files.shorten(bbox)} has nothing of a picture of {width}x{height}"
+            f"{box.place}: bbox: [{x:g}, {y:g}, {w:g}, {h:g}] has nothing of a picture of "
+            f"{width:g}x{height:g}"
         )
-    box = (left + right) / 2 / width, (top + bottom) / 2 / height
+    centre = (left + right) / 2 / width, (top + bottom) / 2 / height
     is_cut = (left, top, right, bottom) != (x, y, x + w, y + h)
-    return (*box, (right - left) / width, (bottom - top) / height), is_cut
+    return (*centre, (right - left) / width, (bottom - top) / height), is_cut
 
 
 def _read_yolo(tree: Tree, folder: str, *, label_folder: str) -> Renders:
     images = join(folder, IMAGES)
     texts = set(tree.entries(label_folder)[1])
-    mistakes: list[str] = []
-    found: dict[str, Render] = {}
-    for name in _pictures(tree, images):
+
+    def read(name: str) -> tuple[str, Render]:
         text = f"{name.rpartition('.')[0]}.txt"
         path = join(label_folder, text)
         if text not in texts:
-            mistakes.append(f"{tree.show(join(images, name))}: has no {tree.show(path)}")
-            continue
-        try:
-            label, box = _read_box(tree.read(path), tree.show(path))
-        except ValueError as error:
-            note(mistakes, error)
-        else:
-            found[name] = Render(tree, join(images, name), label, box)
-    raise_all(mistakes)
+            raise ValueError(f"{tree.show(join(images, name))}: has no {tree.show(path)}")
+        rows = yolo.read(tree.read(path).decode("utf-8", "replace"), tree.show(path), _labelled)
+        if len(rows) > 1:
+            raise ValueError(f"{tree.show(path)}: has {len(rows)} boxes, a render shows one object")
+        label, box = rows[0] if rows else (0, None)
+        return name, Render(tree, join(images, name), label, box)
+
+    found = dict(for_each([(name,) for name in _pictures(tree, images)], read))
     return Renders("yolo", tree.show(folder), _in_order(found))
 
 
-def _read_box(content: bytes, place: str) -> tuple[int, tuple[float, ...] | None]:
-    """Returns (class, box) of a picture; (0, None) of one without the object."""
-    rows = [row.split() for row in content.decode("utf-8", "replace").splitlines() if row.strip()]
-    if not rows:
-        return 0, None
-    if len(rows) > 1:
-        raise ValueError(f"{place}: has {len(rows)} boxes, a render shows one object")
-    try:
-        (number, *values) = rows[0]
-        cx, cy, w, h = map(float, values)
-        label = UNITY_CLASSES[int(number)] if number.isdecimal() else None
-    except (ValueError, IndexError):
-        label = None
-    if label is None or not (0 <= cx <= 1 and 0 <= cy <= 1 and 0 < w <= 1 and 0 < h <= 1):
-        raise ValueError(
-            f"{place}: {files.shorten(' '.join(rows[0]))} is not class cx cy w h, a class in "
-            f"0…{len(UNITY_CLASSES) - 1} and a box in 0…1"
-        )
-    return label, (cx, cy, w, h)
+def _labelled(row: yolo.Row) -> tuple[int, tuple[float, ...]]:
+    """Returns the class and the box of a row."""
+    check_box(row.box, row.place)
+    return UNITY_CLASSES[row.number(len(UNITY_CLASSES) - 1)], row.box
 
 
 def _in_order(found: Mapping[str, Render]) -> list[Render]:

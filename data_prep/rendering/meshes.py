@@ -14,7 +14,7 @@ import trimesh
 
 from data_prep.rendering import mesh_files
 from data_prep.rendering.product import Mesh, Part, Product
-from stormpsr_jax.base.files import check_name, read_json
+from stormpsr_jax.base.files import check_name, check_regular, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -99,9 +99,7 @@ def _check_file(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in OTHER_SUFFIXES:
         raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ or GLB")
-    if not path.is_file():
-        raise ValueError(f"{path}: is no regular file, or a link that leads nowhere; replace it")
-    if (size := path.stat().st_size) > MAX_BYTES:
+    if (size := check_regular(path, "replace it").st_size) > MAX_BYTES:
         raise ValueError(
             f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
         )

@@ -61,6 +61,7 @@ class Motion:
         aim: (N, 2, 2) where on the table a fully reaching hand is, x and y.
         swing: (N, 2) radians, the hands' turn about the vertical.
         carried: (N,) component in the right hand, -1 if none.
+        lift: of the hands, over a product that is high.
     """
 
     product: np.ndarray
@@ -71,6 +72,7 @@ class Motion:
     aim: np.ndarray
     swing: np.ndarray
     carried: np.ndarray
+    lift: float = 0.0
 
     def product_pose(self, frame: int) -> np.ndarray:
         """(4, 4)."""
@@ -82,7 +84,7 @@ class Motion:
         turn = (0.45, -0.45)[side] + self.swing[frame, side]
         back = np.array([np.sin(turn), -np.cos(turn)]) * 4.4 * (1 - reach)
         x, y = self.aim[frame, side] + back
-        return affine((-0.1, 0.0, turn), (x, y, 1.15))
+        return affine((-0.1, 0.0, turn), (x, y, 1.15 + self.lift))
 
 
 def _wobble(rng: np.random.Generator, time: np.ndarray, period: float, size) -> np.ndarray:

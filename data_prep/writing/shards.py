@@ -22,6 +22,7 @@ import itertools
 import re
 import tempfile
 import time
+import typing
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,16 +33,25 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from data_prep.writing import output, parallel, records
-from data_prep.writing.records import Job, RecordingData, features
+from data_prep.writing import output, parallel, recording_shard
+from data_prep.writing.recording_shard import Job, RecordingData, features
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
 
 CLIP_LENGTH = 16  # chosen by benchmarks/clip_length.py
 # In which a network disk shows a machine what others have written; NFS takes up to a minute.
 SHOWN_SECONDS = 90.0
+
+
+class Making(typing.TypedDict, total=False):
+    """How recordings are made, as the user of a command says it; see `build`."""
+
+    workers: parallel.Workers
+    recordings: str
+    remake: bool
 
 
 def build(
@@ -101,6 +111,7 @@ def build(
         raise ValueError(f"clip_length = {clip_length!r} is not positive")
     parallel.check(workers)
     description = {
+        "version": folder.VERSION,
         "fps": float(fps),
         "image_size": [int(size) for size in image_size],
         "clip_length": int(clip_length),
@@ -130,7 +141,7 @@ def build(
             return True
         (out / "dataset_info.json").unlink(missing_ok=True)
         _make(make, chosen, workers, num_frames)
-        missing = [job for job in jobs if not records.is_finished(job)]
+        missing = [job for job in jobs if not recording_shard.is_finished(job)]
         if not missing:
             for split in splits:
                 _write_split_labels(out, split, [job for job in jobs if job.split == split])
@@ -181,7 +192,7 @@ def _matches(job: Job, glob: str) -> bool:
 
 
 def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
-    return (out / "dataset_info.json").is_file() and all(map(records.is_finished, jobs))
+    return (out / "dataset_info.json").is_file() and all(map(recording_shard.is_finished, jobs))
 
 
 def _make(
@@ -191,7 +202,7 @@ def _make(
     num_frames: Mapping[str, int] | None,
 ) -> None:
     """Makes the unfinished ones of the recordings."""
-    missing = [job for job in jobs if not records.is_finished(job)]
+    missing = [job for job in jobs if not recording_shard.is_finished(job)]
     if not missing:
         return
     sizes = None
@@ -199,10 +210,10 @@ def _make(
         missing = _in_good_order(missing, num_frames)
         sizes = [num_frames[job.name] for job in missing]
     desc = f"{len(missing)} of {len(jobs)} recordings to make"
-    function = functools.partial(records.make_recording, make)
+    function = functools.partial(recording_shard.make_recording, make)
     parallel.run(function, missing, workers, desc, sizes, output.lock_of(missing[0].out))
     deadline = time.monotonic() + SHOWN_SECONDS
-    while not all(map(records.is_finished, missing)) and time.monotonic() < deadline:
+    while not all(map(recording_shard.is_finished, missing)) and time.monotonic() < deadline:
         time.sleep(1)
 
 
@@ -244,7 +255,7 @@ def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
 
 
 def _write_split_labels(out: Path, split: str, jobs: Sequence[Job]) -> None:
-    recordings = [records.read_arrays(job) for job in jobs]
+    recordings = [recording_shard.read_arrays(job) for job in jobs]
     scalars = ("first_frame", "num_records")
     keys = ["states", "boxes", "classes", "visible"]
     if all("poses" in arrays for arrays in recordings):
@@ -271,7 +282,7 @@ def _write_dataset_info(out: Path, procedure: Procedure, jobs: Sequence[Job]) ->
     info.set_file_format("array_record")
     split_infos = []
     for split, group in itertools.groupby(jobs, lambda job: job.split):
-        recordings = [records.read_arrays(job) for job in group]
+        recordings = [recording_shard.read_arrays(job) for job in group]
         template = tfds.core.ShardedFileTemplate(
             data_dir=out, dataset_name="clips", split=split, filetype_suffix="array_record"
         )

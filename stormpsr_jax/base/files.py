@@ -108,9 +108,11 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
 
 def _without_links(path: str, flags: int) -> int:
     number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
+    try:
+        check_regular(path, "remove it", number)
+    except ValueError as error:
         os.close(number)
-        raise OSError(errno.EINVAL, "is not a regular file; remove it", path)
+        raise OSError(errno.EINVAL, str(error).removeprefix(f"{path}: "), path) from error
     return number
 
 
@@ -231,6 +233,30 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
+def check_regular(
+    path: str | os.PathLike, advice: str, number: int | None = None, links: bool = True
+) -> os.stat_result:
+    """Returns the status of a regular file: a pipe or a device may never end.
+
+    Args:
+        path: of the file.
+        advice: what to do where it is another thing; ends the message.
+        number: of the open file; None for what has the path now.
+        links: whether it may be a link to one.
+
+    Raises:
+        ValueError: there is no such file, or it is no regular one; names it.
+    """
+    try:
+        look = os.stat if links else os.lstat
+        status = look(path) if number is None else os.fstat(number)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: is not a regular file; {advice}")
+    return status
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Reads a text file in UTF-8, with or without BOM, line ends as they are.
 
@@ -241,9 +267,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            status = os.fstat(f.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path}: is not a regular file; give a file on a disk")
+            status = check_regular(path, "give a file on a disk", f.fileno())
             # To be asked for more bytes than there are, Python would first make room for them.
             data = f.read(min(status.st_size, MAX_TEXT) + 1)
     except OSError as error:

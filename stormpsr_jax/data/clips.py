@@ -22,7 +22,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data import folder
-from stormpsr_jax.data.annotation import LabelledFrames, as_annotated
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
@@ -128,7 +128,7 @@ class ClipSource(Source):
             )
         # The classes of boxes were numbered when the folder was made.
         now = theirs.to_json()["states"]
-        if settings.get("states", now) != now:
+        if settings["states"] != now:
             raise ValueError(
                 f"{directory}: the states in its procedure.json are not those that it was made "
                 "with; undo the change, or make the folder again from a procedure file with the "
@@ -143,12 +143,9 @@ class ClipSource(Source):
         self._clip_length = int(
             folder.number(settings, "clip_length", path, 1, folder.MAX_CLIP, whole=True)
         )
-        self.recordings, num_records = _read_labels(
+        self.recordings, num_records = read_labels(
             self._directory / "labels" / f"{split}.npz", procedure.num_components
         )
-        self.recordings = {
-            name: as_annotated(recording, settings) for name, recording in self.recordings.items()
-        }
         self._shards = {
             name: self._directory / shard_name(split, i, len(self.recordings))
             for i, name in enumerate(self.recordings)
@@ -368,12 +365,20 @@ def _framing(settings: dict, path: Path) -> tuple[str, tuple[float, ...]]:
     return aspect, region
 
 
-def _read_labels(
-    path: Path, num_components: int
+def read_labels(
+    path: Path, num_components: int, advice: str = "run the same data_prep command again"
 ) -> tuple[dict[str, LabelledFrames], dict[str, int]]:
-    """Returns the recordings of a split, in shard order, and their numbers of records."""
+    """Returns the recordings of a split, in shard order, and their numbers of records.
+
+    Args:
+        path: labels/<split>.npz.
+        num_components: K of their states.
+        advice: ends messages.
+
+    Raises:
+        ValueError: it is missing or damaged, or has states of another width.
+    """
     keys = ("num_records", "states", "boxes", "classes", "visible")
-    advice = "run the same data_prep command again"
     arrays = folder.read_arrays(path, keys, advice)
     if (found := arrays["states"].shape[1]) != num_components:
         raise ValueError(
@@ -382,7 +387,7 @@ def _read_labels(
         )
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     columns = ["states", "boxes", "classes", "visible"]
-    if "poses" in arrays:  # folders of earlier versions have none
+    if "poses" in arrays:  # of renders
         columns.append("poses")
     per_frame = zip(*(np.split(arrays[key], cuts) for key in columns), strict=True)
     names = arrays["recordings"]

@@ -14,6 +14,7 @@ import numpy as np
 from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.base.npy import UNREADABLE, reason
 
+VERSION = 1  # of what is in a data folder, which settings.json says
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
@@ -41,11 +42,28 @@ def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
             f"{directory}: no {marker}, so its data preparation was not finished; run the same "
             f"{command} again, finished recordings are kept"
         )
-    path = directory / "settings.json"
+    try:
+        return load_settings(directory / "settings.json")
+    except ValueError as error:
+        advice = f"make the folder again, elsewhere, with the same {command}"
+        raise ValueError(f"{error}; {advice}") from error
+
+
+def load_settings(path: Path) -> dict[str, Any]:
+    """Returns what settings.json says; ValueError if it is damaged, or of another version."""
     settings = files.read_json(path)
+    if (version := files.field(settings, "version", int, str(path))) != VERSION:
+        raise ValueError(
+            f"{path}: version: {version} is not {VERSION}, the one of data folders that is read"
+        )
     splits = files.field(settings, "splits", dict, str(path))
     for split in splits:
         files.check_name(split, str(path))
+        for i, name in enumerate(files.field(splits, split, list, f"{path}: splits")):
+            place = f"{path}: splits: {split}[{i}]"
+            if not isinstance(name, str):
+                raise ValueError(f"{place}: {files.shorten(name)} is not a name")
+            files.check_name(name, place)
     number(settings, "fps", path, files.MIN_FPS, files.MAX_FPS)
     return settings
 

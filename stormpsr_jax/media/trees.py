@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from stormpsr_jax.base import memory
+from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import zips
 from stormpsr_jax.media.zips import printable
@@ -228,53 +228,46 @@ def join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def open_trees(path: str | os.PathLike, left_out: Iterable[str] = ()) -> list[Tree]:
+def open_trees(
+    path: str | os.PathLike,
+    left_out: Iterable[str] = (),
+    spare: Callable[[str], bool] = lambda name: False,
+    unread: list[str] | None = None,
+) -> list[Tree]:
     """Returns the trees of a --flag that takes a folder or a zip file.
 
     A folder counts together with the zip files that lie directly in it, as after a download. A zip
-    file may be cut into parts, x.zip.001, x.zip.002 and so on; each of them stands for all. Folders
-    of the names `left_out` are not looked into.
+    file may be cut into parts, x.zip.001, x.zip.002 and so on; each of them stands for all.
+
+    Args:
+        path: of the folder or zip file.
+        left_out: names of folders that are not looked into.
+        spare: says by its name of which zip file in the folder it is no error if it cannot be read,
+            as of downloads that are not all finished.
+        unread: to which is added what is wrong with each of these.
 
     Raises:
         ValueError: there is nothing at that path, or it is a file but no zip file; see
             zips.read_index.
     """
-    return open_downloads(path, left_out, lambda name: False)[0]
-
-
-def open_downloads(
-    path: str | os.PathLike, left_out: Iterable[str], spare: Callable[[str], bool]
-) -> tuple[list[Tree], list[str]]:
-    """Opens what open_trees does, maybe a folder of downloads of which not all are finished.
-
-    Args:
-        path, left_out: see open_trees.
-        spare: says by its name of which zip file in the folder it is no error if it cannot be read.
-
-    Returns:
-        The trees, and what is wrong with each zip file that could not be read.
-
-    Raises:
-        ValueError: as open_trees.
-    """
     path, left_out = os.fspath(path), frozenset(left_out)
     if os.path.isdir(path):
-        trees, unread = [Tree(path, left_out)], []
+        trees = [Tree(path, left_out)]
         for name, parts in zips.find_zips(trees[0].entries()[1]).items():
             try:
                 trees.append(_open_zip(path, name, parts, left_out))
             except ValueError as error:
-                if not spare(name):
+                if unread is None or not spare(name):
                     raise
                 unread.append(str(error))
-        return trees, unread
+        return trees
     if not os.path.isfile(path):
         raise ValueError(f"{path}: no such folder or zip file")
     folder, name = os.path.split(path)
     if (whole := zips.joined_name(name)) is None:
-        return [_open_zip(folder, name, [name], left_out)], []
+        return [_open_zip(folder, name, [name], left_out)]
     parts = [part for part in Tree(folder or ".").entries()[1] if zips.joined_name(part) == whole]
-    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)], []
+    return [_open_zip(folder, whole, zips.find_zips(parts)[whole], left_out)]
 
 
 def _open_zip(folder: str, name: str, parts: Sequence[str], left_out: frozenset[str]) -> Tree:
@@ -295,14 +288,15 @@ def _check_utf8(name: str, place: str) -> None:
 
 def _check_regular(path: str, place: str) -> None:
     """Raises ValueError if there is something that is neither a folder nor a regular file."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError as error:
+    if not os.path.exists(path):
         raise ValueError(
             f"{place}: is a link to {os.readlink(path)}, where nothing is; mend or remove it"
-        ) from error
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{place}: is no regular file (a pipe or a device?); remove it")
+        )
+    try:
+        files.check_regular(path, "remove it")
+    except ValueError as error:  # whose path may have control characters
+        what = "is no regular file (a pipe or a device?); remove it"
+        raise ValueError(f"{place}: {what}") from error
 
 
 @contextlib.contextmanager

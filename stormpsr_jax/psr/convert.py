@@ -56,8 +56,7 @@ def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
         images = None
         if args.images is not None:
             data = files.read_json(args.images)
-            with _naming(args.images):
-                images = other_detectors.coco_images(data, args.recording)
+            images = other_detectors.coco_images(data, args.images, args.recording)
         with _naming(args.results):
             found = other_detectors.from_coco(content, classes, images, args.recording)
     if args.recording is not None:

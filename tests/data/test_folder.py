@@ -102,11 +102,13 @@ def test_read_npy_header_errors_are_one_line(header):
         ({"fps": 1e6}, "settings.json: fps"),
         ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
+        ({"splits": {"train": ["a", 3]}}, r"splits: train\[1\]: 3 is not a name"),
+        ({"version": 2}, "version: 2 is not 1, .* make the folder again"),
     ],
 )
 def test_read_settings_errors_name_the_field(tmp_path, changes, message):
     (tmp_path / "marker").touch()
-    settings = {"fps": 10.0, "splits": {"train": ["a"]}}
+    settings = {"version": 1, "fps": 10.0, "splits": {"train": ["a"]}}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     assert folder.read_settings(tmp_path, "marker", "command") == settings
     (tmp_path / "settings.json").write_text(json.dumps(settings | changes))

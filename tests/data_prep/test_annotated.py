@@ -13,10 +13,10 @@ import pytest
 from data_prep import industreal, meccano
 from data_prep.check import check
 from data_prep.checking import statistics
-from data_prep.reading import asd_labels, layout
-from data_prep.reading.labels import read_labels
+from data_prep.reading import asd_labels, data_sets
+from data_prep.reading.recording_labels import read_labels
 from data_prep.reading.remarks import describe
-from data_prep.writing import recorded
+from data_prep.writing import from_files
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
@@ -36,12 +36,12 @@ needs_real = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def real():
     """The 20 recordings of MECCANO with their own labels; pictures are only counted."""
-    found = layout.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
+    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
     recordings = []
     for name, (split, folder) in found.items():
-        pictures = layout.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
-        recordings.append(layout.RecordingFiles(name, split, pictures, folder, boxed.get(name)))
+        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, NUM_FRAMES)
+        recordings.append(data_sets.RecordingFiles(name, split, pictures, folder, boxed.get(name)))
     procedure = meccano_data.PROCEDURE
     known = {r.name: read_labels(meccano.FORMAT, r, procedure) for r in recordings}
     return recordings, known
@@ -55,9 +55,9 @@ def rows_of(path: Path) -> list[tuple[int, int]]:
 
 def classes_of(recording, known, monkeypatch, framing=meccano_data.SIZE):
     """The classes that the shards of a recording get."""
-    monkeypatch.setattr(recorded.pictures, "picture_size", lambda _: (1080, 1920))
+    monkeypatch.setattr(from_files.pictures, "picture_size", lambda _: (1080, 1920))
     of_states = np.full(recording.pictures.num_frames, 1)
-    return recorded._boxes(recording, known, of_states, framing)
+    return from_files._boxes(recording, known, of_states, framing)
 
 
 @needs_real
@@ -216,41 +216,20 @@ def test_boxes_looked_at_from_any_frame_on(tmp_path):
         np.testing.assert_array_equal(boxes.looked_at(first, count), expected)
 
 
-def forget_third_kind(out: Path) -> None:
-    """Turns a folder into one of the version before."""
-    settings = json.loads((out / "settings.json").read_text())
-    for made_from in settings["sources"].values():
-        del made_from["annotated frames"]
-    (out / "settings.json").write_text(json.dumps(settings))
-    for path in [*out.glob("labels/*.npz"), *out.glob("labels/*/*/frames.npz")]:
-        with np.load(path) as file:
-            arrays = dict(file)
-        arrays["classes"] = np.maximum(arrays["classes"], -1)
-        np.savez(path, **arrays)
-
-
-def test_older_folder_nothing_in_it_is_taken_for_empty_until_it_is_remade(tmp_path, capsys):
+@pytest.mark.parametrize("version", [None, 0, 2])
+def test_a_folder_of_another_version_has_to_be_made_again(tmp_path, capsys, version):
     data, out = make_data(tmp_path), tmp_path / "out"
     make(data, out)
-    before = ClipSource(out, "train", meccano_data.PROCEDURE).recordings
-    assert (before["0001"].classes == EMPTY).any()
-    forget_third_kind(out)
-    older = ClipSource(out, "train", meccano_data.PROCEDURE).recordings
-    for name, recording in older.items():
-        assert recording.classes.dtype == before[name].classes.dtype
-        np.testing.assert_array_equal(
-            recording.classes,
-            np.where(before[name].classes == EMPTY, NOT_ANNOTATED, before[name].classes),
-        )
-    check(out)
-    said = capsys.readouterr().out
-    assert "4 recordings (0001, 0002, 0007, 0008) were made by an earlier version" in said
-    assert "--remake" in said
-    with pytest.raises(ValueError, match="recording 0001: its annotated frames are not"):
+    settings = json.loads((out / "settings.json").read_text()) | {"version": version}
+    if version is None:
+        del settings["version"]
+    (out / "settings.json").write_text(json.dumps(settings))
+    what = "version: is missing" if version is None else f"version: {version} is not 1"
+    with pytest.raises(ValueError, match=rf"settings\.json: {what}"):
+        ClipSource(out, "train", meccano_data.PROCEDURE)
+    assert check(out) == 1
+    assert f"problem: {out}/settings.json: {what}" in capsys.readouterr().out
+    with pytest.raises(
+        ValueError, match=rf"made with other arguments \(version was {version}, now"
+    ):
         make(data, out)
-    assert make(data, out, remake=True)
-    again = ClipSource(out, "train", meccano_data.PROCEDURE).recordings
-    for name, recording in again.items():
-        np.testing.assert_array_equal(recording.classes, before[name].classes)
-    check(out)
-    assert "earlier version" not in capsys.readouterr().out

@@ -121,7 +121,7 @@ def test_classes_that_are_one_off_are_a_problem(tmp_path, capsys, by, word, othe
     assert check.main([str(tmp_path)]) == 1
     assert (
         "problem: 0 of 2 boxes agree with the step labels, and 2 would if each class were one "
-        f"{other}: the classes are one too {word}. " in capsys.readouterr().out
+        f"{other}: the classes are one too {word}: " in capsys.readouterr().out
     )
 
 

@@ -9,9 +9,9 @@ import pytest
 from array_record.python import array_record_module
 
 from data_prep import check
-from data_prep.checking import recording as check_recording
+from data_prep.checking import recording_checks as check_recording
 from data_prep.checking.folder import check_folder
-from data_prep.writing import records, shards
+from data_prep.writing import recording_shard, shards
 from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
 
 
@@ -46,7 +46,7 @@ def _rewrite_records(path, change):
     examples = [tf_example_pb2.Example.FromString(d) for d in reader.read_all()]
     reader.close()
     change([e.features.feature for e in examples])
-    writer = array_record_module.ArrayRecordWriter(str(path), records.WRITER_OPTIONS)
+    writer = array_record_module.ArrayRecordWriter(str(path), recording_shard.WRITER_OPTIONS)
     for example in examples:
         writer.write(example.SerializeToString())
     writer.close()
@@ -177,7 +177,7 @@ CORRUPTIONS = {
     "no split labels": (lambda f: (f / "labels/val.npz").unlink(), "val.npz: missing"),
     "bad split labels": (
         lambda f: (f / "labels/val.npz").write_bytes(b"no"),
-        "val.npz: not readable",
+        "val.npz: damaged",
     ),
     "split recordings": (
         lambda f: _rewrite_npz(f / "labels/train.npz", recordings=_set(1, "x")),

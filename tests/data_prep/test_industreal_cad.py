@@ -10,6 +10,8 @@ from PIL import Image
 
 from data_prep import check, industreal_cad
 from data_prep.reading import renders
+from data_prep.writing import parallel, shards
+from stormpsr_jax.base.cluster import Cluster
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import load_procedure
@@ -158,12 +160,12 @@ def test_errors_of_yolo_files(tmp_path):
     path = data / "training/labels/00001.txt"
     good = path.read_text()
     for text, message in (
-        ("24 0.5 0.5 0.1 0.1\n", r"00001\.txt: '24 0.5 0.5 0.1 0.1' is not class cx cy w h"),
-        ("3 0.5 0.5 0.1\n", "is not class cx cy w h"),
-        ("3 0.5 0.5 nan 0.1\n", "is not class cx cy w h"),
-        ("-1 0.5 0.5 0.1 0.1\n", "is not class cx cy w h"),
-        ("3.0 0.5 0.5 0.1 0.1\n", "is not class cx cy w h"),
-        ("3 1.5 0.5 0.1 0.1\n", "a box in 0…1"),
+        ("24 0.5 0.5 0.1 0.1\n", r"00001\.txt: line 1: class: '24' is not in 0…23"),
+        ("3 0.5 0.5 0.1\n", "line 1: h: is missing"),
+        ("3 0.5 0.5 nan 0.1\n", "line 1: w: 'nan' is not finite"),
+        ("-1 0.5 0.5 0.1 0.1\n", "line 1: class: '-1' is not in 0…23"),
+        ("3.5 0.5 0.5 0.1 0.1\n", "line 1: class: '3.5' is not whole"),
+        ("3 1.5 0.5 0.1 0.1\n", "line 1: x: the box is outside the picture"),
         (good * 2, "has 2 boxes, a render shows one object"),
     ):
         path.write_text(text)
@@ -196,3 +198,11 @@ def test_command_flags_reach_the_folder(synth, tmp_path):
     assert settings["image_size"] == [16, 16]
     assert settings["settings"]["quality"] == 70
     assert len(list(out.glob("clips-cad*"))) == 9
+
+
+def test_ray_makes_the_recordings_on_the_cluster(synth, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(parallel, "run", lambda _, jobs, workers, *rest: told.append(workers))
+    monkeypatch.setattr(shards, "SHOWN_SECONDS", 0)
+    assert industreal_cad.main([f"--data={synth}", f"--out={tmp_path / 'out'}", "--ray=auto"]) == 0
+    assert told == [Cluster("auto")]

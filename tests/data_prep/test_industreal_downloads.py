@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep import industreal
-from data_prep.reading import downloads, layout, second_sources
-from data_prep.reading.layout import RecordingFiles
+from data_prep.reading import data_sets, downloads, second_sources
+from data_prep.reading.data_sets import RecordingFiles
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.framing import Framing
@@ -211,9 +211,9 @@ def test_videos_that_end_elsewhere_than_the_pictures_are_named(data, tmp_path):
     write_video(copy / "05_assy_1_2.mp4", "05_assy_1_2", range(6))
     (copy / "03_assy_0_1.mp4").write_bytes(b"no video")
     trees = [Tree(str(copy))]
-    found = layout.match(
+    found = data_sets.match(
         industreal.FORMAT,
-        layout.find_labels(trees, "--data"),
+        data_sets.find_labels(trees, "--data"),
         finding.find_pictures(trees, "rgb"),
         {},
         10,

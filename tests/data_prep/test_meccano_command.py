@@ -102,10 +102,10 @@ def test_command_read_only_folder_is_an_error(data, tmp_path, monkeypatch):
 
 
 def test_command_errors_too_little_memory_is_a_line(monkeypatch, capsys):
-    @command.command()
-    def main(argv):
+    def act():
         raise MemoryError
 
+    main = command.command("x", "", lambda parser: None, act)
     with pytest.raises(SystemExit, match="2"):
         main([])
     assert capsys.readouterr().err == "error: there is not enough memory\n"

@@ -8,8 +8,8 @@ import pytest
 import simplejpeg
 
 from data_prep import meccano
-from data_prep.reading import asd_labels, layout
-from data_prep.reading.labels import read_labels
+from data_prep.reading import asd_labels, data_sets
+from data_prep.reading.recording_labels import read_labels
 from data_prep.reading.remarks import describe
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.trees import Tree, open_trees
@@ -26,7 +26,7 @@ needs_real = pytest.mark.skipif(
 def test_labels_golden_boxes_of_the_published_splits():
     procedure_states = 0
     counts = dict.fromkeys(("train", "val", "test"), 0)
-    found = layout.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
+    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
     assert len(found) == 20
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
     assert set(found) - set(boxed) == {"0005"}
@@ -53,12 +53,12 @@ def test_labels_golden_boxes_of_the_published_splits():
 @needs_real
 def test_meccano_all_real_labels_go_through():
     """Every recording with its own labels, and pictures that are only counted."""
-    found = layout.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
+    found = data_sets.find_labels(open_trees(REAL / "meccano_psr_labels"), "--labels")
     boxed = meccano.find_boxes(REAL / "meccano_asd_labels")
     recordings, known = [], {}
     for name, (split, folder) in found.items():
-        pictures = layout.ImageFiles(Tree("nowhere"), name, 1, 26000)
-        recording = layout.RecordingFiles(name, split, pictures, folder, boxed.get(name))
+        pictures = data_sets.ImageFiles(Tree("nowhere"), name, 1, 26000)
+        recording = data_sets.RecordingFiles(name, split, pictures, folder, boxed.get(name))
         recordings.append(recording)
         known[name] = read_labels(meccano.FORMAT, recording, PROCEDURE)
     lines = describe(recordings, known, PROCEDURE)

@@ -71,7 +71,7 @@ def test_own_log_says_that_there_are_no_boxes(made, caplog):
 
 def test_own_exported_frames_are_those_of_the_shards(made, tmp_path):
     recordings = own.find_recordings(made / "videos", made / "labels", PROCEDURE)
-    assert own.export_frames(recordings, tmp_path, 8) == 9
+    assert own.write_frames(recordings, tmp_path, 8) == 9
     paths = sorted((tmp_path / "bench2").iterdir())
     assert [path.name for path in paths] == ["000000.jpg", "000008.jpg", "000016.jpg"]
     for path, i in zip(paths, (0, 8, 16), strict=True):
@@ -122,12 +122,12 @@ def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(made, tmp_pa
         make(made, tmp_path / "out", boxes=tmp_path / "all.json")
     assert [line.partition("all.json: ")[2] for line in str(caught.value).splitlines()] == [
         "annotations[0]: bbox: [16, 12, 16] is not x, y, w, h",
-        "annotations[3]: its image: file_name: 'bench2/x' does not end in a frame's number, such "
-        "as 000010.jpg",
         "annotations[1]: its image: file_name: 'bench9/000006.jpg' is in no folder named after a "
         "recording, such as RECORDING/000010.jpg",
         "annotations[2]: its image: file_name: '000006.jpg' is in no folder named after a "
         "recording, such as RECORDING/000010.jpg",
+        "annotations[3]: its image: file_name: 'bench2/x' does not end in a frame's number, such "
+        "as 000010.jpg",
     ]
 
 

@@ -5,7 +5,7 @@ import types
 import pytest
 
 from data_prep.writing import parallel
-from data_prep.writing.records import Job
+from data_prep.writing.recording_shard import Job
 from data_prep.writing.shards import _in_good_order
 from stormpsr_jax.base import progress
 

@@ -3,8 +3,8 @@
 import numpy as np
 
 from data_prep.reading import remarks
-from data_prep.reading.labels import Labels
-from data_prep.reading.layout import RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading.recording_labels import Labels
 from stormpsr_jax.media.pictures import ImageFiles
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.psr.files import labels
@@ -23,7 +23,7 @@ def described(**recordings: tuple[list[int], list[str], list | None]) -> list[st
         states = np.array([[int(v) for v in vector.split()] for vector in vectors], np.int8)
         if steps is None:
             steps = labels.states_to_steps(np.array(frames), states)
-        known[name] = Labels(np.array(frames), states, steps, None, {}, 0)
+        known[name] = Labels(np.array(frames), states, steps, {}, 0)
     return remarks.describe(files, known, PROCEDURE)
 
 

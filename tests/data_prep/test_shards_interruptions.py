@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from array_record.python import array_record_module
 
-from data_prep.writing import records
+from data_prep.writing import recording_shard
 from tests.support.processes_of_tests import finish, start
 from tests.support.shards_data import build, digests, make
 
@@ -111,7 +111,7 @@ def test_build_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkey
         # What is written for recording c goes to a device that is always full.
         writer = array_record_module.ArrayRecordWriter
         patch.setattr(
-            records.array_record_module,
+            recording_shard.array_record_module,
             "ArrayRecordWriter",
             lambda path, options: writer("/dev/full" if name in path else path, options),
         )

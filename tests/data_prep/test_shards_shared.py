@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from data_prep.writing import output, records, shards
+from data_prep.writing import output, recording_shard, shards
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
 
@@ -161,13 +161,13 @@ def test_build_network_disk_without_locks_still_works(built, tmp_path, monkeypat
 
 
 def test_build_waits_until_a_network_disk_shows_what_others_made(built, tmp_path, monkeypatch):
-    real, first_seen = records.is_finished, {}
+    real, first_seen = recording_shard.is_finished, {}
 
-    def late(job: records.Job) -> bool:
+    def late(job: recording_shard.Job) -> bool:
         now = time.monotonic()
         return real(job) and now >= first_seen.setdefault(job.name, now) + 0.3
 
-    monkeypatch.setattr(records, "is_finished", late)
+    monkeypatch.setattr(recording_shard, "is_finished", late)
     assert build(tmp_path / "out")
     assert digests(tmp_path / "out") == digests(built)
 

@@ -12,7 +12,7 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering import motion, timelines
+from data_prep.rendering import motion, rendered, timelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -26,7 +26,7 @@ _record = functools.partial(
     seed=0,
     occlusion="default",
     size=16,
-    renders=synthetic.cad_recordings(SYNTHETIC, 3, 3),
+    renders=rendered.cad_recordings(SYNTHETIC, 3, 3),
     directory=None,
     time_scale=1.0,
     pace=1.0,
@@ -100,7 +100,7 @@ def test_make_recording_annotations_fit_what_is_visible():
 
 def test_make_recording_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
     def first_frames(split, name, seed):
-        when, how, looks, noise = synthetic.streams(seed, "recording", split, name)
+        when, how, looks, noise = rendered.streams(seed, "recording", split, name)
         return [rng.integers(2**62) for rng in (when, how, looks, noise)]
 
     drawn = [
@@ -148,13 +148,13 @@ def test_make_recording_renders_of_parts_that_sit_wrong():
     assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
     assert (data.states == -1).any(1).all()
     # The same workplaces and cameras, with every part as it should be.
-    product = synthetic.toy_product(11, synthetic.streams(0, "product")[0])
-    _, how, looks, noise = synthetic.streams(0, "recording", "cad", "wrong_21")
+    product = synthetic.toy_product(11, rendered.streams(0, "product")[0])
+    _, how, looks, noise = rendered.streams(0, "recording", "cad", "wrong_21")
     views = motion.plan_views(3, how, hands=synthetic.WRONG_HANDS, turn=synthetic.WRONG_TURN)
     right = synthetic.Body(product.mesh(SYNTHETIC.states[20]))
     places = (synthetic.Workplace(product, lambda _: right, looks) for _ in range(3))
     pictures = (place.picture(views, i, data.states[i], 48) for i, place in enumerate(places))
-    same = synthetic.encode("x", 0, pictures, data.states, SYNTHETIC, noise)
+    same = rendered.encode("x", 0, pictures, data.states, SYNTHETIC, noise)
     shown = data.visible > 0.5
     assert shown.any()
     for i, (wrong, as_it_should_be) in enumerate(zip(jpegs, same.jpegs, strict=True)):
@@ -187,14 +187,14 @@ def test_make_recording_recordings_do_not_tell_how_the_product_lies():
 
 
 def test_cad_recordings_right_and_wrong_ones_of_the_states_that_show_something():
-    assert synthetic.cad_recordings(SYNTHETIC, 0, 0) == {}
-    right = synthetic.cad_recordings(SYNTHETIC, 3, 0)
+    assert rendered.cad_recordings(SYNTHETIC, 0, 0) == {}
+    right = rendered.cad_recordings(SYNTHETIC, 3, 0)
     assert right == {f"cad_{c:02d}": 3 for c in range(1, SYNTHETIC.num_states + 1)}
-    wrong = synthetic.cad_recordings(SYNTHETIC, 0, 2)
+    wrong = rendered.cad_recordings(SYNTHETIC, 0, 2)
     shown = np.flatnonzero(SYNTHETIC.states.any(axis=1)) + 1
     assert wrong == {f"wrong_{c:02d}": 2 for c in shown}
     assert 0 < len(wrong) < len(right)
-    assert synthetic.cad_recordings(SYNTHETIC, 3, 2) == right | wrong
+    assert rendered.cad_recordings(SYNTHETIC, 3, 2) == right | wrong
 
 
 def test_make_dataset_wrong_renders_change_no_other_recording(tmp_path):
@@ -324,7 +324,7 @@ def test_occlusion_levels_are_ordered_and_completions_hidden():
     for level in motion.OCCLUSIONS:
         visible, at_events = [], []
         for name in ("train_000", "train_001", "train_002", "train_003"):
-            when, how, looks, _ = synthetic.streams(0, "recording", "train", name)
+            when, how, looks, _ = rendered.streams(0, "recording", "train", name)
             timeline = timelines.draw_timeline(SYNTHETIC, when)
             product = synthetic.toy_product(11, np.random.default_rng(0))
             places = np.array([part.right[:2, 3] for part in product.parts])
@@ -423,7 +423,7 @@ def test_make_dataset_knows_the_frames_beforehand(tmp_path, monkeypatch, real, p
         time_scale=2.0,
         pace=pace,
     )
-    renders = synthetic.cad_recordings(procedure, 3, 2)
+    renders = rendered.cad_recordings(procedure, 3, 2)
     record = functools.partial(
         _record, directory=labels, time_scale=2.0, pace=pace, renders=renders
     )
@@ -469,9 +469,7 @@ def test_command_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
         text=True,
     )
     first = process.stderr.readline()
-    numbers = [
-        synthetic.streams(0, "recording", s, f"{s}_000")[0] for s in ("train", "val", "test")
-    ]
+    numbers = [rendered.streams(0, "recording", s, f"{s}_000")[0] for s in ("train", "val", "test")]
     frames = [timelines.draw_timeline(SYNTHETIC, rng).num_frames for rng in numbers]
     assert f" 0/{sum(frames)} [" in first, "the total is right from the start"
     deadline = time.monotonic() + 120

@@ -137,7 +137,7 @@ def test_coco_errors_name_entry_and_field(change, message):
         other_detectors.from_coco(
             [{**RESULTS[0], **change}],
             other_detectors.ClassMap(MAP, PROCEDURE),
-            other_detectors.coco_images(IMAGES),
+            other_detectors.coco_images(IMAGES, "images.json"),
         )
     assert message in str(error.value)
 
@@ -152,7 +152,7 @@ def test_coco_errors_without_names_of_recordings():
         ("x/a.jpg", "does not end in a frame number"),
     ):
         with pytest.raises(ValueError, match=message):
-            other_detectors.coco_images({"images": [{"id": 1, "file_name": name}]})
+            other_detectors.coco_images({"images": [{"id": 1, "file_name": name}]}, "images.json")
 
 
 def test_what_is_wrong_with_images_names_their_file(folder, capsys):
@@ -361,7 +361,9 @@ def test_coco_errors_all_of_a_file(folder):
     results = [{**RESULTS[0], "score": 3}, RESULTS[1], {"image_id": 1}, 7]
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     with pytest.raises(ValueError, match=r"entry 1: score.*\nentry 3: score.*\nentry 4: 7 is not"):
-        other_detectors.from_coco(results, classes, other_detectors.coco_images(IMAGES))
+        other_detectors.from_coco(
+            results, classes, other_detectors.coco_images(IMAGES, "images.json")
+        )
 
 
 def test_resample_golden_the_most_confident_frame_is_kept_whole():

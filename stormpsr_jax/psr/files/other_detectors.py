@@ -17,7 +17,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import for_each
-from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.class_maps import ClassMap
 from stormpsr_jax.psr.files.predictions import Detections
 
@@ -26,7 +26,7 @@ _NAMED_FRAME = re.compile(r"(.+)_([0-9]{1,12})", re.ASCII)  # recording and fram
 
 
 # Recording, frame and size (width, height), or None, of images by their ids.
-Images = Mapping[int | str, tuple[str, int, tuple[float, float] | None]]
+Images = Mapping[coco.Id, tuple[str, int, tuple[float, float] | None]]
 
 
 def from_coco(
@@ -69,10 +69,7 @@ def from_coco(
             )
         score = files.field(entry, "score", (int, float), place)
         files.number(score, f"{place}: score", 0, 1)
-        box = files.field(entry, "bbox", list, place)
-        if len(box) != 4:
-            raise ValueError(f"{place}: bbox: {files.shorten(box)} is not [x, y, width, height]")
-        x, y, w, h = (files.number(value, f"{place}: bbox", -1e9, 1e9) for value in box)
+        x, y, w, h = coco.corner(entry, place)
         width, height = size or (1, 1)
         category = files.field(entry, "category_id", (int, str), place)
         c = _translate(classes, category, f"{place}: category_id")
@@ -83,46 +80,33 @@ def from_coco(
     return {name: _detections(found) for name, found in rows.items()}
 
 
-def coco_images(data: Any, recording: str | None = None) -> Images:
+def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None) -> Images:
     """Reads the images of a COCO annotation file.
 
     Args:
         data: its content.
+        path: of it, for messages.
         recording: of all images; None takes the folder that holds an image (the one above, if that
             is called "rgb").
 
     Raises:
-        ValueError: every mistake, with entry and field.
+        ValueError: every mistake, with file, entry and field.
     """
-    entries = data.get("images") if isinstance(data, Mapping) else None
-    if not isinstance(entries, list):
-        raise ValueError("the annotation file has no list 'images'")
-    known: dict[int | str, tuple] = {}
 
-    def convert(i: int, entry: Any) -> None:
-        place = f"images[{i}]"
-        key = files.field(entry, "id", (int, str), place)
-        file_name = files.field(entry, "file_name", str, place)
-        if key in known:
-            raise ValueError(f"{place}: id: {files.shorten(key)} is given twice")
-        parts = pathlib.PurePosixPath(file_name.replace("\\", "/")).parts
+    def convert(key: coco.Id, image: coco.Image) -> tuple:
+        place = f"{image.place}: file_name"
+        parts = pathlib.PurePosixPath(image.name.replace("\\", "/")).parts
         folders = [part for part in parts[:-1] if part not in ("rgb", ".", "/")]
         if recording is None and not folders:
             raise ValueError(
-                f"{place}: file_name: {files.shorten(file_name)} is in no folder that names its "
-                "recording; pass --recording"
+                f"{place}: {files.shorten(image.name)} is in no folder that names its recording; "
+                "pass --recording"
             )
-        size = None
-        if "width" in entry and "height" in entry:
-            sizes = ((f, entry[f]) for f in ("width", "height"))
-            size = tuple(files.number(value, f"{place}: {f}", 1, 1e6) for f, value in sizes)
         stem = pathlib.PurePosixPath(parts[-1]).stem if parts else ""
-        frame = _frame(stem, f"{place}: file_name")
-        name = recording or files.check_name(folders[-1], f"{place}: file_name")
-        known[key] = (name, frame, size)
+        frame = _frame(stem, place)
+        return key, (recording or files.check_name(folders[-1], place), frame, image.size)
 
-    for_each(enumerate(entries), convert)
-    return known
+    return dict(for_each(coco.images(data, path).items(), convert))
 
 
 def from_yolo(
@@ -177,24 +161,18 @@ def from_yolo(
             )
         frames[name, frame] = path
 
-        def parse(line: int, row: list[str]) -> tuple:
-            fields = [text for text in row if text]
-            if len(fields) == 5:
+        def parse(row: yolo.Row) -> tuple:
+            place = row.path, row.line
+            if len(row.texts) == 5:
                 what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
-                raise csvfile.field_error(path, line, "confidence", what)
-            csvfile.check_width(path, line, fields, ["class", "x", "y", "w", "h", "confidence"])
-            detected = csvfile.parse_integer(fields[0], 0, 10**6, path, line, "class")
-            box = [
-                csvfile.parse_number(text, path, line, field)
-                for text, field in zip(fields[1:5], "xywh", strict=True)
-            ]
-            score = csvfile.parse_number(fields[5], path, line, "confidence")
-            files.number(score, f"{path}: line {line}: confidence", 0, 1)
-            c = _translate(classes, detected, f"{path}: line {line}: class")
-            return (frame, c, score, *box)
+                raise csvfile.field_error(*place, "confidence", what)
+            csvfile.check_width(*place, row.texts, [*yolo.FIELDS, "confidence"])
+            score = csvfile.parse_number(row.texts[5], *place, "confidence")
+            files.number(score, f"{row.place}: confidence", 0, 1)
+            c = _translate(classes, row.number(10**6), f"{row.place}: class")
+            return (frame, c, score, *row.box)
 
-        lines = csvfile.read_rows(path, delimiter=" ")
-        rows.setdefault(name, []).extend(for_each([line for line in lines if any(line[1])], parse))
+        rows.setdefault(name, []).extend(yolo.read(files.read_text(path), path, parse))
 
     for_each(((path,) for path in paths), convert)
     return {name: _detections(found) for name, found in rows.items()}

@@ -5,19 +5,18 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, for_each, raise_all
-from stormpsr_jax.psr.files import csvfile, label_files, predictions
+from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.psr.files import coco, label_files, predictions
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes
 
 SUFFIX = "_results_gt.csv"
-COCO = "OD_labels.json"
+OD_LABELS = "OD_labels.json"
 _ERRORS = ("error", "error_state")
 _MAX_SHARE = 2  # a box wider or higher than this is in pixels
 
@@ -51,10 +50,12 @@ def load(
     with contextlib.ExitStack() as stack:
         found = predictions.find(stack.enter_context(predictions.opened(asd, "--asd")))
         # Zip files of recordings lie beside those of detections, two of which have true boxes too.
-        wanted = COCO.__eq__ if os.path.isdir(where) else _is_wanted
+        wanted = OD_LABELS.__eq__ if os.path.isdir(where) else _is_wanted
         true = _find(stack.enter_context(label_files.opened(where, split, wanted)), split)
         if not true:
-            raise ValueError(f"{where}: has neither <rec>{SUFFIX} nor <rec>/{COCO}; see --boxes")
+            raise ValueError(
+                f"{where}: has neither <rec>{SUFFIX} nor <rec>/{OD_LABELS}; see --boxes"
+            )
         raise_all(
             [f"{where}: no true boxes of {name}, which {asd} has" for name in found.keys() - true]
             + [f"{asd}: no detections of {name}, which {where} has" for name in true.keys() - found]
@@ -74,20 +75,20 @@ def load(
 
 
 def _is_wanted(name: str) -> bool:
-    return name == COCO or name.endswith(SUFFIX)
+    return name == OD_LABELS or name.endswith(SUFFIX)
 
 
 def _find(folder: pathlib.Path, split: str | None) -> dict[str, pathlib.Path]:
     """The files of true boxes, by recording; of a recording with both kinds the CSV file."""
     places = [folder]
     places += [folder / name for name in label_files.SPLITS if split in (None, name)]
-    coco = {
+    of_coco = {
         path.parent.name: path
         for place in places
         if place.is_dir()
-        for path in sorted(place.glob(f"*/{COCO}"))
+        for path in sorted(place.glob(f"*/{OD_LABELS}"))
     }
-    return {**coco, **predictions.find(folder, SUFFIX)}
+    return {**of_coco, **predictions.find(folder, SUFFIX)}
 
 
 def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
@@ -99,14 +100,16 @@ def read(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     Raises:
         ValueError: every mistake, with file and place.
     """
-    if path.name == COCO:
+    if path.name == OD_LABELS:
         return _read_coco(path, procedure)
     rows = predictions.read_detections(path, procedure)
     boxes = np.concatenate([rows.boxes[:, :2] + rows.boxes[:, 2:] / 2, rows.boxes[:, 2:]], axis=1)
     return _known(rows.frames, rows.classes, boxes, None)
 
 
-def coco_classes(names: Mapping[int, str], procedure: Procedure, place: str) -> dict[int, int]:
+def coco_classes(
+    names: Mapping[coco.Id, str], procedure: Procedure, place: str
+) -> dict[coco.Id, int]:
     """Returns the class of each category id of a COCO file.
 
     A category is named after the digits of a state, "background" or "error_state". IndustReal's
@@ -147,43 +150,17 @@ def coco_classes(names: Mapping[int, str], procedure: Procedure, place: str) -> 
 
 def _read_coco(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     data = files.read_json(path)
-    lists = {
-        key: list(enumerate(files.field(data, key, list, str(path))))
-        for key in ("categories", "images", "annotations")
-    }
+    names = {key: name for key, (_, name) in coco.categories(data, path).items()}
+    classes, images = coco_classes(names, procedure, str(path)), coco.images(data, path)
 
-    def category(i: int, entry: Any) -> tuple[int, str]:
-        place = f"{path}: categories[{i}]"
-        return files.field(entry, "id", int, place), files.field(entry, "name", str, place)
+    def convert(box: coco.Box) -> tuple[float, ...]:
+        box.shares()  # of a picture of known size
+        x, y, w, h = box.corner
+        return box.frame(), classes[box.category], x + w / 2, y + h / 2, w, h
 
-    def image(i: int, entry: Any) -> tuple[int, tuple[int, float, float]]:
-        place = f"{path}: images[{i}]"
-        name = files.field(entry, "file_name", str, place)
-        frame = csvfile.parse_image_name(name, path, 1)
-        width, height = (
-            files.number(entry.get(key), f"{place}: {key}", 1, 1e6) for key in ("width", "height")
-        )
-        return files.field(entry, "id", int, place), (frame, width, height)
-
-    classes = coco_classes(dict(for_each(lists["categories"], category)), procedure, str(path))
-    images = dict(for_each(lists["images"], image))
-
-    def annotation(i: int, entry: Any) -> tuple[float, ...]:
-        place = f"{path}: annotations[{i}]"
-        key = files.field(entry, "image_id", int, place)
-        c = files.field(entry, "category_id", int, place)
-        if key not in images:
-            raise ValueError(f"{place}: image_id: {key} is not in images")
-        if c not in classes:
-            raise ValueError(f"{place}: category_id: {c} is no class of the file's categories")
-        box = files.field(entry, "bbox", list, place)
-        if len(box) != 4:
-            raise ValueError(f"{place}: bbox: {files.shorten(box)} is not [x, y, width, height]")
-        x, y, w, h = (files.number(value, f"{place}: bbox", -1e6, 1e6) for value in box)
-        return images[key][0], classes[c], x + w / 2, y + h / 2, w, h
-
-    rows = np.array(for_each(lists["annotations"], annotation), np.float64).reshape(-1, 6)
-    sizes = {(width, height) for _, width, height in images.values()}
+    found = coco.boxes(data, path, images, classes, convert)
+    rows = np.array(found, np.float64).reshape(-1, 6)
+    sizes = {image.size for image in images.values()}
     if len(sizes) > 1:
         raise ValueError(f"{path}: images: pictures of several sizes, which no recording has")
     return _known(

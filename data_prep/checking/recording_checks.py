@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from data_prep.checking.checked import Checked
 from data_prep.checking.statistics import completed_steps
-from data_prep.reading.labels import agree
+from data_prep.reading.recording_labels import agree
 from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.data.clips import READER_OPTIONS, count_records
 from stormpsr_jax.psr.files import labels

@@ -1,4 +1,4 @@
-"""The PSR label files of a recording: read, and held against its frames."""
+"""The labels of a recording: states, steps, boxes and the classes of these."""
 
 import dataclasses
 import zlib
@@ -7,38 +7,37 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.reading.asd_labels import Boxes
+from data_prep.reading.data_sets import Format, RecordingFiles
 from stormpsr_jax.base.mistakes import note, raise_all
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import csvfile, labels
+from stormpsr_jax.psr.files.label_files import PSR_FILES, STATES, STEPS, WITH_ERRORS
 from stormpsr_jax.psr.procedure import Procedure
-
-STEPS, WITH_ERRORS, STATES = LABEL_FILES = (
-    "PSR_labels.csv",
-    "PSR_labels_with_errors.csv",
-    "PSR_labels_raw.csv",
-)
 
 
 @dataclasses.dataclass(frozen=True)
-class PsrLabels:
-    """What the PSR label files of a recording say.
+class Labels:
+    """The labels of a recording.
 
     Attributes:
         frames: (M,) of PSR_labels_raw.csv.
         states: (M, K), each from its frame on.
-        steps: (frame, step id) of PSR_labels.csv; None if there is none.
-        files: the files that are there.
-        digest: changes with any of them.
+        steps: of PSR_labels.csv, or those that lead from state to state if it is not shipped.
+        files: the PSR label files that are shipped.
+        digest: changes with any of the label files; boxes have their own.
+        boxes: None if there are none.
     """
 
     frames: np.ndarray
     states: np.ndarray
-    steps: list[labels.Step] | None
+    steps: list[labels.Step]
     files: Mapping[str, bytes]
     digest: int
+    boxes: Boxes | None = None
 
 
-def read(
+def read_psr_files(
     tree: Tree,
     folder: str,
     name: str,
@@ -47,8 +46,8 @@ def read(
     *,
     advice: str = "",
     early_start: bool = False,
-) -> PsrLabels:
-    """Reads the label files of a recording.
+) -> Labels:
+    """Reads the PSR label files of a recording, and holds them against its frames.
 
     Without PSR_labels_raw.csv, the states follow from the steps (with errors, if those are there)
     and the initial state of the procedure's variant.
@@ -69,7 +68,7 @@ def read(
     states: tuple[np.ndarray, np.ndarray] | None = None
     mistakes: list[str] = []
     folders, there = tree.entries(folder)
-    for file in LABEL_FILES:
+    for file in PSR_FILES:
         path_in_tree = join(folder, file)
         if file in folders:
             mistakes.append(f"{tree.show(path_in_tree)}: is a folder, not a file")
@@ -95,7 +94,10 @@ def read(
             states = labels.steps_to_states(steps.get(known, []), initial, frames.start)
         except ValueError as error:
             raise ValueError(f"{tree.show(join(folder, known))}: {error}") from error
-    return PsrLabels(*states, steps.get(STEPS), files, digest)
+    known_steps = steps.get(STEPS)
+    if known_steps is None:
+        known_steps = labels.states_to_steps(*states)
+    return Labels(*states, known_steps, files, digest)
 
 
 def _check_frames(
@@ -119,3 +121,49 @@ def _check_frames(
         if what:
             note(mistakes, csvfile.field_error(path, lines[i], "image", what))
     raise_all(mistakes)
+
+
+def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -> Labels:
+    """Reads the label files of a recording, and the file of its boxes.
+
+    Raises:
+        ValueError: the mistakes of all files, with file, line and field; see read_psr_files.
+    """
+    first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
+    frames = range(first, first + num_frames)
+    mistakes, boxes = [], None
+    try:
+        found = read_psr_files(
+            *recording.labels, recording.name, procedure, frames, early_start=form.early_start
+        )
+    except ValueError as error:
+        mistakes.append(str(error))
+    if recording.boxes is not None:
+        tree, name = recording.boxes
+        try:
+            with tree.on_disk(name) as path:
+                boxes = form.read_boxes(path)
+                boxes.of_frames(first, num_frames)
+        except ValueError as error:
+            mistakes.append(str(error))
+    raise_all(mistakes)
+    return dataclasses.replace(found, boxes=boxes)
+
+
+def agree(of_boxes: np.ndarray, of_states: np.ndarray, procedure: Procedure) -> np.ndarray:
+    """Says which boxes are of a class that fits the state of the PSR labels at their frame.
+
+    An annotator calls `error_state` what no catalogued state is: a part that sits wrong (-1 in the
+    PSR labels), or a state outside the catalogue. Around a completion the two labels may differ, as
+    a box tells what is seen, and the PSR labels what has been completed.
+
+    Args:
+        of_boxes: (M,) classes of boxes.
+        of_states: (M,) classes of the states at their frames.
+        procedure: of the recording.
+
+    Returns:
+        (M,) bool.
+    """
+    no_state = (of_states == 0) | (of_states == procedure.error_class)
+    return np.where(of_boxes == procedure.error_class, no_state, of_boxes == of_states)

@@ -10,17 +10,15 @@ from absl import logging
 
 from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.downloads import Download
-from data_prep.reading.psr_labels import STATES
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import pictures, video
 from stormpsr_jax.media.finding import Place, by_name, show
 from stormpsr_jax.media.pictures import ImageFiles, Pictures
-from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.media.video import Video
+from stormpsr_jax.psr.files.label_files import STATES
 
 _SPLIT = re.compile(r"(train|val|test)(?:_p[0-9]+)?(?:\.zip)?", re.IGNORECASE | re.ASCII)
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,18 +105,31 @@ def _split_of(tree: Tree, folder: str) -> str | None:
     return None
 
 
-def one_each(places: Iterable[tuple[str, Place]], flag: str) -> dict[str, Place]:
-    """Returns the file of boxes of each recording, from (recording, file).
+def find_boxes(
+    trees: Iterable[Tree], flag: str, recording_of: Callable[[str, str], str | None]
+) -> dict[str, Place]:
+    """Returns the file of boxes of each recording.
+
+    Args:
+        trees: where to look.
+        flag: that names it, for messages.
+        recording_of: (folder, file name) -> name of the recording; None of a file without boxes.
 
     Raises:
         ValueError: all recordings that have two, and all names that cannot be those of recordings.
     """
-    found = by_name(places)
+    found = by_name(
+        (name, (tree, join(folder, file)))
+        for tree in trees
+        for folder, _, files in tree.walk()
+        for file in files
+        if (name := recording_of(folder, file)) is not None
+    )
     raise_all(
         [
-            f"{flag}: recording {name}: boxes in {' and '.join(map(show, its))}; keep one of these"
-            for name, its in found.items()
-            if len(its) > 1
+            f"{flag}: recording {name}: boxes in {' and '.join(map(show, two))}; keep one of these"
+            for name, two in found.items()
+            if len(two) > 1
         ]
     )
     return {name: place for name, [place] in found.items()}

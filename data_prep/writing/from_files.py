@@ -7,20 +7,21 @@ what is their own.
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from absl import logging
 
-from data_prep.reading.labels import Labels
-from data_prep.reading.layout import SPLITS, RecordingFiles
+from data_prep.reading.data_sets import RecordingFiles
+from data_prep.reading.recording_labels import Labels
 from data_prep.reading.remarks import describe
 from data_prep.writing import shards
-from data_prep.writing.parallel import Workers
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media import pictures
-from stormpsr_jax.media.framing import Framing
+from stormpsr_jax.media.framing import DEFAULT_FRAMING, Framing
 from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.label_files import SPLITS
 from stormpsr_jax.psr.procedure import Procedure
 
 SAME_ASPECT = 0.02  # pictures whose width : height differs by less pass for one shape
@@ -88,54 +89,59 @@ def _boxes(
     return boxes, classes
 
 
+class Options(shards.Making, total=False):
+    """What becomes of recordings, as the user of a command says it; see `shards.build`.
+
+    `framing` is what becomes of a picture.
+    """
+
+    framing: Framing
+
+
 def build(
     read: Callable[[RecordingFiles, Procedure], Labels],
-    recordings: Sequence[RecordingFiles],
+    found: Sequence[RecordingFiles],
     out: str | Path,
     *,
     procedure: Procedure,
-    framing: Framing,
-    workers: Workers,
-    glob: str,
-    remake: bool = False,
     remarks: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    framing: Framing = DEFAULT_FRAMING,
+    **making: Unpack[shards.Making],
 ) -> bool:
     """Checks the labels of all recordings, says what is in them, and makes the clip shards.
 
     Args:
         read: reads the labels of a recording; picklable.
-        recordings: all of them.
+        found: all recordings.
         out: folder for the shards.
         procedure: of all recordings; its frame rate is theirs.
-        framing: what becomes of a picture.
-        workers: processes, or a cluster.
-        glob: on recording names; only these are made.
-        remake: make recordings again whose labels, boxes or pictures are others than those of the
-            shards that are there; without, they are an error.
         remarks: lines for the log, before what is said of the labels.
         warnings: for the log; they come when no mistake has been found.
+        framing: what becomes of a picture.
+        **making: see `shards.build`.
 
     Returns:
-        Whether the folder is complete; not if `glob` left recordings out.
+        Whether the folder is complete; not if a glob left recordings out.
 
     Raises:
         ValueError: all mistakes in the labels, and all recordings that `framing` would distort; or
             see shards.build.
+        OSError: `out` cannot be written.
     """
     known, mistakes = {}, []
-    for recording in recordings:
+    for recording in found:
         try:
             known[recording.name] = read(recording, procedure)
         except ValueError as error:
             mistakes.append(str(error))
     if framing.aspect == "stretch":
-        mistakes += _distorted(recordings)
+        mistakes += _distorted(found)
     raise_all(mistakes)
-    for line in (*remarks, *describe(recordings, known, procedure)):
+    for line in (*remarks, *describe(found, known, procedure)):
         logging.info("%s", line)
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
-    for recording in recordings:
+    for recording in found:
         splits[recording.split].append(recording.name)
     return shards.build(
         out,
@@ -146,11 +152,10 @@ def build(
         make=functools.partial(
             make_recording,
             read=read,
-            recordings={recording.name: recording for recording in recordings},
+            recordings={recording.name: recording for recording in found},
             procedure=procedure,
             framing=framing,
         ),
-        workers=workers,
         settings={
             "source": procedure.name,
             "aspect": framing.aspect,
@@ -163,14 +168,12 @@ def build(
                 "pictures": recording.pictures.fingerprint(),
                 "labels": known[recording.name].digest,
                 "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
-                "annotated frames": True,  # told from others; see annotation.tells_empty
             }
-            for recording in recordings
+            for recording in found
         },
-        recordings=glob,
-        num_frames={recording.name: recording.pictures.num_frames for recording in recordings},
-        remake=remake,
+        num_frames={recording.name: recording.pictures.num_frames for recording in found},
         warnings=warnings,
+        **making,
     )
 
 

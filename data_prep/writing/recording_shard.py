@@ -15,13 +15,13 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
-from data_prep.reading.psr_labels import LABEL_FILES
 from data_prep.writing import output
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
 from stormpsr_jax.data.folder import MAX_POSE
 from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files.label_files import PSR_FILES
 from stormpsr_jax.psr.procedure import Procedure
 
 # Random access wants one record per chunk; JPEGs do not compress any further.
@@ -46,7 +46,7 @@ class RecordingData:
         visible: (N,) visible fraction of the object; NaN where unknown.
         poses: (N, 6) how the product lies in a render, see `annotation.LabelledFrames`; None of
             recordings, of which nobody knows it. In the label files alone.
-        label_files: of LABEL_FILES, those that a data set ships; they are kept byte for byte.
+        label_files: of PSR_FILES, those that a data set ships; they are kept byte for byte.
             The others are derived from `states`, which a PSR_labels_raw.csv has to agree with.
     """
 
@@ -250,8 +250,8 @@ def _write_labels(job: Job, arrays: dict[str, np.ndarray], shipped: Mapping[str,
         steps = labels.states_to_steps(frames, states[rows], with_errors=with_errors)
         labels.write_steps(job.labels / file, steps, job.procedure)
     for file, content in shipped.items():
-        if file not in LABEL_FILES:
-            raise ValueError(f"label_files: {file!r} is not one of {', '.join(LABEL_FILES)}")
+        if file not in PSR_FILES:
+            raise ValueError(f"label_files: {file!r} is not one of {', '.join(PSR_FILES)}")
         (job.labels / file).write_bytes(content)
     if "PSR_labels_raw.csv" in shipped:
         shipped_rows = labels.read_states(job.labels / "PSR_labels_raw.csv", job.procedure)

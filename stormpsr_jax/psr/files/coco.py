@@ -1,0 +1,170 @@
+"""COCO files: the pictures, categories and boxes of an annotation file, and of results the boxes.
+
+Errors name file, list and entry. What a category stands for, and of which recording a picture is,
+is for the caller to say.
+"""
+
+import os
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+
+MAX_PIXELS = 10**6  # of a side of a picture
+_FARTHEST = 1e9  # pixels from the picture that a box may reach
+_T = TypeVar("_T")
+
+Id = int | str
+Corner = tuple[float, float, float, float]  # x and y of the upper left corner, width, height
+
+
+class Image(NamedTuple):
+    """A picture: its place in the file, its `file_name`, and (width, height) where it says them."""
+
+    place: str
+    name: str
+    size: tuple[float, float] | None
+
+
+class Category(NamedTuple):
+    """A category: its place in the file, and its name; '' where that is no text."""
+
+    place: str
+    name: str
+
+
+class Box(NamedTuple):
+    """A box in pixels: its place in the file, and the ids of what it belongs to."""
+
+    place: str
+    image: Image
+    category: Id
+    corner: Corner
+
+    def frame(self) -> int:
+        """Returns the frame's number in the name of the picture; ValueError if it has none."""
+        try:
+            return csvfile.parse_image_name(self.image.name, "", 1)
+        except ValueError as error:
+            raise ValueError(
+                f"{self.place}: its image: file_name: {files.shorten(self.image.name)} does not "
+                "end in a frame's number, such as 000010.jpg"
+            ) from error
+
+    def shares(self) -> tuple[float, float, float, float]:
+        """Returns cx, cy, w, h as shares of the picture; ValueError if its size is not known."""
+        if self.image.size is None:
+            raise ValueError(f"{self.place}: its image: has no width and height")
+        width, height = self.image.size
+        x, y, w, h = self.corner
+        return (x + w / 2) / width, (y + h / 2) / height, w / width, h / height
+
+
+def images(data: Any, path: str | os.PathLike) -> dict[Id, Image]:
+    """Returns the pictures of a file by their ids.
+
+    Args:
+        data: what the file holds.
+        path: of it, for messages.
+
+    Raises:
+        ValueError: every mistake; also an id that is given twice.
+    """
+
+    def image(place: str, entry: Any) -> tuple[Id, Image]:
+        key, name = _id(entry, place), files.field(entry, "file_name", str, place)
+        size = None
+        if "width" in entry and "height" in entry:
+            sides = ((side, entry[side]) for side in ("width", "height"))
+            width, height = (files.number(v, f"{place}: {k}", 1, MAX_PIXELS) for k, v in sides)
+            size = width, height
+        return key, Image(place, name, size)
+
+    return _unique(for_each(_entries(data, "images", path), image))
+
+
+def categories(data: Any, path: str | os.PathLike) -> dict[Id, Category]:
+    """Returns the categories of a file by their ids; arguments and errors as of `images`."""
+
+    def category(place: str, entry: Any) -> tuple[Id, Category]:
+        key, name = _id(entry, place), entry.get("name")
+        return key, Category(place, name if isinstance(name, str) else "")
+
+    return _unique(for_each(_entries(data, "categories", path), category))
+
+
+def boxes(
+    data: Any,
+    path: str | os.PathLike,
+    pictures: Mapping[Id, Image],
+    known: Container[Id] | None,
+    convert: Callable[[Box], _T],
+) -> list[_T]:
+    """Returns what `convert` makes of each box of a file, in its order.
+
+    Args:
+        data: what the file holds.
+        path: of it, for messages.
+        pictures: see `images`.
+        known: ids of categories; None takes any.
+        convert: raises ValueError for what the caller cannot use.
+
+    Raises:
+        ValueError: every mistake, those of `convert` too.
+    """
+    seen: set[Id] = set()
+
+    def box(place: str, entry: Any) -> _T:
+        key = files.field(entry, "image_id", (int, str), place)
+        if key not in pictures:
+            raise ValueError(f"{place}: image_id: {files.shorten(key)} is not in images")
+        category = files.field(entry, "category_id", (int, str), place)
+        if known is not None and category not in known:
+            raise ValueError(
+                f"{place}: category_id: {files.shorten(category)} is not in categories"
+            )
+        if "id" in entry:
+            if (identifier := _id(entry, place)) in seen:
+                raise _twice(identifier, place)
+            seen.add(identifier)
+        return convert(Box(place, pictures[key], category, corner(entry, place)))
+
+    return for_each(_entries(data, "annotations", path), box)
+
+
+def corner(entry: Any, place: str) -> Corner:
+    """Returns the `bbox` of an annotation or a result; ValueError if it is none."""
+    values = files.field(entry, "bbox", list, place)
+    if len(values) != 4:
+        raise ValueError(f"{place}: bbox: {files.shorten(values)} is not x, y, w, h")
+    x, y, w, h = (files.number(v, f"{place}: bbox", -_FARTHEST, _FARTHEST) for v in values)
+    return x, y, w, h
+
+
+def _entries(data: Any, key: str, path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
+    if not isinstance(data, Mapping) or not isinstance(data.get(key), list):
+        raise ValueError(f"{path}: not COCO, which is an object with a list {key!r}")
+    return ((f"{path}: {key}[{i}]", entry) for i, entry in enumerate(data[key]))
+
+
+def _id(entry: Any, place: str) -> Id:
+    return files.field(entry, "id", (int, str), place)
+
+
+def _unique(found: list[tuple[Id, _T]]) -> dict[Id, _T]:
+    """Returns the entries by their ids; each has its place."""
+    unique: dict[Id, _T] = {}
+
+    def add(key: Id, entry: Any) -> None:
+        if key in unique:
+            raise _twice(key, entry.place)
+        unique[key] = entry
+
+    for_each(found, add)
+    return unique
+
+
+def _twice(key: Id, place: str) -> ValueError:
+    return ValueError(f"{place}: id: {files.shorten(key)} is given twice")
