@@ -23,7 +23,7 @@ from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, Te
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.psr.streams import batch, learned, learned_weights
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from tests.support.model_data import (
     DETECT,
     EMBED,
