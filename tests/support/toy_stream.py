@@ -28,12 +28,14 @@ class Decoder:
         self._fps = procedure.checked_fps(fps)
         self._now = list(variant.initial_state)
         self._agreed = [0] * procedure.num_components
+        self._frame = -1
 
     @property
     def assembly(self):
         return tuple(self._now)
 
     def observe(self, frame, seen, frame_step=1):
+        self._frame = frame
         top, _ = top_detection(frame, seen.detections, self.procedure.error_class)
         if seen.windows is None or not 1 <= top <= self.procedure.num_states:
             return []
@@ -48,9 +50,10 @@ class Decoder:
         return events
 
     def state(self):
-        return {"now": self._now, "agreed": self._agreed}
+        return {"frame": self._frame, "now": self._now, "agreed": self._agreed}
 
     def restore(self, state):
+        self._frame = state["frame"]
         self._now, self._agreed = list(state["now"]), list(state["agreed"])
 
 

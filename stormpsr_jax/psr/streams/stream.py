@@ -62,7 +62,10 @@ class OnlineDecoder(Protocol):
         """
 
     def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        """Returns all that `restore` needs to go on from here, as plain values for JSON.
+
+        "frame" is the last one that was taken, -1 before the first.
+        """
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state; ValueError if it is another decoder's, or damaged."""
