@@ -36,7 +36,7 @@ from stormpsr_jax.base import config_flag, files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import fields
 
 _CONFIG = config_flag.define_config("synthetic")
@@ -61,7 +61,7 @@ def chosen_claims(named: Sequence[str]) -> list[str]:
     for name in named:
         claim = CLAIMS[name]
         streams = {claim.baseline[1], claim.claimed[1]}
-        if learned.STREAM in streams and "fuse" not in config.stages:
+        if LEARNED.name in streams and "fuse" not in config.stages:
             print(f"claim {name} is left out: the config has no stage 'fuse', which fits it")
         elif claims_plan.same_sides(claim, config):
             print(f"claim {name} is left out: with this config both sides are the same")

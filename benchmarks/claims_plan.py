@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.runs import Run, changed, distinct
-from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.checks import STAGES
 
@@ -96,20 +96,20 @@ class Claim:
 
 CLAIMS = {
     "fused": Claim("Eq. 9 against ASD alone", (RECIPE, "asd"), (RECIPE, "storm")),
-    "learned": Claim("learned fusion against ASD alone", (RECIPE, "asd"), (RECIPE, learned.STREAM)),
-    "fusion": Claim("learned fusion against Eq. 9", (RECIPE, "storm"), (RECIPE, learned.STREAM)),
+    "learned": Claim("learned fusion against ASD alone", (RECIPE, "asd"), (RECIPE, LEARNED.name)),
+    "fusion": Claim("learned fusion against Eq. 9", (RECIPE, "storm"), (RECIPE, LEARNED.name)),
     "window": Claim(
         "window against its last frame", ("last_frame", "temporal"), (RECIPE, "temporal")
     ),
     "wrong": Claim(
         "renders of wrong parts against none",
-        ("without_wrong", learned.STREAM),
-        (RECIPE, learned.STREAM),
+        ("without_wrong", LEARNED.name),
+        (RECIPE, LEARNED.name),
     ),
     "rehearsals": Claim(
         "rehearsals against none",
-        ("without_rehearsals", learned.STREAM),
-        (RECIPE, learned.STREAM),
+        ("without_rehearsals", LEARNED.name),
+        (RECIPE, LEARNED.name),
     ),
     "finetune": Claim(
         "end-to-end fine-tuning against none",

@@ -13,8 +13,8 @@ from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import compare
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.streams import STREAMS
+from stormpsr_jax.psr.streams import streams as all_streams
+from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import pretrain
 
 Rows = list[dict[str, Any]]
@@ -71,7 +71,9 @@ def _claim(name: str, level: str, done: Mapping, seeds: Sequence[str]) -> dict[s
     pairs = [(done[before, level, seed], done[after, level, seed]) for seed in with_both]
     streams = {}
     if pairs and before != after:
-        common = [s for s in STREAMS if all(s in r["streams"] for pair in pairs for r in pair)]
+        common = [
+            s for s in all_streams.names() if all(s in r["streams"] for pair in pairs for r in pair)
+        ]
         streams = {s: _by_metric(pairs, (s, s)) for s in common}
     return {
         "claim": name,
@@ -100,11 +102,11 @@ def _of_recipe(level: str, done: Mapping, seeds: Sequence[str]) -> list[Mapping[
 def _targets(level: str, done: Mapping, seeds: Sequence[str]) -> Rows:
     """The figures of stream `learned` beside what must hold of them."""
     results = [r["streams"] for r in _of_recipe(level, done, seeds)]
-    if not results or not all(learned.STREAM in streams for streams in results):
+    if not results or not all(LEARNED.name in streams for streams in results):
         return []
-    of_learned = [streams[learned.STREAM] for streams in results]
+    of_learned = [streams[LEARNED.name] for streams in results]
     delays = [
-        _ratio(streams[learned.STREAM]["delay_s"], streams["asd"]["delay_s"]) for streams in results
+        _ratio(streams[LEARNED.name]["delay_s"], streams["asd"]["delay_s"]) for streams in results
     ]
     wrong = [s["wrong"] for s in of_learned if s["wrong"]]
     found = {

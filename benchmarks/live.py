@@ -44,7 +44,7 @@ from stormpsr_jax.model.content import Network, Pictures, StreamRecord, Window
 from stormpsr_jax.model.folder import write_model
 from stormpsr_jax.model.model import load_model
 from stormpsr_jax.model.recogniser import stack
-from stormpsr_jax.psr.streams.decoding import STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.recognition.files import recording
 from stormpsr_jax.recognition.files.unit import Reset
 from stormpsr_jax.recognition.live import station

@@ -22,7 +22,8 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.decoding import Decoder, Settings
+from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams.rules import Settings
 
 PROCEDURE = load_procedure("meccano")
 VARIANT = PROCEDURE.variants["assembly"]

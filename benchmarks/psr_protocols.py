@@ -18,7 +18,7 @@ from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
-from stormpsr_jax.psr.streams.decoding import DECODERS, STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import DECODERS, STREAMS, Settings
 
 SHARED = pathlib.Path(__file__).parents[1] / "../shared"
 PROFILES = ("clean", "noisy", "sparse", "flicker", "early", "asd_only", "temporal_only")

@@ -19,14 +19,18 @@ from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
 from stormpsr_jax.psr.evaluation import analysis, compare, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
 from stormpsr_jax.psr.files import label_files, scores
-from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
+from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes, wrong_parts
-from stormpsr_jax.psr.streams import calibration, decoding, learned
+from stormpsr_jax.psr.streams import calibration, rules, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights, default_weights, read_weights
+from stormpsr_jax.psr.streams.stream import AnySettings
 
 __all__ = ["evaluate", "main"]
 
+# Flags that set a field of settings: by stream, and of all streams.
+_PER_STREAM = ("threshold", "removal", "confidence", "gate")
+_OF_ALL = ("decoder", "decay", "weight", "window")
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -74,11 +78,11 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         fps=args.fps,
         split=args.split,
     )
-    weights = _fusion(args, procedure, recordings)
+    weights, settings = _fusion(args, procedure, recordings), _settings(args)
     result = evaluate_recordings(
         procedure,
         recordings,
-        _settings(args),
+        settings,
         weights=weights,
         protocol=args.protocol,
         fps=args.fps,
@@ -86,7 +90,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         certain=args.certain,
     )
     if args.report is not None:
-        _write_report(args.report, procedure, recordings, result, weights)
+        _write_report(args.report, procedure, recordings, result, settings, weights)
     files.write_json(args.out, result)
     for stream, why in _absent(args):
         tell(f"no {stream} stream", why)
@@ -100,17 +104,16 @@ def _write_report(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
     result: dict[str, Any],
+    settings: Mapping[str, AnySettings],
     weights: Weights | None,
 ) -> None:
     # Imported only here, as drawing needs libraries, and nothing else in this command does.
     from stormpsr_jax.report import belief_strips, figures, report
 
     try:
-        strips = {}
-        if weights is not None:
-            strips = belief_strips.belief_strips(
-                procedure, recordings, learned.Settings(), weights, result["fps"]
-            )
+        strips = belief_strips.belief_strips(
+            procedure, recordings, settings, weights, result["fps"]
+        )
         report.write_report(
             path,
             title=f"Steps of {procedure.name}",
@@ -156,15 +159,15 @@ def _main_compare(argv: Sequence[str]) -> None:
     add("--seed", type=int, default=0)
     add("--format", choices=tables.FORMATS, default="text")
     args = parser.parse_args(argv)
-    streams = None
+    pair = None
     if args.streams is not None:
-        streams = tuple(args.streams.split(","))
-        if len(streams) != 2:
+        pair = tuple(args.streams.split(","))
+        if len(pair) != 2:
             raise ValueError(f"--streams={args.streams} does not name two streams")
     rows = compare.compare(
         analysis.load_result(args.a),
         analysis.load_result(args.b),
-        streams,
+        pair,
         samples=args.samples,
         level=args.level,
         seed=args.seed,
@@ -256,40 +259,31 @@ def _fusion(
 
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
-    missing = [flag for flag in ("asd", "temporal") if getattr(args, flag) is None]
-    reasons = [(flag, f"--{flag} is not given") for flag in missing]
-    if missing:
-        reasons.append(("storm", "it needs --asd and --temporal"))
-    elif args.decoder == "naive":
-        reasons.append(("storm", "the naive decoder has no fused one"))
-    return reasons
+    """The streams that are absent, and why; fitted ones come only where they are asked for."""
+    given = {kind.flag for kind in KINDS.values() if getattr(args, kind.flag) is not None}
+    reasons = [
+        (stream.name, stream.absence(given, args.decoder))
+        for stream in streams.STREAMS
+        if not stream.fitted
+    ]
+    return [(name, why) for name, why in reasons if why is not None]
 
 
-def _settings(args: argparse.Namespace) -> dict[str, decoding.Settings | learned.Settings]:
-    default = decoding.Settings()
-    for name in ("removal", "confidence", "gate"):
-        if learned.STREAM in (getattr(args, name) or {}):
-            raise ValueError(f"--{name}: stream {learned.STREAM} has none")
-    result: dict[str, Any] = {learned.STREAM: learned.Settings()}
-    if learned.STREAM in (args.threshold or {}):
-        result[learned.STREAM] = learned.Settings(install=args.threshold[learned.STREAM])
-    for stream in decoding.STREAMS:
-        values = {
-            field: default_value if flag is None else flag.get(stream, default_value)
-            for field, flag, default_value in (
-                ("threshold", args.threshold, default.threshold),
-                ("removal", args.removal, default.removal),
-                ("confidence", args.confidence, default.confidence),
-                ("gate", args.gate, default.gate),
-            )
-        }
-        result[stream] = decoding.Settings(
-            decoder=args.decoder,
-            decay=args.decay,
-            weight=args.weight,
-            window=args.window,
-            **values,
-        )
+def _settings(args: argparse.Namespace) -> dict[str, AnySettings]:
+    """The settings of every stream, as the flags have them."""
+    result = {}
+    for stream in streams.STREAMS:
+        values = {}
+        for flag in _PER_STREAM:
+            given = getattr(args, flag) or {}
+            if stream.name in given:
+                if flag not in stream.flags:
+                    raise ValueError(f"--{flag}: stream {stream.name} has none")
+                values[stream.flags[flag]] = given[stream.name]
+        for flag in _OF_ALL:
+            if flag in stream.flags:
+                values[stream.flags[flag]] = getattr(args, flag)
+        result[stream.name] = stream.settings(**values)
     return result
 
 
@@ -301,7 +295,8 @@ def _numbers(text: str) -> list[float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    default = decoding.Settings()
+    default = rules.Settings()
+    logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
@@ -316,15 +311,14 @@ def _parser() -> argparse.ArgumentParser:
         help="weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
         "those of the package; without --scores it reads --asd and --temporal",
     )
-    add("--decoder", choices=decoding.DECODERS, default=default.decoder)
+    add("--decoder", choices=rules.DECODERS, default=default.decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
     add(
         "--threshold",
         type=per_stream,
-        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}); learned=2 is the "
-        "logit above which a part is reported as installed",
+        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}",
     )
     add(
         "--removal",

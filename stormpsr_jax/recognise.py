@@ -26,6 +26,7 @@ from pathlib import Path
 from stormpsr_jax.base import cluster, files, interruption, memory
 from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
+from stormpsr_jax.psr.streams import streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -168,6 +169,8 @@ def _parser() -> OneLineParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    names = streams.names()
+    logits = "; ".join(f"of {s.name}: {s.threshold}" for s in streams.STREAMS if s.threshold)
     add = parser.add_argument
     what = "videos, folders, patterns, folders of pictures, demo; or one camera:N or rtsp://…"
     add("source", nargs="+", metavar="SOURCE", help=what)
@@ -177,14 +180,14 @@ def _parser() -> OneLineParser:
     add(
         "--stream",
         metavar="NAME",
-        help="asd, temporal, storm or learned; otherwise the last of these that the model has",
+        help=f"{', '.join(names[:-1])} or {names[-1]}; otherwise the last of these that the model "
+        "has",
     )
     add(
         "--threshold",
         type=per_stream,
         metavar="T",
-        help="in place of the model's: a number, or stream=T such as storm=4 (of "
-        "learned: the logit above which a part is reported as installed)",
+        help=f"in place of the model's: a number, or stream=T such as storm=4 ({logits})",
     )
     add(
         "--certain",

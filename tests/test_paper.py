@@ -19,7 +19,8 @@ import pytest
 from stormpsr_jax.configs import industreal, meccano
 from stormpsr_jax.experiments.paper_plan import TABLES
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams import decoding, select
+from stormpsr_jax.psr.streams.accumulated import ASD
+from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support import downloads
 from tests.support.processes_of_tests import ROOT, environment, finish, start
@@ -236,8 +237,8 @@ def test_configs_budgets_are_those_of_the_paper(name):
 
 
 def test_configs_settings_of_the_paper_are_what_choose_paper_gives():
-    base = decoding.Settings(window=256)
+    base = Settings(window=256)
     for name, threshold in (("meccano", 1.0), ("industreal", 6.0)):
-        (settings,) = select.fixed(load_procedure(name), base)
+        (settings,) = ASD.fixed(load_procedure(name), base)
         assert settings == dataclasses.replace(base, threshold=threshold)
         assert (settings.weight, settings.decay, settings.decoder) == (0.5, 0.75, "expected")

@@ -34,7 +34,7 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.learned_weights import write_weights
 from stormpsr_jax.stages import predict
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import fusion
+from stormpsr_jax.training import learned_fusion
 from stormpsr_jax.training.sharding import make_mesh
 
 STAGES = ("pretrain", "temporal", "detector")
@@ -105,7 +105,7 @@ def read_recordings(
 
 def examples_of(
     recordings: list[LabelledPredictions], kind: str, procedure: Procedure
-) -> list[fusion.Example]:
+) -> list[learned_fusion.Example]:
     """What weights of a kind are fitted to."""
     examples = []
     for r in recordings:
@@ -113,7 +113,7 @@ def examples_of(
         if kind == "csv":
             scores = from_predictions(r.detections, r.temporal, procedure)
         initial, states = r.variant.initial_state, r.states_at(scores.frames)
-        examples.append(fusion.Example(scores, states, initial))
+        examples.append(learned_fusion.Example(scores, states, initial))
     return examples
 
 
@@ -142,9 +142,9 @@ def main() -> None:
     for kind in args.kinds.split(","):
         examples = examples_of(recordings, kind, procedure)
         more = examples_of(rehearsed, kind, procedure)
-        total = fusion.num_steps(args.steps, None)
+        total = learned_fusion.num_steps(args.steps, None)
         with Bar(total=total, desc=kind, unit="step") as bar:
-            fitted = fusion.fit(
+            fitted = learned_fusion.fit(
                 examples + more,
                 procedure,
                 fps=fps,
@@ -158,7 +158,7 @@ def main() -> None:
         )
         if more:
             gentle = default.get_config().fuse
-            fitted = fusion.fit(
+            fitted = learned_fusion.fit(
                 examples,
                 procedure,
                 start=fitted.weights,

@@ -20,7 +20,7 @@ from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS
+from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
 MAX_COMPLETIONS = 10  # shown of each recording, evenly spread
@@ -208,9 +208,7 @@ def _thumbnail(checked: Checked, shard: Path, index: int) -> str | None:
 
 def _figures(checked: Checked, numbers: Mapping[str, Statistics]) -> Iterator[tuple[str, str, Any]]:
     """(title, caption, figure) of each histogram that has something to show."""
-    colours = dict(
-        zip(numbers, [*STREAM_COLOURS.values(), MUTED, INK] * len(numbers), strict=False)
-    )
+    colours = dict(zip(numbers, [*PALETTE.values(), MUTED, INK] * len(numbers), strict=False))
     in_motion = {split: s for split, s in numbers.items() if s.steps}
     if in_motion:
         caption = (

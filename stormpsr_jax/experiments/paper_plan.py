@@ -14,6 +14,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.runs import Run, changed, distinct
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.streams import ASD, STORM, TEMPORAL
 from stormpsr_jax.stages.checks import STAGES
 
 BASE = "base"
@@ -83,7 +85,7 @@ class Row:
 
     text: str
     variant: str = BASE
-    stream: str = "storm"
+    stream: str = STORM.name
     decoder: str = ""
     threshold: float | None = None
     errors: bool | None = None
@@ -121,25 +123,25 @@ _STORM = {"industreal": (0.812, 0.901, 15.5), "meccano": (0.377, 0.497, 88.6)}
 _MAIN = (
     Row(
         "ASD, B1 (naive)",
-        stream="asd",
+        stream=ASD.name,
         decoder="naive",
         published={"industreal": (0.570, 0.779, 14.9)},
     ),
     Row(
         "ASD, B2 (accumulated)",
-        stream="asd",
+        stream=ASD.name,
         decoder="confidence",
         published={"industreal": (0.731, 0.860, 22.3)},
     ),
     Row(
         "ASD, B3 (expected)",
-        stream="asd",
+        stream=ASD.name,
         decoder="expected",
         published={"industreal": (0.797, 0.891, 21.0), "meccano": (0.354, 0.545, 99.8)},
     ),
     Row(
         "ASD, B3, T = 8",
-        stream="asd",
+        stream=ASD.name,
         decoder="expected",
         threshold=8.0,
         only="industreal",
@@ -147,7 +149,7 @@ _MAIN = (
     ),
     Row(
         "spatio-temporal stream",
-        stream="temporal",
+        stream=TEMPORAL.name,
         published={"industreal": (0.497, 0.506, 14.2), "meccano": (0.206, 0.247, 120.3)},
     ),
     Row("STORM-PSR", published=_STORM),
@@ -185,24 +187,24 @@ TABLES = {
     "clips": Table(
         "Sampling of training clips, spatio-temporal stream (P)",
         (
-            Row("uniform", "uniform", "temporal", published=_f1(0.419, 0.138)),
-            Row("Gaussian", "gaussian", "temporal", published=_f1(0.382, 0.175)),
-            Row("KCAS", "kcas", "temporal", published=_f1(0.506, 0.247)),
+            Row("uniform", "uniform", TEMPORAL.name, published=_f1(0.419, 0.138)),
+            Row("Gaussian", "gaussian", TEMPORAL.name, published=_f1(0.382, 0.175)),
+            Row("KCAS", "kcas", TEMPORAL.name, published=_f1(0.506, 0.247)),
         ),
     ),
     "t_f": Table(
         "Seconds after a completion that KFS draws from, spatio-temporal stream (P)",
-        tuple(Row(f"t_f = {t:g} s", f"t_f_{t:g}", "temporal") for t in KEY_FRAME_SECONDS),
+        tuple(Row(f"t_f = {t:g} s", f"t_f_{t:g}", TEMPORAL.name) for t in KEY_FRAME_SECONDS),
     ),
     "window": Table(
         "Length of the window, spatio-temporal stream (P)",
-        tuple(Row(f"w × {factor:g}", f"window_x{factor:g}", "temporal") for factor in WINDOWS),
+        tuple(Row(f"w × {factor:g}", f"window_x{factor:g}", TEMPORAL.name) for factor in WINDOWS),
         note="w is the config's window.frames, 256 in the paper's.",
     ),
     "backbones": Table(
         "Temporal networks on every frame of a window, spatio-temporal stream (P)",
         tuple(
-            Row(text, f"stride_1_{name}", "temporal", published=published)
+            Row(text, f"stride_1_{name}", TEMPORAL.name, published=published)
             for name, text, published in (
                 ("mlp", "MLP", _f1(0.330, 0.156)),
                 ("lstm", "LSTM", _f1(0.470, 0.225)),
@@ -218,7 +220,7 @@ TABLES = {
         tuple(
             Row(f"{text}, {stream}", variant, stream)
             for variant, text in (("frozen", "frozen"), ("finetuned", "fine-tuned"))
-            for stream in ("temporal", "storm")
+            for stream in (TEMPORAL.name, STORM.name)
         ),
     ),
     "detector": Table("Assembly state detection: AP@50 on the test split (P, I)", runs=(BASE,)),
@@ -228,18 +230,18 @@ TABLES = {
     ),
 }
 DETECTOR_PUBLISHED = {"industreal": 0.838, "meccano": 0.120}  # mAP@50, P
-SPEED_PUBLISHED = {"asd": 284.8, "storm": 75.1}  # P, on an A100
+SPEED_PUBLISHED = {ASD.name: 284.8, STORM.name: 75.1}  # P, on an A100
 
 
 def missing_stages(table: Table, config: ConfigDict) -> list[str]:
     """The stages of the paper that a config lacks and a table needs."""
     needed = {"predict", "evaluate"}
-    streams = {row.stream for row in table.rows}
+    kinds = {kind for row in table.rows for kind in streams.find(row.stream).needs}
     if table is TABLES["embeddings"]:
         needed |= {"pretrain"}
-    if streams & {"asd", "storm"} or table in (TABLES["detector"], TABLES["speed"]):
+    if "detections" in kinds or table in (TABLES["detector"], TABLES["speed"]):
         needed |= {"detector"}
-    if streams & {"temporal", "storm"} or table is TABLES["speed"]:
+    if "windows" in kinds or table is TABLES["speed"]:
         needed |= {"pretrain", "embed", "temporal"}
     return sorted(needed - set(config.stages), key=STAGES.index)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.streams import decoding
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.psr.streams.select import select
 from stormpsr_jax.stages.labelled import read_split
 
@@ -93,15 +93,14 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     """The predictions of a run by another decoder, chosen as the run chooses, or by another T."""
     context, config = run.context, run.config
     val, test = (read_split(context, split) for split in ("val", "test"))
-    base = decoding.Settings(
-        decoder=decoder, decay=config.evaluate.decay, window=config.window.frames
-    )
+    base = Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
     fps = context.source("test").fps
     chosen = select(context.procedure, val, base, fps, config.evaluate.choose)
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     if threshold is not None:
         settings = {
-            stream: dataclasses.replace(s, threshold=threshold) for stream, s in settings.items()
+            name: streams.find(name).with_threshold(own, threshold)
+            for name, own in settings.items()
         }
     return evaluate_recordings(context.procedure, test, settings, fps=fps)
 

@@ -14,17 +14,12 @@ from pathlib import PurePath
 from typing import Any
 
 from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.streams import streams as all_streams
 
 CARD = "README.md"
 # Also of formulas, and of what pages of repositories make links of by themselves.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|!~&$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 MAX_NAMES = 60  # of components that are listed
-_STREAMS = {
-    "asd": "detections of the assembly state in single pictures",
-    "temporal": "changes of components in a window of pictures",
-    "storm": "both, fused by Eq. 9 of the paper",
-    "learned": "both, by a fusion fitted on validation recordings (not in the paper)",
-}
 # Fields of the config that are shown, if they are numbers or words, and the stage that reads them.
 _SHOWN = {
     "seed": "",
@@ -49,7 +44,7 @@ def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
         parameters: how many the networks have, by role.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
-    default = [stream for stream in _STREAMS if stream in data["streams"]][-1]
+    default = [name for name in all_streams.names() if name in data["streams"]][-1]
     lines = [
         *_head(data, default),
         f"# Procedure step recognition of {name}",
@@ -175,7 +170,7 @@ def _figures(streams: Mapping[str, Any]) -> Iterator[str]:
     yield "|---|---|" + "---|" * len(headline.FIGURES)
     for name, record in streams.items():
         shown = [_number(record["test"].get(f.key), f.decimals) for f in headline.FIGURES]
-        yield f"| `{name}` | {_STREAMS[name]} | " + " | ".join(shown) + " |"
+        yield f"| `{name}` | {all_streams.find(name).summary} | " + " | ".join(shown) + " |"
     yield ""
     yield from (f"* {figure.label}: {figure.meaning}" for figure in headline.FIGURES)
 
@@ -218,10 +213,11 @@ def _limits(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"* The detector tells {states} states and an error state apart, and no others."
     else:
         yield "* It has no detector, so steps are found by the change that they make alone."
-    if set(data["streams"]) & {"temporal", "storm"}:
+    by_changes = [stream.name for stream in all_streams.STREAMS if "windows" in stream.needs]
+    if set(data["streams"]) & set(by_changes):
         yield (
-            "* `temporal` and `storm` report most parts that sit wrong as installed, as labels "
-            "count these as absent."
+            f"* {' and '.join(f'`{name}`' for name in by_changes)} report most parts that sit "
+            "wrong as installed, as labels count these as absent."
         )
     yield (
         "* A step that is done and undone within one window is no change to the temporal network."

@@ -8,7 +8,7 @@ from typing import Any
 from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
 STATUSES = ("done", "next", "missing", "wrong", "open")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,26 +18,19 @@ import flax.linen as nn
 
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
+from stormpsr_jax.model import needs
 from stormpsr_jax.models import architectures
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import DECODERS, Rules, Settings
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.psr.streams.streams import STREAMS
+from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 # 1 had no learned fusion, 2 one size of pictures and no choice of how weights are stored.
 FORMAT = 3
 DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
-# The networks that each stream needs.
-NEEDS = {
-    "asd": ("detector",),
-    "temporal": ("temporal",),
-    "storm": ("detector", "temporal"),
-    "learned": ("detector", "temporal"),
-}
 _KEYS = (
     *("format", "package_version", "created", "procedure", "fps", "pictures", "embedding"),
     *("window", "max_detections", "batch", "networks", "streams", "fusion"),
@@ -113,7 +107,7 @@ class StreamRecord:
         calibration: of the events' confidences; None leaves them as they are.
     """
 
-    settings: Settings | learned.Settings
+    settings: AnySettings
     validation: Mapping[str, float | None]
     test: Mapping[str, float | None]
     calibration: Calibration | None = None
@@ -182,10 +176,10 @@ def parse(data: Any, place: str) -> Content:
         networks[role] = Network(module, {})
     streams = {}
     for name, record in field(data, "streams", dict, place).items():
-        if name not in STREAMS:
-            known = ", ".join(STREAMS)
+        if name not in all_streams.names():
+            known = ", ".join(all_streams.names())
             raise ValueError(f"{place}: streams: {shorten(name)}: unknown key; known are {known}")
-        streams[name] = _stream(name, record, procedure, f"{place}: streams.{name}")
+        streams[name] = _stream(all_streams.find(name), record, f"{place}: streams.{name}")
     fusion = data["fusion"]
     if fusion is not None:
         fusion = Weights.from_json(fusion, f"{place}: fusion")
@@ -248,11 +242,14 @@ def _check_together(content: Content, place: str) -> None:
     if not content.streams:
         raise ValueError(f"{place}: streams: there is none")
     for name in content.streams:
-        for role in NEEDS[name]:
+        for role in needs.roles(name):
             if role not in roles:
                 raise ValueError(f"{place}: streams.{name}: needs networks.{role}")
-    if (learned.STREAM in content.streams) != (content.fusion is not None):
-        raise ValueError(f"{place}: fusion: is there exactly if streams has 'learned'")
+    fitted = [stream.name for stream in all_streams.STREAMS if stream.fitted]
+    if any(name in content.streams for name in fitted) != (content.fusion is not None):
+        raise ValueError(
+            f"{place}: fusion: is there exactly if streams has {' or '.join(map(repr, fitted))}"
+        )
 
 
 def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
@@ -333,15 +330,11 @@ def _window(data: Any, place: str) -> Window:
     return window
 
 
-def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRecord:
+def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
     if isinstance(data, Mapping):
         data = {"calibration": None, **data}
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
-    where = f"{place}: settings"
-    if name == learned.STREAM:
-        settings = _learned(field(data, "settings", dict, place), where)
-    else:
-        settings = _settings(name, field(data, "settings", dict, place), procedure, where)
+    settings = _settings(stream, field(data, "settings", dict, place), f"{place}: settings")
     figures = {}
     for split in ("validation", "test"):
         figures[split] = dict(field(data, split, dict, place))
@@ -354,38 +347,25 @@ def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRec
     return StreamRecord(settings, **figures, calibration=calibration)
 
 
-def _learned(data: Mapping[str, Any], place: str) -> learned.Settings:
-    _check_keys(data, tuple(f.name for f in dataclasses.fields(learned.Settings)), place)
+def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySettings:
+    types = typing.get_type_hints(stream.settings)
+    _check_keys(data, tuple(types), place)
     values = {}
-    for key, value in data.items():
-        low, high = (0, 1) if key == "rho" else (-1e3, 1e3)
-        none = key == "rho" and value is None
-        values[key] = None if none else number(value, f"{place}: {key}", low, high)
-    return learned.Settings(**values)
-
-
-def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: str) -> Settings:
-    # Models that were written before these two were settings were decoded like this.
-    given = {"removal": None, "gate": 0.5, **data}
-    _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
-    highest = {
-        "threshold": 1e9,
-        "decay": 1,
-        "weight": 1,
-        "confidence": 1,
-        "gate": 1,
-        "removal": 1e9,
-    }
-    if given["removal"] is None:
-        del highest["removal"]
-    decoder = _choice(given, "decoder", DECODERS, where)
-    window = _integer(given, "window", where, 0, 10**9)
-    values = {key: number(given[key], f"{where}: {key}", 0, high) for key, high in highest.items()}
+    for key, kind in types.items():
+        limits = stream.limits[key]
+        if kind is str:
+            values[key] = _choice(data, key, limits, place)
+        elif kind is int:
+            values[key] = _integer(data, key, place, *limits)
+        elif data[key] is None and type(None) in typing.get_args(kind):
+            values[key] = None
+        else:
+            values[key] = number(data[key], f"{place}: {key}", *limits)
     try:
-        settings = Settings(decoder=decoder, window=window, **values)
-        Rules(procedure, next(iter(procedure.variants.values())), name, settings)
+        settings = stream.settings(**values)
+        stream.check(settings)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise ValueError(f"{place}: {error}") from error
     return settings
 
 

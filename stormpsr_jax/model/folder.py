@@ -77,11 +77,11 @@ def write_model(
         window: what the temporal network sees.
         networks: by role: "encoder", "temporal", "detector".
         max_detections: M, rows of the detector per picture.
-        streams: by name: "asd", "temporal", "storm", "learned".
+        streams: by name, of `streams.STREAMS`.
         origin: where the model comes from, plain values for JSON.
         batch: rows computed at once unless asked otherwise; with that of stage `predict` the
             networks round as they did there.
-        fusion: weights of stream "learned", if that is among the streams.
+        fusion: weights of the learned fusion, if that is among the streams.
         dtype: that parameters are stored in: "float32", or "float16", which is half as large.
 
     Raises:

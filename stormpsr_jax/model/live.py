@@ -15,10 +15,10 @@ import numpy as np
 
 from stormpsr_jax.base.files import shorten, whole
 from stormpsr_jax.model.checklist import Checklist
-from stormpsr_jax.model.recogniser import AnyDecoder, Recogniser, Rows, decode, stack
+from stormpsr_jax.model.recogniser import Recogniser, Rows, decode, stack
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
 FORMAT = 1  # of a saved state
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
@@ -68,7 +68,7 @@ class Live:
         *,
         prepare: Callable[[np.ndarray], Rows],
         recogniser: Callable[[], Recogniser],
-        decoder: Callable[[], AnyDecoder],
+        decoder: Callable[[], OnlineDecoder],
         fps: float,
         frame_step: int,
         window: tuple[int, int] | None,
@@ -144,8 +144,8 @@ class Live:
         recognised = self._recogniser(stack([row]))
         events = decode(self._decoder, [frame], recognised, self._step)
         self.frame, self.seen = frame, recognised.top(0)
-        said = recognised.probabilities
-        self.changed = None if said is None else said[0]
+        probabilities = recognised.probabilities
+        self.changed = None if probabilities is None else probabilities[0]
         detections = [self.seen[:2]] if self.seen else []
         self.alerts = self._checklist.update(frame, events, detections)
         return events
@@ -170,16 +170,16 @@ class Live:
 
     @property
     def beliefs(self) -> list[Part] | None:
-        """What stream "learned" believes of each component since the last picture; others: None."""
-        decoder = self._decoder
-        if decoder.stream != learned.STREAM or decoder.belief is None:
+        """What is believed of each component since the last picture; None without beliefs."""
+        belief = self._decoder.belief
+        if belief is None:
             return None
-        likely = decoder.belief.probabilities()
-        rows = decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
+        likely = belief.probabilities()
+        rows = self._decoder.procedure.components, likely.right.tolist(), likely.wrong.tolist()
         return [Part(*row) for row in zip(*rows, strict=True)]
 
     @property
-    def decoder(self) -> AnyDecoder:
+    def decoder(self) -> OnlineDecoder:
         """Says what the assembly is like (`decoder.assembly`), the variant and the stream."""
         return self._decoder
 

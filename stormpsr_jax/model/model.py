@@ -27,28 +27,13 @@ from stormpsr_jax.model.content import Content
 from stormpsr_jax.model.folder import read_model
 from stormpsr_jax.model.functions import functions, rows_at_once
 from stormpsr_jax.model.live import Live
-from stormpsr_jax.model.recogniser import (
-    AnyDecoder,
-    Batched,
-    Recogniser,
-    Rows,
-    Views,
-    decode,
-    stack,
-)
+from stormpsr_jax.model.needs import functions_of
+from stormpsr_jax.model.recogniser import Batched, Recogniser, Rows, Views, decode, stack
 from stormpsr_jax.models import architectures
-from stormpsr_jax.psr.streams import learned
+from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import Decoder, Event, Settings
-from stormpsr_jax.psr.streams.streams import STREAMS
-
-# Of a stream, the functions that it needs of those there are.
-_NEEDS = {
-    "asd": ("detect",),
-    "temporal": ("encode", "temporal"),
-    "storm": ("encode", "temporal", "detect"),
-    "learned": ("encode", "temporal", "detect"),
-}
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
 
 
 def load_model(folder: str | Path) -> Model:
@@ -75,8 +60,8 @@ class Model:
         fps: frames per second of the videos it was trained on.
         pictures: what becomes of a picture; None for a model on ready-made embeddings.
         window: what the temporal network sees.
-        streams: names, of "asd", "temporal", "storm" and "learned" those that it has.
-        default_stream: the learned fusion, or else the fused one, or else the one that there is.
+        streams: names, of those of `streams.STREAMS` that it has, in that order.
+        default_stream: the last of them.
         figures: by stream, the "validation" and "test" figures of its run.
         batch: rows computed at once; with it the networks round as they did in the run.
         origin: where it comes from: the run's config, the checksums of its data.
@@ -89,7 +74,7 @@ class Model:
         self.pictures, self.window = content.pictures, content.window
         self.batch, self.origin = content.batch, content.origin
         self.created, self.package_version = content.created, content.package_version
-        self.streams = tuple(name for name in STREAMS if name in content.streams)
+        self.streams = tuple(name for name in streams.names() if name in content.streams)
         self.default_stream = self.streams[-1]
         self.figures = {
             name: {"validation": record.validation, "test": record.test}
@@ -98,7 +83,7 @@ class Model:
         self._content = content
         self._functions: dict[tuple[int, ...], dict[str, Batched]] = {}
 
-    def settings(self, stream: str | None = None) -> Settings | learned.Settings:
+    def settings(self, stream: str | None = None) -> AnySettings:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
         return self._content.streams[self._stream(stream)].settings
 
@@ -144,7 +129,7 @@ class Model:
         """
         if self.pictures is None or self.pictures.detector_size is None:
             return self.preprocess(picture)
-        needed = _NEEDS[self._stream(stream)]
+        needed = functions_of(self._stream(stream))
         return Views(
             self.preprocess(picture) if "encode" in needed else None,
             self.preprocess(picture, "detector") if "detect" in needed else None,
@@ -224,7 +209,8 @@ class Model:
         """
         made = self._functions_at(batch or self.batch)
         if stream is not None:
-            made = {name: made[name] for name in _NEEDS[self._stream(stream)] if name in made}
+            needed = functions_of(self._stream(stream))
+            made = {name: made[name] for name in needed if name in made}
         return Recogniser(
             encode=made.get("encode"),
             temporal=made.get("temporal"),
@@ -238,8 +224,8 @@ class Model:
         stream: str | None = None,
         variant: str | None = None,
         recording: str | None = None,
-        settings: Settings | learned.Settings | None = None,
-    ) -> AnyDecoder:
+        settings: AnySettings | None = None,
+    ) -> OnlineDecoder:
         """A decoder with the settings and the calibration of a stream.
 
         Args:
@@ -265,10 +251,14 @@ class Model:
         own = self.settings(name)
         settings = settings or own
         calibration = self.calibration(name) if settings == own else None
-        if name == learned.STREAM:
-            weights = self._content.fusion
-            return learned.Decoder(self.procedure, chosen, settings, weights, self.fps, calibration)
-        return Decoder(self.procedure, chosen, name, settings, self.fps, calibration)
+        return streams.find(name).decoder(
+            self.procedure,
+            chosen,
+            settings,
+            fps=self.fps,
+            calibration=calibration,
+            weights=self._content.fusion,
+        )
 
     def recognise(
         self,
@@ -278,7 +268,7 @@ class Model:
         variant: str | None = None,
         recording: str | None = None,
         stream: str | None = None,
-        settings: Settings | learned.Settings | None = None,
+        settings: AnySettings | None = None,
         batch: int | None = None,
     ) -> Iterator[Event]:
         """Recognises the steps of one recording, while it is iterated over.
@@ -328,7 +318,7 @@ class Model:
         stream: str | None = None,
         *,
         recording: str | None = None,
-        settings: Settings | learned.Settings | None = None,
+        settings: AnySettings | None = None,
         batch: int = 1,
     ) -> Live:
         """Recognition picture by picture, as they come from a camera.
@@ -353,7 +343,7 @@ class Model:
             return next(self._rows([np.asarray(picture)[None]], name))
 
         width = None
-        if "temporal" in _NEEDS[name]:
+        if "temporal" in functions_of(name):
             width = self._content.input_shape("temporal", 1)[2]
         return Live(
             prepare=prepare,
@@ -370,7 +360,7 @@ class Model:
         rows: Iterator[Rows],
         first_frame: int,
         recogniser: Recogniser,
-        decoder: AnyDecoder,
+        decoder: OnlineDecoder,
         batch: int,
     ) -> Iterator[Event]:
         numbers = itertools.count(first_frame, self.window.frame_step)

@@ -11,10 +11,8 @@ import numpy as np
 from stormpsr_jax.base import memory
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Decoder, Event
-
-AnyDecoder = Decoder | learned.Decoder
+from stormpsr_jax.psr.streams.rules import Event, Seen
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +165,7 @@ class Recogniser:
         """
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
-        probabilities = logits = said = None
+        probabilities = logits = None
         views = images if isinstance(images, Views) else Views(images, images)
         if self._temporal:
             new = self._encode(views.encoder) if self._encode else views.encoder
@@ -180,9 +178,9 @@ class Recogniser:
             probabilities, logits = self._temporal(embedded[windows])
         detected = found = None
         if self._detect:
-            *detected, said = self._detect(views.detector)
+            *detected, of_pictures = self._detect(views.detector)
             if self._temporal:
-                found = scores.as_written(scores.FrameScores(*said, temporal=logits))
+                found = scores.as_written(scores.FrameScores(*of_pictures, temporal=logits))
         return Recognised(probabilities, *(detected or (None, None, None)), found)
 
     def look(self, images: Rows) -> Recognised:
@@ -216,7 +214,7 @@ class Recogniser:
 
 
 def decode(
-    decoder: AnyDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
+    decoder: OnlineDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
 ) -> list[Event]:
     """The events that complete in B consecutive rows.
 
@@ -228,8 +226,6 @@ def decode(
         frames: B frame numbers.
         recognised: what the streams say.
         frame_step: frames that a row stands for: the one it shows, and those up to the next row.
-            Sums decay at every frame without evidence, so between rows that are left alone none
-            would last.
     """
     events = []
     for i, frame in enumerate(frames):
@@ -238,20 +234,17 @@ def decode(
 
 
 def decode_row(
-    decoder: AnyDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
+    decoder: OnlineDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
 ) -> list[Event]:
     """As `decode`, of row i alone."""
-    if decoder.stream == learned.STREAM:
-        return decoder.update(frame, scores.row(recognised.scores, i))
-    detections, temporal = [], None
+    detections, windows, found = [], None, None
     if recognised.classes is not None:
         classes, confidences = recognised.classes[i], recognised.confidences[i]
         there = classes > 0  # the other rows are unused
         rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
         detections = list(zip(classes[there].tolist(), rounded, strict=True))
     if recognised.probabilities is not None:
-        temporal = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
-    events = []
-    for held in range(frame, frame + frame_step):
-        events += decoder.update(held, detections, temporal)
-    return events
+        windows = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
+    if recognised.scores is not None:
+        found = scores.row(recognised.scores, i)
+    return decoder.observe(frame, Seen(detections, windows, found), frame_step)

@@ -68,7 +68,8 @@ from stormpsr_jax.psr.scoring.metrics import (
     summarise,
 )
 from stormpsr_jax.psr.streams.batch import decode, sweep
-from stormpsr_jax.psr.streams.decoding import DECODERS, STREAMS, Decoder, Event, Settings
+from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams.rules import DECODERS, STREAMS, Event, Settings
 
 __all__ = [
     "DECODERS",

@@ -9,7 +9,7 @@ import sys
 from typing import NoReturn
 
 from stormpsr_jax.base.mistakes import message_of, tell
-from stormpsr_jax.psr.streams import decoding, streams
+from stormpsr_jax.psr.streams import streams
 
 _STDOUT = 1  # number of the open file
 
@@ -58,16 +58,17 @@ def print_anything() -> None:
 def per_stream(text: str) -> dict[str, float]:
     """The type of a flag that takes "6" or "asd=6,temporal=4,storm=4": values by stream.
 
-    A number alone is not meant for the learned fusion, whose thresholds are logits.
+    A number alone is meant for all streams that sum up evidence.
     """
     try:
-        return dict.fromkeys(decoding.STREAMS, float(text))
+        number = float(text)
+        return {stream.name: number for stream in streams.STREAMS if stream.sums}
     except ValueError:
         pass
     values = {}
     for part in text.split(","):
         stream, _, value = part.partition("=")
-        if stream not in streams.STREAMS or stream in values:
+        if stream not in streams.names() or stream in values:
             raise argparse.ArgumentTypeError(
                 f"{text!r} is neither a number nor like asd=6,temporal=4,storm=4"
             )

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams.decoding import LAST_FRAME, top_detection
+from stormpsr_jax.psr.streams.decoding import top_detection
+from stormpsr_jax.psr.streams.rules import LAST_FRAME
 
 KINDS = ("missed", "out of order", "unexpected", "error state", "missing")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stormpsr_jax import demo
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.model.model import Model, load_model
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Settings
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.stream import AnySettings
 
 
 def model_folder(path: str) -> Path:
@@ -31,7 +30,7 @@ def open_model(folder: Path) -> Model:
 
 def settings(
     model: Model, stream: str | None, threshold: Mapping[str, float] | None
-) -> tuple[str, Settings | learned.Settings]:
+) -> tuple[str, AnySettings]:
     """The stream to decode and its settings with --threshold; ValueError names the flag."""
     try:
         chosen = model.settings(stream)
@@ -44,11 +43,7 @@ def settings(
                 f"--threshold names {', '.join(threshold)}, but stream {stream} is decoded; "
                 f"--threshold={stream}=T, or another --stream"
             )
-        if stream == learned.STREAM:
-            return stream, dataclasses.replace(chosen, install=threshold[stream])
-        if chosen.decoder == "naive":
-            raise ValueError("--threshold: the model is decoded by 'naive', which has none")
-        chosen = dataclasses.replace(chosen, threshold=threshold[stream])
+        chosen = streams.find(stream).with_threshold(chosen, threshold[stream])
     return stream, chosen
 
 

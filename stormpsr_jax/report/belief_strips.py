@@ -11,10 +11,11 @@ import numpy as np
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import Step
-from stormpsr_jax.psr.streams import learned, learned_beliefs
+from stormpsr_jax.psr.streams import learned_beliefs, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, STREAM_COLOURS
+from stormpsr_jax.report.pages import INK, PALETTE
 from stormpsr_jax.report.wrong_marks import WRONG
 
 MAX_COLUMNS = 400  # more of them cannot be told apart on a screen
@@ -23,25 +24,29 @@ MAX_COLUMNS = 400  # more of them cannot be told apart on a screen
 def belief_strips(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: learned.Settings,
-    weights: Weights,
+    settings: Mapping[str, AnySettings],
+    weights: Weights | None,
     fps: float,
 ) -> dict[str, str]:
     """Returns by recording an SVG document of the beliefs; none of a recording without frames.
 
     Args:
         procedure: the product.
-        recordings: with scores.
-        settings, weights: of the learned fusion.
+        recordings: with scores, if weights are given.
+        settings: by stream; of those that are fitted beliefs are shown.
+        weights: of fitted streams; without them there are no beliefs.
         fps: frames per second.
     """
     drawn = {}
-    for name, r in recordings.items():
-        if len(r.scores.frames):
-            belief = learned.beliefs(procedure, r.variant, r.scores, weights, settings.rho, fps)
-            with pages.style():
-                figure = _figure(r.scores.frames / fps, belief, r.truth, procedure, fps)
-            drawn[name] = pages.svg(figure)
+    fitted = [streams.find(name) for name in settings if streams.find(name).fitted]
+    for stream in fitted if weights is not None else ():
+        for name, r in recordings.items():
+            belief = stream.beliefs(procedure, r, settings[stream.name], weights, fps)
+            if belief is not None and len(belief.right):
+                times, colour = r.scores.frames / fps, PALETTE[stream.colour]
+                with pages.style():
+                    figure = _figure(times, belief, colour, r.truth, procedure, fps)
+                drawn[name] = pages.svg(figure)
     return drawn
 
 
@@ -61,6 +66,7 @@ def columns(
 def _figure(
     times: np.ndarray,
     belief: learned_beliefs.Belief,
+    colour: str,
     truth: Sequence[Step],
     procedure: Procedure,
     fps: float,
@@ -71,7 +77,7 @@ def _figure(
     right, wrong = columns(times, belief, min(MAX_COLUMNS, len(times)))
     share = (wrong / np.maximum(right + wrong, 1e-9))[..., None]
     picture = np.empty((*right.shape, 4))
-    picture[..., :3] = (1 - share) * to_rgb(STREAM_COLOURS["learned"]) + share * to_rgb(WRONG)
+    picture[..., :3] = (1 - share) * to_rgb(colour) + share * to_rgb(WRONG)
     picture[..., 3] = np.minimum(right + wrong, 1)  # transparent: absent
 
     width, left, below, K = 10.0, 2.15, 0.35, len(right)

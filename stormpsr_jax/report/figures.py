@@ -13,9 +13,9 @@ import numpy as np
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.compare import compare
 from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.streams import calibration
+from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS, STREAM_NAMES
+from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
 MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
@@ -78,7 +78,15 @@ def _legend(figure, axes, num_columns: int) -> None:
 
 
 def _streams(result: Result) -> list[str]:
-    return [stream for stream in STREAM_COLOURS if stream in result["streams"]]
+    return [stream for stream in streams.names() if stream in result["streams"]]
+
+
+def _title(stream: str) -> str:
+    return streams.find(stream).title
+
+
+def _colour(stream: str) -> str:
+    return PALETTE[streams.find(stream).colour]
 
 
 def _delays(result: Result) -> Drawn:
@@ -89,10 +97,10 @@ def _delays(result: Result) -> Drawn:
     for stream in _streams(result):
         if stream not in table:
             continue
-        row, colour = table[stream], STREAM_COLOURS[stream]
+        row, colour = table[stream], _colour(stream)
         delays = analysis.delays(result, stream)
         part = np.arange(len(delays) + 1) / len(delays)
-        label = f"{STREAM_NAMES[stream]}: median {row['median_s']:.1f} s, p90 {row['p90_s']:.1f} s"
+        label = f"{_title(stream)}: median {row['median_s']:.1f} s, p90 {row['p90_s']:.1f} s"
         label += f" ({row['tp']} steps)"
         axes.step([0.0, *delays], part, where="post", color=colour, label=label)
         axes.plot([row["median_s"], row["p90_s"]], [0.5, 0.9], "o", color=colour, ms=4.5)
@@ -110,9 +118,9 @@ def _tolerance(result: Result, max_delay_s: float) -> Drawn:
         return None
     figure, (axes,) = _axes(3.0)
     for stream, (at, f1, area) in curves.items():
-        look = {"color": STREAM_COLOURS[stream]}
+        look = {"color": _colour(stream)}
         at, f1 = [*at, max_delay_s], [*f1, f1[-1]]
-        axes.step(at, f1, where="post", label=f"{STREAM_NAMES[stream]}: area {area:.3f}", **look)
+        axes.step(at, f1, where="post", label=f"{_title(stream)}: area {area:.3f}", **look)
         axes.fill_between(at, f1, step="post", alpha=0.07, linewidth=0, **look)
     axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, max_delay_s))
     axes.set_ylim(0, 1.03)
@@ -142,8 +150,8 @@ def _occlusion(result: Result) -> Drawn:
                 [j + (i - (len(streams) - 1) / 2) * width for j in known],
                 [values[parts[j]] for j in known],
                 0.92 * width,
-                color=STREAM_COLOURS[stream],
-                label=STREAM_NAMES[stream],
+                color=_colour(stream),
+                label=_title(stream),
             )
         counts = {row["visible"]: row["truths"] for row in rows}
         ticks = [f"{part}\n{counts[part]} steps" for part in parts]
@@ -179,8 +187,8 @@ def _steps(result: Result) -> Drawn:
             row = table[step][stream]
             early = row["truths"] - row["tp"] - row["fn"]
             at = y + (i - (len(streams) - 1) / 2) * height
-            look = {"height": 0.85 * height, "ec": STREAM_COLOURS[stream], "lw": 0.8}
-            solid = {"color": STREAM_COLOURS[stream]}
+            look = {"height": 0.85 * height, "ec": _colour(stream), "lw": 0.8}
+            solid = {"color": _colour(stream)}
             axes.barh(at, early - row["fp"], **look, **solid, alpha=0.4)  # wrong, to the left
             axes.barh(at, row["tp"], **look, **solid)
             axes.barh(at, early, left=row["tp"], **look, fill=False, hatch="//////")
@@ -195,7 +203,7 @@ def _steps(result: Result) -> Drawn:
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(False, axis="y")
     key = [
-        Patch(color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream]) for stream in streams
+        Patch(color=_colour(stream), label=_title(stream)) for stream in streams
     ] + [
         Patch(color=MUTED, label="correct"),
         Patch(ec=MUTED, fill=False, hatch="//////", label="early"),
@@ -228,8 +236,8 @@ def _recordings(result: Result) -> Drawn:
                 if (name, stream) in rows and rows[name, stream][one.key] is not None
             ]
             if points:  # an empty line that is not clipped would spoil the layout
-                look = {"color": STREAM_COLOURS[stream], "alpha": 0.8, "clip_on": False}
-                axes.plot(*zip(*points, strict=True), "o", ms=5, label=STREAM_NAMES[stream], **look)
+                look = {"color": _colour(stream), "alpha": 0.8, "clip_on": False}
+                axes.plot(*zip(*points, strict=True), "o", ms=5, label=_title(stream), **look)
         axes.set_xlabel(one.heading)
         if not one.unit:
             axes.set(xlim=(0, 1), xticks=[0, 0.5, 1])
@@ -245,10 +253,11 @@ def _recordings(result: Result) -> Drawn:
 
 
 def _differences(result: Result) -> Drawn:
-    others = [stream for stream in _streams(result) if stream != "storm"]
-    if "storm" not in result["streams"] or not others:
+    method = streams.METHOD.name
+    others = [stream for stream in _streams(result) if stream != method]
+    if method not in result["streams"] or not others:
         return None
-    found = {other: compare(result, result, (other, "storm")) for other in others}
+    found = {other: compare(result, result, (other, method)) for other in others}
     fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
     times = {one.key: one.label for one in headline.MEANS if one.unit}
     times["common_delay_s"] = "Delay where\nboth are correct"
@@ -264,7 +273,7 @@ def _differences(result: Result) -> Drawn:
             for row in rows:
                 if row["metric"] in places and row["recordings"]:
                     y = places[row["metric"]] + 0.25 * (i - (len(found) - 1) / 2)
-                    look = {"color": STREAM_COLOURS[other]}
+                    look = {"color": _colour(other)}
                     axes.plot([row["low"], row["high"]], [y, y], **look)
                     axes.plot([row["difference"]], [y], "o", ms=4.5, **look)
         axes.axvline(0, color=INK, linewidth=0.8)
@@ -272,8 +281,8 @@ def _differences(result: Result) -> Drawn:
         axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
         axes.grid(False, axis="y")
     key = [
-        panels[0].plot([], [], "o-", ms=4.5, color=STREAM_COLOURS[other],
-                       label=f"{STREAM_NAMES['storm']} − {STREAM_NAMES[other]}")[0]
+        panels[0].plot([], [], "o-", ms=4.5, color=_colour(other),
+                       label=f"{_title(method)} − {_title(other)}")[0]
         for other in others
     ]  # fmt: skip
     figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
@@ -295,13 +304,13 @@ def _reliability(result: Result) -> Drawn:
     for stream in streams:
         bins = [row for row in rows if row["stream"] == stream and row["confidences"] != "all"]
         points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
-        label = f"{STREAM_NAMES[stream]}: ECE {whole[stream]['error']:.3f}"
-        look = {"color": STREAM_COLOURS[stream], "ms": 4.5, "clip_on": False}
+        label = f"{_title(stream)}: ECE {whole[stream]['error']:.3f}"
+        look = {"color": _colour(stream), "ms": 4.5, "clip_on": False}
         axes.plot(*points, "o-", label=label, **look)
     axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
     _legend(figure, axes, 1)
     said = "; ".join(
-        f"{STREAM_NAMES[s]}: {whole[s]['events']} events, "
+        f"{_title(s)}: {whole[s]['events']} events, "
         f"mean confidence {whole[s]['confidence']:.2f}, "
         f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
         for s in streams
@@ -332,7 +341,7 @@ def _sweep(result: Result) -> Drawn:
                 if row["stream"] == stream and row[key] is not None
             )
             x, y = zip(*points, strict=True) if points else ((), ())
-            axes.plot(x, y, "o-", ms=3.5, color=STREAM_COLOURS[stream], label=STREAM_NAMES[stream])
+            axes.plot(x, y, "o-", ms=3.5, color=_colour(stream), label=_title(stream))
         axes.set(xlabel="Threshold T", ylabel=label)
         if key != "delay_s":
             axes.set_ylim(0, 1.03)

@@ -18,22 +18,18 @@ import numpy as np
 from stormpsr_jax.report.wrong_marks import WRONG, clock
 
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
-# Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart.
-STREAM_NAMES = {
-    "asd": "ASD only",
-    "temporal": "Temporal only",
-    "storm": "STORM-PSR",
-    "learned": "Learned fusion",
-}
-STREAM_COLOURS = {
-    "asd": "#0072b2",
-    "temporal": "#d55e00",
-    "storm": "#009e73",
-    "learned": "#aa4499",
+# Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart. Streams
+# say which is theirs; `style.css` has the same names.
+PALETTE = {
+    "blue": "#0072b2",
+    "orange": "#d55e00",
+    "green": "#009e73",
+    "purple": "#aa4499",
+    "amber": "#b8860b",
 }
 _VARIABLES = {
     **{INK: "ink", MUTED: "muted", GRID: "grid", STRIPE: "stripe", PAPER: "card", WRONG: "bad"},
-    **{colour: stream for stream, colour in STREAM_COLOURS.items()},
+    **{colour: name for name, colour in PALETTE.items()},
 }
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _MAX_POINTS = 400  # of a curve; more of them cannot be told apart on a screen

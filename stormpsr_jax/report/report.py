@@ -15,8 +15,9 @@ from stormpsr_jax.base import files
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline
+from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.report import pages, timeline, wrong_marks
-from stormpsr_jax.report.pages import STREAM_COLOURS, STREAM_NAMES
+from stormpsr_jax.report.pages import PALETTE
 from stormpsr_jax.report.timeline import Mark, Step, Visible
 from stormpsr_jax.report.wrong_marks import clock
 
@@ -64,9 +65,10 @@ def write_report(
         ValueError: no stream in `metrics`, or one of its recordings is not in `truth`.
         OSError: the file cannot be written.
     """
-    streams = {s: metrics["streams"][s] for s in STREAM_COLOURS if s in metrics["streams"]}
+    names = all_streams.names()
+    streams = {s: metrics["streams"][s] for s in names if s in metrics["streams"]}
     if not streams:
-        raise ValueError(f"metrics hold none of the streams {', '.join(STREAM_COLOURS)}")
+        raise ValueError(f"metrics hold none of the streams {', '.join(names)}")
     names = sorted(set().union(*(stream["recordings"] for stream in streams.values())))
     for name in names:
         if name not in truth:
@@ -107,7 +109,8 @@ def write_report(
         procedure=procedure,
         fps=fps,
         streams=streams,
-        stream_names=STREAM_NAMES,
+        looks={stream: all_streams.find(stream) for stream in streams},
+        baseline=all_streams.BASELINE,
         recordings=recordings,
         stages={
             stage: _panels(stage, rows, f"c{i}")
@@ -180,7 +183,7 @@ def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[
             axes = figure.add_axes((0.13, 0.13, 0.85, 0.76))
             for validation, points in sorted(curves.items()):
                 x, y = pages.binned(*np.array(points, float).T)
-                colour = STREAM_COLOURS["temporal" if validation else "asd"]
+                colour = PALETTE["orange" if validation else "blue"]
                 few = validation and len(x) <= 60
                 axes.plot(x, y, "o-" if few else "-", color=colour, markersize=3.5, linewidth=1.4)
             axes.tick_params(length=0)

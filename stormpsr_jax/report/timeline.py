@@ -11,12 +11,13 @@ import numpy as np
 
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring.metrics import match_steps, scored
+from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.report import wrong_marks
 from stormpsr_jax.report.pages import (
     INK,
     MUTED,
+    PALETTE,
     PAPER,
-    STREAM_COLOURS,
     STRIPE,
     binned,
     style,
@@ -128,7 +129,7 @@ def _draw(
         axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
         for stream, lane in lanes.items():
             letter = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
-            colour = STREAM_COLOURS[stream]
+            colour = PALETTE[streams.find(stream).colour]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
     for since, k, until in wrong:
         length = (end if until is None else until / fps) - since / fps
@@ -143,7 +144,9 @@ def _draw(
         zorder=2,
     )
     for stream, of_stream in marks.items():
-        _draw_lane(axes, of_stream, rows, lanes[stream], STREAM_COLOURS[stream], fps, span)
+        _draw_lane(
+            axes, of_stream, rows, lanes[stream], PALETTE[streams.find(stream).colour], fps, span
+        )
     if visible is not None:
         lower = figure.add_axes((box[0], below / height, box[1], strip / height), sharex=axes)
         times, values = binned(np.asarray(visible[0]) / fps, np.asarray(visible[1], float))

@@ -20,8 +20,9 @@ from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.scoring import detection_scores, headline
-from stormpsr_jax.psr.streams import decoding, learned
+from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.psr.streams.select import Choice, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
@@ -39,18 +40,19 @@ def run(context: Context) -> dict:
     config, workdir = context.config, context.workdir
     val, test = (read_split(context, split) for split in ("val", "test"))
     source = context.source("test")
-    base = decoding.Settings(
+    base = Settings(
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
     )
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = fusion and {name: fusion.held_out(name) for name in val}
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
     chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold)
-    weights = fusion.weights if learned.STREAM in chosen else None
+    weights = fusion.weights if any(streams.find(name).fitted for name in chosen) else None
+    settings = {stream: choice.settings for stream, choice in chosen.items()}
     result = evaluate_recordings(
         context.procedure,
         test,
-        {stream: choice.settings for stream, choice in chosen.items()},
+        settings,
         weights=weights,
         fps=source.fps,
         certain=config.evaluate.certain,
@@ -62,10 +64,6 @@ def run(context: Context) -> dict:
         for stream, choice in chosen.items()
     }
     detections = score_detections(context, test)
-    strips = {}
-    if weights is not None:
-        settings = chosen[learned.STREAM].settings
-        strips = belief_strips(context.procedure, test, settings, weights, source.fps)
     report.write_report(
         workdir / "report.html",
         title=f"STORM-PSR on {context.procedure.name}",
@@ -80,8 +78,8 @@ def run(context: Context) -> dict:
             if (workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, fusion),
-        strips=strips,
+        notes=_notes(chosen, None if weights is None else fusion),
+        strips=belief_strips(context.procedure, test, settings, weights, source.fps),
         detections=detections,
     )
     if detections is None:
@@ -132,7 +130,7 @@ def score_detections(
 
 
 def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
-    """Says where the settings come from."""
+    """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
     if len(fixed) < len(chosen):
@@ -144,7 +142,7 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
         )
-    if learned.STREAM in chosen:
+    if fusion is not None:
         fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
         notes.append(
             "The weights of the learned fusion "

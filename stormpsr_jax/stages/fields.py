@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models import architectures, backbones, temporal_baselines, vit
-from stormpsr_jax.psr.streams import decoding, learned_weights, select
+from stormpsr_jax.psr.streams import learned_weights, rules, select
 from stormpsr_jax.stages import fuse, networks, provenance
 from stormpsr_jax.training import optimizer, sinks
 
@@ -94,7 +94,7 @@ CHOICES = {
     "*.optimizer.name": optimizer.OPTIMIZERS,
     "*.optimizer.schedule": optimizer.SCHEDULES,
     "fuse.init": fuse.INITS,
-    "evaluate.decoder": decoding.DECODERS,
+    "evaluate.decoder": rules.DECODERS,
     "evaluate.choose": select.CHOOSE,
 }
 

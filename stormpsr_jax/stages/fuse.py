@@ -27,7 +27,7 @@ from stormpsr_jax.psr.streams.learned_weights import (
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
-from stormpsr_jax.training import fusion
+from stormpsr_jax.training import learned_fusion
 
 INITS = ("default", "scratch")
 WEIGHTS, FOLDS = "fusion.json", "folds.json"
@@ -35,7 +35,7 @@ WEIGHTS, FOLDS = "fusion.json", "folds.json"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fusion:
-    """What the stage has left.
+    """The weights of the learned fusion that the stage has left.
 
     Attributes:
         weights: to recognise with.
@@ -73,22 +73,22 @@ def run(context: Context) -> dict[str, Any]:
     kinds = {r.scores.kind for r in known.values()}
     kind = kinds.pop() if len(kinds) == 1 else "csv"
     folder.mkdir(parents=True, exist_ok=True)
-    if len(known) < max(MIN_RECORDINGS, fusion.FOLDS):
+    if len(known) < max(MIN_RECORDINGS, learned_fusion.FOLDS):
         _ship(
             folder,
             kind,
             f"{len(known)} validation recordings with labelled states are fewer than "
-            f"{max(MIN_RECORDINGS, fusion.FOLDS)}",
+            f"{max(MIN_RECORDINGS, learned_fusion.FOLDS)}",
         )
         return {"recordings": 0}
     start = default_weights(kind) if config.init == "default" else None
     examples = [
-        fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
+        learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
         for r in known.values()
     ]
-    total = fusion.num_steps(config.steps, start)
+    total = learned_fusion.num_steps(config.steps, start)
     with Bar(total=total, desc="fuse", unit="step") as bar:
-        fitted = fusion.fit(
+        fitted = learned_fusion.fit(
             examples,
             context.procedure,
             start=start,

@@ -35,7 +35,7 @@ def run(context: Context) -> dict:
 def _run(context: Context) -> None:
     config = context.config.predict
     trained = networks.trained(context, provenance.stages_before(context, "predict"))
-    streams = functions(
+    made = functions(
         trained,
         networks.pictures(context, context.source(config.splits[0]), "detector" in trained),
         context.config.detector.max_detections,
@@ -48,12 +48,12 @@ def _run(context: Context) -> None:
         total = sum(source.recordings[name].num_frames for name in names)
         with Bar(total=total, desc=f"predict {split}", unit="frame") as progress:
             for name in names:
-                _recording(context, streams, source, name, folder, progress)
+                _recording(context, made, source, name, folder, progress)
 
 
 def _recording(
     context: Context,
-    streams: Mapping[str, Batched],
+    made: Mapping[str, Batched],
     source: Source,
     name: str,
     folder: Path,
@@ -65,9 +65,9 @@ def _recording(
     said = folder / "scores" / f"{name}{scores.SUFFIX}"
     visibility = folder / "visibility" / f"{name}.csv"
     wanted = {
-        asd: "detect" in streams,
-        temporal: "temporal" in streams,
-        said: "detect" in streams and "temporal" in streams,
+        asd: "detect" in made,
+        temporal: "temporal" in made,
+        said: "detect" in made and "temporal" in made,
         visibility: np.isfinite(recording.visible).any(),
     }
     wanted = [path for path, asked in wanted.items() if asked]
@@ -76,13 +76,13 @@ def _recording(
         progress.update(recording.num_frames)
         return
     recogniser = Recogniser(
-        encode=streams.get("encode"),
-        temporal=streams.get("temporal"),
-        detect=streams.get("detect"),
+        encode=made.get("encode"),
+        temporal=made.get("temporal"),
+        detect=made.get("detect"),
         frames=window.frames,
         stride=window.stride,
     )
-    large = context.detector_source(split) if "detect" in streams else None
+    large = context.detector_source(split) if "detect" in made else None
     rows = []
     for start, frames in source.chunks(name, context.config.predict.batch):
         chunk = frames
@@ -93,7 +93,7 @@ def _recording(
     numbers = source.numbers(name)
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
-    if "detect" in streams:
+    if "detect" in made:
         boxes = np.concatenate([r.boxes for r in rows])
         classes = np.concatenate([r.classes for r in rows])
         confidences = np.concatenate([r.confidences for r in rows])
@@ -102,9 +102,9 @@ def _recording(
             numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]
         )
         predictions.write_detections(asd, name, detections)
-    if "temporal" in streams:
+    if "temporal" in made:
         # A row of embeddings of every s-th frame stands for the frames up to the next one, as in
-        # `stream.decode`.
+        # `recogniser.decode`.
         step = source.frame_step
         held = numbers[0] + np.arange(step * len(numbers))
         probabilities = np.concatenate([r.probabilities for r in rows]).repeat(step, axis=0)

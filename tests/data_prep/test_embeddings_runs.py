@@ -12,7 +12,8 @@ from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.model.recogniser import Recognised, decode
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.psr.streams.decoding import Decoder, Settings
+from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.embeddings_data import (

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from stormpsr_jax import evaluate
-from stormpsr_jax.psr.streams.decoding import Settings
+from stormpsr_jax.psr.streams.rules import Settings
 from tests.support.evaluate_data import PROCEDURE, WINDOW, command, fails, make_files, run
 
 ROOT = pathlib.Path(__file__).parents[2]

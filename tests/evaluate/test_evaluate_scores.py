@@ -9,9 +9,9 @@ from stormpsr_jax.psr.evaluation import analysis, scoring
 from stormpsr_jax.psr.files import labels, predictions
 from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch, decoding
+from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import Settings
+from stormpsr_jax.psr.streams.rules import Event, Settings
 from tests.support.evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
 
 
@@ -116,7 +116,7 @@ def test_evaluate_calibrations_change_confidences_alone(files):
 def test_evaluate_reports_of_wrong_parts_change_no_other_figure(files, monkeypatch):
     put_wrong(files)
     plain, sweep = run(files, "--sweep=1,2"), batch.sweep
-    more = [decoding.Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
+    more = [Event(frame, 4, 0.5, "asd", {}, "", 0.0) for frame in (3, 9)]
     monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
     reported = run(files, "--sweep=1,2")
     for stream, s in reported["streams"].items():

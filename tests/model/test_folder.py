@@ -385,8 +385,6 @@ def test_read_model_calibration_of_wrong_parts(folder):
 
 def test_read_model_settings_of_removals(folder):
     change(folder, "streams", "asd", "settings", "removal", value=2.5)
-    for key in ("removal", "gate"):  # as written before there were these settings
-        change(folder, "streams", "storm", "settings", key, value=del_)
     streams = read_model(folder).streams
     assert streams["asd"].settings == dataclasses.replace(SETTINGS, removal=2.5)
     assert streams["storm"].settings == SETTINGS

@@ -15,8 +15,8 @@ from stormpsr_jax.model import content, functions, model
 from stormpsr_jax.model.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Settings
-from stormpsr_jax.psr.streams.streams import STREAMS
+from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.streams import names as stream_names
 from tests.support.model_data import NETWORKS, PROCEDURE, network, video, write
 
 NUM_FRAMES = 150
@@ -28,7 +28,7 @@ SETTINGS = {"learned": learned.Settings(install=3.0, wrong=-4.5)}
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "model"
-    write(folder, STREAMS)
+    write(folder, stream_names())
     return stormpsr_jax.load_model(folder)
 
 
@@ -40,7 +40,7 @@ def through_json(state):
     return json.loads(json.dumps(state, allow_nan=False))
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("stream", stream_names())
 def test_update_has_the_events_of_recognise(trained, stream):
     for variant in PROCEDURE.variants:
         options = {"variant": variant, "stream": stream, "settings": SETTINGS.get(stream)}
@@ -67,7 +67,7 @@ def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypat
     assert sorted(rows.values()) == [1, trained.batch]
 
 
-@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("stream", stream_names())
 def test_restore_goes_on_at_any_frame(trained, stream):
     options = {"variant": "assembly", "stream": stream, "settings": SETTINGS.get(stream)}
     whole = trained.live(**options)

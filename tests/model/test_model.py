@@ -17,13 +17,15 @@ from stormpsr_jax.base import memory
 from stormpsr_jax.media import pictures as data_pictures
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.model import content, functions, model
+from stormpsr_jax.model.needs import functions_of
 from stormpsr_jax.model.recogniser import Recognised, Views, decode, stack
 from stormpsr_jax.models import detection
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr.files import predictions, scores
 from stormpsr_jax.psr.streams import batch, learned, learned_weights
+from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import STREAMS, Settings
+from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from tests.support.model_data import (
     DETECT,
     EMBED,
@@ -39,6 +41,7 @@ from tests.support.model_data import (
     video,
     write,
 )
+from tests.support.toy_stream import BOTH, Agreement
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs" / "model.md"
 NUM_FRAMES = 150
@@ -410,3 +413,27 @@ def test_documented_example_golden(tmp_path, monkeypatch):
     outcome = doctest.testfile(str(DOCS), module_relative=False, encoding="utf-8")
     assert outcome.attempted > 5
     assert outcome.failed == 0
+
+
+# --- A fifth stream -------------------------------------------------------------------------------
+
+
+def test_a_fifth_stream_is_stored_and_decoded_in_files_and_live(tmp_path, monkeypatch):
+    monkeypatch.setattr(all_streams, "STREAMS", (*all_streams.STREAMS, BOTH))
+    write(tmp_path / "model", ("both",), Agreement(1.0))
+    loaded = stormpsr_jax.load_model(tmp_path / "model")
+    assert loaded.streams == ("both",)
+    assert loaded.settings() == Agreement(1.0)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "| `both` | both, where they agree |" in card
+    shown = video(40)
+    events = list(loaded.recognise(shown, variant="assembly"))
+    assert {event.stream for event in events} == {"both"}
+    live = loaded.live(variant="assembly", batch=loaded.batch)
+    assert [e for i, picture in enumerate(shown) for e in live.update(picture, i / 10)] == events
+    other = loaded.live(variant="assembly")
+    other.restore(live.state())
+    assert other.decoder.assembly == live.decoder.assembly
+    assert "detect" in functions_of("both")
+    with pytest.raises(ValueError, match="'both' is not one of"):
+        stormpsr_jax.load_model("demo").settings("both")

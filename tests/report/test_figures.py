@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs
+from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, rules
 from stormpsr_jax.psr.streams.learned_weights import default_weights
 from stormpsr_jax.report import belief_strips, figures, pages
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
@@ -117,7 +117,7 @@ def test_figures_are_svg_with_titles_and_captions(every):
         # Other colours would stay as they are in the dark.
         colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
         assert colours <= set(pages._VARIABLES)
-        assert colours & set(pages.STREAM_COLOURS.values())
+        assert colours & set(pages.PALETTE.values())
 
 
 @pytest.fixture
@@ -263,7 +263,11 @@ def test_belief_strips_columns_are_the_last_frame_before_their_middle():
 def test_belief_strips_a_drawing_per_recording_with_its_components():
     recordings = {r.name: r for r in map(simulate, range(2))}
     drawn = belief_strips.belief_strips(
-        SYNTHETIC, recordings, learned.Settings(), default_weights("scores"), SYNTHETIC.fps
+        SYNTHETIC,
+        recordings,
+        {"asd": rules.Settings(), "learned": learned.Settings()},
+        default_weights("scores"),
+        SYNTHETIC.fps,
     )
     assert list(drawn) == ["r0", "r1"]
     for text in drawn.values():

@@ -106,7 +106,7 @@ def full(tmp_path_factory):
         from matplotlib.figure import Figure
 
         figure = Figure()
-        figure.add_subplot().plot([0, 1], color=pages.STREAM_COLOURS["storm"])
+        figure.add_subplot().plot([0, 1], color=pages.PALETTE["green"])
         drawn = pages.svg(figure)
     text, page = make(
         tmp_path_factory.mktemp("report") / "report.html",
@@ -271,7 +271,7 @@ def test_report_curves_thin_and_skip_what_is_no_number(full):
 def test_report_colours_follow_the_mode(full):
     text, _, _ = full
     drawn = "".join(re.findall(r"<svg viewBox.*?</svg>", text, re.S))
-    assert "var(--storm)" in drawn
+    assert "var(--green)" in drawn
     assert "var(--ink)" in drawn
     # Whatever is left as a number would stay as it is in the dark.
     assert set(re.findall(r"(?:fill|stroke): (#\w+)", drawn)) == set()

@@ -13,7 +13,7 @@ from stormpsr_jax.configs import synthetic
 from stormpsr_jax.psr.files import labels, predictions, scores
 from stormpsr_jax.psr.streams import learned_weights
 from stormpsr_jax.stages import fuse
-from stormpsr_jax.training import fusion
+from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 K = PROCEDURE.num_components
@@ -112,8 +112,8 @@ def test_fuse_few_recordings_get_the_weights_that_ship(context):
 def test_fuse_weights_that_are_no_better_are_not_kept(context, monkeypatch):
     write_split(context.workdir, "val", range(4), num=30)
     shipped = learned_weights.default_weights("scores")
-    fitted = fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
-    monkeypatch.setattr(fusion, "fit", lambda *_, **__: fitted)
+    fitted = learned_fusion.Fitted(shipped, [shipped] * 4, before=0.1, after=0.2)
+    monkeypatch.setattr(learned_fusion, "fit", lambda *_, **__: fitted)
     with contextlib.redirect_stdout(io.StringIO()) as said:
         facts = fuse.run(context)
     assert facts["recordings"] == 0

@@ -18,7 +18,8 @@ from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
 from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
-from stormpsr_jax.psr.streams import batch, calibration, decoding
+from stormpsr_jax.psr.streams import calibration, streams
+from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 Rows = list[dict[str, Any]]
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
@@ -38,12 +39,12 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
         fps = files.field(result, "fps", (int, float), f"{path}")
         files.number(fps, f"{path}: fps", files.MIN_FPS, files.MAX_FPS)
         num_components = len(files.field(result, "components", list, f"{path}"))
-        streams = files.field(result, "streams", dict, f"{path}")
+        entries = files.field(result, "streams", dict, f"{path}")
         files.number(result.get("certain", 0.0), f"{path}: certain", 0, 1)
     except ValueError as error:
         raise ValueError(f"{error}; evaluate writes such files") from error
     mistakes: list[str] = []
-    for stream, s in streams.items():
+    for stream, s in entries.items():
         place = f"{path}: streams.{stream}"
         mistakes += headline.mistakes(s, headline.FIGURES, place)
         mistakes += wrong_parts.mistakes(s, place)
@@ -121,24 +122,22 @@ def both_found(
 
 
 def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
-    """Compares the delays of the streams asd and storm on the steps that both found.
+    """Compares the delays of the method and its baseline on the steps that both found.
 
     Returns:
         "steps", their number, "asd_delay_s" and "storm_delay_s", the means over all of them;
         None if there are none, or one of the streams is absent.
     """
-    if not {"asd", "storm"} <= result["streams"].keys():
+    names = (streams.BASELINE.name, streams.METHOD.name)
+    if not result["streams"].keys() >= set(names):
         return None
-    asd, storm = (result["streams"][stream]["recordings"] for stream in ("asd", "storm"))
-    pairs = list(itertools.chain(*both_found(asd, storm, result["fps"]).values()))
+    entries = (result["streams"][name]["recordings"] for name in names)
+    pairs = list(itertools.chain(*both_found(*entries, result["fps"]).values()))
     if not pairs:
         return None
-    of_asd, of_storm = zip(*pairs, strict=True)
-    return {
-        "steps": len(pairs),
-        "asd_delay_s": sum(of_asd) / len(pairs),
-        "storm_delay_s": sum(of_storm) / len(pairs),
-    }
+    means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))
+    delays_s = {f"{name}_delay_s": mean for name, mean in zip(names, means, strict=True)}
+    return {"steps": len(pairs), **delays_s}
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
@@ -150,9 +149,11 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             "listed as uncertain."
         )
     if (both := result.get("both_found")) is not None:
+        names = (streams.BASELINE.name, streams.METHOD.name)
+        means = " and ".join(f"{both[f'{name}_delay_s']:.1f} s for {name}" for name in names)
         sentences.append(
-            f"On the {both['steps']} steps that both asd and storm found, the mean delay is "
-            f"{both['asd_delay_s']:.1f} s for asd and {both['storm_delay_s']:.1f} s for storm."
+            f"On the {both['steps']} steps that both {' and '.join(names)} found, the mean delay "
+            f"is {means}."
         )
     return sentences
 
@@ -350,8 +351,8 @@ def sweep_table(result: Mapping[str, Any]) -> Rows:
 def threshold_sweep(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    stream: str,
-    settings: decoding.Settings,
+    stream: Stream,
+    settings: AnySettings,
     thresholds: Sequence[float],
     fps: float,
 ) -> Rows:
@@ -361,10 +362,9 @@ def threshold_sweep(
         A row per threshold: pooled precision and recall, and the headline figures.
     """
     scores: list[dict[str, dict[str, Any]]] = [{} for _ in thresholds]
+    candidates = [stream.with_threshold(settings, threshold) for threshold in thresholds]
     for name, r in recordings.items():
-        found = batch.sweep(
-            procedure, r.variant, stream, settings, thresholds, r.detections, r.temporal
-        )
+        found = stream.decode_each(procedure, r, candidates)
         for by_name, events in zip(scores, found, strict=True):
             steps = metrics.scored(events, r.with_errors)
             by_name[name] = metrics.score_recording(r.truth, steps, fps)

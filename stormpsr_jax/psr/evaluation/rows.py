@@ -12,7 +12,8 @@ from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import headline
-from stormpsr_jax.psr.streams import decoding
+from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.psr.streams.streams import ASD
 
 PROCEDURE = "industreal"
 NUM_RECORDINGS = 32  # of split test, which published figures are means over
@@ -33,19 +34,19 @@ class Row:
 
     name: str
     source: str
-    settings: decoding.Settings
+    settings: Settings
     published: tuple[float, float, float]
 
 
-_B1 = decoding.Settings(decoder="naive")
-_B2 = decoding.Settings(decoder="confidence", threshold=8.0, confidence=0.25)
-_B3 = decoding.Settings(decoder="expected", threshold=8.0, confidence=0.25)
+_B1 = Settings(decoder="naive")
+_B2 = Settings(decoder="confidence", threshold=8.0, confidence=0.25)
+_B3 = Settings(decoder="expected", threshold=8.0, confidence=0.25)
 ROWS = (
     Row("B1", "IndustReal", _B1, (0.570, 0.779, 14.9)),
     Row("B2", "IndustReal", _B2, (0.731, 0.860, 22.3)),
     Row("B3", "IndustReal", _B3, (0.797, 0.883, 22.4)),
     Row("B3", "STORM-PSR", _B3, (0.797, 0.891, 21.0)),
-    Row("B3", "STORM-PSR", decoding.Settings(decoder="expected"), (0.797, 0.891, 21.0)),
+    Row("B3", "STORM-PSR", Settings(decoder="expected"), (0.797, 0.891, 21.0)),
 )
 
 
@@ -66,7 +67,7 @@ def table(
     rows: list[dict[str, Any]] = []
     for row in ROWS:
         result = evaluate_recordings(procedure, recordings, row.settings)
-        found = result["streams"]["asd"]["recordings"]
+        found = result["streams"][ASD.name]["recordings"]
         erroneous = {name: r for name, r in found.items() if r["contains_errors"]}
         rest = {name: r for name, r in found.items() if name not in erroneous}
         for kind, part in (("all", found), ("no errors", rest), ("errors", erroneous)):

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from stormpsr_jax.base.mistakes import raise_all
-from stormpsr_jax.psr.evaluation import analysis, released
+from stormpsr_jax.psr.evaluation import analysis, released, released_decoding
 from stormpsr_jax.psr.files import frame_rates
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.psr.streams import calibration, decoding, learned, streams
+from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
 PROTOCOLS = ("paper", "released")
 
@@ -26,7 +28,7 @@ def evaluate(
     asd_dir: str | os.PathLike | None = None,
     temporal_dir: str | os.PathLike | None = None,
     *,
-    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
+    settings: Settings | Mapping[str, AnySettings],
     scores_dir: str | os.PathLike | None = None,
     weights: Weights | None = None,
     protocol: str = "paper",
@@ -43,7 +45,7 @@ def evaluate(
         procedure: the product.
         labels_dir, asd_dir, temporal_dir, scores_dir, visibility_dir, with_errors: see
             `load_recordings`.
-        settings: of all streams, or by stream.
+        settings: of all streams that sum up evidence, or by stream.
         weights: of the learned fusion; without them, or without scores, it is left out.
         protocol: "paper" or "released".
         variant: of all recordings; None finds each one's by its name.
@@ -85,7 +87,7 @@ def evaluate(
 def evaluate_recordings(
     procedure: Procedure,
     recordings: Mapping[str, LabelledPredictions],
-    settings: decoding.Settings | Mapping[str, decoding.Settings | learned.Settings],
+    settings: Settings | Mapping[str, AnySettings],
     *,
     weights: Weights | None = None,
     protocol: str = "paper",
@@ -96,22 +98,28 @@ def evaluate_recordings(
 ) -> dict[str, Any]:
     """Scores recordings that were read already; see `evaluate`.
 
-    `weights` are those of the learned fusion; without them its stream is left out, as it is in
-    protocol `released`. `calibrations`, by stream, are of the confidences (protocol `paper`).
+    `weights` are those of fitted streams, of which the learned fusion is one; without them these
+    are left out, as they are in protocol `released`. `calibrations`, by stream, are of the
+    confidences (protocol `paper`).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
-    if isinstance(settings, decoding.Settings):
-        settings = dict.fromkeys(decoding.STREAMS, settings)
-    settings = {learned.STREAM: learned.Settings(), **settings}
+    if isinstance(settings, Settings):
+        settings = {stream.name: settings for stream in streams.STREAMS if stream.sums}
+    others = {stream.name: stream.settings() for stream in streams.STREAMS if not stream.sums}
+    settings = {**others, **settings}
     fps = procedure.checked_fps(fps)
-    decoders = {s.decoder for s in settings.values() if isinstance(s, decoding.Settings)}
+    decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}
     if len(decoders) != 1:
         raise ValueError(f"one decoder for all streams is needed, not {', '.join(decoders)}")
     decoder = decoders.pop()
-    names = streams.available(recordings, decoder)
-    if learned.STREAM in names and (weights is None or protocol == "released"):
-        names.remove(learned.STREAM)
+    scored = [
+        stream
+        for stream in streams.available(recordings, decoder)
+        if (weights is not None or not stream.fitted)
+        and (protocol != "released" or stream.name in released_decoding.STREAMS)
+    ]
+    names = [stream.name for stream in scored]
     if not names:
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
@@ -122,33 +130,28 @@ def evaluate_recordings(
         raise ValueError("--certain needs --protocol=paper, and no --sweep: that scores all events")
     if calibrations and protocol == "released":
         raise ValueError("confidences are calibrated in protocol 'paper' alone")
-    for threshold in sweep:  # Settings refuses what cannot be a threshold
-        dataclasses.replace(settings[names[0]], threshold=threshold)
+    for threshold in sweep:  # the settings refuse what cannot be a threshold
+        scored[0].with_threshold(settings[names[0]], threshold)
     details: dict[str, dict[str, Any]] = {stream: {} for stream in names}
     judged: dict[str, list[calibration.Judged]] = {stream: [] for stream in names}
-    for stream in names:
-        calibrated = (calibrations or {}).get(stream)
+    for stream in scored:
+        calibrated = (calibrations or {}).get(stream.name)
+        own = settings[stream.name]
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
-                    found = _score_released(procedure, recording, stream, settings[stream], fps)
+                    found = _score_released(procedure, recording, stream.name, own, fps)
                 else:
-                    events = streams.decode(
-                        procedure,
-                        recording,
-                        stream,
-                        settings[stream],
-                        weights,
-                        fps=fps,
-                        calibration=calibrated,
+                    events = stream.decode(
+                        procedure, recording, own, weights, fps=fps, calibration=calibrated
                     )
                     found = _score_paper(recording, events, certain, fps)
-                    judged[stream] += calibration.judge(events, recording)
+                    judged[stream.name] += calibration.judge(events, recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
             events = [event[:2] for event in found["events"]]
-            details[stream][name] = {
+            entry = details[stream.name][name] = {
                 **found,
                 "variant": recording.variant.name,
                 "truth": truth,
@@ -158,15 +161,15 @@ def evaluate_recordings(
                 ),
             }
             if recording.visibility is not None:
-                details[stream][name]["visible"] = _visible(recording.visibility, truth)
-    warnings = _check_frame_rates(recordings, details, fps)
-    sweeps = {}
-    for stream in names if sweep else ():
-        if stream == learned.STREAM:  # which has no threshold of evidence
-            continue
-        sweeps[stream] = analysis.threshold_sweep(
-            procedure, recordings, stream, settings[stream], sweep, fps
+                entry["visible"] = _visible(recording.visibility, truth)
+    warnings = _check_frame_rates(recordings, scored, details, fps)
+    sweeps = {
+        stream.name: analysis.threshold_sweep(
+            procedure, recordings, stream, settings[stream.name], sweep, fps
         )
+        for stream in scored
+        if sweep and stream.sums
+    }
     summarise = released.summarise if protocol == "released" else metrics.summarise
     result = {
         "protocol": protocol,
@@ -195,19 +198,24 @@ def evaluate_recordings(
 
 
 def _check_frame_rates(
-    recordings: Mapping[str, LabelledPredictions], details: Mapping[str, Any], fps: float
+    recordings: Mapping[str, LabelledPredictions],
+    scored: Sequence[Stream],
+    details: Mapping[str, Any],
+    fps: float,
 ) -> list[str]:
     """Returns doubts whether labels and predictions count frames alike; raises what is certain."""
     mistakes, doubts = [], []
-    for stream in ("asd", "temporal"):
-        if stream in details:
-            events = {
-                name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
-                for name, d in details[stream].items()
-            }
-            found = frame_rates.check(recordings, stream, events, fps)
-            mistakes += found[0]
-            doubts += found[1]
+    for stream in scored:
+        # Only files of other programs may count otherwise, and events of several tell of none.
+        if len(stream.needs) > 1 or stream.fitted:
+            continue
+        events = {
+            name: sorted(e[:2] for e in [*d["events"], *d.get("uncertain", ())])
+            for name, d in details[stream.name].items()
+        }
+        found = frame_rates.check(recordings, stream.name, stream.needs[0], events, fps)
+        mistakes += found[0]
+        doubts += found[1]
     raise_all(mistakes)
     return doubts
 
@@ -220,7 +228,7 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
 
 
 def _score_paper(
-    r: LabelledPredictions, found: Sequence[decoding.Event], certain: float, fps: float
+    r: LabelledPredictions, found: Sequence[Event], certain: float, fps: float
 ) -> dict[str, Any]:
     events = [e for e in found if e.confidence >= certain]
     predicted = metrics.scored(events, r.with_errors)
@@ -239,7 +247,7 @@ def _score_released(
     procedure: Procedure,
     r: LabelledPredictions,
     stream: str,
-    settings: decoding.Settings,
+    settings: Settings,
     fps: float,
 ) -> dict[str, Any]:
     try:

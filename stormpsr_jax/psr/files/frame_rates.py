@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stormpsr_jax.psr.files.labels import Step
-from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions
 
 # Golden runs and the MECCANO and IndustReal recordings have ends at 0.5 to 1.3 of the last label.
 FAR_BEHIND, FAR_BEFORE = 1.8, 0.4
@@ -32,6 +32,7 @@ MIN_STEPS, MIN_FIT, MAX_SLOPE = 6, 0.99, 1.1
 def check(
     recordings: Mapping[str, LabelledPredictions],
     stream: str,
+    kind: str,
     events: Mapping[str, Sequence[Step]],
     fps: float,
 ) -> tuple[list[str], list[str]]:
@@ -39,16 +40,18 @@ def check(
 
     Args:
         recordings: the labels and predictions, by recording.
-        stream: "asd" or "temporal".
+        stream: its name.
+        kind: of the predictions that it is decoded from, of `recordings.KINDS`.
         events: (frame, step id) that the stream recognised, by recording.
         fps: frames per second of the labels.
 
     Returns:
         Mistakes, which are certain, and doubts; both say what to do.
     """
+    flag = KINDS[kind].flag
     ratios, mistakes = [], []
     for name, r in recordings.items():
-        predictions = r.detections if stream == "asd" else r.temporal
+        predictions = r.of_kind(kind)
         last_label = max((frame for frame, _ in r.truth), default=0)
         if not len(predictions.frames) or not last_label:
             continue
@@ -57,8 +60,8 @@ def check(
         end = _known_end(r)
         if end is not None and last > max(end, last_label) + fps:
             mistakes.append(
-                f"recording {name}: --{stream} has frame {last}, but the recording ends at frame "
-                f"{max(end, last_label)} by --visibility; {_remedy(stream, last / end, fps)}"
+                f"recording {name}: --{flag} has frame {last}, but the recording ends at frame "
+                f"{max(end, last_label)} by --visibility; {_remedy(flag, last / end, fps)}"
             )
     slope = _slope(recordings, events)
     if slope is not None and abs(math.log(slope)) <= math.log(MAX_SLOPE):
@@ -66,9 +69,7 @@ def check(
     behind, before = min(ratios, default=1) > FAR_BEHIND, max(ratios, default=1) < FAR_BEFORE
     signs = []
     if behind or before:
-        signs.append(
-            f"the last frames of --{stream} are {_range(ratios)} times those of the labels"
-        )
+        signs.append(f"the last frames of --{flag} are {_range(ratios)} times those of the labels")
     if slope is not None:
         signs.append(
             f"the frames of the steps that stream {stream} recognises grow {slope:.3g} times as "
@@ -77,7 +78,7 @@ def check(
     if not signs:
         return mistakes, []
     ratio = slope if slope is not None else float(np.median(ratios))
-    what = f"{', and '.join(signs)}; {_remedy(stream, ratio, fps)}"
+    what = f"{', and '.join(signs)}; {_remedy(flag, ratio, fps)}"
     if slope is not None and ((behind and slope > 1.5) or (before and slope < 1 / 1.5)):
         return [*mistakes, what], []
     return mistakes, [what]
@@ -123,9 +124,9 @@ def _range(ratios: Sequence[float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _remedy(stream: str, ratio: float, fps: float) -> str:
+def _remedy(flag: str, ratio: float, fps: float) -> str:
     return (
-        f"do the frames of --{stream} count at another rate than those of --labels, "
+        f"do the frames of --{flag} count at another rate than those of --labels, "
         f"such as {ratio * fps:.3g} a second instead of {fps:g}? "
         "python -m stormpsr_jax.psr.convert frames --fps=FROM:TO converts them"
     )

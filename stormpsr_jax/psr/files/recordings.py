@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,21 @@ from stormpsr_jax.base.mistakes import first_of, raise_all
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
 from stormpsr_jax.psr.procedure import Procedure, Variant
+
+
+class Kind(NamedTuple):
+    """A kind of predictions: the field of `LabelledPredictions`, and the flag that gives it."""
+
+    field: str
+    flag: str
+
+
+# What streams need; "windows" is what the temporal network says of the clip that ends at a frame.
+KINDS = {
+    "detections": Kind("detections", "asd"),
+    "windows": Kind("temporal", "temporal"),
+    "scores": Kind("scores", "scores"),
+}
 
 
 @dataclasses.dataclass
@@ -41,6 +56,10 @@ class LabelledPredictions:
     frames: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     with_errors: bool = False
     scores: score_files.Scores | None = None
+
+    def of_kind(self, kind: str) -> Any:
+        """Returns the predictions of a kind of `KINDS`; None where there are none."""
+        return getattr(self, KINDS[kind].field)
 
     def states_at(self, frames: np.ndarray) -> np.ndarray:
         """Returns the true states (N, K) at frames (N,); the first also holds before its frame.

@@ -14,7 +14,7 @@ import numpy as np
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import Event, Rules, Settings
+from stormpsr_jax.psr.streams.rules import Event, Rules, Settings
 
 # Rows of evidence that are looked at at a time: few enough to stay in the cache.
 BLOCK = 16384

@@ -21,157 +21,16 @@ evidence is the factor decay**n. So the work grows with the evidence, not with t
 """
 
 import dataclasses
-import math
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base.files import number, whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-
-STREAMS = ("asd", "temporal", "storm")
-DECODERS = ("naive", "confidence", "expected")
-LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
-
-
-class Event(NamedTuple):
-    """A completed step.
-
-    Attributes:
-        frame: at which it was recognised.
-        step_id: 3k (install component k) or 3k+2 (remove); of the learned fusion also 3k+1
-            (installed wrong).
-        confidence: in 0…1, the mean of the evidence ŷ_k that made up the sum, each frame's weighted
-            with what the decay had left of it; of a calibrated decoder, the probability that the
-            event is right.
-        stream: "asd", "temporal", "storm" or "learned".
-        evidence: "sum" that exceeded the threshold, its parts "asd" and "temporal", the number of
-            "frames" with evidence since the component's previous event, the first of them "since";
-            of the learned fusion the beliefs "present", "right" and "wrong".
-        name: of the step, such as "Install left frame".
-        time_s: seconds from frame 0 on to `frame`.
-    """
-
-    frame: int
-    step_id: int
-    confidence: float
-    stream: str
-    evidence: dict[str, float]
-    name: str
-    time_s: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How a stream is decoded; the fields are the flags of ``evaluate``.
-
-    Attributes:
-        decoder: "naive" (B1), "confidence" (B2) or "expected" (B3: only expected steps complete).
-        threshold: T; 6.0 on IndustReal and 1.0 on MECCANO in the paper. Unused by "naive".
-        removal: T of removals, whose sums need not mean the same as those of installations; with
-            it "expected" also completes the variant's allowed steps. None, as in the paper, is
-            neither. Not for "naive".
-        decay: factor on a sum for each frame without evidence.
-        weight: of the temporal stream in the fused one (Eq. 9).
-        window: frames w between the first and the last frame of a clip.
-        confidence: floor; a detection at or below it is no evidence. B1 applies it to the
-            temporal stream's probabilities too.
-        gate: a clip's component counts as changed above this probability. The paper leaves it open;
-            at 0.5 a network trained with binary cross-entropy finds a change as likely as none.
-    """
-
-    decoder: str = "expected"
-    threshold: float = 6.0
-    decay: float = 0.75
-    weight: float = 0.5
-    window: int = 256
-    confidence: float = 0.5
-    removal: float | None = None
-    gate: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.decoder not in DECODERS:
-            raise ValueError(f"--decoder={self.decoder} is not one of {', '.join(DECODERS)}")
-        if not (self.threshold >= 0 and math.isfinite(self.threshold)):
-            raise ValueError(f"--threshold={self.threshold} is not a finite number from 0 up")
-        if self.removal is not None:
-            if not (self.removal >= 0 and math.isfinite(self.removal)):
-                raise ValueError(f"--removal={self.removal} is not a finite number from 0 up")
-            if self.decoder == "naive":
-                raise ValueError(
-                    "decoder 'naive' has no thresholds, and so no --removal; "
-                    "--decoder=confidence|expected"
-                )
-        for field in ("decay", "weight", "confidence", "gate"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise ValueError(f"--{field}={getattr(self, field)} is not in 0…1")
-        if not (self.window >= 0 and self.window == int(self.window)):
-            raise ValueError(f"--window={self.window} is not a whole number of frames from 0 up")
-
-
-class Rules:
-    """What a stream's settings mean, for the online and the batch decoder alike."""
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        stream: str,
-        settings: Settings,
-        fps: float | None = None,
-        calibration: Calibration | None = None,
-    ) -> None:
-        if stream not in STREAMS:
-            raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
-        naive = settings.decoder == "naive"
-        if naive and stream == "storm":
-            raise ValueError("decoder 'naive' has no fused stream; --decoder=confidence|expected")
-        self.procedure, self.stream = procedure, stream
-        self.fps = procedure.checked_fps(fps)
-        self.calibration = calibration
-        self.weight = {"asd": 0.0, "temporal": 1.0, "storm": settings.weight}[stream]
-        install = 0.0 if naive else settings.threshold
-        # Of a flip from 0 (install) and from 1 (remove).
-        self.thresholds = (install, install if settings.removal is None else settings.removal)
-        self.changed = max(settings.gate, settings.confidence) if naive else settings.gate
-        num = procedure.num_components
-        steps: Collection[int] = range(3 * num)
-        if settings.decoder == "expected":
-            steps = variant.possible if settings.removal is not None else set(variant.expected)
-        # Whether component k may flip from 0 (install) and from 1 (remove).
-        self.may_flip = [(3 * k in steps, 3 * k + 2 in steps) for k in range(num)]
-
-    def event(
-        self,
-        frame: int,
-        step_id: int,
-        total: float,
-        temporal: float,
-        support: float,
-        frames: int,
-        since: int,
-    ) -> Event:
-        """Returns the event of a sum that exceeded the threshold."""
-        evidence = {
-            "sum": total,
-            "asd": max(total - temporal, 0.0),
-            "temporal": temporal,
-            "frames": frames,
-            "since": since,
-        }
-        confidence = min(total / support, 1.0)
-        return Event(
-            frame,
-            step_id,
-            confidence if self.calibration is None else self.calibration(confidence, step_id),
-            self.stream,
-            evidence,
-            self.procedure.step_name(step_id),
-            frame / self.fps,
-        )
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings
 
 
 class Decoder:
@@ -219,6 +78,8 @@ class Decoder:
         self._since = [0] * num  # the first frame with evidence
         self._last = [0] * num  # the last frame with evidence
         self._blocked_until = [-1] * num  # temporal evidence counts after this frame
+
+    belief = None  # sums are no beliefs
 
     @property
     def assembly(self) -> tuple[int, ...]:
@@ -290,6 +151,17 @@ class Decoder:
             if self._sum[k] > self._rules.thresholds[self._state[k]]:
                 events.append(self._complete(frame, k))
         events.sort(key=_step_id)
+        return events
+
+    def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
+        """Takes a picture, and as many frames as it stands for; see `stream.OnlineDecoder`.
+
+        Sums decay at every frame without evidence, so between pictures that are left alone none
+        would last.
+        """
+        events = []
+        for held in range(frame, frame + frame_step):
+            events += self.update(held, seen.detections, seen.windows)
         return events
 
     def state(self) -> dict[str, Any]:

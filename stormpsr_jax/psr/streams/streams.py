@@ -1,65 +1,36 @@
-"""The streams of a recording by name, whatever decodes them."""
+"""The list of streams. Another one is a file beside this one, and a line here."""
 
 from collections.abc import Mapping
 
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams import batch, decoding, learned
-from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.accumulated import ASD, STORM, TEMPORAL
+from stormpsr_jax.psr.streams.learned import LEARNED
+from stormpsr_jax.psr.streams.stream import Stream
 
-STREAMS = (*decoding.STREAMS, learned.STREAM)
-
-
-def available(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[str]:
-    """Returns the streams that can be decoded.
-
-    The naive decoder has no fused one. The learned one completes what a variant allows, as decoder
-    "expected" does; the other decoders have none.
-    """
-    asd = all(r.detections is not None for r in recordings.values())
-    temporal = all(r.temporal is not None for r in recordings.values())
-    fused = asd and temporal and decoder != "naive"
-    scores = all(r.scores is not None for r in recordings.values()) and decoder == "expected"
-    present = zip(STREAMS, (asd, temporal, fused, scores), strict=True)
-    return [stream for stream, there in present if there]
+# The last one that a model has is its default.
+STREAMS: tuple[Stream, ...] = (ASD, TEMPORAL, STORM, LEARNED)
+# The method of the paper, and what it is compared with.
+METHOD, BASELINE = STORM, ASD
 
 
-def decode(
-    procedure: Procedure,
-    recording: LabelledPredictions,
-    stream: str,
-    settings: decoding.Settings | learned.Settings,
-    weights: Weights | None = None,
-    *,
-    fps: float | None = None,
-    calibration: Calibration | None = None,
-) -> list[decoding.Event]:
-    """Decodes a stream of a whole recording.
+def names() -> list[str]:
+    """Returns the names of all streams, in order."""
+    return [stream.name for stream in STREAMS]
 
-    Args:
-        procedure: the product.
-        recording: its predictions.
-        stream: of `STREAMS`.
-        settings: of `learned.Settings` for "learned".
-        weights: of "learned"; None for the others.
-        fps: frames per second, None for the procedure's.
-        calibration: of the events' confidences.
 
-    Raises:
-        ValueError: as the decoders.
-    """
-    options = {"fps": fps, "calibration": calibration}
-    if stream == learned.STREAM:
-        return learned.decode(
-            procedure, recording.variant, recording.scores, settings, weights, **options
-        )
-    return batch.decode(
-        procedure,
-        recording.variant,
-        stream,
-        settings,
-        recording.detections,
-        recording.temporal,
-        **options,
-    )
+def find(name: str) -> Stream:
+    """Returns the stream of this name; ValueError if there is none."""
+    for stream in STREAMS:
+        if stream.name == name:
+            return stream
+    raise ValueError(f"stream {name!r} is not one of {', '.join(names())}")
+
+
+def available(recordings: Mapping[str, LabelledPredictions], decoder: str) -> list[Stream]:
+    """Returns the streams that can be decoded: all recordings have what they need."""
+    return [
+        stream
+        for stream in STREAMS
+        if decoder in stream.decoders
+        and all(r.of_kind(kind) is not None for r in recordings.values() for kind in stream.needs)
+    ]

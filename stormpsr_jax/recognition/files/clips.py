@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.streams.decoding import Event
+from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.recognition.files import overlay
 
 FOLDER = "clips"

@@ -14,8 +14,7 @@ from stormpsr_jax.base import cluster
 from stormpsr_jax.base.progress import Bar, Progress
 from stormpsr_jax.media.sources import Source
 from stormpsr_jax.model.model import Model
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Settings
+from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files import recording, results
 
@@ -41,7 +40,7 @@ class Job:
     model: Path
     variant: str
     stream: str
-    settings: Settings | learned.Settings
+    settings: AnySettings
     batch: int | None
     video: bool
     clips: bool

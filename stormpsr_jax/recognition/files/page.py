@@ -14,11 +14,12 @@ import simplejpeg
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure, Variant
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Event, Settings
+from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.recognition.files.pipeline import Chunk, thumbnail
 from stormpsr_jax.report import pages
-from stormpsr_jax.report.pages import INK, MUTED, STREAM_COLOURS, STRIPE
+from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE
 from stormpsr_jax.report.wrong_marks import WRONG, clock
 
 MAX_PICTURES = 64
@@ -96,7 +97,7 @@ class Report:
         name: str,
         rows: Sequence[tuple[int, str]],
         stream: str,
-        settings: Settings | learned.Settings,
+        settings: AnySettings,
         calibrated: bool,
         source: str,
     ) -> None:
@@ -123,9 +124,10 @@ class Report:
             variant=self._variant.name,
             fps=self._fps,
             length=clock(self._num_frames / self._fps),
-            stream=stream,
-            stream_name=pages.STREAM_NAMES[stream],
+            stream=streams.find(stream),
             settings=settings,
+            changed=self._changed is not None,
+            detected=self._seen is not None,
             calibrated=calibrated,
             num_events=self._num_events,
             num_uncertain=self._num_uncertain,
@@ -183,7 +185,7 @@ class Report:
                 axes.axhspan(row, row + 1, color=STRIPE, lw=0, zorder=0)
             name = self._procedure.step_name(step)
             self._label(axes, row, name, INK if step in announced else WRONG)
-        self._draw(axes, steps, STREAM_COLOURS[stream])
+        self._draw(axes, steps, PALETTE[streams.find(stream).colour])
         axes.set(ylim=(max(len(steps), 1), 0), yticks=[])
         other = figure.add_axes((box[0], below / height, box[1], lower / height), sharex=axes)
         x = (np.arange(self._bins) + 0.5) * self._num_frames / self._bins / self._fps
@@ -222,7 +224,7 @@ class Report:
         curves = []
         if self._changed is not None:
             for component, values in zip(self._procedure.components, self._changed.T, strict=True):
-                curves.append((f"{component} changed", STREAM_COLOURS["temporal"], values))
+                curves.append((f"{component} changed", PALETTE["orange"], values))
         if self._seen is not None:
-            curves.append(("State detected", STREAM_COLOURS["asd"], self._seen))
+            curves.append(("State detected", PALETTE["blue"], self._seen))
         return curves

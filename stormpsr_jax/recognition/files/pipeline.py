@@ -13,10 +13,10 @@ from PIL import Image
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
 from stormpsr_jax.model.model import Model
-from stormpsr_jax.model.recogniser import AnyDecoder, Recognised, Rows, decode_row, stack
-from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.decoding import Event
+from stormpsr_jax.model.recogniser import Recognised, Rows, decode_row, stack
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
 THUMBNAIL = 320  # pixels of the longer side, at most
 # Of pictures that are kept until they are in a video, and of those in a report.
@@ -38,7 +38,7 @@ class Chunk:
             pixels a side at most.
         recognised: what the networks say about them.
         events: that complete at them.
-        beliefs: of each component after each of them, in 0…1; of stream "learned" alone.
+        beliefs: of each component after each of them, in 0…1; None of a stream without.
     """
 
     numbers: range
@@ -49,7 +49,7 @@ class Chunk:
 
 
 def run(
-    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
+    model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
 ) -> Iterator[Chunk]:
     """Yields the chunks of a recording, in order.
 
@@ -70,7 +70,7 @@ def run(
 
 
 def _recognised(
-    model: Model, pictures: Pictures, decoder: AnyDecoder, batch: int, whole: bool
+    model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
 ) -> Iterator[Chunk]:
     recogniser = model.recogniser(batch, decoder.stream)
     first = pictures.first_frame
@@ -78,12 +78,12 @@ def _recognised(
         numbers = range(first, first + len(jpegs))
         recognised = recogniser(rows)
         events: list[Event] = []
-        beliefs: list[Belief] | None = [] if decoder.stream == learned.STREAM else None
+        beliefs: list[Belief] = []
         for i, number in enumerate(numbers):
             events += decode_row(decoder, number, recognised, i)
-            if beliefs is not None:
+            if decoder.belief is not None:
                 beliefs.append(decoder.belief.probabilities())
-        yield Chunk(numbers, jpegs, recognised, events, beliefs)
+        yield Chunk(numbers, jpegs, recognised, events, beliefs or None)
         first += len(jpegs)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.model.checklist import Checklist
 from stormpsr_jax.model.model import Model
-from stormpsr_jax.model.recogniser import AnyDecoder
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.recognition.files import overlay, pipeline, results
 from stormpsr_jax.recognition.files.clips import FOLDER, Clips
 from stormpsr_jax.recognition.files.page import Report
@@ -21,7 +21,7 @@ def recognise(
     model: Model,
     name: str,
     pictures: Pictures,
-    decoder: AnyDecoder,
+    decoder: OnlineDecoder,
     folder: Path,
     *,
     source: str,

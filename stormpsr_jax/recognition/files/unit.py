@@ -8,7 +8,7 @@ from typing import Any
 
 from stormpsr_jax.base.files import number, whole
 from stormpsr_jax.model.live import Live, check_alike
-from stormpsr_jax.psr.streams.decoding import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
 # begins. Shorter, a hand before it would be enough, and its steps would be told once more.

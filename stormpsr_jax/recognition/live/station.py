@@ -18,7 +18,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.model.live import Live, check_alike
-from stormpsr_jax.psr.streams.decoding import LAST_FRAME
+from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.recognition.files import overlay, records
 from stormpsr_jax.recognition.files.pipeline import thumbnail
 from stormpsr_jax.recognition.files.unit import Reset, Unit

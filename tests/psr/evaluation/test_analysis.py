@@ -12,7 +12,9 @@ from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch, decoding
+from stormpsr_jax.psr.streams import batch
+from stormpsr_jax.psr.streams.accumulated import ASD
+from stormpsr_jax.psr.streams.rules import Settings
 
 FPS = 4.0
 STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
@@ -155,10 +157,10 @@ def test_threshold_sweep_matches_decoding_at_each_threshold():
             name, procedure.variants["up"], truth, np.zeros((0, 2)), detections
         )
     thresholds = [0.5, 1.0, 2.0, 50.0]
-    s = decoding.Settings(confidence=0.2)
-    rows = analysis.threshold_sweep(procedure, recordings, "asd", s, thresholds, FPS)
+    s = Settings(confidence=0.2)
+    rows = analysis.threshold_sweep(procedure, recordings, ASD, s, thresholds, FPS)
     for threshold, row in zip(thresholds, rows, strict=True):
-        one = decoding.Settings(confidence=0.2, threshold=threshold)
+        one = Settings(confidence=0.2, threshold=threshold)
         scores = {}
         for name, r in recordings.items():
             events = batch.decode(procedure, r.variant, "asd", one, r.detections)

@@ -12,7 +12,7 @@ from stormpsr_jax.psr.files.labels import read_steps
 from stormpsr_jax.psr.files.predictions import Detections, read_detections, read_temporal
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.psr.streams.decoding import Settings
+from stormpsr_jax.psr.streams.rules import Settings
 
 SHARED = pathlib.Path(__file__).parents[3] / "../shared"
 FPS = 5.0
@@ -119,5 +119,5 @@ def test_check_no_false_alarms_on_golden_inputs(name):
             faster = dataclasses.replace(detections, frames=5 * detections.frames)
             r = dataclasses.replace(recordings[key], detections=faster, temporal=None)
             events = {key: [(5 * frame + 3, step) for frame, step in r.truth]}
-            mistakes, _ = frame_rates.check({key: r}, "asd", events, procedure.fps)
+            mistakes, _ = frame_rates.check({key: r}, "asd", "detections", events, procedure.fps)
             assert len(mistakes) == 1

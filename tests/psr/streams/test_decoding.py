@@ -13,7 +13,8 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.batch import decode, sweep
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.decoding import STREAMS, Decoder, Settings
+from stormpsr_jax.psr.streams.decoding import Decoder
+from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 
 K = 3
 PROCEDURE = Procedure.from_json(

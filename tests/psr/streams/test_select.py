@@ -13,7 +13,15 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics
-from stormpsr_jax.psr.streams import batch, calibration, decoding, learned, select, streams
+from stormpsr_jax.psr.streams import (
+    accumulated,
+    batch,
+    calibration,
+    learned,
+    rules,
+    select,
+    streams,
+)
 from stormpsr_jax.psr.streams.learned_weights import default_weights
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
@@ -28,7 +36,7 @@ PROCEDURE = Procedure.from_json(
         "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
     }
 )
-BASE = decoding.Settings(window=20)
+BASE = rules.Settings(window=20)
 
 
 def recording(name, seed, weak=0.0):
@@ -77,7 +85,7 @@ def test_select_floor_rejects_weak_wrong_detections():
     assert choices["asd"].settings.confidence >= 0.7
     assert (choices["asd"].f1, choices["asd"].pos) == (1, 1)
     assert 10 / FPS <= choices["asd"].delay_s < 20 / FPS
-    assert choices["temporal"].settings.threshold == min(select.THRESHOLDS)
+    assert choices["temporal"].settings.threshold == min(accumulated.THRESHOLDS)
     assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
     assert choices["storm"].delay_s < choices["asd"].delay_s
     assert not any(choice.fixed for choice in choices.values())
@@ -108,15 +116,16 @@ def test_select_calibration_is_that_of_the_chosen_events(num):
 @pytest.mark.parametrize("decoder", ["expected", "confidence"])
 def test_select_removals_get_a_threshold_of_their_own(decoder):
     recordings = {str(i): taken_off(str(i), i, noise=0.3) for i in range(5)}
-    base = decoding.Settings(decoder, window=20)
+    base = rules.Settings(decoder, window=20)
     choice = select.select(PROCEDURE, recordings, base)["asd"]
     assert (choice.f1, choice.pos) == (1, 1)
     assert choice.settings.removal > choice.settings.threshold
     without = select.rate(
         PROCEDURE,
         recordings,
-        "asd",
-        [decoding.Settings(decoder, t, window=20) for t in select.THRESHOLDS],
+        accumulated.ASD,
+        [rules.Settings(decoder, t, window=20) for t in accumulated.THRESHOLDS],
+        20,
         FPS,
     )
     # One threshold for both is too low for the noise or, for B2, too high for the installations.
@@ -153,15 +162,15 @@ def plain_choice(procedure, recordings, stream, candidates):
 @pytest.mark.parametrize("decoder", ["naive", "expected", "confidence"])
 def test_select_matches_plain_search(decoder):
     recordings = {str(i): recording(str(i), i, weak=0.1 * i) for i in range(4)}
-    base = decoding.Settings(window=20, decoder=decoder)
+    base = rules.Settings(window=20, decoder=decoder)
     choices = select.select(PROCEDURE, recordings, base)
     assert ("storm" in choices) == (decoder != "naive")
     for stream, choice in choices.items():
         known = {name: c.settings for name, c in choices.items()}
-        candidates = select.grid(stream, base, known)
+        candidates = streams.find(stream).grid(base, known)
         plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
         if decoder != "naive":
-            candidates = select.with_removals(plain)
+            candidates = streams.find(stream).refined(plain)
             plain, values, delay = plain_choice(PROCEDURE, recordings, stream, candidates)
         assert choice.settings == plain
         assert choice.scores == pytest.approx(values)
@@ -207,7 +216,9 @@ def test_rate_a_wrong_part_that_is_accepted_costs_besides_the_false_step():
     for threshold, accepted in ((2.0, 1), (100.0, 0)):
         setting = dataclasses.replace(BASE, threshold=threshold, decay=1.0)
         scores = [
-            select.rate(PROCEDURE, {"r": one}, "asd", [setting], FPS)[0].scores[0]
+            select.rate(PROCEDURE, {"r": one}, accumulated.ASD, [setting], BASE.window, FPS)[
+                0
+            ].scores[0]
             for one in (labelled, unlabelled)
         ]
         assert scores[1] - scores[0] == pytest.approx(select.WRONG_PRICE * accepted)
@@ -267,7 +278,7 @@ def test_pick_never_later_than_the_best_nor_worse_throughout(rows):
 def test_available_only_what_is_there():
     r = recording("0", 0)
     r.temporal = None
-    assert streams.available({"0": r}, "expected") == ["asd"]
+    assert streams.available({"0": r}, "expected") == [accumulated.ASD]
     assert list(select.select(PROCEDURE, {"0": r}, BASE)) == ["asd"]
 
 
@@ -280,11 +291,11 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     blind = dataclasses.replace(
         weights, arrays=dict(weights.arrays, offset=np.array([-900.0, 0.0]))
     )
-    base = decoding.Settings(window=64)
+    base = rules.Settings(window=64)
     options = {"fps": SYNTHETIC.fps}
     good = dict.fromkeys(made_up, weights)
     choice = select.select(SYNTHETIC, made_up, base, **options, weights=good)["learned"]
-    assert choice.settings.install in select.INSTALL
+    assert choice.settings.install in learned.INSTALL
     assert dataclasses.replace(choice.settings, install=3.5) == learned.Settings()
     assert not choice.fixed
     assert choice.f1 > 0.8
@@ -298,7 +309,7 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
 def test_select_learned_of_few_recordings_or_the_papers_choice_is_fixed():
     made_up = {r.name: r for r in map(simulate, range(3))}
     weights = dict.fromkeys([*made_up, "r3"], default_weights("scores"))
-    base = decoding.Settings(window=64)
+    base = rules.Settings(window=64)
     few = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
     assert few.fixed
     assert few.settings == learned.Settings()
@@ -306,7 +317,7 @@ def test_select_learned_of_few_recordings_or_the_papers_choice_is_fixed():
     fixed = select.select(SYNTHETIC, made_up, base, choose="paper", weights=weights)["learned"]
     assert fixed.fixed
     assert "learned" not in select.select(SYNTHETIC, made_up, base)
-    other = decoding.Settings("confidence", window=64)
+    other = rules.Settings("confidence", window=64)
     assert "learned" not in select.select(SYNTHETIC, made_up, other, weights=weights)
 
 
@@ -317,7 +328,7 @@ def test_select_learned_confidences_change_only_where_that_helps(num):
     for r in made_up.values():
         r.truth = [step for step in r.truth if step[1] // 3 % 2]
     weights = dict.fromkeys(made_up, default_weights("scores"))
-    base = decoding.Settings(window=64)
+    base = rules.Settings(window=64)
     choice = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
     judged = []
     for name, r in made_up.items():

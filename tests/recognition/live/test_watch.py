@@ -18,8 +18,8 @@ import pytest
 import simplejpeg
 
 import stormpsr_jax
-from stormpsr_jax.psr.streams.decoding import Event
-from stormpsr_jax.psr.streams.streams import STREAMS
+from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.recognition.live import watch
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes_of_tests import free_address, start, wait_until
@@ -248,7 +248,7 @@ def test_recognise_page_and_webhook_go_on_after_a_kill(trained, even, expected, 
 def test_recognise_page_of_the_learned_fusion_with_a_token(even, tmp_path):
     """By all options; the MQTT broker is not there, and nobody waits for it."""
     model = tmp_path / "model"
-    write(model, STREAMS)
+    write(model, stream_names())
     token = tmp_path / "token.txt"
     token.write_text("a-token-of-24-characters\n")
     token.chmod(0o600)

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.models import fusion
+from stormpsr_jax.models import learned_fusion
 from stormpsr_jax.psr.streams import learned, learned_beliefs, learned_weights
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 
 def drawn(units=3, T=20, N=5):
     rng = np.random.default_rng(0)
-    params = fusion.initial(jax.random.key(0), units)
+    params = learned_fusion.initial(jax.random.key(0), units)
     params = {n: a + 0.3 * rng.normal(size=a.shape).astype(np.float32) for n, a in params.items()}
     x = rng.normal(size=(T, learned_weights.NUM_INPUTS, N)).astype(np.float32)
     start = rng.integers(0, 2, N)
@@ -34,7 +34,7 @@ def test_logits_matches_the_numpy_rule_on_a_recording():
         hidden, o = learned_beliefs.step(weights.arrays, hidden, row)
         expected.append(o)
     params = {name: jnp.asarray(a, jnp.float32) for name, a in weights.arrays.items()}
-    got = fusion.logits(params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), initial)
+    got = learned_fusion.logits(params, jnp.asarray(x.swapaxes(1, 2), jnp.float32), initial)
     expected = np.stack(expected).swapaxes(1, 2)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
@@ -78,7 +78,7 @@ def test_recur_gradient_is_that_of_the_plain_scan():
         there = mask & (states != 0)
         return first + (bce * there).sum() / there.sum()
 
-    value, gradient = jax.value_and_grad(fusion.loss)(params, x, start, states, mask)
+    value, gradient = jax.value_and_grad(learned_fusion.loss)(params, x, start, states, mask)
     expected, wanted = jax.value_and_grad(plain)(params)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for name in params:
@@ -88,6 +88,8 @@ def test_recur_gradient_is_that_of_the_plain_scan():
 def test_loss_what_the_mask_leaves_out_does_not_matter():
     params, x, start, states, mask = drawn()
     mask[12:] = False
-    value = fusion.loss(params, x, start, states, mask)
-    np.testing.assert_allclose(value, fusion.loss(params, x[:12], start, states[:12], mask[:12]))
-    assert fusion.loss(params, x, start, states, np.zeros_like(mask)) == 0
+    value = learned_fusion.loss(params, x, start, states, mask)
+    np.testing.assert_allclose(
+        value, learned_fusion.loss(params, x[:12], start, states[:12], mask[:12])
+    )
+    assert learned_fusion.loss(params, x, start, states, np.zeros_like(mask)) == 0

@@ -22,7 +22,7 @@ import numpy as np
 import optax
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.models import fusion
+from stormpsr_jax.models import learned_fusion
 from stormpsr_jax.psr.files.scores import Scores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned_beliefs
@@ -64,7 +64,7 @@ class Fitted:
 
 
 class _Data(NamedTuple):
-    """What `fusion.loss` takes of some recordings."""
+    """What `learned_fusion.loss` takes of some recordings."""
 
     x: jax.Array  # (T, F, N)
     start: jax.Array  # (N,)
@@ -119,7 +119,7 @@ def fit(
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
         sets.append(np.arange(len(examples)))
-        first = fusion.initial(jax.random.key(seed), units)
+        first = learned_fusion.initial(jax.random.key(seed), units)
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
@@ -141,7 +141,7 @@ def fit(
     step = jax.jit(functools.partial(_step, optimizer, decay))
     step = step.lower(*begin, data, centre, bank, keys[0]).compile()
 
-    def one(own: np.ndarray) -> fusion.Params:
+    def one(own: np.ndarray) -> learned_fusion.Params:
         found = begin
         if at_once:
             batches = itertools.repeat(_side_by_side([rows[i] for i in own], size))
@@ -162,7 +162,7 @@ def fit(
         Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
         for params in found
     ]
-    loss, losses = jax.jit(fusion.loss), []
+    loss, losses = jax.jit(learned_fusion.loss), []
     largest = (T, max(np.bincount(fold)))
     for i in range(FOLDS):
         own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest)
@@ -250,7 +250,7 @@ def _step(optimizer, decay, params, moments, data, centre, bank, key):
 
     def objective(params):
         away = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params, centre)
-        own = fusion.loss(params, data.x + noise, *data[1:])
+        own = learned_fusion.loss(params, data.x + noise, *data[1:])
         return own + decay * sum(jax.tree.leaves(away))
 
     updates, moments = optimizer.update(jax.grad(objective)(params), moments, params)

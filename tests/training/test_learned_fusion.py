@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.models import fusion as network
+from stormpsr_jax.models import learned_fusion as network
 from stormpsr_jax.psr.streams.learned_weights import Weights
-from stormpsr_jax.training import fusion
+from stormpsr_jax.training import learned_fusion
 from tests.support.simulated_scores import PROCEDURE, simulate
 
 
@@ -37,9 +37,9 @@ def start():
 
 def test_fit_beats_its_start_on_recordings_it_has_not_seen(examples, start):
     told = []
-    fitted = fusion.fit(examples, PROCEDURE, start=start, steps=40, progress=told.append)
+    fitted = learned_fusion.fit(examples, PROCEDURE, start=start, steps=40, progress=told.append)
     assert fitted.after < 0.7 * fitted.before
-    assert sum(told) == fusion.num_steps(40, start) == 160
+    assert sum(told) == learned_fusion.num_steps(40, start) == 160
     assert fitted.weights.kind == "scores"
     # Recording 4 is in the fold of recording 0.
     assert fitted.held_out[4] is fitted.held_out[0]
@@ -51,38 +51,40 @@ def test_fit_beats_its_start_on_recordings_it_has_not_seen(examples, start):
 
 def test_fit_the_same_again_and_from_nothing_one_more_fit(examples):
     options = {"steps": 3, "units": 2, "seed": 1}
-    one, other = (fusion.fit(examples[:4], PROCEDURE, **options) for _ in range(2))
+    one, other = (learned_fusion.fit(examples[:4], PROCEDURE, **options) for _ in range(2))
     assert one.weights.checksum == other.weights.checksum
     assert one.weights.units == 2
-    assert fusion.num_steps(3, None) == 15
+    assert learned_fusion.num_steps(3, None) == 15
     assert one.weights.checksum not in {w.checksum for w in one.held_out}
     # The fit on all has seen what each fold has not.
-    others = fusion.fit(examples[:4], PROCEDURE, **options | {"seed": 2})
+    others = learned_fusion.fit(examples[:4], PROCEDURE, **options | {"seed": 2})
     assert others.weights.checksum != one.weights.checksum
 
 
 def test_fit_a_fold_does_not_see_its_recording(examples, start):
     """Other labels of recording 1 change all folds but that of recording 1."""
     options = {"start": start, "steps": 2}
-    before = fusion.fit(examples[:4], PROCEDURE, **options)
+    before = learned_fusion.fit(examples[:4], PROCEDURE, **options)
     spoilt = [*examples[:4]]
     spoilt[1] = (spoilt[1][0], 1 - np.abs(spoilt[1][1]))
-    after = fusion.fit(spoilt, PROCEDURE, **options)
+    after = learned_fusion.fit(spoilt, PROCEDURE, **options)
     same = [a.checksum == b.checksum for a, b in zip(before.held_out, after.held_out, strict=True)]
     assert same == [False, True, False, False]
 
 
 def test_fit_a_few_recordings_at_a_time(examples, start):
     options = {"start": start, "steps": 40}
-    few = fusion.fit(examples, PROCEDURE, batch=2, **options)
+    few = learned_fusion.fit(examples, PROCEDURE, batch=2, **options)
     assert few.after < 0.7 * few.before
-    whole, as_many = (fusion.fit(examples, PROCEDURE, batch=b, **options) for b in (None, 4))
+    whole, as_many = (
+        learned_fusion.fit(examples, PROCEDURE, batch=b, **options) for b in (None, 4)
+    )
     assert whole.weights.checksum == as_many.weights.checksum != few.weights.checksum
 
 
 def test_fit_batches_take_all_recordings_in_turn():
     own = np.array([1, 2, 4, 5, 7])
-    drawn = list(itertools.islice(fusion._draw(own, 3, 0), 10))
+    drawn = list(itertools.islice(learned_fusion._draw(own, 3, 0), 10))
     assert all(len(batch) == 3 for batch in drawn)
     rounds = np.concatenate(drawn).reshape(6, 5)
     assert all(sorted(one) == own.tolist() for one in rounds.tolist())
@@ -90,7 +92,7 @@ def test_fit_batches_take_all_recordings_in_turn():
 
 
 def test_fit_strong_decay_stays_at_the_start(examples, start):
-    fitted = fusion.fit(
+    fitted = learned_fusion.fit(
         examples[:4], PROCEDURE, start=start, steps=5, decay=1e6, learning_rate=1e-4
     )
     for name, a in fitted.weights.arrays.items():
@@ -99,10 +101,10 @@ def test_fit_strong_decay_stays_at_the_start(examples, start):
 
 def test_fit_errors_few_recordings_other_states_no_memory(examples, start, monkeypatch):
     with pytest.raises(ValueError, match="3 recordings are fewer than 4 folds"):
-        fusion.fit(examples[:3], PROCEDURE)
+        learned_fusion.fit(examples[:3], PROCEDURE)
     wrong = [*examples[:3], (examples[3][0], examples[3][1][:-1])]
     with pytest.raises(ValueError, match="states are"):
-        fusion.fit(wrong, PROCEDURE)
+        learned_fusion.fit(wrong, PROCEDURE)
     monkeypatch.setattr(memory, "available_bytes", lambda: 2**16)
     with pytest.raises(MemoryError, match="the fit of the fusion needs"):
-        fusion.fit(examples, PROCEDURE, start=start, steps=1)
+        learned_fusion.fit(examples, PROCEDURE, start=start, steps=1)

@@ -1,0 +1,181 @@
+"""The list of streams: another one is a file and a line, and nobody else knows one by its name."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import evaluate
+from stormpsr_jax.psr.files.recordings import load_recordings
+from stormpsr_jax.psr.streams import accumulated, learned_weights, rules, select, streams
+from stormpsr_jax.psr.streams.stream import pictures
+from stormpsr_jax.report import pages
+from tests.support.evaluate_data import make_scored
+from tests.support.simulated_scores import PROCEDURE
+from tests.support.toy_stream import BOTH, Agreement
+
+ROOT = Path(__file__).parents[3]
+NAMES = ("asd", "temporal", "storm", "learned")
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    return make_scored(tmp_path_factory.mktemp("scored"))
+
+
+@pytest.fixture(scope="module")
+def recordings(scored):
+    kinds = (scored / "labels", scored / "asd", scored / "temporal")
+    return load_recordings(PROCEDURE, *kinds, scores_dir=scored / "scores")
+
+
+@pytest.fixture
+def fifth(monkeypatch):
+    """The line."""
+    monkeypatch.setattr(streams, "STREAMS", (*streams.STREAMS, BOTH))
+
+
+def run(folder, *flags, kinds=("asd", "temporal")):
+    words = ["--procedure=synthetic", f"--labels={folder / 'labels'}"]
+    words += [f"--{kind}={folder / kind}" for kind in kinds]
+    evaluate.main([*words, f"--out={folder / 'out.json'}", *flags])
+    return json.loads((folder / "out.json").read_text())["streams"]
+
+
+def test_the_streams_are_four_and_the_last_that_a_model_has_is_its_default():
+    assert tuple(streams.names()) == NAMES
+    assert rules.STREAMS == tuple(s.name for s in streams.STREAMS if s.sums)
+    assert {s.colour for s in streams.STREAMS} <= set(pages.PALETTE)
+    with pytest.raises(ValueError, match="'best' is not one of asd, temporal, storm, learned"):
+        streams.find("best")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_recording_decodes_as_its_pictures_one_by_one_do(recordings, name):
+    stream, weights = streams.find(name), learned_weights.default_weights("scores")
+    options = {"window": 64, "threshold": 1.0} if stream.sums else {}
+    settings = stream.settings(**options)
+    for r in recordings.values():
+        decoder = stream.decoder(PROCEDURE, r.variant, settings, weights=weights)
+        assert decoder.stream == name
+        online = [e for frame, seen in pictures(r) for e in decoder.observe(frame, seen)]
+        assert stream.decode(PROCEDURE, r, settings, weights) == online
+        assert online
+
+
+def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, capsys):
+    found = run(scored, f"--report={scored / 'r.html'}", "--threshold=both=4", "--sweep=1,2")
+    assert list(found) == ["asd", "temporal", "storm", "both"]
+    assert found["both"]["settings"] == {"pictures": 4.0}
+    assert found["both"]["tp"] > 10
+    assert "sweep" in found["storm"]
+    assert "sweep" not in found["both"]  # no T of summed evidence
+    shown = (scored / "r.html").read_text()
+    assert "Both agree" in shown
+    assert "<th>Pictures</th>" in shown
+    assert "var(--amber)" in shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams, "STREAMS", streams.STREAMS[:-1])
+        assert run(scored, "--sweep=1,2") == {s: found[s] for s in ("asd", "temporal", "storm")}
+    # A number alone is meant for those that sum up evidence.
+    assert run(scored, "--threshold=9")["both"]["settings"] == {"pictures": 2.0}
+    capsys.readouterr()
+    run(scored, kinds=("asd",))
+    assert "no both stream: it needs --asd and --temporal" in capsys.readouterr().err
+    for flag, message in (
+        ("--gate=both=1", "--gate: stream both has none"),
+        ("--threshold=both=0", "pictures 0.0 is not a number from 1 up"),
+        ("--threshold=neither=1", "neither a number nor like asd=6"),
+    ):
+        with pytest.raises(SystemExit):
+            run(scored, flag)
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        evaluate.main(["--help"])
+    assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())
+    assert "both" not in run(scored, "--protocol=released")
+    assert "both" not in run(scored, "--decoder=naive", "--threshold=1")
+
+
+def test_a_fifth_stream_is_chosen_by_the_rule_of_all(recordings, fifth):
+    many = {f"{name}{i}": r for name, r in recordings.items() for i in range(2)}
+    base = rules.Settings(window=64)
+    choices = select.select(PROCEDURE, many, base)
+    assert list(choices) == ["asd", "temporal", "storm", "both"]
+    chosen = choices["both"]
+    assert chosen.settings in BOTH.grid(base, {})
+    assert chosen.settings != Agreement(1000.0)  # which finds nothing
+    assert not chosen.fixed
+    assert 0 < chosen.calibration(0.75) < 1
+    assert select.select(PROCEDURE, recordings, base)["both"].fixed  # two are too few
+    assert choices["storm"].settings.gate == choices["temporal"].settings.gate
+    assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
+
+
+def test_what_a_stream_takes_from_another_stands_before_it():
+    for i, stream in enumerate(streams.STREAMS):
+        if isinstance(stream, accumulated.Accumulated):
+            assert set(stream.taken.values()) <= set(streams.names()[:i])
+
+
+# --- Names ----------------------------------------------------------------------------------------
+
+
+def says_a_name(node):
+    """Whether it is a stream's name, or several."""
+    items = node.elts if isinstance(node, ast.Tuple | ast.List | ast.Set) else [node]
+    return any(isinstance(one, ast.Constant) and one.value in NAMES for one in items)
+
+
+def comparisons(code):
+    """Lines of a module where a stream is told by its name.
+
+    Networks are called "temporal" too, and positions of a transformer "learned".
+    """
+    for node in ast.walk(ast.parse(code)):
+        text = ast.unparse(node) if isinstance(node, ast.Compare | ast.Dict) else ""
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            named = any(map(says_a_name, sides)) and re.search("stream|asd|storm|learned", text)
+            named = named and "positions" not in text
+            if named or re.search(r"\b(ASD|TEMPORAL|STORM|LEARNED|STREAM)\b", text):
+                yield node.lineno, text
+        elif isinstance(node, ast.Dict) and sum(map(says_a_name, filter(None, node.keys))) > 2:
+            yield node.lineno, text
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ('if stream == "temporal": pass', 1),
+        ("if decoder.stream != learned.STREAM: pass", 1),
+        ('if {"asd", "storm"} <= found.keys(): pass', 1),
+        ('x = "learned" in chosen', 1),
+        ('COLOURS = {"asd": 1, "temporal": 2, "storm": 3}', 1),
+        ('if "temporal" in roles or role == "temporal": pass', 0),
+        ('folder = data / "asd"', 0),
+    ],
+)
+def test_a_comparison_with_a_streams_name_is_noticed(code, found):
+    assert len(list(comparisons(code))) == found
+
+
+def test_no_code_outside_the_streams_compares_a_streams_name():
+    package = ROOT / "stormpsr_jax"
+    # Published checkpoints are of kinds that have such names too.
+    apart = (package / "psr" / "streams", package / "weights")
+    places = [*package.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]
+    outside = [path for path in places if not set(apart) & set(path.parents)]
+    assert len(outside) > 100
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in outside
+        for line, text in comparisons(path.read_text())
+    ]
+    for path in (ROOT / "stormpsr_jax" / "templates").glob("*.html"):
+        for i, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(r'"(asd|temporal|storm|learned)"', line):
+                found.append(f"{path.name}:{i}: {line}")
+    assert not found
