@@ -16,7 +16,7 @@ from fault_runs import LIMIT, STAGES, Found, reported, results, run, verdicts
 from stormpsr_jax import evaluate, load_model
 from stormpsr_jax.model.card import CARD
 from stormpsr_jax.psr.evaluation import analysis
-from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages import checks, order, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters, torch_files
@@ -150,7 +150,7 @@ def crafted_data(rng: random.Random, place: Path, base: Path) -> Found:
         mistakes = checks.find_mistakes(context)
         if mistakes:
             raise ValueError("\n".join(mistakes))
-        for stage in ("pretrain", "detector", "evaluate"):
+        for stage in order.chosen(context.config):
             provenance.made_from(context, stage)
         for split in ("train", "val"):
             source = context.source(split)

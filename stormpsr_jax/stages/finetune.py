@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.stages import networks, validation
+from stormpsr_jax.stages import learning, networks, pretrain, temporal, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
@@ -20,10 +21,11 @@ from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make
 
 
 def build(context: Context) -> Definition:
-    """Unfreezes the encoder. With finetune.batch_norm "train" its BatchNorm goes on as well.
+    """What trains both, with the encoder unfrozen.
 
-    It then normalises by all pictures of a batch of clips, and its running statistics, which
-    recognition takes, follow. With "frozen" it keeps the statistics of `pretrain`.
+    With finetune.batch_norm "train" its BatchNorm goes on as well: it normalises by all pictures of
+    a batch of clips, and its running statistics, which recognition takes, follow. With "frozen" it
+    keeps the statistics of `pretrain`.
     """
     config = context.config.finetune
     train, val = context.source("train"), context.source("val")
@@ -96,5 +98,31 @@ def clip_seed(seed: int) -> int:
 
 
 def run(context: Context) -> dict:
-    """Trains it."""
+    """Trains both; returns facts for the record."""
     return context.train("finetune", build(context))
+
+
+def _size_mistakes(context: Context) -> list[str]:
+    batch = context.config.finetune.batch
+    pictures = batch * context.num_frames
+    return learning.patch_mistakes(context) + learning.batch_mistakes(
+        context, "finetune", batch, pictures=pictures
+    )
+
+
+STAGE = Stage(
+    name="finetune",
+    run=run,
+    fields=(
+        *learning.TRAINING,
+        *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
+        *("temporal.state_loss", "temporal.best"),
+        *("encoder", "pretrain.state_loss", "temporal_model", "finetune"),
+    ),
+    reads=lambda _: [Reads(("pictures", "states"), SPLITS)],
+    after=lambda _: (pretrain.STAGE, temporal.STAGE),
+    results=learning.weights_of("finetune"),
+    costly=True,
+    size_mistakes=_size_mistakes,
+    data_mistakes=learning.window_mistakes,
+)
