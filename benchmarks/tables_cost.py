@@ -53,11 +53,10 @@ class Costs:
         return None
 
     def _trained(self, config, name: str) -> Stage:
-        (stage,) = (stage for stage in order.STAGES if stage.name == name)
         fields = tuple(
             (field, repr(value))
             for field, value in provenance.flat_config(config).items()
-            if field.startswith(stage.fields)
+            if field.startswith(order.named(name).fields)
             and not any(fnmatch.fnmatchcase(field, same) for same in SAME_STEP)
         )
         if (name, fields) not in self._known:

@@ -16,7 +16,20 @@ def find_mistakes(context: Context) -> list[str]:
 
     Where a stage has not made the data yet, what depends on them is left to a second call.
     """
-    stages = order.chosen(context.config)
+    return list(dict.fromkeys(_mistakes(context, order.chosen(context.config))))
+
+
+def find_doubts(context: Context) -> list[str]:
+    """Returns what a run without mistakes will do, but perhaps not as its user expects.
+
+    A sentence for each doubt. Where a stage has not made the data yet, there are none to be had.
+    """
+    if not context.has_data:
+        return []
+    return [text for stage in order.chosen(context.config) for text in stage.doubts(context)]
+
+
+def _mistakes(context: Context, stages: Sequence[Stage]) -> list[str]:
     out_of_range = fields.find_mistakes(context.config)
     mistakes = out_of_range + (_order(context) or _config(context, stages))
     mistakes += sinks.find_mistakes(tuple(context.config.metrics_to))
@@ -37,17 +50,7 @@ def find_mistakes(context: Context) -> list[str]:
         if not mistakes:
             for stage in stages:
                 mistakes += collect(lambda stage=stage: stage.network_mistakes(context))
-    return list(dict.fromkeys(mistakes))
-
-
-def find_doubts(context: Context) -> list[str]:
-    """Returns what a run without mistakes will do, but perhaps not as its user expects.
-
-    A sentence for each doubt. Where a stage has not made the data yet, there are none to be had.
-    """
-    if not context.has_data:
-        return []
-    return [text for stage in order.chosen(context.config) for text in stage.doubts(context)]
+    return mistakes
 
 
 def _order(context: Context) -> list[str]:

@@ -101,9 +101,19 @@ class Context:
         Raises:
             ValueError: the split cannot be read, or is not of the frames that `source` has.
         """
-        large = self._sized("detector", self.detector_dir, split)
-        if self.config.data.detector_dir and split != CAD:
-            self._compare(self.source(split), large)
+        folder, own = self.detector_dir, self.config.data.detector_dir and split != CAD
+        if own and not (folder / "dataset_info.json").is_file():
+            raise ValueError(
+                f"--config.data.detector_dir={folder}: is no finished folder of clip shards; "
+                f"make it with the command that made {self.data_dir}, with another --size and --out"
+            )
+        large = self._sized("detector", folder, split)
+        if own and (what := clips.difference(self.source(split), large)):
+            raise ValueError(
+                f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
+                f"{self.data_dir}; both have to be made of the same recordings, by the same "
+                "command but for --size"
+            )
         return large
 
     def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
@@ -115,25 +125,8 @@ class Context:
                     "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad "
                     "or data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
                 )
-        elif section == "detector" and self.config.data.detector_dir:
-            self._check_finished(directory)
         source = self._open(ClipSource, directory, split)
         return source.at(self.config[section].image_size, f"{section}.image_size")
-
-    def _check_finished(self, directory: Path) -> None:
-        if not (directory / "dataset_info.json").is_file():
-            raise ValueError(
-                f"--config.data.detector_dir={directory}: is no finished folder of clip shards; "
-                f"make it with the command that made {self.data_dir}, with another --size and --out"
-            )
-
-    def _compare(self, source: ClipSource, large: ClipSource) -> None:
-        if what := clips.difference(source, large):
-            raise ValueError(
-                f"--config.data.detector_dir={self.detector_dir}: split {source.split!r} has other "
-                f"{what} than {self.data_dir}; both have to be made of the same recordings, by the "
-                "same command but for --size"
-            )
 
     def _open(self, kind: type, directory: Path, split: str):
         key = (kind, directory, split)

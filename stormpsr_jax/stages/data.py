@@ -21,33 +21,23 @@ def run(context: Context) -> dict:
     from data_prep import synthetic  # the ray tracer is an extra
 
     config = context.config.data.synthetic
-    if config.objects.train:
+    options = config.to_dict()
+    objects, frames = options.pop("objects"), options.pop("frames_per_object")
+    if objects["train"]:
         synthetic.make_objects(
             context.data_dir,
             seed=config.seed,
-            objects=dict(config.objects),
-            frames_per_object=config.frames_per_object,
+            objects=objects,
+            frames_per_object=frames,
             size=config.size,
             num_components=context.procedure.num_components,
             workers=config.workers,
         )
     else:
-        synthetic.make_dataset(
-            context.data_dir,
-            seed=config.seed,
-            occlusion=config.occlusion,
-            recordings=None if config.timelines else dict(config.recordings),
-            size=config.size,
-            fps=config.fps,
-            cad_per_state=config.cad_per_state,
-            cad_wrong=config.cad_wrong,
-            rehearsals=config.rehearsals,
-            rehearsal_step=config.rehearsal_step,
-            workers=config.workers,
-            timelines=config.timelines or None,
-            time_scale=config.time_scale,
-            pace=config.pace,
-        )
+        if config.timelines:
+            options["recordings"] = None
+        options["timelines"] = config.timelines or None
+        synthetic.make_dataset(context.data_dir, **options)
     return {}
 
 

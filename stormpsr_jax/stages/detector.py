@@ -15,7 +15,7 @@ from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import optimisation
 
 
 def build(context: Context) -> Definition:
@@ -76,16 +76,10 @@ def build(context: Context) -> Definition:
             seed=context.config.seed,
             workers=context.config.data.workers,
         ),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config),
         evaluate=evaluate,
         best="map50",
     )
-
-
-def run(context: Context) -> dict:
-    """Trains the detector; returns facts for the record."""
-    return context.train("detector", build(context))
 
 
 def _reads(context: Context) -> list[Reads]:
@@ -128,11 +122,9 @@ def _mistakes(context: Context) -> list[str]:
 
 
 def _size_mistakes(context: Context) -> list[str]:
-    # Its stem halves the pictures twice.
-    open_split, who = Context.detector_source, "the detector needs"
-    return learning.division_mistakes(
-        context, "detector", open_split, 4, who
-    ) + learning.batch_mistakes(context, "detector", context.config.detector.batch)
+    source, who = Context.detector_source, "the detector needs"
+    mistakes = learning.division_mistakes(context, "detector", source, 4, who)
+    return mistakes + learning.batch_mistakes(context, "detector", context.config.detector.batch)
 
 
 def _data_mistakes(context: Context) -> list[str]:
@@ -200,12 +192,10 @@ def _doubts(context: Context) -> list[str]:
 
 STAGE = Stage(
     name="detector",
-    run=run,
+    build=build,
     fields=(*learning.TRAINING, *learning.CAD, "detector"),
     reads=_reads,
     procedure=("number of components", "states"),
-    results=learning.weights_of("detector"),
-    costly=True,
     mistakes=_mistakes,
     size_mistakes=_size_mistakes,
     data_mistakes=_data_mistakes,

@@ -237,7 +237,7 @@ def _results(workdir: Path) -> list[Path]:
         workdir / "metrics.json",
         workdir / "report.html",
         *workdir.glob("detections.json"),
-        *(workdir / "model" / name for name in (folder.MODEL, folder.WEIGHTS)),  # the card is free
+        *(workdir / "model" / name for name in (folder.MODEL, folder.WEIGHTS)),  # not the card
     ]
 
 

@@ -17,7 +17,7 @@ from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 
 
 def build(context: Context) -> Definition:
@@ -68,12 +68,7 @@ def build(context: Context) -> Definition:
             lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
         )
 
-    def optimizer(params):
-        scale = layer_lr_scale(
-            "spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay
-        )
-        return make_optimizer(config.optimizer, config.steps, params, scale)
-
+    scale = layer_lr_scale("spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay)
     return Definition(
         model=(spatial, temporal),
         init=init,
@@ -81,8 +76,7 @@ def build(context: Context) -> Definition:
         data=pipelines.picture_clips(
             train, **context.clip_options(train, config.batch, clip_seed(context.config.seed))
         ),
-        optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config, scale),
         evaluate=evaluate,
         best=context.config.temporal.best,
         evaluate_start=True,
@@ -97,11 +91,6 @@ def clip_seed(seed: int) -> int:
     return (seed + zlib.crc32(b"finetune")) % 2**31
 
 
-def run(context: Context) -> dict:
-    """Trains both; returns facts for the record."""
-    return context.train("finetune", build(context))
-
-
 def _size_mistakes(context: Context) -> list[str]:
     batch = context.config.finetune.batch
     pictures = batch * context.num_frames
@@ -112,7 +101,7 @@ def _size_mistakes(context: Context) -> list[str]:
 
 STAGE = Stage(
     name="finetune",
-    run=run,
+    build=build,
     fields=(
         *learning.TRAINING,
         *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
@@ -121,8 +110,6 @@ STAGE = Stage(
     ),
     reads=lambda _: [Reads(("pictures", "states"), SPLITS)],
     after=lambda _: (pretrain.STAGE, temporal.STAGE),
-    results=learning.weights_of("finetune"),
-    costly=True,
     size_mistakes=_size_mistakes,
     data_mistakes=learning.window_mistakes,
 )

@@ -19,11 +19,12 @@ from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import LABELS, SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
+from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.weights import parameters
 
-_ENCODER = "encoder.safetensors"
+_EXPORTED = "encoder.safetensors"
 _VALIDATION_FRAMES = 40  # pictures of each object that precision@1 is measured on
 
 
@@ -117,7 +118,7 @@ def build(context: Context) -> Definition:
 
     def export(params, metrics):
         parameters.save_params(
-            context.workdir / "general" / _ENCODER,
+            context.workdir / "general" / _EXPORTED,
             params["spatial"]["encoder"],
             metadata={
                 "data_seed": context.config.data.synthetic.seed,
@@ -137,8 +138,7 @@ def build(context: Context) -> Definition:
         init=init,
         loss_fn=loss_fn,
         data=pipelines.batches(dataset, context.config.data.workers, num_bytes),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="objects",
@@ -161,11 +161,6 @@ def _precision_at_1(encoder, source: ClipSource) -> float:
     return right / max(total, 1)
 
 
-def run(context: Context) -> dict:
-    """Trains the encoder; returns facts for the record."""
-    return context.train("general", build(context))
-
-
 def _size_mistakes(context: Context) -> list[str]:
     pictures = _pictures(context)
     return learning.patch_mistakes(context, _open) + learning.batch_mistakes(
@@ -175,13 +170,9 @@ def _size_mistakes(context: Context) -> list[str]:
 
 STAGE = Stage(
     name="general",
-    run=run,
+    build=build,
     fields=(*learning.TRAINING, *learning.ENCODER, "general"),
     reads=lambda _: [Reads((LABELS,), SPLITS, _open)],
-    results=lambda workdir: [
-        *learning.weights_of("general")(workdir),
-        workdir / "general" / _ENCODER,
-    ],
-    costly=True,
+    results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
     size_mistakes=_size_mistakes,
 )

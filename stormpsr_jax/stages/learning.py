@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
@@ -11,17 +10,11 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS
-from stormpsr_jax.training.checkpoint import BEST
 
 PICTURES = ("dtype", "data.mean", "data.std")
 TRAINING = ("seed", *PICTURES, "augment")
 CAD = ("data.cad_mean", "data.cad_std")
 ENCODER = ("encoder", "pretrain.state_loss")  # with its weight 0, the encoder has no state head
-
-
-def weights_of(name: str) -> Callable[[Path], list[Path]]:
-    """What a trained stage leaves in WORKDIR: its best weights."""
-    return lambda workdir: [workdir / name / BEST]
 
 
 def batch_mistakes(

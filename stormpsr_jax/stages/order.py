@@ -37,6 +37,11 @@ def names() -> tuple[str, ...]:
     return tuple(stage.name for stage in STAGES)
 
 
+def named(name: str) -> Stage:
+    """The stage of a name; StopIteration if there is none."""
+    return next(stage for stage in STAGES if stage.name == name)
+
+
 def chosen(config: ConfigDict) -> tuple[Stage, ...]:
     """The stages that a config names, in their order."""
     return tuple(stage for stage in STAGES if stage.name in config.stages)

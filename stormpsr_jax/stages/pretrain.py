@@ -20,7 +20,7 @@ from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
+from stormpsr_jax.training.optimizer import optimisation, vit_lr_scale
 from stormpsr_jax.weights import parameters
 
 
@@ -64,10 +64,7 @@ def build(context: Context) -> Definition:
         )
         return {"precision_at_1": precision}
 
-    def optimizer(params):
-        scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
-        return make_optimizer(config.optimizer, config.steps, params, scale)
-
+    scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
     return Definition(
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
@@ -75,8 +72,7 @@ def build(context: Context) -> Definition:
         data=pipelines.key_frame_batches(
             train, cad, sampler, seed=context.config.seed, workers=context.config.data.workers
         ),
-        optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config, scale),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="n_per_state",
@@ -220,14 +216,13 @@ def _network_mistakes(context: Context) -> list[str]:
 STAGE = Stage(
     name="pretrain",
     run=run,
+    build=build,
     fields=(*learning.TRAINING, *learning.CAD, "encoder", "pretrain"),
     free=("pretrain.supcon_block",),
     file_fields=("init_from",),
     reads=_reads,
     further=lambda context: {"frames per second": context.source("train").fps},
     procedure=("number of components", "states"),
-    results=learning.weights_of("pretrain"),
-    costly=True,
     mistakes=_mistakes,
     size_mistakes=learning.patch_mistakes,
     data_mistakes=_data_mistakes,

@@ -169,7 +169,7 @@ def finish(context: Context, stage: Stage, sources: Mapping[str, Any], facts: Ma
     """Records that a stage is finished, and the checksums of its results."""
     results = {
         str(path.relative_to(context.workdir)): files.checksum(path)
-        for path in stage.results(context.workdir)
+        for path in stage.result_files(context.workdir)
     }
     log = context.workdir / stage.name / "metrics.jsonl"
     content = {

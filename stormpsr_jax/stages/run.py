@@ -127,7 +127,7 @@ def _run_stage(stage: Stage, context: Context, remake: bool, others: Sequence[Pa
     else:
         start = time.monotonic()
         _say(f"{name} …")
-        facts = stage.run(context)
+        facts = stage.make(context)
         hosts.wait_for_all(f"{name} run")
         _on_process_0(lambda: provenance.finish(context, stage, made_from, facts))
         if stage.makes_data:

@@ -10,6 +10,8 @@ from typing import Any
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.checkpoint import BEST
+from stormpsr_jax.training.loop import Definition
 
 SPLITS = ("train", "val")  # what learns reads these
 # Parts of a split that are no part of a source; see `checksums.DataChecksums` for the others.
@@ -51,18 +53,19 @@ class Stage:
 
     Attributes:
         name: its name in config.stages, and of its folder in WORKDIR.
-        run: makes its results; returns facts for its record.
         fields: fields of the config that it reads, or sections of them.
+        run: makes its results; returns facts for its record. What trains alone has `build` instead.
+        build: of a stage that trains: what it trains. Its results are trained weights, which are
+            not thrown away unasked, and the config has a section of its name, with an optimizer.
         free: of these, patterns of those that change how it goes and not what comes out.
         file_fields: fields that name a file that it reads, if they name any.
         reads: the parts of the data that it reads.
         further: what else it is made from, {what: JSON value}; the data are there.
         procedure: the parts of the procedure that it reads; see `provenance.made_from`.
         after: the stages whose results it reads.
-        results: the files in WORKDIR that later stages or people use, once it is finished.
+        results: the files in WORKDIR that later stages or people use, once it is finished; by
+            default the best weights of a stage that trains.
         folders: the folders of WORKDIR besides its own that it leaves results in.
-        costly: whether its results are trained weights, which are not thrown away unasked. The
-            config has a section of its name then, with an optimizer.
         needs_pictures: whether ready-made embeddings are not enough for it.
         taken_over: whether another run can link to what it has made.
         rendering: of a stage that makes the data folder: what would come out wrong, given what
@@ -77,17 +80,17 @@ class Stage:
     """
 
     name: str
-    run: Callable[[Context], dict[str, Any]]
     fields: tuple[str, ...]
+    run: Callable[[Context], dict[str, Any]] | None = None
+    build: Callable[[Context], Definition] | None = None
     free: tuple[str, ...] = ()
     file_fields: tuple[str, ...] = ()
     reads: Callable[[Context], Sequence[Reads]] = _nothing
     further: Callable[[Context], dict[str, Any]] = lambda _: {}
     procedure: tuple[str, ...] = ("number of components",)
     after: Callable[[Context], tuple[Stage, ...]] = _nothing
-    results: Callable[[Path], Iterable[Path]] = _nothing
+    results: Callable[[Path], Iterable[Path]] | None = None
     folders: tuple[str, ...] = ()
-    costly: bool = False
     needs_pictures: bool = True
     taken_over: bool = True
     rendering: Callable[[Context, Sequence[Reads]], list[str]] | None = None
@@ -100,6 +103,11 @@ class Stage:
     show: Callable[[Context], None] | None = None
 
     @property
+    def costly(self) -> bool:
+        """Whether its results are trained weights."""
+        return self.build is not None
+
+    @property
     def makes_data(self) -> bool:
         """Whether it makes the data folder, which all later stages read."""
         return self.rendering is not None
@@ -107,6 +115,16 @@ class Stage:
     def is_chosen(self, context: Context) -> bool:
         """Whether a run has the stage."""
         return self.name in context.config.stages
+
+    def make(self, context: Context) -> dict[str, Any]:
+        """Makes its results; returns facts for its record."""
+        return self.run(context) if self.run else context.train(self.name, self.build(context))
+
+    def result_files(self, workdir: Path) -> list[Path]:
+        """Its results, files in WORKDIR."""
+        if self.results:
+            return [*self.results(workdir)]
+        return [workdir / self.name / BEST] if self.costly else []
 
 
 def collect(check: Callable[[], list[str]]) -> list[str]:

@@ -14,7 +14,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import optimisation
 
 
 def build(context: Context) -> Definition:
@@ -59,8 +59,7 @@ def build(context: Context) -> Definition:
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed),
         ),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config),
         evaluate=evaluate,
         best=config.best,
     )
@@ -74,11 +73,6 @@ def clip_loss(context: Context, logits: jax.Array, batch: dict, batch_stats: dic
         states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
         loss = loss + weight * states
     return loss, (metrics, batch_stats)
-
-
-def run(context: Context) -> dict:
-    """Trains the temporal encoder; returns facts for the record."""
-    return context.train("temporal", build(context))
 
 
 def _reads(context: Context) -> list[Reads]:
@@ -96,15 +90,13 @@ def _network_mistakes(context: Context) -> list[str]:
 
 STAGE = Stage(
     name="temporal",
-    run=run,
+    build=build,
     fields=(
         *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
         *("encoder.hidden", "encoder.image_size"),
     ),
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),
-    results=learning.weights_of("temporal"),
-    costly=True,
     needs_pictures=False,
     size_mistakes=lambda context: learning.batch_mistakes(
         context, "temporal", context.config.temporal.batch
