@@ -57,7 +57,7 @@ class Stage:
         run: makes its results; returns facts for its record. What trains alone has `build` instead.
         build: of a stage that trains: what it trains. Its results are trained weights, which are
             not thrown away unasked, and the config has a section of its name, with an optimizer.
-        free: of these, patterns of those that change how it goes and not what comes out.
+        free: patterns of fields that change how it goes and not what comes out.
         file_fields: fields that name a file that it reads, if they name any.
         reads: the parts of the data that it reads.
         further: what else it is made from, {what: JSON value}; the data are there.
