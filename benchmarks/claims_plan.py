@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.experiments.runs import Run, changed, distinct
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.stages import provenance
-from stormpsr_jax.stages.checks import STAGES
+from stormpsr_jax.stages import order, provenance
 
 RECIPE = "recipe"
 # With pauses so many times as long, the mean pause of made-up recordings is 3.7 windows, as in the
@@ -53,7 +52,7 @@ def _without_cad(config: ConfigDict) -> dict[str, Any]:
 
 def _stages(config: ConfigDict, finetune: bool) -> dict[str, Any]:
     chosen = set(config.stages) - {"finetune"} | ({"finetune"} if finetune else set())
-    return {"stages": tuple(sorted(chosen, key=STAGES.index))}
+    return {"stages": tuple(sorted(chosen, key=order.names().index))}
 
 
 _RANDOM = {"pretrain.key_frames": "random"}

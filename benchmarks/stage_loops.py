@@ -4,7 +4,6 @@ For the benchmarks that measure the real models, losses, optimisers and pipeline
 """
 
 import functools
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from made_up import smooth_jpegs
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.stages import order
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
@@ -113,7 +113,7 @@ def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, De
 
 def build(context: Context, name: str) -> Definition:
     """What one stage would train."""
-    return importlib.import_module(f"stormpsr_jax.stages.{name}").build(context)
+    return order.named(name).build(context)
 
 
 def num_frames(batch: dict[str, Any]) -> int:

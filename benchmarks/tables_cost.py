@@ -27,7 +27,7 @@ from training_cost import (
 
 from stormpsr_jax.experiments import paper_plan
 from stormpsr_jax.experiments.runs import Run, expected_stages
-from stormpsr_jax.stages import provenance
+from stormpsr_jax.stages import order, provenance
 
 PLATFORMS = ("1 A100", "1 H100", "8 H100")
 # What says how many steps there are and which rows are drawn, and not what a step computes.
@@ -56,7 +56,7 @@ class Costs:
         fields = tuple(
             (field, repr(value))
             for field, value in provenance.flat_config(config).items()
-            if field.startswith(tuple(provenance.FIELDS[name]))
+            if field.startswith(order.named(name).fields)
             and not any(fnmatch.fnmatchcase(field, same) for same in SAME_STEP)
         )
         if (name, fields) not in self._known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,21 +28,18 @@ class DataChecksums:
         self._cache_path = cache
         self._cache = _read_cache(cache)
 
-    def of_split(self, source: ClipSource | FeatureSource, parts: Sequence[str]) -> dict[str, str]:
-        """Returns the checksums of some parts of a split.
+    def of_part(self, source: ClipSource | FeatureSource, part: str) -> str:
+        """Returns the checksum of a part of a split.
 
         Args:
             source: the split.
-            parts: "pictures" (the JPEG files, or the embeddings in their place, and the numbers of
+            part: "pictures" (the JPEG files, or the embeddings in their place, and the numbers of
                 their frames), "states", "boxes" (with their classes), "visible" (fractions),
                 "poses" (of renders).
 
         Raises:
             ValueError: a file cannot be read; names it.
         """
-        return {part: self._of_part(source, part) for part in parts}
-
-    def _of_part(self, source: ClipSource | FeatureSource, part: str) -> str:
         digest = hashlib.sha256()
         if part == "pictures":
             contents = self._of_files(source)

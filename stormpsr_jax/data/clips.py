@@ -84,6 +84,22 @@ def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
     return "; ".join(found)
 
 
+def difference(source: ClipSource, large: ClipSource) -> str:
+    """Says in what the same recordings in another size differ; '' if in nothing."""
+    ranges = [
+        {name: (r.first_frame, r.num_frames) for name, r in s.recordings.items()}
+        for s in (source, large)
+    ]
+    if ranges[0].keys() != ranges[1].keys():
+        return "recordings"
+    if ranges[0] != ranges[1]:
+        return "frames"
+    if source.fps != large.fps:
+        return "frames a second"
+    framings = [(s.aspect, s.region) for s in (source, large)]
+    return "" if framings[0] == framings[1] else "pictures (--aspect, --crop)"
+
+
 class ClipSource(Source):
     """One split of a data folder. Picklable: each process opens its own readers when it needs them.
 

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.experiments.runs import Run, changed, distinct
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.streams import ASD, STORM, TEMPORAL
-from stormpsr_jax.stages.checks import STAGES
+from stormpsr_jax.stages import order
 
 BASE = "base"
 Figures = tuple[float | None, float | None, float | None]  # POS, F1, delay in seconds
@@ -29,7 +29,7 @@ BACKBONES = ("mlp", "lstm", "tcn", "transformer")
 
 def _stages(config: ConfigDict, without: Sequence[str] = (), also: Sequence[str] = ()) -> dict:
     chosen = (set(config.stages) | set(also)) - set(without)
-    return {"stages": tuple(sorted(chosen, key=STAGES.index))}
+    return {"stages": tuple(sorted(chosen, key=order.names().index))}
 
 
 def _key_frames(seconds: float) -> Changes:
@@ -243,7 +243,7 @@ def missing_stages(table: Table, config: ConfigDict) -> list[str]:
         needed |= {"detector"}
     if "windows" in kinds or table is TABLES["speed"]:
         needed |= {"pretrain", "embed", "temporal"}
-    return sorted(needed - set(config.stages), key=STAGES.index)
+    return sorted(needed - set(config.stages), key=order.names().index)
 
 
 def runs_of(

@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.stages import provenance, take_over
+from stormpsr_jax.stages import order, provenance, take_over
 from stormpsr_jax.stages.context import Context
 
 
@@ -69,8 +69,8 @@ def stages_to_make(run: Run) -> list[str]:
     """The stages of a run that are not finished, or were made from something else."""
     context = run.context
     return [
-        stage
-        for stage in run.config.stages
+        stage.name
+        for stage in order.chosen(run.config)
         if not take_over.is_made(run.folder, stage, provenance.made_from(context, stage))
     ]
 
@@ -90,12 +90,14 @@ def expected_stages(runs: Sequence[Run], others: Iterable[Path] = ()) -> dict[Ru
         if run.folder.is_dir():
             left -= _finished(run)
         for other in others:
-            left -= _finished(dataclasses.replace(run, folder=other)) - {*take_over.LEFT_OUT}
+            stays = {stage.name for stage in order.STAGES if not stage.taken_over}
+            left -= _finished(dataclasses.replace(run, folder=other)) - stays
         identities = _identities(run)
         found[run] = [
-            stage
-            for stage in run.config.stages
-            if stage in left and not (stage != "evaluate" and identities[stage] in made)
+            stage.name
+            for stage in order.chosen(run.config)
+            if stage.name in left
+            and not ((stage.taken_over or stage.makes_data) and identities[stage.name] in made)
         ]
         made |= set(identities.values())
     return found
@@ -105,10 +107,10 @@ def _finished(run: Run) -> set[str]:
     """The stages of a run that are finished in its folder, as all are that they read."""
     found: set[str] = set()
     to_make = stages_to_make(run)
-    for stage in run.config.stages:
-        before = set(provenance.stages_before(run.context, stage)) & set(run.config.stages)
-        if stage not in to_make and before <= found:
-            found.add(stage)
+    for stage in order.chosen(run.config):
+        before = {other.name for other in stage.after(run.context)} & set(run.config.stages)
+        if stage.name not in to_make and before <= found:
+            found.add(stage.name)
     return found
 
 
@@ -117,10 +119,11 @@ def _identities(run: Run) -> dict[str, tuple]:
     config = changed(run.config, {"data.dir": ""})
     context = Context(config, run.folder / "nothing", mesh=None)
     found: dict[str, tuple] = {}
-    for stage in config.stages:
+    for stage in order.chosen(config):
         fields = provenance.made_from(context, stage)["config"]
-        before = tuple(found.get(name) for name in provenance.stages_before(context, stage))
-        if stage == "pretrain":  # made_from has the checksum of the file instead
-            before += (config.init_from,)
-        found[stage] = (stage, run.config.data.dir, repr(sorted(fields.items())), before)
+        before = tuple(found.get(other.name) for other in stage.after(context))
+        # made_from has the checksums of these files instead
+        before += tuple(config[field] for field in stage.file_fields)
+        what = repr(sorted(fields.items()))
+        found[stage.name] = (stage.name, run.config.data.dir, what, before)
     return found

@@ -1,1 +1,1 @@
-"""Training stages, one file each; `main` runs those named in `config.stages`."""
+"""Stages of a run, a file each, whose `STAGE` describes it; `order` lists them, `run` runs them."""

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from stormpsr_jax.data import augment, sampling
-from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.data import augment, clips, sampling
+from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import (
     MARKER,
     EmbeddingFile,
@@ -27,8 +27,13 @@ from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.sinks import Sinks
 
-# Stages that run on ready-made embeddings; the others need pictures.
-WITHOUT_PICTURES = ("temporal", "predict", "evaluate")
+CAD = "cad"  # the split of clean renders
+
+
+def packaged_or_path(name: str) -> Path:
+    """The file that `init_from` names: one that ships with the package, or a path."""
+    packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
+    return packaged if packaged.exists() else Path(name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,7 @@ class Context:
     def has_cad(self) -> bool:
         """Whether there is a finished folder with split 'cad'."""
         there = (self.cad_dir / "dataset_info.json").is_file()
-        return there and "cad" in list_splits(self.cad_dir)
+        return there and CAD in clips.list_splits(self.cad_dir)
 
     @property
     def has_data(self) -> bool:
@@ -80,25 +85,46 @@ class Context:
     def source(self, split: str) -> ClipSource | FeatureSource:
         """The recordings of one split, clip shards or ready-made embeddings; opened once a run.
 
-        Pictures have the encoder's size.
+        Pictures have the encoder's size. Split 'cad' is that of data.cad_dir or else of the data
+        folder: the clean renders.
+
+        Raises:
+            ValueError: the split cannot be read.
         """
-        if self.ready_made:
+        if self.ready_made and split != CAD:
             return self._open(FeatureSource, self.data_dir, split)
         return self._sized("encoder", self.data_dir, split)
 
-    def cad_source(self) -> ClipSource:
-        """The clean renders, split 'cad' of data.cad_dir or else of the data folder."""
-        return self._sized("encoder", self.cad_dir, "cad")
-
     def detector_source(self, split: str) -> ClipSource:
-        """The recordings of one split, with pictures of the detector's size."""
-        return self._sized("detector", self.detector_dir, split)
+        """The recordings of one split, or the clean renders, with pictures of the detector's size.
 
-    def detector_cad_source(self) -> ClipSource:
-        """The clean renders, of the detector's size."""
-        return self._sized("detector", self.cad_dir, "cad")
+        Raises:
+            ValueError: the split cannot be read, or is not of the frames that `source` has.
+        """
+        folder, own = self.detector_dir, self.config.data.detector_dir and split != CAD
+        if own and not (folder / "dataset_info.json").is_file():
+            raise ValueError(
+                f"--config.data.detector_dir={folder}: is no finished folder of clip shards; "
+                f"make it with the command that made {self.data_dir}, with another --size and --out"
+            )
+        large = self._sized("detector", folder, split)
+        if own and (what := clips.difference(self.source(split), large)):
+            raise ValueError(
+                f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
+                f"{self.data_dir}; both have to be made of the same recordings, by the same "
+                "command but for --size"
+            )
+        return large
 
     def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
+        if split == CAD:
+            directory = self.cad_dir
+            if not self.has_cad:
+                raise ValueError(
+                    f"{directory}: has no split 'cad' of clean renders, which "
+                    "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad "
+                    "or data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
+                )
         source = self._open(ClipSource, directory, split)
         return source.at(self.config[section].image_size, f"{section}.image_size")
 
@@ -212,7 +238,7 @@ class Context:
         if data.cad_mean:
             return data.cad_mean, data.cad_std
         if self.has_cad:
-            return self.cad_source().channel_statistics()
+            return self.source(CAD).channel_statistics()
         return data.mean, data.std
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:

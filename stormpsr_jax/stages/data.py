@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Sequence
+
 import jax
 
+from stormpsr_jax.base import installed
+from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Reads, Stage
 
 
 def run(context: Context) -> dict:
@@ -14,31 +21,91 @@ def run(context: Context) -> dict:
     from data_prep import synthetic  # the ray tracer is an extra
 
     config = context.config.data.synthetic
-    if config.objects.train:
+    options = config.to_dict()
+    objects, frames = options.pop("objects"), options.pop("frames_per_object")
+    if objects["train"]:
         synthetic.make_objects(
             context.data_dir,
             seed=config.seed,
-            objects=dict(config.objects),
-            frames_per_object=config.frames_per_object,
+            objects=objects,
+            frames_per_object=frames,
             size=config.size,
             num_components=context.procedure.num_components,
             workers=config.workers,
         )
     else:
-        synthetic.make_dataset(
-            context.data_dir,
-            seed=config.seed,
-            occlusion=config.occlusion,
-            recordings=None if config.timelines else dict(config.recordings),
-            size=config.size,
-            fps=config.fps,
-            cad_per_state=config.cad_per_state,
-            cad_wrong=config.cad_wrong,
-            rehearsals=config.rehearsals,
-            rehearsal_step=config.rehearsal_step,
-            workers=config.workers,
-            timelines=config.timelines or None,
-            time_scale=config.time_scale,
-            pace=config.pace,
-        )
+        if config.timelines:
+            options["recordings"] = None
+        options["timelines"] = config.timelines or None
+        synthetic.make_dataset(context.data_dir, **options)
     return {}
+
+
+def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
+    """What would come out wrong, given what other stages read."""
+    mistakes = []
+    config = context.config.data.synthetic
+    for module in ("trimesh", "embreex"):
+        if importlib.util.find_spec(module) is None:
+            mistakes.append(
+                f"stage 'data' renders pictures and needs {module!r}: "
+                f"{installed.extra('synthetic')}"
+            )
+    if config.timelines and config.pace != 1:
+        mistakes.append(
+            f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
+            "data.synthetic.timelines have .time_scale: set pace to 1"
+        )
+    if config.timelines and config.rehearsals:
+        mistakes.append(
+            f"--config.data.synthetic.rehearsals={config.rehearsals} are made up, and "
+            "data.synthetic.timelines are played: set rehearsals to 0"
+        )
+    if not config.objects.train and not config.timelines:
+        mistakes += [
+            f"--config.data.synthetic.recordings.{split}=0: the stages need at least one"
+            for split in sorted({split for read in reads for split in read.splits})
+            if split in config.recordings and not config.recordings[split]
+        ]
+        renders = {kind for read in reads for kind in read.renders}
+        if "plain" in renders and not config.cad_per_state:
+            mistakes.append(
+                "--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and detector.cad "
+                "need clean renders; set them to 0 too"
+            )
+        if "wrong" in renders and not config.cad_wrong:
+            mistakes.append(
+                "--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders of parts "
+                "that sit wrong; set it to 0 too"
+            )
+    for section in ("encoder", "detector"):
+        if (size := context.config[section].image_size) > config.size:
+            mistakes.append(
+                f"--config.{section}.image_size={size}: stage 'data' renders pictures of "
+                f"{config.size}; raise --config.data.synthetic.size, or lower this"
+            )
+    return mistakes
+
+
+def _damage(context: Context) -> list[str]:
+    """Splits that cannot be opened: what the folder holds is compared part by part elsewhere."""
+    try:
+        own = load_procedure(context.data_dir / "procedure.json")
+        for split in list_splits(context.data_dir):
+            if own == context.procedure:
+                context.source(split)
+            else:  # random objects, whose parts are counted by a procedure of their own
+                ClipSource(context.data_dir, split, own)
+    except ValueError as error:
+        return [str(error)]
+    return []
+
+
+STAGE = Stage(
+    name="data",
+    run=run,
+    fields=("data.synthetic",),
+    taken_over=False,  # it belongs to the data folder
+    rendering=rendering_mistakes,
+    damage=_damage,
+)

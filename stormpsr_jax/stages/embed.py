@@ -15,11 +15,10 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.stages import completed, networks
+from stormpsr_jax.stages import completed, learning, networks, pretrain
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import checkpoint, loop
-
-SPLITS = ("train", "val")
 
 
 def run(context: Context) -> dict:
@@ -96,3 +95,15 @@ def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:
     shape = (num_frames, context.config.encoder.hidden)
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
+
+
+STAGE = Stage(
+    name="embed",
+    run=run,
+    fields=(*learning.TRAINING, *learning.ENCODER, "embed.views"),
+    free=("embed.batch",),
+    reads=lambda _: [Reads(("pictures",), SPLITS)],
+    after=lambda _: (pretrain.STAGE,),
+    results=lambda workdir: sorted((workdir / "embed").rglob("*.npy")),
+    size_mistakes=learning.patch_mistakes,
+)

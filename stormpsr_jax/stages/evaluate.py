@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -27,9 +28,10 @@ from stormpsr_jax.psr.streams.select import Choice, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
-from stormpsr_jax.stages import fuse, networks, provenance
+from stormpsr_jax.stages import detector, fuse, networks, predict, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
+from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
 from stormpsr_jax.training.metrics import read_metrics
 
 
@@ -215,3 +217,55 @@ def show(context: Context) -> None:
         print(note)
     for name in ("metrics.json", "report.html", "model"):
         print(context.workdir / name)
+
+
+def _reads(context: Context) -> list[Reads]:
+    found = [Reads((LABEL_FILES,), ("val", "test"))]
+    if detector.STAGE.is_chosen(context):
+        found.append(Reads(("boxes",), ("test",), Context.detector_source))
+    return found
+
+
+def _after(context: Context) -> tuple[Stage, ...]:
+    return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
+
+
+def _results(workdir: Path) -> list[Path]:
+    return [
+        workdir / "metrics.json",
+        workdir / "report.html",
+        *workdir.glob("detections.json"),
+        *(workdir / "model" / name for name in (folder.MODEL, folder.WEIGHTS)),  # not the card
+    ]
+
+
+def _mistakes(context: Context) -> list[str]:
+    config, mistakes = context.config.evaluate, []
+    if config.threshold and config.choose != "paper":
+        mistakes.append(
+            f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
+            f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
+        )
+    missing = {"val", "test"} - set(context.config.predict.splits)
+    if predict.STAGE.is_chosen(context) and missing:
+        mistakes.append(
+            f"predict.splits lacks {', '.join(sorted(missing))}: stage 'evaluate' chooses "
+            "thresholds on val and scores test"
+        )
+    return mistakes
+
+
+STAGE = Stage(
+    name="evaluate",
+    run=run,
+    fields=("evaluate", "window"),
+    reads=_reads,
+    further=lambda context: {"frames per second": context.source("test").fps},
+    procedure=("whole",),
+    after=_after,
+    results=_results,
+    needs_pictures=False,
+    taken_over=False,  # what it makes lies in the work folder itself
+    mistakes=_mistakes,
+    show=show,
+)

@@ -11,19 +11,21 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.stages import networks, validation
+from stormpsr_jax.stages import learning, networks, pretrain, temporal, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 
 
 def build(context: Context) -> Definition:
-    """Unfreezes the encoder. With finetune.batch_norm "train" its BatchNorm goes on as well.
+    """What trains both, with the encoder unfrozen.
 
-    It then normalises by all pictures of a batch of clips, and its running statistics, which
-    recognition takes, follow. With "frozen" it keeps the statistics of `pretrain`.
+    With finetune.batch_norm "train" its BatchNorm goes on as well: it normalises by all pictures of
+    a batch of clips, and its running statistics, which recognition takes, follow. With "frozen" it
+    keeps the statistics of `pretrain`.
     """
     config = context.config.finetune
     train, val = context.source("train"), context.source("val")
@@ -66,12 +68,7 @@ def build(context: Context) -> Definition:
             lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
         )
 
-    def optimizer(params):
-        scale = layer_lr_scale(
-            "spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay
-        )
-        return make_optimizer(config.optimizer, config.steps, params, scale)
-
+    scale = layer_lr_scale("spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay)
     return Definition(
         model=(spatial, temporal),
         init=init,
@@ -79,8 +76,7 @@ def build(context: Context) -> Definition:
         data=pipelines.picture_clips(
             train, **context.clip_options(train, config.batch, clip_seed(context.config.seed))
         ),
-        optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config, scale),
         evaluate=evaluate,
         best=context.config.temporal.best,
         evaluate_start=True,
@@ -95,6 +91,25 @@ def clip_seed(seed: int) -> int:
     return (seed + zlib.crc32(b"finetune")) % 2**31
 
 
-def run(context: Context) -> dict:
-    """Trains it."""
-    return context.train("finetune", build(context))
+def _size_mistakes(context: Context) -> list[str]:
+    batch = context.config.finetune.batch
+    pictures = batch * context.num_frames
+    return learning.patch_mistakes(context) + learning.batch_mistakes(
+        context, "finetune", batch, pictures=pictures
+    )
+
+
+STAGE = Stage(
+    name="finetune",
+    build=build,
+    fields=(
+        *learning.TRAINING,
+        *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
+        *("temporal.state_loss", "temporal.best"),
+        *("encoder", "pretrain.state_loss", "temporal_model", "finetune"),
+    ),
+    reads=lambda _: [Reads(("pictures", "states"), SPLITS)],
+    after=lambda _: (pretrain.STAGE, temporal.STAGE),
+    size_mistakes=_size_mistakes,
+    data_mistakes=learning.window_mistakes,
+)

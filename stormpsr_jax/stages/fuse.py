@@ -18,6 +18,7 @@ import jax
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.psr.files.scores import KINDS
 from stormpsr_jax.psr.streams.learned_weights import (
     Weights,
     default_weights,
@@ -25,8 +26,10 @@ from stormpsr_jax.psr.streams.learned_weights import (
     write_weights,
 )
 from stormpsr_jax.psr.streams.select import MIN_RECORDINGS
+from stormpsr_jax.stages import detector, predict
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
+from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
 from stormpsr_jax.training import learned_fusion
 
 INITS = ("default", "scratch")
@@ -142,3 +145,31 @@ def read(folder: Path) -> Fusion:
         if type(place) is not int or not 0 <= place < len(folds):
             raise ValueError(f"{path}: recordings: {files.shorten(name)}: has no such fold")
     return Fusion(weights, tuple(folds), recordings)
+
+
+def _further(context: Context) -> dict[str, Any]:
+    weights = {f"default weights of kind {kind}": default_weights(kind).checksum for kind in KINDS}
+    return weights | {"frames per second": context.source("val").fps}
+
+
+def _mistakes(context: Context) -> list[str]:
+    networks = predict.networks_of(context)
+    if detector.STAGE in networks and len(networks) > 1:
+        return []
+    return [
+        "stages has 'fuse', which fuses what 'detector' and 'temporal' say; add both, or leave "
+        "it out"
+    ]
+
+
+STAGE = Stage(
+    name="fuse",
+    run=run,
+    fields=("seed", "fuse"),
+    reads=lambda _: [Reads((LABEL_FILES,), ("val",))],
+    further=_further,
+    procedure=("number of components", "initial states", "states"),
+    after=lambda _: (predict.STAGE,),
+    results=lambda workdir: [workdir / "fuse" / name for name in (WEIGHTS, FOLDS)],
+    mistakes=_mistakes,
+)

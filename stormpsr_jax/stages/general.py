@@ -15,13 +15,16 @@ import numpy as np
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
-from stormpsr_jax.stages import networks, validation
+from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import LABELS, SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
+from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.weights import parameters
 
+_EXPORTED = "encoder.safetensors"
 _VALIDATION_FRAMES = 40  # pictures of each object that precision@1 is measured on
 
 
@@ -63,21 +66,28 @@ class _ObjectBatch:
         }
 
 
+def _open(context: Context, split: str) -> ClipSource:
+    """A split; its objects have parts of their own, which the folder's procedure counts."""
+    procedure = load_procedure(context.data_dir / "procedure.json")
+    source = ClipSource(context.data_dir, split, procedure)
+    return source.at(context.config.encoder.image_size, "encoder.image_size")
+
+
+def _pictures(context: Context) -> int:
+    """Of a batch."""
+    config = context.config.general
+    return config.objects * config.states * config.views
+
+
 def build(context: Context) -> Definition:
-    """Trains the encoder, and keeps the one with the best precision@1 on objects it never saw.
+    """What trains the encoder, and keeps the one best in precision@1 on objects it never saw.
 
     Its ViT is written to WORKDIR/general/encoder.safetensors, a file for `config.init_from`.
     """
     config = context.config.general
-    # Every object has parts of its own; the shards bring the procedure that counts them.
-    procedure = load_procedure(context.data_dir / "procedure.json")
-    size = context.config.encoder.image_size
-    train, val = (
-        ClipSource(context.data_dir, split, procedure).at(size, "encoder.image_size")
-        for split in ("train", "val")
-    )
+    train, val = (_open(context, split) for split in SPLITS)
     model = networks.spatial_encoder(context)
-    components = procedure.num_components
+    components = train.procedure.num_components
 
     def init():
         images = np.zeros((2, *train.image_size, 3), np.float32)
@@ -108,7 +118,7 @@ def build(context: Context) -> Definition:
 
     def export(params, metrics):
         parameters.save_params(
-            context.workdir / "general" / "encoder.safetensors",
+            context.workdir / "general" / _EXPORTED,
             params["spatial"]["encoder"],
             metadata={
                 "data_seed": context.config.data.synthetic.seed,
@@ -118,7 +128,7 @@ def build(context: Context) -> Definition:
             },
         )
 
-    pictures = config.objects * config.states * config.views
+    pictures = _pictures(context)
     pipelines.check_batch(pictures, "general.objects × .states × .views")
     num_bytes = pictures // jax.process_count() * 3 * math.prod(train.image_size)
     element = _ObjectBatch(train, config.objects, config.states, config.views)
@@ -128,8 +138,7 @@ def build(context: Context) -> Definition:
         init=init,
         loss_fn=loss_fn,
         data=pipelines.batches(dataset, context.config.data.workers, num_bytes),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="objects",
@@ -152,6 +161,18 @@ def _precision_at_1(encoder, source: ClipSource) -> float:
     return right / max(total, 1)
 
 
-def run(context: Context) -> dict:
-    """Trains it."""
-    return context.train("general", build(context))
+def _size_mistakes(context: Context) -> list[str]:
+    pictures = _pictures(context)
+    return learning.patch_mistakes(context, _open) + learning.batch_mistakes(
+        context, "general", pictures, "objects, .states or .views", pictures
+    )
+
+
+STAGE = Stage(
+    name="general",
+    build=build,
+    fields=(*learning.TRAINING, *learning.ENCODER, "general"),
+    reads=lambda _: [Reads((LABELS,), SPLITS, _open)],
+    results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
+    size_mistakes=_size_mistakes,
+)

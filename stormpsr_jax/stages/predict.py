@@ -14,8 +14,17 @@ from stormpsr_jax.data.source import Source
 from stormpsr_jax.model.functions import functions
 from stormpsr_jax.model.recogniser import Batched, Recogniser, Views
 from stormpsr_jax.psr.files import predictions, scores
-from stormpsr_jax.stages import completed, networks, provenance
+from stormpsr_jax.stages import (
+    completed,
+    detector,
+    finetune,
+    learning,
+    networks,
+    pretrain,
+    temporal,
+)
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Reads, Stage
 from stormpsr_jax.training import loop
 
 
@@ -34,7 +43,7 @@ def run(context: Context) -> dict:
 
 def _run(context: Context) -> None:
     config = context.config.predict
-    trained = networks.trained(context, provenance.stages_before(context, "predict"))
+    trained = networks.trained(context, [stage.name for stage in networks_of(context)])
     made = functions(
         trained,
         networks.pictures(context, context.source(config.splits[0]), "detector" in trained),
@@ -124,3 +133,63 @@ def _recording(
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
     completed.add(context.workdir, "predict", split, name, wanted)
+
+
+def networks_of(context: Context) -> tuple[Stage, ...]:
+    """The stages whose networks predict."""
+    found = [detector.STAGE] if detector.STAGE.is_chosen(context) else []
+    if temporal.STAGE.is_chosen(context):
+        if finetune.STAGE.is_chosen(context):
+            found.append(finetune.STAGE)
+        else:
+            found += [temporal.STAGE] if context.ready_made else [pretrain.STAGE, temporal.STAGE]
+    return tuple(found)
+
+
+def _reads(context: Context) -> list[Reads]:
+    data, found = context.config.data, []
+    for split in context.config.predict.splits:
+        found.append(Reads(("pictures", "states", "visible"), (split,)))
+        if data.detector_dir and detector.STAGE.is_chosen(context):
+            source = Context.detector_source
+            found.append(Reads(("pictures",), (split,), source, owner="the detector's "))
+    return found
+
+
+def _mistakes(context: Context) -> list[str]:
+    if networks_of(context):
+        return []
+    return ["stages has 'predict', but neither 'detector' nor 'temporal', whose networks it takes"]
+
+
+def _results(workdir: Path) -> list[Path]:
+    found = (workdir / "predictions").rglob("*")
+    return sorted(path for path in found if path.suffix in (".csv", ".npz"))
+
+
+def _damage(context: Context) -> list[str]:
+    """Scores that are missing, which are predicted for stage `fuse` alone."""
+    if "fuse" not in context.config.stages:
+        return []
+    folders = [f"predictions/{split}/scores" for split in context.config.predict.splits]
+    return [f"{name} is missing" for name in folders if not (context.workdir / name).is_dir()]
+
+
+STAGE = Stage(
+    name="predict",
+    run=run,
+    fields=(
+        *(*learning.PICTURES, *learning.ENCODER, "temporal_model", "temporal.state_loss"),
+        *("window", "predict"),
+        *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
+        *("detector.part_loss", "detector.pose_loss", "detector.image_size", "detector.grid"),
+    ),
+    free=("predict.batch",),
+    reads=_reads,
+    after=networks_of,
+    results=_results,
+    folders=("predictions",),
+    needs_pictures=False,
+    mistakes=_mistakes,
+    damage=_damage,
+)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,21 +14,21 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.data import pipelines, sampling
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.stages import networks, validation
-from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages import learning, networks, validation
+from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
+from stormpsr_jax.training.optimizer import optimisation, vit_lr_scale
 from stormpsr_jax.weights import parameters
 
 
 def build(context: Context) -> Definition:
-    """Trains f·g and keeps the encoder with the best validation precision@1."""
+    """What trains f·g and keeps the encoder with the best validation precision@1."""
     config = context.config.pretrain
     train, val = context.source("train"), context.source("val")
-    cad = context.cad_source() if takes_renders(context.config) else None
-    sampler = key_frame_sampler(context, train, cad)
+    sampler, cad = _sampler(context)
     model = networks.spatial_encoder(context)
     supcon = losses.supcon
     if config.supcon_block:
@@ -65,10 +64,7 @@ def build(context: Context) -> Definition:
         )
         return {"precision_at_1": precision}
 
-    def optimizer(params):
-        scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
-        return make_optimizer(config.optimizer, config.steps, params, scale)
-
+    scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
     return Definition(
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
@@ -76,12 +72,17 @@ def build(context: Context) -> Definition:
         data=pipelines.key_frame_batches(
             train, cad, sampler, seed=context.config.seed, workers=context.config.data.workers
         ),
-        optimizer=optimizer,
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config, scale),
         evaluate=evaluate,
         best="precision_at_1",
         batch_field="n_per_state",
     )
+
+
+def _sampler(context: Context) -> tuple[sampling.KeyFrameSampler, ClipSource | None]:
+    """What draws the batches, and the clean renders in them."""
+    cad = context.source(CAD) if takes_renders(context.config) else None
+    return key_frame_sampler(context, context.source("train"), cad), cad
 
 
 def key_frame_window(context: Context, source: ClipSource) -> int:
@@ -137,21 +138,16 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     return params, batch_stats
 
 
-def packaged_or_path(name: str) -> Path:
-    """The file that `init_from` names: one that ships with the package, or a path."""
-    packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
-    return packaged if packaged.exists() else Path(name)
-
-
 def takes_renders(config: ConfigDict) -> bool:
     """Whether there are clean renders in its batches."""
     return bool(config.pretrain.steps and config.pretrain.cad_per_state)
 
 
 def run(context: Context) -> dict:
-    """Trains it. With pretrain.steps=0, the ablation without KFS, it keeps what it starts from.
+    """Trains the encoder; returns facts for the record.
 
-    The ViT then has the weights of `init_from`, and its head random ones.
+    With pretrain.steps=0, the ablation without KFS, it keeps what it starts from: the ViT
+    then has the weights of `init_from`, and its head random ones.
     """
     if context.config.pretrain.steps:
         return context.train("pretrain", build(context))
@@ -159,3 +155,76 @@ def run(context: Context) -> dict:
     if jax.process_index() == 0:
         parameters.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
     return {"steps": 0, "best_step": 0, "metrics": {}}
+
+
+def _reads(context: Context) -> list[Reads]:
+    found = [Reads(("pictures", "states"), SPLITS)]
+    if takes_renders(context.config):
+        found.append(Reads(("pictures", "states"), (CAD,), renders=("plain",)))
+    return found
+
+
+def _mistakes(context: Context) -> list[str]:
+    if not context.config.init_from:
+        return []
+    if (path := packaged_or_path(context.config.init_from)).is_file():
+        return []
+    return [
+        f"--config.init_from={path}: no such file; give the backbone's weights as published, or "
+        "of `python -m stormpsr_jax.weights import`, or '' to train it from random weights"
+    ]
+
+
+def _data_mistakes(context: Context) -> list[str]:
+    """Renders of another size, and labels that do not give the batches asked for."""
+    mistakes, config = [], context.config.pretrain
+    if takes_renders(context.config):
+        mistakes += learning.render_mistakes(context, "encoder", Context.source)
+    if config.steps:
+        val = context.source("val")
+        mistakes += collect(lambda: _sampler_mistakes(context))
+        window = key_frame_window(context, val)
+        if not validation.key_frame_rows(val, context.procedure, window, config.initial_state):
+            mistakes.append(
+                "split 'val' has no key frame, by which the encoder is judged: no completion in it "
+                "reaches a catalogued state; check the procedure's states against the labels"
+            )
+    return mistakes
+
+
+def _sampler_mistakes(context: Context) -> list[str]:
+    sampler, _ = _sampler(context)
+    rows = sampler.batch_size
+    fields = "n_per_state, .cad_per_state or .any_frames"
+    return learning.batch_mistakes(context, "pretrain", rows, fields, rows)
+
+
+def _network_mistakes(context: Context) -> list[str]:
+    """An encoder that cannot be built, or weights to start from that do not fit it."""
+    model, size = networks.spatial_encoder(context), context.source("train").image_size
+    images = jax.ShapeDtypeStruct((2, *size, 3), np.float32)
+    fresh = jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
+    if context.config.init_from:
+        path = packaged_or_path(context.config.init_from)
+        grid = (size[0] // model.patch_size, size[1] // model.patch_size)
+        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
+    return []
+
+
+STAGE = Stage(
+    name="pretrain",
+    run=run,
+    build=build,
+    fields=(*learning.TRAINING, *learning.CAD, "encoder", "pretrain"),
+    free=("pretrain.supcon_block",),
+    file_fields=("init_from",),
+    reads=_reads,
+    further=lambda context: {"frames per second": context.source("train").fps},
+    procedure=("number of components", "states"),
+    mistakes=_mistakes,
+    size_mistakes=learning.patch_mistakes,
+    data_mistakes=_data_mistakes,
+    network_mistakes=_network_mistakes,
+)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import secrets
 import time
@@ -16,8 +15,9 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, hardware, interruption, memory
 from stormpsr_jax.base.mistakes import raise_all, tell
-from stormpsr_jax.stages import checks, doubts, provenance, take_over
+from stormpsr_jax.stages import checks, order, provenance, take_over
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import hosts
 from stormpsr_jax.training.sharding import make_mesh
 
@@ -55,20 +55,21 @@ def run(
         _on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
-        for name in config.stages:
-            interruption.end_if_asked(f"stopped before {name}; run the same command again")
+        for stage in order.chosen(config):
+            stopped = f"stopped before {stage.name}; run the same command again"
+            interruption.end_if_asked(stopped)
             if interruption.all_stop():
-                interruption.end(f"stopped before {name}; run the same command again")
-            _run_stage(name, context, remake, others)
+                interruption.end(stopped)
+            _run_stage(stage, context, remake, others)
         interruption.end_if_asked("all stages are done")
 
 
 def _check(context: Context, remake: bool) -> None:
     raise_all(checks.find_mistakes(context) or _stale_results(context))
     if not remake:
-        _ask(context, provenance.lost_weights(context, context.config.stages))
+        _ask(context, provenance.lost_weights(context, order.chosen(context.config)))
     _warn(hardware.unused({device.platform for device in jax.local_devices()}))
-    _warn(doubts.find_doubts(context))
+    _warn(checks.find_doubts(context))
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
@@ -77,7 +78,7 @@ def _check(context: Context, remake: bool) -> None:
 def _check_data(context: Context) -> None:
     """What could not be checked before the data were rendered."""
     raise_all(checks.find_mistakes(context))
-    _warn(doubts.find_doubts(context))
+    _warn(checks.find_doubts(context))
 
 
 def _warn(texts: list[str]) -> None:
@@ -95,17 +96,18 @@ def _ask(context: Context, lost: list[str]) -> None:
 
 def _stale_results(context: Context) -> list[str]:
     """Results of stages that are left out now, and that were made from something else."""
-    stages, found = context.config.stages, []
-    for name in sorted({b for stage in stages for b in provenance.stages_before(context, stage)}):
-        record = None if name in stages else provenance.read(context.workdir / name)
+    stages, found = order.chosen(context.config), []
+    before = {other.name: other for stage in stages for other in stage.after(context)}
+    for name, stage in sorted(before.items()):
+        record = None if stage in stages else provenance.read(context.workdir / name)
         if record is not None:
-            why = provenance.changes(record, provenance.made_from(context, name))
+            why = provenance.changes(record, provenance.made_from(context, stage))
             if why:
                 found.append(
                     f"the result of stage {name!r} in {context.workdir} was made from something "
                     f"else ({_first(why)}); add {name!r} to --config.stages, or undo the change"
                 )
-            elif why := provenance.damage(context, name, record):
+            elif why := provenance.damage(context, stage, record):
                 found.append(
                     f"the result of stage {name!r} in {context.workdir} cannot be used "
                     f"({_first(why)}); add {name!r} to --config.stages, which makes it again"
@@ -117,52 +119,53 @@ def _first(reasons: list[str]) -> str:
     return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _run_stage(name: str, context: Context, remake: bool, others: Sequence[Path]) -> None:
-    stage = importlib.import_module(f"stormpsr_jax.stages.{name}")
+def _run_stage(stage: Stage, context: Context, remake: bool, others: Sequence[Path]) -> None:
+    name = stage.name
     made_from: dict[str, Any] = {}
-    if _on_process_0(lambda: _prepare(name, context, remake, others, made_from)):
+    if _on_process_0(lambda: _prepare(stage, context, remake, others, made_from)):
         _say(f"{name}: done before")
     else:
         start = time.monotonic()
         _say(f"{name} …")
-        facts = stage.run(context)
+        facts = stage.make(context)
         hosts.wait_for_all(f"{name} run")
-        _on_process_0(lambda: provenance.finish(context, name, made_from, facts))
-        if name == "data":
+        _on_process_0(lambda: provenance.finish(context, stage, made_from, facts))
+        if stage.makes_data:
             context.forget_data()
             _on_process_0(lambda: _check_data(context))
         _say(f"{name}: {time.monotonic() - start:.0f} s")
-    if hasattr(stage, "show") and jax.process_index() == 0:
+    if stage.show and jax.process_index() == 0:
         stage.show(context)
 
 
 def _prepare(
-    name: str, context: Context, remake: bool, others: Sequence[Path], made_from: dict[str, Any]
+    stage: Stage, context: Context, remake: bool, others: Sequence[Path], made_from: dict[str, Any]
 ) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
     Fills `made_from` with what the stage is made from now.
     """
-    if (other := take_over.take(context, name, others)) is not None:
+    name = stage.name
+    if (other := take_over.take(context, stage, others)) is not None:
         _say(f"{name}: taken over from {other}")
-    provenance.check_kinds(context, name)
-    made_from |= provenance.made_from(context, name)
+    provenance.check_kinds(context, stage)
+    made_from |= provenance.made_from(context, stage)
     record = provenance.read(context.workdir / name)
     if record is not None:
         for text in record["damage"]:
             _say(f"{name}: {text}")
         why = provenance.changes(record, made_from)
-        if why and provenance.has_weights(context, name) and not remake:
+        if why and provenance.has_weights(context, stage) and not remake:
             _ask(context, [f"{name} ({_first(why)})"])
-        why += provenance.damage(context, name, record)
+        why += provenance.damage(context, stage, record)
         if not why and "results" in record:
-            for text in provenance.damaged_log(context, name, record):
+            for text in provenance.damaged_log(context, stage, record):
                 _say(f"{name}: {text}")
             return True
         if why:
             _say(f"{name}: made again ({_first(why)})")
-            provenance.clear(context, name)
-    provenance.begin(context, name, made_from)
+            provenance.clear(context, stage)
+    provenance.begin(context, stage, made_from)
     return False
 
 

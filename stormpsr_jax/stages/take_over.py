@@ -14,18 +14,17 @@ from pathlib import Path
 
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Stage
 
-# `data` belongs to the data folder, and what `evaluate` makes lies in the work folder itself.
-LEFT_OUT = ("data", "evaluate")
 _MAX_DEPTH = 32  # of folders in the folder of a stage
 
 
-def take(context: Context, stage: str, others: Iterable[Path]) -> Path | None:
+def take(context: Context, stage: Stage, others: Iterable[Path]) -> Path | None:
     """Links a finished stage of another work folder into a run that has not begun it.
 
     Args:
         context: the run; the stages before this one are finished.
-        stage: its name.
+        stage: to take over.
         others: work folders, of which the first that has the very same is taken.
 
     Returns:
@@ -34,7 +33,7 @@ def take(context: Context, stage: str, others: Iterable[Path]) -> Path | None:
     Raises:
         ValueError: there is something else than files and folders in it; names it.
     """
-    if stage in LEFT_OUT or (context.workdir / stage).exists():
+    if not stage.taken_over or (context.workdir / stage.name).exists():
         return None
     made_from = provenance.made_from(context, stage)
     if None in made_from["stages"].values():
@@ -48,9 +47,9 @@ def take(context: Context, stage: str, others: Iterable[Path]) -> Path | None:
     return None
 
 
-def is_made(workdir: Path, stage: str, made_from: dict) -> bool:
+def is_made(workdir: Path, stage: Stage, made_from: dict) -> bool:
     """Whether a work folder has finished a stage, made from just this."""
-    record = provenance.read(workdir / stage)
+    record = provenance.read(workdir / stage.name)
     return record is not None and "results" in record and not provenance.changes(record, made_from)
 
 

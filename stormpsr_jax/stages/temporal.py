@@ -9,15 +9,16 @@ import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.stages import networks, validation
+from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule
+from stormpsr_jax.training.optimizer import optimisation
 
 
 def build(context: Context) -> Definition:
-    """Trains the temporal encoder and keeps the one with the best clip F1 on validation.
+    """What trains the temporal encoder and keeps the one with the best clip F1 on validation.
 
     Which F1, `temporal.best` says.
     """
@@ -58,8 +59,7 @@ def build(context: Context) -> Definition:
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed),
         ),
-        optimizer=lambda params: make_optimizer(config.optimizer, config.steps, params),
-        schedule=make_schedule(config.optimizer, config.steps),
+        **optimisation(config),
         evaluate=evaluate,
         best=config.best,
     )
@@ -75,6 +75,32 @@ def clip_loss(context: Context, logits: jax.Array, batch: dict, batch_stats: dic
     return loss, (metrics, batch_stats)
 
 
-def run(context: Context) -> dict:
-    """Trains it."""
-    return context.train("temporal", build(context))
+def _reads(context: Context) -> list[Reads]:
+    parts = ("pictures", "states") if context.ready_made else ("states",)
+    return [Reads(parts, SPLITS)]
+
+
+def _network_mistakes(context: Context) -> list[str]:
+    if not context.ready_made:
+        model = networks.temporal_encoder(context)
+        shape = (1, context.num_frames, context.config.encoder.hidden)
+        jax.eval_shape(model.init, jax.random.key(0), np.zeros(shape))
+    return []
+
+
+STAGE = Stage(
+    name="temporal",
+    build=build,
+    fields=(
+        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
+        *("encoder.hidden", "encoder.image_size"),
+    ),
+    reads=_reads,
+    after=lambda context: () if context.ready_made else (embed.STAGE,),
+    needs_pictures=False,
+    size_mistakes=lambda context: learning.batch_mistakes(
+        context, "temporal", context.config.temporal.batch
+    ),
+    data_mistakes=learning.window_mistakes,
+    network_mistakes=_network_mistakes,
+)

@@ -113,6 +113,21 @@ def vit_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[st
     return factors
 
 
+def optimisation(config: ConfigDict, lr_scale: Mapping[str, float] | None = None) -> dict:
+    """Returns the fields `optimizer` and `schedule` of a `loop.Definition`.
+
+    Args:
+        config: the section of a stage: its `optimizer` and `steps`.
+        lr_scale: see `make_optimizer`.
+    """
+    return {
+        "optimizer": lambda params: make_optimizer(
+            config.optimizer, config.steps, params, lr_scale
+        ),
+        "schedule": make_schedule(config.optimizer, config.steps),
+    }
+
+
 def make_optimizer(
     config: ConfigDict, num_steps: int, params: Any, lr_scale: Mapping[str, float] | None = None
 ) -> optax.GradientTransformation:

@@ -14,7 +14,7 @@ from stormpsr_jax.model.card import CARD
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS
 from stormpsr_jax.psr.streams.decoding import DECODERS
-from stormpsr_jax.stages import checks, provenance
+from stormpsr_jax.stages import checks, order, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters, torch_files
@@ -141,7 +141,7 @@ def crafted_data(rng: random.Random, place: Path, base: Path) -> Found:
         context = Context(config, place / "run", make_mesh(1, 1))
         if mistakes := checks.find_mistakes(context):
             raise ValueError("\n".join(mistakes))
-        for stage in ("pretrain", "detector", "evaluate"):
+        for stage in order.chosen(context.config):
             provenance.made_from(context, stage)
         for split in ("train", "val"):
             source = context.source(split)

@@ -23,7 +23,7 @@ def context(folder, **changes):
 
 def test_normalise_renders_have_the_statistics_of_their_folder(finished, tmp_path):
     """Whoever rendered them, and wherever they lie: beside the recordings or in another folder."""
-    cad = context(finished).cad_source()
+    cad = context(finished).source("cad")
     pictures = np.concatenate(
         [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]
     ).reshape(-1, 3)

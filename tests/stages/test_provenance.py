@@ -13,12 +13,22 @@ import pytest
 from ml_collections import ConfigDict
 
 from stormpsr_jax import main
-from stormpsr_jax.stages import detector, embed, finetune, predict, pretrain, provenance, temporal
+from stormpsr_jax.stages import (
+    detector,
+    embed,
+    finetune,
+    order,
+    predict,
+    pretrain,
+    provenance,
+    temporal,
+)
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import TRAINED, tiny
 
 STAGES = ("data", *TRAINED, "embed", "predict", "evaluate")
+FREE = (*provenance.FREE, *(field for stage in order.STAGES for field in stage.free))
 LIGHT = ("data", "pretrain", "embed", "temporal", "predict", "evaluate")
 
 
@@ -361,14 +371,12 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
     else:
         stage.run(context)
     folders = ("data.dir", "data.cad_dir", "data.detector_dir")
-    neutral = (*provenance.FREE, "procedure", "stages", *folders, "init_from")
+    neutral = (*FREE, "procedure", "stages", *folders, "init_from")
     unknown = [
         field
         for field in read
         if not any(fnmatch.fnmatchcase(field, pattern) for pattern in neutral)
-        and not any(
-            field == known or field.startswith(f"{known}.") for known in provenance.FIELDS[name]
-        )
+        and not any(field == known or field.startswith(f"{known}.") for known in stage.STAGE.fields)
     ]
     assert read
     assert not unknown
@@ -376,7 +384,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
 
 def test_fields_every_name_is_one_of_the_config():
     fields = provenance.flat_config(tiny())
-    for name in itertools.chain.from_iterable(provenance.FIELDS.values()):
+    for name in itertools.chain.from_iterable(stage.fields for stage in order.STAGES):
         assert any(field == name or field.startswith(f"{name}.") for field in fields), name
-    for pattern in provenance.FREE:
+    for pattern in FREE:
         assert any(fnmatch.fnmatchcase(field, pattern) for field in fields), pattern

@@ -40,8 +40,8 @@ def test_sources_have_the_size_of_their_network(finished, tmp_path):
     for source, size in (
         (context.source("train"), 24),
         (context.detector_source("train"), 28),
-        (context.cad_source(), 24),
-        (context.detector_cad_source(), 28),
+        (context.source("cad"), 24),
+        (context.detector_source("cad"), 28),
     ):
         assert source.image_size == (size, size)
         assert source.stored_size == (32, 32)

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from stormpsr_jax import main
-from stormpsr_jax.stages import provenance, take_over
+from stormpsr_jax.stages import embed, order, pretrain, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from tests.support.tiny import TRAINED, tiny
 
@@ -26,8 +26,8 @@ def taken(workdir, other, **changes):
     workdir.mkdir()
     context = Context(tiny(**{"data.dir": str(other / "data"), **changes}), workdir, mesh=None)
     return [
-        stage
-        for stage in context.config.stages
+        stage.name
+        for stage in order.chosen(context.config)
         if take_over.take(context, stage, [workdir.parent / "absent", other]) == other
     ]
 
@@ -59,16 +59,16 @@ def test_a_stage_is_another_one_if_what_it_reads_is(tmp_path, other):
 def test_a_stage_that_the_run_has_begun_stays(tmp_path, other):
     (tmp_path / "run" / "pretrain").mkdir(parents=True)
     context = Context(tiny(**{"data.dir": str(other / "data")}), tmp_path / "run", mesh=None)
-    assert take_over.take(context, "pretrain", [other]) is None
+    assert take_over.take(context, pretrain.STAGE, [other]) is None
     # And what reads it does not come before it.
-    assert take_over.take(context, "embed", [other]) is None
+    assert take_over.take(context, embed.STAGE, [other]) is None
 
 
 def test_a_later_run_does_not_spoil_what_was_taken_over(tmp_path, other):
     taken(tmp_path / "run", other)
     known = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
     context = Context(tiny(**{"data.dir": str(other / "data")}), tmp_path / "run", mesh=None)
-    for stage in context.config.stages:
+    for stage in order.chosen(context.config):
         provenance.clear(context, stage)
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["checksums.json"]
     assert {path: path.read_bytes() for path in known} == known

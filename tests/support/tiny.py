@@ -3,14 +3,14 @@
 import sys
 
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages.checks import STAGES
+from stormpsr_jax.stages import order
 from tests.support.processes_of_tests import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
 # all that is optional: end-to-end training, renders of parts that sit wrong, heads of conditions.
 TINY = {
-    "stages": tuple(stage for stage in STAGES if stage != "general"),
+    "stages": tuple(name for name in order.names() if name != "general"),
     "init_from": "",
     "data.synthetic.recordings.train": 3,
     "data.synthetic.recordings.val": 2,

@@ -1,0 +1,135 @@
+"""What a stage says of itself: all that the runner, the checks and the records need to know."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import FeatureSource
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.checkpoint import BEST
+from stormpsr_jax.training.loop import Definition
+
+SPLITS = ("train", "val")  # what learns reads these
+# Parts of a split that are no part of a source; see `checksums.DataChecksums` for the others.
+LABELS, LABEL_FILES = "labels", "label files"
+Check = Callable[[Context], list[str]]
+
+
+def _nothing(_: Any) -> tuple:
+    return ()
+
+
+def _no_mistakes(_: Context) -> list[str]:
+    return []
+
+
+@dataclasses.dataclass(frozen=True)
+class Reads:
+    """What a stage reads of some splits of the data.
+
+    Attributes:
+        parts: "pictures", "states", "boxes", "visible", "poses", LABELS or LABEL_FILES. A change
+            of one of them makes the stage again.
+        splits: their names.
+        source: what opens a split; ValueError if it cannot be read.
+        owner: before the parts' names on record, where a stage reads a part from two sources.
+        renders: kinds of clean renders that have to be among them, "plain" and "wrong" ones.
+    """
+
+    parts: tuple[str, ...]
+    splits: tuple[str, ...]
+    source: Callable[[Context, str], ClipSource | FeatureSource] = Context.source
+    owner: str = ""
+    renders: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stage of a run. Those that there are stand in `order.STAGES`.
+
+    Attributes:
+        name: its name in config.stages, and of its folder in WORKDIR.
+        fields: fields of the config that it reads, or sections of them.
+        run: makes its results; returns facts for its record. What trains alone has `build` instead.
+        build: of a stage that trains: what it trains. Its results are trained weights, which are
+            not thrown away unasked, and the config has a section of its name, with an optimizer.
+        free: patterns of fields that change how it goes and not what comes out.
+        file_fields: fields that name a file that it reads, if they name any.
+        reads: the parts of the data that it reads.
+        further: what else it is made from, {what: JSON value}; the data are there.
+        procedure: the parts of the procedure that it reads; see `provenance.made_from`.
+        after: the stages whose results it reads.
+        results: the files in WORKDIR that later stages or people use, once it is finished; by
+            default the best weights of a stage that trains.
+        folders: the folders of WORKDIR besides its own that it leaves results in.
+        needs_pictures: whether ready-made embeddings are not enough for it.
+        taken_over: whether another run can link to what it has made.
+        rendering: of a stage that makes the data folder: what would come out wrong, given what
+            the chosen stages read.
+        mistakes: of the config alone, whose numbers need not be in their ranges yet.
+        size_mistakes: batches, and sizes of pictures, which rendered ones will have.
+        data_mistakes: of the data, all of whose splits can be opened.
+        network_mistakes: networks that cannot be built, once nothing else is wrong.
+        doubts: what a run will do, but perhaps not as its user expects; the data are there.
+        damage: what is wrong with its results besides their checksums.
+        show: prints what a finished run ends with.
+    """
+
+    name: str
+    fields: tuple[str, ...]
+    run: Callable[[Context], dict[str, Any]] | None = None
+    build: Callable[[Context], Definition] | None = None
+    free: tuple[str, ...] = ()
+    file_fields: tuple[str, ...] = ()
+    reads: Callable[[Context], Sequence[Reads]] = _nothing
+    further: Callable[[Context], dict[str, Any]] = lambda _: {}
+    procedure: tuple[str, ...] = ("number of components",)
+    after: Callable[[Context], tuple[Stage, ...]] = _nothing
+    results: Callable[[Path], Iterable[Path]] | None = None
+    folders: tuple[str, ...] = ()
+    needs_pictures: bool = True
+    taken_over: bool = True
+    rendering: Callable[[Context, Sequence[Reads]], list[str]] | None = None
+    mistakes: Check = _no_mistakes
+    size_mistakes: Check = _no_mistakes
+    data_mistakes: Check = _no_mistakes
+    network_mistakes: Check = _no_mistakes
+    doubts: Check = _no_mistakes
+    damage: Check = _no_mistakes
+    show: Callable[[Context], None] | None = None
+
+    @property
+    def costly(self) -> bool:
+        """Whether its results are trained weights."""
+        return self.build is not None
+
+    @property
+    def makes_data(self) -> bool:
+        """Whether it makes the data folder, which all later stages read."""
+        return self.rendering is not None
+
+    def is_chosen(self, context: Context) -> bool:
+        """Whether a run has the stage."""
+        return self.name in context.config.stages
+
+    def make(self, context: Context) -> dict[str, Any]:
+        """Makes its results; returns facts for its record."""
+        return self.run(context) if self.run else context.train(self.name, self.build(context))
+
+    def result_files(self, workdir: Path) -> list[Path]:
+        """Its results, files in WORKDIR."""
+        if self.results:
+            return [*self.results(workdir)]
+        return [workdir / self.name / BEST] if self.costly else []
+
+
+def collect(check: Callable[[], list[str]]) -> list[str]:
+    """The mistakes that a check returns, or the one that it comes upon."""
+    try:
+        return check()
+    except ValueError as error:
+        return str(error).splitlines()

@@ -1,0 +1,133 @@
+"""A stage describes itself: another one is a file of its own and a line in the list."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import main
+from stormpsr_jax.base import files
+from stormpsr_jax.stages import order
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.stage import Reads, Stage
+from tests.support.tiny import tiny
+
+ENGINES = ("provenance", "checks", "completed", "take_over", "run", "stage", "learning", "fields")
+
+
+def count_frames(context):
+    """A stage that writes how many frames each split has, and the seed."""
+    counts = {
+        split: sum(r.num_frames for r in context.source(split).recordings.values())
+        for split in ("train", "test")
+    }
+    folder = context.workdir / "count"
+    files.write_json(folder / "counts.json", {**counts, "seed": context.config.seed})
+    return {"splits": len(counts)}
+
+
+def too_high(context):
+    seed = context.config.seed
+    return [f"--config.seed={seed}: is too high to count"] if seed > 100 else []
+
+
+COUNT = Stage(
+    name="count",
+    run=count_frames,
+    fields=("seed",),
+    reads=lambda _: [Reads(("states",), ("train", "test"))],
+    results=lambda workdir: [workdir / "count" / "counts.json"],
+    mistakes=too_high,
+    data_mistakes=lambda context: (
+        [] if len(context.source("test").recordings) > 1 else ["split 'test' has one recording"]
+    ),
+    doubts=lambda context: ["seed 7 is thought to bring luck"] * (context.config.seed == 7),
+    show=lambda context: print((context.workdir / "count" / "counts.json").read_text()),
+)
+LATER = Stage(
+    name="later",
+    run=lambda _: {},
+    fields=(),
+    after=lambda _: (COUNT,),
+)
+
+
+@pytest.fixture
+def run(finished, tmp_path, monkeypatch, capsys):
+    """Runs the new stages on finished pictures; returns what they say."""
+    monkeypatch.setattr(order, "STAGES", (*order.STAGES, COUNT, LATER))
+
+    def run(stages=("count", "later"), **changes):
+        config = tiny(**{"stages": stages, "data.dir": str(finished / "data"), **changes})
+        main.run(config, tmp_path / "run")
+        return capsys.readouterr()
+
+    run.folder = tmp_path / "run"
+    return run
+
+
+def test_a_new_stage_is_made_once_and_again_after_a_change(run):
+    said = run()
+    assert "count …" in said.out
+    assert '"test"' in said.out  # what it shows
+    record = files.read_json(run.folder / "count" / "done.json")
+    assert record["splits"] == 2
+    assert record["made_from"]["config"] == {"seed": 0}
+    assert record["made_from"]["data"].keys() == {"states of split train", "states of split test"}
+    assert record["results"].keys() == {"count/counts.json"}
+    made = run().out
+    assert "count: done before" in made
+    assert "later: done before" in made
+    assert "luck" not in said.err
+    said = run(seed=7)
+    assert "count: made again (seed 0 → 7)" in said.out
+    assert "later: made again (another result of count)" in said.out
+    assert "warning: seed 7 is thought to bring luck" in said.err
+    assert files.read_json(run.folder / "count" / "counts.json")["seed"] == 7
+
+
+def test_a_new_stage_s_mistakes_are_told_before_it_runs(run, monkeypatch):
+    with pytest.raises(ValueError, match=r"^--config\.seed=101: is too high to count$"):
+        run(seed=101)
+    with pytest.raises(ValueError, match="stage 'later' takes the result of 'count'"):
+        run(stages=("later",))
+    with pytest.raises(ValueError, match="out of order, or given twice; write count, later"):
+        run(stages=("later", "count"))
+    other = dataclasses.replace(COUNT, data_mistakes=lambda _: ["nothing to count"])
+    monkeypatch.setattr(order, "STAGES", (other,))
+    with pytest.raises(ValueError, match=r"^nothing to count$"):
+        run(stages=("count",))
+    monkeypatch.undo()
+    with pytest.raises(
+        ValueError, match=r"names \['count', 'later'\]; known are data, .*evaluate$"
+    ):
+        run()
+
+
+def test_a_costly_stage_s_weights_are_not_thrown_away_unasked(run, monkeypatch):
+    made = {"run": lambda _: {}, "build": lambda _: None, "results": lambda _: []}
+    trained = Stage(name="temporal", fields=("seed",), **made)
+    monkeypatch.setattr(order, "STAGES", (trained,))
+    run(stages=("temporal",))
+    (run.folder / "temporal" / "checkpoints" / "1").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"train again: temporal \(seed 0 → 7\)"):
+        run(stages=("temporal",), seed=7)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_no_engine_knows_a_stage_by_name(engine):
+    path = Path(order.__file__).with_name(f"{engine}.py")
+    words = {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    assert not words & set(order.names()) - {"data"}  # which is a section of a record too
+
+
+def test_stages_that_come_before_stand_before_in_the_list(finished):
+    context = Context(tiny(), finished, mesh=None)
+    for place, stage in enumerate(order.STAGES):
+        assert {*stage.after(context)} <= {*order.STAGES[:place]}
+        assert Path(order.__file__).with_name(f"{stage.name}.py").is_file()
