@@ -150,7 +150,8 @@ def test_vit_lr_scale_freezes_or_slows_the_backbone_alone():
         | {"registers": jnp.ones((1, 2, 2))},
         "first_head": {"kernel": jnp.ones((2, 2))},
     }
-    config = default.optimizer(lr=1.0, momentum=0.0, clip_norm=0.0, schedule="constant")
+    config = default.get_config().pretrain.optimizer
+    config.update(lr=1.0, momentum=0.0, warmup_steps=0, clip_norm=0.0, schedule="constant")
     gradient = jax.tree.map(jnp.ones_like, params)
 
     def steps(scale, decay):
