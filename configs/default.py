@@ -10,17 +10,17 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base.fields import Field, field, one_of, values
+from stormpsr_jax.base.fields import Field, Section, field, one_of, values
 
 
 def get_config() -> ConfigDict:
     """Returns the locked default configuration."""
-    return ConfigDict(values(described().to_dict())).lock()
+    return ConfigDict(values(described())).lock()
 
 
-def _optimizer(**defaults) -> ConfigDict:
+def _optimizer(**defaults) -> Section:
     """The fields every optimiser section has, with other defaults."""
-    config = ConfigDict()
+    config = Section()
     config.name = one_of("sgd", "adamw")  # sgd | adamw
     config.lr = field(1e-3, 0)  # peak learning rate
     config.momentum = field(0.9, 0, 0.9999)  # sgd only
@@ -30,7 +30,7 @@ def _optimizer(**defaults) -> ConfigDict:
     config.restart_steps = field(0, 0)  # length of one cosine period, for schedule=restarts
     config.clip_norm = field(0.0, 0)  # global gradient norm; 0 = no clipping, as in both sources
     for name, default in defaults.items():
-        config[name] = dataclasses.replace(config[name], default=default)
+        setattr(config, name, dataclasses.replace(getattr(config, name), default=default))
     return config
 
 
@@ -46,9 +46,9 @@ def _backbones() -> tuple[str, ...]:
     return tuple(BACKBONES)
 
 
-def described() -> ConfigDict:
-    """Every field: a Field, or a plain value where any of its type will do."""
-    c = ConfigDict()
+def described() -> Section:
+    """Every field with the values that it may have."""
+    c = Section()
     c.seed = field(0, 0, 2**31 - 1)  # seeds initialisation, sampling, augmentation and dropout
     c.stages = (
         *("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate"),
@@ -57,11 +57,11 @@ def described() -> ConfigDict:
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
-    c.mesh = ConfigDict()  # devices per axis; -1 = all that are left
+    c.mesh = Section()  # devices per axis; -1 = all that are left
     c.mesh.data = field(-1, 1, also=(-1, "the rest"))
     c.mesh.fsdp = field(1, 1, also=(-1, "the rest"))
 
-    c.data = ConfigDict()
+    c.data = Section()
     c.data.dir = ""  # folder of clip shards or embeddings; '' = WORKDIR/data
     c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
     c.data.detector_dir = ""  # folder with the same recordings in larger pictures; '' = data.dir
@@ -70,10 +70,10 @@ def described() -> ConfigDict:
     c.data.cad_mean = _colours((), 0)  # the same of clean renders; () = that folder's own
     c.data.cad_std = _colours((), 1e-6)
     c.data.workers = field(0, 0, 1024)  # loader processes per host; 0 = threads of the training
-    c.data.synthetic = ConfigDict()  # what stage `data` renders (data_prep.synthetic)
+    c.data.synthetic = Section()  # what stage `data` renders (data_prep.synthetic)
     c.data.synthetic.seed = field(0, 0, 2**31 - 1)  # timelines, colours, lights, camera paths
     c.data.synthetic.occlusion = one_of("light", "default", "heavy", default="default")
-    c.data.synthetic.recordings = ConfigDict()
+    c.data.synthetic.recordings = Section()
     c.data.synthetic.recordings.train = field(40, 0)
     c.data.synthetic.recordings.val = field(12, 0)
     c.data.synthetic.recordings.test = field(12, 0)
@@ -83,7 +83,7 @@ def described() -> ConfigDict:
     c.data.synthetic.cad_wrong = field(0, 0)  # further ones in which some parts sit wrong
     c.data.synthetic.rehearsals = field(0, 0)  # further recordings for training, full of mistakes
     c.data.synthetic.rehearsal_step = field(1, 1)  # frames that each of their pictures is shown for
-    c.data.synthetic.objects = ConfigDict()  # random objects instead of recordings
+    c.data.synthetic.objects = Section()  # random objects instead of recordings
     c.data.synthetic.objects.train = field(0, 0)
     c.data.synthetic.objects.val = field(0, 0)
     c.data.synthetic.frames_per_object = field(120, 1)
@@ -92,11 +92,11 @@ def described() -> ConfigDict:
     c.data.synthetic.time_scale = field(1.0, 1e-6)  # label times are divided by this
     c.data.synthetic.pace = field(1.0, 1, 1000)  # factor on made-up pauses between events
 
-    c.window = ConfigDict()  # Sec. 3: one clip
+    c.window = Section()  # Sec. 3: one clip
     c.window.frames = field(256, 1, 10**5)  # w: a clip spans frames x - w … x
     c.window.stride = field(4, 1, 10**5)  # every stride-th frame is encoded: w / stride + 1 of them
 
-    c.augment = ConfigDict()  # training pictures; no flips, left and right parts differ
+    c.augment = Section()  # training pictures; no flips, left and right parts differ
     c.augment.brightness = field(0.1, 0, 100)  # factor drawn from 1 ± this
     c.augment.contrast = field(0.1, 0, 100)
     c.augment.saturation = field(0.7, 0, 100)
@@ -104,7 +104,7 @@ def described() -> ConfigDict:
     c.augment.shift = field(0.0, 0, 100)  # translation, up to this share of the picture
     c.augment.limbs = field(0.0, 0, 100)  # probability that a clean render gets painted-over limbs
 
-    c.encoder = ConfigDict()  # the ViT and the projection head
+    c.encoder = Section()  # the ViT and the projection head
     c.encoder.backbone = Field("vit_small_patch16_224", choices=_backbones)  # the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = field(0, 0, 256)  # pixels; here and below 0 = the backbone's own
@@ -117,7 +117,7 @@ def described() -> ConfigDict:
     c.encoder.remat = one_of("none", "dots", "full")  # activations that the backward pass redoes
     c.encoder.microbatches = field(1, 1, 10**5)  # parts of a batch that are encoded one by one
 
-    c.temporal_model = ConfigDict()
+    c.temporal_model = Section()
     c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn")
     c.temporal_model.depth = field(6, 1, 64)
     c.temporal_model.num_heads = field(8, 1, 10**6)
@@ -131,7 +131,7 @@ def described() -> ConfigDict:
     c.temporal_model.baseline_width = field(0, 0, 16_384)  # of each layer; 0 = the backbone's own
     c.temporal_model.mlp_activation = one_of("none", "gelu")  # as released | with dropout
 
-    c.pretrain = ConfigDict()  # KFS + SupCon, Sec. 3.2
+    c.pretrain = Section()  # KFS + SupCon, Sec. 3.2
     c.pretrain.steps = field(50_000, 0)  # 0 = without KFS: the weights to start from, untrained
     c.pretrain.n_states = field(0, 0)  # states in a batch; 0 = all that the training split has
     c.pretrain.n_per_state = field(16, 1)  # pictures a state from recordings
@@ -153,7 +153,7 @@ def described() -> ConfigDict:
     c.pretrain.log_every = field(50, 1)
     c.pretrain.optimizer = _optimizer(warmup_steps=2_500)
 
-    c.general = ConfigDict()  # a starting encoder from many objects (configs/general_encoder.py)
+    c.general = Section()  # a starting encoder from many objects (configs/general_encoder.py)
     c.general.steps = field(10_000, 1)
     c.general.objects = field(8, 1)  # objects in a batch
     c.general.states = field(4, 1)  # assembly states of each
@@ -166,11 +166,11 @@ def described() -> ConfigDict:
         name="adamw", weight_decay=0.05, warmup_steps=500, clip_norm=1.0
     )
 
-    c.embed = ConfigDict()
+    c.embed = Section()
     c.embed.batch = field(256, 1)  # frames encoded at once
     c.embed.views = field(0, 0, 1000)  # augmented passes over the training split beside the plain
 
-    c.temporal = ConfigDict()  # KCAS + BCE, Sec. 3.3
+    c.temporal = Section()  # KCAS + BCE, Sec. 3.3
     c.temporal.steps = field(62_500, 1)
     c.temporal.batch = field(256, 1)  # clips
     c.temporal.sampling = one_of("kcas", "gaussian", "uniform")  # kcas | gaussian | uniform
@@ -184,7 +184,7 @@ def described() -> ConfigDict:
     c.temporal.log_every = field(50, 1)
     c.temporal.optimizer = _optimizer(warmup_steps=3_125)
 
-    c.finetune = ConfigDict()  # both, end to end
+    c.finetune = Section()  # both, end to end
     c.finetune.steps = field(140_625, 1)  # 75 epochs (paper) of 15,000 clips (released code)
     c.finetune.batch = field(8, 1)  # clips of w / stride + 1 pictures
     c.finetune.encoder_lr_scale = field(0.01, 0)  # encoder learning rate / temporal learning rate
@@ -195,7 +195,7 @@ def described() -> ConfigDict:
     c.finetune.log_every = field(20, 1)
     c.finetune.optimizer = _optimizer(warmup_steps=9_375)
 
-    c.detector = ConfigDict()  # assembly state detection
+    c.detector = Section()  # assembly state detection
     c.detector.steps = field(50_000, 1)
     c.detector.batch = field(32, 1)  # pictures
     c.detector.background = field(0.1, 0, 1)  # share of the batch from frames annotated as empty
@@ -219,11 +219,11 @@ def described() -> ConfigDict:
         name="adamw", weight_decay=0.05, warmup_steps=1_000, clip_norm=1.0
     )
 
-    c.predict = ConfigDict()
+    c.predict = Section()
     c.predict.splits = ("val", "test")
     c.predict.batch = field(64, 1)  # frames recognised at once
 
-    c.fuse = ConfigDict()  # the learned fusion of both streams, fitted on validation
+    c.fuse = Section()  # the learned fusion of both streams, fitted on validation
     c.fuse.init = one_of("default", "scratch")  # start: weights of the package | random
     c.fuse.steps = field(150, 1)
     c.fuse.lr = field(3e-3, 0)  # peak learning rate of Adam
@@ -232,7 +232,7 @@ def described() -> ConfigDict:
     c.fuse.units = field(8, 1, 64)  # of the recurrent unit, for init=scratch
     c.fuse.average = field(0.4, 0, 60)  # seconds that inputs are averaged over (init=scratch)
 
-    c.evaluate = ConfigDict()
+    c.evaluate = Section()
     c.evaluate.decoder = one_of("naive", "confidence", "expected", default="expected")  # B1, B2, B3
     c.evaluate.decay = field(0.75, 0, 1)  # of a step's sum on a frame without evidence
     c.evaluate.choose = one_of("validation", "paper")  # thresholds: chosen | fixed

@@ -12,7 +12,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stormpsr_jax.base.fields import Field
+from stormpsr_jax.base.fields import Field, Section
 from stormpsr_jax.base.files import shorten
 from stormpsr_jax.configs import default as default_config
 
@@ -103,8 +103,9 @@ def _unknown_field(argv: Sequence[str]) -> str:
     return ""
 
 
-def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> Iterator[str]:
+def _find_mistakes(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
     """Yields the fields that are missing, unknown, or of another type than in `described()`."""
+    ours = vars(described)
     for name in ours:
         if name not in config:
             yield f"{prefix}{name}: is missing"
@@ -112,7 +113,7 @@ def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> It
         field, value = f"{prefix}{name}", config[name]
         if name not in ours:
             yield f"{field}: there is no such field; see configs/default.py"
-        elif isinstance(ours[name], ConfigDict) and isinstance(value, ConfigDict):
+        elif isinstance(ours[name], Section) and isinstance(value, ConfigDict):
             yield from _find_mistakes(value, ours[name], f"{field}.")
         else:
             like = ours[name].example if isinstance(ours[name], Field) else ours[name]

@@ -10,7 +10,7 @@ from stormpsr_jax.base import fields
 from stormpsr_jax.configs import default
 from stormpsr_jax.stages import provenance
 
-FIELDS = dict(fields.flatten(default.described().to_dict()))
+FIELDS = dict(fields.flatten(default.described()))
 
 
 def find_mistakes(config: ConfigDict) -> list[str]:
