@@ -24,6 +24,7 @@ from fault_runs import Found, verdicts
 
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.weights import command
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.support.pickles_of_tests import (
@@ -54,7 +55,7 @@ def prepare_checkpoints(base: Path) -> Path:
 def _write_base(folder: Path) -> None:
     models = {
         "spatial": (
-            SpatialEncoder(8, 16, 1, 2, 32, hidden=8, projection=8),
+            SpatialEncoder(ViT(8, 16, 1, 2, 32), hidden=8, projection=8),
             (1, 16, 16, 3),
         ),
         "temporal": (TemporalTransformer(3, 4, 1, 2, 4, 16), (1, 4, 8)),

@@ -104,14 +104,15 @@ def described() -> Section:
     c.augment.shift = field(0.0, 0, 100)  # translation, up to this share of the picture
     c.augment.limbs = field(0.0, 0, 100)  # probability that a clean render gets painted-over limbs
 
-    c.encoder = Section()  # the ViT and the projection head
+    c.encoder = Section()  # the backbone and the projection head
     c.encoder.backbone = Field("vit_small_patch16_224", choices=_backbones)  # the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.encoder.patch_size = field(0, 0, 256)  # pixels; here and below 0 = the backbone's own
-    c.encoder.width = field(0, 0, 16_384)
-    c.encoder.depth = field(0, 0, 64)
-    c.encoder.num_heads = field(0, 0, 256)
-    c.encoder.stem = field((), 1, 10**5, like=(1,))  # channels of convolutions before the patches
+    c.encoder.patch_size = field(0, 0, 256)  # of a ViT; here and below 0 = the backbone's own
+    c.encoder.width = field(0, 0, 16_384)  # of a ViT's tokens, of a ConvNeXt's first stage
+    c.encoder.depth = field(0, 0, 64)  # of a ViT: blocks
+    c.encoder.num_heads = field(0, 0, 256)  # of a ViT
+    c.encoder.stem = field((), 1, 10**5, like=(1,))  # of a ViT: channels of convolutions before it
+    c.encoder.depths = field((), 1, 64, like=(1,))  # of a ConvNeXt: blocks of each stage
     c.encoder.hidden = field(128, 1, 10**5)  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = field(128, 1, 10**5)  # width of z, for SupCon only
     c.encoder.remat = one_of("none", "dots", "full")  # activations that the backward pass redoes

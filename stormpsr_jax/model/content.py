@@ -18,6 +18,7 @@ import flax.linen as nn
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.models import architectures
+from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.calibration import Calibration
@@ -328,8 +329,8 @@ def _window(data: Any, place: str) -> Window:
     window = Window(**{name: _integer(data, name, place, low[name], MAX_FRAMES) for name in names})
     if window.frames % window.stride:
         raise ValueError(f"{place}: frames: {window.frames} is no multiple of {window.stride}")
-    if window.num_frames > architectures.MAX_CLIP:
-        raise ValueError(f"{place}: a clip has over {architectures.MAX_CLIP:,} rows")
+    if window.num_frames > MAX_CLIP:
+        raise ValueError(f"{place}: a clip has over {MAX_CLIP:,} rows")
     return window
 
 

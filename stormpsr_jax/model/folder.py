@@ -183,7 +183,7 @@ def _embedding(networks: Mapping[str, Network], window: Window) -> int:
         raise ValueError("networks: without pictures there has to be a temporal one")
     module, variables = networks["temporal"].module, networks["temporal"].variables
     try:
-        return architectures.embedding_width(module, variables["params"], window.num_frames)
+        return module.embedding_width(variables["params"], window.num_frames)
     except (KeyError, AttributeError) as error:
         raise ValueError(
             f"networks.temporal: the variables are not those of a {type(module).__name__}: no "

@@ -376,6 +376,5 @@ def _encoder(context: Context, size: tuple[int, int]) -> list[str]:
     )
     if context.config.init_from:
         path = pretrain.packaged_or_path(context.config.init_from)
-        grid = (size[0] // model.patch_size, size[1] // model.patch_size)
-        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
+        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), size)
     return []

@@ -8,17 +8,23 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import fields
 from stormpsr_jax.configs import default
+from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import provenance
 
 FIELDS = dict(fields.flatten(default.described()))
 
 
 def find_mistakes(config: ConfigDict) -> list[str]:
-    """Returns a line for each field of a config whose value is out of its range."""
+    """Returns a line for each field of a config whose value is out of its range.
+
+    And one for fields of the encoder that its backbone has not.
+    """
     mistakes = []
     for field, value in provenance.flat_config(config).items():
         mistakes += [f"--config.{field}={value!r}: {what}" for what in wrong_with(field, value)]
-    return mistakes
+    of_encoder = backbones.find_mistakes(config.encoder)
+    backbone = f"--config.encoder.backbone={config.encoder.backbone!r}"
+    return mistakes + [f"{backbone}: {what}" for what in of_encoder]
 
 
 def wrong_with(field: str, value: Any) -> list[str]:

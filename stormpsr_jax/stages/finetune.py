@@ -67,9 +67,9 @@ def build(context: Context) -> Definition:
         )
 
     def optimizer(params):
-        scale = layer_lr_scale(
-            "spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay
-        )
+        top, decay = config.encoder_lr_scale, config.layer_decay
+        scale = {"spatial": top}
+        scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
         return make_optimizer(config.optimizer, config.steps, params, scale)
 
     return Definition(

@@ -167,19 +167,19 @@ def find_mistakes(context: Context) -> list[str]:
 def sizes(
     context: Context, encoder: tuple[int, int], detector: tuple[int, int] | None
 ) -> list[str]:
-    """Whether the encoder's patches, and the detector, can divide their pictures of (H, W)."""
+    """Whether the encoder and the detector can divide their pictures of (H, W)."""
     wanted = []
     if set(context.config.stages) & {"general", "pretrain", "embed", "finetune"}:
-        patch = backbones.fields(context.config.encoder)["patch_size"]
-        wanted.append((patch, encoder, "the patches of the encoder need", "encoder"))
+        divisor = backbones.build(context.config.encoder).divisor
+        wanted.append((divisor, encoder, "the encoder needs", "encoder"))
     if "detector" in context.config.stages:
         wanted.append((4, detector, "the detector needs", "detector"))
     return [
-        f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {patch}, as {what}; the next "
-        f"sizes that fit are {max(side // patch, 1) * patch} and {-(-side // patch) * patch}: set "
-        f"--config.{section}.image_size, or make the data folder again with --size"
-        + (", or change --config.encoder.patch_size or .backbone" if section == "encoder" else "")
-        for patch, size, what, section in wanted
-        for side in size[:1]
-        if size[0] % patch or size[1] % patch
+        f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {divisor}, as {what}; the next "
+        f"sizes that fit are {max(size[0] // divisor, 1) * divisor} and "
+        f"{-(-size[0] // divisor) * divisor}: set --config.{section}.image_size, or make the data "
+        "folder again with --size"
+        + (", or change --config.encoder.backbone or its fields" if section == "encoder" else "")
+        for divisor, size, what, section in wanted
+        if size[0] % divisor or size[1] % divisor
     ]

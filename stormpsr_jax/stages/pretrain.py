@@ -20,7 +20,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import make_optimizer, make_schedule, vit_lr_scale
+from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer, make_schedule
 from stormpsr_jax.weights import parameters
 
 
@@ -66,7 +66,9 @@ def build(context: Context) -> Definition:
         return {"precision_at_1": precision}
 
     def optimizer(params):
-        scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
+        scale = layer_lr_scale(
+            "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay
+        )
         return make_optimizer(config.optimizer, config.steps, params, scale)
 
     return Definition(
@@ -129,8 +131,9 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)
-        grid = (image_size[0] // model.patch_size, image_size[1] // model.patch_size)
-        params, batch_stats, report = parameters.initialise_from(path, params, batch_stats, grid)
+        params, batch_stats, report = parameters.initialise_from(
+            path, params, batch_stats, image_size
+        )
         print(f"pretrain: {len(report)} arrays from {path}")
     else:
         print("pretrain: init_from is '', so the encoder starts from random weights", flush=True)
@@ -151,7 +154,7 @@ def takes_renders(config: ConfigDict) -> bool:
 def run(context: Context) -> dict:
     """Trains it. With pretrain.steps=0, the ablation without KFS, it keeps what it starts from.
 
-    The ViT then has the weights of `init_from`, and its head random ones.
+    The backbone then has the weights of `init_from`, and its head random ones.
     """
     if context.config.pretrain.steps:
         return context.train("pretrain", build(context))
