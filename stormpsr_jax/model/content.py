@@ -26,7 +26,6 @@ from stormpsr_jax.psr.streams.decoding import DECODERS, Rules, Settings
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.streams import STREAMS
 
-# 1 had no learned fusion, 2 one size of pictures and no choice of how weights are stored.
 FORMAT = 3
 DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
@@ -155,21 +154,15 @@ def parse(data: Any, place: str) -> Content:
         ValueError: the first mistake, with its place.
     """
     form = _integer(data, "format", place, 1, 2**31)
-    if form > FORMAT:
+    if form != FORMAT:
+        remedy = "update the package" if form > FORMAT else "make the model again"
         raise ValueError(
-            f"{place}: is of format {form}, this version of stormpsr_jax knows up to {FORMAT}; "
-            "update the package"
+            f"{place}: is of format {form}, this version of stormpsr_jax knows {FORMAT}; {remedy}"
         )
-    if form == 1:
-        data = {"fusion": None, **data}
     _check_keys(data, _KEYS, place)
     declared = field(data, "weights", dict, place)
-    if form < 3:
-        declared = {"dtype": "float32", **declared}
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
-    if form < 3 and isinstance(pictures, Mapping):
-        pictures = {"detector_size": None, **pictures}
     if pictures is not None:
         pictures = _pictures(pictures, f"{place}: pictures")
     window = _window(data["window"], f"{place}: window")
@@ -335,8 +328,6 @@ def _window(data: Any, place: str) -> Window:
 
 
 def _stream(name: str, data: Any, procedure: Procedure, place: str) -> StreamRecord:
-    if isinstance(data, Mapping):
-        data = {"calibration": None, **data}
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
     where = f"{place}: settings"
     if name == learned.STREAM:
@@ -366,9 +357,7 @@ def _learned(data: Mapping[str, Any], place: str) -> learned.Settings:
 
 
 def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: str) -> Settings:
-    # Models that were written before these two were settings were decoded like this.
-    given = {"removal": None, "gate": 0.5, **data}
-    _check_keys(given, tuple(f.name for f in dataclasses.fields(Settings)), where)
+    _check_keys(data, tuple(f.name for f in dataclasses.fields(Settings)), where)
     highest = {
         "threshold": 1e9,
         "decay": 1,
@@ -377,11 +366,11 @@ def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: s
         "gate": 1,
         "removal": 1e9,
     }
-    if given["removal"] is None:
+    if data["removal"] is None:
         del highest["removal"]
-    decoder = _choice(given, "decoder", DECODERS, where)
-    window = _integer(given, "window", where, 0, 10**9)
-    values = {key: number(given[key], f"{where}: {key}", 0, high) for key, high in highest.items()}
+    decoder = _choice(data, "decoder", DECODERS, where)
+    window = _integer(data, "window", where, 0, 10**9)
+    values = {key: number(data[key], f"{where}: {key}", 0, high) for key, high in highest.items()}
     try:
         settings = Settings(decoder=decoder, window=window, **values)
         Rules(procedure, next(iter(procedure.variants.values())), name, settings)
@@ -391,9 +380,6 @@ def _settings(name: str, data: Mapping[str, Any], procedure: Procedure, where: s
 
 
 def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
-    if isinstance(data, Mapping):
-        # Models that were written before reports of wrong parts had a map of their own lack it.
-        data = {"wrong": None, **data}
     names = tuple(f.name for f in dataclasses.fields(Calibration))
     _check_keys(data, names, place)
     values = {

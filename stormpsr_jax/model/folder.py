@@ -129,8 +129,7 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
         OSError: the copy cannot be written; names the file.
     """
     networks = read_model(folder).networks
-    data = files.read_json(Path(folder, MODEL)) | {"format": FORMAT}
-    data.setdefault("fusion", None)  # of format 1
+    data = files.read_json(Path(folder, MODEL))
     data.pop("checksum", None)
     _write(Path(to, MODEL), data, networks, dtype)
 

@@ -16,6 +16,7 @@ from stormpsr_jax.models.vit import ViT
 
 ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)
 CONVNEXT = ConvNeXt(width=4, depths=(1, 2), response_norm=True)
+THREE_HEADS = SpatialEncoder(ViT(width=16, num_heads=3))
 CASES = [
     ("encoder", ENCODER, (2, 16, 24, 3)),
     ("encoder", SpatialEncoder(CONVNEXT, hidden=8), (2, 16, 24, 3)),
