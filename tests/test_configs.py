@@ -142,7 +142,7 @@ CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__
 @pytest.mark.parametrize("name", CONFIGS)
 def test_config_has_fields_of_the_types_that_the_command_line_takes(name):
     config = importlib.import_module(f"stormpsr_jax.configs.{name}").get_config()
-    ours = default.get_config()
+    ours = default.described()
     assert list(config_flag._find_mistakes(config, ours)) == []
     wrong = {"pretrain.initial_state": 1, "seed": True, "data.cad_mean": ("a", "b", "c")}
     for field, value in wrong.items():

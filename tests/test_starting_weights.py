@@ -8,6 +8,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from stormpsr_jax.models import positions
 from stormpsr_jax.stages import pretrain
 from stormpsr_jax.weights import parameters, torch_layout
 from tests.support.weights_data import random_state, tiny_encoder
@@ -20,7 +21,7 @@ def test_resize_position_embedding_smooth_fields_survive():
     rows, columns = np.mgrid[0:8, 0:8] + 0.5
     field = np.stack([rows, columns, 2 * rows - columns], -1).reshape(1, 64, 3)
     pos = np.concatenate([np.full((1, 1, 3), 9.0), field], axis=1).astype(np.float32)
-    out = parameters.resize_position_embedding(pos, (16, 4))
+    out = positions.resize_position_embedding(pos, (16, 4))
     assert out.shape == (1, 65, 3)
     np.testing.assert_array_equal(out[:, 0], pos[:, 0])
     grid = out[0, 1:].reshape(16, 4, 3)[4:-4, 1:-1]
@@ -44,7 +45,7 @@ def test_resize_position_embedding_smooth_fields_survive():
 def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
     # Pillow, too, has Keys's kernel with a = -1/2, antialiases and renormalises at the border.
     pos = np.random.default_rng(0).normal(size=(1, 1 + old[0] * old[1], 4)).astype(np.float32)
-    out = parameters.resize_position_embedding(pos, new, old)
+    out = positions.resize_position_embedding(pos, new, old)
     np.testing.assert_array_equal(out[:, 0], pos[:, 0])
     for channel in range(4):
         field = Image.fromarray(pos[0, 1:, channel].reshape(old))
@@ -55,10 +56,10 @@ def test_resize_position_embedding_matches_pillow_on_random_fields(old, new):
 
 def test_resize_position_embedding_same_grid_is_the_identity_and_oblong_is_asked_for():
     pos = np.random.default_rng(0).normal(size=(1, 13, 2)).astype(np.float32)
-    same = parameters.resize_position_embedding(pos, (3, 4), (3, 4))
+    same = positions.resize_position_embedding(pos, (3, 4), (3, 4))
     np.testing.assert_allclose(same, pos, atol=1e-6)
     with pytest.raises(ValueError, match="12 patches make no square grid"):
-        parameters.resize_position_embedding(pos, (3, 4))
+        positions.resize_position_embedding(pos, (3, 4))
 
 
 # --- initialise_from ------------------------------------------------------------------------------
@@ -95,7 +96,7 @@ def test_initialise_from_position_embedding_is_resized_and_said(tmp_path):
     got, _, report = parameters.initialise_from(
         tmp_path / "small.safetensors", params, tiny_encoder()[1]
     )
-    expected = parameters.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
+    expected = positions.resize_position_embedding(state["encoder.pos_embed"], (5, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     assert sum("resized from 10 to 26 rows" in line for line in report) == 1
 
@@ -112,7 +113,7 @@ def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
     context = mock.Mock(**{"config.init_from": str(path)})
     got, _ = pretrain.starting_point(context, (8, 20))
-    expected = parameters.resize_position_embedding(state["pos_embed"], (2, 5))
+    expected = positions.resize_position_embedding(state["pos_embed"], (2, 5))
     np.testing.assert_allclose(got["encoder"]["pos_embed"], expected, atol=1e-6)
     # A file of oblong pictures does not tell its grid.
     oblong = random_state("vit") | {"pos_embed": np.zeros((1, 13, 8), np.float32)}

@@ -12,14 +12,13 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from stormpsr_jax.base.fields import Field, Section
 from stormpsr_jax.base.files import shorten
-from stormpsr_jax.configs.default import get_config as get_default
+from stormpsr_jax.configs import default as default_config
 
 flags.disclaim_key_flags()  # --config belongs to the command that asks for it, also in its --help
 
 _FOLDER = Path(__file__).parents[1] / "configs"
-# What the values of the fields are like that are empty in configs/default.py.
-_EMPTY = {"encoder.stem": (1,), "data.cad_mean": (0.5, 0.5, 0.5), "data.cad_std": (0.25,) * 3}
 
 
 def shipped() -> list[str]:
@@ -79,7 +78,9 @@ def parse_flags(argv: list[str]) -> list[str]:
             sys.exit(f"error: {_one_line(error)}")
         sys.exit(f"error: the config has no such field: {_unknown_field(argv)}{_one_line(error)}")
     config = flags.FLAGS["config"].value
-    if config is not None and (mistakes := list(_find_mistakes(config, get_default()))):
+    if config is not None and (
+        mistakes := list(_find_mistakes(config, default_config.described()))
+    ):
         sys.exit("\n".join(f"error: --config.{mistake}" for mistake in mistakes))
     return rest
 
@@ -94,7 +95,7 @@ def _one_line(error: Exception) -> str:
 def _unknown_field(argv: Sequence[str]) -> str:
     """The first field on a command line that our config has not, with a colon; '' if all are."""
     for field in re.findall(r"^--?config\.([^=\n]*)", "\n".join(argv), re.MULTILINE):
-        section = get_default()
+        section = default_config.get_config()
         for name in field.split("."):
             if not isinstance(section, ConfigDict) or name not in section:
                 return f"{field}: "
@@ -102,8 +103,9 @@ def _unknown_field(argv: Sequence[str]) -> str:
     return ""
 
 
-def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> Iterator[str]:
-    """Yields the fields that are missing, unknown, or of another type than ours."""
+def _find_mistakes(config: ConfigDict, described: Section, prefix: str = "") -> Iterator[str]:
+    """Yields the fields that are missing, unknown, or of another type than in `described()`."""
+    ours = vars(described)
     for name in ours:
         if name not in config:
             yield f"{prefix}{name}: is missing"
@@ -111,10 +113,10 @@ def _find_mistakes(config: ConfigDict, ours: ConfigDict, prefix: str = "") -> It
         field, value = f"{prefix}{name}", config[name]
         if name not in ours:
             yield f"{field}: there is no such field; see configs/default.py"
-        elif isinstance(ours[name], ConfigDict) and isinstance(value, ConfigDict):
+        elif isinstance(ours[name], Section) and isinstance(value, ConfigDict):
             yield from _find_mistakes(value, ours[name], f"{field}.")
         else:
-            like = _EMPTY[field] if ours[name] == () else ours[name]
+            like = ours[name].example if isinstance(ours[name], Field) else ours[name]
             if not _is_like(value, like):
                 yield f"{field}={shorten(value)}: should be like {like!r}"
 

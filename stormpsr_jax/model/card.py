@@ -190,8 +190,10 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
 def _networks(data: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterator[str]:
     for role, fields in data["networks"].items():
         count = f"{parameters[role]:,} parameters"
-        size = f"width {fields['width']}, " if "width" in fields else ""
-        size += f"depth {fields['depth']}, {count}"
+        sizes = [f"{key} {fields[key]}" for key in ("width", "depth") if key in fields]
+        if "depths" in fields:
+            sizes.append(f"depths {', '.join(map(str, fields['depths']))}")
+        size = ", ".join([*sizes, count])
         yield f"* {role}: {fields['architecture']}, {size}, activations {fields['dtype']}"
     pictures, window = data["pictures"], data["window"]
     if pictures:

@@ -20,13 +20,13 @@ from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.model import needs
 from stormpsr_jax.models import architectures
+from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
-# 1 had no learned fusion, 2 one size of pictures and no choice of how weights are stored.
 FORMAT = 3
 DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
@@ -148,21 +148,15 @@ def parse(data: Any, place: str) -> Content:
         ValueError: the first mistake, with its place.
     """
     form = _integer(data, "format", place, 1, 2**31)
-    if form > FORMAT:
+    if form != FORMAT:
+        remedy = "update the package" if form > FORMAT else "make the model again"
         raise ValueError(
-            f"{place}: is of format {form}, this version of stormpsr_jax knows up to {FORMAT}; "
-            "update the package"
+            f"{place}: is of format {form}, this version of stormpsr_jax knows {FORMAT}; {remedy}"
         )
-    if form == 1:
-        data = {"fusion": None, **data}
     _check_keys(data, _KEYS, place)
     declared = field(data, "weights", dict, place)
-    if form < 3:
-        declared = {"dtype": "float32", **declared}
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
-    if form < 3 and isinstance(pictures, Mapping):
-        pictures = {"detector_size": None, **pictures}
     if pictures is not None:
         pictures = _pictures(pictures, f"{place}: pictures")
     window = _window(data["window"], f"{place}: window")
@@ -325,8 +319,8 @@ def _window(data: Any, place: str) -> Window:
     window = Window(**{name: _integer(data, name, place, low[name], MAX_FRAMES) for name in names})
     if window.frames % window.stride:
         raise ValueError(f"{place}: frames: {window.frames} is no multiple of {window.stride}")
-    if window.num_frames > architectures.MAX_CLIP:
-        raise ValueError(f"{place}: a clip has over {architectures.MAX_CLIP:,} rows")
+    if window.num_frames > MAX_CLIP:
+        raise ValueError(f"{place}: a clip has over {MAX_CLIP:,} rows")
     return window
 
 
@@ -370,9 +364,6 @@ def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySetting
 
 
 def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
-    if isinstance(data, Mapping):
-        # Models that were written before reports of wrong parts had a map of their own lack it.
-        data = {"wrong": None, **data}
     names = tuple(f.name for f in dataclasses.fields(Calibration))
     _check_keys(data, names, place)
     values = {

@@ -129,8 +129,7 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
         OSError: the copy cannot be written; names the file.
     """
     networks = read_model(folder).networks
-    data = files.read_json(Path(folder, MODEL)) | {"format": FORMAT}
-    data.setdefault("fusion", None)  # of format 1
+    data = files.read_json(Path(folder, MODEL))
     data.pop("checksum", None)
     _write(Path(to, MODEL), data, networks, dtype)
 
@@ -183,7 +182,7 @@ def _embedding(networks: Mapping[str, Network], window: Window) -> int:
         raise ValueError("networks: without pictures there has to be a temporal one")
     module, variables = networks["temporal"].module, networks["temporal"].variables
     try:
-        return architectures.embedding_width(module, variables["params"], window.num_frames)
+        return module.embedding_width(variables["params"], window.num_frames)
     except (KeyError, AttributeError) as error:
         raise ValueError(
             f"networks.temporal: the variables are not those of a {type(module).__name__}: no "

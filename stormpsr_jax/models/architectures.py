@@ -3,13 +3,15 @@
 Only these classes are ever built, and every field has bounds, so that what a file says can neither
 name other code nor ask for a network beyond all measure. Fields that only matter in training
 (dropout, what is recomputed, microbatches, the heads behind the frame embedding) are left out: a
-network that was described and built again computes the same.
+network that was described and built again computes the same. What is held, with its bounds, stands
+in the modules themselves (`stored.py`).
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Mapping
@@ -21,80 +23,19 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from stormpsr_jax.base.files import field, number, shorten
-from stormpsr_jax.models import temporal_baselines, vit
+from stormpsr_jax.models import backbones, temporal_baselines
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
+from stormpsr_jax.models.stored import Bounds, bounds_of, training_only
 
-ROLES = {
-    "encoder": (SpatialEncoder,),
-    "temporal": (TemporalTransformer, TemporalMLP, TemporalLSTM, TemporalTCN),
-    "detector": (Detector,),
+# By role and architecture, the class of the network, and of the one inside of it if there is one.
+ROLES: dict[str, dict[str, tuple[type[nn.Module], ...]]] = {
+    "encoder": {f.architecture: (SpatialEncoder, f.module) for f in backbones.FAMILIES},
+    "temporal": {kind.__name__: (kind,) for kind in temporal_baselines.NETWORKS.values()},
+    "detector": {"Detector": (Detector,)},
 }
-MAX_COMPONENTS = 10_000
-MAX_CLIP = 4_096  # T
 _DTYPES = ("float32", "bfloat16")
-_WIDTH = (1, 16_384)
-_HIDDEN = (1, 65_536)
-_HEADS = (1, 256)
-# By class, the fields by name: the lowest and highest number, or the values to choose from.
-_OUTPUTS = (1, 3)
-_BASELINE = {
-    "num_components": (1, MAX_COMPONENTS),
-    "outputs": _OUTPUTS,
-    "seen": (0, MAX_CLIP),
-    "depth": (1, 12),
-    "width": _WIDTH,
-}
-_FIELDS: dict[type[nn.Module], dict[str, tuple]] = {
-    SpatialEncoder: {
-        "patch_size": (1, 256),
-        "width": _WIDTH,
-        "depth": (1, 64),
-        "num_heads": _HEADS,
-        "mlp_dim": _HIDDEN,
-        "stem": _WIDTH,  # of each of its numbers
-        "hidden": _WIDTH,
-        "mlp": vit.MLPS,
-        "positions": vit.POSITIONS,
-        "bias": vit.BIASES,
-        "layer_scale": (False, True),
-        "registers": (0, 64),
-        "pre_norm": (False, True),
-        "norm_eps": (0.0, 1e-2),
-    },
-    TemporalTransformer: {
-        "num_components": (1, MAX_COMPONENTS),
-        "outputs": _OUTPUTS,
-        "seen": (0, MAX_CLIP),
-        "num_frames": (1, MAX_CLIP),
-        "depth": (1, 64),
-        "num_heads": _HEADS,
-        "dim_head": (1, 4_096),
-        "mlp_dim": _HIDDEN,
-        "head": ("linear", "mlp"),
-    },
-    TemporalMLP: _BASELINE | {"activation": temporal_baselines.ACTIVATIONS},
-    TemporalLSTM: _BASELINE,
-    TemporalTCN: _BASELINE,
-    Detector: {
-        "num_classes": (2, 100_001),
-        "width": (1, 1_024),
-        "depth": (0, 16),
-        "levels": (1, 6),
-        "grid": (1, 128),
-        "num_components": (0, MAX_COMPONENTS),
-        "upright": (False, True),
-    },
-}
-# By role, fields that came later: a file without one is of a network with its default.
-_LATER = {
-    "encoder": (*("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps"),),
-    "temporal": ("outputs", "seen", "activation"),
-    "detector": ("num_components", "upright"),
-}
-_MAX_STEM = 8
+_MAX_LIST = 8  # numbers of a field that is a list
 
 
 def describe(module: nn.Module) -> dict[str, Any]:
@@ -103,15 +44,19 @@ def describe(module: nn.Module) -> dict[str, Any]:
     Raises:
         ValueError: it is none of ROLES.
     """
-    if type(module) not in _FIELDS:
-        known = ", ".join(kind.__name__ for kind in _FIELDS)
-        raise ValueError(f"a model cannot hold a {type(module).__name__}; known are {known}")
-    described: dict[str, Any] = {"architecture": type(module).__name__}
-    for name in _FIELDS[type(module)]:
-        value = getattr(module, name)
-        if name == "mlp_dim" and value is None:
-            value = 4 * module.width
-        described[name] = list(value) if name == "stem" else value
+    parts = (module, *_inside(module).values())
+    kinds = tuple(type(part) for part in parts)
+    known = {name: kinds for by_name in ROLES.values() for name, kinds in by_name.items()}
+    names = [name for name, known_kinds in known.items() if known_kinds == kinds]
+    if not names:
+        raise ValueError(
+            f"a model cannot hold a {type(module).__name__}; known are {', '.join(known)}"
+        )
+    described: dict[str, Any] = {"architecture": names[0]}
+    for part in reversed(parts):
+        for name in bounds_of(type(part)):
+            value = getattr(part, name)
+            described[name] = list(value) if isinstance(value, tuple) else value
     return described | {"dtype": jnp.dtype(module.dtype).name}
 
 
@@ -127,28 +72,39 @@ def build(role: str, data: Any, place: str) -> nn.Module:
         ValueError: no architecture of that role, an unknown or missing field, or one out of bounds.
     """
     architecture = field(data, "architecture", str, place)
-    kinds = {kind.__name__: kind for kind in ROLES[role]}
-    if architecture not in kinds:
+    if architecture not in ROLES[role]:
         raise ValueError(
-            f"{place}: architecture: {shorten(architecture)} is not one of {', '.join(kinds)}"
+            f"{place}: architecture: {shorten(architecture)} is not one of {', '.join(ROLES[role])}"
         )
-    kind = kinds[architecture]
-    bounds = _FIELDS[kind] | {"dtype": _DTYPES}
+    outer, *inner = ROLES[role][architecture]
+    bounds = {"dtype": Bounds(_DTYPES)}
+    for kind in (outer, *inner):
+        bounds |= bounds_of(kind)
     for name in data:
         if name != "architecture" and name not in bounds:
             raise ValueError(
                 f"{place}: {shorten(name)}: unknown key; known are {', '.join(bounds)}"
             )
-    values = {
-        name: _value(data, name, allowed, place)
-        for name, allowed in bounds.items()
-        if name in data or name not in _LATER[role]
-    }
-    return kind(**values | {"dtype": jnp.dtype(values["dtype"])})
+    values = {name: _value(data, name, allowed, place) for name, allowed in bounds.items()}
+    values["dtype"] = jnp.dtype(values["dtype"])
+
+    def of(kind):
+        names = {f.name for f in dataclasses.fields(kind)}
+        return {name: value for name, value in values.items() if name in names}
+
+    return outer(*(kind(**of(kind)) for kind in inner), **of(outer))
 
 
-def _value(data: Mapping, name: str, allowed: tuple, place: str) -> Any:
+def _inside(module: nn.Module) -> dict[str, nn.Module]:
+    """The networks that are fields of another one, by name."""
+    fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
+    del fields["parent"]
+    return {name: value for name, value in fields.items() if isinstance(value, nn.Module)}
+
+
+def _value(data: Mapping, name: str, bounds: Bounds, place: str) -> Any:
     """One field of a network, checked."""
+    allowed = bounds.values
     if isinstance(allowed[0], str):
         value = field(data, name, str, place)
         if value not in allowed:
@@ -161,14 +117,14 @@ def _value(data: Mapping, name: str, allowed: tuple, place: str) -> Any:
     low, high = allowed
     if isinstance(low, float):
         return number(field(data, name, (int, float), place), f"{place}: {name}", low, high)
-    if name == "stem":
-        stem = field(data, name, list, place)
-        if len(stem) > _MAX_STEM or not all(type(n) is int and low <= n <= high for n in stem):
+    if bounds.many:
+        value = field(data, name, list, place)
+        if len(value) > _MAX_LIST or not all(type(n) is int and low <= n <= high for n in value):
             raise ValueError(
-                f"{place}: stem: {shorten(stem)} is not a list of up to {_MAX_STEM} whole numbers "
-                f"in {low}…{high}"
+                f"{place}: {name}: {shorten(value)} is not a list of up to {_MAX_LIST} whole "
+                f"numbers in {low}…{high}"
             )
-        return tuple(stem)
+        return tuple(value)
     value = field(data, name, int, place)
     if not low <= value <= high:
         raise ValueError(f"{place}: {name}: {shorten(value)} is not in {low}…{high}")
@@ -180,25 +136,8 @@ def inference(module: nn.Module) -> nn.Module:
 
     So the same program is compiled in a training run and after `build`, and both round alike.
     """
-    described = describe(module)
-    role = next(role for role, kinds in ROLES.items() if type(module) in kinds)
-    return build(role, described, described["architecture"])
-
-
-def embedding_width(module: nn.Module, params: Mapping, num_frames: int) -> int:
-    """D, the width of the embeddings that a temporal network reads, from its parameters.
-
-    Args:
-        module: of ROLES["temporal"].
-        params: its parameters.
-        num_frames: T.
-    """
-    if isinstance(module, TemporalTransformer):
-        return params["cls_token"].shape[-1]
-    if isinstance(module, TemporalMLP):
-        return params["dense_0"]["kernel"].shape[0] // num_frames
-    first = params["lstm_0"]["ii"] if isinstance(module, TemporalLSTM) else params["stem"]
-    return first["kernel"].shape[0]
+    inside = {name: inference(part) for name, part in _inside(module).items()}
+    return module.clone(**training_only(type(module)), **inside)
 
 
 def apply(module: nn.Module, variables: Mapping, x: jax.Array) -> Any:

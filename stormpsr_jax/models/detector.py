@@ -17,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from stormpsr_jax.models.stored import MAX_COMPONENTS, stored
+
 STRIDE = 8  # of the finest feature level; each further level doubles it
 
 
@@ -147,13 +149,13 @@ class Detector(nn.Module):
         dtype: of activations; parameters and outputs are float32.
     """
 
-    num_classes: int
-    width: int = 24
-    depth: int = 1
-    levels: int = 1
-    grid: int = 12
-    num_components: int = 0
-    upright: bool = False
+    num_classes: int = stored(2, 100_001)
+    width: int = stored(1, 1_024, default=24)
+    depth: int = stored(0, 16, default=1)
+    levels: int = stored(1, 6, default=1)
+    grid: int = stored(1, 128, default=12)
+    num_components: int = stored(0, MAX_COMPONENTS, default=0)
+    upright: bool = stored(False, True, default=False)
     dtype: Any = jnp.float32
 
     @nn.compact

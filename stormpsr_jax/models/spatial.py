@@ -1,4 +1,4 @@
-"""Spatial encoder f with projection head g: a ViT and the three-layer head of the paper.
+"""Spatial encoder f with projection head g: a backbone and the three-layer head of the paper.
 
 Dimension letters: B batch, H W image, D features, K components.
 """
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stormpsr_jax.models import vit
+from stormpsr_jax.models.stored import stored
 
 BATCH_NORM_MOMENTUM = 0.1
 BATCH_NORM_EPS = 1e-5
@@ -83,17 +83,16 @@ class HeadLayer(nn.Module):
 
 
 class SpatialEncoder(nn.Module):
-    """ViT f and projection head g (paper, spatial encoder; released `encoder`, `first_head`, …).
+    """Backbone f and projection head g (paper, spatial encoder; released `encoder` and heads).
 
     Layer 1 (`first_head`: Dense, BatchNorm, ReLU) stays after pre-training; its L2-normalised
     output is the frame embedding. Layer 2 (`second_head`, alike) reads layer 1's output before
     that normalisation and, with layer 3 (`projection_head`, Dense), exists only for SupCon.
 
     Attributes:
-        patch_size, width, depth, num_heads, mlp_dim, stem, dropout, dtype, remat, mlp, positions,
-            bias, layer_scale, registers, pre_norm, norm_eps: as in vit.ViT.
-        microbatches: parts of a batch that the ViT takes one after the other, recomputing each in
-            the backward pass. Its activations then need a microbatch's memory. Nothing else
+        encoder: the backbone f, of any family, such as vit.ViT; a `family.Backbone`.
+        microbatches: parts of a batch that the backbone takes one after the other, recomputing each
+            in the backward pass. Its activations then need a microbatch's memory. Nothing else
             changes: the head, BatchNorm and the loss see the whole batch, so the gradient is the
             big batch's (as with the gradient caching of Gao et al. 2021).
         hidden: width of layer 1, the frame embedding.
@@ -103,31 +102,20 @@ class SpatialEncoder(nn.Module):
             small encoders; 0 is the paper's encoder, without it.
     """
 
-    patch_size: int = 16
-    width: int = 384
-    depth: int = 12
-    num_heads: int = 6
-    mlp_dim: int | None = None
-    stem: tuple[int, ...] = ()
-    dropout: float = 0.0
-    dtype: Any = jnp.float32
-    remat: str = "none"
-    mlp: str = "gelu"
-    positions: str = "learned"
-    bias: str = "qkv"
-    layer_scale: bool = False
-    registers: int = 0
-    pre_norm: bool = False
-    norm_eps: float = 1e-6
+    encoder: nn.Module
     microbatches: int = 1
-    hidden: int = 128
+    hidden: int = stored(1, 16_384, default=128)
     second_hidden: int | None = None
     projection: int = 128
     num_components: int = 0
 
+    @property
+    def dtype(self) -> Any:
+        """Of the activations, those of the backbone."""
+        return self.encoder.dtype
+
     def setup(self):
         """Names the parts as weights.py expects them."""
-        self.encoder = vit.ViT(**{name: getattr(self, name) for name in vit.FIELDS})
         self.first_head = HeadLayer(self.hidden, self.dtype)
         self.second_head = HeadLayer(self.second_hidden or self.hidden, self.dtype)
         self.projection_head = nn.Dense(self.projection, dtype=self.dtype)
@@ -165,7 +153,7 @@ class SpatialEncoder(nn.Module):
         return l2_normalise(self.first_head(self._features(images, train), train))
 
     def _features(self, images: jax.Array, train: bool) -> jax.Array:
-        """The ViT's features (B, width), a microbatch at a time."""
+        """The backbone's features (B, D), a microbatch at a time."""
         B, parts = len(images), self.microbatches
         if parts == 1 or self.is_initializing():
             return self.encoder(images, train)

@@ -3,6 +3,7 @@
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,8 +12,10 @@ import jax.numpy as jnp
 
 from stormpsr_jax.models import vit
 from stormpsr_jax.models.dropout import Dropout
+from stormpsr_jax.models.stored import MAX_CLIP, MAX_COMPONENTS, stored
 
 NORM_EPS = 1e-5
+HEADS = ("linear", "mlp")
 
 
 def last_frames(embeddings: jax.Array, seen: int) -> jax.Array:
@@ -43,18 +46,28 @@ class TemporalTransformer(nn.Module):
         dtype: of the activations.
     """
 
-    num_components: int
-    num_frames: int
-    outputs: int = 1
-    seen: int = 0
-    depth: int = 6
-    num_heads: int = 8
-    dim_head: int = 128
-    mlp_dim: int = 4096
+    num_components: int = stored(1, MAX_COMPONENTS)
+    num_frames: int = stored(1, MAX_CLIP)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 64, default=6)
+    num_heads: int = stored(1, 256, default=8)
+    dim_head: int = stored(1, 4_096, default=128)
+    mlp_dim: int = stored(1, 65_536, default=4096)
     dropout: float = 0.1
     drop_positions: bool = False
-    head: str = "linear"
+    head: str = stored(*HEADS, default="linear")
     dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """The fields that follow from the frames of a clip and those that are seen of them."""
+        return {"num_frames": num_frames}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """D, the width of the embeddings that it reads, from its parameters."""
+        return params["cls_token"].shape[-1]
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -74,7 +87,7 @@ class TemporalTransformer(nn.Module):
         B, T, D = embeddings.shape
         if T > self.num_frames:
             raise ValueError(f"a clip of {T} frames, but num_frames is {self.num_frames}")
-        if self.head not in ("linear", "mlp"):
+        if self.head not in HEADS:
             raise ValueError(f"head {self.head!r} is neither 'linear' nor 'mlp'")
         embeddings = last_frames(embeddings, self.seen)
         init = nn.initializers.normal(vit.POSITION_STDDEV)

@@ -9,13 +9,15 @@ no TCN in it.
 Dimension letters: B batch, T frames of a clip, D features, K components.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stormpsr_jax.models.temporal import last_frames
+from stormpsr_jax.models.stored import MAX_CLIP, MAX_COMPONENTS, stored
+from stormpsr_jax.models.temporal import TemporalTransformer, last_frames
 
 TCN_KERNEL = 3
 ACTIVATIONS = ("gelu", "none")  # of `TemporalMLP`
@@ -39,14 +41,24 @@ class TemporalMLP(nn.Module):
         dtype: of the activations.
     """
 
-    num_components: int
-    outputs: int = 1
-    seen: int = 0
-    depth: int = 1
-    width: int = 2048
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=1)
+    width: int = stored(1, 16_384, default=2048)
     dropout: float = 0.1
-    activation: str = "gelu"
+    activation: str = stored(*ACTIVATIONS, default="gelu")
     dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["dense_0"]["kernel"].shape[0] // num_frames
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -70,13 +82,23 @@ class TemporalLSTM(nn.Module):
         dtype: of the activations.
     """
 
-    num_components: int
-    outputs: int = 1
-    seen: int = 0
-    depth: int = 1
-    width: int = 512
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=1)
+    width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
     dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["lstm_0"]["ii"]["kernel"].shape[0]
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -103,13 +125,23 @@ class TemporalTCN(nn.Module):
         dtype: of the activations.
     """
 
-    num_components: int
-    outputs: int = 1
-    seen: int = 0
-    depth: int = 6
-    width: int = 512
+    num_components: int = stored(1, MAX_COMPONENTS)
+    outputs: int = stored(1, 3, default=1)
+    seen: int = stored(0, MAX_CLIP, default=0)
+    depth: int = stored(1, 12, default=6)
+    width: int = stored(1, 16_384, default=512)
     dropout: float = 0.1
     dtype: Any = jnp.float32
+
+    @staticmethod
+    def of_clips(num_frames: int, seen: int) -> dict[str, int]:
+        """See `TemporalTransformer`."""
+        return {"depth": tcn_depth(seen or num_frames)}
+
+    @staticmethod
+    def embedding_width(params: Mapping[str, Any], num_frames: int) -> int:
+        """See `TemporalTransformer`."""
+        return params["stem"]["kernel"].shape[0]
 
     @nn.compact
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
@@ -135,3 +167,12 @@ def _head(module: nn.Module, x: jax.Array) -> jax.Array:
     x = nn.LayerNorm(dtype=module.dtype, name="head_norm")(x)
     logits = nn.Dense(module.outputs * module.num_components, dtype=module.dtype, name="head")(x)
     return logits.astype(jnp.float32)
+
+
+# By name, as `temporal_model.backbone` has it.
+NETWORKS: dict[str, type[nn.Module]] = {
+    "transformer": TemporalTransformer,
+    "mlp": TemporalMLP,
+    "lstm": TemporalLSTM,
+    "tcn": TemporalTCN,
+}

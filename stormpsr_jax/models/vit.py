@@ -2,13 +2,12 @@
 
 Dosovitskiy et al. 2021, in the layout of timm's `vit_*` models; with LayerScale, SwiGLU and
 registers (DINOv2: Oquab et al. 2023, Darcet et al. 2024), and with rotary positions in place of
-learned ones (DINOv3: Siméoni et al. 2025). `backbones.py` has the published models by name.
+learned ones (DINOv3: Siméoni et al. 2025). `vit_family.py` has the published models by name.
 
 Dimension letters: B batch, H W image, C channels, h w patch grid, T tokens, D width, N heads,
 d width of a head, R registers.
 """
 
-import dataclasses
 import functools
 import math
 from typing import Any
@@ -19,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.models.dropout import Dropout
+from stormpsr_jax.models.stored import stored
 
 POSITION_STDDEV = 0.02
 LAYER_SCALE = 1e-5  # gamma at initialisation, as in DINOv2 and DINOv3
@@ -221,22 +221,37 @@ class ViT(nn.Module):
         norm_eps: of every LayerNorm but the stem's.
     """
 
-    patch_size: int = 16
-    width: int = 384
-    depth: int = 12
-    num_heads: int = 6
-    mlp_dim: int | None = None
-    stem: tuple[int, ...] = ()
+    patch_size: int = stored(1, 256, default=16)
+    width: int = stored(1, 16_384, default=384)
+    depth: int = stored(1, 64, default=12)
+    num_heads: int = stored(1, 256, default=6)
+    mlp_dim: int | None = stored(1, 65_536, default=None)
+    stem: tuple[int, ...] = stored(1, 16_384, default=())
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
-    mlp: str = "gelu"
-    positions: str = "learned"
-    bias: str = "qkv"
-    layer_scale: bool = False
-    registers: int = 0
-    pre_norm: bool = False
-    norm_eps: float = 1e-6
+    mlp: str = stored(*MLPS, default="gelu")
+    positions: str = stored(*POSITIONS, default="learned")
+    bias: str = stored(*BIASES, default="qkv")
+    layer_scale: bool = stored(False, True, default=False)
+    registers: int = stored(0, 64, default=0)
+    pre_norm: bool = stored(False, True, default=False)
+    norm_eps: float = stored(0.0, 1e-2, default=1e-6)
+
+    def __post_init__(self):
+        if self.mlp_dim is None:
+            object.__setattr__(self, "mlp_dim", 4 * self.width)
+        super().__post_init__()
+
+    @property
+    def divisor(self) -> int:
+        """Pixels that both sides of a picture have to be a multiple of."""
+        return self.patch_size
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the parameters of the blocks and of the last norm."""
+        return [*(f"block_{i}" for i in range(self.depth)), "norm"]
 
     @nn.compact
     def __call__(
@@ -278,7 +293,7 @@ class ViT(nn.Module):
             x = block(
                 num_heads=self.num_heads,
                 dim_head=dim_head,
-                mlp_dim=self.mlp_dim or 4 * D,
+                mlp_dim=self.mlp_dim,
                 mlp=self.mlp,
                 bias=self.bias,
                 layer_scale=self.layer_scale,
@@ -336,9 +351,3 @@ class ViT(nn.Module):
         h, w, C = x.shape[1] // p, x.shape[2] // p, x.shape[3]
         x = x.reshape(B, h, p, w, p, C).transpose(0, 1, 3, 2, 4, 5).reshape(B, h, w, p * p * C)
         return nn.Dense(self.width, dtype=self.dtype, name="patch_embed")(x)
-
-
-# The attributes of a ViT.
-FIELDS = tuple(
-    field.name for field in dataclasses.fields(ViT) if field.name not in ("parent", "name")
-)

@@ -68,7 +68,9 @@ def build(context: Context) -> Definition:
             lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
         )
 
-    scale = layer_lr_scale("spatial", spatial.depth, config.encoder_lr_scale, config.layer_decay)
+    top, decay = config.encoder_lr_scale, config.layer_decay
+    scale = {"spatial": top}
+    scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
     return Definition(
         model=(spatial, temporal),
         init=init,

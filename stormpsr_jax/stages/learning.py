@@ -48,9 +48,9 @@ def batch_mistakes(
 def patch_mistakes(
     context: Context, source: Callable[[Context, str], ClipSource] = Context.source
 ) -> list[str]:
-    """Says whether the encoder's patches do not divide the pictures of a source."""
-    patch = backbones.fields(context.config.encoder)["patch_size"]
-    return division_mistakes(context, "encoder", source, patch, "the patches of the encoder need")
+    """Says whether the encoder cannot divide the pictures of a source."""
+    divisor = backbones.build(context.config.encoder).divisor
+    return division_mistakes(context, "encoder", source, divisor, "the encoder needs")
 
 
 def division_mistakes(
@@ -76,7 +76,7 @@ def division_mistakes(
         size = side, side
     if not (size[0] % divisor or size[1] % divisor):
         return []
-    other = ", or change --config.encoder.patch_size or .backbone" if section == "encoder" else ""
+    other = ", or change --config.encoder.backbone or its fields" if section == "encoder" else ""
     return [
         f"pictures of {size[0]}x{size[1]} (HxW) do not divide by {divisor}, as {who}; the next "
         f"sizes that fit are {max(size[0] // divisor, 1) * divisor} and "

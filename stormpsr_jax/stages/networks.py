@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 
@@ -14,78 +16,61 @@ from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.models.temporal import TemporalTransformer
-from stormpsr_jax.models.temporal_baselines import (
-    TemporalLSTM,
-    TemporalMLP,
-    TemporalTCN,
-    tcn_depth,
-)
+from stormpsr_jax.models.temporal_baselines import NETWORKS
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
 
-# temporal_model.backbone, other than the transformer.
-BASELINES = {"mlp": TemporalMLP, "lstm": TemporalLSTM, "tcn": TemporalTCN}
-
 
 def spatial_encoder(context: Context) -> SpatialEncoder:
-    """The ViT with its projection head."""
-    config = context.config
-    auxiliary = config.pretrain.state_loss > 0
-    return SpatialEncoder(
-        **backbones.fields(config.encoder),
-        stem=tuple(config.encoder.stem),
-        hidden=config.encoder.hidden,
-        projection=config.encoder.projection,
+    """The backbone with its projection head."""
+    auxiliary = context.config.pretrain.state_loss > 0
+    return _build(
+        SpatialEncoder,
+        context.config.encoder,
+        encoder=backbones.build(context.config.encoder, dtype=context.dtype),
         num_components=context.procedure.num_components if auxiliary else 0,
-        dtype=context.dtype,
-        remat=config.encoder.remat,
-        microbatches=config.encoder.microbatches,
     )
 
 
 def temporal_encoder(context: Context) -> nn.Module:
     """The [CLS] temporal transformer, or a baseline in its place."""
-    model = context.config.temporal_model
-    shared = {
-        "num_components": context.procedure.num_components,
-        "outputs": 3 if context.config.temporal.state_loss else 1,
-        "seen": model.seen,
-        "dropout": model.dropout,
-        "dtype": context.dtype,
-    }
-    if model.backbone in BASELINES:
-        fields = {"depth": model.baseline_depth, "width": model.baseline_width}
-        if model.backbone == "tcn":
-            fields["depth"] = tcn_depth(model.seen or context.num_frames)
-        if model.backbone == "mlp":
-            fields["activation"] = model.mlp_activation
-        given = {name: value for name, value in fields.items() if value}
-        return BASELINES[model.backbone](**given, **shared)
-    return TemporalTransformer(
-        num_frames=context.num_frames,
-        depth=model.depth,
-        num_heads=model.num_heads,
-        dim_head=model.dim_head,
-        mlp_dim=model.mlp_dim,
-        drop_positions=model.drop_positions,
-        head=model.head,
-        **shared,
+    section = dict(context.config.temporal_model)
+    name = section.pop("backbone")
+    if name != "transformer":
+        # Baselines have fields of their own, where 0 is the network's default.
+        own = {
+            field.removeprefix(prefix): value
+            for prefix in ("baseline_", f"{name}_")
+            for field, value in section.items()
+            if field.startswith(prefix) and value
+        }
+        section = {"dropout": section["dropout"], "seen": section["seen"]} | own
+    return _build(
+        NETWORKS[name],
+        section | NETWORKS[name].of_clips(context.num_frames, section["seen"]),
+        num_components=context.procedure.num_components,
+        outputs=3 if context.config.temporal.state_loss else 1,
+        dtype=context.dtype,
     )
 
 
 def detector(context: Context) -> Detector:
     """The assembly state detector."""
-    return Detector(
+    config = context.config.detector
+    return _build(
+        Detector,
+        config,
         num_classes=context.procedure.num_states + 1,
-        width=context.config.detector.width,
-        depth=context.config.detector.depth,
-        levels=context.config.detector.levels,
-        grid=context.config.detector.grid,
-        num_components=context.procedure.num_components if context.config.detector.part_loss else 0,
-        upright=context.config.detector.pose_loss > 0,
+        num_components=context.procedure.num_components if config.part_loss else 0,
+        upright=config.pose_loss > 0,
         dtype=context.dtype,
     )
+
+
+def _build(kind: type[nn.Module], section: Mapping[str, Any], **given: Any) -> Any:
+    """A network whose other fields are those of a section of the config with the same names."""
+    names = {field.name for field in dataclasses.fields(kind)} - given.keys()
+    return kind(**{name: value for name, value in section.items() if name in names}, **given)
 
 
 def pictures(context: Context, source: Source, with_detector: bool = False) -> Pictures | None:

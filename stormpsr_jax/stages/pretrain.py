@@ -20,7 +20,7 @@ from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition
-from stormpsr_jax.training.optimizer import optimisation, vit_lr_scale
+from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 from stormpsr_jax.weights import parameters
 
 
@@ -64,7 +64,9 @@ def build(context: Context) -> Definition:
         )
         return {"precision_at_1": precision}
 
-    scale = vit_lr_scale("encoder", model.depth, config.encoder_lr_scale, config.layer_decay)
+    scale = layer_lr_scale(
+        "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay
+    )
     return Definition(
         model=model,
         init=functools.partial(starting_point, context, train.image_size),
@@ -130,8 +132,9 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)
-        grid = (image_size[0] // model.patch_size, image_size[1] // model.patch_size)
-        params, batch_stats, report = parameters.initialise_from(path, params, batch_stats, grid)
+        params, batch_stats, report = parameters.initialise_from(
+            path, params, batch_stats, image_size
+        )
         print(f"pretrain: {len(report)} arrays from {path}")
     else:
         print("pretrain: init_from is '', so the encoder starts from random weights", flush=True)
@@ -146,7 +149,7 @@ def takes_renders(config: ConfigDict) -> bool:
 def run(context: Context) -> dict:
     """Trains the encoder; returns facts for the record.
 
-    With pretrain.steps=0, the ablation without KFS, it keeps what it starts from: the ViT
+    With pretrain.steps=0, the ablation without KFS, it keeps what it starts from: the backbone
     then has the weights of `init_from`, and its head random ones.
     """
     if context.config.pretrain.steps:
@@ -208,8 +211,7 @@ def _network_mistakes(context: Context) -> list[str]:
     )
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)
-        grid = (size[0] // model.patch_size, size[1] // model.patch_size)
-        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), grid)
+        parameters.initialise_from(path, fresh["params"], fresh.get("batch_stats", {}), size)
     return []
 
 

@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules, built from a stage's `optimizer` section."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,36 +80,31 @@ def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
     return factors
 
 
-def layer_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[str, float]:
-    """Returns learning-rate factors of a spatial encoder that fall from its head to its pixels.
+def layer_lr_scale(
+    prefix: str, layers: Sequence[str], scale: float, decay: float
+) -> dict[str, float]:
+    """Returns learning-rate factors of a backbone that fall from its last layer to its pixels.
 
-    Layer-wise decay (Clark et al. 2020; Bao et al. 2022): head and final norm have `scale`, the
-    last of the ViT's blocks scale · decay, each block below once more decay, and what is in front
-    of the first block scale · decay^(depth + 1). decay = 1 gives every layer `scale`.
+    Layer-wise decay (Clark et al. 2020; Bao et al. 2022): the last of its layers, the norm, has
+    `scale`, each layer below once more decay, and what is in front of the first layer scale ·
+    decay^(number of layers). decay = 1 gives every layer `scale`.
 
     Args:
-        prefix: path of the spatial encoder's parameters.
-        depth: of its ViT.
+        prefix: path of the backbone's parameters.
+        layers: of the backbone, see `models.family.Backbone.layers`.
         scale: factor of the topmost layer.
         decay: in (0, 1].
 
     Raises:
         ValueError: decay out of range.
     """
-    if decay == 1:
-        return {prefix: scale}
-    return {prefix: scale} | vit_lr_scale(f"{prefix}/encoder", depth, scale, decay)
-
-
-def vit_lr_scale(prefix: str, depth: int, scale: float, decay: float) -> dict[str, float]:
-    """The factors of `layer_lr_scale` for a ViT alone; `prefix` is the path of its parameters."""
     if not 0 < decay <= 1:
         raise ValueError(f"layer_decay={decay} is not in (0, 1]")
     if decay == 1:
         return {prefix: scale}
-    factors = {prefix: scale * decay ** (depth + 1), f"{prefix}/norm": scale}
-    for i in range(depth):
-        factors[f"{prefix}/block_{i}"] = scale * decay ** (depth - i)
+    factors = {prefix: scale * decay ** len(layers)}
+    for below, names in enumerate(reversed(layers)):
+        factors |= {f"{prefix}/{name}": scale * decay**below for name in names.split()}
     return factors
 
 

@@ -1,1 +1,1 @@
-"""Weights in and out: published ViTs, released PyTorch checkpoints, and our own files."""
+"""Weights in and out: published backbones, released PyTorch checkpoints, and our own files."""

@@ -1,15 +1,15 @@
-"""Weights in and out: published ViTs, released PyTorch checkpoints, and our own files.
+"""Weights in and out: published backbones, released PyTorch checkpoints, and our own files.
 
     python -m stormpsr_jax.weights import --kind=spatial --checkpoint=best.pth --out=f.safetensors
     python -m stormpsr_jax.weights export --kind=spatial --checkpoint=f.safetensors --out=f.npz
     python -m stormpsr_jax.weights run --kind=vit --checkpoint=vit.pth --inputs=x.npz --out=y.npz
 
 Kinds: `vit` (also DINOv2 and DINOv3, in the names of timm or of transformers; docs/model.md),
-`spatial` (ViT and projection head), `temporal` (the transformer), and `storm`, both together: its
-parameters are {"spatial": …, "temporal": …}. Foreign checkpoints are `.pth`, `.safetensors` or
-`.npz` with a state dict; nothing in them is ever executed. Our format is `.safetensors` with the
-flax collections flattened to names such as `params/block_0/fc1/kernel` and
-`batch_stats/first_head/norm/mean`.
+`convnext` (in those of timm), `spatial` (one of them and projection head), `temporal` (the
+transformer), and `storm`, both together: its parameters are {"spatial": …, "temporal": …}. Foreign
+checkpoints are `.pth`, `.safetensors` or `.npz` with a state dict; nothing in them is ever
+executed. Our format is `.safetensors` with the flax collections flattened to names such as
+`params/block_0/fc1/kernel` and `batch_stats/first_head/norm/mean`.
 """
 
 import argparse
@@ -21,14 +21,12 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import tell
-from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
+from stormpsr_jax.models import backbones
 from stormpsr_jax.psr.cli import OneLineParser
-from stormpsr_jax.weights import published, torch_files
+from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.forward import check_shapes, run
 from stormpsr_jax.weights.parameters import KINDS, load_any, save_params, write_safetensors
-from stormpsr_jax.weights.torch_layout import (
-    to_state_dict,
-)
+from stormpsr_jax.weights.torch_layout import to_state_dict
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -72,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_params(args.out, params, batch_stats, {"kind": args.kind} | origin)
         elif args.command == "export":
             state = to_state_dict(params, batch_stats, args.kind, args.checkpoint)
-            _write_arrays(args.out, published.from_timm(state) if args.kind == "vit" else state)
+            for family in backbones.FAMILIES:
+                if family.kind == args.kind:
+                    state = family.exported(state)
+            _write_arrays(args.out, state)
         else:
             inputs = torch_files.read_npz(args.inputs)
             if "x" not in inputs:

@@ -6,14 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.models import backbones, positions, spatial, temporal, vit
-from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
+from stormpsr_jax.models import backbones, family, spatial, temporal
+
+_BACKBONES = {of.kind for of in backbones.FAMILIES}
+
+
+def build_backbone(
+    params: Mapping, num_heads: int | None = None, library: str | None = None
+) -> family.Backbone:
+    """The backbone that `params` belong to."""
+    of = backbones.family_of(params)
+    return of.module(**of.fields_of(params, num_heads, library))
 
 
 def build_spatial(params: Mapping, num_heads: int | None = None) -> spatial.SpatialEncoder:
     """The SpatialEncoder that `params` belong to."""
     return spatial.SpatialEncoder(
-        **backbones.fields_of(params["encoder"], num_heads),
+        build_backbone(params["encoder"], num_heads),
         hidden=params["first_head"]["dense"]["kernel"].shape[1],
         second_hidden=params["second_head"]["dense"]["kernel"].shape[1],
         projection=params["projection_head"]["kernel"].shape[1],
@@ -48,19 +57,19 @@ def forward(
     """The evaluation-mode function (params, batch_stats, x) -> outputs of the model of `params`.
 
     Args:
-        kind: vit, spatial, temporal or storm.
+        kind: one of `parameters.KINDS`.
         params: parameters, for their shapes.
-        heads: of the ViT; None as in `backbones.fields_of`.
+        heads: of the backbone; None as in `Family.fields_of`.
         temporal_heads: None is 8.
-        library: of kind vit, that published the parameters.
+        library: of a backbone, that published the parameters.
 
     Returns:
-        A function of x, normalised: images (N, H, W, 3) -> {"features"} (vit) or {"embedding",
-        "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips (N, T, H, W,
-        3) -> {"logits"} (storm).
+        A function of x, normalised: images (N, H, W, 3) -> {"features"} (a backbone) or
+        {"embedding", "projection"} (spatial); embeddings (N, T, D) -> {"logits"} (temporal); clips
+        (N, T, H, W, 3) -> {"logits"} (storm).
     """
-    if kind == "vit":
-        model = vit.ViT(**backbones.fields_of(params, heads, library))
+    if kind in _BACKBONES:
+        model = build_backbone(params, heads, library)
         return lambda p, _, x: {"features": model.apply({"params": p}, x)}
     if kind == "temporal":
         model = build_temporal(params, temporal_heads)
@@ -92,11 +101,11 @@ def check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
         shape = (1, rows - 1, D)
     else:
         part = params["spatial"] if kind == "storm" else params
-        encoder = part if kind == "vit" else part["encoder"]
+        encoder = part if kind in _BACKBONES else part["encoder"]
+        divisor = build_backbone(encoder, 1).divisor
         # One row of patches, as many as have a position.
-        patch = backbones.fields_of(encoder, 1)["patch_size"]
-        patches = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
-        image = (patch, patch * patches, 3)
+        columns = encoder["pos_embed"].shape[1] - 1 if "pos_embed" in encoder else 1
+        image = (divisor, divisor * columns, 3)
         shape = (1, 1, *image) if kind == "storm" else (1, *image)
     # The number of heads changes no shape.
     x = jax.ShapeDtypeStruct(shape, jnp.float32)
@@ -121,18 +130,19 @@ def run(
     Raises:
         ValueError: the shape of x, or the number of heads, does not fit.
     """
-    axes = {"vit": 4, "spatial": 4, "temporal": 3, "storm": 5}[kind]
+    axes = dict.fromkeys(_BACKBONES, 4) | {"spatial": 4, "temporal": 3, "storm": 5}
+    axes = axes[kind]
     if x.ndim != axes or (axes > 3 and x.shape[-1] != 3) or 0 in x.shape:
         form = {3: "(N, T, D)", 4: "(N, H, W, 3)", 5: "(N, T, H, W, 3)"}[axes]
         raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")
     x = np.asarray(x, np.float32)
-    if kind == "vit":
-        params = _fit_grid(params, x, library)
+    if kind in _BACKBONES:
+        params = _fitted(params, x, library)
     elif kind == "spatial":
-        params = dict(params) | {"encoder": _fit_grid(params["encoder"], x)}
+        params = dict(params) | {"encoder": _fitted(params["encoder"], x)}
     elif kind == "storm":
         encoder = params["spatial"]
-        encoder = dict(encoder) | {"encoder": _fit_grid(encoder["encoder"], x)}
+        encoder = dict(encoder) | {"encoder": _fitted(encoder["encoder"], x)}
         params = dict(params) | {"spatial": encoder}
         chunk = max(1, chunk // x.shape[1])
     function = jax.jit(forward(kind, params, heads, temporal_heads, library))
@@ -146,10 +156,6 @@ def run(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _fit_grid(params: Mapping, x: np.ndarray, library: str | None = None) -> dict:
-    """ViT parameters with the position embedding resized to images x (…, H, W, 3)."""
-    if "pos_embed" not in params:
-        return dict(params)
-    patch = backbones.fields_of(params, 1)["patch_size"]
-    grid = (x.shape[-3] // patch, x.shape[-2] // patch)
-    return dict(params) | {"pos_embed": positions.fit(params, grid, library, "pos_embed")}
+def _fitted(params: Mapping, x: np.ndarray, library: str | None = None) -> Mapping:
+    """Parameters of a backbone for images x (…, H, W, 3)."""
+    return backbones.family_of(params).fitted(params, params, x.shape[-3:-1], library, "")

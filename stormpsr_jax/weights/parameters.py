@@ -1,4 +1,4 @@
-"""Parameters in files: our own format, published ViTs and released PyTorch checkpoints."""
+"""Parameters in files: our own format, published backbones and released PyTorch checkpoints."""
 
 import hashlib
 import json
@@ -12,24 +12,24 @@ import safetensors.numpy
 from flax import traverse_util
 
 from stormpsr_jax.base import files
-from stormpsr_jax.models import backbones, positions
-from stormpsr_jax.models.positions import resize_position_embedding as resize_position_embedding
-from stormpsr_jax.weights import published, torch_files
+from stormpsr_jax.models import backbones
+from stormpsr_jax.models.family import LIBRARIES
+from stormpsr_jax.weights import torch_files
 from stormpsr_jax.weights.torch_layout import (
     check_names,
     check_ours,
     from_state_dict,
 )
 
-KINDS = ("vit", "spatial", "temporal", "storm")
 FORMAT = "stormpsr_jax"
+_FAMILIES = {family.kind: family for family in backbones.FAMILIES}
 # A module that the parameters of each kind have at their top, and no other kind has.
-LANDMARKS = {
-    "vit": "patch_embed",
+LANDMARKS = {family.kind: family.landmark for family in backbones.FAMILIES} | {
     "spatial": "encoder",
     "temporal": "pos_embedding",  # of all the back-ends only the transformer has it
     "storm": "temporal",
 }
+KINDS = tuple(LANDMARKS)
 
 
 def save_params(
@@ -107,19 +107,19 @@ def initialise_from(
     path: str | Path,
     params: Mapping,
     batch_stats: Mapping,
-    grid: tuple[int, int] | None = None,
+    size: tuple[int, int] | None = None,
 ) -> tuple[dict, dict, list[str]]:
     """Replaces freshly initialised values by those of a file (a config's `init_from`).
 
     Every value in the file must have its place, and every parameter must be in the file, with one
-    exception: a file that holds only a ViT initialises the `encoder` of a SpatialEncoder and
+    exception: a file that holds only a backbone initialises the `encoder` of a SpatialEncoder and
     leaves its heads as they are.
 
     Args:
-        path: a file of `save_params`, or a ViT as timm or transformers publish it.
+        path: a file of `save_params`, or a backbone as timm or transformers publish it.
         params: freshly initialised parameters.
         batch_stats: their running statistics ({} if the model has none).
-        grid: (h, w) of the patches of `params`, to which a position embedding of another length is
+        size: (H, W) of the pictures of `params`, to which a position embedding of another length is
             resized; None is a square.
 
     Returns:
@@ -127,36 +127,30 @@ def initialise_from(
 
     Raises:
         ValueError: lists missing and unexpected names, or names a shape that differs, and says in
-            what the ViTs differ.
+            what the backbones differ.
     """
     loaded_params, loaded_stats, library = _load_start(Path(path))
-    encoder_only = "cls_token" in loaded_params and "encoder" in params
-    if encoder_only:
+    landmarks = {family.landmark for family in backbones.FAMILIES}
+    backbone_only = "encoder" in params and not landmarks.isdisjoint(loaded_params)
+    if backbone_only:
         loaded_params = {"encoder": loaded_params}
 
-    wanted = traverse_util.flatten_dict(
-        {"params": dict(params), "batch_stats": dict(batch_stats)}, sep="/"
-    )
-    loaded = traverse_util.flatten_dict(
-        {"params": loaded_params, "batch_stats": loaded_stats}, sep="/"
-    )
-    inside = "params/encoder/" if encoder_only else ""
-    missing = [name for name in wanted if name.startswith(inside) and name not in loaded]
-    why = backbones.differences(loaded_params.get("encoder", {}), params.get("encoder", {}))
-    check_names(f"{path}{why}", missing, [name for name in loaded if name not in wanted])
+    wanted = _flat(params, batch_stats)
+    rows = _flat(loaded_params, loaded_stats)
+    inside = "params/encoder/" if backbone_only else ""
+    missing = [name for name in wanted if name.startswith(inside) and name not in rows]
+    given, fresh = loaded_params.get("encoder", {}), params.get("encoder", {})
+    why = backbones.differences(given, fresh)
+    check_names(f"{path}{why}", missing, [name for name in rows if name not in wanted])
+    if given and not why.startswith(" (it is"):
+        given = backbones.family_of(given).fitted(given, fresh, size, library, "params/encoder/")
+        loaded_params = {**loaded_params, "encoder": given}
 
     report = []
-    for name, value in loaded.items():
+    for name, value in _flat(loaded_params, loaded_stats).items():
         shape, note = wanted[name].shape, ""
-        if name.endswith("/pos_embed"):
-            rows = value.shape[1]
-            vit_params = loaded_params["encoder"] if "encoder" in loaded_params else loaded_params
-            new = positions.fit(
-                vit_params, grid or positions.square(shape[1] - 1, name), library, name
-            )
-            if new is not value:
-                value = new
-                note = f" (position embedding resized from {rows} to {shape[1]} rows)"
+        if value is not rows[name]:
+            note = f" (resized from {rows[name].shape[1]} to {shape[1]} rows)"
         if value.shape != shape:
             raise ValueError(
                 f"{path}{why}: {name} has shape {value.shape}, the model needs {shape}"
@@ -167,32 +161,40 @@ def initialise_from(
     return tree.get("params", {}), tree.get("batch_stats", {}), report
 
 
+def _flat(params: Mapping, batch_stats: Mapping) -> dict[str, np.ndarray]:
+    tree = {"params": params, "batch_stats": batch_stats}
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
 def _load_start(path: Path) -> tuple[dict, dict, str | None]:
-    """(params, batch_stats, library) of a file of ours, or of a ViT that a library published."""
+    """(params, batch_stats, library) of a file of ours, or of a published backbone."""
     if path.suffix == ".safetensors":
         _, metadata = torch_files.read_safetensors(path)
         if metadata.get("format") == FORMAT:
             return *load_params(path), _library(metadata)
-    state, library = published.to_timm(torch_files.read_state_dict(path), path)
-    if "cls_token" not in state:
+    state = torch_files.read_state_dict(path)
+    family = backbones.family_published(state)
+    if family is None:
+        known = " or a ".join(family.label for family in backbones.FAMILIES)
         raise ValueError(
-            f"{path} is neither in this package's format nor a ViT as timm or transformers publish "
-            "it; make a file with `python -m stormpsr_jax.weights import --kind=… --checkpoint=… "
-            "--out=…`"
+            f"{path} is neither in this package's format nor a {known} as timm or transformers "
+            "publish it; make a file with `python -m stormpsr_jax.weights import --kind=… "
+            "--checkpoint=… --out=…`"
         )
-    return *from_state_dict(state, "vit", path), library
+    state, library = family.published(state, path)
+    return *from_state_dict(state, family.kind, path), library
 
 
 def _library(metadata: Mapping[str, str]) -> str | None:
-    """The library that the ViT of a file of ours was imported from, None if it was trained here."""
-    known = {json.dumps(name): name for name in (published.TIMM, published.TRANSFORMERS)}
+    """The library that a file of ours was imported from, None if it was trained here."""
+    known = {json.dumps(name): name for name in LIBRARIES}
     return known.get(metadata.get("library", ""))
 
 
 def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
     """(params, batch_stats, library) of a foreign checkpoint or of a file of ours.
 
-    The library is None of all but a published ViT.
+    The library is None of all but a published backbone.
     """
     if path.suffix == ".safetensors":
         arrays, metadata = torch_files.read_safetensors(path)
@@ -204,6 +206,6 @@ def load_any(path: Path, kind: str) -> tuple[dict, dict, str | None]:
             check_ours(arrays, kind, path)
             return *load_params(path), _library(metadata)
     state, library = torch_files.read_state_dict(path), None
-    if kind == "vit":
-        state, library = published.to_timm(state, path)
+    if kind in _FAMILIES:
+        state, library = _FAMILIES[kind].published(state, path)
     return *from_state_dict(state, kind, path), library

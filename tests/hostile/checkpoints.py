@@ -18,6 +18,7 @@ import numpy as np
 
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.weights import command
 from stormpsr_jax.weights.torch_layout import to_state_dict
 from tests.hostile import pickles
@@ -33,7 +34,10 @@ NUMBERS = (0, 1, -1, 7, 2**31, 2**47, 2**63, 2**64)
 
 def _write_base(folder: Path) -> None:
     models = {
-        "spatial": (SpatialEncoder(8, 16, 1, 2, 32, hidden=8, projection=8), (1, 16, 16, 3)),
+        "spatial": (
+            SpatialEncoder(ViT(8, 16, 1, 2, 32), hidden=8, projection=8),
+            (1, 16, 16, 3),
+        ),
         "temporal": (TemporalTransformer(3, 4, 1, 2, 4, 16), (1, 4, 8)),
     }
     for kind, (model, shape) in models.items():

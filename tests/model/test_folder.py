@@ -25,7 +25,7 @@ from stormpsr_jax.weights import parameters
 from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
-CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9}
+CALIBRATION = {"slope": 0.5, "intercept": 1.0, "low": 0.1, "high": 0.9, "wrong": None}
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +275,8 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 99, "is of format 99, this version .* knows up to 3; update the package"),
+        (["format"], 99, "is of format 99, this version .* knows 3; update the package"),
+        (["format"], 2, "is of format 2, this version .* knows 3; make the model again"),
         (["format"], True, "format: True has the wrong type"),
         (["format"], 0, "format: 0 is not in 1…"),
         (["format"], del_, "format: is missing"),
@@ -335,6 +336,8 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
         (["streams", "asd", "settings", "window"], 1.5, "settings: window: 1.5 has the wrong"),
         (["streams", "asd", "calibration"], 1, "asd: calibration: 1 is not an object"),
         (["streams", "asd", "calibration"], {"slope": 1}, "calibration: intercept: is missing"),
+        (["streams", "asd", "calibration"], del_, "asd: calibration: is missing"),
+        (["streams", "asd", "settings", "gate"], del_, "settings: gate: is missing"),
         (["streams", "asd", "calibration"], CALIBRATION | {"slope": -1}, "slope -1.0 is not a"),
         (["streams", "asd", "calibration"], CALIBRATION | {"low": "x"}, "low: 'x' is not in"),
         (["streams", "asd", "calibration"], CALIBRATION | {"high": 1}, "low 0.1 and high 1.0 are"),
@@ -366,14 +369,6 @@ def test_read_model_errors_fields(folder, path, value, message):
     change(folder, *path, value=value)
     refused = refusal(folder, MODEL)
     assert re.search(message, refused), refused
-
-
-def test_read_model_calibration_need_not_be_there(folder):
-    change(folder, "streams", "asd", "calibration", value=CALIBRATION)
-    change(folder, "streams", "storm", "calibration", value=del_)
-    streams = read_model(folder).streams
-    assert streams["asd"].calibration == Calibration(0.5, 1.0, 0.1, 0.9)
-    assert streams["temporal"].calibration is streams["storm"].calibration is None
 
 
 def test_read_model_calibration_of_wrong_parts(folder):
@@ -523,15 +518,6 @@ def test_copy_model_a_copy_of_a_copy_has_the_same_bytes(sound, half, tmp_path):
         assert (tmp_path / "same" / name).read_bytes() == (sound / name).read_bytes()
 
 
-def test_copy_model_older_folders_become_of_this_format(folder, tmp_path):
-    change(folder, "format", value=1)
-    change(folder, "fusion", value=del_)
-    change(folder, "weights", "dtype", value=del_)
-    copy_model(folder, tmp_path / "half", dtype="float16")
-    assert read_model(tmp_path / "half").dtype == "float16"
-    assert files.read_json(tmp_path / "half" / MODEL)["format"] == 3
-
-
 def test_copy_model_errors_before_anything_is_written(folder, tmp_path):
     with pytest.raises(ValueError, match="weights: dtype: 'float64' is not one of"):
         copy_model(folder, tmp_path / "to", dtype="float64")
@@ -578,21 +564,6 @@ def test_read_model_the_learned_fusion_comes_back(tmp_path):
     content = read_model(tmp_path)
     assert content.fusion.checksum == default_weights("csv").checksum
     assert content.streams["learned"].settings == learned.Settings(install=0.5)
-
-
-def test_read_model_a_model_of_format_2_has_one_size_of_pictures(folder):
-    change(folder, "format", value=2)
-    change(folder, "pictures", "detector_size", value=del_)
-    pictures = read_model(folder).pictures
-    assert pictures.detector_size is None
-    assert pictures.size_of("detector") == pictures.size_of("encoder") == (32, 32)
-
-
-def test_read_model_a_model_of_format_1_has_none(folder):
-    change(folder, "format", value=1)
-    change(folder, "fusion", value=del_)
-    change(folder, "weights", "dtype", value=del_)
-    assert read_model(folder).fusion is None
 
 
 @pytest.mark.parametrize(

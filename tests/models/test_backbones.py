@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.models import backbones, vit
+from stormpsr_jax.models import backbones, vit, vit_family
 from stormpsr_jax.weights import parameters
 from stormpsr_jax.weights.command import main
 
@@ -29,19 +29,23 @@ def published(name, folder):
     return path, arrays
 
 
+def kind_of(name):
+    return "convnext" if "convnext" in name else "vit"
+
+
 def command(name, **flags):
     return main([name, *(f"--{flag}={value}" for flag, value in flags.items())])
 
 
-def run(path, arrays, i, folder, heads):
+def run(path, arrays, i, folder, kind="vit"):
     np.savez(folder / "x.npz", x=np.float32(arrays[f"x{i}"]))
     files = {"checkpoint": path, "inputs": folder / "x.npz", "out": folder / "y.npz"}
-    assert command("run", kind="vit", heads=heads, **files) == 0
+    assert command("run", kind=kind, heads=arrays["heads"], **files) == 0
     return np.load(folder / "y.npz")["features"]
 
 
 def test_fixtures_are_of_both_libraries():
-    assert len([name for name in CASES if name.startswith("timm_")]) == 8
+    assert len([name for name in CASES if name.startswith("timm_")]) == 10
     assert len([name for name in CASES if name.startswith("transformers_")]) == 6
 
 
@@ -50,9 +54,9 @@ def test_run_matches_the_library_at_every_size(name, tmp_path):
     """At the model's own size as published, and at another one as imported."""
     path, arrays = published(name, tmp_path)
     ours = tmp_path / "ours.safetensors"
-    assert command("import", kind="vit", checkpoint=path, out=ours) == 0
+    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
     for i, file in enumerate((path, ours)):
-        found = run(file, arrays, i, tmp_path, arrays["heads"])
+        found = run(file, arrays, i, tmp_path, kind_of(name))
         np.testing.assert_allclose(found, arrays[f"y{i}"], atol=1e-4)
         assert np.abs(arrays[f"y{i}"]).max() > 0.3
 
@@ -61,19 +65,23 @@ def test_backbones_match_the_models_that_timm_builds():
     """Read off timm's own models by the maker of the fixtures, among them widths of SwiGLU."""
     table = json.loads((FIXTURES / "timm.json").read_text())
     assert set(table) == {name for name in backbones.BACKBONES if "/" not in name}
-    plain = {name: getattr(vit.ViT(), name) for name in vit.FIELDS}
     for name, row in table.items():
-        assert {key: (plain | backbones.BACKBONES[name])[key] for key in row} == row, name
+        family = backbones.BACKBONES[name]
+        module = family.module(**family.named[name])
+        assert {key: plain(getattr(module, key)) for key in row} == row, name
+
+
+def plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def test_fields_numbers_of_the_config_replace_the_backbones():
     encoder = default.get_config().encoder
-    plain = {name: getattr(vit.ViT(), name) for name in vit.FIELDS}
-    assert plain | backbones.fields(encoder) == plain | {"mlp_dim": 1536}  # the paper's ViT-S/16
+    assert backbones.build(encoder) == vit.ViT()  # the paper's ViT-S/16
     encoder.backbone, encoder.width, encoder.depth = "vit_giant_patch14_dinov2", 48, 2
-    found = backbones.fields(encoder)
-    assert (found["width"], found["depth"], found["mlp_dim"]) == (48, 2, 128)
-    assert (found["num_heads"], found["patch_size"], found["mlp"]) == (24, 14, "swiglu")
+    found = backbones.build(encoder)
+    assert (found.width, found.depth, found.mlp_dim) == (48, 2, 128)
+    assert (found.num_heads, found.patch_size, found.mlp) == (24, 14, "swiglu")
 
 
 def shapes(width, depth, positions):
@@ -104,28 +112,33 @@ def shapes(width, depth, positions):
     ],
 )
 def test_fields_of_heads_are_those_of_the_published_model(size, heads):
-    assert backbones.fields_of(shapes(*size))["num_heads"] == heads
-    assert backbones.fields_of(shapes(*size), 8)["num_heads"] == 8
+    assert vit_family.fields_of(shapes(*size))["num_heads"] == heads
+    assert vit_family.fields_of(shapes(*size), 8)["num_heads"] == 8
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_fields_of_epsilon_follows_the_family_and_the_library(name, tmp_path):
     """It moves features by less than the comparison with the libraries notices."""
     path, _ = published(name, tmp_path)
-    params, _, library = parameters.load_any(path, "vit")
+    params, _, library = parameters.load_any(path, kind_of(name))
     assert library == name.split("_")[0]
     small = {"transformers_vit": 1e-12, "timm_clip": 1e-5}.get(name, 1e-6)
     expected = 1e-5 if "dinov3" in name else small
-    assert backbones.fields_of(params, 2, library)["norm_eps"] == expected
+    family = backbones.family_of(params)
+    assert family.kind == kind_of(name)
+    assert family.fields_of(params, 2, library)["norm_eps"] == expected
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("timm_")])
 def test_export_gives_timms_file_back(name, tmp_path):
     path, _arrays = published(name, tmp_path)
     ours, back = tmp_path / "ours.safetensors", tmp_path / "back.safetensors"
-    assert command("import", kind="vit", checkpoint=path, out=ours) == 0
-    assert command("export", kind="vit", checkpoint=ours, out=back) == 0
+    assert command("import", kind=kind_of(name), checkpoint=path, out=ours) == 0
+    assert command("export", kind=kind_of(name), checkpoint=ours, out=back) == 0
     state, again = (safetensors.numpy.load_file(file) for file in (path, back))
+    if kind_of(name) == "convnext":  # the classifier is left out
+        assert not any(key.startswith("head.fc.") for key in again)
+        del state["head.fc.weight"], state["head.fc.bias"]
     if name == "timm_clip":  # its patches have no bias, ours one of 0
         assert not again.pop("patch_embed.proj.bias").any()
     if name == "timm_all_positions":  # positions of tokens that are no patches are in the tokens
@@ -158,7 +171,7 @@ def test_run_takes_the_names_that_transformers_has_in_memory_and_in_classifiers(
     assert any(key.startswith("dinov3_vit.model.layer.0.") for key in renamed)
     renamed["classifier.weight"] = np.zeros((3, 16), np.float32)
     safetensors.numpy.save_file(renamed, path)
-    found = run(path, arrays, 0, tmp_path, arrays["heads"])
+    found = run(path, arrays, 0, tmp_path)
     np.testing.assert_allclose(found, arrays["y0"], atol=1e-4)
 
 

@@ -12,13 +12,18 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.models import spatial
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/contrastive_tiny.npz"
 needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
-SMALL = {"patch_size": 4, "width": 8, "depth": 1, "num_heads": 2, "hidden": 6, "projection": 5}
+SMALL = {
+    "encoder": ViT(patch_size=4, width=8, depth=1, num_heads=2),
+    "hidden": 6,
+    "projection": 5,
+}
 
 
 def apply(model, variables, images, *arguments, **options):
@@ -44,10 +49,7 @@ def golden():
     state = {n.removeprefix("sd/"): arrays[n] for n in arrays.files if n.startswith("sd/")}
     params, batch_stats = from_state_dict(state, "spatial")
     model = spatial.SpatialEncoder(
-        patch_size=int(arrays["patch"]),
-        width=48,
-        depth=2,
-        num_heads=int(arrays["num_heads"]),
+        ViT(patch_size=int(arrays["patch"]), width=48, depth=2, num_heads=int(arrays["num_heads"])),
         hidden=48,
         projection=48,
     )
@@ -182,7 +184,7 @@ def test_spatial_an_image_is_embedded_alone_in_evaluation_only(small):
 
 def test_spatial_microbatches_give_the_big_batch_gradient_in_less_memory():
     """BatchNorm and SupCon see the whole batch, whatever the number of microbatches."""
-    model = spatial.SpatialEncoder(patch_size=4, width=16, depth=3, num_heads=2, hidden=6)
+    model = spatial.SpatialEncoder(ViT(patch_size=4, width=16, depth=3, num_heads=2), hidden=6)
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(12, 16, 16, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(0, 3, 12))
@@ -226,8 +228,9 @@ def test_spatial_sharded_batch_is_normalised_as_one():
         import jax, numpy as np
         from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
         from stormpsr_jax.models import spatial
+        from stormpsr_jax.models.vit import ViT
         assert jax.device_count() == 4
-        model = spatial.SpatialEncoder(patch_size=4, width=8, depth=1, num_heads=2, hidden=6)
+        model = spatial.SpatialEncoder(ViT(patch_size=4, width=8, depth=1, num_heads=2), hidden=6)
         # Every device's images come from a distribution of their own.
         images = np.random.default_rng(0).normal(size=(8, 8, 8, 3)).astype(np.float32)
         images = images * np.repeat([1, 2, 3, 4], 2)[:, None, None, None]

@@ -8,13 +8,12 @@ import pytest
 from stormpsr_jax.configs import default
 from stormpsr_jax.models import architectures, vit
 from stormpsr_jax.models.spatial import SpatialEncoder
-from stormpsr_jax.training.optimizer import make_optimizer, vit_lr_scale
+from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 
 DINOV3 = {
     "patch_size": 4, "width": 16, "depth": 2, "num_heads": 2, "mlp_dim": 12, "mlp": "swiglu",
     "positions": "rotary", "bias": "qv", "layer_scale": True, "registers": 3, "norm_eps": 1e-5,
 }  # fmt: skip
-LATER = ("mlp", "positions", "bias", "layer_scale", "registers", "pre_norm", "norm_eps")
 
 
 def drawn(model, images):
@@ -106,17 +105,12 @@ def test_vit_errors_unknown_choices_are_named(dinov3):
             model.clone(**{field: "x"}).apply(variables, images)
 
 
-def test_build_every_option_comes_back_and_old_files_have_none():
-    encoder = SpatialEncoder(**DINOV3, hidden=8)
+def test_build_every_option_comes_back():
+    encoder = SpatialEncoder(vit.ViT(**DINOV3), hidden=8)
     described = architectures.describe(encoder)
     again = architectures.build("encoder", described, "x")
     assert again == architectures.inference(encoder)
-    assert {name: getattr(again, name) for name in DINOV3} == DINOV3
-    old = {name: value for name, value in described.items() if name not in LATER}
-    plain = architectures.build("encoder", old, "x")
-    assert {name: getattr(plain, name) for name in LATER} == {
-        name: getattr(vit.ViT(), name) for name in LATER
-    }
+    assert {name: getattr(again.encoder, name) for name in DINOV3} == DINOV3
     shape = (1, 8, 12, 3)
     assert set(architectures.variable_shapes(again, shape)) > {"params/encoder/registers"}
 
@@ -136,12 +130,12 @@ def test_build_every_option_comes_back_and_old_files_have_none():
     ],
 )
 def test_build_errors_values_out_of_bounds_are_named(field, bad):
-    described = architectures.describe(SpatialEncoder(**DINOV3, hidden=8)) | {field: bad}
+    described = architectures.describe(SpatialEncoder(vit.ViT(**DINOV3), hidden=8)) | {field: bad}
     with pytest.raises(ValueError, match=f"x: {field}: "):
         architectures.build("encoder", described, "x")
 
 
-def test_vit_lr_scale_freezes_or_slows_the_backbone_alone():
+def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():
     params = {
         "encoder": {
             name: {"kernel": jnp.ones((2, 2))}
@@ -150,11 +144,14 @@ def test_vit_lr_scale_freezes_or_slows_the_backbone_alone():
         | {"registers": jnp.ones((1, 2, 2))},
         "first_head": {"kernel": jnp.ones((2, 2))},
     }
-    config = default.optimizer(lr=1.0, momentum=0.0, clip_norm=0.0, schedule="constant")
+    config = default.get_config().pretrain.optimizer
+    config.update(lr=1.0, momentum=0.0, warmup_steps=0, clip_norm=0.0, schedule="constant")
     gradient = jax.tree.map(jnp.ones_like, params)
 
+    layers = vit.ViT(depth=2).layers
+
     def steps(scale, decay):
-        rule = make_optimizer(config, 1, params, vit_lr_scale("encoder", 2, scale, decay))
+        rule = make_optimizer(config, 1, params, layer_lr_scale("encoder", layers, scale, decay))
         updates, _ = rule.update(gradient, rule.init(params), params)
         return jax.tree.map(lambda update: -float(update.ravel()[0]), updates)
 

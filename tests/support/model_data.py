@@ -12,6 +12,7 @@ from stormpsr_jax.model.folder import write_model
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.psr import Procedure, Settings
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.learned_weights import default_weights
@@ -33,17 +34,11 @@ PICTURES = content.Pictures(SIZE, (0.5, 0.4, 0.3), (0.25, 0.2, 0.3))
 SETTINGS = Settings("confidence", threshold=1.0, window=12, confidence=0.05)
 FIGURES = {"pos": 0.5, "f1": 0.75, "delay_s": None, "tp": 3}
 ENCODER = SpatialEncoder(
-    patch_size=8,
-    width=16,
-    depth=1,
-    num_heads=2,
-    mlp_dim=24,
+    ViT(patch_size=8, width=16, depth=1, num_heads=2, mlp_dim=24, remat="full", dropout=0.5),
     hidden=16,
     projection=4,
     num_components=3,
-    remat="full",
     microbatches=4,
-    dropout=0.5,
 )
 TEMPORAL = TemporalTransformer(
     num_components=3, num_frames=4, depth=1, num_heads=2, dim_head=4, mlp_dim=16, head="mlp"

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from stormpsr_jax.models import spatial
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.weights.command import main
 
 
@@ -38,6 +39,17 @@ def random_state(kind: str, seed: int = 0, depth: int = 2) -> dict[str, np.ndarr
 
     if kind == "vit":
         encoder("")
+    if kind == "convnext":
+        shapes |= {"stem.0.weight": (8, 3, 4, 4), "stem.0.bias": (8,)}
+        norm("stem.1", 8)
+        for i in range(depth):
+            p = f"stages.0.blocks.{i}."
+            shapes |= {f"{p}conv_dw.weight": (8, 1, 7, 7), f"{p}conv_dw.bias": (8,)}
+            norm(f"{p}norm", 8)
+            linear(f"{p}mlp.fc1", 32, 8)
+            linear(f"{p}mlp.fc2", 8, 32)
+            shapes[f"{p}gamma"] = (8,)
+        norm("head.norm", 8)
     if kind in ("spatial", "storm"):
         p = "spatial_enc." if kind == "storm" else ""
         encoder(f"{p}encoder.")
@@ -76,11 +88,7 @@ def command(name: str, **flags) -> int:
 def tiny_encoder():
     """A SpatialEncoder of the sizes of random_state("spatial"), freshly initialised."""
     model = spatial.SpatialEncoder(
-        patch_size=4,
-        width=8,
-        depth=2,
-        num_heads=2,
-        mlp_dim=20,
+        ViT(patch_size=4, width=8, depth=2, num_heads=2, mlp_dim=20),
         hidden=6,
         second_hidden=7,
         projection=5,

@@ -8,6 +8,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.training.optimizer import (
     decay_mask,
     layer_lr_scale,
@@ -135,10 +136,11 @@ def test_make_optimizer_zero_scale_freezes_and_is_not_clipped_for():
 
 def test_layer_lr_scale_falls_by_one_decay_a_layer():
     """On the real encoder: every parameter has the factor of its depth, none is forgotten."""
-    encoder = SpatialEncoder(patch_size=4, width=8, depth=3, num_heads=2, hidden=4, stem=(4,))
+    encoder = SpatialEncoder(ViT(patch_size=4, width=8, depth=3, num_heads=2, stem=(4,)), hidden=4)
     spatial = jax.eval_shape(encoder.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)))["params"]
     params = {"spatial": spatial, "temporal": {"kernel": jnp.ones(2)}}
-    factors = lr_factors(params, layer_lr_scale("spatial", 3, 0.1, 0.5))
+    layers = encoder.encoder.layers
+    factors = lr_factors(params, layer_lr_scale("spatial/encoder", layers, 0.1, 0.5))
     assert factors["temporal"]["kernel"] == 1
     expected = {"norm": 0.1, "block_2": 0.05, "block_1": 0.025, "block_0": 0.0125}
     vit = factors["spatial"].pop("encoder")
@@ -147,12 +149,12 @@ def test_layer_lr_scale_falls_by_one_decay_a_layer():
     assert vit.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(jax.tree.leaves(vit[name]), value)
-    np.testing.assert_allclose(jax.tree.leaves(factors["spatial"]), 0.1)
-    same = lr_factors(params, layer_lr_scale("spatial", 3, 0.1, 1.0))["spatial"]
-    np.testing.assert_allclose(jax.tree.leaves(same), 0.1)
+    np.testing.assert_allclose(jax.tree.leaves(factors["spatial"]), 1)
+    same = lr_factors(params, layer_lr_scale("spatial/encoder", layers, 0.1, 1.0))["spatial"]
+    np.testing.assert_allclose(jax.tree.leaves(same["encoder"]), 0.1)
     for wrong in (0.0, 1.5):
         with pytest.raises(ValueError, match=rf"layer_decay={wrong} is not in"):
-            layer_lr_scale("spatial", 3, 0.1, wrong)
+            layer_lr_scale("spatial", layers, 0.1, wrong)
 
 
 def test_make_optimizer_errors_name_the_value():

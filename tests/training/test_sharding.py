@@ -15,6 +15,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.training import loop, losses
 from stormpsr_jax.training.sharding import (
     batch_sharding,
@@ -107,7 +108,7 @@ def _check():
 
 def _check_step_moves_no_activations(mesh):
     """All that devices gather of each other, or exchange, are parameters."""
-    model = SpatialEncoder(patch_size=8, width=128, depth=1, num_heads=2)
+    model = SpatialEncoder(ViT(patch_size=8, width=128, depth=1, num_heads=2))
 
     def loss_fn(params, batch_stats, batch, rng):
         variables = {"params": params, "batch_stats": batch_stats}

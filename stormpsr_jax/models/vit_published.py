@@ -1,6 +1,6 @@
-"""State dicts of ViTs as timm and transformers publish them, brought to one layout.
+"""State dicts of ViTs as timm and transformers publish them, brought to one layout, and its rows.
 
-That layout is of timm's `vit_*` models, which `torch_layout.py` maps to ours:
+That layout is of timm's `vit_*` models:
 
 | | timm `vit_*` | timm's DINOv3 (`eva.py`) | transformers |
 |---|---|---|---|
@@ -10,17 +10,19 @@ That layout is of timm's `vit_*` models, which `torch_layout.py` maps to ours:
 | position of [CLS] with registers | none, or a row | – | a row |
 
 A file's library also says what its arrays do not: how the library fits positions to pictures of
-another size, and the epsilon of its norms (see `backbones.fields_of`).
+another size, and the epsilon of its norms (see `vit_family.fields_of`).
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
-TIMM, TRANSFORMERS = "timm", "transformers"
+from stormpsr_jax.models import family
+from stormpsr_jax.models.family import TIMM, TRANSFORMERS, Row
+
 # (pattern, replacement) on names of transformers: ViT, DINOv2 with and without registers, DINOv3.
 _TRANSFORMERS = (
     (r"^(?:vit|dinov2|dinov2_with_registers|dinov3_vit)\.", ""),  # inside of a classifier
@@ -56,7 +58,7 @@ def to_timm(
     """(state dict in the names of timm's `vit_*`, library) of a ViT of either library.
 
     Of positions, the first row is always [CLS]'s. Names that no rule knows are kept, for
-    `torch_layout.from_state_dict` to list. `path` is for messages.
+    `weights.torch_layout` to list. `path` is for messages.
 
     Raises:
         ValueError: two names mean the same, or shapes of parts do not fit each other.
@@ -158,3 +160,49 @@ def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         else:
             found[name] = value
     return found
+
+
+_BLOCK = (
+    ("norm1", "norm1", family.NORM),
+    ("attn.proj", "attn/proj", family.DENSE),
+    ("norm2", "norm2", family.NORM),
+    ("mlp.fc1", "fc1", family.DENSE),
+    ("mlp.fc2", "fc2", family.DENSE),
+)
+# What only some ViTs have: a model has all of a row's arrays if any name ends like one.
+_BLOCK_OPTIONS = (
+    (("ls1.gamma", "gamma1"), ("ls2.gamma", "gamma2")),
+    (("attn.q_bias", "attn/q_bias"), ("attn.v_bias", "attn/v_bias")),
+)
+
+
+def rows(names: Collection[str]) -> Iterator[Row]:
+    """The layers of a ViT with these names of arrays, in the layout of `to_timm` or in ours."""
+    endings = {re.sub(r"^(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in names}
+
+    def has(*ends):
+        return not endings.isdisjoint(ends)
+
+    yield Row("cls_token", "cls_token", family.TOKENS)
+    bias = has("attn.qkv.bias", "attn/qkv/bias")
+    bias |= not has("attn.qkv.weight", "attn/qkv/kernel")  # a file cut off
+    # Models with rotary positions have no bias of keys.
+    if bias or has("pos_embed"):
+        yield Row("pos_embed", "pos_embed", family.TOKENS)
+    if has("reg_token", "registers"):
+        yield Row("reg_token", "registers", family.TOKENS)
+    block = (*_BLOCK, ("attn.qkv", "attn/qkv", family.DENSE if bias else family.DENSE_WITHOUT_BIAS))
+    for pairs in _BLOCK_OPTIONS:
+        if has(*pairs[0], *pairs[1]):
+            block += tuple((*pair, family.VECTOR) for pair in pairs)
+    # At least one block, so that a file without any fails by the names that it lacks.
+    for i in range(max(1, family.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
+        for torch, ours, layer in block:
+            yield Row(f"blocks.{i}.{torch}", f"block_{i}/{ours}", layer)
+    yield Row("patch_embed.proj", "patch_embed", family.PATCHES)
+    yield Row("norm", "norm", family.NORM)
+    if has("norm_pre.weight", "norm_pre.bias", "norm_pre/scale", "norm_pre/bias"):
+        yield Row("norm_pre", "norm_pre", family.NORM)
+    for i in range(family.count(r"^stem_(?:norm_)?(\d{1,9})/", names)):  # ours alone
+        yield Row(None, f"stem_{i}", family.CONV)
+        yield Row(None, f"stem_norm_{i}", family.NORM)
