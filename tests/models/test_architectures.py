@@ -1,18 +1,23 @@
 """Networks as plain values and back: the same network, and its sizes without building it."""
 
+from unittest import mock
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from stormpsr_jax.configs import default
 from stormpsr_jax.models import architectures
 from stormpsr_jax.models.convnext import ConvNeXt
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.stored import stored
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.models.vit import ViT
+from stormpsr_jax.stages import networks
 
 ENCODER = SpatialEncoder(ViT(patch_size=8, width=16, depth=2, num_heads=2, stem=(4,)), hidden=8)
 CONVNEXT = ConvNeXt(width=4, depths=(1, 2), response_norm=True)
@@ -128,3 +133,24 @@ def test_variable_shapes_errors_fields_that_contradict_each_other():
     ):
         with pytest.raises(ValueError, match=f"the fields do not fit together .*{message}"):
             architectures.variable_shapes(module, shape)
+
+
+def test_a_new_field_of_a_network_stands_in_its_module_alone(monkeypatch):
+    """It is written to the model folder, read with its bounds, and taken from the config."""
+
+    class Toy(TemporalMLP):
+        twist: int = stored(0, 3, default=0)
+
+    monkeypatch.setitem(architectures.ROLES["temporal"], "Toy", (Toy,))
+    monkeypatch.setitem(networks.NETWORKS, "toy", Toy)
+    config = default.get_config()
+    with config.unlocked():
+        config.temporal_model.update(backbone="toy", toy_twist=2)
+    context = mock.Mock(config=config, num_frames=5, dtype=jnp.dtype("float32"))
+    context.procedure.num_components = 3
+    module = networks.temporal_encoder(context)
+    described = architectures.describe(module)
+    assert described["twist"] == 2
+    assert architectures.build("temporal", described, "x").twist == 2
+    with pytest.raises(ValueError, match="x: twist: 4 is not in 0…3"):
+        architectures.build("temporal", described | {"twist": 4}, "x")

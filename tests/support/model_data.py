@@ -9,6 +9,7 @@ import numpy as np
 from stormpsr_jax.data import augment
 from stormpsr_jax.model import content
 from stormpsr_jax.model.folder import write_model
+from stormpsr_jax.models.architectures import inference
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
@@ -79,7 +80,7 @@ def networks() -> dict[str, content.Network]:
     encoder = network(ENCODER, (4, *SIZE, 3), 1)
     temporal = network(TEMPORAL, (1, 4, 16), 2)
     images = augment.normalise(video(64, *SIZE), PICTURES.mean, PICTURES.std)
-    features = ENCODER.clone(remat="none", microbatches=1).apply(
+    features = inference(ENCODER).apply(
         encoder.variables, images, method=lambda module, x: module.encoder(x)
     )
     params = encoder.variables["params"]

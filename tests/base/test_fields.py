@@ -1,0 +1,55 @@
+"""What configs/default.py says of each field, and that the code that reads it agrees."""
+
+import math
+
+import pytest
+
+from stormpsr_jax.base.fields import Section, field, flatten, one_of, values, wrong_with
+from stormpsr_jax.models import temporal, temporal_baselines, vit
+from stormpsr_jax.psr.streams import decoding, learned_weights, select
+from stormpsr_jax.stages import fields, fuse
+from stormpsr_jax.training import optimizer, sinks
+
+
+@pytest.mark.parametrize(
+    ("described", "value", "message"),
+    [
+        (field(1, 0, 5), 6, "0…5 is needed"),
+        (field(1, 0), -1, "at least 0 is needed"),
+        (field(1, 0), math.nan, "is not a finite number"),
+        (field(-1, 1, also=(-1, "the rest")), 0, "at least 1 is needed, or -1 for the rest"),
+        (field((), 1, 9, like=(1,)), (3, 10), "10: 1…9 is needed"),
+        (one_of("a", "b"), "c", "is not one of a, b"),
+        (one_of("a", "b", default=("a",)), ["b", "c"], "'c' is not one of a, b"),
+        (field((0.5,) * 3, 0, 1, colours=True), (), "three numbers in 0…1 are needed, for red, "),
+    ],
+)
+def test_a_value_out_of_range_is_named_and_the_default_is_none(described, value, message):
+    (found,) = wrong_with(described, value)
+    assert found.startswith(message)
+    assert wrong_with(described, described.default) == []
+
+
+def test_sections_give_defaults_and_dotted_names():
+    section = Section(a=field(1, 0), inner=Section(b="text", c=one_of("x", "y", default="y")))
+    assert values(section) == {"a": 1, "inner": {"b": "text", "c": "y"}}
+    assert [name for name, _ in flatten(section)] == ["a", "inner.b", "inner.c"]
+
+
+def test_choices_are_those_that_the_code_knows():
+    known = {
+        "metrics_to": sinks.NAMES,
+        "encoder.remat": vit.REMAT,
+        "temporal_model.backbone": temporal_baselines.NETWORKS,
+        "temporal_model.head": temporal.HEADS,
+        "temporal_model.mlp_activation": temporal_baselines.ACTIVATIONS,
+        "pretrain.optimizer.name": optimizer.OPTIMIZERS,
+        "pretrain.optimizer.schedule": optimizer.SCHEDULES,
+        "fuse.init": fuse.INITS,
+        "evaluate.decoder": decoding.DECODERS,
+        "evaluate.choose": select.CHOOSE,
+    }
+    for name, choices in known.items():
+        assert set(fields.FIELDS[name].choices) == set(choices), name
+    assert fields.FIELDS["fuse.units"].high == learned_weights.MAX_UNITS
+    assert fields.FIELDS["fuse.average"].high == learned_weights.MAX_AVERAGE
