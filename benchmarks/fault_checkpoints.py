@@ -26,7 +26,7 @@ from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.weights import command
 from stormpsr_jax.weights.torch_layout import to_state_dict
-from tests.support.pickles_of_tests import (
+from tests.support.pickles import (
     MARK,
     PERSISTENT,
     REDUCE,
@@ -39,7 +39,7 @@ from tests.support.pickles_of_tests import (
     text,
     tuple_of,
 )
-from tests.support.pickles_of_tests import call as called
+from tests.support.pickles import call as called
 
 MEMORY = 2**33
 KINDS = ("spatial", "temporal")

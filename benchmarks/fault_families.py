@@ -27,7 +27,7 @@ import fault_recognition
 from fault_processes import Outcome, Process, call, limited, small_disk
 from fault_runs import LIMIT, STAGES, Found, copy_before, results, run, seconds_of, verdicts
 
-from tests.support.processes_of_tests import ROOT, free_address
+from tests.support.processes import ROOT, free_address
 from tests.support.tiny import TINY, flags_of
 
 # --- Stopped and starved --------------------------------------------------------------------------

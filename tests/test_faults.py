@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.processes import ROOT, environment, finish, start
 
 sys.path.append(str(ROOT / "benchmarks"))
 import fault_media

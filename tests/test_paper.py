@@ -22,7 +22,7 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams import decoding, select
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support import downloads
-from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, flags_of
 
 PAGE = (ROOT / "docs/paper.md").read_text("utf-8")

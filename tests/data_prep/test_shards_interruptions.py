@@ -12,7 +12,7 @@ import pytest
 from array_record.python import array_record_module
 
 from data_prep.writing import records
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 from tests.support.shards_data import build, digests, make
 
 

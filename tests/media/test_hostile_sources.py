@@ -17,7 +17,7 @@ from pathlib import Path
 import av
 import pytest
 
-from tests.support.processes_of_tests import ROOT, environment
+from tests.support.processes import ROOT, environment
 
 sys.path.append(str(ROOT / "benchmarks"))
 import fault_media

@@ -4,7 +4,7 @@ import sys
 
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages.checks import STAGES
-from tests.support.processes_of_tests import environment
+from tests.support.processes import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With

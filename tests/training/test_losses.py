@@ -15,7 +15,7 @@ import pytest
 
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.sharding import make_mesh
-from tests.support.processes_of_tests import environment, finish, start
+from tests.support.processes import environment, finish, start
 
 GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/supcon.npz"
 

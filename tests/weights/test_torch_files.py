@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from stormpsr_jax.base import memory
 from stormpsr_jax.weights import torch_files
-from tests.support.pickles_of_tests import (
+from tests.support.pickles import (
     BUILD,
     MARK,
     PERSISTENT,

@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax.recognition.live import capture, rtsp
 from stormpsr_jax.recognition.live.capture import live_source
-from tests.support.rtsp_of_tests import LOGIN, SDP, Server, interleaved
+from tests.support.rtsp import LOGIN, SDP, Server, interleaved
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from stormpsr_jax.psr.streams.decoding import Event
 from stormpsr_jax.psr.streams.streams import STREAMS
 from stormpsr_jax.recognition.live import watch
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
-from tests.support.processes_of_tests import free_address, start, wait_until
+from tests.support.processes import free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
 from tests.support.webhook_receiver import Receiver
 
