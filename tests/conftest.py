@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import kinds
 from tests.support.made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
@@ -34,8 +35,32 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+kinds.install()
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if kinds.is_system(item):
+            item.add_marker("system")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    kinds.watch(plain=item.get_closest_marker("system") is None)
+    try:
+        return (yield)
+    finally:
+        kinds.watch(plain=False)
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def system():
+    """What a test or a fixture asks for that starts processes or listens, or is very costly."""
+
+
+@pytest.fixture(scope="session")
+def finished(system, tmp_path_factory):
     """The folder of a finished tiny run, made once for all test processes; not to be changed.
 
     While it was trained, what is in its data folder of the test split was in folder `hidden`.
@@ -63,7 +88,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def unpacked(tmp_path_factory):
+def unpacked(system, tmp_path_factory):
     """A folder with the content of the wheel, built from a copy: building leaves files behind."""
     pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
     root = Path(__file__).parents[1]

@@ -1,0 +1,95 @@
+"""Plain tests and system tests: which is which follows from what a test uses.
+
+A test is of the system that starts a process, listens, or has a fixture which does, or which says
+that it is costly by asking for fixture `system`. Any other test is plain, and held to it.
+"""
+
+import functools
+import inspect
+import multiprocessing
+import multiprocessing.process
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.support import processes
+
+_STARTS = (subprocess, multiprocessing, processes.start)
+_EVENTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.bind"}
+_ADVICE = "a plain test {}: let it, or the fixture that does so, ask for fixture `system`"
+_plain = False  # whether a plain test is being run
+
+
+def is_system(item: pytest.Item) -> bool:
+    """Returns whether a test has fixture `system`, or names what starts processes."""
+    return "system" in item.fixturenames or _starts(inspect.unwrap(item.function))
+
+
+@functools.cache
+def _starts(function: types.FunctionType) -> bool:
+    """Returns whether a test, or a function of the tests that it uses, names what starts some."""
+    known, waiting = {function}, [function]
+    while waiting:
+        values = _values(waiting.pop())
+        if any(value is start for value in values for start in _STARTS):
+            return True
+        used = [value for value in values if value not in known]
+        known.update(used)
+        waiting += used
+    return False
+
+
+def _values(function: types.FunctionType) -> list:
+    """What starts processes and the tests' own functions among what a function names."""
+    names = set(_names(function.__code__))
+    values = [function.__globals__[name] for name in names if name in function.__globals__]
+    for module in [value for value in values if _is_ours(value, inspect.ismodule)]:
+        values += [getattr(module, name) for name in names if hasattr(module, name)]
+    for cls in [value for value in values if _is_ours(value, inspect.isclass)]:
+        values += vars(cls).values()
+    starts = [value for value in values if any(value is start for start in _STARTS)]
+    return starts + [value for value in values if _is_ours(value, inspect.isfunction)]
+
+
+def _is_ours(value: object, is_one: Callable[[object], bool]) -> bool:
+    name = "__name__" if inspect.ismodule(value) else "__module__"
+    return is_one(value) and getattr(value, name).startswith("tests.")
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The names that a function's code uses, and those of the functions inside it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)
+
+
+def watch(plain: bool) -> None:
+    """Holds what is run from now on to be a plain test, or not."""
+    global _plain
+    _plain = plain
+
+
+def _refuse(event: str, arguments: tuple) -> None:
+    if _plain and event in _EVENTS and not _is_file(event, arguments):
+        pytest.fail(_ADVICE.format(f"calls {event}{arguments[:2]}"))
+
+
+def _is_file(event: str, arguments: tuple) -> bool:
+    """Whether a socket is one in the file system, as event loops have for themselves."""
+    return event == "socket.bind" and not isinstance(arguments[1], tuple)
+
+
+def _start_process(process, start=multiprocessing.process.BaseProcess.start) -> None:
+    if _plain:
+        pytest.fail(_ADVICE.format("starts a process"))
+    start(process)
+
+
+def install() -> None:
+    """Has plain tests refused what they are not to do, whoever does it in this process."""
+    sys.addaudithook(_refuse)
+    multiprocessing.process.BaseProcess.start = _start_process
