@@ -45,18 +45,32 @@ def pytest_collection_modifyitems(items):
             item.add_marker("system")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    kinds.watch(plain=item.get_closest_marker("system") is None)
-    try:
-        return (yield)
-    finally:
-        kinds.watch(plain=False)
+def pytest_runtest_setup():
+    kinds.begin()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_call(item):
+    kinds.check(item)
 
 
 @pytest.fixture(scope="session")
 def system():
     """What a test or a fixture asks for that starts processes or listens, or is very costly."""
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """A folder with the pictures of a tiny run, in `data`; not to be changed."""
+    from stormpsr_jax.stages import data  # here, as most tests need no JAX
+    from stormpsr_jax.stages.context import Context
+    from stormpsr_jax.training.sharding import make_mesh
+    from tests.support.tiny import tiny
+
+    def make(folder):
+        data.run(Context(tiny(), folder, make_mesh(1, 1)))
+
+    return made_once(tmp_path_factory, "rendered", make)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 
 @pytest.fixture(scope="module")
-def nodes():
+def nodes(system):
     """A cluster of three nodes, each of one CPU, of which a test kills one.
 
     The head says that it has a GPU, which is for Ray to believe.

@@ -8,6 +8,8 @@ import functools
 import inspect
 import multiprocessing
 import multiprocessing.process
+import socket
+import socketserver
 import subprocess
 import sys
 import types
@@ -17,10 +19,11 @@ import pytest
 
 from tests.support import processes
 
-_STARTS = (subprocess, multiprocessing, processes.start)
+_STARTS = (subprocess, multiprocessing, socket, socketserver, processes)
+_STARTS += tuple(vars(processes)[name] for name in ("environment", "free_address", "start"))
 _EVENTS = {"subprocess.Popen", "os.fork", "os.posix_spawn", "os.system", "socket.bind"}
-_ADVICE = "a plain test {}: let it, or the fixture that does so, ask for fixture `system`"
-_plain = False  # whether a plain test is being run
+_READER = "stormpsr_jax.media.containers"  # a moment's process for each video, a part of reading it
+_seen: list[str] = []  # of such events, what has happened since a test began
 
 
 def is_system(item: pytest.Item) -> bool:
@@ -67,29 +70,35 @@ def _names(code: types.CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def watch(plain: bool) -> None:
-    """Holds what is run from now on to be a plain test, or not."""
-    global _plain
-    _plain = plain
+def begin() -> None:
+    """Forgets what was seen before a test."""
+    _seen.clear()
 
 
-def _refuse(event: str, arguments: tuple) -> None:
-    if _plain and event in _EVENTS and not _is_file(event, arguments):
-        pytest.fail(_ADVICE.format(f"calls {event}{arguments[:2]}"))
+def check(item: pytest.Item) -> None:
+    """Fails a plain test in which a process was started, or something listened.
+
+    It was not kept from that, which could leave it waiting for ever.
+    """
+    if _seen and item.get_closest_marker("system") is None:
+        pytest.fail(
+            f"a plain test, or a fixture of it, does what system tests do: {'; '.join(_seen)}\n"
+            "let that fixture or the test ask for fixture `system`, or let it do without",
+            pytrace=False,
+        )
 
 
-def _is_file(event: str, arguments: tuple) -> bool:
-    """Whether a socket is one in the file system, as event loops have for themselves."""
-    return event == "socket.bind" and not isinstance(arguments[1], tuple)
+def _see(event: str, arguments: tuple) -> None:
+    if event in _EVENTS and _READER not in arguments[1]:
+        _seen.append(f"{event}{arguments[:2]}")
 
 
 def _start_process(process, start=multiprocessing.process.BaseProcess.start) -> None:
-    if _plain:
-        pytest.fail(_ADVICE.format("starts a process"))
+    _seen.append(f"multiprocessing: {process.name}")
     start(process)
 
 
 def install() -> None:
-    """Has plain tests refused what they are not to do, whoever does it in this process."""
-    sys.addaudithook(_refuse)
+    """Sees what is done from now on, whoever does it in this process."""
+    sys.addaudithook(_see)
     multiprocessing.process.BaseProcess.start = _start_process

@@ -17,6 +17,7 @@ TINY = {
     "data.synthetic.recordings.test": 2,
     "data.synthetic.size": 32,
     "data.synthetic.fps": 1.0,
+    "data.synthetic.workers": 1,
     "data.synthetic.cad_per_state": 3,
     "data.synthetic.cad_wrong": 3,
     "data.synthetic.rehearsals": 0,

@@ -21,7 +21,7 @@ def _impatient(monkeypatch):
 
 
 @pytest.fixture
-def other():
+def other(system):
     """An address that nobody named: TCP and UDP on one port of this machine."""
     with contextlib.ExitStack() as stack:
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))

@@ -281,7 +281,6 @@ def test_recognise_page_of_the_learned_fusion_with_a_token(even, tmp_path):
 
 
 @needs_live
-@pytest.mark.system
 def test_recognition_outlives_more_connections_than_there_are_descriptors(
     trained, even, expected, tmp_path
 ):
