@@ -101,7 +101,8 @@ def test_unity_classes_are_a_permutation():
 
 
 @pytest.mark.parametrize("layout", ["synth", "unity"])
-def test_property_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
+@pytest.mark.usefixtures("system")  # workers
+def test_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
     if layout == "synth":
         downloads.make_renders(tmp_path / "data", (18, 32), per_state=2)
     else:
@@ -117,7 +118,7 @@ def test_property_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
         assert a.content_checksum(name) == b.content_checksum(name)
 
 
-def test_property_changed_labels_are_noticed_and_made_again(synth, tmp_path):
+def test_changed_labels_are_noticed_and_made_again(synth, tmp_path):
     out = tmp_path / "out"
     assert make(synth, out)
     labels = content(synth)["labels"]

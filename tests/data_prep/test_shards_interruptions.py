@@ -124,6 +124,7 @@ def test_build_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkey
     assert digests(out) == digests(built)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_build_killed_worker_is_an_error(tmp_path):
     failing = functools.partial(make, fail="die,b")
     with pytest.raises(ChildProcessError, match=r"worker process died.*run the same command again"):

@@ -130,7 +130,8 @@ def test_metrics_have_both_terms_of_the_conditions(finished, stage):
 
 def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(rendered):
     stage = detector.build(Context(tiny(), rendered, make_mesh(1, 1)))
-    params, stats = stage.init()
+    params, stats = jax.jit(stage.init)()
+    loss_fn = jax.jit(stage.loss_fn)  # op by op takes much longer
     batches = stage.data(0)
     batch = next(batches)
     batches.close()
@@ -141,10 +142,10 @@ def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(re
             "cad": np.full_like(batch["cad"], cad),
         }
         changes["state"] = np.ones_like(batch["state"])
-        _, (metrics, _) = stage.loss_fn(params, stats, batch | changes, jax.random.key(0))
+        _, (metrics, _) = loss_fn(params, stats, batch | changes, jax.random.key(0))
         return metrics["right"]
 
-    _, (metrics, _) = stage.loss_fn(params, stats, batch, jax.random.key(0))
+    _, (metrics, _) = loss_fn(params, stats, batch, jax.random.key(0))
     known = np.isfinite(batch["pose"]).all(axis=1)
     np.testing.assert_array_equal(known, batch["cad"])
     assert metrics["pose"] > 0
