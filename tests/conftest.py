@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import kinds
 from tests.support.made_once import made_once
 
 # Most of their time would be XLA optimising code that runs for milliseconds.
@@ -34,8 +35,46 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+kinds.install()
+
+
+@pytest.hookimpl(tryfirst=True)  # before what is not asked for is left out
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if kinds.is_system(item):
+            item.add_marker("system")
+
+
+def pytest_runtest_setup():
+    kinds.begin()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_call(item):
+    kinds.check(item)
+
+
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory):
+def system():
+    """What a test or a fixture asks for that starts processes or listens, or is very costly."""
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory):
+    """A folder with the pictures of a tiny run, in `data`; not to be changed."""
+    from stormpsr_jax.stages import data  # here, as most tests need no JAX
+    from stormpsr_jax.stages.context import Context
+    from stormpsr_jax.training.sharding import make_mesh
+    from tests.support.tiny import tiny
+
+    def make(folder):
+        data.run(Context(tiny(), folder, make_mesh(1, 1)))
+
+    return made_once(tmp_path_factory, "rendered", make)
+
+
+@pytest.fixture(scope="session")
+def finished(system, tmp_path_factory):
     """The folder of a finished tiny run, made once for all test processes; not to be changed.
 
     While it was trained, what is in its data folder of the test split was in folder `hidden`.
@@ -63,7 +102,7 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def unpacked(tmp_path_factory):
+def unpacked(system, tmp_path_factory):
     """A folder with the content of the wheel, built from a copy: building leaves files behind."""
     pytest.importorskip("setuptools", minversion="77")  # pyproject.toml is written for it
     root = Path(__file__).parents[1]

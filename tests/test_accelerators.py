@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED
 
 V5E = 15.75  # GiB of a chip

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TINY, flags_of
 
 # Its fields that shape networks and batches: data of their own have other recordings.

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support.processes_of_tests import ROOT, finish, start
+from tests.support.processes import ROOT, finish, start
 from tests.support.tiny import TINY, flags_of, tiny
 
 if str(ROOT) not in sys.path:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 
 
 def test_rooms_import_downwards_only():

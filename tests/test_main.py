@@ -18,7 +18,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.model import functions
 from stormpsr_jax.stages import evaluate as evaluate_stage
 from stormpsr_jax.training.metrics import read_metrics
-from tests.support.processes_of_tests import ROOT, free_address, start
+from tests.support.processes import ROOT, free_address, start
 from tests.support.tiny import TRAINED, command, tiny
 
 

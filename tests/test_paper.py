@@ -23,7 +23,7 @@ from stormpsr_jax.psr.streams.accumulated import ASD
 from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support import downloads
-from tests.support.processes_of_tests import ROOT, environment, finish, start
+from tests.support.processes import ROOT, environment, finish, start
 from tests.support.tiny import TRAINED, flags_of
 
 PAGE = (ROOT / "docs/paper.md").read_text("utf-8")

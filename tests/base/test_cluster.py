@@ -19,12 +19,12 @@ from stormpsr_jax.base import cluster, files, installed
 from stormpsr_jax.recognition.files import jobs
 from tests.support import cluster_jobs, embeddings_data, shards_data
 from tests.support.model_data import video, write
-from tests.support.processes_of_tests import ROOT, environment, free_address, start, wait_until
+from tests.support.processes import ROOT, environment, free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
 
 @pytest.fixture(scope="module")
-def nodes():
+def nodes(system):
     """A cluster of three nodes, each of one CPU, of which a test kills one.
 
     The head says that it has a GPU, which is for Ray to believe.

@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax.base import interruption
 from stormpsr_jax.base.processes import deaf_to_ctrl_c
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 
 
 @pytest.mark.parametrize("module", ["absl.flags", "jax"])

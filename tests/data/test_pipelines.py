@@ -107,6 +107,7 @@ def pipeline(data, kind, workers=0, seed=0):
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "temporal", "finetune", "detector"])
+@pytest.mark.usefixtures("system")  # workers
 def test_pipelines_same_batches_for_any_number_of_workers(data, kind):
     alone, helped = (take(pipeline(data, kind, workers), 4) for workers in (0, 2))
     same(alone, helped)
@@ -121,6 +122,7 @@ def test_pipelines_same_batches_for_any_number_of_workers(data, kind):
     # How loaders share out the elements is the same code for those three kinds.
     [("pretrain", 0), ("pretrain", 2), ("temporal", 0), ("finetune", 0), ("detector", 2)],
 )
+@pytest.mark.usefixtures("system")  # workers
 def test_pipelines_start_at_any_step_on_any_number_of_hosts(data, kind, workers, monkeypatch):
     """Hosts hold the rows of the one global batch, in order, from whatever step they start at."""
     expected = take(pipeline(data, kind), 5)[3:]

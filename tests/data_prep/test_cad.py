@@ -81,6 +81,7 @@ def _digests(folder):
     }
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_same_seed_same_bytes_for_any_workers(meshes, tmp_path):
     _make(tmp_path / "two", meshes=meshes, recordings="cad_03")  # another machine's share
     for name, seed, workers in (("one", 0, 1), ("two", 0, 2), ("other", 1, 1)):
@@ -116,6 +117,7 @@ def test_make_dataset_pictures_show_the_components_of_their_state(meshes, tmp_pa
         np.testing.assert_array_equal(seen > 20, PROCEDURE.states[c - 1] == 1)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_wrong_parts_are_told_and_seen(meshes, tmp_path):
     """Same bytes for any workers; the right renders are those of a folder without wrong ones."""
     make = functools.partial(_make, meshes=meshes, occluded=0.0, per_state=4)

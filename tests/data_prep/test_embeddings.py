@@ -95,6 +95,7 @@ def test_make_dataset_splits_by_globs_and_fps(tmp_path):
         assert (list(source.recordings), source.fps) == (list(names), 25.0)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
     tmp_path, monkeypatch, capsys
 ):

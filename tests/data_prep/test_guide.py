@@ -107,7 +107,7 @@ def film(path: Path, completions: list[float], seed: int, seconds: int = 18, fps
 
 
 @pytest.fixture(scope="module")
-def user(tmp_path_factory) -> Path:
+def user(system, tmp_path_factory) -> Path:
     """A user's folder after steps 1 to 3 of the guide, with four videos."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "configs").symlink_to(REPOSITORY / "configs")

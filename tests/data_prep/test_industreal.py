@@ -111,6 +111,7 @@ def test_industreal_boxes_that_a_crop_loses_are_counted(data, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("top", ["", "recordings/{split}/", "{split}_p1/"])
+@pytest.mark.usefixtures("system")  # workers
 def test_industreal_zip_files_as_downloaded(data, made, tmp_path, top):
     """Several files per split, in a folder; their names may be all that tells the split."""
     parts = {"train_p1": "01_assy_0_1", "train_p2": "02_main_0_1"}

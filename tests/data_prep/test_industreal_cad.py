@@ -103,7 +103,8 @@ def test_unity_classes_are_a_permutation():
 
 
 @pytest.mark.parametrize("layout", ["synth", "unity"])
-def test_property_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
+@pytest.mark.usefixtures("system")  # workers
+def test_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
     if layout == "synth":
         downloads.make_renders(tmp_path / "data", (18, 32), per_state=2)
     else:
@@ -119,7 +120,7 @@ def test_property_a_zip_file_gives_the_same_as_a_folder(tmp_path, layout):
         assert a.content_checksum(name) == b.content_checksum(name)
 
 
-def test_property_changed_labels_are_noticed_and_made_again(synth, tmp_path):
+def test_changed_labels_are_noticed_and_made_again(synth, tmp_path):
     out = tmp_path / "out"
     assert make(synth, out)
     labels = content(synth)["labels"]
@@ -192,8 +193,8 @@ def test_errors_nothing_to_read_or_too_much(tmp_path, synth, capsys):
 
 def test_command_flags_reach_the_folder(synth, tmp_path):
     out = tmp_path / "out"
-    words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70", "--recordings=cad_0*"]
-    assert industreal_cad.main(words) == 0
+    words = [f"--data={synth}", f"--out={out}", "--size=16", "--quality=70", "--workers=1"]
+    assert industreal_cad.main([*words, "--recordings=cad_0*"]) == 0
     settings = json.loads((out / "settings.json").read_text())
     assert settings["image_size"] == [16, 16]
     assert settings["settings"]["quality"] == 70

@@ -111,6 +111,7 @@ def zipped(folder: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_meccano_zip_files_and_workers_give_the_same_bytes(data, made, tmp_path):
     parts = {
         "frames": zipped(data / "frames", tmp_path / "MECCANO_RGB_frames.zip"),

@@ -169,6 +169,7 @@ def test_own_folders_of_images_keep_their_numbers(tmp_path):
     assert source.frames("bench3", [107]).mean() == pytest.approx(grey(6), abs=2)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_own_workers_zip_and_globs_give_the_same_bytes(made, tmp_path):
     packed = tmp_path / "videos.zip"
     with zipfile.ZipFile(packed, "w") as file:

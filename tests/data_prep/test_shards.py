@@ -77,6 +77,7 @@ def test_build_label_files_reproduce_the_states(built):
     assert sorted(with_errors) == [(4, 0), (6, 4), (8, 3), (8, 6), (10, 8)]
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_build_same_bytes_for_any_workers_and_order(built, tmp_path):
     reordered = {split: SPLITS[split][::-1] for split in ("val", "test", "train")}
     build(tmp_path / "other", workers=2, splits=reordered)

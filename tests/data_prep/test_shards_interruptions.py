@@ -12,7 +12,7 @@ import pytest
 from array_record.python import array_record_module
 
 from data_prep.writing import recording_shard
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 from tests.support.shards_data import build, digests, make
 
 
@@ -124,6 +124,7 @@ def test_build_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkey
     assert digests(out) == digests(built)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_build_killed_worker_is_an_error(tmp_path):
     failing = functools.partial(make, fail="die,b")
     with pytest.raises(ChildProcessError, match=r"worker process died.*run the same command again"):

@@ -45,6 +45,7 @@ def test_build_other_arguments_are_refused(built, change, message):
         ("key", 1, RuntimeError, "recording train/b: KeyError: 'no b here'"),
     ],
 )
+@pytest.mark.usefixtures("system")  # workers
 def test_build_failure_names_the_recording(tmp_path, kind, workers, error, message):
     failing = functools.partial(make, fail=f"{kind},b")
     with pytest.raises(error, match=message):

@@ -58,6 +58,7 @@ def _digests(folder):
     }
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_same_seed_same_bytes_for_any_workers(tmp_path):
     labels = _write_labels(tmp_path / "labels")
     make = functools.partial(
@@ -197,6 +198,7 @@ def test_cad_recordings_right_and_wrong_ones_of_the_states_that_show_something()
     assert rendered.cad_recordings(SYNTHETIC, 3, 2) == right | wrong
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_wrong_renders_change_no_other_recording(tmp_path):
     """The same bytes for any workers, and those of the right renders as without the wrong ones."""
     make = functools.partial(
@@ -225,6 +227,7 @@ def test_make_dataset_wrong_renders_change_no_other_recording(tmp_path):
     assert len(different) == 2 * len(added)
 
 
+@pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_rehearsals_are_full_of_mistakes_and_change_nothing_else(tmp_path):
     make = functools.partial(
         synthetic.make_dataset, size=8, fps=1, cad_per_state=0, recordings={"train": 2, "test": 1}

@@ -17,7 +17,7 @@ from stormpsr_jax.experiments import embedding_map, execute, paper_plan, speed
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run, expected_stages
 from stormpsr_jax.stages import fields, provenance
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 from tests.support.tiny import flags_of, tiny
 
 ALL = list(paper_plan.TABLES)

@@ -9,7 +9,7 @@ import pytest
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.experiments import sweep_plan
 from stormpsr_jax.stages import provenance
-from tests.support.processes_of_tests import finish, start
+from tests.support.processes import finish, start
 from tests.support.tiny import flags_of, tiny
 
 

@@ -16,7 +16,7 @@ from stormpsr_jax.model.card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
 from tests.hostile.processes import call
-from tests.support.processes_of_tests import ROOT
+from tests.support.processes import ROOT
 from tests.support.tiny import TINY, flags_of
 
 STAGES = TINY["stages"]

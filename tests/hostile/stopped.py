@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.hostile import damage
 from tests.hostile.processes import Outcome, Process, call, limited, small_disk
 from tests.hostile.runs import LIMIT, STAGES, Found, copy_before, run, same, seconds_of
-from tests.support.processes_of_tests import ROOT, free_address
+from tests.support.processes import ROOT, free_address
 from tests.support.tiny import TINY, flags_of
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.hostile import families, media, mutations, processes, runs
-from tests.support.processes_of_tests import environment, finish, start
+from tests.support.processes import environment, finish, start
 
 pytestmark = pytest.mark.system
 

@@ -12,7 +12,7 @@ from tests.support.hostile_mp4 import box, fragmented, mp4
 
 from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.trees import Tree
-from tests.support.processes_of_tests import environment
+from tests.support.processes import environment
 
 pytest.importorskip("av")
 

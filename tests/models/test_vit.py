@@ -1,7 +1,6 @@
 """The ViT against golden activations, a NumPy transcription and its own symmetries."""
 
 import math
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,7 @@ import pytest
 
 from stormpsr_jax.models import vit
 from stormpsr_jax.weights.torch_layout import from_state_dict
-
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/contrastive_tiny.npz"
-needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+from tests.support.golden import SHARED, needs_shared, under
 
 
 def apply(model, variables, images, train=False, **options):
@@ -44,15 +41,10 @@ def small():
     return model, variables, images
 
 
-@needs_golden
+@needs_shared
 def test_vit_golden_features_and_every_block():
-    golden = np.load(GOLDEN)
-    state = {
-        name.removeprefix("sd/encoder."): golden[name]
-        for name in golden.files
-        if name.startswith("sd/encoder.")
-    }
-    params, _ = from_state_dict(state, "vit")
+    golden = np.load(SHARED / "contrastive_tiny.npz")
+    params, _ = from_state_dict(under(golden, "sd/encoder."), "vit")
     model = vit.ViT(patch_size=16, width=48, depth=2, num_heads=int(golden["num_heads"]))
     images = golden["x"].transpose(0, 2, 3, 1)
     features, captured = apply(model, {"params": params}, images, capture_intermediates=True)

@@ -15,7 +15,7 @@ CONNACK = b"\x20\x02\x00\x00"
 
 
 @pytest.fixture
-def serve():
+def serve(system):
     """Starts a server that does the same to every connection."""
     doors, threads = [], []
 

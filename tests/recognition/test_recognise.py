@@ -24,7 +24,7 @@ from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.recognition.files import jobs, results
 from tests.support import own_data
 from tests.support.model_data import PROCEDURE, SETTINGS, network, video, write
-from tests.support.processes_of_tests import environment
+from tests.support.processes import environment
 from tests.support.recognise_data import (
     HEIGHT,
     TIMES,

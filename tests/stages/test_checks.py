@@ -25,17 +25,17 @@ from tests.support.tiny import TRAINED, tiny
 NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
 
 
-def mistakes(finished, folder, **changes):
-    """Of a run in an empty work folder on finished pictures, unless `data.dir` says otherwise."""
-    changes = {"stages": tiny().stages[1:], "data.dir": str(finished / "data"), **changes}
+def mistakes(rendered, folder, **changes):
+    """Of a run in an empty work folder on a tiny run's pictures, but for other `data.dir`."""
+    changes = {"stages": tiny().stages[1:], "data.dir": str(rendered / "data"), **changes}
     return checks.find_mistakes(Context(tiny(**changes), folder, make_mesh(1, 1)))
 
 
-def test_find_mistakes_none_in_a_good_run_within_seconds(finished, tmp_path):
+def test_find_mistakes_none_in_a_good_run_within_seconds(rendered, tmp_path):
     start = time.monotonic()
-    assert mistakes(finished, tmp_path) == []
+    assert mistakes(rendered, tmp_path) == []
     assert time.monotonic() - start < 5
-    assert mistakes(finished, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
+    assert mistakes(rendered, tmp_path, **{"stages": tiny().stages, "data.dir": ""}) == []
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_find_mistakes_none_in_the_configs_that_render(tmp_path, config, changes
     assert checks.find_mistakes(Context(config, tmp_path, make_mesh(1, 1))) == []
 
 
-def test_find_mistakes_all_fields_at_once(finished, tmp_path):
+def test_find_mistakes_all_fields_at_once(rendered, tmp_path):
     wrong = {
         "temporal.steps": 0,
         "pretrain.log_every": 0,
@@ -87,12 +87,12 @@ def test_find_mistakes_all_fields_at_once(finished, tmp_path):
         "pretrain.background_span": -2.0,
         "mesh.fsdp": 0,
     }
-    found = mistakes(finished, tmp_path, **wrong)
+    found = mistakes(rendered, tmp_path, **wrong)
     assert len(found) == len(wrong)
     for field in wrong:
         assert any(text.startswith(f"--config.{field}=") for text in found), field
     wrong |= {"data.dir": str(tmp_path / "nothing"), "init_from": str(tmp_path / "no weights")}
-    found = mistakes(finished, tmp_path, **wrong)
+    found = mistakes(rendered, tmp_path, **wrong)
     assert len(found) == len(wrong)
     assert any("nothing: no such folder" in text for text in found)
     assert any("no weights: no such file" in text for text in found)
@@ -110,18 +110,18 @@ def test_find_mistakes_the_papers_configs_do_not_start_without_weights(tmp_path,
     assert not [text for text in found if "init_from" in text]
 
 
-def test_find_mistakes_renders_without_boxes(finished, tmp_path):
+def test_find_mistakes_renders_without_boxes(rendered, tmp_path):
     """As those of IndustReal in the layout that has none: the detector cannot learn from them."""
-    folder = folder_without(finished, tmp_path)
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "cad.npz"
     with np.load(path) as file:
         arrays = dict(file)
     arrays["classes"][:] = -1
     np.savez(path, **arrays)
     changes = {"data.dir": str(folder), "detector.cad": 0.5, "detector.cad_wrong": 0.5}
-    (found,) = mistakes(finished, tmp_path / "run", **changes)
+    (found,) = mistakes(rendered, tmp_path / "run", **changes)
     assert found.startswith(f"{folder}: no render shows a state with all parts right and a box")
-    assert mistakes(finished, tmp_path / "run", **changes | NO_RENDERS) == []
+    assert mistakes(rendered, tmp_path / "run", **changes | NO_RENDERS) == []
 
 
 def test_ranges_every_number_of_the_config_has_one():
@@ -135,10 +135,10 @@ def test_ranges_every_number_of_the_config_has_one():
     assert not without
 
 
-def folder_without(finished, tmp_path, *splits):
+def folder_without(rendered, tmp_path, *splits):
     """The data folder, as if some splits had never been made."""
     folder = tmp_path / "data"
-    shutil.copytree(finished / "data", folder)
+    shutil.copytree(rendered / "data", folder)
     settings = json.loads((folder / "settings.json").read_text())
     for split in splits:
         del settings["splits"][split]
@@ -148,28 +148,28 @@ def folder_without(finished, tmp_path, *splits):
     return folder
 
 
-def test_find_mistakes_missing_splits_are_named_before_training(finished, tmp_path):
-    folder = folder_without(finished, tmp_path, "test", "cad")
-    found = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+def test_find_mistakes_missing_splits_are_named_before_training(rendered, tmp_path):
+    folder = folder_without(rendered, tmp_path, "test", "cad")
+    found = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
     assert any("no split 'test'" in text for text in found)
     assert any("has no split 'cad'" in text and "--config.data.cad_dir" in text for text in found)
 
 
-def test_find_mistakes_missing_boxes(finished, tmp_path):
-    folder = folder_without(finished, tmp_path)
+def test_find_mistakes_missing_boxes(rendered, tmp_path):
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "val.npz"
     with np.load(path) as file:
         arrays = dict(file)
     arrays["classes"][:] = -1
     np.savez(path, **arrays)
-    (found,) = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+    (found,) = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
     assert "split 'val' has no box" in found
     assert "drop 'detector' from stages" in found
 
 
-def test_find_mistakes_renders_of_parts_that_sit_wrong(finished, tmp_path):
+def test_find_mistakes_renders_of_parts_that_sit_wrong(rendered, tmp_path):
     """Where none shows any, the detector cannot learn from them."""
-    folder = folder_without(finished, tmp_path)
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "cad.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -177,19 +177,19 @@ def test_find_mistakes_renders_of_parts_that_sit_wrong(finished, tmp_path):
     arrays["states"] = np.abs(arrays["states"])
     np.savez(path, **arrays)
     changes = {"data.dir": str(folder)}
-    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.cad_wrong": 0.0}) == []
-    (text,) = mistakes(finished, tmp_path / "run", **changes)
+    assert mistakes(rendered, tmp_path / "run", **changes, **{"detector.cad_wrong": 0.0}) == []
+    (text,) = mistakes(rendered, tmp_path / "run", **changes)
     assert text.startswith(f"{folder}: no render shows a part that sits wrong")
     assert "data_prep.cad --wrong=N" in text
     # Without the detector nobody asks for them.
     stages = tuple(s for s in tiny().stages[1:] if s not in ("detector", "fuse"))
-    assert mistakes(finished, tmp_path / "run", **changes, stages=stages) == []
+    assert mistakes(rendered, tmp_path / "run", **changes, stages=stages) == []
 
 
 @pytest.mark.parametrize("known", ["none", "not stored"])
-def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(finished, tmp_path, known):
+def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(rendered, tmp_path, known):
     """As those of earlier versions, and IndustReal's."""
-    folder = folder_without(finished, tmp_path)
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "cad.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -199,16 +199,16 @@ def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(finished, t
         del arrays["poses"]
     np.savez(path, **arrays)
     changes = {"data.dir": str(folder)}
-    (text,) = mistakes(finished, tmp_path / "run", **changes)
+    (text,) = mistakes(rendered, tmp_path / "run", **changes)
     assert text.startswith(
         f"{folder}: no render tells how the product lies in it, which detector.p"
     )
-    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.pose_loss": 0.0}) == []
+    assert mistakes(rendered, tmp_path / "run", **changes, **{"detector.pose_loss": 0.0}) == []
 
 
-def test_find_mistakes_renders_of_which_all_show_wrong_parts(finished, tmp_path):
+def test_find_mistakes_renders_of_which_all_show_wrong_parts(rendered, tmp_path):
     """Where none is plain, neither the detector nor pre-training can draw a plain one."""
-    folder = folder_without(finished, tmp_path)
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "cad.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -216,60 +216,60 @@ def test_find_mistakes_renders_of_which_all_show_wrong_parts(finished, tmp_path)
     arrays["classes"][arrays["classes"] > 0] = load_procedure("synthetic").error_class
     np.savez(path, **arrays)
     changes = {"data.dir": str(folder), "pretrain.cad_per_state": 0}
-    (text,) = mistakes(finished, tmp_path / "run", **changes)
+    (text,) = mistakes(rendered, tmp_path / "run", **changes)
     assert text.startswith(f"{folder}: no render shows a state with all parts right")
     assert "data_prep.cad --per_state=N" in text
-    assert mistakes(finished, tmp_path / "run", **changes, **{"detector.cad_wrong": 1.0}) == []
-    assert mistakes(finished, tmp_path / "run", **changes, **NO_RENDERS) == []
-    both = mistakes(finished, tmp_path / "run", **changes | {"pretrain.cad_per_state": 1})
+    assert mistakes(rendered, tmp_path / "run", **changes, **{"detector.cad_wrong": 1.0}) == []
+    assert mistakes(rendered, tmp_path / "run", **changes, **NO_RENDERS) == []
+    both = mistakes(rendered, tmp_path / "run", **changes | {"pretrain.cad_per_state": 1})
     assert len(both) == 2
     assert any("pretrain.cad_per_state=1, but the shards have no CAD" in text for text in both)
 
 
-def test_a_threshold_is_refused_where_thresholds_are_chosen(finished, tmp_path):
-    (text,) = mistakes(finished, tmp_path, **{"evaluate.threshold": 8.0})
+def test_a_threshold_is_refused_where_thresholds_are_chosen(rendered, tmp_path):
+    (text,) = mistakes(rendered, tmp_path, **{"evaluate.threshold": 8.0})
     assert text.startswith("--config.evaluate.threshold=8.0: with evaluate.choose='validation'")
     fixed = {"evaluate.threshold": 8.0, "evaluate.choose": "paper"}
-    assert mistakes(finished, tmp_path, **fixed) == []
+    assert mistakes(rendered, tmp_path, **fixed) == []
 
 
-def test_find_mistakes_renders_of_which_none_is_to_be_plain(finished, tmp_path):
+def test_find_mistakes_renders_of_which_none_is_to_be_plain(rendered, tmp_path):
     whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_per_state": 0}
-    (text,) = mistakes(finished, tmp_path, **whole)
+    (text,) = mistakes(rendered, tmp_path, **whole)
     assert text.startswith("--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and")
-    (text,) = mistakes(finished, tmp_path, **whole, **{"detector.cad_wrong": 1.0})
+    (text,) = mistakes(rendered, tmp_path, **whole, **{"detector.cad_wrong": 1.0})
     assert text.startswith("--config.data.synthetic.cad_per_state=0: pretrain.cad_per_state and")
     whole["pretrain.cad_per_state"] = 0
-    assert len(mistakes(finished, tmp_path, **whole)) == 1
-    assert mistakes(finished, tmp_path, **whole, **{"detector.cad_wrong": 1.0}) == []
-    assert mistakes(finished, tmp_path, **whole, **NO_RENDERS) == []
+    assert len(mistakes(rendered, tmp_path, **whole)) == 1
+    assert mistakes(rendered, tmp_path, **whole, **{"detector.cad_wrong": 1.0}) == []
+    assert mistakes(rendered, tmp_path, **whole, **NO_RENDERS) == []
 
 
-def test_find_mistakes_shares_of_the_detector_s_batch(finished, tmp_path):
+def test_find_mistakes_shares_of_the_detector_s_batch(rendered, tmp_path):
     fields = {"detector.background": 0.3, "detector.anywhere": 0.3, "detector.cad": 0.4}
-    assert mistakes(finished, tmp_path, **fields) == []
-    (text,) = mistakes(finished, tmp_path, **fields | {"detector.anywhere": 0.4})
+    assert mistakes(rendered, tmp_path, **fields) == []
+    (text,) = mistakes(rendered, tmp_path, **fields | {"detector.anywhere": 0.4})
     assert text.endswith("are shares of a batch, and 1.1 is more than all of it")
-    (text,) = mistakes(finished, tmp_path, **fields | {"detector.part_loss": 0.0})
+    (text,) = mistakes(rendered, tmp_path, **fields | {"detector.part_loss": 0.0})
     assert text.startswith("--config.detector.part_loss=0.0: it alone learns from detector.anywhe")
 
 
-def test_find_mistakes_shares_of_renders_that_there_are_none_of(finished, tmp_path):
-    cad, pose = mistakes(finished, tmp_path, **{"detector.cad": 0.0})
+def test_find_mistakes_shares_of_renders_that_there_are_none_of(rendered, tmp_path):
+    cad, pose = mistakes(rendered, tmp_path, **{"detector.cad": 0.0})
     assert cad.startswith("--config.detector.cad=0.0: detector.cad_wrong is a share of the CAD")
     assert pose.startswith("--config.detector.pose_loss=5.0: how the product lies is learnt from")
     off = {"detector.cad_wrong": 0.0}
-    assert mistakes(finished, tmp_path, **off, **{"detector.cad": 0.0}) == [pose]
-    assert mistakes(finished, tmp_path, **NO_RENDERS) == []
+    assert mistakes(rendered, tmp_path, **off, **{"detector.cad": 0.0}) == [pose]
+    assert mistakes(rendered, tmp_path, **NO_RENDERS) == []
     whole = {"stages": tiny().stages, "data.dir": "", "data.synthetic.cad_wrong": 0}
-    (text,) = mistakes(finished, tmp_path, **whole)
+    (text,) = mistakes(rendered, tmp_path, **whole)
     assert text.startswith("--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders")
-    assert mistakes(finished, tmp_path, **whole, **off) == []
+    assert mistakes(rendered, tmp_path, **whole, **off) == []
 
 
-def test_find_mistakes_a_control_that_sees_more_than_there_is(finished, tmp_path):
-    assert mistakes(finished, tmp_path, **{"temporal_model.seen": 5}) == []
-    (text,) = mistakes(finished, tmp_path, **{"temporal_model.seen": 6})
+def test_find_mistakes_a_control_that_sees_more_than_there_is(rendered, tmp_path):
+    assert mistakes(rendered, tmp_path, **{"temporal_model.seen": 5}) == []
+    (text,) = mistakes(rendered, tmp_path, **{"temporal_model.seen": 6})
     assert text.startswith("--config.temporal_model.seen=6 is more than the 5 frames of a clip")
 
 
@@ -282,14 +282,14 @@ def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
     assert text.startswith("--config.data.synthetic.rehearsals=2 are made up")
 
 
-def test_find_mistakes_classes_of_another_catalogue(finished, tmp_path):
-    folder = folder_without(finished, tmp_path)
+def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
+    folder = folder_without(rendered, tmp_path)
     path = folder / "labels" / "train.npz"
     with np.load(path) as file:
         arrays = dict(file)
     arrays["classes"][0] = 99
     np.savez(path, **arrays)
-    (found,) = mistakes(finished, tmp_path / "run", **{"data.dir": str(folder)})
+    (found,) = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
     assert "classes up to 99" in found
 
 
@@ -341,13 +341,13 @@ def test_find_mistakes_classes_of_another_catalogue(finished, tmp_path):
     ],
     ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
 )
-def test_find_mistakes_says_what_and_what_to_do(finished, tmp_path, changes, what):
-    found = mistakes(finished, tmp_path, **changes)
+def test_find_mistakes_says_what_and_what_to_do(rendered, tmp_path, changes, what):
+    found = mistakes(rendered, tmp_path, **changes)
     assert any(what in text for text in found), found
 
 
-def test_run_errors_come_before_anything_is_made(finished, tmp_path):
-    changes = {"data.dir": str(finished / "data"), "stages": tiny().stages[1:]}
+def test_run_errors_come_before_anything_is_made(rendered, tmp_path):
+    changes = {"data.dir": str(rendered / "data"), "stages": tiny().stages[1:]}
     with pytest.raises(ValueError, match="steps") as caught:
         main.run(tiny(**changes, **{f"{s}.steps": -1 for s in TRAINED}), tmp_path / "run")
     assert len(str(caught.value).splitlines()) == 4

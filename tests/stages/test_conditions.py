@@ -128,9 +128,10 @@ def test_metrics_have_both_terms_of_the_conditions(finished, stage):
         assert 0 < row["turn"] < 180
 
 
-def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(finished):
-    stage = detector.build(Context(tiny(), finished, make_mesh(1, 1)))
-    params, stats = stage.init()
+def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(rendered):
+    stage = detector.build(Context(tiny(), rendered, make_mesh(1, 1)))
+    params, stats = jax.jit(stage.init)()
+    loss_fn = jax.jit(stage.loss_fn)  # op by op takes much longer
     batches = stage.data(0)
     batch = next(batches)
     batches.close()
@@ -141,10 +142,10 @@ def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(fi
             "cad": np.full_like(batch["cad"], cad),
         }
         changes["state"] = np.ones_like(batch["state"])
-        _, (metrics, _) = stage.loss_fn(params, stats, batch | changes, jax.random.key(0))
+        _, (metrics, _) = loss_fn(params, stats, batch | changes, jax.random.key(0))
         return metrics["right"]
 
-    _, (metrics, _) = stage.loss_fn(params, stats, batch, jax.random.key(0))
+    _, (metrics, _) = loss_fn(params, stats, batch, jax.random.key(0))
     known = np.isfinite(batch["pose"]).all(axis=1)
     np.testing.assert_array_equal(known, batch["cad"])
     assert metrics["pose"] > 0
@@ -158,9 +159,9 @@ def test_metrics_have_none_where_nobody_asks(finished):
     assert '"right"' not in rows
 
 
-def test_run_renders_show_each_state_right_and_wrong(finished):
-    procedure = load_procedure(finished / "data" / "procedure.json")
-    cad = ClipSource(finished / "data", "cad", procedure)
+def test_run_renders_show_each_state_right_and_wrong(rendered):
+    procedure = load_procedure(rendered / "data" / "procedure.json")
+    cad = ClipSource(rendered / "data", "cad", procedure)
     wrong = {name: r for name, r in cad.recordings.items() if name.startswith("wrong_")}
     assert len(wrong) == procedure.states.any(axis=1).sum()
     assert len(cad.recordings) == len(wrong) + procedure.num_states

@@ -21,14 +21,14 @@ def context(folder, **changes):
     return Context(tiny(**changes), folder, make_mesh(1, 1))
 
 
-def test_normalise_renders_have_the_statistics_of_their_folder(finished, tmp_path):
+def test_normalise_renders_have_the_statistics_of_their_folder(rendered, tmp_path):
     """Whoever rendered them, and wherever they lie: beside the recordings or in another folder."""
-    cad = context(finished).source("cad")
+    cad = context(rendered).source("cad")
     pictures = np.concatenate(
         [cad.rows(name, range(r.num_frames)) for name, r in cad.recordings.items()]
     ).reshape(-1, 3)
     expected = (pictures / 255).mean(axis=0), (pictures / 255).std(axis=0)
-    data = str(finished / "data")
+    data = str(rendered / "data")
     for folders in ({"data.dir": data}, {"data.dir": str(tmp_path), "data.cad_dir": data}):
         one = context(tmp_path, **REAL, **FROM_FOLDER, **folders)
         np.testing.assert_allclose(one.cad_statistics, expected, rtol=1e-6)

@@ -22,10 +22,10 @@ def find(folder, workdir, **changes):
     return checks.find_doubts(Context(tiny(**changes), workdir, make_mesh(1, 1)))
 
 
-def with_wrong_parts(finished, tmp_path):
+def with_wrong_parts(rendered, tmp_path):
     """The data folder, as if part 0 sat wrong twice, once until the end, and part 3 once."""
     folder = tmp_path / "data"
-    shutil.copytree(finished / "data", folder)
+    shutil.copytree(rendered / "data", folder)
     path = folder / "labels" / "train.npz"
     with np.load(path) as file:
         arrays = dict(file)
@@ -37,16 +37,16 @@ def with_wrong_parts(finished, tmp_path):
     return folder
 
 
-def test_find_doubts_wrong_parts_learnt_from_recordings_alone(finished, tmp_path):
-    folder = with_wrong_parts(finished, tmp_path)
+def test_find_doubts_wrong_parts_learnt_from_recordings_alone(rendered, tmp_path):
+    folder = with_wrong_parts(rendered, tmp_path)
     (text,) = find(folder, tmp_path, **ALONE)
     assert text.startswith("--config.detector.part_loss=1.0, but detector.cad_wrong=0: ")
     assert "the training recordings alone (wrong parts in them: 3)" in text
     assert "data_prep.cad --wrong=N" in text
 
 
-def test_find_doubts_none_where_renders_show_them_or_nobody_asks(finished, tmp_path):
-    folder = finished / "data"
+def test_find_doubts_none_where_renders_show_them_or_nobody_asks(rendered, tmp_path):
+    folder = rendered / "data"
     assert find(folder, tmp_path) == []
     assert find(folder, tmp_path, **ALONE, **{"detector.part_loss": 0.0}) == []
     assert find(folder, tmp_path, **ALONE, stages=("pretrain", "embed", "temporal")) == []

@@ -19,9 +19,9 @@ from tests.support.tiny import tiny
 SIZES = {"encoder.image_size": 24, "detector.image_size": 28}  # of 32 pixels that are stored
 
 
-def context_of(finished, folder, **changes):
+def context_of(rendered, folder, **changes):
     stages = ("pretrain", "detector", "predict")
-    changes = {"data.dir": str(finished / "data"), "stages": stages, **changes}
+    changes = {"data.dir": str(rendered / "data"), "stages": stages, **changes}
     return Context(tiny(**changes), folder, make_mesh(1, 1))
 
 
@@ -31,12 +31,12 @@ def by_hand(source, name, rows, size):
     return np.stack([image.resize((size, size), Image.Resampling.BICUBIC) for image in images])
 
 
-def test_sources_have_the_size_of_their_network(finished, tmp_path):
-    plain = context_of(finished, tmp_path)
+def test_sources_have_the_size_of_their_network(rendered, tmp_path):
+    plain = context_of(rendered, tmp_path)
     assert plain.detector_source("train") is plain.source("train")
     assert plain.source("train").image_size == plain.source("train").stored_size == (32, 32)
-    context = context_of(finished, tmp_path, **SIZES)
-    stored = ClipSource(finished / "data", "train", context.procedure)
+    context = context_of(rendered, tmp_path, **SIZES)
+    stored = ClipSource(rendered / "data", "train", context.procedure)
     for source, size in (
         (context.source("train"), 24),
         (context.detector_source("train"), 28),
@@ -53,8 +53,8 @@ def test_sources_have_the_size_of_their_network(finished, tmp_path):
 
 
 @pytest.mark.parametrize(("stage", "size"), [(pretrain, 24), (detector, 28)])
-def test_stages_train_on_pictures_of_their_size(finished, tmp_path, stage, size):
-    definition = stage.build(context_of(finished, tmp_path, **SIZES))
+def test_stages_train_on_pictures_of_their_size(rendered, tmp_path, stage, size):
+    definition = stage.build(context_of(rendered, tmp_path, **SIZES))
     batches = definition.data(0)
     assert next(batches)["image"].shape[1:] == (size, size, 3)
     batches.close()
@@ -67,13 +67,13 @@ def write_random(context):
 
 
 @pytest.mark.parametrize("own_folder", [False, True])
-def test_predict_the_detector_sees_its_own_pictures(finished, tmp_path, own_folder):
+def test_predict_the_detector_sees_its_own_pictures(rendered, tmp_path, own_folder):
     changes = {"stages": ("detector", "predict"), "predict.splits": ("val",)}
     changes |= {"detector.image_size": 28}
     if own_folder:
-        shutil.copytree(finished / "data", tmp_path / "data")
+        shutil.copytree(rendered / "data", tmp_path / "data")
         changes |= {"data.detector_dir": str(tmp_path / "data")}
-    context = context_of(finished, tmp_path / "run", **changes)
+    context = context_of(rendered, tmp_path / "run", **changes)
     assert checks.find_mistakes(context) == []
     write_random(context)
     predict.run(context)
@@ -98,19 +98,19 @@ def spoil(folder, key, value):
     (folder / "settings.json").write_text(json.dumps(settings))
 
 
-def test_detector_dir_errors_other_recordings_or_pictures(finished, tmp_path):
+def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
     other = tmp_path / "other"
-    shutil.copytree(finished / "data", other)
+    shutil.copytree(rendered / "data", other)
     changes = {"data.detector_dir": str(other)}
-    assert checks.find_mistakes(context_of(finished, tmp_path, **changes)) == []
+    assert checks.find_mistakes(context_of(rendered, tmp_path, **changes)) == []
     spoil(other, "fps", 7.0)
-    found = checks.find_mistakes(context_of(finished, tmp_path, **changes))
+    found = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
     assert len(found) == 3
     assert found[0].startswith(f"--config.data.detector_dir={other}: split 'test' has other frames")
     assert "frames a second than" in found[0]
     spoil(other, "fps", 1.0)
     spoil(other, "settings", {"aspect": "pad"})
-    found = checks.find_mistakes(context_of(finished, tmp_path, **changes))
+    found = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
     assert "has other pictures (--aspect, --crop) than" in found[0]
     spoil(other, "settings", {})
     path = other / "labels" / "val.npz"
@@ -118,5 +118,5 @@ def test_detector_dir_errors_other_recordings_or_pictures(finished, tmp_path):
         arrays = dict(file)
     arrays["first_frame"] += 1
     np.savez(path, **arrays)
-    (found,) = checks.find_mistakes(context_of(finished, tmp_path, **changes))
+    (found,) = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
     assert "split 'val' has other frames than" in found

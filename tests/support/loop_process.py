@@ -12,7 +12,7 @@ import jax
 from stormpsr_jax.base import interruption
 from stormpsr_jax.training import loop
 from tests.support.loop_toy import acting, make_data, run
-from tests.support.processes_of_tests import environment, start
+from tests.support.processes import environment, start
 
 
 def start_script(workdir, *arguments, devices=1, **options):

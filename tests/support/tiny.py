@@ -4,7 +4,7 @@ import sys
 
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import order
-from tests.support.processes_of_tests import environment
+from tests.support.processes import environment
 
 TRAINED = ("pretrain", "temporal", "finetune", "detector")
 # Pictures of 32 pixels at one frame a second, a few steps; every batch divides by 8 devices. With
@@ -17,6 +17,7 @@ TINY = {
     "data.synthetic.recordings.test": 2,
     "data.synthetic.size": 32,
     "data.synthetic.fps": 1.0,
+    "data.synthetic.workers": 1,
     "data.synthetic.cad_per_state": 3,
     "data.synthetic.cad_wrong": 3,
     "data.synthetic.rehearsals": 0,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.training import heartbeat, hosts
-from tests.support.processes_of_tests import ROOT, environment, free_address, start
+from tests.support.processes import ROOT, environment, free_address, start
 
 CRASH = "Check failure stack trace"  # of C++, as when JAX ends a process
 CONFIG = {"temporal.steps": 12, "seed": 0}

@@ -12,7 +12,7 @@ import pytest
 from stormpsr_jax.training import loop
 from tests.support import loop_process
 from tests.support.loop_toy import acting, assert_same, example, run, steps_saved
-from tests.support.processes_of_tests import environment, finish, start
+from tests.support.processes import environment, finish, start
 
 
 def test_train_non_finite_loss_names_step_and_last_good_checkpoint(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from stormpsr_jax.base import interruption
 from tests.support.loop_process import start_script
 from tests.support.loop_toy import acting, assert_same, run, steps_saved
-from tests.support.processes_of_tests import finish, wait_until
+from tests.support.processes import finish, wait_until
 
 
 def kill_when(process, condition):

@@ -6,7 +6,6 @@ Run as a script, it is the process with eight devices.
 import functools
 import math
 import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +14,8 @@ import pytest
 
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.sharding import make_mesh
-from tests.support.processes_of_tests import environment, finish, start
-
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity/supcon.npz"
+from tests.support.golden import SHARED, SHIPPED, needs_shared
+from tests.support.processes import environment, finish, start
 
 
 def supcon_loop(z: np.ndarray, labels: np.ndarray, temperature: float = 0.07) -> float:
@@ -64,9 +62,16 @@ both_ways = pytest.mark.parametrize("supcon", [losses.supcon, blockwise])
 
 
 @both_ways
-@pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
+def test_supcon_is_the_released_loss_of_a_batch(supcon):
+    golden = np.load(SHIPPED / "heads.npz")
+    z, labels = (jnp.asarray(golden[f"train/{name}"]) for name in ("projection", "labels"))
+    np.testing.assert_allclose(supcon(z, labels), golden["train/supcon"], atol=1e-5)
+
+
+@both_ways
+@needs_shared
 def test_supcon_golden_loss_and_gradient(supcon):
-    golden = np.load(GOLDEN)
+    golden = np.load(SHARED / "supcon.npz")
 
     def loss(z):
         z = z / jnp.linalg.norm(z, axis=1, keepdims=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.processes_of_tests import environment, finish, free_address, start
+from tests.support.processes import environment, finish, free_address, start
 from tests.support.stages_on_meshes import CONTINUED, GOES_ON, SAVED, STAGES, STEPS
 
 SCRIPT = Path(__file__).parents[1] / "support" / "stages_on_meshes.py"

@@ -1,39 +1,39 @@
 """`weights run` on golden checkpoints of the released code, and on tiny random ones."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from stormpsr_jax.weights import forward, torch_layout
 from stormpsr_jax.weights.command import main
+from tests.support.golden import SHARED, SHIPPED, needs_shared, under
 from tests.support.weights_data import command, random_state
 
-GOLDEN = Path(__file__).parents[2] / "../shared/golden/parity"
-needs_golden = pytest.mark.skipif(not GOLDEN.exists(), reason="needs ../shared/golden")
 
-
-@needs_golden
 @pytest.mark.parametrize(
     ("file", "kind", "heads", "outputs", "ending"),
     [
-        ("contrastive_tiny", "vit", {"heads": 3}, {"features": "eval/encoder"}, "npz"),
-        (
-            "contrastive_tiny",
-            "spatial",
-            {"heads": 3},
-            {"embedding": "eval/embedding", "projection": "eval/projection"},
-            "safetensors",
+        (SHIPPED / "temporal", "temporal", {"temporal_heads": 2}, {"logits": "logits"}, "npz"),
+        pytest.param(
+            *(SHARED / "contrastive_tiny", "vit"),
+            *({"heads": 3}, {"features": "eval/encoder"}, "npz"),
+            marks=needs_shared,
         ),
-        ("vtn_tiny", "temporal", {"temporal_heads": 2}, {"logits": "logits"}, "npz"),
-        ("storm_tiny", "storm", {"heads": 3, "temporal_heads": 2}, {"logits": "logits"}, "ours"),
+        pytest.param(
+            *(SHARED / "contrastive_tiny", "spatial", {"heads": 3}),
+            *({"embedding": "eval/embedding", "projection": "eval/projection"}, "safetensors"),
+            marks=needs_shared,
+        ),
+        pytest.param(
+            *(SHARED / "storm_tiny", "storm"),
+            *({"heads": 3, "temporal_heads": 2}, {"logits": "logits"}, "ours"),
+            marks=needs_shared,
+        ),
     ],
 )
 def test_run_golden_outputs(tmp_path, file, kind, heads, outputs, ending):
-    golden = np.load(GOLDEN / f"{file}.npz")
-    prefix = "sd/encoder." if kind == "vit" else "sd/"
-    state = {n.removeprefix(prefix): golden[n] for n in golden.files if n.startswith(prefix)}
+    golden = np.load(file.with_suffix(".npz"))
+    state = under(golden, "sd/encoder." if kind == "vit" else "sd/")
     checkpoint = tmp_path / f"checkpoint.{'safetensors' if ending == 'ours' else ending}"
     if ending == "npz":
         np.savez(checkpoint, **state)

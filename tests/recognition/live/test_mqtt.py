@@ -54,7 +54,7 @@ class Broker:
 
 
 @pytest.fixture
-def broker(tmp_path):
+def broker(system, tmp_path):
     broker = Broker(tmp_path)
     yield broker
     broker.stop()

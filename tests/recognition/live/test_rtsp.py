@@ -17,7 +17,7 @@ from stormpsr_jax.recognition.live.capture import Capture, Clock, live_source
 from stormpsr_jax.recognition.live.station import Station
 from tests.support.live_data import scripted
 from tests.support.model_data import PICTURES
-from tests.support.processes_of_tests import free_address
+from tests.support.processes import free_address
 
 PYTHON = "/usr/bin/python3"  # Debian's, which has GStreamer's modules
 SERVER = Path(__file__).parents[2] / "support" / "rtsp_server.py"

@@ -11,7 +11,7 @@ import pytest
 
 from stormpsr_jax.recognition.live import capture, rtsp
 from stormpsr_jax.recognition.live.capture import live_source
-from tests.support.rtsp_of_tests import LOGIN, SDP, Server, interleaved
+from tests.support.rtsp import LOGIN, SDP, Server, interleaved
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def _impatient(monkeypatch):
 
 
 @pytest.fixture
-def other():
+def other(system):
     """An address that nobody named: TCP and UDP on one port of this machine."""
     with contextlib.ExitStack() as stack:
         tcp = stack.enter_context(socket.create_server(("127.0.0.1", 0)))

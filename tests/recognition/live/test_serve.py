@@ -25,7 +25,7 @@ VIEW = {"recording": "camera:0", "source": "live", "checklist": ROWS, "beliefs":
 
 
 @pytest.fixture
-def page():
+def page(system):
     resets = threading.Semaphore(0)
     address = access.Address("127.0.0.1", 0)
     page = serve.Page(address, title="<script>evil</script>", on_reset=resets.release)
@@ -35,7 +35,7 @@ def page():
 
 
 @pytest.fixture
-def locked():
+def locked(system):
     """A page that needs a token, on all addresses."""
     address = access.Address("0.0.0.0", 0)
     page = serve.Page(address, title="pump", on_reset=lambda: None, token=TOKEN)

@@ -20,8 +20,6 @@ pytest.importorskip("uvicorn", reason="needs the extra live")
 
 from stormpsr_jax.recognition.live import access, serve
 
-pytestmark = pytest.mark.system
-
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
 
@@ -41,7 +39,7 @@ def serving():
 
 
 @pytest.fixture(scope="module")
-def locked():
+def locked(system):
     with serving() as page:
         yield page
 

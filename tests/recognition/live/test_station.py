@@ -86,7 +86,7 @@ def view(*statuses, **more):
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(system):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser

@@ -22,7 +22,7 @@ from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.recognition.live import watch
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
-from tests.support.processes_of_tests import free_address, start, wait_until
+from tests.support.processes import free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
 from tests.support.webhook_receiver import Receiver
 
@@ -281,7 +281,6 @@ def test_recognise_page_of_the_learned_fusion_with_a_token(even, tmp_path):
 
 
 @needs_live
-@pytest.mark.system
 def test_recognition_outlives_more_connections_than_there_are_descriptors(
     trained, even, expected, tmp_path
 ):

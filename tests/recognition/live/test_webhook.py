@@ -15,7 +15,7 @@ from tests.support.webhook_receiver import Receiver
 
 
 @pytest.fixture
-def receiver():
+def receiver(system):
     receiver = Receiver(503, None, 302, 204, 500, 429)
     yield receiver
     receiver.close()
