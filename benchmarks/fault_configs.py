@@ -11,12 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app
 from fault_processes import call, limited
 from fault_runs import STAGES, Found, verdicts
 
 from stormpsr_jax import main as command
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages import provenance, run
 from tests.support.tiny import TINY, flags_of, tiny
 
@@ -130,8 +128,7 @@ def _command(place: Path, words: list[str]) -> Callable[[], None]:
 
     def function() -> None:
         run._run_stage = begins  # all that comes before it is checked
-        sys.argv = ["main", f"--workdir={place / 'run'}", *words]
-        app.run(command.main, flags_parser=config_flag.parse_flags)
+        command.main([f"--workdir={place / 'run'}", *words])
 
     return function
 

@@ -32,7 +32,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from PIL import Image
 
 from data_prep.writing import shards
@@ -179,7 +178,6 @@ def main() -> None:
     add("--batch", type=int, default=2, help="windows of pictures in a batch")
     add("--embedding_batch", type=int, default=256)
     args = parser.parse_args()
-    flags.FLAGS.mark_as_parsed()  # grain reads its own
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_files(folder, args)

@@ -24,8 +24,8 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags, logging
+from flag_of_config import Config
 
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.data import sampling
 from stormpsr_jax.model.content import Network, Pictures
 from stormpsr_jax.model.functions import functions
@@ -34,7 +34,7 @@ from stormpsr_jax.stages import networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 
-_CONFIG = config_flag.define_config("meccano")
+_CONFIG = Config("meccano")
 _FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of the fast side.")
 _WINDOWS = flags.DEFINE_integer("windows", 4, "Windows of a round of the slow side.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "The median is reported.")
@@ -106,4 +106,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=_CONFIG.parse_flags)
