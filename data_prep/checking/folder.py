@@ -12,7 +12,7 @@ from data_prep.checking.checked import Checked
 from data_prep.checking.recording import Expected, check_labels, check_shard
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.data.annotation import LabelledFrames, as_annotated, tells_empty
+from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import load_procedure
 
@@ -200,8 +200,7 @@ def _check_recordings(
                 if found is None:
                     continue
                 if found.sound:
-                    recording = as_annotated(found.recording, checked.settings)
-                    checked.splits[split][name] = recording
+                    checked.splits[split][name] = found.recording
                 num_records[split, name] = found.num_records
                 if found.steps is not None:
                     checked.steps[split][name] = found.steps
@@ -210,13 +209,6 @@ def _check_recordings(
                         path, f"{split}/{name}", found, checked, everything, bar
                     )
     checked.splits = {split: of_one for split, of_one in checked.splits.items() if of_one}
-    named = [name for of_one in checked.splits.values() for name in of_one]
-    if untold := [name for name in named if not tells_empty(checked.settings, name)]:
-        checked.warnings.append(
-            f"{len(untold)} recordings ({_short(untold)}) were made by an earlier version, which "
-            "did not tell frames that nobody looked at from empty ones: the detector takes none of "
-            "them for background; run the same data_prep command with --remake"
-        )
     return num_records, hashes
 
 

@@ -163,7 +163,6 @@ def build(
                 "pictures": recording.pictures.fingerprint(),
                 "labels": known[recording.name].digest,
                 "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
-                "annotated frames": True,  # told from others; see annotation.tells_empty
             }
             for recording in recordings
         },

@@ -1,6 +1,6 @@
 """Files that are whole or not there, locks, and JSON that holds what it should.
 
-Needs the standard library alone, as `stormpsr_jax.psr` and the checks before a run use it.
+Needs msgspec and the standard library alone: `stormpsr_jax.psr` and the checks before a run use it.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 import reprlib
 import secrets
 import socket
@@ -18,9 +19,13 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
 
 from stormpsr_jax.base import memory
+
+T = TypeVar("T")
 
 # --- Whole files ----------------------------------------------------------------------------------
 
@@ -108,9 +113,11 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
 
 def _without_links(path: str, flags: int) -> int:
     number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    if not stat.S_ISREG(os.fstat(number).st_mode):
+    try:
+        check_regular(path, "remove it", number)
+    except ValueError as error:
         os.close(number)
-        raise OSError(errno.EINVAL, "is not a regular file; remove it", path)
+        raise OSError(errno.EINVAL, str(error).removeprefix(f"{path}: "), path) from error
     return number
 
 
@@ -231,6 +238,30 @@ _SHOWN.maxlevel, _SHOWN.maxstring, _SHOWN.maxlong, _SHOWN.maxother = 3, 100, 100
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = 15
 
 
+def check_regular(
+    path: str | os.PathLike, advice: str, number: int | None = None, links: bool = True
+) -> os.stat_result:
+    """Returns the status of a regular file: a pipe or a device may never end.
+
+    Args:
+        path: of the file.
+        advice: what to do where it is another thing; ends the message.
+        number: of the open file; None for what has the path now.
+        links: whether it may be a link to one.
+
+    Raises:
+        ValueError: there is no such file, or it is no regular one; names it.
+    """
+    try:
+        look = os.stat if links else os.lstat
+        status = look(path) if number is None else os.fstat(number)
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: is not a regular file; {advice}")
+    return status
+
+
 def read_text(path: str | os.PathLike) -> str:
     """Reads a text file in UTF-8, with or without BOM, line ends as they are.
 
@@ -241,9 +272,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         # Without O_NONBLOCK, opening a pipe would wait for somebody who writes to it.
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as f:
-            status = os.fstat(f.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path}: is not a regular file; give a file on a disk")
+            status = check_regular(path, "give a file on a disk", f.fileno())
             # To be asked for more bytes than there are, Python would first make room for them.
             data = f.read(min(status.st_size, MAX_TEXT) + 1)
     except OSError as error:
@@ -314,6 +343,27 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a number that JSON allows")
+
+
+def fit(data: Any, kind: type[T], place: str) -> T:
+    """Returns what was read from JSON as a value of a type, such as a msgspec.Struct.
+
+    Nothing is converted: 1.0 is no int, and "1" no number.
+
+    Raises:
+        ValueError: it does not fit; names the place and the field.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `")
+        names = [*re.findall(r"[^.\[\]]+|\[\d+\]", where.rstrip("`").removeprefix("$"))]
+        if match := re.fullmatch("Object (missing required|contains unknown) field `(.*)`", what):
+            names.append(match[2])
+            what = "is missing" if match[1].startswith("missing") else "is no field that is known"
+        else:
+            what = what[0].lower() + what[1:].replace("`", "")
+        raise ValueError(": ".join([place, *filter("...".__ne__, names), what])) from error
 
 
 def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:
