@@ -358,9 +358,11 @@ def fit(data: Any, kind: type[T], place: str) -> T:
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `")
         names = [*re.findall(r"[^.\[\]]+|\[\d+\]", where.rstrip("`").removeprefix("$"))]
-        if match := re.fullmatch("Object (missing required|contains unknown) field `(.*)`", what):
-            names.append(match[2])
-            what = "is missing" if match[1].startswith("missing") else "is no field that is known"
+        form = "Object (missing required|contains unknown) field `(.*)`"
+        if match := re.fullmatch(form, what, re.DOTALL):
+            missing = match[1].startswith("missing")
+            names.append(match[2] if missing else shorten(match[2]))
+            what = "is missing" if missing else "is no field that is known"
         else:
             what = what[0].lower() + what[1:].replace("`", "")
         raise ValueError(": ".join([place, *filter("...".__ne__, names), what])) from error

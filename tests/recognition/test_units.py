@@ -367,7 +367,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"dropped": "many"}, "dropped: expected int, got str"),
-        ({"more": 1}, "more: is no field that is known"),
+        ({"more": 1}, "'more': is no field that is known"),
         ({"start": 10**400}, "start: number out of range"),
         ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),
     ):
