@@ -29,17 +29,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from absl import app, flags, logging
+from flag_of_config import Config
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS
-from stormpsr_jax.base import config_flag, files
+from stormpsr_jax.base import files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import fields
 
-_CONFIG = config_flag.define_config("synthetic")
+_CONFIG = Config("synthetic")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
 _SEEDS = flags.DEFINE_list("seeds", None, f"Seeds ({','.join(claims_plan.SEEDS)}).")
 _OCCLUSION = flags.DEFINE_list("occlusion", None, "Levels (default,heavy).")
@@ -126,4 +127,4 @@ def _measure(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=_CONFIG.parse_flags)

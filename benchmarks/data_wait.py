@@ -33,17 +33,16 @@ from pathlib import Path
 import jax
 import stage_loops
 from absl import app, flags, logging
+from flag_of_config import Config
 from made_up import rates
-from ml_collections import config_flags
 from tensorboardX.proto.event_pb2 import Event
 
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.sharding import make_mesh, put_batch
 
-_CONFIG = config_flag.define_config("meccano")
+_CONFIG = Config("meccano")
 _STEPS = flags.DEFINE_integer("steps", 4, "Steps of each stage.")
 _SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured alone.")
 _TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")
@@ -117,7 +116,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         sys.exit(f"error: unknown argument {argv[1]!r}")
     config = _CONFIG.value
-    changed = config_flags.get_override_values(flags.FLAGS["config"])
+    changed = _CONFIG.changed
     if "data.workers" not in changed:
         config.data.workers = 0
     batches = {}
@@ -145,4 +144,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=_CONFIG.parse_flags)

@@ -31,7 +31,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 from made_up import QUALITY, rates, smooth_picture, write_shards
 from PIL import Image
 
@@ -124,7 +123,6 @@ def main() -> None:
     add("--batch", type=int, default=2, help="windows of pictures in a batch")
     add("--embedding_batch", type=int, default=256)
     args = parser.parse_args()
-    flags.FLAGS.mark_as_parsed()  # grain reads its own
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = write_files(folder, args)

@@ -35,8 +35,8 @@ import av
 import jax
 import numpy as np
 from absl import app, flags, logging
+from flag_of_config import Config
 
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.data import sampling
 from stormpsr_jax.media import sources
 from stormpsr_jax.model import model
@@ -54,7 +54,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import TINY
 
-_CONFIG = config_flag.define_config("meccano")
+_CONFIG = Config("meccano")
 _MODEL = flags.DEFINE_string("model", "", "A model folder; otherwise the config, untrained.")
 _SIZE = flags.DEFINE_integer("size", 224, "Picture height and width of the config's encoder.")
 _FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of each frame once.")
@@ -323,4 +323,4 @@ def row(name: str, value: object, target: str = "", met: bool | None = None) -> 
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=_CONFIG.parse_flags)

@@ -30,10 +30,9 @@ import time
 from pathlib import Path
 
 from absl import app, flags, logging
+from flag_of_config import Config
 
-from stormpsr_jax.base import config_flag
-
-_CONFIG = config_flag.define_config("synthetic")
+_CONFIG = Config("synthetic")
 _DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of devices.")
 _STAGES = flags.DEFINE_list("stages", "pretrain,temporal,finetune,detector", "Trained stages.")
 _STEPS = flags.DEFINE_integer("steps", 5, "Steps that are timed; 0 compiles only.")
@@ -142,4 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=_CONFIG.parse_flags)

@@ -13,40 +13,18 @@ from stormpsr_jax.base import interruption
 if __name__ == "__main__":  # before the imports below, which take a second
     interruption.install()
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import config_flag, memory
+from stormpsr_jax.base import memory
 from stormpsr_jax.base.mistakes import message_of, one_line
-from stormpsr_jax.psr.cli import print_anything
-
-_CONFIG = config_flag.define_config()
-_WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of this run: checkpoints, predictions, report, model."
-)
-_REMAKE = flags.DEFINE_bool(
-    "remake", False, "Throw trained weights away that depend on a change, and train again."
-)
-_FROM = flags.DEFINE_list(
-    "from", None, "Work folders whose finished stages are taken over where they are the very same."
-)
-_DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Several processes, which Slurm, Open MPI, GKE or a TPU pod started."
-)
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, for several processes started by hand."
-)
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Number of this process.")
-_PROFILE = flags.DEFINE_list(
-    "profile_steps", None, "first,last: record a profile of these steps of every trained stage."
-)
-_TIMEOUT = flags.DEFINE_integer("connect_timeout", 120, "Seconds to wait for the other processes.")
+from stormpsr_jax.psr.cli import OneLineParser
+from stormpsr_jax.stages import config_flag
 
 
 def run(
@@ -63,49 +41,70 @@ def run(
     run(config, workdir, profile_steps, remake, others)
 
 
-def _steps(texts: list[str] | None) -> tuple[int, int] | None:
-    if not texts:
-        return None
+def _steps(text: str) -> tuple[int, int]:
     try:
-        first, last = map(int, texts)
-        if not 1 <= first <= last:
-            raise ValueError
+        first, last = map(int, text.split(","))
+        if 1 <= first <= last:
+            return first, last
     except ValueError:
-        raise ValueError(
-            f"--profile_steps={','.join(texts)} is not two step numbers, first,last from 1 on"
-        ) from None
-    return first, last
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is not two step numbers, first,last from 1 on")
 
 
-def main(argv: list[str]) -> None:
-    """Command line."""
-    logging.set_verbosity(logging.WARNING)
-    print_anything()
-    if len(argv) > 1:
-        sys.exit(f"error: unknown argument {argv[1]!r}; options look like --config.seed=1")
-    for name, value in (("config", _CONFIG.value), ("workdir", _WORKDIR.value)):
-        if not value:
-            sys.exit(f"error: --{name} is missing; see --help")
+def _parser() -> OneLineParser:
+    parser = OneLineParser(
+        prog="python -m stormpsr_jax.main",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    config_flag.add_config(parser)
+    add = parser.add_argument
+    what = "folder of this run: checkpoints, predictions, report, model"
+    add("--workdir", required=True, metavar="DIR", help=what)
+    what = "throw trained weights away that depend on a change, and train again"
+    add("--remake", action="store_true", help=what)
+    what = "work folders whose finished stages are taken over where they are the very same"
+    add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
+    what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"
+    add("--distributed", action="store_true", help=what)
+    what = "host:port of process 0, for several processes started by hand"
+    add("--coordinator", metavar="HOST:PORT", help=what)
+    add("--num_processes", type=int, metavar="N", help="number of processes")
+    add("--process_id", type=int, metavar="N", help="number of this process")
+    what = "record a profile of these steps of every trained stage"
+    add("--profile_steps", type=_steps, metavar="FIRST,LAST", help=what)
+    what = "seconds to wait for the other processes (%(default)s)"
+    add("--connect_timeout", type=int, default=120, metavar="SECONDS", help=what)
+    return parser
+
+
+def folders(text: str) -> list[Path]:
+    """The type of a flag that takes folders with commas between them."""
+    return [Path(folder) for folder in text.split(",") if folder]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line; exit status 2 for mistakes on it, 1 for what goes wrong in the run."""
+    args = config_flag.parse(_parser(), argv)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit
     except MemoryError as error:
         sys.exit(f"error: {error}")
     with interruption.handled():
-        _run_command()
+        _run_command(args)
 
 
-def _run_command() -> None:
+def _run_command(args: argparse.Namespace) -> None:
     import jax
 
     from stormpsr_jax.training import hosts
 
-    by_hand = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    by_hand = (args.coordinator, args.num_processes, args.process_id)
     try:
-        if _DISTRIBUTED.value or any(value is not None for value in by_hand):
-            hosts.connect(*by_hand, timeout=_TIMEOUT.value)
+        if args.distributed or any(value is not None for value in by_hand):
+            hosts.connect(*by_hand, timeout=args.connect_timeout)
             interruption.connected(jax.process_count())
-        others = [Path(folder) for folder in _FROM.value or ()]
-        run(_CONFIG.value, Path(_WORKDIR.value), _steps(_PROFILE.value), _REMAKE.value, others)
+        run(args.config, Path(args.workdir), args.profile_steps, args.remake, args.others)
     except SystemExit:
         raise
     except BaseException as error:
@@ -119,4 +118,4 @@ def _run_command() -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=config_flag.parse_flags)
+    main()

@@ -64,5 +64,4 @@ def make_tables(request: command.Request) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    command.run(make_tables)
+    command.run(make_tables, "paper", __doc__, "TABLE")

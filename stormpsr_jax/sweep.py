@@ -39,5 +39,4 @@ def make_sweep(request: command.Request) -> None:
 
 
 if __name__ == "__main__":
-    command.define_flags()
-    command.run(make_sweep)
+    command.run(make_sweep, "sweep", __doc__, "FIELD=VALUE,VALUE")

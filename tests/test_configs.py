@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import configs
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.configs import default, own
 from stormpsr_jax.models import detection
-from stormpsr_jax.stages import networks, provenance
+from stormpsr_jax.stages import config_flag, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses

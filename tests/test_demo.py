@@ -22,7 +22,7 @@ from stormpsr_jax.media import sources
 from stormpsr_jax.model.folder import read_model
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
-from stormpsr_jax.recognition.live import capture
+from stormpsr_jax.recognition.live import live_sources
 from stormpsr_jax.stages.provenance import flat_config
 from tests.support.recognise_data import found, run, write_pictures
 from tools import demo as script
@@ -187,7 +187,7 @@ def test_demo_a_folder_of_that_name_is_a_path(tmp_path, monkeypatch):
     assert demo.model_folder("demo") == demo.MODEL
     assert demo.model_folder("./demo") == demo.model_folder(Path("demo")) == Path("demo")
     assert sources.open_source("demo") == sources.Source("demo", demo.VIDEO)
-    assert capture.live_source("demo").name == "demo"
+    assert live_sources.live_source("demo").name == "demo"
     write_pictures(tmp_path / "demo", np.zeros((3, 16, 16, 3), np.uint8), 0)
     for place in ("./demo", Path("demo")):
         assert sources.open_source(place).place == Path("demo")

@@ -8,8 +8,8 @@ import pytest
 
 from stormpsr_jax import __main__ as command
 from stormpsr_jax import evaluate
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.configs import default
+from stormpsr_jax.stages import config_flag
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "data_prep/README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]

@@ -44,7 +44,7 @@ from data_prep.rendering.product import toy_product
 from data_prep.rendering.timelines import Timeline, changes, draw_timeline
 from data_prep.writing.recording_shard import RecordingData
 from stormpsr_jax import demo, recognise
-from stormpsr_jax.base import config_flag, files
+from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.model.folder import copy_model
@@ -54,6 +54,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts
 from stormpsr_jax.recognition.files import recording as recognised
 from stormpsr_jax.recognition.files.results import label_time
+from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.provenance import flat_config
 
 ROOT = Path(__file__).parents[1]

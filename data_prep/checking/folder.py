@@ -75,16 +75,13 @@ def _read_head(checked: Checked) -> dict[str, list[str]] | None:
         checked.problems.append(f"{path}: missing; {RERUN}")
         return None
     try:
-        settings = data_folder.load_settings(path)
-        checked.fps = settings["fps"]
-        checked.image_size = data_folder.image_size(settings, path)
-        checked.clip_length = int(
-            data_folder.number(settings, "clip_length", path, 1, data_folder.MAX_CLIP, whole=True)
-        )
+        settings = data_folder.load_settings(path, data_folder.ClipSettings)
     except ValueError as error:
         checked.problems.append(f"{error}; delete all that is in the folder, then {RERUN}")
         return None
-    return None if checked.procedure is None else settings["splits"]
+    checked.fps, checked.image_size = settings.fps, settings.image_size
+    checked.clip_length = settings.clip_length
+    return None if checked.procedure is None else settings.splits
 
 
 def _check_names(checked: Checked, names: dict[str, list[str]]) -> None:

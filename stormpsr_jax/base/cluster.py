@@ -16,24 +16,21 @@ import signal
 import socket
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from stormpsr_jax.base import files, installed
+from stormpsr_jax.base.cluster_node import LOOK_SECONDS, Owner
 from stormpsr_jax.base.mistakes import message_of
 from stormpsr_jax.base.progress import UNKNOWN, JobsBar, Progress
 
 AHEAD = 16  # tasks that are submitted beyond those that run; memory holds no more of them
 RETRIES = 3  # of a task whose node or process died
-LOOK_SECONDS = 0.5  # between two looks at how far the tasks are
 STOP_SECONDS = 5.0  # in which tasks stop by themselves
 KILL_SECONDS = 10.0  # in which the processes of the others end
 CONNECT_SECONDS = 10.0
 _MAX_ADDRESS = 1000  # bytes
-SHARED_SECONDS = 10.0  # until a network disk shows one machine what another has written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,25 +61,6 @@ def _cluster(text: str) -> Cluster:
 def _is_address(text: str) -> bool:
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdecimal() and "/" not in text and int(port) <= 65535
-
-
-@dataclasses.dataclass(frozen=True)
-class _Told:
-    """What a node is told of the process that it works for.
-
-    Attributes:
-        host: its name.
-        installed: see `installed.parts`.
-        folder: where it runs; relative paths begin there.
-        lock: the file that it has locked, in the folder of the results.
-        owner: the line in that file.
-    """
-
-    host: str
-    installed: dict[str, str]
-    folder: str
-    lock: str
-    owner: str | None
 
 
 def run(
@@ -125,7 +103,7 @@ def run(
         of_device = device and any("GPU" in node["Resources"] for node in _nodes(ray).values())
         kind = "GPU" if of_device else "CPU"
         counter = _counter(ray, len(jobs))
-        told = _Told(
+        owner = Owner(
             socket.gethostname(),
             installed.parts(),
             os.getcwd(),
@@ -134,7 +112,7 @@ def run(
         )
         # As bytes: Ray would unpickle them before the task can say that its node lacks the code.
         # By Ray's pickle, which also takes functions of the module that was started as a command.
-        shared = ray.put(pickle.dumps((told, ray.cloudpickle.dumps(function))))
+        shared = ray.put(pickle.dumps((owner, ray.cloudpickle.dumps(function))))
         task = ray.remote(num_cpus=1, num_gpus=int(of_device), max_retries=RETRIES)(_task())
         waiting: dict[Any, int] = {}  # the job of each task that is submitted
         left = list(range(len(jobs)))[::-1]  # those of the others, the next one last
@@ -210,14 +188,14 @@ def _found(flag: str) -> str:
     instead = "start it with `ray start`, or give its address, --ray=HOST:PORT"
     try:
         with open(path, "rb", opener=_without_links) as file:
-            owner, said = os.fstat(file.fileno()).st_uid, file.read(_MAX_ADDRESS)
+            owner, content = os.fstat(file.fileno()).st_uid, file.read(_MAX_ADDRESS)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{flag}: no cluster was started here; {instead}") from None
     except OSError as error:
         raise ValueError(f"{flag}: {path}: cannot be read ({error.strerror}); {instead}") from error
     if owner not in (0, os.getuid()):
         raise ValueError(f"{flag}: {path}: is of another user (number {owner}); {instead}")
-    if not _is_address(address := said.decode("utf-8", "replace").strip()):
+    if not _is_address(address := content.decode("utf-8", "replace").strip()):
         raise ValueError(f"{flag}: {path}: holds no address of a cluster; {instead}")
     return address
 
@@ -287,12 +265,14 @@ def _counter(ray: Any, num_jobs: int) -> Any:
     return ray.remote(num_cpus=0, scheduling_strategy=strategy)(Counter).remote()
 
 
-def _read(told: Sequence[tuple[int | None, int]], counts: list[int], unfinished: set[int]) -> None:
+def _read(
+    frames: Sequence[tuple[int | None, int]], counts: list[int], unfinished: set[int]
+) -> None:
     """Reads what the counter says into the counts of a bar.
 
     Of a job that has ended nothing is left; one that has not said a word had nothing to do.
     """
-    for i, (size, done) in enumerate(told):
+    for i, (size, done) in enumerate(frames):
         if i not in unfinished:
             size = done = size or 0
         if size is not None:
@@ -305,12 +285,12 @@ def _task() -> Callable[[bytes, bytes, int, Any], tuple]:
 
     def task(shared, job, index, counter):  # here, as is Counter
         try:
-            from stormpsr_jax.base.cluster import work
+            from stormpsr_jax.base.cluster_node import work
         except ImportError as error:
             import socket
 
-            said = f"node {socket.gethostname()} has no stormpsr_jax of this version ({error})"
-            return f"{said}; install the same on all nodes", None, None, "", []
+            misfit = f"node {socket.gethostname()} has no stormpsr_jax of this version ({error})"
+            return f"{misfit}; install the same on all nodes", None, None, "", []
         return work(shared, job, lambda size, done: counter.tell.remote(index, size, done))
 
     return task
@@ -351,98 +331,3 @@ def _cancel(ray: Any, counter: Any, refs: list[Any]) -> None:
             len(refs),
             STOP_SECONDS + KILL_SECONDS,
         )
-
-
-# --- On a node ------------------------------------------------------------------------------------
-
-
-class _Teller:
-    """Tells at times how many frames of a task are done."""
-
-    def __init__(self, tell: Callable[[int, int], None]):
-        self._tell, self._size, self._done, self._told = tell, 0, 0, 0.0
-
-    def begin(self, num_frames: int) -> None:
-        self._size = num_frames
-        self._tell(self._size, 0)
-
-    def advance(self, count: int = 1) -> None:
-        self._done += count
-        if (now := time.monotonic()) >= self._told + LOOK_SECONDS or self._done == self._size:
-            self._told = now
-            self._tell(self._size, self._done)
-
-
-class _Kept(logging.Handler):
-    """Keeps what is logged, as (level, text)."""
-
-    def __init__(self):
-        super().__init__(logging.WARNING)
-        self.lines: list[tuple[int, str]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append((record.levelno, record.getMessage()))
-
-
-def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
-    """Does a task, in a process of a node.
-
-    Args:
-        shared: a pickled (_Told, pickled function).
-        job: a pickled job of it.
-        tell: is told the number of frames and how many are done.
-
-    Returns:
-        Why this node cannot do it (then nothing else), what the function returned, or its exception
-        and where it came from, and what it logged.
-    """
-    told, function = pickle.loads(shared)
-    if misfit := _misfit(told):
-        return misfit, None, None, "", []
-    kept = _Kept()
-    logging.getLogger().addHandler(kept)
-    try:
-        result = pickle.loads(function)(pickle.loads(job), _Teller(tell))
-        return None, result, None, "", kept.lines
-    except Exception as error:
-        where = f"on node {socket.gethostname()}:\n{traceback.format_exc()}"
-        return None, None, _picklable(error), where, kept.lines
-    finally:
-        logging.getLogger().removeHandler(kept)
-
-
-def _misfit(told: _Told) -> str | None:
-    """Why this node cannot work for a process, if so; enters the folder where that runs."""
-    me = f"node {socket.gethostname()}"
-    mine = installed.parts()
-    differing = [
-        f"{name} {mine[name]}, {told.host} has {value}"
-        for name, value in told.installed.items()
-        if mine[name] != value
-    ]
-    if differing:
-        return f"{me} has {'; '.join(differing)}; install the same on all nodes"
-    try:
-        os.chdir(told.folder)
-    except OSError as error:
-        return (
-            f"{me}: {told.folder}, where the command runs on {told.host}: {error.strerror}; run it "
-            "in a folder of a disk that all nodes share"
-        )
-    deadline = time.monotonic() + SHARED_SECONDS
-    while files.read_owner(Path(told.lock)) != told.owner:
-        if time.monotonic() > deadline:
-            return (
-                f"{me} does not share the folder {Path(told.lock).parent} with {told.host}; give "
-                "an --out on a disk that all nodes share"
-            )
-        time.sleep(0.1)
-    return None
-
-
-def _picklable(error: Exception) -> Exception:
-    """The exception, or one that says the same, if it cannot go to another process."""
-    try:
-        return pickle.loads(pickle.dumps(error))
-    except Exception:  # it may be of any library
-        return RuntimeError(f"{type(error).__name__}: {error}")

@@ -1,6 +1,6 @@
 """Files that are whole or not there, locks, and JSON that holds what it should.
 
-Needs the standard library alone, as `stormpsr_jax.psr` and the checks before a run use it.
+Needs msgspec and the standard library alone: `stormpsr_jax.psr` and the checks before a run use it.
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import os
+import re
 import reprlib
 import secrets
 import socket
@@ -18,9 +19,13 @@ import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+import msgspec
 
 from stormpsr_jax.base import memory
+
+T = TypeVar("T")
 
 # --- Whole files ----------------------------------------------------------------------------------
 
@@ -338,6 +343,29 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(constant: str) -> None:
     raise ValueError(f"{constant} is not a number that JSON allows")
+
+
+def fit(data: Any, kind: type[T], place: str) -> T:
+    """Returns what was read from JSON as a value of a type, such as a msgspec.Struct.
+
+    Nothing is converted: 1.0 is no int, and "1" no number.
+
+    Raises:
+        ValueError: it does not fit; names the place and the field.
+    """
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        what, _, where = str(error).partition(" - at `")
+        names = [*re.findall(r"[^.\[\]]+|\[\d+\]", where.rstrip("`").removeprefix("$"))]
+        form = "Object (missing required|contains unknown) field `(.*)`"
+        if match := re.fullmatch(form, what, re.DOTALL):
+            missing = match[1].startswith("missing")
+            names.append(match[2] if missing else shorten(match[2]))
+            what = "is missing" if missing else "is no field that is known"
+        else:
+            what = what[0].lower() + what[1:].replace("`", "")
+        raise ValueError(": ".join([place, *filter("...".__ne__, names), what])) from error
 
 
 def field(data: Any, key: str, kinds: type | tuple[type, ...], place: str) -> Any:

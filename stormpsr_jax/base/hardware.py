@@ -31,9 +31,11 @@ class Kind(NamedTuple):
 
 KINDS = (
     Kind(
-        *("an NVIDIA GPU", "gpu", "cuda"),
-        (Path("/dev/nvidia0"), Path("/proc/driver/nvidia")),
-        "nvidia-smi",
+        name="an NVIDIA GPU",
+        platform="gpu",
+        extra="cuda",
+        paths=(Path("/dev/nvidia0"), Path("/proc/driver/nvidia")),
+        program="nvidia-smi",
     ),
     Kind("a TPU", "tpu", "tpu", (Path("/dev/accel0"),), ""),
 )

@@ -18,7 +18,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 
 
 def keep_freed() -> None:
-    """Has what this process frees kept for what it takes next, where the C library is glibc.
+    """Keeps freed memory in this process for its next arrays, where the C library is glibc.
 
     By default large arrays go back to the system as soon as they are free. A training step on a CPU
     then gets tens of MiB of new pages each time, which takes it a sixth of its time.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +58,7 @@ class DataChecksums:
         for name in source.recordings:
             path = source.path(name)
             status = os.stat(path)
-            key = [status.st_size, status.st_mtime_ns]
+            key = status.st_size, status.st_mtime_ns
             known = self._cache.get(str(path))
             if known is not None and known[:2] == key:
                 found[name] = known[2]
@@ -69,29 +67,20 @@ class DataChecksums:
         with Bar(total=len(new), desc=f"checksums {source.split}", unit="file", delay=2) as bar:
             for name, (path, key) in new.items():
                 found[name] = source.content_checksum(name)
-                self._cache[str(path)] = [*key, found[name]]
+                self._cache[str(path)] = (*key, found[name])
                 bar.update()
         if new:
-            content = {"files": self._cache, "checksum": _of_cache(self._cache)}
-            files.write_json(self._cache_path, content)
+            files.write_json(self._cache_path, self._cache)
         return found
 
 
-def _read_cache(path: Path) -> dict[str, list]:
-    """Returns {file: [size, time of change, checksum]}; what is damaged is made again."""
-    if not path.is_file():
-        return {}
+def _read_cache(path: Path) -> dict[str, tuple[int, int, str]]:
+    """Returns {file: (size, time of change, checksum)}; what is damaged is made again."""
     try:
-        content = files.read_json(path)
-        known = files.field(content, "files", dict, str(path))
-        sound = files.field(content, "checksum", str, str(path)) == _of_cache(known)
+        kind = dict[str, tuple[int, int, str]]
+        return files.fit(files.read_json(path), kind, str(path))
     except ValueError:
         return {}
-    return known if sound else {}
-
-
-def _of_cache(known: Mapping[str, list]) -> str:
-    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def of_labels(folder: Path) -> str:

@@ -20,7 +20,6 @@ from array_record.python import array_record_module
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from stormpsr_jax.base import files
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.data.source import Source
@@ -59,7 +58,7 @@ def list_splits(directory: str | Path) -> list[str]:
     Raises:
         ValueError: the folder does not exist or its preparation was not finished.
     """
-    return sorted(_read_settings(Path(directory))["splits"])
+    return sorted(_read_settings(Path(directory)).splits)
 
 
 def procedure_differences(ours: Procedure, theirs: Procedure) -> str:
@@ -131,9 +130,9 @@ class ClipSource(Source):
         """
         self._directory = Path(directory)
         settings = _read_settings(self._directory)
-        if split not in settings["splits"]:
+        if split not in settings.splits:
             raise ValueError(
-                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings['splits']))}"
+                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings.splits))}"
             )
         theirs = load_procedure(self._directory / "procedure.json")
         if differences := procedure_differences(procedure, theirs):
@@ -144,7 +143,7 @@ class ClipSource(Source):
             )
         # The classes of boxes were numbered when the folder was made.
         now = theirs.to_json()["states"]
-        if settings["states"] != now:
+        if settings.states != now:
             raise ValueError(
                 f"{directory}: the states in its procedure.json are not those that it was made "
                 "with; undo the change, or make the folder again from a procedure file with the "
@@ -152,13 +151,17 @@ class ClipSource(Source):
             )
         self.procedure = procedure
         self.split = split
-        path = self._directory / "settings.json"
-        self.fps = float(settings["fps"])
-        self.stored_size = self.image_size = folder.image_size(settings, path)
-        self.aspect, self.region = _framing(settings, path)
-        self._clip_length = int(
-            folder.number(settings, "clip_length", path, 1, folder.MAX_CLIP, whole=True)
-        )
+        self.fps = settings.fps
+        self.stored_size = self.image_size = settings.image_size
+        self.aspect, self.region = settings.settings.aspect, settings.settings.crop
+        try:
+            framing.Framing(self.image_size, self.aspect, self.region)
+        except ValueError as error:
+            raise ValueError(
+                f"{directory}/settings.json: settings: {error}; run the same data_prep command "
+                "again"
+            ) from error
+        self._clip_length = settings.clip_length
         self.recordings, num_records = read_labels(
             self._directory / "labels" / f"{split}.npz", procedure.num_components
         )
@@ -359,26 +362,10 @@ class ClipSource(Source):
         return reader
 
 
-def _read_settings(directory: Path) -> dict:
+def _read_settings(directory: Path) -> folder.ClipSettings:
     """Returns settings.json of a finished data folder."""
-    return folder.read_settings(directory, "dataset_info.json", "data_prep command")
-
-
-def _framing(settings: dict, path: Path) -> tuple[str, tuple[float, ...]]:
-    """Returns (aspect, region) of the pictures."""
-    made_with = files.field({"settings": {}, **settings}, "settings", dict, str(path))
-    place = f"{path}: settings"
-    aspect, region = "stretch", framing.WHOLE
-    if "aspect" in made_with:
-        aspect = files.field(made_with, "aspect", str, place)
-    if "crop" in made_with:
-        corners = files.field(made_with, "crop", list, place)
-        region = tuple(files.number(value, f"{place}: crop", 0, 1) for value in corners)
-    try:
-        framing.Framing(folder.image_size(settings, path), aspect, region)
-    except ValueError as error:
-        raise ValueError(f"{place}: {error}; run the same data_prep command again") from error
-    return aspect, region
+    kind, marker = folder.ClipSettings, "dataset_info.json"
+    return folder.read_settings(directory, kind, marker, "data_prep command")
 
 
 def read_labels(
@@ -403,7 +390,7 @@ def read_labels(
         )
     cuts = np.cumsum(arrays["num_frames"])[:-1]
     columns = ["states", "boxes", "classes", "visible"]
-    if "poses" in arrays:  # of renders
+    if "poses" in arrays:  # renders alone have them
         columns.append("poses")
     per_frame = zip(*(np.split(arrays[key], cuts) for key in columns), strict=True)
     names = arrays["recordings"]

@@ -43,8 +43,7 @@ class EmbeddingFile:
                 is shorter than its header says. Objects are never unpickled.
         """
         self.path = str(path)
-        if not os.path.isfile(path):  # a pipe would be waited for without end
-            raise FileNotFoundError("there is no such file, or it is not a regular one")
+        files.check_regular(path, "remove it")
         with open(path, "rb") as file:
             self.shape, fortran, dtype = npy.read_npy_header(file)
             self._offset = file.tell()
@@ -116,9 +115,9 @@ class FeatureSource(Source):
         """
         directory = Path(directory)
         settings = read_settings(directory)
-        if split not in settings["splits"]:
+        if split not in settings.splits:
             raise ValueError(
-                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings['splits']))}"
+                f"{directory}: no split {split!r}; it has {', '.join(sorted(settings.splits))}"
             )
         theirs = load_procedure(directory / "procedure.json")
         if differences := procedure_differences(procedure, theirs):
@@ -129,8 +128,8 @@ class FeatureSource(Source):
             )
         self.procedure = procedure
         self.split = split
-        self.fps = float(settings["fps"])
-        self.frame_step, self.width = settings["stride"], settings["width"]
+        self.fps = settings.fps
+        self.frame_step, self.width = settings.stride, settings.width
         self.recordings = _read_labels(
             directory / "labels" / f"{split}.npz", procedure.num_components
         )
@@ -196,16 +195,14 @@ def holds_embeddings(directory: Path) -> bool:
     return isinstance(settings, dict) and "width" in settings
 
 
-def read_settings(directory: Path) -> dict:
+def read_settings(directory: Path) -> folder.EmbeddingSettings:
     """Returns settings.json of a finished folder of embeddings.
 
     Raises:
         ValueError: its preparation was not finished, or the file is damaged.
     """
-    settings = folder.read_settings(directory, MARKER, "data_prep.embeddings command")
-    for key in ("stride", "width"):
-        folder.number(settings, key, directory / "settings.json", 1, 2**24, whole=True)
-    return settings
+    kind = folder.EmbeddingSettings
+    return folder.read_settings(directory, kind, MARKER, "data_prep.embeddings command")
 
 
 def _read_labels(path: Path, num_components: int) -> dict[str, EmbeddedRecording]:

@@ -7,28 +7,66 @@ is taken, and what does not fit together is named before a stage begins.
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, TypeVar
 
+import msgspec
 import numpy as np
 
 from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.base.npy import UNREADABLE, reason
+from stormpsr_jax.media import framing
 
 VERSION = 1  # of what is in a data folder, which settings.json says
 MAX_SIDE = 2**14  # pixels of a side of a stored picture
 MAX_CLIP = 2**14  # frames of a record
 MAX_FRAME = 2**40  # number of a frame; its product with what we multiply it by fits into int64
 MAX_POSE = 100  # pictures that a product may reach beyond one
+T = TypeVar("T", bound="Settings")
 
 
 # --- settings.json --------------------------------------------------------------------------------
 
 
-def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
-    """Returns settings.json of a finished folder; its splits and frame rate are sound.
+class MadeWith(msgspec.Struct):
+    """How the pictures of a folder were made; see `media.framing`."""
+
+    aspect: str = "stretch"
+    crop: tuple[float, float, float, float] = framing.WHOLE
+
+
+class Settings(msgspec.Struct):
+    """What settings.json says of any data folder: its version, splits, and frames per second."""
+
+    version: int
+    splits: dict[str, list[str]]
+    fps: Annotated[float, msgspec.Meta(ge=files.MIN_FPS, le=files.MAX_FPS)]
+
+
+_Side = Annotated[int, msgspec.Meta(ge=1, le=MAX_SIDE)]
+
+
+class ClipSettings(Settings):
+    """Of a folder of clip shards: (H, W), frames of a record, states when it was made."""
+
+    image_size: tuple[_Side, _Side]
+    clip_length: Annotated[int, msgspec.Meta(ge=1, le=MAX_CLIP)]
+    states: list[str]
+    settings: MadeWith
+
+
+class EmbeddingSettings(Settings):
+    """Of a folder of embeddings: video frames from one row to the next, numbers of a row."""
+
+    stride: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+    width: Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+
+
+def read_settings(directory: Path, kind: type[T], marker: str, command: str) -> T:
+    """Returns settings.json of a finished folder.
 
     Args:
         directory: the folder.
+        kind: of its settings.
         marker: the file that is written last of all.
         command: what makes the folder, for messages.
 
@@ -42,49 +80,27 @@ def read_settings(directory: Path, marker: str, command: str) -> dict[str, Any]:
             f"{directory}: no {marker}, so its data preparation was not finished; run the same "
             f"{command} again, finished recordings are kept"
         )
+    path = directory / "settings.json"
     try:
-        return load_settings(directory / "settings.json")
+        return load_settings(path, kind)
     except ValueError as error:
         advice = f"make the folder again, elsewhere, with the same {command}"
         raise ValueError(f"{error}; {advice}") from error
 
 
-def load_settings(path: Path) -> dict[str, Any]:
+def load_settings(path: Path, kind: type[T]) -> T:
     """Returns what settings.json says; ValueError if it is damaged, or of another version."""
-    settings = files.read_json(path)
-    if (version := files.field(settings, "version", int, str(path))) != VERSION:
+    settings = files.fit(files.read_json(path), kind, str(path))
+    if settings.version != VERSION:
         raise ValueError(
-            f"{path}: version: {version} is not {VERSION}, the one of data folders that is read"
+            f"{path}: version: {settings.version} is not {VERSION}, the one of data folders that "
+            "is read"
         )
-    splits = files.field(settings, "splits", dict, str(path))
-    for split in splits:
+    for split, names in settings.splits.items():
         files.check_name(split, str(path))
-        for i, name in enumerate(files.field(splits, split, list, f"{path}: splits")):
-            place = f"{path}: splits: {split}[{i}]"
-            if not isinstance(name, str):
-                raise ValueError(f"{place}: {files.shorten(name)} is not a name")
-            files.check_name(name, place)
-    number(settings, "fps", path, files.MIN_FPS, files.MAX_FPS)
+        for name in names:
+            files.check_name(name, f"{path}: splits: {split}")
     return settings
-
-
-def number(
-    settings: Mapping[str, Any], key: str, path: Path, low: float, high: float, whole: bool = False
-) -> float:
-    """Returns a number of settings.json in low…high; ValueError names file and field."""
-    kinds = int if whole else (int, float)
-    return files.number(files.field(settings, key, kinds, str(path)), f"{path}: {key}", low, high)
-
-
-def image_size(settings: Mapping[str, Any], path: Path) -> tuple[int, int]:
-    """Returns (H, W) of the pictures; ValueError names the file."""
-    value = files.field(settings, "image_size", list, str(path))
-    good = len(value) == 2 and all(type(side) is int and 1 <= side <= MAX_SIDE for side in value)
-    if not good:
-        raise ValueError(
-            f"{path}: image_size: {files.shorten(value)} is not [height, width], each 1…{MAX_SIDE}"
-        )
-    return tuple(value)
 
 
 # --- Arrays ---------------------------------------------------------------------------------------
@@ -105,8 +121,7 @@ def read_arrays(path: Path, keys: Sequence[str], advice: str) -> dict[str, np.nd
     """
     if not path.exists():
         raise ValueError(f"{path}: missing; {advice}")
-    if not path.is_file():
-        raise ValueError(f"{path}: is not a regular file; remove it and {advice}")
+    files.check_regular(path, f"remove it and {advice}")
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             memory.check_fits(sum(info.file_size for info in archive.infolist()), str(path))

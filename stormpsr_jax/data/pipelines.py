@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import grain
 import jax
 import numpy as np
-from absl import logging
+from absl import flags
 
 from stormpsr_jax.base import memory
+from stormpsr_jax.base.mistakes import tell
 from stormpsr_jax.base.processes import deaf_to_ctrl_c, exit_with_parent
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
@@ -83,6 +84,8 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
         iterable = dataset[step:].to_iter_dataset(threads)
         if not workers:
             return iter(iterable)
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain hands those of absl to its workers
         options = grain.MultiprocessingOptions(num_workers=workers)
         return _from_workers(iterable.mp_prefetch(options, worker_init_fn=exit_with_parent))
 
@@ -260,12 +263,12 @@ class _DetectorPicture:
                 "detector has nothing to learn from; drop 'detector' from stages or label boxes"
             )
         if background and not self._empty:
-            logging.warning(
-                "detector.background=%g, but no frame of split 'train' is annotated as empty: the "
-                "detector sees pictures with a box only, and may find objects where there are "
-                "none. Look at some frames without a whole object too (data_prep/README.md); a "
-                "folder of an earlier version tells them apart after --remake",
-                background,
+            tell(
+                "warning",
+                f"detector.background={background:g}, but no frame of split 'train' is annotated "
+                "as empty: the detector sees pictures with a box only, and may find objects where "
+                "there are none. Look at some frames without a whole object too "
+                "(data_prep/README.md)",
             )
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED
 from stormpsr_jax.base.mistakes import message_of
-from stormpsr_jax.psr.cli import print_anything
+from stormpsr_jax.main import folders
+from stormpsr_jax.psr.cli import OneLineParser
+from stormpsr_jax.stages import config_flag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,36 +42,46 @@ class Request:
 Make = Callable[[Request], None]
 
 
-def define_flags() -> None:
-    """Defines --config, --workdir, --seeds, --from and --plan."""
-    config_flag.define_config()
-    flags.DEFINE_string("workdir", None, "Folder of all runs and tables.")
-    flags.DEFINE_integer("seeds", 3, "How many seeds every row is trained with.")
-    flags.DEFINE_list("from", [], "Work folders whose stages are taken over, if the very same.")
-    flags.DEFINE_bool("plan", False, "Show what is left to run, and end.")
+def _parser(name: str, description: str, word: str) -> OneLineParser:
+    parser = OneLineParser(
+        prog=f"python -m stormpsr_jax.{name}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", metavar=word, help="see above")
+    config_flag.add_config(parser)
+    add = parser.add_argument
+    add("--workdir", required=True, type=Path, metavar="DIR", help="folder of all runs and tables")
+    what = "how many seeds every row is trained with (%(default)s)"
+    add("--seeds", type=_seeds, default=3, metavar="N", help=what)
+    what = "work folders whose stages are taken over, if the very same"
+    add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
+    add("--plan", action="store_true", help="show what is left to run, and end")
+    return parser
 
 
-def run(make: Make) -> None:
-    """Runs a command, whose flags `define_flags` has defined."""
-    app.run(lambda argv: _main(argv, make), flags_parser=config_flag.parse_flags)
+def _seeds(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+    return value
 
 
-def _main(argv: list[str], make: Make) -> None:
-    logging.set_verbosity(logging.WARNING)
-    print_anything()
-    f = flags.FLAGS
-    for name in ("config", "workdir"):
-        if not f[name].value:
-            sys.exit(f"error: --{name} is missing; see --help")
-    if f.seeds < 1:
-        sys.exit(f"error: --seeds={f.seeds} is less than 1")
+def run(make: Make, name: str, description: str, word: str) -> None:
+    """Runs the command `python -m stormpsr_jax.<name> WORD … --config=… …`.
+
+    Args:
+        make: does what is asked for.
+        name, description, word: of the command, and of its words, for --help.
+    """
+    args = config_flag.parse(_parser(name, description, word), None)
+    seed = args.config.seed
     request = Request(
-        tuple(argv[1:]),
-        f.config,
-        Path(f.workdir).resolve(),
-        range(f.config.seed, f.config.seed + f.seeds),
-        tuple(Path(folder).resolve() for folder in f["from"].value),
-        f.plan,
+        tuple(args.words),
+        args.config,
+        args.workdir.resolve(),
+        range(seed, seed + args.seeds),
+        tuple(folder.resolve() for folder in args.others),
+        args.plan,
     )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

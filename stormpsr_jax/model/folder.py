@@ -14,7 +14,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import stat
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -229,16 +229,11 @@ def read_model(folder: str | Path) -> Content:
 
 def _check_regular(path: Path) -> None:
     """Raises ValueError unless this is a file itself, not a link to one, a pipe or a device."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError as error:
+    if not os.path.lexists(path):
         raise ValueError(
             f"{path}: is missing; give the folder of a model, which a run leaves in WORKDIR/model"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: is not a regular file; copy the model's own file there")
+        )
+    files.check_regular(path, "copy the model's own file there", links=False)
 
 
 def _read_weights(

@@ -178,7 +178,7 @@ class Context:
     @property
     def frame_step(self) -> int:
         """Video frames from one row of the embeddings to the next: 1 unless they are ready-made."""
-        return int(read_settings(self.data_dir)["stride"]) if self.ready_made else 1
+        return read_settings(self.data_dir).stride if self.ready_made else 1
 
     @property
     def window(self) -> Window:

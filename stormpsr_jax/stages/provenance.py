@@ -152,10 +152,8 @@ def check_kinds(context: Context, stage: Stage) -> None:
     """Raises ValueError if there is a pipe or device in a stage's folder: reading may never end."""
     folder = context.workdir / stage.name
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise ValueError(
-                f"{path}: is no regular file; remove it and run the same command again"
-            )
+        if path.exists() and not path.is_dir():
+            files.check_regular(path, "remove it and run the same command again")
 
 
 def begin(context: Context, stage: Stage, sources: Mapping[str, Any]) -> None:

@@ -9,13 +9,14 @@ lost; the others look at that, and at process 0's own beat.
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import jax
+
+from stormpsr_jax.base.mistakes import tell
 
 BEAT_SECONDS = 2.0
 # A process that says nothing for this long is taken for dead, and the others end.
@@ -28,7 +29,7 @@ _DONE, _FAILED, _CUT_OFF = "done", "failed", "cut off"
 
 
 class Heartbeat:
-    """That of one process among several, in a thread of its own."""
+    """Says, from a thread of its own, that this process is alive, and notices which one is not."""
 
     def __init__(self, client: Any, process_id: int):
         """Begins to beat.
@@ -88,7 +89,7 @@ class Heartbeat:
         if self._ended.is_set():
             return
         remedy = "its own output says why, unless it was killed; run the same command again on all"
-        print(f"error: {lost}; {remedy}", file=sys.stderr, flush=True)
+        tell("error", f"{lost}; {remedy}")
         if self._id == 0:
             time.sleep(2 * BEAT_SECONDS)  # the others read it here
         os._exit(1)
@@ -106,8 +107,8 @@ class Heartbeat:
     def _look(self) -> str:
         """Says which process is lost; '' if none is."""
         if self._id:
-            told = {key[len(_FROM_0) :]: value for key, value in self._read(_FROM_0)}
-            return told.get("lost") or self._of_silent([(0, told.get("beat", ""))])
+            news = {key[len(_FROM_0) :]: value for key, value in self._read(_FROM_0)}
+            return news.get("lost") or self._of_silent([(0, news.get("beat", ""))])
         beats = [(int(key[len(_BEATS) :]), value) for key, value in self._read(_BEATS)]
         lost = self._of_silent(beats)
         if lost:

@@ -1,5 +1,6 @@
 """Several processes as one run: how they find each other, and whether they run the same thing."""
 
+import importlib
 import json
 import os
 import sys
@@ -11,12 +12,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed
 from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import installed
-from stormpsr_jax.base.mistakes import one_line
+from stormpsr_jax.base.mistakes import one_line, tell
 from stormpsr_jax.training.heartbeat import BEAT_SECONDS, Heartbeat
+
+# Private: publicly, JAX has neither its store of keys and values, in which processes of a run tell
+# each other things without a device, nor their number and this one's without waiting for all.
+_state = importlib.import_module("jax._src.distributed").global_state
 
 PACKAGE = Path(__file__).parents[1]
 # JAX's own; `heartbeat` comes before it.
@@ -75,19 +79,15 @@ def connect(
         ) from error
     else:
         if several():
-            state = distributed.global_state
-            _heartbeat = Heartbeat(state.client, state.process_id)
+            _heartbeat = Heartbeat(_state.client, _state.process_id)
         _check_count()
     finally:
         watch.cancel()
 
 
 def several() -> bool:
-    """Whether this process is one of several; unlike JAX's own answer, it waits for none of them.
-
-    JAX's public interface has nothing of the sort.
-    """
-    return (distributed.global_state.num_processes or 1) > 1
+    """Whether this process is one of several; unlike JAX's answer, it waits for none of them."""
+    return (_state.num_processes or 1) > 1
 
 
 def _check_count() -> None:
@@ -95,15 +95,14 @@ def _check_count() -> None:
 
     JAX would wait for processes that never come.
     """
-    state = distributed.global_state
     key = "stormpsr_jax/num_processes/{}"
-    state.client.key_value_set(key.format(state.process_id), str(state.num_processes))
-    for i in range(state.num_processes if state.process_id == 0 else 1):
-        other = int(state.client.blocking_key_value_get(key.format(i), 60_000))
-        if other != state.num_processes:
+    _state.client.key_value_set(key.format(_state.process_id), str(_state.num_processes))
+    for i in range(_state.num_processes if _state.process_id == 0 else 1):
+        other = int(_state.client.blocking_key_value_get(key.format(i), 60_000))
+        if other != _state.num_processes:
             raise ValueError(
-                f"process {state.process_id} was started with --num_processes="
-                f"{state.num_processes}, process {i} with {other}; give all the same"
+                f"process {_state.process_id} was started with --num_processes="
+                f"{_state.num_processes}, process {i} with {other}; give all the same"
             )
 
 
@@ -114,9 +113,7 @@ def _give_up(coordinator, num_processes, process_id, timeout) -> None:
     else:
         what = f"no connection to process 0 at {coordinator or 'the address of the launcher'}"
         remedy = "does it run there, with the same --num_processes, and is the port open?"
-    print(
-        f"error: {what} within --connect_timeout={timeout} s; {remedy}", file=sys.stderr, flush=True
-    )
+    tell("error", f"{what} within --connect_timeout={timeout} s; {remedy}")
     os._exit(1)
 
 
@@ -207,7 +204,7 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
     A regular exit would wait for them, and they may be waiting for this one. An error of the
     connection only says that another process has ended: which one, `heartbeat` finds out.
     """
-    index = distributed.global_state.process_id
+    index = _state.process_id
     if with_traceback and is_of_another(error) and not os.environ.get("STORMPSR_TRACEBACK"):
         if _heartbeat:
             _heartbeat.connection_lost()

@@ -225,13 +225,11 @@ class _Loop:
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
-        logged = ""  # checksum of the rows of metrics.jsonl
         self.sums: dict[str, jax.Array] | None = None
         if restored is not None:
             self.step, self.state, values = restored
             self.best_step, self.best_value = values["best_step"], values["best_value"]
-            self.metrics, logged = values["metrics"], values["logged"]
-            self.sums = self.put_sums(values["sums"])
+            self.metrics, self.sums = values["metrics"], self.put_sums(values["sums"])
         else:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
         self.data = stage.data(self.step)
@@ -240,7 +238,7 @@ class _Loop:
         self.loss = math.nan  # of the last step looked at
         self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
         self.compiled_step: jax.stages.Compiled | None = None
-        self.writer = MetricWriter(workdir, self.step, logged, sinks)
+        self.writer = MetricWriter(workdir, self.step, sinks)
 
     def run(self, checkpoint_seconds: float, stop_asked: list, profile_steps) -> None:
         """Takes the remaining steps."""
@@ -390,7 +388,6 @@ class _Loop:
             "best_step": self.best_step,
             "best_value": self.best_value,
             "metrics": self.metrics,
-            "logged": self.writer.checksum,
             # float32 -> JSON -> float32 is exact, so an open log row continues where it was.
             "sums": {name: float(value) for name, value in jax.device_get(self.sums).items()},
         }

@@ -1,7 +1,6 @@
 """The metrics of a stage: metrics.jsonl for programs, and sinks for people."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,19 +21,14 @@ class MetricWriter:
     The file is written by the thread that calls: where the disk is full it gets the OSError.
     """
 
-    def __init__(
-        self, workdir: Path, step: int = 0, checksum: str = "", sinks: Sinks | None = None
-    ):
+    def __init__(self, workdir: Path, step: int = 0, sinks: Sinks | None = None):
         """Opens all.
 
         Args:
             workdir: the stage's folder.
             step: that training resumes from.
-            checksum: of the rows up to there, as `checksum` said when they were written; '' if that
-                is not known. Other rows are reported, and training goes on.
             sinks: None is TensorBoard alone.
         """
-        self._digest = hashlib.sha256()
         self._file = None
         self._sinks: list[Sink] = []
         if jax.process_index() != 0:
@@ -43,17 +37,9 @@ class MetricWriter:
         # A run from step 0 writes its row of step 0 again.
         rows = read_metrics(path) if step and path.exists() else []
         kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
-        self._digest.update(kept.encode())
-        if checksum not in ("", self.checksum):
-            print(f"{path}: was damaged or changed: rows up to step {step} are missing", flush=True)
         files.write_text(path, kept)
         self._file = path.open("a")
         self._sinks = (sinks or Sinks()).open(workdir, step)
-
-    @property
-    def checksum(self) -> str:
-        """That of all rows of metrics.jsonl; of none on other processes than 0."""
-        return self._digest.hexdigest()
 
     def write(
         self,
@@ -68,9 +54,7 @@ class MetricWriter:
         """
         if self._file is None:
             return
-        row = json.dumps({"step": step, **scalars}) + "\n"
-        self._digest.update(row.encode())
-        self._file.write(row)
+        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         # Rows reach the file before the checkpoint of the same step is made.
         self._file.flush()
         known = {n: v for n, v in {**scalars, **(timings or {})}.items() if v is not None}

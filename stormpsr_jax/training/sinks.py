@@ -8,15 +8,14 @@ import importlib.util
 import os
 import re
 import secrets
-import struct
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import masked_crc32c
 from tensorboardX.summary import scalar
 
 from stormpsr_jax.base import files, installed
@@ -90,23 +89,18 @@ class TensorBoard:
     def __init__(self, folder: Path, step: int):
         """Opens a new file, from which on TensorBoard drops what others have after `step`."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / f"events.out.tfevents.{time.time_ns()}").open("wb")
-        self._write_event(file_version="brain.Event:2")
+        self._file = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
         start = SessionLog(status=SessionLog.SessionStatus.Value("START"))
-        self._write_event(step=step + 1, session_log=start)
+        self._add(step=step + 1, session_log=start)
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """As `Sink` says."""
         for name, value in scalars.items():
-            self._write_event(step=step, summary=scalar(name, value))
+            self._add(step=step, summary=scalar(name, value))
         self._file.flush()
 
-    def _write_event(self, **content) -> None:
-        """Appends a record in the TFRecord format: length, its checksum, data, their checksum."""
-        data = Event(wall_time=time.time(), **content).SerializeToString()
-        length = struct.pack("<Q", len(data))
-        checksums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
-        self._file.write(length + next(checksums) + data + next(checksums))
+    def _add(self, **content) -> None:
+        self._file.write_event(Event(wall_time=time.time(), **content))
 
     def close(self) -> None:
         """As `Sink` says: all rows are out already, except those that there was no room for."""

@@ -19,7 +19,7 @@ import ml_dtypes
 import numpy as np
 import safetensors
 
-from stormpsr_jax.base import memory
+from stormpsr_jax.base import files, memory
 
 STORAGE_DTYPES = {
     "torch.DoubleStorage": np.float64,
@@ -82,17 +82,6 @@ RESAVE = (
 )
 
 
-def check_regular(path: str | Path) -> None:
-    """Raises ValueError if there is no such file, or it is a folder, a pipe or a device.
-
-    A pipe would be waited for without end, and a device may have no end.
-    """
-    if not Path(path).exists():
-        raise ValueError(f"there is no file {path}")
-    if not Path(path).is_file():
-        raise ValueError(f"{path} is not a regular file; copy its content to one")
-
-
 def read_pth(path: str | Path) -> Any:
     """Reads a `.pth` file: the saved object, tensors as (possibly strided, read-only) arrays.
 
@@ -100,7 +89,7 @@ def read_pth(path: str | Path) -> Any:
         ValueError: not a zip `.pth`, damaged, or it contains anything that is not a tensor, number,
             string, tuple, list or dict; names what it is.
     """
-    check_regular(path)
+    files.check_regular(path, "copy its content to one")
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
@@ -355,7 +344,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
         ValueError: absent, unreadable, of another kind, or refused (see read_pth).
     """
     path = Path(path)
-    check_regular(path)
+    files.check_regular(path, "copy its content to one")
     if path.suffix in (".pth", ".pt", ".bin"):
         content = read_pth(path)
     elif path.suffix == ".safetensors":
@@ -394,7 +383,7 @@ def _is_state_dict(value: Any) -> bool:
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """The arrays of an `.npz` file by name; ValueError if it cannot be read without pickle."""
-    check_regular(path)
+    files.check_regular(path, "copy its content to one")
     try:
         with zipfile.ZipFile(path) as archive:  # compressed, little can be much
             size = sum(info.file_size for info in archive.infolist())
@@ -408,7 +397,7 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(arrays by name, metadata) of a `.safetensors` file; ValueError if it cannot be read."""
-    check_regular(path)
+    files.check_regular(path, "copy its content to one")
     try:
         # The library refuses a header whose arrays do not fill the file exactly, so its size is
         # that of all arrays together.

@@ -15,7 +15,7 @@ import types
 import pytest
 
 from data_prep import embeddings
-from stormpsr_jax.base import cluster, files, installed
+from stormpsr_jax.base import cluster, cluster_node, files, installed
 from stormpsr_jax.recognition.files import jobs
 from tests.support import cluster_jobs, embeddings_data, shards_data
 from tests.support.model_data import video, write
@@ -316,7 +316,7 @@ def told(tmp_path):
     with files.only_writer(tmp_path / "lock", tmp_path):
         owner = files.read_owner(tmp_path / "lock")
         here = str(tmp_path)
-        yield cluster._Told("head", installed.parts(), here, f"{here}/lock", owner)
+        yield cluster_node.Owner("head", installed.parts(), here, f"{here}/lock", owner)
 
 
 def test_work_returns_results_errors_and_warnings(told, monkeypatch):
@@ -325,7 +325,7 @@ def test_work_returns_results_errors_and_warnings(told, monkeypatch):
     ends = []
     for job in (1, 2, 3):
         shared = pickle.dumps((told, pickle.dumps(_function)))
-        ends.append(cluster.work(shared, pickle.dumps(job), lambda *said: log.append(said)))
+        ends.append(cluster_node.work(shared, pickle.dumps(job), lambda *said: log.append(said)))
     misfits, results, errors, _, lines = zip(*ends, strict=True)
     assert misfits == (None, None, None)
     assert os.getcwd() == told.folder
@@ -336,7 +336,7 @@ def test_work_returns_results_errors_and_warnings(told, monkeypatch):
 
 
 def test_work_errors_a_node_that_does_not_fit(told, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "SHARED_SECONDS", 0.1)
+    monkeypatch.setattr(cluster_node, "SHARED_SECONDS", 0.1)
     other = tmp_path / "other"
     other.write_text("head 1 y\n")
     for changes, says in (
@@ -346,7 +346,7 @@ def test_work_errors_a_node_that_does_not_fit(told, tmp_path, monkeypatch):
         ({"installed": told.installed | {"stormpsr_jax": "of code 0"}}, "install the same on all"),
     ):
         shared = pickle.dumps((dataclasses.replace(told, **changes), b""))
-        misfit, *_ = cluster.work(shared, pickle.dumps(1), print)
+        misfit, *_ = cluster_node.work(shared, pickle.dumps(1), print)
         assert says in misfit
         assert misfit.startswith("node ")
 

@@ -4,7 +4,9 @@ import errno
 import os
 import pickle
 import sys
+from typing import Annotated
 
+import msgspec
 import pytest
 
 from stormpsr_jax.base import files, memory
@@ -272,3 +274,35 @@ def test_after_a_thousand_mistakes_nobody_looks_for_more():
     with pytest.raises(ValueError, match=r"mistake 19\nand at least 980 more mistakes$"):
         for_each([(i,) for i in range(5000)], fail)
     assert looked == 1000
+
+
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class Outer(msgspec.Struct):
+    count: int
+    inner: list[Inner]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"count": 1.0}, "a.json: count: expected int, got float"),
+        ({"count": True}, "a.json: count: expected int, got bool"),
+        ({"inner": {}}, "a.json: inner: expected array, got object"),
+        ({"inner": [{"share": 0.5}, {}]}, "a.json: inner: [1]: share: is missing"),
+        ({"inner": [{"share": 2}]}, "a.json: inner: [0]: share: expected float <= 1.0"),
+        ({"inner": [{"share": 10**400}]}, "a.json: inner: [0]: share: number out of range"),
+        (
+            {"inner": [{"share": 1, "more\n": 1}]},
+            "a.json: inner: [0]: 'more\\n': is no field that is known",
+        ),
+    ],
+)
+def test_fit_errors_name_file_and_field(changes, message):
+    data = {"count": 3, "inner": [{"share": 1}], "other": "passed over"}
+    assert files.fit(data, Outer, "a.json") == Outer(3, [Inner(1.0)])
+    with pytest.raises(ValueError) as caught:
+        files.fit(data | changes, Outer, "a.json")
+    assert str(caught.value) == message

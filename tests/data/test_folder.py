@@ -102,21 +102,36 @@ def test_read_npy_header_errors_are_one_line(header):
         ({"fps": 1e6}, "settings.json: fps"),
         ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
-        ({"splits": {"train": ["a", 3]}}, r"splits: train\[1\]: 3 is not a name"),
         ({"version": 2}, "version: 2 is not 1, .* make the folder again"),
+        ({"splits": {"train": [1]}}, r"settings.json: splits: \\[0\\]: expected str, got int"),
+        ({"fps": 10**400}, "settings.json: fps: number out of range"),
+        ({"clip_length": True}, "settings.json: clip_length: expected int, got bool"),
+        ({"settings": {"crop": [0, 0, 1]}}, "settings.json: settings: crop: expected array of len"),
+        ({"settings": None}, "settings.json: settings: expected object, got null"),
+        *(
+            ({"image_size": size}, "settings.json: image_size: ")
+            for size in ([0, 4], [4], [2**40, 4], ["4", 4], [4.0, 4], [True, 4])
+        ),
     ],
 )
 def test_read_settings_errors_name_the_field(tmp_path, changes, message):
     (tmp_path / "marker").touch()
-    settings = {"version": 1, "fps": 10.0, "splits": {"train": ["a"]}}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    assert folder.read_settings(tmp_path, "marker", "command") == settings
-    (tmp_path / "settings.json").write_text(json.dumps(settings | changes))
-    with pytest.raises(ValueError, match=message):
-        folder.read_settings(tmp_path, "marker", "command")
+    settings = {
+        "version": 1,
+        "fps": 10.0,
+        "splits": {"train": ["a"]},
+        "image_size": [4, 8],
+        "clip_length": 2,
+    }
+    settings |= {"states": ["0", "1"], "settings": {"source": "x"}}
+    write_settings(tmp_path, settings)
+    found = folder.read_settings(tmp_path, folder.ClipSettings, "marker", "command")
+    assert (found.image_size, found.settings.aspect) == ((4, 8), "stretch")
+    write_settings(tmp_path, settings | changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        folder.read_settings(tmp_path, folder.ClipSettings, "marker", "command")
+    assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("size", [[0, 4], [4], [2**40, 4], ["4", 4], [4.0, 4], [True, 4]])
-def test_image_size_errors_name_the_field(tmp_path, size):
-    with pytest.raises(ValueError, match="image_size"):
-        folder.image_size({"image_size": size}, tmp_path / "settings.json")
+def write_settings(path, settings):
+    (path / "settings.json").write_text(json.dumps(settings))

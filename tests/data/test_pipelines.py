@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 import simplejpeg
-from absl import flags
 
 from data_prep.writing import shards
 from stormpsr_jax.data import pipelines, sampling
@@ -45,8 +44,6 @@ def make(split, name):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # grain's worker processes read them
     folder = tmp_path_factory.mktemp("shards")
     shards.build(
         folder,
@@ -206,7 +203,7 @@ def test_detector_pictures_shares_boxes_and_states(data):
     assert set((frame[~cad & (classes == EMPTY)] % 4).tolist()) == {3}
 
 
-def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, caplog):
+def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, capsys):
     unseen = copy.copy(data["train"])
     unseen.recordings = {
         name: dataclasses.replace(r, classes=np.where(r.classes < 0, NOT_ANNOTATED, r.classes))
@@ -215,12 +212,11 @@ def test_detector_pictures_nothing_is_empty_that_nobody_has_looked_at(data, capl
     options = {"anywhere": 0.0, "cad_share": 0.0, "cad_wrong": 0.0, "batch": 64, "seed": 0}
     (batch,) = take(pipelines.detector_pictures(unseen, None, background=0.5, **options), 1)
     assert (batch["class"] > 0).all()
-    (said,) = caplog.messages
-    assert said.startswith("detector.background=0.5, but no frame of split 'train' is annotated")
-    caplog.clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "detector.background=0.5, but no frame of split 'train' is annotated as empty" in line
     pipelines.detector_pictures(unseen, None, background=0.0, **options)
     pipelines.detector_pictures(data["train"], None, background=0.5, **options)
-    assert not caplog.messages
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -187,13 +187,14 @@ def test_a_killed_command_goes_on(finished, tmp_path):
 def test_mistakes_are_named_in_a_line(finished, tmp_path):
     few = {"stages": ("predict", "evaluate")}
     lacking = "error: table main needs pretrain, embed, temporal, detector, which --config.stages"
-    for words, changes, text in [
-        ([], {}, "error: TABLE is missing; known are all, main, sampling"),
-        (["mian"], {}, "error: 'mian' is no table; known are all, main, sampling"),
-        (["main", "--seeds=0"], {}, "error: --seeds=0 is less than 1"),
-        (["main"], few, lacking),
+    for words, changes, code, text in [
+        ([], {}, 1, "error: TABLE is missing; known are all, main, sampling"),
+        (["mian"], {}, 1, "error: 'mian' is no table; known are all, main, sampling"),
+        (["main", "--seeds=0"], {}, 2, "error: argument --seeds: 0 is less than 1"),
+        (["main"], few, 1, lacking),
     ]:
-        (said,) = finish(start(command(tmp_path / "new", words, finished, **changes)), code=1)
+        words = command(tmp_path / "new", words, finished, **changes)
+        (said,) = finish(start(words), code=code)
         assert text in said
         assert "Traceback" not in said
     assert not (tmp_path / "new").exists()

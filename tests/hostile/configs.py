@@ -10,10 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from absl import app
-
 from stormpsr_jax import main as command
-from stormpsr_jax.base import config_flag
 from stormpsr_jax.stages import provenance, run
 from tests.hostile.damage import WORDS
 from tests.hostile.processes import MEMORY, call
@@ -126,8 +123,7 @@ def _command(place: Path, words: list[str]) -> Callable[[], None]:
 
     def function() -> None:
         run._run_stage = begins  # all that comes before it is checked
-        sys.argv = ["main", f"--workdir={place / 'run'}", *words]
-        app.run(command.main, flags_parser=config_flag.parse_flags)
+        command.main([f"--workdir={place / 'run'}", *words])
 
     return function
 

@@ -8,10 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from absl import app
-
 from stormpsr_jax import main as command
-from stormpsr_jax.base import config_flag, interruption
+from stormpsr_jax.base import interruption
 from stormpsr_jax.model.card import CARD
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages import run as _run_of_stages  # noqa: F401 (imported before forks)
@@ -29,13 +27,12 @@ Found = tuple[str, set[str], str]
 
 def run(workdir: Path, *flags: str, **fields) -> Callable[[], None]:
     """The command of a tiny run, for a process of its own."""
-    words = ["main", f"--config={ROOT / 'configs' / 'synthetic.py'}", f"--workdir={workdir}"]
+    words = [f"--config={ROOT / 'configs' / 'synthetic.py'}", f"--workdir={workdir}"]
     words += flags_of({**TINY, **{name.replace("__", "."): v for name, v in fields.items()}})
 
     def function() -> None:
         interruption.install()
-        sys.argv = [*words, *flags]
-        app.run(command.main, flags_parser=config_flag.parse_flags)
+        command.main([*words, *flags])
 
     return function
 

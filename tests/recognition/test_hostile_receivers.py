@@ -262,7 +262,7 @@ def test_what_a_web_server_says_reaches_the_terminal_in_no_other_form(answer, se
 
 
 def test_whatever_a_receiver_says_is_cut_and_written_out(capsys):
-    box = outbox.Outbox("receiver", lambda kind, text: True)
+    box = outbox.Outbox("receiver")
     box.warn("a\x1b[2J\x9b\u202e\r\nwarning: forged " + 60_000 * "x")
     box.close(1)
     (line,) = capsys.readouterr().err.splitlines()

@@ -360,20 +360,23 @@ def test_restore_errors_name_the_file(tmp_path):
     play(frames(*WHOLE[:2]), state=path, stop=(), before=None)
     saved = files.read_json(path)
     for change, message in (
+        ({"frame": 1.0}, "frame: expected int"),
         ({"source": "y"}, "is of format 1 and source 'y', not 1 and x"),
         ({"format": 2}, "is of format 2"),
         ({"live": {}}, "not a state of format 1"),
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
-        ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: the saved state is damaged"),
-        ({"dropped": "many"}, "dropped: the saved state is damaged"),
-        ({"more": 1}, "is no saved state"),
+        ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
+        ({"dropped": "many"}, "dropped: expected int, got str"),
+        ({"more": 1}, "'more': is no field that is known"),
+        ({"start": 10**400}, "start: number out of range"),
+        ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),
     ):
         files.write_json(path, station.sealed(saved | change))
         with pytest.raises(ValueError, match=message) as raised:
             play([], state=path)
         assert str(raised.value).startswith(f"{path}: ")
         assert "remove it to start anew" in str(raised.value)
-    for change in ({"start": saved["start"] + 1}, {"checksum": None}):
+    for change in ({"start": saved["start"] + 1}, {"checksum": ""}):
         files.write_json(path, saved | change)
         with pytest.raises(ValueError, match=r"s.json: the saved state is damaged \(its checksum"):
             play([], state=path)

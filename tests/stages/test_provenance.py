@@ -307,7 +307,7 @@ def test_others_errors_a_damaged_result_of_a_stage_left_out(run):
 def test_stage_errors_a_pipe_in_its_folder(run):
     (run.folder / "temporal" / "metrics.jsonl").unlink()
     os.mkfifo(run.folder / "temporal" / "metrics.jsonl")
-    with pytest.raises(ValueError, match=r"metrics.jsonl: is no regular file; remove it"):
+    with pytest.raises(ValueError, match=r"metrics.jsonl: is not a regular file; remove it"):
         run()
 
 

@@ -5,7 +5,6 @@ import importlib
 import json
 
 import numpy as np
-from absl import flags
 
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import load_procedure
@@ -85,8 +84,6 @@ def write(folder, change=lambda array: array, raw=True):
 
 
 def config_for(folder, **changes):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
     config = importlib.import_module("stormpsr_jax.configs.embeddings").get_config()
     config.update_from_flattened_dict({**SMALL, "data.dir": str(folder), **changes})
     return config

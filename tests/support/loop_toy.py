@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import flags
 from ml_collections import ConfigDict
 
 from stormpsr_jax.data import pipelines
@@ -38,8 +37,6 @@ def example(index, rng):
 def make_data(step, workers=0, size=512):
     """The batches of the steps after `step`."""
     dataset = grain.MapDataset.range(size).seed(3).shuffle().random_map(example).repeat(None)
-    if workers and not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
     return pipelines.batches(dataset.batch(BATCH, drop_remainder=True), workers, 1)(step)
 
 

@@ -177,8 +177,6 @@ def damage_and_restore(mesh) -> list[int]:
 
 def run_main(address: str, count: str, index: str, action: str) -> None:
     """The command line, with a bug on process 1, or on work folders of each process's own."""
-    from absl import flags
-
     from stormpsr_jax import main as command
 
     def bug(*_):
@@ -192,8 +190,7 @@ def run_main(address: str, count: str, index: str, action: str) -> None:
         os.makedirs(index)
         os.chdir(index)
     where = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
-    flags.FLAGS(["main", "--config=synthetic", "--workdir=work", *where])
-    command.main([])
+    command.main(["--config=synthetic", "--workdir=work", *where])
 
 
 def main(address: str, count: str, index: str, action: str, timeout: str) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import stat
 import tokenize
 import zipfile
 import zlib
@@ -193,9 +192,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
     Raises:
         ValueError: not a readable file, or not of this procedure; one line that names it.
     """
+    files.check_regular(path, "give a file on a disk")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ValueError("is not a regular file; give a file on a disk")
         with zipfile.ZipFile(path) as archive:
             arrays = _arrays(archive, procedure)
         _check_values(arrays)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from stormpsr_jax.base import files
@@ -50,11 +51,10 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
     if not folder.exists():
         return False
     record = _read_record(folder)
-    source = files.field(record, "source", dict, str(folder / RECORD))
-    results = files.field(record, "results", dict, str(folder / RECORD))
+    source, results = record.source, record.results
     there = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
     there -= {RECORD}
-    if record.get("made_from") == made_from and there >= set(results):
+    if record.made_from == made_from and there >= set(results):
         if source.get("stamp") == stamp or source.get("checksum") == checksum():
             return True
     for name in sorted(there):
@@ -68,10 +68,16 @@ def is_finished(folder: Path, stamp: str, checksum: Callable[[], str], made_from
     return False
 
 
-def _read_record(folder: Path) -> dict[str, Any]:
+class _Record(msgspec.Struct):
+    source: dict[str, str]
+    made_from: dict[str, Any]
+    results: dict[str, str]
+
+
+def _read_record(folder: Path) -> _Record:
     path = folder / RECORD
     try:
-        return files.field({"record": files.read_json(path)}, "record", dict, str(path))
+        return files.fit(files.read_json(path), _Record, str(path))
     except ValueError as error:
         raise ValueError(
             f"{error}; {folder} is not known to hold results: remove it, or give another --out"

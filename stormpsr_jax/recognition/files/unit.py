@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
 
 from stormpsr_jax.base.files import number, whole
-from stormpsr_jax.model.live import Live, check_alike
+from stormpsr_jax.model.live import Live
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
@@ -41,6 +43,24 @@ def parse_reset(text: str) -> Reset:
         raise ValueError(
             f"--reset={text} is none of complete, key, and a number of seconds without the object"
         ) from None
+
+
+_Frame = Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
+_Number = Annotated[float, msgspec.Meta(ge=0, le=LAST_FRAME)]
+
+
+class State(msgspec.Struct, forbid_unknown_fields=True):
+    """What is saved of a unit: the attributes of `Unit`; of each step its number and time."""
+
+    count: Annotated[int, msgspec.Meta(ge=1, le=LAST_FRAME)]
+    finished: _Frame | None
+    first: _Frame | None
+    last: _Frame
+    before: _Frame
+    away: _Number
+    steps: Annotated[list[tuple[int, _Number]], msgspec.Meta(max_length=MAX_STEPS)]
+    num_steps: _Frame
+    late: list[int]
 
 
 class Unit:
@@ -158,44 +178,34 @@ class Unit:
         self._begin()
         return said
 
-    def state(self) -> dict[str, Any]:
-        """Returns all that `restore` needs, besides `live`, as plain values for JSON."""
-        return {
-            "count": self.count,
-            "finished": self._finished,
-            "first": self._first,
-            "last": self._last,
-            "before": self._before,
-            "away": self._away,
-            "steps": [[step["step_id"], step["time_s"]] for step in self._steps],
-            "num_steps": self._num_steps,
-            "late": list(self._late),
-        }
+    def state(self) -> State:
+        """Returns all that `restore` needs, besides `live`."""
+        return State(
+            count=self.count,
+            finished=self._finished,
+            first=self._first,
+            last=self._last,
+            before=self._before,
+            away=self._away,
+            steps=[(step["step_id"], step["time_s"]) for step in self._steps],
+            num_steps=self._num_steps,
+            late=list(self._late),
+        )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a saved state; ValueError if it is none."""
-        check_alike(state, Unit(self._live, Reset()).state(), "unit")
+    def restore(self, state: State) -> None:
+        """Goes back to a saved state; ValueError if it is of another procedure."""
         procedure = self._live.decoder.procedure
-        for key, low in (("count", 1), ("num_steps", len(state["steps"]))):
-            whole(state[key], f"unit: {key}", low, LAST_FRAME)
-        for key in ("first", "last", "before", "finished"):
-            if state[key] is not None:
-                whole(state[key], f"unit: {key}", 0, LAST_FRAME)
-        number(state["away"], "unit: away", 0, LAST_FRAME)
-        if len(state["steps"]) > MAX_STEPS or any(
-            not isinstance(row, list) or len(row) != 2 for row in state["steps"]
-        ):
-            raise ValueError(f"unit: steps: not at most {MAX_STEPS} pairs of a step and its time")
+        whole(state.num_steps, "unit: num_steps", len(state.steps), LAST_FRAME)
         steps = [
             {
                 "step_id": procedure.checked_step(step, "unit: steps"),
                 "step": procedure.step_name(step),
-                "time_s": number(time, "unit: steps", 0, LAST_FRAME),
+                "time_s": time,
             }
-            for step, time in state["steps"]
+            for step, time in state.steps
         ]
-        self._late = [procedure.checked_step(step, "unit: late") for step in state["late"]]
+        self._late = [procedure.checked_step(step, "unit: late") for step in state.late]
         self._steps = steps
-        self.count, self._num_steps = state["count"], state["num_steps"]
-        self._first, self._last, self._before = state["first"], state["last"], state["before"]
-        self._finished, self._away = state["finished"], state["away"]
+        self.count, self._num_steps = state.count, state.num_steps
+        self._first, self._last, self._before = state.first, state.last, state.before
+        self._finished, self._away = state.finished, state.away

@@ -14,8 +14,8 @@ import os
 import re
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
@@ -76,7 +76,7 @@ def parse(url: str) -> Broker:
     return Broker(parts.scheme == "mqtts", parts.hostname, port, user, password, prefix)
 
 
-class Mqtt:
+class Mqtt(Outbox):
     """Publishes records; connects, and connects again, by itself."""
 
     def __init__(self, url: str, size: int = SIZE):
@@ -98,7 +98,7 @@ class Mqtt:
         self._explained = False  # whether a line has said why this connection ends
         self._online: int | None = None  # id of the message "online" that is under way
         self._acknowledged: set[int] = set()  # ids of messages that the broker has taken
-        self._changed = threading.Condition()
+        self._news = threading.Condition()
         self._client = Client(self._explain)
         if self._broker.user is not None:
             self._client.username_pw_set(self._broker.user, self._broker.password)
@@ -110,26 +110,17 @@ class Mqtt:
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
         self._client.on_publish = self._on_publish
-        self._outbox = Outbox(repr(self._broker), self._deliver, size)
+        super().__init__(repr(self._broker), size)
         self._client.connect_async(self._broker.host, self._broker.port, keepalive=_KEEP_ALIVE)
         self._client.loop_start()
 
-    @property
-    def dropped(self) -> int:
-        """How many records did not arrive, so far."""
-        return self._outbox.dropped
-
-    def send(self, record: Mapping[str, Any]) -> None:
-        """Takes a record; never waits and never raises."""
-        self._outbox.put(record)
-
     def close(self, timeout: float = 5) -> None:
         """Publishes what waits, for so many seconds at most, and says goodbye."""
-        self._outbox.close(timeout)
+        super().close(timeout)
         if self._connected:
             goodbye = self._publish("available", "offline", retain=True)
-            with self._changed:
-                self._changed.wait_for(lambda: goodbye in self._acknowledged, 1)
+            with self._news:
+                self._news.wait_for(lambda: goodbye in self._acknowledged, 1)
         self._client.disconnect()
         # It may be amid an attempt to connect, which ends in its own time.
         stop = threading.Thread(target=self._client.loop_stop, daemon=True)
@@ -149,15 +140,15 @@ class Mqtt:
 
     def _publish(self, name: str, text: str | bytes, retain: bool) -> int:
         """Returns the id under which the broker will acknowledge it."""
-        with self._changed:
+        with self._news:
             self._acknowledged.clear()
         return self._client.publish(self._topic(name), text, qos=1, retain=retain).mid
 
     def _wait_for(self, happened: Callable[[], bool]) -> bool:
         """Waits until it has happened, and returns whether it has before `close` is over."""
-        with self._changed:
-            while not self._changed.wait_for(happened, 0.1):
-                if self._outbox.is_over():
+        with self._news:
+            while not self._news.wait_for(happened, 0.1):
+                if self.is_over():
                     return False
         return True
 
@@ -170,31 +161,31 @@ class Mqtt:
         if self._online is None:  # otherwise the client sends it again by itself
             topic = self._topic("available")
             self._online = client.publish(topic, "online", qos=1, retain=True).mid
-        with self._changed:
+        with self._news:
             self._connected = True
-            self._changed.notify_all()
+            self._news.notify_all()
 
     def _on_connect_fail(self, client, data) -> None:
-        self._outbox.warn("cannot be reached; goes on trying")
+        self.warn("cannot be reached; goes on trying")
 
     def _on_disconnect(self, client, data, flags, reason, properties) -> None:
-        with self._changed:
+        with self._news:
             was_connected, self._connected = self._connected, False
         explained, self._explained = self._explained, False
         if explained or not reason.is_failure:
             return
         if was_connected:
-            self._outbox.warn("the connection is lost; connects again")
+            self.warn("the connection is lost; connects again")
         else:
-            self._outbox.warn("ends the connection before it has answered; goes on trying")
+            self.warn("ends the connection before it has answered; goes on trying")
 
     def _explain(self, why: str) -> None:
         self._explained = True
-        self._outbox.warn(why)
+        self.warn(why)
 
     def _on_publish(self, client, data, message, reason, properties) -> None:
-        with self._changed:
+        with self._news:
             self._acknowledged.add(message)
             if message == self._online:
                 self._online = None
-            self._changed.notify_all()
+            self._news.notify_all()

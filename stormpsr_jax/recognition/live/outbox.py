@@ -6,7 +6,7 @@ import collections
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from stormpsr_jax.base.mistakes import one_line, tell
@@ -26,17 +26,15 @@ class Outbox:
         dropped: the records that did not arrive, so far.
     """
 
-    def __init__(self, name: str, deliver: Callable[[str, bytes], bool], size: int = SIZE):
+    def __init__(self, name: str, size: int = SIZE):
         """Starts the thread.
 
         Args:
             name: of the receiver, for people.
-            deliver: called in the thread with the type of a record and the record as JSON; returns
-                whether it arrived. It goes on trying, unless `is_over` says to give up.
             size: how many records wait at most, besides the status.
         """
         self.dropped = 0
-        self._name, self._deliver, self._size = name, deliver, size
+        self._name, self._size = name, size
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         self._status: bytes | None = None
         self._changed = threading.Condition()
@@ -46,7 +44,14 @@ class Outbox:
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, record: Mapping[str, Any]) -> None:
+    def _deliver(self, kind: str, text: bytes) -> bool:
+        """Hands over a record of this type, as JSON, in the thread; returns whether it arrived.
+
+        It goes on trying, unless `is_over` says to give up.
+        """
+        raise NotImplementedError
+
+    def send(self, record: Mapping[str, Any]) -> None:
         """Takes a record; never waits and never raises."""
         text = encode(record)
         with self._changed:
@@ -80,7 +85,7 @@ class Outbox:
         """Whether the time is up that `close` leaves for what is still waiting."""
         return time.monotonic() >= self._deadline
 
-    def close(self, timeout: float) -> None:
+    def close(self, timeout: float = 5) -> None:
         """Delivers what waits, for so many seconds at most; the rest is dropped and counted."""
         with self._changed:
             self._deadline = time.monotonic() + timeout

@@ -1,6 +1,6 @@
 """What the page's process and the one that recognises say to each other, and to people."""
 
-import sys
+from stormpsr_jax.base.mistakes import tell
 
 # What it is told. After the kind: JSON; of a picture the box as JSON, a line end, and the JPEG.
 RECORD, STATUS, VIEW, PICTURE, END = b"r", b"s", b"v", b"p", b"e"
@@ -14,4 +14,4 @@ BACKLOG = 1024  # connections that wait to be taken
 
 def say(text: str) -> None:
     """Prints a warning of the page's."""
-    print(f"warning: --serve: {text}", file=sys.stderr, flush=True)
+    tell("warning", f"--serve: {text}")

@@ -11,17 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
+import msgspec
 import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.model.live import Live, check_alike
+from stormpsr_jax.model.live import Live
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.recognition.files import overlay, records
 from stormpsr_jax.recognition.files.pipeline import thumbnail
-from stormpsr_jax.recognition.files.unit import Reset, Unit
+from stormpsr_jax.recognition.files.unit import Reset, State, Unit
 from stormpsr_jax.recognition.live.capture import Capture, Clock, Taken
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
@@ -30,6 +31,19 @@ FORMAT = 1  # of it
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 _SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
 _RATE_SECONDS = 3.0  # that the pictures per second on a page are of
+
+
+class Saved(msgspec.Struct, forbid_unknown_fields=True):
+    """A saved state; `live` is that of `Live`."""
+
+    format: int
+    source: str
+    start: Annotated[float, msgspec.Meta(ge=0, le=files.MAX_WHOLE)]
+    frame: int | None
+    dropped: Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
+    unit: State
+    live: dict[str, Any]
+    checksum: str
 
 
 class Output(Protocol):
@@ -298,7 +312,7 @@ class Station:
             "start": self._clock.start or 0.0,
             "frame": self._frame,
             "dropped": self._dropped + dropped,
-            "unit": self._unit.state(),
+            "unit": msgspec.to_builtins(self._unit.state()),
             "live": self._live.state(),
         }
 
@@ -315,35 +329,30 @@ class Station:
         try:
             if path.is_file() and path.stat().st_size > MAX_STATE:
                 raise ValueError(f"is larger than {MAX_STATE} bytes, the most that is read")
-            saved = files.read_json(path)
-            form = sealed(self._state(0) | {"live": None, "unit": None})
-            if not isinstance(saved, dict) or saved.keys() != form.keys():
-                raise ValueError("is no saved state")
-            if saved != sealed(saved):
+            content = files.read_json(path)
+            saved = files.fit(content, Saved, "state")
+            if saved.checksum != sealed(content)["checksum"]:
                 raise ValueError("the saved state is damaged (its checksum is of another one)")
-            check_alike(saved | {"live": None, "unit": None}, form, "state")
-            if (saved["format"], saved["source"]) != (FORMAT, self._name):
+            if (saved.format, saved.source) != (FORMAT, self._name):
                 raise ValueError(
-                    f"is of format {saved['format']} and source {files.shorten(saved['source'])}, "
+                    f"is of format {saved.format} and source {files.shorten(saved.source)}, "
                     f"not {FORMAT} and {self._name}"
                 )
-            self._live.restore(saved["live"])
-            self._unit.restore(saved["unit"])
-            files.whole(saved["dropped"], "dropped", 0, LAST_FRAME)
-            files.number(saved["start"], "start", 0)
+            self._live.restore(saved.live)
+            self._unit.restore(saved.unit)
             first = -1 if self._live.frame is None else self._live.frame
-            if saved["frame"] is not None or first >= 0:
-                files.whole(saved["frame"], "frame", max(first, 0), LAST_FRAME)
+            if saved.frame is not None or first >= 0:
+                files.whole(saved.frame, "frame", max(first, 0), LAST_FRAME)
         except ValueError as error:
             text = str(error).removeprefix(f"{path}: ")
             raise ValueError(
                 f"{path}: {text}; remove it to start anew, or give another --state"
             ) from error
-        self._frame, self._dropped = saved["frame"], saved["dropped"]
+        self._frame, self._dropped = saved.frame, saved.dropped
         if self._frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self._frame + 1) / self._live.fps
-            self._clock.start = min(saved["start"], latest)
+            self._clock.start = min(saved.start, latest)
 
 
 def sealed(state: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files.unit import Reset, parse_reset
 from stormpsr_jax.recognition.live import access, mqtt, serve, webhook
-from stormpsr_jax.recognition.live.capture import Capture, Clock, live_source
+from stormpsr_jax.recognition.live.capture import Capture, Clock
+from stormpsr_jax.recognition.live.live_sources import live_source
 from stormpsr_jax.recognition.live.station import Output, Station
 
 KEPT = 1.0  # seconds of pictures that wait at most

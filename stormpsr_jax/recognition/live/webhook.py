@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
@@ -91,7 +91,7 @@ class _Answer(http.client.HTTPResponse):
         return line
 
 
-class Webhook:
+class Webhook(Outbox):
     """Posts records, and posts them again where that failed, in a thread of its own."""
 
     def __init__(self, url: str, size: int = SIZE, first_pause: float = _FIRST_PAUSE):
@@ -110,41 +110,28 @@ class Webhook:
         secure = self._target.scheme == "https"
         self._context = ssl.create_default_context() if secure else None
         self._first_pause = first_pause
-        self._outbox = Outbox(repr(self._target), self._deliver, size)
-
-    @property
-    def dropped(self) -> int:
-        """How many records did not arrive, so far."""
-        return self._outbox.dropped
-
-    def send(self, record: Mapping[str, Any]) -> None:
-        """Takes a record; never waits and never raises."""
-        self._outbox.put(record)
-
-    def close(self, timeout: float = 5) -> None:
-        """Posts what waits, for so many seconds at most."""
-        self._outbox.close(timeout)
+        super().__init__(repr(self._target), size)
 
     def _deliver(self, kind: str, text: bytes) -> bool:
         key, pause = str(uuid.uuid4()), self._first_pause
-        while not self._outbox.is_over():
+        while not self.is_over():
             try:
                 status = self._post(text, key)
             except OSError as error:
-                self._outbox.warn(f"{str(error) or type(error).__name__}; goes on trying")
+                self.warn(f"{str(error) or type(error).__name__}; goes on trying")
             except http.client.HTTPException as error:  # whose text is the server's
                 what = f"answers what is no HTTP ({type(error).__name__})"
-                self._outbox.warn(f"{what}; goes on trying")
+                self.warn(f"{what}; goes on trying")
             else:
                 if 200 <= status < 300:
                     return True
                 if status in _REFUSALS:
-                    self._outbox.warn(f"refuses a record with status {status}")
+                    self.warn(f"refuses a record with status {status}")
                     return False
                 redirect = 300 <= status < 400
                 what = ", a redirect, which is not followed" if redirect else ""
-                self._outbox.warn(f"answers with status {status}{what}; goes on trying")
-            if not self._outbox.pause(pause):
+                self.warn(f"answers with status {status}{what}; goes on trying")
+            if not self.pause(pause):
                 return self._last_attempt(text, key)
             pause = min(2 * pause, _LONGEST_PAUSE)
         return False

@@ -10,8 +10,9 @@ import av
 import numpy as np
 import pytest
 
-from stormpsr_jax.recognition.live import capture
-from stormpsr_jax.recognition.live.capture import Capture, Clock, live_source
+from stormpsr_jax.recognition.live import capture, live_sources
+from stormpsr_jax.recognition.live.capture import Capture, Clock
+from stormpsr_jax.recognition.live.live_sources import live_source
 from tests.support.model_data import video
 from tests.support.recognise_data import TIMES, decoded, write_video
 
@@ -213,7 +214,7 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
 
     server = socket.create_server(("127.0.0.1", 0))
     monkeypatch.setattr(av, "open", fail)
-    monkeypatch.setattr(capture.sys, "platform", "linux")
+    monkeypatch.setattr(live_sources.sys, "platform", "linux")
     for word, place, form in (
         ("camera:3", "/dev/video3", "v4l2"),
         # At the relay's port.
@@ -236,7 +237,7 @@ def test_device_only_what_was_named_is_opened(monkeypatch):
     options = opened[-1][1]["options"]
     assert options["protocol_whitelist"] == "rtsp,rtp,tcp"
     assert options["rtsp_transport"] == "tcp"
-    monkeypatch.setattr(capture.sys, "platform", "win32")
+    monkeypatch.setattr(live_sources.sys, "platform", "win32")
     with pytest.raises(ValueError, match="on Linux and macOS only"):
         live_source("camera:0")
 
@@ -261,7 +262,7 @@ def test_what_may_be_secret_in_an_address_is_in_no_name():
 
 
 def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
-    monkeypatch.setenv(capture.PASSWORD, "p@ss/w:rd")
+    monkeypatch.setenv(live_sources.PASSWORD, "p@ss/w:rd")
     for word, place in (
         ("rtsp://me@host:99/x?y", "rtsp://me:p%40ss%2Fw%3Ard@host:99/x?y"),
         ("rtsp://me:@host/x", "rtsp://me:p%40ss%2Fw%3Ard@host/x"),

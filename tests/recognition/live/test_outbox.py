@@ -2,11 +2,19 @@ import json
 import threading
 import time
 
-from stormpsr_jax.recognition.live.outbox import Outbox, encode
+from stormpsr_jax.recognition.live.outbox import SIZE, Outbox, encode
 
 
 def event(number):
     return {"type": "event", "step_id": number}
+
+
+class Receiver(Outbox):
+    """What is handed over goes to a function."""
+
+    def __init__(self, deliver, size=SIZE):
+        self._deliver = deliver
+        super().__init__("receiver", size)
 
 
 def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
@@ -18,13 +26,13 @@ def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
         arrived.append((kind, json.loads(text).get("step_id")))
         return True
 
-    outbox = Outbox("receiver", deliver, size=3)
-    outbox.put(event(0))
+    outbox = Receiver(deliver, size=3)
+    outbox.send(event(0))
     assert taken.wait(5)  # it is with the receiver, and no longer in the queue
     start = time.perf_counter()
     for i in range(1, 8):
-        outbox.put(event(i))
-        outbox.put({"type": "status", "step_id": i})  # never pushes out an event
+        outbox.send(event(i))
+        outbox.send({"type": "status", "step_id": i})  # never pushes out an event
     assert time.perf_counter() - start < 0.5, "put waits for nobody"
     away.set()
     outbox.close(5)
@@ -32,14 +40,14 @@ def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
     assert arrived == [*events, ("status", 7)], "of the statuses the newest one"
     assert outbox.dropped == 4
     assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
-    outbox.put(event(9))
+    outbox.send(event(9))
     assert outbox.dropped == 5, "counted after the end too"
 
 
 def test_outbox_close_is_bounded_and_counts_what_is_left(capsys):
-    outbox = Outbox("receiver", lambda kind, text: threading.Event().wait(30), size=9)
+    outbox = Receiver(lambda kind, text: threading.Event().wait(30), size=9)
     for i in range(4):
-        outbox.put(event(i))
+        outbox.send(event(i))
     start = time.monotonic()
     outbox.close(0.2)
     assert time.monotonic() - start < 3
@@ -55,11 +63,11 @@ def test_outbox_an_error_costs_one_record(capsys):
         arrived.append(json.loads(text)["step_id"])
         return True
 
-    outbox = Outbox("receiver", deliver)
+    outbox = Receiver(deliver)
     for i in (0, 1, 2):
-        outbox.put(event(i))
+        outbox.send(event(i))
     for bad in (float("nan"), object(), b""):
-        outbox.put({"type": "event", "time_s": bad})
+        outbox.send({"type": "event", "time_s": bad})
     outbox.close(5)
     assert arrived == [0, 2]
     assert outbox.dropped == 4

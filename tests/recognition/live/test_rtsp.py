@@ -13,7 +13,8 @@ import pytest
 import simplejpeg
 
 from stormpsr_jax.recognition.files.unit import Reset
-from stormpsr_jax.recognition.live.capture import Capture, Clock, live_source
+from stormpsr_jax.recognition.live.capture import Capture, Clock
+from stormpsr_jax.recognition.live.live_sources import live_source
 from stormpsr_jax.recognition.live.station import Station
 from tests.support.live_data import scripted
 from tests.support.model_data import PICTURES

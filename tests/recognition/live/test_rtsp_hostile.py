@@ -9,15 +9,15 @@ from base64 import b64encode
 import av
 import pytest
 
-from stormpsr_jax.recognition.live import capture, rtsp
-from stormpsr_jax.recognition.live.capture import live_source
+from stormpsr_jax.recognition.live import live_sources, rtsp
+from stormpsr_jax.recognition.live.live_sources import live_source
 from tests.support.rtsp import LOGIN, SDP, Server, interleaved
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr(capture, "PATIENCE", 1.0)
-    monkeypatch.setattr(capture, "BLIND", 1.5)
+    monkeypatch.setattr(live_sources, "PATIENCE", 1.0)
+    monkeypatch.setattr(live_sources, "BLIND", 1.5)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def after_login(say):
 
 
 def test_relay_gives_the_pictures_of_a_server_with_a_login(monkeypatch):
-    monkeypatch.setattr(capture, "PATIENCE", 20.0)
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
     with Server(after_login(lambda method, head, number: None)) as server:
         seen = pictures(server.url, 12)
         grey = [round(float(picture.mean()) / 8) for picture in seen]
@@ -88,8 +88,8 @@ def test_relay_gives_the_pictures_of_a_server_with_a_login(monkeypatch):
 
 
 def test_a_login_takes_the_password_of_the_environment(monkeypatch):
-    monkeypatch.setattr(capture, "PATIENCE", 20.0)
-    monkeypatch.setenv(capture.PASSWORD, "p@ss:/%")
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
+    monkeypatch.setenv(live_sources.PASSWORD, "p@ss:/%")
     with Server(after_login(lambda method, head, number: None)) as server:
         pictures(server.url.replace("me:secret@", "me@"))
         assert any(f"Basic {b64encode(b'me:p@ss:/%').decode()}" in head for head in server.heads)
@@ -123,7 +123,7 @@ def test_stream_a_server_that_sends_elsewhere_is_not_followed(when, other):
 
 def test_control_ffmpeg_alone_goes_elsewhere(other):
     """Else the tests above would show nothing."""
-    options = {**capture._RTSP}
+    options = {**live_sources._RTSP}
     with Server(after_login(lambda method, head, number: moved(number, other))) as server:
         with contextlib.suppress(av.error.FFmpegError):
             av.open(server.url, format="rtsp", options=options, timeout=(3, 3))
@@ -141,7 +141,7 @@ def test_stream_a_server_that_sends_elsewhere_while_it_plays(other):
 
 
 def test_stream_a_description_of_other_addresses_opens_none(other, monkeypatch):
-    monkeypatch.setattr(capture, "PATIENCE", 20.0)
+    monkeypatch.setattr(live_sources, "PATIENCE", 20.0)
     port = other[0].getsockname()[1]
     for at in ("127.0.0.1", "239.1.2.3/127"):
         sdp = SDP.format(at=at, port=port, control=f"rtsp://127.0.0.1:{port}/x/track1")

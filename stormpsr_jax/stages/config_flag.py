@@ -1,5 +1,6 @@
 """The flag --config of a command: the name of a config that ships, or the path of a file."""
 
+import argparse
 import importlib.util
 import os
 import re
@@ -14,9 +15,8 @@ from ml_collections import ConfigDict, config_flags
 
 from stormpsr_jax.base.fields import Field, Section
 from stormpsr_jax.base.files import shorten
+from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.configs import default as default_config
-
-flags.disclaim_key_flags()  # --config belongs to the command that asks for it, also in its --help
 
 _FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -49,40 +49,72 @@ def resolve(value: str) -> str:
     return f"{_FOLDER / config}.py{colon}{extra}"
 
 
-def define_config(default: str | None = None) -> flags.FlagHolder[ConfigDict]:
-    """Defines --config, and --config.FIELD for all its fields.
+def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Adds --config to a parser, to parse with `parse`; `default`: its name or path, else needed.
 
-    Args:
-        default: the name or path to take if the flag is not given.
+    It has --config.FIELD=VALUE too, for all fields of the config.
     """
-    default = default and resolve(default)
-    holder = config_flags.DEFINE_config_file(
-        "config", default, f"Name of a config ({', '.join(shipped())}), or the path of a file."
+    what = f"name of a config ({', '.join(shipped())}), or the path of a file"
+    parser.add_argument(
+        "--config", metavar="NAME", default=default, required=default is None, help=what
     )
-    flags.FLAGS["config"].parser = _NameOrPath()
-    return holder
+    what = "another value of a field of the config, such as --config.seed=1"
+    parser.add_argument("--config.FIELD", metavar="VALUE", dest="field", help=what)
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Parses a command line for `absl.app.run`; mistakes on it end the process with a line each.
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parses a command line; mistakes on it end the process with a line each, and status 2.
 
     The config has to have the fields of configs/default.py, with values of the same types. With
     STORMPSR_TRACEBACK set in the environment it is shown where a mistake was found.
+
+    Args:
+        parser: with what `add_config` adds.
+        argv: the words; None for those of the process.
+
+    Returns:
+        What was parsed; `config` is the ConfigDict.
     """
+    words = sys.argv[1:] if argv is None else argv
+    fields = [word for word in words if re.match(r"--(no)?config\.", word)]
+    args = parser.parse_intermixed_args([word for word in words if word not in fields])
     try:
-        rest = flags.FLAGS(argv)
-    except Exception as error:  # ml_collections raises nearly any for the name or value of a field
+        args.config = load(args.config, fields)
+    except ValueError as error:
         if os.environ.get("STORMPSR_TRACEBACK"):
             raise
-        if isinstance(error, flags.Error):
-            sys.exit(f"error: {_one_line(error)}")
-        sys.exit(f"error: the config has no such field: {_unknown_field(argv)}{_one_line(error)}")
-    config = flags.FLAGS["config"].value
-    if config is not None and (
-        mistakes := list(_find_mistakes(config, default_config.described()))
-    ):
-        sys.exit("\n".join(f"error: --config.{mistake}" for mistake in mistakes))
-    return rest
+        for line in lines_of(error):
+            tell("error", line)
+        sys.exit(2)
+    return args
+
+
+def load(value: str, fields: Sequence[str] = ()) -> ConfigDict:
+    """Returns the config that a value of --config means, with other values of some fields.
+
+    Args:
+        value: a name or path.
+        fields: words like --config.seed=1.
+
+    Raises:
+        ValueError: what is wrong with it, a line each.
+    """
+    words = ["", f"--config={value}", *fields]
+    values = flags.FlagValues()  # ml_collections parses fields as flags of absl
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=words)
+    values["config"].parser = _NameOrPath()
+    try:
+        values(words)
+    except flags.Error as error:
+        raise ValueError(_one_line(error)) from error
+    except Exception as error:  # nearly any, for the name or value of a field
+        where = _unknown_field(words)
+        raise ValueError(f"the config has no such field: {where}{_one_line(error)}") from error
+    config = values["config"].value
+    raise_all(
+        [f"--config.{mistake}" for mistake in _find_mistakes(config, default_config.described())]
+    )
+    return config
 
 
 def _one_line(error: Exception) -> str:
@@ -156,5 +188,5 @@ def _inside(path: str, error: Exception, with_words: bool) -> str:
         lines = [error.lineno]
     if with_words and isinstance(error, TypeError) and not lines:
         return f"{path}: this config takes nothing after a colon"
-    said = " ".join(traceback.format_exception_only(error)[-1].split())
-    return f"{path}: line {lines[-1]}: {said}" if lines else f"{path}: {said}"
+    what = " ".join(traceback.format_exception_only(error)[-1].split())
+    return f"{path}: line {lines[-1]}: {what}" if lines else f"{path}: {what}"
