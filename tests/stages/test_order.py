@@ -13,7 +13,7 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Reads, Stage
 from tests.support.tiny import tiny
 
-ENGINES = ("provenance", "checks", "completed", "take_over", "run", "stage", "learning", "fields")
+ENGINES = ("provenance", "checks", "completed", "take_over", "run", "stage", "learning")
 
 
 def count_frames(context):
