@@ -20,7 +20,6 @@ import pytest
 from stormpsr_jax import recognise
 from stormpsr_jax.base import files
 from tests.hostile import media
-from tests.hostile.mutations import WILLING
 from tests.hostile.references import WORDS
 from tests.hostile.sources import Place
 from tests.support import model_data
@@ -132,6 +131,11 @@ CONTROLS = (
     "a list of files of an address",
     "frames in another file",
 )
+# All that FFmpeg has to be told before it goes where a file says.
+WILLING = {
+    **{"safe": "0", "enable_drefs": "1", "use_absolute_path": "1", "extension_picky": "0"},
+    **{"allowed_extensions": "ALL", "protocol_whitelist": "file,http,tcp"},
+}
 
 
 def test_control_ffmpeg_alone_opens_what_sources_refer_to(tmp_path):
