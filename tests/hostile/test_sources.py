@@ -133,8 +133,12 @@ CONTROLS = (
 )
 # All that FFmpeg has to be told before it goes where a file says.
 WILLING = {
-    **{"safe": "0", "enable_drefs": "1", "use_absolute_path": "1", "extension_picky": "0"},
-    **{"allowed_extensions": "ALL", "protocol_whitelist": "file,http,tcp"},
+    "safe": "0",
+    "enable_drefs": "1",
+    "use_absolute_path": "1",
+    "extension_picky": "0",
+    "allowed_extensions": "ALL",
+    "protocol_whitelist": "file,http,tcp",
 }
 
 
