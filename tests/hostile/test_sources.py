@@ -5,11 +5,8 @@ that nobody named is watched by the kernel (inotify), and the address that nobod
 """
 
 import contextlib
-import io
-import multiprocessing
 import random
 import re
-import resource
 import sys
 import threading
 import time
@@ -17,66 +14,17 @@ import time
 import av
 import pytest
 
-from stormpsr_jax import recognise
 from stormpsr_jax.base import files
 from tests.hostile import media
-from tests.hostile.mutations import WILLING
+from tests.hostile.one_process import Runner
 from tests.hostile.references import WORDS
 from tests.hostile.sources import Place
 from tests.support import model_data
 from tests.support.made_once import made_once
 
 SOURCES = media.SOURCES | WORDS
-LIMIT = 20  # seconds of a source, before it counts as a hang
 MEMORY = 2**10  # mebibytes, with JAX
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify")
-
-
-def recognise_all(connection, model, out):
-    """The process: recognises one source after the other."""
-    while True:
-        name, word = connection.recv()
-        said = io.StringIO()
-        words = [f"--model={model}", word, f"--out={out}/{name}"]
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            try:
-                status = recognise.main([*words, "--variant=assembly", "--stream=asd"])
-            except SystemExit as error:
-                status = error.code
-            except BaseException as error:
-                status = f"{type(error).__name__}: {error}"
-        mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        connection.send({"status": status, "said": said.getvalue(), "mebibytes": mebibytes})
-
-
-class Runner:
-    """That process, and another one where it hangs or crashes."""
-
-    def __init__(self, *arguments):
-        self._arguments, self._process = arguments, None
-
-    def run(self, name, word, limit=LIMIT):
-        if not self._process:
-            context = multiprocessing.get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            self._process = context.Process(target=recognise_all, args=(theirs, *self._arguments))
-            self._process.start()
-            theirs.close()
-            self.run("warm", str(self._arguments[0].parent / "media" / "one.mp4"), 120)
-        self._connection.send((name, word))
-        try:
-            if self._connection.poll(limit):
-                return self._connection.recv()
-            status = "hung"
-        except EOFError:
-            status = "crashed"
-        self.close()
-        return {"status": status, "said": "", "mebibytes": 0}
-
-    def close(self):
-        self._process.kill()
-        self._process.join()
-        self._process = None
 
 
 def run_all(root):
@@ -132,6 +80,15 @@ CONTROLS = (
     "a list of files of an address",
     "frames in another file",
 )
+# All that FFmpeg has to be told before it goes where a file says.
+WILLING = {
+    "safe": "0",
+    "enable_drefs": "1",
+    "use_absolute_path": "1",
+    "extension_picky": "0",
+    "allowed_extensions": "ALL",
+    "protocol_whitelist": "file,http,tcp",
+}
 
 
 def test_control_ffmpeg_alone_opens_what_sources_refer_to(tmp_path):

@@ -1,0 +1,1 @@
+"""One corpus of faults and hostile files, for quick tests and for `python -m tests.hostile`."""
