@@ -24,7 +24,7 @@ def two_processes(folder, name, devices):
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(system, tmp_path_factory):
     folder = tmp_path_factory.mktemp("meshes")
     finish(on_devices(1, folder, "given", "1x1"), timeout=3600)
     finish(*two_processes(folder, "2x2+ring", 2), timeout=3600)
