@@ -8,6 +8,7 @@ import numpy as np
 
 from stormpsr_jax.data import augment
 from stormpsr_jax.model import content
+from stormpsr_jax.model.folder import write_model
 from stormpsr_jax.models.architectures import inference
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
@@ -124,4 +125,4 @@ def write(
         "origin": {"config": {"seed": 0}, "data": ["a", "b"]},
         "batch": 16,
     }
-    folder.write_model(folder, **arguments | changes)
+    write_model(folder, **arguments | changes)
