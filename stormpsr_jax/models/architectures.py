@@ -97,6 +97,8 @@ def build(role: str, data: Any, place: str) -> nn.Module:
 
 def _inside(module: nn.Module) -> dict[str, nn.Module]:
     """The networks that are fields of another one, by name."""
+    if not isinstance(module, nn.Module):
+        return {}
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module)}
     del fields["parent"]
     return {name: value for name, value in fields.items() if isinstance(value, nn.Module)}
