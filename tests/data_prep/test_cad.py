@@ -12,8 +12,8 @@ import pytest
 import simplejpeg
 import trimesh
 
-from data_prep import cad, synthetic
-from data_prep.rendering import mesh_files
+from data_prep import cad
+from data_prep.rendering import mesh_files, rendered
 from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
@@ -151,7 +151,7 @@ def test_make_dataset_wrong_parts_differ_from_the_same_picture_with_right_ones(
     """Cameras, lights, tables and hands stay as they are where all parts sit right instead."""
     _make(tmp_path / "wrong", meshes=meshes, wrong=8, size=48)
     monkeypatch.setattr(
-        synthetic, "wrong_mesh", lambda product, state, _: product.mesh(np.abs(state))
+        rendered, "wrong_mesh", lambda product, state, _: product.mesh(np.abs(state))
     )
     _make(tmp_path / "right", meshes=meshes, wrong=8, size=48)
     wrong, right = (ClipSource(tmp_path / n, "cad", PROCEDURE) for n in ("wrong", "right"))
