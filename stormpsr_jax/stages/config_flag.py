@@ -59,7 +59,7 @@ def add_config(parser: argparse.ArgumentParser, default: str | None = None) -> N
         "--config", metavar="NAME", default=default, required=default is None, help=what
     )
     what = "another value of a field of the config, such as --config.seed=1"
-    parser.add_argument("--config.FIELD", metavar="VALUE", dest="field", help=what)
+    parser.add_argument("--config.FIELD=VALUE", action="store_true", dest="field", help=what)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
