@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base.fields import Field, Section, field, one_of, values
+from stormpsr_jax.configs.fields import Field, Section, field, one_of, values
 
 
 def get_config() -> ConfigDict:
@@ -37,13 +37,6 @@ def _optimizer(**defaults) -> Section:
 def _colours(default: tuple[float, ...], low: float) -> Field:
     """Three numbers up to 1, for red, green and blue; none only if that is the default."""
     return field(default, low, 1, colours=True, like=() if default else (0.5, 0.5, 0.5))
-
-
-def _backbones() -> tuple[str, ...]:
-    """Names of published encoders, whose import takes JAX, which a config does without."""
-    from stormpsr_jax.models.backbones import BACKBONES
-
-    return tuple(BACKBONES)
 
 
 def described() -> Section:
@@ -105,7 +98,7 @@ def described() -> Section:
     c.augment.limbs = field(0.0, 0, 100)  # probability that a clean render gets painted-over limbs
 
     c.encoder = Section()  # the backbone and the projection head
-    c.encoder.backbone = Field("vit_small_patch16_224", choices=_backbones)  # the paper's ViT-S/16
+    c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = field(0, 0, 256)  # of a ViT; here and below 0 = the backbone's own
     c.encoder.width = field(0, 0, 16_384)  # of a ViT's tokens, of a ConvNeXt's first stage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -16,7 +16,7 @@ class Field:
     Attributes:
         default: its value, whose type every other value has to have.
         low, high: range of a number, or of each number of a list.
-        choices: of a text, or of each text of a list, or what lists them; None: any text.
+        choices: of a text, or of each text of a list, None: any text.
         also: a number outside of the range that is allowed too, and what it means.
         colours: whether a list has to have three numbers, for red, green and blue, or as the
             default none.
@@ -26,7 +26,7 @@ class Field:
     default: Any
     low: float = -math.inf
     high: float = math.inf
-    choices: Sequence[str] | Callable[[], Sequence[str]] | None = None
+    choices: Sequence[str] | None = None
     also: tuple[float, str] | None = None
     colours: bool = False
     like: tuple[float, ...] = ()
@@ -74,7 +74,7 @@ def values(section: Section) -> dict[str, Any]:
 def wrong_with(field: Field, value: Any) -> list[str]:
     """Says what is wrong with a value of the right type; an empty list if nothing is."""
     if field.choices is not None:
-        choices = field.choices() if callable(field.choices) else field.choices
+        choices = field.choices
         what = f"is not one of {', '.join(choices)}"
         if isinstance(value, list | tuple):
             return [f"{item!r} {what}" for item in value if item not in choices]
