@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base.fields import Field, Section, field, one_of, values
+from stormpsr_jax.configs.fields import Field, Section, field, one_of, values
 
 
 def get_config() -> ConfigDict:
@@ -98,7 +98,7 @@ def described() -> Section:
     c.augment.limbs = field(0.0, 0, 100)  # probability that a clean render gets painted-over limbs
 
     c.encoder = Section()  # the backbone and the projection head
-    c.encoder.backbone = "vit_small_patch16_224"  # of models/backbones.py; the paper's ViT-S/16
+    c.encoder.backbone = "vit_small_patch16_224"  # a name of docs/model.md; the paper's ViT-S/16
     c.encoder.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
     c.encoder.patch_size = field(0, 0, 256)  # of a ViT; here and below 0 = the backbone's own
     c.encoder.width = field(0, 0, 16_384)  # of a ViT's tokens, of a ConvNeXt's first stage

@@ -13,10 +13,10 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from stormpsr_jax.base.fields import Field, Section
 from stormpsr_jax.base.files import shorten
 from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.configs import default as default_config
+from stormpsr_jax.configs.fields import Field, Section
 
 _FOLDER = Path(__file__).parents[1] / "configs"
 
@@ -24,7 +24,7 @@ _FOLDER = Path(__file__).parents[1] / "configs"
 def shipped() -> list[str]:
     """Returns the names of the configs that ship and can be run."""
     names = {path.stem for path in _FOLDER.glob("*.py")}
-    return sorted(names - {"__init__", "default"})
+    return sorted(names - {"__init__", "default", "fields"})
 
 
 def resolve(value: str) -> str:

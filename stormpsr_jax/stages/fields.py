@@ -6,12 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from stormpsr_jax.base import fields
-from stormpsr_jax.configs import default
+from stormpsr_jax.configs import default, fields
 from stormpsr_jax.models import backbones
 from stormpsr_jax.stages import provenance
 
 FIELDS = dict(fields.flatten(default.described()))
+# Configs import no networks, so that they are read without JAX.
+FIELDS["encoder.backbone"] = fields.one_of(*backbones.BACKBONES)
 
 
 def find_mistakes(config: ConfigDict) -> list[str]:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from stormpsr_jax.base.fields import Section, field, flatten, one_of, values, wrong_with
+from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
 from stormpsr_jax.models import temporal, temporal_baselines, vit
 from stormpsr_jax.psr.streams import decoding, learned_weights, select
 from stormpsr_jax.stages import fields, fuse
