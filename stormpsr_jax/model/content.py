@@ -325,8 +325,6 @@ def _window(data: Any, place: str) -> Window:
 
 
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
-    if isinstance(data, Mapping):
-        data = {"calibration": None, **data}
     _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
     settings = _settings(stream, field(data, "settings", dict, place), f"{place}: settings")
     figures = {}

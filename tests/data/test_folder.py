@@ -103,7 +103,7 @@ def test_read_npy_header_errors_are_one_line(header):
         ({"splits": ["train"]}, "settings.json: splits"),
         ({"splits": {"../x": []}}, "name '../x'"),
         ({"version": 2}, "version: 2 is not 1, .* make the folder again"),
-        ({"splits": {"train": [1]}}, r"settings.json: splits: \\[0\\]: expected str, got int"),
+        ({"splits": {"train": [1]}}, r"settings.json: splits: \[0\]: expected str, got int"),
         ({"fps": 10**400}, "settings.json: fps: number out of range"),
         ({"clip_length": True}, "settings.json: clip_length: expected int, got bool"),
         ({"settings": {"crop": [0, 0, 1]}}, "settings.json: settings: crop: expected array of len"),

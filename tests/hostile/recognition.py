@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax import evaluate, load_model
-from stormpsr_jax.model.recogniser import AnyDecoder
+from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.recognition.files.unit import Reset
 from stormpsr_jax.recognition.live import station
 from stormpsr_jax.recognition.live.capture import Clock
@@ -137,7 +137,7 @@ def _station(base: Path, stream: str, path: Path) -> Callable[[range], list[dict
     return run
 
 
-def _restless(decoder: AnyDecoder):
+def _restless(decoder: OnlineDecoder):
     """Settings with which even a network that has learned little finds steps."""
     changes = (
         {"install": -2.0, "remove": 2.0} if decoder.stream == "learned" else {"threshold": 0.1}

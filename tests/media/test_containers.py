@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tests.support.hostile_mp4 import box, fragmented, mp4
+from tests.hostile.mp4 import box, fragmented, mp4
 
 from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.trees import Tree

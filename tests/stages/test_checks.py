@@ -300,7 +300,7 @@ def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
         ({"window.frames": 17}, "window.frames=17 is not a multiple of window.stride=4"),
         ({"window.frames": 4000}, "no window lies within one; lower window.frames"),
         ({"encoder.patch_size": 12}, "the next sizes that fit are 24 and 36"),
-        ({"encoder.image_size": 20}, "20x20 (HxW) do not divide by 8, as the patches"),
+        ({"encoder.image_size": 20}, "20x20 (HxW) do not divide by 8, as the encoder"),
         ({"detector.image_size": 30}, "30x30 (HxW) do not divide by 4, as the detector needs"),
         ({"detector.image_size": 64}, "its pictures are 32x32 pixels (HxW), which --config.detec"),
         ({"encoder.image_size": 40}, "make the folder again with --size=40 or more, or set"),
