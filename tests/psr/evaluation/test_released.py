@@ -108,7 +108,11 @@ def check(scores, names, expected):
     assert np.abs(np.subtract(found, expected)).max() <= 1e-9, (found, expected)
 
 
-@pytest.mark.parametrize("root", ["committed", "full"])
+@pytest.mark.parametrize(
+    "root",
+    # The whole takes a minute.
+    ["committed", pytest.param("full", marks=pytest.mark.system)],
+)
 def test_decode_and_score_golden_runs(root, tmp_path):
     root = golden_root(root)
     expected = load(root / "expected.json.gz")
