@@ -72,6 +72,7 @@ def test_frames_are_held_against_the_size_of_the_file(tmp_path):
         video.open_resampled(tree, "run.mp4", 1000.0)
 
 
+@pytest.mark.usefixtures("system")
 def test_reading_that_takes_too_long_is_ended(tmp_path, monkeypatch):
     """The limit counts from where the process begins to read."""
     (tmp_path / "run.mp4").write_bytes(mp4(100, 1000))
