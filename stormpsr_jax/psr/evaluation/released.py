@@ -24,6 +24,9 @@ from stormpsr_jax.psr.streams.rules import Settings
 
 # Stands for "no such event" in the matching of repeats. Nearer than infinity, so that it can win.
 _FILLER = 1e9
+_COMPUTED = ("pos", "f1", "delay_s", "tp", "fp", "fn")
+# The headline figures that the released code does not compute.
+_UNDEFINED = {figure.key: None for figure in headline.FIGURES if figure.key not in _COMPUTED}
 
 
 def _matches(step, frames, steps, other_frames, other_steps) -> list[tuple[int, int]]:
@@ -116,7 +119,7 @@ def score_recording(
     return {
         "pos": 1 - min(edit_distance(tuple(truth_steps.tolist()), tuple(order)) / len(truth), 1),
         "f1": float(2 * precision * recall / (precision + recall + 1e-6)),
-        "f1_tolerant": None,
+        **_UNDEFINED,
         "delay_frames": float(np.mean(list(delays.values()))) if delays else 0.0,
         "tp": int(tp),
         "fp": int(fp),

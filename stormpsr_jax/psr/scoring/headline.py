@@ -1,8 +1,8 @@
 """The headline figures of a stream: one table that tables, comparisons, reports and files go by.
 
-A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording` and
-`released.evaluate_recording` return for a recording. `summarise` of both protocols, the check of
-metrics.json files, the tables, `compare`, the report and its figures follow.
+A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording`
+returns for a recording; protocol `released` leaves it undefined. `summarise` of both protocols, the
+check of metrics.json files, the tables, `compare`, the report and its figures follow.
 """
 
 import dataclasses
