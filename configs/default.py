@@ -7,6 +7,7 @@ and nowhere else.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(values(described())).lock()
 
 
-def _optimizer(**defaults) -> Section:
+def _optimizer(**defaults: Any) -> Section:
     """The fields every optimiser section has, with other defaults."""
     config = Section()
     config.name = one_of("sgd", "adamw")  # sgd | adamw
