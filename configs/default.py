@@ -45,7 +45,14 @@ def described() -> Section:
     c = Section()
     c.seed = field(0, 0, 2**31 - 1)  # seeds initialisation, sampling, augmentation and dropout
     c.stages = (
-        *("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate"),
+        "pretrain",
+        "embed",
+        "temporal",
+        "finetune",
+        "detector",
+        "predict",
+        "fuse",
+        "evaluate",
     )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch

@@ -14,22 +14,9 @@ from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 from stormpsr_jax.media.trees import Tree
 
 VIDEO_ENDINGS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".3gp",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".wmv",
-    ".flv",
-    ".ogv",
-)
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg",
+    ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv",
+)  # fmt: skip
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
