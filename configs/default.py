@@ -7,6 +7,7 @@ and nowhere else.
 """
 
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,7 +19,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(values(described())).lock()
 
 
-def _optimizer(**defaults) -> Section:
+def _optimizer(**defaults: Any) -> Section:
     """The fields every optimiser section has, with other defaults."""
     config = Section()
     config.name = one_of("sgd", "adamw")  # sgd | adamw
@@ -44,7 +45,14 @@ def described() -> Section:
     c = Section()
     c.seed = field(0, 0, 2**31 - 1)  # seeds initialisation, sampling, augmentation and dropout
     c.stages = (
-        *("pretrain", "embed", "temporal", "finetune", "detector", "predict", "fuse", "evaluate"),
+        "pretrain",
+        "embed",
+        "temporal",
+        "finetune",
+        "detector",
+        "predict",
+        "fuse",
+        "evaluate",
     )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch

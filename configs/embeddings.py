@@ -11,10 +11,12 @@ and temporal.sigma with it.
 Hardware: one GPU, or a CPU for small models. It has not been measured on the data sets yet.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import default
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
     c.stages = ("temporal", "predict", "evaluate")

@@ -5,10 +5,12 @@ python -m stormpsr_jax.main --config=general_encoder --workdir=runs/general_enco
 Its object seeds start where those of a run end, so it never saw a product of a run.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import synthetic
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = synthetic.get_config()
     c.stages = ("data", "general")

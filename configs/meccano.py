@@ -13,10 +13,12 @@ Hardware: GPUs; docs/infrastructure.md says how many for how long, as computed. 
 has not been measured.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import default
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
     c.procedure = "meccano"

@@ -21,10 +21,12 @@ Hardware: 2 CPU cores. Time and result depend on the recordings and have not bee
 ones yet.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import synthetic
 
 
-def get_config(extra: str = ""):
+def get_config(extra: str = "") -> ConfigDict:
     """Returns the locked configuration; `extra` is what follows the colon: "", "boxes" or "cad".
 
     Raises:

@@ -3,10 +3,12 @@
 python -m stormpsr_jax.main --config=synthetic --workdir=runs/synthetic
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import default
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
     c.stages = ("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")

@@ -7,10 +7,12 @@ stream `learned` has F1 .943, POS .900, 5.2 s of delay, and accepts 5 of 12 wron
 that ships as `demo` is of that run. How long it takes on idle cores was not measured.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import synthetic
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = synthetic.get_config()
     c.data.synthetic.recordings.train = 60

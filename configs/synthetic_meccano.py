@@ -7,10 +7,12 @@ LABELS is the folder of MECCANO's PSR labels (train/, val/, test/, a folder a re
 STORM-PSR authors ship it. Real order, real errors, 17 components; label times are divided by 12.
 """
 
+from ml_collections import ConfigDict
+
 from stormpsr_jax.configs import synthetic
 
 
-def get_config():
+def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = synthetic.get_config()
     c.procedure = "meccano"

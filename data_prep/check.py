@@ -59,7 +59,7 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
     directory = Path(directory)
     page = Path(out) if out else directory / "check.html"
     checked = check_folder(directory, everything=everything)
-    if checked.procedure is not None:
+    if isinstance(checked, Checked):
         checked.problems += find_shift(checked)
     if everything:
         check_sums(checked, page.parent)
@@ -67,7 +67,7 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
         print(f"problem: {problem}")
     for warning in checked.warnings:
         print(f"warning: {warning}")
-    if checked.procedure is not None and checked.splits:
+    if isinstance(checked, Checked) and checked.splits:
         numbers = statistics(checked)
         print_statistics(numbers)
         if line := agreement(checked):

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import absl.logging
 
@@ -21,7 +21,12 @@ from stormpsr_jax.psr.procedure import load_procedure
 
 MAX_SIZE = 4096
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """The main function of a command."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Does what the flags say; returns an exit code."""
 
 
 def command(
@@ -172,7 +177,7 @@ def _framing(size: int, aspect: str, crop: str | None, quality: int) -> Framing:
     return Framing((size, size), aspect, (x0, y0, x1, y1), quality)
 
 
-def open_flag(flag: str, path: str) -> list[Tree]:
+def open_flag(flag: str, path: str | os.PathLike) -> list[Tree]:
     """Returns the trees of a flag's folder or zip file; ValueError names the flag."""
     with open_downloads(flag, path) as found:
         return found
@@ -181,7 +186,7 @@ def open_flag(flag: str, path: str) -> list[Tree]:
 @contextlib.contextmanager
 def open_downloads(
     flag: str,
-    path: str,
+    path: str | os.PathLike,
     left_out: Iterable[str] = (),
     spare: Callable[[str], bool] = lambda name: False,
 ) -> Iterator[list[Tree]]:

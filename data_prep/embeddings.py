@@ -201,26 +201,27 @@ def _plan(
             mistakes.append(f"{features}: recordings have different {what}: {shown}")
     jobs = []
     for name, header in headers.items():
-        header = header._replace(stride=header.stride or next(iter(strides.values()), 1))
+        between = header.stride or next(iter(strides.values()), 1)
         try:
             split = embedding_files.split_of(name, arrays[name], labelled[name], splits)
-            known = _read_labels(labelled[name].path, name, procedure, header)
+            known = _read_labels(labelled[name].path, name, procedure, header, between)
         except ValueError as error:
             mistakes.append(str(error))
         else:
-            jobs.append(Job(out, split, name, arrays[name].path, *header, known, normalise))
+            path, (shape, start, _) = arrays[name].path, header
+            jobs.append(Job(out, split, name, path, shape, start, between, known, normalise))
     raise_all(mistakes)
     return sorted(jobs, key=lambda job: (job.split, job.name))
 
 
 def _read_labels(
-    folder: Path, name: str, procedure: Procedure, array: embedding_files.Header
+    folder: Path, name: str, procedure: Procedure, array: embedding_files.Header, stride: int
 ) -> Labels:
     """Reads the labels of a recording, whose steps have to be there: they are what is scored."""
     procedure.variant_for(name)  # raises if there is none, or several
-    end = array.first_frame + array.stride * array.shape[0]
+    end = array.first_frame + stride * array.shape[0]
     advice = (
-        f", which the {array.shape[0]} rows of features stand for at stride {array.stride}; check "
+        f", which the {array.shape[0]} rows of features stand for at stride {stride}; check "
         "--first_frame and --stride"
     )
     frames = range(array.first_frame, end)

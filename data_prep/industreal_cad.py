@@ -107,7 +107,10 @@ def make_dataset(
     taken = sum(map(len, by_state.values()))
     logging.info(
         "%s: %d pictures of %d states; %d of no catalogued state are left out",
-        *(found.place, taken, len(by_state), len(found.pictures) - taken),
+        found.place,
+        taken,
+        len(by_state),
+        len(found.pictures) - taken,
     )
     if missing := sorted({*range(1, procedure.num_states + 1)} - by_state.keys()):
         logging.warning(

@@ -15,7 +15,7 @@ import dataclasses
 import functools
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from data_prep import command
 from data_prep.rendering import rendered
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
 from data_prep.rendering.product import Product, random_product, toy_product
-from data_prep.rendering.scene import Body
+from data_prep.rendering.scene import Body, Picture
 from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
 from data_prep.rendering.wrong_poses import with_wrong_poses
@@ -189,7 +189,9 @@ def _digest(directory: str | Path) -> int:
     return digest
 
 
-def _split_names(recordings, directory) -> dict[str, tuple[str, ...]]:
+def _split_names(
+    recordings: Mapping[str, int] | None, directory: str | Path | None
+) -> dict[str, tuple[str, ...]]:
     if directory:
         return {split: tuple(paths) for split, paths in find_timelines(directory).items()}
     recordings = RECORDINGS if recordings is None else recordings
@@ -285,6 +287,7 @@ def make_recording(
     when, how, looks, noise = rendered.streams(seed, "recording", split, name)
     if split == "cad":
         states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
+        pictures: Iterator[Picture]
         if rendered.is_wrong(name):
             motion = plan_views(renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN)
             pictures = (
@@ -363,10 +366,17 @@ def _make(
     **given: Any,
 ) -> None:
     """What the command does: products with --objects, else recordings of one."""
-    common = {"size": size, "workers": workers, "glob": recordings}
     counts = {split: given.pop(split) for split in RECORDINGS}
     if not objects:
-        make_dataset(out, seed=seed or 0, recordings=counts, **common, **given)
+        make_dataset(
+            out,
+            seed=seed or 0,
+            recordings=counts,
+            size=size,
+            workers=workers,
+            glob=recordings,
+            **given,
+        )
         return
     val = max(1, objects // 10)
     make_objects(
@@ -374,24 +384,25 @@ def _make(
         seed=FIRST_OBJECT_SEED if seed is None else seed,
         objects={"train": objects - val, "val": val},
         frames_per_object=frames_per_object,
-        **common,
+        size=size,
+        workers=workers,
+        glob=recordings,
     )
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
-    add, count = parser.add_argument, {"type": command.at_least(0), "metavar": "N"}
+    add = parser.add_argument
+    add_count = functools.partial(add, type=command.at_least(0), metavar="N")
     command.add_shard_flags(parser)
     add("--seed", type=int, metavar="N", help="of everything drawn (0; of --objects: 1e9)")
     add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
     for split, number in RECORDINGS.items():
-        add(
-            f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)", **count
-        )
+        add_count(f"--{split}", default=number, help=f"recordings in split {split} (%(default)s)")
     command.add_size_flag(parser, 64)
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
-    add("--cad_per_state", default=100, help="clean renders of each state (%(default)s)", **count)
-    add("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)", **count)
-    add("--rehearsals", default=0, help="recordings for training, full of mistakes (0)", **count)
+    add_count("--cad_per_state", default=100, help="clean renders of each state (%(default)s)")
+    add_count("--cad_wrong", default=0, help="further ones with parts that sit wrong (0)")
+    add_count("--rehearsals", default=0, help="recordings for training, full of mistakes (0)")
     add(
         "--rehearsal_step",
         type=command.at_least(1),
@@ -402,7 +413,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
-    add("--objects", default=0, help="random products instead of recordings", **count)
+    add_count("--objects", default=0, help="random products instead of recordings")
     add(
         "--frames_per_object",
         type=command.at_least(1),

@@ -116,7 +116,7 @@ def by_state(checked: Checked) -> Iterator[StateBoxes]:
             "".join(map(str, digits)),
             [(part, digit == 1) for part, digit in zip(procedure.components, digits, strict=False)],
             len(found),
-            [_box_picture(checked, *found[i], label) for i in at],
+            [_box_picture(checked, label, *found[i]) for i in at],
         )
 
 
@@ -128,7 +128,7 @@ def state_name(label: int, procedure: Procedure) -> str:
 
 
 def _box_picture(
-    checked: Checked, split: str, recording: LabelledFrames, i: int, label: int
+    checked: Checked, label: int, split: str, recording: LabelledFrames, i: int
 ) -> BoxPicture:
     of_state = checked.procedure.state_classes(recording.states[i : i + 1])
     fits = agree(np.array([label]), of_state, checked.procedure)[0]

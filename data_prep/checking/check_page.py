@@ -4,11 +4,13 @@ It opens without a network, and its size does not grow with the data: of each sp
 completions are shown, as small pictures.
 """
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -21,6 +23,10 @@ from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_RECORDINGS = 6  # shown of each split, evenly spread
 MAX_COMPLETIONS = 10  # shown of each recording, evenly spread
@@ -206,7 +212,9 @@ def _thumbnail(checked: Checked, shard: Path, index: int) -> str | None:
     return base64.b64encode(jpeg).decode()
 
 
-def _figures(checked: Checked, numbers: Mapping[str, Statistics]) -> Iterator[tuple[str, str, Any]]:
+def _figures(
+    checked: Checked, numbers: Mapping[str, Statistics]
+) -> Iterator[tuple[str, str, Figure]]:
     """(title, caption, figure) of each histogram that has something to show."""
     colours = dict(zip(numbers, [*PALETTE.values(), MUTED, INK] * len(numbers), strict=False))
     in_motion = {split: s for split, s in numbers.items() if s.steps}
@@ -240,7 +248,7 @@ def _figures(checked: Checked, numbers: Mapping[str, Statistics]) -> Iterator[tu
         yield "Visible fraction", caption, _histogram(visible, colours, bins, "Visible fraction")
 
 
-def _axes(width: float):
+def _axes(width: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
@@ -251,7 +259,9 @@ def _axes(width: float):
     return figure, axes
 
 
-def _class_figure(shares: Mapping[str, np.ndarray], colours: Mapping[str, str], what: str):
+def _class_figure(
+    shares: Mapping[str, np.ndarray], colours: Mapping[str, str], what: str
+) -> Figure:
     """Bars of a share per class (S+2,) and split."""
     with pages.style():
         figure, axes = _axes(WIDTH)
@@ -275,15 +285,15 @@ def _histogram(
     bins: np.ndarray,
     label: str,
     scale: str = "linear",
-):
+) -> Figure:
     """Shares of each split's values (M,) in bins."""
     with pages.style():
         figure, axes = _axes(WIDTH / 2)
         for split, of_split in values.items():
             share = np.histogram(np.clip(of_split, bins[0], bins[-1]), bins)[0] / len(of_split)
-            look = {"color": colours[split], "linewidth": 1.3}
-            axes.stairs(share, bins, label=f"{split} ({len(of_split):,})", **look)
-            axes.stairs(share, bins, fill=True, alpha=0.08, color=colours[split])
+            entry, colour = f"{split} ({len(of_split):,})", colours[split]
+            axes.stairs(share, bins, label=entry, color=colour, linewidth=1.3)
+            axes.stairs(share, bins, fill=True, alpha=0.08, color=colour)
         axes.set(xlabel=label, xscale=scale)
         if scale == "log":
             from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.checking.checked import Checked
+from data_prep.checking.checked import Checked, Findings
 from data_prep.checking.recording_checks import Expected, check_labels, check_shard
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
@@ -22,14 +22,16 @@ SUMS = "SHA256SUMS"
 SAME_SHARE = 0.5
 
 
-def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:
+def check_folder(directory: str | Path, *, everything: bool = False) -> Findings:
     """Checks all labels, and a sample of the pictures or, with `everything`, each one.
+
+    Returns:
+        `Checked`, but for a folder whose procedure or settings cannot be read.
 
     Raises:
         ValueError: there are no clip shards at `directory`.
     """
-    checked = Checked(Path(directory))
-    folder = checked.directory
+    folder = Path(directory)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; give the --out of a data_prep command")
     if (folder / "embeddings.json").exists():
@@ -37,9 +39,10 @@ def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:
     needed = ("procedure.json", "settings.json")
     if not any((folder / file).exists() for file in needed) and not [*folder.glob("clips-*")]:
         raise ValueError(f"{folder}: holds no clip shards; give the --out of a data_prep command")
-    names = _read_head(checked)
-    if names is None:
-        return checked
+    findings = Findings(folder)
+    if (head := _read_head(findings)) is None:
+        return findings
+    checked, names = head
     _check_names(checked, names)
     _check_files(checked, names)
     num_records, hashes = _check_recordings(checked, names, everything)
@@ -48,7 +51,7 @@ def check_folder(directory: str | Path, *, everything: bool = False) -> Checked:
     return checked
 
 
-def _read_json(checked: Checked, file: str) -> Any:
+def _read_json(checked: Findings, file: str) -> Any:
     """Returns the content of a JSON file; None, with the problem noted, if it has none."""
     path = checked.directory / file
     if not path.exists():
@@ -61,27 +64,36 @@ def _read_json(checked: Checked, file: str) -> Any:
     return None
 
 
-def _read_head(checked: Checked) -> dict[str, list[str]] | None:
-    """Reads procedure and settings; returns the recordings of each split, None without them."""
-    path = checked.directory / "procedure.json"
+def _read_head(findings: Findings) -> tuple[Checked, dict[str, list[str]]] | None:
+    """Reads procedure and settings: with them the recordings of each split; None without both."""
+    path = findings.directory / "procedure.json"
+    procedure = None
     try:
-        checked.procedure = load_procedure(path)
+        procedure = load_procedure(path)
     except ValueError as error:
-        checked.problems.append(
+        findings.problems.append(
             f"{error}; {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
         )
-    path = checked.directory / "settings.json"
+    path = findings.directory / "settings.json"
     if not path.exists():
-        checked.problems.append(f"{path}: missing; {RERUN}")
+        findings.problems.append(f"{path}: missing; {RERUN}")
         return None
     try:
         settings = data_folder.load_settings(path, data_folder.ClipSettings)
     except ValueError as error:
-        checked.problems.append(f"{error}; delete all that is in the folder, then {RERUN}")
+        findings.problems.append(f"{error}; delete all that is in the folder, then {RERUN}")
         return None
-    checked.fps, checked.image_size = settings.fps, settings.image_size
-    checked.clip_length = settings.clip_length
-    return None if checked.procedure is None else settings.splits
+    if procedure is None:
+        return None
+    checked = Checked(
+        findings.directory,
+        findings.problems,
+        procedure=procedure,
+        fps=settings.fps,
+        image_size=settings.image_size,
+        clip_length=settings.clip_length,
+    )
+    return checked, settings.splits
 
 
 def _check_names(checked: Checked, names: dict[str, list[str]]) -> None:
@@ -121,7 +133,7 @@ def _check_files(checked: Checked, names: dict[str, list[str]]) -> None:
             strays.append(path)
     for path in strays:
         checked.warnings.append(f"{path}: belongs to no recording of settings.json; delete it")
-    if leftovers := [*(folder / "unfinished").glob("*")]:
+    if leftovers := list((folder / "unfinished").glob("*")):
         checked.warnings.append(
             f"{folder / 'unfinished'}: {len(leftovers)} unfinished files: another process is "
             f"writing, or was killed; {RERUN}, which removes them"
@@ -204,15 +216,15 @@ def _check_dataset_info(checked: Checked, num_records: dict[tuple[str, str], int
     if (info := _read_json(checked, "dataset_info.json")) is None:
         return
     try:
-        there = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
+        listed = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
     except (KeyError, TypeError, ValueError):
-        there = {}
-    for split in dict.fromkeys([*there, *(split for split, _ in checked.shards)]):
+        listed = {}
+    for split in dict.fromkeys([*listed, *(split for split, _ in checked.shards)]):
         shards = [key for key in checked.shards if key[0] == split]
         lengths = [num_records.get(key) for key in shards]
-        if None not in lengths and there.get(split) != lengths:
+        if None not in lengths and listed.get(split) != lengths:
             checked.problems.append(
-                f"{path}: records per shard of split {split!r} are {_short(there.get(split))} "
+                f"{path}: records per shard of split {split!r} are {_short(listed.get(split))} "
                 f"instead of {_short(lengths)}; delete it, then {RERUN}"
             )
 
@@ -249,7 +261,7 @@ def _compare_recordings(checked: Checked, hashes: dict[tuple[str, str], np.ndarr
             )
 
 
-def check_sums(checked: Checked, out: Path) -> None:
+def check_sums(checked: Findings, out: Path) -> None:
     """Compares a folder's files with its SHA256SUMS, or writes that into folder `out`.
 
     It is not written if there is a problem.

@@ -6,8 +6,9 @@ import dataclasses
 import hashlib
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import simplejpeg
@@ -23,6 +24,8 @@ from stormpsr_jax.data.clips import READER_OPTIONS, count_records
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.labels import Step
 from stormpsr_jax.psr.procedure import Procedure
+
+T = TypeVar("T")
 
 SAMPLED_RECORDS = 5  # of a recording, evenly spread, the first and the last among them
 MAX_RANGES = 8  # of frames, in one line
@@ -198,17 +201,18 @@ def _check_csvs(
     """The label CSVs fit the procedure and the states of the frames; returns their steps."""
     procedure = checked.procedure
     first, last = recording.first_frame, recording.first_frame + recording.num_frames - 1
-    read = {}
-    for file, reader in (
-        ("PSR_labels_raw.csv", labels.read_states),
-        ("PSR_labels.csv", labels.read_steps),
-        ("PSR_labels_with_errors.csv", labels.read_steps),
-    ):
+
+    def read(file: str, reader: Callable[[Path, Procedure], T]) -> T | None:
         try:
-            read[file] = reader(folder / file, procedure)
+            return reader(folder / file, procedure)
         except ValueError as error:
             checked.problems.append(f"{error}; {remedy}")
-    if (raw := read.pop("PSR_labels_raw.csv", None)) is not None:
+            return None
+
+    raw = read("PSR_labels_raw.csv", labels.read_states)
+    right = read("PSR_labels.csv", labels.read_steps)
+    with_wrong = read("PSR_labels_with_errors.csv", labels.read_steps)
+    if raw is not None:
         there = labels.states_per_frame(*raw, first, recording.num_frames)
         if (rows := _unequal(there, recording.states)).any():
             checked.problems.append(
@@ -216,8 +220,12 @@ def _check_csvs(
                 f"other states than in the shards; {remedy}"
             )
     of_states = completed_steps(recording)
-    for file, steps in read.items():
-        with_errors = file != "PSR_labels.csv"
+    for file, steps, with_errors in (
+        ("PSR_labels.csv", right, False),
+        ("PSR_labels_with_errors.csv", with_wrong, True),
+    ):
+        if steps is None:
+            continue
         if outside := [frame for frame, _ in steps if not first <= frame <= last]:
             checked.problems.append(
                 f"{where}: {file}: {frame_ranges(outside)}: steps outside of the recording, "
@@ -227,10 +235,9 @@ def _check_csvs(
         if with_errors:  # where 1 becomes -1, authors list the incorrect installation alone
             expected -= {(at, step + 1) for at, step in expected if step % 3 == 1} - {*steps}
         _compare_steps(f"{where}: {file}", set(steps), expected, procedure, checked)
-    if len(read) < 2:
+    if right is None or with_wrong is None:
         return None
-    errors = [s for s in read["PSR_labels_with_errors.csv"] if s[1] % 3 == 1]
-    return sorted({*read["PSR_labels.csv"], *errors})
+    return sorted({*right, *(step for step in with_wrong if step[1] % 3 == 1)})
 
 
 def _compare_steps(
@@ -307,8 +314,8 @@ def check_shard(
             bar.update(len(rows))
     reader.close()
     checked.num_decoded += len(hashes)
-    for what, frames in wrong.items():
-        checked.problems.append(f"{path}: {where}: {frame_ranges(frames)}: {what}; {REMAKE}")
+    for what, at in wrong.items():
+        checked.problems.append(f"{path}: {where}: {frame_ranges(at)}: {what}; {REMAKE}")
     return np.array(hashes, np.uint64)
 
 

@@ -134,7 +134,7 @@ def read_meccano_boxes(path: str | Path) -> Boxes:
         ValueError: all mistakes, with file, line and field.
     """
     rows: list[_Row] = []
-    mistakes = []
+    mistakes: list[str] = []
     unsure: list[tuple[int, int]] = []
     before = -1
     for line, row in csvfile.read_rows(path):

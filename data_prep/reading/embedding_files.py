@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -166,46 +166,52 @@ def read_rows(path: Path) -> Iterator[np.ndarray]:
 
 
 def _read_frames(path: Path, num_rows: int) -> np.ndarray | None:
-    with _open(path, "frames") as (file, _):
-        if file is None:
-            return None
-        shape, _, dtype = _parse_header(file, path)
-        if dtype.kind not in "iu" or shape != (num_rows,):
-            raise ValueError(
-                f"{path}: 'frames' is {dtype} of shape {shape}; {num_rows} whole numbers are needed"
-            )
-        frames = _read_values(file, path, dtype, num_rows)
+    try:
+        with _open(path, "frames") as (file, _):
+            shape, _, dtype = _parse_header(file, path)
+            if dtype.kind not in "iu" or shape != (num_rows,):
+                raise ValueError(
+                    f"{path}: 'frames' is {dtype} of shape {shape}; {num_rows} whole numbers are "
+                    "needed"
+                )
+            frames = _read_values(file, path, dtype, num_rows)
+    except _Absent:
+        return None
     if frames.min() < 0 or frames.max() > csvfile.MAX_FRAME:
         raise ValueError(f"{path}: 'frames' reaches from {frames.min()} to {frames.max()}")
     return frames.astype(np.int64)
 
 
-def _read_values(file: BinaryIO, path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+def _read_values(file: IO[bytes], path: Path, dtype: np.dtype, count: int) -> np.ndarray:
     data = file.read(count * dtype.itemsize)
     if len(data) != count * dtype.itemsize:
         raise ValueError(f"{path}: ends early; it is truncated")
     return np.frombuffer(data, dtype)
 
 
-@contextlib.contextmanager
-def _open(path: Path, array: str) -> Iterator[tuple[BinaryIO | None, int]]:
-    """Opens an array, 'features' or 'frames', of a file as a stream that begins with its header.
+class _Absent(Exception):
+    """A file has no array of that name."""
 
-    Yields:
-        The stream and its length in bytes; None and 0 if there is no array of that name.
+
+@contextlib.contextmanager
+def _open(path: Path, array: str) -> Iterator[tuple[IO[bytes], int]]:
+    """Gives the stream of an array, 'features' or 'frames', from its header on, and its length.
+
+    Raises:
+        _Absent: the file has no such array.
     """
     try:
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
             if path.suffix == ".npy":
-                yield (file, path.stat().st_size) if array == "features" else (None, 0)
+                if array != "features":
+                    raise _Absent
+                yield file, path.stat().st_size
                 return
             archive = stack.enter_context(zipfile.ZipFile(file))
-            member = _member(path, archive, array)
-            if member is None:
-                yield None, 0
-            else:
-                yield stack.enter_context(archive.open(member)), member.file_size
+            if (member := _member(path, archive, array)) is None:
+                raise _Absent
+            yield stack.enter_context(archive.open(member)), member.file_size
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -225,7 +231,7 @@ def _member(path: Path, archive: zipfile.ZipFile, array: str) -> zipfile.ZipInfo
     return members.get(array)
 
 
-def _parse_header(file: BinaryIO, path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _parse_header(file: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Reads the header of an .npy stream: shape, whether in Fortran order, dtype."""
     try:
         version = np.lib.format.read_magic(file)

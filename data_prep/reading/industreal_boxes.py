@@ -71,11 +71,13 @@ def _is_one_off(table: Table, classes: Sequence[str]) -> bool:
 
 def _check_agreement(table: Table, classes: Sequence[str]) -> None:
     """Raises ValueError for the first entry that does not have the name of the class it numbers."""
+    names: dict[coco.Id, str] = dict(enumerate(classes))
     for identifier, (place, name) in table.items():
-        known = identifier in range(len(classes))
-        if known and name == classes[identifier]:
+        if name == names.get(identifier):
             continue
-        expected = f"class {identifier} is {classes[identifier]}" if known else "it is no class"
+        expected = "it is no class"
+        if identifier in names:
+            expected = f"class {identifier} is {names[identifier]}"
         raise ValueError(
             f"{place}: id {files.shorten(identifier)} has the name "
             f"{files.shorten(name)}, but {expected}; whether the number or the name "

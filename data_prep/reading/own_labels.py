@@ -35,15 +35,16 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
     Raises:
         ValueError: the mistakes of all files, with file, line and field.
     """
-    mistakes = []
+    mistakes: list[str] = []
+    boxes: Boxes | None = None
     try:
         known = _read_steps(recording, procedure)
     except ValueError as error:
         mistakes.append(str(error))
-    boxes = recording.boxes
+    place = recording.boxes
     try:
-        if boxes is not None:
-            boxes = boxes if isinstance(boxes, Boxes) else _read_boxes(boxes)
+        if place is not None:
+            boxes = place if isinstance(place, Boxes) else _read_boxes(place)
             boxes.of_frames(recording.pictures.first_frame, recording.pictures.num_frames)
     except ValueError as error:
         mistakes.append(str(error))

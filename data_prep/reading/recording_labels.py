@@ -80,7 +80,7 @@ def read_psr_files(
             with tree.on_disk(path_in_tree) as path:
                 if file == STATES:
                     states = labels.read_states(path, procedure)
-                    _check_frames(path, states[0], frames, advice, early_start)
+                    _check_frames(path, states[0].tolist(), frames, advice, early_start)
                 else:
                     steps[file] = labels.read_steps(path, procedure)
                     _check_frames(path, [frame for frame, _ in steps[file]], frames, advice, False)
@@ -107,9 +107,9 @@ def _check_frames(
 
     `numbers` are the frames of the rows of the file.
     """
-    mistakes = []
+    mistakes: list[str] = []
     lines = [line for line, _ in csvfile.read_rows(path)]
-    for i, frame in enumerate(map(int, numbers)):
+    for i, frame in enumerate(numbers):
         what = ""
         if frame not in frames and not (early_start and not i and frame < frames.stop):
             what = (
@@ -131,7 +131,8 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     """
     first, num_frames = recording.pictures.first_frame, recording.pictures.num_frames
     frames = range(first, first + num_frames)
-    mistakes, boxes = [], None
+    mistakes: list[str] = []
+    boxes: Boxes | None = None
     try:
         found = read_psr_files(
             *recording.labels, recording.name, procedure, frames, early_start=form.early_start
@@ -139,6 +140,7 @@ def read_labels(form: Format, recording: RecordingFiles, procedure: Procedure) -
     except ValueError as error:
         mistakes.append(str(error))
     if recording.boxes is not None:
+        assert not isinstance(recording.boxes, Boxes)  # data_prep.own alone reads them before
         tree, name = recording.boxes
         try:
             with tree.on_disk(name) as path:

@@ -28,23 +28,23 @@ def describe(
     without_boxes, sparse = [], []
     looked_at = 0
     for recording in recordings:
-        its = known[recording.name]
-        classes = _class_per_frame(recording, its, procedure)
+        own = known[recording.name]
+        classes = _class_per_frame(recording, own, procedure)
         counts += _kinds(classes, procedure)
-        if its.boxes is None:
+        if own.boxes is None:
             without_boxes.append(recording.name)
             continue
         pictures = recording.pictures
-        looked_at += int(its.boxes.looked_at(pictures.first_frame, pictures.num_frames).sum())
-        if its.boxes.every_frame and its.boxes.sparse:
+        looked_at += int(own.boxes.looked_at(pictures.first_frame, pictures.num_frames).sum())
+        if own.boxes.every_frame and own.boxes.sparse:
             sparse.append(recording.name)
-        of_box = its.boxes.classes
+        of_box = own.boxes.classes
         if of_box is None:
-            of_box = classes[its.boxes.frames - pictures.first_frame]
+            of_box = classes[own.boxes.frames - pictures.first_frame]
         of_boxes += _kinds(of_box, procedure)
         num_boxes += len(of_box)
-        cut += its.boxes.num_cut
-        repeated += its.boxes.num_repeated
+        cut += own.boxes.num_cut
+        repeated += own.boxes.num_repeated
     kinds = "{} in a catalogued state, {} in an error state, {} in an uncatalogued one"
     lines = [
         f"{len(recordings)} recordings, {counts.sum()} frames ({kinds.format(*counts)}), "
@@ -66,12 +66,12 @@ def describe(
             "frames without a box count as not annotated there, and not as empty"
         )
     if early := [
-        f"{recording.name} (frame {its.frames[0]}, first picture {recording.pictures.first_frame})"
+        f"{recording.name} (frame {own.frames[0]}, first picture {recording.pictures.first_frame})"
         for recording in recordings
-        if (its := known[recording.name]).frames[0] < recording.pictures.first_frame
+        if (own := known[recording.name]).frames[0] < recording.pictures.first_frame
     ]:
         lines.append(f"the first state is labelled before the first picture: {some(early)}")
-    if without_steps := [name for name, its in known.items() if len(its.states) == 1]:
+    if without_steps := [name for name, own in known.items() if len(own.states) == 1]:
         lines.append(f"no step in the labels of recordings {some(without_steps)}")
     if without_boxes:
         lines.append(f"no boxes (ASD labels) for recordings {', '.join(without_boxes)}")
@@ -85,11 +85,13 @@ def _own_classes(
 
     The tables of the files name classes too, maybe others: the PSR labels tell which are right.
     """
-    one_off, alike, listed = [], [], []
+    one_off: list[str] = []
+    alike: list[str] = []
+    listed: list[str] = []
     num_boxes = by_number = by_name = 0
     for recording in recordings:
         boxes = known[recording.name].boxes
-        if boxes is None or boxes.classes is None:
+        if boxes is None or boxes.classes is None or boxes.named is None:
             continue
         if len(boxes.empty):
             listed.append(recording.name)
@@ -121,16 +123,16 @@ def _own_classes(
     ]
 
 
-def _class_per_frame(recording: RecordingFiles, its: Labels, procedure: Procedure) -> np.ndarray:
+def _class_per_frame(recording: RecordingFiles, own: Labels, procedure: Procedure) -> np.ndarray:
     """Returns the classes (N,) of the states of the frames of a recording."""
-    return procedure.state_classes(_per_frame(recording, its))
+    return procedure.state_classes(_per_frame(recording, own))
 
 
-def _per_frame(recording: RecordingFiles, its: Labels) -> np.ndarray:
+def _per_frame(recording: RecordingFiles, own: Labels) -> np.ndarray:
     """Returns the states (N, K) of the frames of a recording."""
     pictures = recording.pictures
     return labels.states_per_frame(
-        its.frames, its.states, pictures.first_frame, pictures.num_frames
+        own.frames, own.states, pictures.first_frame, pictures.num_frames
     )
 
 
@@ -172,9 +174,9 @@ def _differing_steps(
     """Returns a line for each recording whose steps are not the changes of its states."""
     lines = []
     for recording in recordings:
-        its = known[recording.name]
-        steps = {step for step in its.steps if step[1] % 3 != 1}
-        changes = set(labels.states_to_steps(its.frames, its.states))
+        own = known[recording.name]
+        steps = {step for step in own.steps if step[1] % 3 != 1}
+        changes = set(labels.states_to_steps(own.frames, own.states))
         differing = [
             f"{what} {_steps(found, procedure)}"
             for what, found in (
@@ -198,8 +200,8 @@ def _steps(steps: set[labels.Step], procedure: Procedure) -> str:
 
 def some(texts: Sequence[str]) -> str:
     """Returns the first few of many texts, and how many more there are."""
-    more = len(texts) - MAX_SHOWN
-    return ", ".join(texts[:MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    rest = len(texts) - MAX_SHOWN
+    return ", ".join(texts[:MAX_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _kinds(classes: np.ndarray, procedure: Procedure) -> np.ndarray:

@@ -37,9 +37,9 @@ _YOLO_LABELS = ("labels", "training/labels")
 _PICTURES = (".png", ".jpg", ".jpeg")
 # IndustReal's class of each class of the Unity scene.
 UNITY_CLASSES = (
-    *(0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4),
-    *(10, 18, 1, 7, 9, 21, 13, 5, 6, 17, 16, 23),
-)
+    0, 15, 12, 2, 19, 22, 14, 20, 3, 11, 8, 4,
+    10, 18, 1, 7, 9, 21, 13, 5, 6, 17, 16, 23,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -186,6 +186,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
     numbering = _check_categories(data, place)
     listed = coco.images(data, place)
     found: dict[str, Render] = {}
+    sizes: dict[str, tuple[float, float]] = {}
 
     def picture(image: coco.Image) -> None:
         if image.name not in there:
@@ -197,7 +198,8 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
         if image.size is None:
             raise ValueError(f"{image.place}: has no width and height")
         width, height = image.size
-        found[image.name] = Render(tree, join(images, image.name), 0, None, (height, width))
+        sizes[image.name] = size = (height, width)
+        found[image.name] = Render(tree, join(images, image.name), 0, None, size)
 
     for_each([(image,) for image in listed.values()], picture)
     boxes: collections.Counter[str] = collections.Counter()
@@ -206,7 +208,7 @@ def _read_coco(tree: Tree, folder: str) -> Renders:
     def show(box: coco.Box) -> None:
         nonlocal cut
         name, label = box.image.name, _unity_class(box.category, box.place)
-        shares, is_cut = _shares(box, found[name].size)
+        shares, is_cut = _shares(box, sizes[name])
         found[name] = dataclasses.replace(found[name], label=label, box=shares)
         boxes[name] += 1
         cut += is_cut
@@ -246,8 +248,8 @@ def _check_categories(data: Any, place: str) -> str:
         name = re.sub(r"[\s,_\[\]()]", "", category.name)
         if name not in ("background", "errorstate") and not re.fullmatch("[01]{11}", name):
             continue
-        inside = number in range(len(UNITY_CLASSES))
-        expected = names[UNITY_CLASSES[number]] if inside else "no class"
+        label = _class_of(number)
+        expected = "no class" if label is None else names[label]
         if name == expected.replace("_", ""):
             agree += 1
         else:
@@ -268,13 +270,20 @@ def _check_categories(data: Any, place: str) -> str:
     )
 
 
+def _class_of(number: coco.Id) -> int | None:
+    """The class of an id of a category; None if it is no class of the Unity scene."""
+    if isinstance(number, int) and 0 <= number < len(UNITY_CLASSES):
+        return UNITY_CLASSES[number]
+    return None
+
+
 def _unity_class(number: coco.Id, place: str) -> int:
-    if number not in range(len(UNITY_CLASSES)):
+    if (label := _class_of(number)) is None:
         raise ValueError(
             f"{place}: category_id: {files.shorten(number)} is no class in "
             f"0…{len(UNITY_CLASSES) - 1}"
         )
-    return UNITY_CLASSES[number]
+    return label
 
 
 def _shares(box: coco.Box, size: tuple[float, float]) -> tuple[tuple[float, ...], bool]:

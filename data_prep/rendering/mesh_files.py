@@ -10,9 +10,12 @@ import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import trimesh
+from trimesh.visual import ColorVisuals
+from trimesh.visual.material import PBRMaterial
 
 from data_prep.rendering.product import Mesh, join
 from stormpsr_jax.media import limited
@@ -34,7 +37,7 @@ def load_all(requests: Sequence[Request]) -> list[Mesh]:
         ValueError: as `load` says of the first one; also one that takes too much memory or time.
     """
     output = limited.call(
-        __name__, requests, lambda said: str(requests[len(_answers(said))][0]), _ADVICE
+        __name__, requests, lambda output: str(requests[len(_answers(output))][0]), _ADVICE
     )
     meshes = []
     for answer in _answers(output):
@@ -76,7 +79,7 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     if kind == "glb":
         _check_glb(path, data)
-    options = {"skip_materials": True} if kind == "obj" else {}
+    options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}
     try:
         scene = trimesh.load_scene(
             io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
@@ -139,13 +142,12 @@ def _check_glb(path: Path, data: bytes) -> None:
 def _own_colours(geometry: trimesh.Trimesh) -> np.ndarray | None:
     """Display colours in 0..1, (3,) or (F, 3); None if the mesh has none. Textures are not read."""
     visual = geometry.visual
-    if visual.kind in ("face", "vertex"):
-        return visual.face_colors[:, :3] / 255
+    if isinstance(visual, ColorVisuals):
+        return None if visual.kind is None else visual.face_colors[:, :3] / 255
     material = getattr(visual, "material", None)
-    factor = getattr(material, "baseColorFactor", None)
-    if factor is None or getattr(material, "baseColorTexture", None) is not None:
+    if not isinstance(material, PBRMaterial) or material.baseColorFactor is None:
         return None
-    return np.asarray(material.main_color[:3]) / 255
+    return None if material.baseColorTexture is not None else material.main_color[:3] / 255
 
 
 def _main() -> None:

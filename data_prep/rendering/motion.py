@@ -6,7 +6,7 @@ hands cover the product; in between they rest on its edge, and now and then leav
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import trimesh
@@ -87,12 +87,14 @@ class Motion:
         return affine((-0.1, 0.0, turn), (x, y, 1.15 + self.lift))
 
 
-def _wobble(rng: np.random.Generator, time: np.ndarray, period: float, size) -> np.ndarray:
+def _wobble(
+    rng: np.random.Generator, time: np.ndarray, period: float, size: float | Sequence[float]
+) -> np.ndarray:
     """(N, len(size)) smooth noise of standard deviation `size`, with waves of about `period` s."""
-    size = np.atleast_1d(np.asarray(size, np.float64))
-    frequency = 2 * np.pi / (period * rng.uniform(0.6, 2.2, (4, len(size))))
-    phase = rng.uniform(0, 2 * np.pi, (4, len(size)))
-    return size * np.sin(time[:, None, None] * frequency + phase).sum(1) / np.sqrt(2)
+    sizes = np.atleast_1d(np.asarray(size, np.float64))
+    frequency = 2 * np.pi / (period * rng.uniform(0.6, 2.2, (4, len(sizes))))
+    phase = rng.uniform(0, 2 * np.pi, (4, len(sizes)))
+    return sizes * np.sin(time[:, None, None] * frequency + phase).sum(1) / np.sqrt(2)
 
 
 def _eased(time: np.ndarray, keys: Sequence[float], values: np.ndarray, move: float) -> np.ndarray:
@@ -114,7 +116,11 @@ def _view(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def plan_recording(
-    timeline: Timeline, places: np.ndarray, fps: float, occlusion: Occlusion, rng
+    timeline: Timeline,
+    places: np.ndarray,
+    fps: float,
+    occlusion: Occlusion,
+    rng: np.random.Generator,
 ) -> Motion:
     """The movements of a recording.
 
@@ -157,6 +163,7 @@ def plan_recording(
 
 
 Segment = tuple[float, float, str]  # start, end, "cover" | "partial" | "clear"
+TimedEvent = tuple[float, Mapping[int, tuple[int, int]]]  # seconds, then as in `changes`
 
 
 def _draw_segments(
@@ -186,7 +193,9 @@ def _draw_segments(
     return segments
 
 
-def _move_product(time: np.ndarray, segments: Sequence[Segment], rng) -> np.ndarray:
+def _move_product(
+    time: np.ndarray, segments: Sequence[Segment], rng: np.random.Generator
+) -> np.ndarray:
     """(N, 6): the product is turned, tilted and shifted while hands are on it."""
     keys, values = [0.0], [[0, 0, rng.normal(0, 0.5), 0, 0, 0]]
     for start, end, kind in segments:
@@ -212,7 +221,15 @@ def _carry_times(event: float, install: bool, segments: Sequence[Segment]) -> tu
     return (min(start, event) - 0.8, event) if install else (event, max(end, event) + 0.8)
 
 
-def _move_hands(time, segments, fetches, events, places, product, rng):
+def _move_hands(
+    time: np.ndarray,
+    segments: Sequence[Segment],
+    fetches: Sequence[tuple[float, float]],
+    events: Sequence[TimedEvent],
+    places: np.ndarray,
+    product: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
     """Reach (N, 2) and aim (N, 2, 2) of the two hands."""
     keys, values = [0.0], [np.zeros(2)]
     aim_keys, aims = [0.0], [rng.normal(0, 0.2, 4)]
@@ -238,7 +255,15 @@ def _move_hands(time, segments, fetches, events, places, product, rng):
     return reach, _eased(time, aim_keys, np.array(aims), MOVE).reshape(-1, 2, 2)
 
 
-def _aim_at(now, end, events, places, time, product, rng) -> np.ndarray:
+def _aim_at(
+    now: float,
+    end: float,
+    events: Sequence[TimedEvent],
+    places: np.ndarray,
+    time: np.ndarray,
+    product: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """(4,) aims of the hands near the component of the next event."""
     at, changed = min(events, key=lambda e: abs(e[0] - (now + end) / 2), default=(0.0, {}))
     place = places[list(changed)].mean(0) if changed else np.zeros(2)
@@ -283,11 +308,11 @@ def plan_views(
 SKIN, SLEEVE, HANDLE, BLADE = range(4)
 
 
-def _capsule(start, end, radius: float, material: int) -> Mesh:
-    start, end = np.asarray(start, float), np.asarray(end, float)
-    length = np.linalg.norm(end - start)
+def _capsule(start: Sequence[float], end: Sequence[float], radius: float, material: int) -> Mesh:
+    along = np.subtract(end, start)
+    length = np.linalg.norm(along)
     mesh = trimesh.creation.capsule(length, radius, count=(10, 10))
-    turn = trimesh.geometry.align_vectors([0, 0, 1], (end - start) / length)
+    turn = trimesh.geometry.align_vectors([0, 0, 1], along / length)
     turn[:3, 3] = start
     colours = np.full((len(mesh.faces), 3), float(material))
     return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), colours).moved(turn)

@@ -8,12 +8,15 @@ centre at the origin.
 import colorsys
 import dataclasses
 import functools
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import trimesh
 
 BOARD_THICKNESS = 0.1
+
+Vector = Sequence[float] | np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +52,14 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
     )
 
 
-def affine(angles=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 0.0), scale=1.0) -> np.ndarray:
+def affine(
+    angles: Vector = (0.0, 0.0, 0.0),
+    translation: Vector = (0.0, 0.0, 0.0),
+    scale: float | Vector = 1.0,
+) -> np.ndarray:
     """(4, 4): scale, then turn about x, y and z (radians, in this order), then move."""
-    matrix = trimesh.transformations.euler_matrix(*angles, axes="sxyz")
+    x, y, z = angles
+    matrix = trimesh.transformations.euler_matrix(x, y, z, axes="sxyz")
     matrix[:3, :3] *= scale  # (3,) scales the columns: the mesh's own axes
     matrix[:3, 3] = translation
     return matrix
@@ -81,7 +89,7 @@ def _polygon(radii: Sequence[float], turn: float = 0.0) -> trimesh.Trimesh:
 def _boxes(*rows: tuple[float, ...]) -> trimesh.Trimesh:
     """Boxes given as (x0, y0, z0, x1, y1, z1)."""
     bounds = np.asarray(rows).reshape(-1, 2, 3)
-    return trimesh.util.concatenate([trimesh.creation.box(bounds=b) for b in bounds])
+    return functools.reduce(operator.add, [trimesh.creation.box(bounds=b) for b in bounds])
 
 
 def _cylinder_along_y(radius: float, y0: float, y1: float) -> trimesh.Trimesh:
@@ -89,8 +97,8 @@ def _cylinder_along_y(radius: float, y0: float, y1: float) -> trimesh.Trimesh:
 
 
 def _wheels() -> trimesh.Trimesh:
-    parts = [_cylinder_along_y(0.5, -0.5, -0.24), _cylinder_along_y(0.5, 0.24, 0.5)]
-    return trimesh.util.concatenate([*parts, _cylinder_along_y(0.14, -0.25, 0.25)])
+    left, right = _cylinder_along_y(0.5, -0.5, -0.24), _cylinder_along_y(0.5, 0.24, 0.5)
+    return left + right + _cylinder_along_y(0.14, -0.25, 0.25)
 
 
 def _tapered(top: float) -> trimesh.Trimesh:
@@ -153,7 +161,7 @@ def _unit_shape(name: str) -> tuple[np.ndarray, np.ndarray]:
     return vertices, np.asarray(mesh.faces)
 
 
-def solid(shape: str, size: Sequence[float], colour: Sequence[float]) -> Mesh:
+def solid(shape: str, size: Vector, colour: Vector) -> Mesh:
     """A named shape that fills a box of `size` (x, y, z) around the origin, in one colour."""
     vertices, faces = _unit_shape(shape)
     colours = np.tile(np.asarray(colour, np.float64), (len(faces), 1))
@@ -184,7 +192,7 @@ class Product:
     board: Mesh
     parts: tuple[Part, ...]
 
-    def mesh(self, state: Sequence[int]) -> Mesh:
+    def mesh(self, state: Sequence[int] | np.ndarray) -> Mesh:
         """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""
         pieces = [self.board]
         for part, value in zip(self.parts, state, strict=True):
@@ -239,7 +247,9 @@ def _rgb(hue: float, saturation: float, value: float) -> np.ndarray:
     return np.asarray(colorsys.hsv_to_rgb(hue % 1.0, saturation, value)) ** 2
 
 
-def _part(shape, rgb, place, size, yaw, rng) -> Part:
+def _part(
+    shape: str, rgb: np.ndarray, place: Vector, size: Vector, yaw: float, rng: np.random.Generator
+) -> Part:
     """A part whose wrong pose is turned, tilted and shifted, to a side that `rng` draws."""
     x, y, bottom = place
     width, depth, height = size
@@ -255,7 +265,7 @@ def _part(shape, rgb, place, size, yaw, rng) -> Part:
     )
 
 
-def _board(size: Sequence[float], rgb: np.ndarray) -> Mesh:
+def _board(size: Vector, rgb: np.ndarray) -> Mesh:
     board = solid("box", (*size, BOARD_THICKNESS), rgb)
     return board.moved(affine(translation=(0, 0, BOARD_THICKNESS / 2)))
 

@@ -166,7 +166,13 @@ def _grid(size: int) -> np.ndarray:
 class _Tracer:
     """The scene of one picture, ready for rays."""
 
-    def __init__(self, camera: Camera, placed: Sequence[Placed], light: Light, ground):
+    def __init__(
+        self,
+        camera: Camera,
+        placed: Sequence[Placed],
+        light: Light,
+        ground: Table | np.ndarray,
+    ):
         self._camera, self._placed, self._light, self._ground = camera, placed, light, ground
         shaded = [
             light.shade(p.body.normals @ p.pose[:3, :3].T.astype(np.float32), p.body.colours)

@@ -94,10 +94,10 @@ def _draw_order(procedure: Procedure, state: np.ndarray, rng: np.random.Generato
     events: list[Event] = []
     catalogue = procedure.states
     while True:
-        more = (catalogue >= state).all(1) & (catalogue.sum(1) == state.sum() + 1)
-        if not more.any():
+        above = (catalogue >= state).all(1) & (catalogue.sum(1) == state.sum() + 1)
+        if not above.any():
             break
-        following = catalogue[rng.choice(np.flatnonzero(more))]
+        following = catalogue[rng.choice(np.flatnonzero(above))]
         component = int(np.flatnonzero(following != state)[0])
         if events and len(events[-1]) == 1 and rng.random() < TOGETHER:
             events[-1][component] = 1
@@ -183,7 +183,7 @@ def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeli
 
 def changes(timeline: Timeline) -> list[tuple[int, Mapping[int, tuple[int, int]]]]:
     """The events: [(index of the frame in the recording, {component: (old, new) value})]."""
-    result = []
+    result: list[tuple[int, Mapping[int, tuple[int, int]]]] = []
     for m in range(1, len(timeline.frames)):
         old, new = timeline.states[m - 1], timeline.states[m]
         changed = {int(k): (int(old[k]), int(new[k])) for k in np.flatnonzero(old != new)}

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from data_prep.rendering.motion import Motion, hand
 from data_prep.rendering.product import Mesh, Product, affine, join, solid
@@ -29,7 +30,7 @@ _TABLES = (
 )  # fmt: skip
 
 
-def _display(colour) -> np.ndarray:
+def _display(colour: ArrayLike) -> np.ndarray:
     return np.asarray(colour, np.float64) ** 2
 
 
@@ -80,9 +81,9 @@ class Workplace:
 
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
         """The picture of one frame; state (K,)."""
-        state = tuple(int(value) for value in state)
+        values = tuple(state.tolist())
         carried = int(motion.carried[frame])
-        loose = tuple(k for k, value in enumerate(state) if not value and k != carried)
+        loose = tuple(k for k, value in enumerate(values) if not value and k != carried)
         others = [Placed(self._around_body(loose), np.eye(4))]
         for side in (0, 1):
             if motion.reach[frame, side] <= 0.02:
@@ -91,10 +92,10 @@ class Workplace:
             carrying = side == 0 and carried >= 0
             tool = self._has_tool and side == 0 and not carrying
             others.append(Placed(hand(side, tool, self._materials), pose))
-            if carrying and not state[carried]:
+            if carrying and not values[carried]:
                 inside = affine(translation=(0.0, 0.55, -0.35))
                 others.append(Placed(self._part_body(carried), pose @ inside))
-        product = Placed(self._product_body(state), motion.product_pose(frame))
+        product = Placed(self._product_body(values), motion.product_pose(frame))
         return render(product, others, _camera(motion, frame), self._light, self._table, size)
 
 

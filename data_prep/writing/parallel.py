@@ -8,7 +8,8 @@ import multiprocessing
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ class Stopped(Exception):
 class Progress:
     """Counts the frames of one job, where the process that shows the bar can see them."""
 
-    def __init__(self, counts: Sequence[int], index: int):
+    def __init__(self, counts: MutableSequence[int], index: int):
         # Shared by all jobs: [stop?, frames and frames done of job 0, of job 1, …]. Each place
         # has one writer, so it needs no lock, which a killed process might never give back.
         self._counts = counts
@@ -53,8 +54,8 @@ class Progress:
 
 
 # What a worker process was started with: shared counts can be inherited, but not sent to it.
-_function: Callable[[Any, progress.Progress], None] | None = None
-_counts: Sequence[int] | None = None
+_function: Callable[[Any, progress.Progress], None]
+_counts: MutableSequence[int]
 
 
 def run(
@@ -90,18 +91,19 @@ def run(
     counts = context.RawArray("q", 1 + 2 * len(jobs))
     counts[1::2] = [progress.UNKNOWN] * len(jobs) if sizes is None else list(sizes)
     workers = min(workers, len(jobs))
+    pool: concurrent.futures.Executor
     if workers <= 1:
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        calls = [(function, job, Progress(counts, index)) for index, job in enumerate(jobs)]
+        calls = [partial(function, job, Progress(counts, i)) for i, job in enumerate(jobs)]
     else:
         pool = concurrent.futures.ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(function, counts)
         )
-        calls = [(_run_in_worker, index, job) for index, job in enumerate(jobs)]
+        calls = [partial(_run_in_worker, i, job) for i, job in enumerate(jobs)]
     with pool, progress.JobsBar(desc, counts, workers) as bar:
         others = set(multiprocessing.active_children())
         with _no_interrupt():
-            futures = {pool.submit(*call): job for call, job in zip(calls, jobs, strict=True)}
+            futures = {pool.submit(call): job for call, job in zip(calls, jobs, strict=True)}
         processes = set(multiprocessing.active_children()) - others
         try:
             waiting = set(futures)
@@ -111,8 +113,8 @@ def run(
                 )
                 bar.show(len(waiting))
                 for future in done:
-                    if error := future.exception():
-                        raise _named(error, futures[future])
+                    if failure := future.exception():
+                        raise _named(failure, futures[future])
         except BaseException:
             counts[0] = True
             pool.shutdown(wait=False, cancel_futures=True)
@@ -151,6 +153,7 @@ def _no_interrupt() -> Iterator[None]:
 
 def _named(error: BaseException, job: Any) -> Exception:
     """Returns an error that says which job failed, of a type that the caller can act on."""
+    named: Exception
     if isinstance(error, concurrent.futures.process.BrokenProcessPool):
         named = ChildProcessError(
             "a worker process died (killed, or no memory left?); run the same command again, "
@@ -175,7 +178,7 @@ def _named(error: BaseException, job: Any) -> Exception:
 
 
 def _start_worker(
-    function: Callable[[Any, progress.Progress], None], counts: Sequence[int]
+    function: Callable[[Any, progress.Progress], None], counts: MutableSequence[int]
 ) -> None:
     global _function, _counts
     _function, _counts = function, counts

@@ -108,7 +108,8 @@ def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress
     with output.unfinished(job.out, job.shard) as path:
         sizes = _write_shard(path, data, job, progress)
         arrays = _stored_labels(data, job, slice(None))
-        arrays |= {"first_frame": np.int64(data.first_frame), **sizes}
+        scalars = {"first_frame": data.first_frame, **sizes}
+        arrays |= {key: np.array(value, np.int64) for key, value in scalars.items()}
         _write_labels(job, arrays, data.label_files)
 
 
@@ -132,7 +133,7 @@ def _check_shapes(data: RecordingData, job: Job) -> None:
     num_frames = len(data.states)
     if not num_frames:
         raise ValueError("it has no frames")
-    widths = {"states": (job.procedure.num_components,), "boxes": (4,)}
+    widths: dict[str, tuple[int, ...]] = {"states": (job.procedure.num_components,), "boxes": (4,)}
     widths |= {"classes": (), "visible": ()} | ({} if data.poses is None else {"poses": (6,)})
     for key, width in widths.items():
         if (shape := np.shape(getattr(data, key))) != (num_frames, *width):
@@ -141,14 +142,18 @@ def _check_shapes(data: RecordingData, job: Job) -> None:
 
 def _stored_labels(data: RecordingData, job: Job, rows: slice) -> dict[str, np.ndarray]:
     """Returns the labels of some frames as they are stored; ValueError for impossible values."""
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "states": np.asarray(data.states[rows], np.int8),
         "boxes": np.asarray(data.boxes[rows], np.float32),
         "classes": np.asarray(data.classes[rows], np.int16),
         "visible": np.asarray(data.visible[rows], np.float32),
     }
-    allowed = {"states": (-1, 1), "boxes": (0, 1), "visible": (0, 1)}
-    allowed["classes"] = (NOT_ANNOTATED, job.procedure.error_class)
+    allowed: dict[str, tuple[float, float]] = {
+        "states": (-1, 1),
+        "boxes": (0, 1),
+        "visible": (0, 1),
+        "classes": (NOT_ANNOTATED, job.procedure.error_class),
+    }
     if data.poses is not None:
         arrays["poses"] = np.asarray(data.poses[rows], np.float32)
         allowed["poses"] = (-MAX_POSE, MAX_POSE)

@@ -240,7 +240,7 @@ def _in_good_order(jobs: Sequence[Job], num_frames: Mapping[str, int]) -> list[J
 
 
 def _check_splits(splits: Mapping[str, Sequence[str]]) -> None:
-    seen = {}
+    seen: dict[str, str] = {}
     if not splits:
         raise ValueError("splits: there is no recording in any of them")
     for split, names in splits.items():

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def run(
     desc: str,
     sizes: Sequence[int] | None = None,
     device: bool = False,
-) -> Iterator[tuple[int, Any, Exception | None]]:
+) -> Generator[tuple[int, Any, Exception | None]]:
     """Calls function(job, progress) for every job, as tasks of a cluster that share a bar.
 
     A task is begun again, on another node, when its node or its process dies. The function calls
@@ -245,8 +245,8 @@ def _counter(ray: Any, num_jobs: int) -> Any:
     """
 
     class Counter:  # here, so that Ray pickles it as a whole, not by the name of a module
-        def __init__(self):
-            self.frames = [(None, 0)] * num_jobs
+        def __init__(self) -> None:
+            self.frames: list[tuple[int | None, int]] = [(None, 0)] * num_jobs
 
         def tell(self, index: int, size: int, done: int) -> None:
             self.frames[index] = size, done
@@ -283,7 +283,7 @@ def _read(
 def _task() -> Callable[[bytes, bytes, int, Any], tuple]:
     """The function of a task."""
 
-    def task(shared, job, index, counter):  # here, as is Counter
+    def task(shared: bytes, job: bytes, index: int, counter: Any) -> tuple:  # as is Counter
         try:
             from stormpsr_jax.base.cluster_node import work
         except ImportError as error:

@@ -37,11 +37,11 @@ class Owner:
     owner: str | None
 
 
-class _Teller:
+class _Counted:
     """Tells at times how many frames of a task are done."""
 
     def __init__(self, tell: Callable[[int, int], None]):
-        self._tell, self._size, self._done, self._told = tell, 0, 0, 0.0
+        self._tell, self._size, self._done, self._last = tell, 0, 0, 0.0
 
     def begin(self, num_frames: int) -> None:
         self._size = num_frames
@@ -49,15 +49,15 @@ class _Teller:
 
     def advance(self, count: int = 1) -> None:
         self._done += count
-        if (now := time.monotonic()) >= self._told + LOOK_SECONDS or self._done == self._size:
-            self._told = now
+        if (now := time.monotonic()) >= self._last + LOOK_SECONDS or self._done == self._size:
+            self._last = now
             self._tell(self._size, self._done)
 
 
 class _Kept(logging.Handler):
     """Keeps what is logged, as (level, text)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[tuple[int, str]] = []
 
@@ -83,7 +83,7 @@ def work(shared: bytes, job: bytes, tell: Callable[[int, int], None]) -> tuple:
     kept = _Kept()
     logging.getLogger().addHandler(kept)
     try:
-        result = pickle.loads(function)(pickle.loads(job), _Teller(tell))
+        result = pickle.loads(function)(pickle.loads(job), _Counted(tell))
         return None, result, None, "", kept.lines
     except Exception as error:
         where = f"on node {socket.gethostname()}:\n{traceback.format_exc()}"

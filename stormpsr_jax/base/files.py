@@ -7,7 +7,6 @@ import contextlib
 import errno
 import fcntl
 import hashlib
-import itertools
 import json
 import math
 import os
@@ -91,12 +90,14 @@ def open_locked(path: Path, wait: bool) -> BinaryIO | None:
     Raises:
         OSError: it cannot be opened, or is no regular file.
     """
-    for attempt in itertools.count(1):
+    attempts = 0
+    while True:
+        attempts += 1
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab+", opener=_without_links)  # closed by the caller
         except (FileNotFoundError, FileExistsError):
-            if attempt == 1000:
+            if attempts == 1000:
                 raise
             continue  # another process has just removed the empty folder
         try:
@@ -210,12 +211,11 @@ def check_name(name: str, place: str) -> str:
             a character that a path cannot have in a name.
     """
     name = unicodedata.normalize("NFC", name)
+    what = name_mistake(name)
     if name.startswith("."):
         what = "begins with a dot"
     elif "/" in name or "\\" in name:
         what = "has a / or \\ in it"
-    else:
-        what = name_mistake(name)
     if what is None:
         return name
     raise ValueError(f"{place}: name {shorten(name)}: {what}; rename it")

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 
 # After SIGTERM: EX_TEMPFAIL of sysexits.h, "run it again". After Ctrl-C: what shells expect.
 EXIT_RESTART, EXIT_INTERRUPTED = 75, 130
-_STATUS = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
-_NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+_STATUS: dict[int, int] = {signal.SIGTERM: EXIT_RESTART, signal.SIGINT: EXIT_INTERRUPTED}
+_NAMES: dict[int, str] = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 _received: list[int] = []  # signals that were noted and not yet acted upon
 _noting = 0  # depth of `noted`
@@ -72,7 +72,7 @@ def handled() -> Iterator[None]:
 
 
 @contextmanager
-def noted() -> Iterator[list]:
+def noted() -> Iterator[list[int]]:
     """Yields a list that is non-empty once SIGTERM or Ctrl-C came; a second one ends at once.
 
     With several processes the list stays empty: see `all_stop`.
@@ -125,7 +125,7 @@ def connected(num_processes: int) -> None:
         signal.signal(signal.SIGTERM, _nothing)
 
 
-def _nothing(*_) -> None:
+def _nothing(*_: object) -> None:
     """Handler of both signals: that there is one makes Python write their numbers to the pipe."""
 
 

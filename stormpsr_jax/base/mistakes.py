@@ -1,8 +1,12 @@
 """Mistakes in what a user gave: all of them at once, a line each, whoever wrote what is in it."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 MAX_LINE = 2000  # characters
 MAX_SHOWN = 20
@@ -17,11 +21,11 @@ class Mistakes(ValueError):
         self.lines = tuple(lines)
         # One of them may be the text of several.
         shown = [one_line(line) for text in lines[:MAX_SHOWN] for line in text.split("\n")]
-        if (more := len(lines) - MAX_SHOWN) > 0:
-            shown.append(f"and {_count(more)}")
+        if (rest := len(lines) - MAX_SHOWN) > 0:
+            shown.append(f"and {_count(rest)}")
         super().__init__("\n".join(shown))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Mistakes], tuple[tuple[str, ...]]]:
         return type(self), (self.lines,)
 
 
@@ -57,8 +61,8 @@ def raise_all(mistakes: Sequence[str]) -> None:
 def first_of(error: ValueError, place: object) -> list[str]:
     """Returns the first `MAX_PER_FILE` mistakes of a file, and in a line the number of the rest."""
     lines = lines_of(error)
-    if (more := len(lines) - MAX_PER_FILE) > 0:
-        return [*lines[:MAX_PER_FILE], f"{place}: {_count(more)}"]
+    if (rest := len(lines) - MAX_PER_FILE) > 0:
+        return [*lines[:MAX_PER_FILE], f"{place}: {_count(rest)}"]
     return lines
 
 
@@ -74,9 +78,9 @@ def message_of(error: BaseException) -> str:
     return str(error)
 
 
-def _count(more: int) -> str:
-    least = "at least " if more > MAX_FOUND - 2 * MAX_SHOWN else ""
-    return f"{least}{more} more mistake{'s' if more > 1 else ''}"
+def _count(rest: int) -> str:
+    least = "at least " if rest > MAX_FOUND - 2 * MAX_SHOWN else ""
+    return f"{least}{rest} more mistake{'s' if rest > 1 else ''}"
 
 
 def note(mistakes: list[str], error: ValueError) -> None:
@@ -86,12 +90,13 @@ def note(mistakes: list[str], error: ValueError) -> None:
         raise_all(mistakes)
 
 
-def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., Any]) -> list[Any]:
+def for_each(items: Iterable[tuple[Any, ...]], action: Callable[..., T]) -> list[T]:
     """Returns action(*item) for each item; raises the mistakes of all of them together.
 
     After `MAX_FOUND` of them it ends.
     """
-    results, mistakes = [], []
+    results: list[T] = []
+    mistakes: list[str] = []
     for item in items:
         try:
             results.append(action(*item))

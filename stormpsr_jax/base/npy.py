@@ -3,7 +3,7 @@
 import tokenize
 import zipfile
 import zlib
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -12,11 +12,13 @@ MAX_HEADER = 10_000  # characters of the header of an .npy file
 UNREADABLE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, SyntaxError, RecursionError),
     *(MemoryError, NotImplementedError, RuntimeError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
-def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Returns (shape, Fortran order, dtype) of an .npy file of version 1.0.
 
     Raises:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
 
-def exit_with_parent(*_) -> None:
+def exit_with_parent(*_: object) -> None:
     """Called in a worker process: ends it when its parent ends, even by SIGKILL.
 
     A killed parent cannot stop its workers, and each would keep its memory for ever.
@@ -19,7 +19,9 @@ def exit_with_parent(*_) -> None:
 
 
 def _wait_and_exit() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 

@@ -4,8 +4,8 @@ import heapq
 import math
 import sys
 import time
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TextIO
 
 from tqdm import tqdm
 
@@ -16,7 +16,7 @@ UNKNOWN = -1  # frames of a job
 
 
 class Progress(Protocol):
-    """What a job tells of itself, wherever it runs."""
+    """What a job counts its frames with, wherever it runs."""
 
     def begin(self, num_frames: int) -> None:
         """Says, once, how many frames the job has."""
@@ -28,7 +28,7 @@ class Progress(Protocol):
 class Bar(tqdm):
     """A tqdm bar with rate and time left. Where no terminal shows it, it writes whole lines."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         """Options as for tqdm."""
         seconds = _BAR_SECONDS if sys.stderr.isatty() else _LINE_SECONDS
         super().__init__(mininterval=seconds, maxinterval=seconds, dynamic_ncols=True, **options)
@@ -39,7 +39,7 @@ class Bar(tqdm):
             super().moveto(n)
 
     @staticmethod
-    def status_printer(file):
+    def status_printer(file: TextIO) -> Callable[[str], None]:
         """How tqdm writes a state of the bar."""
         if file.isatty():
             return tqdm.status_printer(file)

@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -132,7 +132,7 @@ class _Source:
     PyAV prints the traceback of an exception that another one follows.
     """
 
-    def __init__(self, file: BinaryIO):
+    def __init__(self, file: IO[bytes]):
         self._file = file
         self.name, self.read, self.tell = file.name, file.read, file.tell
 
@@ -169,12 +169,15 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             times or times that go back, there are more of them than the file can have, or reading
             it takes more than that process may.
     """
-    said, body = _in_process("times", tree, name)
+    answer, body = _in_process("times", tree, name)
     times = np.frombuffer(body)
-    if warn and said["trimmed"] > len(times):
+    if warn and answer["trimmed"] > len(times):
         logging.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
-            *(tree.show(name), len(times), said["trimmed"] + len(times), _CONVERT),
+            tree.show(name),
+            len(times),
+            answer["trimmed"] + len(times),
+            _CONVERT,
         )
     return times
 
@@ -193,10 +196,10 @@ def _in_process(task: str, tree: Tree, name: str) -> tuple[dict[str, Any], bytes
     _import_av(place)  # which is missing, or not
     output = limited.call(__name__, (task, tree, name), lambda _: place, _CONVERT)
     head, _, body = output.partition(b"\n")
-    said = json.loads(head)
-    if "error" in said:
-        raise ValueError(said["error"])
-    return said, body
+    answer = json.loads(head)
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer, body
 
 
 def _read_times(tree: Tree, name: str) -> _Times:
@@ -270,20 +273,20 @@ def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
 def _main() -> None:
     """Writes what is asked of a video, or its error, to stdout; `_in_process` says what."""
     task, tree, name = pickle.load(sys.stdin.buffer)  # of the process that has started this one
-    said: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     body = b""
     try:
         limited.limit(MAX_MEMORY, MAX_SECONDS + tree.size(name) // BYTES_OF_SECOND)
         if task == "count":
             with open_video(tree, name) as (_, stream):
-                said["count"] = stream.frames
-            said["count"] = said["count"] or len(_read_times(tree, name).seconds)
+                answer["count"] = stream.frames
+            answer["count"] = answer["count"] or len(_read_times(tree, name).seconds)
         else:
             times = _read_times(tree, name)
-            said["trimmed"], body = times.trimmed, times.seconds.tobytes()
+            answer["trimmed"], body = times.trimmed, times.seconds.tobytes()
     except ValueError as error:
-        said["error"] = str(error)
-    sys.stdout.buffer.write(json.dumps(said).encode() + b"\n" + body)
+        answer["error"] = str(error)
+    sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)
 
 
 if __name__ == "__main__":

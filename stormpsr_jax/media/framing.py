@@ -37,7 +37,7 @@ class Framing:
     region: tuple[float, float, float, float] = WHOLE
     quality: int = 92
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.size) < 8:
             raise ValueError(f"--size={self.size}: at least 8 pixels")
         if self.aspect not in ASPECTS:

@@ -48,8 +48,13 @@ Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
 class Pictures(Protocol):
     """The pictures of one recording, of numbers first_frame … first_frame + num_frames - 1."""
 
-    first_frame: int
-    num_frames: int
+    @property
+    def first_frame(self) -> int:
+        """The number of the first one."""
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
 
     def read(self) -> Iterator[tuple[str, Picture]]:
         """Yields (its place as messages name it, picture) in order, one at a time."""
@@ -163,7 +168,8 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
         if examined.repair and examined.repair not in repairs:
             repairs.add(examined.repair)
             logging.warning("%s: %s; and so on in this recording", place, examined.repair)
-        if examined.is_plain and first == framing.size and placement.is_whole:
+        unchanged = examined.is_plain and first == framing.size and placement.is_whole
+        if unchanged and isinstance(picture, bytes):
             _decode(place, picture)  # whole to its end?
             yield picture
         else:
@@ -249,20 +255,19 @@ def _examine(place: str, picture: Picture) -> _Examined:
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:
     """Returns the picture as (H, W, 3) uint8 of size placement.size."""
-    height, width = examined.size
+    size: tuple[float, float] = examined.size
     if isinstance(picture, np.ndarray):
         image = Image.fromarray(picture)
     elif examined.is_jpeg:
         x0, y0, x1, y1 = placement.part
         _, _, w, h = placement.inside
         with _damaged(place):
-            array, (height, width) = decode_reduced(
-                picture, examined.size, (h / (y1 - y0), w / (x1 - x0))
-            )
+            wanted = h / (y1 - y0), w / (x1 - x0)
+            array, size = decode_reduced(picture, examined.size, wanted)
         image = Image.fromarray(array)
     else:
         image = _upright(place, picture)
-    return placement.resize(image, (height, width))
+    return placement.resize(image, size)
 
 
 def _upright(place: str, picture: bytes) -> Image.Image:

@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO
 
 from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.mistakes import raise_all
@@ -27,8 +27,13 @@ MAX_FILE_BYTES = 128 * 2**20
 FREE_LABELS = 2**22
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, UnicodeDecodeError),
-    *(EOFError, NotImplementedError, RuntimeError),
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    UnicodeDecodeError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
 )
 _ENDS = 2**16  # bytes at either end of a file that tell its content
 
@@ -137,11 +142,11 @@ class Tree:
             )
         return content
 
-    def open(self, name: str) -> BinaryIO:
+    def open(self, name: str) -> IO[bytes]:
         """Opens a file for reading; ValueError if it cannot be opened."""
         return self._open(name)[0]
 
-    def _open(self, name: str) -> tuple[BinaryIO, int]:
+    def _open(self, name: str) -> tuple[IO[bytes], int]:
         """Returns an open file and its size in bytes, as a zip file declares it."""
         place = self.show(name)
         with read_errors(place):
@@ -159,7 +164,7 @@ class Tree:
     @contextlib.contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
         """Gives a label file as a path; messages of a ValueError name its place in the zip file."""
-        if not self.is_zip:
+        if self.index is None:
             yield Path(self.path, name)
             return
         place = self.show(name)
@@ -193,13 +198,15 @@ class Tree:
                 )
             yield found
 
-    def _walk(self, folder: str, above: tuple) -> Iterator[tuple[str, list[str], list[str]]]:
+    def _walk(
+        self, folder: str, above: tuple[object, ...]
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
         if len(above) > zips.MAX_DEPTH:
             raise ValueError(
                 f"{self.show(folder)}: folders nested more than {zips.MAX_DEPTH} deep are not "
                 "looked into; give a folder below it"
             )
-        identity = folder
+        identity: object = folder
         if not self.is_zip:
             with read_errors(self.show(folder)):
                 status = os.stat(os.path.join(self.path, folder))

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,9 @@ from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 from stormpsr_jax.media.trees import Tree
 
 VIDEO_ENDINGS = (
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg"),
-    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv"),
-)
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg",
+    ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".ogv",
+)  # fmt: skip
 # Matroska rounds times to milliseconds.
 TIME_TOLERANCE = 1e-3
 # Seconds without a picture: a line in the log, and an error.
@@ -194,7 +194,7 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Generator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
 
     Args:

@@ -83,13 +83,14 @@ class _View(io.RawIOBase):
         self._at = at
         return at
 
-    def readinto(self, buffer: memoryview) -> int:
-        data = self._parts.read(self._at, len(buffer))
+    def read(self, size: int = -1) -> bytes:
+        if size < 0:
+            size = max(0, self._parts.size + len(self._tail) - self._at)
+        data = self._parts.read(self._at, size)
         behind = max(0, self._at - self._parts.size)
-        data += self._tail[behind : behind + len(buffer) - len(data)]
-        buffer[: len(data)] = data
+        data += self._tail[behind : behind + size - len(data)]
         self._at += len(data)
-        return len(data)
+        return data
 
 
 def find_directory(parts: Parts) -> tuple[int, int, int, int]:

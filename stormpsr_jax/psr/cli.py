@@ -6,7 +6,7 @@ import os
 import re
 import select
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from stormpsr_jax.base.mistakes import message_of, tell
 from stormpsr_jax.psr.streams import streams
@@ -82,7 +82,7 @@ def per_stream(text: str) -> dict[str, float]:
 class OneLineParser(argparse.ArgumentParser):
     """A parser whose errors take one line, and whose flags are not abbreviated."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         print_anything()
         super().__init__(allow_abbrev=False, **options)
 

@@ -24,7 +24,7 @@ from stormpsr_jax.psr.files import (
     resample,
 )
 from stormpsr_jax.psr.files.class_maps import ClassMap
-from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 
@@ -123,6 +123,7 @@ def _main_frames(args: argparse.Namespace, procedure: Procedure) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for path, found in zip(paths, read, strict=True):
         file_name, name = path.name, path.name.removesuffix(predictions.SUFFIX)
+        changed: Detections | TemporalPredictions
         if isinstance(found, Detections):
             changed = resample.detections(found, *rates)
             predictions.write_detections(out / file_name, name, changed)

@@ -49,12 +49,11 @@ class Variant:
         Where the file does not say what may, every component that is installed at the start or by
         an expected step may come off and go on again.
         """
-        allowed = self.allowed
-        if allowed is None:
-            initial = {k for k, bit in enumerate(self.initial_state) if bit}
-            parts = initial | {step // 3 for step in self.expected if step % 3 == 0}
-            allowed = [step for k in parts for step in (3 * k, 3 * k + 2)]
-        return frozenset((*self.expected, *allowed))
+        if self.allowed is not None:
+            return frozenset((*self.expected, *self.allowed))
+        initial = {k for k, bit in enumerate(self.initial_state) if bit}
+        parts = initial | {step // 3 for step in self.expected if step % 3 == 0}
+        return frozenset(self.expected).union(*((3 * k, 3 * k + 2) for k in parts))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

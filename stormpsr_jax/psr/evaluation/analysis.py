@@ -131,8 +131,8 @@ def mean_delays_of_both(result: Mapping[str, Any]) -> dict[str, float] | None:
     names = (streams.BASELINE.name, streams.METHOD.name)
     if not result["streams"].keys() >= set(names):
         return None
-    entries = (result["streams"][name]["recordings"] for name in names)
-    pairs = list(itertools.chain(*both_found(*entries, result["fps"]).values()))
+    baseline, method = (result["streams"][name]["recordings"] for name in names)
+    pairs = list(itertools.chain(*both_found(baseline, method, result["fps"]).values()))
     if not pairs:
         return None
     means = (sum(delays) / len(pairs) for delays in zip(*pairs, strict=True))

@@ -141,12 +141,10 @@ def _values(
         lone = ", ".join(sorted(set(a) ^ set(b)))
         raise ValueError(f"the results do not have the same recordings; only one has {lone}")
     names = sorted(a)
-    values = {
-        figure.key: tuple(
-            np.array([r[name][figure.key] for name in names], dtype=np.float64) for r in (a, b)
-        )
-        for figure in headline.MEANS
-    }
+    values = {}
+    for figure in headline.MEANS:
+        x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
+        values[figure.key] = x, y
     for name in names:
         if a[name]["truth"] != b[name]["truth"]:
             raise ValueError(f"the labels of recording {name} differ between the results")
@@ -156,10 +154,9 @@ def _values(
     values["common_delay_s"] = (table[:, 0], table[:, 1])
     for figure in headline.WRONG:
         if figure.better:
-            values[f"wrong.{figure.key}"] = tuple(
-                np.array([(r[n].get("wrong") or {}).get(figure.key) for n in names], np.float64)
-                for r in (a, b)
-            )
+            wrong = ([r[name].get("wrong") or {} for name in names] for r in (a, b))
+            x, y = (np.array([one.get(figure.key) for one in r], np.float64) for r in wrong)
+            values[f"wrong.{figure.key}"] = x, y
     return values
 
 

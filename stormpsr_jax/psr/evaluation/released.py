@@ -29,7 +29,13 @@ _COMPUTED = ("pos", "f1", "delay_s", "tp", "fp", "fn")
 _UNDEFINED = {figure.key: None for figure in headline.FIGURES if figure.key not in _COMPUTED}
 
 
-def _matches(step, frames, steps, other_frames, other_steps) -> list[tuple[int, int]]:
+def _matches(
+    step: int,
+    frames: np.ndarray,
+    steps: np.ndarray,
+    other_frames: np.ndarray,
+    other_steps: np.ndarray,
+) -> list[tuple[int, int]]:
     """Pairs each event of `step` in one list with the nearest in the other: (index, index).
 
     An event exactly on time counts as infinitely far. The other list holds at least as many of
@@ -47,21 +53,27 @@ def _matches(step, frames, steps, other_frames, other_steps) -> list[tuple[int, 
     return pairs
 
 
-def _reordered(frames, steps, truth_frames, truth_steps, window: int) -> list[int]:
+def _reordered(
+    frames: np.ndarray,
+    steps: np.ndarray,
+    truth_frames: np.ndarray,
+    truth_steps: np.ndarray,
+    window: int,
+) -> list[int]:
     """Returns the predicted step ids in an order nearer to the truth's, for POS alone."""
-    frames, steps, truth_steps = frames.tolist(), steps.tolist(), truth_steps.tolist()
-    if any(frames):
-        at_start = max(i for i, frame in enumerate(frames) if frame == frames[0]) + 1
-        done = set(truth_steps[i] for i in np.flatnonzero(truth_frames <= frames[0]))
-        if set(steps[:at_start]) == done:
-            reach = min(len(steps), len(truth_steps))
-            steps[:reach] = truth_steps[:reach]
-    neighbours = set(itertools.pairwise(truth_steps))
-    for i in range(1, len(steps)):
-        if (steps[i], steps[i - 1]) in neighbours and frames[i] - frames[i - 1] < window:
-            steps[i - 1 : i + 1] = steps[i], steps[i - 1]
-            frames[i - 1 : i + 1] = frames[i], frames[i - 1]
-    return steps
+    times, ids, wanted = frames.tolist(), steps.tolist(), truth_steps.tolist()
+    if any(times):
+        at_start = max(i for i, time in enumerate(times) if time == times[0]) + 1
+        done = set(wanted[i] for i in np.flatnonzero(truth_frames <= times[0]))
+        if set(ids[:at_start]) == done:
+            reach = min(len(ids), len(wanted))
+            ids[:reach] = wanted[:reach]
+    neighbours = set(itertools.pairwise(wanted))
+    for i in range(1, len(ids)):
+        if (ids[i], ids[i - 1]) in neighbours and times[i] - times[i - 1] < window:
+            ids[i - 1 : i + 1] = ids[i], ids[i - 1]
+            times[i - 1 : i + 1] = times[i], times[i - 1]
+    return ids
 
 
 def score_recording(

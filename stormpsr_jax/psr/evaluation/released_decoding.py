@@ -16,6 +16,10 @@ from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 
 Event = tuple[int, int, float]
+# Frame, state vector (empty: background, None: error state), rounded confidence.
+_DetectionRow = tuple[int, list[int] | None, float]
+# By frame, (K,) predicted changes, as bool, and rounded confidences.
+_TemporalRows = dict[int, tuple[np.ndarray, np.ndarray]]
 
 
 def _steps_between(before: Sequence[int], after: Sequence[int]) -> list[int]:
@@ -27,11 +31,11 @@ def _steps_between(before: Sequence[int], after: Sequence[int]) -> list[int]:
 class _Sums:
     """Cumulative confidence per step id, and what completes when a sum exceeds the threshold."""
 
-    def __init__(self, settings: Settings, expected: frozenset[int], state, num_components: int):
+    def __init__(self, settings: Settings, expected: frozenset[int], initial: Sequence[int]):
         self.settings = settings
         self.expected = expected
-        self.state = state  # (K,), or empty, or None until something is detected
-        self.sums = np.zeros(3 * num_components)  # (N,), one array for both streams in fusion
+        self.state = list(initial)  # (K,), or empty
+        self.sums = np.zeros(3 * len(initial))  # (N,), one array for both streams in fusion
         self.events: list[Event] = []
 
     def complete(self, frame: int) -> list[int]:
@@ -54,10 +58,12 @@ class _Sums:
 class _DetectionSums(_Sums):
     """B2 and B3 on detections. Every frame counts, in order, either as `update` or as `idle`."""
 
+    blank = False  # what is detected first is then the state to start from
+
     def update(self, frame: int, detected: Sequence[int], confidence: float) -> None:
         """`detected`: the state vector of the frame's first row, empty for background and error."""
-        if self.state is None:
-            self.state = list(detected)
+        if self.blank:
+            self.blank, self.state = False, list(detected)
             return  # the sums do not decay at this frame
         suggested = [] if detected == self.state else _steps_between(self.state, detected)
         if suggested:
@@ -76,11 +82,12 @@ class _DetectionSums(_Sums):
 class _TemporalSums(_Sums):
     """B2 and B3 on the temporal stream. Only frames with a row count, in order."""
 
-    def __init__(self, *args):
-        super().__init__(*args)
+    def __init__(self, settings: Settings, expected: frozenset[int], initial: Sequence[int]):
+        super().__init__(settings, expected, initial)
         self.supported: set[int] = set()  # step ids added to since the last decay
         self.changes: list[tuple[int, np.ndarray]] = []  # recorded: frame, (K,) bool
-        self.recent: np.ndarray | None = None  # the last change XOR those at most a window older
+        # The last change XOR those at most a window older.
+        self.recent = np.zeros(len(initial), bool)
 
     def update(self, frame: int, predicted: np.ndarray, confidences: np.ndarray) -> None:
         """`predicted` (K,) bool and `confidences` (K,) of the clip that ends at `frame`."""
@@ -122,10 +129,10 @@ def _rounded(confidences: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _detection_rows(
-    detections: Detections, procedure: Procedure
-) -> list[tuple[int, list[int] | None, float]]:
-    """Per row: frame, state vector (empty: background, None: error state), rounded confidence."""
+def _detection_rows(detections: Detections | None, procedure: Procedure) -> list[_DetectionRow]:
+    """The rows of a recording's detections."""
+    if detections is None:
+        raise ValueError("there are no detections")
     classes, last = detections.classes, procedure.error_class
     if len(classes) and not 0 <= classes.min() <= classes.max() <= last:
         wrong = classes.min() if classes.min() < 0 else classes.max()
@@ -139,23 +146,25 @@ def _detection_rows(
     return [(frame, vectors[c], confidence) for frame, c, confidence in rows]
 
 
-def _temporal_rows(
-    temporal: TemporalPredictions, procedure: Procedure
-) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Per frame (K,) predicted changes, as bool, and rounded confidences of its first row."""
+def _temporal_rows(temporal: TemporalPredictions | None, procedure: Procedure) -> _TemporalRows:
+    """The first row of each frame."""
+    if temporal is None:
+        raise ValueError("there are no temporal predictions")
     if temporal.predicted.shape[1] != procedure.num_components:
         raise ValueError(
             f"temporal predictions for {temporal.predicted.shape[1]} components; procedure "
             f"{procedure.name!r} has {procedure.num_components}: check --procedure and --temporal"
         )
-    rows: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    rows: _TemporalRows = {}
     columns = temporal.frames.tolist(), temporal.predicted == 1, _rounded(temporal.confidences)
     for frame, predicted, confidences in zip(*columns, strict=True):
         rows.setdefault(frame, (predicted, confidences))
     return rows
 
 
-def _naive_detections(rows, state: list[int], settings: Settings) -> list[Event]:
+def _naive_detections(
+    rows: Sequence[_DetectionRow], state: list[int], settings: Settings
+) -> list[Event]:
     """B1: the most confident row of a frame completes the steps to its state at once."""
     events = []
     for frame, group in itertools.groupby(rows, key=lambda row: row[0]):
@@ -166,7 +175,7 @@ def _naive_detections(rows, state: list[int], settings: Settings) -> list[Event]
     return events
 
 
-def _naive_temporal(rows, state: list[int], settings: Settings) -> list[Event]:
+def _naive_temporal(rows: _TemporalRows, state: list[int], settings: Settings) -> list[Event]:
     """B1: confident components flip at once, unless the row applied last flagged them already."""
     events: list[Event] = []
     emitted: set[int] = set()
@@ -216,7 +225,8 @@ def decode(
 
     Raises:
         ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            predictions that do not fit the procedure; a removal or a gate, which it does not have.
+            predictions that are missing or do not fit the procedure; a removal or a gate, which it
+            does not have.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
@@ -237,10 +247,9 @@ def decode(
     expected = frozenset(variant.expected)
     every = expected if settings.decoder == "expected" else frozenset(range(3 * len(initial)))
     # Fused B2 starts the detections from what they show first, and its temporal side is B3's.
-    blank = fused and settings.decoder == "confidence"
-    asd = _DetectionSums(settings, every, None if blank else initial[:], len(initial))
-    allowed = expected if fused else every
-    change = _TemporalSums(settings, allowed, initial[:], len(initial))
+    asd = _DetectionSums(settings, every, initial)
+    asd.blank = fused and settings.decoder == "confidence"
+    change = _TemporalSums(settings, expected if fused else every, initial)
     first_rows: dict[int, tuple] = {}
     for frame, detected, confidence in asd_rows:  # the first in the file, not the most confident
         first_rows.setdefault(frame, (detected or [], confidence))

@@ -140,6 +140,7 @@ def evaluate_recordings(
         for name, recording in recordings.items():
             try:
                 if protocol == "released":
+                    assert isinstance(own, Settings)  # as those of all its streams are
                     found = _score_released(procedure, recording, stream.name, own, fps)
                 else:
                     events = stream.decode(
@@ -150,14 +151,14 @@ def evaluate_recordings(
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
             truth = [list(step) for step in sorted(recording.truth)]
-            events = [event[:2] for event in found["events"]]
+            steps = [event[:2] for event in found["events"]]
             entry = details[stream.name][name] = {
                 **found,
                 "variant": recording.variant.name,
                 "truth": truth,
                 "with_errors": recording.with_errors,
                 "wrong": wrong_parts.score_recording(
-                    recording.frames, recording.states, events, fps
+                    recording.frames, recording.states, steps, fps
                 ),
             }
             if recording.visibility is not None:

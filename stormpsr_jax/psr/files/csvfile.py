@@ -84,7 +84,13 @@ def check_width(path: str | os.PathLike, line: int, row: list[str], names: list[
 
 
 def parse_integer(
-    text: str, low: int, high: int, path, line: int, field: str, meaning: str = ""
+    text: str,
+    low: int,
+    high: int,
+    path: str | os.PathLike,
+    line: int,
+    field: str,
+    meaning: str = "",
 ) -> int:
     """Returns a whole number in low…high ("7" and "7.0" alike).
 
@@ -93,16 +99,16 @@ def parse_integer(
     try:
         number = int(text)
     except ValueError:
-        number = parse_number(text, path, line, field)
-        if number != int(number):
+        value = parse_number(text, path, line, field)
+        number = int(value)
+        if value != number:
             raise field_error(path, line, field, f"{text.strip()!r} is not whole") from None
-        number = int(number)
     if not low <= number <= high:
         raise field_error(path, line, field, f"{shorten(text)} is not in {low}…{high}{meaning}")
     return number
 
 
-def parse_number(text: str, path, line: int, field: str) -> float:
+def parse_number(text: str, path: str | os.PathLike, line: int, field: str) -> float:
     """Returns a finite number."""
     try:
         number = float(text)
@@ -113,7 +119,7 @@ def parse_number(text: str, path, line: int, field: str) -> float:
     return number
 
 
-def parse_image_name(text: str, path, line: int) -> int:
+def parse_image_name(text: str, path: str | os.PathLike, line: int) -> int:
     """Returns the frame number in an image's name ("01259.jpg" → 1259)."""
     match = _IMAGE_NAME.fullmatch(text.strip())
     if not match or len(match[1]) > 30 or int(match[1]) > MAX_FRAME:

@@ -151,8 +151,8 @@ def read_detections(path: str | os.PathLike, procedure: Procedure) -> Detections
     # Reading field by field takes longer. It finds the place of a mistake, and takes whole numbers
     # that are written as 7.0.
     if not good:
-        parsed = for_each(every, lambda line, row: _detection(path, line, row, procedure))
-        parsed = [p for p in parsed if p is not None]
+        found = for_each(every, lambda line, row: _detection(path, line, row, procedure))
+        parsed = [p for p in found if p is not None]
         frames = np.array([p[0] for p in parsed], np.int64)
         classes = np.array([p[1] for p in parsed], np.int64)
         numbers = np.array([p[2:] for p in parsed], np.float64).reshape(len(parsed), 5)
@@ -167,7 +167,9 @@ def _says_nothing(row: list[str]) -> bool:
     return len(row) == 3 and row[2].strip() == "0"
 
 
-def _detection(path, line: int, row: list[str], procedure: Procedure) -> tuple | None:
+def _detection(
+    path: str | os.PathLike, line: int, row: list[str], procedure: Procedure
+) -> tuple | None:
     if _says_nothing(row):
         csvfile.parse_integer(row[1], 0, csvfile.MAX_FRAME, path, line, "frame")
         return None
@@ -195,13 +197,15 @@ def read_temporal(path: str | os.PathLike, procedure: Procedure) -> TemporalPred
     def parse(line: int, row: list[str]) -> tuple[int, list[list[float]]]:
         csvfile.check_width(path, line, row, _TEMPORAL_HEADER)
         frame = csvfile.parse_integer(row[2], 0, csvfile.MAX_FRAME, path, line, "framenr")
-        lists = [_bracketed(text) for text in row[3:]]
-        for values, field in zip(lists, _TEMPORAL_HEADER[3:], strict=True):
+        lists = []
+        for text, field in zip(row[3:], _TEMPORAL_HEADER[3:], strict=True):
+            values = _bracketed(text)
             if values is None or len(values) != k:
                 got = "that is not one" if values is None else f"not {len(values)}"
                 what = f"a bracketed list of {k} numbers is needed, one per component of procedure "
                 what += f"{procedure.name!r}, {got}"
                 raise csvfile.field_error(path, line, field, what)
+            lists.append(values)
         return frame, lists
 
     parsed = for_each(rows, parse)
@@ -381,7 +385,7 @@ def _within(values: np.ndarray, low: float, high: float) -> bool:
     return bool(((values >= low) & (values <= high)).all())
 
 
-def _probability(text: str, path, line: int, field: str) -> float:
+def _probability(text: str, path: str | os.PathLike, line: int, field: str) -> float:
     number = csvfile.parse_number(text, path, line, field)
     if not 0 <= number <= 1:
         raise csvfile.field_error(path, line, field, f"{files.shorten(text)} is not in 0…1")

@@ -115,11 +115,11 @@ def load_recordings(
         procedure.variant_for("", variant)  # says once that a name is wrong, not per recording
     with contextlib.ExitStack() as stack:
         found = label_files.find(stack.enter_context(label_files.opened(labels_dir, split)), split)
-        given = {"--asd": asd_dir, "--temporal": temporal_dir}
+        flags = (("--asd", asd_dir), ("--temporal", temporal_dir))
+        given = {flag: path for flag, path in flags if path is not None}
         streams = {
             flag: predictions.find(stack.enter_context(predictions.opened(path, flag)))
             for flag, path in given.items()
-            if path is not None
         }
         mistakes: list[str] = []
         for flag, predicted in streams.items():
@@ -145,7 +145,7 @@ def load_recordings(
         for name, place in found.items():
             own = attempt(procedure.variant_for, name, variant)
             known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
-            detections = temporal = visibility = said = None
+            detections = temporal = visibility = scores = None
             if "--asd" in streams:
                 path = streams["--asd"][name]
                 detections = attempt(predictions.read_detections, path, procedure)
@@ -154,7 +154,7 @@ def load_recordings(
                 temporal = attempt(predictions.read_temporal, path, procedure)
             if scores_dir is not None:
                 path = pathlib.Path(scores_dir) / f"{name}{score_files.SUFFIX}"
-                said = attempt(score_files.read_scores, path, procedure)
+                scores = attempt(score_files.read_scores, path, procedure)
             if visibility_dir is not None:
                 path = pathlib.Path(visibility_dir) / f"{name}.csv"
                 if os.path.lexists(path):
@@ -170,7 +170,7 @@ def load_recordings(
                     visibility,
                     known.frames,
                     with_errors,
-                    said,
+                    scores,
                 )
         raise_all(mistakes)
     return recordings

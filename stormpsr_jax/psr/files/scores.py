@@ -16,7 +16,7 @@ import os
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -40,8 +40,15 @@ ABSENT = -20.0
 _EDGE = 1e-4  # prediction files have four decimals of a probability
 # What zipfile raises for a damaged file; RuntimeError: a member is encrypted.
 _UNREADABLE = (
-    *(OSError, EOFError, KeyError, NotImplementedError, RuntimeError, ValueError),
-    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+    OSError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
 )
 
 
@@ -62,6 +69,12 @@ class FrameScores(NamedTuple):
     states: np.ndarray
     parts: np.ndarray | None = None
     temporal: np.ndarray | None = None
+
+    def each(self, change: Callable[[np.ndarray], np.ndarray]) -> FrameScores:
+        """Returns the scores with each array changed; one that is absent stays absent."""
+        parts = None if self.parts is None else change(self.parts)
+        temporal = None if self.temporal is None else change(self.temporal)
+        return FrameScores(change(self.objectness), change(self.states), parts, temporal)
 
 
 @dataclasses.dataclass
@@ -90,8 +103,9 @@ class Scores:
     @property
     def kind(self) -> str:
         """Of `KINDS`: "scores" with all that the networks can say, "csv" without some of it."""
-        full = self.parts is not None and self.temporal is not None
-        return "scores" if full and self.temporal.shape[1] > self.parts.shape[1] else "csv"
+        if self.parts is None or self.temporal is None:
+            return "csv"
+        return "scores" if self.temporal.shape[1] > self.parts.shape[1] else "csv"
 
     def per_frame(self) -> Iterator[tuple[int, FrameScores]]:
         """Iterates over (frame, scores of the frame), which is what `learned.Decoder` takes."""
@@ -101,18 +115,12 @@ class Scores:
 
 def row(scores: FrameScores, n: int) -> FrameScores:
     """Returns the scores of one of several frames."""
-    return FrameScores(*(None if a is None else a[n] for a in scores))
+    return scores.each(lambda a: a[n])
 
 
 def as_written(scores: FrameScores) -> FrameScores:
     """Returns what a reader finds where these scores were written; float32."""
-
-    def rounded(a: np.ndarray | None) -> np.ndarray | None:
-        if a is None:
-            return None
-        return np.clip(a, -BOUND, BOUND).astype(np.float16).astype(np.float32)
-
-    return FrameScores(*map(rounded, scores))
+    return scores.each(lambda a: np.clip(a, -BOUND, BOUND).astype(np.float16).astype(np.float32))
 
 
 def from_predictions(
@@ -194,8 +202,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
     """
     files.check_regular(path, "give a file on a disk")
     try:
-        with zipfile.ZipFile(path) as archive:
-            arrays = _arrays(archive, procedure)
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            arrays = _arrays(archive, os.fstat(file.fileno()).st_size, procedure)
         _check_values(arrays)
     except MemoryError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -207,8 +215,8 @@ def read_scores(path: str | os.PathLike, procedure: Procedure) -> Scores:
     return Scores(frames, **{name: a.astype(np.float32) for name, a in arrays.items()})
 
 
-def _arrays(archive: zipfile.ZipFile, procedure: Procedure) -> dict[str, np.ndarray]:
-    """The members, each of the type and shape that it has to have."""
+def _arrays(archive: zipfile.ZipFile, packed: int, procedure: Procedure) -> dict[str, np.ndarray]:
+    """The members of a file of `packed` bytes, each of the type and shape that it has to have."""
     num = procedure.num_components
     widths = {
         "frames": ((),),
@@ -222,7 +230,9 @@ def _arrays(archive: zipfile.ZipFile, procedure: Procedure) -> dict[str, np.ndar
         raise ValueError(f"holds {files.shorten(unknown[0])}, which is none of {', '.join(widths)}")
     if missing := [name for name in ("frames", "objectness", "states") if name not in members]:
         raise ValueError(f"holds no {', '.join(missing)}")
-    headers, total, num_rows = {}, 0, None
+    headers: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    num_rows: int | None = None
+    total = 0
     for name, info in members.items():
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{name} is packed in a way that is not read")
@@ -238,9 +248,8 @@ def _arrays(archive: zipfile.ZipFile, procedure: Procedure) -> dict[str, np.ndar
             )
         headers[name] = (shape, dtype)
         total += int(np.prod(shape)) * dtype.itemsize
-    if num_rows > MAX_ROWS:
+    if (num_rows := headers["frames"][0][0]) > MAX_ROWS:
         raise ValueError(f"holds {num_rows:,} frames, more than {MAX_ROWS:,}")
-    packed = os.fstat(archive.fp.fileno()).st_size
     memory.check_growth(packed, total, _FREE_BYTES, "what is in it")
     memory.check_fits(4 * total, "it")  # once more as float32, and the rule's inputs
     arrays = {}

@@ -144,11 +144,12 @@ def to_frames(
         ValueError: all mistakes, each with file, line and field.
     """
     fps = procedure.fps if fps is None else fps
-    last = math.inf if num_frames is None else first_frame + num_frames - 1
+    last = csvfile.MAX_FRAME if num_frames is None else first_frame + num_frames - 1
     state, first_state = list(initial_state), list(initial_state)
     since: dict[int, tuple[str, int | None]]
     since = dict.fromkeys(range(len(state)), ("from the start", None))
-    steps, mistakes = [], []
+    steps: list[Step] = []
+    mistakes: list[str] = []
     for step in timed:
         # A millionth: 2.2 · 5 = 11.000000000000002.
         frame = first_frame + math.ceil(step.time * fps - 1e-6)
@@ -161,7 +162,8 @@ def to_frames(
             what = f"{step.time:g} s is after frame {csvfile.MAX_FRAME:,}, the last there may be"
         elif frame > last + 1:
             field = "time"
-            what = f"{step.time:g} s is after the end of the recording, {num_frames / fps:.1f} s"
+            end = (last + 1 - first_frame) / fps
+            what = f"{step.time:g} s is after the end of the recording, {end:.1f} s"
         elif value == state[k]:
             what = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
         elif min(frame, last) == at:

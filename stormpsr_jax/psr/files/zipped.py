@@ -25,8 +25,14 @@ FREE_BYTES = 2**22  # of those of a zip file, however small it is
 MAX_INDEX = 2**25  # bytes of a zip file's table of contents; that of 150,000 pictures has 15 MB
 # What zipfile raises; RuntimeError: the member is encrypted.
 _UNPACKING = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
-    *(EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    UnicodeDecodeError,
 )
 # (zip file, member) → where in the folder it belongs, None for what is not wanted.
 Place = Callable[[pathlib.Path, pathlib.PurePosixPath], pathlib.PurePosixPath | None]
@@ -148,5 +154,5 @@ def _index_size(file: BinaryIO) -> int:
     if (at := tail.rfind(b"PK\5\6")) >= 0:
         sizes += struct.unpack_from("<L", tail, at + 12)
         if (large := tail.rfind(b"PK\6\6", 0, at)) >= 0:  # Zip64, whose size counts
-            sizes = struct.unpack_from("<Q", tail, large + 40)
+            sizes = list(struct.unpack_from("<Q", tail, large + 40))
     return max(sizes)

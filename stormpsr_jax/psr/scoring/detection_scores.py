@@ -213,15 +213,16 @@ def _joined(
     start = 0
     empty = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0), np.zeros((0, 4))
     found, true = [empty], [(empty[0], empty[1], empty[3])]
-    for _, (detections, boxes) in sorted(recordings.items()):
-        kept = _rows(detections, ~np.isin(detections.frames, boxes.left_out))
-        rows = ~np.isin(boxes.frames, boxes.left_out)
+    for _, (detections, of_one) in sorted(recordings.items()):
+        kept = _rows(detections, ~np.isin(detections.frames, of_one.left_out))
+        rows = ~np.isin(of_one.frames, of_one.left_out)
         found.append((kept.frames + start, kept.classes, kept.confidences, kept.boxes))
-        true.append((boxes.frames[rows] + start, boxes.classes[rows], boxes.boxes[rows]))
-        start += 1 + max(_last(kept.frames), _last(boxes.frames))
+        true.append((of_one.frames[rows] + start, of_one.classes[rows], of_one.boxes[rows]))
+        start += 1 + max(_last(kept.frames), _last(of_one.frames))
+    frames, classes, boxes = map(np.concatenate, zip(*true, strict=True))
     return (
         Detections(*map(np.concatenate, zip(*found, strict=True))),
-        TrueBoxes(*map(np.concatenate, zip(*true, strict=True))),
+        TrueBoxes(frames, classes, boxes),
     )
 
 

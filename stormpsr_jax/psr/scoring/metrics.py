@@ -8,6 +8,7 @@ that makes it.
 import collections
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -216,7 +217,8 @@ def tolerant_f1(truth: Sequence[Step], predicted: Sequence[Step], tolerance: flo
     Returns:
         None without ground-truth steps.
     """
-    later = [(frame + tolerance, step_id) for frame, step_id in predicted]
+    # Frames are whole: one at most at frame + tolerance is at most at the whole part of that.
+    later = [(math.floor(frame + tolerance), step_id) for frame, step_id in predicted]
     return f1_score(*match_steps(truth, later).counts()) if truth else None
 
 
@@ -228,7 +230,8 @@ def scored(events: Iterable[Sequence[Any]], with_errors: bool = False) -> list[S
     them. That a part reported as wrong was taken off (3k+2 after 3k+1) is left out in any case:
     labels have no step for it.
     """
-    kept, reported = [], {}
+    kept: list[Step] = []
+    reported: dict[int, int] = {}
     for frame, step_id, *_ in sorted(events, key=lambda event: event[0]):
         k, kind = divmod(step_id, 3)
         if not (kind == 2 and reported.get(k) == 1) and (with_errors or kind != 1):

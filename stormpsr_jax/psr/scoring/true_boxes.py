@@ -139,7 +139,7 @@ def coco_classes(
                 f"{procedure.name!r} nor background or error_state"
             )
     if names.get(1) == "background" and names.get(procedure.error_class + 1) in _ERRORS:
-        if any(c != key - 1 for key, c in classes.items()):
+        if any(key != c + 1 for key, c in classes.items()):
             raise ValueError(
                 f"{place}: categories: background is 1, but not every state is one above its "
                 f"class in procedure {procedure.name!r}"
@@ -171,7 +171,12 @@ def _read_coco(path: pathlib.Path, procedure: Procedure) -> TrueBoxes:
     )
 
 
-def _known(frames, classes, boxes, size: tuple[float, float] | None) -> TrueBoxes:
+def _known(
+    frames: np.ndarray,
+    classes: np.ndarray,
+    boxes: np.ndarray,
+    size: tuple[float, float] | None,
+) -> TrueBoxes:
     """Leaves out frames with a box of class 0, which no detector can be right about."""
     known = classes > 0
     return TrueBoxes(frames[known], classes[known], boxes[known], np.unique(frames[~known]), size)

@@ -17,7 +17,6 @@ All intervals hold their first frame and not their end.
   before; it is called wrong if a report as wrong comes in it.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -86,9 +85,10 @@ def wrong_installations(
     for k, start, end in spans(frames, states, -1):
         of_k = reports.get(k, [])
         since = max((e for other, _, e in right if other == k and e <= start), default=-math.inf)
+        next_frames = [*(frame for frame, _ in of_k), math.inf][1:]
         accepted = [
             max(frame, start)
-            for (frame, step_id), (until, _) in itertools.pairwise([*of_k, (math.inf, -1)])
+            for (frame, step_id), until in zip(of_k, next_frames, strict=True)
             if step_id == 3 * k and frame >= since and max(frame, start) < min(until, end)
         ]
         called = [f for f, step_id in of_k if step_id == 3 * k + 1 and start <= f < end]

@@ -91,7 +91,9 @@ class Accumulated(Stream):
     def grid(self, base: Settings, chosen: Mapping[str, Any]) -> list[Settings]:
         """Returns the settings that the stream is chosen from, all without removals."""
         naive = base.decoder == "naive"
-        varied = {"confidence": CONFIDENCES} if naive else {**self.varied, "threshold": THRESHOLDS}
+        varied: dict[str, Sequence[Any]] = {**self.varied, "threshold": THRESHOLDS}
+        if naive:
+            varied = {"confidence": CONFIDENCES}
         taken = {field: getattr(chosen[name], field) for field, name in self.taken.items()}
         return [
             dataclasses.replace(base, **taken, **dict(zip(varied, values, strict=True)))

@@ -14,7 +14,7 @@ import collections
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter, sigmoid
 from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import Stream
+
+_T = TypeVar("_T")
 
 NAME = "learned"
 # Logits that installations are chosen from. The threshold of removals is unstable on a dozen
@@ -99,11 +101,11 @@ class Reporter:
         for k in np.flatnonzero(over.any(axis=0) & (states != self.reported)).tolist():
             kind = int(kinds[k])
             self.reported[k] = states[k]
-            events.append(self._event(frame, 3 * k + kind, float(logits[kind, k]), belief, k))
+            confidence = float(sigmoid(logits[kind, k]))
+            events.append(self._event(frame, 3 * k + kind, confidence, belief, k))
         return events
 
-    def _event(self, frame: int, step_id: int, logit: float, belief: Belief, k: int) -> Event:
-        confidence = float(sigmoid(logit))
+    def _event(self, frame: int, step_id: int, confidence: float, belief: Belief, k: int) -> Event:
         return Event(
             frame,
             step_id,
@@ -172,13 +174,15 @@ class Decoder:
         """
         if frame <= self._frame:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
-        if scores is not None:
-            for name, values in scores._asdict().items():
-                if values is not None and not np.isfinite(values).all():
-                    raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
-            self.belief = self._filter.update(frame, scores)
+        if scores is None:
+            self._frame = frame
+            return []
+        for name, values in scores._asdict().items():
+            if values is not None and not np.isfinite(values).all():
+                raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
+        self.belief = self._filter.update(frame, scores)
         self._frame = frame
-        return [] if scores is None else self._reporter.update(frame, self.belief)
+        return self._reporter.update(frame, self.belief)
 
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
@@ -327,8 +331,8 @@ class Learned(Stream):
         calibration: Calibration | None = None,
         weights: Weights | None = None,
     ) -> Decoder:
-        """Returns `Decoder`."""
-        return Decoder(procedure, variant, settings, weights, fps, calibration)
+        """Returns `Decoder`; ValueError without weights."""
+        return Decoder(procedure, variant, settings, _given(weights, "weights"), fps, calibration)
 
     def decode_each(
         self,
@@ -341,9 +345,9 @@ class Learned(Stream):
         calibration: Calibration | None = None,
     ) -> list[list[Event]]:
         """Decodes with each of several settings; beliefs are worked out once for all thresholds."""
-        place, scores = (procedure, recording.variant), recording.scores
+        place, scores = (procedure, recording.variant), _given(recording.scores, "scores")
         known = {
-            rho: beliefs(*place, scores, weights, rho, fps)
+            rho: beliefs(*place, scores, _given(weights, "weights"), rho, fps)
             for rho in dict.fromkeys(settings.rho for settings in candidates)
         }
         return [
@@ -360,8 +364,15 @@ class Learned(Stream):
         fps: float | None = None,
     ) -> Belief:
         """Returns the beliefs (N, K) at the frames with scores."""
-        place = (procedure, recording.variant)
-        return beliefs(*place, recording.scores, weights, settings.rho, fps)
+        scores, weights = _given(recording.scores, "scores"), _given(weights, "weights")
+        return beliefs(procedure, recording.variant, scores, weights, settings.rho, fps)
+
+
+def _given(value: _T | None, name: str) -> _T:
+    """What the learned fusion cannot do without; ValueError if it is missing."""
+    if value is None:
+        raise ValueError(f"the learned fusion needs {name}")
+    return value
 
 
 LEARNED = Learned(

@@ -172,7 +172,7 @@ class Filter:
 
     def update(self, frame: int, scores: FrameScores) -> Belief:
         """Takes the scores of the next frame."""
-        batch = FrameScores(*(None if a is None else np.asarray(a)[None] for a in scores))
+        batch = scores.each(lambda a: np.asarray(a)[None])
         x = inputs(batch, self._catalogue)[0]
         while self.recent and frame - self.recent[0][0] >= self._span:
             self.recent.popleft()

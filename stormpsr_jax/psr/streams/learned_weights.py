@@ -85,8 +85,9 @@ class Weights:
             raise ValueError(f"{place}: arrays: start: is not of 1…{MAX_UNITS} units")
         num_inputs = _INPUTS_OF_FORMAT[form]
         wanted = shapes(units, num_inputs)
-        for key in [*(k for k in data if k not in ("format", "kind", "average", "arrays"))]:
-            raise ValueError(f"{place}: {files.shorten(key)}: unknown key")
+        for key in data:
+            if key not in ("format", "kind", "average", "arrays"):
+                raise ValueError(f"{place}: {files.shorten(key)}: unknown key")
         for key in given:
             if key not in wanted:
                 raise ValueError(f"{place}: arrays: {files.shorten(key)}: unknown key")
@@ -120,7 +121,7 @@ def shapes(units: int, num_inputs: int = NUM_INPUTS) -> dict[str, tuple[int, ...
 def _array(values: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
     """Nested lists of numbers as an array; their lengths are checked on the way."""
     if not shape:
-        return np.float64(files.number(values, place, -MAX_WEIGHT, MAX_WEIGHT))
+        return np.array(files.number(values, place, -MAX_WEIGHT, MAX_WEIGHT), np.float64)
     if not isinstance(values, list) or len(values) != shape[0]:
         raise ValueError(f"{place}: {files.shorten(values)} is not a list of {shape[0]}")
     return np.stack([_array(value, shape[1:], place) for value in values])

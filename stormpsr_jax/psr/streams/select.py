@@ -111,7 +111,9 @@ def select(
             continue
         own = weights if stream.fitted else None
 
-        def rated(candidates: Sequence[Any], stream=stream, own=own) -> list[Choice]:
+        def rated(
+            candidates: Sequence[Any], stream: Stream = stream, own: HeldOut | None = own
+        ) -> list[Choice]:
             return rate(procedure, recordings, stream, candidates, base.window, fps, own)
 
         best = None
@@ -174,8 +176,7 @@ def _choice(settings: Any, by_name: Mapping[str, dict], window_s: float) -> Choi
         for s in by_name.values()
         if s["f1"] is not None
     )
-    figures = (summary[key] for key in ("pos", "f1", "delay_s"))
-    return Choice(settings, *figures, by_recording)
+    return Choice(settings, summary["pos"], summary["f1"], summary["delay_s"], by_recording)
 
 
 def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | None:
@@ -183,14 +184,14 @@ def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | N
 
     None if none has found a step.
     """
-    choices = [choice for choice in choices if choice.delay_s is not None]
-    if not choices:
+    timed = [(choice.delay_s, choice) for choice in choices if choice.delay_s is not None]
+    if not timed:
         return None
-    scores = np.array([choice.scores for choice in choices])  # (settings, recordings)
+    scores = np.array([choice.scores for _, choice in timed])  # (settings, recordings)
     worse = scores[scores.mean(axis=1).argmax()] - scores
     error = worse.std(axis=1, ddof=1) / np.sqrt(scores.shape[1])
     near = worse.mean(axis=1) <= within * error + 1e-12
-    return min(itertools.compress(choices, near), key=lambda choice: choice.delay_s)
+    return min(itertools.compress(timed, near), key=lambda pair: pair[0])[1]
 
 
 def _calibrated(

@@ -32,14 +32,16 @@ class OnlineDecoder(Protocol):
     Attributes:
         stream: its name.
         procedure, variant, settings: what it decodes, and how.
-        belief: at the last picture; None of a stream without beliefs, and before the first one.
     """
 
     stream: str
     procedure: Procedure
     variant: Variant
     settings: Any
-    belief: Belief | None
+
+    @property
+    def belief(self) -> Belief | None:
+        """At the last picture; None of a stream without beliefs, and before the first one."""
 
     @property
     def assembly(self) -> tuple[int, ...]:

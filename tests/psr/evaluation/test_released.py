@@ -312,6 +312,15 @@ def test_decode_other_number_of_components_is_named():
         released.decode(procedure, variant, "temporal", Settings(), None, temporal)
 
 
+@pytest.mark.parametrize(
+    ("stream", "message"), [("asd", "no detections"), ("temporal", "no temporal predictions")]
+)
+def test_decode_predictions_that_are_missing_are_an_error(stream, message):
+    procedure, variant = toy()
+    with pytest.raises(ValueError, match=message):
+        released.decode(procedure, variant, stream, Settings())
+
+
 def test_score_recording_no_truth_is_an_error():
     with pytest.raises(ValueError, match=r"PSR_labels\.csv"):
         released.score_recording([], [(1, 0, 1.0)])

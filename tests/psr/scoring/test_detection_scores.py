@@ -194,6 +194,7 @@ def test_a_box_has_the_class_of_its_category_id_where_names_are_one_off(tmp_path
     [
         ({1: "screw"}, [], "categories: 'screw' is neither a state of procedure 'toy'"),
         ({1: "background", 2: "11", 4: "error_state"}, [], "background is 1, but not every state"),
+        ({1: "background", "x": "10", 4: "error"}, [], "background is 1, but not every state"),
         ({1: "10"}, [(31, 2)], "annotations[0]: category_id: 2 is not in categories"),
         ({1: "10"}, [(99, 1)], "annotations[0]: image_id: 99 is not in images"),
     ],

@@ -232,6 +232,16 @@ def test_decoder_errors_frames_out_of_order_and_scores_that_cannot_be(recording)
         decoder.restore(before | {"hidden": before["hidden"][:-1]})
 
 
+def test_without_weights_or_scores_nothing_is_decoded(recording):
+    bare = dataclasses.replace(recording, scores=None)
+    with pytest.raises(ValueError, match="needs weights"):
+        learned.LEARNED.decoder(PROCEDURE, VARIANT, SETTINGS)
+    with pytest.raises(ValueError, match="needs weights"):
+        learned.LEARNED.decode(PROCEDURE, recording, SETTINGS)
+    with pytest.raises(ValueError, match="needs scores"):
+        learned.LEARNED.beliefs(PROCEDURE, bare, SETTINGS, WEIGHTS)
+
+
 def test_decoder_calibration_changes_confidences_alone(recording):
     wrong = calibration.Calibration(0.0, 0.3, 0.1, 0.9)
     chance = calibration.Calibration(0.5, 0.0, 0.1, 0.9, wrong)
