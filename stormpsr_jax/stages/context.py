@@ -103,7 +103,7 @@ class Context:
         return self.clip_source(split)
 
     def clip_source(self, split: str) -> ClipSource:
-        """The recordings of one split as `source` gives them; ValueError if they have no pictures."""
+        """The pictures of one split, as `source` has them; ValueError if it has none."""
         return self._sized("encoder", self.data_dir, split)
 
     def detector_source(self, split: str) -> ClipSource:
