@@ -2,7 +2,6 @@
 
 import ast
 import importlib.metadata
-import importlib.util
 import runpy
 import sys
 from pathlib import Path
@@ -32,12 +31,10 @@ COMMANDS = {
 
 def summary(module: str) -> str:
     """Returns the first line of a module's docstring, without importing the module."""
-    package, *inner = module.split(".")
-    folder = importlib.util.find_spec(package).submodule_search_locations[0]
-    path = Path(folder, *inner)
+    path = Path(__file__).parents[1].joinpath(*module.split("."))  # both packages lie there
     path = path / "command.py" if path.is_dir() else path.with_suffix(".py")
-    line = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).splitlines()[0]
-    return line.partition(": ``python")[0].rstrip(".")
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return text.partition("\n")[0].partition(": ``python")[0].rstrip(".")
 
 
 def usage() -> str:

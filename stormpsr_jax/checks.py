@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stormpsr_jax.base import hardware, installed, memory
 from stormpsr_jax.base.mistakes import message_of
@@ -62,7 +62,7 @@ _FRAMES, _WIDTH, _HEIGHT = 48, 640, 480  # of the video
 
 
 class Line(NamedTuple):
-    """What is told: "ok", "missing" (optional) or "broken" (needed), and what about it."""
+    """A line of the report: "ok", "missing" (optional) or "broken" (needed), and a text."""
 
     status: str
     text: str
@@ -162,7 +162,8 @@ def measure_devices() -> None:
     print(json.dumps(rows))
 
 
-def _matmul_rate(device, side: int) -> float:
+def _matmul_rate(device: Any, side: int) -> float:
+    """Operations per second of a jax.Device."""
     import jax
 
     with jax.default_device(device):
@@ -217,6 +218,7 @@ def _make_video(codec: str) -> bytes:
     columns = np.arange(_WIDTH, dtype=np.uint8)
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=25)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         for i in range(_FRAMES):
             picture = np.broadcast_to((columns + 5 * i)[None, :, None], (_HEIGHT, _WIDTH, 3))
@@ -230,7 +232,7 @@ def _decoding_rate(content: bytes) -> float:
     import av
 
     start = time.perf_counter()
-    with av.open(io.BytesIO(content)) as container:
+    with av.open(io.BytesIO(content), "r") as container:
         frames = [frame.to_ndarray(format="rgb24").shape for frame in container.decode(video=0)]
     if frames != _FRAMES * [(_HEIGHT, _WIDTH, 3)]:
         raise ValueError(f"{len(frames)} of {_FRAMES} frames came back")

@@ -52,11 +52,11 @@ def make_tables(request: command.Request) -> None:
     with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
         folder = request.root / "tables"
         for table in tables:
-            its = {key: run for key, run in runs.items() if run in done}
-            if not any(variant in paper_plan.TABLES[table].variants for variant, _ in its):
+            made = {key: run for key, run in runs.items() if run in done}
+            if not any(variant in paper_plan.TABLES[table].variants for variant, _ in made):
                 continue
             folder.mkdir(exist_ok=True)
-            content = paper_results.content(table, its, request.seeds, folder)
+            content = paper_results.content(table, made, request.seeds, folder)
             text = markdown(content)
             files.write_json(folder / f"{table}.json", content)
             files.write_text(folder / f"{table}.md", text)

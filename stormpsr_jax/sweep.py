@@ -30,8 +30,8 @@ def make_sweep(request: command.Request) -> None:
     values = sweep_plan.parse(request.words, request.config)
     runs = sweep_plan.runs_of(values, request.config, request.root, request.seeds)
     with execute.executed(list(dict.fromkeys(runs.values())), request) as done:
-        its = {key: run for key, run in runs.items() if run in done}
-        content = sweep_plan.content(its, request.seeds)
+        made = {key: run for key, run in runs.items() if run in done}
+        content = sweep_plan.content(made, request.seeds)
         text, path = markdown(content), request.root / "sweep.md"
         files.write_json(path.with_suffix(".json"), content)
         files.write_text(path, text)

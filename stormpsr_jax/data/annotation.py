@@ -38,7 +38,7 @@ class LabelledFrames:
     visible: np.ndarray
     poses: np.ndarray | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.poses is None:
             unknown = np.broadcast_to(np.float32(np.nan), (len(self.states), 6))
             object.__setattr__(self, "poses", unknown)

@@ -5,13 +5,16 @@ No flips: the left and the right part of an assembly differ.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def normalise(images: jax.Array, mean, std) -> jax.Array:
+def normalise(images: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:
     """Pictures uint8 (…, H, W, 3) → float32, (x / 255 − mean) / std per channel."""
     return (images.astype(jnp.float32) / 255.0 - jnp.asarray(mean)) / jnp.asarray(std)
 
@@ -43,7 +46,7 @@ def augment(
     """
     limbs = jnp.broadcast_to(jnp.asarray(limbs, jnp.float32), images.shape[:1])
 
-    def one(key, image, limb_probability):
+    def one(key: jax.Array, image: jax.Array, limb_probability: jax.Array) -> jax.Array:
         clip = image.astype(jnp.float32) if image.ndim == 4 else image.astype(jnp.float32)[None]
         keys = jax.random.split(key, 6)
         clip = _limbs(keys[5], clip, limb_probability)
@@ -85,7 +88,8 @@ def _blur(clip: jax.Array, sigma: jax.Array) -> jax.Array:
         padding = [(0, 0)] * clip.ndim
         padding[axis] = (2, 2)
         padded = jnp.pad(clip, padding, mode="edge")
-        clip = sum(taps[i] * jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(5))
+        shifted = (jax.lax.slice_in_dim(padded, i, i + size, axis=axis) for i in range(5))
+        clip = functools.reduce(jnp.add, (taps[i] * x for i, x in enumerate(shifted)))
     return clip
 
 

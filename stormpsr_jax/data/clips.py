@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -22,7 +23,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.annotation import LabelledFrames
-from stormpsr_jax.data.source import Source
+from stormpsr_jax.data.source import Numbers, Source
 from stormpsr_jax.media import framing
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -180,16 +181,17 @@ class ClipSource(Source):
 
     def _start(self) -> None:
         self._lock = threading.Lock()
-        self._readers = {}
-        self._last = None  # (recording, record index, its JPEGs): makes sequential reads cheap
+        self._readers: dict[str, array_record_module.ArrayRecordReader] = {}
+        # (recording, record index, its JPEGs): makes sequential reads cheap.
+        self._last: tuple[str, int, Sequence[bytes]] | None = None
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         for of_this_process in ("_lock", "_readers", "_last"):
             del state[of_this_process]
         return state
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._start()
 
@@ -216,7 +218,7 @@ class ClipSource(Source):
         other.image_size = (size, size)
         return other
 
-    def frames(self, recording: str, frames: Sequence[int]) -> np.ndarray:
+    def frames(self, recording: str, frames: Numbers) -> np.ndarray:
         """Decodes frames of a recording.
 
         Args:
@@ -250,7 +252,7 @@ class ClipSource(Source):
             return images
         return images[inverse]
 
-    def jpegs(self, recording: str, frames: Sequence[int]) -> list[bytes]:
+    def jpegs(self, recording: str, frames: Numbers) -> list[bytes]:
         """Returns the JPEG bytes of T frames; arguments and errors as in `frames`."""
         numbers, inverse = np.unique(np.asarray(frames, np.int64), return_inverse=True)
         read = self._read(recording, numbers)
@@ -307,7 +309,7 @@ class ClipSource(Source):
 
     def _records(self, recording: str, records: list[int]) -> dict[int, Sequence[bytes]]:
         """Returns the JPEGs of whole records by record index."""
-        clips = {}
+        clips: dict[int, Sequence[bytes]] = {}
         last = self._last
         if last is not None and last[0] == recording and last[1] in records:
             clips[last[1]] = last[2]

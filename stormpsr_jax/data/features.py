@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ import numpy as np
 from stormpsr_jax.base import files, npy
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import procedure_differences
-from stormpsr_jax.data.source import Source
+from stormpsr_jax.data.source import Numbers, Source
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
 # Written last of all: the folder is complete.
@@ -58,12 +57,14 @@ class EmbeddingFile:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows) -> np.ndarray:
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         return _mapped(self.path, self._identity, self.shape, self._offset)[rows]
 
 
 @functools.lru_cache(MAX_OPEN_FILES)
-def _mapped(path: str, identity, shape: tuple[int, int], offset: int) -> np.ndarray:
+def _mapped(
+    path: str, identity: tuple[int, int], shape: tuple[int, int], offset: int
+) -> np.ndarray:
     del identity
     return np.asarray(np.memmap(path, np.float32, "r", offset, shape))
 
@@ -147,7 +148,7 @@ class FeatureSource(Source):
                 ) from error
             self.embeddings[name] = file
 
-    def frames(self, recording: str, frames: Sequence[int]) -> np.ndarray:
+    def frames(self, recording: str, frames: Numbers) -> np.ndarray:
         """Returns the embeddings (T, D) float32 of T frame numbers, in any order.
 
         Raises:
@@ -175,7 +176,7 @@ class FeatureSource(Source):
         """The SHA-256 of the file of a recording's embeddings."""
         return files.checksum(self.path(recording))
 
-    def jpegs(self, recording: str, frames: Sequence[int]) -> list[None]:
+    def jpegs(self, recording: str, frames: Numbers) -> list[None]:
         """Returns None for each frame: there are no pictures."""
         del recording
         return [None] * len(frames)

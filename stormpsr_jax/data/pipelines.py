@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import grain
 import jax
@@ -30,8 +31,17 @@ _ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 # Batches in memory at once: those loaded ahead, and the one in use.
 _LOADED_BATCHES = 5
 
-# Step → iterator over the batches of the steps after it.
-Batches = Callable[[int], Iterator[dict[str, np.ndarray]]]
+Groups = dict[int, list[tuple[str, np.ndarray]]]  # {group: [(recording, indices of frames)]}
+
+
+class BatchIterator(Iterator[dict[str, np.ndarray]], Protocol):
+    """An iterator over batches, fields by name."""
+
+    def close(self) -> None:
+        """Ends what loads them ahead, as generators have it."""
+
+
+Batches = Callable[[int], BatchIterator]  # step → those of the steps after it
 
 
 def check_batch(batch: int, field: str) -> None:
@@ -52,7 +62,7 @@ class _HostRows(grain.MapDataset):
     def __len__(self) -> int:
         return len(self._parent) // self._batch * self._rows
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.slice(index)
         batch, row = divmod(index, self._rows)
@@ -78,7 +88,7 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
     together row by row until the system ends the process.
     """
 
-    def start(step: int) -> Iterator[dict[str, np.ndarray]]:
+    def start(step: int) -> BatchIterator:
         memory.check_fits(_LOADED_BATCHES * num_bytes, "loading batches ahead")
         threads = grain.ReadOptions(num_threads=2, prefetch_buffer_size=_LOADED_BATCHES - 1)
         iterable = dataset[step:].to_iter_dataset(threads)
@@ -92,7 +102,7 @@ def batches(dataset: grain.MapDataset, workers: int, num_bytes: int) -> Batches:
     return start
 
 
-def _from_workers(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]:
+def _from_workers(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray], None, None]:
     iterator = iter(dataset)
     try:
         with deaf_to_ctrl_c():
@@ -106,9 +116,12 @@ def _from_workers(dataset: grain.IterDataset) -> Iterator[dict[str, np.ndarray]]
 class _KeyFrameBatch:
     """Index → this host's rows of one KFS batch, which every host draws alike."""
 
-    def __init__(self, source, cad, sampler, host, hosts):
-        self._source, self._cad, self._sampler = source, cad, sampler
-        self._host, self._hosts = host, hosts
+    def __init__(
+        self, source: ClipSource, cad: ClipSource | None, sampler: sampling.KeyFrameSampler
+    ):
+        self._source, self._sampler = source, sampler
+        self._cad = cad or source  # without renders, the sampler picks none
+        self._host, self._hosts = jax.process_index(), jax.process_count()
 
     def __call__(self, _: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         picked = self._sampler.draw(rng)
@@ -143,7 +156,7 @@ def key_frame_batches(
         cad bool (B,), from a clean render. Frames from anywhere stand last.
     """
     check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
-    element = _KeyFrameBatch(source, cad, sampler, jax.process_index(), jax.process_count())
+    element = _KeyFrameBatch(source, cad, sampler)
     dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
     num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
     return batches(dataset, workers, num_bytes)
@@ -152,7 +165,15 @@ def key_frame_batches(
 class _Clip:
     """Index → one clip with its XOR label; `field` names the clip's entry in the batch."""
 
-    def __init__(self, field, read, states, sampler, frames, stride):
+    def __init__(
+        self,
+        field: str,
+        read: Callable[[str, np.ndarray, np.random.Generator], np.ndarray],
+        states: Mapping[str, np.ndarray],
+        sampler: sampling.ClipSampler,
+        frames: int,
+        stride: int,
+    ):
         self._field, self._read, self._states, self._sampler = field, read, states, sampler
         self._frames, self._stride = frames, stride
 
@@ -198,10 +219,13 @@ def embedded_clips(
 
 
 def _read_embeddings(
-    embeddings, name: str, window: np.ndarray, rng: np.random.Generator
+    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+    name: str,
+    window: np.ndarray,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     views = embeddings[name]
-    return np.asarray(views[rng.integers(len(views))][window], np.float32)
+    return np.asarray(views[int(rng.integers(len(views)))][window], np.float32)
 
 
 def picture_clips(
@@ -236,16 +260,24 @@ def _read_pictures(
 class _DetectorPicture:
     """Index → one picture with its box and class."""
 
-    def __init__(self, source, cad, background, anywhere, cad_share, cad_wrong):
+    def __init__(
+        self,
+        source: ClipSource,
+        cad: ClipSource | None,
+        background: float,
+        anywhere: float,
+        cad_share: float,
+        cad_wrong: float,
+    ):
         self._source, self._cad = source, cad
         self._background, self._cad_share = background, cad_share
         self._anywhere, self._cad_wrong = anywhere, cad_wrong
-        # Groups of recordings and some of their frames: {group: [(recording, indices)]}.
         self._all = {0: [(name, np.arange(r.num_frames)) for name, r in source.recordings.items()]}
         self._wrong = _by_wrong_part(source)
         self._boxed = _by_class(source)
-        self._boxed_cad, self._wrong_cad = {}, {}
-        if cad_share:
+        self._boxed_cad: Groups = {}
+        self._wrong_cad: Groups = {}
+        if cad is not None and cad_share:
             error = source.procedure.error_class
             self._boxed_cad = {c: found for c, found in _by_class(cad).items() if c != error}
             # Hidden ones too: they teach that what cannot be seen is not known to sit right.
@@ -279,7 +311,7 @@ class _DetectorPicture:
         elif kind < self._background + self._anywhere:
             groups = self._wrong if self._wrong and rng.random() < 0.5 else self._all
             parts_alone = True
-        elif kind >= 1 - self._cad_share:
+        elif self._cad is not None and kind >= 1 - self._cad_share:
             source = self._cad
             groups = self._wrong_cad if rng.random() < self._cad_wrong else self._boxed_cad
         # A group, a recording, a frame, each uniformly: neither states that last long nor parts
@@ -299,9 +331,9 @@ class _DetectorPicture:
         }
 
 
-def _by_wrong_part(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]]:
+def _by_wrong_part(source: ClipSource) -> Groups:
     """{component: [(recording, indices of its frames in which the component sits wrong)]}."""
-    found: dict[int, list[tuple[str, np.ndarray]]] = {}
+    found: Groups = {}
     for name, r in source.recordings.items():
         wrong = r.states == -1
         for k in np.flatnonzero(wrong.any(axis=0)).tolist():
@@ -309,9 +341,9 @@ def _by_wrong_part(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]
     return found
 
 
-def _by_class(source: ClipSource) -> dict[int, list[tuple[str, np.ndarray]]]:
+def _by_class(source: ClipSource) -> Groups:
     """{class: [(recording, indices of its boxed frames)]}; class 0 (uncatalogued) is left out."""
-    found: dict[int, list[tuple[str, np.ndarray]]] = {}
+    found: Groups = {}
     for name, r in source.recordings.items():
         for label in np.unique(r.classes[r.classes > 0]).tolist():
             found.setdefault(label, []).append((name, np.flatnonzero(r.classes == label)))

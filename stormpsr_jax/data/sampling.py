@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,9 @@ def clip_density(
 class ClipSampler:
     """Draws clips of a split: a recording uniformly, then its last frame by `clip_density`."""
 
-    def __init__(self, recordings: Mapping[str, LabelledFrames], *, wrong: bool = False, **density):
+    def __init__(
+        self, recordings: Mapping[str, LabelledFrames], *, wrong: bool = False, **density: Any
+    ):
         """`wrong`: of `change_frames`; `density`: arguments of `clip_density` after `events`."""
         self.names = list(recordings)
         self._cumulative = [

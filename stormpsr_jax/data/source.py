@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+Numbers = Sequence[int] | np.ndarray  # of frames or rows
+
 
 class Source:
     """One split of a data folder.
@@ -25,7 +27,7 @@ class Source:
     frame_step: int
     recordings: Mapping[str, Any]
 
-    def frames(self, recording: str, frames: Sequence[int]) -> np.ndarray:
+    def frames(self, recording: str, frames: Numbers) -> np.ndarray:
         """Returns the pictures or embeddings (T, …) of T frame numbers."""
         raise NotImplementedError
 
@@ -34,7 +36,7 @@ class Source:
         r = self.recordings[recording]
         return r.first_frame + self.frame_step * np.arange(r.num_frames)
 
-    def rows(self, recording: str, rows: Sequence[int]) -> np.ndarray:
+    def rows(self, recording: str, rows: Numbers) -> np.ndarray:
         """Returns the pictures or embeddings (T, …) of T rows; errors as in `frames`."""
         first = self.recordings[recording].first_frame
         return self.frames(recording, first + self.frame_step * np.asarray(rows, np.int64))

@@ -26,7 +26,7 @@ def embed(run: Run) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ValueError: the test split has no key frame.
     """
     context = run.context
-    source = context.source("test")
+    source = context.clip_source("test")
     window = pretrain.key_frame_window(context, source)
     found = validation.key_frame_rows(
         source, context.procedure, window, run.config.pretrain.initial_state
@@ -63,7 +63,7 @@ def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
 
     figure = Figure(figsize=(5 * len(runs) + 1.5, 5), layout="constrained")
     axes = figure.subplots(1, len(runs), squeeze=False)[0]
-    agreement, points = {}, None
+    agreement, drawn = {}, []
     for axis, (text, run) in zip(axes, runs.items(), strict=True):
         z, labels, names = embed(run)
         apart = names[:, None] != names[None]
@@ -71,8 +71,8 @@ def draw(runs: Mapping[str, Run], path: Path) -> dict[str, float]:
         perplexity = max(1.0, min(30.0, (len(z) - 1) / 3))
         flat = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(z)
         most = run.context.procedure.num_states
-        points = axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9)
+        drawn.append(axis.scatter(*flat.T, c=labels, cmap="turbo", vmin=1, vmax=most, s=9))
         axis.set(title=f"{text}, precision@1 {agreement[text]:.2f}", xticks=[], yticks=[])
-    figure.colorbar(points, ax=axes.tolist(), label="assembly state")
+    figure.colorbar(drawn[-1], ax=axes.tolist(), label="assembly state")
     figure.savefig(path, dpi=150)
     return agreement

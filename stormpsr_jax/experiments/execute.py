@@ -127,6 +127,7 @@ def execute(run: Run, others: Sequence[Path], progress: Progress) -> bool:
             errors="replace",
             process_group=0,  # Ctrl-C is passed on below, once: at a second one it would just end
         )
+        assert process.stdout is not None  # a pipe was asked for
         try:
             for line in process.stdout:
                 log.write(line)
@@ -154,6 +155,7 @@ def _wait_for(run: Run, progress: Progress) -> None:
     if held is None:
         progress.say(run, f"waits for the process that is at work in {run.folder}")
         held = files.open_locked(run.folder / "lock", wait=True)
+    assert held is not None  # it has waited
     held.close()
 
 
@@ -210,9 +212,10 @@ def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]]) -> None
     """Prints the runs, what each makes and takes over, and the time as far as it is known."""
     print("| run | makes | is there or taken over | min |\n|---|---|---|---|")
     for run, stages in expected.items():
-        over = [stage for stage in run.config.stages if stage not in stages]
-        known = [progress.seconds(run, stage) for stage in stages]
-        minutes = "–" if None in known else f"{sum(known) / 60:.1f}"
-        makes, over = (", ".join(names) or "–" for names in (stages, over))
+        others = [stage for stage in run.config.stages if stage not in stages]
+        seconds = [progress.seconds(run, stage) for stage in stages]
+        known = [value for value in seconds if value is not None]
+        minutes = f"{sum(known) / 60:.1f}" if len(known) == len(seconds) else "–"
+        makes, over = (", ".join(names) or "–" for names in (stages, others))
         print(f"| {run.name} | {makes} | {over} | {minutes} |")
     print(f"{len(expected)} runs, {progress.left()}")

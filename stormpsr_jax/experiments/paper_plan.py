@@ -268,9 +268,9 @@ def runs_of(
     found = {}
     for seed in seeds:
         for variant in variants:
-            its = changed(base, {"seed": seed, **VARIANTS[variant](base)})
+            own = changed(base, {"seed": seed, **VARIANTS[variant](base)})
             found[variant, seed] = Run(
-                f"{variant}, seed {seed}", its, root / f"seed_{seed}" / variant
+                f"{variant}, seed {seed}", own, root / f"seed_{seed}" / variant
             )
     first = distinct(found.values())
     return {key: first[run] for key, run in found.items()}

@@ -42,8 +42,8 @@ def content(table: str, runs: Runs, seeds: Sequence[int], folder: Path) -> dict[
     (run, *_) = runs.values()
     procedure = run.context.procedure.name
     if plan.rows:
-        rows = [row for row in plan.rows if row.only in ("", procedure)]
-        rows = [_row(row, runs, seeds, procedure) for row in rows]
+        chosen = [row for row in plan.rows if row.only in ("", procedure)]
+        rows = [_row(row, runs, seeds, procedure) for row in chosen]
         found = {"columns": list(KEYS), "rows": rows, "note": plan.note}
     else:
         found = _OTHERS[table](runs, seeds, procedure, folder)
@@ -116,8 +116,8 @@ def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) ->
     rows = [result_tables.spread("all classes (mAP)", means, columns, published)]
     for i, of_class in enumerate(found[0]["classes"] if found else ()):
         if of_class["boxes"]:
-            its = [result["classes"][i] for result in found]
-            rows.append(result_tables.spread(of_class["name"], its, columns))
+            by_seed = [result["classes"][i] for result in found]
+            rows.append(result_tables.spread(of_class["name"], by_seed, columns))
     note = "On frames with a box, and on all annotated frames."
     return {"columns": columns, "rows": rows, "note": note}
 

@@ -37,7 +37,7 @@ def spread(
         keys: of the figures, the columns.
         published: figures, where they are known.
     """
-    defined = {key: [f[key] for f in found if f[key] is not None] for key in keys}
+    defined = {key: [v for f in found if (v := f[key]) is not None] for key in keys}
     return {
         "text": text,
         "seeds": len(found),

@@ -30,7 +30,7 @@ class Run:
 
     @property
     def context(self) -> Context:
-        """For looking at what is there, which takes no devices."""
+        """A context to look at what is there, which takes no devices."""
         return Context(self.config, self.folder, mesh=None)
 
     @property

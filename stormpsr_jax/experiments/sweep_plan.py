@@ -77,15 +77,17 @@ def runs_of(
     for combination in itertools.product(*values.values()):
         differs = dict(zip(values, combination, strict=True))
         text = ", ".join(f"{field}={value}" for field, value in differs.items())
-        its = changed(config, differs)
-        if not its.data.dir:
+        combined = changed(config, differs)
+        if not combined.data.dir:
             number = len(rendered)
-            folder = rendered.setdefault(its.data.synthetic.to_json(), root / f"data_{number}")
-            its = changed(its, {"data.dir": str(folder)})
+            folder = rendered.setdefault(combined.data.synthetic.to_json(), root / f"data_{number}")
+            combined = changed(combined, {"data.dir": str(folder)})
         name = re.sub(r"[^\w.=+-]+", "_", text)
         for seed in seeds:
             run = Run(
-                f"{text}, seed {seed}", changed(its, {"seed": seed}), root / f"seed_{seed}" / name
+                f"{text}, seed {seed}",
+                changed(combined, {"seed": seed}),
+                root / f"seed_{seed}" / name,
             )
             found[text, seed] = run
     first = distinct(found.values())

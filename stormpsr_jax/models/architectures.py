@@ -88,7 +88,7 @@ def build(role: str, data: Any, place: str) -> nn.Module:
     values = {name: _value(data, name, allowed, place) for name, allowed in bounds.items()}
     values["dtype"] = jnp.dtype(values["dtype"])
 
-    def of(kind):
+    def of(kind: type[nn.Module]) -> dict[str, Any]:
         names = {f.name for f in dataclasses.fields(kind)}
         return {name: value for name, value in values.items() if name in names}
 
@@ -138,7 +138,7 @@ def inference(module: nn.Module) -> nn.Module:
 
     So the same program is compiled in a training run and after `build`, and both round alike.
     """
-    inside = {name: inference(part) for name, part in _inside(module).items()}
+    inside: dict[str, Any] = {name: inference(part) for name, part in _inside(module).items()}
     return module.clone(**training_only(type(module)), **inside)
 
 
@@ -168,7 +168,7 @@ def variable_shapes(
         ValueError: the fields of the network, or the input, do not fit together.
     """
 
-    def init(x):
+    def init(x: jax.Array) -> Any:
         method = "embed" if isinstance(module, SpatialEncoder) else None
         return module.init(jax.random.key(0), x, method=method)
 
@@ -196,7 +196,7 @@ class Cost(NamedTuple):
 def cost(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """What `apply` on such a batch takes, from its trace; allocates nothing."""
 
-    def function(variables, x):
+    def function(variables: dict[str, Any], x: jax.Array) -> Any:
         return apply(module, traverse_util.unflatten_dict(variables, sep="/"), x)
 
     x = jax.ShapeDtypeStruct(input_shape, jnp.float32)

@@ -65,15 +65,14 @@ def family_published(names: Collection[str]) -> Family | None:
 def differences(given: Mapping, wanted: Mapping) -> str:
     """Says in what the backbone of parameters given differs from one wanted; "" if in nothing.
 
-    Also of parameters that are no whole backbone, whose lack is told elsewhere.
+    The parameters may be no whole backbone; other messages name what they lack.
     """
-    have, need = family_of(given), family_of(wanted)
-    if have != need:
-        return f" (it is a {have.label}, not a {need.label}: see encoder.backbone)"
+    family, other = family_of(given), family_of(wanted)
+    if family != other:
+        return f" (it is a {family.label}, not a {other.label}: see encoder.backbone)"
     try:
-        have, need = have.fields_of(given, 1, None), have.fields_of(wanted, 1, None)
+        have, need = family.fields_of(given, 1, None), family.fields_of(wanted, 1, None)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         return ""
     found = [f"{name} {have[name]}, not {need[name]}" for name in have if have[name] != need[name]]
-    label = family_of(given).label
-    return f" (its {label} has {'; '.join(found)}: see encoder.backbone)" if found else ""
+    return f" (its {family.label} has {'; '.join(found)}: see encoder.backbone)" if found else ""

@@ -137,12 +137,12 @@ class ConvNeXt(nn.Module):
         if self.remat != "none":
             block = nn.remat(Block, policy=REMAT[self.remat])
 
-        def conv(width, size, name):
+        def conv(width: int, size: int, name: str) -> nn.Conv:
             return nn.Conv(
                 width, (size, size), size, dtype=self.dtype, kernel_init=_INIT, name=name
             )
 
-        def norm(name):
+        def norm(name: str) -> nn.LayerNorm:
             return nn.LayerNorm(epsilon=self.norm_eps, dtype=self.dtype, name=name)
 
         x = norm("stem_norm")(conv(self.width, STEM, "stem")(images.astype(self.dtype)))

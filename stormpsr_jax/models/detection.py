@@ -12,13 +12,13 @@ from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes, average_precisi
 _EPS = 1e-7
 
 
-def _corners(boxes):
+def _corners(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(…, 4) cx, cy, w, h → left top (…, 2) and right bottom (…, 2)."""
     half = boxes[..., 2:] / 2
     return boxes[..., :2] - half, boxes[..., :2] + half
 
 
-def box_iou(a, b, generalised: bool = False):
+def box_iou(a: jax.Array, b: jax.Array, generalised: bool = False) -> jax.Array:
     """Intersection over union of boxes (…, 4) cx, cy, w, h; broadcasts.
 
     With `generalised`, minus the share of the enclosing box that neither covers, which has a
@@ -59,7 +59,8 @@ def zoom(
     factor = jnp.exp(jax.random.uniform(keys[0], (len(images), 1), minval=-scale, maxval=scale))
     move = jax.random.uniform(keys[1], (len(images), 2), minval=-shift, maxval=shift)
 
-    def weights(move, length):  # (B, 1) → (B, length out, length in), bilinear
+    def weights(move: jax.Array, length: int) -> jax.Array:
+        # (B, 1) → (B, length out, length in), bilinear.
         at = (jnp.arange(length) + 0.5) / length - 0.5 - move
         at = jnp.clip((at / factor + 0.5) * length - 0.5, 0, length - 1)
         return jax.nn.relu(1 - jnp.abs(at[..., None] - jnp.arange(length)))
@@ -73,7 +74,7 @@ def zoom(
     return images, boxes, jnp.concatenate([centres, poses[:, 2:] * factor], -1)
 
 
-def point_targets(boxes, image_size: tuple[int, int], levels: int = 1) -> jax.Array:
+def point_targets(boxes: jax.Array, image_size: tuple[int, int], levels: int = 1) -> jax.Array:
     """Which feature points answer for the object: those in the central half of its box.
 
     The centre region is at least one stride wide, so no box goes without a point. With several
@@ -221,8 +222,8 @@ def decode(
         alive &= (box_iou(outputs["boxes"], box) <= iou_threshold) & (
             jnp.arange(scores.shape[1]) != best
         )
-    boxes, classes, scores = zip(*rows, strict=True)
-    return jnp.concatenate(boxes, 1), jnp.concatenate(classes, 1), jnp.concatenate(scores, 1)
+    boxes, labels, confidences = (jnp.concatenate(column, 1) for column in zip(*rows, strict=True))
+    return boxes, labels, confidences
 
 
 def best_scores(outputs: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array | None]:

@@ -10,6 +10,7 @@ Which way round the product lies still moves its parts within the box. Where ren
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -69,7 +70,8 @@ def crop(features: jax.Array, boxes: jax.Array, size: int, margin: float) -> jax
         (B, size, size, C).
     """
 
-    def weights(centre, extent, length):  # (B,), (B,) → (B, size, length)
+    def weights(centre: jax.Array, extent: jax.Array, length: int) -> jax.Array:
+        # (B,), (B,) → (B, size, length).
         cell = (
             jnp.maximum(extent * margin, 1 / length)[:, None] * length / size
         )  # a cell of the grid, in feature points
@@ -102,7 +104,7 @@ def straighten(images: jax.Array, poses: jax.Array, size: int) -> jax.Array:
     height, width = images.shape[1:3]
     points = points * np.asarray([width, height], np.float32) - 0.5
 
-    def sample(channel, points):
+    def sample(channel: jax.Array, points: jax.Array) -> jax.Array:
         rows_columns = [points[..., 1], points[..., 0]]
         return jax.scipy.ndimage.map_coordinates(channel, rows_columns, order=1, mode="nearest")
 
@@ -227,7 +229,9 @@ class Detector(nn.Module):
         side = box[:, 2:].max(axis=1, keepdims=True)
         return jnp.concatenate([box[:, :2], jnp.zeros_like(box)], 1) + found * side / 2
 
-    def _boxes(self, features, image_size) -> tuple[jax.Array, jax.Array]:
+    def _boxes(
+        self, features: Sequence[jax.Array], image_size: tuple[int, int]
+    ) -> tuple[jax.Array, jax.Array]:
         """Feature levels (B, h, w, C) → boxes (B, N, 4), objectness (B, N)."""
         batch, *_, channels = features[0].shape
         # One head for all levels, as box sides are in units of the stride.

@@ -48,12 +48,15 @@ def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...]) -> jax.Array:
     for axis in range(len(shape)):  # unlike one long arange, this is sharded as the array is
         stride = np.uint32(math.prod(shape[axis + 1 :]))
         number += jax.lax.broadcasted_iota(jnp.uint32, shape, axis) * stride
-    high, low = _threefry(*jax.random.key_data(key), jnp.zeros(shape, jnp.uint32), number)
+    key0, key1 = jax.random.key_data(key)
+    high, low = _threefry(key0, key1, jnp.zeros(shape, jnp.uint32), number)
     threshold = np.ceil(np.float32(p) * np.float32(2**_MANTISSA)).astype(np.uint32)
     return (high ^ low) >> (32 - _MANTISSA) < threshold
 
 
-def _threefry(key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array):
+def _threefry(
+    key0: jax.Array, key1: jax.Array, x0: jax.Array, x1: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Threefry-2x32 with 20 rounds; all uint32."""
     keys = (key0, key1, key0 ^ key1 ^ _PARITY)
     x0, x1 = x0 + keys[0], x1 + keys[1]

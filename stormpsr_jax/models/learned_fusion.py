@@ -9,6 +9,7 @@ Dimension letters: T frames, N rows (a component of a recording each), F inputs,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,10 +99,12 @@ def recur(
     return _forward(w_in, bias, w_hidden, first, x)[0]
 
 
-def _forward(w_in, bias, w_hidden, first, x):
+def _forward(
+    w_in: jax.Array, bias: jax.Array, w_hidden: jax.Array, first: jax.Array, x: jax.Array
+) -> tuple[jax.Array, Any]:
     U = len(first)
 
-    def step(hidden, x):
+    def step(hidden: jax.Array, x: jax.Array) -> tuple[jax.Array, Any]:
         a = w_in @ x + bias[:, None]
         b = w_hidden @ hidden
         gates = jax.nn.sigmoid(a[: 2 * U] + b[: 2 * U])
@@ -114,11 +117,11 @@ def _forward(w_in, bias, w_hidden, first, x):
     return after, (w_in, w_hidden, x, kept)
 
 
-def _backward(residuals, d_after):
+def _backward(residuals: Any, d_after: jax.Array) -> tuple[jax.Array | None, ...]:
     w_in, w_hidden, x, kept = residuals
     U = w_hidden.shape[1]
 
-    def step(carry, at):
+    def step(carry: Any, at: Any) -> tuple[Any, None]:
         d_later, d_in, d_bias, d_hidden = carry
         d_after, x, (hidden, gates, new, b_new) = at
         update, reset = gates[:U], gates[U:]

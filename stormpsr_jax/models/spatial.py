@@ -114,7 +114,7 @@ class SpatialEncoder(nn.Module):
         """Of the activations, those of the backbone."""
         return self.encoder.dtype
 
-    def setup(self):
+    def setup(self) -> None:
         """Names the parts as weights.py expects them."""
         self.first_head = HeadLayer(self.hidden, self.dtype)
         self.second_head = HeadLayer(self.second_hidden or self.hidden, self.dtype)
@@ -163,7 +163,7 @@ class SpatialEncoder(nn.Module):
                 "--config.encoder.microbatches or the batch"
             )
 
-        def part(encoder, carry, x):
+        def part(encoder: nn.Module, carry: tuple, x: jax.Array) -> tuple[tuple, jax.Array]:
             return carry, encoder(x, train)
 
         one_by_one = nn.scan(

@@ -106,8 +106,8 @@ class TemporalLSTM(nn.Module):
         x = last_frames(embeddings, self.seen).astype(self.dtype)
         for i in range(self.depth):
             cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
-            x = nn.RNN(cell, name=f"layer_{i}")(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            outputs: Any = nn.RNN(cell, name=f"layer_{i}")(x)  # without the carry
+            x = nn.Dropout(self.dropout, deterministic=not train)(outputs)
         return _head(self, x[:, -1])
 
 
@@ -170,7 +170,7 @@ def _head(module: nn.Module, x: jax.Array) -> jax.Array:
 
 
 # By name, as `temporal_model.backbone` has it.
-NETWORKS: dict[str, type[nn.Module]] = {
+NETWORKS: dict[str, type[TemporalTransformer | TemporalMLP | TemporalLSTM | TemporalTCN]] = {
     "transformer": TemporalTransformer,
     "mlp": TemporalMLP,
     "lstm": TemporalLSTM,

@@ -204,7 +204,7 @@ class ViT(nn.Module):
         width: D.
         depth: number of blocks.
         num_heads: attention heads; must divide `width`.
-        mlp_dim: hidden width of the blocks' MLP; None is 4 * width.
+        mlp_dim: hidden width of the blocks' MLP; 0 is 4 * width.
         stem: output channels of stride-2 3x3 convolutions in front of the patches; each halves the
             resolution. Empty is the plain ViT. Small encoders learn faster with a stem.
         dropout: rate in the blocks and after the position embedding.
@@ -225,7 +225,7 @@ class ViT(nn.Module):
     width: int = stored(1, 16_384, default=384)
     depth: int = stored(1, 64, default=12)
     num_heads: int = stored(1, 256, default=6)
-    mlp_dim: int | None = stored(1, 65_536, default=None)
+    mlp_dim: int = stored(1, 65_536, default=0)
     stem: tuple[int, ...] = stored(1, 16_384, default=())
     dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -238,8 +238,8 @@ class ViT(nn.Module):
     pre_norm: bool = stored(False, True, default=False)
     norm_eps: float = stored(0.0, 1e-2, default=1e-6)
 
-    def __post_init__(self):
-        if self.mlp_dim is None:
+    def __post_init__(self) -> None:
+        if not self.mlp_dim:
             object.__setattr__(self, "mlp_dim", 4 * self.width)
         super().__post_init__()
 
@@ -316,7 +316,7 @@ class ViT(nn.Module):
         if self.positions == "learned":
             shape = (1, 1 + h * w, D)
             if self.has_variable("params", "pos_embed"):
-                rows = self.get_variable("params", "pos_embed").shape[1]
+                rows: int = self.get_variable("params", "pos_embed").shape[1]
                 if rows != shape[1]:
                     raise ValueError(
                         f"images of {image_shape[1]}x{image_shape[2]} pixels make {h}x{w} patches, "

@@ -34,24 +34,25 @@ _SIZES = {  # width, depth, heads, width of the MLP
 }
 
 
-def _vit(size: str, patch: int, **more: Any) -> dict[str, Any]:
+def _vit(size: str, patch: int, **others: Any) -> dict[str, Any]:
     width, depth, heads, hidden = _SIZES[size]
     found = {"patch_size": patch, "width": width, "depth": depth, "num_heads": heads}
-    return found | {"mlp_dim": hidden} | more
+    return found | {"mlp_dim": hidden} | others
 
 
 def _dinov2(size: str, registers: int = 0) -> dict[str, Any]:
-    more = {"layer_scale": True, "registers": registers}
+    others = {"layer_scale": True, "registers": registers}
     if size == "giant":
-        return _vit("dinov2_giant", 14, mlp="swiglu", **more)
-    return _vit(size, 14, **more)
+        return _vit("dinov2_giant", 14, mlp="swiglu", **others)
+    return _vit(size, 14, **others)
 
 
 def _dinov3(size: str, bias: str) -> dict[str, Any]:
-    more = {"layer_scale": True, "registers": 4, "positions": "rotary", "norm_eps": 1e-5}
+    others: dict[str, Any] = {"layer_scale": True, "registers": 4, "positions": "rotary"}
     if size in ("small_plus", "huge_plus", "7b"):
-        more["mlp"] = "swiglu"
-    return _vit("small" if size == "small_plus" else size, 16, bias=bias, **more)
+        others["mlp"] = "swiglu"
+    size = "small" if size == "small_plus" else size
+    return _vit(size, 16, bias=bias, norm_eps=1e-5, **others)
 
 
 def _named() -> dict[str, dict[str, Any]]:
@@ -65,13 +66,13 @@ def _named() -> dict[str, dict[str, Any]]:
         "giant": ("14_224",),
         "gigantic": ("14_224",),
     }.items():
-        for patch in patches:
-            found[f"vit_{size}_patch{patch}"] = _vit(size, int(patch.split("_")[0]))
+        for given in patches:
+            found[f"vit_{size}_patch{given}"] = _vit(size, int(given.split("_")[0]))
     found["vit_base_patch16_224_miil"] = _vit("base", 16, bias="none")
     found["vit_small_patch16_36x1_224"] = _vit("small", 16, depth=36, layer_scale=True)
     found["vit_base_patch16_plus_240"] = _vit("plus", 16, layer_scale=True)
     found["vit_base_patch32_plus_256"] = _vit("plus", 32, layer_scale=True)
-    clip = {"pre_norm": True, "norm_eps": 1e-5}
+    clip: dict[str, Any] = {"pre_norm": True, "norm_eps": 1e-5}
     for size, patches in {
         "xsmall": ("16_224",),
         "medium": ("16_224", "32_224"),
@@ -82,9 +83,9 @@ def _named() -> dict[str, dict[str, Any]]:
         "giant": ("14_224",),
         "gigantic": ("14_224", "14_378"),
     }.items():
-        for patch in patches:
-            patch, pixels = patch.split("_")
-            found[f"vit_{size}_patch{patch}_clip_{pixels}"] = _vit(size, int(patch), **clip)
+        for given in patches:
+            side, pixels = given.split("_")
+            found[f"vit_{size}_patch{side}_clip_{pixels}"] = _vit(size, int(side), **clip)
     found["vit_base_patch16_plus_clip_240"] = _vit("plus", 16, **clip)
     for size in ("small", "base", "large", "giant"):
         found[f"vit_{size}_patch14_dinov2"] = _dinov2(size)

@@ -92,16 +92,15 @@ def _fuse(state: dict[str, np.ndarray], block: str, path: str | Path) -> None:
             if (value := state.pop(f"{attention}{long}.{leaf}", None)) is not None:
                 state[f"{attention}{short}.{leaf}"] = value
     try:
-        weights = [state.get(f"{attention}{part}.weight") for _, part in _PARTS]
-        if all(weight is not None for weight in weights):
+        names = [f"{attention}{part}.weight" for _, part in _PARTS]
+        if all(name in state for name in names):
+            weights = [state.pop(name) for name in names]
             state[f"{attention}qkv.weight"] = np.concatenate(weights)
             given = {p for _, p in _PARTS if f"{attention}{p}.bias" in state}
             biases = [
                 state.pop(f"{attention}{p}.bias", np.zeros(len(weight), np.float32))
                 for (_, p), weight in zip(_PARTS, weights, strict=True)
             ]
-            for _, part in _PARTS:
-                del state[f"{attention}{part}.weight"]
             if "k" in given:
                 state[f"{attention}qkv.bias"] = np.concatenate(biases)
             elif given:
@@ -153,8 +152,8 @@ def from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     found = {}
     for name, value in state.items():
         name = re.sub(r"\.ls(\d)\.gamma$", r".gamma_\1", name)
-        down = state.get(re.sub(r"fc1\.\w+$", "fc2.weight", name))
-        if ".mlp.fc1." in name and len(value) == 2 * down.shape[1]:
+        down = re.sub(r"fc1\.\w+$", "fc2.weight", name)
+        if ".mlp.fc1." in name and len(value) == 2 * state[down].shape[1]:
             for letter, half in zip("gx", np.split(value, 2), strict=True):
                 found[name.replace("fc1.", f"fc1_{letter}.")] = half
         else:
@@ -180,7 +179,7 @@ def rows(names: Collection[str]) -> Iterator[Row]:
     """The layers of a ViT with these names of arrays, in the layout of `to_timm` or in ours."""
     endings = {re.sub(r"^(?:blocks\.\d{1,9}\.|block_\d{1,9}/)", "", name) for name in names}
 
-    def has(*ends):
+    def has(*ends: str) -> bool:
         return not endings.isdisjoint(ends)
 
     yield Row("cls_token", "cls_token", family.TOKENS)
@@ -191,10 +190,11 @@ def rows(names: Collection[str]) -> Iterator[Row]:
         yield Row("pos_embed", "pos_embed", family.TOKENS)
     if has("reg_token", "registers"):
         yield Row("reg_token", "registers", family.TOKENS)
-    block = (*_BLOCK, ("attn.qkv", "attn/qkv", family.DENSE if bias else family.DENSE_WITHOUT_BIAS))
+    qkv = family.DENSE if bias else family.DENSE_WITHOUT_BIAS
+    block = [*_BLOCK, ("attn.qkv", "attn/qkv", qkv)]
     for pairs in _BLOCK_OPTIONS:
         if has(*pairs[0], *pairs[1]):
-            block += tuple((*pair, family.VECTOR) for pair in pairs)
+            block += [(*pair, family.VECTOR) for pair in pairs]
     # At least one block, so that a file without any fails by the names that it lacks.
     for i in range(max(1, family.count(r"^(?:blocks\.|block_)(\d{1,9})[./]", names))):
         for torch, ours, layer in block:

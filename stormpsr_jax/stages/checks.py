@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, order, provenance
@@ -33,23 +34,23 @@ def _mistakes(context: Context, stages: Sequence[Stage]) -> list[str]:
     out_of_range = fields.find_mistakes(context.config)
     mistakes = out_of_range + (_order(context) or _config(context, stages))
     mistakes += sinks.find_mistakes(tuple(context.config.metrics_to))
-    makers = [] if context.has_data else [stage for stage in stages if stage.makes_data]
+    renderings = [] if context.has_data else [s.rendering for s in stages if s.rendering]
     if out_of_range:  # all other checks count on numbers in their ranges
-        return mistakes + ([] if makers else _folder(context))
+        return mistakes + ([] if renderings else _folder(context))
     mistakes += _window(context)
     reads = [read for stage in stages for read in stage.reads(context)]
-    for maker in makers:
-        mistakes += maker.rendering(context, reads)
-    if not makers and (found := _folder(context) or _splits(context, reads)):
+    for rendering in renderings:
+        mistakes += rendering(context, reads)
+    if not renderings and (found := _folder(context) or _splits(context, reads)):
         return mistakes + found  # nothing of what follows makes sense without these
     for stage in stages:
         mistakes += stage.size_mistakes(context)
-    if not makers:
+    if not renderings:
         for stage in stages:
-            mistakes += collect(lambda stage=stage: stage.data_mistakes(context))
+            mistakes += collect(functools.partial(stage.data_mistakes, context))
         if not mistakes:
             for stage in stages:
-                mistakes += collect(lambda stage=stage: stage.network_mistakes(context))
+                mistakes += collect(functools.partial(stage.network_mistakes, context))
     return mistakes
 
 
@@ -117,7 +118,7 @@ def _folder(context: Context) -> list[str]:
             f"{which}: is no finished data folder (neither dataset_info.json nor {MARKER} is in "
             "it); run the same data_prep command again, finished recordings are kept"
         ]
-    mistakes = collect(lambda: context.procedure and [])
+    mistakes = _opening(lambda: context.procedure)
     if context.ready_made and not mistakes:
         possible = tuple(stage.name for stage in order.STAGES if not stage.needs_pictures)
         pictures = [name for name in context.config.stages if name not in possible]
@@ -141,7 +142,7 @@ def _splits(context: Context, reads: Sequence[Reads]) -> list[str]:
     mistakes = []
     pairs = {(read.source, split) for read in reads for split in read.splits}
     for source, split in sorted(pairs, key=lambda pair: (pair[1] == CAD, str(pair[1]))):
-        mistakes += collect(lambda read=source, split=split: read(context, split) and [])
+        mistakes += _opening(functools.partial(source, context, split))
     for split in dict.fromkeys(
         s for read in reads if LABEL_FILES in read.parts for s in read.splits
     ):
@@ -149,3 +150,13 @@ def _splits(context: Context, reads: Sequence[Reads]) -> list[str]:
         if not folder.is_dir():
             mistakes.append(f"{folder}: no label files; run the data_prep command again")
     return mistakes
+
+
+def _opening(what: Callable[[], object]) -> list[str]:
+    """The mistake that opening something comes upon."""
+
+    def check() -> list[str]:
+        what()
+        return []
+
+    return collect(check)

@@ -170,6 +170,8 @@ class _NameOrPath(flags.ArgumentParser):
         path, *words = resolve(argument).split(":", 1)
         try:
             spec = importlib.util.spec_from_file_location("config", os.path.abspath(path))
+            assert spec is not None  # as the name ends in .py
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             config = module.get_config(*words)

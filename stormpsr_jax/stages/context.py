@@ -7,7 +7,7 @@ import functools
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ from stormpsr_jax.training import loop
 from stormpsr_jax.training.sinks import Sinks
 
 CAD = "cad"  # the split of clean renders
+Opened = TypeVar("Opened", ClipSource, FeatureSource)
 
 
 def packaged_or_path(name: str) -> Path:
@@ -42,9 +43,15 @@ class Context:
 
     config: ConfigDict
     workdir: Path
-    mesh: jax.sharding.Mesh
+    mesh: jax.sharding.Mesh | None  # None: to look at what is there, which takes no devices
     profile_steps: tuple[int, int] | None = None  # of every trained stage
     _sources: dict[tuple, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def devices(self) -> jax.sharding.Mesh:
+        """The mesh, of a run that computes."""
+        assert self.mesh is not None
+        return self.mesh
 
     @functools.cached_property
     def procedure(self) -> Procedure:
@@ -93,6 +100,10 @@ class Context:
         """
         if self.ready_made and split != CAD:
             return self._open(FeatureSource, self.data_dir, split)
+        return self.clip_source(split)
+
+    def clip_source(self, split: str) -> ClipSource:
+        """The pictures of one split, as `source` has them; ValueError if it has none."""
         return self._sized("encoder", self.data_dir, split)
 
     def detector_source(self, split: str) -> ClipSource:
@@ -108,7 +119,7 @@ class Context:
                 f"make it with the command that made {self.data_dir}, with another --size and --out"
             )
         large = self._sized("detector", folder, split)
-        if own and (what := clips.difference(self.source(split), large)):
+        if own and (what := clips.difference(self.clip_source(split), large)):
             raise ValueError(
                 f"--config.data.detector_dir={folder}: split {split!r} has other {what} than "
                 f"{self.data_dir}; both have to be made of the same recordings, by the same "
@@ -128,7 +139,7 @@ class Context:
         source = self._open(ClipSource, directory, split)
         return source.at(self.config[section].image_size, f"{section}.image_size")
 
-    def _open(self, kind: type, directory: Path, split: str):
+    def _open(self, kind: type[Opened], directory: Path, split: str) -> Opened:
         key = (kind, directory, split)
         if key not in self._sources:
             self._sources[key] = kind(directory, split, self.procedure)
@@ -149,7 +160,7 @@ class Context:
         source = self.source(split)
         if isinstance(source, FeatureSource):
             return {name: [file] for name, file in source.embeddings.items()}
-        loaded = {}
+        loaded: dict[str, list[EmbeddingFile]] = {}
         for name, recording in source.recordings.items():
             wanted = (recording.num_frames, self.config.encoder.hidden)
             loaded[name] = []
@@ -238,7 +249,7 @@ class Context:
         if data.cad_mean:
             return data.cad_mean, data.cad_std
         if self.has_cad:
-            return self.source(CAD).channel_statistics()
+            return self.clip_source(CAD).channel_statistics()
         return data.mean, data.std
 
     def normalise(self, images: jax.Array, cad: jax.Array | None = None) -> jax.Array:
@@ -250,7 +261,13 @@ class Context:
         rendered = augment.normalise(images, *self.cad_statistics)
         return jnp.where(cad[:, None, None, None], rendered, real)
 
-    def augment(self, key: jax.Array, images: jax.Array, limbs=0.0, shift: bool = True):
+    def augment(
+        self,
+        key: jax.Array,
+        images: jax.Array,
+        limbs: float | jax.Array = 0.0,
+        shift: bool = True,
+    ) -> jax.Array:
         """Augments uint8 pictures (B, H, W, 3) or clips (B, T, H, W, 3) as the config says."""
         c = self.config.augment
         return augment.augment(
@@ -270,7 +287,7 @@ class Context:
             self.workdir / name,
             stage,
             config=self.config[name],
-            mesh=self.mesh,
+            mesh=self.devices,
             rng=self.key(f"{name}/steps"),
             profile_steps=self.profile_steps,
             sinks=self.sinks,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
 from stormpsr_jax.training.optimizer import optimisation
 
 
@@ -25,18 +27,18 @@ def build(context: Context) -> Definition:
     cad = context.detector_source(CAD) if config.cad else None
     model = networks.detector(context)
 
-    def init():
+    def init() -> tuple[Params, Params]:
         images = np.zeros((1, *train.image_size, 3), np.float32)
         return model.init(context.key("detector/init"), images, train=False)["params"], {}
 
-    def loss_fn(params, batch_stats, batch, rng):
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         look_key, place_key = jax.random.split(rng)
         pictures = context.augment(look_key, batch["image"], shift=False)
         pictures, boxes, poses = detection.zoom(
             place_key, pictures, batch["box"], batch["pose"], config.zoom, config.shift
         )
         images = context.normalise(pictures, batch["cad"])
-        outputs = model.apply({"params": params}, images, train=True)
+        outputs: Any = model.apply({"params": params}, images, train=True)
         loss, metrics = detection.detection_loss(
             outputs, boxes, batch["class"], image_size=train.image_size, levels=config.levels
         )
@@ -46,15 +48,15 @@ def build(context: Context) -> Definition:
         if config.part_loss:
             # Boxed frames of recordings show few parts that sit wrong, which are soon known by
             # heart: where renders do, these tell right from wrong, and frames from anywhere.
-            tell = None
+            weight = None
             if config.cad_wrong:
-                tell = batch["cad"] | (batch["class"] == NOT_ANNOTATED)
-                tell = tell.astype(jnp.float32)
-            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], tell)
+                taught = batch["cad"] | (batch["class"] == NOT_ANNOTATED)
+                weight = taught.astype(jnp.float32)
+            parts, of_parts = losses.condition_bce(outputs["parts"], batch["state"], weight)
             loss, metrics = loss + config.part_loss * parts, metrics | of_parts
         return loss, (metrics, batch_stats)
 
-    def evaluate(params, _):
+    def evaluate(params: Params, _: Params) -> dict[str, float]:
         detect = networks.detect(context, params, val)
         return {
             "map50": validation.mean_average_precision(detect, val),

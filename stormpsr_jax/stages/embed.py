@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.base import files
@@ -37,9 +38,9 @@ def run(context: Context) -> dict:
 def _run(context: Context) -> None:
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
     batch = context.config.embed.batch
-    encoder = networks.frame_encoder(context, params, batch_stats, context.source(SPLITS[0]))
+    encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
     for split in SPLITS:
-        source = context.source(split)
+        source = context.clip_source(split)
         views = context.num_views(split)
         names = list(source.recordings)[jax.process_index() :: jax.process_count()]
         total = sum(source.recordings[name].num_frames for name in names) * views
@@ -57,7 +58,8 @@ def _run(context: Context) -> None:
                         _write_header(file, source.recordings[name].num_frames, context)
                         for start, images, counts in distinct(source.chunks(name, batch), batch):
                             if view:
-                                shaken = context.augment(jax.random.fold_in(key, start), images)
+                                own = jax.random.fold_in(key, start)
+                                shaken = context.augment(own, jnp.asarray(images))
                                 images = np.asarray(shaken).astype(np.uint8)
                             found = np.asarray(encoder(images), np.float32)
                             file.write(found.repeat(counts, axis=0).tobytes())
@@ -77,7 +79,9 @@ def distinct(
     Yields:
         The row of the first one, pictures, and how many rows in a row each is of.
     """
-    row, pictures, counts = 0, [], []
+    row = 0
+    pictures: list[np.ndarray] = []
+    counts: list[int] = []
     for image in itertools.chain.from_iterable(images for _, images in chunks):
         if pictures and np.array_equal(image, pictures[-1]):
             counts[-1] += 1

@@ -46,10 +46,11 @@ def run(context: Context) -> dict:
         decoder=config.evaluate.decoder, decay=config.evaluate.decay, window=config.window.frames
     )
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
-    held_out = fusion and {name: fusion.held_out(name) for name in val}
+    held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
     chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold)
-    weights = fusion.weights if any(streams.find(name).fitted for name in chosen) else None
+    fitted = any(streams.find(name).fitted for name in chosen)
+    weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     result = evaluate_recordings(
         context.procedure,
@@ -58,7 +59,11 @@ def run(context: Context) -> dict:
         weights=weights,
         fps=source.fps,
         certain=config.evaluate.certain,
-        calibrations={stream: choice.calibration for stream, choice in chosen.items()},
+        calibrations={
+            stream: choice.calibration
+            for stream, choice in chosen.items()
+            if choice.calibration is not None
+        },
     )
     result["split"] = "test"
     result["validation"] = {
@@ -118,6 +123,7 @@ def score_detections(
     for name, recording in recordings.items():
         labelled, numbers = source.recordings[name], source.numbers(name)
         boxed = labelled.classes > 0
+        assert recording.detections is not None  # stage `predict` has left them
         pairs[name] = (
             recording.detections,
             detection_scores.TrueBoxes(
@@ -166,9 +172,9 @@ def _write_model(
     fusion: Weights | None,
 ) -> None:
     """Writes the model folder: the networks that predicted, with the settings just chosen."""
-    records = {"predict": provenance.read(context.workdir / "predict")}
-    stages = tuple(records["predict"]["made_from"]["stages"])
-    records |= {stage: provenance.read(context.workdir / stage) for stage in stages}
+    made_from = {"predict": _made_from(context.workdir / "predict")}
+    stages = tuple(made_from["predict"]["stages"])
+    made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
     trained = networks.trained(context, stages)
     folder.write_model(
         context.workdir / "model",
@@ -191,10 +197,18 @@ def _write_model(
         },
         origin={
             "config": provenance.flat_config(context.config),
-            "made_from": {stage: record["made_from"] for stage, record in records.items()},
+            "made_from": made_from,
             "data": _data(context),
         },
     )
+
+
+def _made_from(folder: Path) -> dict[str, Any]:
+    """What a finished stage was made from."""
+    record = provenance.read(folder)
+    if record is None:
+        raise ValueError(f"{folder}: has no record of what it was made from; run the stage again")
+    return record["made_from"]
 
 
 def _data(context: Context) -> dict[str, Any]:

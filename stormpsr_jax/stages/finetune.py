@@ -6,17 +6,19 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.3.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
+from stormpsr_jax.models import architectures
 from stormpsr_jax.stages import learning, networks, pretrain, temporal, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 
 
@@ -28,18 +30,20 @@ def build(context: Context) -> Definition:
     keeps the statistics of `pretrain`.
     """
     config = context.config.finetune
-    train, val = context.source("train"), context.source("val")
-    spatial, temporal = networks.spatial_encoder(context), networks.temporal_encoder(context)
+    train, val = context.clip_source("train"), context.clip_source("val")
+    spatial, transformer = networks.spatial_encoder(context), networks.temporal_encoder(context)
     val_states = {name: r.states for name, r in val.recordings.items()}
     K = context.procedure.num_components
-    logits = jax.jit(lambda params, x: temporal.apply({"params": params}, x, train=False)[:, :K])
+    logits = jax.jit(
+        lambda params, x: architectures.apply(transformer, {"params": params}, x)[:, :K]
+    )
 
-    def init():
+    def init() -> tuple[Params, Params]:
         spatial_params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
         temporal_params, _ = checkpoint.load_best(context.workdir / "temporal")
         return {"spatial": spatial_params, "temporal": temporal_params}, batch_stats
 
-    def loss_fn(params, batch_stats, batch, rng):
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         augment_key, dropout_key = jax.random.split(rng)
         images = context.normalise(context.augment(augment_key, batch["image"]))
         flat = images.reshape((-1, *images.shape[2:]))  # (B·T, H, W, 3)
@@ -50,7 +54,7 @@ def build(context: Context) -> Definition:
             method="embed",
             mutable=["batch_stats"],
         )
-        predicted = temporal.apply(
+        predicted: Any = transformer.apply(
             {"params": params["temporal"]},
             embeddings.reshape((*images.shape[:2], -1)),
             train=True,
@@ -58,7 +62,7 @@ def build(context: Context) -> Definition:
         )
         return clip_loss(context, predicted, batch, updates["batch_stats"])
 
-    def evaluate(params, batch_stats):
+    def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
         embeddings = {
             name: np.concatenate([encoder(images) for _, images in val.chunks(name, encoder.batch)])
@@ -72,7 +76,7 @@ def build(context: Context) -> Definition:
     scale = {"spatial": top}
     scale |= layer_lr_scale("spatial/encoder", spatial.encoder.layers, top, decay)
     return Definition(
-        model=(spatial, temporal),
+        model=(spatial, transformer),
         init=init,
         loss_fn=loss_fn,
         data=pipelines.picture_clips(
@@ -106,9 +110,16 @@ STAGE = Stage(
     build=build,
     fields=(
         *learning.TRAINING,
-        *("window", "temporal.delta", "temporal.sigma", "temporal.sampling", "temporal.floor"),
-        *("temporal.state_loss", "temporal.best"),
-        *("encoder", "pretrain.state_loss", "temporal_model", "finetune"),
+        *learning.ENCODER,
+        "window",
+        "temporal.delta",
+        "temporal.sigma",
+        "temporal.sampling",
+        "temporal.floor",
+        "temporal.state_loss",
+        "temporal.best",
+        "temporal_model",
+        "finetune",
     ),
     reads=lambda _: [Reads(("pictures", "states"), SPLITS)],
     after=lambda _: (pretrain.STAGE, temporal.STAGE),

@@ -18,6 +18,7 @@ import jax
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.files.scores import KINDS
 from stormpsr_jax.psr.streams.learned_weights import (
     Weights,
@@ -73,7 +74,8 @@ def run(context: Context) -> dict[str, Any]:
         return {}
     config, folder = context.config.fuse, context.workdir / "fuse"
     known = {name: r for name, r in read_split(context, "val").items() if len(r.frames)}
-    kinds = {r.scores.kind for r in known.values()}
+    examples = [_example(recording) for recording in known.values()]
+    kinds = {example.scores.kind for example in examples}
     kind = kinds.pop() if len(kinds) == 1 else "csv"
     folder.mkdir(parents=True, exist_ok=True)
     if len(known) < max(MIN_RECORDINGS, learned_fusion.FOLDS):
@@ -85,10 +87,6 @@ def run(context: Context) -> dict[str, Any]:
         )
         return {"recordings": 0}
     start = default_weights(kind) if config.init == "default" else None
-    examples = [
-        learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
-        for r in known.values()
-    ]
     total = learned_fusion.num_steps(config.steps, start)
     with Bar(total=total, desc="fuse", unit="step") as bar:
         fitted = learned_fusion.fit(
@@ -119,6 +117,11 @@ def run(context: Context) -> dict[str, Any]:
     files.write_json(folder / FOLDS, content)
     write_weights(folder / WEIGHTS, fitted.weights)
     return facts
+
+
+def _example(r: LabelledPredictions) -> learned_fusion.Example:
+    assert r.scores is not None  # `read_split` reads them for this stage
+    return learned_fusion.Example(r.scores, r.states_at(r.scores.frames), r.variant.initial_state)
 
 
 def _ship(folder: Path, kind: str, why: str) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import LABELS, SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
 from stormpsr_jax.training.optimizer import optimisation
 from stormpsr_jax.weights import parameters
 
@@ -89,14 +90,14 @@ def build(context: Context) -> Definition:
     model = networks.spatial_encoder(context)
     components = train.procedure.num_components
 
-    def init():
+    def init() -> tuple[Params, Params]:
         images = np.zeros((2, *train.image_size, 3), np.float32)
         variables = model.init(context.key("general/init"), images, train=False)
         heads = np.zeros((len(train.recordings), context.config.encoder.hidden, components))
         params = {"spatial": variables["params"], "heads": {"kernel": heads.astype(np.float32)}}
         return params, variables["batch_stats"]
 
-    def loss_fn(params, batch_stats, batch, rng):
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         images = context.normalise(context.augment(rng, batch["image"]))
         outputs, updates = model.apply(
             {"params": params["spatial"], "batch_stats": batch_stats},
@@ -112,11 +113,11 @@ def build(context: Context) -> Definition:
         metrics = {"supcon": supcon, "state_bce": bce}
         return supcon + config.state_loss * bce, (metrics, updates["batch_stats"])
 
-    def evaluate(params, batch_stats):
+    def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
         return {"precision_at_1": _precision_at_1(encoder, val)}
 
-    def export(params, metrics):
+    def export(params: Params, metrics: dict[str, float]) -> None:
         parameters.save_params(
             context.workdir / "general" / _EXPORTED,
             params["spatial"]["encoder"],
@@ -146,7 +147,7 @@ def build(context: Context) -> Definition:
     )
 
 
-def _precision_at_1(encoder, source: ClipSource) -> float:
+def _precision_at_1(encoder: Batched, source: ClipSource) -> float:
     """Share of pictures whose nearest other picture of the same object shows the same state."""
     right = total = 0
     for name, recording in source.recordings.items():

@@ -30,7 +30,7 @@ def batch_mistakes(
         pictures: that the encoder sees at once; 0 if it is not trained.
     """
     mistakes = []
-    devices, processes = context.mesh.size, jax.process_count()
+    devices, processes = context.devices.size, jax.process_count()
     if rows % devices or rows % processes:
         mistakes.append(
             f"stage {name!r} has batches of {rows}, which {devices} devices of {processes} "
@@ -46,7 +46,7 @@ def batch_mistakes(
 
 
 def patch_mistakes(
-    context: Context, source: Callable[[Context, str], ClipSource] = Context.source
+    context: Context, source: Callable[[Context, str], ClipSource] = Context.clip_source
 ) -> list[str]:
     """Says whether the encoder cannot divide the pictures of a source."""
     divisor = backbones.build(context.config.encoder).divisor

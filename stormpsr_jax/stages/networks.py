@@ -19,6 +19,7 @@ from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal_baselines import NETWORKS
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training.loop import Params
 
 
 def spatial_encoder(context: Context) -> SpatialEncoder:
@@ -97,7 +98,9 @@ def pictures(context: Context, source: Source, with_detector: bool = False) -> P
     )
 
 
-def frame_encoder(context: Context, params, batch_stats, source: ClipSource) -> Batched:
+def frame_encoder(
+    context: Context, params: Params, batch_stats: Params, source: ClipSource
+) -> Batched:
     """Pictures of a source, uint8 (B, H, W, 3) → frame embeddings (B, D), embed.batch at once."""
     batch = context.config.embed.batch
     variables = {"params": params, "batch_stats": batch_stats}
@@ -105,7 +108,7 @@ def frame_encoder(context: Context, params, batch_stats, source: ClipSource) -> 
     return functions({"encoder": network}, pictures(context, source), 1, batch)["encode"]
 
 
-def detect(context: Context, params, source: ClipSource) -> Batched:
+def detect(context: Context, params: Params, source: ClipSource) -> Batched:
     """Pictures of a source → boxes (B, M, 4), classes (B, M), confidences (B, M), and scores."""
     network = Network(detector(context), {"params": params})
     most = context.config.detector.max_detections

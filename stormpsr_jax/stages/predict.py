@@ -10,7 +10,8 @@ import numpy as np
 
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data import sampling
-from stormpsr_jax.data.source import Source
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.model.functions import functions
 from stormpsr_jax.model.recogniser import Batched, Recogniser, Views
 from stormpsr_jax.psr.files import predictions, scores
@@ -63,7 +64,7 @@ def _run(context: Context) -> None:
 def _recording(
     context: Context,
     made: Mapping[str, Batched],
-    source: Source,
+    source: ClipSource | FeatureSource,
     name: str,
     folder: Path,
     progress: Bar,
@@ -71,15 +72,15 @@ def _recording(
     recording, window = source.recordings[name], context.window
     asd = folder / "asd" / f"{name}_results_pred.csv"
     temporal = folder / "temporal" / f"{name}_results_pred.csv"
-    said = folder / "scores" / f"{name}{scores.SUFFIX}"
+    scored = folder / "scores" / f"{name}{scores.SUFFIX}"
     visibility = folder / "visibility" / f"{name}.csv"
-    wanted = {
+    asked = {
         asd: "detect" in made,
         temporal: "temporal" in made,
-        said: "detect" in made and "temporal" in made,
+        scored: "detect" in made and "temporal" in made,
         visibility: np.isfinite(recording.visible).any(),
     }
-    wanted = [path for path, asked in wanted.items() if asked]
+    wanted = [path for path, is_asked in asked.items() if is_asked]
     split = folder.name
     if completed.holds(context.workdir, "predict", split, name, wanted):
         progress.update(recording.num_frames)
@@ -91,11 +92,14 @@ def _recording(
         frames=window.frames,
         stride=window.stride,
     )
-    large = context.detector_source(split) if "detect" in made else None
+    large = None  # what the detector sees, where that has another size
+    if isinstance(source, ClipSource) and "detect" in made:
+        seen = context.detector_source(split)
+        large = seen if seen.image_size != source.image_size else None
     rows = []
     for start, frames in source.chunks(name, context.config.predict.batch):
-        chunk = frames
-        if large is not None and large.image_size != source.image_size:
+        chunk: np.ndarray | Views = frames
+        if large is not None:
             chunk = Views(frames, large.rows(name, np.arange(start, start + len(frames))))
         rows.append(recogniser(chunk))
         progress.update(len(frames))
@@ -126,10 +130,9 @@ def _recording(
                 held, labels.repeat(step, axis=0), (probabilities > 0.5).astype(int), probabilities
             ),
         )
-    if said in wanted:
-        columns = zip(*(r.scores for r in rows), strict=True)
-        arrays = (None if c[0] is None else np.concatenate(c) for c in columns)
-        scores.write_scores(said, scores.Scores(numbers, *arrays))
+    if scored in wanted:
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *(r.scores for r in rows))
+        scores.write_scores(scored, scores.Scores(numbers, *whole))
     if visibility in wanted:
         predictions.write_visibility(visibility, numbers, recording.visible)
     completed.add(context.workdir, "predict", split, name, wanted)
@@ -179,10 +182,20 @@ STAGE = Stage(
     name="predict",
     run=run,
     fields=(
-        *(*learning.PICTURES, *learning.ENCODER, "temporal_model", "temporal.state_loss"),
-        *("window", "predict"),
-        *("detector.width", "detector.depth", "detector.levels", "detector.max_detections"),
-        *("detector.part_loss", "detector.pose_loss", "detector.image_size", "detector.grid"),
+        *learning.PICTURES,
+        *learning.ENCODER,
+        "temporal_model",
+        "temporal.state_loss",
+        "window",
+        "predict",
+        "detector.width",
+        "detector.depth",
+        "detector.levels",
+        "detector.max_detections",
+        "detector.part_loss",
+        "detector.pose_loss",
+        "detector.image_size",
+        "detector.grid",
     ),
     free=("predict.batch",),
     reads=_reads,

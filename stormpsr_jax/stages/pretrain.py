@@ -19,7 +19,7 @@ from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
 from stormpsr_jax.weights import parameters
 
@@ -27,16 +27,16 @@ from stormpsr_jax.weights import parameters
 def build(context: Context) -> Definition:
     """What trains f·g and keeps the encoder with the best validation precision@1."""
     config = context.config.pretrain
-    train, val = context.source("train"), context.source("val")
+    train, val = context.clip_source("train"), context.clip_source("val")
     sampler, cad = _sampler(context)
     model = networks.spatial_encoder(context)
     supcon = losses.supcon
     if config.supcon_block:
         supcon = functools.partial(
-            losses.supcon_blockwise, mesh=context.mesh, block=config.supcon_block
+            losses.supcon_blockwise, mesh=context.devices, block=config.supcon_block
         )
 
-    def loss_fn(params, batch_stats, batch, rng):
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         limbs = context.config.augment.limbs * batch["cad"]
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
         outputs, updates = model.apply(
@@ -56,7 +56,7 @@ def build(context: Context) -> Definition:
             loss = loss + config.state_loss * metrics["state_bce"]
         return loss, (metrics, updates["batch_stats"])
 
-    def evaluate(params, batch_stats):
+    def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params, batch_stats, val)
         window = key_frame_window(context, val)
         precision = validation.key_frame_precision(
@@ -83,8 +83,8 @@ def build(context: Context) -> Definition:
 
 def _sampler(context: Context) -> tuple[sampling.KeyFrameSampler, ClipSource | None]:
     """What draws the batches, and the clean renders in them."""
-    cad = context.source(CAD) if takes_renders(context.config) else None
-    return key_frame_sampler(context, context.source("train"), cad), cad
+    cad = context.clip_source(CAD) if takes_renders(context.config) else None
+    return key_frame_sampler(context, context.clip_source("train"), cad), cad
 
 
 def key_frame_window(context: Context, source: ClipSource) -> int:
@@ -154,7 +154,7 @@ def run(context: Context) -> dict:
     """
     if context.config.pretrain.steps:
         return context.train("pretrain", build(context))
-    params, batch_stats = starting_point(context, context.source("train").image_size)
+    params, batch_stats = starting_point(context, context.clip_source("train").image_size)
     if jax.process_index() == 0:
         parameters.save_params(context.workdir / "pretrain" / BEST, params, batch_stats)
     return {"steps": 0, "best_step": 0, "metrics": {}}
@@ -182,9 +182,9 @@ def _data_mistakes(context: Context) -> list[str]:
     """Renders of another size, and labels that do not give the batches asked for."""
     mistakes, config = [], context.config.pretrain
     if takes_renders(context.config):
-        mistakes += learning.render_mistakes(context, "encoder", Context.source)
+        mistakes += learning.render_mistakes(context, "encoder", Context.clip_source)
     if config.steps:
-        val = context.source("val")
+        val = context.clip_source("val")
         mistakes += collect(lambda: _sampler_mistakes(context))
         window = key_frame_window(context, val)
         if not validation.key_frame_rows(val, context.procedure, window, config.initial_state):
@@ -204,7 +204,7 @@ def _sampler_mistakes(context: Context) -> list[str]:
 
 def _network_mistakes(context: Context) -> list[str]:
     """An encoder that cannot be built, or weights to start from that do not fit it."""
-    model, size = networks.spatial_encoder(context), context.source("train").image_size
+    model, size = networks.spatial_encoder(context), context.clip_source("train").image_size
     images = jax.ShapeDtypeStruct((2, *size, 3), np.float32)
     fresh = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), images

@@ -1,4 +1,4 @@
-"""What a stage says of itself: all that the runner, the checks and the records need to know."""
+"""What defines a stage: all that the runner, the checks and the records need to know."""
 
 from __future__ import annotations
 
@@ -118,7 +118,10 @@ class Stage:
 
     def make(self, context: Context) -> dict[str, Any]:
         """Makes its results; returns facts for its record."""
-        return self.run(context) if self.run else context.train(self.name, self.build(context))
+        if self.run:
+            return self.run(context)
+        assert self.build is not None, f"stage {self.name} has neither run nor build"
+        return context.train(self.name, self.build(context))
 
     def result_files(self, workdir: Path) -> list[Path]:
         """Its results, files in WORKDIR."""

@@ -5,15 +5,18 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, bin
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
+from stormpsr_jax.models import architectures
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
 from stormpsr_jax.training.optimizer import optimisation
 
 
@@ -31,21 +34,21 @@ def build(context: Context) -> Definition:
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
     K = context.procedure.num_components
-    logits = jax.jit(lambda params, x: model.apply({"params": params}, x, train=False)[:, :K])
+    logits = jax.jit(lambda params, x: architectures.apply(model, {"params": params}, x)[:, :K])
 
-    def init():
+    def init() -> tuple[Params, Params]:
         variables = model.init(
             context.key("temporal/init"), np.zeros(shape, np.float32), train=False
         )
         return variables["params"], {}
 
-    def loss_fn(params, batch_stats, batch, rng):
-        predicted = model.apply(
+    def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
+        predicted: Any = model.apply(
             {"params": params}, batch["embeddings"], train=True, rngs={"dropout": rng}
         )
         return clip_loss(context, predicted, batch, batch_stats)
 
-    def evaluate(params, _):
+    def evaluate(params: Params, _: Params) -> dict[str, float]:
         return validation.clip_scores(
             lambda x: logits(params, x), val_embeddings, val_states, context.window
         )
@@ -65,10 +68,11 @@ def build(context: Context) -> Definition:
     )
 
 
-def clip_loss(context: Context, logits: jax.Array, batch: dict, batch_stats: dict) -> tuple:
+def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
     """XOR loss of a batch of clips, and that of conditions at their last frames if asked for."""
     changed = logits[:, : context.procedure.num_components]
-    loss, metrics = losses.multilabel_bce(changed, batch["label"]).mean(), {}
+    loss = losses.multilabel_bce(changed, batch["label"]).mean()
+    metrics: dict[str, jax.Array] = {}
     if weight := context.config.temporal.state_loss:
         states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
         loss = loss + weight * states
@@ -92,8 +96,14 @@ STAGE = Stage(
     name="temporal",
     build=build,
     fields=(
-        *("seed", "dtype", "window", "temporal_model", "temporal", "embed.views"),
-        *("encoder.hidden", "encoder.image_size"),
+        "seed",
+        "dtype",
+        "window",
+        "temporal_model",
+        "temporal",
+        "embed.views",
+        "encoder.hidden",
+        "encoder.image_size",
     ),
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),

@@ -94,11 +94,12 @@ def clip_scores(
 
     Returns:
         f1: over all components of all clips, a component above probability ½ counts as changed;
-        f1_macro: mean over the components of the F1 of each, 0 where one never changes and is never
-            said to;
+        f1_macro: mean over the components of the F1 of each, 0 where one neither changes nor is
+            predicted to;
         bce: mean binary cross-entropy, nats.
     """
-    tp, wrong, count, bce = 0, 0, 0, 0.0  # the first two by component; wrong: FP + FN
+    tp = wrong = np.zeros(next(iter(states.values())).shape[1], int)  # wrong: FP + FN
+    count, bce = 0, 0.0
     for name, embedded in embeddings.items():
         last = np.arange(0, len(embedded), window.stride)
         labels = sampling.clip_labels(states[name], last, frames=window.frames).astype(bool)

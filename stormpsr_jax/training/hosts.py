@@ -26,6 +26,17 @@ PACKAGE = Path(__file__).parents[1]
 # JAX's own; `heartbeat` comes before it.
 _JAX_HEARTBEAT_SECONDS = 60
 _MAX_TEXT = 2**16  # bytes of a config
+# What errors of JAX say of which another process is the cause.
+_LOST = (
+    "Gloo",
+    "Connection closed by peer",
+    "Connection reset",
+    "heartbeat",
+    "UNAVAILABLE",
+    "another task died",
+    "NCCL",
+    "coordination service",
+)
 _heartbeat: Heartbeat | None = None  # of this process, once it is connected to others
 
 
@@ -106,7 +117,9 @@ def _check_count() -> None:
             )
 
 
-def _give_up(coordinator, num_processes, process_id, timeout) -> None:
+def _give_up(
+    coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int
+) -> None:
     if process_id == 0:
         what = f"not all of the {num_processes} processes came to {coordinator}"
         remedy = "did all start, with this --coordinator and --num_processes, and is the port open?"
@@ -226,6 +239,4 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
 
 def is_of_another(error: BaseException) -> bool:
     """Whether an error of JAX comes from the end of another process."""
-    lost = ("Gloo", "Connection closed by peer", "Connection reset", "heartbeat", "UNAVAILABLE")
-    lost += ("another task died", "NCCL", "coordination service")
-    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in lost)
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in _LOST)

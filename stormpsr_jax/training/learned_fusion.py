@@ -14,7 +14,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -63,13 +63,16 @@ class Fitted:
     after: float
 
 
-class _Data(NamedTuple):
+Array = TypeVar("Array", np.ndarray, jax.Array)
+
+
+class _Data(NamedTuple, Generic[Array]):
     """What `learned_fusion.loss` takes of some recordings."""
 
-    x: jax.Array  # (T, F, N)
-    start: jax.Array  # (N,)
-    states: jax.Array  # (T, N)
-    mask: jax.Array  # (T, N)
+    x: Array  # (T, F, N)
+    start: Array  # (N,)
+    states: Array  # (T, N)
+    mask: Array  # (T, N)
 
 
 def fit(
@@ -104,30 +107,30 @@ def fit(
         noise: standard deviation of noise on the inputs.
         decay: times the squared distance from what the weights are drawn to.
         seed: of the noise and of random weights.
-        progress: told of steps that were done, of `num_steps` together.
+        progress: called with each number of steps that were done, of `num_steps` together.
 
     Raises:
         ValueError: fewer recordings than folds, states that do not fit the scores.
         MemoryError: the recordings are too long together.
     """
-    examples = [_example(e, procedure) for e in examples]
-    if len(examples) < FOLDS:
-        raise ValueError(f"{len(examples)} recordings are fewer than {FOLDS} folds")
+    known = [_example(e, procedure) for e in examples]
+    if len(known) < FOLDS:
+        raise ValueError(f"{len(known)} recordings are fewer than {FOLDS} folds")
     average = start.average if start else average
     span = learned_beliefs.span_frames(average, procedure.checked_fps(fps))
-    fold = np.arange(len(examples)) % FOLDS
+    fold = np.arange(len(known)) % FOLDS
     sets = [np.flatnonzero(fold != i) for i in range(FOLDS)]
     if start is None:
-        sets.append(np.arange(len(examples)))
+        sets.append(np.arange(len(known)))
         first = learned_fusion.initial(jax.random.key(seed), units)
         centre = jax.tree.map(jnp.zeros_like, first)
     else:
         first = centre = {n: jnp.asarray(a, jnp.float32) for n, a in start.arrays.items()}
     K = procedure.num_components
-    T, R = max(len(e.states) for e in examples), max(map(len, sets))
-    at_once = batch is None or batch >= R
-    size = (T, R if at_once else batch)
-    rows = [_rows(e, procedure, span) for e in examples]
+    T, R = max(len(e.states) for e in known), max(map(len, sets))
+    few = R if batch is None else min(batch, R)  # recordings a step sees
+    size = (T, few)
+    rows = [_rows(e, procedure, span) for e in known]
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0),
         optax.adam(optax.cosine_decay_schedule(learning_rate, steps)),
@@ -137,33 +140,33 @@ def fit(
     bank = noise * jax.random.normal(jax.random.key(seed), (2 * T, NUM_INPUTS, size[1] * K))
     keys = jax.random.split(jax.random.key(seed), steps)
     begin = (first, optimizer.init(first))
-    data = jax.eval_shape(lambda: _Data(*map(jnp.asarray, _empty(size, K))))
-    step = jax.jit(functools.partial(_step, optimizer, decay))
-    step = step.lower(*begin, data, centre, bank, keys[0]).compile()
+    data = jax.eval_shape(lambda: _on_device(_empty(size, K)))
+    jitted = jax.jit(functools.partial(_step, optimizer, decay))
+    step = jitted.lower(*begin, data, centre, bank, keys[0]).compile()
+
+    def batches(own: np.ndarray) -> Iterator[_Data[jax.Array]]:
+        if few == R:
+            return itertools.repeat(_side_by_side([rows[i] for i in own], size))
+        return (_side_by_side([rows[i] for i in drawn], size) for drawn in _draw(own, few, seed))
 
     def one(own: np.ndarray) -> learned_fusion.Params:
-        found = begin
-        if at_once:
-            batches = itertools.repeat(_side_by_side([rows[i] for i in own], size))
-        else:
-            drawn = _draw(own, batch, seed)
-            batches = (_side_by_side([rows[i] for i in few], size) for few in drawn)
-        for key, data in zip(keys, batches, strict=False):
-            found = step(*found, data, centre, bank, key)
-            jax.block_until_ready(found)
+        params, moments = begin
+        for key, data in zip(keys, batches(own), strict=False):
+            params, moments = step(params, moments, data, centre, bank, key)
+            jax.block_until_ready((params, moments))
             progress(1)
-        return found[0]
+        return params
 
     workers = _fits_at_a_time(len(sets), math.prod(size) * K)
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(one, sets))
-    kind = start.kind if start else examples[0].scores.kind
+    kind = start.kind if start else known[0].scores.kind
     weights = [
         Weights(kind, average, {n: np.asarray(a, float) for n, a in params.items()})
         for params in found
     ]
     loss, losses = jax.jit(learned_fusion.loss), []
-    largest = (T, max(np.bincount(fold)))
+    largest = (T, int(max(np.bincount(fold))))
     for i in range(FOLDS):
         own = _side_by_side([rows[r] for r in np.flatnonzero(fold == i)], largest)
         losses.append([float(loss(first, *own)), float(loss(found[i], *own))])
@@ -202,7 +205,7 @@ def _fits_at_a_time(fits: int, cells: int) -> int:
     return max(1, min(fits, memory.available_bytes() // (2 * size)))
 
 
-def _empty(size: tuple[int, int], K: int) -> _Data:
+def _empty(size: tuple[int, int], K: int) -> _Data[np.ndarray]:
     T, R = size
     return _Data(
         np.zeros((T, NUM_INPUTS, R * K), np.float32),
@@ -212,7 +215,7 @@ def _empty(size: tuple[int, int], K: int) -> _Data:
     )
 
 
-def _rows(example: Example, procedure: Procedure, span: int) -> _Data:
+def _rows(example: Example, procedure: Procedure, span: int) -> _Data[np.ndarray]:
     """A recording alone."""
     x = learned_beliefs.inputs(example.scores.arrays, procedure.states.astype(float))
     x = learned_beliefs.averaged(example.scores.frames, x, span).swapaxes(1, 2)
@@ -220,7 +223,11 @@ def _rows(example: Example, procedure: Procedure, span: int) -> _Data:
     return _Data(x.astype(np.float32), np.array(example.initial), example.states, mask)
 
 
-def _side_by_side(rows: Sequence[_Data], size: tuple[int, int]) -> _Data:
+def _on_device(data: _Data[np.ndarray]) -> _Data[jax.Array]:
+    return _Data(*map(jnp.asarray, data))
+
+
+def _side_by_side(rows: Sequence[_Data[np.ndarray]], size: tuple[int, int]) -> _Data[jax.Array]:
     """Recordings in one batch, filled up to a size of (T, R)."""
     K = len(rows[0].start)
     batch = _empty(size, K)
@@ -229,7 +236,7 @@ def _side_by_side(rows: Sequence[_Data], size: tuple[int, int]) -> _Data:
         batch.start[columns] = own.start
         for whole, part in ((batch.x, own.x), (batch.states, own.states), (batch.mask, own.mask)):
             whole[:length, ..., columns] = part
-    return _Data(*map(jnp.asarray, batch))
+    return _on_device(batch)
 
 
 def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
@@ -242,13 +249,22 @@ def _draw(own: np.ndarray, batch: int, seed: int) -> Iterator[np.ndarray]:
         left = left[batch:]
 
 
-def _step(optimizer, decay, params, moments, data, centre, bank, key):
+def _step(
+    optimizer: optax.GradientTransformation,
+    decay: float,
+    params: learned_fusion.Params,
+    moments: Any,
+    data: _Data[jax.Array],
+    centre: learned_fusion.Params,
+    bank: jax.Array,
+    key: jax.Array,
+) -> tuple[Any, Any]:
     T = len(data.x)
     keys = jax.random.split(key)
     noise = jax.lax.dynamic_slice_in_dim(bank, jax.random.randint(keys[0], (), 0, T + 1), T)
     noise = noise * jax.random.rademacher(keys[1], noise.shape[1:], noise.dtype)
 
-    def objective(params):
+    def objective(params: learned_fusion.Params) -> jax.Array:
         away = jax.tree.map(lambda a, b: ((a - b) ** 2).sum(), params, centre)
         own = learned_fusion.loss(params, data.x + noise, *data[1:])
         return own + decay * sum(jax.tree.leaves(away))

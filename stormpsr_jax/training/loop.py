@@ -6,7 +6,7 @@ import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 
 from stormpsr_jax.base import interruption, memory
 from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.data.pipelines import Batches
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
 from stormpsr_jax.training.metrics import MetricWriter
@@ -43,7 +44,10 @@ class TrainState:
     rng: jax.Array
 
 
-LossFn = Callable[[Any, Any, dict, jax.Array], tuple[jax.Array, tuple[dict, Any]]]
+Params = Mapping[str, Any]  # a nested dict of arrays
+Batch = dict[str, jax.Array]
+Loss = tuple[jax.Array, tuple[dict[str, jax.Array], Params]]  # and metrics, batch_stats
+LossFn = Callable[[Params, Params, Batch, jax.Array], Loss]
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -57,7 +61,7 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Calla
     The loss returned is NaN also where only the gradient is not finite.
     """
 
-    def step(state: TrainState, sums: dict, batch: dict) -> tuple[TrainState, dict, jax.Array]:
+    def step(state: TrainState, sums: dict, batch: Batch) -> tuple[TrainState, dict, jax.Array]:
         rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
         gradient = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (metrics, batch_stats)), grads = gradient(
@@ -65,7 +69,8 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Calla
         )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         grad_norm = optax.tree.get(opt_state, "grad_norm", optax.global_norm(updates))
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
@@ -78,14 +83,16 @@ def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Calla
     return step
 
 
-def new_state(optimizer: optax.GradientTransformation, params, batch_stats, rng) -> TrainState:
+def new_state(
+    optimizer: optax.GradientTransformation, params: Params, batch_stats: Params, rng: jax.Array
+) -> TrainState:
     """Returns the state before the first step; `rng` is the raw data of the stage's key."""
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), batch_stats, rng)
 
 
 def jit_step(
     loss_fn: LossFn, optimizer: optax.GradientTransformation, shardings: Any, mesh: Mesh
-) -> Callable:
+) -> jax.stages.Wrapped:
     """Returns the jitted step of `make_step`, its state donated and laid out as `shardings`.
 
     Parameters that are split over fsdp are gathered before anything is computed with them, and all
@@ -93,7 +100,7 @@ def jit_step(
     """
     whole = sharding.replicated(mesh)
 
-    def with_whole_params(params, *rest):
+    def with_whole_params(params: Params, *rest: Any) -> Loss:
         # Without this, XLA computes each part of a gradient on the device that holds this part of
         # the parameter, and sends the whole batch's activations there, several times per layer.
         return loss_fn(jax.lax.with_sharding_constraint(params, whole), *rest)
@@ -115,8 +122,8 @@ class Definition:
         init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
         loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
         data: step -> endless iterator over what the steps after it take: dicts of this process's
-            arrays (B_local, …), the same whenever and wherever it is asked for. Its close() is
-            called at the end, as generators have it.
+            arrays (B_local, …), the same whenever and wherever it is asked for. It is closed at
+            the end.
         optimizer: params -> optax transformation (see `make_optimizer`).
         schedule: step -> learning rate, for the log.
         evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
@@ -130,12 +137,12 @@ class Definition:
     """
 
     model: Any
-    init: Callable[[], tuple[Any, Any]]
+    init: Callable[[], tuple[Params, Params]]
     loss_fn: LossFn
-    data: Callable[[int], Iterator[dict[str, np.ndarray]]]
-    optimizer: Callable[[Any], optax.GradientTransformation]
-    schedule: Callable[[int], Any]
-    evaluate: Callable[[Any, Any], dict[str, float]] | None = None
+    data: Batches
+    optimizer: Callable[[Params], optax.GradientTransformation]
+    schedule: optax.Schedule
+    evaluate: Callable[[Params, Params], dict[str, float]] | None = None
     best: str = ""
     evaluate_start: bool = False
     batch_field: str = "batch"
@@ -186,7 +193,7 @@ def train(
             loop = _Loop(workdir, stage, config, mesh, rng, checkpoints, sinks)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
-                    loop.evaluate()
+                    loop.judge(stage.evaluate)
                 loop.run(checkpoint_seconds, stop_asked, profile_steps)
             finally:
                 loop.close()
@@ -202,7 +209,14 @@ class _Loop:
     """What the loop holds between steps."""
 
     def __init__(
-        self, workdir: Path, stage: Definition, config, mesh: Mesh, rng, checkpoints, sinks
+        self,
+        workdir: Path,
+        stage: Definition,
+        config: ConfigDict,
+        mesh: Mesh,
+        rng: jax.Array,
+        checkpoints: Checkpoints,
+        sinks: Sinks | None,
     ):
         self.workdir, self.stage, self.config, self.mesh = workdir, stage, config, mesh
         self.checkpoints = checkpoints
@@ -237,10 +251,14 @@ class _Loop:
         self.pending: deque[tuple[int, jax.Array]] = deque()
         self.loss = math.nan  # of the last step looked at
         self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
-        self.compiled_step: jax.stages.Compiled | None = None
         self.writer = MetricWriter(workdir, self.step, sinks)
 
-    def run(self, checkpoint_seconds: float, stop_asked: list, profile_steps) -> None:
+    def run(
+        self,
+        checkpoint_seconds: float,
+        stop_asked: list,
+        profile_steps: tuple[int, int] | None,
+    ) -> None:
         """Takes the remaining steps."""
         config, last = self.config, self.config.steps
         first_profiled, last_profiled = profile_steps or (0, 0)
@@ -254,6 +272,7 @@ class _Loop:
             unit="step",
             disable=jax.process_index() != 0,
         )
+        train_step: jax.stages.Compiled | None = None
         logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
         while self.step < last:
             if self.step + 1 == first_profiled:
@@ -263,9 +282,9 @@ class _Loop:
             waited -= time.monotonic()
             batch = self.next_batch()
             waited += time.monotonic()
-            if self.compiled_step is None:
-                self.compile(batch)
-            self.state, self.sums, loss = self.compiled_step(self.state, self.sums, batch)
+            if train_step is None:
+                train_step = self.compile(batch)
+            self.state, self.sums, loss = train_step(self.state, self.sums, batch)
             del batch  # on CPU it still is the loaders' shared memory
             self.step += 1
             self.pending.append((self.step, loss))
@@ -285,9 +304,10 @@ class _Loop:
                 self.log(elapsed / (self.step - logged_step), waited / elapsed)
                 logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
                 overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
-            if self.stage.evaluate and (self.step % config.eval_every == 0 or self.step == last):
+            evaluate = self.stage.evaluate
+            if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
-                self.evaluate()
+                self.judge(evaluate)
             stop = bool(stop_asked) or interruption.all_stop()
             if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
                 self.save()
@@ -308,34 +328,35 @@ class _Loop:
         self.data.close()
         self.writer.close()
 
-    def compile(self, batch: dict[str, jax.Array]) -> None:
+    def compile(self, batch: Batch) -> jax.stages.Compiled:
         """Compiles the step; MemoryError if what it needs is not there.
 
         An accelerator refuses by itself what it has no room for. The system would give a CPU more
         than there is, and then end the process.
         """
-        self.compiled_step = self.train_step.lower(self.state, self.sums, batch).compile()
-        if self.mesh.devices.flat[0].platform == "cpu":
-            needed = self.compiled_step.memory_analysis().temp_size_in_bytes
+        compiled = self.train_step.lower(self.state, self.sums, batch).compile()
+        analysis = compiled.memory_analysis()
+        if analysis is not None and self.mesh.devices.flat[0].platform == "cpu":
             local = [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
-            memory.check_fits(needed * len(local), "a step")
+            memory.check_fits(analysis.temp_size_in_bytes * len(local), "a step")
+        return compiled
 
-    def next_batch(self) -> dict[str, jax.Array]:
+    def next_batch(self) -> Batch:
         try:
-            batch = next(self.data)
+            arrays = next(self.data)
         except StopIteration:
             raise ValueError(
                 f"stage {self.workdir.name!r}: the data ended at step {self.step} of "
                 f"{self.config.steps}; training data must repeat"
             ) from None
-        batch = sharding.put_batch(batch, self.mesh)
+        batch = sharding.put_batch(arrays, self.mesh)
         if self.sums is None:
             args = (self.state.params, self.state.batch_stats, batch, jax.random.key(0))
             _, (metrics, _) = jax.eval_shape(self.stage.loss_fn, *args)
             self.sums = self.put_sums(dict.fromkeys(("count", "loss", "grad_norm", *metrics), 0))
         return batch
 
-    def put_sums(self, sums: dict[str, float]) -> dict[str, jax.Array]:
+    def put_sums(self, sums: Mapping[str, float]) -> dict[str, jax.Array]:
         """Puts sums where the step leaves them; from anywhere else, it would compile twice."""
         values = {name: np.float32(value) for name, value in sums.items()}
         return jax.device_put(values, sharding.replicated(self.mesh))
@@ -363,9 +384,9 @@ class _Loop:
         self.writer.write(self.step, row, timings)
         self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
-    def evaluate(self) -> None:
+    def judge(self, evaluate: Callable[[Params, Params], dict[str, float]]) -> None:
         weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
-        found = self.stage.evaluate(*weights)
+        found = evaluate(*weights)
         self.metrics = {name: float(value) for name, value in found.items()}
         self.writer.write(self.step, {f"val/{name}": v for name, v in self.metrics.items()})
         best = self.stage.best

@@ -4,7 +4,8 @@ All arithmetic is float32, whatever the dtype of the arguments.
 """
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,11 +83,15 @@ def supcon_blockwise(
     rows = -(-rows // block) * block
     pad = rows * mesh.size - len(z)
     spec = PartitionSpec(mesh.axis_names)
-    ring = functools.partial(
-        _ring_supcon, mesh.axis_names, mesh.size, len(z), block, float(temperature)
-    )
+    ring = _Ring(mesh.axis_names, mesh.size, len(z), block, float(temperature))
     # check_vma=False: the ring's carry starts the same everywhere and then differs by device.
-    sums = jax.shard_map(ring, mesh=mesh, in_specs=(spec, spec), out_specs=spec, check_vma=False)
+    sums = jax.shard_map(
+        functools.partial(_ring_supcon, ring),
+        mesh=mesh,
+        in_specs=(spec, spec),
+        out_specs=spec,
+        check_vma=False,
+    )
     per_row = sums(
         jnp.pad(z.astype(jnp.float32), ((0, pad), (0, 0))),
         jnp.pad(labels, (0, pad), constant_values=-1),
@@ -94,32 +99,42 @@ def supcon_blockwise(
     return per_row.sum() / jnp.maximum((labels >= 0).sum(), 1)
 
 
+class _Ring(NamedTuple):
+    """What all devices of the ring know."""
+
+    axes: tuple[str, ...]  # of the mesh
+    size: int  # devices
+    total: int  # N
+    block: int
+    temperature: float
+
+
 class _Columns(NamedTuple):
     """Rows of z that pass a device by, with what their owner knows of them."""
 
     z: jax.Array  # (M, D)
     labels: jax.Array  # (M,)
-    index: jax.Array  # (M,) place in the global batch; from N on it is padding
+    place: jax.Array  # (M,) in the global batch; from N on it is padding
     log_denominator: jax.Array  # (M,)
     weight: jax.Array  # (M,) factor of the row's loss; 0 for a row with a label below 0
     num_positives: jax.Array  # (M,) at least 1
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3, 4))
-def _ring_supcon(axes, size, total, block, temperature, z, labels):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _ring_supcon(ring: _Ring, z: jax.Array, labels: jax.Array) -> jax.Array:
     """Loss of each of this device's rows, (M,)."""
-    return _ring_forward(axes, size, total, block, temperature, z, labels)[0]
+    return _ring_forward(ring, z, labels)[0]
 
 
-def _ring_forward(axes, size, total, block, temperature, z, labels):
+def _ring_forward(ring: _Ring, z: jax.Array, labels: jax.Array) -> tuple[jax.Array, _Columns]:
     rows = len(z)
-    index = jax.lax.axis_index(axes) * rows + jnp.arange(rows)
+    place = jax.lax.axis_index(ring.axes) * rows + jnp.arange(rows)
     nothing = jnp.zeros(rows, jnp.float32)
-    mine = _Columns(z, labels, index, nothing, nothing, nothing)
+    mine = _Columns(z, labels, place, nothing, nothing, nothing)
 
-    def add(carry, columns):
+    def add(carry: Any, columns: _Columns) -> Any:
         largest, denominator, positive, count = carry
-        logits, positives, others = _similarities(mine, columns, total, temperature)
+        logits, positives, others = _similarities(ring, mine, columns)
         logits_or_less = jnp.where(others, logits, -jnp.inf)
         new = jnp.maximum(largest, logits_or_less.max(axis=1))
         shift = jnp.where(jnp.isfinite(new), new, 0.0)
@@ -129,65 +144,66 @@ def _ring_forward(axes, size, total, block, temperature, z, labels):
         return new, denominator, positive, count + positives.sum(axis=1)
 
     start = (jnp.full(rows, -jnp.inf), nothing, nothing, jnp.zeros(rows, jnp.int32))
-    around = _go_round(axes, size, block, add, start, mine)
-    largest, denominator, positive, count = around
+    largest, denominator, positive, count = _go_round(ring, add, start, mine)
     log_denominator = largest + jnp.log(denominator)
     num_positives = jnp.maximum(count, 1)
     loss = jnp.where(count > 0, log_denominator - positive / num_positives, 0)
     weight = (count > 0).astype(jnp.float32)
     known = mine._replace(
-        log_denominator=jnp.where(index < total, log_denominator, 0),
+        log_denominator=jnp.where(place < ring.total, log_denominator, 0),
         weight=weight,
         num_positives=num_positives.astype(jnp.float32),
     )
     return loss, known
 
 
-def _ring_backward(axes, size, total, block, temperature, known, gradient):
+def _ring_backward(ring: _Ring, known: _Columns, gradient: jax.Array) -> tuple[jax.Array, None]:
     # dL/dz_i = Σ_a (G_ia + G_ai) z_a / temperature, with G = dL/dlogits: as a device knows its own
-    # rows' G_ia and is told what G_ai needs, nothing has to travel back.
+    # rows' G_ia, and what G_ai needs comes by, nothing has to travel back.
     known = known._replace(weight=known.weight * gradient)
 
-    def add(total_gradient, columns):
-        logits, positives, others = _similarities(known, columns, total, temperature)
+    def add(total_gradient: jax.Array, columns: _Columns) -> jax.Array:
+        logits, positives, others = _similarities(ring, known, columns)
 
-        def of_anchors(anchors: _Columns):
+        def of_anchors(anchors: _Columns) -> jax.Array:
             softmax = jnp.where(others, jnp.exp(logits - anchors.log_denominator), 0)
             return anchors.weight * (softmax - positives / anchors.num_positives)
 
         both = of_anchors(jax.tree.map(lambda a: a[:, None], known)) + of_anchors(columns)
-        return total_gradient + _matmul(both, columns.z) / temperature
+        return total_gradient + _matmul(both, columns.z) / ring.temperature
 
-    gradient = _go_round(axes, size, block, add, jnp.zeros_like(known.z), known)
+    gradient = _go_round(ring, add, jnp.zeros_like(known.z), known)
     return gradient, None
 
 
 _ring_supcon.defvjp(_ring_forward, _ring_backward)
 
 
-def _go_round(axes, size, block, add, carry, mine: _Columns):
+def _go_round(ring: _Ring, add: Callable[[Any, _Columns], Any], carry: Any, mine: _Columns) -> Any:
     """Folds `add` over all rows of the global batch, `block` at a time."""
 
-    def look(carry, columns):
-        blocks = jax.tree.map(lambda a: a.reshape(-1, block, *a.shape[1:]), columns)
+    def look(carry: Any, columns: _Columns) -> Any:
+        blocks = jax.tree.map(lambda a: a.reshape(-1, ring.block, *a.shape[1:]), columns)
         return jax.lax.scan(lambda c, b: (add(c, b), None), carry, blocks)[0]
 
-    def turn(both, _):
+    def turn(both: tuple[Any, _Columns], _: None) -> tuple[tuple[Any, _Columns], None]:
         carry, columns = both
         carry = look(carry, columns)
-        ring = [(device, (device + 1) % size) for device in range(size)]
-        columns = jax.tree.map(lambda a: jax.lax.ppermute(a, axes, ring), columns)
+        to = [(device, (device + 1) % ring.size) for device in range(ring.size)]
+        columns = jax.tree.map(lambda a: jax.lax.ppermute(a, ring.axes, to), columns)
         return (carry, columns), None
 
-    if size == 1:
+    if ring.size == 1:
         return look(carry, mine)
-    return jax.lax.scan(turn, (carry, mine), length=size)[0][0]
+    return jax.lax.scan(turn, (carry, mine), length=ring.size)[0][0]
 
 
-def _similarities(mine: _Columns, columns: _Columns, total: int, temperature: float):
+def _similarities(
+    ring: _Ring, mine: _Columns, columns: _Columns
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Logits (M, M'), which of them are positives, and which count at all."""
-    logits = _matmul(mine.z, columns.z.T) / temperature
-    others = (mine.index[:, None] != columns.index) & (columns.index < total)
+    logits = _matmul(mine.z, columns.z.T) / ring.temperature
+    others = (mine.place[:, None] != columns.place) & (columns.place < ring.total)
     positives = (mine.labels[:, None] == columns.labels) & (mine.labels >= 0)[:, None] & others
     return logits, positives, others
 
@@ -234,8 +250,7 @@ def condition_bce(
 
     Returns:
         The scalar loss, and the metrics "installed" and "right", its two terms: (weighted) means
-            over
-        components and rows, 0 where none counts.
+        over components and rows, 0 where none counts.
     """
     installed, right = jnp.split(logits.astype(jnp.float32), 2, axis=-1)
     there = (states != 0).astype(jnp.float32)

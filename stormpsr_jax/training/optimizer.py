@@ -1,6 +1,6 @@
 """Optimisers and learning-rate schedules, built from a stage's `optimizer` section."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ SCHEDULES = ("cosine", "constant", "restarts")
 OPTIMIZERS = ("sgd", "adamw")
 
 
-def make_schedule(config: ConfigDict, num_steps: int) -> Callable[[int], jax.Array]:
+def make_schedule(config: ConfigDict, num_steps: int) -> optax.Schedule:
     """Returns step -> learning rate, for the update that follows `step` earlier ones.
 
     The rate rises linearly over `warmup_steps` updates, the last of which has the peak rate `lr`.
@@ -28,7 +28,7 @@ def make_schedule(config: ConfigDict, num_steps: int) -> Callable[[int], jax.Arr
         raise ValueError("optimizer.schedule='restarts' needs optimizer.restart_steps >= 1")
     lr, warmup = config.lr, config.warmup_steps
 
-    def schedule(step):
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         rise = jnp.minimum((step + 1) / max(warmup, 1), 1.0)
         after = jnp.maximum(step - warmup, 0)
         if config.schedule == "constant":
@@ -64,7 +64,7 @@ def lr_factors(params: Any, lr_scale: Mapping[str, float]) -> Any:
     """
     unused = set(lr_scale)
 
-    def factor(path, _) -> float:
+    def factor(path: tuple[jax.tree_util.DictKey, ...], _: Any) -> float:
         names = [key.key for key in path]
         prefixes = ["/".join(names[: i + 1]) for i in range(len(names))]
         matching = [p for p in prefixes if p in lr_scale]

@@ -42,9 +42,9 @@ def make_mesh(data: int = -1, fsdp: int = 1) -> Mesh:
         )
     # Each process's devices together and in order: the batch is the processes' parts in order.
     devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    devices = np.array(devices[: data * fsdp]).reshape(data, fsdp)
+    grid = np.array(devices[: data * fsdp]).reshape(data, fsdp)
     # Explicit axes, the default of jax.make_mesh, forbid SupCon's z @ z.T on a sharded batch.
-    return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -64,7 +64,7 @@ def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> A
     divides; every other array is replicated, as splitting it would cost more than it saves.
     """
 
-    def sharding(leaf) -> NamedSharding:
+    def sharding(leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         axes = [a for a, size in enumerate(leaf.shape) if size % mesh.shape["fsdp"] == 0]
         if mesh.shape["fsdp"] == 1 or not axes or np.prod(leaf.shape) < min_size:
             return replicated(mesh)

@@ -99,7 +99,7 @@ class TensorBoard:
             self._add(step=step, summary=scalar(name, value))
         self._file.flush()
 
-    def _add(self, **content) -> None:
+    def _add(self, **content: Any) -> None:
         self._file.write_event(Event(wall_time=time.time(), **content))
 
     def close(self) -> None:
@@ -124,7 +124,8 @@ class WandB:
         """
         import wandb
 
-        self._stage, self._run = stage, None
+        self._stage = stage
+        self._run: wandb.Run | None = None
         path = workdir / "wandb_run"
         known = _read_id(path)
         settings = wandb.Settings(
@@ -155,22 +156,22 @@ class WandB:
             ) from error
         if not known:
             files.write_text(path, f"{self._run.id}\n")
-        self._guarded(lambda: self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
+        self._guarded(lambda run: run.define_metric(f"{stage}/*", step_metric=f"{stage}/step"))
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """As `Sink` says."""
         row = {f"{self._stage}/{name}": value for name, value in scalars.items()}
-        self._guarded(lambda: self._run.log({f"{self._stage}/step": step, **row}))
+        self._guarded(lambda run: run.log({f"{self._stage}/step": step, **row}))
 
     def close(self) -> None:
         """As `Sink` says; waits until all rows are sent."""
-        self._guarded(lambda: self._run.finish())
+        self._guarded(lambda run: run.finish())
 
-    def _guarded(self, function: Callable[[], Any]) -> None:
+    def _guarded(self, function: Callable[[Any], Any]) -> None:
         if self._run is None:
             return
         try:
-            function()
+            function(self._run)
         except Exception as error:  # of a service in another process, nearly any
             self._give_up(error)
 

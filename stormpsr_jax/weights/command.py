@@ -32,7 +32,7 @@ from stormpsr_jax.weights.torch_layout import to_state_dict
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if path.suffix == ".npz":
         with files.replacing(path) as part, part.open("wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # mypy sees its flag in them
     else:
         write_safetensors(path, arrays)
 

@@ -1,20 +1,22 @@
 """Models that fit given parameters, and what they compute."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stormpsr_jax.models import backbones, family, spatial, temporal
+from stormpsr_jax.models import architectures, backbones, spatial, temporal
 
 _BACKBONES = {of.kind for of in backbones.FAMILIES}
 
 
 def build_backbone(
     params: Mapping, num_heads: int | None = None, library: str | None = None
-) -> family.Backbone:
-    """The backbone that `params` belong to."""
+) -> nn.Module:
+    """The backbone that `params` belong to; a `family.Backbone`."""
     of = backbones.family_of(params)
     return of.module(**of.fields_of(params, num_heads, library))
 
@@ -69,27 +71,27 @@ def forward(
         (N, T, H, W, 3) -> {"logits"} (storm).
     """
     if kind in _BACKBONES:
-        model = build_backbone(params, heads, library)
-        return lambda p, _, x: {"features": model.apply({"params": p}, x)}
+        backbone = build_backbone(params, heads, library)
+        return lambda p, _, x: {"features": architectures.apply(backbone, {"params": p}, x)}
     if kind == "temporal":
-        model = build_temporal(params, temporal_heads)
-        return lambda p, _, x: {"logits": model.apply({"params": p}, x)}
+        transformer = build_temporal(params, temporal_heads)
+        return lambda p, _, x: {"logits": architectures.apply(transformer, {"params": p}, x)}
     if kind == "spatial":
-        model = build_spatial(params, heads)
+        spatial_encoder = build_spatial(params, heads)
 
-        def spatial_outputs(p, stats, x):
-            outputs = model.apply({"params": p, "batch_stats": stats}, x)
+        def spatial_outputs(p: Mapping, stats: Mapping, x: jax.Array) -> dict[str, jax.Array]:
+            outputs: Any = spatial_encoder.apply({"params": p, "batch_stats": stats}, x)
             return {name: outputs[name] for name in ("embedding", "projection")}
 
         return spatial_outputs
     encoder = build_spatial(params["spatial"], heads)
     transformer = build_temporal(params["temporal"], temporal_heads)
 
-    def storm_outputs(p, stats, x):
+    def storm_outputs(p: Mapping, stats: Mapping, x: jax.Array) -> dict[str, jax.Array]:
         variables = {"params": p["spatial"], "batch_stats": stats["spatial"]}
-        frames = encoder.apply(variables, x.reshape(-1, *x.shape[2:]), method="embed")
+        frames = architectures.apply(encoder, variables, x.reshape(-1, *x.shape[2:]))
         embeddings = frames.reshape(*x.shape[:2], -1)
-        return {"logits": transformer.apply({"params": p["temporal"]}, embeddings)}
+        return {"logits": architectures.apply(transformer, {"params": p["temporal"]}, embeddings)}
 
     return storm_outputs
 
@@ -98,7 +100,7 @@ def check_shapes(kind: str, params: Mapping, batch_stats: Mapping) -> None:
     """Raises an error of flax that names an array whose shape does not fit the others."""
     if kind == "temporal":
         _, rows, D = params["pos_embedding"].shape
-        shape = (1, rows - 1, D)
+        shape: tuple[int, ...] = (1, rows - 1, D)
     else:
         part = params["spatial"] if kind == "storm" else params
         encoder = part if kind in _BACKBONES else part["encoder"]
@@ -130,8 +132,7 @@ def run(
     Raises:
         ValueError: the shape of x, or the number of heads, does not fit.
     """
-    axes = dict.fromkeys(_BACKBONES, 4) | {"spatial": 4, "temporal": 3, "storm": 5}
-    axes = axes[kind]
+    axes = {"temporal": 3, "storm": 5}.get(kind, 4)
     if x.ndim != axes or (axes > 3 and x.shape[-1] != 3) or 0 in x.shape:
         form = {3: "(N, T, D)", 4: "(N, H, W, 3)", 5: "(N, T, H, W, 3)"}[axes]
         raise ValueError(f"x has shape {x.shape}; --kind={kind} takes {form}")

@@ -43,8 +43,13 @@ CALLS = (
 )
 # Opcodes that push their own argument.
 CONSTANTS = (
-    *("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"),
-    *("BINUNICODE", "SHORT_BINUNICODE"),
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "LONG1",
+    "BINFLOAT",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
 )
 # What data-parallel and compiled wrappers put before every name.
 WRAPPERS = ("module.", "_orig_mod.", "model.")
@@ -175,6 +180,7 @@ class _Reader:
         stack: list[Any] = []
         marks: list[list[Any]] = []  # the stacks below each MARK
         memo: dict[int, Any] = {}
+        argument: Any  # of the opcode's own type
 
         def since_mark() -> list[Any]:
             nonlocal stack
