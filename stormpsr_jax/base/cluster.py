@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def run(
     desc: str,
     sizes: Sequence[int] | None = None,
     device: bool = False,
-) -> Iterator[tuple[int, Any, Exception | None]]:
+) -> Generator[tuple[int, Any, Exception | None]]:
     """Calls function(job, progress) for every job, as tasks of a cluster that share a bar.
 
     A task is begun again, on another node, when its node or its process dies. The function calls

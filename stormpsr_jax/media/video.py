@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -194,7 +194,7 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Iterator[np.ndarray]:
+def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Generator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
 
     Args:
