@@ -70,8 +70,9 @@ def main() -> None:
         other, theirs = model.recogniser()(pictures), events_of(model, pictures)
         pixels = np.abs(pictures.astype(int) - once).mean()
         temporal = np.abs(other.probabilities - said.probabilities)
-        same = (other.classes == said.classes) & (said.classes > 0)
-        detections = np.abs(other.confidences - said.confidences)[same]
+        found, wanted = other.detected, said.detected
+        same = (found.classes == wanted.classes) & (wanted.classes > 0)
+        detections = np.abs(found.confidences - wanted.confidences)[same]
         cells = [f"{stored}", f"{pixels:.2f}"]
         cells += [f"{d.mean():.4f}, at most {d.max():.2f}" for d in (temporal, detections)]
         for stream, ours in events.items():

@@ -252,7 +252,7 @@ def _fusion(
             raise ValueError("--fusion needs --scores, or --asd and --temporal")
         for r in recordings.values():
             r.scores = scores.from_predictions(r.detections, r.temporal, procedure)
-    kinds = {r.scores.kind for r in recordings.values()}
+    kinds = {r.scores.kind for r in recordings.values() if r.scores is not None}
     if args.fusion in (None, "default"):
         return default_weights("scores" if kinds == {"scores"} else "csv")
     return read_weights(args.fusion)

@@ -128,7 +128,7 @@ def template(
         ValueError: a name or a number that no procedure may have.
     """
     num = len(components)
-    data = {
+    data: dict[str, Any] = {
         "name": name,
         "fps": fps,
         "components": list(components),

@@ -130,19 +130,18 @@ def _run_files(args: argparse.Namespace) -> int:
         local = args.ray is None
         ends = jobs.here(asked, model) if local else jobs.on_cluster(args.ray, asked, lock)
         with contextlib.closing(ends):
-            for job, line, error in ends:
-                if error is None:
+            for job, line, trouble in ends:
+                if trouble is None:
                     print(line, flush=True)
                     continue
                 # Others than these concern all sources, or are mistakes of this program.
-                if not isinstance(error, ValueError | ChildProcessError) or os.environ.get(
-                    "STORMPSR_TRACEBACK"
-                ):
-                    if isinstance(error, MemoryError) and str(error):  # the model's batch
-                        raise MemoryError(f"{folder}: {error}") from error
-                    raise error
+                of_source = isinstance(trouble, ValueError | ChildProcessError)
+                if not of_source or os.environ.get("STORMPSR_TRACEBACK"):
+                    if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
+                        raise MemoryError(f"{folder}: {trouble}") from trouble
+                    raise trouble
                 failed += 1
-                for text in lines_of(error):
+                for text in lines_of(trouble):
                     place = str(job.source.place)
                     named = text if place in text else f"{place}: {text}"
                     tell("error", named)

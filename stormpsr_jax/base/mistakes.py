@@ -66,7 +66,7 @@ def first_of(error: ValueError, place: object) -> list[str]:
     return lines
 
 
-def lines_of(error: ValueError) -> list[str]:
+def lines_of(error: Exception) -> list[str]:
     """Returns the mistakes of an error, those that its text only counts too."""
     return list(error.lines) if isinstance(error, Mistakes) else [str(error)]
 

@@ -3,14 +3,14 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _WAIT = 0.1  # seconds after which a thread whose results nobody takes looks whether to stop
 
 
-def ahead(items: Generator[_Item], depth: int) -> Iterator[_Item]:
+def ahead(items: Generator[_Item], depth: int) -> Generator[_Item]:
     """Iterates over items that a thread makes, at most `depth` of them ahead.
 
     An error of the thread is raised here, after the items before it. When this iterator is closed,

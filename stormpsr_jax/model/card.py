@@ -198,10 +198,10 @@ def _networks(data: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterato
     pictures, window = data["pictures"], data["window"]
     if pictures:
         height, width = pictures["size"]
-        sizes = f"{height} × {width}"
+        seen = f"{height} × {width}"
         if pictures["detector_size"]:
-            sizes += ", for the detector {} × {}".format(*pictures["detector_size"])
-        yield f"* pictures (height × width): {sizes}, by `{pictures['aspect']}`"
+            seen += ", for the detector {} × {}".format(*pictures["detector_size"])
+        yield f"* pictures (height × width): {seen}, by `{pictures['aspect']}`"
     if "temporal" in data["networks"]:
         yield f"* window: {window['frames']} rows back, at a stride of {window['stride']}"
     yield f"* parameters are stored as {data['weights']['dtype']}"
@@ -289,9 +289,9 @@ def _counts(origin: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = len(names) - MAX_NAMES
+    rest = len(names) - MAX_NAMES
     shown = ", ".join(_text(name) for name in names[:MAX_NAMES])
-    return shown + (f" and {more} more" if more > 0 else "")
+    return shown + (f" and {rest} more" if rest > 0 else "")
 
 
 def _number(value: Any, decimals: int) -> str:

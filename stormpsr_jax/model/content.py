@@ -32,9 +32,21 @@ DTYPES = ("float32", "float16")  # that parameters are stored in
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
 _KEYS = (
-    *("format", "package_version", "created", "procedure", "fps", "pictures", "embedding"),
-    *("window", "max_detections", "batch", "networks", "streams", "fusion"),
-    *("origin", "weights"),
+    "format",
+    "package_version",
+    "created",
+    "procedure",
+    "fps",
+    "pictures",
+    "embedding",
+    "window",
+    "max_detections",
+    "batch",
+    "networks",
+    "streams",
+    "fusion",
+    "origin",
+    "weights",
 )
 
 
@@ -134,11 +146,11 @@ class Content:
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
-        if role != "temporal":
-            return (batch, *self.pictures.size_of(role), 3)
-        encoder = self.networks.get("encoder")
-        width = encoder.module.hidden if encoder else self.embedding
-        return (batch, self.window.num_frames, width)
+        if role == "temporal":
+            width = self.embedding or self.networks["encoder"].module.hidden
+            return (batch, self.window.num_frames, width)
+        assert self.pictures is not None  # the other networks look at pictures
+        return (batch, *self.pictures.size_of(role), 3)
 
 
 def parse(data: Any, place: str) -> Content:
@@ -342,7 +354,7 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
 def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySettings:
     types = typing.get_type_hints(stream.settings)
     _check_keys(data, tuple(types), place)
-    values = {}
+    values: dict[str, Any] = {}
     for key, kind in types.items():
         limits = stream.limits[key]
         if kind is str:
@@ -367,11 +379,12 @@ def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
     values = {
         key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names if key != "wrong"
     }
-    if data["wrong"] is not None:
+    wrong = data["wrong"]
+    if wrong is not None:
         if of_wrong:
             raise ValueError(f"{place}: wrong: is not null")
-        values["wrong"] = _calibration(data["wrong"], f"{place}: wrong", of_wrong=True)
+        wrong = _calibration(wrong, f"{place}: wrong", of_wrong=True)
     try:
-        return Calibration(**values)
+        return Calibration(**values, wrong=wrong)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

@@ -1,9 +1,9 @@
 """The model folder: `model.json` and `weights.safetensors`, written whole, read with suspicion.
 
 docs/model.md describes every field. A model card, README.md, is written beside them and never read.
-Nothing in the files is executed, and their sizes are checked
-before memory is taken. A folder that is damaged, or whose two files come from different runs, is
-refused: `model.json` names the checksum of the weights.
+Nothing in the files is executed, and their sizes are checked before memory is taken. A folder that
+is damaged, or whose two files come from different runs, is refused: `model.json` names the checksum
+of the weights.
 
 Dimension letters: B batch, T frames of a clip, H W image, D features, K components, S states.
 """
@@ -138,7 +138,7 @@ def _write(path: Path, data: dict[str, Any], networks: Mapping[str, Network], dt
     """Writes both files; `data` is the content of model.json without what is known of weights."""
     data["weights"] = {"sha256": "0" * 64, "size": 0, "dtype": dtype}
     wanted = _wanted_arrays(parse(data, str(path)), str(path))
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for role, network in networks.items():
         flat = traverse_util.flatten_dict(dict(network.variables), sep="/")
         arrays |= {f"{role}/{name}": value for name, value in flat.items()}
@@ -286,9 +286,9 @@ def _check_arrays(
     unexpected = [visible(name[:80]) for name in found if name not in wanted]
     if missing or unexpected:
         what = [
-            f"{word}: {', '.join(names[:5])}" + (f" and {more} more" if more > 0 else "")
+            f"{word}: {', '.join(names[:5])}"
+            + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             for word, names in (("missing", missing), ("unexpected", unexpected))
-            for more in [len(names) - 5]
             if names
         ]
         raise ValueError(f"{path}: the arrays do not fit the networks; {'; '.join(what)}")
@@ -309,7 +309,7 @@ def _check_finite(path: Path, arrays: Mapping[str, np.ndarray], where: str = "")
 
 def _wanted_arrays(content: Content, place: str) -> dict[str, jax.ShapeDtypeStruct]:
     """The arrays that the networks need, by names such as encoder/params/first_head/dense/bias."""
-    wanted = {}
+    wanted: dict[str, jax.ShapeDtypeStruct] = {}
     for role, network in content.networks.items():
         try:
             shape = content.input_shape(role, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,14 +12,14 @@ from flax import traverse_util
 
 from stormpsr_jax.data import augment
 from stormpsr_jax.model.content import Network, Pictures
-from stormpsr_jax.model.recogniser import (
-    Batched,
-)
+from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import architectures, detection
 
 # Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
 # together a hundredth of a second, on two cores.
 AT_ONCE, SMALL = 8, 10**8
+
+Variables = Mapping[str, Any]  # of a network, as flax has them
 
 
 def functions(
@@ -41,17 +42,20 @@ def functions(
         boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
 
-    def normalise(images):
+    def normalise(images: jax.Array) -> jax.Array:
+        assert pictures is not None  # a network looks at them
         return augment.normalise(images, pictures.mean, pictures.std)
 
-    def encode(module, variables, images):
+    def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
         return architectures.apply(module, variables, normalise(images))
 
-    def temporal(module, variables, embeddings):
+    def temporal(
+        module: nn.Module, variables: Variables, embeddings: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         logits = architectures.apply(module, variables, embeddings)
         return jax.nn.sigmoid(logits[:, : module.num_components]), logits
 
-    def detect(module, variables, images):
+    def detect(module: nn.Module, variables: Variables, images: jax.Array) -> tuple:
         outputs = architectures.apply(module, variables, normalise(images))
         return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
@@ -82,10 +86,13 @@ def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
     return AT_ONCE if operations <= SMALL else batch
 
 
-def _needed(role: str, module: nn.Module, variables: Mapping, pictures: Pictures | None) -> Mapping:
+def _needed(
+    role: str, module: nn.Module, variables: Variables, pictures: Pictures | None
+) -> Variables:
     """The variables that recognition needs: without the heads that only training has."""
     if role != "encoder":
         return variables
+    assert pictures is not None  # an encoder looks at them
     wanted = architectures.variable_shapes(module, (1, *pictures.size, 3))
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     return traverse_util.unflatten_dict({name: flat[name] for name in wanted}, sep="/")

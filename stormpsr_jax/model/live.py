@@ -240,7 +240,7 @@ class Live:
 
 def _packed(array: np.ndarray) -> dict[str, Any]:
     data = np.ascontiguousarray(array, "<f4")
-    return {"shape": list(data.shape), "float32": base64.b64encode(data).decode()}
+    return {"shape": list(data.shape), "float32": base64.b64encode(data.tobytes()).decode()}
 
 
 def _unpacked(packed: Any, shape: tuple[int, int] | None) -> np.ndarray | None:

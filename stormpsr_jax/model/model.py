@@ -22,6 +22,7 @@ from stormpsr_jax import demo
 from stormpsr_jax.base import memory
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.model.content import Content
 from stormpsr_jax.model.folder import read_model
@@ -98,6 +99,16 @@ class Model:
 
     # --- Networks ---------------------------------------------------------------------------------
 
+    def framing_of(self, role: str) -> Framing:
+        """How a picture becomes what the network of this role sees, "encoder" or "detector".
+
+        Raises:
+            ValueError: the model takes embeddings.
+        """
+        if self.pictures is None:
+            raise ValueError("this model takes embeddings, not pictures")
+        return self.pictures.framing_of(role)
+
     def preprocess(self, picture: np.ndarray, role: str = "encoder") -> np.ndarray:
         """Prepares a picture as the training data were: cut out, resized, padded.
 
@@ -111,8 +122,7 @@ class Model:
         Raises:
             ValueError: it is no such array, or the model takes embeddings.
         """
-        if self.pictures is None:
-            raise ValueError("this model takes embeddings, not pictures")
+        framing = self.framing_of(role)
         picture = np.asarray(picture)
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise ValueError(
@@ -120,7 +130,7 @@ class Model:
             )
         if 0 in picture.shape:
             raise ValueError(f"a picture of {picture.shape[0]}x{picture.shape[1]} pixels is empty")
-        return self.pictures.framing_of(role).prepare(picture)
+        return framing.prepare(picture)
 
     def prepare(self, picture: np.ndarray, stream: str | None = None) -> Rows:
         """Prepares a picture for `recogniser`: for both networks, where they see different sizes.
@@ -160,7 +170,7 @@ class Model:
 
     def _checked_images(self, images: np.ndarray, role: str) -> np.ndarray:
         images = np.asarray(images)
-        wanted = (*self.pictures.size_of(role), 3)
+        wanted = self._content.input_shape(role, 1)[1:]
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise ValueError(
                 f"prepared pictures are uint8 (B, {', '.join(map(str, wanted))}), not "
@@ -298,6 +308,7 @@ class Model:
         """
         name = self._stream(stream)
         batch = batch or self.batch
+        rows: Iterator[Rows]
         if isinstance(source, str | os.PathLike):
             if self.pictures is None:
                 raise ValueError(f"{source}: this model takes embeddings, not pictures")
@@ -334,7 +345,6 @@ class Model:
             ValueError: no such stream or variant.
             MemoryError: no memory for the batch.
         """
-
         name = self._stream(stream)
 
         def prepare(picture: np.ndarray) -> Rows:

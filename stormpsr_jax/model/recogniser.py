@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,7 +29,7 @@ class Views:
     detector: np.ndarray | None
 
     def __len__(self) -> int:
-        return len(self.detector if self.encoder is None else self.encoder)
+        return next(len(view) for view in (self.encoder, self.detector) if view is not None)
 
 
 Rows = np.ndarray | Views
@@ -36,10 +37,20 @@ Rows = np.ndarray | Views
 
 def stack(rows: Sequence[Rows]) -> Rows:
     """Puts B rows together, each an array or a picture in two sizes."""
-    if not isinstance(rows[0], Views):
-        return np.stack(rows)
-    columns = zip(*((row.encoder, row.detector) for row in rows), strict=True)
-    return Views(*(None if column[0] is None else np.stack(column) for column in columns))
+    if arrays := [row for row in rows if isinstance(row, np.ndarray)]:
+        return np.stack(arrays)
+    views = [row for row in rows if isinstance(row, Views)]
+    encoder = [view.encoder for view in views if view.encoder is not None]
+    detector = [view.detector for view in views if view.detector is not None]
+    return Views(np.stack(encoder) if encoder else None, np.stack(detector) if detector else None)
+
+
+def _view(rows: Rows, role: str) -> np.ndarray:
+    """What the network of this role sees of them, "encoder" or "detector"."""
+    view = getattr(rows, role) if isinstance(rows, Views) else rows
+    if view is None:
+        raise ValueError(f"pictures for the {role} are missing")
+    return view
 
 
 class Batched:
@@ -54,8 +65,8 @@ class Batched:
 
     def __init__(
         self,
-        function: Callable,
-        variables,
+        function: Callable[[Any, jax.Array], Any],
+        variables: Mapping[str, Any],
         batch: int,
         at_once: Callable[[tuple[int, ...]], int] | None = None,
     ):
@@ -83,14 +94,14 @@ class Batched:
             self._num_rows = num_rows
         return num_rows
 
-    def __call__(self, x: np.ndarray):
+    def __call__(self, x: np.ndarray) -> Any:
         """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
         num_rows = self._place(x.shape[1:])
         if not len(x):
             batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
             shapes = jax.eval_shape(self._function, self._variables, batch)
             return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
-        parts = []
+        parts: list[list[np.ndarray]] = []
         for start in range(0, len(x), num_rows):
             rows = x[start : start + num_rows]
             if not parts:
@@ -103,27 +114,43 @@ class Batched:
         return jax.tree.unflatten(jax.tree.structure(out), whole)
 
 
+class Detected(NamedTuple):
+    """What the detector says about B frames, in M rows each.
+
+    Attributes:
+        boxes: (B, M, 4) cx, cy, w, h in 0…1.
+        classes: (B, M) 1…S + 1; 0 where there is no further detection.
+        confidences: (B, M).
+    """
+
+    boxes: np.ndarray
+    classes: np.ndarray
+    confidences: np.ndarray
+
+
 @dataclasses.dataclass
 class Recognised:
     """What both streams say about B consecutive frames; a stream that is absent leaves None.
 
-    probabilities: (B, K), that each component changed inside the window that ends at the frame.
-    boxes, classes, confidences: (B, M, 4) cx, cy, w, h in 0…1; (B, M) 1…S + 1; (B, M).
-    scores: of B frames, as prediction files have them; None unless both streams are there.
+    Attributes:
+        probabilities: (B, K), that each component changed inside the window that ends at the frame.
+        detected: in these frames.
+        scores: of B frames, as prediction files have them; None unless both streams are there.
     """
 
     probabilities: np.ndarray | None
-    boxes: np.ndarray | None
-    classes: np.ndarray | None
-    confidences: np.ndarray | None
+    detected: Detected | None
     scores: scores.FrameScores | None = None
 
     def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
         """(class, confidence, box) of the most confident detection in frame i, or None."""
-        if self.classes is None or not (self.classes[i] > 0).any():
+        if self.detected is None:
             return None
-        row = int(np.where(self.classes[i] > 0, self.confidences[i], -1).argmax())
-        return int(self.classes[i, row]), float(self.confidences[i, row]), self.boxes[i, row]
+        boxes, classes, confidences = (column[i] for column in self.detected)
+        if not (classes > 0).any():
+            return None
+        row = int(np.where(classes > 0, confidences, -1).argmax())
+        return int(classes[row]), float(confidences[row]), boxes[row]
 
 
 class Recogniser:
@@ -166,9 +193,9 @@ class Recogniser:
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
         probabilities = logits = None
-        views = images if isinstance(images, Views) else Views(images, images)
         if self._temporal:
-            new = self._encode(views.encoder) if self._encode else views.encoder
+            new = _view(images, "encoder")
+            new = self._encode(new) if self._encode else new
             if self._past is None:  # a window that begins before the video repeats its first frame
                 memory.check_fits(self._frames * new[0].nbytes, "the window of embeddings")
                 self._past = np.repeat(new[:1], self._frames, axis=0)
@@ -178,15 +205,19 @@ class Recogniser:
             probabilities, logits = self._temporal(embedded[windows])
         detected = found = None
         if self._detect:
-            *detected, of_pictures = self._detect(views.detector)
+            *columns, of_pictures = self._detect(_view(images, "detector"))
+            detected = Detected(*columns)
             if self._temporal:
-                found = scores.as_written(scores.FrameScores(*of_pictures, temporal=logits))
-        return Recognised(probabilities, *(detected or (None, None, None)), found)
+                objectness, states, parts = of_pictures
+                rows = scores.FrameScores(objectness, states, parts, logits)
+                found = scores.as_written(rows)
+        return Recognised(probabilities, detected, found)
 
     def look(self, images: Rows) -> Recognised:
         """Only the detections, as if the frames were no part of the video."""
-        seen = images.detector if isinstance(images, Views) else images
-        return Recognised(None, *(self._detect(seen)[:3] if self._detect else (None, None, None)))
+        if self._detect is None:
+            return Recognised(None, None)
+        return Recognised(None, Detected(*self._detect(_view(images, "detector"))[:3]))
 
     @property
     def detects(self) -> bool:
@@ -238,8 +269,8 @@ def decode_row(
 ) -> list[Event]:
     """As `decode`, of row i alone."""
     detections, windows, found = [], None, None
-    if recognised.classes is not None:
-        classes, confidences = recognised.classes[i], recognised.confidences[i]
+    if recognised.detected is not None:
+        _, classes, confidences = (column[i] for column in recognised.detected)
         there = classes > 0  # the other rows are unused
         rounded = as_written(confidences[there].tolist(), DETECTION_DECIMALS)
         detections = list(zip(classes[there].tolist(), rounded, strict=True))

@@ -3,8 +3,11 @@
 Like the report's other figures: NumPy only, matplotlib is imported when a figure is drawn.
 """
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +20,9 @@ from stormpsr_jax.psr.streams.stream import AnySettings
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, PALETTE
 from stormpsr_jax.report.wrong_marks import WRONG
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_COLUMNS = 400  # more of them cannot be told apart on a screen
 
@@ -42,7 +48,7 @@ def belief_strips(
     for stream in fitted if weights is not None else ():
         for name, r in recordings.items():
             belief = stream.beliefs(procedure, r, settings[stream.name], weights, fps)
-            if belief is not None and len(belief.right):
+            if belief is not None and r.scores is not None and len(belief.right):
                 times, colour = r.scores.frames / fps, PALETTE[stream.colour]
                 with pages.style():
                     figure = _figure(times, belief, colour, r.truth, procedure, fps)
@@ -70,7 +76,7 @@ def _figure(
     truth: Sequence[Step],
     procedure: Procedure,
     fps: float,
-):
+) -> Figure:
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
 
@@ -90,11 +96,11 @@ def _figure(
     axes.imshow(picture, extent=extent, aspect="auto", interpolation="nearest", zorder=1)
     for k, component in enumerate(procedure.components):
         name = textwrap.shorten(component, 27, placeholder="…")
-        at = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
-        axes.text(-0.026, k + 0.5, name, **at)
+        at = axes.get_yaxis_transform()
+        axes.text(-0.026, k + 0.5, name, transform=at, ha="right", va="center")
     rows = [step_id // 3 for _, step_id in truth]
-    look = {"color": INK, "linewidth": 1.6, "zorder": 2}
-    axes.vlines([f / fps for f, _ in truth], rows, [k + 1 for k in rows], **look)
+    ends = [k + 1 for k in rows]
+    axes.vlines([f / fps for f, _ in truth], rows, ends, color=INK, linewidth=1.6, zorder=2)
     axes.set(ylim=(K, 0), yticks=np.arange(1, K), yticklabels=[])
     axes.spines["left"].set_visible(False)
     axes.tick_params(length=0)

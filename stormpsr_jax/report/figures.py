@@ -4,9 +4,11 @@ Drawn from the content of metrics.json by what `psr.analysis` and `psr.compare` 
 matplotlib is imported when a figure is drawn.
 """
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,11 +19,15 @@ from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 MAX_ROWS = 40  # of a figure with a row per step or recording, which stays readable so
 WIDTH = 5.2  # inches; the report shows two figures beside each other
 
 Result = Mapping[str, Any]
-Drawn = tuple[str, str, Any] | None  # title, caption, figure; None without anything to show
+Drawn = tuple[str, str, "Figure"] | None  # title, caption, figure; None with nothing to show
 
 
 def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[str, str, str]]:
@@ -61,18 +67,18 @@ def analysis_figures(result: Result, max_delay_s: float = 60.0) -> list[tuple[st
     return figures
 
 
-def _axes(height: float, num: int = 1, **options) -> tuple[Any, Sequence[Any]]:
+def _axes(height: float, num: int = 1, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
     """A figure with `num` panels side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    axes = figure.subplots(1, num, squeeze=False, **options)[0]
+    axes = figure.subplots(1, num, squeeze=False, sharey=sharey)[0]
     for one in axes:
         one.tick_params(length=0)
     return figure, axes
 
 
-def _legend(figure, axes, num_columns: int) -> None:
+def _legend(figure: Figure, axes: Axes, num_columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=num_columns)
 
@@ -118,10 +124,10 @@ def _tolerance(result: Result, max_delay_s: float) -> Drawn:
         return None
     figure, (axes,) = _axes(3.0)
     for stream, (at, f1, area) in curves.items():
-        look = {"color": _colour(stream)}
-        at, f1 = [*at, max_delay_s], [*f1, f1[-1]]
-        axes.step(at, f1, where="post", label=f"{_title(stream)}: area {area:.3f}", **look)
-        axes.fill_between(at, f1, step="post", alpha=0.07, linewidth=0, **look)
+        look: dict[str, Any] = {"color": _colour(stream)}
+        x, y = [*at, max_delay_s], [*f1, f1[-1]]
+        axes.step(x, y, where="post", label=f"{_title(stream)}: area {area:.3f}", **look)
+        axes.fill_between(x, y, step="post", alpha=0.07, linewidth=0, **look)
     axes.set(xlabel="Tolerated delay Δ in seconds", ylabel="F1", xlim=(0, max_delay_s))
     axes.set_ylim(0, 1.03)
     _legend(figure, axes, 1)
@@ -187,10 +193,10 @@ def _steps(result: Result) -> Drawn:
             row = table[step][stream]
             early = row["truths"] - row["tp"] - row["fn"]
             at = y + (i - (len(streams) - 1) / 2) * height
-            look = {"height": 0.85 * height, "ec": _colour(stream), "lw": 0.8}
-            solid = {"color": _colour(stream)}
-            axes.barh(at, early - row["fp"], **look, **solid, alpha=0.4)  # wrong, to the left
-            axes.barh(at, row["tp"], **look, **solid)
+            colour = _colour(stream)
+            look: dict[str, Any] = {"height": 0.85 * height, "ec": colour, "lw": 0.8}
+            axes.barh(at, early - row["fp"], **look, color=colour, alpha=0.4)  # wrong, to the left
+            axes.barh(at, row["tp"], **look, color=colour)
             axes.barh(at, early, left=row["tp"], **look, fill=False, hatch="//////")
             axes.barh(at, row["fn"], left=row["tp"] + early, **look, fill=False)
             if row["delay_s"] is not None:
@@ -199,7 +205,7 @@ def _steps(result: Result) -> Drawn:
     names = [textwrap.fill(name, 30, max_lines=2, placeholder="…") for name in names]
     axes.set_yticks(range(len(kept)), names, color=INK)
     axes.set(ylim=(len(kept) - 0.4, -0.6), xlabel="Wrong (left of 0) and true steps")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.grid(False, axis="y")
     key = [
@@ -236,7 +242,7 @@ def _recordings(result: Result) -> Drawn:
                 if (name, stream) in rows and rows[name, stream][one.key] is not None
             ]
             if points:  # an empty line that is not clipped would spoil the layout
-                look = {"color": _colour(stream), "alpha": 0.8, "clip_on": False}
+                look: dict[str, Any] = {"color": _colour(stream), "alpha": 0.8, "clip_on": False}
                 axes.plot(*zip(*points, strict=True), "o", ms=5, label=_title(stream), **look)
         axes.set_xlabel(one.heading)
         if not one.unit:
@@ -245,8 +251,8 @@ def _recordings(result: Result) -> Drawn:
     panels[0].set_yticks(range(len(kept)), labels, color=INK)
     panels[0].set_ylim(len(kept) - 0.5, -0.5)
     _legend(figure, panels[0], 3)
-    labels = ", ".join(one.label for one in headline.MEANS)
-    caption = f"{labels} of each recording; what is undefined has no dot."
+    means = ", ".join(one.label for one in headline.MEANS)
+    caption = f"{means} of each recording; what is undefined has no dot."
     if len(kept) < len(names):
         caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
     return "Recordings", caption, figure
@@ -273,9 +279,8 @@ def _differences(result: Result) -> Drawn:
             for row in rows:
                 if row["metric"] in places and row["recordings"]:
                     y = places[row["metric"]] + 0.25 * (i - (len(found) - 1) / 2)
-                    look = {"color": _colour(other)}
-                    axes.plot([row["low"], row["high"]], [y, y], **look)
-                    axes.plot([row["difference"]], [y], "o", ms=4.5, **look)
+                    axes.plot([row["low"], row["high"]], [y, y], color=_colour(other))
+                    axes.plot([row["difference"]], [y], "o", ms=4.5, color=_colour(other))
         axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(labels)), labels.values(), color=INK)
         axes.set(ylim=(len(labels) - 0.5, -0.5), xlabel=label)
@@ -305,11 +310,10 @@ def _reliability(result: Result) -> Drawn:
         bins = [row for row in rows if row["stream"] == stream and row["confidences"] != "all"]
         points = zip(*[(row["confidence"], row["right"]) for row in bins], strict=True)
         label = f"{_title(stream)}: ECE {whole[stream]['error']:.3f}"
-        look = {"color": _colour(stream), "ms": 4.5, "clip_on": False}
-        axes.plot(*points, "o-", label=label, **look)
+        axes.plot(*points, "o-", label=label, color=_colour(stream), ms=4.5, clip_on=False)
     axes.set(xlabel="Mean confidence", ylabel="Share of right events", xlim=(0, 1), ylim=(0, 1))
     _legend(figure, axes, 1)
-    said = "; ".join(
+    values = "; ".join(
         f"{_title(s)}: {whole[s]['events']} events, "
         f"mean confidence {whole[s]['confidence']:.2f}, "
         f"{whole[s]['right']:.0%} right, ECE {whole[s]['error']:.3f}"
@@ -318,7 +322,7 @@ def _reliability(result: Result) -> Drawn:
     caption = (
         "How often events are right, by their confidence, in bins of equally many events; on the "
         "dashed line a confidence is the chance to be right. The expected calibration error (ECE) "
-        f"is the mean distance from it. {said}."
+        f"is the mean distance from it. {values}."
     )
     return "Reliability of confidences", caption, figure
 

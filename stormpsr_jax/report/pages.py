@@ -5,17 +5,25 @@ jinja2 (``templates/``) are imported when something is made. Colours of the figu
 variables, which follow the reader's light or dark mode.
 """
 
+from __future__ import annotations
+
 import contextlib
-import functools
 import io
 import math
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stormpsr_jax.report.wrong_marks import WRONG, clock
+
+if TYPE_CHECKING:
+    import jinja2
+    import markupsafe
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID, STRIPE, PAPER = "#000000", "#6b6b6b", "#d4d4d4", "#f0f0f0", "#fefefe"
 # Hues of Okabe and Ito, which people with the common colour vision deficiencies tell apart. Streams
@@ -59,7 +67,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def svg(figure) -> str:
+def svg(figure: Figure) -> str:
     """Returns a matplotlib Figure as SVG text for a page; draw it within `style()`."""
     text = io.StringIO()
     with style():
@@ -67,19 +75,20 @@ def svg(figure) -> str:
     return text.getvalue()
 
 
-def inline(text: str, label: str, prefix: str):
+def inline(text: str, label: str, prefix: str) -> markupsafe.Markup:
     """Makes an SVG document part of a page: no prolog, colours as variables, ids of its own."""
     import markupsafe
 
-    root = re.search(r"<svg\b[^>]*>", text)
-    view_box = re.search(r'viewBox="[^"]*"', root[0])[0]
+    root = re.search(r'<svg\b[^>]*?(viewBox="[^"]*")[^>]*>', text)
+    if root is None:
+        raise ValueError("text is no SVG document with a viewBox")
     body = text[root.end() : text.rindex("</svg>")].replace("xlink:href", "href")
     # matplotlib's style sheet would hold for the whole page, which has a font of its own.
     body = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", body, flags=re.S)
     body = re.sub(r"\s*\n\s*", "\n", body)
     used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', body))
     ids = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
-    changes = [
+    changes: list[tuple[str, str | Callable[[re.Match[str]], str]]] = [
         (r' id="([^"]*)"', lambda m: f' id="{ids[m[1]]}"' if m[1] in ids else ""),
         (r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{ids[m[2]]}"),
         (f"(?<=: )({'|'.join(_VARIABLES)})", lambda m: f"var(--{_VARIABLES[m[0]]})"),
@@ -87,16 +96,19 @@ def inline(text: str, label: str, prefix: str):
         (r"\b([1-9]\d*\.\d\d)\d+", r"\1"),
     ]
 
-    def change(tag: re.Match) -> str:
-        return functools.reduce(lambda text, c: re.sub(*c, text), changes, tag[0])
+    def change(tag: re.Match[str]) -> str:
+        text = tag[0]
+        for pattern, new in changes:
+            text = re.sub(pattern, new, text)
+        return text
 
     body = re.sub(r"<[^>]+>", change, body)
     body = re.sub(r"<g>\n(<(?:path|text)\b[^>]*>(?:[^<]*</text>)?)\n</g>", r"\1", body)
-    label = markupsafe.escape(label)
-    return markupsafe.Markup(f'<svg {view_box} role="img" aria-label="{label}">{body}</svg>')
+    head = f'<svg {root[1]} role="img" aria-label="{markupsafe.escape(label)}">'
+    return markupsafe.Markup(f"{head}{body}</svg>")
 
 
-def template(name: str):
+def template(name: str) -> jinja2.Template:
     """Returns a jinja2 template of the folder ``templates``; what it is given is escaped."""
     import jinja2
 
@@ -111,12 +123,12 @@ def template(name: str):
     return environment.get_template(name)
 
 
-def time_ticks(axes, start: float, end: float) -> None:
+def time_ticks(axes: Axes, start: float, end: float) -> None:
     """Marks whole seconds or minutes on the time axis of a figure, at most about twelve."""
     span = end - start
     spacing = next((s for s in _TICK_SECONDS if span / s <= 12), math.ceil(span / 12))
     ticks = np.arange(math.ceil(start / spacing), math.floor(end / spacing) + 1) * spacing
-    axes.set_xticks(ticks, [clock(tick) for tick in ticks])
+    axes.set_xticks(ticks, [clock(tick) for tick in ticks.tolist()])
 
 
 def binned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -176,7 +176,7 @@ def _panels(stage: str, rows: Sequence[Mapping[str, Any]], prefix: str) -> list[
                 name = key.removeprefix("val/")
                 curve = series.setdefault(name, {}).setdefault(key != name, [])
                 curve.append((row["step"], value))
-    panels = []
+    panels: list[tuple[str, Any]] = []
     for name, curves in series.items():
         with pages.style():
             figure = Figure(figsize=(3.5, 2.0))

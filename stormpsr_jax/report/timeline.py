@@ -3,9 +3,11 @@
 NumPy only; matplotlib is imported when a timeline is drawn.
 """
 
+from __future__ import annotations
+
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +26,10 @@ from stormpsr_jax.report.pages import (
     time_ticks,
 )
 from stormpsr_jax.report.wrong_marks import WRONG, Scores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARKERS = {"correct": "o", "early": "<", "wrong": "X", "missed": "D", "uncertain": "o"}
 
@@ -47,7 +53,7 @@ def figure(
     procedure: Procedure,
     fps: float,
     visible: Visible | None = None,
-):
+) -> Figure:
     """Draws a row per step with a lane per stream; below it the visible fraction at the same times.
 
     Args:
@@ -90,21 +96,21 @@ def _draw(
     visible: Visible | None,
     procedure: Procedure,
     fps: float,
-):
+) -> Figure:
     from matplotlib.figure import Figure
 
     every = [mark for of_stream in marks.values() for mark in of_stream]
     first: dict[int, int] = {}  # step id: frame that places its row; steps never due come last
     for frame, step_id in sorted(truth):
         first.setdefault(step_id, frame)
-    for start, k, _ in wrong:
-        first.setdefault(3 * k, start)
+    for since, k, _ in wrong:
+        first.setdefault(3 * k, since)
     for mark in sorted(every, key=lambda mark: mark.event or 0):
         first.setdefault(mark.step_id, 2**62 + (mark.event or 0))
     rows = {s: row for row, s in enumerate(sorted(first, key=lambda s: (first[s], s)))}
     frames = [f for mark in every for f in (mark.truth, mark.event) if f is not None]
     frames += [frame for frame, _ in truth]
-    frames += [f for start, _, end in wrong for f in (start, end) if f is not None]
+    frames += [f for since, _, until in wrong for f in (since, until) if f is not None]
     frames += [0] if visible is None else np.asarray(visible[0])[[0, -1]].tolist()
     start, end = min(frames) / fps, max(frames) / fps
     span = max(end - start, 1 / fps)
@@ -127,13 +133,13 @@ def _draw(
         name = textwrap.fill(procedure.step_name(step_id), 27, max_lines=2, placeholder="…")
         at = axes.get_yaxis_transform()
         axes.text(-0.026, row + 0.5, name, transform=at, ha="right", va="center", linespacing=1.05)
+        letter: dict[str, Any] = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
         for stream, lane in lanes.items():
-            letter = {"transform": at, "fontsize": 6.5, "ha": "right", "va": "center"}
             colour = PALETTE[streams.find(stream).colour]
             axes.text(-0.008, row + lane, stream[0].upper(), color=colour, weight="bold", **letter)
+    look: dict[str, Any] = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
     for since, k, until in wrong:
         length = (end if until is None else until / fps) - since / fps
-        look = {"ec": WRONG, "lw": 0.8, "zorder": 1, "alpha": 0.8, "clip_on": False}
         axes.barh(rows[3 * k] + 0.5, length, 0.9, since / fps, fill=False, hatch="....", **look)
     axes.vlines(
         [frame / fps for frame, _ in truth],
@@ -144,16 +150,15 @@ def _draw(
         zorder=2,
     )
     for stream, of_stream in marks.items():
-        _draw_lane(
-            axes, of_stream, rows, lanes[stream], PALETTE[streams.find(stream).colour], fps, span
-        )
+        colour = PALETTE[streams.find(stream).colour]
+        _draw_lane(axes, of_stream, rows, lanes[stream], colour, fps, span)
     if visible is not None:
         lower = figure.add_axes((box[0], below / height, box[1], strip / height), sharex=axes)
         times, values = binned(np.asarray(visible[0]) / fps, np.asarray(visible[1], float))
         lower.fill_between(times, values, color=MUTED, alpha=0.45, linewidth=0)
         lower.set(ylim=(0, 1), yticks=[0, 0.5, 1], yticklabels=["0", "50", "100 %"])
-        beside = {"transform": lower.transAxes, "ha": "right", "va": "center"}
-        lower.text(-0.062, 0.5, "Visible part\nof the object", **beside)
+        text = "Visible part\nof the object"
+        lower.text(-0.062, 0.5, text, transform=lower.transAxes, ha="right", va="center")
         axes.tick_params(labelbottom=False, length=0)
     # Room for the text at the last marks.
     axes.set_xlim(start - 0.008 * span, end + 0.11 * span)
@@ -161,16 +166,24 @@ def _draw(
     return figure
 
 
-def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
+def _draw_lane(
+    axes: Axes,
+    marks: Sequence[Mark],
+    rows: Mapping[int, int],
+    lane: float,
+    colour: str,
+    fps: float,
+    span: float,
+) -> None:
     """Markers, delays and texts of one stream; `lane` is its place within a row, 0…1."""
-    look = {"clip_on": False, "zorder": 4}
+    look: dict[str, Any]
     markers = _MARKERS | wrong_marks.MARKERS
     points: dict[str, list[tuple[float, float]]] = {kind: [] for kind in markers}
     spots = []  # (row, left end, right end, text)
     for mark in marks:
         row, y = rows[mark.step_id], rows[mark.step_id] + lane
-        x = (mark.truth if mark.event is None else mark.event) / fps
-        origin = (mark.event if mark.truth is None else mark.truth) / fps
+        ends = [frame for frame in (mark.truth, mark.event) if frame is not None]
+        origin, x = ends[0] / fps, ends[-1] / fps
         points[mark.kind].append((x, y))
         spots.append((row, min(x, origin), max(x, origin), mark.text))
         if mark.kind == "correct":
@@ -182,8 +195,8 @@ def _draw_lane(axes, marks, rows, lane, colour, fps, span) -> None:
         hollow = kind in ("missed", "alarm", "uncertain")
         face = PAPER if hollow else ink
         size, edge = (4.2, 1.3) if hollow else (5.5, 0.4)
-        x, y = zip(*of_kind, strict=True) if of_kind else ((), ())
-        axes.plot(x, y, markers[kind], ms=size, mew=edge, color=ink, markerfacecolor=face, **look)
+        look = {"ms": size, "mew": edge, "color": ink, "mfc": face, "clip_on": False, "zorder": 4}
+        axes.plot([x for x, _ in of_kind], [y for _, y in of_kind], markers[kind], **look)
     # A text is left out where another mark or bar of the lane is in its way.
     for spot in spots:
         row, _, left, text = spot

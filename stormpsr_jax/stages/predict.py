@@ -107,9 +107,8 @@ def _recording(
     for path in wanted:
         path.parent.mkdir(parents=True, exist_ok=True)
     if "detect" in made:
-        boxes = np.concatenate([r.boxes for r in rows])
-        classes = np.concatenate([r.classes for r in rows])
-        confidences = np.concatenate([r.confidences for r in rows])
+        columns = zip(*(r.detected for r in rows if r.detected is not None), strict=True)
+        boxes, classes, confidences = map(np.concatenate, columns)
         frame, row = np.nonzero(classes > 0)
         detections = predictions.Detections(
             numbers[frame], classes[frame, row], confidences[frame, row], boxes[frame, row]

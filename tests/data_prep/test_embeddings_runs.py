@@ -58,7 +58,7 @@ def perfect(stride):
     states = states_of("k").astype(float)
     rows = np.arange(0, N, stride)
     confidences = np.abs(states[rows] - states[np.maximum(rows - W, 0)])
-    return Recognised(confidences, None, None, None)
+    return Recognised(confidences, None)
 
 
 @pytest.mark.parametrize("threshold", [1.0, 2.0, 6.0])

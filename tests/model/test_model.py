@@ -129,14 +129,16 @@ def through_files(trained, folder, rows, numbers, stream, variant):
     recogniser = trained.recogniser(batch=16)
     said = [recogniser(rows[i : i + 16]) for i in range(0, len(rows), 16)]
     detections = temporal = None
-    if said[0].classes is not None:
-        classes = np.concatenate([r.classes for r in said])
+    if said[0].detected is not None:
+        boxes, classes, confidences = map(
+            np.concatenate, zip(*(r.detected for r in said), strict=True)
+        )
         frame, row = np.nonzero(classes)
         detections = predictions.Detections(
             numbers[frame],
             classes[frame, row],
-            np.concatenate([r.confidences for r in said])[frame, row],
-            np.concatenate([r.boxes for r in said])[frame, row],
+            confidences[frame, row],
+            boxes[frame, row],
         )
         predictions.write_detections(folder / "asd.csv", "x", detections)
         detections = predictions.read_detections(folder / "asd.csv", PROCEDURE)
@@ -200,7 +202,7 @@ def test_recognise_rounding_decides_and_is_that_of_the_files(trained):
     for probability, frames in ((0.50004, []), (0.50006, [1, 1, 1])):
         said = np.full((4, 3), probability, np.float32)
         decoder = trained.decoder("temporal", "assembly")
-        events = decode(decoder, range(4), Recognised(said, None, None, None))
+        events = decode(decoder, range(4), Recognised(said, None))
         assert [event.frame for event in events] == frames
 
 
@@ -287,6 +289,8 @@ def test_model_two_sizes_of_pictures(trained, tmp_path):
     views = both.prepare(images[0], "asd")
     assert views.encoder is None
     assert len(stack([views, views])) == 2
+    with pytest.raises(ValueError, match="pictures for the encoder are missing"):
+        both.recogniser()(stack([views]))
     np.testing.assert_array_equal(both.detect(rows[1][:2])[0], alone.detect(rows[1][:2])[0])
     with pytest.raises(ValueError, match=r"uint8 \(B, 48, 48, 3\).*role='detector'"):
         both.detect(rows[0][:2])

@@ -41,7 +41,7 @@ def test_recogniser_matches_windows_cut_by_hand(chunk):
     for x, row in enumerate(np.concatenate([r.probabilities for r in got])):
         window = [embedded[max(x - w + j, 0)] for j in range(0, w + 1, stride)]
         np.testing.assert_allclose(row, temporal(np.stack(window)[None])[0][0], rtol=1e-6)
-    confidences = np.concatenate([r.confidences for r in got])
+    confidences = np.concatenate([r.detected.confidences for r in got])
     np.testing.assert_allclose(confidences, detect(images)[2])
     # As they are written: in half precision, and cut.
     objectness = np.concatenate([r.scores.objectness for r in got])
@@ -64,7 +64,7 @@ def test_recogniser_encodes_every_frame_once_and_memory_is_one_window():
         out = recogniser(video(50)[i : i + 10])
         assert len(recogniser._past) == 16
     assert sum(seen) == 50
-    assert out.boxes is None
+    assert out.detected is None
     assert out.scores is None
 
 
@@ -81,7 +81,7 @@ def test_recogniser_embeddings_give_what_their_pictures_give(chunk):
 def test_recogniser_without_the_temporal_stream_only_detections():
     out = Recogniser(encode=None, temporal=None, detect=detect, frames=16, stride=4)(video(3))
     assert out.probabilities is None
-    assert out.boxes.shape == (3, 1, 4)
+    assert out.detected.boxes.shape == (3, 1, 4)
     assert out.scores is None
 
 

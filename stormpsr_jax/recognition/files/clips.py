@@ -26,7 +26,7 @@ class Clips:
         self._folder, self._procedure, self._framing, self._fps = folder, procedure, framing, fps
         self._after = math.ceil(AFTER * fps)
         kept = math.ceil(BEFORE * fps) + 1 + self._after
-        self._shown: collections.deque = collections.deque(maxlen=kept)
+        self._shown: collections.deque[tuple[bytes, overlay.Shown]] = collections.deque(maxlen=kept)
         self._due: collections.deque[Event] = collections.deque()  # by frame
 
     def add(self, frame: int, jpeg: bytes, shown: overlay.Shown, events: Sequence[Event]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,9 @@ class Job:
 End = tuple[Job, str | None, Exception | None]
 
 
-def here(jobs: Sequence[Job], model: Model) -> Iterator[End]:
+def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
     """Recognises one source after the other, each with a bar of its own."""
+    end: End
     for i, job in enumerate(jobs):
         with _OneBar(f"{i + 1}/{len(jobs)} {job.source.name}") as bar:
             try:
@@ -63,7 +64,7 @@ def here(jobs: Sequence[Job], model: Model) -> Iterator[End]:
         yield end
 
 
-def on_cluster(nodes: cluster.Cluster, jobs: Sequence[Job], lock: Path) -> Iterator[End]:
+def on_cluster(nodes: cluster.Cluster, jobs: Sequence[Job], lock: Path) -> Generator[End]:
     """Recognises sources on the nodes, which have to see `lock`; whichever ends first comes first.
 
     A task takes a GPU for itself where the cluster has any. What tasks leave that are given up is

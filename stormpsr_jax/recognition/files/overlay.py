@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -25,7 +25,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.report.wrong_marks import clock
 
-CODECS = ("libx264", "mpeg4")  # the first that there is
+CODECS: tuple[Literal["libx264"], Literal["mpeg4"]] = ("libx264", "mpeg4")  # the first there is
 _QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
 _INK, _MUTED, _PANEL = (255, 255, 255), (170, 176, 184), (12, 15, 20, 185)
 # By status of a step: sign and colour. The sign says it without the colour.
@@ -134,7 +134,9 @@ class _Drawer:
             image.paste(panel, (x, self._margin), panel)
         return np.asarray(image)
 
-    def _draw_box(self, draw, detected: int, confidence: float, box: np.ndarray) -> None:
+    def _draw_box(
+        self, draw: ImageDraw.ImageDraw, detected: int, confidence: float, box: np.ndarray
+    ) -> None:
         size = self._width - 1, self._height - 1
         x0, y0, x1, y1 = np.multiply(source_box(self._placement, box), 2 * size).tolist()
         colour = _ERROR if detected == self._procedure.error_class else _BOX

@@ -6,7 +6,7 @@ import base64
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import simplejpeg
@@ -21,6 +21,10 @@ from stormpsr_jax.recognition.files.pipeline import Chunk, thumbnail
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE, STRIPE
 from stormpsr_jax.report.wrong_marks import WRONG, clock
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_PICTURES = 64
 MAX_EVENTS = 1000  # in the timeline and the table; also of alerts
@@ -59,16 +63,16 @@ class Report:
 
     def add(self, chunk: Chunk, alerts: Sequence[Alert]) -> None:
         """Takes the next frames, and what was alerted at them."""
-        said = chunk.recognised
+        detected, probabilities = chunk.recognised.detected, chunk.recognised.probabilities
         bins = (np.array(chunk.numbers) - self._first) * self._bins // self._num_frames
-        if said.probabilities is not None:
+        if probabilities is not None:
             if self._changed is None:
-                self._changed = np.zeros((self._bins, said.probabilities.shape[1]))
-            np.maximum.at(self._changed, bins, said.probabilities)
-        if said.classes is not None:
+                self._changed = np.zeros((self._bins, probabilities.shape[1]))
+            np.maximum.at(self._changed, bins, probabilities)
+        if detected is not None:
             if self._seen is None:
                 self._seen = np.zeros(self._bins)
-            found = np.where(said.classes > 0, said.confidences, 0).max(axis=1, initial=0)
+            found = np.where(detected.classes > 0, detected.confidences, 0).max(axis=1, initial=0)
             np.maximum.at(self._seen, bins, found)
         self._num_events += len(chunk.events)
         self._num_uncertain += sum(map(self._is_uncertain, chunk.events))
@@ -165,7 +169,7 @@ class Report:
             cards[-1]["steps"] = names
         return [card for card in cards if card["steps"]]
 
-    def _timeline(self, stream: str):
+    def _timeline(self, stream: str) -> Figure:
         """A row per step with its events; below, what the networks say, with the same times."""
         from matplotlib.figure import Figure
 
@@ -205,19 +209,19 @@ class Report:
         pages.time_ticks(axes, 0, end)
         return figure
 
-    def _label(self, axes, row: int, text: str, colour: str) -> None:
+    def _label(self, axes: Axes, row: int, text: str, colour: str) -> None:
         text = textwrap.shorten(text, 36, placeholder="…")
-        look = {"ha": "right", "va": "center", "color": colour}
-        axes.text(-0.01, row + 0.5, text, transform=axes.get_yaxis_transform(), **look)
+        at = axes.get_yaxis_transform()
+        axes.text(-0.01, row + 0.5, text, transform=at, ha="right", va="center", color=colour)
 
-    def _draw(self, axes, steps: Sequence[int], colour: str) -> None:
+    def _draw(self, axes: Axes, steps: Sequence[int], colour: str) -> None:
         for event in self._events:
             x, y = (event.frame - self._first) / self._fps, steps.index(event.step_id) + 0.5
             ink = WRONG if event.step_id % 3 == 1 else colour
-            fill = {"mfc": "none"} if self._is_uncertain(event) else {}
-            axes.plot([x], [y], "o", ms=5.5, color=ink, clip_on=False, zorder=4, **fill)
-            text = {"fontsize": 6.5, "va": "center", "textcoords": "offset points"}
-            axes.annotate(f"{event.confidence:.2f}", (x, y), (6, 0), **text)
+            fill = "none" if self._is_uncertain(event) else ink
+            axes.plot([x], [y], "o", ms=5.5, color=ink, mfc=fill, clip_on=False, zorder=4)
+            text, beside = f"{event.confidence:.2f}", "offset points"
+            axes.annotate(text, (x, y), (6, 0), textcoords=beside, fontsize=6.5, va="center")
 
     def _curves(self) -> list[tuple[str, str, np.ndarray]]:
         """(name, colour, values (bins,)) of what the networks say."""

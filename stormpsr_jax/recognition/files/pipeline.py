@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 import simplejpeg
@@ -50,7 +50,7 @@ class Chunk:
 
 def run(
     model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     """Yields the chunks of a recording, in order.
 
     Pictures are decoded in one thread and recognised in another, each at most a few chunks ahead.
@@ -71,7 +71,7 @@ def run(
 
 def _recognised(
     model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
-) -> Iterator[Chunk]:
+) -> Generator[Chunk]:
     recogniser = model.recogniser(batch, decoder.stream)
     first = pictures.first_frame
     for rows, jpegs in ahead(_prepared(model, pictures, decoder.stream, batch, whole), _DEPTH):
@@ -89,10 +89,11 @@ def _recognised(
 
 def _prepared(
     model: Model, pictures: Pictures, stream: str, batch: int, whole: bool
-) -> Iterator[tuple[Rows, list[bytes]]]:
+) -> Generator[tuple[Rows, list[bytes]]]:
     keep = to_jpeg if whole else thumbnail
     each = ((model.prepare(p, stream), keep(p)) for p in read_upright(pictures))
-    rows, jpegs = [], []
+    rows: list[Rows] = []
+    jpegs: list[bytes] = []
     for row, jpeg in each:
         rows.append(row)
         jpegs.append(jpeg)

@@ -58,7 +58,7 @@ def recognise(
     first = pictures.first_frame
     checklist = Checklist(procedure, variant, decoder.floor, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
-    framing = model.pictures.framing_of("detector")  # the one that boxes are told in
+    framing = model.framing_of("detector")  # the one that boxes are told in
     num_events = 0
     with contextlib.ExitStack() as stack:
         chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
@@ -77,9 +77,9 @@ def recognise(
                 seen = chunk.recognised.top(i)
                 alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
                 if video or clips:
-                    said = chunk.recognised.probabilities
-                    changed = None if said is None else said[i]
-                    belief = chunk.beliefs and chunk.beliefs[i]
+                    probabilities = chunk.recognised.probabilities
+                    changed = None if probabilities is None else probabilities[i]
+                    belief = chunk.beliefs[i] if chunk.beliefs else None
                     time = (frame - first) / fps
                     # Weaker detections are no evidence, and of hidden objects there are many.
                     box = seen if seen and seen[1] > decoder.floor else None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import math
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import msgspec
 import numpy as np
@@ -154,22 +155,25 @@ class Writer:
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
-        self._write_detections = self._write_temporal = None
 
     def __enter__(self) -> Writer:
         with contextlib.ExitStack() as stack:
             self._lines = stack.enter_context(_writing(self._folder / "events.jsonl"))
-            self._rows = self._table(stack, EVENTS)
-            self._uncertain = self._table(stack, UNCERTAIN) if self._certain else None
+            self._write_certain = self._write_uncertain = self._table(stack, EVENTS)
+            if self._certain:
+                self._write_uncertain = self._table(stack, UNCERTAIN)
             self._stack = stack.pop_all()
         return self
 
-    def _table(self, stack: contextlib.ExitStack, name: str):
+    def _table(
+        self, stack: contextlib.ExitStack, name: str
+    ) -> Callable[[Sequence[object]], object]:
+        """Begins a table; returns what writes a row of it."""
         rows = csv.writer(stack.enter_context(_writing(self._folder / name)), lineterminator="\n")
         rows.writerow(_HEADER)
-        return rows
+        return rows.writerow
 
-    def __exit__(self, *error) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
@@ -178,13 +182,12 @@ class Writer:
         for event in chunk.events:
             confidence = f"{event.confidence:.4f}"
             time = label_time(event.frame - self._first, self._fps)
-            more = [confidence, event.frame, event.step_id, event.stream]
             is_certain = event.confidence >= self._certain
-            rows = self._rows if is_certain else self._uncertain
-            rows.writerow([time, event.name, *more])
-            said = records.of_event(event, self._procedure)
+            write = self._write_certain if is_certain else self._write_uncertain
+            write([time, event.name, confidence, event.frame, event.step_id, event.stream])
+            record = records.of_event(event, self._procedure)
             kind = "event" if is_certain else "uncertain"
-            self._line({"type": kind, **self._when(event.frame), **said})
+            self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
 
     def write_alerts(self, alerts: list[Alert]) -> None:
@@ -201,36 +204,40 @@ class Writer:
         self._lines.write(text + "\n")
 
     def _write_predictions(self, chunk: Chunk) -> None:
-        said, numbers = chunk.recognised, np.array(chunk.numbers)
-        if said.classes is not None:
-            if self._write_detections is None:
-                self._write_detections = self._open("asd", predictions.writing_detections)
-            frame, row = np.nonzero(said.classes > 0)
+        detected, numbers = chunk.recognised.detected, np.array(chunk.numbers)
+        if detected is not None:
+            frame, row = np.nonzero(detected.classes > 0)
+            boxes, classes, confidences = (column[frame, row] for column in detected)
             self._write_detections(
-                predictions.Detections(
-                    numbers[frame],
-                    said.classes[frame, row],
-                    said.confidences[frame, row],
-                    said.boxes[frame, row],
-                )
+                predictions.Detections(numbers[frame], classes, confidences, boxes)
             )
-        if said.probabilities is not None:
-            if self._write_temporal is None:
-                self._write_temporal = self._open("temporal", predictions.writing_temporal)
-            changed = said.probabilities > 0.5
+        probabilities = chunk.recognised.probabilities
+        if probabilities is not None:
+            changed = probabilities > 0.5
             self._write_temporal(
                 predictions.TemporalPredictions(
                     numbers,
                     np.zeros(changed.shape, int),  # the truth, which nobody knows
                     changed.astype(int),
-                    said.probabilities,
+                    probabilities,
                 )
             )
 
-    def _open(self, stream: str, writing: Callable) -> Callable:
+    @functools.cached_property
+    def _write_detections(self) -> Callable[[predictions.Detections], None]:
+        writing = predictions.writing_detections(self._path("asd"), self._recording)
+        return self._stack.enter_context(writing)
+
+    @functools.cached_property
+    def _write_temporal(self) -> Callable[[predictions.TemporalPredictions], None]:
+        writing = predictions.writing_temporal(self._path("temporal"), self._recording)
+        return self._stack.enter_context(writing)
+
+    def _path(self, stream: str) -> Path:
+        """The file of a stream's predictions, in a new folder."""
         path = self._folder / stream / f"{self._recording}{predictions.SUFFIX}"
         path.parent.mkdir()
-        return self._stack.enter_context(writing(path, self._recording))
+        return path
 
 
 def label_time(frames: int, fps: float) -> str:
@@ -244,6 +251,6 @@ def label_time(frames: int, fps: float) -> str:
 
 
 @contextlib.contextmanager
-def _writing(path: Path):
+def _writing(path: Path) -> Iterator[TextIO]:
     with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         yield file

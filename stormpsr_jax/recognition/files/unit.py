@@ -119,6 +119,7 @@ class Unit:
         Time that was lost with the source is no absence of the object.
         """
         live = self._live
+        assert live.frame is not None  # it has just taken one
         frame, fps, seen = live.frame, live.fps, self._seen()
         if self._first is None and (seen is not None or not live.detects):
             self._first = frame
@@ -128,11 +129,8 @@ class Unit:
             if len(self._steps) < MAX_STEPS:
                 step = {"step_id": event.step_id, "step": event.name}
                 self._steps.append(step | {"time_s": round(frame / fps, 6)})
-        self._late += [
-            alert.step_id
-            for alert in live.alerts
-            if alert.kind == "out of order" and alert.step_id not in self._late
-        ]
+        late = [alert.step_id for alert in live.alerts if alert.kind == "out of order"]
+        self._late += [step for step in late if step is not None and step not in self._late]
         self._pass(frame, seen is not None)
         if self._reset.kind == "complete" and self.began and not live.finish():
             return "complete"
@@ -156,27 +154,29 @@ class Unit:
         live, name = self._live, self._live.decoder.procedure.step_name
         first = live.frame if self._first is None else self._first
         last = max(self._last, first or 0)
-        said = {
+        steps = {
+            "done": [step.step_id for step in live.progress if step.status == "done"],
+            "late": self._late,
+            "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
+            "missing": [alert.step_id for alert in live.finish() if alert.step_id is not None],
+        }
+        record: dict[str, Any] = {
             "unit": self.count,
             "ended": why,
             "start_s": None if first is None else round(first / live.fps, 6),
             "duration_s": 0.0 if first is None else round((last - first) / live.fps, 6),
             "steps": self._steps,
             "num_steps": self._num_steps,
-            "done": [step.step_id for step in live.progress if step.status == "done"],
-            "late": self._late,
-            "wrong": [step.step_id for step in live.progress if step.status == "wrong"],
-            "missing": [alert.step_id for alert in live.finish()],
         }
-        for key in ("done", "late", "wrong", "missing"):
-            said[key] = [{"step_id": step, "step": name(step)} for step in said[key]]
+        for key, ids in steps.items():
+            record[key] = [{"step_id": step, "step": name(step)} for step in ids]
         self._away = 0.0
         if why == "complete" and live.detects:
             self._finished = live.decoder.procedure.state_class(live.decoder.assembly)
         live.reset()
         self.count += 1
         self._begin()
-        return said
+        return record
 
     def state(self) -> State:
         """Returns all that `restore` needs, besides `live`."""

@@ -122,7 +122,7 @@ class Capture:
         self._thread.start()
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(PATIENCE + 1)
 
@@ -146,6 +146,7 @@ class Capture:
         start = None
         with self._source.open() as shown:
             for own, decode in shown:
+                assert own is not None  # a file's pictures have times
                 if not self._is_next(own):
                     continue
                 start = time.monotonic() - own if start is None else start

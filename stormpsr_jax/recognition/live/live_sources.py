@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
 from stormpsr_jax.media.trees import Tree
 from stormpsr_jax.recognition.live import rtsp
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 PATIENCE = 5.0  # seconds without an answer or any data, after which a source is lost
 # Seconds of data without a whole picture, after which it is lost too. Whole ones begin with a key
@@ -119,8 +124,9 @@ def _address(word: str) -> tuple[str, str]:
     take a twentieth of a second to compute, that nobody may try many paths.
     """
     parts = _parts(word)
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    name = f"rtsp://{host}" + (f":{parts.port}" if parts.port else "")
+    host = parts.hostname or ""
+    name = f"rtsp://[{host}]" if ":" in host else f"rtsp://{host}"
+    name += f":{parts.port}" if parts.port else ""
     what = urllib.parse.urlunsplit(parts._replace(scheme="", netloc=""))
     if what.strip("/"):
         cost = {"n": 2**14, "r": 8, "p": 1}
@@ -147,30 +153,25 @@ class _Device:
     def _opened(self, place: str) -> Iterator[Iterator[Shown]]:
         import av
 
+        how: dict[str, Any] = {"timeout": (PATIENCE, PATIENCE), **containers.any_encoding(av)}
         try:
-            with av.open(
-                place,
-                format=self._form,
-                options=self._options,
-                timeout=(PATIENCE, PATIENCE),
-                **containers.any_encoding(av),
-            ) as container:
+            with av.open(place, format=self._form, options=self._options, **how) as container:
                 if not container.streams.video:
                     raise ValueError(f"{self.name}: there is no video in it")
                 yield self._read(container, container.streams.video[0])
         except av.error.FFmpegError as error:
             raise ValueError(f"{self.name}: cannot be read ({error.strerror})") from error
 
-    def _read(self, container, stream) -> Generator[Shown]:
+    def _read(self, container: InputContainer, stream: VideoStream) -> Generator[Shown]:
         if stream.codec_context is None:
             raise ValueError(f"{self.name}: no decoder for its video is known")
         stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         stream.thread_type = "SLICE"  # with a frame a thread, pictures come that much later
         seen = time.monotonic()
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
-            for frame in packet.decode() if packet.stream is stream else ():
+            for frame in stream.decode(packet) if packet.stream is stream else ():
                 if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                    yield frame.time, lambda frame=frame: video.upright(frame, self.name)
+                    yield frame.time, functools.partial(video.upright, frame, self.name)
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
@@ -209,6 +210,6 @@ class _Playing:
         times = containers.read_times(self._tree, self._file)
         with contextlib.closing(video.decode(self._tree, self._file)) as pictures:
             yield (
-                (float(moment - times[0]), lambda picture=picture: picture)
+                (float(moment - times[0]), functools.partial(np.asarray, picture))
                 for moment, picture in zip(times, pictures, strict=False)
             )

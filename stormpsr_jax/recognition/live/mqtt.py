@@ -15,10 +15,15 @@ import re
 import threading
 import urllib.parse
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+    from paho.mqtt.properties import Properties
+    from paho.mqtt.reasoncodes import ReasonCode
 
 PASSWORD = "STORMPSR_MQTT_PASSWORD"  # a password on the command line is seen by every user
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -154,7 +159,14 @@ class Mqtt(Outbox):
 
     # --- Called in the thread of the client -------------------------------------------------------
 
-    def _on_connect(self, client, data, flags, reason, properties) -> None:
+    def _on_connect(
+        self,
+        client: Client,
+        data: Any,
+        flags: ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
         if reason.is_failure:
             self._explain(f"refuses the connection: {reason}; goes on trying")
             return
@@ -165,10 +177,17 @@ class Mqtt(Outbox):
             self._connected = True
             self._news.notify_all()
 
-    def _on_connect_fail(self, client, data) -> None:
+    def _on_connect_fail(self, client: Client, data: Any) -> None:
         self.warn("cannot be reached; goes on trying")
 
-    def _on_disconnect(self, client, data, flags, reason, properties) -> None:
+    def _on_disconnect(
+        self,
+        client: Client,
+        data: Any,
+        flags: DisconnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
         with self._news:
             was_connected, self._connected = self._connected, False
         explained, self._explained = self._explained, False
@@ -183,7 +202,9 @@ class Mqtt(Outbox):
         self._explained = True
         self.warn(why)
 
-    def _on_publish(self, client, data, message, reason, properties) -> None:
+    def _on_publish(
+        self, client: Client, data: Any, message: int, reason: ReasonCode, properties: Properties
+    ) -> None:
         with self._news:
             self._acknowledged.add(message)
             if message == self._online:

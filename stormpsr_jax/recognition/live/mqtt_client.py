@@ -38,14 +38,14 @@ class Client(client.Client):
         self._since, self._read = time.monotonic(), 0  # this second, and bytes that came in it
 
     def _sock_recv(self, bufsize: int) -> bytes:
-        said = super()._sock_recv(bufsize)
+        answers = super()._sock_recv(bufsize)
         now = time.monotonic()
         if now >= self._since + 1:
             self._since, self._read = now, 0
-        self._read += len(said)
+        self._read += len(answers)
         if self._read > _MOST:
             self._refuse("answers more often than it was asked")
-        for byte in said:
+        for byte in answers:
             if self._left:
                 self._left -= 1
             elif self._kind is not None:
@@ -61,7 +61,7 @@ class Client(client.Client):
                     if publishes
                     else "sends what is no answer of a broker"
                 )
-        return said
+        return answers
 
     def _refuse(self, what: str) -> None:
         self._refused(f"{what}; the connection is ended, goes on trying")

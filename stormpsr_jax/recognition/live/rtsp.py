@@ -54,8 +54,8 @@ class Reader:
                 end = at + 4 + int.from_bytes(kept[at + 2 : at + 4], "big")
             elif kept[at] in b"\r\n":  # some servers say so between messages
                 head, start, end = b"", at + 1, at + 1
-            elif self._has_head(at):
-                head, size, length = self._head
+            elif (found := self._head_at(at)) is not None:
+                head, size, length = found
                 start, end = at + size, at + size + length
             else:
                 break
@@ -66,21 +66,21 @@ class Reader:
         del kept[:at]
         return bytes(passed)
 
-    def _has_head(self, at: int) -> bool:
+    def _head_at(self, at: int) -> tuple[bytes, int, int] | None:
         """Reads the head of the message that begins at `at`, once that is whole."""
         if self._head is None:
             begin = at + max(0, self._searched - 3)  # where a blank line may have begun
             blank = _BLANK.search(self._kept, begin, at + MAX_HEAD)
             self._searched = len(self._kept) - at
             if blank is not None:
-                head, length = _read_head(self._kept[at : blank.start()])
+                head, length = _read_head(bytes(self._kept[at : blank.start()]))
                 self._head = head, blank.end() - at, length
             elif self._searched >= MAX_HEAD:
                 raise Refused(f"the server sends a head of more than {MAX_HEAD} bytes")
-        return self._head is not None
+        return self._head
 
 
-def _read_head(head: bytearray) -> tuple[bytes, int]:
+def _read_head(head: bytes) -> tuple[bytes, int]:
     """The head of a message, written anew, and the length of the body after it."""
     first, *lines = (line.removesuffix(b"\r") for line in head.split(b"\n"))
     if _CONTROL.search(first) or not (_ANSWER.fullmatch(first) or _REQUEST.fullmatch(first)):
@@ -90,7 +90,7 @@ def _read_head(head: bytearray) -> tuple[bytes, int]:
         raise Refused(
             "the server sends to another address, which is not followed; give that address"
         )
-    said, length = [first], None
+    written, length = [first], None
     for line in lines:
         field = _FIELD.fullmatch(line)
         if field is None or _CONTROL.search(line):
@@ -103,8 +103,8 @@ def _read_head(head: bytearray) -> tuple[bytes, int]:
                     f"the server says a length that is none, or of more than {MAX_BODY} bytes"
                 )
             length = int(value)
-        said.append(name + b": " + value)
-    return b"\r\n".join(said) + b"\r\n\r\n", length or 0
+        written.append(name + b": " + value)
+    return b"\r\n".join(written) + b"\r\n\r\n", length or 0
 
 
 class Relay:
@@ -157,7 +157,7 @@ class Relay:
             if self._closed:
                 return
             self._client.settimeout(None)
-            copying = threading.Thread(target=self._copy, daemon=True)
+            copying = threading.Thread(target=self._copy, args=(self._client,), daemon=True)
             copying.start()
             reader = Reader()
             while piece := self._server.recv(_PIECE):
@@ -174,10 +174,10 @@ class Relay:
                 if one is not None:
                     one.close()
 
-    def _copy(self) -> None:
+    def _copy(self, client: socket.socket) -> None:
         """What FFmpeg says goes to the server as it is."""
         with contextlib.suppress(OSError):
-            while piece := self._client.recv(_PIECE):
+            while piece := client.recv(_PIECE):
                 self._server.sendall(piece)
         self._hang_up()
 

@@ -224,12 +224,12 @@ class Page:
         """Does what a process asks for, until it ends."""
         try:
             while True:
-                said = channel.recv_bytes(page_messages.MAX_ANSWER)
-                if said == page_messages.RESET:
+                message = channel.recv_bytes(page_messages.MAX_ANSWER)
+                if message == page_messages.RESET:
                     self._on_reset()
                 with self._changed:
-                    self._takes |= said == page_messages.TAKES
-                    self._wanted |= said == page_messages.WANTED % self._num_pictures
+                    self._takes |= message == page_messages.TAKES
+                    self._wanted |= message == page_messages.WANTED % self._num_pictures
                     self._changed.notify_all()
         except (OSError, EOFError):
             with self._changed:
@@ -239,14 +239,14 @@ class Page:
 
     def _tell(self, channel: Connection) -> None:
         """Tells a process all that there is, and then what comes, until it or the page ends."""
-        told = _Shown()
+        shown = _Shown()
 
         def has_news() -> bool:
             if self._closing or self._channel is not channel:
                 return True
             now = self._state
-            framed = now.view is not told.view or now.picture is not told.picture
-            records = now.num_records > told.num_records or now.status is not told.status
+            framed = now.view is not shown.view or now.picture is not shown.picture
+            records = now.num_records > shown.num_records or now.status is not shown.status
             return records or (self._takes and framed)
 
         text = None
@@ -256,25 +256,27 @@ class Page:
                 if self._channel is not channel:
                     return
                 closing, now = self._closing, dataclasses.replace(self._state)
-                missed = min(now.num_records - told.num_records, len(self._records))
+                missed = min(now.num_records - shown.num_records, len(self._records))
                 records = list(self._records)[len(self._records) - missed :]
                 if not (self._takes or closing):
-                    now.view, now.picture = told.view, told.picture
-                elif now.picture is not told.picture:
+                    now.view, now.picture = shown.view, shown.picture
+                elif now.picture is not shown.picture:
                     self._sent_picture, self._wanted = now.picture, False
                     self._num_pictures += 1
             messages = [page_messages.RECORD + record for record in records]
-            if now.status is not told.status:
+            if now.status is not None and now.status is not shown.status:
                 messages.append(page_messages.STATUS + now.status)
-            if now.view is not told.view and (new := self._encoded(now.view)) not in (None, text):
-                text = new
-                messages.append(page_messages.VIEW + new)
-            if now.picture is not told.picture:
+            if now.view is not None and now.view is not shown.view:
+                new = self._encoded(now.view)
+                if new is not None and new != text:
+                    text = new
+                    messages.append(page_messages.VIEW + new)
+            if now.picture is not None and now.picture is not shown.picture:
                 messages.append(page_messages.PICTURE + self._with_box(*now.picture))
             if messages and messages[-1][:1] in page_messages.FRAMES:
                 with self._changed:
                     self._takes = False  # until it says so again
-            told = now
+            shown = now
             try:
                 for message in messages:
                     channel.send_bytes(message)

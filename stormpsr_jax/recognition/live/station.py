@@ -200,8 +200,8 @@ class Station:
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)
 
-    def _add(self, kind: str, said: Mapping[str, Any], at: float | None) -> None:
-        self._untold.append((self._record(kind, at) | said, at))
+    def _add(self, kind: str, content: Mapping[str, Any], at: float | None) -> None:
+        self._untold.append(({**self._record(kind, at), **content}, at))
 
     def _record(self, kind: str, at: float | None) -> dict[str, Any]:
         seconds = None if self._frame is None else round(self._frame / self._live.fps, 6)
@@ -234,7 +234,7 @@ class Station:
         passed, self._since = time.monotonic() - self._since, time.monotonic()
         latencies, self._latencies = self._latencies, []
         p50, p99 = np.percentile(latencies, (50, 99)) if latencies else (None, None)
-        said = {
+        content = {
             "unit": self._unit.count,
             "connected": capture.connected,
             "fps": round(len(latencies) / passed, 2) if passed else 0.0,
@@ -244,7 +244,7 @@ class Station:
             "reconnections": capture.reconnections,
             "trouble": "" if capture.connected else capture.trouble,
         }
-        self._say(self._record("status", None) | said)
+        self._say(self._record("status", None) | content)
 
     def _say(self, record: Mapping[str, Any]) -> None:
         self._tell(json.dumps(record, ensure_ascii=False, allow_nan=False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import math
 import os
 import sys
@@ -52,8 +53,8 @@ def run(args: argparse.Namespace) -> int:
         mistakes += lines_of(error)
     raise_all(mistakes + _mistakes_of_outputs(args))
     (variant,) = options.variants(model, [source.name], args.variant)
-    start = {"variant": variant, "stream": stream, "settings": settings, "batch": args.batch or 1}
-    live, clock = model.live(**start), Clock(model.fps)
+    begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
+    live, clock = begin(), Clock(model.fps)
     state = Path(args.state) if args.state else None
     station = Station(
         live,
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         clock=clock,
         reset=reset,
         certain=args.certain,
-        framing=model.pictures.framing_of("detector"),
+        framing=model.framing_of("detector"),
         state=state,
     )
     with contextlib.ExitStack() as stack:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         if page is not None:
             page.frame(None, {"recording": source.name, "source": "opening"})
         # Before the source is opened: compiling takes longer than pictures wait.
-        model.live(**start).update(np.zeros((*model.pictures.size, 3), np.uint8), 0.0)
+        begin().update(np.zeros((*model.framing_of("encoder").size, 3), np.uint8), 0.0)
         if reset.kind == "key":
             _on_enter(station.ask_reset)
         stop = stack.enter_context(interruption.noted())

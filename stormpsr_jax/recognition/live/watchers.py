@@ -24,12 +24,17 @@ import re
 import secrets
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stormpsr_jax.recognition.live import page_messages
 from stormpsr_jax.recognition.live.access import HEADERS, Access
 from stormpsr_jax.recognition.live.connections import Connections
 from stormpsr_jax.report import pages
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _INTERVAL = 0.1  # seconds between pictures, at least
 _INTERVAL_EACH = 0.01  # at least so many times the watchers: 100 pictures a second, all together
@@ -91,7 +96,7 @@ class Watchers:
         self._closing = True
         self._board.wake_all()
 
-    def _app(self):
+    def _app(self) -> ASGIApp:
         from starlette.requests import Request
         from starlette.responses import PlainTextResponse
         from starlette.routing import Route, Router
@@ -109,8 +114,8 @@ class Watchers:
         router = Router(routes, redirect_slashes=False)
         headers = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
 
-        async def guarded(scope, receive, send) -> None:
-            async def send_with_headers(message) -> None:
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_headers(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     message["headers"] = [*message["headers"], *headers]
                 await send(message)
@@ -119,6 +124,7 @@ class Watchers:
             method, path = scope["method"], scope["path"]
             refusal = self._access.refusal(method, path, request.headers)
             may_watch = refusal is None and self._access.may_watch(request.headers, request.cookies)
+            answer: ASGIApp
             if refusal is not None:
                 answer = PlainTextResponse(f"{refusal}\n", 403)
             elif may_watch or path in ("/login", "/station.css"):  # which everybody may have
@@ -136,24 +142,24 @@ class Watchers:
 
         return guarded
 
-    def _html(self, name: str, status: int = 200, **values: Any):
+    def _html(self, name: str, status: int = 200, **values: Any) -> Response:
         from starlette.responses import HTMLResponse
 
         return HTMLResponse(pages.template(name).render(title=self._title, **values), status)
 
-    def _login_page(self, failed: bool = False):
+    def _login_page(self, failed: bool = False) -> Response:
         return self._html("station_login.html", 401, failed=failed)
 
-    async def _get_page(self, request):
+    async def _get_page(self, request: Request) -> Response:
         return self._html("station.html")
 
-    async def _get_style(self, request):
+    async def _get_style(self, request: Request) -> Response:
         return _text("station.css", "text/css")
 
-    async def _get_script(self, request):
+    async def _get_script(self, request: Request) -> Response:
         return _text("station.js", "text/javascript")
 
-    async def _post_login(self, request):
+    async def _post_login(self, request: Request) -> Response:
         from starlette.responses import RedirectResponse
 
         body = b""
@@ -176,7 +182,7 @@ class Watchers:
         )
         return answer
 
-    async def _post_reset(self, request):
+    async def _post_reset(self, request: Request) -> Response:
         from starlette.responses import PlainTextResponse
 
         given = request.headers.get("reset-token", "")
@@ -185,7 +191,7 @@ class Watchers:
         self._say(page_messages.RESET)
         return PlainTextResponse("the next unit begins\n", 202)
 
-    async def _get_picture(self, request):
+    async def _get_picture(self, request: Request) -> Response:
         from starlette.responses import PlainTextResponse, Response
 
         board, after = self._board, request.query_params.get("after", "")
@@ -213,7 +219,7 @@ class Watchers:
         if self._next_picture > now:
             await asyncio.sleep(self._next_picture - now)
 
-    async def _get_events(self, request):
+    async def _get_events(self, request: Request) -> Response:
         from starlette.responses import StreamingResponse
 
         after = request.headers.get("last-event-id") or request.query_params.get("after", "")
@@ -231,10 +237,10 @@ class Watchers:
                 for number, text in [item for item in board.records if item[0] > at]:
                     at = number
                     yield _event("record", text, f"{board.start}-{number}")
-                if board.status is not status:
+                if board.status is not None and board.status is not status:
                     status = board.status
                     yield _event("record", status)
-                if board.view is not view:
+                if board.view is not None and board.view is not view:
                     view = board.view
                     yield _event("view", view)
                 if not await _is_set(news, _BEAT):
@@ -246,7 +252,7 @@ class Watchers:
 class _Board:
     """What watchers see; used in the server's thread alone. They keep nothing, but ask here."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.start = secrets.token_hex(4)  # tells this server from the one before a restart
         self.num_watchers = 0
         self.records: collections.deque[tuple[int, bytes]] = collections.deque(maxlen=_KEPT)
@@ -304,7 +310,7 @@ def _event(name: str, data: bytes, number: str | None = None) -> bytes:
     return head.encode() + b"data: " + data + b"\n\n"
 
 
-def _text(name: str, kind: str):
+def _text(name: str, kind: str) -> Response:
     from starlette.responses import Response
 
     return Response(pages.template(name).render(), media_type=kind)

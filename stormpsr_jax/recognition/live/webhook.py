@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import io
 import os
 import socket
 import ssl
@@ -75,20 +76,25 @@ def parse(url: str) -> Target:
     return Target(parts.scheme, parts.hostname, port, path, authorization)
 
 
+class _Lines(io.BufferedReader):
+    """Lines of at most `_MAX_HEAD` bytes, all together."""
+
+    _left = _MAX_HEAD
+
+    def readline(self, limit: int | None = -1, /) -> bytes:
+        line = super().readline(limit)
+        self._left -= len(line)
+        if self._left < 0:
+            raise http.client.HTTPException
+        return line
+
+
 class _Answer(http.client.HTTPResponse):
     """An answer whose heads end: to read them takes recognition's time."""
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
-        self._readline, self._left = self.fp.readline, _MAX_HEAD
-        self.fp.readline = self._counted
-
-    def _counted(self, limit: int = -1) -> bytes:
-        line = self._readline(limit)
-        self._left -= len(line)
-        if self._left < 0:
-            raise http.client.HTTPException
-        return line
+        self.fp = _Lines(self.fp.detach())
 
 
 class Webhook(Outbox):

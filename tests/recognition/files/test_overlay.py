@@ -80,9 +80,9 @@ def test_chunks_of_heavy_pictures_have_fewer_of_them(trained, tmp_path, monkeypa
     assert [len(chunk.numbers) for chunk in light] == [8, 8, 5]
     assert max(len(chunk.numbers) for chunk in heavy) <= 4
     assert [e for c in heavy for e in c.events] == [e for c in light for e in c.events]
-    for field in ("classes", "probabilities"):
+    for array in (lambda r: r.detected.classes, lambda r: r.probabilities):
         ours, theirs = (
-            np.concatenate([getattr(chunk.recognised, field) for chunk in of_all])
+            np.concatenate([array(chunk.recognised) for chunk in of_all])
             for of_all in (heavy, light)
         )
         np.testing.assert_allclose(ours, theirs, atol=1e-6)

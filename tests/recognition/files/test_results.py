@@ -13,7 +13,7 @@ from stormpsr_jax.recognition.files.pipeline import Chunk
 from tests.support.live_data import PROCEDURE
 
 VARIANT = PROCEDURE.variants["assembly"]
-NOTHING = Recognised(None, None, None, None)
+NOTHING = Recognised(None, None)
 
 
 def of_decoder(rng, frames, stream):
