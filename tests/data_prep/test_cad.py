@@ -1,5 +1,4 @@
 import functools
-import hashlib
 import itertools
 import json
 import signal
@@ -18,6 +17,7 @@ from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support.digests import digests
 
 CONTENT = {
     "name": "toy",
@@ -73,20 +73,12 @@ def _bounds(product, state):
     return np.stack([vertices.min(0), vertices.max(0)])
 
 
-def _digests(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_same_seed_same_bytes_for_any_workers(meshes, tmp_path):
     _make(tmp_path / "two", meshes=meshes, recordings="cad_03")  # another machine's share
     for name, seed, workers in (("one", 0, 1), ("two", 0, 2), ("other", 1, 1)):
         _make(tmp_path / name, meshes=meshes, seed=seed, workers=workers)
-    one, two, other = (_digests(tmp_path / name) for name in ("one", "two", "other"))
+    one, two, other = (digests(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     shards = [path for path in one if path.startswith("clips-")]
     assert len(shards) == 3  # state 1 shows nothing
@@ -125,7 +117,7 @@ def test_make_dataset_wrong_parts_are_told_and_seen(meshes, tmp_path):
     make(tmp_path / "one", wrong=5)
     make(tmp_path / "two", wrong=5, recordings="wrong_03")  # another machine's share
     make(tmp_path / "two", wrong=5, workers=2)
-    assert _digests(tmp_path / "one") == _digests(tmp_path / "two")
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
     before, source = (ClipSource(tmp_path / n, "cad", PROCEDURE) for n in ("without", "one"))
     wrong = [f"wrong_{c:02d}" for c in (2, 3, 4)]
     assert list(source.recordings) == [*before.recordings, *wrong]

@@ -1,24 +1,13 @@
 """The command data_prep.check: exit codes, usage, the page."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 from data_prep import check
 from data_prep.writing import shards
-from tests.support.check_data import PROCEDURE, SIZE, build, jpeg
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("data") / "shards")
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "shards")
+from tests.support.check_data import PROCEDURE, SIZE, jpeg
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])

@@ -17,6 +17,7 @@ from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, random_variables
 from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
 from tests.support.weights_data import random_state
 
@@ -25,23 +26,6 @@ SMALL = {
     "hidden": 6,
     "projection": 5,
 }
-
-
-def apply(model, variables, images, *arguments, **options):
-    return jax.jit(lambda v, x: model.apply(v, x, *arguments, **options))(variables, images)
-
-
-def random_variables(model, *inputs):
-    """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        value = 0.3 * rng.normal(size=leaf.shape) + (path[-1].key in ("scale", "var"))
-        return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
-
-    return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(lambda key: model.init(key, *inputs), jax.random.key(0))
-    )
 
 
 class Given(nn.Module):

@@ -1,6 +1,5 @@
 """What the tests of embeddings have in common: features and labels of a toy."""
 
-import hashlib
 import importlib
 import json
 
@@ -87,11 +86,3 @@ def config_for(folder, **changes):
     config = importlib.import_module("stormpsr_jax.configs.embeddings").get_config()
     config.update_from_flattened_dict({**SMALL, "data.dir": str(folder), **changes})
     return config
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

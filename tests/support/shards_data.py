@@ -1,6 +1,5 @@
 """Toy recordings for the tests of the shard builder; worker processes import it."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -88,11 +87,3 @@ def build(out: Path, **changes):
         "clip_length": 4,
     }
     shards.build(out, **(arguments | changes))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
