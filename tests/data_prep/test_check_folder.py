@@ -12,20 +12,13 @@ from data_prep import check
 from data_prep.checking import recording_checks as check_recording
 from data_prep.checking.folder import check_folder
 from data_prep.writing import recording_shard, shards
+from tests.support.arrays import filled, rewrite
 from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
 
 
 def _shard(folder, name="b"):
     place = {"a": "train.{}-00000-of-00002", "b": "train.{}-00001-of-00002"}[name]
     return folder / f"clips-{place.format('array_record')}"
-
-
-def _rewrite_npz(path, **changes):
-    with np.load(path) as file:
-        arrays = dict(file)
-    for key, change in changes.items():
-        arrays[key] = change(arrays[key].copy())
-    np.savez(path, **arrays)
 
 
 def _rewrite_records(path, change):
@@ -40,14 +33,6 @@ def _rewrite_records(path, change):
     for example in examples:
         writer.write(example.SerializeToString())
     writer.close()
-
-
-def _set(row, value):
-    def change(array):
-        array[row] = value
-        return array
-
-    return change
 
 
 def _truncate(path):
@@ -75,7 +60,7 @@ def _edited(file, change):
 
 def _frames(file=FRAMES, **changes):
     """Other arrays in the labels of recording b."""
-    return lambda folder: _rewrite_npz(folder / file, **changes)
+    return lambda folder: rewrite(folder / file, **changes)
 
 
 def _of_split(**changes):
@@ -158,15 +143,15 @@ CORRUPTIONS = {
         "val.npz: damaged",
     ),
     "split recordings": (
-        _of_split(recordings=_set(1, "x")),
+        _of_split(recordings=filled(1, "x")),
         "train.npz: its recordings (a, x) are not those of settings.json (a, b)",
     ),
     "split differs": (
-        _of_split(states=_set((14, 2), 1)),
+        _of_split(states=filled((14, 2), 1)),
         "train/b: states of frame 4 in frames.npz differ from labels/train.npz",
     ),
     "poses differ": (
-        _of_split(poses=_set((14, 2), 1)),
+        _of_split(poses=filled((14, 2), 1)),
         "train/b: poses of frame 4 in frames.npz differ from labels/train.npz",
     ),
     "pose shape": (_frames(poses=lambda p: p[:, :2]), "frames.npz: poses have shape (11, 2)"),
@@ -174,15 +159,18 @@ CORRUPTIONS = {
     "bad frames.npz": (lambda f: _truncate(f / FRAMES), "train/b/frames.npz: not readable"),
     "wrong K": (_frames(states=lambda s: s[:, :2]), "frames.npz: states have shape (11, 2)"),
     "state value": (
-        _frames(states=_set((2, 0), 2)),
+        _frames(states=filled((2, 0), 2)),
         "train/b: frame 3: states have values other than",
     ),
-    "class value": (_frames(classes=_set(4, 5)), "train/b: frame 5: classes are outside -2…4"),
-    "half a box": (_frames(boxes=_set((4, 0), np.nan)), "train/b: frame 5: boxes have NaN"),
-    "flat box": (_frames(boxes=_set((4, 2), 0)), "train/b: frame 5: boxes have no width"),
-    "box without class": (_frames(classes=_set(4, -1)), "train/b: frame 5: a box without a class"),
-    "class without box": (_frames(classes=_set(0, 0)), "train/b: frame 1: a class without a box"),
-    "visible value": (_frames(visible=_set(1, 1.5)), "train/b: frame 2: visible fractions"),
+    "class value": (_frames(classes=filled(4, 5)), "train/b: frame 5: classes are outside -2…4"),
+    "half a box": (_frames(boxes=filled((4, 0), np.nan)), "train/b: frame 5: boxes have NaN"),
+    "flat box": (_frames(boxes=filled((4, 2), 0)), "train/b: frame 5: boxes have no width"),
+    "box without class": (
+        _frames(classes=filled(4, -1)),
+        "train/b: frame 5: a box without a class",
+    ),
+    "class without box": (_frames(classes=filled(0, 0)), "train/b: frame 1: a class without a box"),
+    "visible value": (_frames(visible=filled(1, 1.5)), "train/b: frame 2: visible fractions"),
     "no raw labels": (
         lambda f: (f / LABELS / "PSR_labels_raw.csv").unlink(),
         "PSR_labels_raw.csv: cannot be read",
@@ -225,7 +213,7 @@ def test_check_names_what_is_wrong(folder, name, capsys):
 def test_check_reports_all_problems(folder, capsys):
     _flip(_shard(folder))
     (folder / "labels/test/d/frames.npz").unlink()
-    _rewrite_npz(folder / "labels/val/c/frames.npz", visible=_set(1, 2))
+    rewrite(folder / "labels/val/c/frames.npz", visible=filled(1, 2))
     assert check.main([str(folder)]) == 1
     out = capsys.readouterr().out
     for text in ("record 0 cannot", "d/frames.npz: missing", "val/c: frame 2: visible fractions"):

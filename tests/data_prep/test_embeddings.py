@@ -12,6 +12,7 @@ from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.commands import refused
 from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
@@ -117,10 +118,7 @@ def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
     other = [*words[:3], f"--out={tmp_path / 'three'}", words[4]]
     monkeypatch.setattr(embeddings, "_float32", failing)
     capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        embeddings.main(other)
-    assert exit_.value.code == 2
-    assert "error: recording train/c: no space left" in capsys.readouterr().err
+    assert "error: recording train/c: no space left" in refused(capsys, embeddings.main, other)
     assert not (tmp_path / "three" / "embeddings.json").exists()
     with pytest.raises(ValueError, match="not finished"):
         Context(config_for(tmp_path / "three"), tmp_path, make_mesh(1, 1)).source("train")

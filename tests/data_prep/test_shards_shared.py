@@ -12,6 +12,7 @@ import simplejpeg
 from data_prep.writing import output, recording_shard, shards
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 from tests.support.digests import digests
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}
@@ -20,15 +21,7 @@ RAW = b"00001.jpg,0,0\n00003.jpg,1,0\n00006.jpg,1,-1\n"
 
 
 def toy_procedure() -> Procedure:
-    return Procedure.from_json(
-        {
-            "name": "toy",
-            "fps": 5,
-            "components": ["base", "lid"],
-            "states": ["10", "11"],
-            "variants": {"all": {"initial_state": "00", "expected": [0], "recordings": ["*"]}},
-        }
-    )
+    return toy.procedure("base, lid", "10 11", expected=[0])
 
 
 def toy_recording(name: str, label_files=None) -> shards.RecordingData:

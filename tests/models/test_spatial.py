@@ -1,7 +1,5 @@
 """The spatial encoder against golden outputs, gradients and statistics."""
 
-import os
-import subprocess
 import sys
 import textwrap
 from typing import Any
@@ -19,6 +17,7 @@ from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
 from tests.support.drawn import apply, random_variables
 from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
+from tests.support.processes import environment, finish, start
 from tests.support.weights_data import random_state
 
 SMALL = {
@@ -244,16 +243,5 @@ def test_spatial_sharded_batch_is_normalised_as_one():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
         print("equal")
     """
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.stdout.strip().endswith("equal"), result.stderr
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    assert finish(start(words, env=environment(4)))[0].strip().endswith("equal")

@@ -9,19 +9,14 @@ import simplejpeg
 
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
 SIZE = (16, 24)
 SPLITS = {"train": ["b", "a", "c"], "test": ["d"], "val": []}
 
 
 def toy_procedure(**changes) -> Procedure:
-    content = {
-        "name": "toy",
-        "fps": 5,
-        "components": ["base", "wheel", "lid"],
-        "states": ["100", "110", "111"],
-        "variants": {"all": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
-    }
+    content = toy.content()
     return Procedure.from_json(content | changes)
 
 
