@@ -23,13 +23,13 @@ claims.json. A run that fails does not stop the others.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
-from flag_of_config import Config
+from ml_collections import ConfigDict
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS
@@ -38,18 +38,10 @@ from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
 from stormpsr_jax.experiments.runs import expected_stages
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
-from stormpsr_jax.stages import fields
-
-_CONFIG = Config("synthetic")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all runs.", required=True)
-_SEEDS = flags.DEFINE_list("seeds", None, f"Seeds ({','.join(claims_plan.SEEDS)}).")
-_OCCLUSION = flags.DEFINE_list("occlusion", None, "Levels (default,heavy).")
-_CLAIMS = flags.DEFINE_list("claims", None, f"Of {', '.join(CLAIMS)}; otherwise all.")
-_QUICK = flags.DEFINE_bool("quick", False, "What fits into 25 minutes, where flags do not say.")
-_PLAN = flags.DEFINE_bool("plan", False, "Show the runs and how long they take, and end.")
+from stormpsr_jax.stages import config_flag, fields
 
 
-def chosen_claims(named: Sequence[str]) -> list[str]:
+def chosen_claims(named: Sequence[str], config: ConfigDict) -> list[str]:
     """Those of the named claims that the config can show; says which it cannot.
 
     Raises:
@@ -58,7 +50,7 @@ def chosen_claims(named: Sequence[str]) -> list[str]:
     for name in named:
         if name not in CLAIMS:
             raise ValueError(f"--claims={name}: known are {', '.join(CLAIMS)}")
-    config, found = _CONFIG.value, []
+    found = []
     for name in named:
         claim = CLAIMS[name]
         streams = {claim.baseline[1], claim.claimed[1]}
@@ -73,42 +65,54 @@ def chosen_claims(named: Sequence[str]) -> list[str]:
     return found
 
 
-def _chosen() -> tuple[list[str], list[str], list[str]]:
+def _chosen(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
     """Claims, seeds and occlusion levels that the flags ask for."""
-    quick = _QUICK.value
-    claims = _CLAIMS.value or (claims_plan.QUICK if quick else list(CLAIMS))
-    seeds = _SEEDS.value or claims_plan.SEEDS[: 1 if quick else None]
-    levels = _OCCLUSION.value or claims_plan.OCCLUSIONS[: 1 if quick else None]
+    claims = args.claims or (claims_plan.QUICK if args.quick else list(CLAIMS))
+    seeds = args.seeds or claims_plan.SEEDS[: 1 if args.quick else None]
+    levels = args.occlusion or claims_plan.OCCLUSIONS[: 1 if args.quick else None]
     for seed in seeds:
         if not seed.isdecimal():
             raise ValueError(f"--seeds={seed} is not a whole number from 0 up")
     for level in levels:
         for what in fields.wrong_with("data.synthetic.occlusion", level):
             raise ValueError(f"--occlusion={level} {what}")
-    return chosen_claims(claims), list(dict.fromkeys(seeds)), list(dict.fromkeys(levels))
+    return (
+        chosen_claims(claims, args.config),
+        list(dict.fromkeys(seeds)),
+        list(dict.fromkeys(levels)),
+    )
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        sys.exit(f"error: unknown argument {argv[1]!r}")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    config_flag.add_config(parser, "synthetic")
+    add, names = parser.add_argument, lambda text: text.split(",")
+    add("--workdir", type=Path, required=True, help="folder of all runs")
+    add("--seeds", type=names, help=f"seeds ({','.join(claims_plan.SEEDS)})")
+    add("--occlusion", type=names, help="levels (default,heavy)")
+    add("--claims", type=names, help=f"of {', '.join(CLAIMS)}; otherwise all")
+    what = "what fits into 25 minutes, where flags do not say"
+    add("--quick", action="store_true", help=what)
+    add("--plan", action="store_true", help="show the runs and how long they take, and end")
+    args = config_flag.parse(parser, None)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        _measure(Path(_WORKDIR.value).resolve())
+        _measure(args)
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on")
 
 
-def _measure(root: Path) -> None:
+def _measure(args: argparse.Namespace) -> None:
+    root = args.workdir.resolve()
     try:
-        claims, seeds, levels = _chosen()
-        runs = claims_plan.runs_of(claims, _CONFIG.value, root, seeds, levels)
+        claims, seeds, levels = _chosen(args)
+        runs = claims_plan.runs_of(claims, args.config, root, seeds, levels)
     except ValueError as error:
         sys.exit(f"error: {error}")
     in_order = list(dict.fromkeys(runs.values()))
     expected = expected_stages(in_order)
     progress = Progress(expected, claims_plan.weight, claims_plan.SECONDS)
-    if _PLAN.value:
+    if args.plan:
         show_plan(progress, expected)
         return
     failed = execute_all(in_order, progress)
@@ -127,4 +131,4 @@ def _measure(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_CONFIG.parse_flags)
+    main()

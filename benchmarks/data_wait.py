@@ -21,6 +21,7 @@ frames/s of an accelerator that sustains `tflops` TFLOP/s in this step (125 is 4
 bfloat16 peak), by the FLOPs of the lowered step; and the cores that its loaders need.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import statistics
@@ -32,22 +33,15 @@ from pathlib import Path
 
 import jax
 import stage_loops
-from absl import app, flags, logging
-from flag_of_config import Config
 from made_up import rates
 from tensorboardX.proto.event_pb2 import Event
 
+from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.loop import Definition
 from stormpsr_jax.training.sharding import make_mesh, put_batch
 
-_CONFIG = Config("meccano")
-_STEPS = flags.DEFINE_integer("steps", 4, "Steps of each stage.")
-_SECONDS = flags.DEFINE_float("seconds", 5, "For which each pipeline is measured alone.")
-_TFLOPS = flags.DEFINE_float("tflops", 125, "TFLOP/s of the assumed accelerator.")
-_STAGES = flags.DEFINE_list("stages", list(stage_loops.STAGES), "Trained stages.")
-_SIZE = flags.DEFINE_integer("size", None, "Picture height and width; default: the config's.")
 CUT = {
     "pretrain.n_per_state": 1,
     "temporal.batch": 16,
@@ -88,11 +82,13 @@ def frames_and_flops(definition: Definition, mesh: jax.sharding.Mesh) -> tuple[i
     return stage_loops.num_frames(batch), lowered.cost_analysis()["flops"]
 
 
-def row(context: Context, stage: str, batch: str, definition: Definition) -> str:
+def row(
+    context: Context, stage: str, batch: str, definition: Definition, args: argparse.Namespace
+) -> str:
     """One row of the table; `batch` says which batch it is."""
     frames, flops = frames_and_flops(definition, context.mesh)
     # Of one core, as this process does nothing else.
-    _, rate = rates(frames_of(definition.data(0)), _SECONDS.value)
+    _, rate = rates(frames_of(definition.data(0)), args.seconds)
     folder = context.workdir / "loop" / stage
     loop.train(
         folder,
@@ -104,19 +100,25 @@ def row(context: Context, stage: str, batch: str, definition: Definition) -> str
     timings = logged(folder)
     seconds = statistics.median(1 / rate for rate in timings["steps_per_second"][1:])
     wait = statistics.mean(timings["data_wait_share"][1:])
-    wanted = _TFLOPS.value * 1e12 / flops * frames
+    wanted = args.tflops * 1e12 / flops * frames
     return (
         f"| {stage} | {batch} | {frames} | {seconds:.2f} | {wait:.2%} | {rate:,.0f} "
         f"| {wanted:,.0f} | {wanted / rate:.1f} |"
     )
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        sys.exit(f"error: unknown argument {argv[1]!r}")
-    config = _CONFIG.value
-    changed = _CONFIG.changed
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    config_flag.add_config(parser, "meccano")
+    add, names = parser.add_argument, lambda text: text.split(",")
+    add("--steps", type=int, default=4, help="of each stage")
+    add("--seconds", type=float, default=5, help="for which each pipeline is measured alone")
+    add("--tflops", type=float, default=125, help="TFLOP/s of the assumed accelerator")
+    add("--stages", type=names, default=stage_loops.STAGES, help="trained stages")
+    add("--size", type=int, help="picture height and width; otherwise the config's")
+    args = config_flag.parse(parser, None)
+    config = args.config
+    changed = [word.partition("=")[0].removeprefix("--config.") for word in sys.argv[1:]]
     if "data.workers" not in changed:
         config.data.workers = 0
     batches = {}
@@ -130,18 +132,18 @@ def main(argv: list[str]) -> None:
     cad = min(config.pretrain.cad_per_state, config.pretrain.n_per_state)
     config.pretrain.cad_per_state = cad
     for stage in stage_loops.STAGES:
-        config[stage].update(steps=_STEPS.value, log_every=1, checkpoint_every=10**9)
+        config[stage].update(steps=args.steps, log_every=1, checkpoint_every=10**9)
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(sys.stderr):
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
-        stage_loops.make_folders(context, _SIZE.value)
-        definitions = stage_loops.definitions(context, _STAGES.value)
-        table = [row(context, s, batches[s], definitions[s]) for s in _STAGES.value]
+        stage_loops.make_folders(context, args.size)
+        definitions = stage_loops.definitions(context, args.stages)
+        table = [row(context, s, batches[s], definitions[s], args) for s in args.stages]
     print(
         "| stage | batch | frames a step | s a step | data wait | frames/s a loader core "
-        f"| frames/s at {_TFLOPS.value:g} TFLOP/s | loader cores for that |\n"
+        f"| frames/s at {args.tflops:g} TFLOP/s | loader cores for that |\n"
         "|---|---|---|---|---|---|---|---|\n" + "\n".join(table)
     )
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_CONFIG.parse_flags)
+    main()

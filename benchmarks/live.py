@@ -22,6 +22,7 @@ size; p99 < 100 ms and nothing dropped; files ≥ 20 times real time; over 24 ho
 MiB and the time of a frame within a quarter.
 """
 
+import argparse
 import contextlib
 import os
 import statistics
@@ -34,8 +35,6 @@ from pathlib import Path
 import av
 import jax
 import numpy as np
-from absl import app, flags, logging
-from flag_of_config import Config
 
 from stormpsr_jax.data import sampling
 from stormpsr_jax.media import sources
@@ -49,22 +48,12 @@ from stormpsr_jax.recognition.files import recording
 from stormpsr_jax.recognition.files.unit import Reset
 from stormpsr_jax.recognition.live import station
 from stormpsr_jax.recognition.live.capture import Capture, Clock, Taken
-from stormpsr_jax.stages import networks
+from stormpsr_jax.stages import config_flag, networks
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from tests.support.tiny import TINY
 
-_CONFIG = Config("meccano")
-_MODEL = flags.DEFINE_string("model", "", "A model folder; otherwise the config, untrained.")
-_SIZE = flags.DEFINE_integer("size", 224, "Picture height and width of the config's encoder.")
-_FRAMES = flags.DEFINE_integer("frames", 128, "Frames of a round of each frame once.")
-_WINDOWS = flags.DEFINE_integer("windows", 4, "Windows of a round of every window anew.")
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "The median is reported.")
-_SECONDS = flags.DEFINE_float("seconds", 60.0, "Of video, for the latency and for files.")
-_HOURS = flags.DEFINE_float("hours", 1.0, "Of frames, for the memory.")
-_TINY = flags.DEFINE_bool("tiny", False, "A tiny network, for the memory.")
 PARTS = ("windows", "latency", "files", "memory")
-_PARTS = flags.DEFINE_list("parts", list(PARTS), "Of these, those to measure.")
 HEIGHT, WIDTH, FPS = 480, 640, 10.0
 MEASURED = "| measured | | target | met |\n|---|---|---|---|"
 SHAPES = ("encoder", "temporal_model", "detector")
@@ -72,10 +61,10 @@ TOLERANCE = 2e-2  # of probabilities: bfloat16
 GROWTH, SLOWER = 16.0, 1.25  # MiB, and times, that a day of frames may cost
 
 
-def untrained(config, folder: Path) -> None:
+def untrained(config, size: int, folder: Path) -> None:
     """Writes a model of the config's networks with random weights."""
     context = Context(config, Path(), make_mesh())
-    size, num, window, data = _SIZE.value, context.num_frames, context.window, config.data
+    num, window, data = context.num_frames, context.window, config.data
     large = config.detector.image_size or size
     images = np.zeros((2, size, size, 3), np.float32)
     embeddings = np.zeros((1, num, config.encoder.hidden), np.float32)
@@ -106,11 +95,11 @@ def untrained(config, folder: Path) -> None:
     )
 
 
-def windows(loaded: model.Model) -> tuple[float, float]:
+def windows(loaded: model.Model, args: argparse.Namespace) -> tuple[float, float]:
     """Windows a second: each frame encoded once, and every window anew."""
     window, size = loaded.window, loaded.pictures.size
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (_FRAMES.value, *size, 3), np.uint8)
+    images = rng.integers(0, 256, (args.frames, *size, 3), np.uint8)
     num = window.frames // window.stride + 1
     clip, one = (loaded._functions_at(batch) for batch in (num, 1))
 
@@ -128,11 +117,11 @@ def windows(loaded: model.Model) -> tuple[float, float]:
         return np.stack(found)
 
     # Warms up; both have to say the same.
-    count = min(_WINDOWS.value, _FRAMES.value)
-    np.testing.assert_allclose(once(_FRAMES.value)[:count], anew(count), atol=TOLERANCE)
+    count = min(args.windows, args.frames)
+    np.testing.assert_allclose(once(args.frames)[:count], anew(count), atol=TOLERANCE)
     rates = []
-    for _ in range(_ROUNDS.value):
-        for run, count in ((once, _FRAMES.value), (anew, _WINDOWS.value)):
+    for _ in range(args.rounds):
+        for run, count in ((once, args.frames), (anew, args.windows)):
             start = time.perf_counter()
             run(count)
             rates.append(count / (time.perf_counter() - start))
@@ -144,12 +133,14 @@ class Pace:
 
     name, is_file = "pictures", True
 
+    def __init__(self, seconds: float):
+        self._count = int(seconds * FPS)
+
     @contextlib.contextmanager
     def open(self) -> Iterator:
         """Gives (time, function that returns the picture) of each, to be waited for."""
         shown = pictures(16)
-        count = int(_SECONDS.value * FPS)
-        yield ((i / FPS, lambda i=i: shown[i % 16]) for i in range(count))
+        yield ((i / FPS, lambda i=i: shown[i % 16]) for i in range(self._count))
 
 
 def pictures(count: int) -> np.ndarray:
@@ -158,7 +149,7 @@ def pictures(count: int) -> np.ndarray:
     return small.repeat(HEIGHT // 12, 1).repeat(WIDTH // 16, 2)
 
 
-def latency(loaded: model.Model, variant: str) -> dict:
+def latency(loaded: model.Model, variant: str, seconds: float) -> dict:
     """The status at the end."""
     said: list[dict] = []
 
@@ -175,15 +166,15 @@ def latency(loaded: model.Model, variant: str) -> dict:
     live.update(pictures(1)[0], 0.0)
     live.reset()
     one = station.Station(live, "x", clock=clock, reset=Reset(), tell=lambda line: None)
-    with Capture(Pace(), clock, live.frame_at, depth=10) as capture:
+    with Capture(Pace(seconds), clock, live.frame_at, depth=10) as capture:
         one.run(capture, (), [Last()])
     # The first one, as pictures begin to come, is empty.
     return next(line for line in reversed(said) if line["latency_p99_ms"] is not None)
 
 
-def file_speed(loaded: model.Model, variant: str, folder: Path) -> float:
+def file_speed(loaded: model.Model, variant: str, folder: Path, seconds: float) -> float:
     """Seconds of video in a second."""
-    path, count = folder / "video.mp4", int(_SECONDS.value * FPS)
+    path, count = folder / "video.mp4", int(seconds * FPS)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=int(FPS), options={"preset": "veryfast"})
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
@@ -246,16 +237,18 @@ class AsFast:
         return Taken(i / FPS, self._shown[i % len(self._shown)], time.monotonic())
 
 
-def memory(loaded: model.Model, variant: str) -> list[tuple[int, float, float]]:
+def memory(
+    loaded: model.Model, variant: str, args: argparse.Namespace
+) -> list[tuple[int, float, float]]:
     """(frames so far, MiB, ms a frame since the row before) after each tenth."""
     live = loaded.live(variant)
     live.fps = FPS
     shown = pictures(64)
-    if _TINY.value:  # a day of resizing would take longer than the rest
+    if args.tiny:  # a day of resizing would take longer than the rest
         shown = np.ascontiguousarray(shown[:, ::10, ::10])
     live.update(shown[0], 0.0)
     live.reset()
-    capture = AsFast(shown, max(10, int(_HOURS.value * 3600 * FPS)))
+    capture = AsFast(shown, max(10, int(args.hours * 3600 * FPS)))
     tell = lambda line: None  # noqa: E731
     one = station.Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), tell=tell)
     one.run(capture, ())
@@ -268,49 +261,57 @@ def own() -> float:
     return sum(int(text.partition(f)[2].split()[0]) for f in ("RssAnon:", "VmSwap:")) / 1024
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        sys.exit(f"error: unknown argument {argv[1]!r}")
-    if unknown := set(_PARTS.value) - set(PARTS):
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    config_flag.add_config(parser, "meccano")
+    add, names = parser.add_argument, lambda text: text.split(",")
+    add("--model", default="", help="a model folder; otherwise the config, untrained")
+    add("--size", type=int, default=224, help="picture height and width of the config's encoder")
+    add("--frames", type=int, default=128, help="of a round of each frame once")
+    add("--windows", type=int, default=4, help="of a round of every window anew")
+    add("--rounds", type=int, default=3, help="the median is reported")
+    add("--seconds", type=float, default=60.0, help="of video, for the latency and for files")
+    add("--hours", type=float, default=1.0, help="of frames, for the memory")
+    add("--tiny", action="store_true", help="a tiny network, for the memory")
+    add("--parts", type=names, default=PARTS, help="of these, those to measure")
+    args = config_flag.parse(parser, None)
+    if unknown := set(args.parts) - set(PARTS):
         sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory() as place:
-        folder, what = Path(_MODEL.value or Path(place, "model")), _MODEL.value
+        folder, what = Path(args.model or Path(place, "model")), args.model
         if not what:
             what = "untrained"
-            if _TINY.value:
+            if args.tiny:
                 what = "untrained and tiny"
                 fields = {k: v for k, v in TINY.items() if k.split(".")[0] in SHAPES}
-                _CONFIG.value.update_from_flattened_dict(fields)
-            untrained(_CONFIG.value, folder)
+                args.config.update_from_flattened_dict(fields)
+            untrained(args.config, args.size, folder)
         loaded = load_model(folder)
         variant = next(iter(loaded.procedure.variants))
         by = " x ".join(map(str, loaded.pictures.size))
         where = f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores"
         print(f"{what}: pictures of {by}, {loaded.fps:g} frames/s; {where}\n")
         print(MEASURED)
-        if "windows" in _PARTS.value and "temporal" in loaded.streams:
-            once, anew = windows(loaded)
+        if "windows" in args.parts and "temporal" in loaded.streams:
+            once, anew = windows(loaded, args)
             row("windows/s, each frame once", f"{once:.2f}")
             row("windows/s, every window anew", f"{anew:.3f}")
             row("once / anew", f"{once / anew:.1f}", "≥ 50", once / anew >= 50)
-        if "latency" in _PARTS.value:
-            said = latency(loaded, variant)
+        if "latency" in args.parts:
+            said = latency(loaded, variant, args.seconds)
             p99, dropped = said["latency_p99_ms"], said["dropped"]
             row(f"latency at {FPS:g} frames/s, p50", f"{said['latency_p50_ms']:.1f} ms")
             row("p99", f"{p99:.1f} ms", "< 100 ms", p99 < 100)
             row("dropped", dropped, "0", dropped == 0)
-        if "files" in _PARTS.value:
-            speed = file_speed(loaded, variant, Path(place))
+        if "files" in args.parts:
+            speed = file_speed(loaded, variant, Path(place), args.seconds)
             row("files / real time", f"{speed:.1f}", "≥ 20", speed >= 20)
-        if "memory" in _PARTS.value:
+        if "memory" in args.parts:
             print("\n| frames, one by one | MiB | ms a frame |\n|---|---|---|", flush=True)
-            rows = memory(loaded, variant)
+            rows = memory(loaded, variant, args)
             print(f"\n{MEASURED}")
             growth, slower = rows[-1][1] - rows[0][1], rows[-1][2] / rows[1][2]
-            row(
-                f"growth over {_HOURS.value:g} h", f"{growth:.1f} MiB", "≤ 16 MiB", growth <= GROWTH
-            )
+            row(f"growth over {args.hours:g} h", f"{growth:.1f} MiB", "≤ 16 MiB", growth <= GROWTH)
             row("time of a frame, last / second tenth", f"{slower:.2f}", "≤ 1.25", slower <= SLOWER)
 
 
@@ -323,4 +324,4 @@ def row(name: str, value: object, target: str = "", met: bool | None = None) -> 
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_CONFIG.parse_flags)
+    main()

@@ -20,6 +20,7 @@ large for this machine can be looked at. On CPU the devices are virtual and shar
 them make no step faster, but show the overhead and the memory.
 """
 
+import argparse
 import contextlib
 import functools
 import os
@@ -29,16 +30,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from absl import app, flags, logging
-from flag_of_config import Config
-
-_CONFIG = Config("synthetic")
-_DEVICES = flags.DEFINE_list("devices", "1,2,4,8", "Numbers of devices.")
-_STAGES = flags.DEFINE_list("stages", "pretrain,temporal,finetune,detector", "Trained stages.")
-_STEPS = flags.DEFINE_integer("steps", 5, "Steps that are timed; 0 compiles only.")
-_SIZE = flags.DEFINE_integer("size", None, "Picture height and width; default: the config's.")
-_HERE = flags.DEFINE_integer("here", None, "Measure in this process, on this many devices.")
-_MATMUL = flags.DEFINE_integer("matmul", 4096, "Rows and columns of the matrices of the peak.")
+from stormpsr_jax.stages import config_flag
 
 
 def matmul_peak(size: int, runs: int = 5) -> float:
@@ -57,7 +49,7 @@ def matmul_peak(size: int, runs: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-def measure(context, stage: str, definition, peak: float) -> str:
+def measure(context, stage: str, definition, peak: float, steps: int) -> str:
     """One row of the table."""
     import jax
     import numpy as np
@@ -80,7 +72,7 @@ def measure(context, stage: str, definition, peak: float) -> str:
     sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
     step = loop.jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
     times = []
-    for _ in range(_STEPS.value and _STEPS.value + 1):  # the first warms up
+    for _ in range(steps and steps + 1):  # the first warms up
         start = time.perf_counter()
         state, sums, _ = jax.block_until_ready(step(state, sums, batch))
         times.append(time.perf_counter() - start)
@@ -98,42 +90,50 @@ def measure(context, stage: str, definition, peak: float) -> str:
     )
 
 
-def rows(devices: int) -> None:
+def rows(args: argparse.Namespace) -> None:
     import stage_loops
 
     from stormpsr_jax.stages.context import Context
     from stormpsr_jax.training.sharding import make_mesh
 
-    config = _CONFIG.value
-    peak = matmul_peak(_MATMUL.value)
+    config, devices = args.config, args.here
+    peak = matmul_peak(args.matmul)
     print(f"{devices} devices: matmul peak {peak / 1e9:.0f} GFLOP/s", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory() as name:
         context = Context(config, Path(name), make_mesh(config.mesh.data, config.mesh.fsdp))
-        stage_loops.make_folders(context, _SIZE.value)
+        stage_loops.make_folders(context, args.size)
         with contextlib.redirect_stdout(sys.stderr):  # the table alone goes to stdout
-            definitions = stage_loops.definitions(context, _STAGES.value)
-        for stage in _STAGES.value:
+            definitions = stage_loops.definitions(context, args.stages)
+        for stage in args.stages:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    row = measure(context, stage, definitions[stage], peak)
+                    row = measure(context, stage, definitions[stage], peak, args.steps)
                 print(row, flush=True)
             except ValueError as error:  # a batch that the devices cannot share evenly
                 print(f"{stage} on {devices} devices: {error}", file=sys.stderr, flush=True)
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)
-    if len(argv) > 1:
-        sys.exit(f"error: unknown argument {argv[1]!r}")
-    if _HERE.value:
-        rows(_HERE.value)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    config_flag.add_config(parser, "synthetic")
+    add, names = parser.add_argument, lambda text: text.split(",")
+    add("--devices", type=names, default=("1", "2", "4", "8"), help="numbers of devices")
+    stages = ("pretrain", "temporal", "finetune", "detector")
+    add("--stages", type=names, default=stages, help="trained stages")
+    add("--steps", type=int, default=5, help="steps that are timed; 0 compiles only")
+    add("--size", type=int, help="picture height and width; otherwise the config's")
+    add("--here", type=int, help="measure in this process, on this many devices")
+    add("--matmul", type=int, default=4096, help="rows and columns of the matrices of the peak")
+    args = config_flag.parse(parser, None)
+    if args.here:
+        rows(args)
         return
     print(
         "| stage | devices | frames a step | frames/s | GFLOP a step | share of peak "
         "| temporary MiB a device | state and batch, MiB a device |"
     )
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    for devices in _DEVICES.value:  # their number is fixed once JAX has started
+    for devices in args.devices:  # their number is fixed once JAX has started
         flag = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
         words = [sys.executable, __file__, *sys.argv[1:], f"--here={devices}"]
         env = {**os.environ, "XLA_FLAGS": flag}
@@ -141,4 +141,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_CONFIG.parse_flags)
+    main()

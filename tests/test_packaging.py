@@ -10,6 +10,7 @@ import pytest
 from stormpsr_jax import __main__ as command
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
+from tests.support.commands import refused
 
 ROOT = Path(__file__).parents[1]
 
@@ -111,11 +112,7 @@ def test_command_hands_the_rest_of_the_line_on(unpacked, tmp_path):
 @pytest.mark.parametrize("words", [["train"], ["data", "mine"], ["--verbose"]])
 def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
-    with pytest.raises(SystemExit) as ended:
-        command.main()
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
+    error = refused(capsys, command.main)
     assert f"unknown command '{' '.join(words)}'" in error
     assert "main, paper, sweep, recognise, evaluate, procedure, convert, weights, data own" in error
 
@@ -168,12 +165,7 @@ def test_resolve_errors_list_the_names(value, says, monkeypatch, tmp_path):
 def test_parse_errors_are_one_line_and_status_2(words, says, capsys):
     parser = OneLineParser(prog="command")
     config_flag.add_config(parser)
-    with pytest.raises(SystemExit) as ended:
-        config_flag.parse(parser, words)
-    assert ended.value.code == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1, error
+    error = refused(capsys, config_flag.parse, parser, words)
     assert says in error
 
 

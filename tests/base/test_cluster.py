@@ -18,6 +18,7 @@ from data_prep import embeddings
 from stormpsr_jax.base import cluster, cluster_node, files, installed
 from stormpsr_jax.recognition.files import jobs
 from tests.support import cluster_jobs, embeddings_data, shards_data
+from tests.support.commands import refused
 from tests.support.model_data import video, write
 from tests.support.processes import ROOT, environment, free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
@@ -253,17 +254,13 @@ def test_flag_errors_are_a_line(tmp_path, capsys, monkeypatch):
         (["--ray=ray://localhost:10001"], "is neither auto nor HOST:PORT"),
         (["--ray=auto", "--workers=2"], "argument --workers: not allowed with argument --ray"),
     ):
-        with pytest.raises(SystemExit) as exit_:
-            embeddings.main([*words, *flags])
-        assert exit_.value.code == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: ")
+        line = refused(capsys, embeddings.main, [*words, *flags])
         assert says in line
     assert not list((tmp_path / "out").glob("unfinished"))
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(SystemExit):
-        embeddings.main([*words, "--ray=auto"])
-    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in capsys.readouterr().err
+    assert "--ray=auto needs Ray: pip install '.[ray]' in the clone" in refused(
+        capsys, embeddings.main, [*words, "--ray=auto"]
+    )
 
 
 def test_auto_takes_the_address_that_this_user_or_root_has_written_alone(tmp_path, monkeypatch):

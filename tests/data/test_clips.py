@@ -17,6 +17,7 @@ from data_prep.writing import shards
 from stormpsr_jax.data import clips
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from tests.support import toy
 
 SIZE = (16, 24)
 CLIP_LENGTH = 4
@@ -25,13 +26,7 @@ FIRST_FRAMES = {"b": 1, "a": 0, "c": 100, "d": 7}
 
 
 def toy_procedure(**changes) -> Procedure:
-    content = {
-        "name": "toy",
-        "fps": 5,
-        "components": ["base", "wheel"],
-        "states": ["10", "11"],
-        "variants": {"all": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
-    }
+    content = toy.content("base, wheel", "10 11")
     return Procedure.from_json(content | changes)
 
 

@@ -1,24 +1,14 @@
 """The command data_prep.check: exit codes, usage, the page."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
 
 from data_prep import check
 from data_prep.writing import shards
-from tests.support.check_data import PROCEDURE, SIZE, build, jpeg
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("data") / "shards")
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "shards")
+from tests.support.check_data import PROCEDURE, SIZE, jpeg
+from tests.support.commands import refused
 
 
 @pytest.mark.parametrize("arguments", [[], ["--all"]])
@@ -37,12 +27,7 @@ def test_check_whole_folder_has_no_problem(folder, arguments, capsys):
 
 @pytest.mark.parametrize("arguments", [[], ["no/such"], ["{empty}"], ["{empty}", "--al"]])
 def test_check_wrong_usage_is_one_line_and_exit_code_2(tmp_path, arguments, capsys):
-    with pytest.raises(SystemExit) as exit_:
-        check.main([a.format(empty=tmp_path) for a in arguments])
-    assert exit_.value.code == 2
-    err = capsys.readouterr().err
-    assert err.startswith("error: ")
-    assert err.count("\n") == 1
+    refused(capsys, check.main, [a.format(empty=tmp_path) for a in arguments])
 
 
 def test_check_page_goes_where_out_says(whole, tmp_path):

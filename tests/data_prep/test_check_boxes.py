@@ -12,14 +12,9 @@ from data_prep import check
 from data_prep.checking import boxes
 from data_prep.checking.folder import check_folder
 from data_prep.writing import shards
-from tests.support.check_data import PROCEDURE, build, make
+from tests.support.check_data import PROCEDURE, make
 
 SIZE = (40, 60)
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("boxes") / "shards")
 
 
 def grey(split, name):

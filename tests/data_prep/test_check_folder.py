@@ -12,30 +12,13 @@ from data_prep import check
 from data_prep.checking import recording_checks as check_recording
 from data_prep.checking.folder import check_folder
 from data_prep.writing import recording_shard, shards
+from tests.support.arrays import filled, rewrite
 from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("data") / "shards")
-
-
-@pytest.fixture
-def folder(whole, tmp_path):
-    return shutil.copytree(whole, tmp_path / "shards")
 
 
 def _shard(folder, name="b"):
     place = {"a": "train.{}-00000-of-00002", "b": "train.{}-00001-of-00002"}[name]
     return folder / f"clips-{place.format('array_record')}"
-
-
-def _rewrite_npz(path, **changes):
-    with np.load(path) as file:
-        arrays = dict(file)
-    for key, change in changes.items():
-        arrays[key] = change(arrays[key].copy())
-    np.savez(path, **arrays)
 
 
 def _rewrite_records(path, change):
@@ -52,14 +35,6 @@ def _rewrite_records(path, change):
     writer.close()
 
 
-def _set(row, value):
-    def change(array):
-        array[row] = value
-        return array
-
-    return change
-
-
 def _truncate(path):
     path.write_bytes(path.read_bytes()[:-40_000])
 
@@ -70,14 +45,37 @@ def _flip(path):
     path.write_bytes(data)
 
 
-def _edit_json(path, change):
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
 LABELS = "labels/train/b"
 FRAMES = f"{LABELS}/frames.npz"
+
+
+def _edited(file, change):
+    def corrupt(folder):
+        content = json.loads((folder / file).read_text())
+        change(content)
+        (folder / file).write_text(json.dumps(content))
+
+    return corrupt
+
+
+def _frames(file=FRAMES, **changes):
+    """Other arrays in the labels of recording b."""
+    return lambda folder: rewrite(folder / file, **changes)
+
+
+def _of_split(**changes):
+    return _frames("labels/train.npz", **changes)
+
+
+def _stored(record, feature, kind, index, value):
+    """Another value in a record of recording b."""
+
+    def change(records):
+        getattr(records[record][feature], f"{kind}_list").value[index] = value
+
+    return lambda folder: _rewrite_records(_shard(folder), change)
+
+
 # What is done to the folder, and what a line must say (file or recording, frame, what).
 CORRUPTIONS = {
     "no dataset_info": (lambda f: (f / "dataset_info.json").unlink(), "dataset_info.json: missing"),
@@ -87,31 +85,25 @@ CORRUPTIONS = {
         "info.json: line 1: not JSON",
     ),
     "shard lengths": (
-        lambda f: _edit_json(
-            f / "dataset_info.json", lambda c: c["splits"][1].update(shardLengths=["3", "2"])
-        ),
+        _edited("dataset_info.json", lambda c: c["splits"][1].update(shardLengths=["3", "2"])),
         "dataset_info.json: records per shard of split 'train'",
     ),
     "other features": (
-        lambda f: _edit_json(
-            f / "features.json", lambda c: c["featuresDict"]["features"].pop("jpeg")
-        ),
+        _edited("features.json", lambda c: c["featuresDict"]["features"].pop("jpeg")),
         "features.json: names the features",
     ),
     "no procedure": (lambda f: (f / "procedure.json").unlink(), "procedure.json: missing"),
     "no settings": (lambda f: (f / "settings.json").unlink(), "settings.json: missing"),
     "bad settings": (
-        lambda f: _edit_json(f / "settings.json", lambda c: c.pop("fps")),
+        _edited("settings.json", lambda c: c.pop("fps")),
         "settings.json: fps: is missing",
     ),
     "two splits": (
-        lambda f: _edit_json(f / "settings.json", lambda c: c["splits"]["val"].append("a")),
+        _edited("settings.json", lambda c: c["splits"]["val"].append("a")),
         "a: recording is in split",
     ),
     "no variant": (
-        lambda f: _edit_json(
-            f / "procedure.json", lambda c: c["variants"]["all"].update(recordings=["[acd]"])
-        ),
+        _edited("procedure.json", lambda c: c["variants"]["all"].update(recordings=["[acd]"])),
         "train/b: no variant matches",
     ),
     "no shard": (lambda f: _shard(f).unlink(), "the shard of train/b is missing"),
@@ -122,56 +114,27 @@ CORRUPTIONS = {
         "train/b: frames 1…11: the record says that it is of recording 'a'",
     ),
     "first frame": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[1]["first_frame"].int64_list.value.__setitem__(0, 6)
-        ),
+        _stored(1, "first_frame", "int64", 0, 6),
         "train/b: frames 5…8: the record's first frame is 6 instead of 5",
     ),
-    "state": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[1]["state"].int64_list.value.__setitem__(3, -1)
-        ),
-        "train/b: frame 6: states differ",
-    ),
-    "box": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[0]["box"].float_list.value.__setitem__(0, 0.5)
-        ),
-        "train/b: frame 1: boxes differ",
-    ),
-    "class": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[2]["asd_class"].int64_list.value.__setitem__(2, 1)
-        ),
-        "train/b: frame 11: classes differ",
-    ),
-    "visible": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[0]["visible"].float_list.value.__setitem__(1, 1)
-        ),
-        "train/b: frame 2: visible differ",
-    ),
+    "state": (_stored(1, "state", "int64", 3, -1), "train/b: frame 6: states differ"),
+    "box": (_stored(0, "box", "float", 0, 0.5), "train/b: frame 1: boxes differ"),
+    "class": (_stored(2, "asd_class", "int64", 2, 1), "train/b: frame 11: classes differ"),
+    "visible": (_stored(0, "visible", "float", 1, 1), "train/b: frame 2: visible differ"),
     "picture lost": (
         lambda f: _rewrite_records(_shard(f), lambda e: e[1]["jpeg"].bytes_list.value.pop()),
         "train/b: frames 5…8: the record has 3 pictures instead of 4",
     ),
     "no JPEG": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[0]["jpeg"].bytes_list.value.__setitem__(3, b"\xff\xd8 no")
-        ),
+        _stored(0, "jpeg", "bytes", 3, b"\xff\xd8 no"),
         "train/b: frame 4: not a readable JPEG",
     ),
     "truncated JPEG": (
-        lambda f: _rewrite_records(
-            _shard(f),
-            lambda e: e[0]["jpeg"].bytes_list.value.__setitem__(0, jpeg(1)[:-200]),
-        ),
+        _stored(0, "jpeg", "bytes", 0, jpeg(1)[:-200]),
         "train/b: frame 1: not a readable JPEG",
     ),
     "picture size": (
-        lambda f: _rewrite_records(
-            _shard(f), lambda e: e[2]["jpeg"].bytes_list.value.__setitem__(2, jpeg(1, (8, 24)))
-        ),
+        _stored(2, "jpeg", "bytes", 2, jpeg(1, (8, 24))),
         "train/b: frame 11: the picture is 8x24 (HxW) instead of 16x24",
     ),
     "no split labels": (lambda f: (f / "labels/val.npz").unlink(), "val.npz: missing"),
@@ -180,55 +143,34 @@ CORRUPTIONS = {
         "val.npz: damaged",
     ),
     "split recordings": (
-        lambda f: _rewrite_npz(f / "labels/train.npz", recordings=_set(1, "x")),
+        _of_split(recordings=filled(1, "x")),
         "train.npz: its recordings (a, x) are not those of settings.json (a, b)",
     ),
     "split differs": (
-        lambda f: _rewrite_npz(f / "labels/train.npz", states=_set((14, 2), 1)),
+        _of_split(states=filled((14, 2), 1)),
         "train/b: states of frame 4 in frames.npz differ from labels/train.npz",
     ),
     "poses differ": (
-        lambda f: _rewrite_npz(f / "labels/train.npz", poses=_set((14, 2), 1)),
+        _of_split(poses=filled((14, 2), 1)),
         "train/b: poses of frame 4 in frames.npz differ from labels/train.npz",
     ),
-    "pose shape": (
-        lambda f: _rewrite_npz(f / FRAMES, poses=lambda p: p[:, :2]),
-        "frames.npz: poses have shape (11, 2)",
-    ),
+    "pose shape": (_frames(poses=lambda p: p[:, :2]), "frames.npz: poses have shape (11, 2)"),
     "no frames.npz": (lambda f: (f / FRAMES).unlink(), "train/b/frames.npz: missing"),
     "bad frames.npz": (lambda f: _truncate(f / FRAMES), "train/b/frames.npz: not readable"),
-    "wrong K": (
-        lambda f: _rewrite_npz(f / FRAMES, states=lambda s: s[:, :2]),
-        "frames.npz: states have shape (11, 2)",
-    ),
+    "wrong K": (_frames(states=lambda s: s[:, :2]), "frames.npz: states have shape (11, 2)"),
     "state value": (
-        lambda f: _rewrite_npz(f / FRAMES, states=_set((2, 0), 2)),
+        _frames(states=filled((2, 0), 2)),
         "train/b: frame 3: states have values other than",
     ),
-    "class value": (
-        lambda f: _rewrite_npz(f / FRAMES, classes=_set(4, 5)),
-        "train/b: frame 5: classes are outside -2…4",
-    ),
-    "half a box": (
-        lambda f: _rewrite_npz(f / FRAMES, boxes=_set((4, 0), np.nan)),
-        "train/b: frame 5: boxes have NaN",
-    ),
-    "flat box": (
-        lambda f: _rewrite_npz(f / FRAMES, boxes=_set((4, 2), 0)),
-        "train/b: frame 5: boxes have no width",
-    ),
+    "class value": (_frames(classes=filled(4, 5)), "train/b: frame 5: classes are outside -2…4"),
+    "half a box": (_frames(boxes=filled((4, 0), np.nan)), "train/b: frame 5: boxes have NaN"),
+    "flat box": (_frames(boxes=filled((4, 2), 0)), "train/b: frame 5: boxes have no width"),
     "box without class": (
-        lambda f: _rewrite_npz(f / FRAMES, classes=_set(4, -1)),
+        _frames(classes=filled(4, -1)),
         "train/b: frame 5: a box without a class",
     ),
-    "class without box": (
-        lambda f: _rewrite_npz(f / FRAMES, classes=_set(0, 0)),
-        "train/b: frame 1: a class without a box",
-    ),
-    "visible value": (
-        lambda f: _rewrite_npz(f / FRAMES, visible=_set(1, 1.5)),
-        "train/b: frame 2: visible fractions",
-    ),
+    "class without box": (_frames(classes=filled(0, 0)), "train/b: frame 1: a class without a box"),
+    "visible value": (_frames(visible=filled(1, 1.5)), "train/b: frame 2: visible fractions"),
     "no raw labels": (
         lambda f: (f / LABELS / "PSR_labels_raw.csv").unlink(),
         "PSR_labels_raw.csv: cannot be read",
@@ -271,7 +213,7 @@ def test_check_names_what_is_wrong(folder, name, capsys):
 def test_check_reports_all_problems(folder, capsys):
     _flip(_shard(folder))
     (folder / "labels/test/d/frames.npz").unlink()
-    _rewrite_npz(folder / "labels/val/c/frames.npz", visible=_set(1, 2))
+    rewrite(folder / "labels/val/c/frames.npz", visible=filled(1, 2))
     assert check.main([str(folder)]) == 1
     out = capsys.readouterr().out
     for text in ("record 0 cannot", "d/frames.npz: missing", "val/c: frame 2: visible fractions"):

@@ -12,6 +12,8 @@ from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.commands import refused
+from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
     RECORDINGS,
@@ -19,7 +21,6 @@ from tests.support.embeddings_data import (
     K,
     N,
     config_for,
-    contents,
     features_of,
     states_of,
     write,
@@ -79,7 +80,7 @@ def test_make_dataset_states_follow_from_steps_alone(tmp_path):
     with_raw, without = tmp_path / "a", tmp_path / "b"
     for folder in (with_raw, without):
         embeddings.main(write(folder, raw=folder is with_raw))
-    ours, theirs = contents(with_raw / "out"), contents(without / "out")
+    ours, theirs = digests(with_raw / "out"), digests(without / "out")
     assert ours.pop("settings.json") != theirs.pop("settings.json")  # other label files
     assert ours == theirs
 
@@ -101,9 +102,9 @@ def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
 ):
     words = write(tmp_path)
     embeddings.main(words)
-    whole = contents(tmp_path / "out")
+    whole = digests(tmp_path / "out")
     embeddings.main([*words[:3], f"--out={tmp_path / 'two'}", words[4], "--workers=2"])
-    assert contents(tmp_path / "two") == whole
+    assert digests(tmp_path / "two") == whole
 
     convert = embeddings._float32
     done = []
@@ -117,17 +118,14 @@ def test_make_dataset_same_bytes_when_interrupted_and_for_any_workers(
     other = [*words[:3], f"--out={tmp_path / 'three'}", words[4]]
     monkeypatch.setattr(embeddings, "_float32", failing)
     capsys.readouterr()
-    with pytest.raises(SystemExit) as exit_:
-        embeddings.main(other)
-    assert exit_.value.code == 2
-    assert "error: recording train/c: no space left" in capsys.readouterr().err
+    assert "error: recording train/c: no space left" in refused(capsys, embeddings.main, other)
     assert not (tmp_path / "three" / "embeddings.json").exists()
     with pytest.raises(ValueError, match="not finished"):
         Context(config_for(tmp_path / "three"), tmp_path, make_mesh(1, 1)).source("train")
     finished = {p: p.stat().st_ino for p in (tmp_path / "three" / "features").rglob("*.npy")}
     assert 4 <= len(finished) < 12  # those before c, and what was under way
     embeddings.main(other)
-    assert contents(tmp_path / "three") == whole
+    assert digests(tmp_path / "three") == whole
     assert all(path.stat().st_ino == inode for path, inode in finished.items())
 
 

@@ -16,13 +16,13 @@ from stormpsr_jax.psr.streams.decoding import Decoder
 from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.digests import digests
 from tests.support.embeddings_data import (
     FIRST,
     PROCEDURE,
     N,
     W,
     config_for,
-    contents,
     states_of,
     write,
 )
@@ -48,9 +48,9 @@ def test_run_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
     np.testing.assert_array_equal(predicted.confidences, predicted.confidences[at])
     states = states_of("k")
     np.testing.assert_array_equal(predicted.labels, states[at] ^ states[np.maximum(at - W, 0)])
-    before = contents(workdir)
+    before = digests(workdir)
     main.run(config_for(tmp_path / "out"), workdir)
-    assert contents(workdir) == before
+    assert digests(workdir) == before
 
 
 def perfect(stride):

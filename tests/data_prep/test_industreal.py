@@ -11,6 +11,7 @@ from data_prep import industreal
 from data_prep.reading.asd_labels import read_coco_boxes
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
+from tests.support.digests import digests
 from tests.support.industreal_data import (
     FRAMES,
     FULL,
@@ -36,14 +37,6 @@ def made(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("made") / "shards"
     assert make(data, out)
     return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 def test_industreal_frames_and_splits(made):
@@ -125,7 +118,7 @@ def test_industreal_zip_files_as_downloaded(data, made, tmp_path, top):
                 inside = f"{top.format(split=SPLITS[name])}{name}/{member.relative_to(recording)}"
                 file.write(member, inside)
     assert make(folder, tmp_path / "out", workers=1 if top else 2)
-    assert contents(tmp_path / "out") == contents(made)
+    assert digests(tmp_path / "out") == digests(made)
 
 
 def test_industreal_videos_instead_of_folders(data, tmp_path):
@@ -147,7 +140,7 @@ def test_industreal_videos_instead_of_folders(data, tmp_path):
 
 def test_industreal_data_may_be_the_folder_recordings(data, made, tmp_path):
     assert make(data / "recordings", tmp_path / "out")
-    assert contents(tmp_path / "out") == contents(made)
+    assert digests(tmp_path / "out") == digests(made)
 
 
 def change_first(key: str, **values):

@@ -9,6 +9,7 @@ import pytest
 
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
+from tests.support.digests import digests
 from tests.support.meccano_data import (
     FRAMES,
     PROCEDURE,
@@ -16,28 +17,15 @@ from tests.support.meccano_data import (
     SPLITS,
     STEPS,
     WITH_ERRORS,
-    digests,
     make,
     make_data,
     picture,
 )
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("meccano"))
-
-
-@pytest.fixture(scope="module")
-def made(data, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("made") / "shards"
-    assert make(data, out)
-    return out
-
-
-def test_meccano_frames_states_and_splits(made):
+def test_meccano_frames_states_and_splits(meccano_shards):
     for split in ("train", "val", "test"):
-        source = ClipSource(made, split, PROCEDURE)
+        source = ClipSource(meccano_shards, split, PROCEDURE)
         assert list(source.recordings) == [name for name in FRAMES if SPLITS[name] == split]
         assert source.fps == 12
         for name, recording in source.recordings.items():
@@ -55,8 +43,8 @@ def test_meccano_frames_states_and_splits(made):
                     assert np.abs(image[rows].mean(axis=(0, 1)) - expected).max() < 12
 
 
-def test_meccano_boxes_and_their_classes(made):
-    recording = ClipSource(made, "train", PROCEDURE).recordings["0001"]
+def test_meccano_boxes_and_their_classes(meccano_shards):
+    recording = ClipSource(meccano_shards, "train", PROCEDURE).recordings["0001"]
     expected = np.full((14, 4), np.nan)
     expected[4] = [0.5, 0.5, 0.2, 0.4]
     expected[5] = [0.25, 0.5, 0.2, 0.4]  # the larger of two
@@ -67,21 +55,21 @@ def test_meccano_boxes_and_their_classes(made):
     ignored, error = 0, 12
     assert recording.classes[4:8].tolist() == [ignored, 1, 1, error]
     assert (np.delete(recording.classes, range(4, 8)) == -1).all()
-    without = ClipSource(made, "train", PROCEDURE).recordings["0002"]
+    without = ClipSource(meccano_shards, "train", PROCEDURE).recordings["0002"]
     assert (without.classes == NOT_ANNOTATED).all()
 
 
-def test_meccano_shipped_label_files_are_kept(made):
+def test_meccano_shipped_label_files_are_kept(meccano_shards):
     for name, split in SPLITS.items():
-        folder = made / "labels" / split / name
+        folder = meccano_shards / "labels" / split / name
         assert (folder / "PSR_labels.csv").read_text() == STEPS
         assert (folder / "PSR_labels_with_errors.csv").read_text() == WITH_ERRORS
         assert (folder / "PSR_labels_raw.csv").read_text() == RAW
 
 
-def test_meccano_log_says_what_is_particular(data, made, caplog):
+def test_meccano_log_says_what_is_particular(meccano_files, meccano_shards, caplog):
     caplog.set_level("INFO", logger="absl")
-    make(data, made)
+    make(meccano_files, meccano_shards)
     assert caplog.messages == [
         "4 of 4 recordings are in the split that MECCANO has them in; 16 of its 20 recordings are "
         "not there: 0003, 0004, 0005, 0006, 0013 and 11 more",
@@ -112,14 +100,14 @@ def zipped(folder: Path, path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("system")  # workers
-def test_meccano_zip_files_and_workers_give_the_same_bytes(data, made, tmp_path):
+def test_meccano_zip_files_and_workers_give_the_same_bytes(meccano_files, meccano_shards, tmp_path):
     parts = {
-        "frames": zipped(data / "frames", tmp_path / "MECCANO_RGB_frames.zip"),
-        "labels": zipped(data / "psr", tmp_path / "psr.zip"),
-        "asd_labels": zipped(data / "asd", tmp_path / "asd.zip"),
+        "frames": zipped(meccano_files / "frames", tmp_path / "MECCANO_RGB_frames.zip"),
+        "labels": zipped(meccano_files / "psr", tmp_path / "psr.zip"),
+        "asd_labels": zipped(meccano_files / "asd", tmp_path / "asd.zip"),
     }
-    assert make(data, tmp_path / "out", workers=2, **parts)
-    assert digests(tmp_path / "out") == digests(made)
+    assert make(meccano_files, tmp_path / "out", workers=2, **parts)
+    assert digests(tmp_path / "out") == digests(meccano_shards)
 
 
 def test_video_frames_of_a_video(tmp_path):

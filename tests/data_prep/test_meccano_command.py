@@ -9,16 +9,11 @@ import pytest
 
 from data_prep import command, meccano
 from stormpsr_jax.base import memory
-from tests.support.meccano_data import COMMAND, FRAMES, REPOSITORY, make, make_data, run
+from tests.support.meccano_data import COMMAND, FRAMES, REPOSITORY, make, run
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return make_data(tmp_path_factory.mktemp("meccano"))
-
-
-def test_command_errors_are_one_line(data, tmp_path, capsys):
-    good = [f"--frames={data}/frames", f"--labels={data}/psr"]
+def test_command_errors_are_one_line(meccano_files, tmp_path, capsys):
+    good = [f"--frames={meccano_files}/frames", f"--labels={meccano_files}/psr"]
     for arguments, message in (
         ([*good], "--out"),
         ([*good, f"--out={tmp_path}/out", "--crop=0,0,2,1"], "--crop=0,0,2,1 is not"),
@@ -45,8 +40,12 @@ def test_command_help_shows_all_flags():
         assert re.search(rf"^ +--{flag} ", shown.stdout, re.MULTILINE), flag
 
 
-def test_main_flags_reach_the_folder(data, tmp_path):
-    parts = [f"--frames={data}/frames", f"--labels={data}/psr", f"--asd_labels={data}/asd"]
+def test_main_flags_reach_the_folder(meccano_files, tmp_path):
+    parts = [
+        f"--frames={meccano_files}/frames",
+        f"--labels={meccano_files}/psr",
+        f"--asd_labels={meccano_files}/asd",
+    ]
     out = tmp_path / "out"
     asked = ["--size=24", "--aspect=crop", "--crop=0,0,1,0.9", "--quality=80", "--workers=1"]
     assert meccano.main([*parts, f"--out={out}", *asked, "--recordings=train/*"]) == 0
@@ -82,23 +81,30 @@ def test_main_flags_reach_the_folder(data, tmp_path):
         ("--recording=a", "unrecognized arguments: --recording=a"),
     ],
 )
-def test_main_wrong_flags_are_one_line(data, tmp_path, capsys, flag, message):
+def test_main_wrong_flags_are_one_line(meccano_files, tmp_path, capsys, flag, message):
     out = tmp_path / "out"
     with pytest.raises(SystemExit) as error:
-        meccano.main([f"--frames={data}/frames", f"--labels={data}/psr", f"--out={out}", flag])
+        meccano.main(
+            [
+                f"--frames={meccano_files}/frames",
+                f"--labels={meccano_files}/psr",
+                f"--out={out}",
+                flag,
+            ]
+        )
     assert error.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")
     assert not out.exists()
 
 
-def test_command_read_only_folder_is_an_error(data, tmp_path, monkeypatch):
+def test_command_read_only_folder_is_an_error(meccano_files, tmp_path, monkeypatch):
     def refuse(*_args, **_kwargs):
         raise OSError(30, "Read-only file system", str(tmp_path / "out"))
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(OSError, match="Read-only file system"):
-        make(data, tmp_path / "out")
+        make(meccano_files, tmp_path / "out")
 
 
 def test_command_errors_too_little_memory_is_a_line(monkeypatch, capsys):

@@ -1,6 +1,5 @@
 """A user's own videos: times, rotation, three forms of labels, the command."""
 
-import hashlib
 import json
 import os
 import struct
@@ -17,6 +16,7 @@ from data_prep import own
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media import video
 from stormpsr_jax.media.framing import Framing
+from tests.support.digests import digests
 from tests.support.own_data import (
     FPS,
     LEVELS,
@@ -30,21 +30,6 @@ from tests.support.own_data import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    data = make_data(tmp_path_factory.mktemp("own"))
-    assert make(data, data / "out")
-    return data
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "mov"])
@@ -170,15 +155,15 @@ def test_own_folders_of_images_keep_their_numbers(tmp_path):
 
 
 @pytest.mark.usefixtures("system")  # workers
-def test_own_workers_zip_and_globs_give_the_same_bytes(made, tmp_path):
+def test_own_workers_zip_and_globs_give_the_same_bytes(own_videos, tmp_path):
     packed = tmp_path / "videos.zip"
     with zipfile.ZipFile(packed, "w") as file:
-        for path in (made / "videos").iterdir():
+        for path in (own_videos / "videos").iterdir():
             file.write(path, f"my videos/{path.name}")
     out = tmp_path / "out"
-    assert not make(made, out, videos=packed, workers=2, recordings="bench[12]")
-    assert make(made, out, videos=packed, recordings="bench3")
-    assert digests(out) == digests(made / "out")
+    assert not make(own_videos, out, videos=packed, workers=2, recordings="bench[12]")
+    assert make(own_videos, out, videos=packed, recordings="bench3")
+    assert digests(out) == digests(own_videos / "out")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:

@@ -11,15 +11,7 @@ import simplejpeg
 from data_prep import own
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
-from tests.support.own_data import PROCEDURE, grey, make, make_data, opened
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    data = make_data(tmp_path_factory.mktemp("own"))
-    assert make(data, data / "out")
-    return data
-
+from tests.support.own_data import PROCEDURE, grey, make, opened
 
 BOX = (0.375, 0.5, 0.25, 0.5)  # of a picture 64 x 48: x 16…32, y 12…36
 
@@ -39,12 +31,18 @@ def write_boxes(folder: Path) -> Path:
     return folder
 
 
-def test_own_boxes_of_both_formats_follow_the_picture(made, tmp_path, caplog):
+def test_own_boxes_of_both_formats_follow_the_picture(own_videos, tmp_path, caplog):
     caplog.set_level("INFO", logger="absl")
     boxes = write_boxes(tmp_path / "boxes")
     framing = Framing((32, 32), aspect="pad", region=(0, 0, 0.5, 1))
     (tmp_path / "splits.csv").write_text("recording,split\nbench1,train\nbench2,val\nbench3,test\n")
-    make(made, tmp_path / "out", boxes=boxes, framing=framing, splits=str(tmp_path / "splits.csv"))
+    make(
+        own_videos,
+        tmp_path / "out",
+        boxes=boxes,
+        framing=framing,
+        splits=str(tmp_path / "splits.csv"),
+    )
     recordings = opened(tmp_path / "out")
     assert [s.split for _, s in recordings.values()] == ["test", "train", "val"]
     for name in ("bench1", "bench2"):
@@ -60,17 +58,17 @@ def test_own_boxes_of_both_formats_follow_the_picture(made, tmp_path, caplog):
     assert not any("detector" in message for message in caplog.messages)
 
 
-def test_own_log_says_that_there_are_no_boxes(made, caplog):
+def test_own_log_says_that_there_are_no_boxes(own_videos, caplog):
     caplog.set_level("INFO", logger="absl")
-    assert make(made, made / "out")
+    assert make(own_videos, own_videos / "out")
     (said,) = (message for message in caplog.messages if "detector" in message)
     assert "no boxes in split train and val" in said
     assert "config.stages" in said
     assert sum(message.startswith("split ") for message in caplog.messages) == 3
 
 
-def test_own_exported_frames_are_those_of_the_shards(made, tmp_path):
-    recordings = own.find_recordings(made / "videos", made / "labels", PROCEDURE)
+def test_own_exported_frames_are_those_of_the_shards(own_videos, tmp_path):
+    recordings = own.find_recordings(own_videos / "videos", own_videos / "labels", PROCEDURE)
     assert own.write_frames(recordings, tmp_path, 8) == 9
     paths = sorted((tmp_path / "bench2").iterdir())
     assert [path.name for path in paths] == ["000000.jpg", "000008.jpg", "000016.jpg"]
@@ -97,7 +95,7 @@ def shared_coco(file_names: Sequence[str]) -> dict:
 
 
 @pytest.mark.parametrize("where", ["annotations.json", "boxes", "boxes/annotations"])
-def test_own_one_coco_file_of_all_recordings(made, tmp_path, where):
+def test_own_one_coco_file_of_all_recordings(own_videos, tmp_path, where):
     """As CVAT exports it; a file, or a folder that holds it."""
     content = shared_coco(
         ["bench1/000006.jpg", "frames/bench2/000006.jpg", "my frames\\bench3\\000006.jpg"]
@@ -107,19 +105,19 @@ def test_own_one_coco_file_of_all_recordings(made, tmp_path, where):
         path.mkdir(parents=True)
         path = path / "instances_default.json"
     path.write_text(json.dumps(content))
-    make(made, tmp_path / "out", boxes=tmp_path / where.split("/")[0])
+    make(own_videos, tmp_path / "out", boxes=tmp_path / where.split("/")[0])
     for name, (recording, _) in opened(tmp_path / "out").items():
         assert np.flatnonzero(recording.classes >= 0).tolist() == [6], name
         np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
 
 
-def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(made, tmp_path):
+def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(own_videos, tmp_path):
     names = ("bench1/000006.jpg", "bench9/000006.jpg", "000006.jpg", "bench2/x")
     content = shared_coco(names)
     content["annotations"][0]["bbox"] = [16, 12, 16]
     (tmp_path / "all.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="annotations") as caught:
-        make(made, tmp_path / "out", boxes=tmp_path / "all.json")
+        make(own_videos, tmp_path / "out", boxes=tmp_path / "all.json")
     assert [line.partition("all.json: ")[2] for line in str(caught.value).splitlines()] == [
         "annotations[0]: bbox: [16, 12, 16] is not x, y, w, h",
         "annotations[1]: its image: file_name: 'bench9/000006.jpg' is in no folder named after a "
@@ -143,8 +141,8 @@ BOX_MISTAKES = {
 
 
 @pytest.mark.parametrize(("file", "text"), BOX_MISTAKES)
-def test_own_mistakes_in_boxes(made, tmp_path, file, text):
+def test_own_mistakes_in_boxes(own_videos, tmp_path, file, text):
     boxes = write_boxes(tmp_path / "boxes")
     (boxes / file).write_text(text)
     with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):
-        make(made, tmp_path / "out", boxes=boxes)
+        make(own_videos, tmp_path / "out", boxes=boxes)

@@ -1,9 +1,9 @@
 """Mistakes in a user's own videos and labels: each is one message that names the place."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import simplejpeg
@@ -11,35 +11,12 @@ import simplejpeg
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.trees import Tree
-from tests.support.own_data import FPS, STEPS, TIMES, make, make_data, opened, write_video
-
-
-def write_sound(path: Path) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.float32), "fltp", "mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    data = make_data(tmp_path_factory.mktemp("own"))
-    assert make(data, data / "out")
-    return data
+from tests.support.own_data import FPS, STEPS, make, make_data, opened, write_video
 
 
 def cut(path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-
-
-def cut_off(folder: Path, ending: str) -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (60, 48, 64, 3), np.uint8)
-    write_video(folder / f"bench1.{ending}", np.arange(60) / 5, picture=noise.__getitem__)
-    (folder / "bench1.mp4").unlink()
-    cut(folder / f"bench1.{ending}", 0.6)
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -48,176 +25,125 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def join_videos(folder: Path) -> None:
-    part = write_video(folder / "part.ts")
-    (folder / "bench1.mp4").unlink()
-    (folder / "bench1.ts").write_bytes(2 * part.read_bytes())
-    part.unlink()
+def replaced(old: str, new: str) -> Callable:
+    """Another text in the labels of a recording."""
+    return lambda data: edit(data / LABELS, old, new)
 
 
-def in_psr_format(data: Path, rows: str) -> None:
-    (data / "labels/bench1.csv").unlink()
-    (data / "labels/bench1").mkdir()
-    (data / "labels/bench1/PSR_labels.csv").write_text(rows)
+def written(content: str | bytes, file: str = "labels/bench1.csv") -> Callable:
+    """A file of another content."""
+    if isinstance(content, bytes):
+        return lambda data: (data / file).write_bytes(content)
+    return lambda data: (data / file).write_text(content)
+
+
+def in_psr_format(rows: str) -> Callable:
+    """Labels of a recording in a folder."""
+
+    def change(data: Path) -> None:
+        (data / LABELS).unlink()
+        (data / "labels/bench1").mkdir()
+        (data / "labels/bench1/PSR_labels.csv").write_text(rows)
+
+    return change
+
+
+def moved(**names: str) -> Callable:
+    """Videos of other names."""
+
+    def change(data: Path) -> None:
+        for old, new in names.items():
+            (data / f"videos/{old}.mp4").rename(data / f"videos/{new}.mp4")
+
+    return change
+
+
+def removed(*globs: str) -> Callable:
+    """Files less."""
+    return lambda data: [path.unlink() for glob in globs for path in data.glob(glob)]
+
+
+def write_labels_twice(data: Path) -> None:
+    (data / "labels/train").mkdir()
+    (data / "labels/train/bench1.csv").write_text(STEPS)
+
+
+def name_x(data: Path) -> None:
+    moved(bench1="x")(data)
+    (data / LABELS).rename(data / "labels/x.csv")
 
 
 LABELS = "labels/bench1.csv"
+# By the message, what is done to the data. Videos that cannot be read are in tests/hostile.
 MISTAKES = {
-    "zero bytes": (
-        lambda d: (d / "videos/bench1.mp4").write_bytes(b""),
-        r"bench1.mp4: is empty \(0 bytes\)",
+    r"bench1.mp4: is empty \(0 bytes\)": written(b"", "videos/bench1.mp4"),
+    r"bench1.mp4: is cut off: it ends at [0-2]\.. s, its head says (3\.8|4\.0) s": lambda d: cut(
+        d / "videos/bench1.mp4", 0.7
     ),
-    "no video": (
-        lambda d: (d / "videos/bench1.mp4").write_bytes(b"text" * 99),
-        r"bench1.mp4: is not a video that can be read",
+    r"labels without a video in .*: bench1, bench2\nvideos without labels in .*: bench8, bench9$": (
+        moved(bench1="bench8", bench2="bench9")
     ),
-    "sound only": (
-        lambda d: write_sound(d / "videos/bench1.mp4"),
-        r"bench1.mp4: there is no video in it",
+    r"recording bench1: video in .*again/bench1.mp4.* rename.*\(the last one to again_bench1\)": (
+        lambda d: write_video(d / "videos/again/bench1.mp4")
     ),
-    "cut off, index at the end": (
-        lambda d: cut_off(d / "videos", "mov"),
-        r"bench1.mov: is not a video that can be read",
+    "recording bench1: labels in .*labels/bench1.csv and .*train/bench1.csv; a recor": (
+        write_labels_twice
     ),
-    "cut off, index in front": (
-        lambda d: cut(d / "videos/bench1.mp4", 0.7),
-        r"bench1.mp4: is cut off: it ends at [0-2]\.. s, its head says (3\.8|4\.0) s",
+    "2 recordings are too few to draw train, val, test .*cut a long .*--splits=FILE": removed(
+        "videos/bench1.mp4", LABELS
     ),
-    "cut off, Matroska": (
-        lambda d: cut_off(d / "videos", "mkv"),
-        r"bench1.mkv: is cut off: it ends at \d\.\d s, its head says 11\.8 s",
+    "line 1: header: '1,0' is neither time,step nor start,end,step": replaced("time,step\n", ""),
+    "bench1.csv: line 1: header: '' is neither": written(""),
+    "bench1.csv: line 3: time: '2:75' is not a time such as": replaced("2.05", "2:75"),
+    "line 3: time: '9{37}…' is not a time such as": replaced("2.05", "9" * 400),
+    "line 2: end: 1 is before the start, 2": written("start,end,step\n2,1,0\n"),
+    "line 4: time: 4.1 s is after the end of the recording, 4.0 s": replaced("3.4", "0:04.1"),
+    r"line 3: step: 2 \(Remove seal\) falls into the same frame as the one of the same component "
+    "since line 2": replaced("\n1,0", "\n0,0\n0,2"),
+    "line 4: step: '9' is not in 0…8": replaced("3.4,6", "3.4,9"),
+    "line 3: step: 'install covers' is no step of procedure 'pump'; near it are 'Install cover'.*"
+    "procedure show": replaced("Install cover", "install covers"),
+    r"line 4: step: 0 \(Install seal\) changes nothing: it is installed since line 2": replaced(
+        "3.4,6", "3.4,0"
     ),
-    "times that go back": (
-        lambda d: join_videos(d / "videos"),
-        r"bench1.ts: timestamps go back from 3\.800 s to 0\.000 s \(videos joined",
+    r"line 5: step: 8 \(Remove screw\) falls into the same frame .* since line 4": replaced(
+        "3.4,6", "3.41,6\n3.42,8"
     ),
-    "times that jump": (
-        lambda d: write_video(d / "videos/bench1.mp4", [*TIMES, 4000, 4000.2]),
-        r"bench1.mp4: timestamps jump from 3.8 s to 4000.0 s",
+    "bench1.csv: line 4: step: is missing": replaced("3.4,6", "3.4"),
+    "bench1.csv: line 2: not UTF-8": written(b"time,step\n1,Install \xfcber\n"),
+    "no variant matches recording 'x' in procedure 'pump'; mend the 'recordings' globs": name_x,
+    "PSR_labels.csv: line 1: image: frame 20 is not among the recording's frames 0…19": (
+        in_psr_format("00020.jpg,0,Install seal\n")
     ),
-    "unknown on both sides": (
-        lambda d: (
-            (d / "videos/bench1.mp4").rename(d / "videos/bench8.mp4"),
-            (d / "videos/bench2.mp4").rename(d / "videos/bench9.mp4"),
-        ),
-        r"labels without a video in .*: bench1, bench2\n"
-        r"videos without labels in .*: bench8, bench9$",
+    "labels/bench1/PSR_labels.csv: step 0 at frame 0 is not after frame 0": in_psr_format(
+        "00000.jpg,0,Install seal\n"
     ),
-    "two videos": (
-        lambda d: write_video(d / "videos/again/bench1.mp4"),
-        r"recording bench1: video in .*again/bench1.mp4.* rename.*\(the last one to again_bench1\)",
+    "PSR_labels.csv: line 2: image: frame 3 comes after frame 9": in_psr_format(
+        "00009.jpg,0,x\n00003.jpg,3,x\n"
     ),
-    "two files of labels": (
-        lambda d: (d / "labels/train").mkdir() or (d / "labels/train/bench1.csv").write_text(STEPS),
-        r"recording bench1: labels in .*labels/bench1.csv and .*train/bench1.csv; a recor",
+    "labels/PSR_labels.csv: belongs into a folder with the recording's name": written(
+        "00009.jpg,0,x\n", "labels/PSR_labels.csv"
     ),
-    "too few": (
-        lambda d: (
-            (d / "videos/bench1.mp4").unlink() or (d / "labels/bench1.csv").unlink()
-        ),
-        r"2 recordings are too few to draw train, val, test .*cut a long .*--splits=FILE",
-    ),
-    "no header": (
-        lambda d: edit(d / LABELS, "time,step\n", ""),
-        r"bench1.csv: line 1: header: '1,0' is neither time,step nor start,end,step",
-    ),
-    "empty labels": (
-        lambda d: (d / LABELS).write_text(""),
-        r"bench1.csv: line 1: header: '' is neither",
-    ),
-    "not a time": (
-        lambda d: edit(d / LABELS, "2.05", "2:75"),
-        r"bench1.csv: line 3: time: '2:75' is not a time such as",
-    ),
-    "a time of 400 digits": (
-        lambda d: edit(d / LABELS, "2.05", "9" * 400),
-        r"bench1.csv: line 3: time: '9{37}…' is not a time such as",
-    ),
-    "before the start": (
-        lambda d: (d / LABELS).write_text("start,end,step\n2,1,0\n"),
-        r"bench1.csv: line 2: end: 1 is before the start, 2",
-    ),
-    "past the end": (
-        lambda d: edit(d / LABELS, "3.4", "0:04.1"),
-        r"bench1.csv: line 4: time: 4.1 s is after the end of the recording, 4.0 s",
-    ),
-    "twice at the first frame": (
-        lambda d: edit(d / LABELS, "\n1,0", "\n0,0\n0,2"),
-        r"bench1.csv: line 3: step: 2 \(Remove seal\) falls into the same frame as the one of the "
-        "same component since line 2",
-    ),
-    "unknown step id": (
-        lambda d: edit(d / LABELS, "3.4,6", "3.4,9"),
-        r"bench1.csv: line 4: step: '9' is not in 0…8",
-    ),
-    "unknown step name": (
-        lambda d: edit(d / LABELS, "Install cover", "install covers"),
-        r"line 3: step: 'install covers' is no step of procedure 'pump'; near it are "
-        r"'Install cover'.*procedure show",
-    ),
-    "step that changes nothing": (
-        lambda d: edit(d / LABELS, "3.4,6", "3.4,0"),
-        r"line 4: step: 0 \(Install seal\) changes nothing: it is installed since line 2",
-    ),
-    "two steps in one frame": (
-        lambda d: edit(d / LABELS, "3.4,6", "3.41,6\n3.42,8"),
-        r"line 5: step: 8 \(Remove screw\) falls into the same frame .* since line 4",
-    ),
-    "row cut off": (
-        lambda d: edit(d / LABELS, "3.4,6", "3.4"),
-        r"bench1.csv: line 4: step: is missing",
-    ),
-    "labels not UTF-8": (
-        lambda d: (d / LABELS).write_bytes(b"time,step\n1,Install \xfcber\n"),
-        r"bench1.csv: line 2: not UTF-8",
-    ),
-    "no variant": (
-        lambda d: (
-            (d / "videos/bench1.mp4").rename(d / "videos/x.mp4"),
-            (d / LABELS).rename(d / "labels/x.csv"),
-        ),
-        r"no variant matches recording 'x' in procedure 'pump'; mend the 'recordings' globs",
-    ),
-    "frame past the end": (
-        lambda d: in_psr_format(d, "00020.jpg,0,Install seal\n"),
-        r"PSR_labels.csv: line 1: image: frame 20 is not among the recording's frames 0…19",
-    ),
-    "first frame": (
-        lambda d: in_psr_format(d, "00000.jpg,0,Install seal\n"),
-        r"labels/bench1/PSR_labels.csv: step 0 at frame 0 is not after frame 0",
-    ),
-    "rows out of order": (
-        lambda d: in_psr_format(d, "00009.jpg,0,x\n00003.jpg,3,x\n"),
-        r"PSR_labels.csv: line 2: image: frame 3 comes after frame 9",
-    ),
-    "PSR file without a folder": (
-        lambda d: (d / "labels/PSR_labels.csv").write_text("00009.jpg,0,x\n"),
-        r"labels/PSR_labels.csv: belongs into a folder with the recording's name",
-    ),
-    "nothing there": (
-        lambda d: [path.unlink() for path in (*d.glob("videos/*"), *d.glob("labels/*"))],
-        r"--videos=.*: no videos and no folders of images",
-    ),
-}  # fmt: skip
+    "--videos=.*: no videos and no folders of images": removed("videos/*", "labels/*"),
+}
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_own_mistakes_are_named(made, tmp_path, mistake):
-    change, message = MISTAKES[mistake]
+@pytest.mark.parametrize("message", MISTAKES)
+def test_own_mistakes_are_named(own_videos, tmp_path, message):
     data = tmp_path / "data"
-    for path in (*made.glob("videos/*"), *made.glob("labels/*")):
-        copy = data / path.relative_to(made)
+    for path in (*own_videos.glob("videos/*"), *own_videos.glob("labels/*")):
+        copy = data / path.relative_to(own_videos)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
-    change(data)
+    MISTAKES[message](data)
     with pytest.raises(ValueError, match=message):
         make(data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_own_errors_of_all_files_and_recordings_come_at_once(made, tmp_path, caplog):
+def test_own_errors_of_all_files_and_recordings_come_at_once(own_videos, tmp_path, caplog):
     data = tmp_path / "data"
-    shutil.copytree(made, data, ignore=shutil.ignore_patterns("out"))
+    shutil.copytree(own_videos, data, ignore=shutil.ignore_patterns("out"))
     edit(data / "labels/bench1.csv", "Install cover", "install covers")
     edit(data / "labels/bench1.csv", "3.4,6", "9:99,6")
     (data / "labels/bench2.csv").unlink()

@@ -1,18 +1,9 @@
 """Splits of a user's own recordings: drawn, by folders, by a file."""
 
-from pathlib import Path
-
 import pytest
 
 from data_prep.reading import own_splits
 from tests.support.own_data import make, make_data, opened
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Path:
-    data = make_data(tmp_path_factory.mktemp("own"))
-    assert make(data, data / "out")
-    return data
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
@@ -49,7 +40,7 @@ SPLIT_MISTAKES = {
 
 
 @pytest.mark.parametrize("text", SPLIT_MISTAKES)
-def test_own_mistakes_in_a_file_of_splits(made, tmp_path, text):
+def test_own_mistakes_in_a_file_of_splits(own_videos, tmp_path, text):
     (tmp_path / "splits.csv").write_text(text)
     with pytest.raises(ValueError, match=SPLIT_MISTAKES[text]):
-        make(made, tmp_path / "out", splits=str(tmp_path / "splits.csv"))
+        make(own_videos, tmp_path / "out", splits=str(tmp_path / "splits.csv"))

@@ -13,14 +13,8 @@ from array_record.python import array_record_module
 from tensorflow_datasets.proto import tf_example_pb2
 
 from stormpsr_jax.psr.files import labels
-from tests.support.shards_data import SPLITS, build, digests, toy_procedure, toy_recording
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "data"
-    build(folder)
-    return folder
+from tests.support.digests import digests
+from tests.support.shards_data import SPLITS, build, toy_procedure, toy_recording
 
 
 def test_build_readable_by_tfds(built):

@@ -12,16 +12,9 @@ import pytest
 from array_record.python import array_record_module
 
 from data_prep.writing import recording_shard
+from tests.support.digests import digests
 from tests.support.processes import finish, start
-from tests.support.shards_data import build, digests, make
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "data"
-    build(folder)
-    return folder
-
+from tests.support.shards_data import build, make
 
 INTERRUPTED = """
 import functools, pathlib, sys

@@ -2,20 +2,13 @@
 
 import functools
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from tests.support.shards_data import build, digests, make, toy_procedure, toy_recording
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("shards") / "data"
-    build(folder)
-    return folder
+from tests.support.digests import digests
+from tests.support.shards_data import build, make, toy_procedure, toy_recording
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """A folder of shards has one run at a time, and label files that are kept as shipped."""
 
-import hashlib
 import os
 import threading
 import time
@@ -13,6 +12,8 @@ import simplejpeg
 from data_prep.writing import output, recording_shard, shards
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
+from tests.support.digests import digests
 
 SPLITS = {"train": ["a", "b", "c"], "test": ["d"]}
 STATES = np.array([[0, 0]] * 2 + [[1, 0]] * 3 + [[1, -1]])
@@ -20,15 +21,7 @@ RAW = b"00001.jpg,0,0\n00003.jpg,1,0\n00006.jpg,1,-1\n"
 
 
 def toy_procedure() -> Procedure:
-    return Procedure.from_json(
-        {
-            "name": "toy",
-            "fps": 5,
-            "components": ["base", "lid"],
-            "states": ["10", "11"],
-            "variants": {"all": {"initial_state": "00", "expected": [0], "recordings": ["*"]}},
-        }
-    )
+    return toy.procedure("base, lid", "10 11", expected=[0])
 
 
 def toy_recording(name: str, label_files=None) -> shards.RecordingData:
@@ -63,14 +56,6 @@ def build(out: Path, make=None, **changes) -> bool:
     return shards.build(
         out, procedure=toy_procedure(), make=make or Make(), **(arguments | changes)
     )
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import functools
-import hashlib
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from data_prep.rendering import motion, rendered, timelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.digests import digests
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
 SYNTHETIC = load_procedure("synthetic")
@@ -50,14 +50,6 @@ def _write_labels(directory):
     return directory
 
 
-def _digests(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
 @pytest.mark.usefixtures("system")  # workers
 def test_make_dataset_same_seed_same_bytes_for_any_workers(tmp_path):
     labels = _write_labels(tmp_path / "labels")
@@ -67,7 +59,7 @@ def test_make_dataset_same_seed_same_bytes_for_any_workers(tmp_path):
     for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
         procedure = make(tmp_path / name, seed=seed, workers=workers)
     assert procedure == MECCANO  # the fps of the labels' procedure stays
-    one, two, other = (_digests(tmp_path / name) for name in ("one", "two", "other"))
+    one, two, other = (digests(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
     shards = [path for path in one if path.startswith("clips-")]
     assert len(shards) == 4
@@ -207,7 +199,7 @@ def test_make_dataset_wrong_renders_change_no_other_recording(tmp_path):
     make(tmp_path / "without")
     for name, workers in (("one", 1), ("two", 2)):
         make(tmp_path / name, cad_wrong=2, workers=workers)
-    without, one, two = (_digests(tmp_path / name) for name in ("without", "one", "two"))
+    without, one, two = (digests(tmp_path / name) for name in ("without", "one", "two"))
     assert one == two
     clips = {path for path in without if path.startswith("clips-")}
 
@@ -452,7 +444,7 @@ def test_main_globs_fill_one_folder(tmp_path):
     run(tmp_path / "parts", *small, "--recordings=cad_0*")
     assert not (tmp_path / "parts" / "dataset_info.json").exists()
     run(tmp_path / "parts", *small, "--recordings=cad/cad_[1-9]*")
-    assert _digests(tmp_path / "parts") == _digests(tmp_path / "whole")
+    assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
 
     objects = ("--objects=2", "--frames_per_object=2")
     run(tmp_path / "objects", *objects, "--recordings=object_00001")

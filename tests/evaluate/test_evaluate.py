@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import subprocess
 import sys
 
 import pytest
@@ -11,8 +10,7 @@ import pytest
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.streams.rules import Settings
 from tests.support.evaluate_data import PROCEDURE, WINDOW, command, fails, make_files, run
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.processes import finish, start
 
 
 def test_evaluate_contract_of_metrics_json(files, capsys):
@@ -173,15 +171,8 @@ def test_evaluate_runs_without_jax(files):
     )
     # Protocol `paper` runs without JAX in the test of the report.
     arguments = command(files, "--protocol=released")
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "storm" in done.stdout
+    (said,) = finish(start([sys.executable, "-c", script, *arguments]))
+    assert "storm" in said
 
 
 def test_evaluate_imports_no_jax(files):
@@ -192,14 +183,7 @@ def test_evaluate_imports_no_jax(files):
         "heavy = {'jax', 'flax', 'grain', 'tensorflow_datasets', 'matplotlib'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command(files)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    finish(start([sys.executable, "-c", script, *command(files)]))
 
 
 def test_out_is_replaced_whole_or_not_at_all(files, capsys, monkeypatch):

@@ -2,11 +2,10 @@
 
 import json
 
-import pytest
-
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.streams import learned, learned_weights
+from tests.support.commands import refused
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
 
@@ -71,14 +70,10 @@ def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
         ((f"--fusion={scored / 'none'}",), "cannot be read"),
         ((folder, "--gate=learned=1"), "--gate: stream learned has none"),
     ):
-        with pytest.raises(SystemExit):
-            learned_run(scored, *flags)
-        assert what in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        learned_run(scored, "--fusion=default", streams=("asd",))
-    assert "--fusion needs --scores, or --asd and --temporal" in capsys.readouterr().err
+        assert what in refused(capsys, learned_run, scored, *flags)
+    assert "--fusion needs --scores, or --asd and --temporal" in refused(
+        capsys, learned_run, scored, "--fusion=default", streams=("asd",)
+    )
     (scored / "scores" / "r0.npz").write_bytes(b"nothing")
     (scored / "scores" / "r1.npz").unlink()
-    with pytest.raises(SystemExit):
-        learned_run(scored, folder)
-    assert "no r1.npz for the recording r1" in capsys.readouterr().err
+    assert "no r1.npz for the recording r1" in refused(capsys, learned_run, scored, folder)

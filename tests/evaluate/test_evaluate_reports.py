@@ -1,15 +1,11 @@
 """What shows a result: the report, tables, comparisons, sweeps over thresholds."""
 
-import pathlib
-import subprocess
 import sys
 
-import pytest
-
 from stormpsr_jax import evaluate
+from tests.support.commands import refused
 from tests.support.evaluate_data import command, fails, run
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.processes import finish, start
 
 
 def test_report_is_written_where_jax_cannot_be_imported(files):
@@ -22,14 +18,7 @@ def test_report_is_written_where_jax_cannot_be_imported(files):
     )
     page = files / "report.html"
     flags = [f"--visibility={files / 'visibility'}", "--sweep=1,2", f"--report={page}"]
-    done = subprocess.run(
-        [sys.executable, "-c", script, *command(files, *flags)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    finish(start([sys.executable, "-c", script, *command(files, *flags)]))
     text = page.read_text(encoding="utf-8")
     for title in ("Delay", "F1 by tolerated delay", "Occlusion", "Outcome by step", "Threshold"):
         assert f"<h3>{title}</h3>" in text
@@ -98,12 +87,8 @@ def test_compare_streams_and_files(files, capsys):
         (["compare", late, late, "--streams=asd"], "--streams=asd does not name two"),
         (["tables", files / "labels"], "cannot be read"),
     ]:
-        with pytest.raises(SystemExit) as error:
-            evaluate.main(list(map(str, arguments)))
-        assert error.value.code == 2
-        said = capsys.readouterr().err
+        said = refused(capsys, evaluate.main, list(map(str, arguments)))
         assert message in said
-        assert said.count("\n") == 1
 
 
 def test_sweep_errors(files, capsys):

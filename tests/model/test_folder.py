@@ -1,6 +1,5 @@
 """Model folders: written whole, and every kind of damage is one line that names the file."""
 
-import copy
 import dataclasses
 import hashlib
 import json
@@ -22,6 +21,7 @@ from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import default_weights
 from stormpsr_jax.weights import parameters
+from tests.hostile.damage import change_json, damage_header
 from tests.support.model_data import DETECTOR, NETWORKS, SETTINGS, TEMPORAL, network, write
 
 CARD, MODEL, WEIGHTS = "README.md", "model.json", "weights.safetensors"
@@ -389,36 +389,6 @@ def test_read_model_settings_of_removals(folder):
 
 # --- Fuzzing --------------------------------------------------------------------------------------
 
-ODD = [None, True, -1, 0, 1, 3, 2**70, 0.5, 1e308, "", "x\n\ud800", [], {}, [[]], {"a": 1}, [0] * 9]
-
-
-def places(data, found=None, path=()):
-    """All places of a JSON value."""
-    found = [] if found is None else found
-    items = data.items() if isinstance(data, dict) else enumerate(data)
-    for key, value in items:
-        found.append((*path, key))
-        if isinstance(value, dict | list):
-            places(value, found, (*path, key))
-    return found
-
-
-def mutate(data, rng) -> None:
-    """Makes one random change of a JSON value."""
-    *path, last = rng.choice(places(data))
-    place = data
-    for key in path:
-        place = place[key]
-    kind = rng.randrange(5)
-    if kind == 0:
-        del place[last]
-    elif kind == 1 and isinstance(place, dict):
-        place[rng.choice(["x", last + " ", "../" + last])] = place[last]
-    elif kind == 2 and isinstance(place[last], int):
-        place[last] = place[last] * rng.choice([2, 10, 1000]) + rng.choice([-1, 0, 1])
-    else:
-        place[last] = copy.deepcopy(rng.choice(ODD))
-
 
 def survives(folder) -> bool:
     """Whether the folder is accepted; if not, in the way it should be."""
@@ -432,14 +402,12 @@ def survives(folder) -> bool:
 
 
 def test_read_model_fuzz_fields(folder):
-    rng = random.Random(1)
-    data = files.read_json(folder / MODEL)
-    outcomes = []
+    rng, path = random.Random(1), folder / MODEL
+    text, outcomes = path.read_bytes(), []
     for _ in range(200):
-        mutated = copy.deepcopy(data)
+        path.write_bytes(text)
         for _ in range(rng.choice([1, 1, 2])):
-            mutate(mutated, rng)
-        (folder / MODEL).write_text(json.dumps(mutated))
+            change_json(rng, path)
         outcomes.append(survives(folder))
     assert sum(outcomes) < 60  # figures, the origin and the like may change
 
@@ -472,8 +440,10 @@ def test_read_model_fuzz_bytes(folder):
         survives(folder)
     (folder / MODEL).write_bytes(text)
     for i in range(150):
-        spoiled = spoil(whole, length) if i % 2 else with_header(whole, lambda h: mutate(h, rng))
-        rewrite(folder, content=spoiled)
+        (folder / WEIGHTS).write_bytes(spoil(whole, length) if i % 2 else whole)
+        if i % 2 == 0:
+            damage_header(rng, folder / WEIGHTS, folder)
+        rewrite(folder, content=(folder / WEIGHTS).read_bytes())
         survives(folder)
     rewrite(folder, content=whole)
     assert survives(folder)

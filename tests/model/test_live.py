@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 import stormpsr_jax
-from stormpsr_jax.model import content, functions, model
+from stormpsr_jax.model import functions, model
 from stormpsr_jax.model.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
-from stormpsr_jax.psr.streams.rules import Settings
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from tests.support.model_data import NETWORKS, PROCEDURE, network, video, write
+from tests.support.model_data import NETWORKS, PROCEDURE, on_embeddings, video, write
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -201,19 +200,7 @@ def test_reset_is_a_new_one(trained):
 
 
 def test_live_embeddings_with_a_stride(tmp_path):
-    module = TemporalMLP(3, depth=1, width=8)
-    variables = network(module, (1, 4, 6), 5).variables
-    head = variables["params"]["head"]
-    variables["params"]["head"] = {"kernel": 4 * head["kernel"], "bias": 0 * head["bias"]}
-    write(
-        tmp_path,
-        ["temporal"],
-        settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
-        pictures=None,
-        window=content.Window(6, 2, frame_step=4),
-        networks={"temporal": content.Network(module, variables)},
-    )
-    trained = stormpsr_jax.load_model(tmp_path)
+    trained = stormpsr_jax.load_model(on_embeddings(tmp_path, TemporalMLP(3, depth=1, width=8)))
     rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)
     expected = list(trained.recognise(rows, variant="assembly"))
     assert expected

@@ -38,6 +38,7 @@ from tests.support.model_data import (
     TEMPORAL,
     WINDOW,
     network,
+    on_embeddings,
     video,
     write,
 )
@@ -296,26 +297,10 @@ def test_model_two_sizes_of_pictures(trained, tmp_path):
         both.detect(rows[0][:2])
 
 
-def on_embeddings(folder, module):
-    """A model on embeddings (6,) of every 4th frame, whose probabilities lie on both sides of ½."""
-    variables = network(module, (1, 4, 6), 5).variables
-    head = variables["params"]["head"]
-    variables["params"]["head"] = {"kernel": 4 * head["kernel"], "bias": 0 * head["bias"]}
-    write(
-        folder,
-        ["temporal"],
-        settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
-        pictures=None,
-        window=content.Window(6, 2, frame_step=4),
-        networks={"temporal": content.Network(module, variables)},
-    )
-    return stormpsr_jax.load_model(folder)
-
-
 @pytest.mark.parametrize("kind", [TemporalMLP, TemporalLSTM, TemporalTCN, None])
 def test_load_model_embeddings_with_a_stride(tmp_path, kind):
     module = kind(3, depth=1, width=8) if kind else TEMPORAL
-    trained = on_embeddings(tmp_path / "model", module)
+    trained = stormpsr_jax.load_model(on_embeddings(tmp_path / "model", module))
     assert trained.pictures is None
     assert trained.window.frame_step == 4
     rows = np.random.default_rng(0).normal(size=(NUM_FRAMES, 6)).astype(np.float32)

@@ -1,7 +1,5 @@
 """The spatial encoder against golden outputs, gradients and statistics."""
 
-import os
-import subprocess
 import sys
 import textwrap
 from typing import Any
@@ -17,7 +15,9 @@ from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.losses import supcon
 from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, random_variables
 from tests.support.golden import SHARED, SHIPPED, assert_close, needs_shared, under
+from tests.support.processes import environment, finish, start
 from tests.support.weights_data import random_state
 
 SMALL = {
@@ -25,23 +25,6 @@ SMALL = {
     "hidden": 6,
     "projection": 5,
 }
-
-
-def apply(model, variables, images, *arguments, **options):
-    return jax.jit(lambda v, x: model.apply(v, x, *arguments, **options))(variables, images)
-
-
-def random_variables(model, *inputs):
-    """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        value = 0.3 * rng.normal(size=leaf.shape) + (path[-1].key in ("scale", "var"))
-        return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
-
-    return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(lambda key: model.init(key, *inputs), jax.random.key(0))
-    )
 
 
 class Given(nn.Module):
@@ -260,16 +243,5 @@ def test_spatial_sharded_batch_is_normalised_as_one():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one, four)
         print("equal")
     """
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4",
-    }
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert result.stdout.strip().endswith("equal"), result.stderr
+    words = [sys.executable, "-c", textwrap.dedent(program)]
+    assert finish(start(words, env=environment(4)))[0].strip().endswith("equal")

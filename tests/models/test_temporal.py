@@ -9,24 +9,8 @@ import pytest
 from stormpsr_jax.models import temporal
 from stormpsr_jax.training import losses
 from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, random_variables
 from tests.support.golden import assert_close, both, under
-
-
-def apply(model, variables, clips, train=False, **options):
-    return jax.jit(lambda v, x: model.apply(v, x, train, **options))(variables, clips)
-
-
-def random_variables(model, inputs):
-    """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        value = 0.3 * rng.normal(size=leaf.shape) + (path[-1].key in ("scale", "var"))
-        return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
-
-    return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(model.init, jax.random.key(0), inputs)
-    )
 
 
 @pytest.fixture(scope="module", params=both("temporal", "vtn_tiny"))

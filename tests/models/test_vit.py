@@ -9,24 +9,8 @@ import pytest
 
 from stormpsr_jax.models import vit
 from stormpsr_jax.weights.torch_layout import from_state_dict
+from tests.support.drawn import apply, dinov3_like, random_variables
 from tests.support.golden import SHARED, needs_shared, under
-
-
-def apply(model, variables, images, train=False, **options):
-    return jax.jit(lambda v, x: model.apply(v, x, train, **options))(variables, images)
-
-
-def random_variables(model, inputs):
-    """Every parameter drawn, none left at 0 or 1; drawn by NumPy, as compiling init takes long."""
-    rng = np.random.default_rng(1)
-
-    def draw(path, leaf):
-        value = 0.3 * rng.normal(size=leaf.shape) + (path[-1].key in ("scale", "var"))
-        return np.abs(value).astype(np.float32) if path[-1].key == "var" else np.float32(value)
-
-    return jax.tree_util.tree_map_with_path(
-        draw, jax.eval_shape(model.init, jax.random.key(0), inputs)
-    )
 
 
 def images_of(seed: int, *shape: int) -> np.ndarray:
@@ -39,6 +23,11 @@ def small():
     images = images_of(0, 2, 8, 12, 3)
     variables = random_variables(model, images)
     return model, variables, images
+
+
+@pytest.fixture(params=["plain", "dinov3"])
+def either(request, small):
+    return small if request.param == "plain" else dinov3_like()
 
 
 @needs_shared
@@ -108,8 +97,8 @@ def test_vit_tokens_lie_where_their_patch_lies(stem):
 
 
 @pytest.mark.parametrize("remat", ["dots", "full"])
-def test_vit_remat_changes_neither_output_nor_gradient(small, remat):
-    model, variables, images = small
+def test_vit_remat_changes_neither_output_nor_gradient(either, remat):
+    model, variables, images = either
     model = model.clone(depth=1)
     again = model.clone(remat=remat)
 
@@ -153,8 +142,8 @@ def test_vit_dropout_acts_in_training_only(small, remat):
     assert np.abs(one - two).max() > 0.1
 
 
-def test_vit_bfloat16_stays_near_float32_with_float32_parameters(small):
-    model, variables, images = small
+def test_vit_bfloat16_stays_near_float32_with_float32_parameters(either):
+    model, variables, images = either
     half = model.clone(dtype=jnp.bfloat16)
     output = apply(half, variables, images)
     assert output.dtype == jnp.bfloat16

@@ -8,17 +8,10 @@ import pytest
 from stormpsr_jax.psr import convert
 from stormpsr_jax.psr.files import class_maps, label_files, other_detectors, predictions, resample
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions, read_detections
-from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
+from tests.support.commands import refused
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["a", "b"],
-        "states": ["10", "11"],
-        "variants": {"up": {"initial_state": "00", "expected": [0], "recordings": ["*"]}},
-    }
-)
+PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 MAP = {"5": 1, "6": "11", "7": "error", "8": "background", "9": "error"}
 IMAGES = {
     "images": [
@@ -61,8 +54,17 @@ def coco(folder, *flags):
     return run(folder, "coco", f"--results={folder / 'results.json'}", *flags)
 
 
+def mapped(folder):
+    """The flags of the files of images and of classes."""
+    return f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}"
+
+
+def yolo(folder, *flags):
+    return run(folder, "yolo", f"--folder={folder / 'rec_y'}", *flags)
+
+
 def test_coco_golden_boxes_classes_and_recordings(folder):
-    found = coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
+    found = coco(folder, *mapped(folder))
     assert sorted(found) == ["rec_a", "rec_b", "rec_c"]
     a = found["rec_a"]
     assert a.frames.tolist() == [11, 12, 12]
@@ -81,20 +83,17 @@ def test_coco_image_ids_as_frames_in_pixels(folder):
 
 
 def test_yolo_golden_is_the_same_as_coco(folder):
-    flags = (f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
-    expected = coco(folder, *flags)["rec_a"]
-    yolo = run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--classes={folder / 'map.json'}")[
-        "rec_y"
-    ]
+    expected = coco(folder, *mapped(folder))["rec_a"]
+    found = yolo(folder, mapped(folder)[1])["rec_y"]
     for field in ("frames", "classes", "confidences"):
-        assert getattr(yolo, field).tolist() == getattr(expected, field).tolist()
-    np.testing.assert_allclose(yolo.boxes[:2], expected.boxes[:2])
+        assert getattr(found, field).tolist() == getattr(expected, field).tolist()
+    np.testing.assert_allclose(found.boxes[:2], expected.boxes[:2])
 
 
 def test_class_map_missing_states_are_told(folder, capsys):
     (folder / "map.json").write_text('{"5": 1, "8": 0}')
     (folder / "results.json").write_text(json.dumps(RESULTS[:1]))
-    coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
+    coco(folder, *mapped(folder))
     assert "no class maps to the catalogued states 2" in capsys.readouterr().out
     assert other_detectors.ClassMap(MAP, PROCEDURE).missing() == []
 
@@ -112,10 +111,7 @@ def test_class_map_missing_states_are_told(folder, capsys):
 )
 def test_class_map_errors_name_the_class(folder, capsys, class_map, message):
     (folder / "map.json").write_text(json.dumps(class_map))
-    with pytest.raises(SystemExit) as error:
-        coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
-    assert error.value.code == 2
-    said = capsys.readouterr().err
+    said = refused(capsys, coco, folder, *mapped(folder), lines=None)
     assert message in said
     assert ".json: " in said
     assert all(line.startswith("error: ") for line in said.splitlines())
@@ -159,10 +155,7 @@ def test_what_is_wrong_with_images_names_their_file(folder, capsys):
     # Python finds numbers of the form k · (2^61 - 1) in a dictionary by going through all of them.
     images = [{"id": k * (2**61 - 1), "file_name": f"rec/{k}.jpg"} for k in range(1, 4)]
     (folder / "images.json").write_text(json.dumps({"images": images}))
-    with pytest.raises(SystemExit) as error:
-        coco(folder, f"--images={folder / 'images.json'}", f"--classes={folder / 'map.json'}")
-    assert error.value.code == 2
-    said = capsys.readouterr().err.splitlines()
+    said = refused(capsys, coco, folder, *mapped(folder), lines=None).splitlines()
     assert len(said) == 3
     assert f"{folder / 'images.json'}: images[0]: id: 2305843009213693951 is beyond" in said[0]
 
@@ -170,9 +163,8 @@ def test_what_is_wrong_with_images_names_their_file(folder, capsys):
 def test_category_ids_that_are_huge_are_no_keys(folder, capsys):
     predictions_json(folder, [2**61 - 1, 2 * (2**61 - 1)])
     (folder / "names.txt").write_text("10\n11\n")
-    with pytest.raises(SystemExit):
-        coco(folder, f"--names={folder / 'names.txt'}")
-    assert "entry 1: category_id: 2305843009213693951 is beyond" in capsys.readouterr().err
+    said = refused(capsys, coco, folder, f"--names={folder / 'names.txt'}", lines=2)
+    assert "entry 1: category_id: 2305843009213693951 is beyond" in said
 
 
 @pytest.mark.parametrize(
@@ -219,9 +211,7 @@ def test_a_folder_called_labels_has_the_recordings_that_its_files_name(folder, c
     assert found["other"].frames.tolist() == [3]
     assert found["vid_1"].frames.tolist() == [11, 12, 12]
     (labels / "000012.txt").write_text("")
-    with pytest.raises(SystemExit):
-        run(folder, *flags)
-    assert "000012.txt: name: '000012' names no recording" in capsys.readouterr().err
+    assert "000012.txt: name: '000012' names no recording" in refused(capsys, run, folder, *flags)
 
 
 def test_files_of_several_videos_are_never_one_recording(folder):
@@ -231,22 +221,21 @@ def test_files_of_several_videos_are_never_one_recording(folder):
 
 
 def test_frames_that_ultralytics_counts_from_1_begin_at_0(folder, capsys):
-    flags = ("yolo", f"--folder={folder / 'rec_y'}", f"--classes={folder / 'map.json'}")
-    run(folder, *flags)
+    classes = mapped(folder)[1]
+    yolo(folder, classes)
     assert "give --first_frame=1" in capsys.readouterr().out
-    assert run(folder, *flags, "--first_frame=1")["rec_y"].frames.tolist() == [10, 11, 11]
+    assert yolo(folder, classes, "--first_frame=1")["rec_y"].frames.tolist() == [10, 11, 11]
     # Frame 11 of a video is at 10/10 s, which is frame 5 at 5 a second, and not frame 6.
-    slower = run(folder, *flags, "--first_frame=1", "--fps=10:5")["rec_y"]
+    slower = yolo(folder, classes, "--first_frame=1", "--fps=10:5")["rec_y"]
     assert slower.frames.tolist() == [5, 6, 6]
     assert "first_frame" not in capsys.readouterr().out
-    with pytest.raises(SystemExit):
-        run(folder, *flags, "--first_frame=12")
-    assert "vid_1_11.txt: name: is before the first frame" in capsys.readouterr().err
+    said = refused(capsys, yolo, folder, classes, "--first_frame=12")
+    assert "vid_1_11.txt: name: is before the first frame" in said
 
 
 def test_pictures_with_padded_numbers_are_not_taken_for_frames_of_a_video(folder, capsys):
     (folder / "rec_y" / "vid_1_000009.txt").write_text("")
-    run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--classes={folder / 'map.json'}")
+    yolo(folder, f"--classes={folder / 'map.json'}")
     assert "first_frame" not in capsys.readouterr().out
 
 
@@ -263,7 +252,7 @@ def test_classes_have_the_states_that_their_names_are(folder, capsys, name):
     text = "".join(f"{c} .5 .5 .1 .1 .9\n" for c in (0, 1, 2, 3))
     (folder / "rec_y" / "vid_1_12.txt").write_text(text)
     (folder / "rec_y" / "vid_1_11.txt").write_text("")
-    found = run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--names={folder / name}")
+    found = yolo(folder, f"--names={folder / name}")
     assert found["rec_y"].classes.tolist() == [0, 1, 2, 3]
     said = capsys.readouterr().out
     assert "4 classes: 2 of the 2 states of procedure 'toy', error state, background" in said
@@ -300,11 +289,14 @@ LAUGHS = [
 )
 def test_names_that_are_no_states_are_one_line(folder, capsys, text, message):
     (folder / "data.yaml").write_text(text)
-    with pytest.raises(SystemExit) as error:
-        run(folder, "yolo", f"--folder={folder / 'rec_y'}", f"--names={folder / 'data.yaml'}")
-    assert error.value.code == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    said = refused(
+        capsys,
+        run,
+        folder,
+        "yolo",
+        f"--folder={folder / 'rec_y'}",
+        f"--names={folder / 'data.yaml'}",
+    )
     assert "data.yaml: " in said
     if "os.system" not in text:
         assert message in said
@@ -345,9 +337,7 @@ def test_category_ids_that_do_not_tell_where_they_begin_are_refused(folder, caps
     flag = f"--names={folder / 'data.yaml'}"
     for categories, message in (([1, 2, 3], "from 0 or from 1"), ([0, 4], "are not those of 4")):
         predictions_json(folder, categories)
-        with pytest.raises(SystemExit):
-            coco(folder, flag)
-        said = capsys.readouterr().err
+        said = refused(capsys, coco, folder, flag)
         assert message in said
         assert "results.json: category_id: " in said
     predictions_json(folder, [])
@@ -437,9 +427,9 @@ def test_frames_errors_name_the_flag(folder, capsys, flags, message):
     if not message:
         convert.main(["frames", *common, *flags, f"--out={folder / 'out'}"])
         flags, message = ["--fps=25", f"--out={folder / 'asd_25'}"], "converting twice"
-    with pytest.raises(SystemExit):
-        convert.main(["frames", *common, f"--out={folder / 'out'}", *flags])
-    assert message in capsys.readouterr().err
+    assert message in refused(
+        capsys, convert.main, ["frames", *common, f"--out={folder / 'out'}", *flags]
+    )
 
 
 def test_labels_written_folders_say_what_was_read(folder):
@@ -468,9 +458,7 @@ def test_labels_errors_of_all_files(folder, capsys):
     (root / "a.csv").write_text("time,step\n2,Remove a\n3,what\n")
     (root / "b" / "PSR_labels.csv").write_text("00000.jpg,0,Install a\n")
     flags = [f"--labels={root}", f"--procedure={folder / 'toy.json'}"]
-    with pytest.raises(SystemExit):
-        convert.main(["labels", *flags, f"--out={folder / 'psr'}"])
-    said = capsys.readouterr().err
+    said = refused(capsys, convert.main, ["labels", *flags, f"--out={folder / 'psr'}"], lines=2)
     assert "a.csv: line 3: step: 'what'" in said
     assert "b: step 0 at frame 0 is not after frame 0" in said
     assert not (folder / "psr").exists()

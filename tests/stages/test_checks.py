@@ -20,6 +20,8 @@ from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import checks, fields, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support import arrays
+from tests.support.arrays import filled
 from tests.support.tiny import TRAINED, tiny
 
 NO_RENDERS = {"detector.cad": 0.0, "detector.cad_wrong": 0.0, "detector.pose_loss": 0.0}
@@ -113,11 +115,7 @@ def test_find_mistakes_the_papers_configs_do_not_start_without_weights(tmp_path,
 def test_find_mistakes_renders_without_boxes(rendered, tmp_path):
     """As those of IndustReal in the layout that has none: the detector cannot learn from them."""
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "cad.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["classes"][:] = -1
-    np.savez(path, **arrays)
+    arrays.rewrite(folder / "labels/cad.npz", classes=filled(..., -1))
     changes = {"data.dir": str(folder), "detector.cad": 0.5, "detector.cad_wrong": 0.5}
     (found,) = mistakes(rendered, tmp_path / "run", **changes)
     assert found.startswith(f"{folder}: no render shows a state with all parts right and a box")
@@ -157,11 +155,7 @@ def test_find_mistakes_missing_splits_are_named_before_training(rendered, tmp_pa
 
 def test_find_mistakes_missing_boxes(rendered, tmp_path):
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "val.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["classes"][:] = -1
-    np.savez(path, **arrays)
+    arrays.rewrite(folder / "labels/val.npz", classes=filled(..., -1))
     (found,) = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
     assert "split 'val' has no box" in found
     assert "drop 'detector' from stages" in found
@@ -170,12 +164,7 @@ def test_find_mistakes_missing_boxes(rendered, tmp_path):
 def test_find_mistakes_renders_of_parts_that_sit_wrong(rendered, tmp_path):
     """Where none shows any, the detector cannot learn from them."""
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "cad.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    assert (arrays["states"] == -1).any()
-    arrays["states"] = np.abs(arrays["states"])
-    np.savez(path, **arrays)
+    arrays.rewrite(folder / "labels/cad.npz", states=np.abs)
     changes = {"data.dir": str(folder)}
     assert mistakes(rendered, tmp_path / "run", **changes, **{"detector.cad_wrong": 0.0}) == []
     (text,) = mistakes(rendered, tmp_path / "run", **changes)
@@ -190,14 +179,8 @@ def test_find_mistakes_renders_of_parts_that_sit_wrong(rendered, tmp_path):
 def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(rendered, tmp_path, known):
     """As those of earlier versions, and IndustReal's."""
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "cad.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    assert np.isfinite(arrays["poses"]).all()
-    arrays["poses"][:] = np.nan
-    if known == "not stored":
-        del arrays["poses"]
-    np.savez(path, **arrays)
+    change = filled(..., np.nan) if known == "none" else None
+    arrays.rewrite(folder / "labels/cad.npz", poses=change)
     changes = {"data.dir": str(folder)}
     (text,) = mistakes(rendered, tmp_path / "run", **changes)
     assert text.startswith(
@@ -209,12 +192,10 @@ def test_find_mistakes_renders_that_do_not_tell_how_the_product_lies(rendered, t
 def test_find_mistakes_renders_of_which_all_show_wrong_parts(rendered, tmp_path):
     """Where none is plain, neither the detector nor pre-training can draw a plain one."""
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "cad.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["states"][:, 0] = -1
-    arrays["classes"][arrays["classes"] > 0] = load_procedure("synthetic").error_class
-    np.savez(path, **arrays)
+    error = load_procedure("synthetic").error_class
+    classes = lambda old: np.where(old > 0, error, old)  # noqa: E731
+    states = filled((slice(None), 0), -1)
+    arrays.rewrite(folder / "labels/cad.npz", states=states, classes=classes)
     changes = {"data.dir": str(folder), "pretrain.cad_per_state": 0}
     (text,) = mistakes(rendered, tmp_path / "run", **changes)
     assert text.startswith(f"{folder}: no render shows a state with all parts right")
@@ -284,11 +265,7 @@ def test_find_mistakes_a_pace_of_timelines_that_have_one(tmp_path):
 
 def test_find_mistakes_classes_of_another_catalogue(rendered, tmp_path):
     folder = folder_without(rendered, tmp_path)
-    path = folder / "labels" / "train.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["classes"][0] = 99
-    np.savez(path, **arrays)
+    arrays.rewrite(folder / "labels/train.npz", classes=filled(0, 99))
     (found,) = mistakes(rendered, tmp_path / "run", **{"data.dir": str(folder)})
     assert "classes up to 99" in found
 

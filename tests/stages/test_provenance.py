@@ -25,6 +25,7 @@ from stormpsr_jax.stages import (
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.arrays import rewrite
 from tests.support.tiny import TRAINED, tiny
 
 STAGES = ("data", *TRAINED, "embed", "predict", "evaluate")
@@ -81,12 +82,7 @@ def test_stages_one_added_or_left_out_is_seen_by_those_after_it(run):
 
 def edit_labels(folder, split, **arrays):
     """Puts other arrays into labels/<split>.npz, as a folder made again has them."""
-    path = folder / "data" / "labels" / f"{split}.npz"
-    with np.load(path) as file:
-        content = dict(file)
-    for name, change in arrays.items():
-        content[name] = change(content[name].copy())
-    np.savez(path, **content)
+    rewrite(folder / "data" / "labels" / f"{split}.npz", **arrays)
 
 
 def test_boxes_do_not_train_the_encoder_again(run):

@@ -14,6 +14,7 @@ from stormpsr_jax.stages import checks, detector, networks, predict, pretrain
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.arrays import rewrite
 from tests.support.tiny import tiny
 
 SIZES = {"encoder.image_size": 24, "detector.image_size": 28}  # of 32 pixels that are stored
@@ -113,10 +114,6 @@ def test_detector_dir_errors_other_recordings_or_pictures(rendered, tmp_path):
     found = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
     assert "has other pictures (--aspect, --crop) than" in found[0]
     spoil(other, "settings", {})
-    path = other / "labels" / "val.npz"
-    with np.load(path) as file:
-        arrays = dict(file)
-    arrays["first_frame"] += 1
-    np.savez(path, **arrays)
+    rewrite(other / "labels" / "val.npz", first_frame=lambda frame: frame + 1)
     (found,) = checks.find_mistakes(context_of(rendered, tmp_path, **changes))
     assert "split 'val' has other frames than" in found

@@ -6,19 +6,11 @@ import numpy as np
 import simplejpeg
 
 from data_prep.writing import shards
-from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
 SIZE = (16, 24)
 SPLITS = {"train": ["a", "b"], "val": ["c"], "test": ["d"]}
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["base", "wheel", "lid"],
-        "states": ["100", "110", "111"],
-        "variants": {"all": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
-    }
-)
+PROCEDURE = toy.procedure()
 
 
 def jpeg(seed, size=SIZE):

@@ -1,6 +1,5 @@
 """What the tests of embeddings have in common: features and labels of a toy."""
 
-import hashlib
 import importlib
 import json
 
@@ -8,16 +7,13 @@ import numpy as np
 
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import toy
 
 K, D, N, FIRST, W = 4, 12, 240, 1, 16
 RECORDINGS = {"train": "abcdefgh", "val": "ij", "test": "kl"}
-PROCEDURE = {
-    "name": "box",
-    "fps": 10.0,
-    "components": ["base", "wheel", "lid", "pin"],
-    "states": ["1000", "1100", "1110", "1111"],
-    "variants": {"any": {"initial_state": "0000", "expected": [0, 3, 6, 9], "recordings": ["*"]}},
-}
+PROCEDURE = toy.content(
+    "base, wheel, lid, pin", "1000 1100 1110 1111", name="box", fps=10.0, variant="any"
+)
 SMALL = {
     "window.frames": W,
     "temporal_model.depth": 1,
@@ -87,11 +83,3 @@ def config_for(folder, **changes):
     config = importlib.import_module("stormpsr_jax.configs.embeddings").get_config()
     config.update_from_flattened_dict({**SMALL, "data.dir": str(folder), **changes})
     return config
-
-
-def contents(folder):
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

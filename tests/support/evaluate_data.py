@@ -1,14 +1,13 @@
 """Folders of labels and predictions for the tests of `evaluate`, and how these run it."""
 
 import json
-import re
 
 import numpy as np
-import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.files import labels, predictions, scores
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.commands import refused
 from tests.support.simulated_scores import simulate
 
 PROCEDURE = load_procedure("industreal")
@@ -99,12 +98,7 @@ def run(files, *flags, **options):
 
 
 def fails(files, capsys, *flags, **options):
-    with pytest.raises(SystemExit) as error:
-        evaluate.main(command(files, *flags, **options))
-    assert error.value.code == 2
-    said = capsys.readouterr().err
-    assert re.fullmatch(r"error: [^\n]+\n", said)
-    return said
+    return refused(capsys, evaluate.main, command(files, *flags, **options))
 
 
 def put_wrong(files):

@@ -1,6 +1,5 @@
 """What the tests of MECCANO have in common: small recordings in its layout."""
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -74,14 +73,6 @@ def make(data: Path, out: Path, **changes) -> bool:
         "framing": SIZE,
     }
     return meccano.make_dataset(out, **(arguments | changes))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 COMMAND = [sys.executable, "-m", "data_prep.meccano"]

@@ -126,3 +126,19 @@ def write(
         "batch": 16,
     }
     write_model(folder, **arguments | changes)
+
+
+def on_embeddings(folder, module):
+    """A model on embeddings (6,) of every 4th frame, whose probabilities lie on both sides of ½."""
+    variables = network(module, (1, 4, 6), 5).variables
+    head = variables["params"]["head"]
+    variables["params"]["head"] = {"kernel": 4 * head["kernel"], "bias": 0 * head["bias"]}
+    write(
+        folder,
+        ["temporal"],
+        settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
+        pictures=None,
+        window=content.Window(6, 2, frame_step=4),
+        networks={"temporal": content.Network(module, variables)},
+    )
+    return folder

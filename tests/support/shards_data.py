@@ -1,6 +1,5 @@
 """Toy recordings for the tests of the shard builder; worker processes import it."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -10,19 +9,14 @@ import simplejpeg
 
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
 SIZE = (16, 24)
 SPLITS = {"train": ["b", "a", "c"], "test": ["d"], "val": []}
 
 
 def toy_procedure(**changes) -> Procedure:
-    content = {
-        "name": "toy",
-        "fps": 5,
-        "components": ["base", "wheel", "lid"],
-        "states": ["100", "110", "111"],
-        "variants": {"all": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
-    }
+    content = toy.content()
     return Procedure.from_json(content | changes)
 
 
@@ -88,11 +82,3 @@ def build(out: Path, **changes):
         "clip_length": 4,
     }
     shards.build(out, **(arguments | changes))
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }

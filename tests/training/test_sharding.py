@@ -3,9 +3,7 @@
 import dataclasses
 import functools
 import math
-import os
 import re
-import subprocess
 import sys
 
 import jax
@@ -23,18 +21,12 @@ from stormpsr_jax.training.sharding import (
     put_batch,
     state_shardings,
 )
+from tests.support.processes import environment, finish, start
 
 
 def test_sharding_on_eight_devices():
-    env = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8",
-    }
-    result = subprocess.run(
-        [sys.executable, __file__], env=env, capture_output=True, text=True, timeout=100
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip() == "all checked"
+    (said,) = finish(start([sys.executable, __file__], env=environment(8)))
+    assert said.strip().endswith("all checked")
 
 
 def test_make_mesh_refuses_more_devices_than_there_are():

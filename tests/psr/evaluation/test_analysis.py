@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from stormpsr_jax.psr.evaluation import analysis, compare
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams.accumulated import ASD
 from stormpsr_jax.psr.streams.rules import Settings
+from tests.support import toy
 
 FPS = 4.0
 STEPS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 2, 3])), max_size=7, unique=True)
@@ -138,15 +138,7 @@ def test_steps_table_sums_to_the_totals(pairs):
 
 
 def test_threshold_sweep_matches_decoding_at_each_threshold():
-    procedure = Procedure.from_json(
-        {
-            "name": "toy",
-            "fps": FPS,
-            "components": ["a", "b"],
-            "states": ["10", "11"],
-            "variants": {"up": {"initial_state": "00", "expected": [0, 3, 5], "recordings": ["*"]}},
-        }
-    )
+    procedure = toy.procedure("a, b", "10 11", fps=FPS, variant="up", expected=[0, 3, 5])
     rng = np.random.default_rng(1)
     recordings = {}
     for name in "xy":

@@ -8,16 +8,9 @@ import pytest
 from stormpsr_jax.psr.files import label_files, labels, timed_labels
 from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.procedure import Procedure
+from tests.support import toy
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 10,
-        "components": ["base", "cap"],
-        "states": ["10", "11"],
-        "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
-    }
-)
+PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
 UP = PROCEDURE.variants["up"]
 STEPS = [(12, 0), (30, 3)]
 TIMES = "time,step\n1.2,0\n0:03,Install cap\n"

@@ -8,17 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files import predictions
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import toy
 
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["a", "b"],
-        "states": ["10", "11"],
-        "variants": {"up": {"initial_state": "00", "expected": [0], "recordings": ["*"]}},
-    }
-)
+PROCEDURE = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 GOLDEN = pathlib.Path(__file__).parents[3] / "../shared/golden"
 ASD = "name,frame,class,conf,x,y,w,h\n"
 TEMPORAL = ",clip,framenr,GT,Pred,Conf\n"

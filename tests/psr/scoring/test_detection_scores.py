@@ -10,19 +10,13 @@ from stormpsr_jax import evaluate
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections
-from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes
 from stormpsr_jax.psr.scoring.detection_scores import TrueBoxes
+from tests.support import toy
+from tests.support.commands import refused
 
-TOY = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": 5,
-        "components": ["a", "b"],
-        "states": ["10", "11"],
-        "variants": {"up": {"initial_state": "00", "expected": [0], "recordings": ["*"]}},
-    }
-)
+TOY = toy.procedure("a, b", "10 11", variant="up", expected=[0])
 INDUSTREAL = load_procedure("industreal")
 SHIFTED = ["background", *INDUSTREAL.to_json()["states"], "error_state"]
 
@@ -252,9 +246,9 @@ def test_shares_of_the_picture_and_pixels_are_brought_to_one_unit(published, cap
     flags = [f"--asd={folder}", f"--boxes={recordings.parent}"]
     assert command(published, *flags)["map"] == 1
     flags = [f"--asd={folder}", f"--boxes={published}"]
-    with pytest.raises(SystemExit):
-        command(published, *flags)
-    assert "give the size of the pictures with --picture" in capsys.readouterr().err
+    assert "give the size of the pictures with --picture" in refused(
+        capsys, command, published, *flags
+    )
     assert command(published, *flags, "--picture=1280x720")["map"] == 0  # of other frames
 
 
@@ -274,10 +268,8 @@ def test_wrong_input_is_one_line(published, capsys, flags, message):
     (folder / "b").mkdir()
     for name in "ab":
         (folder / "b" / f"{name}_results_gt.csv").write_text(HEADER)
-    with pytest.raises(SystemExit) as error:
-        command(published, f"--asd={published}", *(f.format(folder=folder) for f in flags))
-    assert error.value.code == 2
-    said = capsys.readouterr().err
+    said = refused(
+        capsys, command, published, f"--asd={published}", *(f.format(folder=folder) for f in flags)
+    )
     assert message in said
-    assert said.count("\n") == 1
     assert not (folder / "detections.json").exists()

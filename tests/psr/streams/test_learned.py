@@ -11,20 +11,13 @@ import pytest
 from stormpsr_jax.psr.files.scores import FrameScores, Scores
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import calibration, learned, learned_beliefs, learned_weights
+from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE, VARIANT, simulate
 
 K, S = PROCEDURE.num_components, PROCEDURE.num_states
 WEIGHTS = learned_weights.default_weights("scores")
 SETTINGS = learned.Settings()
-PUMP = Procedure.from_json(
-    {
-        "name": "pump",
-        "fps": 10,
-        "components": ["seal", "cover", "bolt"],
-        "states": ["100", "110", "111"],
-        "variants": {"up": {"initial_state": "000", "expected": [0, 3, 6], "recordings": ["*"]}},
-    }
-)
+PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
 UP = PUMP.variants["up"]
 
 

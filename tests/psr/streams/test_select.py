@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
-from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import (
     accumulated,
@@ -23,19 +22,12 @@ from stormpsr_jax.psr.streams import (
     streams,
 )
 from stormpsr_jax.psr.streams.learned_weights import default_weights
+from tests.support import toy
 from tests.support.simulated_scores import PROCEDURE as SYNTHETIC
 from tests.support.simulated_scores import simulate
 
 FPS = 5.0
-PROCEDURE = Procedure.from_json(
-    {
-        "name": "toy",
-        "fps": FPS,
-        "components": ["a", "b"],
-        "states": ["10", "11", "00"],
-        "variants": {"up": {"initial_state": "00", "expected": [0, 3], "recordings": ["*"]}},
-    }
-)
+PROCEDURE = toy.procedure("a, b", "10 11 00", fps=FPS, variant="up")
 BASE = rules.Settings(window=20)
 
 

@@ -12,6 +12,7 @@ from stormpsr_jax.psr.files.recordings import load_recordings
 from stormpsr_jax.psr.streams import accumulated, learned_weights, rules, select, streams
 from stormpsr_jax.psr.streams.stream import pictures
 from stormpsr_jax.report import pages
+from tests.support.commands import refused
 from tests.support.evaluate_data import make_scored
 from tests.support.simulated_scores import PROCEDURE
 from tests.support.toy_stream import BOTH, Agreement
@@ -89,9 +90,7 @@ def test_a_fifth_stream_is_scored_and_shown_and_changes_no_other(scored, fifth, 
         ("--threshold=both=0", "pictures 0.0 is not a number from 1 up"),
         ("--threshold=neither=1", "neither a number nor like asd=6"),
     ):
-        with pytest.raises(SystemExit):
-            run(scored, flag)
-        assert message in capsys.readouterr().err
+        assert message in refused(capsys, run, scored, flag)
     with pytest.raises(SystemExit):
         evaluate.main(["--help"])
     assert "both=2 is the number of pictures" in " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,49 @@
+"""Data that several tests of a source read, made once for each process and not to be changed."""
+
+import shutil
+
+import pytest
+
+from tests.support import check_data, meccano_data, own_data, shards_data
+
+
+@pytest.fixture(scope="session")
+def meccano_files(tmp_path_factory):
+    """A small MECCANO."""
+    return meccano_data.make_data(tmp_path_factory.mktemp("meccano"))
+
+
+@pytest.fixture(scope="session")
+def meccano_shards(meccano_files, tmp_path_factory):
+    """Its clip shards."""
+    out = tmp_path_factory.mktemp("made") / "shards"
+    assert meccano_data.make(meccano_files, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def own_videos(tmp_path_factory):
+    """A user's videos and labels, with their clip shards in folder `out`."""
+    data = own_data.make_data(tmp_path_factory.mktemp("own"))
+    assert own_data.make(data, data / "out")
+    return data
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The clip shards of toy recordings."""
+    folder = tmp_path_factory.mktemp("shards") / "data"
+    shards_data.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """Clip shards in which a check finds nothing wrong."""
+    return check_data.build(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy of them."""
+    return shutil.copytree(whole, tmp_path / "shards")
