@@ -94,7 +94,6 @@ def make_shards(frames: Path, names: list[str], count: int, out: Path, args) -> 
         procedure=procedure,
         framing=Framing((args.size, args.size), quality=QUALITY),
         workers=args.workers,
-        glob="*",
     )
 
 

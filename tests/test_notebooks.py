@@ -239,6 +239,7 @@ def made_up(*sources, tags=()):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+@pytest.mark.usefixtures("system")
 def test_execute_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     notebook = made_up(
         "a = 1\nb = 2",
@@ -265,6 +266,7 @@ def test_execute_outputs_are_as_a_reader_sees_them_at_the_end(tmp_path):
     assert not execute(notebook, tmp_path, MINE="").cells[1].outputs
 
 
+@pytest.mark.usefixtures("system")
 def test_execute_errors_failures_and_unknown_parameters(tmp_path):
     with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
         execute(made_up("1 / 0"), tmp_path)

@@ -16,7 +16,7 @@ from stormpsr_jax.psr.scoring import wrong_parts
 
 
 @pytest.fixture(scope="module")
-def filmed(tmp_path_factory):
+def filmed(system, tmp_path_factory):
     """A workdir with the videos of a recording of each split and of a rehearsal, 16 pixels wide."""
     folder = tmp_path_factory.mktemp("product")
     with pytest.MonkeyPatch.context() as patch:

@@ -83,6 +83,7 @@ def test_general_its_export_is_a_starting_point(tmp_path):
     """The stage on three tiny objects: what it exports can be started from, and says its origin."""
     config = general_encoder.get_config()
     tiny = {"data.synthetic.size": 32, "data.synthetic.objects.train": 2}
+    tiny |= {"data.synthetic.workers": 1}
     tiny |= {"data.synthetic.objects.val": 1, "data.synthetic.frames_per_object": 30}
     tiny |= {"encoder.width": 16, "encoder.depth": 1, "encoder.num_heads": 2, "encoder.stem": (8,)}
     tiny |= {"general.objects": 2, "general.states": 2, "general.views": 2, "general.steps": 2}

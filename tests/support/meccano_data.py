@@ -1,6 +1,5 @@
 """What the tests of MECCANO have in common: small recordings in its layout."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -76,11 +75,3 @@ def make(data: Path, out: Path, **changes) -> bool:
 
 
 COMMAND = [sys.executable, "-m", "data_prep.meccano"]
-
-
-def run(*arguments: str) -> tuple[int, str]:
-    """Runs the command in this process: (exit code, what it said on stderr)."""
-    process = subprocess.run(
-        [*COMMAND, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    return process.returncode, process.stderr

@@ -300,6 +300,7 @@ def test_page_what_json_has_not_is_left_out(page, capsys):
     assert capsys.readouterr().err.startswith("warning: --serve: a record holds what JSON has not")
 
 
+@pytest.mark.usefixtures("system")
 def test_close_ends_at_once_with_watchers(capfd):
     page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
     events = [Events(page) for _ in range(3)]

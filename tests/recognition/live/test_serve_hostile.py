@@ -20,6 +20,7 @@ pytest.importorskip("uvicorn", reason="needs the extra live")
 
 from stormpsr_jax.recognition.live import access, serve
 
+pytestmark = pytest.mark.usefixtures("system")
 TOKEN = "a-token-of-24-characters"
 JPEG = b"\xff\xd8 no picture, but nobody here looks"
 
@@ -39,7 +40,7 @@ def serving():
 
 
 @pytest.fixture(scope="module")
-def locked(system):
+def locked():
     with serving() as page:
         yield page
 

@@ -51,6 +51,7 @@ def test_webhook_order_is_kept_where_the_server_fails_at_times(receiver, capsys)
     assert "p@ss" not in error
 
 
+@pytest.mark.usefixtures("system")
 def test_webhook_goes_on_when_the_server_is_back(capsys):
     receiver = Receiver()
     port = receiver.port
@@ -69,6 +70,7 @@ def test_webhook_goes_on_when_the_server_is_back(capsys):
     assert capsys.readouterr().err.count("Connection refused; goes on trying") == 1
 
 
+@pytest.mark.usefixtures("system")
 def test_webhook_a_record_that_is_refused_holds_nothing_up(capsys):
     receiver = Receiver(422)
     ours = webhook.Webhook(f"http://127.0.0.1:{receiver.port}/", first_pause=9)
