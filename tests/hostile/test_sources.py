@@ -24,7 +24,10 @@ from tests.support.made_once import made_once
 
 SOURCES = media.SOURCES | WORDS
 MEMORY = 2**10  # mebibytes, with JAX
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify")
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(sys.platform != "linux", reason="watches files by inotify"),
+]
 
 
 def run_all(root):

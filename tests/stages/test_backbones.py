@@ -82,9 +82,11 @@ def test_find_mistakes_an_unknown_backbone_lists_the_known_ones():
     assert mistake.startswith(
         "--config.encoder.backbone='resnet50': is not one of vit_tiny_patch16"
     )
+    own = {f"encoder.{name}": 0 for name in ("patch_size", "width", "depth", "num_heads")}
     for name in backbones.BACKBONES:
         assert name in mistake
-        assert fields.find_mistakes(tiny(**{"encoder.backbone": name})) == []
+        changes = {"encoder.backbone": name, "encoder.stem": (), **own}
+        assert fields.find_mistakes(tiny(**changes)) == []
 
 
 @pytest.mark.slow

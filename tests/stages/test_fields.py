@@ -6,7 +6,7 @@ import pytest
 
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
 from stormpsr_jax.models import temporal, temporal_baselines, vit
-from stormpsr_jax.psr.streams import decoding, learned_weights, select
+from stormpsr_jax.psr.streams import learned_weights, rules, select
 from stormpsr_jax.stages import fields, fuse
 from stormpsr_jax.training import optimizer, sinks
 
@@ -46,7 +46,7 @@ def test_choices_are_those_that_the_code_knows():
         "pretrain.optimizer.name": optimizer.OPTIMIZERS,
         "pretrain.optimizer.schedule": optimizer.SCHEDULES,
         "fuse.init": fuse.INITS,
-        "evaluate.decoder": decoding.DECODERS,
+        "evaluate.decoder": rules.DECODERS,
         "evaluate.choose": select.CHOOSE,
     }
     for name, choices in known.items():
