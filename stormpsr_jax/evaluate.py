@@ -30,7 +30,7 @@ __all__ = ["evaluate", "main"]
 
 # Flags that set a field of settings: by stream, and of all streams.
 _PER_STREAM = ("threshold", "removal", "confidence", "gate")
-_OF_ALL = ("decoder", "decay", "weight", "window")
+_OF_ALL = ("decoder", "decay", "unseen_decay", "weight", "window")
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -323,14 +323,20 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--removal",
         type=per_stream,
-        help="T of removals, given as --threshold; decoder 'expected' then completes allowed steps "
-        "too (otherwise --threshold, and expected steps alone)",
+        help="T of removals that are not expected, given as --threshold; decoder 'expected' then "
+        "completes allowed steps too (otherwise --threshold, and expected steps alone)",
     )
     add(
         "--decay",
         type=float,
         default=default.decay,
         help="per frame without evidence (%(default)s)",
+    )
+    add(
+        "--unseen_decay",
+        type=float,
+        metavar="DECAY",
+        help="per frame that shows nothing, above the floor; 1 is none (otherwise as --decay)",
     )
     add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")

@@ -64,9 +64,28 @@ def test_evaluate_removals_and_gate_per_stream(files):
         stream: [e for r in never["streams"][stream]["recordings"].values() for e in r["events"]]
         for stream in never["streams"]
     }
-    assert {e[1] % 3 for e in events["asd"]} == {0}
+    # Of removals only those that the variant of maintenance expects.
+    expected = {s for s in PROCEDURE.variants["maintenance"].expected if s % 3 == 2}
+    before = [
+        e[1]
+        for r in plain["streams"]["asd"]["recordings"].values()
+        for e in r["events"]
+        if e[1] % 3 == 2
+    ]
+    left = [e[1] for e in events["asd"] if e[1] % 3 == 2]
+    assert left == [step for step in before if step in expected]
+    assert 0 < len(left) < len(before)
     assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
     assert never["streams"]["storm"] == plain["streams"]["storm"]
+
+
+def test_evaluate_a_decay_of_frames_that_show_nothing(files):
+    plain, kept = run(files), run(files, "--unseen_decay=1")
+    assert "unseen_decay" not in plain["streams"]["asd"]["settings"]
+    assert kept["streams"]["asd"]["settings"]["unseen_decay"] == 1
+    # Every other frame has a detection, and T is 1.5.
+    assert kept["streams"]["asd"]["delay_s"] < plain["streams"]["asd"]["delay_s"]
+    assert kept["streams"]["temporal"]["recordings"] == plain["streams"]["temporal"]["recordings"]
 
 
 def test_evaluate_absent_streams_are_said(files, capsys):
@@ -119,6 +138,9 @@ def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
     for flag in ("--removal=1", "--gate=0.8"):
         said = fails(files, capsys, "--protocol=released", flag)
         assert "--removal and --gate need --protocol=paper" in said
+    said = fails(files, capsys, "--protocol=released", "--unseen_decay=1")
+    assert "--unseen_decay needs --protocol=paper" in said
+    assert "has no --unseen_decay" in fails(files, capsys, "--decoder=naive", "--unseen_decay=1")
     assert "--decay=nan" in fails(files, capsys, "--decay=nan")
     assert "--fps=0" in fails(files, capsys, "--fps=0")
     assert "no predictions" in fails(files, capsys, streams=())

@@ -51,6 +51,7 @@ class Accumulated(Stream):
             "confidence": (0, 1),
             "removal": (0, 1e9),
             "gate": (0, 1),
+            "unseen_decay": (0, 1),
         }
     )
     flags: Mapping[str, str] = dataclasses.field(
@@ -79,9 +80,11 @@ class Accumulated(Stream):
 
     def describe(self, settings: Settings) -> str:
         """Returns a sentence for people on how events were decoded."""
+        unseen = settings.unseen_decay
         return (
             f"Decoder {settings.decoder}, threshold {settings.threshold}, decay {settings.decay}, "
-            f"weight {settings.weight}, floor {settings.confidence}."
+            + ("" if unseen is None else f"on frames that show nothing {unseen}, ")
+            + f"weight {settings.weight}, floor {settings.confidence}."
         )
 
     def unused(self, decoder: str) -> Collection[str]:
@@ -101,12 +104,14 @@ class Accumulated(Stream):
     def refined(self, settings: Settings) -> list[Settings]:
         """Returns the settings with every threshold, and every one of removals that is not lower.
 
-        None for the naive decoder, which has none.
+        Each of them with and without decay on frames that show nothing. None for the naive decoder,
+        which has none.
         """
         if settings.decoder == "naive":
             return []
         return [
-            dataclasses.replace(settings, threshold=threshold, removal=removal)
+            dataclasses.replace(settings, threshold=threshold, removal=removal, unseen_decay=unseen)
+            for unseen in dict.fromkeys((settings.unseen_decay, 1.0))
             for threshold in THRESHOLDS
             for removal in (None, *(r for r in REMOVALS if r >= threshold))
         ]

@@ -132,6 +132,42 @@ def test_select_removals_get_a_threshold_of_their_own(decoder):
     assert choice.delay_s < min((c.delay_s for c in without if c.f1 == 1), default=np.inf)
 
 
+def hidden(name):
+    """Steps at 50 and 150, seen in every eighth frame; before 150 three wrong pairs of frames."""
+    frames = np.arange(56, 260, 8)
+    wrong = np.array([66, 67, 98, 99, 130, 131])
+    classes = np.concatenate((np.where(frames < 150, 1, 2), np.full(len(wrong), 2)))
+    frames = np.concatenate((frames, wrong))
+    order = np.argsort(frames)
+    rest = np.full(len(frames), 0.95), np.zeros((len(frames), 4))
+    return LabelledPredictions(
+        name,
+        PROCEDURE.variants["up"],
+        [(50, 0), (150, 3)],
+        np.zeros((0, 2), np.int8),
+        Detections(frames[order], classes[order], *rest),
+    )
+
+
+def test_select_keeps_sums_on_frames_that_show_nothing_where_that_is_better():
+    # Sums that do not last from one frame to the next are higher of the wrong pairs.
+    recordings = {name: hidden(name) for name in "abcd"}
+    choice = select.select(PROCEDURE, recordings, BASE)["asd"]
+    assert choice.settings.unseen_decay == 1.0
+    without = select.rate(
+        PROCEDURE,
+        recordings,
+        accumulated.ASD,
+        [dataclasses.replace(BASE, threshold=t) for t in accumulated.THRESHOLDS],
+        20,
+        FPS,
+    )
+    assert np.mean(choice.scores) > max(np.mean(c.scores) for c in without)
+    # Of equals it is the paper's.
+    plain = {str(i): recording(str(i), i) for i in range(4)}
+    assert select.select(PROCEDURE, plain, BASE)["asd"].settings.unseen_decay is None
+
+
 def plain_choice(procedure, recordings, stream, candidates):
     """The rule, written out: (settings, mean score, mean delay) of the one that is chosen."""
     rows = []
