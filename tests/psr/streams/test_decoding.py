@@ -293,7 +293,7 @@ def test_removal_golden_part_comes_off_and_goes_on_again(removal, name):
 @pytest.mark.parametrize("decoder", ["expected", "confidence"])
 def test_a_removal_that_is_expected_needs_no_more_evidence_than_an_installation(decoder):
     frames = np.arange(20)
-    # All three parts come off, which is expected, and all but the first go on again and off.
+    # All three parts come off, which is expected; then two of them go on again.
     asd = Detections(frames, np.repeat([5, 4], 10), np.full(20, 0.9), np.zeros((20, 4)))
     s = Settings(decoder, threshold=1.0, removal=1e9)
     down = PROCEDURE.variants["down"]
