@@ -1,4 +1,4 @@
-"""Thresholds, floor, gate and fusion weight, chosen on the validation split by one rule.
+"""Thresholds, floor, gate, weight and decay, chosen on the validation split by one rule.
 
 A setting's score on a recording is
 
@@ -17,8 +17,8 @@ for chance.
 
 Each stream says what it is chosen from (`Stream.grid`, `Stream.refined`). Of sums of evidence,
 floor, gate and weight are chosen without removals, then the thresholds of installations and of
-removals together. The beliefs that a fitted stream has of a recording have to be those of weights
-that have not seen it.
+removals together, with decay on frames that show nothing and without. The beliefs that a fitted
+stream has of a recording have to be those of weights that have not seen it.
 
 With the settings goes what their confidences mean, learnt from the events that they find on the
 same recordings (`Stream.calibrate`).
