@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.batch import top_rows
@@ -23,7 +24,7 @@ GAP_S = 10.0  # a gap longer than this is a long one
 RUN = 8  # wrong frames in a row that are a long run
 NEAR_S = 2.0  # from a change of the state
 CONFIDENCES = (0.0, 0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-# What a wrong frame shows, each wrong frame one; the first that fits.
+# What a wrong frame shows; each is of one kind.
 KINDS = {
     "error_state": "the error state, though no part sits wrong",
     "wrong_part_right": "a part that sits wrong as right",
@@ -173,9 +174,7 @@ def confidence_table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames:
-    if r.detections is None:
-        raise ValueError(f"recording {r.name}: has no detections")
-    rows = r.detections
+    rows = _detections(r)
     tops = top_rows(rows.frames, rows.confidences)
     tops = tops[rows.classes[tops] > 0]
     numbers = rows.frames[tops]
@@ -189,13 +188,19 @@ def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames
     return _Frames(numbers, rows.classes[tops], rows.confidences[tops], states, true, near)
 
 
+def _detections(r: LabelledPredictions) -> Detections:
+    if r.detections is None:
+        raise ValueError(f"recording {r.name}: has no detections")
+    return r.detections
+
+
 def _above(frames: _Frames, confidence: float) -> _Frames:
     return _Frames(*(column[frames.confidences > confidence] for column in frames))
 
 
 def _gaps(r: LabelledPredictions, seen: np.ndarray) -> np.ndarray:
     """How many frames without a detection lie before, between and after the seen ones."""
-    named = [r.frames, r.detections.frames, np.array([f for f, _ in r.truth], np.int64)]
+    named = [r.frames, _detections(r).frames, np.array([f for f, _ in r.truth], np.int64)]
     every = np.concatenate(named)
     return np.diff(np.concatenate(([every.min() - 1], seen, [every.max() + 1]))) - 1
 

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.psr.evaluation import noise
+from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.streams.rules import Settings
 
 FPS = 2.0
 STATES = ("000", "100", "110", "111")
@@ -256,6 +258,7 @@ def test_mistakes_are_a_line_each():
 # --- The authors' real detections -----------------------------------------------------------------
 
 REAL = pathlib.Path(__file__).parents[4] / "shared" / "data" / "industreal_real"
+PAGE = pathlib.Path(__file__).parents[3] / "docs" / "noise.md"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real detections are not here")
 
 
@@ -287,6 +290,44 @@ def test_real_noise_is_near_what_was_measured_on_all_32_recordings():
 
 
 @real
+@pytest.mark.parametrize(
+    ("row", "kept"),
+    [
+        ("| B1 |", {"decoder": "naive"}),
+        ("| B2, T 6, floor .5 |", {"decoder": "confidence"}),
+        ("| B3, T 6, floor .5 |", {}),
+        ("| B2, T 8, floor .25 |", {"decoder": "confidence", "threshold": 8.0, "confidence": 0.25}),
+        ("| B3, T 8, floor .25 |", {"threshold": 8.0, "confidence": 0.25}),
+    ],
+)
+def test_decays_of_real_detections_are_those_of_the_page(row, kept):
+    decays = [{}] if "B1" in row else [{}, {"unseen_decay": 1.0}, {"decay": 1.0}]
+    cells = [" / ".join(decoded(**kept, **decay)) for decay in decays]
+    (line,) = [line for line in PAGE.read_text().splitlines() if line.startswith(row)]
+    assert [cell.strip() for cell in line.split("|")[2 : 2 + len(cells)]] == cells
+
+
+@real
+def test_removals_of_real_detections_are_those_of_the_page():
+    page = PAGE.read_text()
+    for removal in (12.0, 24.0):
+        *figures, last = decoded(removal=removal)
+        ours = " / ".join([*figures, last.split(",")[0]])
+        assert f"| {removal:g} | " in page
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {removal:g} |")]
+        assert line.split("|")[3].strip() == ours
+
+
+def decoded(**kept):
+    """POS, F1, and delay with the wrong parts accepted, as the page writes them."""
+    procedure = load_procedure("industreal")
+    recordings = load_recordings(procedure, REAL / "labels", REAL / "asd")
+    found = evaluate_recordings(procedure, recordings, Settings(**kept))["streams"]["asd"]
+    pos, f1 = (f"{found[key]:.3f}".removeprefix("0") for key in ("pos", "f1"))
+    return pos, f1, f"{found['delay_s']:.1f} s, {found['wrong']['accepted']}"
+
+
+@real
 def test_the_command_prints_the_table_of_the_page(tmp_path, capsys):
     flags = [f"--labels={REAL / 'labels'}", f"--asd={REAL / 'asd'}", "--procedure=industreal"]
     out = tmp_path / "noise.json"
@@ -298,8 +339,7 @@ def test_the_command_prints_the_table_of_the_page(tmp_path, capsys):
     result = json.loads(out.read_text())
     assert [float(row["value"]) for row in table] == [row["value"] for row in noise.table(result)]
     assert [row["confidence"] for row in by_confidence][-1] == "0.9–1"
-    page = (pathlib.Path(__file__).parents[3] / "docs" / "noise.md").read_text()
+    page = PAGE.read_text().splitlines()
     for row in table:
-        lines = [line for line in page.splitlines() if line.startswith(f"| {row['figure']} |")]
-        (line,) = lines
+        (line,) = [line for line in page if line.startswith(f"| {row['figure']} |")]
         assert line.split("|")[2].strip() == f"{float(row['value']):.3f}".removeprefix("0"), line
