@@ -361,7 +361,8 @@ def _parser() -> argparse.ArgumentParser:
         "--unseen_decay",
         type=float,
         metavar="DECAY",
-        help="per frame that shows nothing, above the floor; 1 is none (otherwise as --decay)",
+        help="per frame without a detection above the floor, or of stream temporal without a row; "
+        "1 keeps sums there (otherwise as --decay)",
     )
     add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")

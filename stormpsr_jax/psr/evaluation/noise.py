@@ -143,7 +143,7 @@ def table(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         "wrong frames": result["wrong"],
         f"of these in runs of {RUN} or more": result["long_runs"],
         f"of these within {NEAR_S:g} s of a change": result["near_change"],
-        **{f"of these shows {KINDS[key]}": share for key, share in result["kinds"].items()},
+        **{f"of these show {KINDS[key]}": share for key, share in result["kinds"].items()},
     }
     rows = [
         {"figure": name, "value": share["share"], "frames": share["count"], "of": share["of"]}

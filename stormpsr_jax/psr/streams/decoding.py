@@ -222,8 +222,10 @@ class Decoder:
             seen_at = field(state, "seen_at", list, "decoder")
             if len(seen_at) != len(self._state):
                 raise ValueError(f"decoder: seen_at: has {len(seen_at)} components")
-            for value in seen_at:
-                whole(value, "decoder: seen_at", 0, num_seen)
+            for value, (*_, frames, _, last, _) in zip(seen_at, state["components"], strict=True):
+                # No more frames than there are can have shown something since the last evidence.
+                least = max(num_seen - (now - last), 0) if frames else 0
+                whole(value, "decoder: seen_at", least, num_seen)
         self._frame, self._num_seen, self._seen_at = now, num_seen, list(seen_at)
         columns = zip(*state["components"], strict=True)
         for column, values in zip(self._columns(), columns, strict=True):

@@ -18,6 +18,7 @@ from stormpsr_jax.psr.files.predictions import Detections
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.rules import Settings
+from tests.support.evaluate_data import make_files
 
 FPS = 2.0
 STATES = ("000", "100", "110", "111")
@@ -253,6 +254,26 @@ def test_mistakes_are_a_line_each():
     whole.detections = None
     with pytest.raises(ValueError, match="recording r: has no detections"):
         noise.measure(PROCEDURE, {"r": whole})
+
+
+def test_the_command_writes_what_it_prints_or_says_a_line(tmp_path, capsys):
+    files = make_files(tmp_path / "files")
+    out = tmp_path / "noise.json"
+    flags = [f"--labels={files / 'labels'}", f"--asd={files / 'asd'}", "--procedure=industreal"]
+    with pytest.raises(SystemExit) as error:
+        evaluate.main(["noise", *flags, f"--out={out}", "--confidence=2"])
+    said = capsys.readouterr()
+    assert (error.value.code, said.out) == (2, "")
+    assert "--confidence=2.0 is not in 0…1" in said.err
+    assert said.err.count("\n") == 1
+    assert not out.exists()
+    evaluate.main(["noise", *flags, f"--out={out}", "--confidence=0.7", "--fps=20"])
+    result = json.loads(out.read_text())
+    assert (result["recordings"], result["confidence"], result["fps"]) == (3, 0.7, 20)
+    printed = capsys.readouterr().out
+    share = result["seen"]["share"]
+    (line,) = [line for line in printed.splitlines() if "a detection above 0.7" in line]
+    assert line.split()[-3] == f"{share:.3f}"
 
 
 # --- The authors' real detections -----------------------------------------------------------------

@@ -346,6 +346,7 @@ def test_a_saved_state_counts_frames_only_for_a_decay_of_their_own():
         ({"num_seen": None}, "num_seen: None has the wrong type"),
         ({"seen_at": [1, 2, 0]}, "seen_at: 2 is not a whole number in 0…1"),
         ({"seen_at": [1]}, "seen_at: has 1 components"),
+        ({"num_seen": 4}, "seen_at: 1 is not a whole number in 4…4"),
     ):
         with pytest.raises(ValueError, match=message):
             decoder.restore(saved | change)
