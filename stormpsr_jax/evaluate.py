@@ -3,7 +3,7 @@
 Needs labels and predictions alone; NumPy only. ``evaluate tables METRICS.json`` shows more of its
 result, ``evaluate compare A.json B.json`` the difference of two, ``evaluate rows`` the rows of the
 published tables that IndustReal's published detections give, ``evaluate detections`` how good
-detections are frame by frame. From Python,
+detections are frame by frame, ``evaluate noise`` how they are wrong. From Python,
 ``evaluate.evaluate(…)``, which is `stormpsr_jax.psr.evaluate`.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import tell
 from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
-from stormpsr_jax.psr.evaluation import analysis, compare, rows, tables
+from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
 from stormpsr_jax.psr.files import label_files, scores
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
@@ -30,7 +30,7 @@ __all__ = ["evaluate", "main"]
 
 # Flags that set a field of settings: by stream, and of all streams.
 _PER_STREAM = ("threshold", "removal", "confidence", "gate")
-_OF_ALL = ("decoder", "decay", "weight", "window")
+_OF_ALL = ("decoder", "decay", "unseen_decay", "weight", "window")
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -53,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "compare": _main_compare,
         "rows": _main_rows,
         "detections": _main_detections,
+        "noise": _main_noise,
     }
     try:
         if argv and argv[0] in commands:
@@ -224,6 +225,30 @@ def _main_detections(argv: Sequence[str]) -> None:
         print(tables.format_rows(rows_of, args.format), end="\n\n")
 
 
+def _main_noise(argv: Sequence[str]) -> None:
+    parser = OneLineParser(prog="python -m stormpsr_jax.evaluate noise", description=noise.__doc__)
+    add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--labels", required=True, help="folder, or zip files, with <rec>/PSR_labels_raw.csv")
+    add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
+    add("--asd", required=True, help="folder, or zip file, with <rec>_results_pred.csv")
+    add("--variant", help="of all recordings; otherwise found by their names")
+    add("--fps", type=float, help="frames per second; otherwise the procedure's")
+    add("--confidence", type=float, default=0.5, help="floor of detections (%(default)s)")
+    add("--format", choices=tables.FORMATS, default="text")
+    add("--out", help="a JSON file to write besides")
+    args = parser.parse_args(argv)
+    procedure = load_procedure(args.procedure)
+    recordings = load_recordings(
+        procedure, args.labels, args.asd, variant=args.variant, fps=args.fps, split=args.split
+    )
+    result = noise.measure(procedure, recordings, args.confidence, args.fps)
+    if args.out is not None:
+        files.write_json(args.out, result)
+    for rows_of in (noise.table(result), noise.confidence_table(result)):
+        print(tables.format_rows(rows_of, args.format), end="\n\n")
+
+
 def _size(text: str) -> tuple[float, float]:
     match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
     if not match:
@@ -323,14 +348,21 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--removal",
         type=per_stream,
-        help="T of removals, given as --threshold; decoder 'expected' then completes allowed steps "
-        "too (otherwise --threshold, and expected steps alone)",
+        help="T of removals that are not expected, given as --threshold; decoder 'expected' then "
+        "completes allowed steps too (otherwise --threshold, and expected steps alone)",
     )
     add(
         "--decay",
         type=float,
         default=default.decay,
         help="per frame without evidence (%(default)s)",
+    )
+    add(
+        "--unseen_decay",
+        type=float,
+        metavar="DECAY",
+        help="per frame without a detection above the floor, or of stream temporal without a row; "
+        "1 keeps sums there (otherwise as --decay)",
     )
     add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
     add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")

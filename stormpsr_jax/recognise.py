@@ -27,6 +27,7 @@ from stormpsr_jax.base import cluster, files, interruption, memory
 from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
 from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams.rules import plain
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,7 +105,10 @@ def _run_files(args: argparse.Namespace) -> int:
         mistakes += lines_of(error)
     raise_all(mistakes)
     made_from = {"model": files.checksum(folder / "model.json"), "video": args.video}
-    made_from |= {"stream": settings[0], "settings": dataclasses.asdict(settings[1])}
+    made_from |= {
+        "stream": settings[0],
+        "settings": dataclasses.asdict(settings[1], dict_factory=plain),
+    }
     # Named only where they are given, so that results of before they existed stay finished.
     made_from |= {"clips": True} if args.clips else {}
     made_from |= {"certain": args.certain} if args.certain else {}

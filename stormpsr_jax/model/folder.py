@@ -40,6 +40,7 @@ from stormpsr_jax.model.content import (
 from stormpsr_jax.models import architectures
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.learned_weights import Weights
+from stormpsr_jax.psr.streams.rules import plain
 from stormpsr_jax.weights import parameters, torch_files
 
 MODEL, WEIGHTS = "model.json", "weights.safetensors"
@@ -173,7 +174,7 @@ def _checksum(data: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> dict[str, Any]:
     """A dataclass as JSON has it."""
-    return dataclasses.asdict(value)
+    return dataclasses.asdict(value, dict_factory=plain)
 
 
 def _embedding(networks: Mapping[str, Network], window: Window) -> int:

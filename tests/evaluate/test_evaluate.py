@@ -52,7 +52,15 @@ def test_evaluate_removals_and_gate_per_stream(files):
     plain = run(files, "--decoder=confidence")
     flags = ("--removal=asd=1.5,temporal=1,storm=1", "--gate=0.5")
     same = run(files, "--decoder=confidence", *flags)
-    never = run(files, "--decoder=confidence", "--removal=asd=1e6", "--gate=temporal=0.95")
+    flags = ("--decoder=confidence", "--removal=asd=1e6", "--gate=temporal=0.95")
+    # What the procedure expects needs no more evidence than before.
+    expected = run(files, *flags)["streams"]["asd"]
+    assert expected["recordings"] == plain["streams"]["asd"]["recordings"]
+    without = PROCEDURE.to_json()
+    variant = without["variants"]["maintenance"]
+    variant["expected"] = [step for step in variant["expected"] if step % 3 == 0]
+    (files / "without.json").write_text(json.dumps(without))
+    never = run(files, *flags, f"--procedure={files / 'without.json'}")
     for stream in plain["streams"]:
         assert plain["streams"][stream]["settings"]["removal"] is None
         assert plain["streams"][stream]["settings"]["gate"] == 0.5
@@ -65,6 +73,15 @@ def test_evaluate_removals_and_gate_per_stream(files):
     assert {e[1] % 3 for e in events["asd"]} == {0}
     assert events["temporal"] == []  # its probabilities are 0.1 and 0.9
     assert never["streams"]["storm"] == plain["streams"]["storm"]
+
+
+def test_evaluate_a_decay_of_frames_that_show_nothing(files):
+    plain, kept = run(files), run(files, "--unseen_decay=1")
+    assert "unseen_decay" not in plain["streams"]["asd"]["settings"]
+    assert kept["streams"]["asd"]["settings"]["unseen_decay"] == 1
+    # Every other frame has a detection, and T is 1.5.
+    assert kept["streams"]["asd"]["delay_s"] < plain["streams"]["asd"]["delay_s"]
+    assert kept["streams"]["temporal"]["recordings"] == plain["streams"]["temporal"]["recordings"]
 
 
 def test_evaluate_absent_streams_are_said(files, capsys):
@@ -117,6 +134,9 @@ def test_evaluate_errors_are_one_line_with_exit_code_2(files, capsys):
     for flag in ("--removal=1", "--gate=0.8"):
         said = fails(files, capsys, "--protocol=released", flag)
         assert "--removal and --gate need --protocol=paper" in said
+    said = fails(files, capsys, "--protocol=released", "--unseen_decay=1")
+    assert "--unseen_decay needs --protocol=paper" in said
+    assert "has no --unseen_decay" in fails(files, capsys, "--decoder=naive", "--unseen_decay=1")
     assert "--decay=nan" in fails(files, capsys, "--decay=nan")
     assert "--fps=0" in fails(files, capsys, "--fps=0")
     assert "no predictions" in fails(files, capsys, streams=())

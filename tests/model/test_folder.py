@@ -387,6 +387,18 @@ def test_read_model_settings_of_removals(folder):
     assert "settings: decoder 'naive' has no thresholds" in refusal(folder, MODEL)
 
 
+def test_read_model_settings_of_before_frames_without_a_view_had_a_decay(folder):
+    written = files.read_json(folder / MODEL)["streams"]["asd"]["settings"]
+    assert "removal" in written
+    assert "unseen_decay" not in written
+    assert read_model(folder).streams["asd"].settings.unseen_decay is None
+    change(folder, "streams", "asd", "settings", "unseen_decay", value=1.0)
+    kept = read_model(folder)
+    assert kept.streams["asd"].settings == dataclasses.replace(SETTINGS, unseen_decay=1.0)
+    change(folder, "streams", "asd", "settings", "unseen_decay", value=2.0)
+    assert "settings: unseen_decay: 2.0 is not in 0…1" in refusal(folder, MODEL)
+
+
 # --- Fuzzing --------------------------------------------------------------------------------------
 
 

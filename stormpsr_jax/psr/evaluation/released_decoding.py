@@ -225,8 +225,8 @@ def decode(
 
     Raises:
         ValueError: an unknown stream; "storm" with the decoder "naive", which has no fusion;
-            predictions that are missing or do not fit the procedure; a removal or a gate, which it
-            does not have.
+            predictions that are missing or do not fit the procedure; a removal, a gate or an
+            unseen_decay, which it does not have.
     """
     if stream not in STREAMS:
         raise ValueError(f"stream {stream!r} is not one of {', '.join(STREAMS)}")
@@ -236,6 +236,8 @@ def decode(
         raise ValueError("--decoder=naive has no fused stream; take confidence or expected")
     if settings.removal is not None or settings.gate != Settings.gate:
         raise ValueError("--removal and --gate need --protocol=paper")
+    if settings.unseen_decay is not None:
+        raise ValueError("--unseen_decay needs --protocol=paper")
     asd_rows = _detection_rows(detections, procedure) if detects else []
     temporal_rows = _temporal_rows(temporal, procedure) if "windows" in needs else {}
     initial = list(variant.initial_state)

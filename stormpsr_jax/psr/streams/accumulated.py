@@ -51,6 +51,7 @@ class Accumulated(Stream):
             "confidence": (0, 1),
             "removal": (0, 1e9),
             "gate": (0, 1),
+            "unseen_decay": (0, 1),
         }
     )
     flags: Mapping[str, str] = dataclasses.field(
@@ -79,9 +80,11 @@ class Accumulated(Stream):
 
     def describe(self, settings: Settings) -> str:
         """Returns a sentence for people on how events were decoded."""
+        unseen = settings.unseen_decay
         return (
             f"Decoder {settings.decoder}, threshold {settings.threshold}, decay {settings.decay}, "
-            f"weight {settings.weight}, floor {settings.confidence}."
+            + ("" if unseen is None else f"on frames that show nothing {unseen}, ")
+            + f"weight {settings.weight}, floor {settings.confidence}."
         )
 
     def unused(self, decoder: str) -> Collection[str]:

@@ -100,8 +100,8 @@ def sweep(
                 continue
             blocked_until = frame + settings.window if frame >= 0 else -1
             rows = evidence.rows(k, bit)
-            limits = {i: rules[i].thresholds[bit] for i in group}
-            path = _Path(rows, frame, blocked_until, settings.decay, max(limits.values()))
+            limits = {i: rules[i].thresholds[k][bit] for i in group}
+            path = _Path(evidence, rows, frame, blocked_until, max(limits.values()))
             for end, members in path.crossings(limits).items():
                 event = path.event(end, 3 * k + 2 * bit, rules[0])
                 for i in members:
@@ -131,8 +131,13 @@ class _Evidence:
     ) -> None:
         none = np.zeros(0, np.int64)
         frames_s, classes, confidences = none, none, np.zeros(0)
+        self._seen = none
         if detections is not None and rules.weight < 1:
-            frames_s, classes, confidences = _top_detections(detections, procedure, settings)
+            self._seen, classes, confidences = _top_detections(detections, procedure, settings)
+            known = classes <= procedure.num_states
+            frames_s, classes, confidences = self._seen[known], classes[known], confidences[known]
+        elif temporal is not None and rules.weight == 1:
+            self._seen = temporal.frames
         frames_t = none
         self._temporal = np.zeros((procedure.num_components, 0))
         if temporal is not None and rules.weight > 0:
@@ -171,6 +176,18 @@ class _Evidence:
             self._cache[k, bit] = frames, asd, changes
         return self._cache[k, bit]
 
+    def left(self, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
+        """What the decay leaves of a sum (N,) between two frames with evidence, (N,) each."""
+        factors = np.ones(len(later))
+        breaks = np.flatnonzero(later - earlier > 1)
+        earlier, later = earlier[breaks], later[breaks]
+        gaps = later - earlier - 1
+        seen = np.searchsorted(self._seen, later) - np.searchsorted(self._seen, earlier, "right")
+        factors[breaks] = [
+            self._rules.left(*counts) for counts in zip(gaps.tolist(), seen.tolist(), strict=True)
+        ]
+        return factors
+
     def _block(self, k: int, bit: int, start: int) -> Rows:
         """`rows` of the frames from place `start` on, BLOCK of them."""
         block = slice(start, start + BLOCK)
@@ -190,15 +207,15 @@ class _Path:
     """The sum of one component after a completion, until it exceeds the highest threshold.
 
     Args:
+        evidence: of the recording.
         rows: evidence of the component, see `_Evidence.rows`.
         after: frame of the completion, -1 at the start.
         blocked_until: last frame whose temporal evidence does not count.
-        decay: per frame without evidence.
         ceiling: the highest threshold.
     """
 
     def __init__(
-        self, rows: Rows, after: int, blocked_until: int, decay: float, ceiling: float
+        self, evidence: _Evidence, rows: Rows, after: int, blocked_until: int, ceiling: float
     ) -> None:
         blocks: list[tuple[np.ndarray, ...]] = []
         begin = int(np.searchsorted(rows[0], after, "right"))
@@ -216,11 +233,9 @@ class _Path:
             begin, size = begin + size, min(2 * size, BLOCK)
             if not len(frames):
                 continue
-            gaps = np.diff(frames, prepend=frames[0] - 1 if before is None else before) - 1
+            first = frames[0] - 1 if before is None else before
+            left = evidence.left(np.concatenate(([first], frames[:-1])), frames)
             before = frames[-1]
-            left = np.ones(len(frames))
-            breaks = np.flatnonzero(gaps)
-            left[breaks] = [decay**gap for gap in gaps[breaks].tolist()]
             sums = []
             for share, y in zip(left.tolist(), (asd + temporal).tolist(), strict=True):
                 total = total * share + y
@@ -269,7 +284,10 @@ class _Path:
 def _top_detections(
     detections: Detections, procedure: Procedure, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frames, classes and confidences of the frames' most confident rows, if they are evidence."""
+    """Frames, classes and confidences of the frames' most confident rows, if they show something.
+
+    That is a catalogued state, which is evidence, or the error state, above the floor.
+    """
     frames, classes = detections.frames, detections.classes
     confidences = detections.confidences
     if not len(frames):
@@ -279,17 +297,32 @@ def _top_detections(
             raise ValueError(
                 f"class {c} is not in 0…{procedure.error_class} (procedure {procedure.name!r})"
             )
+    tops = top_rows(frames, confidences)
+    if len(tops) < len(frames):
+        frames, classes, confidences = frames[tops], classes[tops], confidences[tops]
+    good = (confidences > settings.confidence) & (classes >= 1)
+    return frames[good], classes[good], confidences[good]
+
+
+def top_rows(frames: np.ndarray, confidences: np.ndarray) -> np.ndarray:
+    """Returns the places of the frames' most confident rows, of equal ones the first.
+
+    Args:
+        frames: (M,) ascending, a frame's rows in file order.
+        confidences: (M,).
+
+    Returns:
+        (number of frames,) int64, ascending.
+    """
+    if not len(frames):
+        return np.zeros(0, np.int64)
     new = np.concatenate(([True], frames[1:] != frames[:-1]))
     starts = np.flatnonzero(new)
-    if len(starts) < len(frames):
-        group = np.cumsum(new) - 1
-        tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
-        # The first of equally confident rows, in file order.
-        first = np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))
-        starts = tops[first]
-        frames, classes, confidences = frames[starts], classes[starts], confidences[starts]
-    good = (confidences > settings.confidence) & (classes >= 1) & (classes <= procedure.num_states)
-    return frames[good], classes[good], confidences[good]
+    if len(starts) == len(frames):
+        return starts
+    group = np.cumsum(new) - 1
+    tops = np.flatnonzero(confidences == np.maximum.reduceat(confidences, starts)[group])
+    return tops[np.concatenate(([True], group[tops[1:]] != group[tops[:-1]]))]
 
 
 def _frame_and_step(event: Event) -> tuple[int, int]:

@@ -11,13 +11,14 @@ s_k = 1. The evidence of a frame for that flip is (Eq. 9)
 with ŷ_S,k the confidence of the frame's top detection where it shows k flipped, and ŷ_T,k the
 probability that k changed inside the window that ends at the frame. A sum per component grows by
 ŷ_k where ŷ_k > 0 and is multiplied by ``decay`` where ŷ_k = 0; when it exceeds the threshold T the
-step completes, the sum returns to 0 and the state is updated. Removals may have a threshold of
-their own, which is not in the papers. Stream ``asd`` is weight 0, stream
+step completes, the sum returns to 0 and the state is updated. Removals that the variant does not
+expect may have a threshold of their own, and frames that show nothing a decay of their own, which
+is not in the papers. Stream ``asd`` is weight 0, stream
 ``temporal`` is weight 1, and the naive decoder (B1) is T = 0: any evidence completes a step.
 
 A sum is brought up to date only when its component gets evidence: the decay of n frames without
-evidence is the factor decay**n. So the work grows with the evidence, not with the frames.
-`batch.py` does the same for whole recordings.
+evidence is the factor decay**n (`Rules.left`). So the work grows with the evidence, not with the
+frames. `batch.py` does the same for whole recordings.
 """
 
 import dataclasses
@@ -27,10 +28,10 @@ from typing import Any
 
 import numpy as np
 
-from stormpsr_jax.base.files import number, whole
+from stormpsr_jax.base.files import field, number, whole
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Rules, Seen, Settings, plain
 
 
 class Decoder:
@@ -78,6 +79,8 @@ class Decoder:
         self._since = [0] * num  # the first frame with evidence
         self._last = [0] * num  # the last frame with evidence
         self._blocked_until = [-1] * num  # temporal evidence counts after this frame
+        self._num_seen = 0  # frames that showed something
+        self._seen_at = [0] * num  # how many these were at the last frame with evidence
 
     belief = None  # sums are no beliefs
 
@@ -116,9 +119,11 @@ class Decoder:
         evidence: dict[int, float] = {}  # by component, the temporal stream's part
         flips: frozenset[int] = frozenset()
         asd = 0.0
+        seen = temporal is not None
         if weight < 1:
             top, confidence = top_detection(frame, detections, self._last_class)
-            if confidence > self.settings.confidence:
+            seen = confidence > self.settings.confidence and top > 0
+            if seen:
                 flips, asd = self._flips_to(top), (1 - weight) * confidence
                 evidence = dict.fromkeys(flips, 0.0)
         if temporal is not None and weight > 0:
@@ -143,12 +148,14 @@ class Decoder:
             except TypeError as error:
                 raise ValueError(f"frame {frame}: {temporal!r} are not probabilities") from error
         self._frame = frame
+        before = self._num_seen
+        self._num_seen += seen
         if not evidence:
             return []
         events = []
         for k, part in evidence.items():
-            self._accumulate(frame, k, asd + part if k in flips else part, part)
-            if self._sum[k] > self._rules.thresholds[self._state[k]]:
+            self._accumulate(frame, k, asd + part if k in flips else part, part, before)
+            if self._sum[k] > self._rules.thresholds[k][self._state[k]]:
                 events.append(self._complete(frame, k))
         events.sort(key=_step_id)
         return events
@@ -166,14 +173,17 @@ class Decoder:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
-        return {
+        state = {
             "procedure": self.procedure.name,
             "variant": self.variant.name,
             "stream": self.stream,
-            "settings": dataclasses.asdict(self.settings),
+            "settings": dataclasses.asdict(self.settings, dict_factory=plain),
             "frame": self._frame,
             "components": [list(values) for values in zip(*self._columns(), strict=True)],
         }
+        if self.settings.unseen_decay is not None:
+            state |= {"num_seen": self._num_seen, "seen_at": list(self._seen_at)}
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes back to a saved state.
@@ -205,7 +215,18 @@ class Decoder:
             whole(since, place, 0, max(now, 0))
             whole(last, place, since, max(now, 0))
             number(blocked, place, -1, now + self.settings.window)
-        self._frame = now
+        num_seen, seen_at = 0, [0] * len(self._state)
+        if self.settings.unseen_decay is not None:
+            num_seen = field(state, "num_seen", int, "decoder")
+            whole(num_seen, "decoder: num_seen", 0, now + 1)
+            seen_at = field(state, "seen_at", list, "decoder")
+            if len(seen_at) != len(self._state):
+                raise ValueError(f"decoder: seen_at: has {len(seen_at)} components")
+            for value, (*_, frames, _, last, _) in zip(seen_at, state["components"], strict=True):
+                # No more frames than there are can have shown something since the last evidence.
+                least = max(num_seen - (now - last), 0) if frames else 0
+                whole(value, "decoder: seen_at", least, num_seen)
+        self._frame, self._num_seen, self._seen_at = now, num_seen, list(seen_at)
         columns = zip(*state["components"], strict=True)
         for column, values in zip(self._columns(), columns, strict=True):
             column[:] = values
@@ -237,9 +258,10 @@ class Decoder:
             )
         return self._flips[detected_class]
 
-    def _accumulate(self, frame: int, k: int, y: float, temporal: float) -> None:
+    def _accumulate(self, frame: int, k: int, y: float, temporal: float, seen: int) -> None:
+        """Adds the evidence of a frame, before which `seen` frames showed something."""
         if self._frames[k]:
-            left = self.settings.decay ** (frame - self._last[k] - 1)
+            left = self._rules.left(frame - self._last[k] - 1, seen - self._seen_at[k])
             self._sum[k] = self._sum[k] * left + y
             self._temporal_part[k] = self._temporal_part[k] * left + temporal
             self._support[k] = self._support[k] * left + 1
@@ -248,6 +270,7 @@ class Decoder:
             self._since[k] = frame
         self._frames[k] += 1
         self._last[k] = frame
+        self._seen_at[k] = self._num_seen
 
     def _complete(self, frame: int, k: int) -> Event:
         event = self._rules.event(

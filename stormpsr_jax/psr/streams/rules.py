@@ -5,8 +5,8 @@
 
 import dataclasses
 import math
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 STREAMS = ("asd", "temporal", "storm")  # those that sum up evidence
 DECODERS = ("naive", "confidence", "expected")
 LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
+# Fields of `Settings` that files leave out where they are None: they came when there were files.
+OPTIONAL = ("unseen_decay",)
 
 
 class Seen(NamedTuple):
@@ -67,9 +69,9 @@ class Settings:
     Attributes:
         decoder: "naive" (B1), "confidence" (B2) or "expected" (B3: only expected steps complete).
         threshold: T; 6.0 on IndustReal and 1.0 on MECCANO in the paper. Unused by "naive".
-        removal: T of removals, whose sums need not mean the same as those of installations; with
-            it "expected" also completes the variant's allowed steps. None, as in the paper, is
-            neither. Not for "naive".
+        removal: T of the removals that the variant does not expect, as a hidden part looks like a
+            removed one; with it "expected" also completes the variant's allowed steps. None, as in
+            the paper, is neither. Not for "naive".
         decay: factor on a sum for each frame without evidence.
         weight: of the temporal stream in the fused one (Eq. 9).
         window: frames w between the first and the last frame of a clip.
@@ -77,6 +79,9 @@ class Settings:
             temporal stream's probabilities too.
         gate: a clip's component counts as changed above this probability. The paper leaves it open;
             at 0.5 a network trained with binary cross-entropy finds a change as likely as none.
+        unseen_decay: what `decay` is on a frame that shows nothing: one without a detection above
+            the floor or, of a stream that goes by windows alone, without a row. 1 keeps a sum
+            there, as such a frame says nothing. None, as in the paper, is `decay`. Not for "naive".
     """
 
     decoder: str = "expected"
@@ -87,6 +92,7 @@ class Settings:
     confidence: float = 0.5
     removal: float | None = None
     gate: float = 0.5
+    unseen_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
@@ -99,6 +105,14 @@ class Settings:
             if self.decoder == "naive":
                 raise ValueError(
                     "decoder 'naive' has no thresholds, and so no --removal; "
+                    "--decoder=confidence|expected"
+                )
+        if self.unseen_decay is not None:
+            if not 0 <= self.unseen_decay <= 1:
+                raise ValueError(f"--unseen_decay={self.unseen_decay} is not in 0…1")
+            if self.decoder == "naive":
+                raise ValueError(
+                    "decoder 'naive' sums nothing up, and so has no --unseen_decay; "
                     "--decoder=confidence|expected"
                 )
         for field in ("decay", "weight", "confidence", "gate"):
@@ -126,8 +140,13 @@ class Rules:
         self.calibration = calibration
         self.weight = share_of_windows(stream, settings)
         install = 0.0 if naive else settings.threshold
-        # Of a flip from 0 (install) and from 1 (remove).
-        self.thresholds = (install, install if settings.removal is None else settings.removal)
+        removal = install if settings.removal is None else settings.removal
+        # Of component k's flip from 0 (install) and from 1 (remove).
+        self.thresholds = [
+            (install, install if 3 * k + 2 in variant.expected else removal)
+            for k in range(procedure.num_components)
+        ]
+        self.decay, self.unseen_decay = settings.decay, settings.unseen_decay
         self.changed = max(settings.gate, settings.confidence) if naive else settings.gate
         num = procedure.num_components
         steps: Collection[int] = range(3 * num)
@@ -135,6 +154,17 @@ class Rules:
             steps = variant.possible if settings.removal is not None else set(variant.expected)
         # Whether component k may flip from 0 (install) and from 1 (remove).
         self.may_flip = [(3 * k in steps, 3 * k + 2 in steps) for k in range(num)]
+
+    def left(self, frames: int, seen: int) -> float:
+        """Returns what the decay leaves of a sum after so many frames without evidence.
+
+        Args:
+            frames: how many there are.
+            seen: how many of them show something; read only if `unseen_decay` is given.
+        """
+        if self.unseen_decay is None:
+            return self.decay**frames
+        return self.decay**seen * self.unseen_decay ** (frames - seen)
 
     def event(
         self,
@@ -164,6 +194,11 @@ class Rules:
             self.procedure.step_name(step_id),
             frame / self.fps,
         )
+
+
+def plain(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The `dict_factory` of `dataclasses.asdict` for settings, and what has them, as files do."""
+    return {key: value for key, value in pairs if value is not None or key not in OPTIONAL}
 
 
 def share_of_windows(stream: str, settings: Settings) -> float:

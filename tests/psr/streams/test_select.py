@@ -344,3 +344,9 @@ def test_pick_more_standard_errors_are_faster():
     assert select.pick([best, faster]) is best
     assert select.pick([best, faster], within=2) is faster
     assert select.pick([best, faster], within=0) is best
+
+
+def test_a_decay_of_frames_that_show_nothing_is_told_where_it_is_another():
+    kept = dataclasses.replace(BASE, unseen_decay=1.0)
+    assert "decay 0.75, on frames that show nothing 1.0, weight" in accumulated.ASD.describe(kept)
+    assert "decay 0.75, weight" in accumulated.ASD.describe(BASE)
