@@ -9,7 +9,6 @@ import functools
 from collections.abc import Sequence
 
 import numpy as np
-import trimesh
 
 from data_prep.rendering.product import Mesh, affine, join, solid
 from data_prep.rendering.scene import Body
@@ -284,6 +283,8 @@ SKIN, SLEEVE, HANDLE, BLADE = range(4)
 
 
 def _capsule(start, end, radius: float, material: int) -> Mesh:
+    import trimesh  # here, as flags and --help do without it
+
     start, end = np.asarray(start, float), np.asarray(end, float)
     length = np.linalg.norm(end - start)
     mesh = trimesh.creation.capsule(length, radius, count=(10, 10))
