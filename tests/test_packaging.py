@@ -63,7 +63,7 @@ def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
 
     words = ("-m", "stormpsr_jax.main", "--config=synthetic", "--config.stages=('x',)")
     done = run(unpacked, tmp_path, *words, "--workdir=run")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: stages names ['x']" in done.stderr
 
 
