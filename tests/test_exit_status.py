@@ -1,6 +1,5 @@
 """Exit statuses of `main`, `paper` and `sweep`, as docs/commands.md has them."""
 
-import dataclasses
 import fcntl
 import sys
 
@@ -8,7 +7,6 @@ import pytest
 
 from stormpsr_jax import main, paper
 from stormpsr_jax.experiments import command, execute
-from stormpsr_jax.stages import order
 from stormpsr_jax.stages import run as runner
 
 
@@ -23,7 +21,7 @@ def ended(words, capsys):
     ("words", "says"),
     [
         (["--config.stages=('x',)"], "error: stages names ['x']"),
-        (["--config.procedure=none"], "error: --config.procedure"),
+        (["--config.data.dir=nowhere", "--config.stages=('temporal',)"], "error: "),
         (["--from=nowhere"], "error: --from=nowhere: no such work folder"),
         (["--config.seed=x"], "error: "),
         (["--workdir=file"], "error: "),
@@ -32,6 +30,7 @@ def ended(words, capsys):
 def test_a_mistake_found_before_anything_is_computed_is_2(
     words, says, tmp_path, monkeypatch, capsys
 ):
+    monkeypatch.setattr(runner, "_run_stage", None)  # nothing is computed
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("")
     status, lines = ended(["--workdir=run", *words], capsys)
@@ -53,11 +52,10 @@ def test_a_work_folder_that_another_run_has_is_2(tmp_path, capsys):
     [OSError(28, "No space left on device"), ValueError("nothing to learn"), MemoryError("large")],
 )
 def test_a_stage_that_fails_is_1(failure, tmp_path, monkeypatch, capsys):
-    def fail(context):
+    def fail(*_):
         raise failure
 
-    stages = [dataclasses.replace(stage, make=fail) for stage in order.STAGES]
-    monkeypatch.setattr(runner.order, "chosen", lambda config: stages[:1])
+    monkeypatch.setattr(runner, "_run_stage", fail)
     status, lines = ended([f"--workdir={tmp_path}"], capsys)
     assert status == 1
     assert lines[-1] == f"error: {failure.strerror if failure.args[0] == 28 else failure}"
