@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": "stormpsr_jax.sweep",
     "recognise": "stormpsr_jax.recognise",
     "evaluate": "stormpsr_jax.evaluate",
+    "monitor": "stormpsr_jax.monitor",
     "procedure": "stormpsr_jax.procedure",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",

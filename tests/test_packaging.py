@@ -117,7 +117,11 @@ def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert f"unknown command '{' '.join(words)}'" in error
-    assert "main, paper, sweep, recognise, evaluate, procedure, convert, weights, data own" in error
+    names = "main, paper, sweep, recognise, evaluate, monitor, procedure, convert, weights, data own"
+    assert names in error
+        "main, paper, sweep, recognise, evaluate, monitor, procedure, convert, weights, data own"
+        in error
+    )
 
 
 def test_resolve_names_and_paths(monkeypatch, tmp_path):
