@@ -1,6 +1,6 @@
 """Trains both streams, recognises, scores: the stages named in config.stages, in order.
 
-    python -m stormpsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
+    python -m stormpsr_jax.main --config=synthetic --workdir=runs/synthetic
 
 A finished stage is skipped, an interrupted one resumes, and one that depends on a change is made
 again, so running the same command again is always right.

@@ -31,7 +31,8 @@ def extra(name: str) -> str:
 
     Whoever registered that name would have their code run by those who follow such a hint.
     """
-    return f"pip install '.[{name}]' in the clone, or 'WHEEL[{name}]' with the wheel's file"
+    by_address = f"'stormpsr-jax[{name}] @ git+ADDRESS' with the repository's"
+    return f"pip install '.[{name}]' in the clone, 'WHEEL[{name}]' with its file, or {by_address}"
 
 
 def check_extra(name: str, modules: Sequence[str], what: str) -> None:
