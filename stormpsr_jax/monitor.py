@@ -154,6 +154,7 @@ def _run(args: argparse.Namespace) -> None:
     fps = procedure.checked_fps(args.fps)
     stream = _stream(args)
     settings = decoding_settings(args)[stream]
+    assert isinstance(settings, Settings)  # of all streams of _FLAGS
     recordings = _read(args, procedure)
     found = {
         name: alerts_of(
