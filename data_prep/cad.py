@@ -2,9 +2,10 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ or GLB), named after it ("front wheel.stl"; case, spaces,
-_ and - make no difference) or after its index ("7.stl", the first component being 0). The parts are
-in the coordinates of the assembled product, in any unit, or `poses.json` in DIR says where they go:
+DIR holds one file per component (STL, OBJ, GLB or, with the extra `step`, STEP), named after it
+("front wheel.stl"; case, spaces, _ and - make no difference) or after its index ("7.stl", the first
+component being 0). The parts are in the coordinates of the assembled product, in any unit (what is
+read from STEP is in millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
@@ -282,7 +283,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-main = command.command("cad", __doc__, _add_flags, make_dataset)
+main = command.command("cad", __doc__, _add_flags, make_dataset, renders=True)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import absl.logging
 
-from stormpsr_jax.base import cluster, memory
+from stormpsr_jax.base import cluster, installed, memory
 from stormpsr_jax.base.mistakes import lines_of, raise_all
 from stormpsr_jax.media import framing, trees
 from stormpsr_jax.media.framing import Framing
@@ -20,6 +20,7 @@ from stormpsr_jax.psr.cli import OneLineParser, fail_for
 from stormpsr_jax.psr.procedure import load_procedure
 
 MAX_SIZE = 4096
+RENDERER = ("trimesh", "embreex")
 
 
 class Main(Protocol):
@@ -36,6 +37,7 @@ def command(
     act: Callable[..., Any],
     *,
     failed: Callable[[Any], bool] = lambda result: False,
+    renders: bool = False,
     interrupted: str = "; run the same command again, finished recordings are kept",
 ) -> Main:
     """Makes main(argv) of `python -m data_prep.<module>`, which returns an exit code.
@@ -48,6 +50,7 @@ def command(
         add_flags: adds the flags to a parser.
         act: does the work; its arguments are the flags by name, but for what `_arguments` says.
         failed: says of what `act` has returned whether the exit code is 1 and not 0.
+        renders: whether it renders, which takes the libraries of an extra.
         interrupted: what to say after Ctrl-C.
     """
 
@@ -63,7 +66,10 @@ def command(
                 formatter_class=argparse.RawDescriptionHelpFormatter,
             )
             add_flags(parser)
-            return int(failed(act(**_arguments(parser.parse_args(argv)))))
+            flags = parser.parse_args(argv)
+            if renders:
+                installed.check_extra("synthetic", RENDERER, f"data_prep.{module}")
+            return int(failed(act(**_arguments(flags))))
         except (ValueError, OSError, RuntimeError, MemoryError) as error:
             if os.environ.get("STORMPSR_TRACEBACK"):
                 raise

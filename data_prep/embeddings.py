@@ -1,7 +1,7 @@
 """Makes a data folder of ready-made frame embeddings, to train without any picture.
 
     python -m data_prep.embeddings --features=DIR --labels=DIR --procedure=FILE --out=DIR
-    python -m stormpsr_jax.main --config=configs/embeddings.py --config.data.dir=DIR --workdir=RUN
+    python -m stormpsr_jax.main --config=embeddings --config.data.dir=DIR --workdir=RUN
 
 Features are `<split>/<recording>.npy`, N × D in float16, float32 or float64, with one D for all
 recordings; or `.npz` with that array, named `features` if it is not the only one, and optionally

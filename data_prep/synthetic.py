@@ -423,7 +423,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-main = command.command("synthetic", __doc__, _add_flags, _make)
+main = command.command("synthetic", __doc__, _add_flags, _make, renders=True)
 
 if __name__ == "__main__":
     sys.exit(main())

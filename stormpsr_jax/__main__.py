@@ -14,6 +14,7 @@ COMMANDS = {
     "sweep": "stormpsr_jax.sweep",
     "recognise": "stormpsr_jax.recognise",
     "evaluate": "stormpsr_jax.evaluate",
+    "monitor": "stormpsr_jax.monitor",
     "procedure": "stormpsr_jax.procedure",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",
@@ -27,6 +28,8 @@ COMMANDS = {
     "data check": "data_prep.check",
     "checks": "stormpsr_jax.checks",
 }
+# In a wheel, copies of the pages; in a clone, a link to them.
+DOCS = Path(__file__).with_name("docs")
 
 
 def summary(module: str) -> str:
@@ -41,9 +44,8 @@ def usage() -> str:
     """Returns the text of --help."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {summary(module)}" for name, module in COMMANDS.items()]
-    return "\n".join(
-        ["usage: stormpsr COMMAND …     stormpsr COMMAND --help     stormpsr --version", "", *lines]
-    )
+    head = "usage: stormpsr COMMAND …     stormpsr COMMAND --help     stormpsr --version"
+    return "\n".join([head, "", *lines, "", f"docs/, to which texts refer: {DOCS}"])
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ BASE = {
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
     "ml-collections": "ml_collections",
+    "msgspec": "msgspec",
     "numpy": "numpy",
     "optax": "optax",
     "orbax-checkpoint": "orbax.checkpoint",
@@ -48,6 +49,7 @@ BASE = {
 EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
+    "step": (["cascadio"], "data cad with STEP files"),
     "ray": (["ray"], "data and recognise with --ray"),
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),

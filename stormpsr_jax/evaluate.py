@@ -15,7 +15,12 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import tell
-from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
+from stormpsr_jax.psr.cli import (
+    OneLineParser,
+    add_decoding_flags,
+    decoding_settings,
+    fail_for,
+)
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
 from stormpsr_jax.psr.files import label_files, scores
@@ -28,9 +33,6 @@ from stormpsr_jax.psr.streams.stream import AnySettings
 
 __all__ = ["evaluate", "main"]
 
-# Flags that set a field of settings: by stream, and of all streams.
-_PER_STREAM = ("threshold", "removal", "confidence", "gate")
-_OF_ALL = ("decoder", "decay", "unseen_decay", "weight", "window")
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -79,7 +81,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         fps=args.fps,
         split=args.split,
     )
-    weights, settings = _fusion(args, procedure, recordings), _settings(args)
+    weights, settings = _fusion(args, procedure, recordings), decoding_settings(args)
     result = evaluate_recordings(
         procedure,
         recordings,
@@ -294,24 +296,6 @@ def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:
     return [(name, why) for name, why in reasons if why is not None]
 
 
-def _settings(args: argparse.Namespace) -> dict[str, AnySettings]:
-    """The settings of every stream, as the flags have them."""
-    result = {}
-    for stream in streams.STREAMS:
-        values = {}
-        for flag in _PER_STREAM:
-            given = getattr(args, flag) or {}
-            if stream.name in given:
-                if flag not in stream.flags:
-                    raise ValueError(f"--{flag}: stream {stream.name} has none")
-                values[stream.flags[flag]] = given[stream.name]
-        for flag in _OF_ALL:
-            if flag in stream.flags:
-                values[stream.flags[flag]] = getattr(args, flag)
-        result[stream.name] = stream.settings(**values)
-    return result
-
-
 def _numbers(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
@@ -320,8 +304,6 @@ def _numbers(text: str) -> list[float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    default = rules.Settings()
-    logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
@@ -336,47 +318,11 @@ def _parser() -> argparse.ArgumentParser:
         help="weights of the learned fusion, such as WORKDIR/fuse/fusion.json, or 'default' for "
         "those of the package; without --scores it reads --asd and --temporal",
     )
-    add("--decoder", choices=rules.DECODERS, default=default.decoder)
+    add("--decoder", choices=rules.DECODERS, default=rules.Settings().decoder)
     add("--protocol", choices=PROTOCOLS, default="paper")
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
-    add(
-        "--threshold",
-        type=per_stream,
-        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}",
-    )
-    add(
-        "--removal",
-        type=per_stream,
-        help="T of removals that are not expected, given as --threshold; decoder 'expected' then "
-        "completes allowed steps too (otherwise --threshold, and expected steps alone)",
-    )
-    add(
-        "--decay",
-        type=float,
-        default=default.decay,
-        help="per frame without evidence (%(default)s)",
-    )
-    add(
-        "--unseen_decay",
-        type=float,
-        metavar="DECAY",
-        help="per frame without a detection above the floor, or of stream temporal without a row; "
-        "1 keeps sums there (otherwise as --decay)",
-    )
-    add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
-    add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
-    add(
-        "--confidence",
-        type=per_stream,
-        help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
-    )
-    add(
-        "--gate",
-        type=per_stream,
-        help="a clip's component counts as changed above this probability, given as --threshold "
-        f"({default.gate})",
-    )
+    add_decoding_flags(parser)
     add("--sweep", type=_numbers, default=(), help="further thresholds to score, as 1,2,4,8")
     add(
         "--certain",

@@ -1,6 +1,6 @@
 """Trains both streams, recognises, scores: the stages named in config.stages, in order.
 
-    python -m stormpsr_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
+    python -m stormpsr_jax.main --config=synthetic --workdir=runs/synthetic
 
 A finished stage is skipped, an interrupted one resumes, and one that depends on a change is made
 again, so running the same command again is always right.
@@ -16,13 +16,13 @@ if __name__ == "__main__":  # before the imports below, which take a second
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.base.mistakes import message_of, one_line
+from stormpsr_jax.base.mistakes import message_of, tell
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
 
@@ -33,12 +33,13 @@ def run(
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
     others: Sequence[Path] = (),
+    on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the stages of a config in a working directory; see `stages.run.run`."""
     # JAX takes seconds to import: flags are read, and Ctrl-C is handled, before.
     from stormpsr_jax.stages.run import run
 
-    run(config, workdir, profile_steps, remake, others)
+    run(config, workdir, profile_steps, remake, others, on_start)
 
 
 def _steps(text: str) -> tuple[int, int]:
@@ -84,7 +85,7 @@ def folders(text: str) -> list[Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Command line; exit status 2 for mistakes on it, 1 for what goes wrong in the run."""
+    """Command line; docs/commands.md has the exit statuses."""
     args = config_flag.parse(_parser(), argv)
     try:
         memory.check_start()  # before JAX is imported, which may not even fit
@@ -99,22 +100,36 @@ def _run_command(args: argparse.Namespace) -> None:
 
     from stormpsr_jax.training import hosts
 
+    status = 1
+    computing = []
     by_hand = (args.coordinator, args.num_processes, args.process_id)
     try:
         if args.distributed or any(value is not None for value in by_hand):
             hosts.connect(*by_hand, timeout=args.connect_timeout)
             interruption.connected(jax.process_count())
-        run(args.config, Path(args.workdir), args.profile_steps, args.remake, args.others)
+        status = 2  # what is found before anything is computed is a mistake of config or data
+        run(
+            args.config,
+            Path(args.workdir),
+            args.profile_steps,
+            args.remake,
+            args.others,
+            on_start=lambda: computing.append(True),
+        )
     except SystemExit:
         raise
     except BaseException as error:
         expected = isinstance(error, ValueError | OSError | MemoryError | FloatingPointError)
+        if computing or not isinstance(error, ValueError | OSError):
+            status = 1
         with_traceback = not expected or bool(os.environ.get("STORMPSR_TRACEBACK"))
         if hosts.several():
-            hosts.fail(error, with_traceback)
+            hosts.fail(error, with_traceback, status)
         if with_traceback:
             raise
-        sys.exit("\n".join(f"error: {one_line(line)}" for line in message_of(error).split("\n")))
+        for line in message_of(error).split("\n"):
+            tell("error", line)
+        sys.exit(status)
 
 
 if __name__ == "__main__":

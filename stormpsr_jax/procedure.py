@@ -31,12 +31,13 @@ class Findings:
     num_recordings: int = 0
 
 
-def check(name_or_path: str, labels_dir: str | None = None) -> Findings:
+def check(name_or_path: str, labels_dir: str | None = None, variant: str | None = None) -> Findings:
     """Checks a procedure file, and with labels also whether the two fit.
 
     Args:
         name_or_path: as for `load_procedure`.
         labels_dir: what `label_files.find` finds there.
+        variant: of all recordings; None finds it by their names.
 
     Raises:
         ValueError: the file cannot be read or is not JSON.
@@ -49,7 +50,7 @@ def check(name_or_path: str, labels_dir: str | None = None) -> Findings:
     procedure = Procedure.from_json(data)
     findings = Findings(mistakes, [f"{path}: {doubt}" for doubt in _doubts(procedure)])
     if labels_dir is not None:
-        _check_labels(procedure, path, labels_dir, findings)
+        _check_labels(procedure, path, labels_dir, variant, findings)
     return findings
 
 
@@ -85,11 +86,17 @@ def _doubts(procedure: Procedure) -> list[str]:
 
 
 def _check_labels(
-    procedure: Procedure, path: pathlib.Path, labels_dir: str, findings: Findings
+    procedure: Procedure,
+    path: pathlib.Path,
+    labels_dir: str,
+    override: str | None,
+    findings: Findings,
 ) -> None:
     """Reads the labels of every recording; `path` is the procedure's file, for messages."""
     try:
         found = label_files.find(labels_dir)
+        if override is not None:
+            procedure.variant_for("", override)  # which it has to have, said once
     except ValueError as error:
         findings.mistakes += lines_of(error)
         return
@@ -97,7 +104,7 @@ def _check_labels(
     for name, place in found.items():
         variant = None
         try:
-            variant = procedure.variant_for(name)
+            variant = procedure.variant_for(name, override)
         except ValueError as error:
             findings.mistakes.append(f"{path}: {error}")
         try:
@@ -192,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 with pathlib.Path(args.out).open("x", encoding="utf-8") as file:
                     file.write(text + "\n")
         else:
-            findings = check(args.procedure, args.labels)
+            if args.variant is not None and args.labels is None:
+                raise ValueError("--variant is of the recordings of --labels; give that too")
+            findings = check(args.procedure, args.labels, args.variant)
             for doubt in findings.doubts:
                 print(f"doubt: {one_line(doubt)}")
             raise_all(findings.mistakes)
@@ -232,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     add = actions.add_parser("check", help="name every mistake in a file").add_argument
     add("procedure", help="a procedure file, or a packaged procedure's name")
     add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
+    add("--variant", help="of all these recordings; otherwise found by their names")
     add = actions.add_parser("template", help="write a file to start from").add_argument
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")

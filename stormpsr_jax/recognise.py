@@ -86,6 +86,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
 
 def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.media import sources
+    from stormpsr_jax.model.folder import model_folder
     from stormpsr_jax.recognition import options
     from stormpsr_jax.recognition.files import jobs, results
 
@@ -97,7 +98,7 @@ def _run_files(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     try:
-        folder = options.model_folder(args.model)
+        folder = model_folder(args.model)
         model = options.open_model(folder)
         settings = options.settings(model, args.stream, args.threshold)
         variants = options.variants(model, [source.name for source in found], args.variant)

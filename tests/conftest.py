@@ -109,7 +109,7 @@ def unpacked(system, tmp_path_factory):
 
     def make(folder):
         source = folder / "source"
-        for name in ("configs", "data_prep", "stormpsr_jax"):
+        for name in ("configs", "data_prep", "docs", "stormpsr_jax"):
             shutil.copytree(
                 root / name,
                 source / name,

@@ -1,6 +1,7 @@
 """The wheel: what is in it, and that it works in an empty folder; and the command `stormpsr`."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,10 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         path.relative_to(ROOT)
         for name in ("data_prep", "stormpsr_jax")
         for path in (ROOT / name).rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.name != "README.md"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
+    wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("docs/*.md")}
     built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
     assert {p for p in built if not p.parts[0].endswith(".dist-info")} == wanted
     for name in (
@@ -64,8 +66,29 @@ def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
 
     words = ("-m", "stormpsr_jax.main", "--config=synthetic", "--config.stages=('x',)")
     done = run(unpacked, tmp_path, *words, "--workdir=run")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "error: stages names ['x']" in done.stderr
+
+
+def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(unpacked, tmp_path):
+    """In an empty folder, by the names that data_prep/README.md has."""
+    guide = (ROOT / "data_prep" / "README.md").read_text("utf-8")
+    names = re.findall(r"stormpsr_jax\.main --config=(\S+)", guide)
+    assert {name.partition(":")[0] for name in names} == {"own"}
+    code = f"from stormpsr_jax.stages import config_flag as c; [c.load(n) for n in {names}]"
+    done = run(unpacked, tmp_path, "-c", code)
+    assert done.returncode == 0, done.stderr
+    named = {
+        page
+        for path in [*unpacked.rglob("*.py"), *unpacked.rglob("*.html")]
+        for page in re.findall(r"(?<![\w/])(?:docs|data_prep)/\w+\.md\b", path.read_text("utf-8"))
+    }
+    assert {"docs/model.md", "docs/recognise.md", "data_prep/README.md"} <= named
+    for page in named:
+        folder = unpacked / "stormpsr_jax" if page.startswith("docs/") else unpacked
+        assert (folder / page).is_file(), page
+    said = run(unpacked, tmp_path, "-m", "stormpsr_jax").stdout
+    assert said.splitlines()[-1] == f"docs/, to which texts refer: {unpacked}/stormpsr_jax/docs"
 
 
 def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):
@@ -77,7 +100,7 @@ def test_wheel_command_lists_its_modules_without_jax(unpacked, tmp_path):
     assert done.returncode == 0, done.stderr
     for name in command.COMMANDS:
         assert f"\n  {name} " in done.stdout
-    assert max(map(len, done.stdout.splitlines())) < 110
+    assert max(map(len, done.stdout.splitlines()[:-1])) < 110
     (entry,) = unpacked.glob("*.dist-info/entry_points.txt")
     assert "stormpsr = stormpsr_jax.__main__:main" in entry.read_text()
     version = run(unpacked, tmp_path, "-m", "stormpsr_jax", "--version").stdout
@@ -114,7 +137,8 @@ def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
     error = refused(capsys, command.main)
     assert f"unknown command '{' '.join(words)}'" in error
-    assert "main, paper, sweep, recognise, evaluate, procedure, convert, weights, data own" in error
+    names = "main, paper, sweep, recognise, evaluate, monitor, procedure, convert, weights, data"
+    assert f"{names} own" in error
 
 
 def test_resolve_names_and_paths(monkeypatch, tmp_path):

@@ -123,6 +123,30 @@ def test_check_against_labels_names_recording_and_place(written, tmp_path):
     assert "no variant matches recording 'c'" in mistakes[3]
 
 
+def test_check_takes_the_variant_that_its_message_advises(written, tmp_path, capsys):
+    (tmp_path / "labels" / "other").mkdir(parents=True)
+    (tmp_path / "labels" / "other" / "PSR_labels.csv").write_text(LABELS)
+    data = json.loads(written.read_text())
+    data["variants"]["assembly"]["recordings"] = ["a*"]
+    written.write_text(json.dumps(data))
+    words = ["check", str(written), f"--labels={tmp_path / 'labels'}"]
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert "pass --variant" in capsys.readouterr().err
+    command.main([*words, "--variant=assembly"])
+    assert "the labels of 1 recording fit" in capsys.readouterr().out
+    for wrong, says in (
+        ([*words, "--variant=x"], "variant 'x' is not in procedure 'shelf'"),
+        ([*words[:2], "--variant=assembly"], "--variant is of the recordings of --labels"),
+    ):
+        with pytest.raises(SystemExit) as error:
+            command.main(wrong)
+        assert error.value.code == 2
+        said = capsys.readouterr().err
+        assert says in said
+        assert said.count("\n") == 1
+
+
 def test_check_errors_labels_of_every_kind_are_read(written, tmp_path, capsys):
     """Below train, val and test, as files of times or intervals, and in folders of PSR files."""
     root = tmp_path / "labels"

@@ -38,7 +38,9 @@ def test_readme_leads_to_every_page():
 
 def by_name(text):
     """What in a text is installed, or could be, by the name that no index has for this package."""
-    name = r"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl)"
+    # With "@ git+" behind it comes from the address that stands there.
+    direct = r"(?!(?:\[[^\]\s]*\])? @ (?:git\+|\{FROM\}))"
+    name = rf"(?<![/\w])stormpsr[-_.]jax(?![-\w.]*\.whl){direct}"
     return re.findall(rf"install\b[^\n&;]*?{name}\b|{name}\[", text)
 
 
@@ -47,6 +49,8 @@ def test_by_name_finds_what_asks_an_index_and_nothing_else():
     for text in ("pip install {}", "uv pip install '{}[video]'", 'PACKAGE = "{}[x]"', "{}[a] @ b"):
         assert by_name(text.format(package)), text
     for text in ("pip install './{}[live]'", "pip install {}-0.1-py3-none-any.whl", "{} 0.1.0"):
+        assert not by_name(text.format(package)), text
+    for text in ("pip install '{}[video] @ git+ADDRESS'", "pip install {} @ git+https://a.b/c"):
         assert not by_name(text.format(package)), text
 
 

@@ -5,6 +5,7 @@ A GLB of 2 MB may show the same thousand triangles a hundred thousand times.
 
 import io
 import json
+import os
 import pickle
 import struct
 import sys
@@ -13,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
-from trimesh.visual import ColorVisuals
-from trimesh.visual.material import PBRMaterial
 
 from data_prep.rendering.product import Mesh, join
 from stormpsr_jax.media import limited
@@ -23,6 +21,12 @@ from stormpsr_jax.media import limited
 # What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor.
 MEMORY, GROWTH = 2**28, 24  # bytes: so many, and so many times its size
 SECONDS, BYTES_OF_SECOND = 3, 2**22
+# Those of STEP files, whose reader OpenCASCADE takes 200 MB before it reads anything.
+STEP = ("step", "stp")
+STEP_MEMORY, STEP_SECONDS = 2**30, 60
+# How far triangles may be from a curved surface: a share of an edge's length, and radians.
+_FLAT, _TURN = 0.01, 0.3
+_MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
 _ADVICE = "export the part again, as a plain triangle mesh"
 _LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
 _ERROR = b"error: "
@@ -72,13 +76,18 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
         ValueError: it cannot be read, refers to another file, or has no triangle with an area.
         MemoryError: as it says.
     """
+    import trimesh  # here, as flags and --help do without it
+
     kind = path.suffix.lower()[1:]
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if kind == "glb":
+    if step := kind in STEP:
+        data, kind = _tessellated(path, data), "glb"
+    elif kind == "glb":
         _check_glb(path, data)
+    scale = np.diag([_MILLIMETRES] * 3 + [1.0]) if step else np.eye(4)
     options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}
     try:
         scene = trimesh.load_scene(
@@ -99,12 +108,13 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
                     np.array(geometry.faces, np.int64),
                     np.square(display, dtype=np.float64),
                 )
-                pieces.append(piece.moved(np.asarray(matrix)))
+                pieces.append(piece.moved(scale @ np.asarray(matrix)))
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser may raise on a malformed file
         text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
-        raise ValueError(f"{path}: not a readable {kind.upper()} mesh ({text})") from error
+        named = path.suffix[1:].upper()
+        raise ValueError(f"{path}: not a readable {named} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
     mesh = join(pieces)
@@ -118,6 +128,18 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
     faces = mesh.faces[solid]
     used, faces = np.unique(faces, return_inverse=True)
     return Mesh(mesh.vertices[used], faces.reshape(-1, 3), mesh.colours[solid])
+
+
+def _tessellated(path: Path, data: bytes) -> bytes:
+    """A STEP file as a GLB in metres, with the axes of the file."""
+    import cascadio  # here, as it is an extra of its own
+
+    glb = cascadio.load(
+        data, "step", tol_linear=_FLAT, tol_angular=_TURN, tol_relative=True, use_parallel=False
+    )
+    if not glb:
+        raise ValueError(f"{path}: not a readable STEP file; export the part again, as AP214")
+    return glb
 
 
 def _check_glb(path: Path, data: bytes) -> None:
@@ -139,8 +161,11 @@ def _check_glb(path: Path, data: bytes) -> None:
             )
 
 
-def _own_colours(geometry: trimesh.Trimesh) -> np.ndarray | None:
+def _own_colours(geometry: Any) -> np.ndarray | None:
     """Display colours in 0..1, (3,) or (F, 3); None if the mesh has none. Textures are not read."""
+    from trimesh.visual import ColorVisuals
+    from trimesh.visual.material import PBRMaterial
+
     visual = geometry.visual
     if isinstance(visual, ColorVisuals):
         return None if visual.kind is None else visual.face_colors[:, :3] / 255
@@ -153,11 +178,20 @@ def _own_colours(geometry: trimesh.Trimesh) -> np.ndarray | None:
 def _main() -> None:
     """Answers with the mesh of each file, up to the first one that cannot be read."""
     requests: Sequence[Request] = pickle.load(sys.stdin.buffer)  # of who has started this process
+    import trimesh  # noqa: F401 - before there are limits: it is not the file that takes this
+
+    # What a library prints is no answer.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
     for path, colour, drawn in requests:
         answer = io.BytesIO()
         try:
             size = path.stat().st_size
-            limited.limit(MEMORY + GROWTH * size, SECONDS + size // BYTES_OF_SECOND)
+            step = path.suffix.lower()[1:] in STEP
+            limited.limit(
+                (STEP_MEMORY if step else MEMORY) + GROWTH * size,
+                (STEP_SECONDS if step else SECONDS) + size // BYTES_OF_SECOND,
+            )
             mesh = load(path, colour, drawn)
             np.savez(answer, vertices=mesh.vertices, faces=mesh.faces, colours=mesh.colours)
         except MemoryError:
@@ -165,8 +199,8 @@ def _main() -> None:
             answer = io.BytesIO(_ERROR + f"{path}: {what}; {_ADVICE}".encode())
         except ValueError as error:
             answer = io.BytesIO(_ERROR + str(error).encode())
-        sys.stdout.buffer.write(_LENGTH.pack(len(answer.getvalue())) + answer.getvalue())
-        sys.stdout.buffer.flush()
+        answers.write(_LENGTH.pack(len(answer.getvalue())) + answer.getvalue())
+        answers.flush()
         if answer.getvalue().startswith(_ERROR):
             return
 

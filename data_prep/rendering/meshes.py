@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -10,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import trimesh
 
 from data_prep.rendering import mesh_files
 from data_prep.rendering.product import Mesh, Part, Product
+from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import check_name, check_regular, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
-SUFFIXES = (".stl", ".obj", ".glb")
+SUFFIXES = (".stl", ".obj", ".glb", ".step", ".stp")
 # Known formats that refer to other files or need a library of their own.
 OTHER_SUFFIXES = (
-    ".gltf", ".ply", ".off", ".3mf", ".dae", ".fbx", ".step", ".stp", ".iges", ".igs", ".wrl",
+    ".gltf", ".ply", ".off", ".3mf", ".dae", ".fbx", ".iges", ".igs", ".wrl",
 )  # fmt: skip
 MAX_BYTES = 2**29  # of a file
 MAX_FACES = 2_000_000  # of the product
@@ -98,7 +99,12 @@ def _check_file(path: Path) -> None:
     """Raises ValueError for a mesh of another format, and for what is too large or no file."""
     suffix = path.suffix.lower()
     if suffix in OTHER_SUFFIXES:
-        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ or GLB")
+        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB or STEP")
+    if suffix[1:] in mesh_files.STEP and importlib.util.find_spec("cascadio") is None:
+        raise ValueError(
+            f"{path}: reading a STEP file needs cascadio: {installed.extra('step')}; or export it "
+            "as STL, OBJ or GLB"
+        )
     if (size := check_regular(path, "replace it").st_size) > MAX_BYTES:
         raise ValueError(
             f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
@@ -173,6 +179,8 @@ def _pose(where: str, value: Any) -> np.ndarray:
             raise ValueError(
                 f'{where}: give {{"translation": [x, y, z], "quaternion": [w, x, y, z]}}'
             )
+        import trimesh  # here, as flags and --help do without it
+
         matrix = trimesh.transformations.quaternion_matrix(quaternion)
         matrix[:3, 3] = translation
         return matrix

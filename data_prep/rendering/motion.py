@@ -9,7 +9,6 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import trimesh
 
 from data_prep.rendering.product import Mesh, affine, join, solid
 from data_prep.rendering.scene import Body
@@ -309,6 +308,8 @@ SKIN, SLEEVE, HANDLE, BLADE = range(4)
 
 
 def _capsule(start: Sequence[float], end: Sequence[float], radius: float, material: int) -> Mesh:
+    import trimesh  # here, as flags and --help do without it
+
     along = np.subtract(end, start)
     length = np.linalg.norm(along)
     mesh = trimesh.creation.capsule(length, radius, count=(10, 10))

@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from embreex.mesh_construction import TriangleMesh
-from embreex.rtcore_scene import EmbreeScene
 
 from data_prep.rendering.product import Mesh
 
@@ -25,6 +23,10 @@ class Body:
     """A rigid mesh that rays can hit."""
 
     def __init__(self, mesh: Mesh):
+        # Here, as flags and --help do without them.
+        from embreex.mesh_construction import TriangleMesh
+        from embreex.rtcore_scene import EmbreeScene
+
         triangles = mesh.vertices[mesh.faces]
         normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0])
         length = np.linalg.norm(normals, axis=1, keepdims=True)

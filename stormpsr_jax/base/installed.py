@@ -3,13 +3,15 @@
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 # The packages on which the bytes of data folders and results depend.
 _LIBRARIES = (
-    "array-record", "av", "embreex", "flax", "jax", "jaxlib", "numpy", "pillow", "protobuf",
-    "simplejpeg", "tensorflow-datasets", "trimesh",
+    "array-record", "av", "cascadio", "embreex", "flax", "jax", "jaxlib", "numpy", "pillow",
+    "protobuf", "simplejpeg", "tensorflow-datasets", "trimesh",
 )  # fmt: skip
 _ROOT = Path(__file__).parents[2]
 
@@ -29,7 +31,15 @@ def extra(name: str) -> str:
 
     Whoever registered that name would have their code run by those who follow such a hint.
     """
-    return f"pip install '.[{name}]' in the clone, or 'WHEEL[{name}]' with the wheel's file"
+    by_address = f"'stormpsr-jax[{name}] @ git+ADDRESS' with the repository's"
+    return f"pip install '.[{name}]' in the clone, 'WHEEL[{name}]' with its file, or {by_address}"
+
+
+def check_extra(name: str, modules: Sequence[str], what: str) -> None:
+    """Raises ValueError if one of an extra's modules is missing, saying what needs it."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise ValueError(f"{what} needs {module!r}: {extra(name)}")
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base.interruption import EXIT_INTERRUPTED
-from stormpsr_jax.base.mistakes import message_of
+from stormpsr_jax.base.mistakes import message_of, tell
 from stormpsr_jax.main import folders
 from stormpsr_jax.psr.cli import OneLineParser
 from stormpsr_jax.stages import config_flag
@@ -40,6 +40,10 @@ class Request:
 
 
 Make = Callable[[Request], None]
+
+
+class RunsFailed(ValueError):
+    """Runs have failed, each of which has said why; no mistake of the command."""
 
 
 def _parser(name: str, description: str, word: str) -> OneLineParser:
@@ -87,7 +91,9 @@ def run(make: Make, name: str, description: str, word: str) -> None:
     try:
         make(request)
     except (ValueError, OSError, MemoryError) as error:
-        sys.exit("\n".join(f"error: {line}" for line in message_of(error).splitlines()))
+        for line in message_of(error).splitlines():
+            tell("error", line)
+        sys.exit(1 if isinstance(error, RunsFailed | MemoryError) else 2)
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

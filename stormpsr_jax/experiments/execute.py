@@ -13,7 +13,7 @@ from pathlib import Path
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.experiments import runs as of_runs
-from stormpsr_jax.experiments.command import Request
+from stormpsr_jax.experiments.command import Request, RunsFailed
 from stormpsr_jax.experiments.runs import Run
 
 # A line of `stages.run`: a stage, and how many seconds it took.
@@ -187,8 +187,9 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
     A plan shows what is left to make instead, and ends the command.
 
     Raises:
-        ValueError: there is no such folder to take stages over from; another command works in the
-            folder; at the end, if runs failed.
+        ValueError: there is no such folder to take stages over from, or another command works in
+            the folder.
+        RunsFailed: at the end, if runs failed.
     """
     root = request.root
     raise_all([f"--from={p}: no such work folder" for p in request.others if not p.is_dir()])
@@ -205,7 +206,7 @@ def executed(runs: Sequence[Run], request: Request) -> Iterator[set[Run]]:
         failed = execute_all(runs, progress, request.others)
         yield set(runs) - set(failed)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(runs)} runs failed, and are in no table")
+        raise RunsFailed(f"{len(failed)} of {len(runs)} runs failed, and are in no table")
 
 
 def show_plan(progress: Progress, expected: Mapping[Run, Sequence[str]]) -> None:

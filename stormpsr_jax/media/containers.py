@@ -8,6 +8,7 @@ product. So a video is first read, without decoding it, in a process with a limi
 import array
 import contextlib
 import json
+import os
 import pickle
 import re
 import sys
@@ -42,6 +43,7 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
 # Samples may overlap in a file, or be packed, but not so that few bytes are read without end.
 MAX_OVERLAP = 8
+_MAX_BOXES = 1000  # of an MP4, at the top, that are looked at
 # What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
 MAX_MEMORY = 3 * 2**27
 MAX_SECONDS, BYTES_OF_SECOND = 3, 2**23  # of a processor: some, and more by the size of the file
@@ -93,6 +95,7 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
         try:
             with av.open(_Source(file), options=_OPTIONS, **any_encoding(av)) as container:
                 if not container.streams.video:
+                    _check_end(place, file)
                     raise ValueError(f"{place}: there is no video in it")
                 stream = container.streams.video[0]
                 if stream.codec_context is None:
@@ -109,6 +112,7 @@ def open_video(tree: Tree, name: str) -> Iterator[tuple[Any, Any]]:
                 f"there is; {_CONVERT}"
             ) from error
         except av.error.FFmpegError as error:
+            _check_end(place, file)
             raise ValueError(
                 f"{place}: is not a video that can be read ({error.strerror}); of containers, "
                 f"{CONTAINERS} are, of frames those of up to {MAX_FRAME_PIXELS:,} pixels; "
@@ -124,6 +128,37 @@ def _import_av(place: str) -> ModuleType:
             f"{place}: reading a video needs PyAV: {installed.extra('video')}"
         ) from error
     return av
+
+
+def _check_end(place: str, file: IO[bytes]) -> None:
+    """Raises ValueError for an MP4 that ends before its index, where it often stands, does."""
+    if _ends_early(file):
+        raise ValueError(
+            f"{place}: is cut off: it begins as an MP4 does, and ends before its index; copy it "
+            "again from where it comes from (a recording that was interrupted cannot be read)"
+        )
+
+
+def _ends_early(file: IO[bytes]) -> bool:
+    """Whether a file has boxes as an MP4 has them, but ends before the box "moov" does."""
+    end = file.seek(0, os.SEEK_END)
+    at = 0
+    for i in range(_MAX_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        if i == 0 and head[4:8] != b"ftyp":
+            return False
+        if at == end or len(head) < 8:
+            return True
+        size, kind = int.from_bytes(head[:4]), head[4:8]
+        if size == 1:  # it follows
+            size = int.from_bytes(head[8:])
+        at = at + size if size else end
+        if at > end or size in range(1, 8):
+            return at > end
+        if kind == b"moov":
+            return False
+    return False
 
 
 class _Source:

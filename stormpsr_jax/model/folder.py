@@ -25,6 +25,7 @@ import safetensors
 from flax import traverse_util
 
 import stormpsr_jax
+from stormpsr_jax import demo
 from stormpsr_jax.base import files, memory
 from stormpsr_jax.base.mistakes import one_line, visible
 from stormpsr_jax.model.card import CARD, card
@@ -192,6 +193,17 @@ def _embedding(networks: Mapping[str, Network], window: Window) -> int:
 
 
 # --- Reading --------------------------------------------------------------------------------------
+
+
+def model_folder(word: str | os.PathLike) -> Path:
+    """Returns the folder of the model that is meant by a model folder, a work folder or "demo".
+
+    Raises:
+        ValueError: see `demo.model_folder`.
+    """
+    folder = demo.model_folder(word)
+    inside = folder / "model"
+    return inside if inside.is_dir() and not (folder / MODEL).exists() else folder
 
 
 def read_model(folder: str | Path) -> Content:

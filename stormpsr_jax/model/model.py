@@ -18,14 +18,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from stormpsr_jax import demo
 from stormpsr_jax.base import memory
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.model.content import Content
-from stormpsr_jax.model.folder import read_model
+from stormpsr_jax.model.folder import model_folder, read_model
 from stormpsr_jax.model.functions import functions, rows_at_once
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.needs import functions_of
@@ -38,19 +37,20 @@ from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
 
 
 def load_model(folder: str | Path) -> Model:
-    """Loads the model that a run has left in WORKDIR/model; docs/model.md says how to use it.
+    """Loads the model that a run has left in its work folder; docs/model.md says how to use it.
 
     Nothing in the folder is executed.
 
     Args:
-        folder: of the model; the text "demo" is the one that ships with the package.
+        folder: of the model, or the work folder that has it in `model`; the text "demo" is the one
+            that ships with the package.
 
     Raises:
         ValueError: absent, damaged, of a newer format, or not what docs/model.md describes; one
             line that names the file. Or the text is "demo", and there is a model in a folder of
             that name.
     """
-    return Model(read_model(demo.model_folder(folder)))
+    return Model(read_model(model_folder(folder)))
 
 
 class Model:

@@ -9,9 +9,13 @@ import sys
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.mistakes import message_of, tell
-from stormpsr_jax.psr.streams import streams
+from stormpsr_jax.psr.streams import rules, streams
+from stormpsr_jax.psr.streams.stream import AnySettings
 
 _STDOUT = 1  # number of the open file
+# Flags that set a field of settings: by stream, and of all streams.
+_PER_STREAM = ("threshold", "removal", "confidence", "gate")
+_OF_ALL = ("decoder", "decay", "unseen_decay", "weight", "window")
 
 
 def fail(*messages: str) -> NoReturn:
@@ -77,6 +81,67 @@ def per_stream(text: str) -> dict[str, float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{value!r} in {text!r} is not a number") from None
     return values
+
+
+def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of how streams are decoded, which `decoding_settings` reads."""
+    default, add = rules.Settings(), parser.add_argument
+    logits = "".join(f"; {s.name}=2 is {s.threshold}" for s in streams.STREAMS if s.threshold)
+    add(
+        "--threshold",
+        type=per_stream,
+        help=f"T: a number, or asd=6,temporal=4,storm=4 ({default.threshold}){logits}",
+    )
+    add(
+        "--removal",
+        type=per_stream,
+        help="T of removals that are not expected, given as --threshold; decoder 'expected' then "
+        "completes allowed steps too (otherwise --threshold, and expected steps alone)",
+    )
+    add(
+        "--decay",
+        type=float,
+        default=default.decay,
+        help="per frame without evidence (%(default)s)",
+    )
+    add(
+        "--unseen_decay",
+        type=float,
+        metavar="DECAY",
+        help="per frame without a detection above the floor, or of stream temporal without a row; "
+        "1 keeps sums there (otherwise as --decay)",
+    )
+    add("--weight", type=float, default=default.weight, help="of the temporal stream (%(default)s)")
+    add("--window", type=int, default=default.window, help="frames of a clip (%(default)s)")
+    add(
+        "--confidence",
+        type=per_stream,
+        help=f"floor of the detector's confidence, given as --threshold ({default.confidence})",
+    )
+    add(
+        "--gate",
+        type=per_stream,
+        help="a clip's component counts as changed above this probability, given as --threshold "
+        f"({default.gate})",
+    )
+
+
+def decoding_settings(args: argparse.Namespace) -> dict[str, AnySettings]:
+    """Returns the settings of every stream, as the flags and --decoder have them."""
+    result = {}
+    for stream in streams.STREAMS:
+        values = {}
+        for flag in _PER_STREAM:
+            given = getattr(args, flag) or {}
+            if stream.name in given:
+                if flag not in stream.flags:
+                    raise ValueError(f"--{flag}: stream {stream.name} has none")
+                values[stream.flags[flag]] = given[stream.name]
+        for flag in _OF_ALL:
+            if flag in stream.flags:
+                values[stream.flags[flag]] = getattr(args, flag)
+        result[stream.name] = stream.settings(**values)
+    return result
 
 
 class OneLineParser(argparse.ArgumentParser):

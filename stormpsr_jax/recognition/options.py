@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax import demo
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.model.model import Model, load_model
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.stream import AnySettings
-
-
-def model_folder(path: str) -> Path:
-    """The model folder, or that of a work folder; `demo` is the model that ships."""
-    if path == demo.NAME:
-        return demo.model_folder(path)
-    inside = Path(path, "model")
-    return inside if inside.is_dir() else Path(path)
 
 
 def open_model(folder: Path) -> Model:

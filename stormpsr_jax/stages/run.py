@@ -28,6 +28,7 @@ def run(
     profile_steps: tuple[int, int] | None = None,
     remake: bool = False,
     others: Sequence[Path] = (),
+    on_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Runs the stages of a config in a working directory.
 
@@ -37,6 +38,7 @@ def run(
         profile_steps: steps (first, last) of every trained stage to record a profile of.
         remake: whether trained weights that depend on a change may be thrown away.
         others: work folders whose finished stages are taken over where they are the very same.
+        on_start: called once no mistake was found, before anything is computed.
 
     Raises:
         ValueError: all mistakes that can be found before anything is computed; a change after which
@@ -55,6 +57,7 @@ def run(
         _on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
+        on_start()
         for stage in order.chosen(config):
             stopped = f"stopped before {stage.name}; run the same command again"
             interruption.end_if_asked(stopped)

@@ -6,7 +6,7 @@ const WORDS = { done: "done", next: "next", missing: "missing", wrong: "wrong", 
 const CLASSES = { done: "done", next: "next-step", missing: "missing", wrong: "wrong-step", open: "open" };
 const SOURCES = {
   live: ["good", "Camera live"], opening: ["waiting", "Camera opening…"],
-  lost: ["bad", "Camera lost"], ended: ["waiting", "Camera ended"],
+  lost: ["bad", "Camera lost"], ended: ["waiting", "Video finished"],
 };
 const ENDED = {
   complete: "finished", key: "ended", absent: "taken away", end: "ended", stopped: "stopped",
@@ -292,9 +292,9 @@ async function followPictures() {
 // A picture that stands still must not be taken for what the camera sees.
 function showStale() {
   let text = "";
-  if (!state.connected && state.since) text = `No connection since ${state.since.toLocaleTimeString()}`;
+  if (state.source === "ended") text = "The video is finished";
+  else if (!state.connected && state.since) text = `No connection since ${state.since.toLocaleTimeString()}`;
   else if (state.source === "lost") text = "Camera lost";
-  else if (state.source === "ended") text = "Camera ended";
   else if (state.source === "live" && Date.now() - state.viewed > OLD_VIEW_MS) text = "No news from recognition";
   else if (by("picture").hidden) text = "No picture yet";
   setText(by("stale"), text);
@@ -308,8 +308,10 @@ function setConnected(connected) {
   if (connected) state.since = null;
   else if (!state.since) state.since = new Date();
   state.connected = connected;
-  by("connection").dataset.state = connected ? "good" : "bad";
-  setText(by("connection"), connected ? "Connected" : "No connection");
+  // The server of a file ends with it: nothing is lost.
+  const finished = !connected && state.source === "ended";
+  by("connection").dataset.state = connected ? "good" : finished ? "waiting" : "bad";
+  setText(by("connection"), connected ? "Connected" : finished ? "Finished" : "No connection");
   by("reset").disabled = !connected;
   showStale();
 }

@@ -211,7 +211,7 @@ def on_every_host(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
-def fail(error: BaseException, with_traceback: bool = False) -> None:
+def fail(error: BaseException, with_traceback: bool = False, status: int = 1) -> None:
     """Ends this process of several with a line, or a traceback, without waiting for the others.
 
     A regular exit would wait for them, and they may be waiting for this one. An error of the
@@ -234,7 +234,7 @@ def fail(error: BaseException, with_traceback: bool = False) -> None:
     if index == 0:
         # The others, which end with process 0, print their own errors and read that of this one.
         time.sleep(2 * BEAT_SECONDS)
-    os._exit(1)
+    os._exit(status)
 
 
 def is_of_another(error: BaseException) -> bool:

@@ -252,6 +252,7 @@ class _Loop:
         self.loss = math.nan  # of the last step looked at
         self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
         self.writer = MetricWriter(workdir, self.step, sinks)
+        self.progress: Bar | None = None
 
     def run(
         self,
@@ -265,7 +266,7 @@ class _Loop:
         if first_profiled > last:
             print(f"{self.workdir.name}: no profile, it has only {last} steps", flush=True)
         profiling = False
-        progress = Bar(
+        self.progress = progress = Bar(
             total=last,
             initial=self.step,
             desc=self.workdir.name,
@@ -324,7 +325,9 @@ class _Loop:
             save_best(self.workdir, self.state.params, self.state.batch_stats)
 
     def close(self) -> None:
-        """Ends the loaders and closes the logs."""
+        """Ends the loaders, closes the logs, and ends the bar, before somebody says what failed."""
+        if self.progress is not None:
+            self.progress.close()
         self.data.close()
         self.writer.close()
 

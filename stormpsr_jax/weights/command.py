@@ -1,4 +1,4 @@
-"""Weights in and out: published backbones, released PyTorch checkpoints, and our own files.
+"""Weights in and out: published backbones, released PyTorch checkpoints, our own files.
 
     python -m stormpsr_jax.weights import --kind=spatial --checkpoint=best.pth --out=f.safetensors
     python -m stormpsr_jax.weights export --kind=spatial --checkpoint=f.safetensors --out=f.npz

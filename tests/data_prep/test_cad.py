@@ -326,7 +326,7 @@ WRONG = {
     "unknown": (lambda m: (m / "roof.stl").touch(), "roof.stl: belongs to no component"),
     "index": (lambda m: (m / "3.stl").touch(), "3.stl: belongs to no component"),
     "twice": (lambda m: (m / "lid.stl").touch(), "lid.stl: 2.glb is a mesh of component 'lid'"),
-    "format": (lambda m: (m / "lid.step").touch(), "lid.step: .step is not read; export"),
+    "format": (lambda m: (m / "lid.dae").touch(), "lid.dae: .dae is not read; export"),
     "empty": (lambda m: (m / "base.stl").write_bytes(b""), "base.stl: "),
     "garbage": (lambda m: (m / "base.stl").write_bytes(b"\0" * 300), "base.stl: "),
     "no glb": (lambda m: (m / "2.glb").write_bytes(b"glTF no"), "2.glb: not a readable GLB"),

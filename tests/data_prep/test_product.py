@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data_prep.rendering import product
+from data_prep.rendering import product, shapes
 
 
 @pytest.mark.parametrize("num_components", [11, 17])
@@ -53,7 +53,7 @@ def test_product_mesh_shows_exactly_what_is_installed():
 
 
 def test_shapes_are_closed_and_fill_their_box():
-    for shape in product._SHAPES:
+    for shape in shapes.SHAPES:
         mesh = product.solid(shape, (2.0, 3.0, 0.5), (1, 0, 0))
         np.testing.assert_allclose(np.ptp(mesh.vertices, axis=0), (2.0, 3.0, 0.5))
         np.testing.assert_allclose(mesh.vertices.max(0), (1.0, 1.5, 0.25))

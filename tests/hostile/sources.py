@@ -30,6 +30,7 @@ CODECS = {
 SAYS_ITS_LENGTH = ("mp4", "mov", "avi", "mkv", "webm", "flv", "3gp")
 NUMBERS = (0, 1, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x01000000)
 NO_VIDEO = "is not a video that can be read"
+NO_END = "is cut off: it begins as an MP4"
 # Of 48 x 64 pixels, all different.
 SHOWN = np.random.default_rng(0).integers(0, 256, (60, 6, 8, 3), np.uint8).repeat(8, 1).repeat(8, 2)
 
@@ -160,8 +161,8 @@ CONTROL = "\n\x1b[31m.mp4"
 BROKEN = {
     "empty": Source("is empty (0 bytes)", file(".mp4", lambda p: b"")),
     "one byte": Source(NO_VIDEO, file(".mp4", lambda p: b"\0")),
-    "head alone": Source(NO_VIDEO, file(".mp4", lambda p: p.read("video.mp4")[:100])),
-    "half an mp4": Source(NO_VIDEO, file(".mp4", lambda p: p.read("video.mp4")[:6000])),
+    "head alone": Source(NO_END, file(".mp4", lambda p: p.read("video.mp4")[:100])),
+    "half an mp4": Source(NO_END, file(".mp4", lambda p: p.read("video.mp4")[:6000])),
     "half an mkv": Source("is cut off: it ends at", part("video.mkv", 0.5)),
     "half an avi": Source("is cut off: it ends at", part("video.avi", 0.5)),
     "zeros": Source(NO_VIDEO, file(".mov", lambda p: bytes(100_000))),

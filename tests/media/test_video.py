@@ -156,6 +156,23 @@ def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
         containers.read_times(tree, path.name)
 
 
+def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_converted(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, [i / 12 for i in range(120)])
+    content = path.read_bytes()
+    index = content.index(b"moov") - 4
+    assert index > 1000  # it stands at the end
+    for size in (40, 1000, index - 1, index, index + 4, index + 8, index + 100):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"a\.mp4: is cut off: it begins as an MP4") as error:
+            containers.read_times(Tree(str(tmp_path)), "a.mp4")
+        assert "copy it again" in str(error.value)
+        assert "convert" not in str(error.value)
+    path.write_bytes(content[:4] + b"xxxx" + content[8:1000])  # noise, whatever its length
+    with pytest.raises(ValueError, match="is not a video that can be read"):
+        containers.read_times(Tree(str(tmp_path)), "a.mp4")
+
+
 def test_read_times_heads_may_be_a_few_frames_off_or_promise_nothing(tmp_path):
     tree = Tree(str(tmp_path))
     content = write_noise(tmp_path / "a.avi", "mjpeg", pixels="yuvj420p")

@@ -85,6 +85,15 @@ def test_load_model_round_trip(trained):
     assert trained.batch == 16
 
 
+def test_load_model_takes_a_work_folder_as_the_commands_do(tmp_path, monkeypatch):
+    write(tmp_path / "runs" / "lamp" / "model")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/lamp", "runs/lamp/model", tmp_path / "runs" / "lamp"):
+        assert stormpsr_jax.load_model(folder).procedure == PROCEDURE
+    with pytest.raises(ValueError, match=r"^runs/model\.json: is missing; give the folder"):
+        stormpsr_jax.load_model("runs")
+
+
 def test_networks_match_the_modules_applied_by_hand(trained):
     """The whole modules, as trained, on pictures normalised here."""
     images = prepared(trained, 64)

@@ -1,6 +1,7 @@
 """COCO results, YOLO text files, other frame rates and labels by the clock, to our files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -88,6 +89,32 @@ def test_yolo_golden_is_the_same_as_coco(folder):
     for field in ("frames", "classes", "confidences"):
         assert getattr(found, field).tolist() == getattr(expected, field).tolist()
     np.testing.assert_allclose(found.boxes[:2], expected.boxes[:2])
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_a_wrong_class_key_is_told_once_with_how_often_it_comes(folder, capsys, form):
+    (folder / "map.json").write_text('{"6": 2}')
+    if form == "coco":
+        many = [RESULTS[0] | {"category_id": c} for c in [5] * 876 + [6] + [7, 7]]
+        (folder / "results.json").write_text(json.dumps([*many, RESULTS[0] | {"score": 2}]))
+        words = ["coco", *(f"--{name}={folder / name}.json" for name in ("results", "images"))]
+        places = ("entry 1: category_id", "entry 878: category_id", "entry 880: score")
+    else:
+        shutil.rmtree(folder / "rec_y")
+        (folder / "rec_y").mkdir()
+        rows = [f"{c} 0.1 0.1 0.1 0.1 1\n" for c in [5] * 876 + [6] + [7, 7]]
+        (folder / "rec_y" / "f_1.txt").write_text("".join(rows) + "5 0.1 0.1 0.1 0.1 2\n")
+        words = ["yolo", f"--folder={folder / 'rec_y'}"]
+        places = ("line 1: class", "line 878: class", "line 880: conf")
+    words += [f"--procedure={folder / 'toy.json'}", f"--classes={folder / 'map.json'}"]
+    with pytest.raises(SystemExit):
+        convert.main([*words, f"--out={folder / 'out'}"])
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert places[2] in lines[0]
+    times = (875, 1)
+    for line, place, c, more in zip(lines[1:], places, (5, 7), times, strict=False):
+        assert f"{place}: class {c} is not in the class map ({more} more detection" in line
 
 
 def test_class_map_missing_states_are_told(folder, capsys):

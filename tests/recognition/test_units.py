@@ -361,8 +361,8 @@ def test_restore_errors_name_the_file(tmp_path):
     saved = files.read_json(path)
     for change, message in (
         ({"frame": 1.0}, "frame: expected int"),
-        ({"source": "y"}, "is of format 1 and source 'y', not 1 and x"),
-        ({"format": 2}, "is of format 2"),
+        ({"source": "y"}, "is the state of another source, 'y'; this one is 'x'; remove it"),
+        ({"format": 2}, r"was saved by another version of this package \(format 2, this one"),
         ({"live": {}}, "not a state of format 1"),
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),

@@ -1,5 +1,6 @@
 """What goes wrong in training ends it with a line that says where, and what to do."""
 
+import gc
 import subprocess
 import sys
 import time
@@ -69,7 +70,9 @@ def test_train_out_of_memory_names_stage_and_field(tmp_path):
         ValueError("RESOURCE_EXHAUSTED: Failed to write 10032 bytes: No space left on device"),
     ],
 )
-def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
+def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, failure):
+    """The bar is at its end then: nothing comes after what the command says of it."""
+
     def save(*args, **kwargs):
         raise failure
 
@@ -77,6 +80,10 @@ def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, failure):
     with pytest.raises(OSError, match=r"disk is full; free some space") as error:
         run(tmp_path / "toy")
     assert error.value.errno == 28
+    assert "toy: " in capsys.readouterr().err
+    del error
+    gc.collect()
+    assert capsys.readouterr().err == ""
 
 
 MOUNTED = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
@@ -108,6 +115,7 @@ def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size)
     errors = [line for line in lines if line and not line.startswith("toy:")]  # the progress bar
     assert len(errors) == 1, errors
     assert "stage 'toy': the disk is full; free some space and run the same" in errors[0]
+    assert lines[-2:] == [*errors, ""]
     whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
     assert f"begun after {max(whole, default=0)}" in output.splitlines()
 

@@ -10,13 +10,13 @@ centre and size in 0…1.
 import os
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all
 from stormpsr_jax.psr.files import coco, csvfile, yolo
 from stormpsr_jax.psr.files.class_maps import ClassMap
 from stormpsr_jax.psr.files.predictions import Detections
@@ -54,6 +54,7 @@ def from_coco(
     named = [] if recording is None else [recording]
     names = named if images is None else sorted({image[0] for image in images.values()})
     rows: dict[str, list[tuple]] = {name: [] for name in names}
+    translated = _Translated(classes)
 
     def convert(i: int, entry: Any) -> None:
         place = f"entry {i + 1}"
@@ -72,11 +73,11 @@ def from_coco(
         x, y, w, h = coco.corner(entry, place)
         width, height = size or (1, 1)
         category = files.field(entry, "category_id", (int, str), place)
-        c = _translate(classes, category, f"{place}: category_id")
+        c = translated(category, f"{place}: category_id")
         centre = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
         rows.setdefault(name, []).append((frame, c, score, *centre))
 
-    for_each(enumerate(results), convert)
+    translated.for_each(enumerate(results), convert)
     return {name: _detections(found) for name, found in rows.items()}
 
 
@@ -146,6 +147,7 @@ def from_yolo(
         starts = {match and match[1] for match in (_NAMED_FRAME.fullmatch(p.stem) for p in paths)}
         recording = folder.resolve().name if len(starts) == 1 else None
     rows: dict[str, list[tuple]] = {}
+    translated = _Translated(classes)
     frames: dict[tuple[str, int], pathlib.Path] = {}
 
     def convert(path: pathlib.Path) -> None:
@@ -169,12 +171,12 @@ def from_yolo(
             csvfile.check_width(*place, row.texts, [*yolo.FIELDS, "confidence"])
             score = csvfile.parse_number(row.texts[5], *place, "confidence")
             files.number(score, f"{row.place}: confidence", 0, 1)
-            c = _translate(classes, row.number(10**6), f"{row.place}: class")
+            c = translated(row.number(10**6), f"{row.place}: class")
             return (frame, c, score, *row.box)
 
         rows.setdefault(name, []).extend(yolo.read(files.read_text(path), path, parse))
 
-    for_each(((path,) for path in paths), convert)
+    translated.for_each(((path,) for path in paths), convert)
     return {name: _detections(found) for name, found in rows.items()}
 
 
@@ -214,8 +216,30 @@ def _frame(text: str, place: str) -> int:
     return int(match[1])
 
 
-def _translate(classes: ClassMap, detected: Any, place: str) -> int:
-    try:
-        return classes(detected)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{place}: {error}") from error
+class _Translated:
+    """Classes translated; one that the map does not have is told once, with how often it comes."""
+
+    def __init__(self, classes: ClassMap):
+        self._classes = classes
+        self._wrong: dict[str, tuple[str, int]] = {}  # by mistake, its first place, how often
+
+    def __call__(self, detected: int | str, place: str) -> int:
+        try:
+            return self._classes(detected)
+        except (ValueError, TypeError) as error:
+            first, count = self._wrong.get(str(error), (place, 0))
+            self._wrong[str(error)] = first, count + 1
+            return 0
+
+    def for_each(self, items: Iterable[tuple[Any, ...]], convert: Callable[..., None]) -> None:
+        """Calls convert(*item) for each; raises the mistakes of all, and those of classes."""
+        mistakes: list[str] = []
+        try:
+            for_each(items, convert)
+        except ValueError as error:
+            mistakes = lines_of(error)
+        for mistake, (place, count) in self._wrong.items():
+            s = "s" if count > 2 else ""
+            more = f" ({count - 1:,} more detection{s} of it)" if count > 1 else ""
+            mistakes.append(f"{place}: {mistake}{more}")
+        raise_all(mistakes)

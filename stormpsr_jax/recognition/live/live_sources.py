@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.media import containers, sources, video
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS
 from stormpsr_jax.media.trees import Tree
@@ -45,6 +46,8 @@ PASSWORD = "STORMPSR_RTSP_PASSWORD"  # a password on the command line is seen by
 # Also with a space or a quote in front, as may be secret what would be told of a file's name.
 _ADDRESS = re.compile(r"\W*(rtsps?:|[a-z][a-z0-9+.-]+://)", re.IGNORECASE)
 _CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}:none")}
+
+_DEVICES, _NAMES = Path("/dev"), Path("/sys/class/video4linux")
 
 Shown = tuple[float | None, Callable[[], np.ndarray]]  # its own time in seconds; decodes it
 
@@ -89,7 +92,7 @@ def live_source(word: str) -> LiveSource:
     sources.check_video_extra(f"{word}: reading it")
     if camera:
         if not re.fullmatch("camera:[0-9]{1,3}", word, re.ASCII):
-            raise ValueError(f"{word}: cameras are camera:0, camera:1, …")
+            raise ValueError(f"{word}: cameras are camera:0, camera:1, …{_here()}")
         if sys.platform not in _CAMERAS:
             raise ValueError(f"{word}: cameras can be read on Linux and macOS only")
         form, place = _CAMERAS[sys.platform]
@@ -98,6 +101,23 @@ def live_source(word: str) -> LiveSource:
     if not source.is_video:
         raise ValueError(f"{word}: --realtime plays a video file; a folder of pictures has no time")
     return _Playing(source.name, source.place)
+
+
+def _here() -> str:
+    """What a message says of the cameras that are there; on Linux alone they are files."""
+    if sys.platform != "linux":
+        return ""
+    numbers = sorted(int(p.name[5:]) for p in _DEVICES.glob("video*") if p.name[5:].isdecimal())
+    if not numbers:
+        return f"; there is none here (no {_DEVICES}/video*)"
+    found = []
+    for number in numbers:
+        try:
+            name = one_line((_NAMES / f"video{number}" / "name").read_text("utf-8", "replace"), 40)
+        except OSError:
+            name = "unnamed"
+        found.append(f"camera:{number} ({name})")
+    return f"; here are {', '.join(found)}"
 
 
 def _parts(word: str) -> urllib.parse.SplitResult:

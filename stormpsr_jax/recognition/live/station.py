@@ -333,10 +333,15 @@ class Station:
             saved = files.fit(content, Saved, "state")
             if saved.checksum != sealed(content)["checksum"]:
                 raise ValueError("the saved state is damaged (its checksum is of another one)")
-            if (saved.format, saved.source) != (FORMAT, self._name):
+            if saved.format != FORMAT:
                 raise ValueError(
-                    f"is of format {saved.format} and source {files.shorten(saved.source)}, "
-                    f"not {FORMAT} and {self._name}"
+                    f"was saved by another version of this package (format {saved.format}, this "
+                    f"one has {FORMAT})"
+                )
+            if saved.source != self._name:
+                raise ValueError(
+                    f"is the state of another source, {files.shorten(saved.source)}; this one is "
+                    f"{files.shorten(self._name)}"
                 )
             self._live.restore(saved.live)
             self._unit.restore(saved.unit)

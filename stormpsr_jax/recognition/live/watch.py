@@ -16,6 +16,7 @@ import numpy as np
 
 from stormpsr_jax.base import files, interruption
 from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
+from stormpsr_jax.model.folder import model_folder
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files.unit import Reset, parse_reset
 from stormpsr_jax.recognition.live import access, mqtt, serve, webhook
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     try:
-        model = options.open_model(options.model_folder(args.model))
+        model = options.open_model(model_folder(args.model))
         stream, settings = options.settings(model, args.stream, args.threshold)
     except ValueError as error:
         mistakes += lines_of(error)

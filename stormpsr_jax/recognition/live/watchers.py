@@ -232,7 +232,7 @@ class Watchers:
         board.num_watchers += 1
         try:
             yield _event("hello", json.dumps(hello).encode())
-            while not self._closing:
+            while True:
                 news = board.news
                 for number, text in [item for item in board.records if item[0] > at]:
                     at = number
@@ -243,6 +243,8 @@ class Watchers:
                 if board.view is not None and board.view is not view:
                     view = board.view
                     yield _event("view", view)
+                if self._closing:  # after the last news, such as that a file has ended
+                    return
                 if not await _is_set(news, _BEAT):
                     yield _event("beat", b"0")
         finally:

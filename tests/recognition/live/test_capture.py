@@ -205,6 +205,25 @@ def test_live_source_errors(word, message, tmp_path, monkeypatch):
     assert "sec" not in str(raised.value).removeprefix("rtsps").replace("seconds", "")
 
 
+def test_camera_without_a_number_lists_those_that_are_there(tmp_path, monkeypatch):
+    devices, names = tmp_path / "dev", tmp_path / "names"
+    (names / "video10").mkdir(parents=True)
+    devices.mkdir()
+    monkeypatch.setattr(live_sources, "_DEVICES", devices)
+    monkeypatch.setattr(live_sources, "_NAMES", names)
+    monkeypatch.setattr(live_sources.sys, "platform", "linux")
+    with pytest.raises(ValueError, match=r"^camera:: cameras are .*; there is none here \(no "):
+        live_source("camera:")
+    for name in ("video10", "video2", "videox", "audio0"):
+        (devices / name).touch()
+    (names / "video10" / "name").write_text("Integrated\x1b[31m Camera\n")
+    with pytest.raises(ValueError) as raised:
+        live_source("camera:")
+    assert str(raised.value).endswith(
+        "; here are camera:2 (unnamed), camera:10 (Integrated\\x1b[31m Camera)"
+    )
+
+
 def test_device_only_what_was_named_is_opened(monkeypatch):
     opened = []
 

@@ -300,8 +300,19 @@ def test_page_what_json_has_not_is_left_out(page, capsys):
     assert capsys.readouterr().err.startswith("warning: --serve: a record holds what JSON has not")
 
 
-@pytest.mark.usefixtures("system")
-def test_close_ends_at_once_with_watchers(capfd):
+def test_close_tells_watchers_the_last_news_first(system):
+    page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
+    events = Events(page)
+    events.next("hello")
+    page.send({"type": "unit", "ended": "end"})
+    page.frame(None, VIEW | {"source": "ended"})
+    page.close()
+    assert events.next("record")[2]["ended"] == "end"
+    assert events.next("view")[2]["source"] == "ended"
+    events.close()
+
+
+def test_close_ends_at_once_with_watchers(system, capfd):
     page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
     events = [Events(page) for _ in range(3)]
     threads = [threading.Thread(target=ask, args=(page, "/picture")) for _ in range(3)]

@@ -29,6 +29,7 @@ print(page.url, flush=True)
 for line in sys.stdin:
     kind, value, jpeg = json.loads(line)
     page.send(value) if kind == "send" else page.frame(jpeg and bytes.fromhex(jpeg), value)
+page.close()
 """
 JPEG = simplejpeg.encode_jpeg(np.full((48, 64, 3), 99, np.uint8))
 EVIL = "<img src=x onerror=\"document.title='evil'\">"
@@ -52,6 +53,10 @@ class Server:
         line = json.dumps([kind, value, jpeg and jpeg.hex()])
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
+
+    def end(self):
+        """Ends in order, as at the end of a file."""
+        self.process.communicate()
 
     def kill(self):
         self.process.kill()
@@ -220,6 +225,31 @@ def test_station_connects_again_and_catches_up(tab):
         tab.get_by_role("button", name="New unit").click()
         tab.get_by_role("button", name="Begin a new unit").click()
         assert server.process.stdout.readline() == "reset\n", "with the token of the new server"
+    finally:
+        server.kill()
+
+
+def test_station_says_that_a_file_is_finished_and_keeps_what_it_shows(tab):
+    server = Server()
+    try:
+        server.tell("frame", view("done", "next"), JPEG)
+        tab.goto(server.url)
+        see(tab.locator("#next"), "Install wheel")
+        server.tell("send", {"type": "unit", "unit": 1, "ended": "end", "done": []})
+        server.tell("frame", view("done", "done", source="ended"))
+        server.end()
+        see(tab.locator("#connection"), "Finished")
+        assert tab.locator("#connection").get_attribute("data-state") == "waiting"
+        see(tab.locator("#source"), "Video finished")
+        assert tab.locator("#stale").inner_text() == "The video is finished"
+        see(tab.locator("#next"), "All steps done")
+        assert "Unit 1" in tab.locator("#records li .what").first.inner_text()
+        server.kill()
+        server = Server(port=server.port)  # the same command again
+        server.tell("frame", view("next", "open"), JPEG)
+        see(tab.locator("#connection"), "Connected")
+        see(tab.locator("#source"), "Camera live")
+        playwright.expect(tab.locator("#stale")).to_be_hidden()
     finally:
         server.kill()
 

@@ -1,0 +1,237 @@
+"""Tells order, omissions and mistakes of prediction files: ``python -m stormpsr_jax.monitor -h``.
+
+    python -m stormpsr_jax.monitor --procedure=pump.json --asd=ASD --temporal=TEMPORAL
+
+Decodes each recording and goes through its steps with a `psr.Monitor`. What is told is a step that
+was missed before another one or came out of order (by the precedence of the procedure's variant),
+one that is not expected, a part that sits wrong, an assembly that the detector sees in the error
+state, and what is missing at the end. Needs no labels; NumPy only. `recognise` tells the same of
+videos, in events.jsonl.
+"""
+
+import argparse
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.psr.cli import (
+    OneLineParser,
+    add_decoding_flags,
+    decoding_settings,
+    fail_for,
+)
+from stormpsr_jax.psr.evaluation import tables
+from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.streams import rules
+from stormpsr_jax.psr.streams.batch import decode
+from stormpsr_jax.psr.streams.rules import Settings
+
+_FLAGS = {"asd": ("--asd",), "temporal": ("--temporal",), "storm": ("--asd", "--temporal")}
+
+
+def alerts_of(
+    procedure: Procedure,
+    variant: Variant,
+    stream: str,
+    settings: Settings,
+    detections: Detections | None = None,
+    temporal: TemporalPredictions | None = None,
+    *,
+    error_seconds: float = 5.0,
+    fps: float | None = None,
+) -> list[Alert]:
+    """Returns the alerts about a whole recording, in the order in which they come.
+
+    Args:
+        procedure, variant: the product, and how it is put together.
+        stream: that is decoded, "asd", "temporal" or "storm".
+        settings: of the stream; its floor is also that of a clear view of the error state.
+        detections, temporal: predictions; None is no evidence.
+        error_seconds: see `Monitor`.
+        fps: frames per second, None for the procedure's.
+
+    Raises:
+        ValueError: as `decode` and `Monitor`.
+    """
+    steps: dict[int, list[int]] = {}
+    for event in decode(procedure, variant, stream, settings, detections, temporal, fps=fps):
+        steps.setdefault(event.frame, []).append(event.step_id)
+    seen = {} if detections is None else dict(detections.per_frame())
+    last = set() if temporal is None or not len(temporal.frames) else {int(temporal.frames[-1])}
+    monitor = Monitor(
+        procedure,
+        variant,
+        error_seconds=error_seconds,
+        confidence=settings.confidence,
+        fps=fps,
+    )
+    alerts = []
+    for frame in sorted(steps.keys() | seen.keys() | last):
+        alerts += monitor.update(frame, steps.get(frame, ()), seen.get(frame, ()))
+    return alerts + monitor.finish()
+
+
+def _read(
+    args: argparse.Namespace, procedure: Procedure
+) -> dict[str, tuple[Variant, Detections | None, TemporalPredictions | None]]:
+    """Returns the variant and the predictions of each recording, by name.
+
+    Raises:
+        ValueError: every mistake in every file, and recordings that one of two folders lacks.
+    """
+    if args.variant is not None:
+        procedure.variant_for("", args.variant)  # says once that a name is wrong
+    folders = {f"--{name}": getattr(args, name) for name in ("asd", "temporal")}
+    given = {flag: folder for flag, folder in folders.items() if folder is not None}
+    with contextlib.ExitStack() as stack:
+        found = {
+            flag: predictions.find(stack.enter_context(predictions.opened(folder, flag)))
+            for flag, folder in given.items()
+        }
+        mistakes = [
+            f"{given[flag]}: has no <recording>{predictions.SUFFIX}; {flag} needs some"
+            for flag, its in found.items()
+            if not its
+        ]
+        raise_all(mistakes)
+        names = sorted(set().union(*found.values()))
+        for flag, its in found.items():
+            mistakes += [
+                f"{given[flag]}: no {name}{predictions.SUFFIX}, which is in the other folder; a "
+                "file with the header row alone says that nothing was predicted"
+                for name in names
+                if name not in its
+            ]
+        raise_all(mistakes)
+        readers = {"--asd": predictions.read_detections, "--temporal": predictions.read_temporal}
+        recordings = {}
+        for name in names:
+            read: dict[str, Any] = {}
+            try:
+                variant = procedure.variant_for(name, args.variant)
+            except ValueError as error:
+                mistakes.append(str(error))
+            for flag, its in found.items():
+                try:
+                    read[flag] = readers[flag](its[name], procedure)
+                except ValueError as error:
+                    mistakes += first_of(error, its[name])
+            if not mistakes:
+                recordings[name] = variant, read.get("--asd"), read.get("--temporal")
+        raise_all(mistakes)
+    return recordings
+
+
+def _stream(args: argparse.Namespace) -> str:
+    """The stream to decode: the one asked for, or all that is given, fused."""
+    given = {f"--{name}" for name in ("asd", "temporal") if getattr(args, name) is not None}
+    if not given:
+        raise ValueError("--asd or --temporal, the folder of prediction files, is missing")
+    fused = given == {"--asd", "--temporal"} and args.decoder != "naive"
+    stream = args.stream or ("storm" if fused else "asd" if "--asd" in given else "temporal")
+    if lacks := [flag for flag in _FLAGS[stream] if flag not in given]:
+        raise ValueError(f"--stream={stream} needs {' and '.join(lacks)}")
+    return stream
+
+
+def _row(name: str, alert: Alert, fps: float) -> dict[str, Any]:
+    return {
+        "recording": name,
+        "time_s": max(alert.frame, 0) / fps,
+        "frame": alert.frame,
+        "alert": alert.kind,
+        "message": alert.message,
+    }
+
+
+def _run(args: argparse.Namespace) -> None:
+    procedure = load_procedure(args.procedure)
+    fps = procedure.checked_fps(args.fps)
+    stream = _stream(args)
+    settings = decoding_settings(args)[stream]
+    assert isinstance(settings, Settings)  # of all streams of _FLAGS
+    recordings = _read(args, procedure)
+    found = {
+        name: alerts_of(
+            procedure,
+            variant,
+            stream,
+            settings,
+            detections,
+            temporal,
+            error_seconds=args.error_seconds,
+            fps=fps,
+        )
+        for name, (variant, detections, temporal) in recordings.items()
+    }
+    if args.out is not None:
+        files.write_json(args.out, _content(procedure, stream, fps, recordings, found))
+    rows = [_row(name, alert, fps) for name, alerts in found.items() for alert in alerts]
+    if rows:
+        print(tables.format_rows(rows, args.format))
+    if args.format == "text":
+        calm = sum(not alerts for alerts in found.values())
+        print(f"{len(rows)} alerts; {calm} of {len(found)} recordings have none")
+
+
+def _content(
+    procedure: Procedure,
+    stream: str,
+    fps: float,
+    recordings: Mapping[str, tuple[Variant, Any, Any]],
+    found: Mapping[str, Sequence[Alert]],
+) -> dict[str, Any]:
+    """The content of the file of --out; docs/formats.md has its fields."""
+    return {
+        "procedure": procedure.name,
+        "stream": stream,
+        "fps": fps,
+        "recordings": {
+            name: {
+                "variant": recordings[name][0].name,
+                "alerts": [alert._asdict() for alert in alerts],
+            }
+            for name, alerts in found.items()
+        },
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command; exit code 2 and a line for each mistake on stderr for input that is wrong."""
+    args = _parser().parse_args(argv)
+    try:
+        _run(args)
+    except (OSError, ValueError) as error:
+        fail_for(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(
+        prog="python -m stormpsr_jax.monitor",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
+    add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
+    add("--temporal", help="the same of the spatio-temporal stream")
+    what = "otherwise storm if both are given, else the one that is"
+    add("--stream", choices=list(_FLAGS), help=what)
+    add("--variant", help="of all recordings; otherwise found by their names")
+    add("--fps", type=float, help="frames per second; otherwise the procedure's")
+    what = "an error state seen for so many seconds is told (%(default)s)"
+    add("--error_seconds", type=float, default=5.0, metavar="S", help=what)
+    add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
+    add_decoding_flags(parser)
+    add("--format", choices=tables.FORMATS, default="text")
+    add("--out", help="a JSON file to write besides")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The command `monitor`: alerts of prediction files, the same as of the decoder frame by frame."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax import monitor as command
+from stormpsr_jax import psr
+from stormpsr_jax.psr.files import predictions
+
+PROCEDURE = psr.Procedure.from_json(
+    {
+        "name": "pump",
+        "fps": 10,
+        "components": ["seal", "cover"],
+        "states": ["10", "01", "11"],
+        "variants": {
+            "up": {
+                "initial_state": "00",
+                "expected": [0, 3],
+                "recordings": ["*_up"],
+                "precedence": [[0, 3]],
+            }
+        },
+    }
+)
+SEAL, COVER, BOTH, ERROR = 1, 2, 3, PROCEDURE.error_class
+
+
+def detections(*shown):
+    """Detections of (class, number of frames), a row a frame."""
+    classes = np.repeat(*np.transpose(shown))
+    count = len(classes)
+    boxes = np.full((count, 4), 0.5)
+    return psr.Detections(np.arange(count), classes, np.full(count, 0.9), boxes)
+
+
+RECORDINGS = {
+    "good_up": detections((SEAL, 20), (BOTH, 20)),
+    "late_up": detections((COVER, 20), (BOTH, 20)),
+    "short_up": detections((SEAL, 20)),
+    "wrong_up": detections((SEAL, 20), (BOTH, 20), (ERROR, 60)),
+    "empty_up": psr.Detections(*(np.zeros(0, int),) * 2, np.zeros(0), np.zeros((0, 4))),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    (tmp_path / "asd").mkdir()
+    for name, found in RECORDINGS.items():
+        psr.write_detections(tmp_path / "asd" / f"{name}{predictions.SUFFIX}", name, found)
+    return tmp_path
+
+
+def words(folder, *more):
+    return [f"--procedure={folder / 'pump.json'}", f"--asd={folder / 'asd'}", *more]
+
+
+def test_order_omissions_and_mistakes_are_told_by_recording(folder, capsys):
+    command.main(words(folder, "--threshold=6", f"--out={folder / 'alerts.json'}"))
+    result = json.loads((folder / "alerts.json").read_text())
+    assert (result["procedure"], result["stream"], result["fps"]) == ("pump", "asd", 10)
+    told = {
+        name: [(alert["kind"], alert["step_id"], alert["other"]) for alert in its["alerts"]]
+        for name, its in result["recordings"].items()
+    }
+    assert told == {
+        "empty_up": [("missing", 0, None), ("missing", 3, None)],
+        "good_up": [],
+        "late_up": [("missed", 0, 3), ("out of order", 0, 3)],
+        "short_up": [("missing", 3, None)],
+        "wrong_up": [("error state", None, None)],
+    }
+    (error,) = result["recordings"]["wrong_up"]["alerts"]
+    assert (error["since"], error["frame"]) == (40, 90)
+    assert {its["variant"] for its in result["recordings"].values()} == {"up"}
+    said = capsys.readouterr().out
+    assert "Install seal is missing before Install cover" in said
+    assert said.splitlines()[-1] == "6 alerts; 1 of 5 recordings have none"
+
+
+@pytest.mark.parametrize("stream", ["asd", "temporal", "storm"])
+def test_alerts_are_those_of_decoder_and_monitor_frame_by_frame(stream):
+    rng = np.random.default_rng(0)
+    variant, settings, count = PROCEDURE.variants["up"], psr.Settings(threshold=2), 0
+    for _ in range(20):
+        shown = [(c, n) for c, n in rng.integers((0, 1), (ERROR + 1, 60), (6, 2)).tolist()]
+        found = detections(*shown)
+        num = len(found.frames)
+        confidences = rng.random((num, 2))
+        zeros = np.zeros((num, 2), int)
+        temporal = psr.TemporalPredictions(np.arange(num), zeros, zeros, confidences)
+        decoder = psr.Decoder(PROCEDURE, variant, stream, settings)
+        monitor, expected = psr.Monitor(PROCEDURE, variant, error_seconds=1), []
+        for frame, rows in found.per_frame():
+            events = decoder.update(frame, rows, confidences[frame].tolist())
+            expected += monitor.update(frame, [event.step_id for event in events], rows)
+        expected += monitor.finish()
+        got = command.alerts_of(
+            PROCEDURE, variant, stream, settings, found, temporal, error_seconds=1
+        )
+        assert got == expected
+        count += len(got)
+    assert count > 20
+
+
+def test_both_streams_are_fused_and_formats_are_for_programs(folder, capsys):
+    (folder / "temporal").mkdir()
+    for name, found in RECORDINGS.items():
+        zeros = np.zeros((len(found.frames), 2), int)
+        psr.write_temporal(
+            folder / "temporal" / f"{name}{predictions.SUFFIX}",
+            name,
+            psr.TemporalPredictions(found.frames, zeros, zeros, zeros.astype(float)),
+        )
+    both = words(folder, f"--temporal={folder / 'temporal'}", "--threshold=storm=3,asd=6")
+    command.main([*both, "--format=csv", f"--out={folder / 'a.json'}"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert json.loads((folder / "a.json").read_text())["stream"] == "storm"
+    assert [row["recording"] for row in rows].count("late_up") == 2
+    (row,) = (row for row in rows if row["alert"] == "error state")
+    assert (row["time_s"], row["frame"]) == ("9.0", "90")
+    command.main([*both, "--stream=temporal", "--format=csv"])
+    assert {row["alert"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {
+        "missing", "error state",
+    }  # fmt: skip
+    command.main([*both, "--error_seconds=9"])
+    assert "error state" not in capsys.readouterr().out
+
+
+def test_fps_gives_the_times(folder, capsys):
+    command.main(words(folder, "--fps=20", "--format=csv"))
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    (row,) = (row for row in rows if row["recording"] == "short_up")
+    assert (row["frame"], row["time_s"]) == ("19", "0.95")
+    assert "error state" not in {row["alert"] for row in rows}  # 60 frames are 3 s now
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--stream=storm"], "--stream=storm needs --temporal"),
+        (["--temporal=none"], "none: is not a folder; --temporal takes one"),
+        (["--variant=x"], "variant 'x' is not in procedure 'pump'"),
+        (["--error_seconds=0"], "error_seconds=0.0 is not a positive number"),
+        (["--fps=0"], "--fps=0.0 is not in"),
+        (["--threshold=-1"], "threshold"),
+    ],
+)
+def test_errors_are_one_line_and_nothing_is_written(folder, capsys, more, says):
+    with pytest.raises(SystemExit) as error:
+        command.main(words(folder, *more, f"--out={folder / 'alerts.json'}"))
+    assert error.value.code == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+    assert not (folder / "alerts.json").exists()
+
+
+def test_errors_name_file_line_and_recordings_that_one_folder_lacks(folder, capsys):
+    with pytest.raises(SystemExit):
+        command.main(words(folder)[:1])
+    assert "--asd or --temporal, the folder of prediction files, is" in capsys.readouterr().err
+    (folder / "temporal").mkdir()
+    with pytest.raises(SystemExit):
+        command.main(words(folder, f"--temporal={folder / 'temporal'}"))
+    assert "temporal: has no <recording>_results_pred.csv" in capsys.readouterr().err
+    (folder / "temporal" / "x_up_results_pred.csv").write_text(",clip,framenr,GT,Pred,Conf\n")
+    with pytest.raises(SystemExit):
+        command.main(words(folder, f"--temporal={folder / 'temporal'}"))
+    assert len(capsys.readouterr().err.splitlines()) == 1 + len(RECORDINGS)
+    header = "name,frame,class,conf,x,y,w,h\n"
+    (folder / "asd" / "down_results_pred.csv").write_text(f"{header}a,1,9,0.5,1,1,1,1\n")
+    with pytest.raises(SystemExit):
+        command.main(words(folder))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "no variant matches recording 'down'" in lines[0]
+    assert "down_results_pred.csv: line 2: class: '9' is not in 0…4" in lines[1]
