@@ -15,10 +15,10 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import tell
-from stormpsr_jax.psr.cli import OneLineParser, fail_for, per_stream
+from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for, per_stream
 from stormpsr_jax.psr.evaluation import analysis, compare, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
-from stormpsr_jax.psr.files import label_files, scores
+from stormpsr_jax.psr.files import label_files, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes, wrong_parts
@@ -77,6 +77,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         with_errors=args.with_errors,
         fps=args.fps,
         split=args.split,
+        terms=words.terms(args.words, args.labels_fps, procedure),
     )
     weights, settings = _fusion(args, procedure, recordings), _settings(args)
     result = evaluate_recordings(
@@ -300,7 +301,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv, or zip files of these")
+    add(
+        "--labels",
+        required=True,
+        help="folder with <rec>/PSR_labels.csv or labelling tools' files, or zip files of the former",
+    )
+    add_label_flags(add)
     add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")

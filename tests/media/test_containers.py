@@ -8,10 +8,10 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from tests.hostile.mp4 import box, fragmented, mp4
 
 from stormpsr_jax.media import containers, video
 from stormpsr_jax.media.trees import Tree
+from tests.hostile.mp4 import box, fragmented, mp4
 from tests.support.processes import environment
 
 pytest.importorskip("av")
