@@ -304,7 +304,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--labels",
         required=True,
-        help="folder with <rec>/PSR_labels.csv or labelling tools' files, or zip files of the former",
+        help="folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files",
     )
     add_label_flags(add)
     add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")

@@ -89,12 +89,16 @@ def read_times(
         ValueError: all mistakes, each with file, line (or entry) and field.
     """
     terms = terms or Terms()
-    format_, entries = formats.read(path)
-    entries = _of_recording(entries, recording or pathlib.Path(path).stem, path)
     steps = Steps(procedure, terms.words)
 
+    def find(entry: Entry) -> int | None:
+        return steps.find(entry.text, f"{path}: {entry.place}: step")
+
+    format_, every = formats.read(path, find)
+    entries = _of_recording(every, recording or pathlib.Path(path).stem, path)
+
     def parse(entry: Entry) -> list[TimedStep]:
-        step_id = steps.find(entry.text, f"{path}: {entry.place}: step")
+        step_id = find(entry)
         if step_id is None:
             return []
         at, unit = entry.at, entry.unit
@@ -162,7 +166,8 @@ def to_frames(
     state, first_state = list(initial_state), list(initial_state)
     since: dict[int, tuple[str, int | float | None]]
     since = dict.fromkeys(range(len(state)), ("from the start", None))
-    steps, mistakes = [], []
+    steps: list[Step] = []
+    mistakes: list[str] = []
     needed = any(step.unit is Unit.PICTURES or step.tolerance for step in timed)
     pictures = shown() if shown is not None and needed else None
     for step in timed:

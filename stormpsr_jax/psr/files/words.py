@@ -60,8 +60,8 @@ class Steps:
         near = self.near(text, 3, 0.5)
         hint = f"; near it are {', '.join(map(repr, near))}" if near else ""
         raise ValueError(
-            f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint} "
-            "(python -m stormpsr_jax.procedure show FILE lists them, --words maps words to them)"
+            f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint}"
+            " (python -m stormpsr_jax.procedure show FILE lists them, --words maps words to them)"
         )
 
     def near(self, text: str, number: int, cutoff: float) -> list[str]:

@@ -29,6 +29,7 @@ def recognise(
     video: bool,
     clips: bool,
     certain: float,
+    pre_labels: str | None,
     progress: Callable[[int], object],
 ) -> int:
     """Recognises a recording and writes its results.
@@ -44,6 +45,7 @@ def recognise(
         video: write the annotated video too.
         clips: write one of each event, of some seconds, too.
         certain: events of a lower confidence are listed as uncertain.
+        pre_labels: key of the format of labels that is written too; None for none.
         progress: is told how many frames have been done since it was told last.
 
     Returns:
@@ -63,7 +65,9 @@ def recognise(
     with contextlib.ExitStack() as stack:
         chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
         stack.enter_context(contextlib.closing(chunks))
-        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first, certain))
+        writer = stack.enter_context(
+            results.Writer(folder, name, procedure, fps, first, certain, pre_labels)
+        )
         if video:
             write_frame = stack.enter_context(
                 overlay.writing_video(folder / VIDEO, procedure, framing, fps)

@@ -19,6 +19,8 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.recognition.files import records
@@ -146,11 +148,15 @@ class Writer:
         fps: float,
         first_frame: int,
         certain: float = 0.0,
+        pre_labels: str | None = None,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
-        With `certain`, events of a lower confidence have a table of their own.
+        With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
+        key of a format in which a labelling tool gets the others.
         """
+        self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
+        self._written: list[Written] = []
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
@@ -171,6 +177,9 @@ class Writer:
 
     def __exit__(self, *error) -> None:
         self._stack.__exit__(*error)
+        if self._form is not None and self._form.write is not None and error[0] is None:
+            path = self._folder / f"{self._recording}{self._form.ending}"
+            self._form.write(path, self._written, self._recording, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
         """Writes what the networks say about the next frames, and their events and alerts."""
@@ -181,6 +190,9 @@ class Writer:
             more = [confidence, event.frame, event.step_id, event.stream]
             is_certain = event.confidence >= self._certain
             rows = self._rows if is_certain else self._uncertain
+            if self._form is not None and is_certain:
+                after = event.frame - self._first
+                self._written.append(Written(after, event.frame, event.step_id, event.name))
             rows.writerow([time, event.name, *more])
             said = records.of_event(event, self._procedure)
             kind = "event" if is_certain else "uncertain"

@@ -1,4 +1,4 @@
-"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points are steps, states end with one."""
+"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points and stops are steps."""
 
 import csv
 import pathlib
@@ -120,7 +120,8 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
 FORMAT = Format(
     key="boris",
     name="BORIS (tabular or aggregated events, CSV or TSV)",
-    clock="seconds of the first medium, to the millisecond; a step is complete at its point, or at the stop of its state",
+    clock="seconds of the first medium, to the millisecond; a step is complete at its "
+    "point, or at the stop of its state",
     forms=(
         Form(has_columns(*_AGGREGATED), _read_aggregated),
         Form(has_columns(*_TABULAR), _read_tabular),

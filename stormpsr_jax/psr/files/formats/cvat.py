@@ -89,7 +89,7 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
     """Tags of the pictures that `data_prep.own --export_frames` writes."""
     by_frame: dict[int, list[str]] = {}
     for step in steps:
-        by_frame.setdefault(step.frame, []).append(step.name)
+        by_frame.setdefault(step.number, []).append(step.name)
     labels = dict.fromkeys(step.name for step in steps)
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
@@ -119,7 +119,8 @@ def _has_version(sample: Sample) -> bool:
 FORMAT = Format(
     key="cvat",
     name="CVAT (XML 1.1 for images or for video)",
-    clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in names of images, but for frame_N, are frames of the product",
+    clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in "
+    "names of images, but for frame_N, are frames of the product",
     forms=(
         Form(
             (IS_XML, Mark("a root <annotations>", _has_root), Mark("<version>1.1", _has_version)),

@@ -1,4 +1,4 @@
-"""ELAN: its files (.eaf) and its tab-separated export. An annotation is a step, complete at its end.
+"""ELAN: its files (.eaf) and its tab-separated export. A step is complete at its annotation's end.
 
 Tiers whose names begin with "steps" are read, and all tiers if there are none. An empty annotation
 stands for what its tier is called.
@@ -93,7 +93,7 @@ def _read_eaf(sample: Sample) -> list[Entry]:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
                 raise error(sample, place, what)
             times.append(slots[slot] + origin)
-        end = ordered(*times, sample, place) / _UNITS[unit]
+        end = ordered(times[0], times[1], sample, place) / _UNITS[unit]
         text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
         return Entry(text or tier.strip(), end, Unit.SECONDS, place)
 
@@ -161,7 +161,8 @@ def _read_export(sample: Sample) -> list[Entry]:
     names = [name.strip() for name in sample.rows[0][1]]
     low = lowered(names)
     begin, end = _column(low, "begin"), _column(low, "end")
-    assert begin is not None and end is not None
+    assert begin is not None
+    assert end is not None
     one = low.index("annotation") if "annotation" in low else None
     tier_at = low.index("tier") if "tier" in low else None
     passed = ("begin time", "end time", "duration", "file")
@@ -217,16 +218,19 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
         )
     lines = [
         '<?xml version="1.0" encoding="UTF-8"?>',
-        '<ANNOTATION_DOCUMENT AUTHOR="" DATE="2000-01-01T00:00:00+00:00" FORMAT="3.0" VERSION="3.0">',
+        '<ANNOTATION_DOCUMENT AUTHOR="" DATE="2000-01-01T00:00:00+00:00" FORMAT="3.0" '
+        'VERSION="3.0">',
         '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">',
         f"<!-- recording {_in_comment(recording)} -->",
         "</HEADER>",
         f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>",
         *(
-            f'<TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID={quoteattr(_tier_name(n))}>{"".join(its)}</TIER>'
+            f'<TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID={quoteattr(_tier_name(n))}>'
+            f"{''.join(its)}</TIER>"
             for n, its in enumerate(tiers or [[]])
         ),
-        '<LINGUISTIC_TYPE GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="default-lt" TIME_ALIGNABLE="true"/>',
+        '<LINGUISTIC_TYPE GRAPHIC_REFERENCES="false" LINGUISTIC_TYPE_ID="default-lt" '
+        'TIME_ALIGNABLE="true"/>',
         "</ANNOTATION_DOCUMENT>",
     ]
     files.write_text(path, "\n".join(lines) + "\n")
@@ -243,7 +247,8 @@ def _in_comment(text: str) -> str:
 FORMAT = Format(
     key="elan",
     name="ELAN (.eaf and tab-separated text)",
-    clock="milliseconds of the first medium, its TIME_ORIGIN added; a step is complete at the end of its annotation",
+    clock="milliseconds of the first medium, its TIME_ORIGIN added; a step is complete "
+    "at the end of its annotation",
     forms=(
         Form(
             (

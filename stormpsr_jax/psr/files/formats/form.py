@@ -54,10 +54,17 @@ class Entry:
 
 
 class Sample:
-    """A file as its formats see it; each view of it is made once, when it is asked for."""
+    """A file as its formats see it; each view of it is made once, when it is asked for.
 
-    def __init__(self, path: str | os.PathLike):
+    Attributes:
+        path: of the file.
+        check: raises ValueError for an entry that its reader will not take, so that a table's
+            mistakes of all kinds come in the order of its lines.
+    """
+
+    def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
         self.path = pathlib.Path(path)
+        self.check = check or (lambda entry: None)
 
     @functools.cached_property
     def head(self) -> bytes:
@@ -168,9 +175,17 @@ class Form:
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """A completed step, to be written: at a frame, counted from the recording's first one."""
+    """A completed step, to be written.
+
+    Attributes:
+        frame: counted from 0 at the recording's first one.
+        number: of the same frame; another where pictures are numbered otherwise.
+        step_id: of the procedure.
+        name: of the step.
+    """
 
     frame: int
+    number: int
     step_id: int
     name: str
 
@@ -272,6 +287,6 @@ def milliseconds(frame: int, fps: float) -> int:
 
 
 def spans(steps: Sequence[Written], fps: float) -> list[tuple[int, int, Written]]:
-    """Returns (start, end, step) in milliseconds: the second before each step, for tools that show it."""
+    """Returns (start, end, step) in milliseconds: the second before each step, to be shown."""
     ends = [milliseconds(step.frame, fps) for step in steps]
     return [(max(0, end - 1000), end, step) for end, step in zip(ends, steps, strict=True)]

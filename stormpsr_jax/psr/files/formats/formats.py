@@ -1,6 +1,7 @@
 """The label formats, and how a file finds its own: by what is in it, whatever it is called."""
 
 import os
+from collections.abc import Callable
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files.formats import (
@@ -57,8 +58,14 @@ def find(sample: Sample) -> Format | None:
     return next((form for form in FORMATS if form.recognises(sample)), None)
 
 
-def read(path: str | os.PathLike) -> tuple[Format, list[Entry]]:
+def read(
+    path: str | os.PathLike, check: Callable[[Entry], object] | None = None
+) -> tuple[Format, list[Entry]]:
     """Reads a label file of any format.
+
+    Args:
+        path: of the file.
+        check: see `Sample`.
 
     Returns:
         its format, and what it says, in the order of the file.
@@ -67,7 +74,7 @@ def read(path: str | os.PathLike) -> tuple[Format, list[Entry]]:
         ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
             the formats and what it lacks of the one that comes closest.
     """
-    sample = Sample(path)
+    sample = Sample(path, check)
     for format_ in FORMATS:
         if (form := format_.recognises(sample)) is not None:
             return format_, form.read(sample)

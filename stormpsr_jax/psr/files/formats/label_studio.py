@@ -1,4 +1,4 @@
-"""Label Studio: timeline labels of a video, as JSON, JSON-MIN or CSV. A region is complete at its end.
+"""Label Studio: timeline labels of a video, as JSON, JSON-MIN or CSV. Regions end with a step.
 
 Regions of `TimelineLabels` have frames, which the tool numbers from 1 at the rate that its tag
 `Video` says; with `frameRate="$fps"` that rate stands in the task. Regions of `Labels` on a sound
@@ -76,8 +76,8 @@ def _entries(
                 at /= files.number(rate, where, files.MIN_FPS, files.MAX_FPS)
                 unit = Unit.SECONDS
         else:
-            times = [seconds(v, sample, place, f) for v, f in ((start, "start"), (end, "end"))]
-            at = ordered(*times, sample, place)
+            begun = seconds(start, sample, place, "start")
+            at = ordered(begun, seconds(end, sample, place, "end"), sample, place)
         entries += [Entry(text.strip(), at, unit, place, names) for text in texts]
     return entries
 
@@ -194,7 +194,9 @@ def _all_tasks(*keys: str) -> Mark:
 FORMAT = Format(
     key="labelstudio",
     name="Label Studio (JSON, JSON-MIN, CSV)",
-    clock="frame n of timeline labels is at (n − 1) / F seconds, F the tool's frameRate, from the task's field fps or --labels_fps; other regions have seconds; a step is complete at the end of its region",
+    clock="frame n of timeline labels is at (n − 1) / F seconds, with F the field fps "
+    "of the task, or --labels_fps; other regions have seconds; a step is "
+    "complete at the end of its region",
     forms=(
         Form((IS_JSON, _all_tasks("data", "annotations")), _read_json),
         Form((IS_JSON, _all_tasks("data", "predictions")), _read_json),

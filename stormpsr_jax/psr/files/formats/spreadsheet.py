@@ -58,7 +58,7 @@ def _read(sample: Sample) -> list[Entry]:
         found = files.shorten(",".join(names))
         what = f"header: {found} is neither time,step nor start,end,step nor frame,step"
         raise error(sample, "line 1", f"{what}; put the one that fits into the first row")
-    return tables.read_rows(rows, sample.path, False)
+    return tables.read_rows(rows, sample, False)
 
 
 def _rows(sheet: Any, sample: Sample) -> list[csvfile.Row]:

@@ -54,8 +54,8 @@ def _read(sample: Sample) -> list[Entry]:
         if not match:
             what = f"time: {files.shorten(content)} is not 00:00:05,200 --> 00:00:06,200"
             raise error(sample, f"line {line}", what)
-        times = [_seconds(*match.groups()[i : i + 4]) for i in (0, 4)]
-        end = ordered(*times, sample, f"line {line}")
+        start, end = (_seconds(*match.groups()[i : i + 4]) for i in (0, 4))
+        end = ordered(start, end, sample, f"line {line}")
         if at + 1 == len(block):
             raise error(sample, f"line {line}", "step: the cue is empty; write the step below it")
         return [

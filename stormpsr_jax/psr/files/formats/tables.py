@@ -35,13 +35,13 @@ def kind_of(names: Sequence[str]) -> tuple[str, ...] | None:
     return next((kind for kind in _KINDS if set(kind) <= set(names)), None)
 
 
-def read_rows(rows: Sequence[csvfile.Row], path: os.PathLike, decimal_comma: bool) -> list[Entry]:
+def read_rows(rows: Sequence[csvfile.Row], sample: Sample, decimal_comma: bool) -> list[Entry]:
     """Reads the rows of a table with a header of ours.
 
     Raises:
         ValueError: all mistakes, each with file, line and field.
     """
-    names = lowered(rows[0][1])
+    path, names = sample.path, lowered(rows[0][1])
     time_names = kind_of(names) or ()
 
     def parse(line: int, row: list[str]) -> Entry:
@@ -58,7 +58,11 @@ def read_rows(rows: Sequence[csvfile.Row], path: os.PathLike, decimal_comma: boo
             raise csvfile.field_error(path, line, "end", what)
         return Entry(field["step"].strip(), times[-1], Unit.SECONDS, place)
 
-    return for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
+    def checked(line: int, row: list[str]) -> Entry:
+        sample.check(entry := parse(line, row))
+        return entry
+
+    return for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], checked)
 
 
 def parse_time(
@@ -79,13 +83,13 @@ def parse_time(
 
 
 def _read(sample: Sample) -> list[Entry]:
-    return read_rows(sample.rows, sample.path, sample.delimiter != ",")
+    return read_rows(sample.rows, sample, sample.delimiter != ",")
 
 
 FORMAT = Format(
     key="csv",
     name="CSV or tab-separated text with the header time,step or start,end,step or frame,step",
-    clock="seconds as they stand; `frame` counts the frames of the product's rate from 0, or the numbers of the pictures",
+    clock="seconds as they stand; `frame` is a frame of the product, as in PSR label files",
     forms=(
         Form((IS_TABLE, Mark("such a header", lambda s: kind_of(s.columns) is not None)), _read),
     ),

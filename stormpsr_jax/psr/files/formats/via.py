@@ -184,7 +184,8 @@ def _has_keys(sample: Sample) -> bool:
 FORMAT = Format(
     key="via",
     name="VIA 3 (project or CSV)",
-    clock="seconds of the video; a step is complete at the end of its segment, or at its time if it has only one",
+    clock="seconds of the video; a step is complete at the end of its segment, or at "
+    "its time if it has only one",
     forms=(
         Form(
             (IS_JSON, Mark("the keys project, attribute, file, metadata and view", _has_keys)),

@@ -45,8 +45,8 @@ def parse(text: str, path: str | os.PathLike) -> Node:
 
     def refuse(*_: object) -> None:
         raise ValueError(
-            f"{path}: line {parser.CurrentLineNumber}: has a document type (<!DOCTYPE …>), which is "
-            "not read, as it may hold entities; remove it"
+            f"{path}: line {parser.CurrentLineNumber}: has a document type (<!DOCTYPE …>), which "
+            "is not read, as it may hold entities; remove it"
         )
 
     def start(tag: str, attributes: dict[str, str]) -> None:

@@ -33,7 +33,7 @@ RATES = [0.1, 1.0, 5, 10, 12.5, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120, 2
 
 
 def recordings(number):
-    """So many times a frame rate, and steps (frame, step id) of which each changes its component."""
+    """So many times a frame rate, and steps (frame, step id) that each change their component."""
     rng = random.Random(36)
     for _ in range(number):
         frames = sorted(rng.sample(range(1, rng.choice([30, 2000, 200_000])), rng.randint(1, 8)))
@@ -61,7 +61,7 @@ def test_pre_labels_read_back_unchanged_are_the_same_steps(tmp_path, monkeypatch
     form = formats.WRITTEN[key]
     path = tmp_path / f"a{form.ending}"
     for fps, steps in [*recordings(200), (10, [])]:
-        form.write(path, [Written(f, s, PROCEDURE.step_name(s)) for f, s in steps], "a", fps)
+        form.write(path, [Written(f, f, s, PROCEDURE.step_name(s)) for f, s in steps], "a", fps)
         assert formats.read(path)[0] is form
         assert read(path, PROCEDURE, fps) == kept(steps)
 
