@@ -60,8 +60,8 @@ def eaf(path, events, fps, origin=0):
         )
     path.write_text(
         '<?xml version="1.0" encoding="UTF-8"?>\n<ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0">\n'
-        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n<MEDIA_DESCRIPTOR MEDIA_URL="file:///a.mp4" '
-        f'MIME_TYPE="video/mp4" TIME_ORIGIN="{origin}"/></HEADER>\n'
+        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n<MEDIA_DESCRIPTOR '
+        f'MEDIA_URL="file:///a.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="{origin}"/></HEADER>\n'
         f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>\n"
         f'<TIER TIER_ID="Steps of Ann">{"".join(found)}</TIER>\n'
         '<TIER TIER_ID="talk"/>\n</ANNOTATION_DOCUMENT>\n',
@@ -140,7 +140,8 @@ def boris_states(path, events, fps):
 def via_csv(path, events, fps):
     lines = ["# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)"]
     lines.append(
-        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,spatial_coordinates,metadata"
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,"
+        "spatial_coordinates,metadata"
     )
     for i, (t, _, name) in enumerate(events):
         said = json.dumps({"TEMPORAL-SEGMENTS": name}).replace('"', '""')
@@ -182,8 +183,8 @@ def via(path, events, fps):
 
 def cvat_images(path, events, fps):
     images = "".join(
-        f'<image id="{f}" name="a/{f:06d}.jpg" width="4" height="4"><tag label="{name}" source="manual">'
-        "</tag></image>\n"
+        f'<image id="{f}" name="a/{f:06d}.jpg" width="4" height="4">'
+        f'<tag label="{name}" source="manual"></tag></image>\n'
         for _, f, name in events
     )
     path.write_text(f"<annotations><version>1.1</version><meta/>\n{images}</annotations>")

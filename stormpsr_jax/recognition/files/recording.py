@@ -29,8 +29,8 @@ def recognise(
     video: bool,
     clips: bool,
     certain: float,
-    pre_labels: str | None,
     progress: Callable[[int], object],
+    pre_labels: str | None = None,
 ) -> int:
     """Recognises a recording and writes its results.
 
@@ -45,8 +45,8 @@ def recognise(
         video: write the annotated video too.
         clips: write one of each event, of some seconds, too.
         certain: events of a lower confidence are listed as uncertain.
-        pre_labels: key of the format of labels that is written too; None for none.
         progress: is told how many frames have been done since it was told last.
+        pre_labels: key of the format of labels that is written too; None for none.
 
     Returns:
         The number of events.

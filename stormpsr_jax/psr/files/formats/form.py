@@ -220,13 +220,13 @@ class Format:
         """The form that a file has; None if it is none of this format."""
         return next((form for form in self.forms if _held(form, sample) == len(form.marks)), None)
 
-    def closest(self, sample: Sample) -> tuple[float, str]:
-        """How much of a form a file has, as a share, and the first mark that it lacks."""
+    def closest(self, sample: Sample) -> tuple[float, int, str]:
+        """How much of a form a file has, as a share and in marks, and the first that it lacks."""
         shares = []
         for form in self.forms:
             held = _held(form, sample)
             missing = form.marks[held].says if held < len(form.marks) else ""
-            shares.append((held / len(form.marks), missing))
+            shares.append((held / len(form.marks), held, missing))
         return max(shares, key=lambda share: share[0])
 
 

@@ -84,9 +84,11 @@ def read(
 def _unknown(sample: Sample) -> str:
     tools = [form for form in FORMATS if form is not tables.FORMAT]
     names = ", ".join(form.name for form in tools)
-    closest = max(FORMATS, key=lambda form: form.closest(sample)[0])
-    share, missing = closest.closest(sample)
-    near = f"; closest is {closest.name}, but it lacks {missing}" if share else ""
+    closest = max(tools, key=lambda form: form.closest(sample)[0])
+    _, held, missing = closest.closest(sample)
+    # That a file is a text says nothing yet.
+    says = held > (sample.kind == "text")
+    near = f"; closest is {closest.name}, but it lacks {missing}" if says else ""
     if sample.kind == "text":
         found = files.shorten(",".join(sample.columns))
         return (

@@ -24,6 +24,7 @@ from stormpsr_jax.psr.files.formats.form import (
 _TIME = r"(?:([0-9]{1,6}):)?([0-5]?[0-9]):([0-5]?[0-9])[,.]([0-9]{1,3})"
 _CUE = re.compile(rf"\s*{_TIME}\s+-->\s+{_TIME}(?:\s.*)?", re.ASCII)
 _TAG = re.compile(r"</?(?:[biuvc]|font|lang|ruby|rt)(?:[ .][^>]*)?>|\{\\[^}]*\}", re.IGNORECASE)
+_BEGUN = re.compile(r"\s*[0-9:.,]+\s+-->", re.ASCII)
 _NO_CUE = ("WEBVTT", "NOTE", "STYLE", "REGION")
 _BLOCK = list[tuple[int, str]]
 
@@ -78,7 +79,7 @@ def _plain(text: str, sample: Sample) -> str:
 
 def _has_times(sample: Sample) -> bool:
     lines = [line for line in sample.text[:4096].splitlines() if line.strip()][:2]
-    return any("-->" in line for line in lines)
+    return any(_BEGUN.match(line) for line in lines)
 
 
 def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
