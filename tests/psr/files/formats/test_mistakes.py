@@ -2,11 +2,15 @@
 
 import csv
 import json
+import pathlib
+import sys
 import zipfile
 
+import numpy as np
 import openpyxl
 import pytest
 
+from data_prep import labels as command
 from stormpsr_jax.psr.files import label_files, timed_labels, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import Procedure
@@ -208,7 +212,7 @@ def test_cells_of_a_spreadsheet_are_values_and_no_formulas(tmp_path):
 
 def test_a_spreadsheet_without_its_library_is_one_line(tmp_path, monkeypatch):
     book(tmp_path / "a.xlsx", ["time", "step"])
-    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
     with pytest.raises(
         ValueError, match=r"needs openpyxl and .*pip install 'stormpsr-jax\[labels\]'"
     ):
@@ -281,14 +285,12 @@ def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
 def test_a_picture_after_the_last_one_of_the_video_is_named(tmp_path):
     label_formats.cvat_tracks(tmp_path / "a.xml", [(0, 7, "Install cap")], 10)
     timed = timed_labels.read_times(tmp_path / "a.xml", PROCEDURE)
-    shown = timed_labels.Shown(*(__import__("numpy").arange(5),) * 2)
+    shown = timed_labels.Shown(np.arange(5), np.arange(5))
     with pytest.raises(ValueError, match="line 2: <track>: time: picture 7 is after the last of 5"):
         timed_labels.to_frames("a.xml", timed, (0, 0), PROCEDURE, shown=lambda: shown)
 
 
 def test_the_draft_has_the_nearest_step_for_every_word(tmp_path, capsys):
-    from data_prep import labels as command
-
     (tmp_path / "labels").mkdir()
     (tmp_path / "procedure.json").write_text(json.dumps(PROCEDURE.to_json()))
     rows = ["1,instal_base", "2,INSTALL CAP", "3,=cap off", "4,2"]
@@ -308,3 +310,10 @@ def test_the_draft_has_the_nearest_step_for_every_word(tmp_path, capsys):
     with pytest.raises(SystemExit):
         command.main(["map", *flags, f"--out={out}"])
     assert "exists; give another name" in capsys.readouterr().err
+
+
+def test_the_docs_have_the_clock_of_every_format():
+    page = (pathlib.Path(__file__).parents[4] / "docs/formats.md").read_text(encoding="utf-8")
+    for form in formats.FORMATS:
+        key = f"`{form.key}`" if form.write else ""
+        assert f"| {form.name} | {key} | {form.clock} |" in page

@@ -1,0 +1,67 @@
+"""Labels of labelling tools become clip shards, in the frames that show what was labelled."""
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+
+from stormpsr_jax import evaluate, procedure
+from stormpsr_jax.psr.files import words
+from tests.support import label_formats
+from tests.support.own_data import PROCEDURE, make, opened, write_video
+
+# Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
+TIMES = np.array([0, 0.07, 0.2, 0.35, 0.5, 0.61, 0.9, 1.0, 1.4, 1.45, 1.55, 1.6, 2.1, 2.9, 3.3])
+LABELLED = {2: "Install seal", 8: "INSTALL COVER", 13: "screw on"}  # by picture
+FRAMES = {2: 1, 8: 7, 13: 15}  # the first of which each is shown, at n / 5 s or before
+
+
+@pytest.mark.usefixtures("system")
+def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path):
+    events = [(float(TIMES[m]), m, name) for m, name in LABELLED.items()]
+    made = {"bench1.xml": label_formats.cvat_tracks, "bench2.eaf": label_formats.eaf}
+    made |= {"bench3.txt": label_formats.elan_plain, "bench4.json": label_formats.via}
+    (tmp_path / "labels").mkdir()
+    for name, write in made.items():
+        write_video(tmp_path / "videos" / f"{name[:6]}.mp4", TIMES, "mpeg4")
+        write(tmp_path / "labels" / name, events, 5)
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\n")
+    with pytest.raises(ValueError, match=r"bench2\.eaf: .* 'screw on' is no step"):
+        make(tmp_path, tmp_path / "data")
+    terms = words.terms(tmp_path / "words.csv", None, PROCEDURE)
+    assert make(tmp_path, tmp_path / "data", terms=terms)
+    for recording, _ in opened(tmp_path / "data").values():
+        changes = (np.flatnonzero(np.diff(recording.states.sum(1))) + 1).tolist()
+        assert changes == list(FRAMES.values()), recording.name
+    # Other words are other labels: what was made of them has to be made again.
+    other = words.Terms({**terms.words, "talk": None})
+    with pytest.raises(ValueError, match="--remake"):
+        make(tmp_path, tmp_path / "data", terms=other)
+
+
+def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "asd").mkdir()
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,6\n")
+    names = [(0, 30, "Install seal"), (0, 60, "screw on")]
+    label_formats.cvat_tracks(tmp_path / "labels" / "bench1.xml", names, 30)
+    rows = "x,5,1,.9,0,0,1,1\n"
+    (tmp_path / "asd/bench1_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n" + rows)
+    own_data_file = tmp_path / "pump.json"
+    own_data_file.write_text(json.dumps(PROCEDURE.to_json()))
+    said = [f"--words={tmp_path / 'words.csv'}", "--labels_fps=30"]
+    labels = f"--labels={tmp_path / 'labels'}"
+    for flags, message in (
+        (said, "the labels of 1 recording fit"),
+        (said[:1], "counts the pictures of the video"),
+        (said[1:], "'screw on' is no step"),
+    ):
+        with contextlib.suppress(SystemExit):
+            procedure.main(["check", str(own_data_file), labels, *flags])
+        out = capsys.readouterr()
+        assert message in out.out + out.err
+    more = [f"--procedure={own_data_file}", f"--asd={tmp_path / 'asd'}", "--decoder=naive"]
+    evaluate.main([*more, labels, *said, f"--out={tmp_path / 'metrics.json'}"])
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["streams"]["asd"]["recordings"]["bench1"]["truth"] == [[5, 0], [10, 6]]
