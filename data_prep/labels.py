@@ -80,4 +80,4 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 main = command.command("labels", __doc__, _add_flags, _act, interrupted="")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(None))

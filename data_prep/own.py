@@ -48,6 +48,7 @@ from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.cli import add_label_flags
+from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.formats.form import MAX_BYTES
 from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
@@ -140,6 +141,8 @@ def find_recordings(
     ):
         if without := [name for name in names if name not in others]:
             problems.append(f"{what}: {', '.join(without)}")
+            if names is pictured and os.path.isdir(labels):
+                problems += label_files.unknown(labels, without)
     for what, found in (("video", pictured), ("labels", labelled)):
         for name, places in found.items():
             if len(places) > 1:

@@ -8,7 +8,8 @@ import pytest
 
 from stormpsr_jax import evaluate, procedure
 from stormpsr_jax.psr.files import words
-from tests.support import label_formats
+from stormpsr_jax.psr.files.recordings import load_recordings
+from tests.support import label_formats, own_data
 from tests.support.own_data import PROCEDURE, make, opened, write_video
 
 # Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
@@ -65,3 +66,27 @@ def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path
     evaluate.main([*more, labels, *said, f"--out={tmp_path / 'metrics.json'}"])
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["streams"]["asd"]["recordings"]["bench1"]["truth"] == [[5, 0], [10, 6]]
+
+
+def test_a_file_of_no_format_is_named_where_its_recording_has_no_labels(tmp_path):
+    own_data.make_data(tmp_path, ("bench1", "bench2"))
+    (tmp_path / "labels" / "notes.json").write_text("{}")  # of no recording
+    (tmp_path / "labels" / "bench2.csv").unlink()
+    (tmp_path / "labels" / "bench2.json").write_text('[{"data": {}, "result": []}]')
+    with pytest.raises(ValueError, match="videos without labels") as error:
+        make(tmp_path, tmp_path / "data")
+    first, second = str(error.value).splitlines()
+    assert first.endswith(": bench2")
+    assert "bench2.json: is of no label format that is known: a spreadsheet" in second
+    assert "closest is Label Studio" in second
+    assert second.endswith("lacks tasks with data and annotations")
+    (tmp_path / "asd").mkdir()
+    for name in ("bench1", "bench2"):
+        (tmp_path / f"asd/{name}_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
+    with pytest.raises(ValueError, match=r"bench2\.json: is of no label format that is known"):
+        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
+    (tmp_path / "labels" / "bench1.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"bench2\.json: .*closest is Label Studio.*\n.*notes\.json"
+    ):
+        load_recordings(PROCEDURE, tmp_path / "labels")

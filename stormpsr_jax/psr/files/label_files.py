@@ -13,12 +13,12 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.mistakes import MAX_PER_FILE, first_of, raise_all
 from stormpsr_jax.psr.files import labels, timed_labels, zipped
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.files.words import Terms
@@ -169,12 +169,33 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
             mistakes.append(str(error))
     raise_all(mistakes)
     if not found:
+        raise_all(unknown(root))
         raise ValueError(
             f"{root}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
             f"with {STEPS} or a file NAME.csv per recording, or a file of "
             f"{', '.join(form.name for form in formats.FORMATS)}"
         )
     return dict(sorted(found.items()))
+
+
+def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
+    """Says why files that may have labels have none, for recordings that lack them.
+
+    Args:
+        folder: of labels.
+        names: of recordings; None for all.
+
+    Returns:
+        a line for each file of their names that no format recognises, such as one of boxes.
+    """
+    found = []
+    for path in sorted(pathlib.Path(folder).rglob("*")):
+        if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
+            try:
+                formats.read(path)
+            except ValueError as error:
+                found.append(str(error))
+    return found[:MAX_PER_FILE]
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:

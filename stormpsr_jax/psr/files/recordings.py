@@ -208,4 +208,6 @@ def _name_mistakes(
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.keys() - set(labelled))
     ]
+    if os.path.isdir(root):
+        mistakes += label_files.unknown(root, predicted.keys() - set(labelled))
     return mistakes

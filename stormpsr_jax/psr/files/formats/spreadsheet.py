@@ -5,7 +5,7 @@ import warnings
 import zipfile
 from typing import Any
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, installed
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.formats import tables
 from stormpsr_jax.psr.files.formats.form import Entry, Form, Format, Mark, Sample, error, lowered
@@ -30,8 +30,8 @@ def _read(sample: Sample) -> list[Entry]:
         import openpyxl
     except ImportError as missing:
         raise ValueError(
-            f"{sample.path}: needs openpyxl and defusedxml: pip install 'stormpsr-jax[labels]' (or "
-            "save it as CSV)"
+            f"{sample.path}: needs openpyxl and defusedxml: {installed.extra('labels')} (or save "
+            "it as CSV)"
         ) from missing
     with zipfile.ZipFile(sample.path) as file:
         if (size := sum(part.file_size for part in file.infolist())) > MAX_UNPACKED:
