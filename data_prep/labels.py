@@ -1,4 +1,4 @@
-"""Drafts what labels call the steps: `python -m data_prep.labels map`.
+"""Drafts a file that says which steps the words in labels stand for.
 
     python -m data_prep.labels map --procedure=FILE --labels=DIR --out=words.csv
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from data_prep import own
 from stormpsr_jax import evaluate, procedure
-from stormpsr_jax.psr.files import words
 from stormpsr_jax.psr.files.recordings import load_recordings
 from tests.support import label_formats, own_data
 from tests.support.own_data import PROCEDURE, make, opened, write_video
@@ -19,7 +19,7 @@ FRAMES = {2: 1, 8: 7, 13: 15}  # the first of which each is shown, at n / 5 s or
 
 
 @pytest.mark.usefixtures("system")
-def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path):
+def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsys):
     events = [(float(TIMES[m]), m, name) for m, name in LABELLED.items()]
     made = {"bench1.xml": label_formats.cvat_tracks, "bench2.eaf": label_formats.eaf}
     made |= {"bench3.txt": label_formats.elan_plain, "bench4.json": label_formats.via}
@@ -28,17 +28,23 @@ def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path):
         write_video(tmp_path / "videos" / f"{name[:6]}.mp4", TIMES, "mpeg4")
         write(tmp_path / "labels" / name, events, 5)
     (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\n")
-    with pytest.raises(ValueError, match=r"bench2\.eaf: .* 'screw on' is no step"):
-        make(tmp_path, tmp_path / "data")
-    terms = words.terms(tmp_path / "words.csv", None, PROCEDURE)
-    assert make(tmp_path, tmp_path / "data", terms=terms)
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    flags = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
+    flags += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'data'}", "--size=32"]
+    with pytest.raises(SystemExit):
+        own.main(flags)
+    assert "bench2.eaf: line 4: <ALIGNABLE_ANNOTATION> of tier" in (err := capsys.readouterr().err)
+    assert "'screw on' is no step" in err
+    flags.append(f"--words={tmp_path / 'words.csv'}")
+    assert own.main(flags) == 0
     for recording, _ in opened(tmp_path / "data").values():
         changes = (np.flatnonzero(np.diff(recording.states.sum(1))) + 1).tolist()
         assert changes == list(FRAMES.values()), recording.name
     # Other words are other labels: what was made of them has to be made again.
-    other = words.Terms({**terms.words, "talk": None})
-    with pytest.raises(ValueError, match="--remake"):
-        make(tmp_path, tmp_path / "data", terms=other)
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\ntalk,\n")
+    with pytest.raises(SystemExit):
+        own.main(flags)
+    assert "--remake" in capsys.readouterr().err
 
 
 def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):

@@ -193,7 +193,11 @@ def _read_export(sample: Sample) -> list[Entry]:
 
 
 def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
-    """Annotations of a tier may not overlap, so what would goes into a further tier."""
+    """Annotations of a tier may not overlap, so what would goes into a further tier.
+
+    ELAN asks for the video when it opens the file, and keeps its place.
+    """
+    del recording
     ends: list[int] = []
     tiers: list[list[str]] = []
     slots = []
@@ -220,9 +224,7 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
         '<?xml version="1.0" encoding="UTF-8"?>',
         '<ANNOTATION_DOCUMENT AUTHOR="" DATE="2000-01-01T00:00:00+00:00" FORMAT="3.0" '
         'VERSION="3.0">',
-        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">',
-        f"<!-- recording {_in_comment(recording)} -->",
-        "</HEADER>",
+        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds"/>',
         f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>",
         *(
             f'<TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID={quoteattr(_tier_name(n))}>'
@@ -238,10 +240,6 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
 
 def _tier_name(n: int) -> str:
     return _TIER if n == 0 else f"{_TIER} {n + 1}"
-
-
-def _in_comment(text: str) -> str:
-    return text.replace("-", "\u2010")  # a comment holds no two hyphens
 
 
 FORMAT = Format(
