@@ -190,12 +190,14 @@ def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> 
     """
     found = []
     for path in sorted(pathlib.Path(folder).rglob("*")):
+        if len(found) == MAX_PER_FILE:
+            break
         if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
             try:
                 formats.read(path)
             except ValueError as error:
                 found.append(str(error))
-    return found[:MAX_PER_FILE]
+    return found
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -213,7 +215,7 @@ def _labels_in(folder: pathlib.Path) -> pathlib.Path:
     """The labels in a recording's folder: itself, or its file of a label format."""
     if _psr_files(folder):
         return folder
-    timed = [path for path in _entries(folder) if path.is_file() and formats.is_label_file(path)]
+    timed = [p for p in _entries(folder) if not p.is_dir() and formats.is_label_file(p)]
     if len(timed) != 1:
         what = "several CSV files or others with labels, one is needed"
         what = what if timed else f"neither {STEPS} nor another CSV, nor a labelling tool's file"

@@ -41,7 +41,7 @@ def is_label_file(path: str | os.PathLike) -> bool:
     """
     name, sample = os.fspath(path).lower(), Sample(path)
     if name.endswith(MAYBE):
-        if os.path.getsize(path) > MAX_BYTES:
+        if files.check_regular(path, "give a file on a disk").st_size > MAX_BYTES:
             return False
         return not (name.endswith(".txt") and _is_prose(sample)) and find(sample) is not None
     return name.endswith(CERTAIN)

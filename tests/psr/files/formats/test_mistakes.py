@@ -265,6 +265,10 @@ def test_prose_and_other_tools_files_beside_labels_are_no_labels(tmp_path):
     (tmp_path / "000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     label_formats.srt(tmp_path / "a.txt", [(1, 10, "Install cap")], 10)
     assert list(label_files.find(tmp_path)) == ["a"]
+    (tmp_path / "c.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"c\.json: cannot be read \(No such file"):
+        label_files.find(tmp_path)
+    (tmp_path / "c.json").unlink()
     (tmp_path / "b.json").write_text('{"images": [}')
     with pytest.raises(ValueError, match=r"b\.json: line 1: not JSON"):
         label_files.find(tmp_path)
