@@ -321,3 +321,19 @@ def test_the_docs_have_the_clock_of_every_format():
     for form in formats.FORMATS:
         key = f"`{form.key}`" if form.write else ""
         assert f"| {form.name} | {key} | {form.clock} |" in page
+
+
+@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/sharedStrings.xml"])
+def test_entities_in_a_spreadsheet_are_refused(tmp_path, part):
+    book(tmp_path / "made.xlsx", ["time", "step"], [1, "Install cap"])
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(tmp_path / "made.xlsx") as made, zipfile.ZipFile(path, "w") as file:
+        for name in made.namelist():
+            content = made.read(name).decode()
+            if name == part:
+                head, _, rest = content.partition("?>") if "?>" in content else ("", "", content)
+                bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>'
+                content = f"{head}?>{bomb}{rest}" if head else bomb + rest
+            file.writestr(name, content)
+    with pytest.raises(ValueError, match=r"a\.xlsx: no spreadsheet that can be read \(Entit"):
+        label_files.read(path, PROCEDURE, UP)
