@@ -6,8 +6,9 @@ import zipfile
 from typing import Any
 
 from stormpsr_jax.base import files, installed
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.files import csvfile
-from stormpsr_jax.psr.files.formats import tables
+from stormpsr_jax.psr.files.formats import tables, xml_tree
 from stormpsr_jax.psr.files.formats.form import Entry, Form, Format, Mark, Sample, error, lowered
 
 MAX_UNPACKED = 2**27  # bytes of all parts of a file
@@ -26,21 +27,13 @@ def _is_spreadsheet(sample: Sample) -> bool:
 def _read(sample: Sample) -> list[Entry]:
     sample.check_size()
     try:
-        import defusedxml  # noqa: F401  # without it, openpyxl would read entities
         import openpyxl
     except ImportError as missing:
         raise ValueError(
-            f"{sample.path}: needs openpyxl and defusedxml: {installed.extra('labels')} (or save "
-            "it as CSV)"
+            f"{sample.path}: needs openpyxl: {installed.extra('labels')} (or save it as CSV)"
         ) from missing
-    with zipfile.ZipFile(sample.path) as file:
-        if (size := sum(part.file_size for part in file.infolist())) > MAX_UNPACKED:
-            raise ValueError(
-                f"{sample.path}: has {size} bytes unpacked, more than {MAX_UNPACKED}; save the "
-                "labels in a file of their own"
-            )
-    files.check_fits(20 * size, sample.path)
     try:
+        _check_parts(sample)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about styles and the like
             book = openpyxl.load_workbook(sample.path, read_only=True)
@@ -48,10 +41,11 @@ def _read(sample: Sample) -> list[Entry]:
     except ValueError as wrong:
         if str(wrong).startswith(str(sample.path)):
             raise
-        raise ValueError(f"{sample.path}: no spreadsheet that can be read ({wrong})") from wrong
+        what = one_line(str(wrong), 200)
+        raise ValueError(f"{sample.path}: no spreadsheet that can be read ({what})") from wrong
     # What openpyxl raises of a damaged file depends on where it is damaged.
     except Exception as wrong:
-        what = f"{type(wrong).__name__}: {wrong}"
+        what = one_line(f"{type(wrong).__name__}: {wrong}", 200)
         raise ValueError(f"{sample.path}: no spreadsheet that can be read ({what})") from wrong
     names = lowered(rows[0][1]) if rows else []
     if tables.kind_of(names) is None:
@@ -59,6 +53,20 @@ def _read(sample: Sample) -> list[Entry]:
         what = f"header: {found} is neither time,step nor start,end,step nor frame,step"
         raise error(sample, "line 1", f"{what}; put the one that fits into the first row")
     return tables.read_rows(rows, sample, False)
+
+
+def _check_parts(sample: Sample) -> None:
+    """Raises ValueError if the parts are too large, or have document types and so entities."""
+    with zipfile.ZipFile(sample.path) as file:
+        if (size := sum(part.file_size for part in file.infolist())) > MAX_UNPACKED:
+            raise ValueError(
+                f"{sample.path}: has {size} bytes unpacked, more than {MAX_UNPACKED}; save the "
+                "labels in a file of their own"
+            )
+        files.check_fits(20 * size, sample.path)
+        for part in file.namelist():
+            if part.endswith((".xml", ".rels")):
+                xml_tree.check_without_types(file.read(part), f"{sample.path}: {part}")
 
 
 def _rows(sheet: Any, sample: Sample) -> list[csvfile.Row]:

@@ -213,9 +213,7 @@ def test_cells_of_a_spreadsheet_are_values_and_no_formulas(tmp_path):
 def test_a_spreadsheet_without_its_library_is_one_line(tmp_path, monkeypatch):
     book(tmp_path / "a.xlsx", ["time", "step"])
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(
-        ValueError, match=r"needs openpyxl and .*\[labels\].* \(or save it as CSV\)"
-    ):
+    with pytest.raises(ValueError, match=r"needs openpyxl: .*\[labels\].* \(or save it as CSV\)"):
         label_files.read(tmp_path / "a.xlsx", PROCEDURE, UP)
 
 
@@ -323,7 +321,7 @@ def test_the_docs_have_the_clock_of_every_format():
         assert f"| {form.name} | {key} | {form.clock} |" in page
 
 
-@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/sharedStrings.xml"])
+@pytest.mark.parametrize("part", ["xl/worksheets/sheet1.xml", "xl/workbook.xml"])
 def test_entities_in_a_spreadsheet_are_refused(tmp_path, part):
     book(tmp_path / "made.xlsx", ["time", "step"], [1, "Install cap"])
     path = tmp_path / "a.xlsx"
@@ -335,5 +333,5 @@ def test_entities_in_a_spreadsheet_are_refused(tmp_path, part):
                 bomb = '<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;">]>'
                 content = f"{head}?>{bomb}{rest}" if head else bomb + rest
             file.writestr(name, content)
-    with pytest.raises(ValueError, match=r"a\.xlsx: no spreadsheet that can be read \(Entit"):
+    with pytest.raises(ValueError, match=f"{part}: has a document type"):
         label_files.read(path, PROCEDURE, UP)
