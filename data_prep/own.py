@@ -5,8 +5,11 @@
 data_prep/README.md takes you from there to a trained model. For a recording NAME:
 
 * --videos holds NAME.mp4 (or .mov, .mkv, .webm, .avi, …), or a folder NAME of numbered images;
-* --labels holds NAME.csv with the header `time,step` or `start,end,step` (seconds, or m:ss), or a
-  folder NAME with PSR_labels.csv and perhaps PSR_labels_with_errors.csv and PSR_labels_raw.csv;
+* --labels holds NAME.csv with the header `time,step`, `start,end,step` (seconds, or m:ss) or
+  `frame,step`; or NAME.json, NAME.eaf, … of Label Studio, ELAN, BORIS, VIA 3 or CVAT, subtitles or
+  a spreadsheet (docs/formats.md has them all); or a folder NAME with PSR_labels.csv and perhaps
+  PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
+  says what labels call the steps; `python -m data_prep.labels map` drafts that file;
 * --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
   file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
   the original picture, upright; without boxes the detector cannot be trained.
@@ -25,6 +28,7 @@ Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), un
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -43,14 +47,19 @@ from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.media import finding
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.trees import Tree, join
+from stormpsr_jax.psr.cli import add_label_flags
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import MAX_BYTES
 from stormpsr_jax.psr.files.label_files import PSR_FILES, SPLITS
+from stormpsr_jax.psr.files.words import Terms, terms
 from stormpsr_jax.psr.procedure import Procedure
 
 
 def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Place]]:
-    """Finds the labels of each recording: folders of PSR label files, and CSV files.
+    """Finds the labels of each recording: folders of PSR label files, and files of label formats.
 
-    A CSV file that lies in a folder other than train, val and test is of the recording that the
+    A file that lies in a folder other than train, val and test is of the recording that the
     folder is named after.
 
     Args:
@@ -74,16 +83,31 @@ def find_labels(trees: Iterable[Tree], leave_out: str = "") -> dict[str, list[Pl
                 continue
             for file in files:
                 path = join(folder, file)
-                if not file.lower().endswith(".csv") or _is_file(tree, path, leave_out):
+                if _is_file(tree, path, leave_out):
+                    continue
+                try:
+                    if not _is_label_file(tree, path):
+                        continue
+                except ValueError as error:
+                    problems.append(str(error))
                     continue
                 if file in PSR_FILES:
                     problems.append(
                         f"{tree.show(path)}: belongs into a folder with the recording's name"
                     )
-                name = file[: -len(".csv")] if last.lower() in ("", *SPLITS) else last
+                name = file.rpartition(".")[0] if last.lower() in ("", *SPLITS) else last
                 places.append((name, (tree, path)))
     raise_all(problems)
     return finding.by_name(places)
+
+
+def _is_label_file(tree: Tree, path: str) -> bool:
+    if path.lower().endswith(formats.CERTAIN):
+        return True
+    if not path.lower().endswith(formats.MAYBE) or tree.size(path) > MAX_BYTES:
+        return False
+    with tree.on_disk(path) as copy:
+        return formats.is_label_file(copy)
 
 
 def _is_file(tree: Tree, name: str, path: str) -> bool:
@@ -117,6 +141,8 @@ def find_recordings(
     ):
         if without := [name for name in names if name not in others]:
             problems.append(f"{what}: {', '.join(without)}")
+            if names is pictured and os.path.isdir(labels):
+                problems += label_files.unknown(labels, without)
     for what, found in (("video", pictured), ("labels", labelled)):
         for name, places in found.items():
             if len(places) > 1:
@@ -158,6 +184,7 @@ def make_dataset(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
+    terms: Terms | None = None,
     **options: Unpack[from_files.Options],
 ) -> bool:
     """Makes the clip shards; see the module's docstring.
@@ -170,6 +197,7 @@ def make_dataset(
         boxes: folder of the boxes, or a COCO file; without, no frame has one.
         splits: shares such as 70/15/15, a CSV file, or '' (see own_splits).
         split_seed: of the draw.
+        terms: what --words and --labels_fps say.
         **options: see from_files.build, also for what is returned.
 
     Raises:
@@ -188,7 +216,7 @@ def make_dataset(
             "'detector' out of config.stages, as configs/own.py does"
         )
     return from_files.build(
-        own_labels.read_labels,
+        functools.partial(own_labels.read_labels, terms=terms),
         found,
         out,
         procedure=procedure,
@@ -226,13 +254,15 @@ def _make_or_export(
     fps: float | None,
     export_frames: str | None,
     export_every: int,
+    words: str | None,
+    labels_fps: float | None,
     **given: Any,
 ) -> None:
     """What the command does: the clip shards, or with --export_frames the frames alone."""
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
     if export_frames is None:
-        make_dataset(procedure=procedure, **given)
+        make_dataset(procedure=procedure, terms=terms(words, labels_fps, procedure), **given)
         return
     keys = ("videos", "labels", "boxes", "splits", "split_seed")
     found = find_recordings(procedure=procedure, **{key: given[key] for key in keys})
@@ -244,6 +274,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
     add("--labels", required=True, metavar="PATH", help="folder or zip of the labels")
+    add_label_flags(add)
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
     add("--boxes", metavar="PATH", help="boxes: a COCO file, or a folder of COCO or YOLO files")

@@ -26,6 +26,7 @@ COMMANDS = {
     "data cad": "data_prep.cad",
     "data embeddings": "data_prep.embeddings",
     "data check": "data_prep.check",
+    "data labels": "data_prep.labels",
     "checks": "stormpsr_jax.checks",
 }
 # In a wheel, copies of the pages; in a clone, a link to them.

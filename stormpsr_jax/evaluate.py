@@ -18,12 +18,13 @@ from stormpsr_jax.base.mistakes import tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
+    add_label_flags,
     decoding_settings,
     fail_for,
 )
 from stormpsr_jax.psr.evaluation import analysis, compare, noise, rows, tables
 from stormpsr_jax.psr.evaluation.scoring import PROTOCOLS, evaluate, evaluate_recordings
-from stormpsr_jax.psr.files import label_files, scores
+from stormpsr_jax.psr.files import label_files, scores, words
 from stormpsr_jax.psr.files.recordings import KINDS, LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import detection_scores, true_boxes, wrong_parts
@@ -80,6 +81,7 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         with_errors=args.with_errors,
         fps=args.fps,
         split=args.split,
+        terms=words.terms(args.words, args.labels_fps, procedure),
     )
     weights, settings = _fusion(args, procedure, recordings), decoding_settings(args)
     result = evaluate_recordings(
@@ -307,7 +309,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = OneLineParser(prog="python -m stormpsr_jax.evaluate", description=__doc__)
     add = parser.add_argument
     add("--procedure", required=True, help="a packaged procedure's name, or a procedure file")
-    add("--labels", required=True, help="folder with <rec>/PSR_labels.csv, or zip files of these")
+    add(
+        "--labels",
+        required=True,
+        help="folder with <rec>/PSR_labels.csv, or zip files of these; or labelling tools' files",
+    )
+    add_label_flags(add)
     add("--split", choices=label_files.SPLITS, help="of --labels that lie below folders of splits")
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="folder with <rec>_results_pred.csv of the spatio-temporal stream")

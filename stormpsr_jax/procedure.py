@@ -10,8 +10,8 @@ from typing import Any
 
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.base.mistakes import first_of, lines_of, one_line, raise_all, visible
-from stormpsr_jax.psr.cli import OneLineParser, fail_for
-from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
+from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
 
@@ -31,13 +31,20 @@ class Findings:
     num_recordings: int = 0
 
 
-def check(name_or_path: str, labels_dir: str | None = None, variant: str | None = None) -> Findings:
+def check(
+    name_or_path: str,
+    labels_dir: str | None = None,
+    variant: str | None = None,
+    words_file: str | None = None,
+    labels_fps: float | None = None,
+) -> Findings:
     """Checks a procedure file, and with labels also whether the two fit.
 
     Args:
         name_or_path: as for `load_procedure`.
         labels_dir: what `label_files.find` finds there.
         variant: of all recordings; None finds it by their names.
+        words_file, labels_fps: as for `words.terms`.
 
     Raises:
         ValueError: the file cannot be read or is not JSON.
@@ -50,7 +57,8 @@ def check(name_or_path: str, labels_dir: str | None = None, variant: str | None 
     procedure = Procedure.from_json(data)
     findings = Findings(mistakes, [f"{path}: {doubt}" for doubt in _doubts(procedure)])
     if labels_dir is not None:
-        _check_labels(procedure, path, labels_dir, variant, findings)
+        terms = words.terms(words_file, labels_fps, procedure)
+        _check_labels(procedure, path, labels_dir, variant, terms, findings)
     return findings
 
 
@@ -90,6 +98,7 @@ def _check_labels(
     path: pathlib.Path,
     labels_dir: str,
     override: str | None,
+    terms: words.Terms,
     findings: Findings,
 ) -> None:
     """Reads the labels of every recording; `path` is the procedure's file, for messages."""
@@ -108,7 +117,7 @@ def _check_labels(
         except ValueError as error:
             findings.mistakes.append(f"{path}: {error}")
         try:
-            known = label_files.read(place, procedure, variant)
+            known = label_files.read(place, procedure, variant, terms=terms, recording=name)
         except ValueError as error:
             findings.mistakes += first_of(error, place)
             continue
@@ -201,7 +210,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         else:
             if args.variant is not None and args.labels is None:
                 raise ValueError("--variant is of the recordings of --labels; give that too")
-            findings = check(args.procedure, args.labels, args.variant)
+            findings = check(args.procedure, args.labels, args.variant, args.words, args.labels_fps)
             for doubt in findings.doubts:
                 print(f"doubt: {one_line(doubt)}")
             raise_all(findings.mistakes)
@@ -242,6 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     add("procedure", help="a procedure file, or a packaged procedure's name")
     add("--labels", help="folder of the recordings' labels, of any kind, to check against it")
     add("--variant", help="of all these recordings; otherwise found by their names")
+    add_label_flags(add)
     add = actions.add_parser("template", help="write a file to start from").add_argument
     add("--name", required=True)
     add("--components", required=True, help="their names, with commas between them")

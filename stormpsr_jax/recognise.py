@@ -26,6 +26,7 @@ from pathlib import Path
 from stormpsr_jax.base import cluster, files, interruption, memory
 from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, fail, per_stream
+from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.rules import plain
 
@@ -67,7 +68,7 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
     if live:
         what = "is for files, and this source is live: its results are lines on stdout"
         wrong = {"--out": args.out, "--video": args.video, "--clips": args.clips}
-        wrong |= {"--ray": args.ray}
+        wrong |= {"--ray": args.ray, "--format": args.format}
         mistakes = [f"{name} {what}" for name, value in wrong.items() if value]
         ports = [word for word in args.source if word.isdecimal() and not os.path.exists(word)]
         if args.serve == "" and ports:
@@ -113,6 +114,7 @@ def _run_files(args: argparse.Namespace) -> int:
     # Named only where they are given, so that results of before they existed stay finished.
     made_from |= {"clips": True} if args.clips else {}
     made_from |= {"certain": args.certain} if args.certain else {}
+    made_from |= {"format": args.format} if args.format else {}
     asked = [
         jobs.Job(
             source,
@@ -124,6 +126,7 @@ def _run_files(args: argparse.Namespace) -> int:
             video=args.video,
             clips=args.clips,
             certain=args.certain,
+            pre_labels=args.format,
             made_from=made_from,
         )
         for source, variant in zip(found, variants, strict=True)
@@ -202,6 +205,11 @@ def _parser() -> OneLineParser:
     )
     add("--video", action="store_true", help="write an annotated video too")
     add("--clips", action="store_true", help="write a short video of each event too")
+    add(
+        "--format",
+        choices=list(formats.WRITTEN),
+        help="write labels for a labelling tool too, to be corrected there",
+    )
     add(
         "--batch",
         type=_batch,

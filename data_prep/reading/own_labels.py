@@ -1,11 +1,14 @@
-"""Labels of a user's own recordings: PSR label files or a CSV of times; boxes in COCO or YOLO."""
+"""Labels of a user's own recordings: PSR label files or a label format; boxes in COCO or YOLO."""
 
 import dataclasses
+import functools
 import os
 import re
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+
+import numpy as np
 
 from data_prep.reading import asd_labels
 from data_prep.reading.asd_labels import Boxes
@@ -13,10 +16,13 @@ from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.recording_labels import read_labels as read_psr_labels
 from stormpsr_jax.base.mistakes import raise_all
-from stormpsr_jax.media import finding
+from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.finding import Place
+from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import labels, timed_labels
+from stormpsr_jax.psr.files.timed_labels import Shown
+from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure
 
 FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
@@ -24,13 +30,16 @@ FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
 _NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,9})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
-def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
+def read_labels(
+    recording: RecordingFiles, procedure: Procedure, terms: Terms | None = None
+) -> Labels:
     """Reads the labels and boxes of a recording.
 
     Args:
-        recording: its `labels` are a folder of PSR label files or a CSV file, its `boxes` a COCO
-            file or a folder of YOLO text files.
+        recording: its `labels` are a folder of PSR label files or a file of a label format, its
+            `boxes` a COCO file or a folder of YOLO text files.
         procedure: with the frame rate of the recording.
+        terms: what --words and --labels_fps say.
 
     Raises:
         ValueError: the mistakes of all files, with file, line and field.
@@ -38,7 +47,7 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
     mistakes: list[str] = []
     boxes: Boxes | None = None
     try:
-        known = _read_steps(recording, procedure)
+        known = _read_steps(recording, procedure, terms or Terms())
     except ValueError as error:
         mistakes.append(str(error))
     place = recording.boxes
@@ -52,12 +61,12 @@ def read_labels(recording: RecordingFiles, procedure: Procedure) -> Labels:
     return dataclasses.replace(known, boxes=boxes)
 
 
-def _read_steps(recording: RecordingFiles, procedure: Procedure) -> Labels:
+def _read_steps(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
     """Reads the labels of a recording without its boxes."""
     _check_variant(recording.name, procedure)
     tree, name = recording.labels
     if tree.exists(name):
-        return _read_timed(recording, procedure)
+        return _read_timed(recording, procedure, terms)
     return read_psr_labels(FORMAT, dataclasses.replace(recording, boxes=None), procedure)
 
 
@@ -69,12 +78,12 @@ def _check_variant(name: str, procedure: Procedure) -> None:
         raise ValueError(str(error).replace("pass --variant or ", "")) from error
 
 
-def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
+def _read_timed(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
     tree, name = recording.labels
     first = recording.pictures.first_frame
     initial = procedure.variant_for(recording.name).initial_state
     with tree.on_disk(name) as path:
-        timed = timed_labels.read_times(path, procedure)
+        timed = timed_labels.read_times(path, procedure, terms, recording.name)
         first_state, steps = timed_labels.to_frames(
             path,
             timed,
@@ -82,10 +91,22 @@ def _read_timed(recording: RecordingFiles, procedure: Procedure) -> Labels:
             procedure,
             first_frame=first,
             num_frames=recording.pictures.num_frames,
+            shown=functools.partial(_shown, recording.pictures, procedure.fps),
         )
     frames, states = labels.steps_to_states(steps, first_state, first)
     derived = labels.states_to_steps(frames, states)
-    return Labels(frames, states, derived, {}, zlib.crc32(tree.read(name)))
+    checksum = zlib.crc32(terms.fingerprint.encode(), zlib.crc32(tree.read(name)))
+    return Labels(frames, states, derived, {}, checksum)
+
+
+def _shown(pictures: Pictures, fps: float) -> Shown:
+    """Returns which frames show the pictures of a recording, of a video by its timestamps."""
+    if isinstance(pictures, video.Resampled):
+        times = containers.read_times(pictures.tree, pictures.name)
+        repeats = video.resample(times, fps)
+        return Shown(times - times[0], np.cumsum(repeats) - repeats)
+    numbers = np.arange(pictures.num_frames)
+    return Shown(numbers / fps, numbers)
 
 
 def _read_boxes(place: Place) -> Boxes:

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import sys
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from stormpsr_jax.base.mistakes import message_of, tell
@@ -154,3 +155,14 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exits with code 2; of addresses in the message without user and password."""
         fail(re.sub(r"://\S*@", "://", message) + "; see --help")
+
+
+def add_label_flags(add: Callable[..., Any]) -> None:
+    """Adds --words and --labels_fps, of commands that read labels; `words.terms` takes them.
+
+    Args:
+        add: a parser's `add_argument`.
+    """
+    add("--words", metavar="FILE", help="CSV word,step: what labels call the steps")
+    what = "frames per second that the labelling tool counted, where its files count frames"
+    add("--labels_fps", type=float, metavar="F", help=what)

@@ -14,7 +14,7 @@ from typing import Any
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all
-from stormpsr_jax.psr.cli import OneLineParser, fail_for
+from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
     class_maps,
     label_files,
@@ -22,6 +22,7 @@ from stormpsr_jax.psr.files import (
     other_detectors,
     predictions,
     resample,
+    words,
 )
 from stormpsr_jax.psr.files.class_maps import ClassMap
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
@@ -135,11 +136,12 @@ def _main_frames(args: argparse.Namespace, procedure: Procedure) -> None:
 
 def _main_labels(args: argparse.Namespace, procedure: Procedure) -> None:
     fps = procedure.checked_fps(args.fps)
+    terms = words.terms(args.words, args.labels_fps, procedure)
     found = label_files.find(args.labels)
 
     def read(name: str, place: pathlib.Path) -> label_files.Labels:
         variant = procedure.variant_for(name, args.variant)
-        known = label_files.read(place, procedure, variant, fps=fps)
+        known = label_files.read(place, procedure, variant, fps=fps, terms=terms, recording=name)
         if len(known.frames):
             return known
         try:
@@ -190,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     timed = formats.add_parser("labels", help="labels of every kind, as folders of PSR files")
     timed.add_argument("--labels", required=True, help="folder of labels")
+    add_label_flags(timed.add_argument)
     timed.add_argument("--variant", help="of all recordings; otherwise found by their names")
     timed.add_argument(
         "--fps", type=float, help="frames per second of labels by the clock; or the procedure's"

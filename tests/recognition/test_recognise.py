@@ -325,3 +325,16 @@ def test_recognise_a_finished_run(finished, tmp_path):
     expected = list(loaded.recognise(folder, recording=name))
     assert found(tmp_path / "out" / name) == [event[:2] for event in expected]
     assert "Timeline of recording" in (tmp_path / "out" / name / "report.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("key", ["labelstudio", "cvat"])
+def test_recognise_writes_pre_labels_of_the_same_steps(trained, clip, tmp_path, key):
+    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+    (path,) = (p for p in (tmp_path / "a_up").glob("a_up*"))
+    initial = PROCEDURE.variants["assembly"].initial_state
+    timed = timed_labels.read_times(path, PROCEDURE)
+    _, steps = timed_labels.to_frames(path, timed, initial, PROCEDURE)
+    assert sorted(steps) == sorted(found(tmp_path / "a_up"))
+    before = contents(tmp_path)
+    assert run(trained, clip, f"--out={tmp_path}", f"--format={key}") == 0
+    assert contents(tmp_path) == before

@@ -2,8 +2,9 @@
 
 A recording's labels are a folder of its name that holds `PSR_labels.csv`, `PSR_labels_raw.csv` or
 both (and perhaps `PSR_labels_with_errors.csv`), or labels by the clock (`timed_labels`), which are
-`NAME.csv` or one CSV file in a folder of the recording's name. All may lie below folders train, val
-and test. `opened` also takes zip files of IndustReal's recordings as downloaded.
+a file NAME of one of the `formats`, or one such file in a folder of the recording's name. All may
+lie below folders train, val and test. `opened` also takes zip files of IndustReal's recordings as
+downloaded.
 """
 
 import contextlib
@@ -12,13 +13,15 @@ import functools
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.mistakes import MAX_PER_FILE, first_of, raise_all
 from stormpsr_jax.psr.files import labels, timed_labels, zipped
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STEPS, WITH_ERRORS, STATES = PSR_FILES = (
@@ -107,8 +110,9 @@ def _has_labels(root: pathlib.Path, wanted: Callable[[str], bool]) -> bool:
     folders = [root, *(root / split for split in SPLITS if (root / split).is_dir())]
     below = [path for folder in folders for path in folder.iterdir()]
     return any(
-        path.suffix.lower() == ".csv"
-        or (path.is_dir() and any(wanted(file.name) for file in path.iterdir()))
+        any(wanted(file.name) for file in path.iterdir())
+        if path.is_dir()
+        else formats.is_label_file(path)
         for path in below
     )
 
@@ -130,7 +134,7 @@ def _split_of(name: str) -> str:
 
 
 def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathlib.Path]:
-    """Finds the labels of each recording: a folder of PSR files, or a CSV file of times.
+    """Finds the labels of each recording: a folder of PSR files, or a file of a label format.
 
     Args:
         folder: of labels.
@@ -159,17 +163,41 @@ def find(folder: str | os.PathLike, split: str | None = None) -> dict[str, pathl
                 _add(found, path.name, _labels_in(path))
             elif path.name in PSR_FILES:
                 raise ValueError(f"{path}: belongs into a folder of the recording's name")
-            elif path.suffix.lower() == ".csv" and path.name not in lists:
+            elif path.name not in lists and formats.is_label_file(path):
                 _add(found, path.stem, path)
         except ValueError as error:
             mistakes.append(str(error))
     raise_all(mistakes)
     if not found:
+        raise_all(unknown(root))
         raise ValueError(
             f"{root}: no labels{f' of split {split}' if split else ''}; --labels holds a folder "
-            f"with {STEPS} or a file NAME.csv per recording"
+            f"with {STEPS} or a file NAME.csv per recording, or a file of "
+            f"{', '.join(form.name for form in formats.FORMATS)}"
         )
     return dict(sorted(found.items()))
+
+
+def unknown(folder: str | os.PathLike, names: Collection[str] | None = None) -> list[str]:
+    """Says why files that may have labels have none, for recordings that lack them.
+
+    Args:
+        folder: of labels.
+        names: of recordings; None for all.
+
+    Returns:
+        a line for each file of their names that no format recognises, such as one of boxes.
+    """
+    found: list[str] = []
+    for path in sorted(pathlib.Path(folder).rglob("*")):
+        if len(found) == MAX_PER_FILE:
+            break
+        if (names is None or path.stem in names) and path.suffix.lower() in formats.MAYBE:
+            try:
+                formats.read(path)
+            except ValueError as error:
+                found.append(str(error))
+    return found
 
 
 def _entries(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -184,12 +212,13 @@ def _psr_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _labels_in(folder: pathlib.Path) -> pathlib.Path:
-    """The labels in a recording's folder: itself, or its CSV file of times."""
+    """The labels in a recording's folder: itself, or its file of a label format."""
     if _psr_files(folder):
         return folder
-    timed = [path for path in _entries(folder) if path.suffix.lower() == ".csv"]
+    timed = [p for p in _entries(folder) if not p.is_dir() and formats.is_label_file(p)]
     if len(timed) != 1:
-        what = "several CSV files, one is needed" if timed else f"neither {STEPS} nor another CSV"
+        what = "several CSV files or others with labels, one is needed"
+        what = what if timed else f"neither {STEPS} nor another CSV, nor a labelling tool's file"
         raise ValueError(f"{folder}: holds no labels of recording {folder.name}: {what}")
     return timed[0]
 
@@ -208,6 +237,8 @@ def read(
     *,
     fps: float | None = None,
     needed: str | None = None,
+    terms: Terms | None = None,
+    recording: str | None = None,
 ) -> Labels:
     """Reads the labels of one recording.
 
@@ -223,6 +254,8 @@ def read(
         fps: frames per second of labels by the clock, None for the procedure's.
         needed: the file with steps that is wanted, `STEPS` or `WITH_ERRORS`; the other one is not
             read. None reads both.
+        terms: what --words and --labels_fps say of labels by the clock.
+        recording: its name; None if the file has it.
 
     Raises:
         ValueError: every mistake, with file, line and field.
@@ -231,7 +264,7 @@ def read(
     if path.is_dir():
         return _read_folder(path, procedure, needed)
     frames, states = np.zeros(0, np.int64), np.zeros((0, procedure.num_components), np.int8)
-    timed = timed_labels.read_times(path, procedure)
+    timed = timed_labels.read_times(path, procedure, terms, recording)
     if variant is not None:
         first, steps = timed_labels.to_frames(
             path, timed, variant.initial_state, procedure, fps=fps

@@ -12,6 +12,7 @@ import numpy as np
 from stormpsr_jax.base.mistakes import first_of, raise_all
 from stormpsr_jax.psr.files import label_files, labels, predictions
 from stormpsr_jax.psr.files import scores as score_files
+from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 
@@ -85,6 +86,7 @@ def load_recordings(
     with_errors: bool = False,
     fps: float | None = None,
     split: str | None = None,
+    terms: Terms | None = None,
 ) -> dict[str, LabelledPredictions]:
     """Reads the labels of recordings, and their predictions `<rec>_results_pred.csv`.
 
@@ -99,6 +101,7 @@ def load_recordings(
         with_errors: takes the truth from `PSR_labels_with_errors.csv`.
         fps: frames per second of labels by the clock, None for the procedure's.
         split: of labels below folders (or in zip files) of splits, only these.
+        terms: what --words and --labels_fps say of labels by the clock.
 
     Returns:
         By name, sorted.
@@ -144,7 +147,14 @@ def load_recordings(
 
         for name, place in found.items():
             own = attempt(procedure.variant_for, name, variant)
-            known = attempt(label_files.read, place, procedure, own, fps=fps, needed=needed)
+            known = attempt(
+                label_files.read,
+                *(place, procedure, own),
+                fps=fps,
+                needed=needed,
+                terms=terms,
+                recording=name,
+            )
             detections = temporal = visibility = scores = None
             if "--asd" in streams:
                 path = streams["--asd"][name]
@@ -198,4 +208,6 @@ def _name_mistakes(
         f"give {flag} a folder that holds the recordings of --labels alone"
         for name in sorted(predicted.keys() - set(labelled))
     ]
+    if os.path.isdir(root):
+        mistakes += label_files.unknown(root, predicted.keys() - set(labelled))
     return mistakes

@@ -1,117 +1,133 @@
-"""Labels by the clock: a CSV of times, or of intervals, as people and annotation tools write them.
+"""Labels by the clock: what people and labelling tools write, as steps and frames.
 
-A CSV of times begins with the header `time,step`, one of intervals with `start,end,step`; then a
-step is complete at its end. Times are seconds, or m:ss or h:mm:ss with a decimal point, from the
-first picture of the recording on. A step is its id or its name as `stormpsr_jax.procedure show`
-prints it. Rows may be in any order, other columns are not read, and files that a spreadsheet has
-saved with semicolons and decimal commas are understood.
+`formats` reads the files. A step is its id or its name as `stormpsr_jax.procedure show` prints it,
+in any case, or a word that --words maps to one. An interval is complete at its end.
 
 A completion counts from the first frame at or after its time; the last frame stands for one that
 comes less than a frame after it. What the first frame shows was done before it: a step there is
-part of the state that the recording begins with, and no completion in it. The header alone says
-that nothing was done.
+part of the state that the recording begins with, and no completion in it. Times of tools are
+rounded: one that is up to a millisecond (`Format.tolerance`), but less than half a frame, after a
+frame belongs to it, and where the video is at hand, to the picture that is as near. A number of a
+picture counts from the first frame that shows this picture or a later one.
 """
 
 import dataclasses
-import difflib
 import math
 import os
-import re
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import for_each, note, raise_all
 from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import Entry, Unit
 from stormpsr_jax.psr.files.labels import Step
+from stormpsr_jax.psr.files.words import Steps, Terms
 from stormpsr_jax.psr.procedure import Procedure
 
-# At most nine digits: no recording is as long, and no frame number is too large.
-_TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,9}(?:\.[0-9]*)?)", re.ASCII)
-_MAX_COMPARED = 200  # names of steps that one that is none of them is held against
 _VALUES = (1, -1, 0)  # of a component after step 3k, 3k + 1, 3k + 2
 _ALREADY = {1: "installed", -1: "incorrectly installed", 0: "absent"}
 
 
 @dataclasses.dataclass(frozen=True)
 class TimedStep:
-    """A row of a CSV: step `step_id` is complete at `time` seconds."""
+    """A label: step `step_id` is complete at `at`, which counts what `unit` says.
 
-    time: float
-    line: int
-    step_id: int
-
-
-def read_times(path: str | os.PathLike, procedure: Procedure) -> list[TimedStep]:
-    """Reads a CSV of times or intervals, in order of the times.
-
-    Raises:
-        ValueError: all mistakes, each with file, line and field.
+    Attributes:
+        at: seconds, or a number of frames or pictures, from 0.
+        place: where it stands in its file.
+        step_id: of the procedure.
+        unit: SECONDS, FRAMES or PICTURES.
+        tolerance: seconds by which a time may be too late.
     """
-    text = files.read_text(path)
-    header = text.partition("\n")[0]
-    semicolons = ";" in header and "," not in header
-    rows = csvfile.rows_of(text, path, ";" if semicolons else ",")
-    names = [name.strip().lower() for name in rows[0][1]] if rows else []
-    time_names = ("start", "end") if {"start", "end"} <= set(names) else ("time",)
-    if not {*time_names, "step"} <= set(names) or ("time" in names and "end" in names):
-        found = files.shorten(",".join(names))
-        raise ValueError(
-            f"{path}: line 1: header: {found} is neither time,step nor start,end,step; put the one "
-            "that fits as the first line (or give PSR_labels.csv in a folder of the recording's "
-            "name)"
+
+    at: float
+    place: str
+    step_id: int
+    unit: Unit = Unit.SECONDS
+    tolerance: float = 0.0
+
+    @property
+    def when(self) -> str:
+        """For messages."""
+        return (
+            f"{self.at:g} s" if self.unit is Unit.SECONDS else f"{self.unit.value[:-1]} {self.at:g}"
         )
 
-    steps = {procedure.step_name(i): i for i in range(3 * procedure.num_components)}
 
-    def parse(line: int, row: list[str]) -> TimedStep:
-        csvfile.check_width(path, line, row[: len(names)], names)
-        field = dict(zip(names, row, strict=False))
-        times = [_parse_time(field[n], semicolons, path, line, n) for n in time_names]
-        if times[0] > times[-1]:
-            what = f"{field['end'].strip()} is before the start, {field['start'].strip()}"
-            raise csvfile.field_error(path, line, "end", what)
-        return TimedStep(times[-1], line, _parse_step(field["step"], steps, procedure, path, line))
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """The pictures of a recording, M as they are stored, by the frames that show them.
 
-    timed = for_each([row for row in rows[1:] if any(map(str.strip, row[1]))], parse)
-    return sorted(timed, key=lambda step: (step.time, step.line))
+    Attributes:
+        times: (M,) seconds after the first one, ascending.
+        frames: (M,) the first frame, from 0, that shows each picture or a later one.
+    """
 
-
-def _parse_time(
-    text: str, decimal_comma: bool, path: str | os.PathLike, line: int, field: str
-) -> float:
-    """Returns the seconds of 75.5, 1:15.5 or 0:01:15.5."""
-    text = text.strip()
-    match = _TIME.fullmatch(text.replace(",", ".") if decimal_comma else text)
-    hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
-    if (
-        not match
-        or (match[2] is not None and seconds >= 60)
-        or (match[1] is not None and minutes >= 60)
-    ):
-        what = f"{files.shorten(text)} is not a time such as 75.5, 1:15.5 or 0:01:15.5"
-        raise csvfile.field_error(path, line, field, what)
-    return 3600 * hours + 60 * minutes + seconds
+    times: np.ndarray
+    frames: np.ndarray
 
 
-def _parse_step(
-    text: str, names: Mapping[str, int], procedure: Procedure, path: str | os.PathLike, line: int
-) -> int:
-    """Returns the id of a step given as id or name; `names` are those of all steps."""
-    text = text.strip()
-    if re.fullmatch("[+-]?[0-9]+", text, re.ASCII):
-        return csvfile.parse_integer(text, 0, len(names) - 1, path, line, "step")
-    if text in names:
-        return names[text]
-    # Comparing names takes some hundredths of a millisecond each.
-    folded = {name.casefold(): name for name in names} if len(names) <= _MAX_COMPARED else {}
-    near = difflib.get_close_matches(text.casefold(), folded, n=3, cutoff=0.5)
-    hint = f"; near it are {', '.join(repr(folded[name]) for name in near)}" if near else ""
-    raise csvfile.field_error(
-        path,
-        line,
-        "step",
-        f"{files.shorten(text)} is no step of procedure {procedure.name!r}{hint} "
-        "(python -m stormpsr_jax.procedure show FILE lists them)",
+def read_times(
+    path: str | os.PathLike,
+    procedure: Procedure,
+    terms: Terms | None = None,
+    recording: str | None = None,
+) -> list[TimedStep]:
+    """Reads the labels of a recording in any format, in order of the times.
+
+    Args:
+        path: of the file.
+        procedure: the product.
+        terms: words for steps, and the rate of the tool's frames.
+        recording: whose labels are wanted, of a file with several; None for the file's name.
+
+    Raises:
+        ValueError: all mistakes, each with file, line (or entry) and field.
+    """
+    terms = terms or Terms()
+    steps = Steps(procedure, terms.words)
+
+    def find(entry: Entry) -> int | None:
+        return steps.find(entry.text, f"{path}: {entry.place}: step")
+
+    format_, every = formats.read(path, find)
+    entries = _of_recording(every, recording or pathlib.Path(path).stem, path)
+
+    def parse(entry: Entry) -> list[TimedStep]:
+        step_id = find(entry)
+        if step_id is None:
+            return []
+        at, unit = entry.at, entry.unit
+        if unit in (Unit.TICKS, Unit.PICTURES) and terms.fps is not None:
+            at, unit = at / terms.fps, Unit.SECONDS
+        if unit is Unit.TICKS:
+            raise ValueError(
+                f"{path}: {entry.place}: time: counts frames at the rate that the tool was told, "
+                "which the file does not say; give --labels_fps=F"
+            )
+        return [TimedStep(at, entry.place, step_id, unit, format_.tolerance)]
+
+    timed = [step for its in for_each([(entry,) for entry in entries], parse) for step in its]
+    return sorted(timed, key=lambda step: step.at)
+
+
+def _of_recording(entries: Sequence[Entry], name: str, path: str | os.PathLike) -> Sequence[Entry]:
+    """The entries of a recording, where the tool has put those of several into a file."""
+    groups = dict.fromkeys(entry.recordings for entry in entries)
+    if len(groups) < 2:
+        return entries
+    if own := [entry for entry in entries if name in entry.recordings]:
+        return own
+    found = ", ".join(
+        files.shorten(group[-1] if group else "(none)") for group in list(groups)[:10]
+    )
+    raise ValueError(
+        f"{path}: has labels of several recordings ({found}), none of them {files.shorten(name)}; "
+        "name the file like the one that is wanted, or a copy of it for each"
     )
 
 
@@ -124,6 +140,7 @@ def to_frames(
     fps: float | None = None,
     first_frame: int = 0,
     num_frames: int | None = None,
+    shown: Callable[[], Shown] | None = None,
 ) -> tuple[tuple[int, ...], list[Step]]:
     """Converts times to frames, and checks that each step changes its component.
 
@@ -135,6 +152,7 @@ def to_frames(
         fps: frames per second, None for the procedure's.
         first_frame: the frame at time 0.
         num_frames: of the recording; None if it is not known.
+        shown: gives its pictures, and is asked only for labels that need them; None without them.
 
     Returns:
         the state at the first frame, which is the initial one but for steps at that frame, and the
@@ -146,36 +164,71 @@ def to_frames(
     fps = procedure.fps if fps is None else fps
     last = csvfile.MAX_FRAME if num_frames is None else first_frame + num_frames - 1
     state, first_state = list(initial_state), list(initial_state)
-    since: dict[int, tuple[str, int | None]]
+    since: dict[int, tuple[str, int | float | None]]
     since = dict.fromkeys(range(len(state)), ("from the start", None))
     steps: list[Step] = []
     mistakes: list[str] = []
+    needed = any(step.unit is Unit.PICTURES or step.tolerance for step in timed)
+    pictures = shown() if shown is not None and needed else None
     for step in timed:
-        # A millionth: 2.2 · 5 = 11.000000000000002.
-        frame = first_frame + math.ceil(step.time * fps - 1e-6)
+        try:
+            frame = _frame(step, fps, first_frame, pictures, path)
+        except ValueError as error:
+            note(mistakes, error)
+            continue
         k, value = step.step_id // 3, _VALUES[step.step_id % 3]
         when, at = since[k]
         name = f"{step.step_id} ({procedure.step_name(step.step_id)})"
         field, what = "step", ""
         if frame > csvfile.MAX_FRAME:
             field = "time"
-            what = f"{step.time:g} s is after frame {csvfile.MAX_FRAME:,}, the last there may be"
-        elif frame > last + 1:
+            what = f"{step.when} is after frame {csvfile.MAX_FRAME:,}, the last there may be"
+        elif num_frames is not None and frame > last + 1:
             field = "time"
             end = (last + 1 - first_frame) / fps
-            what = f"{step.time:g} s is after the end of the recording, {end:.1f} s"
+            what = f"{step.when} is after the end of the recording, {end:.1f} s"
+        elif frame < first_frame:
+            field = "time"
+            what = f"{step.when} is before the first picture, {first_frame}"
         elif value == state[k]:
             what = f"{name} changes nothing: it is {_ALREADY[value]} {when}"
         elif min(frame, last) == at:
             what = f"{name} falls into the same frame as the one of the same component {when}"
         if what:
-            note(mistakes, csvfile.field_error(path, step.line, field, what))
+            note(mistakes, ValueError(f"{path}: {step.place}: {field}: {what}"))
             continue
-        frame = min(frame, last)
-        state[k], since[k] = value, (f"since line {step.line}", frame)
+        frame = int(min(frame, last))
+        state[k], since[k] = value, (f"since {step.place}", frame)
         if frame == first_frame:
             first_state[k] = value
         else:
             steps.append((frame, step.step_id))
     raise_all(mistakes)
     return tuple(first_state), steps
+
+
+def _frame(
+    step: TimedStep, fps: float, first_frame: int, shown: Shown | None, path: str | os.PathLike
+) -> int:
+    """Returns the frame that a step counts from."""
+    if step.unit is Unit.FRAMES:
+        return int(step.at)
+    if step.unit is Unit.PICTURES:
+        if shown is None:
+            raise ValueError(
+                f"{path}: {step.place}: time: counts the pictures of the video, which is not at "
+                "hand here; give --labels_fps=F, the rate of a video whose rate is constant"
+            )
+        if step.at >= len(shown.frames):
+            raise ValueError(
+                f"{path}: {step.place}: time: {step.when} is after the last of "
+                f"{len(shown.frames)} pictures of the video"
+            )
+        return first_frame + int(shown.frames[int(step.at)])
+    tolerance = min(step.tolerance, 0.5 / fps)
+    if tolerance and shown is not None:
+        near = int(np.searchsorted(shown.times, step.at - tolerance))
+        if near < len(shown.times) and abs(shown.times[near] - step.at) <= tolerance:
+            return first_frame + int(shown.frames[near])
+    # A millionth: 2.2 · 5 = 11.000000000000002.
+    return first_frame + max(0, math.ceil((step.at - tolerance) * fps - 1e-6))

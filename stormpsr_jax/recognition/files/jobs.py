@@ -32,6 +32,7 @@ class Job:
         batch: frames computed at once; None for the model's.
         video, clips: write these too.
         certain: events of a lower confidence are listed as uncertain.
+        pre_labels: key of the format of labels that is written too; None for none.
         made_from: all that the results depend on but the source and the variant.
     """
 
@@ -45,6 +46,7 @@ class Job:
     video: bool
     clips: bool
     certain: float
+    pre_labels: str | None
     made_from: dict[str, Any]
 
 
@@ -128,6 +130,7 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> str:
             video=job.video,
             clips=job.clips,
             certain=job.certain,
+            pre_labels=job.pre_labels,
             progress=progress.advance,
         )
         checksum = source.checksum()

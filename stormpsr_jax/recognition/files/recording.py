@@ -30,6 +30,7 @@ def recognise(
     clips: bool,
     certain: float,
     progress: Callable[[int], object],
+    pre_labels: str | None = None,
 ) -> int:
     """Recognises a recording and writes its results.
 
@@ -45,6 +46,7 @@ def recognise(
         clips: write one of each event, of some seconds, too.
         certain: events of a lower confidence are listed as uncertain.
         progress: is told how many frames have been done since it was told last.
+        pre_labels: key of the format of labels that is written too; None for none.
 
     Returns:
         The number of events.
@@ -63,7 +65,9 @@ def recognise(
     with contextlib.ExitStack() as stack:
         chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
         stack.enter_context(contextlib.closing(chunks))
-        writer = stack.enter_context(results.Writer(folder, name, procedure, fps, first, certain))
+        writer = stack.enter_context(
+            results.Writer(folder, name, procedure, fps, first, certain, pre_labels)
+        )
         if video:
             write_frame = stack.enter_context(
                 overlay.writing_video(folder / VIDEO, procedure, framing, fps)

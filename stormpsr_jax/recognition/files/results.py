@@ -20,6 +20,8 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.files import predictions
+from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats.form import Written
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.recognition.files import records
@@ -147,11 +149,15 @@ class Writer:
         fps: float,
         first_frame: int,
         certain: float = 0.0,
+        pre_labels: str | None = None,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
-        With `certain`, events of a lower confidence have a table of their own.
+        With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
+        key of a format in which a labelling tool gets the others.
         """
+        self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
+        self._written: list[Written] = []
         self._folder, self._recording, self._procedure = folder, recording, procedure
         self._fps, self._first, self._certain = fps, first_frame, certain
         self._stack = contextlib.ExitStack()
@@ -175,6 +181,9 @@ class Writer:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+        if self._form is not None and self._form.write is not None and error[0] is None:
+            path = self._folder / f"{self._recording}{self._form.ending}"
+            self._form.write(path, self._written, self._recording, self._fps)
 
     def write(self, chunk: Chunk, alerts: list[Alert]) -> None:
         """Writes what the networks say about the next frames, and their events and alerts."""
@@ -185,6 +194,9 @@ class Writer:
             is_certain = event.confidence >= self._certain
             write = self._write_certain if is_certain else self._write_uncertain
             write([time, event.name, confidence, event.frame, event.step_id, event.stream])
+            if self._form is not None and is_certain:
+                after = event.frame - self._first
+                self._written.append(Written(after, event.frame, event.step_id, event.name))
             record = records.of_event(event, self._procedure)
             kind = "event" if is_certain else "uncertain"
             self._line({"type": kind, **self._when(event.frame), **record})

@@ -1,0 +1,1 @@
+"""The formats of labelling tools, a file each; `formats.FORMATS` lists them."""

@@ -1,0 +1,131 @@
+"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points and stops are steps."""
+
+import csv
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats import tables
+from stormpsr_jax.psr.files.formats.form import (
+    Entry,
+    Form,
+    Format,
+    Sample,
+    Unit,
+    Written,
+    error,
+    has_columns,
+    lowered,
+    ordered,
+    recordings_of,
+    spans,
+)
+
+_TABULAR = ("behavior", "time")
+_AGGREGATED = ("behavior", "start (s)", "stop (s)")
+_TYPES = ("behavior type", "status", "type")  # its name in newer, older and oldest versions
+_MEDIA = ("media file name", "media file path", "media file")
+_HEADER = (
+    *("Observation id", "Observation date", "Description", "Observation duration"),
+    *("Observation type", "Source", "Media duration (s)", "FPS", "Subject", "Behavior"),
+    *("Behavioral category", "Behavior type", "Time", "Media file name", "Image index"),
+    *("Image file path", "Comment"),
+)
+
+
+def _table(sample: Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows below the header, by column."""
+    at = sample.header_with(*wanted)
+    assert at is not None
+    names = lowered(sample.rows[at][1])
+
+    def parse(line: int, row: list[str]) -> tuple[int, dict[str, str]]:
+        csvfile.check_width(sample.path, line, row[: len(names)], names)
+        return line, {n: field.strip() for n, field in zip(names, row, strict=False)}
+
+    return for_each(sample.rows[at + 1 :], parse)
+
+
+def _recordings(row: Mapping[str, str]) -> tuple[str, ...]:
+    media = next((row[name] for name in _MEDIA if row.get(name)), "")
+    return tuple(filter(None, (row.get("observation id", ""), *recordings_of(media))))
+
+
+def _time(row: Mapping[str, str], name: str, sample: Sample, line: int) -> float:
+    return tables.parse_time(row[name], sample.delimiter != ",", sample.path, line, name)
+
+
+def _read_tabular(sample: Sample) -> list[Entry]:
+    rows = _table(sample, _TABULAR)
+    kind = next((name for name in _TYPES if rows and name in rows[0][1]), None)
+    begun: dict[tuple[str, ...], int] = {}
+
+    def parse(line: int, row: dict[str, str]) -> list[Entry]:
+        place = f"line {line}"
+        entry = Entry(
+            row["behavior"], _time(row, "time", sample, line), Unit.SECONDS, place, _recordings(row)
+        )
+        said = row[kind].upper() if kind else "POINT"
+        state = (*entry.recordings, row.get("subject", ""), entry.text)
+        if said == "POINT":
+            return [entry]
+        if said not in ("START", "STOP"):
+            raise error(sample, place, f"{kind}: {files.shorten(said)} is not POINT, START or STOP")
+        if (said == "START") == (state in begun):
+            what = f"{kind}: {files.shorten(entry.text)} "
+            what += f"has begun in line {begun[state]}" if said == "START" else "has not begun"
+            raise error(sample, place, f"{what}; mend the observation in BORIS")
+        if said == "START":
+            begun[state] = line
+            return []
+        del begun[state]
+        return [entry]
+
+    entries = [entry for its in for_each(rows, parse) for entry in its]
+    if begun:
+        state, line = next(iter(begun.items()))
+        what = f"{kind}: {files.shorten(state[-1])} has no STOP; mend the observation in BORIS"
+        raise error(sample, f"line {line}", what)
+    return entries
+
+
+def _read_aggregated(sample: Sample) -> list[Entry]:
+    def parse(line: int, row: dict[str, str]) -> Entry:
+        # Of a point both are the same, or the stop is left out.
+        names = [name for name in _AGGREGATED[1:] if row[name] not in ("", "NA")]
+        if not names:
+            raise error(sample, f"line {line}", f"{_AGGREGATED[1]}: is missing")
+        times = [_time(row, name, sample, line) for name in names]
+        end = ordered(times[0], times[-1], sample, f"line {line}")
+        return Entry(row["behavior"], end, Unit.SECONDS, f"line {line}", _recordings(row))
+
+    return for_each(_table(sample, _AGGREGATED), parse)
+
+
+def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+    with files.replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(_HEADER)
+        for _, end, step in spans(steps, fps):
+            row = dict.fromkeys(_HEADER, "")
+            row |= {"Observation id": csvfile.plain(recording), "Observation type": "Media file(s)"}
+            row |= {"FPS": f"{fps:g}", "Subject": "No focal subject", "Behavior": step.name}
+            row |= {"Behavior type": "POINT", "Time": f"{end / 1000:.3f}"}
+            row["Comment"] = "by stormpsr_jax"
+            rows.writerow(row.values())
+
+
+FORMAT = Format(
+    key="boris",
+    name="BORIS (tabular or aggregated events, CSV or TSV)",
+    clock="seconds of the first medium, to the millisecond; a step is complete at its "
+    "point, or at the stop of its state",
+    forms=(
+        Form(has_columns(*_AGGREGATED), _read_aggregated),
+        Form(has_columns(*_TABULAR), _read_tabular),
+    ),
+    ending=".boris.csv",
+    write=_write,
+)

@@ -1,0 +1,132 @@
+"""CVAT: XML 1.1 "for images" and "for video". Tags and tracks are steps by their labels.
+
+A tag, or a shape of one image, is complete at its picture; a track at the last one that shows it.
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from xml.sax.saxutils import escape, quoteattr
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats.form import (
+    IS_XML,
+    Entry,
+    Form,
+    Format,
+    Mark,
+    Sample,
+    Unit,
+    Written,
+    error,
+    whole,
+)
+from stormpsr_jax.psr.files.formats.xml_tree import Node
+
+# What CVAT calls the pictures of a video.
+_OF_VIDEO = re.compile(r"frame_([0-9]{1,9})(?:\.[A-Za-z]+)?", re.IGNORECASE | re.ASCII)
+
+
+def _label(node: Node, sample: Sample, place: str) -> str:
+    if not (label := node.attributes.get("label", "").strip()):
+        raise error(sample, place, "label: is missing")
+    return label
+
+
+def _read(sample: Sample) -> list[Entry]:
+    def parse(node: Node) -> list[Entry]:
+        if node.tag == "image":
+            return _of_image(node, sample)
+        if node.tag == "track":
+            return _of_track(node, sample)
+        frame = whole(node.attributes.get("frame"), sample, node.place, "frame")
+        return [Entry(_label(node, sample, node.place), frame, Unit.PICTURES, node.place)]
+
+    nodes = [(node,) for node in sample.xml.children if node.tag in ("image", "track", "tag")]
+    return [entry for its in for_each(nodes, parse) for entry in its]
+
+
+def _of_image(node: Node, sample: Sample) -> list[Entry]:
+    if not node.children:
+        return []
+    name = node.attributes.get("name", "").replace("\\", "/")
+    folder, _, last = name.rpartition("/")
+    if match := _OF_VIDEO.fullmatch(last):
+        at, unit = int(match[1]), Unit.PICTURES
+    else:
+        at, unit = csvfile.parse_image_name(name, sample.path, node.line), Unit.FRAMES
+    of = (folder.rpartition("/")[2],) if folder else ()
+    return [
+        Entry(_label(child, sample, child.place), at, unit, child.place, of)
+        for child in node.children
+    ]
+
+
+def _of_track(track: Node, sample: Sample) -> list[Entry]:
+    label = _label(track, sample, track.place)
+    shapes = sorted(
+        (whole(shape.attributes.get("frame"), sample, shape.place, "frame"), i)
+        for i, shape in enumerate(track.children)
+    )
+    if not shapes:
+        raise error(sample, track.place, "has no shapes")
+    entries, last = [], None
+    for frame, i in shapes:
+        if track.children[i].attributes.get("outside") != "1":
+            last = frame
+        elif last is not None:
+            # Between two keyframes a track is shown too, up to where it is outside.
+            entries.append(Entry(label, frame - 1, Unit.PICTURES, track.place))
+            last = None
+    if last is not None:
+        entries.append(Entry(label, last, Unit.PICTURES, track.place))
+    return entries
+
+
+def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+    """Tags of the pictures that `data_prep.own --export_frames` writes."""
+    by_frame: dict[int, list[str]] = {}
+    for step in steps:
+        by_frame.setdefault(step.number, []).append(step.name)
+    labels = dict.fromkeys(step.name for step in steps)
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        "<annotations>",
+        "  <version>1.1</version>",
+        f"  <meta><task><name>{escape(recording)}</name><mode>annotation</mode><labels>",
+        *(
+            f"    <label><name>{escape(name)}</name><type>tag</type><attributes/></label>"
+            for name in labels
+        ),
+        "  </labels></task></meta>",
+    ]
+    for number, (frame, names) in enumerate(by_frame.items()):
+        tags = "".join(f'<tag label={quoteattr(name)} source="auto"></tag>' for name in names)
+        lines.append(f'  <image id="{number}" name="{frame:06d}.jpg">{tags}</image>')
+    files.write_text(path, "\n".join([*lines, "</annotations>"]) + "\n")
+
+
+def _has_root(sample: Sample) -> bool:
+    return sample.xml.tag == "annotations"
+
+
+def _has_version(sample: Sample) -> bool:
+    return [node.text.strip() for node in sample.xml.of("version")] == ["1.1"]
+
+
+FORMAT = Format(
+    key="cvat",
+    name="CVAT (XML 1.1 for images or for video)",
+    clock="pictures of the video from 0, by its timestamps or --labels_fps; numbers in "
+    "names of images, but for frame_N, are frames of the product",
+    forms=(
+        Form(
+            (IS_XML, Mark("a root <annotations>", _has_root), Mark("<version>1.1", _has_version)),
+            _read,
+        ),
+    ),
+    ending=".xml",
+    write=_write,
+)

@@ -1,0 +1,292 @@
+"""What a label format is: the marks by which a file is recognised, and what is read from it.
+
+A format is one value in one file of this room. It reads a `Sample` into `Entry` values: what the
+tool says, and when. Nobody but `timed_labels` turns these into steps and frames.
+"""
+
+import dataclasses
+import enum
+import functools
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats import xml_tree
+
+MAX_SECONDS = 1e9
+MAX_BYTES = 2**28  # of a file that is not a plain table
+# Tools round times, most of them to milliseconds, and so do containers of videos.
+ROUNDED = 1e-3
+_UPLOADED = re.compile("^[0-9a-f]{8}-")
+_HEADER_WITHIN = 60  # lines: BORIS writes some about the observation above its header
+
+
+class Unit(enum.Enum):
+    """What an entry's `at` counts, each from 0 at the first picture on."""
+
+    SECONDS = "s"
+    FRAMES = "frames"  # of the product's rate, as in PSR label files
+    PICTURES = "pictures"  # of the video, as they are stored
+    TICKS = "ticks"  # of a rate that only the tool knows
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A label as the tool wrote it: `text` is complete at `at`.
+
+    Attributes:
+        text: a step, or a word for one.
+        at: seconds, or a number of frames, pictures or ticks.
+        unit: of `at`.
+        place: where it stands in the file, such as "line 3".
+        recordings: names that the tool has for its recording; () if it has none.
+    """
+
+    text: str
+    at: float
+    unit: Unit
+    place: str
+    recordings: tuple[str, ...] = ()
+
+
+class Sample:
+    """A file as its formats see it; each view of it is made once, when it is asked for.
+
+    Attributes:
+        path: of the file.
+        check: raises ValueError for an entry that its reader will not take, so that a table's
+            mistakes of all kinds come in the order of its lines.
+    """
+
+    def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
+        self.path = pathlib.Path(path)
+        self.check = check or (lambda entry: None)
+
+    @functools.cached_property
+    def head(self) -> bytes:
+        """The first bytes, without a byte order mark."""
+        files.check_regular(self.path, "give a file on a disk")
+        try:
+            with self.path.open("rb") as file:
+                return file.read(64).removeprefix(b"\xef\xbb\xbf")
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    @functools.cached_property
+    def kind(self) -> str:
+        """What kind of file it is: "zip", "xml", "json" or "text"."""
+        if self.head.startswith(b"PK\x03\x04"):
+            return "zip"
+        start = self.head.lstrip()[:1]
+        return {b"<": "xml", b"{": "json", b"[": "json"}.get(start, "text")
+
+    @functools.cached_property
+    def text(self) -> str:
+        """The text, line ends as they are."""
+        if self.kind != "text":
+            self.check_size()
+        return files.read_text(self.path)
+
+    def check_size(self) -> None:
+        """Raises ValueError if the file is larger than `MAX_BYTES`."""
+        if self.path.stat().st_size > MAX_BYTES:
+            raise ValueError(
+                f"{self.path}: is larger than {MAX_BYTES} bytes, the most of a label file"
+            )
+
+    @functools.cached_property
+    def json(self) -> Any:
+        """The content of a JSON file."""
+        self.check_size()
+        return files.read_json(self.path)
+
+    @functools.cached_property
+    def xml(self) -> xml_tree.Node:
+        """The root of an XML file."""
+        return xml_tree.parse(self.text, self.path)
+
+    @functools.cached_property
+    def delimiter(self) -> str:
+        """What stands between the fields of a table: what its first line has most of."""
+        line = self.text.lstrip("\r\n").partition("\n")[0]
+        if "\t" in line and line.count("\t") >= line.count(","):
+            return "\t"
+        return ";" if ";" in line and "," not in line else ","
+
+    @functools.cached_property
+    def rows(self) -> list[csvfile.Row]:
+        """The rows of a table."""
+        return csvfile.rows_of(self.text, self.path, self.delimiter)
+
+    @functools.cached_property
+    def columns(self) -> list[str]:
+        """The fields of a table's first row, in small letters."""
+        return lowered(self.rows[0][1]) if self.rows else []
+
+    def header_with(self, *names: str) -> int | None:
+        """The number of the first row of a table that has all these columns; None without one."""
+        for i, (_, row) in enumerate(self.rows[:_HEADER_WITHIN]):
+            if set(names) <= set(lowered(row)):
+                return i
+        return None
+
+
+def lowered(row: Sequence[str]) -> list[str]:
+    """The fields of a header in small letters, without white space around them."""
+    return [field.strip().lower() for field in row]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mark:
+    """Something that a file of a form has: `holds` is asked only if the marks before it hold."""
+
+    says: str
+    holds: Callable[[Sample], bool]
+
+
+IS_JSON = Mark("JSON", lambda sample: sample.kind == "json")
+IS_XML = Mark("XML", lambda sample: sample.kind == "xml")
+IS_TABLE = Mark("a table", lambda sample: sample.kind == "text")
+
+
+def has_columns(*names: str) -> tuple[Mark, ...]:
+    """The marks of a table with these columns, in any of its first rows."""
+
+    def has(name: str) -> Callable[[Sample], bool]:
+        return lambda sample: sample.header_with(name) is not None
+
+    together = Mark(
+        f"{' and '.join(names)} in one header", lambda s: s.header_with(*names) is not None
+    )
+    return (IS_TABLE, *(Mark(f"a column {name!r}", has(name)) for name in names), together)
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """A form in which a tool writes its labels: a file with all `marks` is `read`."""
+
+    marks: tuple[Mark, ...]
+    read: Callable[[Sample], list[Entry]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A completed step, to be written.
+
+    Attributes:
+        frame: counted from 0 at the recording's first one.
+        number: of the same frame; another where pictures are numbered otherwise.
+        step_id: of the procedure.
+        name: of the step.
+    """
+
+    frame: int
+    number: int
+    step_id: int
+    name: str
+
+
+# write(path, steps in order of time, recording, frames per second)
+Write = Callable[[pathlib.Path, Sequence[Written], str, float], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A label format.
+
+    Attributes:
+        key: its name on a command line.
+        name: as people call it.
+        clock: how its times become frames; docs/formats.md has the same sentence.
+        forms: the forms that it comes in.
+        tolerance: seconds by which a time may be off its picture's.
+        ending: of the files that `write` writes.
+        write: writes labels; None of a format that is only read.
+    """
+
+    key: str
+    name: str
+    clock: str
+    forms: tuple[Form, ...]
+    tolerance: float = ROUNDED
+    ending: str = ""
+    write: Write | None = None
+
+    def recognises(self, sample: Sample) -> Form | None:
+        """The form that a file has; None if it is none of this format."""
+        return next((form for form in self.forms if _held(form, sample) == len(form.marks)), None)
+
+    def closest(self, sample: Sample) -> tuple[float, int, str]:
+        """How much of a form a file has, as a share and in marks, and the first that it lacks."""
+        shares = []
+        for form in self.forms:
+            held = _held(form, sample)
+            missing = form.marks[held].says if held < len(form.marks) else ""
+            shares.append((held / len(form.marks), held, missing))
+        return max(shares, key=lambda share: share[0])
+
+
+def _held(form: Form, sample: Sample) -> int:
+    """How many marks hold, up to the first that does not."""
+    for i, mark in enumerate(form.marks):
+        if not mark.holds(sample):
+            return i
+    return len(form.marks)
+
+
+def error(sample: Sample, place: str, what: str) -> ValueError:
+    """Returns the error for one place of a file."""
+    return ValueError(f"{sample.path}: {place}: {what}")
+
+
+def seconds(value: Any, sample: Sample, place: str, field: str = "time") -> float:
+    """Returns a time in seconds that a recording can have; ValueError names the place."""
+    return files.number(value, f"{sample.path}: {place}: {field}", 0, MAX_SECONDS)
+
+
+def whole(
+    value: Any,
+    sample: Sample,
+    place: str,
+    field: str,
+    low: int = 0,
+    high: int = csvfile.MAX_FRAME,
+) -> int:
+    """Returns a whole number, given as a number or as text; ValueError names the place."""
+    where = f"{sample.path}: {place}: {field}"
+    if isinstance(value, str) and re.fullmatch("[0-9]{1,30}", value.strip(), re.ASCII):
+        value = int(value)
+    return files.whole(value, where, low, high)
+
+
+def ordered(start: float, end: float, sample: Sample, place: str) -> float:
+    """Returns the end of an interval; ValueError if it is before the start."""
+    if end < start:
+        raise error(sample, place, f"end: {end:g} is before the start, {start:g}")
+    return end
+
+
+def recordings_of(address: str) -> tuple[str, ...]:
+    """Returns the names that a recording may have whose video a tool names by a path or address.
+
+    Label Studio puts eight hexadecimal digits in front of what is uploaded to it, and names files
+    on its own disk behind `?d=`.
+    """
+    path = address.split("?d=")[-1].partition("?")[0].replace("\\", "/")
+    stem = pathlib.PurePosixPath(path).stem
+    return tuple(dict.fromkeys(name for name in (stem, _UPLOADED.sub("", stem)) if name))
+
+
+def milliseconds(frame: int, fps: float) -> int:
+    """Returns the millisecond that a frame is at."""
+    return round(1000 * frame / fps)
+
+
+def spans(steps: Sequence[Written], fps: float) -> list[tuple[int, int, Written]]:
+    """Returns (start, end, step) in milliseconds: the second before each step, to be shown."""
+    ends = [milliseconds(step.frame, fps) for step in steps]
+    return [(max(0, end - 1000), end, step) for end, step in zip(ends, steps, strict=True)]

@@ -1,0 +1,101 @@
+"""The label formats, and how a file finds its own: by what is in it, whatever it is called."""
+
+import os
+from collections.abc import Callable
+
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.files.formats import (
+    boris,
+    cvat,
+    elan,
+    label_studio,
+    spreadsheet,
+    subtitles,
+    tables,
+    via,
+)
+from stormpsr_jax.psr.files.formats.form import MAX_BYTES, Entry, Format, Sample
+
+# Tables of people come first: a column more does not make them a tool's.
+FORMATS = (
+    tables.FORMAT,
+    spreadsheet.FORMAT,
+    label_studio.FORMAT,
+    elan.FORMAT,
+    boris.FORMAT,
+    via.FORMAT,
+    cvat.FORMAT,
+    subtitles.FORMAT,
+)
+WRITTEN = {form.key: form for form in FORMATS if form.write is not None}
+# Files with these endings are labels; those with `MAYBE` are if a format recognises them.
+CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
+MAYBE = (".json", ".xml", ".txt")
+
+
+def is_label_file(path: str | os.PathLike) -> bool:
+    """Says whether a file has labels, whatever else lies in a folder of them.
+
+    Raises:
+        ValueError: it seems to be, but cannot be read.
+    """
+    name, sample = os.fspath(path).lower(), Sample(path)
+    if name.endswith(MAYBE):
+        if files.check_regular(path, "give a file on a disk").st_size > MAX_BYTES:
+            return False
+        return not (name.endswith(".txt") and _is_prose(sample)) and find(sample) is not None
+    return name.endswith(CERTAIN)
+
+
+def _is_prose(sample: Sample) -> bool:
+    """Whether a text is no table and no subtitles, such as a README."""
+    head = sample.text[:4096]
+    return not any(sign in head.partition("\n")[0] for sign in "\t,;") and "-->" not in head
+
+
+def find(sample: Sample) -> Format | None:
+    """The format of a file; None if it has none of them."""
+    return next((form for form in FORMATS if form.recognises(sample)), None)
+
+
+def read(
+    path: str | os.PathLike, check: Callable[[Entry], object] | None = None
+) -> tuple[Format, list[Entry]]:
+    """Reads a label file of any format.
+
+    Args:
+        path: of the file.
+        check: see `Sample`.
+
+    Returns:
+        its format, and what it says, in the order of the file.
+
+    Raises:
+        ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
+            the formats and what it lacks of the one that comes closest.
+    """
+    sample = Sample(path, check)
+    for format_ in FORMATS:
+        if (form := format_.recognises(sample)) is not None:
+            return format_, form.read(sample)
+    raise ValueError(_unknown(sample))
+
+
+def _unknown(sample: Sample) -> str:
+    tools = [form for form in FORMATS if form is not tables.FORMAT]
+    names = ", ".join(form.name for form in tools)
+    closest = max(tools, key=lambda form: form.closest(sample)[0])
+    _, held, missing = closest.closest(sample)
+    # That a file is a text says nothing yet.
+    says = held > (sample.kind == "text")
+    near = f"; closest is {closest.name}, but it lacks {missing}" if says else ""
+    if sample.kind == "text":
+        found = files.shorten(",".join(sample.columns))
+        return (
+            f"{sample.path}: line 1: header: {found} is neither time,step nor start,end,step nor "
+            f"frame,step; put the one that fits as the first line (or give PSR_labels.csv in a "
+            f"folder of the recording's name), or give a file of {names}{near}"
+        )
+    return (
+        f"{sample.path}: is of no label format that is known: {names}, {tables.FORMAT.name}{near}"
+    )

@@ -1,0 +1,208 @@
+"""Label Studio: timeline labels of a video, as JSON, JSON-MIN or CSV. Regions end with a step.
+
+Regions of `TimelineLabels` have frames, which the tool numbers from 1 at the rate that its tag
+`Video` says; with `frameRate="$fps"` that rate stands in the task. Regions of `Labels` on a sound
+that plays along have seconds. Other regions say no time and are not read.
+"""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats.form import (
+    IS_JSON,
+    Entry,
+    Form,
+    Format,
+    Mark,
+    Sample,
+    Unit,
+    Written,
+    error,
+    has_columns,
+    ordered,
+    recordings_of,
+    seconds,
+    whole,
+)
+
+_RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
+_WHOLE_CSV = ("annotation_id", "annotator")
+
+
+def _entries(
+    value: Mapping[str, Any], task: Mapping[str, Any], sample: Sample, place: str
+) -> list[Entry]:
+    """The labels of a region that says when."""
+    texts = [
+        text
+        for key, its in value.items()
+        if key.endswith("labels") and isinstance(its, list)
+        for text in its
+    ]
+    if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
+        return []
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise error(sample, place, "labels: a region has no label; give it one, or remove it")
+    spans = value.get("ranges", [value])
+    if not isinstance(spans, list):
+        raise error(sample, place, f"ranges: {files.shorten(spans)} is not a list")
+    rate = next((task[key] for key in _RATES if key in task), None)
+    names = tuple(
+        name
+        for its in task.values()
+        if isinstance(its, str) and ("/" in its or "." in its)
+        for name in recordings_of(its)
+    )
+    entries = []
+    for span in spans:
+        if not isinstance(span, dict):
+            raise error(sample, place, f"ranges: {files.shorten(span)} is not an object")
+        start, end = (span.get(key) for key in ("start", "end"))
+        unit = Unit.SECONDS
+        if "ranges" in value:
+            # Numbered from 1.
+            low, high = (
+                whole(v, sample, place, f, low=1) - 1 for v, f in ((start, "start"), (end, "end"))
+            )
+            at: float = ordered(low, high, sample, place)
+            unit = Unit.TICKS
+            if rate is not None:
+                where = f"{sample.path}: {place}: fps"
+                at /= files.number(rate, where, files.MIN_FPS, files.MAX_FPS)
+                unit = Unit.SECONDS
+        else:
+            begun = seconds(start, sample, place, "start")
+            at = ordered(begun, seconds(end, sample, place, "end"), sample, place)
+        entries += [Entry(text.strip(), at, unit, place, names) for text in texts]
+    return entries
+
+
+def _read_json(sample: Sample) -> list[Entry]:
+    def parse(number: int, task: Any) -> list[Entry]:
+        place = f"task {number}"
+        where = f"{sample.path}: {place}"
+        data = files.field(task, "data", dict, where)
+        found = (
+            [
+                its
+                for its in files.field(task, "annotations", list, where)
+                if not (isinstance(its, dict) and its.get("was_cancelled"))
+            ]
+            if "annotations" in task
+            else []
+        )
+        what = "annotation"
+        if not found:  # labels by a model, which nobody has looked at yet
+            what = "prediction"
+            found = files.field(task, "predictions", list, where) if "predictions" in task else []
+        if len(found) > 1:
+            raise error(sample, place, f"has {len(found)} {what}s; keep one of them")
+        entries = []
+        for its in found:
+            for n, region in enumerate(
+                files.field(its, "result", list, f"{where}: {what}"), start=1
+            ):
+                part = f"{place}: region {n}"
+                value = files.field(region, "value", dict, f"{sample.path}: {part}")
+                entries += _entries(value, data, sample, part)
+        return entries
+
+    return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
+
+
+def _tasks(sample: Sample) -> list[Any]:
+    return sample.json if isinstance(sample.json, list) else [sample.json]
+
+
+def _min_regions(row: Mapping[str, Any], sample: Sample, place: str) -> Iterator[Any]:
+    for key, its in row.items():
+        if isinstance(its, list) and its and isinstance(its[0], dict):
+            for n, region in enumerate(its, start=1):
+                if not isinstance(region, dict):
+                    raise error(sample, place, f"{key}: {files.shorten(region)} is not an object")
+                yield f"{place}: {key}: region {n}", region
+
+
+def _read_min(sample: Sample) -> list[Entry]:
+    def parse(number: int, row: Any) -> list[Entry]:
+        if not isinstance(row, dict):
+            raise error(sample, f"task {number}", f"{files.shorten(row)} is not an object")
+        regions = _min_regions(row, sample, f"task {number}")
+        return [e for place, region in regions for e in _entries(region, row, sample, place)]
+
+    return [e for its in for_each(enumerate(_tasks(sample), start=1), parse) for e in its]
+
+
+def _read_csv(sample: Sample) -> list[Entry]:
+    names = [name.strip() for name in sample.rows[0][1]]
+
+    def parse(line: int, row: list[str]) -> list[Entry]:
+        csvfile.check_width(sample.path, line, row, names)
+        fields: dict[str, Any] = dict(zip(names, row, strict=True))
+        for name, field in fields.items():
+            if field.lstrip().startswith("[{"):
+                try:
+                    fields[name] = json.loads(field)
+                except (ValueError, RecursionError) as wrong:
+                    what = f"{name}: not JSON ({type(wrong).__name__})"
+                    raise error(sample, f"line {line}", what) from wrong
+        rate = next((key for key in _RATES if fields.get(key)), None)
+        if rate is not None:
+            fields[rate] = csvfile.parse_number(fields[rate], sample.path, line, rate)
+        regions = _min_regions(fields, sample, f"line {line}")
+        task = {key: its for key, its in fields.items() if its != ""}
+        return [e for place, region in regions for e in _entries(region, task, sample, place)]
+
+    return [entry for its in for_each(sample.rows[1:], parse) for entry in its]
+
+
+def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+    """A task with one prediction, to be imported; its frames are the product's, from 1."""
+    result = [
+        {
+            "id": f"step{number}",
+            "from_name": "steps",
+            "to_name": "video",
+            "type": "timelinelabels",
+            "value": {
+                "ranges": [{"start": step.frame + 1, "end": step.frame + 1}],
+                "timelinelabels": [step.name],
+            },
+        }
+        for number, step in enumerate(steps, start=1)
+    ]
+    prediction = {"model_version": "stormpsr_jax", "result": result}
+    task = {"data": {"video": f"{recording}.mp4", "fps": fps}, "predictions": [prediction]}
+    files.write_json(path, [task])
+
+
+def _all_tasks(*keys: str) -> Mark:
+    def holds(sample: Sample) -> bool:
+        tasks = _tasks(sample)
+        return bool(tasks) and all(
+            isinstance(task, dict) and set(keys) <= task.keys() for task in tasks
+        )
+
+    return Mark(f"tasks with {' and '.join(keys)}", holds)
+
+
+FORMAT = Format(
+    key="labelstudio",
+    name="Label Studio (JSON, JSON-MIN, CSV)",
+    clock="frame n of timeline labels is at (n − 1) / F seconds, with F the field fps "
+    "of the task, or --labels_fps; other regions have seconds; a step is "
+    "complete at the end of its region",
+    forms=(
+        Form((IS_JSON, _all_tasks("data", "annotations")), _read_json),
+        Form((IS_JSON, _all_tasks("data", "predictions")), _read_json),
+        Form((IS_JSON, _all_tasks("annotation_id", "annotator")), _read_min),
+        Form(has_columns(*_WHOLE_CSV), _read_csv),
+    ),
+    ending=".json",
+    write=_write,
+)

@@ -1,0 +1,201 @@
+"""VIA 3, the VGG video annotator: temporal segments, as its project (JSON) or CSV."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.files.formats.form import (
+    IS_JSON,
+    IS_TABLE,
+    Entry,
+    Form,
+    Format,
+    Mark,
+    Sample,
+    Unit,
+    Written,
+    error,
+    ordered,
+    recordings_of,
+    seconds,
+)
+
+_SEGMENTS = "TEMPORAL-SEGMENTS"  # the name that VIA itself gives the attribute
+_CSV_HEADER = "# CSV_HEADER = "
+_COLUMNS = ("file_list", "temporal_coordinates", "metadata")
+_SELECT, _VIDEO = 4, 4
+
+
+def _end(times: Any, sample: Sample, place: str) -> float | None:
+    """The end of a segment; None of what says no time, such as a region of the whole video."""
+    if not isinstance(times, list):
+        raise error(sample, place, f"z: {files.shorten(times)} is not a list of times")
+    if not times:
+        return None
+    found = [seconds(time, sample, place, "z") for time in times]
+    return ordered(found[0], found[-1], sample, place)
+
+
+def _read_json(sample: Sample) -> list[Entry]:
+    where = str(sample.path)
+    attributes, names, views = (
+        files.field(sample.json, key, dict, where) for key in ("attribute", "file", "view")
+    )
+
+    def recordings(vid: Any, place: str) -> tuple[str, ...]:
+        view = files.field(views, str(vid), dict, f"{where}: {place}: view")
+        fids = files.field(view, "fid_list", list, f"{where}: {place}: view {vid}")
+        found: list[str] = []
+        for fid in fids:
+            its = files.field(names, str(fid), dict, f"{where}: {place}: file")
+            found += recordings_of(files.field(its, "fname", str, f"{where}: {place}: file {fid}"))
+        return tuple(found)
+
+    def parse(key: str, metadata: Any) -> list[Entry]:
+        place = f"metadata {files.shorten(key)}"
+        end = _end(files.field(metadata, "z", list, f"{where}: {place}"), sample, place)
+        if end is None:
+            return []
+        said = files.field(metadata, "av", dict, f"{where}: {place}")
+        texts = []
+        for number, value in said.items():
+            attribute = files.field(attributes, number, dict, f"{where}: {place}: attribute")
+            options = attribute.get("options")
+            text = (
+                options.get(value, value)
+                if isinstance(options, dict) and isinstance(value, str)
+                else value
+            )
+            if not isinstance(text, str):
+                raise error(sample, place, f"av: {files.shorten(text)} is not a text")
+            if text.strip():
+                texts.append((attribute.get("aname"), text.strip()))
+        # Other attributes of a segment, such as the hand, are not the step.
+        own = [text for name, text in texts if name == _SEGMENTS] or [text for _, text in texts]
+        if not own:
+            raise error(sample, place, "av: the segment has no step")
+        names_of = recordings(files.field(metadata, "vid", (str, int), f"{where}: {place}"), place)
+        return [Entry(text, end, Unit.SECONDS, place, names_of) for text in own]
+
+    metadata = files.field(sample.json, "metadata", dict, where)
+    return [entry for its in for_each(metadata.items(), parse) for entry in its]
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def _csv_rows(sample: Sample) -> tuple[list[str], list[csvfile.Row]]:
+    """The columns, which stand in a comment, and the rows."""
+    lines = sample.text.splitlines()
+    names = next(line for line in lines if line.startswith(_CSV_HEADER)).removeprefix(_CSV_HEADER)
+    kept = "\n".join("" if line.startswith("#") else line for line in lines) + "\n"
+    return [name.strip() for name in names.split(",")], csvfile.rows_of(kept, sample.path)
+
+
+def _has_csv_header(sample: Sample) -> bool:
+    lines = [line for line in sample.text[:65536].splitlines() if line.startswith(_CSV_HEADER)]
+    return bool(lines) and all(name in lines[0] for name in _COLUMNS)
+
+
+def _read_csv(sample: Sample) -> list[Entry]:
+    names, rows = _csv_rows(sample)
+
+    def parse(line: int, row: list[str]) -> list[Entry]:
+        csvfile.check_width(sample.path, line, row, names)
+        place = f"line {line}"
+        fields: dict[str, Any] = {}
+        for name, field in zip(names, row, strict=True):
+            if name in _COLUMNS:
+                try:
+                    fields[name] = json.loads(field)
+                except (ValueError, RecursionError) as wrong:
+                    what = f"{name}: not JSON ({type(wrong).__name__})"
+                    raise error(sample, place, what) from wrong
+        end = _end(fields["temporal_coordinates"], sample, place)
+        if end is None:
+            return []
+        said = fields["metadata"]
+        if not isinstance(said, Mapping) or not all(isinstance(v, str) for v in said.values()):
+            raise error(sample, place, f"metadata: {files.shorten(said)} is no object of texts")
+        texts = [said[_SEGMENTS]] if _SEGMENTS in said else list(said.values())
+        if not any(text.strip() for text in texts):
+            raise error(sample, place, "metadata: the segment has no step")
+        listed = fields["file_list"] if isinstance(fields["file_list"], list) else []
+        of = tuple(n for its in listed if isinstance(its, str) for n in recordings_of(its))
+        return [Entry(t.strip(), end, Unit.SECONDS, place, of) for t in texts if t.strip()]
+
+    return [entry for its in for_each(rows, parse) for entry in its]
+
+
+# --- Written --------------------------------------------------------------------------------------
+
+
+def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: float) -> None:
+    """A project of one video, whose segments are the second before each step."""
+    metadata = {}
+    for number, step in enumerate(steps, start=1):
+        end = step.frame / fps
+        metadata[f"1_{number:08d}"] = {
+            "vid": "1",
+            "flg": 0,
+            "z": [max(0.0, end - 1), end],
+            "xy": [],
+            "av": {"1": step.name},
+        }
+    names = dict.fromkeys(step.name for step in steps)
+    attribute = {
+        "aname": _SEGMENTS,
+        "anchor_id": "FILE1_Z2_XY0",
+        "type": _SELECT,
+        "desc": "steps, complete at the end of their segment",
+        "options": {name: name for name in names},
+        "default_option_id": "",
+    }
+    file = {"fid": "1", "fname": f"{recording}.mp4", "type": _VIDEO, "loc": 1, "src": ""}
+    content = {
+        "project": {
+            "pid": "__VIA_PROJECT_ID__",
+            "rev": "__VIA_PROJECT_REV_ID__",
+            "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__",
+            "pname": recording,
+            "data_format_version": "3.1.1",
+            "creator": "stormpsr_jax",
+            "created": 0,
+            "vid_list": ["1"],
+        },
+        "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}, "ui": {}},
+        "attribute": {"1": attribute},
+        "file": {"1": file},
+        "metadata": metadata,
+        "view": {"1": {"fid_list": ["1"]}},
+    }
+    files.write_json(path, content)
+
+
+def _has_keys(sample: Sample) -> bool:
+    keys = {"project", "attribute", "file", "metadata", "view"}
+    return isinstance(sample.json, dict) and keys <= sample.json.keys()
+
+
+FORMAT = Format(
+    key="via",
+    name="VIA 3 (project or CSV)",
+    clock="seconds of the video; a step is complete at the end of its segment, or at "
+    "its time if it has only one",
+    forms=(
+        Form(
+            (IS_JSON, Mark("the keys project, attribute, file, metadata and view", _has_keys)),
+            _read_json,
+        ),
+        Form(
+            (IS_TABLE, Mark(f"a line {_CSV_HEADER}…{','.join(_COLUMNS)}", _has_csv_header)),
+            _read_csv,
+        ),
+    ),
+    ending=".via.json",
+    write=_write,
+)

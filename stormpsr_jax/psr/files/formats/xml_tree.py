@@ -1,0 +1,94 @@
+"""XML of labelling tools as a tree: without document types, so without entities of any kind."""
+
+import contextlib
+import dataclasses
+import os
+from xml.parsers import expat
+
+from stormpsr_jax.base import files
+
+MAX_DEPTH = 100
+_NODE = 1200  # bytes of memory that an element takes, at most
+
+
+@dataclasses.dataclass
+class Node:
+    """An element of XML, with the line that it begins in."""
+
+    tag: str
+    attributes: dict[str, str]
+    line: int
+    text: str = ""
+    children: list["Node"] = dataclasses.field(default_factory=list)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for messages."""
+        return f"line {self.line}: <{self.tag}>"
+
+    def of(self, tag: str) -> list["Node"]:
+        """The children with a tag."""
+        return [child for child in self.children if child.tag == tag]
+
+
+def check_without_types(data: bytes, place: str) -> None:
+    """Raises ValueError if XML that another library is to read has a document type; names `place`.
+
+    What is no XML at all is left to that library.
+    """
+
+    def refuse(*_: object) -> None:
+        raise ValueError(
+            f"{place}: has a document type (<!DOCTYPE …>), which is not read; save it anew"
+        )
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    with contextlib.suppress(expat.ExpatError):
+        parser.Parse(data, True)
+
+
+def parse(text: str, path: str | os.PathLike) -> Node:
+    """Returns the root of an XML text.
+
+    Raises:
+        ValueError: not XML, nested deeper than `MAX_DEPTH`, too large for the memory, or it has a
+            document type: no labelling tool writes one, and entities can be made to fill any memory
+            or to read other files.
+    """
+    files.check_fits(_NODE * text.count("<") + 4 * len(text), path)
+    parser = expat.ParserCreate("utf-8")
+    parser.buffer_text = True
+    open_nodes = [Node("", {}, 0)]
+
+    def refuse(*_: object) -> None:
+        raise ValueError(
+            f"{path}: line {parser.CurrentLineNumber}: has a document type (<!DOCTYPE …>), which "
+            "is not read, as it may hold entities; remove it"
+        )
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        node = Node(tag, attributes, parser.CurrentLineNumber)
+        open_nodes[-1].children.append(node)
+        open_nodes.append(node)
+        if len(open_nodes) > MAX_DEPTH:
+            raise ValueError(
+                f"{path}: line {node.line}: elements are nested deeper than {MAX_DEPTH}"
+            )
+
+    def end(_: str) -> None:
+        open_nodes.pop()
+
+    def characters(data: str) -> None:
+        open_nodes[-1].text += data
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler = characters
+    try:
+        parser.Parse(text.encode(), True)
+    except expat.ExpatError as error:
+        what = expat.ErrorString(error.code)
+        raise ValueError(f"{path}: line {error.lineno}: not XML ({what})") from error
+    return open_nodes[0].children[0]

@@ -1,0 +1,167 @@
+"""Words of a labelling tool for the steps of a procedure, as a file `word,step` says."""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+
+from stormpsr_jax.base import files
+from stormpsr_jax.base.mistakes import for_each
+from stormpsr_jax.psr.files import csvfile
+from stormpsr_jax.psr.procedure import Procedure
+
+HEADER = ["word", "step"]
+_MAX_COMPARED = 200  # names of steps that one that is none of them is held against
+
+
+class Steps:
+    """The steps of a procedure by what labels may call them, in any case.
+
+    Their ids and their names, and the words of a mapping file, which go first; such a word may
+    stand for no step, and is then left out.
+    """
+
+    def __init__(self, procedure: Procedure, words: Mapping[str, int | None] | None = None):
+        self._procedure = procedure
+        self._words = words or {}
+        self._names = {procedure.step_name(i): i for i in range(3 * procedure.num_components)}
+        self._folded: dict[str, list[int]] = {}
+        for name, step_id in self._names.items():
+            self._folded.setdefault(name.casefold(), []).append(step_id)
+
+    def find(self, text: str, place: str) -> int | None:
+        """Returns the id of a step; None of a word that stands for none.
+
+        Args:
+            text: id, name or word.
+            place: file and where in it, for messages.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if text.casefold() in self._words:
+            return self._words[text.casefold()]
+        return self.of_procedure(text, place)
+
+    def of_procedure(self, text: str, place: str) -> int:
+        """Returns the id of a step given as id or name; ValueError if it is neither."""
+        if re.fullmatch("[+-]?[0-9]{1,4000}", text, re.ASCII):
+            if not 0 <= int(text) < len(self._names):
+                raise ValueError(
+                    f"{place}: {files.shorten(text)} is not in 0…{len(self._names) - 1}"
+                )
+            return int(text)
+        if text in self._names:
+            return self._names[text]
+        if len(same := self._folded.get(text.casefold(), [])) == 1:
+            return same[0]
+        near = self.near(text, 3, 0.5)
+        hint = f"; near it are {', '.join(map(repr, near))}" if near else ""
+        raise ValueError(
+            f"{place}: {files.shorten(text)} is no step of procedure {self._procedure.name!r}{hint}"
+            " (python -m stormpsr_jax.procedure show FILE lists them, --words maps words to them)"
+        )
+
+    def near(self, text: str, number: int, cutoff: float) -> list[str]:
+        """Returns the names of steps most like a text, the nearest first."""
+        # Comparing names takes some hundredths of a millisecond each.
+        if len(self._names) > _MAX_COMPARED:
+            return []
+        folded = {name.casefold(): name for name in self._names}
+        found = difflib.get_close_matches(text[:200].casefold(), folded, number, cutoff)
+        return [folded[name] for name in found]
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What a command line says about labels by the clock.
+
+    Attributes:
+        words: by word in small letters, the step it stands for, None for one that is no step.
+        fps: rate at which the labelling tool counted frames; None if it is not known.
+    """
+
+    words: Mapping[str, int | None] = dataclasses.field(default_factory=dict)
+    fps: float | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that another mapping or rate does not have; '' where nothing was said."""
+        said = sorted(self.words.items())
+        return repr((said, self.fps)) if said or self.fps is not None else ""
+
+
+def terms(words: str | os.PathLike | None, fps: float | None, procedure: Procedure) -> Terms:
+    """Returns what --words and --labels_fps say.
+
+    Raises:
+        ValueError: every mistake in the file, with its line; a rate that no tool has.
+    """
+    if fps is not None:
+        files.number(fps, "--labels_fps", files.MIN_FPS, files.MAX_FPS)
+    return Terms({} if words is None else read(words, procedure), fps)
+
+
+def read(path: str | os.PathLike, procedure: Procedure) -> dict[str, int | None]:
+    """Reads a mapping file: CSV with the columns word and step, or a JSON object of word: step.
+
+    A step is an id or a name, or empty for words that are no step.
+
+    Raises:
+        ValueError: every mistake, with file and line or word.
+    """
+    steps = Steps(procedure)
+    found: dict[str, int | None] = {}
+
+    def add(place: str, word: str, step: str) -> None:
+        word = word.strip()
+        if not word:
+            raise ValueError(f"{place}: word: is empty")
+        if word.casefold() in found:
+            raise ValueError(f"{place}: word: {files.shorten(word)} is given twice")
+        step = step.strip()
+        found[word.casefold()] = steps.of_procedure(step, f"{place}: step") if step else None
+
+    if pathlib.Path(path).suffix.lower() == ".json":
+        content = files.read_json(path)
+        if not isinstance(content, dict) or not all(
+            isinstance(v, str | int) for v in content.values()
+        ):
+            raise ValueError(f"{path}: is not a JSON object of words and their steps")
+        for_each([(f"{path}: {files.shorten(w)}", w, str(s)) for w, s in content.items()], add)
+        return found
+    rows = csvfile.read_rows(path)
+    names = [name.strip().lower() for name in rows[0][1]] if rows else []
+    if not set(HEADER) <= set(names):
+        found_names = files.shorten(",".join(names))
+        raise ValueError(f"{path}: line 1: header: {found_names} is not word,step")
+    at = [names.index(name) for name in HEADER]
+
+    def parse(line: int, row: list[str]) -> None:
+        csvfile.check_width(path, line, row[: len(names)], names)
+        word, step = (row[i] for i in at)
+        # A word like a formula is written with ' in front.
+        word = word[1:] if csvfile.plain(word[1:]) == word else word
+        add(f"{path}: line {line}", word, step)
+
+    for_each(rows[1:], parse)
+    return found
+
+
+def draft(texts: Iterable[str], procedure: Procedure) -> list[tuple[str, str, str]]:
+    """Returns (word, step, how) for every different text of labels, with the nearest step to each.
+
+    A text that is a step already stands for itself.
+    """
+    steps = Steps(procedure)
+    rows = []
+    for text in sorted({text.casefold(): text for text in texts}.values(), key=str.casefold):
+        try:
+            rows.append((text, procedure.step_name(steps.of_procedure(text, "")), "is a step"))
+        except ValueError:
+            plain = re.sub(r"[\W_]+", " ", text).strip()
+            near = steps.near(plain, 1, 0.0)
+            rows.append((text, near[0] if near else "", "nearest" if near else "none found"))
+    return rows

@@ -1,0 +1,102 @@
+"""Labels of labelling tools become clip shards, in the frames that show what was labelled."""
+
+import contextlib
+import json
+import re
+
+import numpy as np
+import pytest
+
+from data_prep import own
+from stormpsr_jax import evaluate, procedure
+from stormpsr_jax.psr.files.recordings import load_recordings
+from tests.support import label_formats, own_data
+from tests.support.own_data import PROCEDURE, make, opened, write_video
+
+# Of a variable frame rate: pictures at uneven times, two of which no frame at 5 a second shows.
+TIMES = np.array([0, 0.07, 0.2, 0.35, 0.5, 0.61, 0.9, 1.0, 1.4, 1.45, 1.55, 1.6, 2.1, 2.9, 3.3])
+LABELLED = {2: "Install seal", 8: "INSTALL COVER", 13: "screw on"}  # by picture
+FRAMES = {2: 1, 8: 7, 13: 15}  # the first of which each is shown, at n / 5 s or before
+
+
+@pytest.mark.usefixtures("system")
+def test_labels_of_every_kind_are_exact_at_a_variable_frame_rate(tmp_path, capsys):
+    events = [(float(TIMES[m]), m, name) for m, name in LABELLED.items()]
+    made = {"bench1.xml": label_formats.cvat_tracks, "bench2.eaf": label_formats.eaf}
+    made |= {"bench3.txt": label_formats.elan_plain, "bench4.json": label_formats.via}
+    (tmp_path / "labels").mkdir()
+    for name, write in made.items():
+        write_video(tmp_path / "videos" / f"{name[:6]}.mp4", TIMES, "mpeg4")
+        write(tmp_path / "labels" / name, events, 5)
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\n")
+    (tmp_path / "pump.json").write_text(json.dumps(PROCEDURE.to_json()))
+    flags = [f"--{name}={tmp_path / name}" for name in ("videos", "labels")]
+    flags += [f"--procedure={tmp_path / 'pump.json'}", f"--out={tmp_path / 'data'}", "--size=32"]
+    with pytest.raises(SystemExit):
+        own.main(flags)
+    err = capsys.readouterr().err
+    assert re.search(
+        r"bench2\.eaf: line [0-9]+: <ALIGNABLE_ANNOTATION> of tier .Steps of Ann.: step", err
+    )
+    assert "'screw on' is no step" in err
+    flags.append(f"--words={tmp_path / 'words.csv'}")
+    assert own.main(flags) == 0
+    for recording, _ in opened(tmp_path / "data").values():
+        changes = (np.flatnonzero(np.diff(recording.states.sum(1))) + 1).tolist()
+        assert changes == list(FRAMES.values()), recording.name
+    # Other words are other labels: what was made of them has to be made again.
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,Install screw\ntalk,\n")
+    with pytest.raises(SystemExit):
+        own.main(flags)
+    assert "--remake" in capsys.readouterr().err
+
+
+def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "asd").mkdir()
+    (tmp_path / "words.csv").write_text("word,step\nscrew on,6\n")
+    names = [(0, 30, "Install seal"), (0, 60, "screw on")]
+    label_formats.cvat_tracks(tmp_path / "labels" / "bench1.xml", names, 30)
+    rows = "x,5,1,.9,0,0,1,1\n"
+    (tmp_path / "asd/bench1_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n" + rows)
+    own_data_file = tmp_path / "pump.json"
+    own_data_file.write_text(json.dumps(PROCEDURE.to_json()))
+    said = [f"--words={tmp_path / 'words.csv'}", "--labels_fps=30"]
+    labels = f"--labels={tmp_path / 'labels'}"
+    for flags, message in (
+        (said, "the labels of 1 recording fit"),
+        (said[:1], "counts the pictures of the video"),
+        (said[1:], "'screw on' is no step"),
+    ):
+        with contextlib.suppress(SystemExit):
+            procedure.main(["check", str(own_data_file), labels, *flags])
+        out = capsys.readouterr()
+        assert message in out.out + out.err
+    more = [f"--procedure={own_data_file}", f"--asd={tmp_path / 'asd'}", "--decoder=naive"]
+    evaluate.main([*more, labels, *said, f"--out={tmp_path / 'metrics.json'}"])
+    content = json.loads((tmp_path / "metrics.json").read_text())
+    assert content["streams"]["asd"]["recordings"]["bench1"]["truth"] == [[5, 0], [10, 6]]
+
+
+def test_a_file_of_no_format_is_named_where_its_recording_has_no_labels(tmp_path):
+    own_data.make_data(tmp_path, ("bench1", "bench2"))
+    (tmp_path / "labels" / "notes.json").write_text("{}")  # of no recording
+    (tmp_path / "labels" / "bench2.csv").unlink()
+    (tmp_path / "labels" / "bench2.json").write_text('[{"data": {}, "result": []}]')
+    with pytest.raises(ValueError, match="videos without labels") as error:
+        make(tmp_path, tmp_path / "data")
+    first, second = str(error.value).splitlines()
+    assert first.endswith(": bench2")
+    assert "bench2.json: is of no label format that is known: a spreadsheet" in second
+    assert "closest is Label Studio" in second
+    assert second.endswith("lacks tasks with data and annotations")
+    (tmp_path / "asd").mkdir()
+    for name in ("bench1", "bench2"):
+        (tmp_path / f"asd/{name}_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
+    with pytest.raises(ValueError, match=r"bench2\.json: is of no label format that is known"):
+        load_recordings(PROCEDURE, tmp_path / "labels", tmp_path / "asd")
+    (tmp_path / "labels" / "bench1.csv").unlink()
+    with pytest.raises(
+        ValueError, match=r"bench2\.json: .*closest is Label Studio.*\n.*notes\.json"
+    ):
+        load_recordings(PROCEDURE, tmp_path / "labels")

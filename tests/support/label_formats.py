@@ -1,0 +1,251 @@
+"""Label files in the forms in which tools export them, written here by hand, without the package.
+
+Each writer takes a path, [(time in seconds, frame, name of the step)] and the frame rate. Intervals
+end at the completion.
+"""
+
+import csv
+import json
+
+import openpyxl
+
+
+def clock(time, comma="."):
+    """A time as h:mm:ss.mmm, rounded as tools do it."""
+    total = round(1000 * time)
+    minutes, rest = divmod(total, 60_000)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{rest // 1000:02d}{comma}{rest % 1000:03d}"
+
+
+def start(time):
+    return max(0.0, time - 0.4)
+
+
+def table(delimiter, header, row):
+    def write(path, events, fps):
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+            rows.writerows([header, *(row(*event) for event in events)])
+
+    return write
+
+
+def vtt(path, events, fps):
+    cues = [
+        f"{clock(start(t))} --> {clock(t)} align:left\n<v Ann>{name}</v>\n" for t, _, name in events
+    ]
+    path.write_text("WEBVTT - steps\n\nNOTE by hand\n\n" + "\n".join(cues), encoding="utf-8")
+
+
+def srt(path, events, fps):
+    cues = [
+        f"{i}\r\n{clock(start(t), ',')} --> {clock(t, ',')}\r\n<i>{name}</i>\r\n"
+        for i, (t, _, name) in enumerate(events, 1)
+    ]
+    path.write_text("\r\n".join(cues), encoding="utf-8-sig", newline="")
+
+
+def eaf(path, events, fps, origin=0):
+    slots, found = [], []
+    for i, (t, _, name) in enumerate(events):
+        times = (round(1000 * start(t)) - origin, round(1000 * t) - origin)
+        slots += [
+            f'<TIME_SLOT TIME_SLOT_ID="ts{2 * i + k}" TIME_VALUE="{max(0, v)}"/>'
+            for k, v in enumerate(times)
+        ]
+        found.append(
+            f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{i}" TIME_SLOT_REF1="ts{2 * i}" '
+            f'TIME_SLOT_REF2="ts{2 * i + 1}"><ANNOTATION_VALUE>{name}</ANNOTATION_VALUE>'
+            "</ALIGNABLE_ANNOTATION></ANNOTATION>"
+        )
+    path.write_text(
+        '<?xml version="1.0" encoding="UTF-8"?>\n<ANNOTATION_DOCUMENT FORMAT="3.0" VERSION="3.0">\n'
+        '<HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">\n<MEDIA_DESCRIPTOR '
+        f'MEDIA_URL="file:///a.mp4" MIME_TYPE="video/mp4" TIME_ORIGIN="{origin}"/></HEADER>\n'
+        f"<TIME_ORDER>{''.join(slots)}</TIME_ORDER>\n"
+        f'<TIER TIER_ID="Steps of Ann">{"".join(found)}</TIER>\n'
+        '<TIER TIER_ID="talk"/>\n</ANNOTATION_DOCUMENT>\n',
+        encoding="utf-8",
+    )
+
+
+def elan_plain(path, events, fps):
+    rows = [
+        "\t".join(["steps", "", clock(start(t)), f"{start(t):.3f}", clock(t), f"{t:.3f}", name])
+        for t, _, name in events
+    ]
+    path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+
+
+def task(path, events, fps, value):
+    result = [
+        {
+            "id": f"r{i}",
+            "type": "timelinelabels",
+            "from_name": "s",
+            "to_name": "video",
+            "value": value(*e),
+        }
+        for i, e in enumerate(events)
+    ]
+    # What another annotator gave up, and regions without a time, are not read.
+    other = {"id": 1, "was_cancelled": True, "result": [{"value": {"choices": ["x"]}}]}
+    annotation = {"id": 2, "was_cancelled": False, "result": [*result, {"value": {"text": ["x"]}}]}
+    data = {"video": "/data/upload/1/0a1b2c3d-a.mp4", "fps": fps}
+    path.write_text(
+        json.dumps([{"id": 7, "annotations": [other, annotation], "predictions": [], "data": data}])
+    )
+
+
+def ranges(t, frame, name):
+    return {"ranges": [{"start": max(1, frame), "end": frame + 1}], "timelinelabels": [name]}
+
+
+def labelstudio(path, events, fps):
+    task(path, events, fps, ranges)
+
+
+def labelstudio_seconds(path, events, fps):
+    task(path, events, fps, lambda t, _, name: {"start": start(t), "end": t, "labels": [name]})
+
+
+def labelstudio_min(path, events, fps):
+    row = {"video": "/data/a.mp4", "fps": fps, "id": 1, "annotator": 1, "annotation_id": 2}
+    path.write_text(json.dumps([{**row, "videoLabels": [ranges(*event) for event in events]}]))
+
+
+def labelstudio_csv(path, events, fps):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(
+            ["video", "fps", "id", "videoLabels", "annotator", "annotation_id", "lead_time"]
+        )
+        said = json.dumps([ranges(*event) for event in events])
+        rows.writerow(["/data/a.mp4", fps, 1, said, 1, 2, 3.5])
+
+
+BORIS = ["Observation id", "Media file name", "FPS", "Subject", "Behavior", "Behavior type", "Time"]
+AGGREGATED = ["Observation id", "Subject", "Behavior", "Behavior type", "Start (s)", "Stop (s)"]
+
+
+def boris_states(path, events, fps):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+        rows.writerow(BORIS)
+        for t, _, name in events:
+            for kind, time in (("START", start(t)), ("STOP", t)):
+                rows.writerow(["a", "x/a.mp4", 30, "No focal subject", name, kind, f"{time:.3f}"])
+
+
+def via_csv(path, events, fps):
+    lines = ["# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)"]
+    lines.append(
+        "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,"
+        "spatial_coordinates,metadata"
+    )
+    for i, (t, _, name) in enumerate(events):
+        said = json.dumps({"TEMPORAL-SEGMENTS": name}).replace('"', '""')
+        lines.append(f'"1_{i}","[""a.mp4""]",0,"[{start(t)},{t}]","[]","{said}"')
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def via(path, events, fps):
+    names = sorted({name for *_, name in events})
+    path.write_text(
+        json.dumps(
+            {
+                "project": {"pname": "x"},
+                "config": {},
+                "attribute": {
+                    "1": {
+                        "aname": "TEMPORAL-SEGMENTS",
+                        "type": 4,
+                        "options": dict(enumerate(names)),
+                    },
+                    "2": {"aname": "hand", "type": 1, "options": {}},
+                },
+                "file": {"1": {"fid": 1, "fname": "a.mp4", "type": 4, "loc": 1, "src": ""}},
+                "metadata": {
+                    f"1_{i}": {
+                        "vid": "1",
+                        "z": [start(t), t],
+                        "xy": [],
+                        "av": {"1": str(names.index(name)), "2": "left"},
+                    }
+                    for i, (t, _, name) in enumerate(events)
+                }
+                | {"1_all": {"vid": "1", "z": [], "xy": [], "av": {}}},
+                "view": {"1": {"fid_list": ["1"]}},
+            }
+        )
+    )
+
+
+def cvat_images(path, events, fps):
+    images = "".join(
+        f'<image id="{f}" name="a/{f:06d}.jpg" width="4" height="4">'
+        f'<tag label="{name}" source="manual"></tag></image>\n'
+        for _, f, name in events
+    )
+    path.write_text(f"<annotations><version>1.1</version><meta/>\n{images}</annotations>")
+
+
+def cvat_tracks(path, events, fps):
+    """`frame` of these events is the number of a picture of the video."""
+    box = '<box frame="{}" outside="{}" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="1" ybr="1"/>'
+    tracks = "".join(
+        f'<track id="{i}" label="{name}" source="manual">'
+        f"{box.format(max(0, f - 3), 0)}{box.format(f, 0)}{box.format(f + 1, 1)}</track>\n"
+        for i, (_, f, name) in enumerate(events)
+    )
+    path.write_text(f"<annotations><version>1.1</version><meta/>\n{tracks}</annotations>")
+
+
+def xlsx(path, events, fps):
+    book = openpyxl.Workbook()
+    for row in (["Step", "Time", "who"], *([name, t, "Ann"] for t, _, name in events)):
+        book.active.append(row)
+    book.save(path)
+
+
+# By file name, those whose times are seconds (or frames of the product, or ticks at its rate) ...
+TIMED = {
+    "times.csv": table(",", ["time", "step"], lambda t, _, name: [f"{t:.9f}", name]),
+    "tabs.txt": table("\t", ["step", "time"], lambda t, _, name: [name.upper(), f"{t:.9f}"]),
+    "intervals.csv": table(
+        ",", ["start", "end", "step"], lambda t, _, n: [f"{start(t):.9f}", f"{t:.9f}", n]
+    ),
+    "a.vtt": vtt,
+    "a.srt": srt,
+    "a.eaf": eaf,
+    "elan_plain.txt": elan_plain,
+    "elan.txt": table(
+        "\t",
+        ["Tier", "Begin Time - hh:mm:ss.ms", "End Time - hh:mm:ss.ms", "Annotation"],
+        lambda t, _, name: ["steps", clock(start(t)), clock(t), name],
+    ),
+    "elan_tiers.txt": table(
+        "\t",
+        ["Begin Time - msec", "End Time - msec", "talk", "Steps"],
+        lambda t, _, name: [round(1000 * start(t)), round(1000 * t), "hm", name],
+    ),
+    "labelstudio_seconds.json": labelstudio_seconds,
+    "boris.csv": table(",", BORIS, lambda t, _, n: ["a", "a.mp4", 30, "", n, "POINT", f"{t:.3f}"]),
+    "boris.tsv": boris_states,
+    "boris_aggregated.csv": table(
+        ",", AGGREGATED, lambda t, _, n: ["a", "", n, "STATE", f"{start(t):.3f}", f"{t:.3f}"]
+    ),
+    "via.csv": via_csv,
+    "via.json": via,
+    "a.xlsx": xlsx,
+}
+# ... those that count frames of the product ...
+FRAMED = {
+    "frames.csv": table(",", ["frame", "step"], lambda _, f, name: [f, name]),
+    "labelstudio.json": labelstudio,
+    "labelstudio_min.json": labelstudio_min,
+    "labelstudio.csv": labelstudio_csv,
+    "cvat_images.xml": cvat_images,
+}
+# ... and those that count pictures of the video.
+PICTURED = {"cvat_tracks.xml": cvat_tracks}
