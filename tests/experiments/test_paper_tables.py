@@ -188,10 +188,10 @@ def test_mistakes_are_named_in_a_line(finished, tmp_path):
     few = {"stages": ("predict", "evaluate")}
     lacking = "error: table main needs pretrain, embed, temporal, detector, which --config.stages"
     for words, changes, code, text in [
-        ([], {}, 1, "error: TABLE is missing; known are all, main, sampling"),
-        (["mian"], {}, 1, "error: 'mian' is no table; known are all, main, sampling"),
+        ([], {}, 2, "error: TABLE is missing; known are all, main, sampling"),
+        (["mian"], {}, 2, "error: 'mian' is no table; known are all, main, sampling"),
         (["main", "--seeds=0"], {}, 2, "error: argument --seeds: 0 is less than 1"),
-        (["main"], few, 1, lacking),
+        (["main"], few, 2, lacking),
     ]:
         words = command(tmp_path / "new", words, finished, **changes)
         (said,) = finish(start(words), code=code)

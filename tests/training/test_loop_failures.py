@@ -1,6 +1,5 @@
 """What goes wrong in training ends it with a line that says where, and what to do."""
 
-import gc
 import subprocess
 import sys
 import time
@@ -76,13 +75,21 @@ def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, failure)
     def save(*args, **kwargs):
         raise failure
 
+    bars = []
+
+    class Kept(loop.Bar):
+        def __init__(self, **options):
+            super().__init__(**options)
+            bars.append(self)
+
+    monkeypatch.setattr(loop, "Bar", Kept)
     monkeypatch.setattr(loop.Checkpoints, "save", save)
     with pytest.raises(OSError, match=r"disk is full; free some space") as error:
         run(tmp_path / "toy")
     assert error.value.errno == 28
-    assert "toy: " in capsys.readouterr().err
-    del error
-    gc.collect()
+    assert capsys.readouterr().err.startswith("toy: ")
+    (bar,) = bars
+    bar.close()
     assert capsys.readouterr().err == ""
 
 
