@@ -33,6 +33,7 @@ BASE = {
     "jinja2": "jinja2",
     "matplotlib": "matplotlib",
     "ml-collections": "ml_collections",
+    "msgspec": "msgspec",
     "numpy": "numpy",
     "optax": "optax",
     "orbax-checkpoint": "orbax.checkpoint",
