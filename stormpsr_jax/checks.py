@@ -50,6 +50,7 @@ EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "embreex"], "data synthetic, data cad, main --config=synthetic"),
     "step": (["cascadio"], "data cad with STEP files"),
+    "labels": (["openpyxl"], "labels in a spreadsheet"),
     "ray": (["ray"], "data and recognise with --ray"),
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),

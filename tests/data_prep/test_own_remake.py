@@ -136,7 +136,7 @@ def test_command_has_the_flag(data, capsys):
     assert own.main([*flags, f"--out={data}/small"]) == 0
     (data / "labels/bench1.csv").write_text(STEPS)
     capsys.readouterr()
-    said = refused(capsys, own.main, [*flags, f"--out={data}/small"])
+    said = refused(capsys, own.main, [*flags, f"--out={data}/small"], lines=2)
     assert said.count("error: ") == 2
     assert "no boxes in split" not in said
     assert own.main([*flags, f"--out={data}/small", "--remake"]) == 0

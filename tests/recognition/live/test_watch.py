@@ -352,7 +352,7 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
     state = tmp_path / "s.json"
     state.write_text("{}")
     assert run(trained, even, "--realtime", f"--state={state}") == 2
-    assert "s.json: is no saved state; remove it" in capsys.readouterr().err
+    assert "s.json: state: format: is missing; remove it" in capsys.readouterr().err
 
 
 def test_recognise_errors_a_source_that_cannot_be_read(trained, even, tmp_path, capsys):
