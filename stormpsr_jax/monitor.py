@@ -25,13 +25,20 @@ from stormpsr_jax.psr.cli import (
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
+from stormpsr_jax.psr.files.recordings import KINDS
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
-from stormpsr_jax.psr.streams import rules
+from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.batch import decode
 from stormpsr_jax.psr.streams.rules import Settings
 
-_FLAGS = {"asd": ("--asd",), "temporal": ("--temporal",), "storm": ("--asd", "--temporal")}
+_FILES = tuple(KINDS[kind].flag for kind in ("detections", "windows"))
+# By stream that sums evidence up, the flags of the files that it needs.
+_FLAGS = {
+    stream.name: tuple(f"--{KINDS[kind].flag}" for kind in stream.needs)
+    for stream in streams.STREAMS
+    if stream.settings is Settings
+}
 
 
 def alerts_of(
@@ -49,7 +56,7 @@ def alerts_of(
 
     Args:
         procedure, variant: the product, and how it is put together.
-        stream: that is decoded, "asd", "temporal" or "storm".
+        stream: that is decoded, one that sums evidence up.
         settings: of the stream; its floor is also that of a clear view of the error state.
         detections, temporal: predictions; None is no evidence.
         error_seconds: see `Monitor`.
@@ -86,7 +93,7 @@ def _read(
     """
     if args.variant is not None:
         procedure.variant_for("", args.variant)  # says once that a name is wrong
-    folders = {f"--{name}": getattr(args, name) for name in ("asd", "temporal")}
+    folders = {f"--{name}": getattr(args, name) for name in _FILES}
     given = {flag: folder for flag, folder in folders.items() if folder is not None}
     with contextlib.ExitStack() as stack:
         found = {
@@ -129,11 +136,12 @@ def _read(
 
 def _stream(args: argparse.Namespace) -> str:
     """The stream to decode: the one asked for, or all that is given, fused."""
-    given = {f"--{name}" for name in ("asd", "temporal") if getattr(args, name) is not None}
+    given = {f"--{name}" for name in _FILES if getattr(args, name) is not None}
     if not given:
         raise ValueError("--asd or --temporal, the folder of prediction files, is missing")
-    fused = given == {"--asd", "--temporal"} and args.decoder != "naive"
-    stream = args.stream or ("storm" if fused else "asd" if "--asd" in given else "temporal")
+    most = 1 if args.decoder == "naive" else len(given)
+    possible = [s for s, flags in _FLAGS.items() if given >= set(flags) and len(flags) <= most]
+    stream = args.stream or max(possible, key=lambda name: len(_FLAGS[name]))
     if lacks := [flag for flag in _FLAGS[stream] if flag not in given]:
         raise ValueError(f"--stream={stream} needs {' and '.join(lacks)}")
     return stream
