@@ -31,6 +31,7 @@ def count(tree):
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.usefixtures("system")  # costly
 @pytest.mark.parametrize("name", FULL_SIZE)
 def test_config_every_stage_is_built_at_full_size(name, tmp_path):
     """Traces initialisation, loss, gradient and update of every model; only the batch is small."""

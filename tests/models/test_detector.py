@@ -173,6 +173,7 @@ def place_loss(out, boxes, classes=None):
     return detection_loss(out, boxes, classes, image_size=(48, 48))[0]
 
 
+@pytest.mark.usefixtures("system")  # costly
 def test_detector_learns_place_and_state():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8)
@@ -219,6 +220,7 @@ def marked(rng, count):
     return images, boxes, states
 
 
+@pytest.mark.usefixtures("system")  # costly
 def test_detector_learns_the_condition_of_each_component():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=2)
@@ -253,6 +255,7 @@ def lying(rng, count):
     return images, np.concatenate([poses[:, :2], 2 * ends], 1), poses, states
 
 
+@pytest.mark.usefixtures("system")  # costly
 def test_detector_upright_learns_how_the_product_lies_and_reads_it_so():
     rng = np.random.default_rng(0)
     model = Detector(num_classes=3, width=8, num_components=1, upright=True)

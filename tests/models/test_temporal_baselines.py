@@ -28,6 +28,7 @@ def clips(seed: int, n: int):
     return jnp.asarray(x, jnp.float32), jnp.asarray(changed)
 
 
+@pytest.mark.usefixtures("system")  # costly
 @pytest.mark.parametrize("name", MODELS)
 def test_temporal_baselines_learns_what_changed_between_first_and_last_frame(name):
     model, (x, y) = MODELS[name], clips(0, 512)
@@ -98,6 +99,7 @@ def test_temporal_baselines_tcn_sees_exactly_its_receptive_field():
     np.testing.assert_array_equal(seen, np.arange(T) >= T - 7)
 
 
+@pytest.mark.usefixtures("system")  # costly
 @pytest.mark.parametrize(("frames", "depth"), [(1, 1), (3, 1), (4, 2), (17, 4), (65, 6), (257, 8)])
 def test_every_frame_of_a_clip_reaches_the_output_of_a_tcn_of_its_depth(frames, depth):
     """The gradient at each frame is not 0, and with one block less it is 0 at the first ones."""
