@@ -8,6 +8,7 @@ Small here; at full size, two steps a stage, with
 import ast
 import dataclasses
 import importlib
+import importlib.util
 import json
 import re
 import shlex
@@ -100,6 +101,8 @@ def follow(folder, name, main_flags, shard_flags=(), **variables):
             process = start(words, cwd=folder, env=environment(**variables))
             (said,) = finish(process, timeout=7200)
         else:
+            if importlib.util.find_spec(module).submodule_search_locations is not None:
+                module = f"{module}.command"  # whose `__main__` runs it
             assert not importlib.import_module(module).main(words), f"{module} {words}"
     return said
 
