@@ -280,8 +280,8 @@ def test_profile_steps_of_every_stage_are_recorded(workdir, tmp_path):
     changes = {"data.dir": str(workdir / "data"), "stages": ("temporal",), "temporal.steps": 3}
     main.run(tiny(**changes), tmp_path, profile_steps=(2, 3))
     assert list((tmp_path / "temporal" / "profile").rglob("*.xplane.pb"))
-    assert "--profile_steps=3,2 is not" in failure(tmp_path, "--profile_steps=3,2")
-    assert "--profile_steps=a is not" in failure(tmp_path, "--profile_steps=a")
+    assert "--profile_steps: 3,2 is not" in failure(tmp_path, "--profile_steps=3,2")
+    assert "--profile_steps: a is not" in failure(tmp_path, "--profile_steps=a")
 
 
 def test_cad_folder_is_used_and_must_fit(workdir, tmp_path):

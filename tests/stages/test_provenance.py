@@ -340,6 +340,10 @@ class Reading:
     def keys(self):
         return self._config.keys()
 
+    def items(self):
+        """Notes no field: what a network takes of a section is on record where it was trained."""
+        return self._config.items()
+
 
 @pytest.mark.parametrize("stage", [pretrain, embed, temporal, finetune, detector, predict])
 def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
