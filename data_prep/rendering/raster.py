@@ -19,11 +19,15 @@ import numpy as np
 # Nothing is nearer to the camera. What lies behind this depth takes no part in finding the pixels
 # that a triangle may cover, where a perspective division would fail.
 _NEAR = 1e-3
-_SLACK = 1e-6  # pixels by which rounding may misplace a bound; the edge functions decide
+_FLAT = 1e-6  # an edge that rises less than this a pixel says nothing of where a row meets it
+_WIDE = 4  # pixels, from which on it pays to find a row's pixels before looking at them
+_SLACK = 1e-4  # pixels by which rounding may misplace a bound; the edge functions decide
 
-# Columns of a prepared triangle: three edge functions a u + b v + c, 1 / |determinant|, and bounds.
+# Columns of a prepared triangle: three edge functions a u + b v + c, 1 / |determinant|, and the
+# pixels, from and to, in which a sample may be.
 _INVERSE, _LEFT, _RIGHT, _TOP, _BOTTOM = 9, 10, 11, 12, 13
 COLUMNS = 14
+_GRID = 4  # lines a pixel, on which all samples lie
 
 
 def _compiled(function: Callable) -> Any:
@@ -54,192 +58,241 @@ def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 @_compiled
 def prepare(
-    vertices: np.ndarray, faces: np.ndarray, matrix: np.ndarray, triangles: np.ndarray
-) -> None:
-    """Prepares a body's triangles for `draw`.
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    albedos: np.ndarray,
+    matrix: np.ndarray,
+    light: np.ndarray,
+    size: int,
+    first: int,
+    count: int,
+    triangles: np.ndarray,
+    numbers: np.ndarray,
+    colours: np.ndarray,
+) -> int:
+    """Prepares those of a body's triangles for `draw` that may be seen at a sample.
 
     Args:
         vertices: (V, 3) float64.
         faces: (F, 3) int32.
+        normals: (F, 3) float32 and
+        albedos: (F, 3) float32 of the faces.
         matrix: (3, 4) from the vertices' coordinates to (U, V, W).
-        triangles: (F, COLUMNS), which is filled.
+        light: (3, 3) rows: the direction to the light in the vertices' coordinates, the ambient
+            light and the diffuse one.
+        size: height and width of the picture.
+        first: the number of the first face.
+        count: how many triangles there are of other bodies.
+        triangles: (T, COLUMNS) and
+        numbers: (T,) int32 of their faces, to which those of this body are added.
+        colours: (≥ first + F, 3) float32 linear colours of the faces, by Lambert's law without
+            shadows; filled for the triangles that are added.
+
+    Returns:
+        How many triangles there are now.
     """
-    seen = np.empty((len(vertices), 3))
+    corners = np.empty((len(vertices), 5))  # U, V, W, u, v
     for i in range(len(vertices)):
         x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
         for k in range(3):
-            seen[i, k] = matrix[k, 0] * x + matrix[k, 1] * y + matrix[k, 2] * z + matrix[k, 3]
+            corners[i, k] = matrix[k, 0] * x + matrix[k, 1] * y + matrix[k, 2] * z + matrix[k, 3]
+        corners[i, 3] = corners[i, 0] / corners[i, 2]
+        corners[i, 4] = corners[i, 1] / corners[i, 2]
     for f in range(len(faces)):
-        triangle = triangles[f]
-        left = top = np.inf
-        right = bottom = -np.inf
-        for k in range(3):
-            p, q = seen[faces[f, k]], seen[faces[f, (k + 1) % 3]]
-            if p[2] > _NEAR:
-                u, v = p[0] / p[2], p[1] / p[2]
-                left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
-            if (p[2] > _NEAR) != (q[2] > _NEAR):
-                share = (_NEAR - p[2]) / (q[2] - p[2])
-                u = (p[0] + share * (q[0] - p[0])) / _NEAR
-                v = (p[1] + share * (q[1] - p[1])) / _NEAR
-                left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
-        triangle[_LEFT], triangle[_RIGHT] = left - _SLACK, right + _SLACK
-        triangle[_TOP], triangle[_BOTTOM] = top - _SLACK, bottom + _SLACK
-        p, q, r = seen[faces[f, 0]], seen[faces[f, 1]], seen[faces[f, 2]]
-        # The corner products: two faces with a common edge get exactly opposite numbers for it.
-        a, b, c = q[1] * r[2] - q[2] * r[1], q[2] * r[0] - q[0] * r[2], q[0] * r[1] - q[1] * r[0]
-        determinant = p[0] * a + p[1] * b + p[2] * c
+        p, q, r = faces[f, 0], faces[f, 1], faces[f, 2]
+        pw, qw, rw = corners[p, 2], corners[q, 2], corners[r, 2]
+        if pw > _NEAR and qw > _NEAR and rw > _NEAR:
+            left = min(corners[p, 3], corners[q, 3], corners[r, 3])
+            right = max(corners[p, 3], corners[q, 3], corners[r, 3])
+            top = min(corners[p, 4], corners[q, 4], corners[r, 4])
+            bottom = max(corners[p, 4], corners[q, 4], corners[r, 4])
+        else:
+            left, right, top, bottom = _bounds_in_front(corners, faces[f])
+        left, right = max(left - _SLACK, 0.0), min(right + _SLACK, float(size))
+        top, bottom = max(top - _SLACK, 0.0), min(bottom + _SLACK, float(size))
+        if (
+            left > right
+            or top > bottom
+            or math.ceil(_GRID * left) > _GRID * right
+            or math.ceil(_GRID * top) > _GRID * bottom
+        ):
+            continue
+        pu, pv, qu, qv = corners[p, 0], corners[p, 1], corners[q, 0], corners[q, 1]
+        ru, rv = corners[r, 0], corners[r, 1]
+        # Products of two corners: faces with a common edge get exactly opposite numbers for it.
+        a0, b0, c0 = qv * rw - qw * rv, qw * ru - qu * rw, qu * rv - qv * ru
+        determinant = pu * a0 + pv * b0 + pw * c0
         if determinant == 0:  # seen from its side
-            triangle[_LEFT], triangle[_RIGHT] = np.inf, -np.inf
             continue
         sign = 1.0 if determinant > 0 else -1.0
-        triangle[0], triangle[1], triangle[2] = sign * a, sign * b, sign * c
-        triangle[3] = sign * (r[1] * p[2] - r[2] * p[1])
-        triangle[4] = sign * (r[2] * p[0] - r[0] * p[2])
-        triangle[5] = sign * (r[0] * p[1] - r[1] * p[0])
-        triangle[6] = sign * (p[1] * q[2] - p[2] * q[1])
-        triangle[7] = sign * (p[2] * q[0] - p[0] * q[2])
-        triangle[8] = sign * (p[0] * q[1] - p[1] * q[0])
-        triangle[_INVERSE] = sign / determinant
+        triangles[count, 0], triangles[count, 1], triangles[count, 2] = sign * a0, sign * b0, sign * c0
+        triangles[count, 3] = sign * (rv * pw - rw * pv)
+        triangles[count, 4] = sign * (rw * pu - ru * pw)
+        triangles[count, 5] = sign * (ru * pv - rv * pu)
+        triangles[count, 6] = sign * (pv * qw - pw * qv)
+        triangles[count, 7] = sign * (pw * qu - pu * qw)
+        triangles[count, 8] = sign * (pu * qv - pv * qu)
+        triangles[count, _INVERSE] = sign / determinant
+        triangles[count, _LEFT], triangles[count, _RIGHT] = left, right
+        triangles[count, _TOP], triangles[count, _BOTTOM] = top, bottom
+        numbers[count] = first + f
+        count += 1
+        cosine = (
+            normals[f, 0] * light[0, 0] + normals[f, 1] * light[0, 1] + normals[f, 2] * light[0, 2]
+        )
+        for k in range(3):
+            lit = light[1, k] + max(cosine, 0.0) * light[2, k]
+            colours[first + f, k] = albedos[f, k] * lit
+    return count
+
+
+@_compiled
+def _bounds_in_front(
+    corners: np.ndarray, face: np.ndarray
+) -> tuple[float, float, float, float]:
+    """Bounds of what is in front of the camera of a face (3,) that is not so wholly."""
+    left = top = np.inf
+    right = bottom = -np.inf
+    for k in range(3):
+        p, q = face[k], face[(k + 1) % 3]
+        pw, qw = corners[p, 2], corners[q, 2]
+        if pw > _NEAR:
+            u, v = corners[p, 3], corners[p, 4]
+            left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
+        if (pw > _NEAR) != (qw > _NEAR):
+            share = (_NEAR - pw) / (qw - pw)
+            u = (corners[p, 0] + share * (corners[q, 0] - corners[p, 0])) / _NEAR
+            v = (corners[p, 1] + share * (corners[q, 1] - corners[p, 1])) / _NEAR
+            left, right, top, bottom = min(left, u), max(right, u), min(top, v), max(bottom, v)
+    return left, right, top, bottom
 
 
 @_compiled
 def draw(
     triangles: np.ndarray,
-    first: int,
-    row_of: np.ndarray,
-    offsets: np.ndarray,
+    numbers: np.ndarray,
+    before: np.ndarray,
+    columns: np.ndarray,
+    spread: float,
     nearness: np.ndarray,
     face: np.ndarray,
 ) -> None:
-    """Puts triangles into the buffers where nothing nearer is.
+    """Puts triangles into the buffers of N chosen pixels where nothing nearer is.
 
     Args:
-        triangles: (F, COLUMNS) that `prepare` has filled.
-        first: the number of the first of them; the others follow.
-        row_of: (H, W) int32, the buffers' row of a pixel; -1 of pixels that have none.
-        offsets: (S, 2) the samples of a pixel, right and down from its centre, in pixels.
-        nearness: (N, S) 1 / depth of what is seen, 0 of nothing.
+        triangles: (T, COLUMNS) and
+        numbers: (T,) as `prepare` gives them.
+        before: (H, W + 1) int32, how many pixels are chosen before a place, row by row; and
+        columns: (N,) int32, theirs.
+        spread: how far to both sides of a pixel's middle and above and below its samples lie.
+        nearness: (N, S) 1 / depth of what is seen, 0 of nothing; S is 4, or 1 where `spread` is 0.
         face: (N, S) int32, its number.
     """
-    height, width = row_of.shape
-    reach_u, reach_v = np.abs(offsets[:, 0]).max(), np.abs(offsets[:, 1]).max()
+    height, width = before.shape[0], before.shape[1] - 1
+    samples = nearness.shape[1]
     for t in range(len(triangles)):
-        triangle = triangles[t]
-        left = max(0.0, math.ceil(triangle[_LEFT] - 0.5 - reach_u))
-        right = min(width - 1.0, math.floor(triangle[_RIGHT] - 0.5 + reach_u))
-        top = max(0.0, math.ceil(triangle[_TOP] - 0.5 - reach_v))
-        bottom = min(height - 1.0, math.floor(triangle[_BOTTOM] - 0.5 + reach_v))
-        if right < left or bottom < top:
+        left = max(0, math.ceil(triangles[t, _LEFT] - 0.5 - spread))
+        right = min(width - 1, math.floor(triangles[t, _RIGHT] - 0.5 + spread))
+        top = max(0, math.ceil(triangles[t, _TOP] - 0.5 - spread))
+        bottom = min(height - 1, math.floor(triangles[t, _BOTTOM] - 0.5 + spread))
+        if left > right or top > bottom:
             continue
-        a0, b0, c0 = triangle[0], triangle[1], triangle[2]
-        a1, b1, c1 = triangle[3], triangle[4], triangle[5]
-        a2, b2, c2 = triangle[6], triangle[7], triangle[8]
-        inverse = triangle[_INVERSE]
-        for i in range(int(top), int(bottom) + 1):
-            low, high = left, right
-            # Where the edge functions change their sign in this row of pixels.
-            for k in range(0, _INVERSE, 3):
-                a, b = triangle[k], triangle[k + 1]
-                most = b * (i + 0.5) + triangle[k + 2] + abs(b) * reach_v
-                if a > 0:
-                    low = max(low, -most / a - 0.5 - reach_u - _SLACK)
-                elif a < 0:
-                    high = min(high, -most / a - 0.5 + reach_u + _SLACK)
-                elif most < 0:
-                    high = -1.0
-            if low > high:
-                continue
-            for j in range(math.ceil(low), math.floor(high) + 1):
-                row = row_of[i, j]
-                if row < 0:
+        a0, b0, c0 = triangles[t, 0], triangles[t, 1], triangles[t, 2]
+        a1, b1, c1 = triangles[t, 3], triangles[t, 4], triangles[t, 5]
+        a2, b2, c2 = triangles[t, 6], triangles[t, 7], triangles[t, 8]
+        inverse = triangles[t, _INVERSE]
+        # The most by which an edge function is larger at a sample than in the pixel's middle.
+        m0, m1 = spread * (abs(a0) + abs(b0)), spread * (abs(a1) + abs(b1))
+        m2 = spread * (abs(a2) + abs(b2))
+        wide = right - left >= _WIDE
+        if wide:
+            from0, to0, slope0 = _line(a0, b0, c0 + m0)
+            from1, to1, slope1 = _line(a1, b1, c1 + m1)
+            from2, to2, slope2 = _line(a2, b2, c2 + m2)
+        for i in range(top, bottom + 1):
+            v = i + 0.5
+            begin, end = left, right
+            if wide:
+                low = max(from0 + slope0 * v, from1 + slope1 * v, from2 + slope2 * v, float(left))
+                high = min(to0 + slope0 * v, to1 + slope1 * v, to2 + slope2 * v, float(right))
+                if low > high:
                     continue
-                for s in range(len(offsets)):
-                    u, v = j + 0.5 + offsets[s, 0], i + 0.5 + offsets[s, 1]
-                    e0 = a0 * u + (b0 * v + c0)
-                    e1 = a1 * u + (b1 * v + c1)
-                    e2 = a2 * u + (b2 * v + c2)
-                    if e0 >= 0 and e1 >= 0 and e2 >= 0:
-                        near = (e0 + e1 + e2) * inverse
-                        if near > nearness[row, s]:
-                            nearness[row, s] = near
-                            face[row, s] = first + t
+                begin, end = math.ceil(low), math.floor(high)
+            r0, r1, r2 = b0 * v + c0, b1 * v + c1, b2 * v + c2
+            for n in range(before[i, begin], before[i, end + 1]):
+                u = columns[n] + 0.5
+                e0, e1, e2 = a0 * u + r0, a1 * u + r1, a2 * u + r2
+                if e0 < -m0 or e1 < -m1 or e2 < -m2:
+                    continue
+                for s in range(samples):
+                    right_by, down_by = (2 * (s & 1) - 1) * spread, ((s & 2) - 1) * spread
+                    d0 = e0 + (a0 * right_by + b0 * down_by)
+                    d1 = e1 + (a1 * right_by + b1 * down_by)
+                    d2 = e2 + (a2 * right_by + b2 * down_by)
+                    near = (d0 + d1 + d2) * inverse
+                    if d0 >= 0 and d1 >= 0 and d2 >= 0 and near > nearness[n, s]:
+                        nearness[n, s] = near
+                        face[n, s] = numbers[t]
 
 
 @_compiled
-def light(
-    normals: np.ndarray,
-    albedos: np.ndarray,
-    direction: np.ndarray,
-    ambient: np.ndarray,
-    diffuse: np.ndarray,
-    colours: np.ndarray,
-) -> None:
-    """Fills the linear colours (F, 3) of a body's faces: Lambert's law, without shadows.
-
-    Args:
-        normals: (F, 3) float32 and
-        albedos: (F, 3) float32 of the faces.
-        direction: (3,) towards the light, in the coordinates of the normals.
-        ambient: (3,) and
-        diffuse: (3,) light.
-        colours: (F, 3) float32, which is filled.
-    """
-    x, y, z = direction[0], direction[1], direction[2]
-    for f in range(len(normals)):
-        cosine = max(normals[f, 0] * x + normals[f, 1] * y + normals[f, 2] * z, 0.0)
-        for k in range(3):
-            colours[f, k] = albedos[f, k] * (ambient[k] + cosine * diffuse[k])
+def _line(a: float, b: float, c: float) -> tuple[float, float, float]:
+    """Where a u + b v + c may be at least 0: for columns j + 0.5 from … to, each plus slope v."""
+    if abs(a) < _FLAT * abs(b) or a == 0:
+        return -np.inf, np.inf, 0.0  # all of a row, as good as
+    at = -c / a - 0.5
+    return (at - _SLACK, np.inf, -b / a) if a > 0 else (-np.inf, at + _SLACK, -b / a)
 
 
 @_compiled
 def colour(
-    row_of: np.ndarray,
-    offsets: np.ndarray,
+    before: np.ndarray,
+    columns: np.ndarray,
+    spread: float,
     face: np.ndarray,
-    faces: np.ndarray,
+    colours: np.ndarray,
     view: np.ndarray,
     position: np.ndarray,
     ground: np.ndarray,
     waves: np.ndarray,
     picture: np.ndarray,
 ) -> None:
-    """Fills the pixels that have a row with the mean colour of their samples.
+    """Fills the chosen pixels with the mean colour of their samples.
 
     Args:
-        row_of: (H, W) as in `draw`.
-        offsets: (S, 2) as in `draw`.
+        before: as in `draw`, and
+        columns: and
+        spread: too.
         face: (N, S) that `draw` has filled.
-        faces: (F, 3) float32 linear colours of the faces.
+        colours: (F, 3) float32 linear colours of the faces.
         view: (3, 3) from (u, v, 1) to the direction in which a point of the picture is seen.
         position: (3,) of the camera.
         ground: (2, 3) the two colours of the table where nothing is seen.
         waves: (2, 3) of its grain, see `scene.Table`; all 0 of one that has none.
         picture: (H, W, 3) float32.
     """
-    height, width = row_of.shape
-    samples = len(offsets)
+    samples = face.shape[1]
     grained = np.any(waves != 0)
-    for i in range(height):
-        for j in range(width):
-            row = row_of[i, j]
-            if row < 0:
-                continue
+    for i in range(len(before)):
+        for n in range(before[i, 0], before[i, -1]):
+            j = columns[n]
             red = green = blue = 0.0
             for s in range(samples):
-                f = face[row, s]
+                f = face[n, s]
                 if f >= 0:
-                    red, green, blue = red + faces[f, 0], green + faces[f, 1], blue + faces[f, 2]
+                    red, green, blue = red + colours[f, 0], green + colours[f, 1], blue + colours[f, 2]
                     continue
                 mix = 0.5
                 if grained:
-                    u, v = j + 0.5 + offsets[s, 0], i + 0.5 + offsets[s, 1]
+                    u = j + 0.5 + (2 * (s & 1) - 1) * spread
+                    v = i + 0.5 + ((s & 2) - 1) * spread
                     x = view[0, 0] * u + view[0, 1] * v + view[0, 2]
                     y = view[1, 0] * u + view[1, 1] * v + view[1, 2]
                     z = view[2, 0] * u + view[2, 1] * v + view[2, 2]
                     # Where the horizon or what is above it is seen, the table is far away.
-                    steep = min(z, -0.05 * math.sqrt(x * x + y * y + z * z))
-                    x, y = position[0] - position[2] / steep * x, position[1] - position[2] / steep * y
+                    far = -position[2] / min(z, -0.05 * math.sqrt(x * x + y * y + z * z))
+                    x, y = position[0] + far * x, position[1] + far * y
                     bend = math.sin(waves[1, 0] * x + waves[1, 1] * y + waves[1, 2])
                     grain = math.sin(waves[0, 0] * x + waves[0, 1] * y + waves[0, 2] + 2 * bend)
                     mix = 0.5 + 0.5 * grain
@@ -252,35 +305,44 @@ def colour(
 
 
 @_compiled
-def number_edges(picture: np.ndarray, contrast: float, row_of: np.ndarray) -> int:
-    """Numbers the pixels that differ from a neighbour beside, above or below by over `contrast`.
+def choose_edges(
+    picture: np.ndarray, contrast: float, before: np.ndarray, columns: np.ndarray
+) -> int:
+    """Chooses the pixels that differ from a neighbour beside, above or below by over `contrast`.
 
     The difference is of display values, summed over the channels.
 
     Args:
         picture: (H, W, 3) linear colours.
         contrast: the bound.
-        row_of: (H, W) int32, filled with numbers from 0 on; −1 of the other pixels.
+        before: (H, W + 1) as in `draw`, which is filled, and
+        columns: (H * W,) too.
 
     Returns:
         How many there are.
     """
-    height, width = row_of.shape
+    height, width = picture.shape[:2]
     shown = np.sqrt(picture)
-    row_of[:] = -1
+    chosen = np.zeros((height, width), np.bool_)
     for i in range(height):
+        for j in range(width - 1):
+            total = np.float32(0)
+            for k in range(3):
+                total += abs(shown[i, j, k] - shown[i, j + 1, k])
+            if total > contrast:
+                chosen[i, j] = chosen[i, j + 1] = True
+    for i in range(height - 1):
         for j in range(width):
-            for k, m in ((i, j + 1), (i + 1, j)):
-                if k < height and m < width:
-                    total = 0.0
-                    for channel in range(3):
-                        total += abs(shown[i, j, channel] - shown[k, m, channel])
-                    if total > contrast:
-                        row_of[i, j] = row_of[k, m] = 0
+            total = np.float32(0)
+            for k in range(3):
+                total += abs(shown[i, j, k] - shown[i + 1, j, k])
+            if total > contrast:
+                chosen[i, j] = chosen[i + 1, j] = True
     count = 0
     for i in range(height):
         for j in range(width):
-            if row_of[i, j] == 0:
-                row_of[i, j] = count
-                count += 1
+            before[i, j] = count
+            columns[count] = j
+            count += chosen[i, j]
+        before[i, width] = count
     return count

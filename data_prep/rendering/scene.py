@@ -18,8 +18,7 @@ EDGE_CONTRAST = 0.15
 # A box is annotated where the object is almost wholly visible, as in the real data sets.
 BOX_VISIBLE = 0.9
 
-_CENTRE = np.zeros((1, 2))
-_FINER = np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, -1.0], [1.0, 1.0]]) / 4  # pixels
+_SPREAD = 0.25  # pixels from the middle of one at an edge to its four samples, both ways
 
 
 class Body:
@@ -137,9 +136,11 @@ class Picture:
 
 
 @functools.lru_cache(2)
-def _every_pixel(size: int) -> np.ndarray:
-    """(size, size) int32, the pixels' numbers row by row."""
-    return np.arange(size * size, dtype=np.int32).reshape(size, size)
+def _every_pixel(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pixels chosen, in the words of `raster.draw`: how many before a place, and columns."""
+    columns = np.arange(size, dtype=np.int32)
+    before = np.arange(size + 1, dtype=np.int32) + size * columns[:, None]
+    return before, np.tile(columns, size)
 
 
 def render(
@@ -167,32 +168,39 @@ def render(
     placed = [product, *others]
     first = np.cumsum([0] + [len(p.body.faces) for p in placed]).tolist()
     triangles = np.empty((first[-1], raster.COLUMNS))
+    numbers = np.empty(first[-1], np.int32)
     colours = np.empty((first[-1], 3), np.float32)
-    pixels = camera.pixels(size)
+    world = camera.pixels(size)
     every = _every_pixel(size)
     nearness, face = _nothing(size * size, 1)
-    whole = face
+    drawn = 0
     for i, (body, pose) in enumerate((p.body, p.pose) for p in placed):
-        of_body = slice(first[i], first[i + 1])
-        matrix = pixels[:, :3] @ pose[:3]
-        matrix[:, 3] += pixels[:, 3]
-        raster.prepare(body.vertices, body.faces, matrix, triangles[of_body])
-        raster.draw(triangles[of_body], first[i], every, _CENTRE, nearness, face)
-        direction = light.direction @ pose[:3, :3]
-        raster.light(
-            body.normals, body.colours, direction, light.ambient, light.diffuse, colours[of_body]
+        before, drawn = drawn, raster.prepare(
+            body.vertices,
+            body.faces,
+            body.normals,
+            body.colours,
+            world @ pose,
+            np.stack([light.direction @ pose[:3, :3], light.ambient, light.diffuse]),
+            size,
+            first[i],
+            drawn,
+            triangles,
+            numbers,
+            colours,
         )
+        raster.draw(triangles[before:drawn], numbers[before:drawn], *every, 0.0, nearness, face)
         if not i:
             whole = face.reshape(size, size) >= 0
     seen = np.count_nonzero((face >= 0) & (face < first[1]))
     behind = camera.view(size), camera.position, *_seen_ground(ground, light)
     picture = np.empty((size, size, 3), np.float32)
-    raster.colour(every, _CENTRE, face, colours, *behind, picture)
-    edges = np.empty((size, size), np.int32)
-    if count := raster.number_edges(picture, EDGE_CONTRAST, edges):
-        nearness, face = _nothing(count, len(_FINER))
-        raster.draw(triangles, 0, edges, _FINER, nearness, face)
-        raster.colour(edges, _FINER, face, colours, *behind, picture)
+    raster.colour(*every, 0.0, face, colours, *behind, picture)
+    edges = np.empty((size, size + 1), np.int32), np.empty(size * size, np.int32)
+    if count := raster.choose_edges(picture, EDGE_CONTRAST, *edges):
+        nearness, face = _nothing(count, 4)
+        raster.draw(triangles[:drawn], numbers[:drawn], *edges, _SPREAD, nearness, face)
+        raster.colour(*edges, _SPREAD, face, colours, *behind, picture)
     visible = seen / max(np.count_nonzero(whole), 1)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE:
