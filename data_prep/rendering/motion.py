@@ -316,7 +316,7 @@ def _capsule(start: Sequence[float], end: Sequence[float], radius: float, materi
     turn = trimesh.geometry.align_vectors([0, 0, 1], along / length)
     turn[:3, 3] = start
     colours = np.full((len(mesh.faces), 3), float(material))
-    return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), colours).moved(turn)
+    return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), colours, True).moved(turn)
 
 
 @functools.cache
@@ -329,15 +329,20 @@ def _plain_hand(side: int, tool: bool) -> tuple[Body, np.ndarray]:
         pieces += [_capsule(knuckle, tip, 0.125, SKIN), _capsule(tip, end, 0.11, SKIN)]
     pieces.append(_capsule((-0.38, -0.1, 0), (-0.8, 0.4, -0.2), 0.14, SKIN))
     pieces.append(_capsule((0, -0.4, 0.05), (0, -1.3, 0.3), 0.27, SKIN))
-    pieces.append(_capsule((0, -1.2, 0.28), (0, -9.0, 3.4), 0.42, SLEEVE))
     if tool:
         pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.75, 0.0, 0.75), 0.17, HANDLE))
         pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.42, 0.95, -0.9), 0.06, BLADE))
-    mesh = join(pieces)
+    # The camera may be within the sleeve.
+    sleeve = _capsule((0, -1.2, 0.28), (0, -9.0, 3.4), 0.42, SLEEVE)
+    meshes = [join(pieces), dataclasses.replace(sleeve, closed=False)]
     if side:
-        mirrored = mesh.moved(np.diag([-1.0, 1, 1, 1]))
-        mesh = dataclasses.replace(mirrored, faces=mirrored.faces[:, ::-1])  # normals outwards
-    return Body(mesh), mesh.colours[:, 0].astype(int)
+        mirrored = [mesh.moved(np.diag([-1.0, 1, 1, 1])) for mesh in meshes]
+        # They look inwards, so light comes to them from below: networks know left hands like this.
+        meshes = [
+            dataclasses.replace(mesh, faces=mesh.faces[:, ::-1], closed=False) for mesh in mirrored
+        ]
+    materials = np.concatenate([mesh.colours[:, 0] for mesh in meshes])
+    return Body(*meshes), materials.astype(int)
 
 
 def hand(side: int, tool: bool, materials: np.ndarray) -> Body:

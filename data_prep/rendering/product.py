@@ -25,11 +25,14 @@ class Mesh:
         vertices: (V, 3) float.
         faces: (F, 3) int.
         colours: (F, 3) float, linear RGB albedo in 0..1.
+        closed: they enclose one or several volumes and look outwards, so that nobody outside sees
+            their other sides. What is not known to be so is drawn from both sides.
     """
 
     vertices: np.ndarray
     faces: np.ndarray
     colours: np.ndarray
+    closed: bool = False
 
     def moved(self, matrix: np.ndarray) -> "Mesh":
         """This mesh under a (4, 4) affine transformation."""
@@ -47,6 +50,7 @@ def join(meshes: Sequence[Mesh]) -> Mesh:
         np.concatenate([m.vertices for m in meshes]),
         np.concatenate([m.faces + o for m, o in zip(meshes, offsets, strict=True)]),
         np.concatenate([m.colours for m in meshes]),
+        all(m.closed for m in meshes),
     )
 
 
@@ -79,7 +83,7 @@ def solid(shape: str, size: Vector, colour: Vector) -> Mesh:
     """A named shape that fills a box of `size` (x, y, z) around the origin, in one colour."""
     vertices, faces = _unit_shape(shape)
     colours = np.tile(np.asarray(colour, np.float64), (len(faces), 1))
-    return Mesh(vertices * np.asarray(size), faces, colours)
+    return Mesh(vertices * np.asarray(size), faces, colours, closed=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,7 +59,8 @@ class Workplace:
         skin = _display(np.asarray(palette[rng.integers(4)]) + rng.uniform(-0.05, 0.05, 3))
         sleeve = _display(rng.uniform(0.1, 0.8) + rng.uniform(-0.1, 0.1, 3))
         handle = _display(rng.uniform(0.1, 0.9, 3))
-        self._materials = np.stack([skin, sleeve, handle, np.full(3, 0.35)])
+        materials = np.stack([skin, sleeve, handle, np.full(3, 0.35)])
+        self._hand = functools.cache(lambda side, tool: hand(side, tool, materials))
         self._has_tool = rng.random() < 0.6
         count = len(product.parts)
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
@@ -91,7 +92,7 @@ class Workplace:
             pose = motion.hand_pose(frame, side)
             carrying = side == 0 and carried >= 0
             tool = self._has_tool and side == 0 and not carrying
-            others.append(Placed(hand(side, tool, self._materials), pose))
+            others.append(Placed(self._hand(side, tool), pose))
             if carrying and not values[carried]:
                 inside = affine(translation=(0.0, 0.55, -0.35))
                 others.append(Placed(self._part_body(carried), pose @ inside))
