@@ -297,7 +297,7 @@ def animate(annotated: Path, frames: Sequence[int], fps: float, path: Path) -> i
 
 def versions() -> dict[str, str]:
     """Of Python and of what the files depend on."""
-    names = ("stormpsr-jax", "jax", "flax", "numpy", "trimesh", "embreex", "av", "pillow")
+    names = ("stormpsr-jax", "jax", "flax", "numpy", "trimesh", "numba", "av", "pillow")
     of_packages = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version(), **of_packages}
 

@@ -123,7 +123,7 @@ def prepare(
         # Products of two corners: faces with a common edge get exactly opposite numbers for it.
         a0, b0, c0 = qv * rw - qw * rv, qw * ru - qu * rw, qu * rv - qv * ru
         determinant = pu * a0 + pv * b0 + pw * c0
-        if determinant == 0 or determinant > 0 and outside and closed[f]:
+        if determinant == 0 or (determinant > 0 and outside and closed[f]):
             continue  # seen from its side, or from within
         if pw > _NEAR and qw > _NEAR and rw > _NEAR:
             left = min(corners[p, 3], corners[q, 3], corners[r, 3])
@@ -142,7 +142,11 @@ def prepare(
         ):
             continue
         sign = 1.0 if determinant > 0 else -1.0
-        triangles[count, 0], triangles[count, 1], triangles[count, 2] = sign * a0, sign * b0, sign * c0
+        triangles[count, 0], triangles[count, 1], triangles[count, 2] = (
+            sign * a0,
+            sign * b0,
+            sign * c0,
+        )
         triangles[count, 3] = sign * (rv * pw - rw * pv)
         triangles[count, 4] = sign * (rw * pu - ru * pw)
         triangles[count, 5] = sign * (ru * pv - rv * pu)
@@ -164,9 +168,7 @@ def prepare(
 
 
 @_compiled
-def _bounds_in_front(
-    corners: np.ndarray, face: np.ndarray
-) -> tuple[float, float, float, float]:
+def _bounds_in_front(corners: np.ndarray, face: np.ndarray) -> tuple[float, float, float, float]:
     """Bounds of what is in front of the camera of a face (3,) that is not so wholly."""
     left = top = np.inf
     right = bottom = -np.inf
@@ -297,7 +299,11 @@ def colour(
             for s in range(samples):
                 f = face[n, s]
                 if f >= 0:
-                    red, green, blue = red + colours[f, 0], green + colours[f, 1], blue + colours[f, 2]
+                    red, green, blue = (
+                        red + colours[f, 0],
+                        green + colours[f, 1],
+                        blue + colours[f, 2],
+                    )
                     continue
                 mix = 0.5
                 if grained:

@@ -18,8 +18,6 @@ EDGE_CONTRAST = 0.15
 # A box is annotated where the object is almost wholly visible, as in the real data sets.
 BOX_VISIBLE = 0.9
 
-_SPREAD = 0.25  # pixels from the middle of one at an edge to its four samples, both ways
-
 
 class Body:
     """Meshes to be seen that move as one."""
@@ -60,7 +58,9 @@ class Camera:
     def pixels(self, size: int) -> np.ndarray:
         """(3, 4) from world coordinates to (U, V, W) of `raster`, in a picture of `size` pixels."""
         right, up, back = self.rotation.T
-        across = size / 2 * np.array([right / self.half_height - back, -up / self.half_height - back])
+        across = (
+            size / 2 * np.array([right / self.half_height - back, -up / self.half_height - back])
+        )
         axes = np.vstack([across, -back])
         return np.column_stack([axes, -axes @ self.position])
 
@@ -100,6 +100,7 @@ class Light:
     ambient: np.ndarray
     diffuse: np.ndarray
 
+
 @dataclasses.dataclass(frozen=True)
 class Table:
     """A plane z = 0 with a soft grain between two colours.
@@ -137,12 +138,97 @@ class Picture:
     box: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class _Pixels:
+    """N chosen pixels of a picture, in the words of `raster.draw`.
+
+    Attributes:
+        before: (H, W + 1) int32, how many are chosen before a place.
+        columns: (≥ N,) int32, theirs.
+        count: N.
+        spread: how far their samples are from their middles, both ways.
+        samples: S of each.
+    """
+
+    before: np.ndarray
+    columns: np.ndarray
+    count: int
+    spread: float
+    samples: int
+
+
 @functools.lru_cache(2)
-def _every_pixel(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """All pixels chosen, in the words of `raster.draw`: how many before a place, and columns."""
+def _every_pixel(size: int) -> _Pixels:
     columns = np.arange(size, dtype=np.int32)
     before = np.arange(size + 1, dtype=np.int32) + size * columns[:, None]
-    return before, np.tile(columns, size)
+    return _Pixels(before, np.tile(columns, size), size * size, 0.0, 1)
+
+
+def _edge_pixels(picture: np.ndarray) -> _Pixels:
+    from data_prep.rendering import raster
+
+    height, width = picture.shape[:2]
+    before = np.empty((height, width + 1), np.int32)
+    columns = np.empty(height * width, np.int32)
+    count = raster.choose_edges(picture, EDGE_CONTRAST, before, columns)
+    return _Pixels(before, columns, count, 0.25, 4)
+
+
+class _Scene:
+    """The triangles of a picture, ready to be drawn: first those of the body placed first."""
+
+    def __init__(
+        self,
+        placed: Sequence[Placed],
+        camera: Camera,
+        light: Light,
+        ground: Table | np.ndarray,
+        size: int,
+    ):
+        from data_prep.rendering import raster
+
+        total = sum(len(p.body.faces) for p in placed)
+        self._triangles = np.empty((total, raster.COLUMNS))
+        self._numbers = np.empty(total, np.int32)
+        self._colours = np.empty((total, 3), np.float32)
+        world = camera.pixels(size)
+        lights = np.stack([light.direction, light.ambient, light.diffuse])
+        first = count = 0
+        self._ends = []
+        for body, pose in ((p.body, p.pose) for p in placed):
+            count = raster.prepare(
+                *(body.vertices, body.faces, body.closed, body.normals, body.colours),
+                *(pose, world, lights, size, first, count),
+                *(self._triangles, self._numbers, self._colours),
+            )
+            first += len(body.faces)
+            self._ends.append(count)
+        self._behind = camera.view(size), camera.position, *_seen_ground(ground, light)
+
+    def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What is seen at the samples of N pixels.
+
+        Returns:
+            1 / depth (N, S), 0 of nothing; face (N, S), counted over all bodies, −1 of nothing;
+            and (N, S) whether the first body is there, hidden or not.
+        """
+        from data_prep.rendering import raster
+
+        shape = pixels.count, pixels.samples
+        nearness, face = np.zeros(shape), np.full(shape, -1, np.int32)
+        to = pixels.before, pixels.columns, pixels.spread, nearness, face
+        product, end = self._ends[0], self._ends[-1]
+        raster.draw(self._triangles[:product], self._numbers[:product], *to)
+        whole = face >= 0
+        raster.draw(self._triangles[product:end], self._numbers[product:end], *to)
+        return nearness, face, whole
+
+    def paint(self, pixels: _Pixels, face: np.ndarray, picture: np.ndarray) -> None:
+        """Gives pixels of a picture (H, W, 3) the mean linear colour of their samples."""
+        from data_prep.rendering import raster
+
+        pixels_and_faces = pixels.before, pixels.columns, pixels.spread, face, self._colours
+        raster.colour(*pixels_and_faces, *self._behind, picture)
 
 
 def render(
@@ -155,7 +241,7 @@ def render(
 ) -> Picture:
     """Renders a square picture of `size` pixels.
 
-    The centre of a pixel tells what is visible; pixels at edges get four samples for their colour.
+    The middle of a pixel tells what is visible; pixels at edges get four samples for their colour.
 
     Args:
         product: the object whose visible share and box are measured.
@@ -165,57 +251,19 @@ def render(
         ground: a table, or one linear RGB colour (3,) behind everything.
         size: H = W.
     """
-    from data_prep.rendering import raster
-
-    placed = [product, *others]
-    first = np.cumsum([0] + [len(p.body.faces) for p in placed]).tolist()
-    triangles = np.empty((first[-1], raster.COLUMNS))
-    numbers = np.empty(first[-1], np.int32)
-    colours = np.empty((first[-1], 3), np.float32)
-    world = camera.pixels(size)
-    lights = np.stack([light.direction, light.ambient, light.diffuse])
+    scene = _Scene([product, *others], camera, light, ground, size)
     every = _every_pixel(size)
-    nearness, face = _nothing(size * size, 1)
-    drawn = 0
-    for i, (body, pose) in enumerate((p.body, p.pose) for p in placed):
-        before, drawn = drawn, raster.prepare(
-            body.vertices,
-            body.faces,
-            body.closed,
-            body.normals,
-            body.colours,
-            pose,
-            world,
-            lights,
-            size,
-            first[i],
-            drawn,
-            triangles,
-            numbers,
-            colours,
-        )
-        raster.draw(triangles[before:drawn], numbers[before:drawn], *every, 0.0, nearness, face)
-        if not i:
-            whole = face.reshape(size, size) >= 0
-    seen = np.count_nonzero((face >= 0) & (face < first[1]))
-    behind = camera.view(size), camera.position, *_seen_ground(ground, light)
+    _, face, whole = scene.draw(every)
     picture = np.empty((size, size, 3), np.float32)
-    raster.colour(*every, 0.0, face, colours, *behind, picture)
-    edges = np.empty((size, size + 1), np.int32), np.empty(size * size, np.int32)
-    if count := raster.choose_edges(picture, EDGE_CONTRAST, *edges):
-        nearness, face = _nothing(count, 4)
-        raster.draw(triangles[:drawn], numbers[:drawn], *edges, _SPREAD, nearness, face)
-        raster.colour(*edges, _SPREAD, face, colours, *behind, picture)
-    visible = seen / max(np.count_nonzero(whole), 1)
+    scene.paint(every, face, picture)
+    edges = _edge_pixels(picture)
+    scene.paint(edges, scene.draw(edges)[1], picture)
+    seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
+    visible = seen / max(int(np.count_nonzero(whole)), 1)
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE:
-        box = _extent_box(whole)
-    return Picture(np.sqrt(np.clip(picture, 0, 1)), float(visible), box)
-
-
-def _nothing(rows: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Buffers of `raster.draw` in which nothing is seen."""
-    return np.zeros((rows, samples)), np.full((rows, samples), -1, np.int32)
+        box = _extent_box(whole.reshape(size, size))
+    return Picture(np.sqrt(np.clip(picture, 0, 1)), visible, box)
 
 
 def _seen_ground(ground: Table | np.ndarray, light: Light) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ def run(context: Context) -> dict:
     """Fills `config.data.dir` (WORKDIR/data); recordings that are already there are kept."""
     if jax.process_index() != 0:
         return {}
-    from data_prep import synthetic  # the ray tracer is an extra
+    from data_prep import synthetic  # rendering is an extra
 
     config = context.config.data.synthetic
     options = config.to_dict()
@@ -45,7 +45,7 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
     """What would come out wrong, given what other stages read."""
     mistakes = []
     config = context.config.data.synthetic
-    for module in ("trimesh", "embreex"):
+    for module in ("trimesh", "numba"):
         if importlib.util.find_spec(module) is None:
             mistakes.append(
                 f"stage 'data' renders pictures and needs {module!r}: "

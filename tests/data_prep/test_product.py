@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import trimesh
 
 from data_prep.rendering import product, shapes
 
@@ -74,3 +75,19 @@ def test_random_product_is_a_function_of_the_seed():
     )
     for count in (4, 11, 17):
         assert len(product.random_product(9, count).parts) == count
+
+
+def test_affine_turns_about_x_then_y_then_z_as_trimesh_does():
+    rng = np.random.default_rng(0)
+    for angles in rng.uniform(-4, 4, (50, 3)):
+        scale, translation = rng.uniform(0.5, 2, 3), rng.normal(size=3)
+        expected = trimesh.transformations.euler_matrix(*angles, axes="sxyz")
+        expected[:3, :3] *= scale
+        expected[:3, 3] = translation
+        found = product.affine(angles, translation, scale)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
+
+
+def test_cross_is_that_of_numpy():
+    for a, b in np.random.default_rng(0).normal(size=(20, 2, 3)):
+        np.testing.assert_array_equal(product.cross(a, b), np.cross(a, b))

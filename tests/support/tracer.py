@@ -1,13 +1,26 @@
-"""The reference of the rasteriser: Embree traces every ray to every body by itself."""
+"""The reference of the rasteriser: Embree traces rays to each body by itself.
+
+This drew the pictures before there was a rasteriser.
+"""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.rendering.scene import Body, Camera, Light, Placed, Table
+from data_prep.rendering.scene import (
+    BOX_VISIBLE,
+    EDGE_CONTRAST,
+    Body,
+    Camera,
+    Light,
+    Picture,
+    Placed,
+    Table,
+)
 
 
 class Traced:
@@ -32,6 +45,9 @@ class Traced:
         return np.where(hits["primID"] >= 0, hits["tfar"], np.inf), hits["primID"]
 
 
+_traced = functools.lru_cache(64)(Traced)
+
+
 def rays(camera: Camera, xy: np.ndarray) -> np.ndarray:
     """(N, 3) float32 unit directions through picture points xy (N, 2), each in -1..1, y up."""
     directions = np.column_stack([xy * camera.half_height, np.full(len(xy), -1.0)])
@@ -51,61 +67,117 @@ class Hits:
     """What N rays meet.
 
     Attributes:
-        colours: (N, 3) linear.
+        colours: (N, 3) float32, linear.
         depth: (N,) along the camera's axis, inf of nothing.
         face: (N,) counted over all bodies, -1 of nothing.
         meets: (bodies, N) whether a ray meets a body, hidden or not.
-        bodies: (N,) the body that is seen, -1 of none.
     """
 
     colours: np.ndarray
     depth: np.ndarray
     face: np.ndarray
     meets: np.ndarray
-    bodies: np.ndarray
 
 
-def trace(
-    xy: np.ndarray,
-    camera: Camera,
-    placed: Sequence[Placed],
-    light: Light,
-    ground: Table | np.ndarray,
-) -> Hits:
-    """Traces rays through picture points (N, 2)."""
-    directions = rays(camera, xy)
-    distance, face = np.full(len(xy), np.inf), np.full(len(xy), -1)
-    bodies, meets, shaded = face.copy(), [], []
-    for i, (body, pose) in enumerate((p.body, p.pose) for p in placed):
-        far, hit = Traced(body).first_hits(pose, camera.position, directions)
-        nearer = far < distance
-        face[nearer] = hit[nearer] + sum(map(len, shaded))
-        distance[nearer], bodies[nearer] = far[nearer], i
-        meets.append(hit >= 0)
-        normals = body.normals @ pose[:3, :3].T.astype(np.float32)
-        shaded.append(lambert(normals, body.colours, light))
-    colours = np.concatenate(shaded)[face]
-    colours[face < 0] = background(directions[face < 0], camera, light, ground)
-    depth = distance * -(directions @ camera.rotation[:, 2])
-    return Hits(colours, depth, face, np.stack(meets), bodies)
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """What `scene.render` draws."""
+
+    camera: Camera
+    placed: Sequence[Placed]
+    light: Light
+    ground: Table | np.ndarray
+
+    def trace(self, xy: np.ndarray, near: np.ndarray | None = None) -> Hits:
+        """Rays through picture points (N, 2); `near` (bodies, N) those that each can meet."""
+        directions = rays(self.camera, xy)
+        depth, face = np.full(len(xy), np.inf, np.float32), np.full(len(xy), -1)
+        meets, shaded, count = np.zeros((len(self.placed), len(xy)), bool), [], 0
+        for i, (body, pose) in enumerate((p.body, p.pose) for p in self.placed):
+            chosen = slice(None) if near is None else np.flatnonzero(near[i])
+            far, hit = _traced(body).first_hits(pose, self.camera.position, directions[chosen])
+            meets[i, chosen] = hit >= 0
+            nearer = far < depth[chosen]
+            depth[chosen] = np.where(nearer, far, depth[chosen])
+            face[chosen] = np.where(nearer, hit + count, face[chosen])
+            normals = body.normals @ pose[:3, :3].T.astype(np.float32)
+            shaded.append(lambert(normals, body.colours, self.light))
+            count += len(body.faces)
+        colours = np.concatenate(shaded)[face]
+        missed = np.flatnonzero(face < 0)
+        colours[missed] = self._background(directions[missed])
+        depth *= -(directions @ self.camera.rotation[:, 2].astype(np.float32))
+        return Hits(colours, depth, face, meets)
+
+    def _background(self, directions: np.ndarray) -> np.ndarray:
+        if not isinstance(self.ground, Table):
+            return np.broadcast_to(self.ground, directions.shape)
+        position = self.camera.position
+        # Rays to the horizon or above it see the table far away.
+        distance = -position[2] / np.minimum(directions[:, 2], -0.05)
+        x, y = (position[:2] + distance[:, None] * directions[:, :2]).T
+        (ax, ay, ap), (bx, by, bp) = self.ground.waves
+        grain = np.sin(ax * x + ay * y + ap + 2 * np.sin(bx * x + by * y + bp))
+        mix = (0.5 + 0.5 * grain)[:, None].astype(np.float32)
+        albedo = self.ground.colours[0] + mix * (self.ground.colours[1] - self.ground.colours[0])
+        return albedo * lambert(np.array([[0.0, 0.0, 1.0]]), np.ones((1, 3)), self.light)
 
 
 def lambert(normals: np.ndarray, colours: np.ndarray, light: Light) -> np.ndarray:
     """(F, 3) linear RGB of faces with world normals and albedos (F, 3)."""
-    cosine = np.maximum(normals @ light.direction, 0.0)
-    return colours * (light.ambient + cosine[:, None] * light.diffuse)
+    cosine = np.maximum(normals @ light.direction.astype(np.float32), 0.0)
+    return colours * (light.ambient + cosine[:, None] * light.diffuse).astype(np.float32)
 
 
-def background(
-    directions: np.ndarray, camera: Camera, light: Light, ground: Table | np.ndarray
-) -> np.ndarray:
-    """(N, 3) linear colours where rays along directions (N, 3) meet nothing."""
-    if not isinstance(ground, Table):
-        return np.broadcast_to(ground, directions.shape)
-    # Rays to the horizon or above it see the table far away.
-    distance = -camera.position[2] / np.minimum(directions[:, 2], -0.05)
-    x, y = (camera.position[:2] + distance[:, None] * directions[:, :2]).T
-    (ax, ay, ap), (bx, by, bp) = ground.waves
-    mix = 0.5 + 0.5 * np.sin(ax * x + ay * y + ap + 2 * np.sin(bx * x + by * y + bp))
-    albedo = ground.colours[0] + mix[:, None] * (ground.colours[1] - ground.colours[0])
-    return albedo * lambert(np.array([[0.0, 0.0, 1.0]]), np.ones((1, 3)), light)
+def render(
+    product: Placed,
+    others: Sequence[Placed],
+    camera: Camera,
+    light: Light,
+    ground: Table | np.ndarray,
+    size: int,
+) -> Picture:
+    """The same as `scene.render`, one ray a pixel and four more at edges."""
+    scene = Scene(camera, [product, *others], light, ground)
+    points = grid(size)
+    hits = scene.trace(points)
+    colours, meets = hits.colours, hits.meets.reshape(-1, size, size)
+    edges = np.flatnonzero(find_edges(np.sqrt(colours).reshape(size, size, 3)))
+    if len(edges):
+        offsets = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]]) / (2 * size)
+        finer = (points[edges] + offsets[:, None]).reshape(-1, 2)
+        # A body is within a pixel of where it is met: what misses it there is not looked for.
+        near = _grown(meets).reshape(len(meets), -1)[:, edges]
+        colours[edges] = scene.trace(finer, np.tile(near, 4)).colours.reshape(4, -1, 3).mean(0)
+    image = np.sqrt(np.clip(colours, 0, 1)).reshape(size, size, 3)
+    seen = (hits.face >= 0) & (hits.face < len(product.body.faces))
+    visible = seen.sum() / max(meets[0].sum(), 1)
+    box = np.full(4, np.nan, np.float32)
+    if visible > BOX_VISIBLE:
+        rows, columns = np.flatnonzero(meets[0].any(1)), np.flatnonzero(meets[0].any(0))
+        (x0, y0), (x1, y1) = (columns[0], rows[0]), (columns[-1] + 1, rows[-1] + 1)
+        box = np.array([x0 + x1, y0 + y1, 2 * (x1 - x0), 2 * (y1 - y0)], np.float32) / (2 * size)
+    return Picture(image, float(visible), box)
+
+
+def find_edges(image: np.ndarray) -> np.ndarray:
+    """(H, W) bool: pixels of a display image that differ from a neighbour."""
+    edges = np.zeros(image.shape[:2], bool)
+    across = np.abs(image[:, 1:] - image[:, :-1]).sum(-1) > EDGE_CONTRAST
+    down = np.abs(image[1:] - image[:-1]).sum(-1) > EDGE_CONTRAST
+    edges[:, 1:] |= across
+    edges[:, :-1] |= across
+    edges[1:] |= down
+    edges[:-1] |= down
+    return edges
+
+
+def _grown(masks: np.ndarray) -> np.ndarray:
+    """(N, H, W) bool: pixels of masks (N, H, W) and all that touch them."""
+    grown = masks.copy()
+    grown[:, 1:] |= masks[:, :-1]
+    grown[:, :-1] |= masks[:, 1:]
+    across = grown.copy()
+    grown[:, :, 1:] |= across[:, :, :-1]
+    grown[:, :, :-1] |= across[:, :, 1:]
+    return grown

@@ -1,0 +1,247 @@
+"""The rasteriser against Embree, which traces a ray for every sample."""
+
+import dataclasses
+import functools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_prep.rendering import motion, raster, scene, workplace
+from data_prep.rendering.product import Mesh, affine, join, random_product, solid, toy_product
+from data_prep.rendering.shapes import SHAPES
+from data_prep.rendering.workplace import Workplace, clean_pictures
+from tests.support import tracer
+from tests.support.processes import ROOT, environment
+
+SIZE = 96
+MIDDLES = tracer.grid(SIZE)
+
+
+@functools.cache
+def drawn(kind: str) -> list[tuple]:
+    """The arguments of `render`, for a few pictures of a kind."""
+    rng = np.random.default_rng(len(kind))
+    calls = []
+    before = workplace.render
+
+    def keep(*args):
+        calls.append(args)
+        return before(*args)
+
+    workplace.render = keep
+    try:
+        if kind == "clean":
+            product = toy_product(11, rng)
+            bodies = [scene.Body(product.mesh(state)) for state in rng.integers(-1, 2, (6, 11))]
+            list(clean_pictures(bodies, motion.plan_views(6, rng, hands=0), SIZE, rng))
+        for _ in range(6 if kind != "clean" else 0):
+            product = toy_product(17, rng) if kind == "toy" else random_product(7, 11)
+            if kind == "cad":  # nothing is known of such meshes
+                product = dataclasses.replace(
+                    product,
+                    parts=tuple(dataclasses.replace(p, mesh=opened(p.mesh)) for p in product.parts),
+                )
+            views = motion.plan_views(1, rng, hands=1)
+            state = rng.integers(-1, 2, len(product.parts))
+            place = Workplace(product, lambda s, p=product: scene.Body(p.mesh(s)), rng)
+            place.picture(views, 0, state, SIZE)
+    finally:
+        workplace.render = before
+    return calls
+
+
+def opened(mesh: Mesh) -> Mesh:
+    """A mesh with a few faces less, and some that are turned round."""
+    faces = mesh.faces[3:].copy()
+    faces[::5] = faces[::5, ::-1]
+    return Mesh(mesh.vertices, faces, mesh.colours[3:])
+
+
+def sampled(product, others, camera, light, ground, size):
+    """Depth, face, whole and linear colours of all pixels' middles, drawn and traced."""
+    placed = [product, *others]
+    ours, reference = (
+        scene._Scene(placed, camera, light, ground, size),
+        tracer.Scene(camera, placed, light, ground).trace(tracer.grid(size)),
+    )
+    every = scene._every_pixel(size)
+    nearness, face, whole = ours.draw(every)
+    picture = np.empty((size, size, 3), np.float32)
+    ours.paint(every, face, picture)
+    with np.errstate(divide="ignore"):
+        depth = 1 / nearness[:, 0]
+    return (depth, face[:, 0], whole[:, 0], picture.reshape(-1, 3)), reference
+
+
+KINDS = ("toy", "random", "cad", "clean")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_depths_faces_and_colours_are_those_of_rays(kind):
+    """But for a few samples that lie on an edge, where rounding decides."""
+    samples = differ = 0
+    for call in drawn(kind):
+        (depth, face, whole, colours), hits = sampled(*call)
+        same = face == hits.face
+        samples, differ = samples + len(same), differ + np.count_nonzero(~same)
+        there = same & (face >= 0)
+        assert there.mean() > 0.05
+        np.testing.assert_allclose(depth[there], hits.depth[there], rtol=2e-5)
+        np.testing.assert_array_equal(np.isinf(depth), face < 0)
+        assert np.count_nonzero(whole != hits.meets[0]) <= 1
+        np.testing.assert_allclose(colours[same], hits.colours[same], atol=2e-5)
+    assert differ <= 3e-4 * samples
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_boxes_and_visible_shares_are_those_of_rays(kind):
+    differ = []
+    for call in drawn(kind):
+        ours, reference = scene.render(*call), tracer.render(*call)
+        differ.append(np.abs(ours.image - reference.image).max(-1) > 2 / 255)
+        assert ours.visible == pytest.approx(reference.visible, abs=2e-3)
+        assert np.isnan(ours.box).all() == np.isnan(reference.box).all()
+        np.testing.assert_allclose(ours.box, reference.box, atol=1.01 / SIZE)
+        edges = tracer.find_edges(reference.image)
+        assert 0.02 < edges.mean() < 0.6  # or four samples would not be seen to be right
+    assert np.mean(differ) < 2e-3
+
+
+def test_pixels_at_edges_have_the_mean_colour_of_four_samples():
+    call = drawn("toy")[0]
+    _, _, camera, light, ground, size = call
+    reference = tracer.Scene(camera, [call[0], *call[1]], light, ground)
+    once = reference.trace(MIDDLES).colours.reshape(size, size, 3)
+    offsets = [(x / (2 * size), y / (2 * size)) for x in (-1, 1) for y in (-1, 1)]
+    finer = np.mean([reference.trace(MIDDLES + offset).colours for offset in offsets], axis=0)
+    edges = tracer.find_edges(np.sqrt(once))
+    linear = np.where(edges[..., None], finer.reshape(size, size, 3), once)
+    expected = np.sqrt(np.clip(linear, 0, 1))
+    differ = np.abs(scene.render(*call).image - expected).max(-1) > 2 / 255
+    assert np.count_nonzero(differ) <= 5
+
+
+def test_what_reaches_behind_the_camera_or_surrounds_it_is_seen_like_by_rays():
+    camera = scene.look_at(np.array([0.0, -2.0, 1.5]), np.zeros(3), 0.2, 0.6)
+    light = scene.Light(np.array([0.0, 0.6, 0.8]), np.full(3, 0.3), np.full(3, 0.6))
+    plank = solid("box", (0.3, 9.0, 0.2), (1, 0, 0))  # from far ahead to far behind
+    room = solid("box", (8, 8, 8), (0, 1, 0))  # closed, and seen from within
+    around = scene.Body(room), scene.Body(dataclasses.replace(room, closed=False))
+    for body in (scene.Body(plank), *around):
+        placed = scene.Placed(body, affine((0.1, 0, 0.3), (0.4, -1, 0.4)))
+        (depth, face, _, _), hits = sampled(placed, [], camera, light, np.zeros(3), 64)
+        assert 0.02 < np.mean(face >= 0)
+        np.testing.assert_array_equal(face, hits.face)
+        seen = face >= 0
+        np.testing.assert_allclose(depth[seen], hits.depth[seen], rtol=2e-5)
+
+
+def test_no_sample_falls_between_two_faces_of_a_surface():
+    """Corners on the grid of samples, so that many samples lie exactly on an edge."""
+    count = 16
+    x, y = np.meshgrid(np.arange(count + 1) / count * 2 - 1, np.arange(count + 1) / count * 2 - 1)
+    vertices = np.column_stack([x.ravel(), y.ravel(), np.zeros(x.size)])
+    corner = (np.arange(count)[:, None] * (count + 1) + np.arange(count)).ravel()
+    faces = np.concatenate(
+        [
+            np.column_stack([corner, corner + 1, corner + count + 2]),
+            np.column_stack([corner, corner + count + 2, corner + count + 1]),
+        ]
+    )
+    plate = scene.Body(Mesh(vertices, faces, np.ones((len(faces), 3))))
+    camera = scene.Camera(np.array([0.0, 0.0, 2.0]), np.eye(3), 0.4)
+    placed = scene._Scene([scene.Placed(plate, np.eye(4))], camera, LIGHT, np.zeros(3), 40)
+    for pixels in (
+        scene._every_pixel(40),
+        dataclasses.replace(scene._every_pixel(40), spread=0.25, samples=4),
+    ):
+        nearness, face, _ = placed.draw(pixels)
+        assert (face >= 0).all()
+        np.testing.assert_allclose(nearness, 0.5)
+
+
+LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
+
+
+def test_faces_without_area_and_bodies_without_faces_are_not_seen():
+    line = Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), np.array([[0, 1, 2]]), np.ones((1, 3))
+    )
+    nothing = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
+    camera = scene.look_at(np.array([0.0, -3.0, 4.0]), np.zeros(3), 0.0, 0.5)
+    for mesh in (line, nothing):
+        picture = scene.render(
+            scene.Placed(scene.Body(mesh), np.eye(4)), [], camera, LIGHT, np.full(3, 0.25), 16
+        )
+        assert picture.visible == 0
+        np.testing.assert_allclose(picture.image, 0.5)
+
+
+def outward_and_closed(mesh: Mesh) -> bool:
+    """Each edge has a face on either side, and what they enclose is to their left."""
+    edges = np.concatenate([mesh.faces[:, [a, b]] for a, b in ((0, 1), (1, 2), (2, 0))])
+    corners = np.unique(np.round(mesh.vertices, 9), axis=0, return_inverse=True)[1][edges]
+    ways = [sorted(map(tuple, way.tolist())) for way in (corners, corners[:, ::-1])]
+    p, q, r = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return ways[0] == ways[1] and np.einsum("ij,ij->", p, np.cross(q, r)) > 0
+
+
+def test_what_counts_as_closed_is_closed():
+    shapes = [solid(shape, (1.0, 2.0, 0.5), (1, 0, 0)) for shape in SHAPES]
+    capsule = motion._capsule((0, 0, 0), (0.5, 0.5, 1), 0.2, 0)
+    for mesh in (*shapes, capsule, capsule.moved(np.diag([-1.0, 1, 1, 1])), join(shapes)):
+        assert mesh.closed
+        assert outward_and_closed(mesh)
+    assert not outward_and_closed(opened(shapes[0]))
+    assert not join([shapes[0], opened(shapes[0])]).closed
+    for side in (0, 1):  # of the hand; a sleeve may surround the camera
+        body, material = motion._plain_hand(side, True)
+        assert not body.closed[material == motion.SLEEVE].any()
+        hand = Mesh(body.vertices, body.faces[body.closed], body.colours[body.closed])
+        assert not len(hand.faces) or outward_and_closed(hand)
+
+
+def test_sine():
+    x = np.linspace(-300, 300, 10_001)
+    np.testing.assert_allclose([raster._sine(value) for value in x], np.sin(x), atol=1e-7)
+
+
+def test_each_function_is_compiled_for_one_kind_of_arguments():
+    """Another array type would be compiled anew, which takes seconds in each process."""
+    for kind in KINDS:
+        for call in drawn(kind)[:1]:
+            scene.render(*call)
+    names = ("normals", "prepare", "draw", "colour", "choose_edges")
+    assert {name: len(getattr(raster, name).signatures) for name in names} == dict.fromkeys(
+        names, 1
+    )
+
+
+CODE = """
+import sys
+import numpy as np
+from numba.core import caching
+if sys.argv[1] == "nowhere":  # as in a container whose user owns nothing
+    caching._CacheLocator.ensure_cache_path = lambda self: (_ for _ in ()).throw(OSError())
+from data_prep.rendering import raster
+box = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]], np.int32)
+print(raster.normals(*box).tolist(), *raster.normals.stats.cache_hits.values())
+"""
+
+
+@pytest.mark.usefixtures("system")
+def test_compiled_code_is_kept_for_the_next_process_where_it_can_be(tmp_path):
+    env = environment(PYTHONPATH=str(ROOT), NUMBA_CACHE_DIR=str(tmp_path))
+
+    def run(where):
+        done = subprocess.run(
+            [sys.executable, "-c", CODE, where], env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    assert run("nowhere") == "[[0.0, 0.0, 1.0]]\n"
+    assert not any(tmp_path.iterdir())
+    assert run("here") == "[[0.0, 0.0, 1.0]]\n"
+    assert run("here") == "[[0.0, 0.0, 1.0]] 1\n"
