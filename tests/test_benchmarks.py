@@ -29,6 +29,7 @@ SMALL = {
         "--config.predict.batch=8",
         "| files / real time",
     ),
+    "rendering.py": ("--sizes=32 --pictures=2 --rounds=1", "\ncompiled in "),
     "stored_sizes.py": (
         "--small=32 --large=64 --rounds=1 --seconds=0.1",
         "| 64 from 64 |",
