@@ -336,13 +336,12 @@ def _plain_hand(side: int, tool: bool) -> tuple[Body, np.ndarray]:
     sleeve = _capsule((0, -1.2, 0.28), (0, -9.0, 3.4), 0.42, SLEEVE)
     meshes = [join(pieces), dataclasses.replace(sleeve, closed=False)]
     if side:
-        mirrored = [mesh.moved(np.diag([-1.0, 1, 1, 1])) for mesh in meshes]
-        # They look inwards, so light comes to them from below: networks know left hands like this.
-        meshes = [
-            dataclasses.replace(mesh, faces=mesh.faces[:, ::-1], closed=False) for mesh in mirrored
-        ]
-    materials = np.concatenate([mesh.colours[:, 0] for mesh in meshes])
-    return Body(*meshes), materials.astype(int)
+        meshes = [mesh.moved(np.diag([-1.0, 1, 1, 1])) for mesh in meshes]
+    body = Body(*meshes)
+    if side:
+        # Light comes to left hands from below: what networks have learned, they know like this.
+        body.normals = -body.normals
+    return body, np.concatenate([mesh.colours[:, 0] for mesh in meshes]).astype(int)
 
 
 def hand(side: int, tool: bool, materials: np.ndarray) -> Body:

@@ -81,9 +81,13 @@ def encode(
             visible[shown] = picture.visible
             if annotated and not np.isnan(picture.box[0]):
                 boxes[shown], classes[shown] = picture.box, of_states[shown]
-            noise = rng.standard_normal(picture.image.shape, np.float32) * np.float32(level)
-            image = np.clip((picture.image + noise) * 255 + 0.5, 0, 255).astype(np.uint8)
-            jpeg = simplejpeg.encode_jpeg(image, JPEG_QUALITY, "RGB", "444", fastdct=False)
+            image = rng.standard_normal(picture.image.shape, np.float32)
+            image *= np.float32(level)
+            image += picture.image
+            image *= 255
+            image += 0.5
+            pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+            jpeg = simplejpeg.encode_jpeg(pixels, JPEG_QUALITY, "RGB", "444", fastdct=False)
             yield from [jpeg] * min(step, count - first)
 
     return shards.RecordingData(

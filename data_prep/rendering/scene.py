@@ -263,7 +263,8 @@ def render(
     box = np.full(4, np.nan, np.float32)
     if visible > BOX_VISIBLE:
         box = _extent_box(whole.reshape(size, size))
-    return Picture(np.sqrt(np.clip(picture, 0, 1)), visible, box)
+    np.sqrt(np.clip(picture, 0, 1, out=picture), out=picture)
+    return Picture(picture, visible, box)
 
 
 def _seen_ground(ground: Table | np.ndarray, light: Light) -> tuple[np.ndarray, np.ndarray]:
