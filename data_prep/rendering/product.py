@@ -41,7 +41,7 @@ class Mesh:
         # Mirrored faces would look inwards, and be lit from the other side.
         mirrored = cross(matrix[0, :3], matrix[1, :3]) @ matrix[2, :3] < 0
         faces = self.faces[:, ::-1] if mirrored else self.faces
-        return dataclasses.replace(self, vertices=vertices, faces=faces)
+        return Mesh(vertices, faces, self.colours, self.closed)
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -68,16 +68,16 @@ def affine(
 ) -> np.ndarray:
     """(4, 4): scale, then turn about x, y and z (radians, in this order), then move."""
     (si, ci), (sj, cj), (sk, ck) = [(math.sin(angle), math.cos(angle)) for angle in angles]
-    turned = np.array(
+    x, y, z = translation
+    matrix = np.array(
         [
-            [cj * ck, sj * (si * ck) - ci * sk, sj * (ci * ck) + si * sk],
-            [cj * sk, sj * (si * sk) + ci * ck, sj * (ci * sk) - si * ck],
-            [-sj, cj * si, cj * ci],
+            [cj * ck, sj * (si * ck) - ci * sk, sj * (ci * ck) + si * sk, x],
+            [cj * sk, sj * (si * sk) + ci * ck, sj * (ci * sk) - si * ck, y],
+            [-sj, cj * si, cj * ci, z],
+            [0.0, 0.0, 0.0, 1.0],
         ]
     )
-    matrix = np.eye(4)
-    matrix[:3, :3] = turned * scale  # (3,) scales the columns: the mesh's own axes
-    matrix[:3, 3] = translation
+    matrix[:3, :3] *= scale  # (3,) scales the columns: the mesh's own axes
     return matrix
 
 
@@ -113,6 +113,11 @@ class Part:
     height: float
     right: np.ndarray
     wrong: np.ndarray
+
+    @functools.cached_property
+    def extent(self) -> np.ndarray:
+        """(3,) of its mesh."""
+        return np.ptp(self.mesh.vertices, axis=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Workplace:
         self._has_tool = rng.random() < 0.6
         count = len(product.parts)
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
-        extents = [np.ptp(part.mesh.vertices[:, :2], axis=0) for part in product.parts]
+        extents = [part.extent[:2] for part in product.parts]
         radii = CLEARANCE + np.linalg.norm(extents, axis=1) / 2 + rng.uniform(0, 0.4, count)
         yaws = rng.uniform(-np.pi, np.pi, count)
         self._loose_poses = [

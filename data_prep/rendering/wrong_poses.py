@@ -25,7 +25,7 @@ _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least o
 def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Draws a (4, 4) pose of a part that sits wrong, visibly so."""
     points = _spread(part.mesh.vertices, _OTHERS)
-    size = np.ptp(part.mesh.vertices, axis=0)
+    size = part.extent
     place, turn = part.right[:3, 3], part.right[:3, :3]
     right = points @ turn.T + place
     for _ in range(_TRIES):
