@@ -2,19 +2,18 @@
 
 The edge functions and depths are those of 2D homogeneous rasterisation (Olano and Greer, "Triangle
 Scan Conversion using 2D Homogeneous Coordinates", 1997): triangles that reach behind the camera
-need no clipping, and a sample meets a face exactly if a ray through it does. All of it is double
-precision without fused or reordered operations, so that every machine finds the same.
+need no clipping, and a sample meets a face exactly if a ray through it does. All of it is in
+double precision.
 
 A point of the scene is seen at (U / W, V / W), in pixels from the picture's upper left corner, and
 W is its depth: its distance from the camera along the camera's axis.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
+
+from data_prep.rendering.compiled import compiled
 
 # Nothing is nearer to the camera. What lies behind this depth takes no part in finding the pixels
 # that a triangle may cover, where a perspective division would fail.
@@ -33,19 +32,7 @@ COLUMNS = 14
 _GRID = 4  # lines a pixel, on which all samples lie
 
 
-def _compiled(function: Callable) -> Any:
-    """Compiles it when it is called first, for all processes: numba keeps the result in a file.
-
-    That lies beside this module, else in the user's cache folder (NUMBA_CACHE_DIR names another).
-    Where no such folder can be written, each process compiles for itself.
-    """
-    try:
-        return numba.njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found no folder
-        return numba.njit(error_model="numpy")(function)
-
-
-@_compiled
+@compiled
 def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """(F, 3) float32 unit normals of faces (F, 3) of vertices (V, 3); 0 of faces without area."""
     found = np.empty((len(faces), 3), np.float32)
@@ -59,7 +46,7 @@ def normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return found
 
 
-@_compiled
+@compiled
 def prepare(
     vertices: np.ndarray,
     faces: np.ndarray,
@@ -170,7 +157,7 @@ def prepare(
     return count
 
 
-@_compiled
+@compiled
 def _bounds_in_front(corners: np.ndarray, face: np.ndarray) -> tuple[float, float, float, float]:
     """Bounds of what is in front of the camera of a face (3,) that is not so wholly."""
     left = top = np.inf
@@ -189,7 +176,7 @@ def _bounds_in_front(corners: np.ndarray, face: np.ndarray) -> tuple[float, floa
     return left, right, top, bottom
 
 
-@_compiled
+@compiled
 def draw(
     triangles: np.ndarray,
     numbers: np.ndarray,
@@ -257,7 +244,7 @@ def draw(
                         face[n, s] = numbers[t]
 
 
-@_compiled
+@compiled
 def _line(a: float, b: float, c: float) -> tuple[float, float, float]:
     """Where a u + b v + c may be at least 0: for columns j + 0.5 from … to, each plus slope v."""
     if abs(a) < _FLAT * abs(b) or a == 0:
@@ -266,7 +253,7 @@ def _line(a: float, b: float, c: float) -> tuple[float, float, float]:
     return (at - _SLACK, np.inf, -b / a) if a > 0 else (-np.inf, at + _SLACK, -b / a)
 
 
-@_compiled
+@compiled
 def colour(
     before: np.ndarray,
     columns: np.ndarray,
@@ -329,7 +316,7 @@ def colour(
             picture[i, j, 2] = blue / samples
 
 
-@_compiled
+@compiled
 def _sine(x: float) -> float:
     """The sine to 1e-7, of any machine the same: a Taylor series within a quarter turn."""
     turns = x * (0.5 / math.pi) - 0.25
@@ -338,7 +325,7 @@ def _sine(x: float) -> float:
     return y * (_S1 + z * (_S3 + z * (_S5 + z * (_S7 + z * (_S9 + z * _S11)))))
 
 
-@_compiled
+@compiled
 def choose_edges(
     picture: np.ndarray, contrast: float, before: np.ndarray, columns: np.ndarray
 ) -> int:
@@ -376,6 +363,6 @@ def choose_edges(
     return count
 
 
-@_compiled
+@compiled
 def _differ(a: np.ndarray, b: np.ndarray) -> float:
     return abs(a[0] - b[0]) + abs(a[1] - b[1]) + abs(a[2] - b[2])

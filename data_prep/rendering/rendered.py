@@ -68,6 +68,8 @@ def encode(
     Each is shown for `step` frames. With boxes if it is `annotated`, and with poses (N, 6) if these
     are given.
     """
+    from data_prep.rendering import sensor  # here, as flags and --help do without it
+
     count = len(states)
     boxes = np.full((count, 4), np.nan, np.float32)
     visible = np.zeros(count, np.float32)
@@ -81,12 +83,7 @@ def encode(
             visible[shown] = picture.visible
             if annotated and not np.isnan(picture.box[0]):
                 boxes[shown], classes[shown] = picture.box, of_states[shown]
-            image = rng.standard_normal(picture.image.shape, np.float32)
-            image *= np.float32(level)
-            image += picture.image
-            image *= 255
-            image += 0.5
-            pixels = np.clip(image, 0, 255, out=image).astype(np.uint8)
+            pixels = sensor.exposed(picture.image, level, rng)
             jpeg = simplejpeg.encode_jpeg(pixels, JPEG_QUALITY, "RGB", "444", fastdct=False)
             yield from [jpeg] * min(step, count - first)
 

@@ -80,13 +80,9 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
-    return max(_mean_to_nearest(_spread(a, _POINTS), b), _mean_to_nearest(_spread(b, _POINTS), a))
+    from data_prep.rendering.nearest import mean_to_nearest  # here, as --help does without it
 
-
-def _mean_to_nearest(few: np.ndarray, others: np.ndarray) -> float:
-    # Axis by axis: NumPy is slow with sums of three numbers.
-    x, y, z = (few[:, k, None] - others[:, k] for k in range(3))
-    return float(np.sqrt((x * x + y * y + z * z).min(1)).mean())
+    return max(mean_to_nearest(_spread(a, _POINTS), b), mean_to_nearest(_spread(b, _POINTS), a))
 
 
 def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> np.ndarray:

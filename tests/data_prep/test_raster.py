@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.rendering import motion, raster, scene, workplace
+from data_prep.rendering import motion, nearest, raster, scene, sensor, workplace, wrong_poses
 from data_prep.rendering.product import Mesh, affine, join, random_product, solid, toy_product
 from data_prep.rendering.shapes import SHAPES
 from data_prep.rendering.workplace import Workplace, clean_pictures
@@ -210,13 +210,16 @@ def test_sine():
 
 def test_each_function_is_compiled_for_one_kind_of_arguments():
     """Another array type would be compiled anew, which takes seconds in each process."""
+    product = toy_product(11, np.random.default_rng(0))
+    wrong_poses.with_wrong_poses(product, np.random.default_rng(0))
     for kind in KINDS:
-        for call in drawn(kind)[:1]:
-            scene.render(*call)
-    names = ("normals", "prepare", "draw", "colour", "choose_edges")
-    assert {name: len(getattr(raster, name).signatures) for name in names} == dict.fromkeys(
-        names, 1
+        picture = scene.render(*drawn(kind)[0])
+        sensor.exposed(picture.image, 0.1, np.random.default_rng(0))
+    functions = (
+        *(raster.normals, raster.prepare, raster.draw, raster.colour, raster.choose_edges),
+        *(sensor._expose, nearest.mean_to_nearest),
     )
+    assert [len(function.signatures) for function in functions] == [1] * len(functions)
 
 
 CODE = """

@@ -9,6 +9,7 @@ from scipy.spatial import KDTree
 
 from data_prep.rendering import wrong_poses
 from data_prep.rendering.motion import plan_views
+from data_prep.rendering.nearest import mean_to_nearest
 from data_prep.rendering.product import Mesh, Part, affine, toy_product
 from data_prep.rendering.scene import Body
 from data_prep.rendering.workplace import clean_pictures
@@ -196,3 +197,9 @@ def test_wrong_mesh_renders_differ_from_the_right_ones(k):
     bare = np.array([p.image for p in clean_pictures(without, views, 48, np.random.default_rng(7))])
     extent = (np.abs(bare - expected).max(-1) > 0.1).sum((1, 2))
     assert np.median(pixels / extent) > 0.3
+
+
+def test_mean_to_nearest_is_that_of_a_tree():
+    few, others = (np.random.default_rng(0).normal(size=(n, 3)) for n in (40, 300))
+    expected = KDTree(others).query(few)[0].mean()
+    assert mean_to_nearest(few, others) == pytest.approx(expected, rel=1e-12)
