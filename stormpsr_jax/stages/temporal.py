@@ -34,6 +34,7 @@ def build(context: Context) -> Definition:
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
     K = context.procedure.num_components
+    every = 1 if context.ready_made else context.config.embed.every
     logits = jax.jit(lambda params, x: architectures.apply(model, {"params": params}, x)[:, :K])
 
     def init() -> tuple[Params, Params]:
@@ -60,7 +61,7 @@ def build(context: Context) -> Definition:
         data=pipelines.embedded_clips(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
-            **context.clip_options(train, config.batch, context.config.seed),
+            **context.clip_options(train, config.batch, context.config.seed, every),
         ),
         **optimisation(config),
         evaluate=evaluate,
@@ -77,6 +78,16 @@ def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Pa
         states, metrics = losses.condition_bce(logits[:, changed.shape[1] :], batch["state"])
         loss = loss + weight * states
     return loss, (metrics, batch_stats)
+
+
+def _mistakes(context: Context) -> list[str]:
+    every, stride = context.config.embed.every, context.config.window.stride
+    if context.ready_made or stride % every == 0:
+        return []
+    return [
+        f"--config.embed.every={every}: does not divide window.stride={stride}, so that windows "
+        "would look at frames that are not encoded; set it to a divisor of window.stride"
+    ]
 
 
 def _reads(context: Context) -> list[Reads]:
@@ -102,12 +113,14 @@ STAGE = Stage(
         "temporal_model",
         "temporal",
         "embed.views",
+        "embed.every",
         "encoder.hidden",
         "encoder.image_size",
     ),
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),
     needs_pictures=False,
+    mistakes=_mistakes,
     size_mistakes=lambda context: learning.batch_mistakes(
         context, "temporal", context.config.temporal.batch
     ),
