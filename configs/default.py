@@ -180,6 +180,8 @@ def described() -> Section:
     c.temporal.sigma = field(45.0, 1e-6)  # frames
     c.temporal.state_loss = field(0.0, 0)  # weight of conditions at the last frame; 0 = the paper
     c.temporal.floor = field(0.0, 0)  # added to the density at every frame (released code: 1e-8)
+    c.temporal.embeddings = one_of("auto", "device", "host")  # kept on devices, if they fit | so
+    c.temporal.steps_per_dispatch = field(25, 1, 1000)  # that run without the host between them
     c.temporal.best = one_of("f1_macro", "f1")  # kept: mean over components | pooled
     c.temporal.eval_every = field(625, 1)  # an epoch
     c.temporal.checkpoint_every = field(2_500, 1)
