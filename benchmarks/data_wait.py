@@ -39,7 +39,7 @@ from tensorboardX.proto.event_pb2 import Event
 from stormpsr_jax.stages import config_flag
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import loop
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import make_mesh, put_batch
 
 CUT = {

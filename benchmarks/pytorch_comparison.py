@@ -7,7 +7,7 @@ Both sides have the same shapes (the paper's full-size models), float32, the sam
 and, in training, AdamW behind a clipped global gradient norm:
 
 * temporal step: forward, backward and update of the temporal transformer on clips of 65 frame
-  embeddings, dropout 0.1, binary cross-entropy; ours is the loop's step (`loop.make_step`);
+  embeddings, dropout 0.1, binary cross-entropy; ours is the loop's step (`step.make_step`);
 * ViT forward: ViT-S/16 on pictures of 224x224, without a gradient;
 * ViT step: the same network trained on the mean square of its features.
 
@@ -34,8 +34,9 @@ from torch.nn import functional as F
 
 from stormpsr_jax.models.temporal import TemporalTransformer
 from stormpsr_jax.models.vit import ViT
-from stormpsr_jax.training import loop, losses
+from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
+from stormpsr_jax.training.step import TrainState, make_step
 
 COMPONENTS, FRAMES, EMBEDDING = 17, 65, 128  # MECCANO; w / stride + 1; width of an embedding
 SIZE, PATCH, WIDTH, DEPTH, HEADS = 224, 16, 384, 12, 6  # ViT-S/16
@@ -131,9 +132,9 @@ def jax_step(model: nn.Module, loss: Callable, batch: dict[str, np.ndarray]) -> 
         outputs = model.apply({"params": params}, batch["x"], train=True, rngs={"dropout": rng})
         return loss(outputs, batch), ({}, batch_stats)
 
-    step = jax.jit(loop.make_step(loss_fn, optimizer), donate_argnums=(0, 1))
+    step = jax.jit(make_step(loss_fn, optimizer), donate_argnums=(0, 1))
     rng = jax.random.key_data(jax.random.key(1))
-    state = loop.TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {}, rng)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), {}, rng)
     sums = {name: jnp.zeros(()) for name in ("count", "loss", "grad_norm")}
     batch = jax.device_put(batch)
 

@@ -17,7 +17,7 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.stages import order
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.definition import Definition
 
 STAGES = ("pretrain", "temporal", "finetune", "detector")
 SECONDS = 16.0  # that a recording stays in each state: hard backgrounds lie 12 s before its end
@@ -113,6 +113,7 @@ def definitions(context: Context, names: Sequence[str] = STAGES) -> dict[str, De
 
 def build(context: Context, name: str) -> Definition:
     """What one stage would train."""
+    context.config.temporal.embeddings = "host"  # the clips themselves are the batch
     return order.named(name).build(context)
 
 

@@ -58,6 +58,9 @@ def described() -> Section:
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
+    c.compiled = Section()  # programs that a later run need not compile again
+    c.compiled.dir = ""  # their folder, which runs may share; '' = WORKDIR/compiled
+    c.compiled.mib = field(1024, 0, 10**6)  # the most that they take on disk; 0 = none are kept
     c.mesh = Section()  # devices per axis; -1 = all that are left
     c.mesh.data = field(-1, 1, also=(-1, "the rest"))
     c.mesh.fsdp = field(1, 1, also=(-1, "the rest"))
@@ -181,6 +184,8 @@ def described() -> Section:
     c.temporal.sigma = field(45.0, 1e-6)  # frames
     c.temporal.state_loss = field(0.0, 0)  # weight of conditions at the last frame; 0 = the paper
     c.temporal.floor = field(0.0, 0)  # added to the density at every frame (released code: 1e-8)
+    c.temporal.embeddings = one_of("auto", "device", "host")  # kept on devices, if they fit | so
+    c.temporal.steps_per_dispatch = field(25, 1, 1000)  # that run without the host between them
     c.temporal.best = one_of("f1_macro", "f1")  # kept: mean over components | pooled
     c.temporal.eval_every = field(625, 1)  # an epoch
     c.temporal.checkpoint_every = field(2_500, 1)

@@ -218,6 +218,61 @@ def embedded_clips(
     return _elements(element, seed, batch, workers)
 
 
+def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
+    """All embeddings one below the other, float32 (rows, D): of recording after recording.
+
+    `clip_rows` says where in it a clip is.
+    """
+    parts = [view for views in embeddings.values() for view in views]
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
+    start = 0
+    for part in parts:
+        whole[start : start + len(part)] = part[:]
+        start += len(part)
+    return whole
+
+
+def table_bytes(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> int:
+    """What `table` takes."""
+    return sum(4 * math.prod(view.shape) for views in embeddings.values() for view in views)
+
+
+def clip_rows(
+    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+    states: Mapping[str, np.ndarray],
+    sampler: sampling.ClipSampler,
+    *,
+    frames: int,
+    stride: int,
+    batch: int,
+    seed: int,
+    workers: int = 0,
+) -> Batches:
+    """The batches of `embedded_clips`, the very same draws, for who has `table` already.
+
+    Yields:
+        rows int32 (B, T) of the table, in place of `embeddings`; label and state as there.
+    """
+    starts: dict[str, list[int]] = {}
+    start = 0
+    for name, views in embeddings.items():
+        starts[name] = []
+        for view in views:
+            starts[name].append(start)
+            start += len(view)
+    read = functools.partial(_pick_rows, starts)
+    element = _Clip("rows", read, states, sampler, frames, stride)
+    check_batch(batch, "temporal.batch")
+    return _elements(element, seed, batch, workers)
+
+
+def _pick_rows(
+    starts: Mapping[str, list[int]], name: str, window: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    views = starts[name]
+    return (views[int(rng.integers(len(views)))] + window).astype(np.int32)
+
+
 def _read_embeddings(
     embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
     name: str,

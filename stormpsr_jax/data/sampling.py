@@ -46,9 +46,8 @@ def window_frames(last: int | np.ndarray, *, frames: int, stride: int) -> np.nda
 
 def clip_labels(states: np.ndarray, last: int | np.ndarray, *, frames: int) -> np.ndarray:
     """XOR labels (…, K) of the clips that end at `last` (STORM-PSR, Sec. 3.3)."""
-    states = binarise(states)
     last = np.asarray(last)
-    return states[np.maximum(last - frames, 0)] ^ states[last]
+    return binarise(states[np.maximum(last - frames, 0)]) ^ binarise(states[last])
 
 
 def clip_density(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +20,7 @@ from stormpsr_jax.models import architectures, detection
 AT_ONCE, SMALL = 8, 10**8
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
+Colours = tuple[float, ...]  # three numbers
 
 
 def functions(
@@ -42,36 +43,56 @@ def functions(
         boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
 
-    def normalise(images: jax.Array) -> jax.Array:
-        assert pictures is not None  # a network looks at them
-        return augment.normalise(images, pictures.mean, pictures.std)
+    made = {}
+    for role, network in networks.items():
+        module = architectures.inference(network.module)
+        if role == "temporal":
+            name, function = "temporal", _temporal(module)
+        else:
+            assert pictures is not None  # a network looks at them
+            statistics = tuple(pictures.mean), tuple(pictures.std)
+            if role == "encoder":
+                name, function = "encode", _encode(module, *statistics)
+            else:
+                name, function = "detect", _detect(module, *statistics, max_detections)
+        variables = _needed(role, module, network.variables, pictures)
+        at_once = functools.partial(rows_at_once, module, batch)
+        made[name] = Batched(function, variables, batch, at_once)
+    return made
 
-    def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
-        return architectures.apply(module, variables, normalise(images))
 
-    def temporal(
-        module: nn.Module, variables: Variables, embeddings: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+# Each is made once for a network, whatever its weights: it is compiled for the first ones, and
+# whoever evaluates others of the same network, in this stage or a later one, finds it compiled.
+_once = functools.lru_cache(maxsize=16)
+
+
+@_once
+def _encode(module: nn.Module, mean: Colours, std: Colours) -> jax.stages.Wrapped:
+    def encode(variables: Variables, images: jax.Array) -> jax.Array:
+        return architectures.apply(module, variables, augment.normalise(images, mean, std))
+
+    return jax.jit(encode)
+
+
+@_once
+def _temporal(module: nn.Module) -> jax.stages.Wrapped:
+    def temporal(variables: Variables, embeddings: jax.Array) -> tuple[jax.Array, jax.Array]:
         logits = architectures.apply(module, variables, embeddings)
         return jax.nn.sigmoid(logits[:, : module.num_components]), logits
 
-    def detect(module: nn.Module, variables: Variables, images: jax.Array) -> tuple:
-        outputs = architectures.apply(module, variables, normalise(images))
+    return jax.jit(temporal)
+
+
+@_once
+def _detect(
+    module: nn.Module, mean: Colours, std: Colours, max_detections: int
+) -> jax.stages.Wrapped:
+    def detect(variables: Variables, images: jax.Array) -> tuple:
+        images = augment.normalise(images, mean, std)
+        outputs = architectures.apply(module, variables, images)
         return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
-    bodies: dict[str, tuple[str, Callable]] = {
-        "encoder": ("encode", encode),
-        "temporal": ("temporal", temporal),
-        "detector": ("detect", detect),
-    }
-    made = {}
-    for role, network in networks.items():
-        name, body = bodies[role]
-        module = architectures.inference(network.module)
-        variables = _needed(role, module, network.variables, pictures)
-        at_once = functools.partial(rows_at_once, module, batch)
-        made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
-    return made
+    return jax.jit(detect)
 
 
 def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:

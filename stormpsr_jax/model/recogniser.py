@@ -64,7 +64,7 @@ def _fetched(count: int, outputs: Any) -> list[np.ndarray]:
 
 
 class Batched:
-    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
+    """A function of one batch-leading array, fed in fixed batches over this host's devices.
 
     A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
     again. The function must treat rows one by one.
@@ -75,7 +75,7 @@ class Batched:
 
     def __init__(
         self,
-        function: Callable[[Any, jax.Array], Any],
+        function: jax.stages.Wrapped,
         variables: Mapping[str, Any],
         batch: int,
         at_once: Callable[[tuple[int, ...]], int] | None = None,
@@ -83,12 +83,14 @@ class Batched:
         """Takes a function.
 
         Args:
-            function: `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
+            function: a jitted `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
+                Compiled programs belong to it: with the same one and other variables, nothing is
+                compiled again.
             variables: of it.
             batch: rows computed at once.
             at_once: of the shape of a row, in place of `batch`.
         """
-        self._function, self._variables = jax.jit(function), variables
+        self._function, self._variables = function, variables
         self._at_once, self._num_rows = at_once, 0
         self.batch = batch
 

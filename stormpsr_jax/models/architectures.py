@@ -201,22 +201,32 @@ def cost(module: nn.Module, input_shape: tuple[int, ...]) -> Cost:
 
     x = jax.ShapeDtypeStruct(input_shape, jnp.float32)
     traced = jax.make_jaxpr(function)(dict(variable_shapes(module, input_shape)), x)
-    return _cost(traced.jaxpr)
+    return cost_of(traced.jaxpr)
 
 
-def _cost(jaxpr: Any) -> Cost:
+def cost_of(jaxpr: Any) -> Cost:
+    """What a traced function takes, on all devices.
+
+    A loop that does not say how often it turns counts as one turn, and of branches the costliest
+    one counts. XLA's own count (`cost_analysis`) takes every loop for one turn.
+    """
     largest = operations = 0
     for equation in jaxpr.eqns:
         sizes = [out.aval.size * out.aval.dtype.itemsize for out in equation.outvars]
-        operations += _operations(equation)
-        for value in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr):
-            if _is_jaxpr(value):
-                inside = _cost(getattr(value, "jaxpr", value))
-                sizes.append(inside.largest)
-                # A loop over the steps of a sequence says how many there are.
-                operations += inside.operations * equation.params.get("length", 1)
-        largest = max(largest, *sizes, 0)
+        values = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_jaxpr)
+        inside = [cost_of(getattr(value, "jaxpr", value)) for value in values if _is_jaxpr(value)]
+        largest = max(largest, *sizes, *(cost.largest for cost in inside), 0)
+        counts = [cost.operations for cost in inside]
+        within = max(counts, default=0) if equation.primitive.name == "cond" else sum(counts)
+        operations += _operations(equation) + within * _times(equation)
     return Cost(largest, operations)
+
+
+def _times(equation: Any) -> int:
+    """How often what is inside an equation is computed."""
+    if equation.primitive.name == "shard_map":
+        return equation.params["mesh"].size  # on each device, for its own part
+    return equation.params.get("length", 1)  # of a loop over the steps of a sequence
 
 
 def _operations(equation: Any) -> int:

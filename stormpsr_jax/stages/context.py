@@ -24,7 +24,8 @@ from stormpsr_jax.data.features import (
 )
 from stormpsr_jax.model.content import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
-from stormpsr_jax.training import loop
+from stormpsr_jax.training import hosts, loop
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sinks import Sinks
 
 CAD = "cad"  # the split of clean renders
@@ -230,8 +231,13 @@ class Context:
             "stride": self.window.stride,
             "batch": batch,
             "seed": seed,
-            "workers": self.config.data.workers,
+            "workers": self.workers,
         }
+
+    @property
+    def workers(self) -> int:
+        """Loader processes of this process: its share of data.workers, which are a machine's."""
+        return hosts.share(self.config.data.workers)
 
     def key(self, name: str) -> jax.Array:
         """The random stream of this name, fixed by the seed."""
@@ -285,7 +291,7 @@ class Context:
             limbs=limbs,
         )
 
-    def train(self, name: str, stage: loop.Definition) -> dict[str, Any]:
+    def train(self, name: str, stage: Definition) -> dict[str, Any]:
         """Trains a stage in WORKDIR/name by the section of the config of that name."""
         return loop.train(
             self.workdir / name,
@@ -293,6 +299,7 @@ class Context:
             config=self.config[name],
             mesh=self.devices,
             rng=self.key(f"{name}/steps"),
+            dtype=self.config.dtype,
             profile_steps=self.profile_steps,
             sinks=self.sinks,
         )

@@ -16,8 +16,9 @@ from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
-from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
+from stormpsr_jax.training.step import Batch, Loss, Params
 
 
 def build(context: Context) -> Definition:
@@ -28,8 +29,8 @@ def build(context: Context) -> Definition:
     model = networks.detector(context)
 
     def init() -> tuple[Params, Params]:
-        images = np.zeros((1, *train.image_size, 3), np.float32)
-        return model.init(context.key("detector/init"), images, train=False)["params"], {}
+        shape = (1, *train.image_size, 3)
+        return networks.fresh(model, context.key("detector/init"), shape)["params"], {}
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
         look_key, place_key = jax.random.split(rng)
@@ -76,7 +77,7 @@ def build(context: Context) -> Definition:
             cad_wrong=config.cad_wrong,
             batch=config.batch,
             seed=context.config.seed,
-            workers=context.config.data.workers,
+            workers=context.workers,
         ),
         **optimisation(config),
         evaluate=evaluate,

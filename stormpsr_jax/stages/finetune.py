@@ -9,17 +9,16 @@ import zlib
 from typing import Any
 
 import jax
-import numpy as np
 
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.models import architectures
 from stormpsr_jax.stages import learning, networks, pretrain, temporal, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
+from stormpsr_jax.training.step import Batch, Loss, Params
 
 
 def build(context: Context) -> Definition:
@@ -33,10 +32,6 @@ def build(context: Context) -> Definition:
     train, val = context.clip_source("train"), context.clip_source("val")
     spatial, transformer = networks.spatial_encoder(context), networks.temporal_encoder(context)
     val_states = {name: r.states for name, r in val.recordings.items()}
-    K = context.procedure.num_components
-    logits = jax.jit(
-        lambda params, x: architectures.apply(transformer, {"params": params}, x)[:, :K]
-    )
 
     def init() -> tuple[Params, Params]:
         spatial_params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
@@ -64,13 +59,9 @@ def build(context: Context) -> Definition:
 
     def evaluate(params: Params, batch_stats: Params) -> dict[str, float]:
         encoder = networks.frame_encoder(context, params["spatial"], batch_stats, val)
-        embeddings = {
-            name: np.concatenate([encoder(images) for _, images in val.chunks(name, encoder.batch)])
-            for name in val.recordings
-        }
-        return validation.clip_scores(
-            lambda x: logits(params["temporal"], x), embeddings, val_states, context.window
-        )
+        logits = networks.clip_logits(context, params["temporal"])
+        embeddings = validation.embeddings(encoder, val)
+        return validation.clip_scores(logits, embeddings, val_states, context.window)
 
     top, decay = config.encoder_lr_scale, config.layer_decay
     scale = {"spatial": top}
@@ -86,6 +77,7 @@ def build(context: Context) -> Definition:
         evaluate=evaluate,
         best=context.config.temporal.best,
         evaluate_start=True,
+        unit="clips",
     )
 
 

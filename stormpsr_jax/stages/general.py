@@ -21,8 +21,9 @@ from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import LABELS, SPLITS, Reads, Stage
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
+from stormpsr_jax.training.step import Batch, Loss, Params
 from stormpsr_jax.weights import parameters
 
 _EXPORTED = "encoder.safetensors"
@@ -91,8 +92,8 @@ def build(context: Context) -> Definition:
     components = train.procedure.num_components
 
     def init() -> tuple[Params, Params]:
-        images = np.zeros((2, *train.image_size, 3), np.float32)
-        variables = model.init(context.key("general/init"), images, train=False)
+        shape = (2, *train.image_size, 3)
+        variables = networks.fresh(model, context.key("general/init"), shape)
         heads = np.zeros((len(train.recordings), context.config.encoder.hidden, components))
         params = {"spatial": variables["params"], "heads": {"kernel": heads.astype(np.float32)}}
         return params, variables["batch_stats"]
@@ -138,7 +139,7 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=pipelines.batches(dataset, context.config.data.workers, num_bytes),
+        data=pipelines.batches(dataset, context.workers, num_bytes),
         **optimisation(config),
         evaluate=evaluate,
         best="precision_at_1",

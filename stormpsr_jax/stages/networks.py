@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.source import Source
 from stormpsr_jax.model.content import Network, Pictures
 from stormpsr_jax.model.functions import functions
 from stormpsr_jax.model.recogniser import Batched
-from stormpsr_jax.models import backbones
+from stormpsr_jax.models import architectures, backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal_baselines import NETWORKS
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import checkpoint
-from stormpsr_jax.training.loop import Params
+from stormpsr_jax.training.step import Params
 
 
 def spatial_encoder(context: Context) -> SpatialEncoder:
@@ -114,6 +117,38 @@ def detect(context: Context, params: Params, source: ClipSource) -> Batched:
     most = context.config.detector.max_detections
     batch = context.config.detector.batch
     return functions({"detector": network}, pictures(context, source), most, batch)["detect"]
+
+
+CLIPS = 256  # that are judged at once
+
+
+def clip_logits(context: Context, params: Params) -> Batched:
+    """Embeddings of clips (B, T, D) → logits of changes (B, K)."""
+    function = _clip_logits(temporal_encoder(context), context.procedure.num_components)
+    return Batched(function, params, CLIPS)
+
+
+@functools.lru_cache(maxsize=4)  # compiled once for `temporal` and `finetune`
+def _clip_logits(module: nn.Module, K: int) -> jax.stages.Wrapped:
+    def clip_logits(params: Params, x: jax.Array) -> jax.Array:
+        return architectures.apply(module, {"params": params}, x)[:, :K]
+
+    return jax.jit(clip_logits)
+
+
+def fresh(module: nn.Module, key: jax.Array, shape: tuple[int, ...]) -> Params:
+    """Random variables of a network for input of this shape, from one program.
+
+    Without `jit`, each operation of the network would be compiled by itself.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return module.init(key, jnp.zeros(shape, jnp.float32), train=False)
+
+    # Else XLA multiplies constants into each other, and the weights would not be those that the
+    # initialisers give one operation after another, to the last bit.
+    exact = {"xla_disable_hlo_passes": "algsimp"} if jax.default_backend() == "cpu" else None
+    return jax.jit(init, compiler_options=exact)(key)
 
 
 def trained(context: Context, stages: Sequence[str]) -> dict[str, Network]:

@@ -19,8 +19,9 @@ from stormpsr_jax.stages.context import CAD, Context, packaged_or_path
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage, collect
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import layer_lr_scale, optimisation
+from stormpsr_jax.training.step import Batch, Loss, Params
 from stormpsr_jax.weights import parameters
 
 
@@ -74,7 +75,7 @@ def build(context: Context) -> Definition:
         init=functools.partial(starting_point, context, train.image_size),
         loss_fn=loss_fn,
         data=pipelines.key_frame_batches(
-            train, cad, sampler, seed=context.config.seed, workers=context.config.data.workers
+            train, cad, sampler, seed=context.config.seed, workers=context.workers
         ),
         **optimisation(config, scale),
         evaluate=evaluate,
@@ -128,9 +129,8 @@ def starting_point(context: Context, image_size: tuple[int, int]) -> tuple[dict,
     Raises:
         ValueError: the file does not fit the config's encoder.
     """
-    model = networks.spatial_encoder(context)
-    images = np.zeros((2, *image_size, 3), np.float32)
-    variables = model.init(context.key("pretrain/init"), images, train=False)
+    model, key = networks.spatial_encoder(context), context.key("pretrain/init")
+    variables = networks.fresh(model, key, (2, *image_size, 3))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if context.config.init_from:
         path = packaged_or_path(context.config.init_from)

@@ -11,7 +11,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.checkpoint import BEST
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training.definition import Definition
 
 SPLITS = ("train", "val")  # what learns reads these
 # Parts of a split that are no part of a source; see `checksums.DataChecksums` for the others.

@@ -5,19 +5,23 @@ STORM-PSR (arXiv 2510.12385), Sec. 3.3: key-clip-aware sampling, XOR labels, bin
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from stormpsr_jax.data import pipelines
-from stormpsr_jax.models import architectures
+from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import SPLITS, Reads, Stage
-from stormpsr_jax.training import losses
-from stormpsr_jax.training.loop import Batch, Definition, Loss, Params
+from stormpsr_jax.training import hosts, losses, sharding
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.optimizer import optimisation
+from stormpsr_jax.training.step import Batch, Loss, Params
+
+SHARE = 4  # of a device's free memory, the part that embeddings may take of it by themselves
 
 
 def build(context: Context) -> Definition:
@@ -28,37 +32,35 @@ def build(context: Context) -> Definition:
     config = context.config.temporal
     train, val = context.source("train"), context.source("val")
     embeddings = context.embeddings("train")
+    on_device = _kept_on_device(context, embeddings)
     val_embeddings = {name: views[0] for name, views in context.embeddings("val").items()}
     val_states = {name: r.states for name, r in val.recordings.items()}
     model = networks.temporal_encoder(context)
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
-    K = context.procedure.num_components
     every = 1 if context.ready_made else context.config.embed.every
-    logits = jax.jit(lambda params, x: architectures.apply(model, {"params": params}, x)[:, :K])
 
     def init() -> tuple[Params, Params]:
-        variables = model.init(
-            context.key("temporal/init"), np.zeros(shape, np.float32), train=False
-        )
-        return variables["params"], {}
+        return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        predicted: Any = model.apply(
-            {"params": params}, batch["embeddings"], train=True, rngs={"dropout": rng}
-        )
+        if on_device:
+            # Behind a barrier the network is compiled as without the table, and rounds alike.
+            x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
+        else:
+            x = batch["embeddings"]
+        predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
         return clip_loss(context, predicted, batch, batch_stats)
 
     def evaluate(params: Params, _: Params) -> dict[str, float]:
-        return validation.clip_scores(
-            lambda x: logits(params, x), val_embeddings, val_states, context.window
-        )
+        logits = networks.clip_logits(context, params)
+        return validation.clip_scores(logits, val_embeddings, val_states, context.window)
 
     return Definition(
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=pipelines.embedded_clips(
+        data=(pipelines.clip_rows if on_device else pipelines.embedded_clips)(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed, every),
@@ -66,7 +68,17 @@ def build(context: Context) -> Definition:
         **optimisation(config),
         evaluate=evaluate,
         best=config.best,
+        unit="clips",
+        held=(lambda: {"table": pipelines.table(embeddings)}) if on_device else None,
     )
+
+
+def _kept_on_device(context: Context, embeddings: Mapping[str, Sequence[EmbeddingFile]]) -> bool:
+    """Whether clips are put together on the devices, each of which has all embeddings."""
+    if (asked := context.config.temporal.embeddings) != "auto":
+        return asked == "device"
+    most = sharding.free_bytes(context.devices) // SHARE
+    return not hosts.on_any(pipelines.table_bytes(embeddings) > most)
 
 
 def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:
@@ -117,6 +129,7 @@ STAGE = Stage(
         "encoder.hidden",
         "encoder.image_size",
     ),
+    free=("temporal.embeddings", "temporal.steps_per_dispatch"),
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),
     needs_pictures=False,

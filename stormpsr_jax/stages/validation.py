@@ -1,8 +1,14 @@
-"""What the stages are judged by on the validation split."""
+"""What the stages are judged by on the validation split.
+
+The frames and clips are shared out over the processes, and each process computes its own on all of
+its devices. What they find is put together before it is judged, so all come to the same figures.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Generator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,10 +17,12 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.model.content import Window
 from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import detection
 from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.training import hosts
 
 KEY_FRAMES = 2_000  # that precision@1 is measured on, at most
 BOXED_FRAMES = 2_000  # that mAP is measured on, at most
@@ -57,8 +65,8 @@ def key_frame_precision(
     found = found[:: -(-len(found) // KEY_FRAMES)]
     owners = np.array([owner for owner, _, _ in found])
     labels = np.array([label for _, label, _ in found])
-    images = np.stack([source.rows(owner, [row])[0] for owner, _, row in found])
-    agrees = nearest_agrees(encoder(images), labels, owners[:, None] != owners[None])
+    z = _of_pictures(encoder, source, [(owner, row) for owner, _, row in found])
+    agrees = nearest_agrees(z, labels, owners[:, None] != owners[None])
     return float(agrees.mean())
 
 
@@ -77,11 +85,10 @@ def key_frame_rows(
 
 
 def clip_scores(
-    logits: Callable[[np.ndarray], np.ndarray],
+    logits: Batched,
     embeddings: Mapping[str, np.ndarray | EmbeddingFile],
     states: Mapping[str, np.ndarray],
     window: Window,
-    batch: int = 256,
 ) -> dict[str, float]:
     """Scores of all clips of a split that end at every stride-th frame.
 
@@ -90,7 +97,6 @@ def clip_scores(
         embeddings: {recording: (N, D)}, arrays or files.
         states: {recording: (N, K)}.
         window: in rows.
-        batch: B; the last batch is filled up, so that one shape is compiled.
 
     Returns:
         f1: over all components of all clips, a component above probability ½ counts as changed;
@@ -104,16 +110,17 @@ def clip_scores(
         last = np.arange(0, len(embedded), window.stride)
         labels = sampling.clip_labels(states[name], last, frames=window.frames).astype(bool)
         clips = sampling.window_frames(last, frames=window.frames, stride=window.stride)
-        for start in range(0, len(last), batch):
-            rows = slice(start, min(start + batch, len(last)))
-            x = np.asarray(embedded[clips[rows]], np.float32)
-            x = np.concatenate([x, np.zeros((batch - len(x), *x.shape[1:]), np.float32)])
-            predicted = np.asarray(logits(x), np.float64)[: rows.stop - rows.start]
-            label = labels[rows]
-            tp = tp + ((predicted > 0) & label).sum(axis=0)
-            wrong = wrong + ((predicted > 0) ^ label).sum(axis=0)
-            bce += float(np.logaddexp(0, np.where(label, -predicted, predicted)).sum())
-            count += label.size
+        own = clips[hosts.part(len(last))]
+        parts = [
+            logits(np.asarray(embedded[own[start : start + logits.batch]], np.float32))
+            for start in range(0, max(len(own), 1), logits.batch)
+        ]
+        found = np.concatenate(parts)
+        predicted = hosts.together(found, len(last)).astype(np.float64)
+        tp = tp + ((predicted > 0) & labels).sum(axis=0)
+        wrong = wrong + ((predicted > 0) ^ labels).sum(axis=0)
+        bce += float(np.logaddexp(0, np.where(labels, -predicted, predicted)).sum())
+        count += labels.size
     macro = (2 * tp / np.maximum(2 * tp + wrong, 1)).mean()
     pooled = 2 * tp.sum() / max(2 * tp.sum() + wrong.sum(), 1)
     return {"f1": float(pooled), "f1_macro": float(macro), "bce": bce / count}
@@ -167,12 +174,36 @@ def false_alarms(detector: Batched, source: ClipSource) -> dict[str, float]:
     return {"false_alarms": float((confidences.max(axis=1) > 0.5).mean())}
 
 
+def embeddings(encoder: Batched, source: ClipSource) -> dict[str, np.ndarray]:
+    """{recording: (N, D)} of all frames of a split."""
+    frames = [(name, row) for name, r in source.recordings.items() for row in range(r.num_frames)]
+    whole = _of_pictures(encoder, source, frames)
+    ends = np.cumsum([r.num_frames for r in source.recordings.values()])
+    return dict(zip(source.recordings, np.split(whole, ends[:-1]), strict=True))
+
+
 def _detections(
     detector: Batched, source: ClipSource, frames: list[tuple[str, int]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes (N, M, 4), classes (N, M) and confidences (N, M) in N frames: (recording, row)."""
-    outputs = []
-    for start in range(0, len(frames), detector.batch):
-        part = frames[start : start + detector.batch]
-        outputs.append(detector(np.stack([source.rows(name, [row])[0] for name, row in part]))[:3])
-    return jax.tree.map(lambda *a: np.concatenate(a), *outputs)
+    return _of_pictures(detector, source, frames)[:3]
+
+
+def _of_pictures(function: Batched, source: ClipSource, frames: list[tuple[str, int]]) -> Any:
+    """The outputs (N, …) for N ≥ 1 frames, (recording, row), each computed by one process.
+
+    A thread reads the next batch while one is computed.
+    """
+    own = frames[hosts.part(len(frames))]
+
+    def batches() -> Generator[np.ndarray]:
+        for start in range(0, len(own), function.batch):
+            part = own[start : start + function.batch]
+            yield np.stack([source.rows(name, [row])[0] for name, row in part])
+        if not own:
+            yield np.zeros((0, *source.image_size, 3), np.uint8)
+
+    with contextlib.closing(ahead(batches(), 1)) as read:
+        outputs = [function(pictures) for pictures in read]
+    found = jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
+    return hosts.together(found, len(frames))

@@ -1,12 +1,15 @@
 """Several processes as one run: how they find each other, and whether they run the same thing."""
 
+import functools
 import importlib
 import json
 import os
+import platform
 import sys
 import threading
 import time
 import traceback
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +205,58 @@ def wait_for_all(name: str) -> None:
     """Returns when every process has come here."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def part(total: int) -> slice:
+    """Returns which of so many rows are this process's, of all that share them out."""
+    i, count = jax.process_index(), jax.process_count()
+    return slice(total * i // count, total * (i + 1) // count)
+
+
+def together(own: Any, total: int) -> Any:
+    """Returns all rows of arrays of which each process has computed its `part`.
+
+    Args:
+        own: tree of NumPy arrays (rows of the part, …) of at most 32 bits a number.
+        total: rows of all.
+    """
+    count = jax.process_count()
+    if count == 1:
+        return own
+    bounds = [total * i // count for i in range(count + 1)]
+    most = -(-total // count)
+
+    def whole(array: np.ndarray) -> np.ndarray:
+        padded = np.zeros((most, *array.shape[1:]), array.dtype)
+        padded[: len(array)] = array
+        parts = np.asarray(multihost_utils.process_allgather(padded))
+        lengths = np.diff(bounds).tolist()
+        return np.concatenate([part[:n] for part, n in zip(parts, lengths, strict=True)])
+
+    return jax.tree.map(whole, own)
+
+
+@functools.cache
+def here() -> tuple[int, int]:
+    """Returns the place of this process among those of its machine, from 0, and their number.
+
+    All processes have to call it together for the first time.
+    """
+    if jax.process_count() == 1:
+        return 0, 1
+    boot = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine
+    name = boot.read_text() if boot.exists() else platform.node()
+    mine = np.uint32(zlib.crc32(name.encode()))
+    all_names = np.asarray(multihost_utils.process_allgather(mine))
+    there = np.flatnonzero(all_names == mine).tolist()
+    return there.index(jax.process_index()), len(there)
+
+
+def share(count: int) -> int:
+    """Returns how many of `count` loaders of a machine this process starts; one at least of any."""
+    place, processes = here()
+    own = (count + processes - 1 - place) // processes
+    return max(own, min(count, 1))
 
 
 def on_every_host(tree: Any) -> Any:

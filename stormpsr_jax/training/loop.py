@@ -1,6 +1,5 @@
 """The one training loop. A stage is a `Definition`, which `train` carries out."""
 
-import dataclasses
 import errno
 import functools
 import math
@@ -11,142 +10,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import flax.struct
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from clu import parameter_overview
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import interruption, memory
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.data.pipelines import Batches
+from stormpsr_jax.models import architectures
 from stormpsr_jax.training import hosts, sharding
 from stormpsr_jax.training.checkpoint import BEST, Checkpoints, load_best, save_best
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.metrics import MetricWriter
+from stormpsr_jax.training.pace import Pace
 from stormpsr_jax.training.sinks import Sinks
+from stormpsr_jax.training.step import Params, TrainState, jit_step, jit_steps, new_state
 
-# Steps in flight before the host looks at a loss: the device never waits for the host, and a
-# non-finite loss is still noticed within this many steps.
+# Dispatches in flight before the host looks at their losses: the device never waits for the host,
+# and a non-finite loss is still noticed within this many.
 LAG = 2
-
-
-@flax.struct.dataclass
-class TrainState:
-    """All that a step changes; `rng` is the raw data of the stage's key and stays as it is."""
-
-    step: jax.Array
-    params: Any
-    opt_state: Any
-    batch_stats: Any
-    rng: jax.Array
-
-
-Params = Mapping[str, Any]  # a nested dict of arrays
-Batch = dict[str, jax.Array]
-Loss = tuple[jax.Array, tuple[dict[str, jax.Array], Params]]  # and metrics, batch_stats
-LossFn = Callable[[Params, Params, Batch, jax.Array], Loss]
 
 
 class NonFiniteLossError(FloatingPointError):
     """The loss or its gradient was NaN or infinite."""
-
-
-def make_step(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Callable:
-    """Returns the pure step (state, sums, batch) -> (state, sums, loss).
-
-    `sums` accumulates "count", "loss", "grad_norm" and the metrics of `loss_fn` between log rows.
-    The loss returned is NaN also where only the gradient is not finite.
-    """
-
-    def step(state: TrainState, sums: dict, batch: Batch) -> tuple[TrainState, dict, jax.Array]:
-        rng = jax.random.fold_in(jax.random.wrap_key_data(state.rng), state.step)
-        gradient = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (metrics, batch_stats)), grads = gradient(
-            state.params, state.batch_stats, batch, rng
-        )
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        grad_norm = optax.tree.get(opt_state, "grad_norm", optax.global_norm(updates))
-        state = dataclasses.replace(
-            state,
-            step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            batch_stats=batch_stats,
-        )
-        row = {"count": 1.0, "loss": loss, "grad_norm": grad_norm, **metrics}
-        sums = {name: sums[name] + jnp.asarray(row[name], jnp.float32) for name in sums}
-        return state, sums, jnp.where(jnp.isfinite(grad_norm), loss, jnp.nan)
-
-    return step
-
-
-def new_state(
-    optimizer: optax.GradientTransformation, params: Params, batch_stats: Params, rng: jax.Array
-) -> TrainState:
-    """Returns the state before the first step; `rng` is the raw data of the stage's key."""
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), batch_stats, rng)
-
-
-def jit_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, shardings: Any, mesh: Mesh
-) -> jax.stages.Wrapped:
-    """Returns the jitted step of `make_step`, its state donated and laid out as `shardings`.
-
-    Parameters that are split over fsdp are gathered before anything is computed with them, and all
-    activations stay split by the batch.
-    """
-    whole = sharding.replicated(mesh)
-
-    def with_whole_params(params: Params, *rest: Any) -> Loss:
-        # Without this, XLA computes each part of a gradient on the device that holds this part of
-        # the parameter, and sends the whole batch's activations there, several times per layer.
-        return loss_fn(jax.lax.with_sharding_constraint(params, whole), *rest)
-
-    return jax.jit(
-        make_step(with_whole_params, optimizer),
-        in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
-        out_shardings=(shardings, whole, whole),
-        donate_argnums=(0, 1),
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Definition:
-    """What a stage trains, on which data, and how it is judged; `train` does the rest.
-
-    Attributes:
-        model: the Flax module or modules, for who wants to apply what was trained.
-        init: () -> (params, batch_stats), scratch or init_from. Called unless the stage is done.
-        loss_fn: (params, batch_stats, batch, rng) -> (loss, (scalar metrics, new batch_stats)).
-        data: step -> endless iterator over what the steps after it take: dicts of this process's
-            arrays (B_local, …), the same whenever and wherever it is asked for. It is closed at
-            the end.
-        optimizer: params -> optax transformation (see `make_optimizer`).
-        schedule: step -> learning rate, for the log.
-        evaluate: (params, batch_stats) on the mesh -> metrics; every eval_every steps and at the
-            end. None: the last weights are the best.
-        best: name of the metric of `evaluate` that is maximised; "" keeps the last weights.
-        evaluate_start: also evaluate what `init` made, so that a stage which starts from trained
-            weights never hands on worse ones.
-        batch_field: field of the stage's config that sets the batch size, for error messages.
-        export: called by process 0 with the params to hand on and the last metrics, before the
-            stage counts as done.
-    """
-
-    model: Any
-    init: Callable[[], tuple[Params, Params]]
-    loss_fn: LossFn
-    data: Batches
-    optimizer: Callable[[Params], optax.GradientTransformation]
-    schedule: optax.Schedule
-    evaluate: Callable[[Params, Params], dict[str, float]] | None = None
-    best: str = ""
-    evaluate_start: bool = False
-    batch_field: str = "batch"
-    export: Callable[[dict, dict[str, float]], None] | None = None
 
 
 def train(
@@ -156,6 +43,7 @@ def train(
     config: ConfigDict,
     mesh: Mesh,
     rng: jax.Array,
+    dtype: str = "float32",
     checkpoint_seconds: float = 600.0,
     profile_steps: tuple[int, int] | None = None,
     sinks: Sinks | None = None,
@@ -167,9 +55,11 @@ def train(
     Args:
         workdir: this stage's own folder; its name is the stage's name.
         stage: what to train.
-        config: steps, log_every, eval_every, checkpoint_every, all in steps.
+        config: steps, log_every, eval_every, checkpoint_every, all in steps; steps_per_dispatch, 1
+            if it has none, is how many run one after another without the host.
         mesh: of `make_mesh`.
         rng: key of the stage; step i uses fold_in(rng, i).
+        dtype: of activations, for the log.
         checkpoint_seconds: a checkpoint is also made at the first log row this long after the last.
         profile_steps: (a, b) records steps a … b, counted from 1, for TensorBoard's profiler and
             Perfetto, under WORKDIR/profile.
@@ -190,7 +80,7 @@ def train(
     with explained(workdir, stage.batch_field), interruption.noted() as stop_asked:
         checkpoints = Checkpoints(workdir)
         try:
-            loop = _Loop(workdir, stage, config, mesh, rng, checkpoints, sinks)
+            loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints, sinks)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
                     loop.judge(stage.evaluate)
@@ -215,6 +105,7 @@ class _Loop:
         config: ConfigDict,
         mesh: Mesh,
         rng: jax.Array,
+        dtype: str,
         checkpoints: Checkpoints,
         sinks: Sinks | None,
     ):
@@ -239,6 +130,7 @@ class _Loop:
         )
         self.step, self.best_step, self.best_value = 0, None, None
         self.metrics: dict[str, float] = {}
+        self.state: TrainState
         self.sums: dict[str, jax.Array] | None = None
         if restored is not None:
             self.step, self.state, values = restored
@@ -248,9 +140,17 @@ class _Loop:
             self.state = jax.jit(create, out_shardings=shardings)(*start)
         self.data = stage.data(self.step)
         self.saved_step, self.saved_time = self.step, time.monotonic()
-        self.pending: deque[tuple[int, jax.Array]] = deque()
+        self.pending: deque[tuple[int, int, jax.Array]] = deque()  # step before, steps, losses
         self.loss = math.nan  # of the last step looked at
-        self.train_step = jit_step(stage.loss_fn, optimizer, shardings, mesh)
+        self.held = sharding.put_whole(stage.held(), mesh) if stage.held else {}
+        # A stage with the field always has the program for several, so that its results are the
+        # same for any number; a loop over a single batch XLA might compile in another way.
+        self.most = config.get("steps_per_dispatch", 1)
+        self.several = "steps_per_dispatch" in config or bool(self.held)
+        self.room = max(self.most, 2)  # batches
+        make = jit_steps if self.several else jit_step
+        self.train_step = make(stage.loss_fn, optimizer, shardings, mesh)
+        self.pace = Pace(self.step, mesh, dtype, stage.unit)
         self.writer = MetricWriter(workdir, self.step, sinks)
         self.progress: Bar | None = None
 
@@ -274,25 +174,25 @@ class _Loop:
             disable=jax.process_index() != 0,
         )
         train_step: jax.stages.Compiled | None = None
-        logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
         while self.step < last:
             if self.step + 1 == first_profiled:
                 self.check_losses(0)  # waits, so that no earlier step is in the trace
                 jax.profiler.start_trace(self.workdir / "profile")
                 profiling = True
-            waited -= time.monotonic()
-            batch = self.next_batch()
-            waited += time.monotonic()
+            with self.pace.waiting():
+                count = self.steps_until(first_profiled - 1, last_profiled)
+                batch, count = self.next_batches(count, stop_asked)
             if train_step is None:
-                train_step = self.compile(batch)
-            self.state, self.sums, loss = train_step(self.state, self.sums, batch)
+                with self.pace.apart():
+                    train_step = self.compile(batch)
+            self.state, self.sums, losses = train_step(self.state, self.sums, *batch)
             del batch  # on CPU it still is the loaders' shared memory
-            self.step += 1
-            self.pending.append((self.step, loss))
+            self.pending.append((self.step, count, losses))
+            self.step += count
             self.check_losses(LAG)
             if not math.isnan(self.loss):  # there is one to show
                 progress.set_postfix(loss=f"{self.loss:.4g}", refresh=False)
-            progress.update()
+            progress.update(count)
             if profiling and self.step in (last_profiled, last):
                 self.check_losses(0)
                 jax.profiler.stop_trace()
@@ -301,14 +201,13 @@ class _Loop:
             overdue = False
             if self.step % config.log_every == 0 or self.step == last:
                 self.check_losses(0)
-                elapsed = time.monotonic() - logged_time
-                self.log(elapsed / (self.step - logged_step), waited / elapsed)
-                logged_time, logged_step, waited = time.monotonic(), self.step, 0.0
+                self.log()
                 overdue = hosts.agreed(time.monotonic() - self.saved_time > checkpoint_seconds)
             evaluate = self.stage.evaluate
             if evaluate and (self.step % config.eval_every == 0 or self.step == last):
                 self.check_losses(0)
-                self.judge(evaluate)
+                with self.pace.apart():
+                    self.judge(evaluate)
             stop = bool(stop_asked) or interruption.all_stop()
             if overdue or stop or self.step % config.checkpoint_every == 0 or self.step == last:
                 self.save()
@@ -331,20 +230,65 @@ class _Loop:
         self.data.close()
         self.writer.close()
 
-    def compile(self, batch: Batch) -> jax.stages.Compiled:
-        """Compiles the step; MemoryError if what it needs is not there.
+    def compile(self, batch: tuple) -> jax.stages.Compiled:
+        """Compiles the step for `next_batches`; MemoryError if what it needs is not there.
 
         An accelerator refuses by itself what it has no room for. The system would give a CPU more
         than there is, and then end the process.
         """
-        compiled = self.train_step.lower(self.state, self.sums, batch).compile()
+        traced = self.train_step.trace(self.state, self.sums, *batch)
+        self.pace.operations = architectures.cost_of(traced.jaxpr).operations
+        compiled = traced.lower().compile()
         analysis = compiled.memory_analysis()
         if analysis is not None and self.mesh.devices.flat[0].platform == "cpu":
             local = [d for d in self.mesh.devices.flat if d.process_index == jax.process_index()]
             memory.check_fits(analysis.temp_size_in_bytes * len(local), "a step")
         return compiled
 
-    def next_batch(self) -> Batch:
+    def steps_until(self, *further: int) -> int:
+        """The steps of a dispatch: at most up to the next one after which something is done.
+
+        Args:
+            further: steps besides those of the config.
+        """
+        config, last = self.config, self.config.steps
+        every = [config.log_every, config.checkpoint_every]
+        every += [config.eval_every] if self.stage.evaluate else []
+        ends = [self.step - self.step % each + each for each in every]
+        ends += [step for step in further if step > self.step]
+        return min(self.most, last - self.step, *(end - self.step for end in ends))
+
+    def next_batches(self, count: int, stop_asked: list) -> tuple[tuple, int]:
+        """The arguments of the step after state and sums, and of how many steps they are.
+
+        Of fewer than `count` where the run was asked to stop, so that it does not matter for this
+        how many steps are in a dispatch.
+        """
+        drawn = [self.next_arrays()]
+        while len(drawn) < count and not stop_asked:
+            drawn.append(self.next_arrays())
+        arguments: tuple
+        if self.several:
+            # Always as many, of which the last ones may be empty: there is one program for all.
+            whole = {n: np.zeros((self.room, *a.shape), a.dtype) for n, a in drawn[0].items()}
+            for i, arrays in enumerate(drawn):
+                for name, array in arrays.items():
+                    whole[name][i] = array
+            batches = sharding.put_batch(whole, self.mesh, axis=1)
+            arguments = self.held, batches, np.int32(len(drawn))
+        else:
+            batches = sharding.put_batch(drawn[0], self.mesh)
+            arguments = (batches,)
+        if self.sums is None:
+            one = {n: a.shape[1:] if self.several else a.shape for n, a in batches.items()}
+            shapes = {n: jax.ShapeDtypeStruct(s, batches[n].dtype) for n, s in one.items()}
+            args = (self.state.params, self.state.batch_stats, self.held | shapes)
+            _, (metrics, _) = jax.eval_shape(self.stage.loss_fn, *args, jax.random.key(0))
+            self.sums = self.put_sums(dict.fromkeys(("count", "loss", "grad_norm", *metrics), 0))
+        return arguments, len(drawn)
+
+    def next_arrays(self) -> dict[str, np.ndarray]:
+        """This process's part of the next batch."""
         try:
             arrays = next(self.data)
         except StopIteration:
@@ -352,12 +296,8 @@ class _Loop:
                 f"stage {self.workdir.name!r}: the data ended at step {self.step} of "
                 f"{self.config.steps}; training data must repeat"
             ) from None
-        batch = sharding.put_batch(arrays, self.mesh)
-        if self.sums is None:
-            args = (self.state.params, self.state.batch_stats, batch, jax.random.key(0))
-            _, (metrics, _) = jax.eval_shape(self.stage.loss_fn, *args)
-            self.sums = self.put_sums(dict.fromkeys(("count", "loss", "grad_norm", *metrics), 0))
-        return batch
+        self.pace.rows = len(next(iter(arrays.values()))) * jax.process_count()
+        return arrays
 
     def put_sums(self, sums: Mapping[str, float]) -> dict[str, jax.Array]:
         """Puts sums where the step leaves them; from anywhere else, it would compile twice."""
@@ -365,11 +305,13 @@ class _Loop:
         return jax.device_put(values, sharding.replicated(self.mesh))
 
     def check_losses(self, in_flight: int) -> None:
-        """Looks at the losses of all steps but the last `in_flight`."""
+        """Looks at the losses of all dispatches but the last `in_flight`."""
         while len(self.pending) > in_flight:
-            step, loss = self.pending.popleft()
-            self.loss = float(loss)
-            if not math.isfinite(self.loss):
+            before, count, losses = self.pending.popleft()
+            found = np.ravel(losses)[:count]
+            self.loss = float(found[-1])
+            if not np.isfinite(found).all():
+                step = before + 1 + int(np.flatnonzero(~np.isfinite(found))[0])
                 good = self.checkpoints.latest()
                 raise NonFiniteLossError(
                     f"stage {self.workdir.name!r}: the loss or its gradient is not finite at step "
@@ -377,21 +319,22 @@ class _Loop:
                     f"--config.{self.workdir.name}.optimizer.lr or set .clip_norm"
                 )
 
-    def log(self, seconds_per_step: float, data_wait: float) -> None:
+    def log(self) -> None:
         sums = jax.device_get(self.sums)
         count = float(sums["count"])
         row = {name: float(value) / count for name, value in sums.items() if name != "count"}
         # The rate of the update just made, which had step - 1 updates before it.
         row["lr"] = float(self.stage.schedule(self.step - 1))
-        timings = {"steps_per_second": 1 / seconds_per_step, "data_wait_share": data_wait}
-        self.writer.write(self.step, row, timings)
+        self.writer.write(self.step, row, self.pace.lap(self.step))
         self.sums = self.put_sums(dict.fromkeys(sums, 0))
 
     def judge(self, evaluate: Callable[[Params, Params], dict[str, float]]) -> None:
         weights = hosts.on_every_host((self.state.params, self.state.batch_stats))
+        begun = time.monotonic()
         found = evaluate(*weights)
         self.metrics = {name: float(value) for name, value in found.items()}
-        self.writer.write(self.step, {f"val/{name}": v for name, v in self.metrics.items()})
+        row = {f"val/{name}": value for name, value in self.metrics.items()}
+        self.writer.write(self.step, row, {"evaluation_seconds": time.monotonic() - begun})
         best = self.stage.best
         if not best:
             return

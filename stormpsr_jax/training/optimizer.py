@@ -109,7 +109,7 @@ def layer_lr_scale(
 
 
 def optimisation(config: ConfigDict, lr_scale: Mapping[str, float] | None = None) -> dict:
-    """Returns the fields `optimizer` and `schedule` of a `loop.Definition`.
+    """Returns the fields `optimizer` and `schedule` of a `definition.Definition`.
 
     Args:
         config: the section of a stage: its `optimizer` and `steps`.

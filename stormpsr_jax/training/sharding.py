@@ -1,10 +1,13 @@
 """One mesh for every stage: batches over (data, fsdp), parameters and optimiser state over fsdp."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from stormpsr_jax.base import memory
 
 AXES = ("data", "fsdp")
 
@@ -52,9 +55,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns the sharding of arrays whose first axis is the batch."""
-    return NamedSharding(mesh, PartitionSpec(AXES))
+def batch_sharding(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Returns the sharding of arrays of which an axis, by default the first, is the batch."""
+    return NamedSharding(mesh, PartitionSpec(*(None,) * axis, AXES))
 
 
 def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> Any:
@@ -74,19 +77,40 @@ def state_shardings(abstract_state: Any, mesh: Mesh, min_size: int = 2**14) -> A
     return jax.tree.map(sharding, abstract_state)
 
 
-def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+def put_whole(arrays: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts arrays that all processes have alike on each device."""
+    whole = replicated(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(whole, array) for name, array in arrays.items()
+    }
+
+
+def free_bytes(mesh: Mesh) -> int:
+    """Returns how much memory is free on each of this process's devices.
+
+    Devices that do not say so, CPUs among them, share that of the machine.
+    """
+    local = [d for d in mesh.devices.flat if d.process_index == jax.process_index()]
+    known = [device.memory_stats() for device in local]
+    if all(stats and "bytes_limit" in stats for stats in known):
+        return min(stats["bytes_limit"] - stats.get("bytes_in_use", 0) for stats in known)
+    return memory.available_bytes() // len(local)
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh, axis: int = 0) -> dict[str, jax.Array]:
     """Puts this process's part of a batch on the devices.
 
     Args:
         batch: arrays (B_local, …); the global batch is the processes' parts in order.
         mesh: of `make_mesh`.
+        axis: that of the batch, where the arrays hold several one after another.
 
     Raises:
         ValueError: the global batch cannot be divided evenly over the mesh.
     """
-    sharding = batch_sharding(mesh)
+    sharding = batch_sharding(mesh, axis)
     for name, array in batch.items():
-        size = len(array) * jax.process_count()
+        size = array.shape[axis] * jax.process_count()
         if size % mesh.size:
             raise ValueError(
                 f"batch field {name!r} has {size} rows, which {mesh.size} devices "

@@ -94,7 +94,7 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
         traced.append(x.shape)
         return {"a": x * variables["scale"], "b": jax.numpy.sum(x, axis=1)}
 
-    batched = Batched(function, {"scale": np.float32(3)}, batch=8)
+    batched = Batched(jax.jit(function), {"scale": np.float32(3)}, batch=8)
     x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
     out = batched(x)
     np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)

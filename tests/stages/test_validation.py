@@ -48,8 +48,12 @@ def test_macro_f1_is_the_mean_over_components_and_the_other_one_pools_them():
     states = rng.integers(0, 2, (50, 3))
     states[:, 2] = 1
     embeddings = rng.normal(size=(50, 4)).astype(np.float32)
-    says = lambda x: np.asarray(x)[:, -1, :3] - [0, 0.5, 99]  # noqa: E731
-    found = validation.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2), batch=7)
+
+    def says(x):
+        return np.asarray(x)[:, -1, :3] - [0, 0.5, 99]
+
+    says.batch = 7
+    found = validation.clip_scores(says, {"a": embeddings}, {"a": states}, Window(8, 2))
     counts = np.zeros((3, 3))  # TP, FP, FN of each component
     for x in range(0, 50, 2):
         for k in range(3):

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.training import loop
 from stormpsr_jax.training.checkpoint import load_best
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import make_mesh
 
 FEATURES, CLASSES, BATCH, STEPS = 16, 4, 16, 24
@@ -63,7 +64,7 @@ def evaluate(params, batch_stats):
     return {"score": -float(losses.mean())}
 
 
-DEFINITION = loop.Definition(
+DEFINITION = Definition(
     model=Net(),
     init=init,
     loss_fn=loss_fn,

@@ -1,0 +1,66 @@
+"""What accelerators can compute at most: one table, for training logs and benchmarks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Peak(NamedTuple):
+    """Dense matrix products of one device, in FLOP/s; a multiply-add counts as two.
+
+    Attributes:
+        bfloat16: of arrays of this type, summed up in float32.
+        float32: as JAX multiplies them by default: in TF32 on GPUs that have it, in one pass of
+            bfloat16 on TPUs.
+    """
+
+    bfloat16: float
+    float32: float
+
+
+# By JAX's `device_kind`, or the beginning of it; of two that fit, the longer one counts. The rates
+# are the vendors' without sparsity, of what JAX calls one device: a chip, or a core of TPU v2 and
+# v3. V100 and T4 have no bfloat16, and GPUs before Ampere no TF32.
+PEAKS: dict[str, Peak] = {
+    "NVIDIA B200": Peak(2250e12, 1125e12),
+    "NVIDIA H200": Peak(989e12, 494e12),
+    "NVIDIA GH200": Peak(989e12, 494e12),
+    "NVIDIA H100": Peak(989e12, 494e12),  # SXM
+    "NVIDIA H100 NVL": Peak(835e12, 417e12),
+    "NVIDIA H100 PCIe": Peak(756e12, 378e12),
+    "NVIDIA A100": Peak(312e12, 156e12),
+    "NVIDIA A10G": Peak(70e12, 35e12),
+    "NVIDIA A10": Peak(125e12, 62.5e12),
+    "NVIDIA L40S": Peak(362e12, 183e12),
+    "NVIDIA L4": Peak(121e12, 60e12),
+    "NVIDIA RTX A6000": Peak(155e12, 77.4e12),
+    "NVIDIA GeForce RTX 4090": Peak(165e12, 82.6e12),
+    "NVIDIA GeForce RTX 3090": Peak(71e12, 35.6e12),
+    "TPU v2": Peak(22.5e12, 22.5e12),
+    "TPU v3": Peak(61.5e12, 61.5e12),
+    "TPU v4": Peak(275e12, 275e12),
+    "TPU v5 lite": Peak(197e12, 197e12),  # v5e
+    "TPU v5e": Peak(197e12, 197e12),
+    "TPU v5p": Peak(459e12, 459e12),
+    "TPU v5": Peak(459e12, 459e12),  # v5p
+    "TPU v6 lite": Peak(918e12, 918e12),  # v6e
+    "TPU v6e": Peak(918e12, 918e12),
+}
+
+
+def peak_flops(device_kind: str, dtype: str) -> float | None:
+    """Returns the highest FLOP/s of one device; None where it is not known, as of a CPU.
+
+    Args:
+        device_kind: JAX's, such as "NVIDIA H100 80GB HBM3".
+        dtype: of activations, "bfloat16" or "float32".
+
+    Raises:
+        ValueError: another dtype.
+    """
+    if dtype not in Peak._fields:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(Peak._fields)}")
+    # A whole word: "NVIDIA L4" is no beginning of "NVIDIA L40".
+    fitting = [kind for kind in PEAKS if f"{device_kind} ".startswith(f"{kind} ")]
+    fitting += [kind for kind in PEAKS if device_kind.startswith(f"{kind}-")]
+    return getattr(PEAKS[max(fitting, key=len)], dtype) if fitting else None
