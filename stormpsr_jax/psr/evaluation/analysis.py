@@ -17,7 +17,7 @@ from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
-from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
@@ -367,7 +367,9 @@ def threshold_sweep(
         found = stream.decode_each(procedure, r, candidates)
         for by_name, events in zip(scores, found, strict=True):
             steps = metrics.scored(events, r.with_errors)
-            by_name[name] = metrics.score_recording(r.truth, steps, fps)
+            by_name[name] = metrics.score_recording(
+                r.truth, steps, fps
+            ) | partial_order.score_recording(procedure, r.variant, r.truth, steps)
     rows = []
     for threshold, by_name in zip(thresholds, scores, strict=True):
         s = metrics.summarise(by_name)
