@@ -17,7 +17,7 @@ from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
 from stormpsr_jax.psr.procedure import Procedure, step_name
-from stormpsr_jax.psr.scoring import headline, metrics, partial_order, wrong_parts
+from stormpsr_jax.psr.scoring import headline, metrics, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
@@ -164,8 +164,13 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
 
 
 def overview(result: Mapping[str, Any]) -> str:
-    """Returns the tables that evaluate and a run end with, as text."""
-    text = tables.format_rows(summary_table(result))
+    """Returns the tables that evaluate and a run end with, as text.
+
+    They have the figures of all procedures; `summary_table` has those of this one.
+    """
+    kept = {"stream", *(figure.key for figure in headline.of(()))}
+    rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
+    text = tables.format_rows(rows)
     wrong = tables.format_rows(wrong_parts.summary_table(result))
     return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
 
@@ -367,9 +372,7 @@ def threshold_sweep(
         found = stream.decode_each(procedure, r, candidates)
         for by_name, events in zip(scores, found, strict=True):
             steps = metrics.scored(events, r.with_errors)
-            by_name[name] = metrics.score_recording(
-                r.truth, steps, fps
-            ) | partial_order.score_recording(procedure, r.variant, r.truth, steps)
+            by_name[name] = metrics.score_recording(r.truth, steps, fps)
     rows = []
     for threshold, by_name in zip(thresholds, scores, strict=True):
         s = metrics.summarise(by_name)

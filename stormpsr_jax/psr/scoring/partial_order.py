@@ -17,8 +17,8 @@ from typing import Any
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.scoring.metrics import Step, edit_distance
 
-MAX_STATES = 50_000  # of the search, in about a second
-MAX_STEPS = 2_000  # labelled ones
+MAX_WORK = 4_000_000  # looks at a step in the search, in two seconds
+MAX_STEPS = 2_000  # labelled or recognised ones
 _MATCH, _SWAP = 2, 3  # what a match, and a pair that is the wrong way round, save of the distance
 
 
@@ -45,15 +45,15 @@ def order_similarity(
 
     Returns:
         A number in 0…1. None without ground-truth steps or without precedence, and where the search
-        would take too long: more than MAX_STEPS labelled steps, or orders that differ so much that
-        it passes MAX_STATES.
+        would take too long: more than MAX_STEPS steps, or orders that differ so much that it passes
+        MAX_WORK.
 
     Raises:
         ValueError: see `metrics.check_pairs`.
     """
     steps = tuple(step_id for _, step_id in sorted(truth))
     found = tuple(step_id for _, step_id in sorted(predicted))
-    if not steps or not precedence or len(steps) > MAX_STEPS:
+    if not steps or not precedence or max(len(steps), len(found)) > MAX_STEPS:
         return None
     distance = edit_distance(steps, found)
     saved = _most_saved(steps, found, ordered(precedence), len(steps) + len(found) - distance)
@@ -97,7 +97,7 @@ def _most_saved(
         least: what the labelled order itself saves.
 
     Returns:
-        None if there are more than MAX_STATES states.
+        None if it would take more than MAX_WORK.
     """
     before = _before(steps, order)
     places: dict[int, list[int]] = {}  # of a step id in the labels
@@ -107,17 +107,21 @@ def _most_saved(
         of_id[step] = of_id.get(step, 0) | 1 << i
     later: list[dict[int, int]] = [{}]  # by place in `found`: of the steps from there on, how many
     for step in reversed(found):
-        later.append({**later[-1], step: later[-1].get(step, 0) + 1} if step in of_id else later[-1])
+        counts = later[-1]
+        if step in of_id:
+            counts = {**counts, step: counts.get(step, 0) + 1}
+        later.append(counts)
     later.reverse()
 
     layers: list[dict[int, int]] = [{} for _ in range(len(found) + 1)]
     layers[0][0] = 0
-    best, num_states = least, 0
+    best, work = least, 0
 
     def reach(place: int, gone: int, saved: int) -> None:
         """Adds a state, unless it cannot lead to a better result than the best one."""
-        nonlocal best
+        nonlocal best, work
         best = max(best, saved)
+        work += len(later[place]) + 1
         relevant = hope = 0
         for step, count in later[place].items():
             left = of_id[step] & ~gone
@@ -129,10 +133,9 @@ def _most_saved(
 
     for place, step in enumerate(found):
         states, layers[place] = layers[place], {}
-        num_states += len(states)
-        if num_states > MAX_STATES:
-            return None
         for gone, saved in states.items():
+            if work > MAX_WORK:
+                return None
             # Of several, the first: it rules out the fewest others.
             match = next((i for i in places.get(step, ()) if not gone >> i & 1), None)
             if match is None:
@@ -141,8 +144,8 @@ def _most_saved(
             lost = before[match] & ~gone
             reach(place + 1, gone | before[match], saved + _MATCH)
             costs = False  # whether the match rules out something that comes later
-            for other, count in later[place + 1].items():
-                if other != step and lost & of_id[other] and count:
+            for other in later[place + 1]:
+                if other != step and lost & of_id[other]:
                     costs = True
                     second = found.index(other, place + 1)
                     reach(second + 1, gone | before[match], saved + _SWAP)
