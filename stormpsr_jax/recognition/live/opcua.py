@@ -165,7 +165,7 @@ class OpcUa(Outbox):
             try:
                 refused = self._write(values, _moment(record))
             except Exception as error:
-                # Of many kinds: what a server sends is read amid this. Its text may be the server's.
+                # Of many kinds, as what a server sends is read amid this.
                 self.warn(f"{_reason(error)}; goes on trying")
             else:
                 self._tell_refused(refused)

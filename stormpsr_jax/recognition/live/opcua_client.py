@@ -103,7 +103,9 @@ class Connection:
         self._thread.join(timeout)
 
     def _run(self, work: Coroutine[Any, Any, T], timeout: float) -> T:
-        return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, timeout), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(
+            asyncio.wait_for(work, timeout), self._loop
+        ).result()
 
     async def _write(self, values: Mapping[str, Value], moment: datetime | None) -> dict[str, str]:
         self._came = 0
@@ -121,10 +123,12 @@ class Connection:
             codes = await self._client.uaclient.session.write_attributes(
                 nodes, written, ua.AttributeIds.Value
             )
-        except BaseException:
+        except BaseException as error:
             if (client := self._client) is not None:
                 self._client = None
                 client.disconnect_socket()
+            if self._came > _MOST:
+                raise ConnectionError(f"sends more than {_MOST:,} bytes for an answer") from error
             raise
         if len(codes) != len(nodes):
             raise ua.UaError("answers for another number of nodes")

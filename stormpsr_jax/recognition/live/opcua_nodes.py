@@ -60,7 +60,9 @@ class Nodes:
             self._state = list(self._initial)
             values |= {
                 "Unit": Value(int(record.get("unit", 0)), "Int32"),
-                "Missing": Value([row["step"] for row in record.get("missing", ())], "String", True),
+                "Missing": Value(
+                    [row["step"] for row in record.get("missing", ())], "String", True
+                ),
                 "States": Value(list(self._state), "Int32", True),
             }
         return values

@@ -223,7 +223,7 @@ def test_keys_that_are_missing_or_that_others_may_read_are_refused(tmp_path):
     ],
 )
 def test_what_is_no_address_is_refused_without_repeating_it(url):
-    with pytest.raises(ValueError, match="--opcua: must be like opc.tcp://HOST:4840") as error:
+    with pytest.raises(ValueError, match=r"--opcua: must be like opc\.tcp://HOST:4840") as error:
         opcua.parse(url)
     assert "s3cret" not in str(error.value)
 
