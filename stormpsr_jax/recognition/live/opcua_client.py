@@ -113,10 +113,11 @@ class Connection:
             if self._client is None:
                 self._client = await self._connected()
             nodes = [ua.NodeId.from_string(name) for name in values]
+            at = None if moment is None else ua.DateTime.fromisoformat(moment.isoformat())
             written = [
                 ua.DataValue(
                     ua.Variant(value.value, _TYPES[value.type], is_array=value.is_array),
-                    SourceTimestamp=moment,
+                    SourceTimestamp=at,
                 )
                 for value in values.values()
             ]
