@@ -22,6 +22,7 @@ COMMANDS = {
     "data meccano": "data_prep.meccano",
     "data industreal": "data_prep.industreal",
     "data industreal_cad": "data_prep.industreal_cad",
+    "data impact": "data_prep.impact",
     "data synthetic": "data_prep.synthetic",
     "data cad": "data_prep.cad",
     "data embeddings": "data_prep.embeddings",

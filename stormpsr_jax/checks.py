@@ -55,6 +55,7 @@ EXTRAS = {
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),
     "live": (["h11", "paho.mqtt", "starlette", "uvicorn"], "recognise --mqtt, recognise --serve"),
+    "opcua": (["asyncua"], "recognise --opcua"),
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mjpeg")
 _ENCODERS = ("libx264", "mpeg4")

@@ -12,7 +12,7 @@ recordings are skipped. The exit status is 1 if one could not be recognised.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
---serve shows it all on a page, --mqtt and --webhook send the lines on.
+--serve shows it all on a page; --mqtt, --webhook and --opcua send the lines on.
 """
 
 import argparse
@@ -77,10 +77,13 @@ def _misplaced(args: argparse.Namespace, live: bool) -> list[str]:
             mistakes.append("a live source is recognised alone; start a process for each")
         if args.serve is None and args.token_file is not None:
             mistakes.append("--token-file is for --serve")
+        if args.opcua is None and args.opcua_keys is not None:
+            mistakes.append("--opcua-keys is for --opcua")
         return mistakes
     what = "is for live sources: camera:N, rtsp://…, or a file with --realtime"
     wrong = {"--state": args.state, "--reset": args.reset, "--serve": args.serve}
     wrong |= {"--token-file": args.token_file, "--mqtt": args.mqtt, "--webhook": args.webhook}
+    wrong |= {"--opcua": args.opcua, "--opcua-keys": args.opcua_keys}
     mistakes = [f"{name} {what}" for name, value in wrong.items() if value is not None]
     return mistakes + ([] if args.out else ["--out=DIR, the folder for the results, is missing"])
 
@@ -230,6 +233,9 @@ def _parser() -> OneLineParser:
     add("--token-file", metavar="FILE", help="its line is what watchers of the page need")
     add("--mqtt", metavar="URL", help="sends the lines to mqtt[s]://[USER[:PASSWORD]@]HOST/PREFIX")
     add("--webhook", metavar="URL", help="posts each line to http[s]://[USER[:PASSWORD]@]HOST/PATH")
+    what = "writes the lines to nodes below opc.tcp://[USER[:PASSWORD]@]HOST/PATH#ns=N;s=NAME"
+    add("--opcua", metavar="URL", help=what)
+    add("--opcua-keys", metavar="DIR", help="certificate.pem, key.pem and server.pem, to encrypt")
     return parser
 
 

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
+LISTENING = ("live", "opcua", "video")  # extras
 
 
 def pinned():
@@ -23,11 +24,11 @@ def test_the_oldest_versions_are_those_that_pyproject_allows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     found = {}
-    for text in (*project["dependencies"], *extras["live"], *extras["video"]):
+    for text in (*project["dependencies"], *(t for e in LISTENING for t in extras[e])):
         requirement = Requirement(text)
         found[requirement.name] = requirement.specifier
     assert pinned().keys() == {"pillow"} | {
-        Requirement(text).name for extra in ("live", "video") for text in extras[extra]
+        Requirement(text).name for extra in LISTENING for text in extras[extra]
     }
     for name, version in pinned().items():
         assert [s.version for s in found[name] if s.operator == ">="] == [version]

@@ -74,7 +74,7 @@ def test_wheel_has_the_configs_of_the_guide_and_the_pages_that_texts_refer_to(un
     """In an empty folder, by the names that data_prep/README.md has."""
     guide = (ROOT / "data_prep" / "README.md").read_text("utf-8")
     names = re.findall(r"stormpsr_jax\.main --config=(\S+)", guide)
-    assert {name.partition(":")[0] for name in names} == {"own"}
+    assert {name.partition(":")[0] for name in names} == {"impact", "own"}
     code = f"from stormpsr_jax.stages import config_flag as c; [c.load(n) for n in {names}]"
     done = run(unpacked, tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr

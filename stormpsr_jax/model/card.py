@@ -96,7 +96,7 @@ def _head(data: Mapping[str, Any], default: str) -> Iterator[str]:
     """The YAML in front, with the figures of one stream; JSON strings are YAML strings."""
     name = _plain(data["procedure"]["name"])
     figures = data["streams"][default]["test"]
-    rows = [f for f in headline.MEANS if isinstance(figures.get(f.key), int | float)]
+    rows = [f for f in headline.means([figures]) if isinstance(figures.get(f.key), int | float)]
     yield from ("---", "library_name: stormpsr_jax", "pipeline_tag: video-classification", "tags:")
     yield from (f"- {tag}" for tag in ("procedure-step-recognition", "assembly", "video", "jax"))
     if rows:
@@ -166,13 +166,14 @@ def _world(origin: Mapping[str, Any]) -> str:
 
 
 def _figures(streams: Mapping[str, Any]) -> Iterator[str]:
-    yield "| stream | | " + " | ".join(f.heading for f in headline.FIGURES) + " |"
-    yield "|---|---|" + "---|" * len(headline.FIGURES)
+    figures = headline.of(record["test"] for record in streams.values())
+    yield "| stream | | " + " | ".join(f.heading for f in figures) + " |"
+    yield "|---|---|" + "---|" * len(figures)
     for name, record in streams.items():
-        shown = [_number(record["test"].get(f.key), f.decimals) for f in headline.FIGURES]
+        shown = [_number(record["test"].get(f.key), f.decimals) for f in figures]
         yield f"| `{name}` | {all_streams.find(name).summary} | " + " | ".join(shown) + " |"
     yield ""
-    yield from (f"* {figure.label}: {figure.meaning}" for figure in headline.FIGURES)
+    yield from (f"* {figure.label}: {figure.meaning}" for figure in figures)
 
 
 def _settings(streams: Mapping[str, Any]) -> Iterator[str]:

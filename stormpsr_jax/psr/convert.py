@@ -3,7 +3,8 @@
 ``convert coco`` and ``convert yolo`` make detection files (`other_detectors`). ``convert frames``
 renumbers the frames of prediction files that count them at another rate than the labels
 (`resample`). ``convert labels`` writes labels of every kind, labels by the clock too, as folders of
-PSR files (`label_files`).
+PSR files (`label_files`). ``convert assembly101`` makes a procedure and labels of each toy of
+Assembly101 from its annotations of mistakes (`assembly101`).
 """
 
 import argparse
@@ -12,10 +13,13 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all
+from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
+    assembly101,
     class_maps,
     label_files,
     labels,
@@ -33,13 +37,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 and a line for each mistake on stderr for input that is wrong."""
     args = _parser().parse_args(argv)
     try:
-        args.run(args, load_procedure(args.procedure))
+        args.run(args)
     except (OSError, ValueError) as error:
         fail_for(error)
 
 
-def _main_detections(args: argparse.Namespace, procedure: Procedure) -> None:
+def _main_detections(args: argparse.Namespace) -> None:
     """``convert coco`` and ``convert yolo``."""
+    procedure = load_procedure(args.procedure)
     rates = None if args.fps is None else resample.parse_rates(args.fps, procedure)
     content = files.read_json(args.results) if args.format == "coco" else None
     classes = _classes(args, content, procedure)
@@ -110,7 +115,8 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
         raise ValueError(f"{place}: {error}{hint}") from error
 
 
-def _main_frames(args: argparse.Namespace, procedure: Procedure) -> None:
+def _main_frames(args: argparse.Namespace) -> None:
+    procedure = load_procedure(args.procedure)
     rates = resample.parse_rates(args.fps, procedure)
     folder, out = pathlib.Path(args.predictions), pathlib.Path(args.out)
     paths = sorted(folder.glob(f"*{predictions.SUFFIX}"))
@@ -134,7 +140,8 @@ def _main_frames(args: argparse.Namespace, procedure: Procedure) -> None:
         print(f"{out / file_name}: {len(changed.frames)} rows of {len(found.frames)}")
 
 
-def _main_labels(args: argparse.Namespace, procedure: Procedure) -> None:
+def _main_labels(args: argparse.Namespace) -> None:
+    procedure = load_procedure(args.procedure)
     fps = procedure.checked_fps(args.fps)
     terms = words.terms(args.words, args.labels_fps, procedure)
     found = label_files.find(args.labels)
@@ -154,11 +161,41 @@ def _main_labels(args: argparse.Namespace, procedure: Procedure) -> None:
 
     for name, known in zip(found, for_each(found.items(), read), strict=True):
         folder = pathlib.Path(args.out) / name
-        folder.mkdir(parents=True, exist_ok=True)
-        labels.write_steps(folder / label_files.STEPS, known.steps, procedure)
-        labels.write_steps(folder / label_files.WITH_ERRORS, known.with_errors, procedure)
-        labels.write_states(folder / label_files.STATES, known.frames, known.states)
+        _write_labels(folder, procedure, known.steps, known.with_errors, known.frames, known.states)
         print(f"{folder}: {len(known.steps)} steps")
+
+
+def _main_assembly101(args: argparse.Namespace) -> None:
+    found = assembly101.read(args.annotations, args.skip)
+    for line in found.left_out:
+        tell("left out", line)
+    for toy, recordings in found.toys.items():
+        folder = pathlib.Path(args.out) / toy
+        folder.mkdir(parents=True, exist_ok=True)
+        procedure = assembly101.procedure(toy, recordings)
+        files.write_json(folder / "procedure.json", procedure.to_json())
+        pairs = assembly101.pairs_of(recordings)
+        for name, changes in recordings.items():
+            known = assembly101.states(changes, pairs)
+            steps = [labels.states_to_steps(*known, with_errors) for with_errors in (False, True)]
+            _write_labels(folder / "labels" / name, procedure, *steps, *known)
+        wrong = sum(c.value == -1 for changes in recordings.values() for c in changes)
+        print(f"{folder}: {len(recordings)} recordings, {len(pairs)} pairs, {wrong} joined wrong")
+
+
+def _write_labels(
+    folder: pathlib.Path,
+    procedure: Procedure,
+    steps: list[labels.Step],
+    with_errors: list[labels.Step],
+    frames: np.ndarray,
+    states: np.ndarray,
+) -> None:
+    """Writes the PSR files of a recording; the arguments are the fields of `label_files.Labels`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels.write_steps(folder / label_files.STEPS, steps, procedure)
+    labels.write_steps(folder / label_files.WITH_ERRORS, with_errors, procedure)
+    labels.write_states(folder / label_files.STATES, frames, states)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -198,6 +235,13 @@ def _parser() -> argparse.ArgumentParser:
         "--fps", type=float, help="frames per second of labels by the clock; or the procedure's"
     )
     timed.add_argument("--out", required=True, help="folder for a folder per recording")
+    toys = formats.add_parser("assembly101", help="Assembly101's annotations of mistakes")
+    toys.add_argument("--annotations", required=True, help="folder of their CSV files")
+    toys.add_argument(
+        "--skip", action="store_true", help="leave out rows that are malformed, and name them"
+    )
+    toys.add_argument("--out", required=True, help="folder for a folder per toy")
+    toys.set_defaults(run=_main_assembly101)
     for sub, run in (
         (coco, _main_detections),
         (yolo, _main_detections),

@@ -233,8 +233,9 @@ def _recordings(result: Result) -> Drawn:
         name: [rows[name, s]["f1"] or 0.0 for s in streams if (name, s) in rows] for name in names
     }
     kept = sorted(sorted(names, key=lambda name: (max(f1[name]), name))[:MAX_ROWS])
-    figure, panels = _axes(0.9 + 0.2 * len(kept), len(headline.MEANS), sharey=True)
-    for axes, one in zip(panels, headline.MEANS, strict=True):
+    shown = headline.means(rows.values())
+    figure, panels = _axes(0.9 + 0.2 * len(kept), len(shown), sharey=True)
+    for axes, one in zip(panels, shown, strict=True):
         for stream in streams:
             points = [
                 (rows[name, stream][one.key], y)
@@ -251,7 +252,7 @@ def _recordings(result: Result) -> Drawn:
     panels[0].set_yticks(range(len(kept)), labels, color=INK)
     panels[0].set_ylim(len(kept) - 0.5, -0.5)
     _legend(figure, panels[0], 3)
-    means = ", ".join(one.label for one in headline.MEANS)
+    means = ", ".join(one.label for one in shown)
     caption = f"{means} of each recording; what is undefined has no dot."
     if len(kept) < len(names):
         caption += f" The {len(kept)} recordings with the lowest F1, of {len(names)}."
@@ -264,8 +265,9 @@ def _differences(result: Result) -> Drawn:
     if method not in result["streams"] or not others:
         return None
     found = {other: compare(result, result, (other, method)) for other in others}
-    fractions = {one.key: one.label for one in headline.MEANS if not one.unit}
-    times = {one.key: one.label for one in headline.MEANS if one.unit}
+    means = headline.means(result["streams"].values())
+    fractions = {one.key: one.label for one in means if not one.unit}
+    times = {one.key: one.label for one in means if one.unit}
     times["common_delay_s"] = "Delay where\nboth are correct"
     shown = [r for rows in found.values() for r in rows if r["metric"] in fractions | times]
     if any(row["recordings"] == 1 for row in shown):

@@ -6,25 +6,31 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from data_prep import industreal, meccano, own
+from data_prep import impact, industreal, meccano, own
+from stormpsr_jax.psr import convert
 from tests.hostile.damage import change_json, damage_text
 from tests.hostile.processes import MEMORY, call, command, made_once
 from tests.hostile.runs import Found
 from tests.hostile.zips import WAYS_OF_ZIPS, pack, spoil_zip
-from tests.support import industreal_data, meccano_data, own_data
+from tests.support import assembly101_data, impact_data, industreal_data, meccano_data, own_data
 
-# The flags of each command, by the folder that they name.
+SHARDS = ["--workers=1", "--size=16"]
+# The flags of each command by the folder that they name, and its other words.
 COMMANDS = {
     "own": (own, {"videos": "videos", "labels": "labels", "boxes": "boxes", "splits": "splits.csv",
-                  "procedure": "procedure.json"}),
-    "meccano": (meccano, {"frames": "frames", "labels": "psr", "asd_labels": "asd"}),
-    "industreal": (industreal, {"data": "recordings"}),
+                  "procedure": "procedure.json"}, SHARDS),
+    "meccano": (meccano, {"frames": "frames", "labels": "psr", "asd_labels": "asd"}, SHARDS),
+    "industreal": (industreal, {"data": "recordings"}, SHARDS),
+    "impact": (impact, {"videos": "videos", "labels": "psr"}, SHARDS),
+    "assembly101": (convert, {"annotations": "annots"}, ["assembly101"]),
 }  # fmt: skip
 
 
 def _write_base(folder: Path) -> None:
     meccano_data.make_data(folder / "meccano", dict.fromkeys(meccano_data.FRAMES, 9))
     industreal_data.make_data(folder / "industreal")
+    impact_data.make_data(folder / "impact")
+    assembly101_data.make_data(folder / "assembly101" / "annots")
     data = own_data.make_data(folder / "own", ("bench1", "bench2", "bench3", "bench4"))
     (data / "procedure.json").write_text(json.dumps(own_data.PROCEDURE.to_json()))
     splits = zip(("bench1", "bench2", "bench3", "bench4"), ("train", "train", "val", "test"),
@@ -50,7 +56,7 @@ def _write_base(folder: Path) -> None:
 def damaged_labels(rng: random.Random, place: Path, base: Path) -> Found:
     """One label file, or the zip file that they are in."""
     source = rng.choice(list(COMMANDS))
-    module, flags = COMMANDS[source]
+    module, flags, more = COMMANDS[source]
     sound = made_once(base / "labels", _write_base) / source
     data = place / "data"
     shutil.copytree(sound, data)
@@ -65,7 +71,7 @@ def damaged_labels(rng: random.Random, place: Path, base: Path) -> Found:
     # Whatever of the path an error may name.
     names = {name.name, name.stem, name.parent.name} - {""}
     top = data / name.parts[0]
-    if rng.random() < 0.3 and top.is_dir() and name.parts[0] != "boxes":
+    if rng.random() < 0.3 and top.is_dir() and name.parts[0] not in ("boxes", "annots"):
         archive = top.with_suffix(".zip")
         pack(rng, top, archive)
         flags = {flag: of.replace(name.parts[0], archive.name) for flag, of in flags.items()}
@@ -76,7 +82,7 @@ def damaged_labels(rng: random.Random, place: Path, base: Path) -> Found:
         if there and rng.random() < 0.5:
             spoilt = spoil_zip(rng, rng.choice(WAYS_OF_ZIPS), archive, member, sound / name)
             way += f"; {spoilt.what}"
-    words = [f"--{flag}={data / of}" for flag, of in flags.items()]
-    words += [f"--out={place / 'out'}", "--workers=1", "--size=16"]
+    words = [*more, *(f"--{flag}={data / of}" for flag, of in flags.items())]
+    words.append(f"--out={place / 'out'}")
     outcome = call(command(module, words), place, memory=MEMORY)
     return f"{source}: {name}: {way}", outcome.judged(names), outcome.output

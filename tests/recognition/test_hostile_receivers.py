@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from stormpsr_jax.recognition.live import mqtt, outbox, webhook
+from stormpsr_jax.recognition.live import mqtt, opcua, outbox, webhook
 
 CONNACK = b"\x20\x02\x00\x00"
 
@@ -268,3 +268,38 @@ def test_whatever_a_receiver_says_is_cut_and_written_out(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(r"warning: receiver: a\x1b[2J\x9b\u202e warning: forged xxx")
     assert len(line) < 300
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"ACKF" + (2**32 - 1).to_bytes(4, "little"), "sends more than 1,048,576 bytes"),
+        (b"MSGC" + (2**31).to_bytes(4, "little"), "sends more than 1,048,576 bytes"),
+        (b"HTTP/1.1 400 \r\n\r\n", "goes on trying"),
+        (b"ACKF" + (28).to_bytes(4, "little") + bytes(20), "goes on trying"),
+    ],
+    ids=["long", "chunk", "http", "zeros"],
+)
+def test_an_opc_ua_server_that_answers_without_end_or_sense_is_left(
+    answer, told, serve, said, monkeypatch
+):
+    pytest.importorskip("asyncua", reason="needs the extra opcua")
+    monkeypatch.setattr(opcua, "_TIMEOUT", 2)
+    sent = []
+
+    def act(connection):
+        connection.sendall(answer)
+        for _ in range(64):
+            connection.sendall(bytes(2**20))
+            sent.append(1)
+
+    port = serve(act)
+    with ended(opcua.OpcUa(f"opc.tcp://127.0.0.1:{port}#ns=2;s=x", first_pause=60)) as ours:
+        tracemalloc.start()
+        ours.send(event())
+        said.wait(rf"warning: opc\.tcp://127\.0\.0\.1:{port}#ns=2;s=x: .*{told}")
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2**24
+    assert len(sent) < 20, "the connection is ended"
+    assert "Traceback" not in said.text

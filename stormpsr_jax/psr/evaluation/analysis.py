@@ -164,8 +164,13 @@ def summary_table(result: Mapping[str, Any]) -> Rows:
 
 
 def overview(result: Mapping[str, Any]) -> str:
-    """Returns the tables that evaluate and a run end with, as text."""
-    text = tables.format_rows(summary_table(result))
+    """Returns the tables that evaluate and a run end with, as text.
+
+    They have the figures of all procedures; `summary_table` has those of this one.
+    """
+    kept = {"stream", *(figure.key for figure in headline.of(()))}
+    rows = [{key: row[key] for key in row if key in kept} for row in summary_table(result)]
+    text = tables.format_rows(rows)
     wrong = tables.format_rows(wrong_parts.summary_table(result))
     return f"{text}\n\nparts that sit wrong\n{wrong}" if wrong else text
 

@@ -142,7 +142,7 @@ def _values(
         raise ValueError(f"the results do not have the same recordings; only one has {lone}")
     names = sorted(a)
     values = {}
-    for figure in headline.MEANS:
+    for figure in headline.means([*a.values(), *b.values()]):
         x, y = (np.array([r[name][figure.key] for name in names], np.float64) for r in (a, b))
         values[figure.key] = x, y
     for name in names:

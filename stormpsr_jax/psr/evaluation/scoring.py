@@ -13,7 +13,7 @@ from stormpsr_jax.psr.evaluation import analysis, released, released_decoding
 from stormpsr_jax.psr.files import frame_rates
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
 from stormpsr_jax.psr.procedure import Procedure
-from stormpsr_jax.psr.scoring import metrics, wrong_parts
+from stormpsr_jax.psr.scoring import metrics, partial_order, wrong_parts
 from stormpsr_jax.psr.streams import calibration, streams
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, Settings, plain
@@ -146,7 +146,7 @@ def evaluate_recordings(
                     events = stream.decode(
                         procedure, recording, own, weights, fps=fps, calibration=calibrated
                     )
-                    found = _score_paper(recording, events, certain, fps)
+                    found = _score_paper(procedure, recording, events, certain, fps)
                     judged[stream.name] += calibration.judge(events, recording)
             except ValueError as error:
                 raise ValueError(f"recording {name!r}: {error}") from error
@@ -229,12 +229,17 @@ def _visible(visibility: tuple[np.ndarray, np.ndarray], truth: list) -> list[flo
 
 
 def _score_paper(
-    r: LabelledPredictions, found: Sequence[Event], certain: float, fps: float
+    procedure: Procedure,
+    r: LabelledPredictions,
+    found: Sequence[Event],
+    certain: float,
+    fps: float,
 ) -> dict[str, Any]:
     events = [e for e in found if e.confidence >= certain]
     predicted = metrics.scored(events, r.with_errors)
     return {
         **metrics.score_recording(r.truth, predicted, fps),
+        **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
         "perception_fp": None,
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),

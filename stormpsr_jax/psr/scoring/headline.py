@@ -2,7 +2,8 @@
 
 A new figure is a row of `FIGURES`, and a value under its key in what `metrics.score_recording`
 returns for a recording; protocol `released` leaves it undefined. `summarise` of both protocols, the
-check of metrics.json files, the tables, `compare`, the report and its figures follow.
+check of metrics.json files, the tables, `compare`, the report and its figures follow. A figure that
+not every procedure has is not `always`: entries that lack it are whole without.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ class Figure:
         better: "high" or "low"; none for a count, of which no best one is marked.
         mean: whether the figure of a stream is the mean over the recordings in which it is defined;
             otherwise it is a count: the sum over all recordings.
+        always: whether every entry has it; otherwise it is shown where entries have it.
     """
 
     key: str
@@ -37,6 +39,7 @@ class Figure:
     decimals: int = 0
     better: str = ""
     mean: bool = False
+    always: bool = True
 
     @property
     def heading(self) -> str:
@@ -53,6 +56,16 @@ FIGURES = (
         decimals=3,
         better="high",
         mean=True,
+    ),
+    Figure(
+        "pos_partial",
+        "POS, partial order",
+        "POS against the nearest order of the true steps that differs from theirs only where the "
+        "precedence of the procedure's variant leaves the order free.",
+        decimals=3,
+        better="high",
+        mean=True,
+        always=False,
     ),
     Figure(
         "f1",
@@ -123,13 +136,27 @@ WRONG = (
     ),
     Figure("right_installations", "Right parts", "Parts that were installed correctly."),
 )
-MEANS = tuple(figure for figure in FIGURES if figure.mean)
-COUNTS = tuple(figure for figure in FIGURES if not figure.mean)
+
+
+def of(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """Returns the figures that all of these entries, of streams or recordings, have."""
+    entries = list(entries)
+    return tuple(f for f in FIGURES if f.always or (entries and all(f.key in e for e in entries)))
+
+
+def means(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """Returns those of them that are means."""
+    return tuple(figure for figure in of(entries) if figure.mean)
+
+
+def counts(entries: Iterable[Mapping[str, Any]]) -> tuple[Figure, ...]:
+    """Returns those of them that are counts."""
+    return tuple(figure for figure in of(entries) if not figure.mean)
 
 
 def values(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headline figures, by key, of a stream's or a recording's entry."""
-    return {figure.key: entry[figure.key] for figure in FIGURES}
+    return {figure.key: entry[figure.key] for figure in of([entry])}
 
 
 def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
@@ -142,6 +169,8 @@ def mistakes(entry: Any, figures: Iterable[Figure], place: str) -> list[str]:
     """
     lines = []
     for figure in figures:
+        if not figure.always and isinstance(entry, Mapping) and figure.key not in entry:
+            continue
         kinds = (int, float, type(None)) if figure.mean else (int, float)
         try:
             if files.field(entry, figure.key, kinds, place) is not None:
@@ -165,7 +194,7 @@ def over_recordings(
     """
     rows = list(rows)
     result: dict[str, Any] = {}
-    for figure in FIGURES:
+    for figure in of(rows):
         defined = [row[figure.key] for row in rows if row[figure.key] is not None]
         if figure.mean:
             result[figure.key] = mean(defined) if defined else None

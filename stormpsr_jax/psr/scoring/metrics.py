@@ -283,10 +283,10 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     they are defined, of which "undefined" counts the others, and the sums of the counts.
     "pooled_f1", "pooled_precision" and "pooled_recall" follow from the sums of TP, FP and FN.
     """
-    result = headline.over_recordings(recordings.values(), headline.exact_mean)
+    rows = recordings.values()
+    result = headline.over_recordings(rows, headline.exact_mean)
     undefined = {
-        figure.key: sum(r[figure.key] is None for r in recordings.values())
-        for figure in headline.MEANS
+        figure.key: sum(row[figure.key] is None for row in rows) for figure in headline.means(rows)
     }
     tp, fp, fn = (result[key] for key in ("tp", "fp", "fn"))
     truths = any(r["f1"] is not None for r in recordings.values())

@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
 from stormpsr_jax.model.folder import model_folder
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files.unit import Reset, parse_reset
-from stormpsr_jax.recognition.live import access, mqtt, serve, webhook
+from stormpsr_jax.recognition.live import access, mqtt, opcua, serve, webhook
 from stormpsr_jax.recognition.live.capture import Capture, Clock
 from stormpsr_jax.recognition.live.live_sources import live_source
 from stormpsr_jax.recognition.live.station import Output, Station
@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(lock)
             station.restore()
         title = f"{model.procedure.name} · {variant}"
-        outputs, page = _open_outputs(args, title, station.ask_reset, stack)
+        states = model.procedure.variants[variant].initial_state, live.decoder.assembly
+        outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
         if page is not None:
             page.frame(None, {"recording": source.name, "source": "opening"})
         # Before the source is opened: compiling takes longer than pictures wait.
@@ -100,6 +101,8 @@ def _mistakes_of_outputs(args: argparse.Namespace) -> list[str]:
         (args.serve, lambda text: access.Access(access.parse(text), _token(args))),
         (args.mqtt, mqtt.parse),
         (args.webhook, webhook.parse),
+        (args.opcua, opcua.parse),
+        (args.opcua_keys, opcua.check_keys),
     ):
         try:
             if value is not None:
@@ -114,9 +117,16 @@ def _token(args: argparse.Namespace) -> str | None:
 
 
 def _open_outputs(
-    args: argparse.Namespace, title: str, reset: Callable[[], None], stack: contextlib.ExitStack
+    args: argparse.Namespace,
+    title: str,
+    states: tuple[Sequence[int], Sequence[int]],
+    reset: Callable[[], None],
+    stack: contextlib.ExitStack,
 ) -> tuple[list[Output], serve.Page | None]:
-    """The outputs of the command line, which `stack` closes, and the page among them."""
+    """The outputs of the command line, which `stack` closes, and the page among them.
+
+    `states` of the components are those that a unit begins with, and those at hand.
+    """
     outputs: list[Output] = []
     page = None
 
@@ -133,6 +143,8 @@ def _open_outputs(
         add(mqtt.Mqtt(args.mqtt))
     if args.webhook is not None:
         add(webhook.Webhook(args.webhook))
+    if args.opcua is not None:
+        add(opcua.OpcUa(args.opcua, args.opcua_keys, initial_state=states[0], state=states[1]))
     return outputs, page
 
 

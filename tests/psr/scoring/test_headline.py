@@ -22,8 +22,6 @@ def extended(monkeypatch):
     """A result with two figures more."""
     figures = (*headline.FIGURES, *EXTRA)
     monkeypatch.setattr(headline, "FIGURES", figures)
-    monkeypatch.setattr(headline, "MEANS", tuple(f for f in figures if f.mean))
-    monkeypatch.setattr(headline, "COUNTS", tuple(f for f in figures if not f.mean))
     rows = {
         name: {
             **metrics.score_recording(truth, EVENTS[name], 10),

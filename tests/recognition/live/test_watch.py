@@ -328,17 +328,39 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
         ([even, "--out=x", "--reset=key"], ["--reset is for live sources"]),
         ([even], ["--out=DIR, the folder for the results, is missing"]),
         (
-            [even, "--out=x", "--serve", "--token-file=t", "--mqtt=m://me:secret@h", "--webhook=w"],
-            [f"--{name} is for live" for name in ("serve", "token-file", "mqtt", "webhook")],
+            [
+                even,
+                "--out=x",
+                "--serve",
+                "--token-file=t",
+                "--mqtt=m://me:secret@h",
+                "--webhook=w",
+                "--opcua=o://me:secret@h",
+                "--opcua-keys=k",
+            ],
+            [
+                f"--{name} is for live"
+                for name in ("serve", "token-file", "mqtt", "webhook", "opcua", "opcua-keys")
+            ],
         ),
         (
-            ["--serve", even, "--realtime", "--mqtt=x://me:secret@h/p", "--webhook=ftp://secret"],
-            ["--mqtt: must be like", "--webhook: must be like"],
+            [
+                "--serve",
+                even,
+                "--realtime",
+                "--mqtt=x://me:secret@h/p",
+                "--webhook=ftp://secret",
+                "--opcua=opc.tcp://me:secret@h",
+                "--opcua-keys=/nowhere",
+            ],
+            [f"--{name}: must be like" for name in ("mqtt", "webhook", "opcua")]
+            + ["--opcua-keys=/nowhere: has no certificate.pem"],
         ),
         (["--serve", "8765", even, "--realtime"], ["--serve 8765: write --serve=8765"]),
         ([even, "--realtime", "--serve=1.2.3.4:99999"], ["--serve='1.2.3.4:99999': must be PORT"]),
         ([even, "--realtime", "--serve=0.0.0.0:0"], ["it needs a token"]),
         ([even, "--realtime", "--token-file=t"], ["--token-file is for --serve"]),
+        ([even, "--realtime", "--opcua-keys=k"], ["--opcua-keys is for --opcua"]),
         ([even, "--realtime", "--serve", "--token-file=absent"], ["absent"]),
         ([even, "--realtime", "--serve", f"--token-file={readable}"], ["everybody may open it"]),
         (["camera:x"], ["cameras are camera:0"]),

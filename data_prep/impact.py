@@ -1,0 +1,71 @@
+"""Makes clip shards of IMPACT, an angle grinder that is assembled and taken apart.
+
+    python -m data_prep.impact --videos=DIR --labels=labels_front_only_v1 --out=DIR
+
+--videos is a folder or zip file with a video of each recording of the front camera
+(…/20250407_1345_color_front_clipped.mp4, 30 frames per second), or a folder of image files of its
+name, numbered from 0. --labels holds <split>/<recording>/PSR_labels_raw.csv, as the data set ships
+it in dataset/PSR, and decides on the splits; it may be a zip file. --procedure takes a procedure
+file other than the one that ships, for recordings that this one does not name.
+
+A -1 in these labels is a part in transition, on its way on or off. It counts as before the
+transition until that ends in 0 or 1, which is the step. So PSR_labels.csv and
+PSR_labels_with_errors.csv, which have other steps, are checked and not used, and no part sits wrong
+in this data set. There are no boxes: no frame has one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Unpack
+
+from data_prep import command
+from data_prep.reading import data_sets, impact_labels
+from data_prep.writing import from_files
+from stormpsr_jax.media import finding
+from stormpsr_jax.psr.procedure import Procedure
+
+
+def make_dataset(
+    out: str | Path,
+    *,
+    videos: str | Path,
+    labels: str | Path,
+    procedure: Procedure,
+    **options: Unpack[from_files.Options],
+) -> bool:
+    """Makes the clip shards; see the module's docstring.
+
+    Args:
+        out: folder for the shards.
+        videos: folder or zip file of the videos, or of folders of pictures.
+        labels: folder or zip file of the PSR labels.
+        procedure: the product; its variants name the recordings.
+        **options: see from_files.build, also for what is returned.
+
+    Raises:
+        ValueError: what is wrong with the data, all recordings at once where that is possible.
+    """
+    found = data_sets.match(
+        impact_labels.FORMAT,
+        data_sets.find_labels(command.open_flag("labels", labels), f"--labels={labels}"),
+        finding.find_pictures(command.open_flag("videos", videos)),
+        {},
+        procedure.fps,
+    )
+    return from_files.build(impact_labels.read_labels, found, out, procedure=procedure, **options)
+
+
+def _add_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--videos", required=True, metavar="PATH", help="folder or zip of the videos")
+    add("--labels", required=True, metavar="PATH", help="folder or zip of the PSR labels")
+    what = "procedure file (%(default)s, which ships)"
+    add("--procedure", default="impact", metavar="FILE", help=what)
+    command.add_recording_flags(parser)
+
+
+main = command.command("impact", __doc__, _add_flags, make_dataset)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Assembly101's annotations of mistakes: a pair of joined parts is a component."""
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr import convert
+from stormpsr_jax.psr.files import assembly101, label_files
+from stormpsr_jax.psr.procedure import load_procedure
+from tests.support.assembly101_data import NAMES, TEXTS, make_data
+from tests.support.commands import refused
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    return make_data(tmp_path / "annots")
+
+
+def converted(annotations, out, *flags):
+    convert.main(["assembly101", f"--annotations={annotations}", f"--out={out}", *flags])
+    return load_procedure(out / "b06/procedure.json")
+
+
+def test_a_joined_pair_is_a_component_in_either_order(annotations, tmp_path):
+    procedure = converted(annotations, tmp_path / "out")
+    assert procedure.components == ("base + cabin", "base + wheel", "cabin + roof")
+    assert procedure.fps == 30
+    assert load_procedure(tmp_path / "out/a16/procedure.json").components == ("boom + boom",)
+
+
+def test_states_and_steps_are_of_the_ends_of_rows_and_of_their_labels(annotations, tmp_path):
+    procedure = converted(annotations, tmp_path / "out")
+    variant = procedure.variant_for(NAMES[0])
+    known = label_files.read(tmp_path / "out/b06/labels" / NAMES[0], procedure, variant)
+    assert known.frames.tolist() == [0, 20, 35, 50, 60, 70]
+    assert known.states.tolist() == [
+        [0, 0, 0],
+        [1, 0, 0],
+        [1, -1, 0],
+        [1, 0, 0],
+        [1, 1, 0],
+        [1, 1, -1],
+    ]
+    assert known.steps == [(20, 0), (60, 3)]
+    assert known.with_errors == [(20, 0), (35, 4), (60, 3), (70, 7)]
+
+
+def test_a_detachment_that_is_a_mistake_removes_and_two_rows_at_one_frame_are_one(
+    annotations, tmp_path
+):
+    converted(annotations, tmp_path / "out")
+    procedure = load_procedure(tmp_path / "out/a16/procedure.json")
+    known = label_files.read(tmp_path / "out/a16/labels" / NAMES[2], procedure, None)
+    assert (known.frames.tolist(), known.steps) == ([0], [])  # on and off at frame 9
+    late = TEXTS[2].replace("9,9,", "9,12,")
+    (annotations / f"{NAMES[2]}.csv").write_text(late, newline="")
+    converted(annotations, tmp_path / "out")
+    known = label_files.read(tmp_path / "out/a16/labels" / NAMES[2], procedure, None)
+    assert known.steps == [(9, 0), (12, 2)]
+
+
+def test_the_procedure_has_the_states_that_occur_and_expects_what_most_recordings_end_with(
+    annotations, tmp_path
+):
+    procedure = converted(annotations, tmp_path / "out")
+    shown = {"".join(map(str, row)) for row in procedure.states.tolist()}
+    assert shown == {"100", "110", "111"}
+    variant = procedure.variants["assembly"]
+    assert variant.expected == (0, 3)  # the roof ends wrong in one of two
+    assert set(variant.allowed) == {2, 5, 6, 8}
+    assert all(procedure.variant_for(name) is variant for name in NAMES[:2])
+    with pytest.raises(ValueError, match="no variant matches"):
+        procedure.variant_for(NAMES[2])
+
+
+def test_the_labels_fit_the_procedure(annotations, tmp_path, capsys):
+    from stormpsr_jax import procedure
+
+    converted(annotations, tmp_path / "out")
+    folder = tmp_path / "out/b06"
+    procedure.main(["check", f"{folder}/procedure.json", f"--labels={folder}/labels"])
+    assert "the labels of 2 recordings fit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("x,2,attach,a,b,correct,", "line 2: start: 'x' is not a number"),
+        ("1,2.5,attach,a,b,correct,", "line 2: end: '2.5' is not whole"),
+        ("5,2,attach,a,b,correct,", "line 2: end: frame 2 is before the start, 5"),
+        ("0,0,attach,a,b,correct,", "line 2: end: is frame 0"),
+        ("1,2,position,a,b,correct,", "line 2: verb: 'position' is none of attach, detach"),
+        ("1,2,attach,a,b,right,", "line 2: label: 'right' is none of correct, mistake, corr"),
+        ("1,2,attach,,b,correct,", "line 2: this: '' is empty"),
+        ("1,2,attach,a,b\x1b[2J,correct,", "line 2: that: "),
+        ("1,2,attach,a,b", "line 2: label: is missing (the row has 5 fields)"),
+        ("1,2,attach,a,b,correct,,more", "line 2: field 8: a row has 7 fields, not 8"),
+    ],
+)
+def test_a_malformed_row_is_named_and_left_out_only_when_asked(
+    annotations, tmp_path, capsys, row, message
+):
+    path = annotations / f"{NAMES[1]}.csv"
+    first, *rest = TEXTS[1].splitlines()
+    path.write_text("\n".join([first, row, *rest, ""]))
+    flags = ["assembly101", f"--annotations={annotations}", f"--out={tmp_path}/out"]
+    error = refused(capsys, convert.main, flags)
+    assert f"error: {path}: {message}" in error
+    assert "mend the row, or leave it out with --skip" in error
+    assert not (tmp_path / "out").exists()
+    convert.main([*flags, "--skip"])
+    assert f"left out: {path}: {message}" in capsys.readouterr().err
+    steps = (tmp_path / "out/b06/labels" / NAMES[1] / "PSR_labels.csv").read_text().splitlines()
+    assert len(steps) == 3
+
+
+def test_mistakes_of_a_folder_say_what_it_should_hold(tmp_path, annotations, capsys):
+    for folder, message in (
+        (tmp_path / "none", "is not a folder; --annotations takes one"),
+        (tmp_path, "has no CSV files; --annotations is the folder 'annots'"),
+    ):
+        flags = ["assembly101", f"--annotations={folder}", f"--out={tmp_path}/out"]
+        assert f"{folder}: {message}" in refused(capsys, convert.main, flags)
+    (annotations / "bench.csv").write_text(TEXTS[1])
+    flags = ["assembly101", f"--annotations={annotations}", f"--out={tmp_path}/out"]
+    assert "bench.csv: the name has no toy, which is the b06b of" in refused(
+        capsys, convert.main, flags
+    )
+
+
+def test_too_many_rows_and_pairs_are_refused(annotations, tmp_path, monkeypatch):
+    monkeypatch.setattr(assembly101, "MAX_PAIRS", 2)
+    with pytest.raises(ValueError, match="toy b06 has 3 pairs, more than 2"):
+        assembly101.read(annotations)
+    monkeypatch.setattr(assembly101, "MAX_ROWS", 4)
+    with pytest.raises(ValueError, match=f"{NAMES[0]}.csv: has 5 rows, more than 4"):
+        assembly101.read(annotations)
+
+
+def test_states_match_a_walk_row_by_row():
+    rng = np.random.default_rng(0)
+    pairs = [("a", "b"), ("b", "c"), ("c", "d")]
+    for _ in range(100):
+        frames = np.sort(rng.integers(1, 12, 8))
+        changes = [
+            assembly101.Change(int(frame), pairs[rng.integers(3)], int(rng.integers(-1, 2)))
+            for frame in frames
+        ]
+        found_frames, found = assembly101.states(changes, pairs)
+        for frame in range(14):
+            expected = [
+                next((c.value for c in reversed(changes) if c.pair == p and c.frame <= frame), 0)
+                for p in pairs
+            ]
+            row = np.searchsorted(found_frames, frame, "right") - 1
+            assert found[row].tolist() == expected
+        assert (found[1:] != found[:-1]).any(axis=1).all()

@@ -1,0 +1,223 @@
+"""POS against a partial order, held against all orders that the precedence leaves open."""
+
+import itertools
+import json
+import random
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.evaluation import analysis, compare, released, scoring
+from stormpsr_jax.psr.files.predictions import Detections
+from stormpsr_jax.psr.files.recordings import LabelledPredictions
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import headline, metrics, partial_order
+from stormpsr_jax.psr.streams.rules import Settings
+from stormpsr_jax.report import report
+
+CHAIN = [(0, 3), (3, 6), (6, 9)]
+
+
+def timed(steps):
+    return list(enumerate(steps))
+
+
+def score(truth, predicted, precedence):
+    return partial_order.order_similarity(timed(truth), timed(predicted), precedence)
+
+
+def reachable(pairs):
+    """All pairs (a, b) of a precedence with a before b, by Warshall's closure."""
+    found = set(pairs)
+    ids = {step for pair in pairs for step in pair}
+    for middle, first, last in itertools.product(ids, repeat=3):
+        if (first, middle) in found and (middle, last) in found:
+            found.add((first, last))
+    return found
+
+
+def all_orders(steps, precedence):
+    """Every order that follows from the labelled one by swapping neighbours that are free."""
+    closed = reachable(precedence)
+
+    def free(a, b):
+        return a // 3 != b // 3 and (a, b) not in closed and (b, a) not in closed
+
+    found, waiting = {steps}, [steps]
+    while waiting:
+        order = waiting.pop()
+        for i, (a, b) in enumerate(itertools.pairwise(order)):
+            swapped = (*order[:i], b, a, *order[i + 2 :])
+            if free(a, b) and swapped not in found:
+                found.add(swapped)
+                waiting.append(swapped)
+    return found
+
+
+def made_up(rng):
+    """Labelled steps, recognised ones and a precedence; the steps have repeats and removals."""
+    ids = [3 * k + kind for k in range(rng.randint(2, 5)) for kind in (0, 2)]
+    ranks = rng.sample(ids, len(ids))
+    share = rng.choice((0.1, 0.3, 0.6))
+    rules = [pair for pair in itertools.combinations(ranks, 2) if rng.random() < share]
+    truth = rng.choices(ids, k=rng.randint(1, 7))
+    found = list(truth)
+    for _ in range(rng.randint(0, 5)):
+        i, j = rng.randrange(len(found) + 1), rng.randrange(len(found) + 1)
+        if rng.random() < 0.6 and found:
+            found.insert(i, found.pop(j - 1))
+        elif rng.random() < 0.5:
+            del found[i : i + 1]
+        else:
+            found.insert(i, rng.choice(ids))
+    return tuple(truth), tuple(found), rules or [(ids[0], ids[2])]
+
+
+def test_pos_partial_is_that_of_the_nearest_order_that_precedence_allows():
+    rng = random.Random(0)
+    higher = 0
+    for _ in range(700):
+        truth, found, rules = made_up(rng)
+        pos = [metrics.order_similarity(timed(y), timed(found)) for y in all_orders(truth, rules)]
+        assert score(truth, found, rules) == pytest.approx(max(pos), abs=1e-12), (
+            truth,
+            found,
+            rules,
+        )
+        higher += max(pos) > metrics.order_similarity(timed(truth), timed(found))
+    assert higher > 70  # of the draws are such that the free order matters
+
+
+def test_pos_partial_is_pos_where_every_order_is_laid_down():
+    steps = (0, 3, 6, 9)
+    for found in itertools.permutations(steps):
+        assert score(steps, found, CHAIN) == metrics.order_similarity(timed(steps), timed(found))
+
+
+def test_pos_partial_forgives_what_is_free_and_nothing_else():
+    rules = [(0, 3), (0, 6)]
+    assert score((0, 3, 6), (0, 6, 3), rules) == 1
+    assert metrics.order_similarity(timed((0, 3, 6)), timed((0, 6, 3))) == pytest.approx(2 / 3)
+    assert score((0, 3, 6), (3, 0, 6), rules) == pytest.approx(2 / 3)
+    assert score((0, 3, 6), (0, 6), rules) == pytest.approx(2 / 3)
+
+
+def test_pos_partial_keeps_the_order_of_labels_that_break_the_precedence():
+    """A recogniser that reports a worker's mistake as it happened has made none."""
+    assert score((3, 0), (3, 0), [(0, 3)]) == 1
+    assert score((3, 0), (0, 3), [(0, 3)]) == 0.5
+
+
+def test_pos_partial_installs_and_removes_a_part_in_the_order_of_the_labels():
+    assert score((0, 2, 0, 6), (6, 0, 0, 2), [(3, 9)]) == pytest.approx(0.75)
+
+
+def test_pos_partial_is_undefined_without_steps_or_rules_and_for_very_many_steps():
+    assert score((), (0,), CHAIN) is None
+    assert score((0,), (0,), []) is None
+    many = (0,) * (partial_order.MAX_STEPS + 1)
+    assert score(many, (0,), CHAIN) is None
+    assert score((0,), many, CHAIN) is None
+
+
+def test_pos_partial_gives_up_on_orders_that_differ_too_much(monkeypatch):
+    rng = random.Random(3)
+    truth = [3 * k for k in range(24)]
+    rules = [(3 * k, 3 * k + 36) for k in range(12)]
+    found = rng.sample(truth, len(truth))
+    assert score(truth, found, rules) > metrics.order_similarity(timed(truth), timed(found))
+    monkeypatch.setattr(partial_order, "MAX_WORK", 50)
+    assert score(truth, found, rules) is None
+
+
+def recording(procedure, truth, shown):
+    """A recording whose detector shows the states of `shown` one after the other."""
+    frames = np.arange(len(shown))
+    return LabelledPredictions(
+        name="r",
+        variant=procedure.variants["assembly"],
+        truth=truth,
+        frames=np.zeros(1, np.int64),
+        states=np.zeros((1, procedure.num_components), np.int8),
+        detections=Detections(
+            frames, np.array(shown), np.full(len(shown), 0.9), np.ones((len(shown), 4))
+        ),
+    )
+
+
+@pytest.fixture
+def free_order():
+    """A procedure whose second and third part may be put on in either order."""
+    content = {
+        "name": "free",
+        "fps": 10,
+        "components": ["a", "b", "c"],
+        "states": ["100", "110", "101", "111"],
+        "variants": {
+            "assembly": {
+                "initial_state": "000",
+                "expected": [0, 3, 6],
+                "recordings": ["*"],
+                "precedence": [[0, 3], [0, 6]],
+            }
+        },
+    }
+    return type(load_procedure("meccano")).from_json(content)
+
+
+def evaluated(procedure, protocol="paper"):
+    truth = [(1, 0), (3, 3), (4, 6)]
+    found = recording(procedure, truth, [0, 1, 1, 1, 3, 3, 4])
+    settings = Settings(decoder="naive")
+    return scoring.evaluate_recordings(procedure, {"r": found}, settings, protocol=protocol)
+
+
+def test_pos_partial_is_in_results_tables_and_the_report_of_a_procedure_with_precedence(
+    free_order, tmp_path
+):
+    result = evaluated(free_order)
+    stream = result["streams"]["asd"]
+    assert (stream["pos"], stream["pos_partial"]) == (pytest.approx(2 / 3), 1)
+    assert stream["undefined"]["pos_partial"] == 0
+    assert stream["recordings"]["r"]["pos_partial"] == 1
+    assert analysis.summary_table(result)[0]["pos_partial"] == 1
+    assert "pos_partial" not in analysis.overview(result)  # which all procedures have alike
+    assert analysis.recordings_table(result)[0]["pos_partial"] == 1
+    assert "pos_partial" in {r["metric"] for r in compare.compare(result, result, samples=9)}
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(result))
+    assert analysis.load_result(path) == json.loads(json.dumps(result))
+    page = tmp_path / "page.html"
+    truth = {"r": [(1, 0), (3, 3), (4, 6)]}
+    report.write_report(page, title="x", metrics=result, procedure=free_order, truth=truth)
+    assert "<th>POS, partial order</th>" in page.read_text(encoding="utf-8")
+
+
+def test_pos_partial_is_in_no_result_of_a_procedure_without_precedence(free_order, tmp_path):
+    content = free_order.to_json()
+    del content["variants"]["assembly"]["precedence"]
+    result = evaluated(type(free_order).from_json(content))
+    assert "pos_partial" not in json.dumps(result)
+    page = tmp_path / "page.html"
+    truth = {"r": [(1, 0), (3, 3), (4, 6)]}
+    report.write_report(page, title="x", metrics=result, procedure=free_order, truth=truth)
+    assert "partial order" not in page.read_text(encoding="utf-8")
+
+
+def test_pos_partial_is_not_of_protocol_released(free_order):
+    result = evaluated(free_order, "released")
+    assert "pos_partial" not in json.dumps(result)
+    assert headline.values(result["streams"]["asd"]).keys() >= released._UNDEFINED.keys()
+
+
+def test_pos_partial_of_a_variant_without_precedence_is_undefined_beside_one_with(free_order):
+    content = free_order.to_json()
+    content["variants"]["assembly"]["recordings"] = ["r"]
+    content["variants"]["other"] = {
+        **content["variants"]["assembly"],
+        "recordings": ["s"],
+        "precedence": [],
+    }
+    procedure = type(free_order).from_json(content)
+    scores = partial_order.score_recording(procedure, procedure.variants["other"], [(1, 0)], [])
+    assert scores == {"pos_partial": None}

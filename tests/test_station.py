@@ -1,0 +1,97 @@
+"""The systemd unit and the container file of tools/station/, as far as they can be tried here."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from stormpsr_jax import recognise
+from stormpsr_jax.recognition.live import mqtt, opcua, webhook
+
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "tools/station/stormpsr@.service"
+CONTAINER = ROOT / "tools/station/Containerfile"
+
+
+def setting(name):
+    return re.findall(rf"(?m)^{name}=(.*)$", UNIT.read_text())
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd")
+def test_the_unit_is_what_systemd_takes(system, tmp_path):
+    """Verified as an instance, with this Python in place of the one in /opt."""
+    copy = tmp_path / "stormpsr@bench7.service"
+    copy.write_text(UNIT.read_text().replace("/opt/stormpsr/bin/python", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", copy], capture_output=True, text=True)
+    said = [line for line in done.stderr.splitlines() if "stormpsr@" in line]
+    assert (done.returncode, said) == (0, [])
+
+
+def test_the_command_of_the_unit_has_the_options_that_recognise_takes():
+    (command,) = setting("ExecStart")
+    options = "--reset=complete --serve=0.0.0.0:8765"
+    assert options in UNIT.read_text()
+    for name, value in (("MODEL", "m"), ("SOURCE", "camera:0")):
+        assert f"#   {name}=" in UNIT.read_text()
+        command = command.replace(f"${{{name}}}", value)
+    words = (
+        command.replace("$OPTIONS", options).replace("%S", "/var/lib").replace("%i", "b").split()
+    )
+    assert words[1:3] == ["-m", "stormpsr_jax.recognise"]
+    args = recognise._parser().parse_intermixed_args(words[3:])
+    assert (args.model, args.source, args.reset) == ("m", ["camera:0"], "complete")
+    folder = setting("StateDirectory")[0].replace("%i", "b")
+    assert Path(args.state).parent == Path("/var/lib") / folder
+
+
+def test_a_mistake_in_the_command_is_not_tried_again_and_secrets_come_by_variables():
+    assert setting("RestartPreventExitStatus") == ["2"]
+    assert setting("EnvironmentFile") == ["/etc/stormpsr/%i.env"]
+    assert {mqtt.PASSWORD, webhook.PASSWORD, opcua.PASSWORD} == {
+        f"STORMPSR_{name}_PASSWORD" for name in ("MQTT", "WEBHOOK", "OPCUA")
+    }
+    assert not re.search(r"(?m)^Environment=.*(PASSWORD|TOKEN)", UNIT.read_text())
+
+
+def test_the_container_file_makes_a_whole_wheel_of_the_files_that_it_copies(system, tmp_path):
+    source = tmp_path / "source"
+    for *files, target in (
+        line.split() for line in re.findall(r"(?m)^COPY (.*)$", CONTAINER.read_text())
+    ):
+        place = tmp_path / target.lstrip("/")
+        if target.endswith("/"):
+            place.mkdir(parents=True, exist_ok=True)
+        for name in files:
+            if (ROOT / name).is_dir():
+                left_out = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(ROOT / name, place, symlinks=True, ignore=left_out)
+            else:
+                shutil.copy(ROOT / name, place)
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q"]
+    subprocess.run([*command, f"--wheel-dir={tmp_path}", source], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        held = set(archive.namelist())
+    assert {
+        "stormpsr_jax/configs/own.py",
+        "stormpsr_jax/docs/recognise.md",
+        "stormpsr_jax/demo/demo.mp4",
+        "data_prep/README.md",
+    } <= held
+
+
+def test_the_container_has_known_extras_and_is_not_root():
+    text = CONTAINER.read_text()
+    (extras,) = re.findall(r"\$wheel\[([\w,]+)\]", text)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert set(extras.split(",")) <= project["optional-dependencies"].keys()
+    after = text.rpartition("\nUSER ")[2]
+    assert after.startswith("station\n")
+    assert 'ENTRYPOINT ["python", "-m", "stormpsr_jax.recognise"]' in after
+    versions = set(re.findall(r"(?m)^FROM python:([\d.]+)", text))
+    assert project["requires-python"] in {f">={version}" for version in versions}
