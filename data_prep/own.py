@@ -24,6 +24,11 @@ folder of images is taken to have --fps already, and keeps the numbers in its na
 Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), unless --videos or
 --labels have folders train, val and test, or --splits=FILE says so: a CSV with the header
 `recording,split`.
+
+The same command again makes what is new: videos and labels that have been added. With --remake it
+also makes those again whose labels, boxes or pictures have changed, and takes those out that are
+gone. All others stay as they are, in the split that they have, so that a draw never lets a network
+learn from what it was scored on.
 """
 
 import argparse
@@ -31,7 +36,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -123,8 +128,11 @@ def find_recordings(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
+    before: Mapping[str, str] | None = None,
 ) -> list[RecordingFiles]:
     """Finds the recordings and brings the parts of each together; see make_dataset.
+
+    `before` are the splits of recordings that no draw changes.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
@@ -155,7 +163,7 @@ def find_recordings(
     raise_all(problems)
     if not labelled:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
-    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed)
+    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed, before or {})
     recordings = []
     for name, [(tree, path)] in pictured.items():
         try:
@@ -204,7 +212,13 @@ def make_dataset(
         ValueError: what is wrong with the recordings, all at once where that is possible.
     """
     found = find_recordings(
-        videos, labels, procedure, boxes=boxes, splits=splits, split_seed=split_seed
+        videos,
+        labels,
+        procedure,
+        boxes=boxes,
+        splits=splits,
+        split_seed=split_seed,
+        before=own_splits.of_folder(out),
     )
     for split in SPLITS:
         names = [recording.name for recording in found if recording.split == split]

@@ -24,7 +24,7 @@ def filmed(system, tmp_path_factory):
         patch.setattr(own_product, "FPS", 1)
         patch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
         procedure = own_product.write_procedure(folder / "lamp.json")
-        own_product.film_all(folder, procedure, rehearsals=1, workers=1)
+        own_product.film_all(folder, procedure, own_product.guide_places(1), workers=1)
     return folder
 
 
@@ -67,7 +67,7 @@ def test_own_product_videos_are_not_made_again(filmed, monkeypatch):
     before = {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
     procedure = load_procedure(filmed / "lamp.json")
     monkeypatch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
-    own_product.film_all(filmed, procedure, rehearsals=1, workers=1)
+    own_product.film_all(filmed, procedure, own_product.guide_places(1), workers=1)
     assert len(before) == 4
     assert before == {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
 
