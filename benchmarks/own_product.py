@@ -39,6 +39,7 @@ import av
 import numpy as np
 import trimesh
 
+from data_prep.checking import accuracy_over_videos
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording
 from data_prep.rendering.product import Part, Product, affine, solid
 from data_prep.rendering.scene import Body
@@ -280,17 +281,10 @@ def follow_numbers(
         "test": UNSEEN,
         "rows": rows,
     }
-    files.write_json(pool / "accuracy_over_videos.json", content)
-    print("| videos | mistakes of a part | F1 | POS | delay | wrong parts accepted |")
-    print("|---|---|---|---|---|---|")
-    for row in rows:
-        stream, of_part = row["streams"]["learned"], row["mistakes"].values()
-        delay = "–" if stream["delay_s"] is None else f"{stream['delay_s']:.1f} s"
-        print(
-            f"| {row['videos']} | {min(of_part)} to {max(of_part)} | {stream['f1']:.3f} | "
-            f"{stream['pos']:.3f} | {delay} | "
-            f"{stream['wrong']['accepted']} of {stream['wrong']['shown']} |"
-        )
+    path = pool / "accuracy_over_videos.json"
+    files.write_json(path, content)
+    curve = files.fit(content, accuracy_over_videos.Curve, str(path))
+    print("\n".join(accuracy_over_videos.table(curve)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -128,7 +128,7 @@ def make_dataset(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
-    settings = {
+    settings: dict[str, Any] = {
         "version": folder.VERSION,
         "fps": float(fps),
         "stride": jobs[0].stride,

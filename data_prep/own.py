@@ -10,9 +10,10 @@ data_prep/README.md takes you from there to a trained model. For a recording NAM
   a spreadsheet (docs/formats.md has them all); or a folder NAME with PSR_labels.csv and perhaps
   PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
   says what labels call the steps; `python -m data_prep.labels map` drafts that file;
-* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
-  file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
-  the original picture, upright; without boxes the detector cannot be trained.
+* --boxes, if given, holds NAME.json (COCO), NAME.xml (CVAT for images 1.1) or a folder NAME of YOLO
+  text files; or it is a COCO or CVAT file, or holds just one, with images NAME/000010.jpg of all
+  recordings. Coordinates are those of the original picture, upright; without boxes the detector
+  cannot be trained.
 
 A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
 its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
@@ -291,7 +292,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_label_flags(add)
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
-    add("--boxes", metavar="PATH", help="boxes: a COCO file, or a folder of COCO or YOLO files")
+    add(
+        "--boxes",
+        metavar="PATH",
+        help="boxes: a COCO or CVAT file, or a folder of these or of YOLO files",
+    )
     shares = own_splits.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")

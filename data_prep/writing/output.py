@@ -108,18 +108,21 @@ def _contents(procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, An
 
 
 def _differ_in(there: Any, asked: dict[str, Any], keys: Collection[str]) -> bool:
-    """Whether the settings of a folder, sound ones, differ in these keys alone."""
+    """Whether the settings of a folder differ in these keys alone, in what has sources in both."""
     if not isinstance(there, dict) or there | {key: asked[key] for key in keys} != asked:
         return False
+    if there.get("splits") == asked["splits"]:
+        sources = there.get("sources")
+        return isinstance(sources, dict) and sources.keys() == asked["sources"].keys()
     return all(_has_all_sources(settings) for settings in (there, asked))
 
 
 def _has_all_sources(settings: dict[str, Any]) -> bool:
+    """Whether each recording of the splits has sources."""
     sources, splits = settings.get("sources"), settings.get("splits")
     if not isinstance(sources, dict) or not isinstance(splits, dict):
         return False
-    names = [name for of_split in splits.values() for name in of_split]
-    return sorted(sources) == sorted(names)
+    return sorted(sources) == sorted(name for names in splits.values() for name in names)
 
 
 def _as_read(content: Any) -> Any:
