@@ -19,10 +19,8 @@ from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.data.clips import shard_name
 
 MOVED = "moved"  # a folder in which shards are named after their recordings
-CHANGING = (
-    "sources",
-    "splits",
-)  # keys of settings.json that may be others, where sources are known
+# Keys of settings.json that may be others, where the sources of all recordings are known.
+CHANGING = ("sources", "splits")
 
 
 @dataclasses.dataclass(frozen=True)

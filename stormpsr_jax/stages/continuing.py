@@ -25,13 +25,12 @@ from ml_collections import ConfigDict
 from stormpsr_jax.base import files
 from stormpsr_jax.stages import provenance
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.provenance import Training
+from stormpsr_jax.stages.provenance import START, Training
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.training.loop import Definition, Params
 from stormpsr_jax.weights.parameters import load_params
 
-START = "start.safetensors"
 # Of what an earlier training saw as the first, the second must not be made of later: what has been
 # learnt from chooses nothing, and what has chosen weights is not scored on.
 _LEAKS = (("train", "val"), ("train", "test"), ("val", "test"))

@@ -29,6 +29,11 @@ from stormpsr_jax.stages.context import Context, packaged_or_path
 from stormpsr_jax.stages.stage import LABEL_FILES, LABELS, Stage
 from stormpsr_jax.training import checkpoint
 
+MADE_FROM, DONE = "made_from.json", "done.json"
+START = "start.safetensors"  # weights that a trained stage goes on from; see `continuing`
+# Fields that change how a run goes and not what comes out.
+FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
+
 
 class Training(msgspec.Struct):
     """A training that weights went through, with the recordings that it saw, by split.
@@ -38,11 +43,6 @@ class Training(msgspec.Struct):
 
     steps: int
     recordings: dict[str, list[str]]
-
-
-MADE_FROM, DONE = "made_from.json", "done.json"
-# Fields that change how a run goes and not what comes out.
-FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
 
 
 def flat_config(config: ConfigDict) -> dict[str, Any]:
@@ -296,7 +296,7 @@ def has_weights(context: Context, stage: Stage) -> bool:
     try:
         checkpoint.load_best(folder)
     except ValueError:
-        return any((folder / "checkpoints").glob("[0-9]*"))
+        return (folder / START).is_file() or any((folder / "checkpoints").glob("[0-9]*"))
     return True
 
 

@@ -13,7 +13,7 @@ import pytest
 from stormpsr_jax import main
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.model import card
-from stormpsr_jax.stages import continuing, provenance
+from stormpsr_jax.stages import continuing, provenance, temporal
 from stormpsr_jax.stages.provenance import DONE, MADE_FROM, Training
 from stormpsr_jax.training.checkpoint import BEST
 from stormpsr_jax.weights.parameters import load_params, save_params
@@ -59,7 +59,7 @@ def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
     }
     for stage in TRAINED:
         assert f"{stage}: goes on from its weights for 4 steps (" in said
-        assert (changed / stage / continuing.START).read_bytes() == before[stage]
+        assert (changed / stage / provenance.START).read_bytes() == before[stage]
         done = record(changed, stage)
         assert done["steps"] == 4
         last = done["trained"][-1]
@@ -161,10 +161,18 @@ def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monke
             assert (folder / BEST).read_text() == BEST
             continuing.begin(folder, folder / BEST, now)
         assert provenance.read(folder)["made_from"] == now["made_from"]
-        assert (folder / continuing.START).read_text() == BEST
+        assert (folder / provenance.START).read_text() == BEST
         assert not (folder / "checkpoints").exists()
         number += 1
     assert number > 5
+
+
+def test_weights_to_go_on_from_are_weights_that_are_not_thrown_away_unasked(tmp_path):
+    (tmp_path / "temporal").mkdir()
+    context = SimpleNamespace(workdir=tmp_path)
+    assert not provenance.has_weights(context, temporal.STAGE)
+    (tmp_path / "temporal" / provenance.START).write_bytes(b"")
+    assert provenance.has_weights(context, temporal.STAGE)
 
 
 def test_a_shorter_training_has_a_shorter_schedule():
@@ -176,7 +184,7 @@ def test_a_shorter_training_has_a_shorter_schedule():
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    path = tmp_path / "temporal" / continuing.START
+    path = tmp_path / "temporal" / provenance.START
     path.parent.mkdir()
     save_params(path, {"head": {"kernel": np.zeros((2, 3), np.float32)}})
     wanted = {"head": {"kernel": np.zeros((2, 4), np.float32)}}
