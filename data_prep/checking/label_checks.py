@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from data_prep.checking.accuracy_over_videos import Curve
+from data_prep.reading import own_labels
 from stormpsr_jax.base.mistakes import first_of, raise_all
 from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.files import label_files
@@ -47,7 +48,7 @@ def check(
     mistakes: list[str] = []
     for name, place in label_files.find(labels).items():
         try:
-            variant = procedure.variant_for(name)
+            variant = own_labels.variant_of(name, procedure)
             read = label_files.read(place, procedure, variant, terms=terms, recording=name)
         except ValueError as error:
             mistakes += first_of(error, place)

@@ -23,7 +23,7 @@ from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import Procedure, Variant
 
 FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
 
@@ -64,16 +64,17 @@ def read_labels(
 
 def _read_steps(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
     """Reads the labels of a recording without its boxes."""
-    _check_variant(recording.name, procedure)
+    variant_of(recording.name, procedure)  # which it has to have
     tree, name = recording.labels
     if tree.exists(name):
         return _read_timed(recording, procedure, terms)
     return read_psr_labels(FORMAT, dataclasses.replace(recording, boxes=None), procedure)
 
 
-def _check_variant(name: str, procedure: Procedure) -> None:
+def variant_of(name: str, procedure: Procedure) -> Variant:
+    """Returns the variant that a recording's name asks for; ValueError if that is not one."""
     try:
-        procedure.variant_for(name)
+        return procedure.variant_for(name)
     except ValueError as error:
         # There is no --variant here: training and scoring go by the globs too.
         raise ValueError(str(error).replace("pass --variant or ", "")) from error

@@ -146,6 +146,9 @@ def test_labels_with_mistakes_are_refused(said, capsys):
     (said.folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
     words = ["check", f"{said.folder}/labels", f"--procedure={said.folder}/pump.json"]
     assert "bench_01.csv: line 2: step:" in refused(capsys, labels.main, words)
+    (said.folder / "labels/bench_01.csv").rename(said.folder / "labels/other.csv")
+    text = refused(capsys, labels.main, words)
+    assert "no variant matches recording 'other' in procedure 'pump'; mend the" in text
 
 
 def test_procedure_check_has_the_same_doubts_of_order_and_removals(said, capsys):
