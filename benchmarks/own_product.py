@@ -1,6 +1,7 @@
 """A product that the package has not seen: filmed, labelled and trained on as the guide says.
 
     python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N] [--meshes]
+    python -m benchmarks.own_product --workdir=runs/own_videos --videos=3,6,12,24,46
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
 are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
@@ -15,21 +16,30 @@ time in another way; they have no boxes. --meshes writes the parts' meshes too, 
 learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of its own; a copy of
 another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed
 on to the run.
+
+--videos=N,… does it once for each number of videos, every fifth of which is for validation; the
+videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
+WORKDIR/accuracy_over_videos.json then has the figures that `data_prep.labels check` goes by:
+copied to data_prep/checking, they are what it says.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import functools
+import os
 import subprocess
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import trimesh
 
+from data_prep.checking import accuracy_over_videos
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording
 from data_prep.rendering.product import Part, Product, affine, solid
 from data_prep.rendering.scene import Body
@@ -38,12 +48,14 @@ from data_prep.rendering.workplace import Workplace
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
-from stormpsr_jax.psr.files import labels
+from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.psr.scoring import wrong_parts
 from stormpsr_jax.recognition.files.results import label_time
 
 ROOT = Path(__file__).parents[1]
 RECORDINGS = {"train": 16, "val": 4, "test": 6}
+UNSEEN = 12  # recordings that all numbers of --videos are scored on
 WRONG, REHEARSED = 1 / 3, 1 / 2  # chances that a part is put on wrong first
 FPS = 5  # of the procedure; a video shows each picture three times, at 15 frames/s
 REPEATS = 3
@@ -144,11 +156,17 @@ def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:
     return {"images": images, "categories": categories, "annotations": annotations}
 
 
-def film_all(folder: Path, procedure: Procedure, rehearsals: int, workers: int) -> None:
-    """Writes the videos that are not there yet."""
+def guide_places(rehearsals: int) -> list[tuple[str, str]]:
+    """(split, name) of the recordings that the guide is followed with."""
     places = [(split, f"{split}_{i:02d}") for split, n in RECORDINGS.items() for i in range(n)]
-    places += [("train", f"rehearsal_{i:02d}") for i in range(rehearsals)]
-    for split in RECORDINGS:
+    return places + [("train", f"rehearsal_{i:02d}") for i in range(rehearsals)]
+
+
+def film_all(
+    folder: Path, procedure: Procedure, places: Sequence[tuple[str, str]], workers: int
+) -> None:
+    """Writes the videos that are not there yet; `places` are (split, name)."""
+    for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
@@ -193,6 +211,82 @@ def follow(folder: Path, meshes: bool, fields: Sequence[str]) -> None:
     run("stormpsr_jax.main", *words)
 
 
+# --- Numbers of videos ----------------------------------------------------------------------------
+
+
+def numbers(text: str) -> list[int]:
+    """The type of --videos: rising numbers from 3 on, so that each split has a recording."""
+    found = [int(part) for part in text.split(",")]
+    if found != sorted(set(found)) or found[0] < 3:
+        raise argparse.ArgumentTypeError(f"{text} is not rising numbers from 3 on")
+    return found
+
+
+def pool_places(number: int) -> list[tuple[str, str]]:
+    """(split, name) of so many videos, and of those that all numbers are scored on."""
+    learnt = [("val" if i % 5 == 2 else "train", f"video_{i:02d}") for i in range(number)]
+    return learnt + [("test", f"unseen_{i:02d}") for i in range(UNSEEN)]
+
+
+def lay_out(pool: Path, folder: Path, number: int) -> None:
+    """Links so many of the videos that are there, with labels and boxes, into a folder."""
+    for split, name in pool_places(number):
+        for file in (f"videos/{split}/{name}.mp4", f"labels/{name}.csv", f"boxes/{name}.json"):
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            if not (folder / file).exists():
+                os.link(pool / file, folder / file)
+
+
+def mistakes_shown(folder: Path, procedure: Procedure, split: str) -> dict[str, int]:
+    """How often each part is put on wrong in the videos of a split."""
+    shown = collections.Counter[int]()
+    for video in sorted((folder / "videos" / split).iterdir()):
+        path = folder / "labels" / f"{video.stem}.csv"
+        read = label_files.read(path, procedure, procedure.variants["assembly"], fps=FPS)
+        wrong = wrong_parts.wrong_installations(read.frames, read.states, [])
+        shown.update(one.component for one in wrong)
+    return {name: shown[k] for k, name in enumerate(procedure.components)}
+
+
+def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
+    """What a run with so many videos came to."""
+    result = files.read_json(folder / "run" / "metrics.json")
+    places = collections.Counter(split for split, _ in pool_places(number))
+    return {
+        "videos": number,
+        "train": places["train"],
+        "val": places["val"],
+        "mistakes": mistakes_shown(folder, procedure, "train"),
+        "streams": {
+            name: {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
+            for name, stream in result["streams"].items()
+        },
+    }
+
+
+def follow_numbers(
+    pool: Path, several: Sequence[int], procedure: Procedure, fields: Sequence[str]
+) -> None:
+    """Follows the guide with each number of videos, and writes what came of it."""
+    rows = []
+    for number in several:
+        folder = pool / f"of_{number}"
+        lay_out(pool, folder, number)
+        files.write_json(folder / "lamp.json", procedure.to_json())
+        follow(folder, meshes=False, fields=fields)
+        rows.append(measured(folder, number, procedure))
+    content = {
+        "product": "a rendered desk lamp of six parts",
+        "config": " ".join(["own:boxes", *fields]),
+        "test": UNSEEN,
+        "rows": rows,
+    }
+    path = pool / "accuracy_over_videos.json"
+    files.write_json(path, content)
+    curve = files.fit(content, accuracy_over_videos.Curve, str(path))
+    print("\n".join(accuracy_over_videos.table(curve)))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -201,12 +295,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--rehearsals", type=int, default=0, metavar="N", help="recordings full of wrong parts (0)")
     add("--meshes", action="store_true", help="the detector learns from renders of meshes, too")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
+    what = "numbers of videos, each of which the guide is followed with"
+    add("--videos", type=numbers, metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
+    if args.videos and (args.meshes or args.rehearsals):
+        parser.error("--videos goes without --meshes and without --rehearsals")
     folder = args.workdir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        film_all(folder, write_procedure(folder / "lamp.json"), args.rehearsals, args.workers)
-        follow(folder, args.meshes, fields)
+        procedure = write_procedure(folder / "lamp.json")
+        if args.videos:
+            film_all(folder, procedure, pool_places(args.videos[-1]), args.workers)
+            follow_numbers(folder, args.videos, procedure, fields)
+        else:
+            film_all(folder, procedure, guide_places(args.rehearsals), args.workers)
+            follow(folder, args.meshes, fields)
     except subprocess.CalledProcessError as error:
         return error.returncode  # it has said why
     return 0

@@ -56,6 +56,7 @@ def described() -> Section:
     )
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
+    c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
     c.compiled = Section()  # programs that a later run need not compile again

@@ -128,7 +128,7 @@ def make_dataset(
         out, Path(features), Path(label_dir), procedure, stride, first_frame, normalise, splits
     )
     by_split = {s: [j for j in jobs if j.split == s] for s in sorted({j.split for j in jobs})}
-    settings = {
+    settings: dict[str, Any] = {
         "version": folder.VERSION,
         "fps": float(fps),
         "stride": jobs[0].stride,
@@ -139,7 +139,9 @@ def make_dataset(
         "sources": {f"{job.split}/{job.name}": _fingerprint(job) for job in jobs},
     }
     with output.only_writer(out):
-        if changed := output.claim(out, procedure, settings):
+        if before := output.claim(out, procedure, settings, ("sources",)):
+            sources = settings["sources"]
+            changed = [name for name in sources if before["sources"][name] != sources[name]]
             raise ValueError(
                 f"{out}: was made from other features or labels of {', '.join(changed)}; delete "
                 "it, or write into another folder with --out"

@@ -1,8 +1,15 @@
-"""Drafts a file that says which steps the words in labels stand for.
+"""Looks at labels before they are trained on, and helps where their words are not the steps'.
 
+    python -m data_prep.labels check DIR --procedure=FILE
     python -m data_prep.labels map --procedure=FILE --labels=DIR --out=words.csv
 
-The labels may be of any format that --labels takes elsewhere. The file that is made has a line
+The labels may be of any format that --labels takes elsewhere. `check` counts recordings, steps and
+mistakes of each part, and tells what is doubtful: steps that are neither expected nor allowed, an
+order against the precedence, states that the procedure does not list, parts that change twice
+within a clip, steps that no recording shows, and how many recordings and mistakes the measured
+curve of accuracy over videos asks for. A doubt is no mistake: exit status 0.
+
+`map` drafts a file that says which steps the words in labels stand for. It has a line
 `word,step,how` for every different word in them: a word that is a step's name or id stands for that
 step, any other for the step whose name is most like it. Correct the column `step` (leave it empty
 for words that are no step, such as those of another tier), then give the file as --words.
@@ -13,15 +20,21 @@ import csv
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from absl import logging
 
 from data_prep import command
+from data_prep.checking import accuracy_over_videos, label_checks
+from data_prep.checking.label_checks import Report
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.mistakes import first_of, one_line, raise_all
+from stormpsr_jax.psr.cli import add_label_flags
 from stormpsr_jax.psr.files import csvfile, label_files, words
 from stormpsr_jax.psr.files.formats import formats
 from stormpsr_jax.psr.procedure import Procedure
+
+WINDOW = 64  # frames of a clip in configs/own.py
 
 
 def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
@@ -60,15 +73,50 @@ def draft(procedure: Procedure, labels: str | Path, out: str | Path) -> int:
     return len(rows)
 
 
-def _act(action: str, procedure: Procedure, labels: str, out: str) -> None:
-    del action  # there is one
-    logging.info(
-        "%s: %d words; correct them, then give it as --words", out, draft(procedure, labels, out)
-    )
+def check(
+    labels: str | Path,
+    procedure: Procedure,
+    words_file: str | None = None,
+    labels_fps: float | None = None,
+    window: int = WINDOW,
+) -> Report:
+    """Looks at labels and prints what is in them; see the module's docstring.
+
+    Args:
+        labels: folder of labels.
+        procedure: the product.
+        words_file, labels_fps: as for `words.terms`.
+        window: frames of a clip, `window.frames` of the config.
+
+    Raises:
+        ValueError: all mistakes in the labels.
+    """
+    terms = words.terms(words_file, labels_fps, procedure)
+    report = label_checks.check(procedure, labels, terms, window, accuracy_over_videos.measured())
+    print("\n".join(label_checks.describe(procedure, report)))
+    for doubt in report.doubts:
+        print(f"doubt: {one_line(doubt)}")
+    if not report.doubts:
+        print("nothing is doubtful")
+    return report
+
+
+def _act(action: str, procedure: Procedure, labels: str, **given: Any) -> None:
+    if action == "check":
+        check(labels, procedure, given["words"], given["labels_fps"], given["window"])
+        return
+    count = draft(procedure, labels, given["out"])
+    logging.info("%s: %d words; correct them, then give it as --words", given["out"], count)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True)
+    add = actions.add_parser("check", help="count steps, and tell what is doubtful").add_argument
+    add("labels", metavar="DIR", help="folder of the labels")
+    add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
+    what = "frames of a clip, the config's window.frames (%(default)s)"
+    add("--window", type=command.at_least(1), default=WINDOW, metavar="N", help=what)
+    add_label_flags(add)
     add = actions.add_parser(
         "map", help="draft the steps that words in labels stand for"
     ).add_argument

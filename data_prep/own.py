@@ -10,9 +10,10 @@ data_prep/README.md takes you from there to a trained model. For a recording NAM
   a spreadsheet (docs/formats.md has them all); or a folder NAME with PSR_labels.csv and perhaps
   PSR_labels_with_errors.csv and PSR_labels_raw.csv. Files are known by what is in them. --words
   says what labels call the steps; `python -m data_prep.labels map` drafts that file;
-* --boxes, if given, holds NAME.json (COCO) or a folder NAME of YOLO text files; or it is a COCO
-  file, or holds just one, with images NAME/000010.jpg of all recordings. Coordinates are those of
-  the original picture, upright; without boxes the detector cannot be trained.
+* --boxes, if given, holds NAME.json (COCO), NAME.xml (CVAT for images 1.1) or a folder NAME of YOLO
+  text files; or it is a COCO or CVAT file, or holds just one, with images NAME/000010.jpg of all
+  recordings. Coordinates are those of the original picture, upright; without boxes the detector
+  cannot be trained.
 
 A video is resampled by its timestamps to a constant --fps (the procedure's, unless given), whatever
 its own rate is and whether it is constant: frame i, counted from 0, is the last picture at or
@@ -24,6 +25,11 @@ folder of images is taken to have --fps already, and keeps the numbers in its na
 Splits are drawn by recording (70/15/15, or --splits=80/10/10; --split_seed), unless --videos or
 --labels have folders train, val and test, or --splits=FILE says so: a CSV with the header
 `recording,split`.
+
+The same command again makes what is new: videos and labels that have been added. With --remake it
+also makes those again whose labels, boxes or pictures have changed, and takes those out that are
+gone. All others stay as they are, in the split that they have, so that a draw never lets a network
+learn from what it was scored on.
 """
 
 import argparse
@@ -31,7 +37,7 @@ import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -123,8 +129,11 @@ def find_recordings(
     boxes: str | Path | None = None,
     splits: str = "",
     split_seed: int = 0,
+    before: Mapping[str, str] | None = None,
 ) -> list[RecordingFiles]:
     """Finds the recordings and brings the parts of each together; see make_dataset.
+
+    `before` are the splits of recordings that no draw changes.
 
     Raises:
         ValueError: all recordings that lack a part, have two of one or cannot be opened; all
@@ -155,7 +164,7 @@ def find_recordings(
     raise_all(problems)
     if not labelled:
         raise ValueError(f"--videos={videos}: no videos and no folders of images are in it")
-    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed)
+    chosen = own_splits.choose_splits(pictured, labelled, splits, split_seed, before or {})
     recordings = []
     for name, [(tree, path)] in pictured.items():
         try:
@@ -204,7 +213,13 @@ def make_dataset(
         ValueError: what is wrong with the recordings, all at once where that is possible.
     """
     found = find_recordings(
-        videos, labels, procedure, boxes=boxes, splits=splits, split_seed=split_seed
+        videos,
+        labels,
+        procedure,
+        boxes=boxes,
+        splits=splits,
+        split_seed=split_seed,
+        before=own_splits.of_folder(out),
     )
     for split in SPLITS:
         names = [recording.name for recording in found if recording.split == split]
@@ -277,7 +292,11 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add_label_flags(add)
     add("--procedure", required=True, metavar="FILE", help="procedure file of the product")
     add("--fps", type=float, metavar="F", help="frames per second; default: the procedure's")
-    add("--boxes", metavar="PATH", help="boxes: a COCO file, or a folder of COCO or YOLO files")
+    add(
+        "--boxes",
+        metavar="PATH",
+        help="boxes: a COCO or CVAT file, or a folder of these or of YOLO files",
+    )
     shares = own_splits.DEFAULT_SHARES
     add("--splits", default="", help=f"shares such as {shares}, or a CSV recording,split")
     add("--split_seed", type=int, default=0, metavar="N", help="of the draw of splits")

@@ -31,7 +31,7 @@ def run(
     config: ConfigDict,
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
-    remake: bool = False,
+    remake: str = "",
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
@@ -62,8 +62,10 @@ def _parser() -> OneLineParser:
     add = parser.add_argument
     what = "folder of this run: checkpoints, predictions, report, model"
     add("--workdir", required=True, metavar="DIR", help=what)
-    what = "throw trained weights away that depend on a change, and train again"
-    add("--remake", action="store_true", help=what)
+    what = "train again what depends on a change: anew, or where only data have changed on from "
+    what += "the old weights, for config.continue_share of the steps"
+    choices = ("anew", "continue")
+    add("--remake", nargs="?", choices=choices, const="anew", default="", help=what)
     what = "work folders whose finished stages are taken over where they are the very same"
     add("--from", dest="others", type=folders, default=(), metavar="DIR,DIR", help=what)
     what = "several processes, which Slurm, Open MPI, GKE or a TPU pod started"

@@ -10,6 +10,7 @@ from typing import Any
 
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.base.mistakes import first_of, lines_of, one_line, raise_all, visible
+from stormpsr_jax.psr import label_doubts
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
@@ -23,11 +24,13 @@ class Findings:
     Attributes:
         mistakes: what must be mended.
         doubts: what a file may say, but hardly means.
+        doubts_of_labels: the same of labels.
         num_recordings: whose labels were read.
     """
 
     mistakes: list[str]
     doubts: list[str]
+    doubts_of_labels: list[str] = dataclasses.field(default_factory=list)
     num_recordings: int = 0
 
 
@@ -110,6 +113,7 @@ def _check_labels(
         findings.mistakes += lines_of(error)
         return
     findings.num_recordings = len(found)
+    odd: list[tuple[str, label_doubts.Doubt]] = []
     for name, place in found.items():
         variant = None
         try:
@@ -129,6 +133,11 @@ def _check_labels(
                 f"{where}: the first state is not the initial state of variant {variant.name!r} in "
                 f"{path}"
             )
+            continue
+        doubts = label_doubts.of_steps(procedure, variant, known.with_errors)
+        doubts += label_doubts.of_states(procedure, variant, known.frames, known.states)
+        odd += [(name, doubt) for doubt in sorted(doubts)]
+    findings.doubts_of_labels += label_doubts.grouped(odd, procedure.fps)
 
 
 def template(
@@ -211,12 +220,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             if args.variant is not None and args.labels is None:
                 raise ValueError("--variant is of the recordings of --labels; give that too")
             findings = check(args.procedure, args.labels, args.variant, args.words, args.labels_fps)
-            for doubt in findings.doubts:
+            for doubt in (*findings.doubts, *findings.doubts_of_labels):
                 print(f"doubt: {one_line(doubt)}")
             raise_all(findings.mistakes)
             print(f"{args.procedure}: no mistakes")
             if args.labels is not None:
-                print(f"{args.labels}: the labels of {_count(findings.num_recordings)} fit")
+                fit = "can be read, with doubts" if findings.doubts_of_labels else "fit"
+                print(f"{args.labels}: the labels of {_count(findings.num_recordings)} {fit}")
     except (OSError, ValueError) as error:
         fail_for(error)
 

@@ -1,17 +1,21 @@
 """The product that the guide is measured on: what its videos show, and the labels and boxes say."""
 
+import argparse
+import itertools
 import json
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
 from benchmarks import own_product
 from data_prep import cad, own
+from data_prep.checking import accuracy_over_videos
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.psr.files import label_files
-from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
 
 
@@ -24,7 +28,7 @@ def filmed(system, tmp_path_factory):
         patch.setattr(own_product, "FPS", 1)
         patch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
         procedure = own_product.write_procedure(folder / "lamp.json")
-        own_product.film_all(folder, procedure, rehearsals=1, workers=1)
+        own_product.film_all(folder, procedure, own_product.guide_places(1), workers=1)
     return folder
 
 
@@ -67,7 +71,7 @@ def test_own_product_videos_are_not_made_again(filmed, monkeypatch):
     before = {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
     procedure = load_procedure(filmed / "lamp.json")
     monkeypatch.setattr(own_product, "RECORDINGS", {"train": 1, "val": 1, "test": 1})
-    own_product.film_all(filmed, procedure, rehearsals=1, workers=1)
+    own_product.film_all(filmed, procedure, own_product.guide_places(1), workers=1)
     assert len(before) == 4
     assert before == {path: path.stat().st_ino for path in (filmed / "videos").rglob("*.mp4")}
 
@@ -82,3 +86,57 @@ def test_own_product_meshes_render(filmed, tmp_path):
     wrong = [r for n, r in ClipSource(out, "cad", procedure).recordings.items() if "wrong" in n]
     assert len(wrong) == (procedure.states.any(axis=1)).sum()
     assert all((r.states == -1).any() for r in wrong)
+
+
+def test_a_number_of_videos_has_those_of_a_smaller_one_in_the_same_splits():
+    known = [dict(map(reversed, own_product.pool_places(n))) for n in (3, 6, 12, 24, 46)]
+    for fewer, more in itertools.pairwise(known):
+        assert fewer.items() < more.items()
+    counts = [[*one.values()].count("val") for one in known]
+    assert counts == [1, 1, 2, 5, 9]
+    assert {[*one.values()].count("test") for one in known} == {own_product.UNSEEN}
+
+
+@pytest.mark.parametrize("text", ["2,6", "6,3", "6,6", "x"])
+def test_numbers_of_videos_rise_from_three_on(text):
+    with pytest.raises((argparse.ArgumentTypeError, ValueError)):
+        own_product.numbers(text)
+    assert own_product.numbers("3,6") == [3, 6]
+
+
+def test_figures_of_a_number_of_videos_are_those_of_its_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(own_product, "UNSEEN", 1)
+    procedure = Procedure.from_json(lamp_content())
+    for split, name in own_product.pool_places(3):
+        for file, text in (
+            (f"videos/{split}/{name}.mp4", ""),
+            (f"labels/{name}.csv", "time,step\n4,Incorrectly installed base\n9,Install base\n"),
+            (f"boxes/{name}.json", "{}"),
+        ):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_text(text)
+    folder = tmp_path / "of_3"
+    for _ in range(2):  # what is there already stays
+        own_product.lay_out(tmp_path, folder, 3)
+    assert len([*folder.rglob("*.mp4")]) == 4
+    stream = {"f1": 0.5, "pos": 0.4, "delay_s": None, "wrong": {"accepted": 1, "shown": 2}, "x": 0}
+    (folder / "run").mkdir()
+    (folder / "run/metrics.json").write_text(json.dumps({"streams": {"temporal": stream}}))
+    found = own_product.measured(folder, 3, procedure)
+    row = msgspec.convert(found, accuracy_over_videos.Row)
+    assert (row.videos, row.train, row.val) == (3, 2, 1)
+    assert row.mistakes == {name: 2 * (name == "base") for name in own_product.LAMP}
+    assert row.figures == {key: stream[key] for key in ("f1", "pos", "delay_s", "wrong")}
+
+
+def lamp_content():
+    names = [*own_product.LAMP]
+    return {
+        "name": "lamp",
+        "fps": own_product.FPS,
+        "components": names,
+        "states": ["1" * len(names)],
+        "variants": {
+            "assembly": {"initial_state": "0" * len(names), "expected": [0], "recordings": ["*"]}
+        },
+    }

@@ -1,12 +1,12 @@
-"""Boxes of assembly state detection: MECCANO's CSV, COCO, and YOLO text files.
+"""Boxes of assembly state detection: MECCANO's CSV, COCO, CVAT's XML, and YOLO text files.
 
 A box that reaches beyond the picture is cut off at its edge: 7 % of the boxes of MECCANO do, by up
 to 0.14 of the picture, where the object leaves it.
 
-A frame without a box shows no whole object only if somebody looked at it. A COCO file lists the
-images that were looked at, and each YOLO file is one. MECCANO and IndustReal have a box in every
-frame in which all of the object is visible, so that the other frames are empty (IndustReal's own
-training takes them so); a file of theirs with sparse boxes, though, says nothing of other frames.
+A frame without a box shows no whole object only if somebody looked at it. Files of COCO and of CVAT
+list the images that were looked at, and each YOLO file is one. MECCANO and IndustReal have a box in
+every frame in which all of the object is visible, so that the other frames are empty (IndustReal's
+own training takes them so); a file of theirs with sparse boxes, though, says nothing of others.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ import numpy as np
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import for_each, note, raise_all
 from stormpsr_jax.psr.files import coco, csvfile, yolo
+from stormpsr_jax.psr.files.formats import xml_tree
 
 _COLUMNS = ["frame", "flag", "visible interval", "x", "y", "w", "h"]
 
@@ -203,12 +204,90 @@ def read_shared_coco_boxes(path: str | Path, names: Collection[str]) -> dict[str
         ValueError: all mistakes, with file and entry.
     """
 
+    found = _read_coco(files.read_json(path), path, _owner_among(names))
+    return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
+
+
+def _owner_among(names: Collection[str]) -> Callable[[str], str | None]:
+    """What finds the recording that the nearest folder in an image's name is named after."""
+
     def owner(image: str) -> str | None:
         folders = unicodedata.normalize("NFC", image.replace("\\", "/")).split("/")[-2::-1]
         return next((folder for folder in folders if folder in names), None)
 
-    found = _read_coco(files.read_json(path), path, owner)
+    return owner
+
+
+def read_cvat_boxes(path: str | Path) -> Boxes:
+    """Reads the XML file of one recording, "CVAT for images 1.1"; its labels are not used.
+
+    Raises:
+        ValueError: all mistakes, with file and line.
+    """
+    return _cut_off(*_read_cvat(path, lambda name: "").get("", ([], [])))
+
+
+def read_shared_cvat_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
+    """Reads such a file with the images of several recordings; see `read_shared_coco_boxes`."""
+    found = _read_cvat(path, _owner_among(names))
     return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
+
+
+def _read_cvat(
+    path: str | Path, owner: Callable[[str], str | None]
+) -> dict[str, tuple[list[_Row], list[int]]]:
+    """Returns by recording the boxes of CVAT's XML, by frame, and the frames without one.
+
+    Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
+    """
+    root = xml_tree.parse(files.read_text(path), path)
+    if root.tag != "annotations":
+        raise ValueError(f"{path}: not CVAT, which has a root <annotations>")
+    if root.of("track"):
+        raise ValueError(
+            f"{path}: is 'CVAT for video'; export 'CVAT for images 1.1', whose images have names"
+        )
+    found: dict[str, tuple[list[_Row], list[int]]] = {}
+
+    def add(image: xml_tree.Node) -> None:
+        name, boxes = image.attributes.get("name", ""), image.of("box")
+        place = f"{path}: {image.place}"
+        recording = owner(name)
+        if not boxes:
+            with contextlib.suppress(ValueError):
+                frame = csvfile.parse_image_name(name, path, image.line)
+                if recording is not None:
+                    found.setdefault(recording, ([], []))[1].append(frame)
+            return
+        frame = csvfile.parse_image_name(name, path, image.line)
+        if recording is None:
+            raise ValueError(
+                f"{place}: name: {files.shorten(name)} is in no folder named after a recording, "
+                "such as RECORDING/000010.jpg"
+            )
+        width, height = (
+            _cvat_number(image, side, path, 1, coco.MAX_PIXELS) for side in ("width", "height")
+        )
+        for box in boxes:
+            x0, y0, x1, y1 = (
+                _cvat_number(box, key, path, -coco.MAX_PIXELS, coco.MAX_PIXELS) / side
+                for key, side in zip(("xtl", "ytl", "xbr", "ybr"), (width, height) * 2, strict=True)
+            )
+            shares = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
+            check_box(shares, f"{path}: {box.place}")
+            rows = found.setdefault(recording, ([], []))[0]
+            rows.append(_Row(frame, shares, f"{path}: {box.place}"))
+
+    for_each([(image,) for image in root.of("image")], add)
+    for rows, _ in found.values():
+        rows.sort(key=lambda row: row.frame)
+    return found
+
+
+def _cvat_number(node: xml_tree.Node, key: str, path: str | Path, low: float, high: float) -> float:
+    text = node.attributes.get(key, "")
+    value = csvfile.parse_number(text, path, node.line, f"<{node.tag}> {key}")
+    return files.number(value, f"{path}: {node.place}: {key}", low, high)
 
 
 def _read_coco(

@@ -1,4 +1,4 @@
-"""Labels of a user's own recordings: PSR label files or a label format; boxes in COCO or YOLO."""
+"""Labels of a user's own recordings: PSR files or a label format; boxes of COCO, CVAT or YOLO."""
 
 import dataclasses
 import functools
@@ -23,10 +23,11 @@ from stormpsr_jax.media.trees import Tree, join
 from stormpsr_jax.psr.files import labels, timed_labels
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import Procedure, Variant
 
 FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
 
+_CVAT = ".xml"
 _NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,9})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
@@ -63,16 +64,17 @@ def read_labels(
 
 def _read_steps(recording: RecordingFiles, procedure: Procedure, terms: Terms) -> Labels:
     """Reads the labels of a recording without its boxes."""
-    _check_variant(recording.name, procedure)
+    variant_of(recording.name, procedure)  # which it has to have
     tree, name = recording.labels
     if tree.exists(name):
         return _read_timed(recording, procedure, terms)
     return read_psr_labels(FORMAT, dataclasses.replace(recording, boxes=None), procedure)
 
 
-def _check_variant(name: str, procedure: Procedure) -> None:
+def variant_of(name: str, procedure: Procedure) -> Variant:
+    """Returns the variant that a recording's name asks for; ValueError if that is not one."""
     try:
-        procedure.variant_for(name)
+        return procedure.variant_for(name)
     except ValueError as error:
         # There is no --variant here: training and scoring go by the globs too.
         raise ValueError(str(error).replace("pass --variant or ", "")) from error
@@ -110,10 +112,12 @@ def _shown(pictures: Pictures, fps: float) -> Shown:
 
 
 def _read_boxes(place: Place) -> Boxes:
-    """Returns the boxes of a COCO file or a folder of YOLO files of one recording."""
+    """Returns the boxes of a COCO or CVAT file or a folder of YOLO files of one recording."""
     tree, name = place
     if tree.exists(name):
         with tree.on_disk(name) as path:
+            if name.lower().endswith(_CVAT):
+                return asd_labels.read_cvat_boxes(path)
             return asd_labels.read_coco_boxes(path)
     paths: dict[int, Path] = {}
     mistakes = []
@@ -128,41 +132,49 @@ def _read_boxes(place: Place) -> Boxes:
     return asd_labels.read_yolo_boxes(paths)
 
 
+def _read_shared_boxes(path: Path, names: Collection[str]) -> dict[str, Boxes]:
+    if path.suffix.lower() == _CVAT:
+        return asd_labels.read_shared_cvat_boxes(path, names)
+    return asd_labels.read_shared_coco_boxes(path, names)
+
+
 def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place | Boxes]:
     """Finds the boxes of each recording.
 
     Args:
-        path: a folder with <recording>.json (COCO) and folders <recording>/ of .txt files (YOLO);
-            or a COCO file of all recordings, or a folder with such a file and nothing else.
+        path: a folder with <recording>.json (COCO), <recording>.xml (CVAT) and folders
+            <recording>/ of .txt files (YOLO); or a COCO or CVAT file of all recordings, or a
+            folder with such a file and nothing else.
         names: of the recordings that have labels.
 
     Raises:
-        ValueError: there are none, a recording has both, or a COCO file of all recordings has
+        ValueError: there are none, a recording has both, or a file of all recordings has
             mistakes.
     """
     if os.path.isfile(path):
-        return asd_labels.read_shared_coco_boxes(path, names)
+        return _read_shared_boxes(Path(path), names)
     if not os.path.isdir(path):
-        raise ValueError(f"--boxes={path}: no such folder or COCO file")
+        raise ValueError(f"--boxes={path}: no such folder, COCO or CVAT file")
     places: list[tuple[str, Place]] = []
     tree = Tree(os.fspath(path))
     for folder, _, files in tree.walk():
         places += [
-            (file[: -len(".json")], (tree, join(folder, file)))
+            (file.rpartition(".")[0], (tree, join(folder, file)))
             for file in files
-            if file.lower().endswith(".json")
+            if file.lower().endswith((".json", _CVAT))
         ]
         if folder and any(map(_NUMBERED.fullmatch, files)):
             places.append((folder.rpartition("/")[2], (tree, folder)))
     found = finding.by_name(places)
     if not found:
         raise ValueError(
-            f"--boxes={path}: has neither <recording>.json (COCO) nor <recording>/*.txt (YOLO)"
+            f"--boxes={path}: has no <recording>.json (COCO), <recording>.xml (CVAT) or "
+            "<recording>/*.txt (YOLO)"
         )
     if len(places) == 1 and not found.keys() & set(names):
         ((_, file),) = (place for _, place in places)
         if tree.exists(file):
-            return asd_labels.read_shared_coco_boxes(Path(path, file), names)
+            return _read_shared_boxes(Path(path, file), names)
     raise_all(
         [
             f"--boxes: {' and '.join(map(finding.show, its))} are of the same recording, {name}; "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.data import folder
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.files.label_files import SPLITS
@@ -21,6 +22,7 @@ def choose_splits(
     labelled: Mapping[str, Sequence[Place]],
     splits: str,
     seed: int,
+    before: Mapping[str, str],
 ) -> dict[str, str]:
     """Returns the split of each recording.
 
@@ -29,12 +31,15 @@ def choose_splits(
         splits: a CSV file, or shares such as 70/15/15. '' means the folders train, val and test;
             if no recording lies in one of these, DEFAULT_SHARES.
         seed: of the draw.
+        before: the splits that recordings have already, which no draw changes: what is scored on
+            must not be learnt from later.
 
     Raises:
         ValueError: too few recordings for the draw; recordings without a split or in two.
     """
     if match := _SHARES.fullmatch(splits):
-        return draw_splits(list(labelled), [int(share) for share in match.groups()], seed)
+        shares = [int(share) for share in match.groups()]
+        return draw_splits(list(labelled), shares, seed, before)
     if splits:
         return _read_splits(Path(splits), labelled)
     of_folders = {
@@ -47,9 +52,8 @@ def choose_splits(
         for name in labelled
     }
     if not any(of_folders.values()):
-        return draw_splits(
-            list(labelled), [int(share) for share in DEFAULT_SHARES.split("/")], seed
-        )
+        shares = [int(share) for share in DEFAULT_SHARES.split("/")]
+        return draw_splits(list(labelled), shares, seed, before)
     problems = []
     for name, found in of_folders.items():
         if len(found) > 1:
@@ -62,13 +66,17 @@ def choose_splits(
     return {name: found.pop() for name, found in of_folders.items()}
 
 
-def draw_splits(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[str, str]:
-    """Draws the split of each recording; the same names and seed give the same splits.
+def draw_splits(
+    names: Sequence[str], shares: Sequence[int], seed: int, before: Mapping[str, str]
+) -> dict[str, str]:
+    """Draws the split of each recording; the same arguments give the same splits.
 
     Args:
         names: of all recordings, in any order.
         shares: of train, val and test; each that is not 0 gets a recording at least.
         seed: of the draw.
+        before: the splits of recordings that keep them; the others are drawn so that all together
+            come as near to the shares as they can.
 
     Raises:
         ValueError: no share at all, or fewer recordings than splits.
@@ -77,21 +85,35 @@ def draw_splits(names: Sequence[str], shares: Sequence[int], seed: int) -> dict[
     spec = "/".join(map(str, shares))
     if not used:
         raise ValueError(f"--splits={spec}: all shares are 0")
-    if len(names) < len(used):
-        raise ValueError(
-            f"{len(names)} recordings are too few to draw {', '.join(used)} from ({spec}), which "
-            "need one each: record more, cut a long recording into several, or say with "
-            "--splits=FILE which one is for what"
-        )
-    drawn = sorted(names, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    chosen: dict[str, str] = {}
+    chosen = {name: before[name] for name in names if name in before}
+    new = sorted(
+        (name for name in names if name not in before),
+        key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest(),
+    )
     first, *others = used  # train takes what the others leave
     for i, split in enumerate(others):
-        wanted = max(1, round(len(names) * used[split] / sum(used.values())))
-        left = len(names) - len(chosen) - (len(others) - i)  # one for train and each to come
-        for name in drawn[len(chosen) :][: min(wanted, left)]:
-            chosen[name] = split
-    return {name: chosen.get(name, first) for name in names}
+        there = [*chosen.values()]
+        wanted = max(1, round(len(names) * used[split] / sum(used.values()))) - there.count(split)
+        empty = [other for other in (first, *others[i + 1 :]) if other not in there]
+        for _ in range(min(wanted, len(new) - len(empty))):  # one for each that has none yet
+            chosen[new.pop(0)] = split
+    chosen |= dict.fromkeys(new, first)
+    if missing := [split for split in used if split not in chosen.values()]:
+        raise ValueError(
+            f"{len(names)} recordings are too few to draw {', '.join(used)} from ({spec}), which "
+            f"need one each, and none is left for {', '.join(missing)}: record more, cut a long "
+            "recording into several, or say with --splits=FILE which one is for what"
+        )
+    return {name: chosen[name] for name in names}
+
+
+def of_folder(out: str | Path) -> dict[str, str]:
+    """The splits of the recordings that a data folder has or is to have; ValueError if damaged."""
+    path = Path(out, "settings.json")
+    if not path.is_file():
+        return {}
+    settings = folder.load_settings(path, folder.Settings)
+    return {name: split for split, names in settings.splits.items() for name in names}
 
 
 def _read_splits(path: Path, names: Iterable[str]) -> dict[str, str]:

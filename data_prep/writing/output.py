@@ -9,7 +9,7 @@ import io
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,29 +56,35 @@ def _remove_unfinished(out: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[str]:
+def claim(
+    out: Path, procedure: Procedure, settings: Mapping[str, Any], changing: Collection[str]
+) -> dict[str, Any] | None:
     """Writes procedure.json and settings.json, what the folder is made from, if it is new.
 
     Args:
         out: the folder.
         procedure: of all recordings.
-        settings: JSON values; `sources` is an object with what each recording is made from.
+        settings: JSON values; `sources` is an object with what each recording is made from, and
+            `splits` has the names of these.
+        changing: keys of the settings that may be others than those of an older folder, which has
+            the sources of all its recordings.
 
     Returns:
-        Of an older folder the recordings whose `sources` are others now, nothing else being so.
+        The settings of an older folder that differ in nothing else; None if they are the same.
 
     Raises:
         ValueError: the folder was made with other arguments; says what differs.
     """
     mistakes = []
-    changed: list[str] = []
+    before = None
     for file, content in _contents(procedure, settings).items():
         if not (out / file).exists():
             write_json(out, file, content)
         there, asked = files.read_json(out / file), _as_read(content)
         if there == asked:
             continue
-        if file == SETTINGS and (changed := _changed_sources(there, asked)):
+        if file == SETTINGS and _differ_in(there, asked, changing):
+            before = there
             continue
         mistakes.append(
             f"{out / file}: this folder was made with other arguments "
@@ -86,7 +92,7 @@ def claim(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> list[
             "folder, or delete this one"
         )
     raise_all(mistakes)
-    return changed
+    return before
 
 
 def is_claimed_with(out: Path, procedure: Procedure, settings: Mapping[str, Any]) -> bool:
@@ -101,14 +107,22 @@ def _contents(procedure: Procedure, settings: Mapping[str, Any]) -> dict[str, An
     return {"procedure.json": procedure.to_json(), SETTINGS: settings}
 
 
-def _changed_sources(there: Any, asked: dict[str, Any]) -> list[str]:
-    """Returns the recordings with other `sources`, if nothing but these differs."""
-    if not isinstance(there, dict) or there | {"sources": asked["sources"]} != asked:
-        return []
-    before, now = there.get("sources"), asked["sources"]
-    if not isinstance(before, dict) or before.keys() != now.keys():
-        return []
-    return [name for name in now if before[name] != now[name]]
+def _differ_in(there: Any, asked: dict[str, Any], keys: Collection[str]) -> bool:
+    """Whether the settings of a folder differ in these keys alone, in what has sources in both."""
+    if not isinstance(there, dict) or there | {key: asked[key] for key in keys} != asked:
+        return False
+    if there.get("splits") == asked["splits"]:
+        sources = there.get("sources")
+        return isinstance(sources, dict) and sources.keys() == asked["sources"].keys()
+    return all(_has_all_sources(settings) for settings in (there, asked))
+
+
+def _has_all_sources(settings: dict[str, Any]) -> bool:
+    """Whether each recording of the splits has sources."""
+    sources, splits = settings.get("sources"), settings.get("splits")
+    if not isinstance(sources, dict) or not isinstance(splits, dict):
+        return False
+    return sorted(sources) == sorted(name for names in splits.values() for name in names)
 
 
 def _as_read(content: Any) -> Any:

@@ -6,7 +6,8 @@ A folder holds
   pictures among it; written first and compared on every later run;
 * `clips-<split>.array_record-<i>-of-<n>`: one shard per recording, in the order of their names.
   A record is a clip of `clip_length` consecutive frames (the last one may be shorter). A shard
-  appears under its name only when it is complete, so its presence means: recording finished;
+  appears under its name only when it is complete, so its presence means: recording finished.
+  When recordings come or go, it is renamed (`changes`);
 * `labels/<split>/<recording>/`: the label CSVs and `frames.npz`, the labels of every frame;
 * `labels/<split>.npz`: the same for the whole split, so that opening it decodes nothing;
 * `features.json` and, last of all, `dataset_info.json`: what tfds reads.
@@ -33,10 +34,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.dataset_info import DatasetIdentity
 
-from data_prep.writing import output, parallel, recording_shard
+from data_prep.writing import changes, output, parallel, recording_shard
 from data_prep.writing.recording_shard import Job, RecordingData, features
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.data import folder
 from stormpsr_jax.data.clips import shard_name
 from stormpsr_jax.psr.procedure import Procedure
@@ -86,12 +86,13 @@ def build(
         settings: whatever else of the caller the recordings depend on, as JSON values; a later
             run into the same folder has to give the same.
         sources: JSON objects, by recording, that change with what the recording is made from (such
-            as checksums of its label files); see `remake`.
+            as checksums of its label files), of all or of none; see `remake`.
         recordings: glob on a recording's name or on <split>/<name>; only those are made.
         num_frames: frames of each recording, by its name, if known; the time left is then right
             from the start, and the longest of each split are made first.
-        remake: make the recordings again whose `sources` are others than those of the folder, and
-            keep the rest; without, such recordings are an error.
+        remake: make the recordings again whose `sources` are others than those of the folder, take
+            those out that are not among `splits` any more, and keep the rest; without, such
+            recordings are an error. Where all `sources` are given, recordings may be new.
         warnings: for the log; they come when the arguments have been found right.
 
     Returns:
@@ -130,16 +131,19 @@ def build(
         raise ValueError(f"--recordings={recordings} matches none of the {len(jobs)} recordings")
     finished = _is_complete(out, jobs) and output.is_claimed_with(out, procedure, description)
     with contextlib.nullcontext() if finished else output.only_writer(out):
-        changed = set(output.claim(out, procedure, description))
-        if changed and not remake:
-            _raise_changed(out, sorted(changed), description["sources"])
+        before = output.claim(out, procedure, description, changes.CHANGING)
+        change = changes.find(before, description) if before is not None else None
+        if change is not None and change.loses and not remake:
+            changes.refuse(out, change)
         for warning in warnings:
             logging.warning("%s", warning)
-        if changed:
-            _forget(out, [job for job in jobs if job.name in changed], description)
+        if change is not None:
+            logging.info("%s: recordings %s", out, change.describe())
+            changes.apply(out, change, jobs, description)
         if _is_complete(out, jobs):
             return True
         (out / "dataset_info.json").unlink(missing_ok=True)
+        changes.settle(out, jobs)
         _make(make, chosen, workers, num_frames)
         missing = [job for job in jobs if not recording_shard.is_finished(job)]
         if not missing:
@@ -153,36 +157,6 @@ def build(
             "the same command with a --recordings that matches them, or without it for all"
         )
     return not missing
-
-
-def _raise_changed(out: Path, names: Sequence[str], sources: Mapping[str, Any]) -> None:
-    """Raises ValueError that says which recordings have other sources, and what to do."""
-    before = files.read_json(out / output.SETTINGS)["sources"]
-    lines = []
-    for name in names:
-        there = before[name] if isinstance(before[name], dict) else {}
-        what = [key for key, value in sources[name].items() if there.get(key) != value]
-        lines.append(f"recording {name}: its {' and '.join(what)} are not those that {out} has")
-    raise_all(
-        [
-            f"{out}: was made from other files than there are now; give the same command with "
-            "--remake to make again only the recordings named below, or write into another folder "
-            "with --out",
-            *lines,
-        ]
-    )
-
-
-def _forget(out: Path, jobs: Sequence[Job], description: Mapping[str, Any]) -> None:
-    """Removes the shards of recordings that are to be made again, then updates settings.json.
-
-    Every shard that is there at any time is one of the settings that are there: an interruption
-    leaves a folder without dataset_info.json, which any later run completes.
-    """
-    (out / "dataset_info.json").unlink(missing_ok=True)
-    for job in jobs:
-        job.shard.unlink(missing_ok=True)
-    output.write_json(out, output.SETTINGS, description)
 
 
 def _matches(job: Job, glob: str) -> bool:

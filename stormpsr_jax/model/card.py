@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+import msgspec
+
 from stormpsr_jax.psr.scoring import headline
 from stormpsr_jax.psr.streams import streams as all_streams
 
@@ -248,11 +250,38 @@ def _provenance(data: Mapping[str, Any]) -> Iterator[str]:
     if counts := _counts(origin):
         named = ", ".join(f"{count} {split}" for split, count in counts.items())
         yield f"* recordings: {named}"
+    yield from _trainings(origin)
     yield f"* weights: SHA-256 `{data['weights']['sha256']}`"
     yield (
         "* licence: none is stated here. Weights that training started from, and the data, have "
         "theirs; who publishes this model adds `license:` to the head of this file."
     )
+
+
+def _trainings(origin: Mapping[str, Any]) -> Iterator[str]:
+    """What weights saw that were trained on when data had changed; names are in model.json."""
+    trained = origin.get("trained")
+    for stage, trainings in trained.items() if isinstance(trained, Mapping) else ():
+        try:
+            known = msgspec.convert(trainings, list[_Training])
+        except msgspec.ValidationError:
+            continue
+        if len(known) < 2:
+            continue
+        parts = [f"{one.steps} steps on {len(one.names)} recordings" for one in known]
+        gone = len(set().union(*(one.names for one in known[:-1])) - known[-1].names)
+        yield f"* {_text(stage)} was trained {', then '.join(parts)}" + (
+            f"; of what its weights saw, {gone} recordings are not among the last ones" * bool(gone)
+        )
+
+
+class _Training(msgspec.Struct):
+    steps: int
+    recordings: dict[str, list[str]]
+
+    @property
+    def names(self) -> set[str]:
+        return {name for names in self.recordings.values() for name in names}
 
 
 def _config(origin: Mapping[str, Any]) -> Mapping[str, Any]:

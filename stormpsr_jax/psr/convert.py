@@ -21,6 +21,7 @@ from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import (
     assembly101,
     class_maps,
+    coco,
     label_files,
     labels,
     other_detectors,
@@ -94,6 +95,11 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
         return ClassMap(args.offset, procedure)
     if args.classes is not None:
         place, data = args.classes, files.read_json(args.classes)
+        if args.format == "coco" and args.images is not None and isinstance(data, dict):
+            ids = {name: key for key, name in _categories(args.images).items()}
+            data = {str(ids.get(key, key)): value for key, value in data.items()}
+    elif args.format == "coco" and args.names.lower().endswith(".json"):
+        place, data = args.names, _categories(args.names)
     else:
         place, names = args.names, class_maps.read_names(args.names)
         first = 0
@@ -113,6 +119,18 @@ def _classes(args: argparse.Namespace, results: Any, procedure: Procedure) -> Cl
     except ValueError as error:
         hint = "; give --classes instead" if args.names is not None else ""
         raise ValueError(f"{place}: {error}{hint}") from error
+
+
+def _categories(path: str) -> dict[str, str]:
+    """The names of the categories of a COCO annotation file, by their ids, if it has any.
+
+    Raises:
+        ValueError: a mistake in its categories; names the entry.
+    """
+    data = files.read_json(path)
+    if not isinstance(data, dict) or "categories" not in data:
+        return {}
+    return {str(key): category.name for key, category in coco.categories(data, path).items()}
 
 
 def _main_frames(args: argparse.Namespace) -> None:
@@ -205,11 +223,11 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     formats = parser.add_subparsers(dest="format", required=True)
-    coco = formats.add_parser("coco", help="COCO results")
-    coco.add_argument("--results", required=True, help="the JSON file of detections")
-    coco.add_argument("--images", help="the annotation file that explains the image ids")
-    yolo = formats.add_parser("yolo", help="a folder of YOLO text files")
-    coco.add_argument(
+    coco_results = formats.add_parser("coco", help="COCO results")
+    coco_results.add_argument("--results", required=True, help="the JSON file of detections")
+    coco_results.add_argument("--images", help="the annotation file that explains the image ids")
+    yolo = formats.add_parser("yolo", help="a folder of YOLO text files, or of such folders")
+    coco_results.add_argument(
         "--first_category",
         type=int,
         choices=(0, 1),
@@ -243,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     toys.add_argument("--out", required=True, help="folder for a folder per toy")
     toys.set_defaults(run=_main_assembly101)
     for sub, run in (
-        (coco, _main_detections),
+        (coco_results, _main_detections),
         (yolo, _main_detections),
         (frames, _main_frames),
         (timed, _main_labels),
@@ -251,7 +269,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
         name_or_file = "a packaged procedure's name, or a procedure file"
         sub.add_argument("--procedure", required=True, help=name_or_file)
-    for sub in (coco, yolo, frames):
+    for sub in (coco_results, yolo, frames):
         sub.add_argument("--out", required=True, help="folder for <rec>_results_pred.csv")
         sub.add_argument(
             "--fps",
@@ -259,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="FROM[:TO]",
             help="frames counted at FROM a second become frames at TO, or at the procedure's rate",
         )
-    for sub in (coco, yolo):
+    for sub in (coco_results, yolo):
         sub.add_argument(
             "--recording",
             help="name of the recording; otherwise that of the folder, or of the file or image "
@@ -268,12 +286,13 @@ def _parser() -> argparse.ArgumentParser:
         choice = sub.add_mutually_exclusive_group(required=True)
         choice.add_argument(
             "--classes",
-            help="JSON file {detector's class: class of the procedure, state, background or error}",
+            help="JSON file {detector's class: class of the procedure, state, background or "
+            "error}; a class may be the name of a category of --images",
         )
         choice.add_argument(
             "--names",
-            help="data.yaml of Ultralytics, or a text file with a line per class from 0: states "
-            "such as 1100, background, error_state",
+            help="data.yaml of Ultralytics, a text file with a line per class from 0, or of coco "
+            "an annotation file with categories: states such as 1100, background, error_state",
         )
         choice.add_argument("--offset", type=int, help="is added to the detector's classes")
     return parser

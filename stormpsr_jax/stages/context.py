@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,7 @@ class Context:
     workdir: Path
     mesh: jax.sharding.Mesh | None  # None: to look at what is there, which takes no devices
     profile_steps: tuple[int, int] | None = None  # of every trained stage
+    adapt: Callable[[loop.Definition], loop.Definition] | None = None  # of what is trained
     _sources: dict[tuple, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
@@ -295,7 +296,7 @@ class Context:
         """Trains a stage in WORKDIR/name by the section of the config of that name."""
         return loop.train(
             self.workdir / name,
-            stage,
+            stage if self.adapt is None else self.adapt(stage),
             config=self.config[name],
             mesh=self.devices,
             rng=self.key(f"{name}/steps"),

@@ -7,11 +7,12 @@ split has boxes, detections.json says how good the detector is there, frame by f
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import msgspec
 import numpy as np
 
 from stormpsr_jax.base import files
@@ -201,6 +202,7 @@ def _write_model(
         origin={
             "config": provenance.flat_config(context.config),
             "made_from": made_from,
+            "trained": _trained(context.workdir, stages),
             "data": _data(context),
         },
     )
@@ -212,6 +214,19 @@ def _made_from(folder: Path) -> dict[str, Any]:
     if record is None:
         raise ValueError(f"{folder}: has no record of what it was made from; run the stage again")
     return record["made_from"]
+
+
+def _trained(workdir: Path, stages: Iterable[str]) -> dict[str, Any]:
+    """The trainings behind the weights of some stages, those of the stages before them too."""
+    found: dict[str, Any] = {}
+    left = [*stages]
+    while left:
+        name = left.pop()
+        record = provenance.read(workdir / name)
+        if name not in found and record is not None:
+            found[name] = msgspec.to_builtins(record["trained"])
+            left += record["made_from"].get("stages", {})
+    return {name: trainings for name, trainings in sorted(found.items()) if trainings}
 
 
 def _data(context: Context) -> dict[str, Any]:
@@ -247,6 +262,14 @@ def _after(context: Context) -> tuple[Stage, ...]:
     return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
 
 
+def _further(context: Context) -> dict[str, Any]:
+    """The frame rate, and trainings that went on from others: the best weights may be the old."""
+    trained = _trained(context.workdir, (predict.STAGE.name,))
+    several = {stage: its for stage, its in trained.items() if len(its) > 1}
+    rate = {"frames per second": context.source("test").fps}
+    return rate | ({"trainings behind the weights": several} if several else {})
+
+
 def _results(workdir: Path) -> list[Path]:
     return [
         workdir / "metrics.json",
@@ -277,7 +300,7 @@ STAGE = Stage(
     run=run,
     fields=("evaluate", "window"),
     reads=_reads,
-    further=lambda context: {"frames per second": context.source("test").fps},
+    further=_further,
     procedure=("whole",),
     after=_after,
     results=_results,

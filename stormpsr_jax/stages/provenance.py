@@ -4,7 +4,8 @@ WORKDIR/<stage>/made_from.json    written before the stage begins
 WORKDIR/<stage>/done.json         written when it is finished: with the checksums of its results
 
 Both hold the values of the config fields that the stage reads, and checksums of the parts of the
-data folder and of the results of the stages before it.
+data folder and of the results of the stages before it. Of a stage that trains they also list the
+trainings that its weights went through, the last one being its own (see `continuing`).
 """
 
 from __future__ import annotations
@@ -18,17 +19,30 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data import checksums
+from stormpsr_jax.data import folder as data_folder
 from stormpsr_jax.stages.context import Context, packaged_or_path
 from stormpsr_jax.stages.stage import LABEL_FILES, LABELS, Stage
 from stormpsr_jax.training import checkpoint
 
 MADE_FROM, DONE = "made_from.json", "done.json"
+START = "start.safetensors"  # weights that a trained stage goes on from; see `continuing`
 # Fields that change how a run goes and not what comes out.
 FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
+
+
+class Training(msgspec.Struct):
+    """A training that weights went through, with the recordings that it saw, by split.
+
+    `steps` are all that it takes, and once it is finished those up to the weights that were best.
+    """
+
+    steps: int
+    recordings: dict[str, list[str]]
 
 
 def flat_config(config: ConfigDict) -> dict[str, Any]:
@@ -125,7 +139,7 @@ def read(folder: Path) -> dict[str, Any] | None:
                 return {**_record(path), "damage": damage}
             except ValueError as error:
                 damage.append(str(error))
-    return {"made_from": {}, "damage": damage} if damage else None
+    return {"made_from": {}, "trained": [], "damage": damage} if damage else None
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -134,7 +148,7 @@ def _record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise ValueError(f"{place}: is not a JSON object")
     if path.name == DONE and "results" not in record:
-        return {"made_from": {}}  # of a version that recorded nothing
+        return {"made_from": {}, "trained": []}  # of a version that recorded nothing
     made_from = files.field(record, "made_from", dict, place)
     for section in made_from:
         files.field(made_from, section, dict, f"{place}: made_from")
@@ -145,7 +159,8 @@ def _record(path: Path) -> dict[str, Any]:
             files.field(results, name, str, f"{place}: results")
             if name.startswith("/") or ".." in name.split("/"):
                 raise ValueError(f"{place}: results: {files.shorten(name)} is no file of a run")
-    return record
+    trained = files.fit(record.get("trained", []), list[Training], f"{place}: trained")
+    return {**record, "trained": trained}
 
 
 def check_kinds(context: Context, stage: Stage) -> None:
@@ -156,23 +171,40 @@ def check_kinds(context: Context, stage: Stage) -> None:
             files.check_regular(path, "remove it and run the same command again")
 
 
-def begin(context: Context, stage: Stage, sources: Mapping[str, Any]) -> None:
-    """Records what a stage that begins is made from."""
+def recordings(context: Context) -> dict[str, list[str]]:
+    """The recordings of each split of the data folder."""
+    path = context.data_dir / "settings.json"
+    return data_folder.load_settings(path, data_folder.Settings).splits
+
+
+def this_training(context: Context, stage: Stage, steps: int) -> Training:
+    """What a stage that trains now sees."""
+    known = recordings(context)
+    splits = dict.fromkeys(split for read in stage.reads(context) for split in read.splits)
+    return Training(steps, {split: known[split] for split in splits if split in known})
+
+
+def begin(context: Context, stage: Stage, record: Mapping[str, Any]) -> None:
+    """Writes the record of a stage that begins: "made_from" and "trained"."""
     folder = context.workdir / stage.name
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / MADE_FROM, {"made_from": sources})
+    files.write_json(folder / MADE_FROM, record)
 
 
-def finish(context: Context, stage: Stage, sources: Mapping[str, Any], facts: Mapping) -> None:
+def finish(context: Context, stage: Stage, record: Mapping[str, Any], facts: Mapping) -> None:
     """Records that a stage is finished, and the checksums of its results."""
     results = {
         str(path.relative_to(context.workdir)): files.checksum(path)
         for path in stage.result_files(context.workdir)
     }
     log = context.workdir / stage.name / "metrics.jsonl"
+    trained = [dict(training) for training in record["trained"]]
+    if trained:
+        trained[-1]["steps"] = facts["best_step"]
     content = {
         **facts,
-        "made_from": sources,
+        **record,
+        "trained": trained,
         "results": results,
         "log": files.checksum(log) if log.is_file() else None,
     }
@@ -204,16 +236,25 @@ def damage(context: Context, stage: Stage, record: Mapping[str, Any]) -> list[st
     return found + stage.damage(context)
 
 
-def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changes(
+    record: Mapping[str, Any], now: Mapping[str, Any], sections: Sequence[str] = ()
+) -> list[str]:
     """Says in what the record of a stage and a `made_from` differ, for people.
 
     A stage before that is not finished makes no difference yet.
+
+    Args:
+        record: of `read`.
+        now: of `made_from`.
+        sections: of it that count; none for all.
     """
     before = record["made_from"]
     if not before:
         return record["damage"] or ["it has no record of what it was made from"]
     found = []
     for section, values in now.items():
+        if sections and section not in sections:
+            continue
         old = before.get(section, {})
         for name in sorted(old.keys() | values.keys()):
             if old.get(name) == values.get(name) or values.get(name, "") is None:
@@ -233,6 +274,20 @@ def changes(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def other_recordings(context: Context, record: Mapping[str, Any]) -> list[str]:
+    """Says which recordings a stage's last training did not see yet, and which are gone."""
+    if not record["trained"] or not context.has_data:
+        return []
+    known, found = recordings(context), []
+    for split, names in record["trained"][-1].recordings.items():
+        now = known.get(split, [])
+        for what, some, others in (("new", now, names), ("gone", names, now)):
+            if listed := [name for name in some if name not in others]:
+                shown = ", ".join(listed[:5]) + (", …" if len(listed) > 5 else "")
+                found.append(f"{what} in split {split}: {shown}")
+    return found
+
+
 def has_weights(context: Context, stage: Stage) -> bool:
     """Whether a stage has trained weights that can be read, or is on the way to them."""
     folder = context.workdir / stage.name
@@ -241,7 +296,7 @@ def has_weights(context: Context, stage: Stage) -> bool:
     try:
         checkpoint.load_best(folder)
     except ValueError:
-        return any((folder / "checkpoints").glob("[0-9]*"))
+        return (folder / START).is_file() or any((folder / "checkpoints").glob("[0-9]*"))
     return True
 
 
@@ -258,21 +313,21 @@ def clear(context: Context, stage: Stage) -> None:
         shutil.rmtree(context.workdir / name, ignore_errors=True)
 
 
-def lost_weights(context: Context, stages: Sequence[Stage]) -> list[str]:
-    """Says which trained stages would be trained again, and why.
+def stale(context: Context, stages: Sequence[Stage]) -> dict[str, list[str]]:
+    """Says which stages that have been made would be made again, and why.
 
     A stage also counts if one before it will have another result.
     """
-    lost, again = [], set()
+    again: dict[str, list[str]] = {}
     for stage in stages:
         record = read(context.workdir / stage.name)
         if record is None:
             continue
         why = changes(record, made_from(context, stage))
+        if why:
+            why += other_recordings(context, record)
         before = [other for other in stages if other.makes_data] + [*stage.after(context)]
         why += [f"{other.name} is made again" for other in before if other.name in again]
         if why:
-            again.add(stage.name)
-            if has_weights(context, stage):
-                lost.append(f"{stage.name} ({'; '.join(why)})")
-    return lost
+            again[stage.name] = why
+    return again

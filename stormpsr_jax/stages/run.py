@@ -6,27 +6,30 @@ import contextlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import msgspec
 from ml_collections import ConfigDict
 
 from stormpsr_jax.base import files, hardware, interruption, memory
 from stormpsr_jax.base.mistakes import raise_all, tell
-from stormpsr_jax.stages import checks, order, provenance, take_over
+from stormpsr_jax.stages import checks, continuing, order, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
 from stormpsr_jax.training import compiled, hosts
 from stormpsr_jax.training.sharding import make_mesh
+
+REMAKE = ANEW, CONTINUE = "anew", "continue"  # of weights that depend on a change
 
 
 def run(
     config: ConfigDict,
     workdir: Path,
     profile_steps: tuple[int, int] | None = None,
-    remake: bool = False,
+    remake: str = "",
     others: Sequence[Path] = (),
     on_start: Callable[[], None] = lambda: None,
 ) -> None:
@@ -36,7 +39,8 @@ def run(
         config: what to run.
         workdir: where.
         profile_steps: steps (first, last) of every trained stage to record a profile of.
-        remake: whether trained weights that depend on a change may be thrown away.
+        remake: what becomes of trained weights that depend on a change: "anew" throws them away,
+            "continue" trains on from them where nothing but data has changed, "" asks.
         others: work folders whose finished stages are taken over where they are the very same.
         on_start: called once no mistake was found, before anything is computed.
 
@@ -73,10 +77,15 @@ def _programs(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
     return Path(where) if where else workdir / "compiled", config.compiled.mib * 2**20
 
 
-def _check(context: Context, remake: bool) -> None:
+def _check(context: Context, remake: str) -> None:
     raise_all(checks.find_mistakes(context) or _stale_results(context))
+    stages = order.chosen(context.config)
+    stale = provenance.stale(context, stages)
     if not remake:
-        _ask(context, provenance.lost_weights(context, order.chosen(context.config)))
+        _ask(context, stale)
+    if remake == CONTINUE:
+        of_stale = (stage for stage in stages if stage.name in stale)
+        raise_all([line for stage in of_stale for line in continuing.mistakes(context, stage)])
     _warn(hardware.unused({device.platform for device in jax.local_devices()}))
     _warn(checks.find_doubts(context))
     files.write_text(
@@ -95,11 +104,17 @@ def _warn(texts: list[str]) -> None:
         tell("warning", text)
 
 
-def _ask(context: Context, lost: list[str]) -> None:
-    if lost:
+def _ask(context: Context, stale: Mapping[str, list[str]]) -> None:
+    """Raises ValueError if trained weights are among what is stale, {stage: why}."""
+    trained = [name for name in stale if provenance.has_weights(context, order.named(name))]
+    if trained:
+        lost = ", ".join(f"{name} ({'; '.join(stale[name])})" for name in trained)
+        others = ", ".join(name for name in stale if name not in trained)
         raise ValueError(
-            f"this would throw the weights in {context.workdir} away and train again: "
-            f"{', '.join(lost)}; give --remake to do that, or another --workdir to keep them"
+            f"this would throw the weights in {context.workdir} away and train again: {lost}; "
+            + (f"then {others} would be made again; " if others else "")
+            + "give --remake=continue to train on from them where other data are all that has "
+            "changed, --remake to train anew, or another --workdir to keep them"
         )
 
 
@@ -128,17 +143,17 @@ def _first(reasons: list[str]) -> str:
     return "; ".join(reasons[:3]) + (f" and {len(reasons) - 3} more" if len(reasons) > 3 else "")
 
 
-def _run_stage(stage: Stage, context: Context, remake: bool, others: Sequence[Path]) -> None:
+def _run_stage(stage: Stage, context: Context, remake: str, others: Sequence[Path]) -> None:
     name = stage.name
-    made_from: dict[str, Any] = {}
-    if _on_process_0(lambda: _prepare(stage, context, remake, others, made_from)):
+    record: dict[str, Any] = {}
+    if _on_process_0(lambda: _prepare(stage, context, remake, others, record)):
         _say(f"{name}: done before")
     else:
         start = time.monotonic()
         _say(f"{name} …")
-        facts = stage.make(context)
+        facts = stage.make(continuing.prepared(context, stage))
         hosts.wait_for_all(f"{name} run")
-        _on_process_0(lambda: provenance.finish(context, stage, made_from, facts))
+        _on_process_0(lambda: provenance.finish(context, stage, record, facts))
         if stage.makes_data:
             context.forget_data()
             _on_process_0(lambda: _check_data(context))
@@ -148,34 +163,58 @@ def _run_stage(stage: Stage, context: Context, remake: bool, others: Sequence[Pa
 
 
 def _prepare(
-    stage: Stage, context: Context, remake: bool, others: Sequence[Path], made_from: dict[str, Any]
+    stage: Stage, context: Context, remake: str, others: Sequence[Path], record: dict[str, Any]
 ) -> bool:
     """Clears what is not to be kept of a stage; returns whether all of it is.
 
-    Fills `made_from` with what the stage is made from now.
+    Fills `record` with that of the stage from now on.
     """
-    name = stage.name
+    name, folder = stage.name, context.workdir / stage.name
     if (other := take_over.take(context, stage, others)) is not None:
         _say(f"{name}: taken over from {other}")
     provenance.check_kinds(context, stage)
-    made_from |= provenance.made_from(context, stage)
-    record = provenance.read(context.workdir / name)
-    if record is not None:
-        for text in record["damage"]:
+    made_from = provenance.made_from(context, stage)
+    before = provenance.read(folder)
+    trained: list[provenance.Training] = []
+    if before is not None:
+        for text in before["damage"]:
             _say(f"{name}: {text}")
-        why = provenance.changes(record, made_from)
-        if why and provenance.has_weights(context, stage) and not remake:
-            _ask(context, [f"{name} ({_first(why)})"])
-        why += provenance.damage(context, stage, record)
-        if not why and "results" in record:
-            for text in provenance.damaged_log(context, stage, record):
+        changed = provenance.changes(before, made_from)
+        if changed and not remake:
+            _ask(context, {name: changed})
+        why = changed + provenance.damage(context, stage, before)
+        went_on = len(before["trained"]) > 1
+        if "results" not in before and went_on and remake == ANEW:
+            why.append("it went on from older weights")
+        if not why and "results" in before:
+            for text in provenance.damaged_log(context, stage, before):
                 _say(f"{name}: {text}")
             return True
+        trained = before["trained"]
         if why:
-            _say(f"{name}: made again ({_first(why)})")
-            provenance.clear(context, stage)
-    provenance.begin(context, stage, made_from)
+            weights, trained = None, []
+            if remake == CONTINUE or (went_on and not changed and remake != ANEW):
+                raise_all(continuing.mistakes(context, stage))
+                weights, trained = continuing.find(context, stage, before) or (None, [])
+            if weights is None:
+                _say(f"{name}: made again ({_first(why)})")
+                provenance.clear(context, stage)
+            else:
+                steps = continuing.steps(context, stage)
+                _say(f"{name}: goes on from its weights for {steps} steps ({_first(why)})")
+                trained = [*trained, provenance.this_training(context, stage, steps)]
+                record |= _record(made_from, trained)
+                continuing.begin(folder, weights, record)
+    if stage.costly and not trained:
+        steps = context.config[name].steps
+        trained = [provenance.this_training(context, stage, steps)]
+    record |= _record(made_from, trained)
+    provenance.begin(context, stage, record)
     return False
+
+
+def _record(made_from: dict[str, Any], trained: list[provenance.Training]) -> dict[str, Any]:
+    return {"made_from": made_from, "trained": msgspec.to_builtins(trained)}
 
 
 def _say(text: str) -> None:

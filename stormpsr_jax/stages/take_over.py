@@ -48,9 +48,11 @@ def take(context: Context, stage: Stage, others: Iterable[Path]) -> Path | None:
 
 
 def is_made(workdir: Path, stage: Stage, made_from: dict) -> bool:
-    """Whether a work folder has finished a stage, made from just this."""
+    """Whether a work folder has finished a stage, made from just this and from no older weights."""
     record = provenance.read(workdir / stage.name)
-    return record is not None and "results" in record and not provenance.changes(record, made_from)
+    if record is None or "results" not in record or len(record["trained"]) > 1:
+        return False
+    return not provenance.changes(record, made_from)
 
 
 def _link(source: Path, target: Path) -> None:

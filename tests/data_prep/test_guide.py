@@ -1,14 +1,8 @@
 """The guide and the examples of data_prep/README.md, followed to the letter on tiny videos."""
 
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import simplejpeg
@@ -18,92 +12,7 @@ from data_prep.rendering.product import affine
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
-
-REPOSITORY = Path(__file__).parents[2]
-README = (REPOSITORY / "data_prep/README.md").read_text("utf-8")
-COLOURS = [(200, 40, 40), (40, 200, 40), (40, 40, 220)]
-ENVIRONMENT = {
-    "PYTHONPATH": str(REPOSITORY),
-    "OMP_NUM_THREADS": "1",
-    # Nearly all of the time is compilation.
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-}
-# A few steps of the smallest models.
-SMALL = {
-    "init_from": "",
-    "encoder.patch_size": 16,
-    "encoder.width": 32,
-    "encoder.depth": 1,
-    "encoder.num_heads": 2,
-    "encoder.stem": "()",
-    "encoder.hidden": 32,
-    "encoder.projection": 32,
-    "window.frames": 8,
-    "temporal_model.depth": 1,
-    "temporal_model.dim_head": 8,
-    "temporal_model.mlp_dim": 32,
-    "detector.width": 8,
-    "detector.depth": 1,
-    "pretrain.n_per_state": 1,
-    "pretrain.any_frames": 4,
-    "temporal.batch": 8,
-    "finetune.batch": 4,
-    "detector.batch": 8,
-    "embed.batch": 16,
-    "predict.batch": 16,
-    **{f"{stage}.steps": 2 for stage in ("pretrain", "temporal", "finetune", "detector")},
-    **{f"{stage}.eval_every": 2 for stage in ("pretrain", "temporal", "finetune", "detector")},
-}
-
-
-def block(kind: str, name: str) -> str:
-    """The fenced block after the line <!-- kind: name -->."""
-    (found,) = re.findall(rf"<!-- {kind}: {name} -->\n```\w*\n(.*?)```", README, re.DOTALL)
-    return found
-
-
-def follow(folder: Path, name: str, *extra: str) -> str:
-    """Runs the commands of a block in a folder that has the repository's configs."""
-    output = ""
-    for line in block("guide", name).strip().splitlines():
-        words = shlex.split(line)
-        assert words[:2] == ["python", "-m"]
-        if words[2] == "stormpsr_jax.main":
-            words += [f"--config.{key}={value}" for key, value in SMALL.items()]
-            words += extra
-        elif words[2] == "data_prep.cad":
-            words += ["--per_state=2", "--wrong=2"]
-        result = subprocess.run(
-            [sys.executable, *words[1:]],
-            cwd=folder,
-            env=os.environ | ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, f"{line}\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        output += result.stdout
-    return output
-
-
-def film(path: Path, completions: list[float], seed: int, seconds: int = 18, fps: int = 10) -> None:
-    """An object that gets a bar of colour at each completion, hidden around it."""
-    rng = np.random.default_rng(seed)
-    table = rng.integers(0, 200, (6, 8, 3), np.uint8).repeat(12, 0).repeat(12, 1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
-        for i in range(seconds * fps):
-            picture = table.copy()
-            picture[20:60, 25:75] = (120, 110, 100)
-            for k, end in enumerate(completions):
-                if i / fps >= end:
-                    picture[25 + 10 * k : 33 + 10 * k, 30:70] = COLOURS[k]
-                if abs(i / fps - end) < 0.5:
-                    picture[10:62, 20:60] = (220, 180, 150)
-            picture += rng.integers(0, 9, picture.shape, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
+from tests.support.guide import REPOSITORY, block, film, follow
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 import simplejpeg
 
 from data_prep import own
+from data_prep.reading import asd_labels
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.media.framing import Framing
 from tests.support.own_data import PROCEDURE, grey, make, opened
@@ -146,3 +147,56 @@ def test_own_mistakes_in_boxes(own_videos, tmp_path, file, text):
     (boxes / file).write_text(text)
     with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):
         make(own_videos, tmp_path / "out", boxes=boxes)
+
+
+def cvat(*images: str) -> str:
+    return (
+        '<?xml version="1.0"?>\n<annotations>\n<version>1.1</version>\n'
+        + "\n".join(images)
+        + "\n</annotations>\n"
+    )
+
+
+def cvat_image(name: str, box='xtl="16" ytl="12" xbr="32" ybr="36"') -> str:
+    shape = f'<box label="pump" occluded="0" {box}></box>' if box else ""
+    return f'<image id="0" name="{name}" width="64" height="48">{shape}</image>'
+
+
+@pytest.mark.parametrize("where", ["annotations.xml", "boxes"])
+def test_own_one_cvat_file_of_all_recordings(own_videos, tmp_path, where):
+    path = tmp_path / where
+    if path.suffix != ".xml":
+        path.mkdir()
+        path /= "annotations.xml"
+    images = [cvat_image(f"frames/bench{i}/000006.jpg") for i in (1, 2, 3)]
+    path.write_text(cvat(*images, cvat_image("bench1/000007.jpg", ""), cvat_image("x.jpg", "")))
+    make(own_videos, tmp_path / "out", boxes=tmp_path / where)
+    for name, (recording, _) in opened(tmp_path / "out").items():
+        assert np.flatnonzero(recording.classes >= 0).tolist() == [6], name
+        assert np.flatnonzero(recording.classes == EMPTY).tolist() == [7] * (name == "bench1")
+        np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
+
+
+def test_cvat_file_of_one_recording(tmp_path):
+    path = tmp_path / "bench1.xml"
+    path.write_text(cvat(cvat_image("000008.jpg"), cvat_image("000006.jpg")))
+    boxes = asd_labels.read_cvat_boxes(path)
+    assert boxes.frames.tolist() == [6, 8]
+    np.testing.assert_allclose(boxes.boxes, [BOX, BOX])
+
+
+CVAT_MISTAKES = {
+    cvat_image("bench9/000006.jpg"): r"line 4: <image>: name: 'bench9/000006.jpg' is in no folder",
+    cvat_image("bench1/000006.jpg", 'xtl="16"'): r"line 4: <box> ytl: .* number",
+    cvat_image("bench1/x.jpg"): r"line 4: ",
+    '<track label="pump"></track>': "is 'CVAT for video'; export 'CVAT for images 1.1'",
+}
+
+
+@pytest.mark.parametrize("image", CVAT_MISTAKES)
+def test_cvat_mistakes_name_file_and_line(tmp_path, image):
+    path = tmp_path / "all.xml"
+    path.write_text(cvat(image))
+    with pytest.raises(ValueError, match=CVAT_MISTAKES[image]) as caught:
+        asd_labels.read_shared_cvat_boxes(path, ["bench1"])
+    assert str(caught.value).startswith(str(path))

@@ -64,7 +64,7 @@ def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path
     said = [f"--words={tmp_path / 'words.csv'}", "--labels_fps=30"]
     labels = f"--labels={tmp_path / 'labels'}"
     for flags, message in (
-        (said, "the labels of 1 recording fit"),
+        (said, "the labels of 1 recording can be read, with doubts"),  # the cover is missing
         (said[:1], "counts the pictures of the video"),
         (said[1:], "'screw on' is no step"),
     ):
@@ -76,6 +76,28 @@ def test_evaluate_and_procedure_check_take_words_and_the_rate_of_frames(tmp_path
     evaluate.main([*more, labels, *said, f"--out={tmp_path / 'metrics.json'}"])
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["streams"]["asd"]["recordings"]["bench1"]["truth"] == [[5, 0], [10, 6]]
+
+
+EVERY_FORMAT = label_formats.TIMED | label_formats.FRAMED | label_formats.PICTURED
+
+
+@pytest.mark.parametrize("name", EVERY_FORMAT)
+def test_evaluate_and_procedure_check_take_labels_of_every_format(tmp_path, capsys, name):
+    content = PROCEDURE.to_json()
+    content["variants"] = {"assembly": content["variants"]["assembly"] | {"recordings": ["*"]}}
+    (tmp_path / "pump.json").write_text(json.dumps(content))
+    (tmp_path / "labels/a").mkdir(parents=True)
+    (tmp_path / "asd").mkdir()
+    events = [(1.0, 5, "Install seal"), (2.0, 10, "Install cover"), (3.0, 15, "Install screw")]
+    EVERY_FORMAT[name](tmp_path / "labels/a" / name, events, 5)
+    said = [f"--labels={tmp_path / 'labels'}", "--labels_fps=5"]
+    procedure.main(["check", str(tmp_path / "pump.json"), *said])
+    assert "the labels of 1 recording fit" in capsys.readouterr().out
+    (tmp_path / "asd/a_results_pred.csv").write_text("name,frame,class,conf,x,y,w,h\n")
+    more = [f"--procedure={tmp_path / 'pump.json'}", f"--asd={tmp_path / 'asd'}"]
+    evaluate.main([*more, *said, "--decoder=naive", f"--out={tmp_path / 'metrics.json'}"])
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    assert result["streams"]["asd"]["recordings"]["a"]["truth"] == [[5, 0], [10, 3], [15, 6]]
 
 
 def test_a_file_of_no_format_is_named_where_its_recording_has_no_labels(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from data_prep import own
 from data_prep.writing import parallel, shards
+from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
 
@@ -119,14 +120,14 @@ def test_remake_interrupted_and_labels_put_back_makes_the_old_ones(data, monkeyp
     assert {path: content for path, (content, _) in state_of(data / "out").items()} == before
 
 
-def test_remake_another_video_counts_and_other_splits_need_another_folder(data):
+def test_remake_another_video_counts_and_another_size_needs_another_folder(data):
     make(data, data / "out", boxes=data / "boxes", remake=True)
     write_video(data / "videos/bench3.mp4", codec="mpeg4", picture=lambda i: WHITE)
     with pytest.raises(ValueError, match=r"recording bench3: its pictures are not those"):
         remake(data, remake=False)
     assert remake(data)
-    with pytest.raises(ValueError, match=r"other arguments .splits.* write into another folder"):
-        remake(data, split_seed=3)
+    with pytest.raises(ValueError, match=r"other arguments .*size.* write into another folder"):
+        remake(data, framing=Framing((16, 16)))
 
 
 def test_command_has_the_flag(data, capsys):

@@ -9,13 +9,17 @@ from tests.support.own_data import make, make_data, opened
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 1, 1)), (7, (5, 1, 1)), (40, (28, 6, 6))])
 def test_draw_splits_counts_and_order(count, expected):
     names = [f"r{i}" for i in range(count)]
-    drawn = own_splits.draw_splits(names, (70, 15, 15), 0)
+    drawn = own_splits.draw_splits(names, (70, 15, 15), 0, {})
     assert tuple(list(drawn.values()).count(s) for s in ("train", "val", "test")) == expected
-    assert drawn == own_splits.draw_splits(names[::-1], (70, 15, 15), 0)
-    others = [own_splits.draw_splits(names, (70, 15, 15), seed) for seed in range(1, 9)]
+    assert drawn == own_splits.draw_splits(names[::-1], (70, 15, 15), 0, {})
+    others = [own_splits.draw_splits(names, (70, 15, 15), seed, {}) for seed in range(1, 9)]
     assert any(other != drawn for other in others)
-    assert set(own_splits.draw_splits(names, (1, 50, 49), 0).values()) == {"train", "val", "test"}
-    assert set(own_splits.draw_splits(names, (50, 50, 0), 0).values()) == {"train", "val"}
+    assert set(own_splits.draw_splits(names, (1, 50, 49), 0, {}).values()) == {
+        "train",
+        "val",
+        "test",
+    }
+    assert set(own_splits.draw_splits(names, (50, 50, 0), 0, {}).values()) == {"train", "val"}
 
 
 def test_own_splits_by_folders(tmp_path):

@@ -489,3 +489,50 @@ def test_labels_errors_of_all_files(folder, capsys):
     assert "a.csv: line 3: step: 'what'" in said
     assert "b: step 0 at frame 0 is not after frame 0" in said
     assert not (folder / "psr").exists()
+
+
+CATEGORIES = [
+    {"id": 5, "name": "10"},
+    {"id": 6, "name": "background"},
+    {"id": 7, "name": "error_state"},
+    {"id": 8, "name": "11"},
+]
+
+
+def test_categories_have_the_states_that_their_names_are(folder):
+    (folder / "images.json").write_text(json.dumps(IMAGES | {"categories": CATEGORIES}))
+    found = coco(folder, mapped(folder)[0], f"--names={folder / 'images.json'}")
+    assert found["rec_a"].classes.tolist() == [0, 1, 2]
+    assert found["rec_b"].classes.tolist() == [3]
+
+
+def test_a_class_map_may_have_the_names_of_categories(folder):
+    named = [{"id": c["id"], "name": f"class {c['id']}"} for c in CATEGORIES]
+    (folder / "images.json").write_text(json.dumps(IMAGES | {"categories": named}))
+    classes = {f"class {c['id']}": c["name"] for c in CATEGORIES}
+    (folder / "map.json").write_text(json.dumps(classes))
+    assert coco(folder, *mapped(folder))["rec_a"].classes.tolist() == [0, 1, 2]
+
+
+def test_yolo_folders_of_many_recordings_are_converted_in_one_call(folder):
+    expected = yolo(folder, mapped(folder)[1])["rec_y"]
+    (folder / "all/rec_z").mkdir(parents=True)
+    (folder / "rec_y").rename(folder / "all/rec_y")
+    (folder / "all/rec_y").rename(folder / "all/rec_z/labels")
+    (folder / "all/rec_y").mkdir()
+    (folder / "all/rec_y/000011.txt").write_text("5 0.5 0.5 1 1 0.25\n")
+    (folder / "all/runs.log").write_text("")
+    found = run(folder, "yolo", f"--folder={folder / 'all'}", mapped(folder)[1])
+    assert sorted(found) == ["rec_y", "rec_z"]
+    assert found["rec_z"].frames.tolist() == expected.frames.tolist()
+    assert found["rec_y"].frames.tolist() == [11]
+
+
+def test_yolo_folders_mistakes_of_all_recordings_come_at_once(folder, capsys):
+    for name in ("rec_1", "rec_2"):
+        (folder / "all" / name).mkdir(parents=True)
+        (folder / "all" / name / "000011.txt").write_text("5 0.5 0.5 1 1\n")
+    with pytest.raises(SystemExit):
+        run(folder, "yolo", f"--folder={folder / 'all'}", mapped(folder)[1])
+    said = capsys.readouterr().err
+    assert said.count("confidence: is missing") == 2

@@ -39,7 +39,7 @@ def run(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
 
-    def run(remake=False, **changes):
+    def run(remake="", **changes):
         with contextlib.redirect_stdout(io.StringIO()) as said:
             main.run(tiny(**changes), folder, remake=remake)
         text = said.getvalue()
@@ -93,7 +93,7 @@ def test_boxes_do_not_train_the_encoder_again(run):
     edit_labels(run.folder, "train", boxes=moved)
     with pytest.raises(ValueError, match=r"train again: detector \(other boxes of split train\);"):
         run()
-    again, _ = run(remake=True)
+    again, _ = run(remake="anew")
     assert "detector" in again
     assert not {"pretrain", "embed", "temporal", "finetune"} & again.keys()
 
@@ -156,7 +156,7 @@ def test_fields_without_conditions_the_networks_are_smaller_and_used_to_the_end(
     assert networks["temporal"]["outputs"] == 3
     assert networks["detector"]["num_components"] > 0
     assert networks["detector"]["upright"]
-    again, _ = run(remake=True, **dict.fromkeys(off, 0.0))
+    again, _ = run(remake="anew", **dict.fromkeys(off, 0.0))
     assert list(again) == ["temporal", "finetune", "detector", "predict", "fuse", "evaluate"]
     networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
@@ -287,7 +287,7 @@ def test_records_errors_sound_weights_without_any_are_not_thrown_away_unasked(ru
         (run.folder / "temporal" / name).write_text("{")
     with pytest.raises(ValueError, match=r"train again: temporal \(.*done.json: line 1: not JSON"):
         run()
-    again, _ = run(remake=True)
+    again, _ = run(remake="anew")
     assert next(iter(again)) == "temporal"
 
 

@@ -118,6 +118,9 @@ def from_yolo(
 ) -> dict[str, Detections]:
     """Converts a folder of YOLO text files; a frame's number ends its file's name.
 
+    A folder without such files may have a folder for each recording, named after it, with the files
+    in it or in its folder "labels".
+
     A file `classes.txt` is not read: tools put the names of their classes there, and it is
     `classes` that says what these are.
 
@@ -141,6 +144,10 @@ def from_yolo(
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
     paths = sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
+    if not paths and recording is None:
+        if below := _recordings_below(folder):
+            each = [(inner, classes, name, first_frame) for name, inner in below.items()]
+            return {n: d for found in for_each(each, from_yolo) for n, d in found.items()}
     if not paths:
         raise ValueError(f"{folder}: holds no .txt files of frames")
     if recording is None and folder.resolve().name != "labels":
@@ -180,12 +187,22 @@ def from_yolo(
     return {name: _detections(found) for name, found in rows.items()}
 
 
+def _recordings_below(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The folders of YOLO files in a folder, by the recordings that they are named after."""
+    found = {}
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        place = inner / "labels" if (inner / "labels").is_dir() else inner
+        if any(place.glob("*.txt")):
+            found[files.check_name(inner.name, str(inner))] = place
+    return found
+
+
 def count_from_one(folder: str | os.PathLike) -> bool:
     """Whether the files of a YOLO folder may count the frames of a video, as Ultralytics does.
 
     It counts them from 1 and does not pad the numbers; pictures mostly have names of one length.
     """
-    stems = [path.stem for path in pathlib.Path(folder).glob("*.txt")]
+    stems = [path.stem for path in pathlib.Path(folder).rglob("*.txt")]
     found = [match[2] for match in map(_NAMED_FRAME.fullmatch, stems) if match]
     return bool(found) and not any(number.startswith("0") for number in found)
 

@@ -1,0 +1,122 @@
+"""Looks at labels before training: what is in them, what is doubtful, what is too few."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+from data_prep.checking.accuracy_over_videos import Curve
+from data_prep.reading import own_labels
+from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.psr import label_doubts
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files.words import Terms
+from stormpsr_jax.psr.procedure import Procedure
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        recordings: by variant, how many.
+        steps: by step id, how many; incorrect installations too.
+        doubts: a line each.
+    """
+
+    recordings: Counter[str]
+    steps: Counter[int]
+    doubts: list[str]
+
+
+def check(
+    procedure: Procedure, labels: str | Path, terms: Terms, window: int, curve: Curve
+) -> Report:
+    """Reads all labels, and says what is doubtful about them.
+
+    Args:
+        procedure: the product.
+        labels: folder of labels of any kind.
+        terms: what --words and --labels_fps say.
+        window: frames of a clip.
+        curve: of accuracy over videos.
+
+    Raises:
+        ValueError: all mistakes in the labels.
+    """
+    recordings, steps = Counter[str](), Counter[int]()
+    found: list[tuple[str, label_doubts.Doubt]] = []
+    mistakes: list[str] = []
+    for name, place in label_files.find(labels).items():
+        try:
+            variant = own_labels.variant_of(name, procedure)
+            read = label_files.read(place, procedure, variant, terms=terms, recording=name)
+        except ValueError as error:
+            mistakes += first_of(error, place)
+            continue
+        recordings[variant.name] += 1
+        steps.update(step for _, step in read.with_errors)
+        doubts = label_doubts.of_steps(procedure, variant, read.with_errors)
+        doubts += label_doubts.of_states(procedure, variant, read.frames, read.states)
+        doubts += label_doubts.of_pauses(procedure, read.frames, read.states, window)
+        found += [(name, doubt) for doubt in sorted(doubts)]
+    raise_all(mistakes)
+    lines = _never_seen(procedure, recordings, steps)
+    lines += label_doubts.grouped(found, procedure.fps)
+    return Report(recordings, steps, lines + _too_few(procedure, recordings, steps, curve))
+
+
+def _never_seen(procedure: Procedure, recordings: Counter[str], steps: Counter[int]) -> list[str]:
+    expected = {step: None for name in recordings for step in procedure.variants[name].expected}
+    lines = [
+        f"variant {name} has no recording" for name in procedure.variants if name not in recordings
+    ]
+    unseen = [procedure.step_name(step) for step in sorted(expected) if not steps[step]]
+    if unseen:
+        lines.append(f"expected, and in no recording: {', '.join(unseen)}")
+    return lines
+
+
+def _too_few(
+    procedure: Procedure, recordings: Counter[str], steps: Counter[int], curve: Curve
+) -> list[str]:
+    """Compares the numbers with the curve that was measured."""
+    number, enough = recordings.total(), curve.enough
+    lines = []
+    if number < enough.videos:
+        near = curve.nearest(number)
+        of_both = " and ".join(
+            f"F1 {row.figures['f1']:.2f} and POS {row.figures['pos']:.2f} with {row.videos}"
+            for row in (near, enough)
+        )
+        lines.append(
+            f"{number} recordings, and the measured curve asks for {enough.videos} "
+            f"({curve.product}: {of_both})"
+        )
+    few = {
+        name: steps[3 * k + 1]
+        for k, name in enumerate(procedure.components)
+        if steps[3 * k + 1] < enough.of_a_part
+    }
+    if few:
+        named = ", ".join(f"{name} {count}" for name, count in few.items())
+        wrong = enough.figures["wrong"]
+        lines.append(
+            f"parts that are seldom put on wrong: {named}; in those {enough.videos} recordings it "
+            f"was about {enough.of_a_part} times each, and {wrong['accepted']} of "
+            f"{wrong['shown']} wrong ones were taken for right: film rehearsals"
+        )
+    return lines
+
+
+def describe(procedure: Procedure, report: Report) -> list[str]:
+    """Returns the table of what is in the labels: each part's steps."""
+    named = ", ".join(f"{name} {count}" for name, count in sorted(report.recordings.items()))
+    width = max(map(len, procedure.components))
+    lines = [
+        f"{report.recordings.total()} recordings ({named}), {report.steps.total()} steps",
+        f"{'part':<{width}}  installed  wrong  removed",
+    ]
+    for k, name in enumerate(procedure.components):
+        counts = [report.steps[3 * k + i] for i in range(3)]
+        lines.append(f"{name:<{width}}  {counts[0]:>9}  {counts[1]:>5}  {counts[2]:>7}")
+    return lines

@@ -1,0 +1,106 @@
+"""What labels may say, but hardly mean: steps out of place, odd states, changes in haste."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stormpsr_jax.psr.files.labels import Step
+from stormpsr_jax.psr.monitor import Monitor
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+
+class Doubt(NamedTuple):
+    """Something in the labels of a recording, which is the same text in every recording."""
+
+    frame: int
+    text: str
+
+
+def of_steps(procedure: Procedure, variant: Variant, steps: Iterable[Step]) -> list[Doubt]:
+    """Finds steps that the variant has no place for, and those before one that should precede them.
+
+    Args:
+        procedure: the product.
+        variant: of the recording.
+        steps: (frame, step id) of all its steps, incorrect installations too.
+    """
+    monitor, doubts = Monitor(procedure, variant), []
+    by_frame: dict[int, list[int]] = {}
+    for frame, step in sorted(steps):
+        by_frame.setdefault(frame, []).append(step)
+    for frame, ids in by_frame.items():
+        for step in ids:
+            if step % 3 != 1 and step not in variant.possible:
+                what = f"{procedure.step_name(step)} is neither expected nor allowed in variant"
+                doubts.append(Doubt(frame, f"{what} {variant.name}"))
+        for alert in monitor.update(frame, ids):
+            if alert.kind == "missed":
+                doubts.append(Doubt(frame, f"{alert.message}, which it precedes"))
+    return doubts
+
+
+def of_states(
+    procedure: Procedure, variant: Variant, frames: np.ndarray, states: np.ndarray
+) -> list[Doubt]:
+    """Finds states that are not catalogued, and names the parts that are on.
+
+    The initial state is none of them: there is nothing yet to be recognised.
+
+    Args:
+        procedure: the product.
+        variant: of the recording.
+        frames: (M,) ascending.
+        states: (M, K), each from its frame on.
+    """
+    doubts = []
+    for i in np.flatnonzero(procedure.state_classes(states) == 0):
+        if tuple(states[i].tolist()) == variant.initial_state:
+            continue
+        parts = [name for name, on in zip(procedure.components, states[i], strict=True) if on]
+        digits = "".join(map(str, states[i]))
+        text = f"state {digits} ({', '.join(parts) or 'nothing'} on) is not in the procedure's"
+        doubts.append(Doubt(int(frames[i]), f"{text} states"))
+    return doubts
+
+
+def of_pauses(
+    procedure: Procedure, frames: np.ndarray, states: np.ndarray, window: int
+) -> list[Doubt]:
+    """Finds components that change twice within the frames of one clip.
+
+    What is done and undone within a clip is no change to the temporal network.
+
+    Args:
+        procedure: the product.
+        frames: (M,) ascending.
+        states: (M, K), each from its frame on.
+        window: frames of a clip.
+    """
+    doubts = []
+    for k, name in enumerate(procedure.components):
+        changes = frames[1:][states[1:, k] != states[:-1, k]]
+        doubts += [
+            Doubt(int(frame), f"{name} changes twice within the {window} frames of a clip")
+            for frame in changes[1:][np.diff(changes) < window]
+        ]
+    return doubts
+
+
+def grouped(found: Sequence[tuple[str, Doubt]], fps: float, shown: int = 5) -> list[str]:
+    """Returns a line for each text, with the recordings and times that it is of.
+
+    Args:
+        found: (recording, doubt).
+        fps: frames per second.
+        shown: places that are named.
+    """
+    places: dict[str, list[str]] = {}
+    for recording, doubt in found:
+        seconds = doubt.frame / fps
+        time = f"{int(seconds // 60)}:{seconds % 60:04.1f}"
+        places.setdefault(doubt.text, []).append(f"{recording} at {time}")
+    return [
+        f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
+        for text, at in places.items()
+    ]

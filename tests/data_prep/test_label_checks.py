@@ -1,0 +1,166 @@
+"""`data_prep.labels check`: what is in labels, what is doubtful about them, what is too few."""
+
+import json
+
+import pytest
+
+from data_prep import labels
+from data_prep.checking import accuracy_over_videos
+from data_prep.checking.accuracy_over_videos import Curve, Row
+from stormpsr_jax import procedure as procedure_command
+from stormpsr_jax.configs import own
+from stormpsr_jax.psr.procedure import Procedure
+from tests.support.commands import refused
+
+CONTENT = {
+    "name": "pump",
+    "fps": 5,
+    "components": ["seal", "cover", "screw"],
+    "states": ["100", "110", "111"],
+    "variants": {
+        "assembly": {
+            "initial_state": "000",
+            "expected": [0, 3, 6],
+            "recordings": ["bench*"],
+            "allowed": [5],
+            "precedence": [[0, 3], [3, 6]],
+        },
+        "repair": {"initial_state": "111", "expected": [8], "recordings": ["repair*"]},
+    },
+}
+PROCEDURE = Procedure.from_json(CONTENT)
+
+
+def row(videos, f1, mistakes):
+    wrong = {"accepted": 4, "shown": 13}
+    figures = {"f1": f1, "pos": f1 - 0.1, "delay_s": None, "wrong": wrong}
+    parts = dict.fromkeys(("a", "b"), mistakes)
+    return Row(videos, videos - 1, 1, parts, {"temporal": {}, "learned": figures})
+
+
+CURVE = Curve("a lamp", "own:boxes", 12, [row(3, 0.4, 1), row(6, 0.78, 2), row(12, 0.8, 5)])
+
+
+@pytest.fixture
+def said(tmp_path, monkeypatch, capsys):
+    """Checks labels {recording: rows}; returns the doubts and all that is printed."""
+    monkeypatch.setattr(accuracy_over_videos, "measured", lambda: CURVE)
+    (tmp_path / "pump.json").write_text(json.dumps(CONTENT))
+    (tmp_path / "labels").mkdir()
+
+    def check(recordings, *flags):
+        for name, rows in recordings.items():
+            (tmp_path / "labels" / f"{name}.csv").write_text("time,step\n" + rows)
+        words = ["check", f"{tmp_path}/labels", f"--procedure={tmp_path}/pump.json", *flags]
+        assert labels.main(words) == 0
+        out = capsys.readouterr().out
+        doubts = [line[7:] for line in out.splitlines() if line.startswith("doubt: ")]
+        return doubts, out
+
+    check.folder = tmp_path
+    return check
+
+
+GOOD = "20,Install seal\n40,Install cover\n60,Install screw\n"
+REPAIR = "30,Remove screw\n"
+
+
+def test_labels_are_counted_part_by_part(said):
+    wrong = "10,Incorrectly installed seal\n30,Install seal\n50,3\n70,6\n"
+    _, out = said({"bench_01": GOOD, "bench_02": wrong, "repair_01": REPAIR})
+    lines = out.splitlines()
+    assert lines[0] == "3 recordings (assembly 2, repair 1), 8 steps"
+    assert [line.split() for line in lines[2:5]] == [
+        ["seal", "2", "1", "0"],
+        ["cover", "2", "0", "0"],
+        ["screw", "2", "0", "1"],
+    ]
+
+
+def test_labels_with_enough_of_all_are_not_doubtful(said):
+    wrong = "".join(
+        f"{start + i * 40},{step}\n"
+        for i, part in enumerate(("seal", "cover", "screw"))
+        for start, step in ((20, f"Incorrectly installed {part}"), (40, f"Install {part}"))
+    )
+    recordings = {f"bench_{i:02d}": wrong for i in range(5)} | {"repair_01": REPAIR}
+    assert said(recordings)[0] == []
+    assert "nothing is doubtful" in said(recordings)[1]
+
+
+DOUBTS = {
+    "an order against the precedence": (
+        "20,Install seal\n40,Install screw\n60,Install cover\n",
+        [
+            "Install cover is missing before Install screw, which it precedes: bench_01 at 0:40.0",
+            "state 101 (seal, screw on) is not in the procedure's states: bench_01 at 0:40.0",
+        ],
+    ),
+    "a removal that is not allowed": (
+        GOOD + "80,Remove screw\n100,Install screw\n120,Remove screw\n",
+        [
+            "Remove screw is neither expected nor allowed in variant assembly: bench_01 at 1:20.0, "
+            "bench_01 at 2:00.0"
+        ],
+    ),
+    "a removal that is allowed is none": (
+        "20,Install seal\n40,Install cover\n60,Remove cover\n80,Install cover\n100,6\n",
+        [],
+    ),
+    "a pause within a clip": (
+        "20,Install seal\n40,Install cover\n45,Remove cover\n80,Install cover\n100,6\n",
+        ["cover changes twice within the 64 frames of a clip: bench_01 at 0:45.0"],
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DOUBTS)
+def test_labels_doubts_are_named_with_recording_and_time(said, what):
+    rows, expected = DOUBTS[what]
+    doubts, _ = said({"bench_01": rows, "repair_01": REPAIR})
+    assert [line for line in doubts if "bench_01" in line] == expected
+
+
+def test_labels_windows_are_as_long_as_the_flag_says(said):
+    rows = DOUBTS["a pause within a clip"][0]
+    assert not any("twice" in line for line in said({"bench_01": rows}, "--window=25")[0])
+    assert any("twice" in line for line in said({"bench_01": rows}, "--window=26")[0])
+    assert labels.WINDOW == own.get_config().window.frames
+
+
+def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
+    doubts, _ = said(
+        {"bench_01": "20,Install seal\n40,Install cover\n", "bench_02": "20,0\n40,3\n"}
+    )
+    assert doubts == [
+        "variant repair has no recording",
+        "expected, and in no recording: Install screw",
+        "2 recordings, and the measured curve asks for 6 (a lamp: F1 0.40 and POS 0.30 with 3 and "
+        "F1 0.78 and POS 0.68 with 6)",
+        "parts that are seldom put on wrong: seal 0, cover 0, screw 0; in those 6 recordings it "
+        "was about 2 times each, and 4 of 13 wrong ones were taken for right: film rehearsals",
+    ]
+
+
+def test_labels_with_mistakes_are_refused(said, capsys):
+    (said.folder / "labels/bench_01.csv").write_text("time,step\n20,Install lid\n")
+    words = ["check", f"{said.folder}/labels", f"--procedure={said.folder}/pump.json"]
+    assert "bench_01.csv: line 2: step:" in refused(capsys, labels.main, words)
+    (said.folder / "labels/bench_01.csv").rename(said.folder / "labels/other.csv")
+    text = refused(capsys, labels.main, words)
+    assert "no variant matches recording 'other' in procedure 'pump'; mend the" in text
+
+
+def test_procedure_check_has_the_same_doubts_of_order_and_removals(said, capsys):
+    rows = "20,Install seal\n40,Install screw\n60,Install cover\n80,Remove screw\n"
+    doubts, _ = said({"bench_01": rows})
+    path = f"{said.folder}/pump.json"
+    procedure_command.main(["check", path, f"--labels={said.folder}/labels"])
+    out = capsys.readouterr().out
+    for text in ("is missing before Install screw", "Remove screw is neither", "state 101"):
+        (line,) = [line for line in doubts if text in line]
+        assert f"doubt: {line}" in out
+    assert "the labels of 1 recording can be read, with doubts" in out
+    (said.folder / "labels/bench_01.csv").write_text(f"time,step\n{GOOD}")
+    procedure_command.main(["check", path, f"--labels={said.folder}/labels"])
+    assert capsys.readouterr().out.endswith("the labels of 1 recording fit\n")

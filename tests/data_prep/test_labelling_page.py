@@ -1,0 +1,64 @@
+"""docs/labelling.md, followed to the letter: a second round goes on from the first."""
+
+import json
+
+import pytest
+
+from data_prep.checking import accuracy_over_videos
+from tests.support.guide import REPOSITORY, film, follow
+
+PAGE = "docs/labelling.md"
+STAGES = "--config.stages=('pretrain','embed','temporal','predict','evaluate')"
+
+
+def add_video(folder, i):
+    """A video and the times of its steps."""
+    completions = [3.0 + i, 8.0 + i, 13.0 + i / 2]
+    film(folder / "videos" / f"bench_{i:02d}.mp4", completions, i)
+    return completions
+
+
+@pytest.mark.usefixtures("system")
+def test_labelling_page_from_the_first_videos_to_the_second_round(tmp_path):
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    for name in ("videos", "labels"):
+        (tmp_path / name).mkdir()
+    follow(tmp_path, "procedure", page=PAGE)
+    for i in range(1, 5):
+        rows = "".join(f"{time},{3 * k}\n" for k, time in enumerate(add_video(tmp_path, i)))
+        (tmp_path / f"labels/bench_{i:02d}.csv").write_text(f"time,step\n{rows}")
+    assert "4 recordings (assembly 4), 12 steps" in follow(tmp_path, "look", page=PAGE)
+    follow(tmp_path, "train", STAGES, page=PAGE)
+    splits = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
+
+    completions = add_video(tmp_path, 5)
+    follow(tmp_path, "recognise", page=PAGE)
+    (task,) = json.loads((tmp_path / "labelled/bench_05/bench_05.json").read_text())
+    # What the tool exports once the steps have been put where they belong.
+    regions = [
+        {
+            "value": {
+                "ranges": [{"start": round(time * 5) + 1, "end": round(time * 5) + 1}],
+                "timelinelabels": [f"Install {part}"],
+            }
+        }
+        for time, part in zip(completions, ("seal", "cover", "screw"), strict=True)
+    ]
+    task["annotations"] = [{"result": regions}]
+    (tmp_path / "labels/bench_05.json").write_text(json.dumps([task]))
+    shards = {path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")}
+    said = follow(tmp_path, "again", STAGES, page=PAGE)
+    assert "5 recordings (assembly 5), 15 steps" in said
+    assert "pretrain: goes on from its weights for 1 steps (" in said
+    assert len({path.stat().st_ino for path in (tmp_path / "data").glob("clips-*")} - shards) == 1
+    now = json.loads((tmp_path / "data/settings.json").read_text())["splits"]
+    assert now == splits | {"train": [*splits["train"], "bench_05"]}
+    model = json.loads((tmp_path / "runs/pump/model/model.json").read_text())
+    first, second = model["origin"]["trained"]["temporal"]
+    assert first["recordings"]["train"] == splits["train"]
+    assert second["recordings"]["train"] == now["train"]
+
+
+def test_labelling_page_has_the_table_that_was_measured():
+    table = "\n".join(accuracy_over_videos.table(accuracy_over_videos.measured()))
+    assert table in (REPOSITORY / PAGE).read_text("utf-8")

@@ -1,0 +1,154 @@
+"""Recordings that come, go, are corrected or change their split after a folder has been made."""
+
+import functools
+import os
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from data_prep.writing import changes, output, recording_shard
+from stormpsr_jax.data.clips import ClipSource
+from tests.support import shards_data
+from tests.support.digests import digests
+
+OLD = {"train": ["a", "b", "c"], "test": ["d"]}
+# New are e and f, a is gone, b is corrected, c is in another split, and d has another shard name.
+NEW = {"train": ["b", "e"], "val": ["c"], "test": ["d", "f"]}
+
+
+def build(out: Path, splits=NEW, log: Path | None = None, **changed: str) -> None:
+    """`changed` says which recordings have other sources than at first."""
+    names = [name for of_split in splits.values() for name in of_split]
+    shards_data.build(
+        out,
+        splits=splits,
+        sources={name: {"labels": changed.get(name, "first")} for name in names},
+        make=functools.partial(shards_data.make, log=log),
+        remake=True,
+    )
+
+
+def refused(out: Path, **arguments) -> list[str]:
+    with pytest.raises(ValueError, match="--remake") as caught:
+        shards_data.build(out, **arguments)
+    return str(caught.value).splitlines()[1:]
+
+
+@pytest.fixture
+def old(tmp_path) -> Path:
+    build(tmp_path / "out", OLD)
+    return tmp_path / "out"
+
+
+@pytest.fixture(scope="module")
+def anew(tmp_path_factory) -> dict[str, str]:
+    out = tmp_path_factory.mktemp("anew") / "out"
+    build(out, b="second")
+    return digests(out)
+
+
+def inodes(out: Path, splits) -> dict[str, set[int]]:
+    """The inodes of the files of each recording: one that was written again has another."""
+    found = {}
+    for split, names in splits.items():
+        for i, name in enumerate(names):
+            shard = out / f"clips-{split}.array_record-{i:05d}-of-{len(names):05d}"
+            arrays = out / "labels" / split / name / "frames.npz"
+            found[name] = {shard.stat().st_ino, arrays.stat().st_ino}
+    return found
+
+
+def test_changes_make_what_is_new_or_corrected_and_rename_the_rest(old, anew, tmp_path):
+    before = inodes(old, OLD)
+    build(old, log=tmp_path / "log", b="second")
+    assert sorted((tmp_path / "log").read_text().split()) == ["b", "e", "f"]
+    after = inodes(old, NEW)
+    assert {name for name in before if before[name] == after.get(name)} == {"c", "d"}
+    assert digests(old) == anew
+    source = ClipSource(old, "val", shards_data.toy_procedure())
+    assert [*source.recordings] == ["c"]
+    assert len(source.frames("c", [1, 2])) == 2
+
+
+def test_changes_that_only_add_need_no_flag(old):
+    before = inodes(old, OLD)
+    more = OLD | {"train": ["a", "aa", "b", "c"]}
+    sources = {name: {"labels": "first"} for names in more.values() for name in names}
+    shards_data.build(old, splits=more, sources=sources)
+    after = inodes(old, more)
+    assert after.keys() - before.keys() == {"aa"}
+    assert all(after[name] == before[name] for name in before)
+
+
+def test_changes_that_lose_something_are_named_and_need_the_flag(old):
+    before = digests(old)
+    sources = {name: {"labels": "first"} for names in NEW.values() for name in names}
+    sources["b"] = {"labels": "second"}
+    assert refused(old, splits=NEW, sources=sources) == [
+        f"recording b: its labels are not those that {old} has",
+        f"recording a: is in {old}, and not given any more",
+        f"recording c: is in split val now, and in train of {old}",
+    ]
+    assert digests(old) == before
+
+
+def test_changes_of_recordings_of_unknown_sources_are_other_arguments(tmp_path):
+    shards_data.build(tmp_path / "out", splits=OLD)
+    with pytest.raises(ValueError, match=r"made with other arguments .*splits"):
+        shards_data.build(tmp_path / "out", splits=NEW, remake=True)
+
+
+def stopping_at(patch: pytest.MonkeyPatch, number: int) -> None:
+    """Ctrl-C at one of the operations that change a folder, counted from 0."""
+    calls = []
+
+    def stopping(operation):
+        def call(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == number + 1:
+                raise KeyboardInterrupt
+            return operation(*args, **kwargs)
+
+        return call
+
+    patch.setattr(changes, "os", SimpleNamespace(replace=stopping(os.replace)))
+    patch.setattr(changes, "shutil", SimpleNamespace(rmtree=stopping(shutil.rmtree)))
+    patch.setattr(output, "write_atomically", stopping(output.write_atomically))
+    patch.setattr(recording_shard, "make_recording", stopping(recording_shard.make_recording))
+
+
+def stopped(out: Path, number: int) -> bool:
+    """Whether a change was stopped at an operation; the folder does not look whole then."""
+    with pytest.MonkeyPatch.context() as patch:
+        stopping_at(patch, number)
+        try:
+            build(out, b="second")
+        except (KeyboardInterrupt, RuntimeError):  # the latter from a worker
+            assert not (out / "dataset_info.json").exists()
+            return True
+    return False
+
+
+@pytest.mark.usefixtures("system")  # seconds
+def test_changes_stopped_anywhere_look_unfinished_and_go_on(old, anew, tmp_path):
+    kept = shutil.copytree(old, tmp_path / "kept")
+    number = 0
+    while stopped(old, number):
+        build(old, b="second")
+        assert digests(old) == anew, number
+        shutil.rmtree(old)
+        shutil.copytree(kept, old)
+        number += 1
+    assert number > 10
+
+
+@pytest.mark.usefixtures("system")  # seconds
+def test_changes_stopped_anywhere_can_be_taken_back(old, tmp_path):
+    kept, number = shutil.copytree(old, tmp_path / "kept"), 0
+    while stopped(old, number):
+        build(old, OLD)
+        assert digests(old) == digests(kept), number
+        number += 1
+    assert number > 10

@@ -1,0 +1,219 @@
+"""Trained stages go on from their old weights when the data have changed: --remake=continue."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stormpsr_jax import main
+from stormpsr_jax.configs import synthetic
+from stormpsr_jax.model import card
+from stormpsr_jax.stages import continuing, provenance, temporal
+from stormpsr_jax.stages.provenance import DONE, MADE_FROM, Training
+from stormpsr_jax.training.checkpoint import BEST
+from stormpsr_jax.weights.parameters import load_params, save_params
+from tests.support.arrays import rewrite
+from tests.support.digests import digests
+from tests.support.tiny import TRAINED, tiny
+
+
+@pytest.fixture
+def changed(finished, tmp_path):
+    """A copy of a finished run in whose data a label has been corrected."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+
+    def corrected(states):
+        states[5, 0] = 1 - states[5, 0]
+        return states
+
+    rewrite(folder / "data" / "labels" / "train.npz", states=corrected)
+    return folder
+
+
+def run(folder, remake="continue", **changes) -> str:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        main.run(tiny(**changes), folder, remake=remake)
+    return said.getvalue()
+
+
+def record(folder, stage):
+    return json.loads((folder / stage / DONE).read_text())
+
+
+def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
+    before = {stage: (changed / stage / BEST).read_bytes() for stage in TRAINED}
+    with pytest.raises(ValueError, match="throw the weights") as caught:
+        run(changed, remake="")
+    assert "then embed, predict, fuse, evaluate would be made again; give --remake=continue" in (
+        str(caught.value)
+    )
+    said = run(changed)
+    seen = {
+        split: [f"{split}_{i:03d}" for i in range(n)] for split, n in [("train", 3), ("val", 2)]
+    }
+    for stage in TRAINED:
+        assert f"{stage}: goes on from its weights for 4 steps (" in said
+        assert (changed / stage / provenance.START).read_bytes() == before[stage]
+        done = record(changed, stage)
+        assert done["steps"] == 4
+        last = done["trained"][-1]
+        assert last["steps"] == done["best_step"] in (0, 2, 4)  # those of the weights handed on
+        assert len(done["trained"]) == 2
+        for one in done["trained"]:
+            assert {split: one["recordings"][split] for split in seen} == seen
+        first = json.loads((changed / stage / "metrics.jsonl").read_text().splitlines()[0])
+        assert first["step"] == 0  # the old weights, judged by the new data
+    model = json.loads((changed / "model/model.json").read_text())
+    assert model["origin"]["trained"]["pretrain"] == record(changed, "pretrain")["trained"]
+    steps = [one["steps"] for one in record(changed, "temporal")["trained"]]
+    assert (
+        f"* temporal was trained {steps[0]} steps on 5 recordings, then {steps[1]} steps on 5"
+        in (changed / "model/README.md").read_text()
+    )
+    assert "made again" not in run(changed, remake="")
+    # A damaged result is made again in the same way.
+    (changed / "temporal" / BEST).write_bytes(b"")
+    assert "temporal: goes on from its weights for 4 steps (temporal/best" in run(changed, "")
+
+
+def test_stages_do_not_go_on_where_more_has_changed_or_test_recordings_were_seen(changed):
+    path = changed / "temporal" / DONE
+    done = json.loads(path.read_text())
+    done["trained"][0]["recordings"]["train"].append("test_001")
+    path.write_text(json.dumps(done))
+    before = digests(changed) | {"checksums.json": None}
+    with pytest.raises(ValueError, match="--remake=continue") as caught:
+        run(changed, **{"pretrain.t_f": 9.0})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert (
+        "stage 'pretrain' has other things changed than its data (pretrain.t_f 10.0 → 9.0"
+        in (lines[0])
+    )
+    assert (
+        "weights of stage 'temporal' saw test_001 in split train, and now it is in test"
+        in (lines[1])
+    )
+    assert digests(changed) | {"checksums.json": None} == before
+
+
+def test_new_and_gone_recordings_are_named_as_what_is_stale(changed):
+    path = changed / "temporal" / DONE
+    done = json.loads(path.read_text())
+    done["trained"][0]["recordings"]["train"][0] = "bench_01"
+    path.write_text(json.dumps(done))
+    with pytest.raises(ValueError, match="throw the weights") as caught:
+        run(changed, remake="")
+    text = str(caught.value)
+    assert "new in split train: train_000; gone in split train: bench_01" in text
+    assert text.count("bench_01") == 1  # the other stages saw what there is
+
+
+def stage_folder(folder):
+    """The folder of a finished stage, and the record of its next training."""
+    (folder / "checkpoints/12").mkdir(parents=True)
+    for name in (BEST, "metrics.jsonl", "checkpoints/12/state"):
+        (folder / name).write_text(name)
+    old = {"made_from": {"data": {"a": "1"}}, "trained": [{"steps": 12, "recordings": {}}]}
+    for name in (DONE, MADE_FROM):
+        (folder / name).write_text(
+            json.dumps(old | {"results": {}, "log": None} if name == DONE else old)
+        )
+    return {"made_from": {"data": {"a": "2"}}, "trained": [*old["trained"], *old["trained"]]}
+
+
+def test_old_weights_are_not_lost_wherever_the_change_is_stopped(tmp_path, monkeypatch):
+    calls = []
+
+    def stopping(operation):
+        def call(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == number + 1:
+                raise KeyboardInterrupt
+            return operation(*args, **kwargs)
+
+        return call
+
+    paths = SimpleNamespace(rmtree=stopping(shutil.rmtree), copyfile=stopping(shutil.copyfile))
+    monkeypatch.setattr(continuing, "shutil", paths)
+    monkeypatch.setattr(os, "unlink", stopping(os.unlink))
+    monkeypatch.setattr(os, "replace", stopping(os.replace))
+    ended, number = False, 0
+    while not ended:
+        folder = tmp_path / str(number)
+        now = stage_folder(folder)
+        calls.clear()
+        try:
+            continuing.begin(folder, folder / BEST, now)
+            ended = True
+        except KeyboardInterrupt:
+            pass
+        calls.extend([None] * 99)  # nothing else stops
+        read = provenance.read(folder)
+        if "results" in read:
+            assert read["made_from"]["data"] == {"a": "1"}
+            assert (folder / BEST).read_text() == BEST
+            continuing.begin(folder, folder / BEST, now)
+        assert provenance.read(folder)["made_from"] == now["made_from"]
+        assert (folder / provenance.START).read_text() == BEST
+        assert not (folder / "checkpoints").exists()
+        number += 1
+    assert number > 5
+
+
+def test_weights_to_go_on_from_are_weights_that_are_not_thrown_away_unasked(tmp_path):
+    (tmp_path / "temporal").mkdir()
+    context = SimpleNamespace(workdir=tmp_path)
+    assert not provenance.has_weights(context, temporal.STAGE)
+    (tmp_path / "temporal" / provenance.START).write_bytes(b"")
+    assert provenance.has_weights(context, temporal.STAGE)
+
+
+def test_a_shorter_training_has_a_shorter_schedule():
+    config = synthetic.get_config()
+    short = continuing.shortened(config, "temporal", 225)
+    assert config.temporal.steps == 900
+    assert (short.temporal.steps, short.temporal.optimizer.warmup_steps) == (225, 10)
+    assert short.pretrain.steps == config.pretrain.steps
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    path = tmp_path / "temporal" / provenance.START
+    path.parent.mkdir()
+    save_params(path, {"head": {"kernel": np.zeros((2, 3), np.float32)}})
+    wanted = {"head": {"kernel": np.zeros((2, 4), np.float32)}}
+    definition = continuing.going_on(definition_of(wanted), path)
+    with pytest.raises(ValueError, match=r"another network .*kernel.* \(2, 3\), now \(2, 4\)"):
+        definition.init()
+    same = continuing.going_on(definition_of(load_params(path)[0]), path)
+    assert same.init()[0]["head"]["kernel"].shape == (2, 3)
+    assert same.evaluate_start
+
+
+def definition_of(params):
+    return continuing.Definition(
+        model=None,
+        init=lambda: (params, {}),
+        loss_fn=None,
+        data=None,
+        optimizer=None,
+        schedule=None,
+    )
+
+
+def test_the_card_counts_recordings_that_are_gone():
+    trainings = [Training(9, {"train": ["a", "b"]}), Training(3, {"train": ["b", "c", "d"]})]
+    origin = {
+        "trained": {"pretrain": [{"steps": t.steps, "recordings": t.recordings} for t in trainings]}
+    }
+    (line,) = card._trainings(origin)
+    assert line == (
+        "* pretrain was trained 9 steps on 2 recordings, then 3 steps on 3 recordings; of what its "
+        "weights saw, 1 recordings are not among the last ones"
+    )
