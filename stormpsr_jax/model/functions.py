@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,8 +12,8 @@ import jax
 from flax import traverse_util
 
 from stormpsr_jax.data import augment
-from stormpsr_jax.model.content import Network, Pictures
-from stormpsr_jax.model.recogniser import Batched
+from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.content import Pictures
 from stormpsr_jax.models import architectures, detection
 
 # Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
@@ -20,6 +21,14 @@ from stormpsr_jax.models import architectures, detection
 AT_ONCE, SMALL = 8, 10**8
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A flax module and its variables: {"params": …} and, if it has them, {"batch_stats": …}."""
+
+    module: nn.Module
+    variables: Variables
 
 
 def functions(
@@ -41,6 +50,21 @@ def functions(
         "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
         boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
+    found = bodies(pictures, max_detections)
+    made = {}
+    for role, network in networks.items():
+        name, body = found[role]
+        module = architectures.inference(network.module)
+        variables = needed(role, module, network.variables, pictures)
+        at_once = functools.partial(rows_at_once, module, batch)
+        made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
+    return made
+
+
+def bodies(
+    pictures: Pictures | None, max_detections: int
+) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
+    """By role, the name of what `functions` makes of it, and of a module, variables and rows it."""
 
     def normalise(images: jax.Array) -> jax.Array:
         assert pictures is not None  # a network looks at them
@@ -59,19 +83,11 @@ def functions(
         outputs = architectures.apply(module, variables, normalise(images))
         return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
-    bodies: dict[str, tuple[str, Callable]] = {
+    return {
         "encoder": ("encode", encode),
         "temporal": ("temporal", temporal),
         "detector": ("detect", detect),
     }
-    made = {}
-    for role, network in networks.items():
-        name, body = bodies[role]
-        module = architectures.inference(network.module)
-        variables = _needed(role, module, network.variables, pictures)
-        at_once = functools.partial(rows_at_once, module, batch)
-        made[name] = Batched(functools.partial(body, module), variables, batch, at_once)
-    return made
 
 
 def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
@@ -86,7 +102,7 @@ def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
     return AT_ONCE if operations <= SMALL else batch
 
 
-def _needed(
+def needed(
     role: str, module: nn.Module, variables: Variables, pictures: Pictures | None
 ) -> Variables:
     """The variables that recognition needs: without the heads that only training has."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from stormpsr_jax.base import memory
@@ -51,67 +50,6 @@ def _view(rows: Rows, role: str) -> np.ndarray:
     if view is None:
         raise ValueError(f"pictures for the {role} are missing")
     return view
-
-
-class Batched:
-    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
-
-    A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
-    again. The function must treat rows one by one.
-
-    Attributes:
-        batch: rows that somebody who has many may well give at once.
-    """
-
-    def __init__(
-        self,
-        function: Callable[[Any, jax.Array], Any],
-        variables: Mapping[str, Any],
-        batch: int,
-        at_once: Callable[[tuple[int, ...]], int] | None = None,
-    ):
-        """Takes a function.
-
-        Args:
-            function: `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
-            variables: of it.
-            batch: rows computed at once.
-            at_once: of the shape of a row, in place of `batch`.
-        """
-        self._function, self._variables = jax.jit(function), variables
-        self._at_once, self._num_rows = at_once, 0
-        self.batch = batch
-
-    def _place(self, shape: tuple[int, ...]) -> int:
-        """How many rows of this shape are computed at once, on the devices made ready for it."""
-        num_rows = self.batch if self._at_once is None else self._at_once(shape)
-        if num_rows != self._num_rows:
-            devices = np.array(jax.local_devices())
-            devices = devices[: int(np.gcd(len(devices), num_rows))]
-            mesh = jax.sharding.Mesh(devices, ("data",))
-            self._rows = jax.NamedSharding(mesh, jax.P("data"))
-            self._variables = jax.device_put(self._variables, jax.NamedSharding(mesh, jax.P()))
-            self._num_rows = num_rows
-        return num_rows
-
-    def __call__(self, x: np.ndarray) -> Any:
-        """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
-        num_rows = self._place(x.shape[1:])
-        if not len(x):
-            batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
-            shapes = jax.eval_shape(self._function, self._variables, batch)
-            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
-        parts: list[list[np.ndarray]] = []
-        for start in range(0, len(x), num_rows):
-            rows = x[start : start + num_rows]
-            if not parts:
-                memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
-            filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
-            filled[: len(rows)] = rows
-            out = self._function(self._variables, jax.device_put(filled, self._rows))
-            parts.append([np.asarray(a)[: len(rows)] for a in jax.tree.leaves(out)])
-        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return jax.tree.unflatten(jax.tree.structure(out), whole)
 
 
 class Detected(NamedTuple):

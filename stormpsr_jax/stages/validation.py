@@ -11,8 +11,8 @@ from stormpsr_jax.data import sampling
 from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.model.content import Window
-from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import detection
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.model.recogniser import Batched, Recogniser
+from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.recogniser import Recogniser
 from stormpsr_jax.psr.files.scores import BOUND
 
 
