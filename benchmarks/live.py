@@ -39,10 +39,11 @@ import numpy as np
 from stormpsr_jax.data import sampling
 from stormpsr_jax.media import sources
 from stormpsr_jax.model import model
-from stormpsr_jax.model.content import Network, Pictures, StreamRecord, Window
-from stormpsr_jax.model.folder import write_model
+from stormpsr_jax.model.content import Pictures, StreamRecord, Window
+from stormpsr_jax.model.functions import Network
 from stormpsr_jax.model.model import load_model
 from stormpsr_jax.model.recogniser import stack
+from stormpsr_jax.model.writing import write_model
 from stormpsr_jax.psr.streams.rules import STREAMS, Settings
 from stormpsr_jax.recognition.files import recording
 from stormpsr_jax.recognition.files.unit import Reset

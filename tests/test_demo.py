@@ -116,7 +116,7 @@ def test_demo_provenance_is_of_these_files():
 def test_demo_model_is_that_of_the_run_in_half_precision():
     content = read_model(demo.MODEL)
     config = content.origin["config"]
-    assert content.dtype == "float16"
+    assert content.networks.dtype == "float16"
     run, compared = ABOUT["run"], ABOUT["model"]["compared_with_float32_on_the_test_split"]
     assert (run["seed"], run["data_seed"]) == (config["seed"], config["data.synthetic.seed"])
     assert run["command"].startswith("python -m stormpsr_jax.main --config=synthetic")

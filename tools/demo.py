@@ -47,8 +47,8 @@ from stormpsr_jax import demo, recognise
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model.folder import copy_model
 from stormpsr_jax.model.model import Model, load_model
+from stormpsr_jax.model.writing import copy_model
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.scoring import metrics, wrong_parts

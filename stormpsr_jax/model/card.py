@@ -38,12 +38,17 @@ _SHOWN = {
 }
 
 
-def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
+def card(
+    data: Mapping[str, Any],
+    parameters: Mapping[str, int],
+    exported: Mapping[str, Any] | None = None,
+) -> str:
     """Returns the text of the card.
 
     Args:
-        data: the content of model.json, checked.
+        data: the content of model.json, checked; of an export, that of the model it came from.
         parameters: how many the networks have, by role.
+        exported: what an export's model.json says of itself.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
     default = [name for name in all_streams.names() if name in data["streams"]][-1]
@@ -81,7 +86,7 @@ def card(data: Mapping[str, Any], parameters: Mapping[str, int]) -> str:
         "",
         "## Networks",
         "",
-        *_networks(data, parameters),
+        *_networks(data, parameters, exported),
         "",
         "## Limits",
         "",
@@ -190,7 +195,9 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
         yield f"* `{name}`: {values}; confidences are {known}"
 
 
-def _networks(data: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterator[str]:
+def _networks(
+    data: Mapping[str, Any], parameters: Mapping[str, int], exported: Mapping[str, Any] | None
+) -> Iterator[str]:
     for role, fields in data["networks"].items():
         count = f"{parameters[role]:,} parameters"
         sizes = [f"{key} {fields[key]}" for key in ("width", "depth") if key in fields]
@@ -207,7 +214,15 @@ def _networks(data: Mapping[str, Any], parameters: Mapping[str, int]) -> Iterato
         yield f"* pictures (height × width): {seen}, by `{pictures['aspect']}`"
     if "temporal" in data["networks"]:
         yield f"* window: {window['frames']} rows back, at a stride of {window['stride']}"
-    yield f"* parameters are stored as {data['weights']['dtype']}"
+    if exported is None:
+        yield f"* parameters are stored as {data['weights']['dtype']}"
+        return
+    int8 = ", products of matrices in int8: the figures above are those of float32"
+    made_with = " ".join(f"{name} {version}" for name, version in exported["made_with"].items())
+    yield (
+        f"* exported as {exported['program']} with {made_with}{int8 if exported['int8'] else ''}; "
+        "no flax is needed to run it"
+    )
 
 
 def _limits(data: Mapping[str, Any]) -> Iterator[str]:

@@ -9,17 +9,16 @@ Dimension letters: B batch, T frames of a clip, H W image, D features, K compone
 from __future__ import annotations
 
 import dataclasses
-import re
 import typing
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
-import flax.linen as nn
+import numpy as np
 
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.model import needs
-from stormpsr_jax.models import architectures
+from stormpsr_jax.model.fields import check_keys, choice, integer, numbers
 from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -28,8 +27,10 @@ from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import OPTIONAL
 from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 
-FORMAT = 3
-DTYPES = ("float32", "float16")  # that parameters are stored in
+# By format, the field that says how the networks are kept: as weights, or as programs.
+KEPT = {3: "weights", 4: "exported"}
+ROLES = ("encoder", "temporal", "detector")
+Function = Callable[[np.ndarray], Any]  # of rows (B, …) → arrays (B, …)
 MAX_LIST = 10_000  # of components, states or steps: their check takes the square of that
 MAX_FRAMES = 10**5  # of the window, whose rows live recognition holds
 _KEYS = (
@@ -47,7 +48,6 @@ _KEYS = (
     "streams",
     "fusion",
     "origin",
-    "weights",
 )
 
 
@@ -102,14 +102,6 @@ class Window:
         return self.frames // self.stride + 1
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-    """A flax module and its variables: {"params": …} and, if it has them, {"batch_stats": …}."""
-
-    module: nn.Module
-    variables: Mapping[str, Any]
-
-
 @dataclasses.dataclass(frozen=True)
 class StreamRecord:
     """How a stream is decoded, and how well that did.
@@ -126,6 +118,32 @@ class StreamRecord:
     calibration: Calibration | None = None
 
 
+class Networks(Protocol):
+    """What computes: the networks of a model, in whatever form."""
+
+    @property
+    def widths(self) -> Mapping[str, int]:
+        """By role, those there are: D of the encoder, K of the temporal one, S + 1 classes."""
+
+    def functions(self, content: Content, batch: int) -> Mapping[str, Function]:
+        """The networks as functions of arrays, made once for equal batches.
+
+        Args:
+            content: of the model that they are of.
+            batch: rows computed at once.
+
+        Returns:
+            Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B,
+            D); "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect",
+            pictures → boxes (B, M, 4), classes (B, M), confidences (B, M) and, of the likeliest
+            point, objectness (B,), states (B, S + 1) and parts (B, 2K) or None, as
+            `detection.best_scores` has them.
+
+        Raises:
+            MemoryError: no memory for the batch.
+        """
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Content:
     """All that a model folder holds; docs/model.md says what each field is."""
@@ -137,50 +155,55 @@ class Content:
     window: Window
     max_detections: int
     batch: int
-    networks: dict[str, Network]
+    networks: Networks
     streams: dict[str, StreamRecord]
     fusion: Weights | None
     origin: dict[str, Any]
     created: str
     package_version: str
-    dtype: str
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
         if role == "temporal":
-            width = self.embedding or self.networks["encoder"].module.hidden
+            width = self.embedding or self.networks.widths["encoder"]
             return (batch, self.window.num_frames, width)
         assert self.pictures is not None  # the other networks look at pictures
         return (batch, *self.pictures.size_of(role), 3)
 
 
-def parse(data: Any, place: str) -> Content:
-    """Checks the content of model.json; the networks come without their variables.
+def kept(data: Any, place: str) -> str:
+    """Returns how the networks are kept, a value of KEPT.
+
+    Raises:
+        ValueError: another format, or a field that is unknown or missing.
+    """
+    form = integer(data, "format", place, 1, 2**31)
+    if form not in KEPT:
+        remedy = "update the package" if form > max(KEPT) else "make the model again"
+        known = " and ".join(map(str, KEPT))
+        raise ValueError(
+            f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
+        )
+    check_keys(data, (*_KEYS, KEPT[form]), place)
+    return KEPT[form]
+
+
+def parse(data: Any, place: str, networks: Networks) -> Content:
+    """Checks the content of model.json, all but what says how the networks are kept.
+
+    Args:
+        data: of which `kept` has checked the fields.
+        place: the file, for messages.
+        networks: of which nothing is computed here.
 
     Raises:
         ValueError: the first mistake, with its place.
     """
-    form = _integer(data, "format", place, 1, 2**31)
-    if form != FORMAT:
-        remedy = "update the package" if form > FORMAT else "make the model again"
-        raise ValueError(
-            f"{place}: is of format {form}, this version of stormpsr_jax knows {FORMAT}; {remedy}"
-        )
-    _check_keys(data, _KEYS, place)
-    declared = field(data, "weights", dict, place)
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
     if pictures is not None:
         pictures = _pictures(pictures, f"{place}: pictures")
     window = _window(data["window"], f"{place}: window")
-    described = field(data, "networks", dict, place)
-    networks = {}
-    for role, values in described.items():
-        if role not in architectures.ROLES:
-            known = ", ".join(architectures.ROLES)
-            raise ValueError(f"{place}: networks: {shorten(role)}: unknown key; known are {known}")
-        module = architectures.build(role, values, f"{place}: networks.{role}")
-        networks[role] = Network(module, {})
     streams = {}
     for name, record in field(data, "streams", dict, place).items():
         if name not in all_streams.names():
@@ -190,28 +213,23 @@ def parse(data: Any, place: str) -> Content:
     fusion = data["fusion"]
     if fusion is not None:
         fusion = Weights.from_json(fusion, f"{place}: fusion")
-    _check_keys(declared, ("sha256", "size", "dtype"), f"{place}: weights")
-    _integer(declared, "size", f"{place}: weights", 0, 2**48)
-    if not re.fullmatch("[0-9a-f]{64}", field(declared, "sha256", str, f"{place}: weights")):
-        raise ValueError(f"{place}: weights: sha256: {shorten(declared['sha256'])} is none")
     embedding = data["embedding"]
     if embedding is not None:
-        embedding = _integer(data, "embedding", place, 1, 65_536)
+        embedding = integer(data, "embedding", place, 1, 65_536)
     content = Content(
         procedure=procedure,
         fps=number(data["fps"], f"{place}: fps", MIN_FPS, MAX_FPS),
         pictures=pictures,
         embedding=embedding,
         window=window,
-        max_detections=_integer(data, "max_detections", place, 1, 100),
-        batch=_integer(data, "batch", place, 1, 65_536),
+        max_detections=integer(data, "max_detections", place, 1, 100),
+        batch=integer(data, "batch", place, 1, 65_536),
         networks=networks,
         streams=streams,
         fusion=fusion,
         origin=field(data, "origin", dict, place),
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
-        dtype=_choice(declared, "dtype", DTYPES, f"{place}: weights"),
     )
     _check_together(content, place)
     return content
@@ -219,7 +237,8 @@ def parse(data: Any, place: str) -> Content:
 
 def _check_together(content: Content, place: str) -> None:
     """Raises ValueError where parts of a model contradict each other."""
-    procedure, roles = content.procedure, set(content.networks)
+    procedure, widths = content.procedure, content.networks.widths
+    roles = set(widths)
     if (content.pictures is None) == (content.embedding is None):
         raise ValueError(f"{place}: one of pictures and embedding has to be null")
     if content.pictures is None and roles != {"temporal"}:
@@ -233,14 +252,14 @@ def _check_together(content: Content, place: str) -> None:
         if content.window.frame_step != 1:
             raise ValueError(f"{place}: window: frame_step: embeddings alone can have one above 1")
     if "temporal" in roles:
-        num_components = content.networks["temporal"].module.num_components
+        num_components = widths["temporal"]
         if num_components != procedure.num_components:
             raise ValueError(
                 f"{place}: networks.temporal: num_components: {num_components}, the procedure has "
                 f"{procedure.num_components}"
             )
     if "detector" in roles:
-        num_classes = content.networks["detector"].module.num_classes
+        num_classes = widths["detector"]
         if num_classes != procedure.error_class:
             raise ValueError(
                 f"{place}: networks.detector: num_classes: {num_classes}, the procedure has "
@@ -259,36 +278,14 @@ def _check_together(content: Content, place: str) -> None:
         )
 
 
-def _check_keys(data: Any, known: tuple[str, ...], place: str) -> None:
-    if not isinstance(data, Mapping):
-        raise ValueError(f"{place}: {shorten(data)} is not an object")
-    for key in known:
-        if key not in data:
-            raise ValueError(f"{place}: {key}: is missing")
-    for key in data:
-        if key not in known:
-            raise ValueError(f"{place}: {shorten(key)}: unknown key; known are {', '.join(known)}")
-
-
-def _integer(data: Any, key: str, place: str, low: int, high: int) -> int:
-    value = field(data, key, int, place)
-    if not low <= value <= high:
-        raise ValueError(f"{place}: {key}: {shorten(value)} is not in {low}…{high}")
-    return value
-
-
-def _choice(data: Any, key: str, choices: tuple[str, ...], place: str) -> str:
-    value = field(data, key, str, place)
-    if value not in choices:
-        raise ValueError(f"{place}: {key}: {shorten(value)} is not one of {', '.join(choices)}")
-    return value
-
-
-def _numbers(data: Any, key: str, count: int, place: str, low: float, high: float) -> tuple:
-    values = field(data, key, list, place)
-    if len(values) != count:
-        raise ValueError(f"{place}: {key}: {shorten(values)} is not a list of {count} numbers")
-    return tuple(number(value, f"{place}: {key}", low, high) for value in values)
+def roles_of(data: Any, place: str) -> Mapping[str, Any]:
+    """Returns what `networks` says, by role; ValueError if it has others than ROLES."""
+    described = field(data, "networks", dict, place)
+    for role in described:
+        if role not in ROLES:
+            known = ", ".join(ROLES)
+            raise ValueError(f"{place}: networks: {shorten(role)}: unknown key; known are {known}")
+    return described
 
 
 def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
@@ -303,13 +300,13 @@ def _procedure(data: Mapping[str, Any], place: str) -> Procedure:
 
 
 def _pictures(data: Any, place: str) -> Pictures:
-    _check_keys(data, tuple(f.name for f in dataclasses.fields(Pictures)), place)
+    check_keys(data, tuple(f.name for f in dataclasses.fields(Pictures)), place)
     pictures = Pictures(
         size=_size(data, "size", place),
-        mean=_numbers(data, "mean", 3, place, -1e6, 1e6),
-        std=_numbers(data, "std", 3, place, 1e-6, 1e6),
-        aspect=_choice(data, "aspect", ASPECTS, place),
-        region=_numbers(data, "region", 4, place, 0, 1),
+        mean=numbers(data, "mean", 3, place, -1e6, 1e6),
+        std=numbers(data, "std", 3, place, 1e-6, 1e6),
+        aspect=choice(data, "aspect", ASPECTS, place),
+        region=numbers(data, "region", 4, place, 0, 1),
         detector_size=data["detector_size"] and _size(data, "detector_size", place),
     )
     x0, y0, x1, y1 = pictures.region
@@ -327,9 +324,9 @@ def _size(data: Any, key: str, place: str) -> tuple[int, int]:
 
 def _window(data: Any, place: str) -> Window:
     names = tuple(f.name for f in dataclasses.fields(Window))
-    _check_keys(data, names, place)
+    check_keys(data, names, place)
     low = {"frames": 0, "stride": 1, "frame_step": 1}
-    window = Window(**{name: _integer(data, name, place, low[name], MAX_FRAMES) for name in names})
+    window = Window(**{name: integer(data, name, place, low[name], MAX_FRAMES) for name in names})
     if window.frames % window.stride:
         raise ValueError(f"{place}: frames: {window.frames} is no multiple of {window.stride}")
     if window.num_frames > MAX_CLIP:
@@ -338,7 +335,7 @@ def _window(data: Any, place: str) -> Window:
 
 
 def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
-    _check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
+    check_keys(data, tuple(f.name for f in dataclasses.fields(StreamRecord)), place)
     settings = _settings(stream, field(data, "settings", dict, place), f"{place}: settings")
     figures = {}
     for split in ("validation", "test"):
@@ -355,14 +352,14 @@ def _stream(stream: Stream, data: Any, place: str) -> StreamRecord:
 def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySettings:
     types = typing.get_type_hints(stream.settings)
     data = {key: None for key in OPTIONAL if key in types} | dict(data)
-    _check_keys(data, tuple(types), place)
+    check_keys(data, tuple(types), place)
     values: dict[str, Any] = {}
     for key, kind in types.items():
         limits = stream.limits[key]
         if kind is str:
-            values[key] = _choice(data, key, limits, place)
+            values[key] = choice(data, key, limits, place)
         elif kind is int:
-            values[key] = _integer(data, key, place, *limits)
+            values[key] = integer(data, key, place, *limits)
         elif data[key] is None and type(None) in typing.get_args(kind):
             values[key] = None
         else:
@@ -377,7 +374,7 @@ def _settings(stream: Stream, data: Mapping[str, Any], place: str) -> AnySetting
 
 def _calibration(data: Any, place: str, of_wrong: bool = False) -> Calibration:
     names = tuple(f.name for f in dataclasses.fields(Calibration))
-    _check_keys(data, names, place)
+    check_keys(data, names, place)
     values = {
         key: number(data[key], f"{place}: {key}", -1e15, 1e15) for key in names if key != "wrong"
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -11,8 +12,8 @@ import jax
 from flax import traverse_util
 
 from stormpsr_jax.data import augment
-from stormpsr_jax.model.content import Network, Pictures
-from stormpsr_jax.model.recogniser import Batched
+from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.content import Pictures
 from stormpsr_jax.models import architectures, detection
 
 # Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
@@ -20,7 +21,15 @@ from stormpsr_jax.models import architectures, detection
 AT_ONCE, SMALL = 8, 10**8
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
-Colours = tuple[float, ...]  # three numbers
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """A flax module and its variables: {"params": …} and, if it has them, {"batch_stats": …}."""
+
+    module: nn.Module
+    variables: Variables
 
 
 def functions(
@@ -42,57 +51,66 @@ def functions(
         "temporal", embeddings (B, T, D) → probabilities (B, K) and logits; "detect", pictures →
         boxes (B, M, 4), classes (B, M), confidences (B, M) and `detection.best_scores`.
     """
-
     made = {}
     for role, network in networks.items():
         module = architectures.inference(network.module)
-        if role == "temporal":
-            name, function = "temporal", _temporal(module)
-        else:
-            assert pictures is not None  # a network looks at them
-            statistics = tuple(pictures.mean), tuple(pictures.std)
-            if role == "encoder":
-                name, function = "encode", _encode(module, *statistics)
-            else:
-                name, function = "detect", _detect(module, *statistics, max_detections)
-        variables = _needed(role, module, network.variables, pictures)
+        name, function = _jitted(role, module, statistics(pictures), max_detections)
+        variables = needed(role, module, network.variables, pictures)
         at_once = functools.partial(rows_at_once, module, batch)
         made[name] = Batched(function, variables, batch, at_once)
     return made
 
 
-# Each is made once for a network, whatever its weights: it is compiled for the first ones, and
-# whoever evaluates others of the same network, in this stage or a later one, finds it compiled.
-_once = functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)
+def _jitted(
+    role: str, module: nn.Module, of_pictures: Statistics | None, max_detections: int
+) -> tuple[str, jax.stages.Wrapped]:
+    """What `bodies` has for a role, jitted once for a module, whatever its weights.
+
+    It is compiled for the first ones, and whoever evaluates others of the same network, in this
+    stage or a later one, finds it compiled.
+    """
+    name, body = bodies(of_pictures, max_detections)[role]
+    return name, jax.jit(functools.partial(body, module))
 
 
-@_once
-def _encode(module: nn.Module, mean: Colours, std: Colours) -> jax.stages.Wrapped:
-    def encode(variables: Variables, images: jax.Array) -> jax.Array:
-        return architectures.apply(module, variables, augment.normalise(images, mean, std))
-
-    return jax.jit(encode)
+def statistics(pictures: Pictures | None) -> Statistics | None:
+    """What `bodies` takes of pictures."""
+    return None if pictures is None else (tuple(pictures.mean), tuple(pictures.std))
 
 
-@_once
-def _temporal(module: nn.Module) -> jax.stages.Wrapped:
-    def temporal(variables: Variables, embeddings: jax.Array) -> tuple[jax.Array, jax.Array]:
+def bodies(
+    of_pictures: Statistics | None, max_detections: int
+) -> dict[str, tuple[str, Callable[[nn.Module, Variables, jax.Array], Any]]]:
+    """By role, the name of what `functions` makes of it, and of a module, variables and rows it.
+
+    Args:
+        of_pictures: `statistics`; None without a network on pictures.
+        max_detections: M.
+    """
+
+    def normalise(images: jax.Array) -> jax.Array:
+        assert of_pictures is not None  # a network looks at them
+        return augment.normalise(images, *of_pictures)
+
+    def encode(module: nn.Module, variables: Variables, images: jax.Array) -> jax.Array:
+        return architectures.apply(module, variables, normalise(images))
+
+    def temporal(
+        module: nn.Module, variables: Variables, embeddings: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         logits = architectures.apply(module, variables, embeddings)
         return jax.nn.sigmoid(logits[:, : module.num_components]), logits
 
-    return jax.jit(temporal)
-
-
-@_once
-def _detect(
-    module: nn.Module, mean: Colours, std: Colours, max_detections: int
-) -> jax.stages.Wrapped:
-    def detect(variables: Variables, images: jax.Array) -> tuple:
-        images = augment.normalise(images, mean, std)
-        outputs = architectures.apply(module, variables, images)
+    def detect(module: nn.Module, variables: Variables, images: jax.Array) -> tuple:
+        outputs = architectures.apply(module, variables, normalise(images))
         return *detection.decode(outputs, max_detections), detection.best_scores(outputs)
 
-    return jax.jit(detect)
+    return {
+        "encoder": ("encode", encode),
+        "temporal": ("temporal", temporal),
+        "detector": ("detect", detect),
+    }
 
 
 def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
@@ -107,7 +125,7 @@ def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
     return AT_ONCE if operations <= SMALL else batch
 
 
-def _needed(
+def needed(
     role: str, module: nn.Module, variables: Variables, pictures: Pictures | None
 ) -> Variables:
     """The variables that recognition needs: without the heads that only training has."""

@@ -10,26 +10,21 @@ K components, M detections of a picture.
 from __future__ import annotations
 
 import itertools
-import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from stormpsr_jax.base import memory
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright
-from stormpsr_jax.model.content import Content
+from stormpsr_jax.model.content import Content, Function
 from stormpsr_jax.model.folder import model_folder, read_model
-from stormpsr_jax.model.functions import functions, rows_at_once
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.needs import functions_of
-from stormpsr_jax.model.recogniser import Batched, Recogniser, Rows, Views, decode, stack
-from stormpsr_jax.models import architectures
+from stormpsr_jax.model.recogniser import Recogniser, Rows, Views, decode, stack
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import Event
@@ -82,7 +77,6 @@ class Model:
             for name, record in content.streams.items()
         }
         self._content = content
-        self._functions: dict[tuple[int, ...], dict[str, Batched]] = {}
 
     def settings(self, stream: str | None = None) -> AnySettings:
         """How a stream is decoded, as chosen on the validation split; None is the default one."""
@@ -179,30 +173,14 @@ class Model:
             )
         return images
 
-    def _function(self, name: str) -> Batched:
+    def _function(self, name: str) -> Function:
         made = self._functions_at(self.batch)
         if name not in made:
             raise ValueError(f"this model cannot {name}; it has {', '.join(made)}")
         return made[name]
 
-    def _functions_at(self, batch: int) -> dict[str, Batched]:
-        content = self._content
-        shapes = {role: content.input_shape(role, 1) for role in content.networks}
-        # Of each network, rows at once: what different batches come to is compiled once.
-        key = tuple(
-            rows_at_once(network.module, batch, shapes[role][1:])
-            for role, network in content.networks.items()
-        )
-        if jax.default_backend() == "cpu":
-            for rows, (role, network) in zip(key, content.networks.items(), strict=True):
-                largest = architectures.cost(network.module, shapes[role]).largest
-                needed = batch * math.prod(shapes[role]) + rows * largest
-                memory.check_fits(needed, f"a batch of {batch:,} (give a smaller one)")
-        if key not in self._functions:
-            self._functions[key] = functions(
-                content.networks, content.pictures, content.max_detections, batch
-            )
-        return self._functions[key]
+    def _functions_at(self, batch: int) -> Mapping[str, Function]:
+        return self._content.networks.functions(self._content, batch)
 
     # --- Recognition ------------------------------------------------------------------------------
 

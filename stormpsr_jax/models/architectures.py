@@ -142,6 +142,13 @@ def inference(module: nn.Module) -> nn.Module:
     return module.clone(**training_only(type(module)), **inside)
 
 
+def in_float32(module: nn.Module) -> nn.Module:
+    """The same network with activations in float32."""
+    inside: dict[str, Any] = {name: in_float32(part) for name, part in _inside(module).items()}
+    own = {"dtype"} & {field.name for field in dataclasses.fields(module)}
+    return module.clone(**dict.fromkeys(own, jnp.dtype(jnp.float32)), **inside)
+
+
 def apply(module: nn.Module, variables: Mapping, x: jax.Array) -> Any:
     """What recognition wants of a network, in evaluation mode.
 

@@ -220,7 +220,7 @@ class Detector(nn.Module):
         x = self._stage(x, 4 * self.width, f"{name}_half")
         x = ConvNorm(4 * self.width, stride=2, dtype=self.dtype, name=f"{name}_quarter")(x)
         dense = nn.Dense(128, dtype=self.dtype, name=f"{name}_hidden")
-        return nn.relu(dense(x.reshape(len(x), -1))).astype(jnp.float32)
+        return nn.relu(dense(x.reshape(x.shape[0], -1))).astype(jnp.float32)
 
     def _pose(self, x: jax.Array, box: jax.Array) -> jax.Array:
         """Features in a box (B, grid, grid, C), the box (B, 4) → pose (B, 6) in the picture."""

@@ -154,7 +154,7 @@ class SpatialEncoder(nn.Module):
 
     def _features(self, images: jax.Array, train: bool) -> jax.Array:
         """The backbone's features (B, D), a microbatch at a time."""
-        B, parts = len(images), self.microbatches
+        B, parts = images.shape[0], self.microbatches
         if parts == 1 or self.is_initializing():
             return self.encoder(images, train)
         if B % parts:

@@ -64,7 +64,7 @@ class TemporalMLP(nn.Module):
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D); T is fixed at initialisation."""
         x = last_frames(embeddings, self.seen)
-        x = x.reshape(len(x), -1).astype(self.dtype)
+        x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i in range(self.depth):
             x = nn.Dense(self.width, dtype=self.dtype, name=f"dense_{i}")(x)
             if self.activation == "gelu":
@@ -104,9 +104,11 @@ class TemporalLSTM(nn.Module):
     def __call__(self, embeddings: jax.Array, train: bool = False) -> jax.Array:
         """Logits (B, outputs · K) in float32 of clips (B, T, D), of any length T."""
         x = last_frames(embeddings, self.seen).astype(self.dtype)
+        # Of any number of rows; by itself flax draws them, for which it wants to know the number.
+        zeros = jnp.zeros((x.shape[0], self.width), jnp.float32)
         for i in range(self.depth):
             cell = nn.OptimizedLSTMCell(self.width, dtype=self.dtype, name=f"lstm_{i}")
-            outputs: Any = nn.RNN(cell, name=f"layer_{i}")(x)  # without the carry
+            outputs: Any = nn.RNN(cell, name=f"layer_{i}")(x, initial_carry=(zeros, zeros))
             x = nn.Dropout(self.dropout, deterministic=not train)(outputs)
         return _head(self, x[:, -1])
 

@@ -17,7 +17,9 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
-from stormpsr_jax.model import content, folder
+from stormpsr_jax.model import content, writing
+from stormpsr_jax.model.named_files import MODEL
+from stormpsr_jax.model.weights_file import WEIGHTS
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.evaluation.scoring import evaluate_recordings
 from stormpsr_jax.psr.files.recordings import LabelledPredictions
@@ -180,7 +182,7 @@ def _write_model(
     stages = tuple(made_from["predict"]["stages"])
     made_from |= {stage: _made_from(context.workdir / stage) for stage in stages}
     trained = networks.trained(context, stages)
-    folder.write_model(
+    writing.write_model(
         context.workdir / "model",
         procedure=context.procedure,
         fps=context.source("test").fps,
@@ -275,7 +277,7 @@ def _results(workdir: Path) -> list[Path]:
         workdir / "metrics.json",
         workdir / "report.html",
         *workdir.glob("detections.json"),
-        *(workdir / "model" / name for name in (folder.MODEL, folder.WEIGHTS)),  # not the card
+        *(workdir / "model" / name for name in (MODEL, WEIGHTS)),  # not the card
     ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from stormpsr_jax.data import pipelines
 from stormpsr_jax.data.clips import ClipSource
-from stormpsr_jax.model.recogniser import Batched
+from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages import learning, networks, validation
 from stormpsr_jax.stages.context import Context

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.source import Source
-from stormpsr_jax.model.content import Network, Pictures
-from stormpsr_jax.model.functions import functions
-from stormpsr_jax.model.recogniser import Batched
+from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.content import Pictures
+from stormpsr_jax.model.functions import Network, functions
 from stormpsr_jax.models import architectures, backbones
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder

@@ -18,8 +18,8 @@ from stormpsr_jax.data.annotation import EMPTY
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.media.ahead import ahead
+from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.model.content import Window
-from stormpsr_jax.model.recogniser import Batched
 from stormpsr_jax.models import detection
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.training import hosts

@@ -4,14 +4,16 @@ import os
 import re
 import shutil
 
+import jax
 import pytest
 import yaml
 
 import stormpsr_jax
 from stormpsr_jax import main
 from stormpsr_jax.base import files
-from stormpsr_jax.model import folder, model
+from stormpsr_jax.model import model
 from stormpsr_jax.model.folder import read_model
+from stormpsr_jax.model.writing import copy_model
 from stormpsr_jax.psr import Procedure
 from stormpsr_jax.psr.streams.calibration import Calibration
 from tests.support.model_data import FIGURES, NETWORKS, PROCEDURE, SETTINGS, write
@@ -41,7 +43,7 @@ def read(folder):
 
 
 def count(network):
-    return sum(a.size for a in model.jax.tree.leaves(network.variables["params"]))
+    return sum(a.size for a in jax.tree.leaves(network.variables["params"]))
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +141,13 @@ def test_names_and_origins_of_any_kind_stay_text(tmp_path):
 
 
 def test_a_copy_has_a_card_of_its_own_and_the_card_is_never_read(rendered, tmp_path):
-    folder.copy_model(rendered, tmp_path / "small", dtype="float16")
+    copy_model(rendered, tmp_path / "small", dtype="float16")
     assert "stored as float16" in read(tmp_path / "small")[1]
     assert "stored as float32" in read(rendered)[1]
     card = tmp_path / "small" / "README.md"
     for spoil in (lambda: card.write_bytes(b"\xff\x00"), card.unlink, lambda: os.mkfifo(card)):
         spoil()
-        assert read_model(tmp_path / "small").dtype == "float16"
+        assert read_model(tmp_path / "small").networks.dtype == "float16"
     without = tmp_path / "without"
     shutil.copytree(rendered, without, ignore=shutil.ignore_patterns("README.md"))
     assert stormpsr_jax.load_model(without).streams == ("asd", "temporal", "storm")

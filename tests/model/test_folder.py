@@ -16,7 +16,9 @@ import safetensors.numpy
 
 from stormpsr_jax.base import files, memory
 from stormpsr_jax.model import content
-from stormpsr_jax.model.folder import copy_model, read_model
+from stormpsr_jax.model.folder import read_model
+from stormpsr_jax.model.functions import Network
+from stormpsr_jax.model.writing import copy_model
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import default_weights
@@ -117,7 +119,7 @@ def test_write_model_an_older_model_is_replaced_or_left_whole(folder, monkeypatc
     assert "is not the file whose checksum model.json names" in message
     assert "run the same command again" in message
     write(folder, **other)
-    found = read_model(folder).networks["detector"].variables["params"]["logits"]["bias"]
+    found = read_model(folder).networks.of["detector"].variables["params"]["logits"]["bias"]
     wanted = other["networks"]["detector"].variables["params"]["logits"]["bias"]
     np.testing.assert_array_equal(found, wanted)
 
@@ -138,11 +140,11 @@ def interrupted(*_, **__):
         ({"networks": {"detector": NETWORKS["detector"]}}, "streams.temporal: needs networks.temp"),
         ({"pictures": None}, "on embeddings 'temporal' alone is needed"),
         (
-            {"networks": NETWORKS | {"encoder": content.Network(jax.nn, {})}},
+            {"networks": NETWORKS | {"encoder": Network(jax.nn, {})}},
             "cannot hold a module; known are SpatialEncoder",
         ),
         (
-            {"networks": NETWORKS | {"detector": content.Network(DETECTOR, {"params": {}})}},
+            {"networks": NETWORKS | {"detector": Network(DETECTOR, {"params": {}})}},
             r"model.json: the arrays do not fit the networks; missing: detector/.* and \d+ more",
         ),
         (
@@ -150,7 +152,7 @@ def interrupted(*_, **__):
             "networks.temporal: architecture: 'Detector' is not one of Temp",
         ),
         (
-            {"pictures": None, "networks": {"temporal": content.Network(TEMPORAL, {"params": {}})}},
+            {"pictures": None, "networks": {"temporal": Network(TEMPORAL, {"params": {}})}},
             "networks.temporal: the variables are not those of a TemporalTransformer: no 'cls_",
         ),
     ],
@@ -164,7 +166,7 @@ def test_write_model_errors_before_anything_is_written(tmp_path, changes, messag
 def test_write_model_errors_numbers_that_are_not_finite(tmp_path):
     bad = jax.tree.map(np.copy, NETWORKS["detector"].variables)
     bad["params"]["logits"]["bias"][2] = np.inf
-    networks = NETWORKS | {"detector": content.Network(DETECTOR, bad)}
+    networks = NETWORKS | {"detector": Network(DETECTOR, bad)}
     with pytest.raises(ValueError, match="detector/params/logits/bias holds numbers that are not"):
         write(tmp_path / "model", networks=networks)
 
@@ -474,10 +476,10 @@ def half(sound, tmp_path):
 
 def test_copy_model_rounds_parameters_to_half_precision_and_nothing_else(sound, half):
     before, after = read_model(sound), read_model(half)
-    assert (before.dtype, after.dtype) == ("float32", "float16")
+    assert (before.networks.dtype, after.networks.dtype) == ("float32", "float16")
     changed = 0
-    for role, old in before.networks.items():
-        old, new = old.variables, after.networks[role].variables
+    for role, old in before.networks.of.items():
+        old, new = old.variables, after.networks.of[role].variables
         for one, other in zip(*map(jax.tree.leaves, (old["params"], new["params"])), strict=True):
             assert other.dtype == np.float32
             np.testing.assert_allclose(other, one, rtol=2**-11, atol=2**-25)

@@ -403,7 +403,7 @@ def test_documented_example_golden(tmp_path, monkeypatch):
     module = TemporalMLP(3, depth=1, width=4)
     variables = jax.tree.map(np.zeros_like, network(module, (1, 4, 16)).variables)
     variables["params"]["head"]["bias"] = np.array([9, -9, -9], np.float32)
-    module_and_variables = content.Network(module, variables)
+    module_and_variables = functions.Network(module, variables)
     networks = NETWORKS | {"temporal": module_and_variables}
     settings = Settings(threshold=2.5, window=12)
     write(tmp_path / "runs/pump/model", ["temporal"], settings, networks=networks)

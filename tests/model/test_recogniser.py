@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.base import memory
-from stormpsr_jax.model import recogniser
-from stormpsr_jax.model.recogniser import Batched, Recogniser
+from stormpsr_jax.model import batched as batches
+from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.recogniser import Recogniser
 from stormpsr_jax.psr.files.scores import BOUND
 
 
@@ -104,7 +105,7 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
 
 def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch):
     under_way, most = [], []
-    fetched = recogniser._fetched
+    fetched = batches._fetched
 
     def fetch(count, outputs):
         most.append(len(under_way))
@@ -115,12 +116,12 @@ def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch)
         under_way.append(len(x))
         return x + variables
 
-    monkeypatch.setattr(recogniser, "_fetched", fetch)
+    monkeypatch.setattr(batches, "_fetched", fetch)
     batched = Batched(function, np.float32(1), batch=2)
     monkeypatch.setattr(batched, "_function", function)
     x = np.arange(19, dtype=np.float32)[:, None]
     np.testing.assert_array_equal(batched(x), x + 1)
-    assert max(most) == recogniser._UNDER_WAY
+    assert max(most) == batches._UNDER_WAY
     assert not under_way
 
 

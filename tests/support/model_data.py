@@ -8,7 +8,8 @@ import numpy as np
 
 from stormpsr_jax.data import augment
 from stormpsr_jax.model import content
-from stormpsr_jax.model.folder import write_model
+from stormpsr_jax.model.functions import Network
+from stormpsr_jax.model.writing import write_model
 from stormpsr_jax.models.architectures import inference
 from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
@@ -50,12 +51,12 @@ EMBED = jax.jit(functools.partial(ENCODER.apply, method="embed"))
 DETECT = jax.jit(DETECTOR.apply)
 
 
-def network(module, shape, seed=0) -> content.Network:
+def network(module, shape, seed=0) -> Network:
     """Random values where `init` would put its own, which takes longer."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros(shape, np.float32))
     rng = np.random.default_rng(seed)
     draw = lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32)  # noqa: E731
-    return content.Network(module, dict(jax.tree.map(draw, shapes)))
+    return Network(module, dict(jax.tree.map(draw, shapes)))
 
 
 def video(n: int, height: int = 24, width: int = 40, seed: int = 0) -> np.ndarray:
@@ -72,7 +73,7 @@ def standardise(dense: dict, outputs: jax.Array) -> None:
     dense["kernel"] = 2 * dense["kernel"] / outputs.std(0)
 
 
-def networks() -> dict[str, content.Network]:
+def networks() -> dict[str, Network]:
     """Random ones, standardised so that pictures that differ give outputs that do.
 
     Without that all embeddings and all probabilities of a random network are nearly the same.
@@ -139,6 +140,6 @@ def on_embeddings(folder, module):
         settings=Settings("confidence", threshold=1.0, decay=1.0, window=24),
         pictures=None,
         window=content.Window(6, 2, frame_step=4),
-        networks={"temporal": content.Network(module, variables)},
+        networks={"temporal": Network(module, variables)},
     )
     return folder

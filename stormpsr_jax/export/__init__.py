@@ -1,0 +1,1 @@
+"""A trained model as programs that other libraries run: ONNX and StableHLO."""

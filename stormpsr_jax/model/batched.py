@@ -1,0 +1,87 @@
+"""A function of JAX, fed batches of one size over this host's devices."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from stormpsr_jax.base import memory
+
+# Batches that a device has to do at once: it never waits for the host, and on a CPU a batch that is
+# too small for all cores leaves none idle.
+_UNDER_WAY = 4
+
+
+class Batched:
+    """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
+
+    A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
+    again. The function must treat rows one by one.
+
+    Attributes:
+        batch: rows that somebody who has many may well give at once.
+    """
+
+    def __init__(
+        self,
+        function: jax.stages.Wrapped,
+        variables: Mapping[str, Any],
+        batch: int,
+        at_once: Callable[[tuple[int, ...]], int] | None = None,
+    ):
+        """Takes a function.
+
+        Args:
+            function: a jitted `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
+                Compiled programs belong to it: with the same one and other variables, nothing is
+                compiled again.
+            variables: of it.
+            batch: rows computed at once.
+            at_once: of the shape of a row, in place of `batch`.
+        """
+        self._function, self._variables = function, variables
+        self._at_once, self._num_rows = at_once, 0
+        self.batch = batch
+
+    def _place(self, shape: tuple[int, ...]) -> int:
+        """How many rows of this shape are computed at once, on the devices made ready for it."""
+        num_rows = self.batch if self._at_once is None else self._at_once(shape)
+        if num_rows != self._num_rows:
+            devices = np.array(jax.local_devices())
+            devices = devices[: int(np.gcd(len(devices), num_rows))]
+            mesh = jax.sharding.Mesh(devices, ("data",))
+            self._rows = jax.NamedSharding(mesh, jax.P("data"))
+            self._variables = jax.device_put(self._variables, jax.NamedSharding(mesh, jax.P()))
+            self._num_rows = num_rows
+        return num_rows
+
+    def __call__(self, x: np.ndarray) -> Any:
+        """Returns the outputs for all rows of `x`, of which there may be none, as NumPy arrays."""
+        num_rows = self._place(x.shape[1:])
+        if not len(x):
+            batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
+            shapes = jax.eval_shape(self._function, self._variables, batch)
+            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
+        memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
+        parts: list[list[np.ndarray]] = []
+        under_way: deque[tuple[int, Any]] = deque()  # numbers of rows, outputs
+        for start in range(0, len(x), num_rows):
+            rows = x[start : start + num_rows]
+            filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
+            filled[: len(rows)] = rows
+            out = self._function(self._variables, jax.device_put(filled, self._rows))
+            under_way.append((len(rows), out))
+            if len(under_way) == _UNDER_WAY:
+                parts.append(_fetched(*under_way.popleft()))
+        parts += [_fetched(*batch) for batch in under_way]
+        whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return jax.tree.unflatten(jax.tree.structure(out), whole)
+
+
+def _fetched(count: int, outputs: Any) -> list[np.ndarray]:
+    """The first `count` rows of arrays, which are waited for."""
+    return [np.asarray(array)[:count] for array in jax.tree.leaves(outputs)]
