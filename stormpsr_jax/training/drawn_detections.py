@@ -76,7 +76,7 @@ class Noise:
     later: float = 0.97
     flicker: float = 0.008
     wrong_right: float = 0.45
-    wrong_error: float = 0.03
+    wrong_error: float = 0.015
     floor: float = 0.25
 
 
@@ -197,7 +197,8 @@ def _changes(
 
 def _steps_between(state: np.ndarray, other: np.ndarray) -> list[int]:
     return [
-        3 * k if other[k] else 3 * k + 2 for k in np.flatnonzero(np.asarray(state) != other).tolist()
+        3 * k if other[k] else 3 * k + 2
+        for k in np.flatnonzero(np.asarray(state) != other).tolist()
     ]
 
 

@@ -119,7 +119,7 @@ class Stream(abc.ABC):
     # --- Settings ---------------------------------------------------------------------------------
 
     def defaults(self, weights: Weights | None) -> Any:
-        """Returns the settings that nobody chose; of a fitted stream, those that suit its weights."""
+        """Returns the settings that nobody chose: of a fitted stream, what suits its weights."""
         del weights
         return self.settings()
 
