@@ -42,7 +42,7 @@ def drawn(procedure, count, seed=0, **options):
 def test_drawn_detections_are_wrong_as_real_ones_are():
     found = {
         row["figure"]: row["value"]
-        for row in noise.table(noise.measure(INDUSTREAL, drawn(INDUSTREAL, 60)))
+        for row in noise.table(noise.measure(INDUSTREAL, drawn(INDUSTREAL, 400)))
     }
     off = {k: found[k] / v for k, v in REAL_FIGURES.items() if not 1 / 1.5 < found[k] / v < 1.5}
     assert not off
