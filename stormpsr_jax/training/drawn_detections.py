@@ -76,7 +76,7 @@ class Noise:
     later: float = 0.97
     flicker: float = 0.008
     wrong_right: float = 0.45
-    wrong_error: float = 0.03
+    wrong_error: float = 0.06
     floor: float = 0.25
 
 
