@@ -43,13 +43,14 @@ class Noise:
         wrong: share of installations that are first done wrong; `mended` of them are put right.
         unfinished: share of recordings that end before the last catalogued state.
         gap, look: of times in which the object is not seen, and is.
-        after_step: share of gaps that end soon after a step, as hands let go of the object;
-            `after_step_s` is the mean of how soon.
+        after_step: share of gaps in which a step is done that end after it, as people look at what
+            they have done; `after_step_s` is the mean of how soon.
         density: parameters of the Beta distribution of the share of a look's frames in which the
             object is found.
         level: mean and standard deviation of a look's confidence, as a logit; `spread` is the
             standard deviation of a frame's; `wrong_level` is added where another state is shown.
-        confused: share of states that are taken for another in some looks, and in how many.
+        confused: share of states that are often taken for another, in how many looks they are, and
+            in how many any other state is.
         later: share of these others that have parts too many.
         flicker: share of frames that show something else for themselves; half of them the error
             state.
@@ -58,21 +59,21 @@ class Noise:
         floor: confidence below which the detector lists nothing.
     """
 
-    pace: tuple[float, float] = (13.0, 0.4)
+    pace: tuple[float, float] = (22.0, 0.4)
     step: tuple[float, float] = (1.0, 0.9)
     together: float = 0.9
-    wrong: float = 0.1
+    wrong: float = 0.06
     mended: float = 0.7
-    unfinished: float = 0.2
-    gap: tuple[float, float] = (6.0, 1.7)
-    look: tuple[float, float] = (1.1, 1.15)
-    after_step: float = 0.25
-    after_step_s: float = 1.5
+    unfinished: float = 0.1
+    gap: tuple[float, float] = (14.0, 1.6)
+    look: tuple[float, float] = (2.5, 0.9)
+    after_step: float = 1.0
+    after_step_s: float = 8.0
     density: tuple[float, float] = (20.0, 1.0)
     level: tuple[float, float] = (0.75, 0.8)
     spread: float = 0.5
     wrong_level: float = -0.25
-    confused: tuple[float, float] = (0.2, 0.3)
+    confused: tuple[float, float, float] = (0.1, 0.3, 0.02)
     later: float = 0.97
     flicker: float = 0.008
     wrong_right: float = 0.45
@@ -274,8 +275,8 @@ def _shown_as(
         other = 1 + int(rng.choice(later, p=weights / weights.sum()))
     else:
         other = _neighbour(catalogue, state, rng)
-    often = rng.random() < noise.confused[0]
-    return _Shown(own, other, noise.confused[1] if often else 0.02)
+    share, often, rarely = noise.confused
+    return _Shown(own, other, often if rng.random() < share else rarely)
 
 
 def _flicker(procedure: Procedure, state: np.ndarray, rng: np.random.Generator) -> int:
