@@ -34,6 +34,12 @@ from stormpsr_jax.psr.streams.stream import AnySettings
 
 __all__ = ["evaluate", "main"]
 
+# What weights of the learned fusion are for, by kind.
+_SAID = {
+    "scores": "all that both networks say (--scores)",
+    "csv": "prediction files of both streams",
+    "detections": "detections alone",
+}
 _TABLES = {
     "summary": analysis.summary_table,
     "recordings": analysis.recordings_table,
@@ -83,7 +89,8 @@ def _main_evaluate(argv: Sequence[str]) -> None:
         split=args.split,
         terms=words.terms(args.words, args.labels_fps, procedure),
     )
-    weights, settings = _fusion(args, procedure, recordings), decoding_settings(args)
+    weights = _fusion(args, procedure, recordings)
+    settings = decoding_settings(args, weights)
     result = evaluate_recordings(
         procedure,
         recordings,
@@ -277,14 +284,21 @@ def _fusion(
             "--decoder=expected"
         )
     if args.scores is None:
-        if args.asd is None or args.temporal is None:
-            raise ValueError("--fusion needs --scores, or --asd and --temporal")
+        if args.asd is None:
+            raise ValueError("--fusion needs --scores, or --asd (and --temporal)")
         for r in recordings.values():
             r.scores = scores.from_predictions(r.detections, r.temporal, procedure)
     kinds = {r.scores.kind for r in recordings.values() if r.scores is not None}
+    kind = kinds.pop() if len(kinds) == 1 else "csv"
     if args.fusion in (None, "default"):
-        return default_weights("scores" if kinds == {"scores"} else "csv")
-    return read_weights(args.fusion)
+        return default_weights(kind)
+    weights = read_weights(args.fusion)
+    if kind != weights.kind and "detections" in (kind, weights.kind):
+        raise ValueError(
+            f"--fusion={args.fusion}: its weights are for {_SAID[weights.kind]}, and here are "
+            f"{_SAID[kind]}"
+        )
+    return weights
 
 
 def _absent(args: argparse.Namespace) -> list[tuple[str, str]]:

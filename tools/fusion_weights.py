@@ -1,6 +1,7 @@
 """Fits the weights of the learned fusion that ship with the package, on finished runs.
 
     python -m tools.fusion_weights runs/seed0 runs/seed1 --out=stormpsr_jax/pretrained
+    python -m tools.fusion_weights --drawn=600 --out=stormpsr_jax/pretrained
 
 Takes the validation recordings of every run (--splits names others; never one that results are
 reported on) and writes fusion_scores.json and fusion_csv.json: of the networks' scores, and of what
@@ -11,6 +12,9 @@ Workers make few mistakes, so such recordings teach little of what wrong parts l
 networks. With --rehearsals=N the weights are fitted to N more of every run, of config `synthetic`,
 in which every other part is put on wrong first (RUN/rehearsed; none that a network has seen), and
 then, as stage `fuse` does it, to the others, in which mistakes are as rare as they are.
+
+Without runs it writes fusion_detections.json: of detections alone, fitted to --drawn recordings
+that are drawn at random, as wrong as a real detector's (`training/drawn_detections.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import functools
 import json
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from data_prep import synthetic
@@ -29,15 +34,17 @@ from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.configs import default
 from stormpsr_jax.psr.files.recordings import LabelledPredictions, load_recordings
-from stormpsr_jax.psr.files.scores import KINDS, from_predictions
+from stormpsr_jax.psr.files.scores import from_predictions
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.streams.learned_weights import write_weights
 from stormpsr_jax.stages import predict
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import learned_fusion
+from stormpsr_jax.training import drawn_detections, learned_fusion
 from stormpsr_jax.training.sharding import make_mesh
 
 STAGES = ("pretrain", "temporal", "detector")
+# Of drawn recordings: rows, as padding costs what the longest does, and noise on the inputs.
+MAX_ROWS, NOISE = 500, 0.05
 
 
 def read_run(
@@ -110,24 +117,54 @@ def examples_of(
     examples = []
     for r in recordings:
         scores = r.scores
-        if kind == "csv":
+        if kind != "scores":
             scores = from_predictions(r.detections, r.temporal, procedure)
         initial, states = r.variant.initial_state, r.states_at(scores.frames)
         examples.append(learned_fusion.Example(scores, states, initial))
     return examples
 
 
+def fit_drawn(args: argparse.Namespace) -> None:
+    """Fits weights for detections alone, and writes them."""
+    procedure, rng = load_procedure("industreal"), np.random.default_rng(args.seed)
+    variants = list(procedure.variants.values())
+    recordings = [
+        drawn_detections.draw(procedure, variants[i % len(variants)], rng, max_rows=MAX_ROWS)
+        for i in range(args.drawn)
+    ]
+    examples = examples_of(recordings, "detections", procedure)
+    total = learned_fusion.num_steps(args.steps, None)
+    with Bar(total=total, desc="detections", unit="step") as bar:
+        fitted = learned_fusion.fit(
+            examples,
+            procedure,
+            units=args.units,
+            steps=args.steps,
+            batch=args.batch,
+            noise=NOISE,
+            seed=args.seed,
+            progress=bar.update,
+        )
+    print(f"detections: {len(examples)} recordings, {fitted.before:.4f} → {fitted.after:.4f}")
+    write_weights(args.out / "fusion_detections.json", fitted.weights)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workdir", nargs="+", type=Path, help="finished runs")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two files")
+    parser.add_argument("workdir", nargs="*", type=Path, help="finished runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the files")
     parser.add_argument("--splits", default="val", help="as val,train (%(default)s)")
     parser.add_argument("--steps", type=int, default=2000, help="of each fit (%(default)s)")
     parser.add_argument("--batch", type=int, default=24, help="recordings a step (%(default)s)")
     parser.add_argument("--units", type=int, default=8, help="(%(default)s)")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="(%(default)s)")
+    parser.add_argument("--kinds", default="scores,csv", help="of runs (%(default)s)")
+    parser.add_argument("--drawn", type=int, default=600, help="without runs (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
     parser.add_argument("--rehearsals", type=int, default=0, help="further ones of each run (0)")
     args = parser.parse_args()
+    if not args.workdir:
+        fit_drawn(args)
+        return
     recordings: list[LabelledPredictions] = []
     rehearsed: list[LabelledPredictions] = []
     known = None

@@ -1,6 +1,7 @@
 """What the commands share: errors of one line with exit code 2, flags by stream. NumPy only."""
 
 import argparse
+import dataclasses
 import io
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any, NoReturn
 
 from stormpsr_jax.base.mistakes import message_of, tell
 from stormpsr_jax.psr.streams import rules, streams
+from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.stream import AnySettings
 
 _STDOUT = 1  # number of the open file
@@ -127,8 +129,13 @@ def add_decoding_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def decoding_settings(args: argparse.Namespace) -> dict[str, AnySettings]:
-    """Returns the settings of every stream, as the flags and --decoder have them."""
+def decoding_settings(
+    args: argparse.Namespace, weights: Weights | None = None
+) -> dict[str, AnySettings]:
+    """Returns the settings of every stream, as the flags and --decoder have them.
+
+    What no flag says is as `Stream.defaults` has it for the weights of fitted streams.
+    """
     result = {}
     for stream in streams.STREAMS:
         values = {}
@@ -141,7 +148,7 @@ def decoding_settings(args: argparse.Namespace) -> dict[str, AnySettings]:
         for flag in _OF_ALL:
             if flag in stream.flags:
                 values[stream.flags[flag]] = getattr(args, flag)
-        result[stream.name] = stream.settings(**values)
+        result[stream.name] = dataclasses.replace(stream.defaults(weights), **values)
     return result
 
 

@@ -1,5 +1,6 @@
 """The stream of the learned fusion, from scores or from predictions."""
 
+import dataclasses
 import json
 
 from stormpsr_jax import evaluate
@@ -61,6 +62,25 @@ def test_learned_without_scores_it_reads_the_predictions_if_asked(scored):
     assert found["learned"]["tp"] == 0
 
 
+def test_learned_of_detections_alone_has_weights_and_thresholds_of_its_own(scored, capsys):
+    found = learned_run(scored, "--fusion=default", streams=("asd",))
+    assert list(found) == ["asd", "learned"]
+    weights = learned_weights.default_weights("detections")
+    assert weights.kind == "detections"
+    defaults = learned.LEARNED.defaults(weights)
+    assert found["learned"]["settings"] == dataclasses.asdict(defaults)
+    other = learned_run(scored, "--fusion=default", "--threshold=learned=9", streams=("asd",))
+    assert other["learned"]["settings"] == {**found["learned"]["settings"], "install": 9.0}
+    for kind, streams, what in (
+        ("csv", ("asd",), "are for prediction files of both streams, and here are detections"),
+        ("detections", ("asd", "temporal"), "are for detections alone, and here are prediction"),
+    ):
+        path = scored / f"{kind}.json"
+        learned_weights.write_weights(path, learned_weights.default_weights(kind))
+        said = refused(capsys, learned_run, scored, f"--fusion={path}", streams=streams)
+        assert what in said
+
+
 def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
     folder = f"--scores={scored / 'scores'}"
     for flags, what in (
@@ -71,8 +91,8 @@ def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
         ((folder, "--gate=learned=1"), "--gate: stream learned has none"),
     ):
         assert what in refused(capsys, learned_run, scored, *flags)
-    assert "--fusion needs --scores, or --asd and --temporal" in refused(
-        capsys, learned_run, scored, "--fusion=default", streams=("asd",)
+    assert "--fusion needs --scores, or --asd (and --temporal)" in refused(
+        capsys, learned_run, scored, "--fusion=default", streams=("temporal",)
     )
     (scored / "scores" / "r0.npz").write_bytes(b"nothing")
     (scored / "scores" / "r1.npz").unlink()

@@ -106,7 +106,7 @@ def evaluate_recordings(
         raise ValueError(f"--protocol={protocol} is not one of {', '.join(PROTOCOLS)}")
     if isinstance(settings, Settings):
         settings = {stream.name: settings for stream in streams.STREAMS if stream.sums}
-    others = {stream.name: stream.settings() for stream in streams.STREAMS if not stream.sums}
+    others = {s.name: s.defaults(weights) for s in streams.STREAMS if not s.sums}
     settings = {**others, **settings}
     fps = procedure.checked_fps(fps)
     decoders = {s.decoder for s in settings.values() if isinstance(s, Settings)}

@@ -28,7 +28,9 @@ from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.procedure import Procedure
 
 SUFFIX = ".npz"  # of a file's name, after the recording's
-KINDS = ("scores", "csv")
+# What scores hold: all that the networks can say, what prediction files of both streams do, and
+# what those of the detector alone do.
+KINDS = ("scores", "csv", "detections")
 # Logits and log-probabilities farther out say nothing more, and half precision has to hold them.
 BOUND = 60.0
 _FREE_BYTES = 2**24  # of arrays that a small file may be packed from
@@ -102,7 +104,12 @@ class Scores:
 
     @property
     def kind(self) -> str:
-        """Of `KINDS`: "scores" with all that the networks can say, "csv" without some of it."""
+        """Of `KINDS`: "scores" with all that the networks can say, "csv" without some of it.
+
+        "detections" are of the detector alone, without what it says of single parts.
+        """
+        if self.parts is None and self.temporal is None:
+            return "detections"
         if self.parts is None or self.temporal is None:
             return "csv"
         return "scores" if self.temporal.shape[1] > self.parts.shape[1] else "csv"

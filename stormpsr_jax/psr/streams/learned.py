@@ -4,6 +4,11 @@
 logit of being right exceeds `install` and the reported state is not right; wrong installation
 (3k + 1) when that of being wrong exceeds `wrong` and it is not wrong; remove (3k + 2) when that of
 being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
+A removal that the variant does not expect may need a lower logit, `unexpected`.
+
+Steps that one look at the object shows cross their thresholds some frames apart, in no order that
+means anything. With `hold` a report waits, for so long at most, while another possible step is
+rising; then all that are over their thresholds are reported at once, by step id.
 
 A frame that is left out leaves all beliefs as they are. The memory does not grow.
 """
@@ -39,6 +44,8 @@ NAME = "learned"
 INSTALL = (3.0, 3.5)
 MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
+MAX_HOLD = 60.0
+RISING = -1.0  # logit above which a step may soon exceed its threshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +57,16 @@ class Settings:
         remove: logit of being present below which a part is reported as removed.
         rho: ρ of the projection, in 0…1; 1 takes no notice of the catalogue but for what is more
             than one component away from it, None leaves the projection out.
+        unexpected: as `remove`, of removals that the variant does not expect; None is `remove`.
+        hold: seconds that a report waits at most for others that are rising, 0…60; None is 0.
     """
 
     install: float = 3.5
     wrong: float = 0.0
     remove: float = -2.0
     rho: float | None = 0.1
+    unexpected: float | None = None
+    hold: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("install", "wrong", "remove"):
@@ -63,6 +74,10 @@ class Settings:
                 raise ValueError(f"{field} {getattr(self, field)} is not a finite number")
         if self.rho is not None and not 0 <= self.rho <= 1:
             raise ValueError(f"rho {self.rho} is not in 0…1")
+        if self.unexpected is not None and not math.isfinite(self.unexpected):
+            raise ValueError(f"unexpected {self.unexpected} is not a finite number")
+        if self.hold is not None and not 0 <= self.hold <= MAX_HOLD:
+            raise ValueError(f"hold {self.hold} is not in 0…{MAX_HOLD:g} seconds")
 
 
 # --- Events ---------------------------------------------------------------------------------------
@@ -86,8 +101,16 @@ class Reporter:
         # A part that may go on can go on wrong.
         may_wrong = np.isin(3 * parts + 1, possible) | may_install
         self._may = np.stack([may_install, may_wrong, np.isin(3 * parts + 2, possible)])
-        self._thresholds = np.array([settings.install, settings.wrong, -settings.remove])[:, None]
+        expected = np.isin(3 * parts + 2, variant.expected)
+        unexpected = settings.remove if settings.unexpected is None else settings.unexpected
+        removal = -np.where(expected, settings.remove, unexpected)
+        ones = np.ones(len(parts))
+        self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
+        # What a report waits for: neither what goes wrong nor what is not expected to come off.
+        self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
+        self._hold = (settings.hold or 0.0) * fps
         self.reported = np.array(variant.initial_state, int)
+        self.held: int | None = None  # the frame since which a report waits
 
     def update(self, frame: int, belief: Belief) -> list[Event]:
         """Returns the events of the next frame, by step id."""
@@ -97,13 +120,30 @@ class Reporter:
         # counts, so that two reports do not take turns.
         kinds = np.where(over, logits, -np.inf).argmax(axis=0)
         states = np.array(_STATES)[kinds]
+        ready = over.any(axis=0) & (states != self.reported)
+        if self._waits(frame, ready, logits):
+            return []
         events = []
-        for k in np.flatnonzero(over.any(axis=0) & (states != self.reported)).tolist():
+        for k in np.flatnonzero(ready).tolist():
             kind = int(kinds[k])
             self.reported[k] = states[k]
             confidence = float(sigmoid(logits[kind, k]))
             events.append(self._event(frame, 3 * k + kind, confidence, belief, k))
         return events
+
+    def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray) -> bool:
+        """Whether what is ready (K,) waits for others."""
+        if not ready.any():
+            self.held = None
+            return False
+        if self.held is None:
+            self.held = frame
+        away = np.array(_STATES)[:, None] != self.reported
+        rising = self._awaited & away & ~ready & (logits > RISING)
+        if rising.any() and frame - self.held < self._hold:
+            return True
+        self.held = None
+        return False
 
     def _event(self, frame: int, step_id: int, confidence: float, belief: Belief, k: int) -> Event:
         return Event(
@@ -195,10 +235,11 @@ class Decoder:
             "procedure": self.procedure.name,
             "variant": self.variant.name,
             "stream": NAME,
-            "settings": dataclasses.asdict(self.settings),
+            "settings": dataclasses.asdict(self.settings, dict_factory=rules.plain),
             "weights": self.weights.checksum,
             "frame": self._frame,
             "reported": self._reporter.reported.tolist(),
+            "held": self._reporter.held,
             "hidden": self._filter.hidden.tolist(),
             "recent": [[frame, x.tolist()] for frame, x in self._filter.recent],
         }
@@ -220,6 +261,9 @@ class Decoder:
         reported = np.array(
             [whole(one, "decoder: reported", -1, 1) for one in state["reported"]], int
         )
+        held = state.get("held")
+        if held is not None:
+            held = whole(held, "decoder: held", 0, max(now, 0))
         hidden = np.array(state["hidden"], float)
         recent = [
             (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
@@ -234,6 +278,7 @@ class Decoder:
             raise ValueError("the saved state does not fit this decoder's components and units")
         self._frame = now
         self._reporter.reported = reported
+        self._reporter.held = held
         self._filter.hidden = hidden
         self._filter.recent = collections.deque(recent)
         self.belief = None
@@ -292,15 +337,29 @@ def decode(
 # --- The stream -----------------------------------------------------------------------------------
 
 
+# Of weights for detections alone, which are fitted to drawn ones (`training/drawn_detections.py`).
+# Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
+_OF_KIND = {
+    "detections": Settings(install=2.25, rho=None, unexpected=-6.0, hold=3.0),
+}
+
+
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Learned(Stream):
     """The learned fusion as a stream; its settings are `Settings`."""
 
+    def defaults(self, weights: Weights | None) -> Settings:
+        """Returns the settings that suit the weights' kind."""
+        return Settings() if weights is None else _OF_KIND.get(weights.kind, Settings())
+
     def describe(self, settings: Settings) -> str:
         """Returns a sentence for people on how events were decoded."""
+        unexpected, hold = settings.unexpected, settings.hold
         return (
             f"The learned fusion: installed above a logit of {settings.install}, wrong above "
-            f"{settings.wrong}, removed below {settings.remove}."
+            f"{settings.wrong}, removed below {settings.remove}"
+            + ("" if unexpected is None else f" (unexpectedly below {unexpected})")
+            + (f", reported within {hold} s of one another." if hold else ".")
         )
 
     def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[Settings]:
@@ -385,7 +444,11 @@ LEARNED = Learned(
     summary="both, by a fusion fitted on validation recordings (not in the paper)",
     needs=("scores",),
     settings=Settings,
-    limits={"install": (-1e3, 1e3), "wrong": (-1e3, 1e3), "remove": (-1e3, 1e3), "rho": (0, 1)},
+    limits={
+        **dict.fromkeys(("install", "wrong", "remove", "unexpected"), (-1e3, 1e3)),
+        "rho": (0, 1),
+        "hold": (0, MAX_HOLD),
+    },
     flags={"threshold": "install"},
     columns={"install": "Install", "wrong": "Wrong", "remove": "Remove"},
     threshold="the logit above which a part is reported as installed",

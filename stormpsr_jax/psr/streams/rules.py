@@ -18,7 +18,7 @@ STREAMS = ("asd", "temporal", "storm")  # those that sum up evidence
 DECODERS = ("naive", "confidence", "expected")
 LAST_FRAME = 10**12  # of a saved state; a thousand years at 30 frames a second
 # Fields of `Settings` that files leave out where they are None: they came when there were files.
-OPTIONAL = ("unseen_decay",)
+OPTIONAL = ("unseen_decay", "unexpected", "hold")
 
 
 class Seen(NamedTuple):

@@ -118,6 +118,11 @@ class Stream(abc.ABC):
 
     # --- Settings ---------------------------------------------------------------------------------
 
+    def defaults(self, weights: Weights | None) -> Any:
+        """Returns the settings that nobody chose: of a fitted stream, what suits its weights."""
+        del weights
+        return self.settings()
+
     def with_threshold(self, settings: Any, threshold: float) -> Any:
         """Returns the settings with another threshold; ValueError if they have none."""
         return dataclasses.replace(settings, **{self.flags["threshold"]: threshold})

@@ -348,9 +348,86 @@ def test_reporter_thresholds_are_the_settings():
     assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
 
 
+def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
+    settings = learned.Settings(unexpected=-6)
+    down = dataclasses.replace(UP, expected=(2,), allowed=(), initial_state=(1, 0, 0))
+    less, far = (-4, -4, -6), (-7, -7, -9)
+    assert reports(UP, RIGHT, less, far, settings=settings) == [[0], [], [2]]
+    assert reports(down, RIGHT, less, far, settings=settings) == [[], [2], []]
+    assert reports(UP, RIGHT, less, far) == [[0], [2], []]
+
+
+def held(*rows, settings):
+    """Step ids by frame, where `rows` are the logits of the components' being right."""
+    reporter = learned.Reporter(PUMP, UP, settings, 10.0, None)
+    found = []
+    for frame, right in enumerate(rows):
+        right = np.array(right, float)
+        belief = learned_beliefs.Belief(right + 1, right, -9 * np.ones(3))
+        found.append([e.step_id for e in reporter.update(frame, belief)])
+    return found
+
+
+def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
+    rows = [(-9, 4, -9), (0, 4, -9), (2, 4, -9), (5, 4, -9)]
+    held_for = learned.Settings(hold=1.0)
+    assert held(*rows[1:], settings=learned.Settings()) == [[3], [], [0]]
+    assert held(*rows[1:], settings=held_for) == [[], [], [0, 3]]
+    assert held(*rows, settings=held_for)[0] == [3]  # nothing else is rising
+    # It waits for a second at most, and begins anew where it was not sure for a moment.
+    rising = [(0, 4, -9)] * 12
+    assert held(*rising, settings=held_for) == [[]] * 10 + [[3], []]
+    assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
+
+
+def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
+    reporter = learned.Reporter(PUMP, UP, learned.Settings(hold=5.0), 10.0, None)
+    reporter.reported[:] = (1, 0, 0)
+    present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
+    belief = learned_beliefs.Belief(present - 1.5, right, np.full(3, -9.0))
+    assert [e.step_id for e in reporter.update(0, belief)] == [3]
+
+
+@pytest.mark.parametrize("stop", [3, 30, 77])
+def test_decoder_goes_on_where_it_was_while_a_report_waits(recording, stop):
+    settings = learned.Settings(install=1.0, hold=5.0, unexpected=-6.0)
+    rows = list(recording.scores.per_frame())
+    whole = online(learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS), rows)
+    first = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    events = online(first, rows[:stop])
+    second = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    second.restore(json.loads(json.dumps(first.state())))
+    assert events + online(second, rows[stop:]) == whole
+    assert first.state() == json.loads(json.dumps(first.state()))
+
+
+def test_decoder_a_saved_wait_is_checked(recording):
+    decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
+    state = decoder.state()
+    for held_since in (1.5, -1, 10, "now"):
+        with pytest.raises(ValueError, match="held"):
+            decoder.restore(state | {"held": held_since})
+    del state["held"]  # as it was saved before reports could wait
+    decoder.restore(state)
+
+
+def test_defaults_suit_the_weights():
+    assert learned.LEARNED.defaults(None) == learned.LEARNED.defaults(WEIGHTS) == SETTINGS
+    alone = learned.LEARNED.defaults(learned_weights.default_weights("detections"))
+    assert alone.hold
+    assert alone.unexpected < alone.remove
+    assert "unexpectedly below" in learned.LEARNED.describe(alone)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
-    [({"install": float("nan")}, "install"), ({"rho": 1.5}, "rho"), ({"remove": 1e999}, "remove")],
+    [
+        ({"install": float("nan")}, "install"),
+        ({"rho": 1.5}, "rho"),
+        ({"remove": 1e999}, "remove"),
+        ({"unexpected": float("inf")}, "unexpected"),
+        ({"hold": -1.0}, "hold -1.0 is not in 0…60 seconds"),
+    ],
 )
 def test_settings_errors_name_the_field(changes, what):
     with pytest.raises(ValueError, match=what):

@@ -1,0 +1,112 @@
+"""Detections that are drawn at random: what they are, and that they are wrong as real ones are."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.evaluation import noise, scoring
+from stormpsr_jax.psr.files import scores
+from stormpsr_jax.psr.files.recordings import load_recordings
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.psr.scoring import wrong_parts
+from stormpsr_jax.psr.streams import learned, learned_weights, rules
+from stormpsr_jax.training import drawn_detections
+
+INDUSTREAL = load_procedure("industreal")
+REAL = pathlib.Path(__file__).parents[3] / "shared" / "data" / "industreal_real"
+# By figure of `evaluate noise`, of the 17 real recordings (docs/noise.md).
+REAL_FIGURES = {
+    "frames with a detection above 0.5": 0.111,
+    "time in gaps of more than 10 s without one": 0.780,
+    "catalogued state, right": 0.960,
+    "says error at all": 0.010,
+    "says error while a part sits wrong": 0.045,
+    "shows the wrong part as right": 0.562,
+    "wrong frames": 0.136,
+    "of these in runs of 8 or more": 0.682,
+    "median confidence when wrong, above 0.5": 0.738,
+    "median confidence when wrong, at any": 0.549,
+}
+
+
+def drawn(procedure, count, seed=0, **options):
+    rng, variants = np.random.default_rng(seed), list(procedure.variants.values())
+    return {
+        str(i): drawn_detections.draw(procedure, variants[i % len(variants)], rng, **options)
+        for i in range(count)
+    }
+
+
+def test_drawn_detections_are_wrong_as_real_ones_are():
+    found = {
+        row["figure"]: row["value"]
+        for row in noise.table(noise.measure(INDUSTREAL, drawn(INDUSTREAL, 400)))
+    }
+    off = {k: found[k] / v for k, v in REAL_FIGURES.items() if not 1 / 1.5 < found[k] / v < 1.5}
+    assert not off
+
+
+@pytest.mark.parametrize("name", ["industreal", "meccano", "synthetic"])
+def test_drawn_recordings_have_files_shape_and_begin_as_the_variant_does(name):
+    procedure = load_procedure(name)
+    for r in drawn(procedure, 6).values():
+        rows, K = r.detections, procedure.num_components
+        assert (np.diff(rows.frames) > 0).all()
+        assert rows.frames[0] >= 0
+        assert rows.classes.min() >= 1
+        assert rows.classes.max() <= procedure.error_class
+        assert rows.confidences.min() >= 0.25
+        assert rows.confidences.max() <= 1
+        assert tuple(r.states[0]) == r.variant.initial_state
+        assert r.frames[0] == 0
+        assert r.states.shape == (len(r.frames), K)
+        assert (np.diff(r.frames) > 0).all()
+        assert [f for f, _ in r.truth] == sorted(f for f, _ in r.truth)
+        # The true steps lead from the first state to the last, but for parts that sit wrong.
+        state = np.array(r.variant.initial_state)
+        for _, step in r.truth:
+            state[step // 3] = step % 3 == 0
+        last = r.states[-1]
+        assert (state == last)[last != -1].all()
+
+
+def test_drawn_recordings_follow_the_seed_and_the_noise():
+    one, same, other = (drawn(INDUSTREAL, 2, seed=seed)["1"] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one.detections.confidences, same.detections.confidences)
+    np.testing.assert_array_equal(one.states, same.states)
+    assert len(one.detections.frames) != len(other.detections.frames)
+    still = dataclasses.replace(
+        drawn_detections.Noise(), wrong=0.0, flicker=0.0, confused=(0.0, 0.0, 0.0), unfinished=0.0
+    )
+    for r in drawn(INDUSTREAL, 4, noise=still).values():
+        assert (r.states >= 0).all()
+        true = INDUSTREAL.state_classes(r.states_at(r.detections.frames))
+        assert (r.detections.classes == true)[true > 0].mean() == 1
+    short = drawn(INDUSTREAL, 4, max_rows=80).values()
+    assert max(len(r.detections.frames) for r in short) <= 80
+    with pytest.raises(ValueError, match="nothing that fits"):
+        drawn(INDUSTREAL, 1, max_rows=0)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared")
+def test_learned_fusion_of_real_detections_is_no_worse_than_the_best_decoder():
+    """At each figure, of 17 recordings that the weights were not fitted to."""
+    recordings = load_recordings(INDUSTREAL, REAL / "labels", REAL / "asd")
+    for r in recordings.values():
+        r.scores = scores.from_predictions(r.detections, None, INDUSTREAL)
+    weights = learned_weights.default_weights("detections")
+    expected = rules.Settings(threshold=6, decay=1.0, confidence=0.5)
+    result = scoring.evaluate_recordings(
+        INDUSTREAL,
+        recordings,
+        {"asd": expected, "learned": learned.LEARNED.defaults(weights)},
+        weights=weights,
+    )
+    asd, own = (result["streams"][name] for name in ("asd", "learned"))
+    accepted = {row["stream"]: row["accepted"] for row in wrong_parts.summary_table(result)}
+    assert own["pos"] >= asd["pos"]
+    assert own["f1"] >= asd["f1"]
+    assert own["delay_s"] <= asd["delay_s"]
+    assert accepted["learned"] <= accepted["asd"]
