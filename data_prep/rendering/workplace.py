@@ -29,6 +29,8 @@ _TABLES = (
     (0.36, 0.4, 0.5), (0.58, 0.54, 0.48),
 )  # fmt: skip
 
+_CLUTTER = np.array(["box", "cylinder", "barrel", "hexagon"])
+
 
 def _display(colour: ArrayLike) -> np.ndarray:
     return np.asarray(colour, np.float64) ** 2
@@ -67,17 +69,23 @@ class Workplace:
         extents = [part.extent[:2] for part in product.parts]
         radii = CLEARANCE + np.linalg.norm(extents, axis=1) / 2 + rng.uniform(0, 0.4, count)
         yaws = rng.uniform(-np.pi, np.pi, count)
-        self._loose_poses = [
-            affine((0, 0, yaw), (r * np.cos(a), 0.3 + r * np.sin(a), part.height / 2))
-            for a, r, yaw, part in zip(angles, radii, yaws, product.parts, strict=True)
-        ]
+        self._loose_pose = functools.cache(
+            lambda k: affine(
+                (0, 0, yaws[k]),
+                (
+                    radii[k] * np.cos(angles[k]),
+                    0.3 + radii[k] * np.sin(angles[k]),
+                    product.parts[k].height / 2,
+                ),
+            )
+        )
         self._clutter = _draw_clutter(rng)
         self._part_body = functools.cache(lambda k: Body(product.parts[k].mesh))
         self._around_body = functools.lru_cache(1)(self._build_around)
 
     def _build_around(self, loose: tuple[int, ...]) -> Body:
         parts = self._product.parts
-        around = [parts[k].mesh.moved(self._loose_poses[k]) for k in loose]
+        around = [parts[k].mesh.moved(self._loose_pose(k)) for k in loose]
         return Body(join([self._clutter, *around]))
 
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
@@ -104,7 +112,7 @@ def _draw_clutter(rng: np.random.Generator) -> Mesh:
     """A few dull things that belong to no product, far from its place."""
     things = []
     for _ in range(3):
-        shape = rng.choice(["box", "cylinder", "barrel", "hexagon"])
+        shape = rng.choice(_CLUTTER)
         thing = solid(shape, rng.uniform(0.3, 0.7, 3), _display(rng.uniform(0.2, 0.7, 3)))
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4.0, 4.8)
         place = (radius * np.cos(angle), 0.3 + radius * np.sin(angle), 0.3)
