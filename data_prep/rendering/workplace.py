@@ -68,25 +68,21 @@ class Workplace:
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
         extents = [part.extent[:2] for part in product.parts]
         radii = CLEARANCE + np.linalg.norm(extents, axis=1) / 2 + rng.uniform(0, 0.4, count)
-        yaws = rng.uniform(-np.pi, np.pi, count)
-        self._loose_pose = functools.cache(
-            lambda k: affine(
-                (0, 0, yaws[k]),
-                (
-                    radii[k] * np.cos(angles[k]),
-                    0.3 + radii[k] * np.sin(angles[k]),
-                    product.parts[k].height / 2,
-                ),
-            )
+        self._loose_yaws = rng.uniform(-np.pi, np.pi, count)
+        self._loose_places = np.stack(
+            [radii * np.cos(angles), 0.3 + radii * np.sin(angles)], axis=1
         )
         self._clutter = _draw_clutter(rng)
         self._part_body = functools.cache(lambda k: Body(product.parts[k].mesh))
         self._around_body = functools.lru_cache(1)(self._build_around)
 
     def _build_around(self, loose: tuple[int, ...]) -> Body:
-        parts = self._product.parts
-        around = [parts[k].mesh.moved(self._loose_pose(k)) for k in loose]
-        return Body(join([self._clutter, *around]))
+        around = [self._clutter]
+        for k in loose:
+            part = self._product.parts[k]
+            place = (*self._loose_places[k], part.height / 2)
+            around.append(part.mesh.moved(affine((0, 0, self._loose_yaws[k]), place)))
+        return Body(join(around))
 
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
         """The picture of one frame; state (K,)."""
