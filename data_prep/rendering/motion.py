@@ -353,4 +353,4 @@ def hand(side: int, tool: bool, materials: np.ndarray) -> Body:
         materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
     """
     body, material = _plain_hand(side, tool)
-    return body.painted(materials[material])
+    return body.painted(materials.astype(np.float32).take(material, axis=0))

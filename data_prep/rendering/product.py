@@ -52,6 +52,8 @@ def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def join(meshes: Sequence[Mesh]) -> Mesh:
     """One mesh out of several."""
+    if len(meshes) == 1:
+        return meshes[0]
     offsets = np.cumsum([0] + [len(m.vertices) for m in meshes[:-1]])
     return Mesh(
         np.concatenate([m.vertices for m in meshes]),

@@ -22,6 +22,7 @@ _FLAT = 1e-6  # an edge that rises less than this a pixel says nothing of where 
 _WIDE = 4  # pixels, from which on it pays to find a row's pixels before looking at them
 _SLACK = 1e-4  # pixels by which rounding may misplace a bound; the edge functions decide
 
+_STEEP = 0.05  # the sine of the least angle at which the table is seen
 # The sine's Taylor series.
 _S1, _S3, _S5, _S7, _S9, _S11 = ((-1) ** k / math.factorial(2 * k + 1) for k in range(6))
 
@@ -302,8 +303,10 @@ def colour(
                     x = view[0, 0] * u + view[0, 1] * v + view[0, 2]
                     y = view[1, 0] * u + view[1, 1] * v + view[1, 2]
                     z = view[2, 0] * u + view[2, 1] * v + view[2, 2]
-                    # Where the horizon or what is above it is seen, the table is far away.
-                    far = -position[2] / min(z, -0.05 * math.sqrt(x * x + y * y + z * z))
+                    if z > 0 or z * z < _STEEP**2 * (x * x + y * y + z * z):
+                        # The horizon or what is above it: the table is far away.
+                        z = -_STEEP * math.sqrt(x * x + y * y + z * z)
+                    far = -position[2] / z
                     x, y = position[0] + far * x, position[1] + far * y
                     bend = _sine(waves[1, 0] * x + waves[1, 1] * y + waves[1, 2])
                     grain = _sine(waves[0, 0] * x + waves[0, 1] * y + waves[0, 2] + 2 * bend)

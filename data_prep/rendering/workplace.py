@@ -29,6 +29,8 @@ _TABLES = (
     (0.36, 0.4, 0.5), (0.58, 0.54, 0.48),
 )  # fmt: skip
 
+_CLUTTER = np.array(["box", "cylinder", "barrel", "hexagon"])
+
 
 def _display(colour: ArrayLike) -> np.ndarray:
     return np.asarray(colour, np.float64) ** 2
@@ -66,19 +68,21 @@ class Workplace:
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
         extents = [part.extent[:2] for part in product.parts]
         radii = CLEARANCE + np.linalg.norm(extents, axis=1) / 2 + rng.uniform(0, 0.4, count)
-        yaws = rng.uniform(-np.pi, np.pi, count)
-        self._loose_poses = [
-            affine((0, 0, yaw), (r * np.cos(a), 0.3 + r * np.sin(a), part.height / 2))
-            for a, r, yaw, part in zip(angles, radii, yaws, product.parts, strict=True)
-        ]
+        self._loose_yaws = rng.uniform(-np.pi, np.pi, count)
+        self._loose_places = np.stack(
+            [radii * np.cos(angles), 0.3 + radii * np.sin(angles)], axis=1
+        )
         self._clutter = _draw_clutter(rng)
         self._part_body = functools.cache(lambda k: Body(product.parts[k].mesh))
         self._around_body = functools.lru_cache(1)(self._build_around)
 
     def _build_around(self, loose: tuple[int, ...]) -> Body:
-        parts = self._product.parts
-        around = [parts[k].mesh.moved(self._loose_poses[k]) for k in loose]
-        return Body(join([self._clutter, *around]))
+        around = [self._clutter]
+        for k in loose:
+            part = self._product.parts[k]
+            place = (*self._loose_places[k], part.height / 2)
+            around.append(part.mesh.moved(affine((0, 0, self._loose_yaws[k]), place)))
+        return Body(join(around))
 
     def picture(self, motion: Motion, frame: int, state: np.ndarray, size: int) -> Picture:
         """The picture of one frame; state (K,)."""
@@ -104,7 +108,7 @@ def _draw_clutter(rng: np.random.Generator) -> Mesh:
     """A few dull things that belong to no product, far from its place."""
     things = []
     for _ in range(3):
-        shape = rng.choice(["box", "cylinder", "barrel", "hexagon"])
+        shape = rng.choice(_CLUTTER)
         thing = solid(shape, rng.uniform(0.3, 0.7, 3), _display(rng.uniform(0.2, 0.7, 3)))
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4.0, 4.8)
         place = (radius * np.cos(angle), 0.3 + radius * np.sin(angle), 0.3)

@@ -14,7 +14,8 @@ from data_prep.rendering.product import Mesh, Part, Product, affine, join
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
 _VISIBLE = 0.3
-_KINDS = {"shifted": 0.2, "turned": 0.2, "both": 0.4, "mirrored": 0.1, "side": 0.1}
+_KINDS = np.array(["shifted", "turned", "both", "mirrored", "side"])
+_CHANCES = np.array([0.2, 0.2, 0.4, 0.1, 0.1])
 # Of a mesh, the points whose distance is taken, and those that they are compared with: were these
 # as few, a finely meshed cube on another of its faces would seem to be elsewhere.
 _POINTS, _OTHERS = 60, 2000
@@ -44,7 +45,7 @@ def with_wrong_poses(product: Product, rng: np.random.Generator) -> Product:
 
 def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(4, 4) that takes the part, around its own centre and turned as it should be, to its pose."""
-    kind = rng.choice(list(_KINDS), p=list(_KINDS.values()))
+    kind = rng.choice(_KINDS, p=_CHANCES)
     angles, shift, flip = np.zeros(3), np.zeros(3), np.ones(3)
     if kind in ("shifted", "both"):
         around = rng.uniform(0, 2 * np.pi)

@@ -11,16 +11,8 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.rendering.scene import (
-    BOX_VISIBLE,
-    EDGE_CONTRAST,
-    Body,
-    Camera,
-    Light,
-    Picture,
-    Placed,
-    Table,
-)
+from data_prep.rendering import scene
+from data_prep.rendering.scene import Body, Camera, Light, Picture, Placed, Table
 
 
 class Traced:
@@ -129,18 +121,11 @@ def lambert(normals: np.ndarray, colours: np.ndarray, light: Light) -> np.ndarra
     return colours * (light.ambient + cosine[:, None] * light.diffuse).astype(np.float32)
 
 
-def render(
-    product: Placed,
-    others: Sequence[Placed],
-    camera: Camera,
-    light: Light,
-    ground: Table | np.ndarray,
-    size: int,
-) -> Picture:
+def render(product, others, camera, light, ground, size) -> Picture:
     """The same as `scene.render`, one ray a pixel and four more at edges."""
-    scene = Scene(camera, [product, *others], light, ground)
+    rays_of = Scene(camera, [product, *others], light, ground).trace
     points = grid(size)
-    hits = scene.trace(points)
+    hits = rays_of(points)
     colours, meets = hits.colours, hits.meets.reshape(-1, size, size)
     edges = np.flatnonzero(find_edges(np.sqrt(colours).reshape(size, size, 3)))
     if len(edges):
@@ -148,12 +133,12 @@ def render(
         finer = (points[edges] + offsets[:, None]).reshape(-1, 2)
         # A body is within a pixel of where it is met: what misses it there is not looked for.
         near = _grown(meets).reshape(len(meets), -1)[:, edges]
-        colours[edges] = scene.trace(finer, np.tile(near, 4)).colours.reshape(4, -1, 3).mean(0)
+        colours[edges] = rays_of(finer, np.tile(near, 4)).colours.reshape(4, -1, 3).mean(0)
     image = np.sqrt(np.clip(colours, 0, 1)).reshape(size, size, 3)
     seen = (hits.face >= 0) & (hits.face < len(product.body.faces))
     visible = seen.sum() / max(meets[0].sum(), 1)
     box = np.full(4, np.nan, np.float32)
-    if visible > BOX_VISIBLE:
+    if visible > scene.BOX_VISIBLE:
         rows, columns = np.flatnonzero(meets[0].any(1)), np.flatnonzero(meets[0].any(0))
         (x0, y0), (x1, y1) = (columns[0], rows[0]), (columns[-1] + 1, rows[-1] + 1)
         box = np.array([x0 + x1, y0 + y1, 2 * (x1 - x0), 2 * (y1 - y0)], np.float32) / (2 * size)
@@ -163,8 +148,8 @@ def render(
 def find_edges(image: np.ndarray) -> np.ndarray:
     """(H, W) bool: pixels of a display image that differ from a neighbour."""
     edges = np.zeros(image.shape[:2], bool)
-    across = np.abs(image[:, 1:] - image[:, :-1]).sum(-1) > EDGE_CONTRAST
-    down = np.abs(image[1:] - image[:-1]).sum(-1) > EDGE_CONTRAST
+    across = np.abs(image[:, 1:] - image[:, :-1]).sum(-1) > scene.EDGE_CONTRAST
+    down = np.abs(image[1:] - image[:-1]).sum(-1) > scene.EDGE_CONTRAST
     edges[:, 1:] |= across
     edges[:, :-1] |= across
     edges[1:] |= down
