@@ -13,8 +13,6 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from stormpsr_jax.base import files
 from stormpsr_jax.base.mistakes import for_each, lines_of, raise_all, tell
 from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
@@ -179,7 +177,7 @@ def _main_labels(args: argparse.Namespace) -> None:
 
     for name, known in zip(found, for_each(found.items(), read), strict=True):
         folder = pathlib.Path(args.out) / name
-        _write_labels(folder, procedure, known.steps, known.with_errors, known.frames, known.states)
+        _write_labels(folder, procedure, known)
         print(f"{folder}: {len(known.steps)} steps")
 
 
@@ -194,26 +192,21 @@ def _main_assembly101(args: argparse.Namespace) -> None:
         files.write_json(folder / "procedure.json", procedure.to_json())
         pairs = assembly101.pairs_of(recordings)
         for name, changes in recordings.items():
-            known = assembly101.states(changes, pairs)
-            steps = [labels.states_to_steps(*known, with_errors) for with_errors in (False, True)]
-            _write_labels(folder / "labels" / name, procedure, *steps, *known)
+            states = assembly101.states(changes, pairs)
+            steps = labels.states_to_steps(*states)
+            with_errors = labels.states_to_steps(*states, with_errors=True)
+            known = label_files.Labels(steps, with_errors, *states)
+            _write_labels(folder / "labels" / name, procedure, known)
         wrong = sum(c.value == -1 for changes in recordings.values() for c in changes)
         print(f"{folder}: {len(recordings)} recordings, {len(pairs)} pairs, {wrong} joined wrong")
 
 
-def _write_labels(
-    folder: pathlib.Path,
-    procedure: Procedure,
-    steps: list[labels.Step],
-    with_errors: list[labels.Step],
-    frames: np.ndarray,
-    states: np.ndarray,
-) -> None:
-    """Writes the PSR files of a recording; the arguments are the fields of `label_files.Labels`."""
+def _write_labels(folder: pathlib.Path, procedure: Procedure, known: label_files.Labels) -> None:
+    """Writes the PSR files of a recording."""
     folder.mkdir(parents=True, exist_ok=True)
-    labels.write_steps(folder / label_files.STEPS, steps, procedure)
-    labels.write_steps(folder / label_files.WITH_ERRORS, with_errors, procedure)
-    labels.write_states(folder / label_files.STATES, frames, states)
+    labels.write_steps(folder / label_files.STEPS, known.steps, procedure)
+    labels.write_steps(folder / label_files.WITH_ERRORS, known.with_errors, procedure)
+    labels.write_states(folder / label_files.STATES, known.frames, known.states)
 
 
 def _parser() -> argparse.ArgumentParser:

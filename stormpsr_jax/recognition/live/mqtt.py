@@ -10,7 +10,6 @@ Needs paho-mqtt (extra `live`), which is imported when there is a broker to conn
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
 import threading
 import urllib.parse
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stormpsr_jax.base import installed
+from stormpsr_jax.recognition.live import addresses
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
 
 if TYPE_CHECKING:
@@ -58,26 +58,16 @@ def parse(url: str) -> Broker:
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
     """
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")  # as connecting does
-    except ValueError:  # whose text may hold a part of the password
-        raise ValueError(f"{_FORM}; percent-encode special characters") from None
-    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
+    parts = addresses.split(url, _FORM)
+    if parts.scheme not in _PORTS or not parts.hostname:
         raise ValueError(_FORM)
     prefix = urllib.parse.unquote(parts.path).strip("/")
     if {"?", "#"} & {*url} or not prefix or re.search(r"[+#\x00-\x1f\x7f]", prefix):
         raise ValueError(f"{_FORM}; PREFIX is the beginning of topics, without ?, # and +")
     if prefix.startswith("$") or len(prefix.encode("utf-8", "replace")) > _MAX_PREFIX:
         raise ValueError(f"{_FORM}; PREFIX has at most {_MAX_PREFIX} bytes, and no $ in front")
-    user, password = parts.username or None, parts.password
-    if user is None and password:
-        raise ValueError(f"{_FORM}; there is a password without a user")
-    if user is not None:
-        user = urllib.parse.unquote(user)
-        password = urllib.parse.unquote(password) if password else os.environ.get(PASSWORD)
-    port = port or _PORTS[parts.scheme]
+    user, password = addresses.login(parts, _FORM, PASSWORD)
+    port = parts.port or _PORTS[parts.scheme]
     return Broker(parts.scheme == "mqtts", parts.hostname, port, user, password, prefix)
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stormpsr_jax.base import installed
+from stormpsr_jax.recognition.live import addresses
 from stormpsr_jax.recognition.live.opcua_nodes import EVENT, STATUS, Nodes, Value
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
 
@@ -69,13 +70,8 @@ def parse(url: str) -> Server:
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
     """
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")  # as connecting does
-    except ValueError:  # whose text may hold a part of the password
-        raise ValueError(f"{_FORM}; percent-encode special characters") from None
-    if parts.scheme != "opc.tcp" or not parts.hostname or port == 0 or parts.query:
+    parts = addresses.split(url, _FORM)
+    if parts.scheme != "opc.tcp" or not parts.hostname or parts.query:
         raise ValueError(_FORM)
     if not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError(f"{_FORM}; percent-encode special characters")
@@ -83,13 +79,8 @@ def parse(url: str) -> Server:
     match = _NODE.fullmatch(node)
     if not match or int(match[1]) > 65_535 or len(match[2].encode()) > _MAX_NAME:
         raise ValueError(f"{_FORM}; behind the # is the node id that the nodes' names begin with")
-    user, password = parts.username or None, parts.password
-    if user is None and password:
-        raise ValueError(f"{_FORM}; there is a password without a user")
-    if user is not None:
-        user = urllib.parse.unquote(user)
-        password = urllib.parse.unquote(password) if password else os.environ.get(PASSWORD)
-    return Server(parts.hostname, port or _PORT, parts.path, user, password, node)
+    user, password = addresses.login(parts, _FORM, PASSWORD)
+    return Server(parts.hostname, parts.port or _PORT, parts.path, user, password, node)
 
 
 def check_keys(folder: str | os.PathLike) -> Path:

@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from stormpsr_jax.recognition.live import addresses
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
 
 _FORM = "--webhook: must be like https://HOST/PATH"
@@ -54,13 +55,8 @@ def parse(url: str) -> Target:
     Raises:
         ValueError: it is none. The message does not repeat it, as it may hold a password.
     """
-    try:
-        parts = urllib.parse.urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")  # as connecting does
-    except ValueError:  # whose text may hold a part of the password
-        raise ValueError(f"{_FORM}; percent-encode special characters") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
+    parts = addresses.split(url, _FORM)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(_FORM)
     if not (url.isascii() and url.isprintable()) or " " in url:
         raise ValueError(f"{_FORM}; percent-encode special characters")
@@ -73,7 +69,7 @@ def parse(url: str) -> Target:
         word = base64.b64encode(user + b":" + password).decode()
         authorization = f"Basic {word}"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    return Target(parts.scheme, parts.hostname, port, path, authorization)
+    return Target(parts.scheme, parts.hostname, parts.port, path, authorization)
 
 
 class _Lines(io.BufferedReader):

@@ -76,7 +76,7 @@ def made_up(rng):
 def test_pos_partial_is_that_of_the_nearest_order_that_precedence_allows():
     rng = random.Random(0)
     higher = 0
-    for _ in range(700):
+    for _ in range(400):
         truth, found, rules = made_up(rng)
         pos = [metrics.order_similarity(timed(y), timed(found)) for y in all_orders(truth, rules)]
         assert score(truth, found, rules) == pytest.approx(max(pos), abs=1e-12), (
@@ -85,7 +85,7 @@ def test_pos_partial_is_that_of_the_nearest_order_that_precedence_allows():
             rules,
         )
         higher += max(pos) > metrics.order_similarity(timed(truth), timed(found))
-    assert higher > 70  # of the draws are such that the free order matters
+    assert higher > 40  # of the draws are such that the free order matters
 
 
 def test_pos_partial_is_pos_where_every_order_is_laid_down():
@@ -172,9 +172,7 @@ def evaluated(procedure, protocol="paper"):
     return scoring.evaluate_recordings(procedure, {"r": found}, settings, protocol=protocol)
 
 
-def test_pos_partial_is_in_results_tables_and_the_report_of_a_procedure_with_precedence(
-    free_order, tmp_path
-):
+def test_pos_partial_is_in_results_and_tables_of_a_procedure_with_precedence(free_order, tmp_path):
     result = evaluated(free_order)
     stream = result["streams"]["asd"]
     assert (stream["pos"], stream["pos_partial"]) == (pytest.approx(2 / 3), 1)
@@ -187,21 +185,25 @@ def test_pos_partial_is_in_results_tables_and_the_report_of_a_procedure_with_pre
     path = tmp_path / "m.json"
     path.write_text(json.dumps(result))
     assert analysis.load_result(path) == json.loads(json.dumps(result))
-    page = tmp_path / "page.html"
-    truth = {"r": [(1, 0), (3, 3), (4, 6)]}
-    report.write_report(page, title="x", metrics=result, procedure=free_order, truth=truth)
-    assert "<th>POS, partial order</th>" in page.read_text(encoding="utf-8")
 
 
-def test_pos_partial_is_in_no_result_of_a_procedure_without_precedence(free_order, tmp_path):
-    content = free_order.to_json()
+def without_precedence(procedure):
+    content = procedure.to_json()
     del content["variants"]["assembly"]["precedence"]
-    result = evaluated(type(free_order).from_json(content))
-    assert "pos_partial" not in json.dumps(result)
-    page = tmp_path / "page.html"
+    return type(procedure).from_json(content)
+
+
+def test_pos_partial_is_in_no_result_of_a_procedure_without_precedence(free_order):
+    assert "pos_partial" not in json.dumps(evaluated(without_precedence(free_order)))
+
+
+def test_pos_partial_is_in_the_report_where_results_have_it(system, free_order, tmp_path):
     truth = {"r": [(1, 0), (3, 3), (4, 6)]}
-    report.write_report(page, title="x", metrics=result, procedure=free_order, truth=truth)
-    assert "partial order" not in page.read_text(encoding="utf-8")
+    for procedure, there in ((free_order, True), (without_precedence(free_order), False)):
+        page = tmp_path / "page.html"
+        metrics = evaluated(procedure)
+        report.write_report(page, title="x", metrics=metrics, procedure=procedure, truth=truth)
+        assert ("<th>POS, partial order</th>" in page.read_text(encoding="utf-8")) == there
 
 
 def test_pos_partial_is_not_of_protocol_released(free_order):

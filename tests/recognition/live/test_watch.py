@@ -103,6 +103,30 @@ def test_recognise_options_reach_the_decoder(trained, even, capsys):
     assert {line["type"] for line in lines} == {"event", "uncertain"}
 
 
+@pytest.mark.usefixtures("system")
+def test_recognise_writes_each_step_and_state_to_an_opc_ua_server(trained, even, expected, capsys):
+    pytest.importorskip("asyncua", reason="needs the extra opcua")
+    from tests.support.opcua_server import Plant
+
+    server = Plant()
+    try:
+        address = f"--opcua={server.url}#ns=2;s=Line7"
+        assert run(trained, even, "--realtime", "--variant=assembly", address) == 0
+        lines = lines_of(capsys.readouterr().out)
+    finally:
+        server.close()
+    told = [json.loads(text) for text in server.of("Line7.Event")]
+    assert told == [line for line in lines if line["type"] != "status"]
+    assert server.of("Line7.StepId") == [event.step_id for event in expected]
+    assert json.loads(server.of("Line7.Status")[-1]) == lines[-1]
+    state = list(PROCEDURE.variants["assembly"].initial_state)
+    states = server.of("Line7.States")
+    for event, known in zip(expected, states, strict=False):
+        state[event.step_id // 3] = (1, -1, 0)[event.step_id % 3]
+        assert known == state
+    assert states[-1] == list(PROCEDURE.variants["assembly"].initial_state)  # of the next unit
+
+
 class Watching:
     """The command as a process, whose lines go into a file."""
 
