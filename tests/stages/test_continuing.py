@@ -77,9 +77,19 @@ def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
         in (changed / "model/README.md").read_text()
     )
     assert "made again" not in run(changed, remake="")
-    # A damaged result is made again in the same way.
+    # A damaged result is made again in the same way, and an interrupted training goes on in it.
+    made = (changed / "temporal" / BEST).read_bytes()
     (changed / "temporal" / BEST).write_bytes(b"")
-    assert "temporal: goes on from its weights for 4 steps (temporal/best" in run(changed, "")
+    said = run(changed, remake="")
+    assert "temporal: goes on from its weights for 4 steps (temporal/best" in said
+    assert "predict: done before" in said
+    assert (changed / "temporal" / BEST).read_bytes() == made
+    shutil.rmtree(changed / "temporal/checkpoints")
+    for name in (DONE, BEST):
+        (changed / "temporal" / name).unlink()
+    assert "predict: done before" in run(changed, remake="")
+    assert (changed / "temporal" / BEST).read_bytes() == made
+    assert len(record(changed, "temporal")["trained"]) == 2
 
 
 def test_stages_do_not_go_on_where_more_has_changed_or_test_recordings_were_seen(changed):
