@@ -96,7 +96,7 @@ def events(folders: dict[str, Path], workdir: Path | None, count: int | None) ->
     """Prints what each form finds, in the default stream."""
     from stormpsr_jax.model.model import load_model
     from stormpsr_jax.model.recogniser import decode, stack
-    from stormpsr_jax.psr.files import labels
+    from stormpsr_jax.psr.files import label_files
     from stormpsr_jax.psr.scoring import metrics
 
     models = {form: load_model(folder) for form, folder in folders.items()}
@@ -105,7 +105,7 @@ def events(folders: dict[str, Path], workdir: Path | None, count: int | None) ->
     differ = {form: [0, 0, 0] for form in models}  # recordings, recordings with others, frames
     for name, rows, truth in recordings(flax, workdir, count):
         variant = flax.procedure.variant_for(name, None)
-        said = labels.read(truth, flax.procedure, variant, fps=flax.fps)
+        said = label_files.read(truth, flax.procedure, variant, fps=flax.fps)
         found = {}
         for form, model in models.items():
             recogniser, decoder = model.recogniser(), model.decoder(variant=variant.name)
