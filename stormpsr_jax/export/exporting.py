@@ -96,7 +96,10 @@ def _write(
         function = _of_rows(functools.partial(bodies[role][1], module, variables))
         row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
         names = OUTPUTS[role]
-        data = WRITERS[program](function, row, names, int8)
+        # Of the detector, whose few products of matrices decide a state by small differences and
+        # cost next to nothing, int8 would be no gain.
+        rounded = int8 and role != "detector"
+        data = WRITERS[program](function, row, names, rounded)
         if len(data) > MAX_BYTES:
             raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")
         path = out / f"{role}.{program}"
@@ -106,7 +109,7 @@ def _write(
         found = {"width": networks.widths[role], "rows": small}
         entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         opened = programs.opened(path, data, small)
-        differs |= _compare(path, function, opened, row, names, int8)
+        differs |= _compare(path, function, opened, row, names, rounded)
     _describe(source, networks, out, entries, differs, program, int8)
     read_model(out)  # which checks all of it
     return differs
