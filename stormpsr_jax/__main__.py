@@ -18,6 +18,7 @@ COMMANDS = {
     "procedure": "stormpsr_jax.procedure",
     "convert": "stormpsr_jax.psr.convert",
     "weights": "stormpsr_jax.weights",
+    "export": "stormpsr_jax.export",
     "data own": "data_prep.own",
     "data meccano": "data_prep.meccano",
     "data industreal": "data_prep.industreal",

@@ -51,6 +51,7 @@ EXTRAS = {
     "synthetic": (["trimesh", "numba"], "data synthetic, data cad, main --config=synthetic"),
     "step": (["cascadio"], "data cad with STEP files"),
     "labels": (["openpyxl"], "labels in a spreadsheet"),
+    "export": (["onnx", "onnx_ir", "onnxruntime"], "export --format=onnx, models in ONNX"),
     "ray": (["ray"], "data and recognise with --ray"),
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),

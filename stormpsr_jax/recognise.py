@@ -93,12 +93,15 @@ def _run_files(args: argparse.Namespace) -> int:
     from stormpsr_jax.model.folder import model_folder
     from stormpsr_jax.recognition import options
     from stormpsr_jax.recognition.files import jobs, results
+    from stormpsr_jax.report import pages
 
     out = Path(args.out)
     found, mistakes = sources.find(args.source, out)
     try:
         if args.video or args.clips or any(source.is_video for source in found):
             sources.check_video_extra("reading and writing videos")
+        if (args.video or args.clips) and (missing := pages.missing()):
+            mistakes.append(f"--video and --clips need {' and '.join(missing)}")
     except ValueError as error:
         mistakes += lines_of(error)
     try:

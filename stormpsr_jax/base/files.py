@@ -1,6 +1,7 @@
 """Files that are whole or not there, locks, and JSON that holds what it should.
 
-Needs msgspec and the standard library alone: `stormpsr_jax.psr` and the checks before a run use it.
+Needs the standard library alone, and msgspec in `fit`: `stormpsr_jax.psr` and the checks before a
+run use it.
 """
 
 import contextlib
@@ -19,8 +20,6 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
-
-import msgspec
 
 from stormpsr_jax.base import memory
 
@@ -353,6 +352,8 @@ def fit(data: Any, kind: type[T], place: str) -> T:
     Raises:
         ValueError: it does not fit; names the place and the field.
     """
+    import msgspec  # only here, as decoding and scoring do without
+
     try:
         return msgspec.convert(data, kind)
     except msgspec.ValidationError as error:

@@ -6,6 +6,7 @@ Dimension letters: B batch.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -84,19 +85,21 @@ def _write(
 ) -> dict[str, float]:
     """Writes all files into a folder; returns by how much outputs differ from the model's."""
     bodies = functions.bodies(functions.statistics(content.pictures), content.max_detections)
-    entries, differs = {}, {}
+    entries: dict[str, Any] = {}
+    differs: dict[str, float] = {}
     for role, network in networks.of.items():
         module = architectures.inference(network.module)
         if program == "onnx":  # whose runtime has no bfloat16 on CPUs
             module = architectures.in_float32(module)
         variables = functions.needed(role, module, network.variables, content.pictures)
 
-        def function(x: jax.Array, role: str = role, of: tuple = (module, variables)) -> tuple:
-            return tuple(jax.tree.leaves(bodies[role][1](*of, x)))
-
+        function = _of_rows(functools.partial(bodies[role][1], module, variables))
         row = Array("float32" if role == "temporal" else "uint8", content.input_shape(role, 1)[1:])
         names = OUTPUTS[role]
-        data = WRITERS[program](function, row, names, int8)
+        # Of the detector, whose few products of matrices decide a state by small differences and
+        # cost next to nothing, int8 would be no gain.
+        rounded = int8 and role != "detector"
+        data = WRITERS[program](function, row, names, rounded)
         if len(data) > MAX_BYTES:
             raise ValueError(f"{source}: the {role} has over 2 GiB, more than a program may have")
         path = out / f"{role}.{program}"
@@ -106,10 +109,15 @@ def _write(
         found = {"width": networks.widths[role], "rows": small}
         entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         opened = programs.opened(path, data, small)
-        differs |= _compare(path, function, opened, row, names, int8)
+        differs |= _compare(path, function, opened, row, names, rounded)
     _describe(source, networks, out, entries, differs, program, int8)
     read_model(out)  # which checks all of it
     return differs
+
+
+def _of_rows(function: Function) -> Function:
+    """The same with its outputs in a row; parts that a detector does not know are none."""
+    return lambda x: tuple(jax.tree.leaves(function(x)))
 
 
 def _compare(

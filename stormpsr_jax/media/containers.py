@@ -8,6 +8,7 @@ product. So a video is first read, without decoding it, in a process with a limi
 import array
 import contextlib
 import json
+import logging
 import os
 import pickle
 import re
@@ -17,12 +18,13 @@ from types import ModuleType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from absl import logging
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.media import limited
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 from stormpsr_jax.media.trees import Tree, read_errors
+
+_LOG = logging.getLogger(__name__)
 
 # Containers that hold their video themselves. They are told by content, so that a playlist or a
 # session description, which makes FFmpeg open other files and addresses, is none under any name.
@@ -207,7 +209,7 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
     answer, body = _in_process("times", tree, name)
     times = np.frombuffer(body)
     if warn and answer["trimmed"] > len(times):
-        logging.warning(
+        _LOG.warning(
             "%s: its edit list shows %d of %d pictures; if that is wrong, %s",
             tree.show(name),
             len(times),

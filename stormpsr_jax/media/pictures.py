@@ -12,6 +12,7 @@ before it, is an error.
 import contextlib
 import dataclasses
 import io
+import logging
 import re
 import struct
 import zlib
@@ -20,12 +21,13 @@ from typing import Protocol
 
 import numpy as np
 import simplejpeg
-from absl import logging
 from PIL import Image, ImageOps
 
 from stormpsr_jax.media.framing import Framing, Placement
 from stormpsr_jax.media.jpegs import decode_reduced
 from stormpsr_jax.media.trees import Tree, join
+
+_LOG = logging.getLogger(__name__)
 
 SUBSAMPLING = "444"  # small parts are told apart by colour
 # A picture of few bytes that is one pixel wide and very long would be huge in the middle of being
@@ -167,7 +169,7 @@ def encode(pictures: Iterable[tuple[str, Picture]], framing: Framing) -> Iterato
         _check_size(place, examined.size, first)
         if examined.repair and examined.repair not in repairs:
             repairs.add(examined.repair)
-            logging.warning("%s: %s; and so on in this recording", place, examined.repair)
+            _LOG.warning("%s: %s; and so on in this recording", place, examined.repair)
         unchanged = examined.is_plain and first == framing.size and placement.is_whole
         if unchanged and isinstance(picture, bytes):
             _decode(place, picture)  # whole to its end?

@@ -2,16 +2,18 @@
 
 import contextlib
 import dataclasses
+import logging
 import math
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from stormpsr_jax.media.containers import check_frames, open_video, read_times
 from stormpsr_jax.media.pictures import MAX_FRAME_PIXELS, check_pixels
 from stormpsr_jax.media.trees import Tree
+
+_LOG = logging.getLogger(__name__)
 
 VIDEO_ENDINGS = (
     ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".3gp", ".mpg", ".mpeg",
@@ -160,14 +162,14 @@ def open_resampled(tree: Tree, name: str, fps: float) -> Resampled:
     long = np.flatnonzero(gaps > LOGGED_GAP).tolist()
     for i in long[:MAX_LOGGED]:
         start, end = times[i : i + 2] - times[0]
-        logging.warning(
+        _LOG.warning(
             "%s: no picture between %.1f s and %.1f s; the one before stays", place, start, end
         )
     if len(long) > MAX_LOGGED:
-        logging.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
+        _LOG.warning("%s: and so %d more times", place, len(long) - MAX_LOGGED)
     if len(times) < 0.9 * num_frames:
         rate = len(gaps) / (times[-1] - times[0])
-        logging.warning(
+        _LOG.warning(
             "%s: has %.1f pictures a second, fewer than %g: some are repeated", place, rate, fps
         )
     return Resampled(tree, name, fps, num_frames)

@@ -69,7 +69,7 @@ def opened(path: Path, data: bytes) -> OnnxProgram:
     Raises:
         ValueError: it is none, or holds what no export writes; one line that names it.
     """
-    check_extra("onnx", ["onnxruntime"], f"{path}: a model in ONNX")
+    check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
     onnx_file.check(path, data)
     return OnnxProgram(path, data)
 

@@ -8,6 +8,7 @@ variables, which follow the reader's light or dark mode.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import math
 import pathlib
@@ -41,6 +42,12 @@ _VARIABLES = {
 }
 _TICK_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400)
 _MAX_POINTS = 400  # of a curve; more of them cannot be told apart on a screen
+
+
+def missing() -> list[str]:
+    """Returns what is not installed of the packages that make pages and draw figures."""
+    needed = ("jinja2", "matplotlib")
+    return [name for name in needed if importlib.util.find_spec(name) is None]
 
 
 @contextlib.contextmanager

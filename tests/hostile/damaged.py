@@ -18,10 +18,18 @@ from stormpsr_jax.stages import checks, order, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights import parameters, torch_files
-from tests.hostile.damage import choose, craft, damage, damage_header, damage_text
-from tests.hostile.processes import MEMORY, Outcome, call, reported
+from tests.hostile.damage import (
+    change_json,
+    choose,
+    craft,
+    damage,
+    damage_header,
+    damage_text,
+)
+from tests.hostile.processes import MEMORY, Outcome, call, made_once, reported
 from tests.hostile.runs import LIMIT, STAGES, Found, run, same
 from tests.support import evaluate_data
+from tests.support.exported import TAMPERED, declare, export, tamper
 from tests.support.tiny import TRAINED, tiny
 
 
@@ -76,6 +84,33 @@ def damaged_model(rng: random.Random, place: Path, base: Path) -> Found:
     way = damage(rng, path, place.parent / "beside" / "file")
     outcome = call(reported(lambda: load_model(place / "model")), place)
     sound = not outcome.code and _means_the_same(path, whole)
+    return f"{path.name}: {way}", outcome.judged([path.name], sound), outcome.output
+
+
+def damaged_export(rng: random.Random, place: Path, base: Path) -> Found:
+    """A file of an exported model, loaded; mostly one that model.json names as it is then."""
+    form = rng.choice(("onnx", "onnx", "stablehlo"))
+    whole = made_once(
+        base / form, lambda folder: export(base / "run" / "model", folder / "m", form)
+    )
+    folder = shutil.copytree(whole / "m", place / "model")
+    path = choose(rng, [folder], without=(CARD,))
+    before = path.read_bytes()
+    if path.suffix == ".onnx" and rng.random() < 0.5:
+        change = rng.choice(list(TAMPERED))
+        tamper(folder, path.stem, change)
+        way = change.__name__
+    elif path.suffix == ".json":
+        way = change_json(rng, path)
+    else:
+        way = damage(rng, path, place.parent / "beside" / "file")
+        if path.is_file() and not path.is_symlink() and rng.random() < 0.7:
+            declare(folder, path.stem)
+            way += ", named so"
+    outcome = call(reported(lambda: load_model(folder)), place, LIMIT, 2 * MEMORY)
+    # With the right checksum a weight may be any number: enough that nothing breaks.
+    meant = way.endswith(", named so") or path.suffix == ".json"
+    sound = not outcome.code and (meant or path.read_bytes() == before)
     return f"{path.name}: {way}", outcome.judged([path.name], sound), outcome.output
 
 

@@ -20,6 +20,7 @@ VERDICTS = ("hang", "outside", "silent", "traceback", "different")
 # Forks that take less than a second or two each.
 QUICK = {
     "damaged model": damaged.damaged_model,
+    "damaged export": damaged.damaged_export,
     "damaged input": damaged.damaged_input,
     "damaged weights": damaged.damaged_weights,
     "crafted data": damaged.crafted_data,

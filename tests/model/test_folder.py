@@ -277,8 +277,8 @@ def test_read_model_errors_declared_shapes_that_are_huge(folder, monkeypatch):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 99, "is of format 99, this version .* knows 3; update the package"),
-        (["format"], 2, "is of format 2, this version .* knows 3; make the model again"),
+        (["format"], 99, "is of format 99, this version .* knows 3 and 4; update the package"),
+        (["format"], 2, "is of format 2, this version .* knows 3 and 4; make the model again"),
         (["format"], True, "format: True has the wrong type"),
         (["format"], 0, "format: 0 is not in 1…"),
         (["format"], del_, "format: is missing"),

@@ -62,7 +62,8 @@ def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypat
     for one, other in zip(found, expected, strict=True):
         # Random weights are large, and so are their roundings.
         assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
-    rows = {key: f["encode"]._num_rows for key, f in trained._functions.items()}
+    made = trained._content.networks._made
+    rows = {key: f["encode"]._num_rows for key, f in made.items()}
     assert sorted(rows.values()) == [1, trained.batch]
 
 

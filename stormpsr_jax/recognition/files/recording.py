@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from stormpsr_jax.psr.streams.stream import OnlineDecoder
 from stormpsr_jax.recognition.files import overlay, pipeline, results
 from stormpsr_jax.recognition.files.clips import FOLDER, Clips
 from stormpsr_jax.recognition.files.page import Report
+from stormpsr_jax.report import pages
 
 VIDEO = "annotated.mp4"
 
@@ -101,6 +103,10 @@ def recognise(
         alerts = checklist.finish()
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
+    if missing := pages.missing():
+        what = "%s: no report.html, which needs %s"
+        logging.getLogger(__name__).warning(what, name, " and ".join(missing))
+        return num_events
     report.write(
         folder / "report.html",
         name=name,

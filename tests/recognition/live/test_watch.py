@@ -21,6 +21,7 @@ import stormpsr_jax
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.recognition.live import watch
+from tests.support.exported import export
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
@@ -150,10 +151,14 @@ class Watching:
         return self.lines()
 
 
-def test_recognise_killed_and_started_again_tells_each_event_once(
-    trained, even, expected, tmp_path
-):
+@pytest.mark.parametrize("form", ["weights", "onnx", "int8", "stablehlo"])
+def test_recognise_killed_and_started_again_tells_each_event_once(trained, even, tmp_path, form):
     """On the line of an event, and at other moments."""
+    if form != "weights":
+        pytest.importorskip("jax2onnx")
+        trained = export(trained, tmp_path / form, form)
+    loaded = stormpsr_jax.load_model(trained)
+    expected = list(loaded.recognise(decoded(even), variant="assembly", batch=1))
     options = (tmp_path, f"--state={tmp_path / 's.json'}")
     lines, chance = [], random.Random(0)
     for kill in range(3):

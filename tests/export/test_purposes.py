@@ -1,0 +1,128 @@
+"""What each purpose needs: it runs where nothing else is installed."""
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import venv
+from pathlib import Path
+
+import pytest
+
+from benchmarks.exported import closure, groups
+from stormpsr_jax.media import sources
+from tests.support.exported import export
+from tests.support.model_data import video, write
+from tests.support.recognise_data import write_video
+
+ROOT = Path(__file__).parents[2]
+RECOGNISE = """
+import json, sys
+from stormpsr_jax import recognise
+status = recognise.main(sys.argv[1:])
+tops = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+print("LOADED", json.dumps(sorted(tops)), file=sys.stderr)
+sys.exit(status)
+"""
+# What may be loaded beside the packages of a group: this one, and what compilers of them leave.
+OURS = {"stormpsr_jax", "cython_runtime", "__main__", "__mp_main__"}
+
+
+def bare(place: Path, group: str) -> Path:
+    """A virtual environment with the packages of a purpose and this one; returns its Python.
+
+    The packages are links to those that are installed here, so that no index is asked.
+    """
+    venv.create(place, with_pip=False, symlinks=True)
+    (site,) = place.glob("lib/python*/site-packages")
+    for package in closure(groups()[group]):
+        for file in importlib.metadata.files(package) or []:
+            top = file.parts[0]
+            where = Path(file.locate()).parents[len(file.parts) - 1] / top
+            if top not in ("..", "__pycache__") and not (site / top).exists():
+                (site / top).symlink_to(where)
+    shutil.copytree(
+        ROOT / "stormpsr_jax",
+        site / "stormpsr_jax",
+        ignore=shutil.ignore_patterns("__pycache__", "demo.mp4"),
+    )
+    return place / "bin" / "python"
+
+
+def run(python: Path, *words, cwd: Path) -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "COVERAGE"))}
+    return subprocess.run(
+        [str(python), *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("group", ["onnx", "stablehlo", "flax"])
+def test_recognition_needs_no_more_than_its_packages(tmp_path, group):
+    sources.check_video_extra("this test")
+    write(tmp_path / "flax")
+    if group != "flax":
+        if group == "onnx":
+            pytest.importorskip("jax2onnx")
+        export(tmp_path / "flax", tmp_path / group, group)
+    film = write_video(tmp_path / "a_up.mp4", video(30, 48, 64), [i / 10 for i in range(30)])
+    python = bare(tmp_path / "bare", group)
+    words = [f"--model={tmp_path / group}", film, f"--out={tmp_path / 'out'}"]
+    done = run(python, "-c", RECOGNISE, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "a_up" / "events.csv").stat().st_size > 0
+    assert "no report.html, which needs jinja2 and matplotlib" in done.stderr
+    (line,) = re.findall("LOADED (.*)", done.stderr)
+    tops = {name for name in json.loads(line) if not name.startswith("_")}
+    if group == "onnx":
+        wanted = {"PIL", "av", "msgspec", "numpy", "onnxruntime", "simplejpeg", "tqdm"}
+        assert tops - OURS <= wanted
+    assert tops.isdisjoint({"grain", "array_record", "tensorflow_datasets", "clu", "orbax"})
+    refused = run(python, "-m", "stormpsr_jax.recognise", *words, "--video", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "--video and --clips need jinja2 and matplotlib" in refused.stderr
+
+
+def test_decoding_and_scoring_need_numpy_alone(tmp_path):
+    python = bare(tmp_path / "bare", "decode")
+    code = (
+        "import stormpsr_jax.psr, stormpsr_jax.evaluate, stormpsr_jax.monitor, sys;"
+        "print(sorted({n.partition('.')[0] for n in sys.modules} - sys.stdlib_module_names))"
+    )
+    done = run(python, "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert {word for word in re.findall(r"'(\w+)'", done.stdout) if word[0] != "_"} == {
+        "numpy",
+        "stormpsr_jax",
+    }
+    procedure = ROOT / "stormpsr_jax" / "procedures" / "meccano.json"
+    done = run(python, "-m", "stormpsr_jax.procedure", "check", procedure, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_onnx_model_without_onnxruntime_says_what_to_install(tmp_path):
+    pytest.importorskip("jax2onnx")
+    write(tmp_path / "model")
+    export(tmp_path / "model", tmp_path / "onnx", "onnx")
+    python = bare(tmp_path / "bare", "pictures")
+    code = f"import stormpsr_jax; stormpsr_jax.load_model({str(tmp_path / 'onnx')!r})"
+    done = run(python, "-c", code, cwd=tmp_path)
+    assert "a model in ONNX needs 'onnxruntime'" in done.stderr.splitlines()[-1]
+
+
+def test_the_page_of_exports_names_the_packages_of_each_purpose():
+    text = (ROOT / "docs" / "export.md").read_text("utf-8")
+    for group, packages in groups().items():
+        if group in ("training", "pictures"):
+            continue
+        (row,) = re.findall(rf"^\| `{group}` \|.*$", text, re.MULTILINE)
+        own = {re.split("[><=]", name)[0] for name in packages}
+        own -= {"stablehlo": set(groups()["onnx"]), "flax": set()}.get(group, set())
+        for name in own if group in ("decode", "onnx", "report") else ("jax",):
+            assert name in row, (group, name)

@@ -1,0 +1,112 @@
+"""Exported models, and ONNX files with what no export writes."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from stormpsr_jax.export.exporting import export_model
+from stormpsr_jax.model.named_files import seal
+
+FORMS = ("onnx", "int8", "stablehlo")
+
+
+def export(model: Path, out: Path, form: str) -> Path:
+    """Exports a model in one of FORMS; returns the folder."""
+    export_model(model, out, "onnx" if form == "int8" else form, int8=form == "int8")
+    return out
+
+
+def declare(folder: Path, *roles: str) -> None:
+    """Makes model.json name the files that are there, as whoever means harm would."""
+    path = folder / "model.json"
+    data = json.loads(path.read_text())
+    data.pop("checksum", None)
+    for role in roles or data["networks"]:
+        content = (folder / f"{role}.{data['exported']['program']}").read_bytes()
+        named = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+        data["networks"][role] |= named
+    path.write_text(json.dumps({**data, "checksum": seal(data)}))
+
+
+def tamper(folder: Path, role: str, change: Callable) -> None:
+    """Changes the message of an ONNX file, and what model.json says of it."""
+    import onnx
+
+    path = folder / f"{role}.onnx"
+    model = onnx.load_model_from_string(path.read_bytes())
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    declare(folder, role)
+
+
+def outside(model) -> None:
+    """The first array comes from a file of the system."""
+    from onnx import TensorProto
+
+    array = model.graph.initializer[0]
+    array.ClearField("raw_data")
+    array.data_location = TensorProto.EXTERNAL
+    array.external_data.add(key="location", value="../../../etc/passwd")
+
+
+def inside_a_graph(model) -> None:
+    """The same, in a graph that is a value of an operator."""
+    from onnx import TensorProto, helper
+
+    array = TensorProto(name="x", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
+    array.external_data.add(key="location", value="/etc/passwd")
+    graph = helper.make_graph([], "inner", [], [], [array])
+    model.graph.node[0].attribute.append(helper.make_attribute("body", graph))
+
+
+def constant(model) -> None:
+    """The same, as the value of a constant."""
+    from onnx import TensorProto, helper
+
+    array = TensorProto(name="x", data_type=1, dims=[1])
+    array.external_data.add(key="location", value="weights.bin")
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["new"], value=array))
+
+
+def of_others(model) -> None:
+    """An operator of another library."""
+    model.graph.node[0].domain = "com.example"
+
+
+def library(model) -> None:
+    """Operators of another library are asked for."""
+    model.opset_import.add(domain="com.example", version=1)
+
+
+def endless(model) -> None:
+    """An operator that loops."""
+    model.graph.node[0].op_type = "Loop"
+
+
+def newer(model) -> None:
+    """Operators of a version that is not known."""
+    model.opset_import[0].version = 99
+
+
+def functions(model) -> None:
+    """A function of its own."""
+    model.functions.add(name="f", domain="")
+
+
+def other_shape(model) -> None:
+    """Pictures or rows of another size."""
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value += 8
+
+
+TAMPERED = {
+    outside: "takes data from another file",
+    inside_a_graph: "takes data from another file",
+    constant: "takes data from another file",
+    of_others: "operators of 'com.example'",
+    library: "operators of 'com.example'",
+    endless: "the operator 'Loop'",
+    newer: "the operators of version 99, known are",
+    functions: "holds functions or training",
+    other_shape: "encoder.onnx: ",
+}
