@@ -19,6 +19,7 @@ import flax.linen as nn
 from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.model import needs
+from stormpsr_jax.model.fits import Fits
 from stormpsr_jax.models import architectures
 from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
@@ -144,6 +145,7 @@ class Content:
     created: str
     package_version: str
     dtype: str
+    fits: Fits | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
@@ -166,7 +168,8 @@ def parse(data: Any, place: str) -> Content:
         raise ValueError(
             f"{place}: is of format {form}, this version of stormpsr_jax knows {FORMAT}; {remedy}"
         )
-    _check_keys(data, _KEYS, place)
+    # Models that were made before it existed have no "fits".
+    _check_keys(data, _KEYS if "fits" not in data else (*_KEYS, "fits"), place)
     declared = field(data, "weights", dict, place)
     procedure = _procedure(field(data, "procedure", dict, place), f"{place}: procedure")
     pictures = data["pictures"]
@@ -212,6 +215,7 @@ def parse(data: Any, place: str) -> Content:
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
         dtype=_choice(declared, "dtype", DTYPES, f"{place}: weights"),
+        fits=None if data.get("fits") is None else Fits.from_json(data["fits"], f"{place}: fits"),
     )
     _check_together(content, place)
     return content
@@ -245,6 +249,15 @@ def _check_together(content: Content, place: str) -> None:
             raise ValueError(
                 f"{place}: networks.detector: num_classes: {num_classes}, the procedure has "
                 f"{procedure.num_states} states and the error state"
+            )
+    if content.fits is not None and content.fits.space is not None:
+        width = content.embedding
+        if "encoder" in roles:
+            width = content.networks["encoder"].module.hidden
+        if len(content.fits.space.mean) != width:
+            raise ValueError(
+                f"{place}: fits: space: mean: has {len(content.fits.space.mean)} numbers, "
+                f"embeddings have {width}"
             )
     if not content.streams:
         raise ValueError(f"{place}: streams: there is none")

@@ -16,7 +16,7 @@ from stormpsr_jax.model.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from tests.support.model_data import NETWORKS, PROCEDURE, on_embeddings, video, write
+from tests.support.model_data import NETWORKS, PROCEDURE, decode, on_embeddings, video, write
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -156,7 +156,7 @@ def test_update_a_missing_frame_is_one_without_evidence_and_time_stays(trained):
     for frame, row in enumerate(rows):
         said = recogniser(row[None])
         if frame not in missing:
-            expected += model.decode(decoder, [frame], said)
+            expected += decode(decoder, [frame], said)
     assert found == expected
     assert found
     assert not {event.frame for event in found} & missing

@@ -75,6 +75,7 @@ class _Record(msgspec.Struct):
     source: dict[str, str]
     made_from: dict[str, Any]
     results: dict[str, str]
+    fits: bool | None = None
 
 
 def _read_record(folder: Path) -> _Record:
@@ -118,17 +119,25 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def write_record(folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any]) -> None:
+def fits(folder: Path) -> bool | None:
+    """Whether the source of a finished folder shows the model's product; None: not known."""
+    return _read_record(folder).fits
+
+
+def write_record(
+    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], fits: bool | None
+) -> None:
     """Writes what the results in a folder were made from, and their checksums.
 
     Args:
         folder: with all results in it.
         source: "stamp" and "checksum" of the source.
         made_from: all else that they depend on.
+        fits: whether the source shows the model's product; None where that is not known.
     """
     results = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): files.checksum(path) for path in results}
-    content = {"source": dict(source), "made_from": dict(made_from), "results": sums}
+    content = {"source": dict(source), "made_from": dict(made_from), "results": sums, "fits": fits}
     files.write_json(folder / RECORD, content)
 
 
@@ -198,6 +207,7 @@ class Writer:
                 after = event.frame - self._first
                 self._written.append(Written(after, event.frame, event.step_id, event.name))
             record = records.of_event(event, self._procedure)
+            record["fits"] = chunk.fits[event.frame - chunk.numbers[0]]
             kind = "event" if is_certain else "uncertain"
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)
