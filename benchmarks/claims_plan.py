@@ -150,7 +150,8 @@ SECONDS = {
     **{"detector": 245, "predict": 39, "fits": 24, "fuse": 19, "evaluate": 20},
 }
 _START = 10
-_BY_FRAME = ("data", "embed", "predict", "fits", "fuse", "evaluate")  # take as long as recordings are
+# These take as long as recordings are.
+_BY_FRAME = ("data", "embed", "predict", "fits", "fuse", "evaluate")
 
 
 def runs_of(
