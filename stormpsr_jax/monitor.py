@@ -26,7 +26,7 @@ from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
 from stormpsr_jax.psr.files.recordings import KINDS
-from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.monitor import ERROR_SECONDS, Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.batch import decode
@@ -49,7 +49,7 @@ def alerts_of(
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
     *,
-    error_seconds: float = 5.0,
+    error_seconds: float = ERROR_SECONDS,
     fps: float | None = None,
 ) -> list[Alert]:
     """Returns the alerts about a whole recording, in the order in which they come.
@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
     what = "an error state seen for so many seconds is told (%(default)s)"
-    add("--error_seconds", type=float, default=5.0, metavar="S", help=what)
+    add("--error_seconds", type=float, default=ERROR_SECONDS, metavar="S", help=what)
     add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
     add_decoding_flags(parser)
     add("--format", choices=tables.FORMATS, default="text")

@@ -35,7 +35,8 @@ FALSE_ALARMS = 0.01
 CLEAR = 0.5  # of how familiar a picture is, above which an initial state is in clear view
 LEAST = 0.005  # threshold below which pictures of other products could not be told
 
-KEYS = ("detector+encoder", "detector", "encoder")  # what says how familiar a picture is
+# What says how familiar a picture is; the first that can tell is taken.
+KEYS = ("detector+encoder", "detector", "encoder")
 
 _T = TypeVar("_T")
 
@@ -100,6 +101,7 @@ class Fits:
                     f"{place}: thresholds: {shorten(key)}: unknown key; known are {', '.join(KEYS)}"
                 )
             number(value, f"{place}: thresholds: {key}", 0, 1)
+        thresholds = {key: thresholds[key] for key in KEYS if key in thresholds}
         if field(data, "space", (dict, type(None)), place) is None:
             return cls(thresholds, None)
         place = f"{place}: space"
@@ -158,25 +160,25 @@ class Looks(NamedTuple):
         of_top, sure = (np.take_along_axis(a, top, 1)[:, 0] for a in (classes, confidences))
         return cls(sure.astype(np.float64), np.isin(of_top, initial), seen.embeddings)
 
-    def familiar(self, space: Space | None) -> tuple[str, np.ndarray]:
-        """How familiar they are.
+    def has(self, key: str, space: Space | None) -> bool:
+        """Whether the networks of a key of `KEYS` have looked at them."""
+        found = {"detector": self.confidences is not None}
+        found["encoder"] = self.embeddings is not None and space is not None
+        return all(found[name] for name in key.split("+"))
 
-        Returns:
-            What says so, of `KEYS`, or "" if nothing does; and (N,) in 0…1, NaN where a picture
-            says nothing.
-        """
-        parts = {}
-        if self.confidences is not None:
-            parts["detector"] = self.confidences
-        if self.embeddings is not None and space is not None:
-            near = space.distances(self.embeddings) <= space.typical
-            parts["encoder"] = near.astype(np.float64)
-        if not parts:
-            return "", np.zeros(0)
-        values = np.prod(list(parts.values()), axis=0)
+    def familiar(self, key: str, space: Space | None) -> np.ndarray:
+        """How familiar they are by what a key of `KEYS` names: (N,), NaN where one says nothing."""
+        values = np.ones(1)
+        if "encoder" in key:
+            assert self.embeddings is not None
+            assert space is not None
+            values = values * (space.distances(self.embeddings) <= space.typical)
+        if "detector" in key:
+            assert self.confidences is not None
+            values = values * self.confidences
         if self.initial is not None:
             values = np.where(self.initial, np.where(values > CLEAR, np.nan, 0.0), values)
-        return "+".join(parts), values
+        return values
 
 
 def joined(parts: Iterable[Looks]) -> Looks:
@@ -210,19 +212,13 @@ def learn(training: Sequence[Looks], validation: Sequence[Looks], rate: float) -
     window = round(SECONDS * rate)
     thresholds = {}
     for key in KEYS:
-        means: list[np.ndarray] = []
-        for one in validation:
-            if "encoder" not in key:
-                one = one._replace(embeddings=None)
-            if "detector" not in key:
-                one = one._replace(confidences=None, initial=None)
-            says, values = one.familiar(space)
-            if says == key:
-                means.append(_means(values[np.isfinite(values)], window))
-        if any(map(len, means)):
-            threshold = float(np.quantile(np.concatenate(means), FALSE_ALARMS))
-            if threshold >= LEAST:
-                thresholds[key] = threshold
+        if not all(one.has(key, space) for one in validation):
+            continue
+        familiar = [one.familiar(key, space) for one in validation]
+        means = np.concatenate([_means(one[np.isfinite(one)], window) for one in familiar])
+        threshold = float(np.quantile(means, FALSE_ALARMS)) if len(means) else 0.0
+        if threshold >= LEAST:
+            thresholds[key] = threshold
     return Fits(thresholds, space)
 
 
@@ -297,10 +293,12 @@ class Watch:
         unknown: list[float | None] = [None] * seen.num_rows
         if self._of_model is None:
             return unknown
-        key, values = Looks.of(seen, self._initial).familiar(self._of_model.space)
-        self.threshold = self._of_model.thresholds.get(key)
-        if self.threshold is None:
+        looks, model = Looks.of(seen, self._initial), self._of_model
+        key = next((k for k in model.thresholds if looks.has(k, model.space)), None)
+        if key is None:
             return unknown
+        self.threshold = model.thresholds[key]
+        values = looks.familiar(key, model.space)
         return [value if math.isfinite(value) else None for value in values.tolist()]
 
     def update(self, value: float | None) -> bool | None:
@@ -330,8 +328,10 @@ class Watch:
         """Returns all that `restore` needs, as plain values for JSON."""
         return {"fits": self.fits, "last": list(self._last)}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Any) -> None:
         """Goes back to a saved state; ValueError if it is damaged."""
+        if not isinstance(state, Mapping):
+            raise ValueError("fits: the saved state is damaged")
         fits, last = state.get("fits"), state.get("last")
         good = fits is None or isinstance(fits, bool)
         if not good or not isinstance(last, list) or len(last) > self.window:

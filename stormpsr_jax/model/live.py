@@ -21,7 +21,7 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
-FORMAT = 1  # of a saved state
+FORMAT = 2  # of a saved state
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
@@ -62,6 +62,7 @@ class Live:
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
         frame: the number of the last picture's frame, or None before the first one.
+        watch: knows whether the pictures fit the model.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Live:
         """
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
-        self._watch = watch
+        self.watch = watch
         self._window, self._of_model = window, of_model
         self.reset()
 
@@ -98,7 +99,7 @@ class Live:
 
         Times may go on or start from 0 again. Whether the pictures fit stays known.
         """
-        self._held = Held[tuple[int, Seen, list[tuple[int, float]]]](self._watch)
+        self._held = Held[tuple[int, Seen, list[tuple[int, float]]]](self.watch)
         self._recogniser, self._decoder = self._make_recogniser(), self._make_decoder()
         self._checklist = self._make_checklist()
         self.alerts: list[Alert] = []
@@ -154,23 +155,25 @@ class Live:
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
         top = [self.seen[:2]] if self.seen else []
-        (value,) = self._watch.of(recognised)
+        (value,) = self.watch.of(recognised)
         events, self.alerts = [], []
         for number, seen, detections in self._held.add((frame, seen_in(recognised, 0), top), value):
             found = self._decoder.observe(number, seen, self._step)
-            self.alerts += self._checklist.update(number, found, detections)
+            belief = self._decoder.belief
+            likely = None if belief is None else belief.probabilities()
+            self.alerts += self._checklist.update(number, found, detections, likely)
             events += found
         return events
 
     @property
     def fits(self) -> bool | None:
         """Whether the pictures fit the model; None if that is not known, or it cannot tell."""
-        return self._watch.fits
+        return self.watch.fits
 
     @property
     def holding(self) -> bool:
         """Whether steps are held back until that is known."""
-        return self._watch.holding
+        return self.watch.holding
 
     def look(self, picture: np.ndarray) -> None:
         """Sets `seen` from a picture that is no part of the assembly: nothing else changes."""
@@ -222,7 +225,7 @@ class Live:
             "window": None if window is None else _packed(window),
             "decoder": self._decoder.state(),
             "checklist": self._checklist.state(),
-            "fits": self._watch.state(),
+            "fits": self.watch.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -257,9 +260,8 @@ class Live:
             whole(part["frame"], "frame: the saved state is damaged", -1, last)
         shape = None if frame is None else self._window
         recogniser.window = _unpacked(state.get("window"), shape)
-        if "fits" in state:  # states that were saved before it existed do not have it
-            self._watch.restore(state["fits"])
-        self._held = Held(self._watch)
+        self.watch.restore(state.get("fits"))
+        self._held = Held(self.watch)
         self._recogniser, self._decoder, self._checklist = recogniser, decoder, checklist
         self.alerts, self.seen, self.changed, self.frame = [], None, None, frame
 

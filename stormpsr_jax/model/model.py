@@ -93,6 +93,16 @@ class Model:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""
         return self._content.streams[self._stream(stream)].calibration
 
+    def calibrated(self, stream: str | None = None, settings: AnySettings | None = None) -> bool:
+        """Whether confidences of events are probabilities.
+
+        They are not with other settings than the chosen ones, nor where there were too few
+        validation recordings to learn what they mean: one number for all of them tells nothing.
+        """
+        known = self.calibration(stream)
+        own = settings is None or settings == self.settings(stream)
+        return own and known is not None and not known.constant
+
     def _stream(self, name: str | None) -> str:
         if name is not None and name not in self.streams:
             raise ValueError(f"stream {name!r} is not one of {', '.join(self.streams)}")
@@ -245,7 +255,7 @@ class Model:
                 recording the only one.
             recording: name of the recording.
             settings: in place of the chosen ones. With others than these, confidences are not
-                calibrated: that was learnt from what these find.
+                calibrated: that was learnt from what these find. See `calibrated`.
 
         Raises:
             ValueError: no such stream or variant, or several variants that it could be.
@@ -261,7 +271,7 @@ class Model:
         name = self._stream(stream)
         own = self.settings(name)
         settings = settings or own
-        calibration = self.calibration(name) if settings == own else None
+        calibration = self.calibration(name) if self.calibrated(name, settings) else None
         return streams.find(name).decoder(
             self.procedure,
             chosen,

@@ -198,7 +198,8 @@ function showRecord(record) {
   else if (record.type === "uncertain") text += " (uncertain)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
-  if (typeof record.confidence === "number") {
+  if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
+  else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
   }
   const list = by("records");

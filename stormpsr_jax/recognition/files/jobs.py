@@ -149,6 +149,8 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
         results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, fits)
     length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
     line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    if num_events and not model.calibrated(job.stream, job.settings):
+        line += "; confidences are not calibrated"
     return Done(line + _doubt(fits, job), fits)
 
 

@@ -62,13 +62,14 @@ def recognise(
     checklist = Checklist(procedure, variant, decoder.floor, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
     framing = model.framing_of("detector")  # the one that boxes are told in
+    calibrated = model.calibrated(decoder.stream, decoder.settings)
     num_events = 0
     with contextlib.ExitStack() as stack:
         watch = model.watch()
         chunks = pipeline.run(model, pictures, decoder, watch, batch, whole=video or clips)
         stack.enter_context(contextlib.closing(chunks))
         writer = stack.enter_context(
-            results.Writer(folder, name, procedure, fps, first, certain, pre_labels)
+            results.Writer(folder, name, procedure, fps, first, certain, pre_labels, calibrated)
         )
         if video:
             write_frame = stack.enter_context(
@@ -82,7 +83,8 @@ def recognise(
                 events = [event for event in chunk.events if event.frame == frame]
                 seen = chunk.recognised.top(i)
                 if chunk.decoded[i]:
-                    alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
+                    top = [seen[:2]] if seen else []
+                    alerts += checklist.update(frame, events, top, chunk.beliefs[i])
                 if video or clips:
                     probabilities = chunk.recognised.probabilities
                     changed = None if probabilities is None else probabilities[i]
@@ -111,7 +113,7 @@ def recognise(
         rows=checklist.rows(),
         stream=decoder.stream,
         settings=decoder.settings,
-        calibrated=model.calibration(decoder.stream) is not None,
+        calibrated=calibrated,
         source=source,
         fits=fits,
     )

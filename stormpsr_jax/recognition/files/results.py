@@ -159,12 +159,15 @@ class Writer:
         first_frame: int,
         certain: float = 0.0,
         pre_labels: str | None = None,
+        calibrated: bool = True,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
         With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
-        key of a format in which a labelling tool gets the others.
+        key of a format in which a labelling tool gets the others; `calibrated` says whether
+        confidences are probabilities.
         """
+        self._calibrated = calibrated
         self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
         self._written: list[Written] = []
         self._folder, self._recording, self._procedure = folder, recording, procedure
@@ -206,8 +209,8 @@ class Writer:
             if self._form is not None and is_certain:
                 after = event.frame - self._first
                 self._written.append(Written(after, event.frame, event.step_id, event.name))
-            record = records.of_event(event, self._procedure)
-            record["fits"] = chunk.fits[event.frame - chunk.numbers[0]]
+            fits = chunk.fits[event.frame - chunk.numbers[0]]
+            record = records.of_event(event, self._procedure, self._calibrated, fits)
             kind = "event" if is_certain else "uncertain"
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)

@@ -79,6 +79,7 @@ class Station:
         reset: Reset,
         certain: float = 0.0,
         framing: Framing | None = None,
+        calibrated: bool = True,
         state: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ):
@@ -91,6 +92,7 @@ class Station:
             reset: when a unit ends.
             certain: an event of a lower confidence is told as "uncertain".
             framing: of the model, which says where in the picture a box is; for a screen.
+            calibrated: whether confidences are probabilities.
             state: file to save the state in.
             tell: takes a line; None prints it.
 
@@ -99,7 +101,7 @@ class Station:
         """
         self._live, self._name, self._clock = live, name, clock
         self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
-        self._framing = framing
+        self._framing, self._calibrated = framing, calibrated
         self._path, self._tell = state, tell or _print
         self._outputs: Sequence[Output] = ()
         self._screen: Screen | None = None
@@ -190,7 +192,8 @@ class Station:
         events = live.update(taken.picture, taken.time)
         for event in events:
             kind = "uncertain" if event.confidence < self._certain else "event"
-            content = records.of_event(event, live.decoder.procedure) | {"fits": live.fits}
+            procedure, fits = live.decoder.procedure, live.fits
+            content = records.of_event(event, procedure, self._calibrated, fits)
             self._add(kind, content, taken.at, event.frame)
         for alert in live.alerts:
             self._add("alert", records.of_alert(alert), taken.at, alert.frame)

@@ -65,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         reset=reset,
         certain=args.certain,
         framing=model.framing_of("detector"),
+        calibrated=model.calibrated(stream, settings),
         state=state,
     )
     with contextlib.ExitStack() as stack:
