@@ -147,10 +147,11 @@ OCCLUSIONS = ("default", "heavy")
 # recipe there, and of starting a run and looking at what is there.
 SECONDS = {
     **{"data": 354, "pretrain": 223, "embed": 94, "temporal": 81, "finetune": 142},
-    **{"detector": 245, "predict": 39, "fuse": 19, "evaluate": 20},
+    **{"detector": 245, "predict": 39, "fits": 24, "fuse": 19, "evaluate": 20},
 }
 _START = 10
-_BY_FRAME = ("data", "embed", "predict", "fuse", "evaluate")  # take as long as recordings are
+# These take as long as recordings are.
+_BY_FRAME = ("data", "embed", "predict", "fits", "fuse", "evaluate")
 
 
 def runs_of(

@@ -51,6 +51,7 @@ def described() -> Section:
         "finetune",
         "detector",
         "predict",
+        "fits",
         "fuse",
         "evaluate",
     )

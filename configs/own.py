@@ -35,9 +35,10 @@ def get_config(extra: str = "") -> ConfigDict:
     if extra not in ("", "boxes", "cad"):
         raise ValueError(f"own:{extra}: only own:boxes and own:cad are known")
     c = synthetic.get_config()
-    c.stages = ("pretrain", "embed", "temporal", "predict", "evaluate")
+    c.stages = ("pretrain", "embed", "temporal", "predict", "fits", "evaluate")
     if extra:
-        c.stages = ("pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")
+        learning = ("pretrain", "embed", "temporal", "detector")
+        c.stages = (*learning, "predict", "fits", "fuse", "evaluate")
     c.procedure = ""  # the one that the data were prepared with
     c.augment.limbs = 0.0  # data_prep.cad renders hands
     c.pretrain.cad_per_state = 0

@@ -11,7 +11,8 @@ from stormpsr_jax.configs import default
 def get_config() -> ConfigDict:
     """Returns the locked configuration."""
     c = default.get_config()
-    c.stages = ("data", "pretrain", "embed", "temporal", "detector", "predict", "fuse", "evaluate")
+    learning = ("data", "pretrain", "embed", "temporal", "detector")
+    c.stages = (*learning, "predict", "fits", "fuse", "evaluate")
     c.procedure = "synthetic"
     c.init_from = "general_encoder"  # ships with the package
 

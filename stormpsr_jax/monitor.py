@@ -5,8 +5,9 @@
 Decodes each recording and goes through its steps with a `psr.Monitor`. What is told is a step that
 was missed before another one or came out of order (by the precedence of the procedure's variant),
 one that is not expected, a part that sits wrong, an assembly that the detector sees in the error
-state, and what is missing at the end. Needs no labels; NumPy only. `recognise` tells the same of
-videos, in events.jsonl.
+state, and what is missing at the end. Needs no labels; NumPy only. With --labels it prints how many
+of the alerts that a part sits wrong are true, and how many wrong parts they name. `recognise` tells
+the same of videos, in events.jsonl.
 """
 
 import argparse
@@ -25,9 +26,10 @@ from stormpsr_jax.psr.cli import (
 from stormpsr_jax.psr.evaluation import tables
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.files.predictions import Detections, TemporalPredictions
-from stormpsr_jax.psr.files.recordings import KINDS
-from stormpsr_jax.psr.monitor import Alert, Monitor
+from stormpsr_jax.psr.files.recordings import KINDS, load_recordings
+from stormpsr_jax.psr.monitor import ABOUT_WRONG, ERROR_SECONDS, Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.scoring import alerts
 from stormpsr_jax.psr.streams import rules, streams
 from stormpsr_jax.psr.streams.batch import decode
 from stormpsr_jax.psr.streams.rules import Settings
@@ -49,7 +51,7 @@ def alerts_of(
     detections: Detections | None = None,
     temporal: TemporalPredictions | None = None,
     *,
-    error_seconds: float = 5.0,
+    error_seconds: float = ERROR_SECONDS,
     fps: float | None = None,
 ) -> list[Alert]:
     """Returns the alerts about a whole recording, in the order in which they come.
@@ -77,10 +79,10 @@ def alerts_of(
         confidence=settings.confidence,
         fps=fps,
     )
-    alerts = []
+    told: list[Alert] = []
     for frame in sorted(steps.keys() | seen.keys() | last):
-        alerts += monitor.update(frame, steps.get(frame, ()), seen.get(frame, ()))
-    return alerts + monitor.finish()
+        told += monitor.update(frame, steps.get(frame, ()), seen.get(frame, ()))
+    return told + monitor.finish()
 
 
 def _read(
@@ -179,12 +181,37 @@ def _run(args: argparse.Namespace) -> None:
     }
     if args.out is not None:
         files.write_json(args.out, _content(procedure, stream, fps, recordings, found))
-    rows = [_row(name, alert, fps) for name, alerts in found.items() for alert in alerts]
+    scored = None if args.labels is None else _score(args, procedure, found)
+    rows = [_row(name, alert, fps) for name, of_one in found.items() for alert in of_one]
     if rows:
         print(tables.format_rows(rows, args.format))
+    if scored is not None:
+        print(tables.format_rows([scored], args.format))
     if args.format == "text":
-        calm = sum(not alerts for alerts in found.values())
+        calm = sum(not of_one for of_one in found.values())
         print(f"{len(rows)} alerts; {calm} of {len(found)} recordings have none")
+
+
+def _score(
+    args: argparse.Namespace, procedure: Procedure, found: Mapping[str, Sequence[Alert]]
+) -> dict[str, Any]:
+    """The alerts that a part sits wrong against labels; ValueError: they cannot be read."""
+    labelled = load_recordings(
+        procedure, args.labels, args.asd, args.temporal, variant=args.variant, fps=args.fps
+    )
+    return alerts.summarise(
+        alerts.score_recording(
+            recording.frames,
+            recording.states,
+            [
+                (alert.frame, None if alert.step_id is None else alert.step_id // 3)
+                for alert in found[name]
+                if alert.kind in ABOUT_WRONG
+            ],
+        )
+        for name, recording in labelled.items()
+        if len(recording.frames)
+    )
 
 
 def _content(
@@ -202,9 +229,9 @@ def _content(
         "recordings": {
             name: {
                 "variant": recordings[name][0].name,
-                "alerts": [alert._asdict() for alert in alerts],
+                "alerts": [alert._asdict() for alert in of_one],
             }
-            for name, alerts in found.items()
+            for name, of_one in found.items()
         },
     }
 
@@ -229,11 +256,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--asd", help="folder, or zip file, with <rec>_results_pred.csv of the detector")
     add("--temporal", help="the same of the spatio-temporal stream")
     what = "otherwise storm if both are given, else the one that is"
+    add("--labels", help="folder of labels: how many alerts of wrong parts are true")
     add("--stream", choices=list(_FLAGS), help=what)
     add("--variant", help="of all recordings; otherwise found by their names")
     add("--fps", type=float, help="frames per second; otherwise the procedure's")
     what = "an error state seen for so many seconds is told (%(default)s)"
-    add("--error_seconds", type=float, default=5.0, metavar="S", help=what)
+    add("--error_seconds", type=float, default=ERROR_SECONDS, metavar="S", help=what)
     add("--decoder", choices=rules.DECODERS, default=Settings().decoder)
     add_decoding_flags(parser)
     add("--format", choices=tables.FORMATS, default="text")

@@ -8,7 +8,8 @@ a folder of numbered pictures (which is taken to have the model's frame rate), o
 'day1/*.mp4'. The word demo is a model, and a video, that ship with the package. Each source gets a
 folder DIR/NAME with events.csv, events.jsonl, the predictions of both streams and report.html;
 docs/recognise.md describes them. Running the same command again is always right: finished
-recordings are skipped. The exit status is 1 if one could not be recognised.
+recordings are skipped. The exit status is 1 if one could not be recognised, and else 3 if one shows
+another product than the model's, of which no steps are told.
 
 A camera, a stream, or a file with --realtime is recognised live: a line of JSON for each event,
 alert and unit and, every ten seconds, the status. With --state it goes on where it was killed;
@@ -134,19 +135,23 @@ def _run_files(args: argparse.Namespace) -> int:
             certain=args.certain,
             pre_labels=args.format,
             made_from=made_from,
+            product=model.procedure.name,
         )
         for source, variant in zip(found, variants, strict=True)
     ]
-    failed = 0
+    options.tell_if_blind(model, folder)
+    failed = foreign = 0
     lock = out / ".lock"
     with files.only_writer(lock, out):
         results.remove_parts(out, {source.name for source in found})
         local = args.ray is None
         ends = jobs.here(asked, model) if local else jobs.on_cluster(args.ray, asked, lock)
         with contextlib.closing(ends):
-            for job, line, trouble in ends:
+            for job, done, trouble in ends:
+                if done is not None:
+                    print(done.line, flush=True)
+                    foreign += done.fits is False
                 if trouble is None:
-                    print(line, flush=True)
                     continue
                 # Others than these concern all sources, or are mistakes of this program.
                 of_source = isinstance(trouble, ValueError | ChildProcessError)
@@ -161,7 +166,10 @@ def _run_files(args: argparse.Namespace) -> int:
                     tell("error", named)
     if failed:
         print(f"{failed} of {len(found)} could not be recognised", file=sys.stderr)
-    return int(failed > 0)
+    if foreign:
+        what = f"do not show what the model knows, {model.procedure.name}: no steps of them"
+        print(f"{foreign} of {len(found)} {what}", file=sys.stderr)
+    return 1 if failed else 3 if foreign else 0
 
 
 def _batch(text: str) -> int:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import stormpsr_jax
-from stormpsr_jax import demo
+from stormpsr_jax import demo, evaluate
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.media import sources
@@ -73,6 +73,51 @@ def test_demo_finds_what_its_provenance_says(recognised):
     wrong = wrong_parts.score_recording(truth.frames, truth.states, events, content.fps)
     assert (wrong["shown"], wrong["found"]) == (1, told["wrong"]["found"])
     assert (recognised / "report.html").stat().st_size > 10_000
+
+
+def test_demo_the_docs_have_what_evaluate_prints_of_it(recognised, capsys, tmp_path):
+    """Another processor rounds otherwise: delays may differ by a frame or two."""
+    text = (ROOT / "docs" / "recognise.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- figures of the demo -->\n```\n(.*?)```", text, re.DOTALL)
+    folders = [f"--{stream}={recognised / stream}" for stream in ("asd", "temporal")]
+    labels = f"--labels={demo.LABELS}"
+    evaluate.main(["--procedure=synthetic", labels, *folders, f"--out={tmp_path / 'metrics.json'}"])
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()[:4]]
+    told = [line.split() for line in block.splitlines()]
+    assert [row[0] for row in told] == [row[0] for row in printed]
+    assert told[0] == printed[0]
+    for ours, theirs in zip(told[1:], printed[1:], strict=True):
+        tolerances = {"delay_s": 0.5}
+        for name, one, other in zip(told[0][1:], ours[1:], theirs[1:], strict=True):
+            assert float(one) == pytest.approx(float(other), abs=tolerances.get(name, 0.05))
+    told = ABOUT["video"]["figures"]
+    words = f"(F1 {told['f1']:.2f}, mean delay {told['delay_s']:.1f} s".replace("0.", ".", 1)
+    assert words in text
+
+
+def test_demo_its_alert_is_the_true_one_and_it_fits(recognised):
+    lines = (recognised / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    alerts = [record for record in records if record["type"] == "alert"]
+    assert [alert["message"] for alert in alerts] == [
+        "Remove fuel tank is not expected in variant assembly: check"
+    ]
+    assert {record["fits"] for record in records if record["type"] == "event"} == {True}
+    assert files.read_json(recognised / "record.json")["fits"] is True
+
+
+def test_demo_pictures_of_something_else_have_status_3_and_no_step(tmp_path, capsys):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+    write_pictures(tmp_path / "noise", noise, 0)
+    for _ in range(2):  # the second finds it finished
+        assert run("demo", str(tmp_path / "noise"), f"--out={tmp_path / 'out'}") == 3
+        said = capsys.readouterr()
+        assert "does not show what synthetic looks like" in said.out
+        assert "1 of 1 do not show what the model knows, synthetic" in said.err
+    folder = tmp_path / "out" / "noise"
+    assert (folder / "events.jsonl").read_text() == ""
+    assert files.read_json(folder / "record.json")["fits"] is False
+    assert "do not look like what the model knows" in (folder / "report.html").read_text()
 
 
 def test_demo_ships_within_its_size():

@@ -76,7 +76,7 @@ def test_order_omissions_and_mistakes_are_told_by_recording(folder, capsys):
         "wrong_up": [("error state", None, None)],
     }
     (error,) = result["recordings"]["wrong_up"]["alerts"]
-    assert (error["since"], error["frame"]) == (40, 90)
+    assert (error["since"], error["frame"]) == (40, 69)  # 30 frames
     assert {its["variant"] for its in result["recordings"].values()} == {"up"}
     said = capsys.readouterr().out
     assert "Install seal is missing before Install cover" in said
@@ -123,7 +123,7 @@ def test_both_streams_are_fused_and_formats_are_for_programs(folder, capsys):
     assert json.loads((folder / "a.json").read_text())["stream"] == "storm"
     assert [row["recording"] for row in rows].count("late_up") == 2
     (row,) = (row for row in rows if row["alert"] == "error state")
-    assert (row["time_s"], row["frame"]) == ("9.0", "90")
+    assert (row["time_s"], row["frame"]) == ("6.9", "69")
     command.main([*both, "--stream=temporal", "--format=csv"])
     assert {row["alert"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))} == {
         "missing", "error state",
@@ -133,7 +133,7 @@ def test_both_streams_are_fused_and_formats_are_for_programs(folder, capsys):
 
 
 def test_fps_gives_the_times(folder, capsys):
-    command.main(words(folder, "--fps=20", "--format=csv"))
+    command.main(words(folder, "--fps=20", "--error_seconds=4", "--format=csv"))
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     (row,) = (row for row in rows if row["recording"] == "short_up")
     assert (row["frame"], row["time_s"]) == ("19", "0.95")

@@ -8,6 +8,7 @@ from typing import Any
 from stormpsr_jax.base.files import whole
 from stormpsr_jax.psr.monitor import Alert, Monitor
 from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
 STATUSES = ("done", "next", "missing", "wrong", "open")
@@ -26,9 +27,16 @@ class Checklist:
         self._wrong: dict[int, int] = {}  # those that should not have happened and still hold
 
     def update(
-        self, frame: int, events: Iterable[Event], detections: Iterable[tuple[int, float]]
+        self,
+        frame: int,
+        events: Iterable[Event],
+        detections: Iterable[tuple[int, float]],
+        belief: Belief | None = None,
     ) -> list[Alert]:
-        """Takes a frame, as `Monitor.update` does, with the events that complete at it."""
+        """Takes a frame, as `Monitor.update` does, with the events that complete at it.
+
+        `belief`: of each component in 0…1 at it, of a stream that has beliefs.
+        """
         steps = [event.step_id for event in events]
         for step in steps:
             for other in {3 * (step // 3) + i for i in range(3)} - {step}:
@@ -40,7 +48,8 @@ class Checklist:
                 self._done[step] = frame
             elif step % 3 == 1 or step not in (self._variant.allowed or ()):
                 self._wrong[step] = frame
-        return self._monitor.update(frame, steps, detections)
+        wrong = None if belief is None else belief.wrong.tolist()
+        return self._monitor.update(frame, steps, detections, wrong)
 
     def finish(self) -> list[Alert]:
         """Alerts for the steps that are missing if the recording ends now."""

@@ -19,6 +19,7 @@ from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, field, number, shorten
 from stormpsr_jax.media.framing import ASPECTS, WHOLE, Framing
 from stormpsr_jax.model import needs
 from stormpsr_jax.model.fields import check_keys, choice, integer, numbers
+from stormpsr_jax.model.fits import Fits
 from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams import streams as all_streams
@@ -161,6 +162,7 @@ class Content:
     origin: dict[str, Any]
     created: str
     package_version: str
+    fits: Fits | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
@@ -184,7 +186,9 @@ def kept(data: Any, place: str) -> str:
         raise ValueError(
             f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
         )
-    check_keys(data, (*_KEYS, KEPT[form]), place)
+    # Models that were made before it existed have no "fits".
+    known = (*_KEYS, KEPT[form], "fits") if "fits" in data else (*_KEYS, KEPT[form])
+    check_keys(data, known, place)
     return KEPT[form]
 
 
@@ -230,6 +234,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         origin=field(data, "origin", dict, place),
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
+        fits=None if data.get("fits") is None else Fits.from_json(data["fits"], f"{place}: fits"),
     )
     _check_together(content, place)
     return content
@@ -264,6 +269,15 @@ def _check_together(content: Content, place: str) -> None:
             raise ValueError(
                 f"{place}: networks.detector: num_classes: {num_classes}, the procedure has "
                 f"{procedure.num_states} states and the error state"
+            )
+    if content.fits is not None and content.fits.space is not None:
+        width = content.embedding
+        if "encoder" in roles:
+            width = widths["encoder"]
+        if len(content.fits.space.mean) != width:
+            raise ValueError(
+                f"{place}: fits: space: mean: has {len(content.fits.space.mean)} numbers, "
+                f"embeddings have {width}"
             )
     if not content.streams:
         raise ValueError(f"{place}: streams: there is none")

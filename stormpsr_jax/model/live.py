@@ -15,12 +15,13 @@ import numpy as np
 
 from stormpsr_jax.base.files import shorten, whole
 from stormpsr_jax.model.checklist import Checklist
-from stormpsr_jax.model.recogniser import Recogniser, Rows, decode, stack
+from stormpsr_jax.model.fits import Held, Watch
+from stormpsr_jax.model.recogniser import Recogniser, Rows, seen_in, stack
 from stormpsr_jax.psr.monitor import Alert
-from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
+from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
-FORMAT = 1  # of a saved state
+FORMAT = 2  # of a saved state
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
@@ -61,6 +62,7 @@ class Live:
             prepared picture), or None.
         changed: (K,) probabilities of the temporal stream at it, or None.
         frame: the number of the last picture's frame, or None before the first one.
+        watch: knows whether the pictures fit the model.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Live:
         prepare: Callable[[np.ndarray], Rows],
         recogniser: Callable[[], Recogniser],
         decoder: Callable[[], OnlineDecoder],
+        watch: Watch,
         fps: float,
         frame_step: int,
         window: tuple[int, int] | None,
@@ -79,6 +82,7 @@ class Live:
         Args:
             prepare: a picture → a row for the recogniser.
             recogniser, decoder: make one at its start.
+            watch: at its start.
             fps: of the model.
             frame_step: frames from one row to the next.
             window: (frames, D) of the embeddings that are kept; None where none are.
@@ -86,14 +90,16 @@ class Live:
         """
         self._prepare, self._make_recogniser, self._make_decoder = prepare, recogniser, decoder
         self.fps, self._step = fps, frame_step
+        self.watch = watch
         self._window, self._of_model = window, of_model
         self.reset()
 
     def reset(self) -> None:
         """Starts anew, for the next unit: the variant's initial state, an empty window.
 
-        Times may go on or start from 0 again.
+        Times may go on or start from 0 again. Whether the pictures fit stays known.
         """
+        self._held = Held[tuple[int, Seen, list[tuple[int, float]]]](self.watch)
         self._recogniser, self._decoder = self._make_recogniser(), self._make_decoder()
         self._checklist = self._make_checklist()
         self.alerts: list[Alert] = []
@@ -116,6 +122,9 @@ class Live:
 
     def update(self, picture: np.ndarray, time: float) -> list[Event]:
         """Takes the next picture and returns the steps that complete at it, by step id.
+
+        Until it is known whether the pictures fit the model, steps are held back; then all of them
+        come at once, each with its own frame. While the pictures do not fit, there are none.
 
         Of several pictures of one frame (`frame_at`) the first counts. A frame without a picture is
         one without evidence: what was summed up decays, and in the window it repeats the frame
@@ -142,13 +151,29 @@ class Live:
         if self.frame is not None:
             self._recogniser.miss((frame - self.frame) // self._step - 1)
         recognised = self._recogniser(stack([row]))
-        events = decode(self._decoder, [frame], recognised, self._step)
         self.frame, self.seen = frame, recognised.top(0)
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
-        detections = [self.seen[:2]] if self.seen else []
-        self.alerts = self._checklist.update(frame, events, detections)
+        top = [self.seen[:2]] if self.seen else []
+        (value,) = self.watch.of(recognised)
+        events, self.alerts = [], []
+        for number, seen, detections in self._held.add((frame, seen_in(recognised, 0), top), value):
+            found = self._decoder.observe(number, seen, self._step)
+            belief = self._decoder.belief
+            likely = None if belief is None else belief.probabilities()
+            self.alerts += self._checklist.update(number, found, detections, likely)
+            events += found
         return events
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the pictures fit the model; None if that is not known, or it cannot tell."""
+        return self.watch.fits
+
+    @property
+    def holding(self) -> bool:
+        """Whether steps are held back until that is known."""
+        return self.watch.holding
 
     def look(self, picture: np.ndarray) -> None:
         """Sets `seen` from a picture that is no part of the assembly: nothing else changes."""
@@ -200,6 +225,7 @@ class Live:
             "window": None if window is None else _packed(window),
             "decoder": self._decoder.state(),
             "checklist": self._checklist.state(),
+            "fits": self.watch.state(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -234,6 +260,8 @@ class Live:
             whole(part["frame"], "frame: the saved state is damaged", -1, last)
         shape = None if frame is None else self._window
         recogniser.window = _unpacked(state.get("window"), shape)
+        self.watch.restore(state.get("fits"))
+        self._held = Held(self.watch)
         self._recogniser, self._decoder, self._checklist = recogniser, decoder, checklist
         self.alerts, self.seen, self.changed, self.frame = [], None, None, frame
 

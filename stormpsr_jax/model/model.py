@@ -21,13 +21,14 @@ from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.model.content import Content, Function
+from stormpsr_jax.model.fits import Held, Watch
 from stormpsr_jax.model.folder import model_folder, read_model
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.needs import functions_of
-from stormpsr_jax.model.recogniser import Recogniser, Rows, Views, decode, stack
+from stormpsr_jax.model.recogniser import Recogniser, Rows, Views, seen_in, stack
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.calibration import Calibration
-from stormpsr_jax.psr.streams.rules import Event
+from stormpsr_jax.psr.streams.rules import Event, Seen
 from stormpsr_jax.psr.streams.stream import AnySettings, OnlineDecoder
 
 
@@ -85,6 +86,16 @@ class Model:
     def calibration(self, stream: str | None = None) -> Calibration | None:
         """What makes probabilities of a stream's confidences, as learnt on the validation split."""
         return self._content.streams[self._stream(stream)].calibration
+
+    def calibrated(self, stream: str | None = None, settings: AnySettings | None = None) -> bool:
+        """Whether confidences of events are probabilities.
+
+        They are not with other settings than the chosen ones, nor where there were too few
+        validation recordings to learn what they mean: one number for all of them tells nothing.
+        """
+        known = self.calibration(stream)
+        own = settings is None or settings == self.settings(stream)
+        return own and known is not None and not known.constant
 
     def _stream(self, name: str | None) -> str:
         if name is not None and name not in self.streams:
@@ -222,7 +233,7 @@ class Model:
                 recording the only one.
             recording: name of the recording.
             settings: in place of the chosen ones. With others than these, confidences are not
-                calibrated: that was learnt from what these find.
+                calibrated: that was learnt from what these find. See `calibrated`.
 
         Raises:
             ValueError: no such stream or variant, or several variants that it could be.
@@ -238,7 +249,7 @@ class Model:
         name = self._stream(stream)
         own = self.settings(name)
         settings = settings or own
-        calibration = self.calibration(name) if settings == own else None
+        calibration = self.calibration(name) if self.calibrated(name, settings) else None
         return streams.find(name).decoder(
             self.procedure,
             chosen,
@@ -247,6 +258,16 @@ class Model:
             calibration=calibration,
             weights=self._content.fusion,
         )
+
+    @property
+    def tells(self) -> bool:
+        """Whether it can tell pictures of its own product from others."""
+        return self._content.fits is not None
+
+    def watch(self) -> Watch:
+        """What tells, over the pictures of a source, whether they fit the model."""
+        rate = self.fps / self.window.frame_step
+        return Watch(self._content.fits, rate, self.procedure.initial_classes)
 
     def recognise(
         self,
@@ -261,7 +282,9 @@ class Model:
     ) -> Iterator[Event]:
         """Recognises the steps of one recording, while it is iterated over.
 
-        Memory is that of one batch and one window, whatever the recording's length.
+        Memory is that of one batch and one window, whatever the recording's length. Of a product
+        that is not the model's there are no events; until it is known whether it is, for a minute
+        at most, they are held back (`model.fits`).
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per
@@ -337,6 +360,7 @@ class Model:
             prepare=prepare,
             recogniser=lambda: self.recogniser(batch, name),
             decoder=lambda: self.decoder(name, variant, recording, settings),
+            watch=self.watch(),
             fps=self.fps,
             frame_step=self.window.frame_step,
             window=None if width is None else (self.window.frames, width),
@@ -351,11 +375,19 @@ class Model:
         decoder: OnlineDecoder,
         batch: int,
     ) -> Iterator[Event]:
-        numbers = itertools.count(first_frame, self.window.frame_step)
+        step = self.window.frame_step
+        numbers = itertools.count(first_frame, step)
+        watch = self.watch()
+        held = Held[tuple[int, Seen]](watch)
         while part := list(itertools.islice(rows, batch)):
             recognised = recogniser(stack(part))
-            frames = itertools.islice(numbers, len(part))
-            yield from decode(decoder, frames, recognised, self.window.frame_step)
+            for i, value in enumerate(watch.of(recognised)):
+                row = next(numbers), seen_in(recognised, i)
+                for number, seen in held.add(row, value):
+                    yield from decoder.observe(number, seen, step)
+        watch.finish()
+        for number, seen in held.release():
+            yield from decoder.observe(number, seen, step)
 
     def _rows(self, chunks: Iterable[np.ndarray], stream: str) -> Iterator[Rows]:
         """The rows of all chunks, checked and prepared, one at a time."""

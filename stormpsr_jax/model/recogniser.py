@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,11 +74,19 @@ class Recognised:
         probabilities: (B, K), that each component changed inside the window that ends at the frame.
         detected: in these frames.
         scores: of B frames, as prediction files have them; None unless both streams are there.
+        embeddings: (B, D) of the frames.
     """
 
     probabilities: np.ndarray | None
     detected: Detected | None
     scores: scores.FrameScores | None = None
+    embeddings: np.ndarray | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """B; 0 of a stream without networks."""
+        columns = (self.probabilities, self.detected and self.detected.classes)
+        return next((len(column) for column in columns if column is not None), 0)
 
     def top(self, i: int) -> tuple[int, float, np.ndarray] | None:
         """(class, confidence, box) of the most confident detection in frame i, or None."""
@@ -130,7 +138,7 @@ class Recogniser:
         """
         if not len(images):
             raise ValueError("a chunk of a video has at least one frame")
-        probabilities = logits = None
+        probabilities = logits = new = None
         if self._temporal:
             new = _view(images, "encoder")
             new = self._encode(new) if self._encode else new
@@ -149,7 +157,7 @@ class Recogniser:
                 objectness, states, parts = of_pictures
                 rows = scores.FrameScores(objectness, states, parts, logits)
                 found = scores.as_written(rows)
-        return Recognised(probabilities, detected, found)
+        return Recognised(probabilities, detected, found, new)
 
     def look(self, images: Rows) -> Recognised:
         """Only the detections, as if the frames were no part of the video."""
@@ -182,30 +190,26 @@ class Recogniser:
         self._past = embeddings
 
 
-def decode(
-    decoder: OnlineDecoder, frames: Iterable[int], recognised: Recognised, frame_step: int = 1
+def decode_row(
+    decoder: OnlineDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
 ) -> list[Event]:
-    """The events that complete in B consecutive rows.
+    """The events that complete in row i of consecutive ones.
 
     Confidences and scores are rounded as in prediction files, so that the same events come out as
     when those are written, read and decoded (stages `predict` and `evaluate`).
 
     Args:
         decoder: of the recording, and at the frame before.
-        frames: B frame numbers.
+        frame: number of the row's.
         recognised: what the streams say.
+        i: see above.
         frame_step: frames that a row stands for: the one it shows, and those up to the next row.
     """
-    events = []
-    for i, frame in enumerate(frames):
-        events += decode_row(decoder, frame, recognised, i, frame_step)
-    return events
+    return decoder.observe(frame, seen_in(recognised, i), frame_step)
 
 
-def decode_row(
-    decoder: OnlineDecoder, frame: int, recognised: Recognised, i: int, frame_step: int = 1
-) -> list[Event]:
-    """As `decode`, of row i alone."""
+def seen_in(recognised: Recognised, i: int) -> Seen:
+    """What a decoder is told of row i, rounded as `decode_row` says."""
     detections, windows, found = [], None, None
     if recognised.detected is not None:
         _, classes, confidences = (column[i] for column in recognised.detected)
@@ -216,4 +220,4 @@ def decode_row(
         windows = as_written(recognised.probabilities[i].tolist(), TEMPORAL_DECIMALS)
     if recognised.scores is not None:
         found = scores.row(recognised.scores, i)
-    return decoder.observe(frame, Seen(detections, windows, found), frame_step)
+    return Seen(detections, windows, found)

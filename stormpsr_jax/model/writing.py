@@ -20,6 +20,7 @@ import stormpsr_jax
 from stormpsr_jax.base import files
 from stormpsr_jax.model.card import CARD, card
 from stormpsr_jax.model.content import Pictures, StreamRecord, Window, parse
+from stormpsr_jax.model.fits import Fits
 from stormpsr_jax.model.flax_networks import FlaxNetworks
 from stormpsr_jax.model.folder import read_model
 from stormpsr_jax.model.functions import Network
@@ -55,6 +56,7 @@ def write_model(
     batch: int = 64,
     fusion: Weights | None = None,
     dtype: str = "float32",
+    fits: Fits | None = None,
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
@@ -75,6 +77,7 @@ def write_model(
             networks round as they did there.
         fusion: weights of the learned fusion, if that is among the streams.
         dtype: that parameters are stored in: "float32", or "float16", which is half as large.
+        fits: by what it tells pictures of its own kind from others; None cannot.
 
     Raises:
         ValueError: what `read_model` would refuse.
@@ -99,6 +102,7 @@ def write_model(
         "streams": {name: _plain(record) for name, record in streams.items()},
         "fusion": None if fusion is None else fusion.to_json(),
         "origin": dict(origin),
+        "fits": None if fits is None else fits.to_json(),
     }
     try:
         data = json.loads(json.dumps(data, allow_nan=False))
@@ -107,7 +111,7 @@ def write_model(
     _write(path, data, networks, dtype)
 
 
-def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
+def copy_model(folder: str | Path, to: str | Path, *, dtype: str, fits: Fits | None = None) -> None:
     """Writes a copy of a model folder with its parameters stored in another type.
 
     Args:
@@ -115,6 +119,7 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
         to: of the copy; made if there is none.
         dtype: as in `write_model`. Half precision rounds parameters to 11 bits; what was rounded
             once stays so.
+        fits: in place of the model's own; None keeps that.
 
     Raises:
         ValueError: `folder` is no model, or a parameter is too large for half precision.
@@ -123,6 +128,8 @@ def copy_model(folder: str | Path, to: str | Path, *, dtype: str) -> None:
     networks = weights_of(folder).of
     data = files.read_json(Path(folder, MODEL))
     data.pop("checksum", None)
+    if fits is not None:
+        data["fits"] = fits.to_json()
     _write(Path(to, MODEL), data, networks, dtype)
 
 

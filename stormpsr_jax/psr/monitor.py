@@ -1,12 +1,18 @@
-"""Alerts while a procedure is carried out: order, omissions, unexpected steps and error states.
+"""Alerts while a procedure is carried out: order, omissions, unexpected steps and wrong parts.
 
 The rules are a variant's ``precedence``: pairs (before, after) of steps. What counts is the state
 of the assembly: the rule holds if, when ``after`` completes, the component of ``before`` is as that
 step leaves it, whether it was so from the start or was made so; a step that was undone since is
 missing again. A component that sits wrong is as neither of its steps leaves it.
+
+That a part may sit wrong is told once that has been believed for some seconds without a break, by a
+stream that has beliefs; they weigh what the detector says. For other streams what counts is how
+long the detector has shown the error state since it last showed a catalogued one: single pictures
+of it are wrong too often. Such an alert is taken back when the part is believed not to sit wrong,
+or catalogued states are shown, for as long.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from stormpsr_jax.base.files import whole
@@ -14,7 +20,16 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams.decoding import top_detection
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
 
-KINDS = ("missed", "out of order", "unexpected", "error state", "missing")
+KINDS = (
+    *("missed", "out of order", "unexpected", "wrong part", "error state", "withdrawn", "missing"),
+)
+ABOUT_WRONG = ("wrong part", "error state")
+MAX_NAMED = 3  # parts, in the alert of an error state
+
+
+# Chosen on rendered validation recordings; docs/recognise.md has what they are worth on others.
+ERROR_SECONDS, BELIEF_SECONDS = 3.0, 1.0
+BELIEVED = 0.5
 
 
 class Alert(NamedTuple):
@@ -24,14 +39,14 @@ class Alert(NamedTuple):
         frame: at which it was noticed.
         kind: "missed" (``other`` completed without ``step_id``), "out of order" (``step_id``
             completed after ``other``, which it should precede), "unexpected" (the variant does not
-            expect ``step_id``, or its component sits wrong), "error state" (the object was seen in
-            it for long), "missing" (``step_id`` is not done at the end; only from
-            `Monitor.finish`).
-        message: for people.
+            expect ``step_id``), "wrong part" (its component may sit wrong), "error state" (a part
+            may sit wrong, the detector does not say which), "withdrawn" (one of these two no longer
+            holds), "missing" (``step_id`` is not done at the end; only from `Monitor.finish`).
+        message: for people: what to do.
         step_id: the step at fault; None for an error state, as the detector's error class names no
             component.
         other: the step that should come after it, where there is one.
-        since: first frame of the error state.
+        since: first frame of the error state, or at which the part was believed to sit wrong.
     """
 
     frame: int
@@ -48,8 +63,8 @@ class Monitor:
     Args:
         procedure: the product.
         variant: initial state, expected steps and precedence rules.
-        error_seconds: an error state that is seen for at least as long raises an alert, once until
-            a catalogued state is seen. Frames without a clear view do not end it.
+        error_seconds: an error state raises an alert once it has been seen for so long altogether
+            before a catalogued state is seen. Frames without a clear view do not count.
         confidence: a detection at or below it is no clear view.
         fps: frames per second, None for the procedure's.
 
@@ -62,7 +77,7 @@ class Monitor:
         procedure: Procedure,
         variant: Variant,
         *,
-        error_seconds: float = 5.0,
+        error_seconds: float = ERROR_SECONDS,
         confidence: float = 0.5,
         fps: float | None = None,
     ) -> None:
@@ -72,7 +87,7 @@ class Monitor:
         if not 0 <= confidence <= 1:
             raise ValueError(f"confidence={confidence} is not in 0…1")
         self._procedure, self._variant = procedure, variant
-        self._error_frames = error_seconds * fps
+        self._error_frames, self._belief_frames = error_seconds * fps, BELIEF_SECONDS * fps
         self._confidence = confidence
         self._expected = frozenset(variant.expected)
         self._announced = self._expected.union(variant.allowed or ())
@@ -86,12 +101,17 @@ class Monitor:
         self._missed: dict[int, list[int]] = {}  # by missed step, the steps that went ahead
         self._error_since: int | None = None
         self._error_told = False
+        self._views = 0  # frames that showed the error state, and once it was told, others
+        # By component, since when it is believed to sit wrong; once told, not to.
+        self._since: list[int | None] = [None] * procedure.num_components
+        self._told = [False] * procedure.num_components
 
     def update(
         self,
         frame: int,
         step_ids: Iterable[int] = (),
         detections: Iterable[tuple[int, float]] = (),
+        wrong: Sequence[float] | None = None,
     ) -> list[Alert]:
         """Takes one frame and returns its alerts.
 
@@ -100,6 +120,8 @@ class Monitor:
             step_ids: of the steps that completed at it, or 3k+1 of a component that sits wrong from
                 now on. Steps of one frame have no order among each other.
             detections: the detector's (class, confidence) rows, in file order.
+            wrong: (K,) how likely each component sits wrong, of a stream that has beliefs; the
+                error state is not looked at then.
 
         Raises:
             ValueError: a frame out of order, an unknown step, or a detection that cannot be.
@@ -114,7 +136,9 @@ class Monitor:
             self._completed.add(step)
         alerts: list[Alert] = []
         for step in completed:
-            alerts += self._check_step(frame, step)
+            alerts += self._check_step(frame, step, wrong is not None)
+        if wrong is not None:
+            return alerts + self._check_beliefs(frame, wrong)
         return alerts + self._check_error(frame, detections)
 
     def missing(self) -> list[int]:
@@ -149,6 +173,9 @@ class Monitor:
             "missed": [[step, list(after)] for step, after in self._missed.items()],
             "error_since": self._error_since,
             "error_told": self._error_told,
+            "views": self._views,
+            "since": [-1 if since is None else since for since in self._since],
+            "told": list(self._told),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -175,19 +202,26 @@ class Monitor:
         }
         if (since := state["error_since"]) is not None:
             whole(since, "monitor: error_since", 0, max(frame, 0))
+        views = whole(state["views"], "monitor: views", 0, frame + 1)
+        of_parts = [whole(one, "monitor: since", -1, max(frame, 0)) for one in state["since"]]
+        if not len(of_parts) == len(state["told"]) == len(self._state):
+            raise ValueError(f"the saved state has {len(of_parts)} components")
         self._frame, self._state, self._completed, self._missed = frame, values, completed, missed
         self._error_since, self._error_told = since, state["error_told"]
+        self._views, self._told = views, list(state["told"])
+        self._since = [None if one < 0 else one for one in of_parts]
 
     def _holds(self, step: int) -> bool:
         return self._state[step // 3] == (1 if step % 3 == 0 else 0)
 
-    def _check_step(self, frame: int, step: int) -> list[Alert]:
+    def _check_step(self, frame: int, step: int, believes: bool) -> list[Alert]:
         name = self._procedure.step_name
         alerts = []
-        if step not in self._announced:
-            message = f"{name(step)} is not expected in variant {self._variant.name}"
-            if step % 3 == 1:
-                message = f"{self._procedure.components[step // 3]} sits wrong"
+        if step % 3 == 1:
+            if not believes:  # else the alert comes if that is believed for long enough
+                alerts.append(self._wrong_part(frame, step // 3, frame))
+        elif step not in self._announced:
+            message = f"{name(step)} is not expected in variant {self._variant.name}: check"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):
             if self._holds(after):  # undone in the meantime: nothing is out of order any more
@@ -202,17 +236,60 @@ class Monitor:
                     went_ahead.append(step)
         return alerts
 
+    def _wrong_part(self, frame: int, k: int, since: int) -> Alert:
+        message = f"{self._procedure.components[k]} may sit wrong: check"
+        return Alert(frame, "wrong part", message, 3 * k + 1, since=since)
+
+    def _check_beliefs(self, frame: int, wrong: Sequence[float]) -> list[Alert]:
+        alerts = []
+        for k, probability in enumerate(wrong):
+            if (probability > BELIEVED) == self._told[k]:
+                self._since[k] = None
+                continue
+            if self._since[k] is None:
+                self._since[k] = frame
+            since = self._since[k]
+            assert since is not None  # was just set
+            if frame - since < self._belief_frames:
+                continue
+            if self._told[k]:
+                message = f"{self._procedure.components[k]} does not sit wrong"
+                alerts.append(Alert(frame, "withdrawn", message, 3 * k + 1, since=since))
+            else:
+                alerts.append(self._wrong_part(frame, k, since))
+            self._told[k], self._since[k] = not self._told[k], None
+        return alerts
+
     def _check_error(self, frame: int, detections: Iterable[tuple[int, float]]) -> list[Alert]:
-        top, confidence = top_detection(frame, detections, self._procedure.error_class)
+        error_class = self._procedure.error_class
+        top, confidence = top_detection(frame, detections, error_class)
         if confidence <= self._confidence or top == 0:
             return []
-        if top != self._procedure.error_class:
-            self._error_since, self._error_told = None, False
+        if (top == error_class) == self._error_told:
+            # Before it is told any view of a catalogued state ends it, and the other way round.
+            self._views, self._error_since = 0, self._error_since if self._error_told else None
             return []
-        if self._error_since is None:
+        if not self._views and not self._error_told:
             self._error_since = frame
-        if self._error_told or frame - self._error_since < self._error_frames:
+        self._views += 1
+        if self._views < self._error_frames:
             return []
-        self._error_told = True
-        message = f"the assembly is in an error state since frame {self._error_since}"
-        return [Alert(frame, "error state", message, since=self._error_since)]
+        since, self._views, self._error_told = self._error_since, 0, not self._error_told
+        if not self._error_told:
+            self._error_since = None
+            message = "no part seems to sit wrong any more"
+            return [Alert(frame, "withdrawn", message, since=since)]
+        message = f"{self._suspects()} may sit wrong: check"
+        return [Alert(frame, "error state", message, since=since)]
+
+    def _suspects(self) -> str:
+        """The parts that may just have been put on wrong, for people: those that can come next."""
+        ready = [
+            step // 3
+            for step in self._variant.expected
+            if step % 3 == 0
+            and not self._holds(step)
+            and all(self._holds(before) for before in self._before.get(step, ()))
+        ]
+        names = [self._procedure.components[k] for k in ready]
+        return " or ".join(names) if 0 < len(names) <= MAX_NAMED else "a part"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.mistakes import raise_all, tell
 from stormpsr_jax.model.model import Model, load_model
 from stormpsr_jax.psr.streams import streams
 from stormpsr_jax.psr.streams.stream import AnySettings
@@ -17,6 +17,13 @@ def open_model(folder: Path) -> Model:
     if model.pictures is None:
         raise ValueError(f"{folder}: this model takes embeddings, not pictures; see docs/model.md")
     return model
+
+
+def tell_if_blind(model: Model, folder: Path) -> None:
+    """Says on stderr that a model cannot tell its product from others, if it cannot."""
+    if not model.tells:
+        what = "was made without the stage 'fits': whether pictures show its product is not known"
+        tell("note", f"{folder}: this model {what}")
 
 
 def settings(

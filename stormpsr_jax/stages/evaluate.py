@@ -31,7 +31,7 @@ from stormpsr_jax.psr.streams.select import Choice, select
 from stormpsr_jax.report import report
 from stormpsr_jax.report.belief_strips import belief_strips
 from stormpsr_jax.report.figures import analysis_figures
-from stormpsr_jax.stages import detector, fuse, networks, predict, provenance
+from stormpsr_jax.stages import detector, fits, fuse, networks, predict, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.labelled import read_split
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage
@@ -192,6 +192,7 @@ def _write_model(
         max_detections=context.config.detector.max_detections,
         batch=context.config.predict.batch,
         fusion=fusion,
+        fits=fits.read(context.workdir / "fits") if fits.STAGE.is_chosen(context) else None,
         streams={
             stream: content.StreamRecord(
                 choice.settings,
@@ -261,7 +262,8 @@ def _reads(context: Context) -> list[Reads]:
 
 
 def _after(context: Context) -> tuple[Stage, ...]:
-    return (predict.STAGE, *([fuse.STAGE] if fuse.STAGE.is_chosen(context) else []))
+    further = (fits.STAGE, fuse.STAGE)
+    return (predict.STAGE, *(stage for stage in further if stage.is_chosen(context)))
 
 
 def _further(context: Context) -> dict[str, Any]:

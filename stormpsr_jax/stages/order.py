@@ -10,6 +10,7 @@ from stormpsr_jax.stages import (
     embed,
     evaluate,
     finetune,
+    fits,
     fuse,
     general,
     predict,
@@ -27,6 +28,7 @@ STAGES = (
     finetune.STAGE,
     detector.STAGE,
     predict.STAGE,
+    fits.STAGE,
     fuse.STAGE,
     evaluate.STAGE,
 )

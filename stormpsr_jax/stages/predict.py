@@ -117,7 +117,7 @@ def _recording(
         predictions.write_detections(asd, name, detections)
     if "temporal" in made:
         # A row of embeddings of every s-th frame stands for the frames up to the next one, as in
-        # `recogniser.decode`.
+        # `recogniser.decode_row`.
         step = source.frame_step
         held = numbers[0] + np.arange(step * len(numbers))
         probabilities = np.concatenate([r.probabilities for r in rows]).repeat(step, axis=0)

@@ -147,8 +147,18 @@ function showBeliefs(rows) {
   });
 }
 
+// Whether this is the model's product at all.
+function showFits(view) {
+  let text = "";
+  if (view.fits === false) text = "This does not look like the product: no steps are told";
+  else if (view.holding) text = "Looking whether this is the product; steps are told then";
+  by("fits").hidden = !text; // first: a screen reader tells what changes while it is seen
+  setText(by("fits-text"), text);
+}
+
 function showView(view) {
   state.viewed = Date.now();
+  showFits(view);
   showChecklist(view.checklist || [], Boolean(view.waiting));
   showBeliefs(view.beliefs || []);
   state.source = view.source in SOURCES ? view.source : null;
@@ -188,7 +198,8 @@ function showRecord(record) {
   else if (record.type === "uncertain") text += " (uncertain)";
   const row = make("li", `${isAlert ? "is-alert" : ""}${isUnit ? " is-unit" : ""}`.trim());
   row.append(make("span", "", timeOf(record)), make("span", "what", `${isAlert ? "! " : ""}${text}`));
-  if (typeof record.confidence === "number") {
+  if (record.calibrated === false) row.append(make("span", "muted", "not calibrated"));
+  else if (typeof record.confidence === "number") {
     row.append(make("span", "muted", `${Math.round(100 * record.confidence)} %`));
   }
   const list = by("records");

@@ -9,7 +9,7 @@ from data_prep import embeddings
 from stormpsr_jax import main
 from stormpsr_jax.data import sampling
 from stormpsr_jax.data.features import FeatureSource
-from stormpsr_jax.model.recogniser import Recognised, decode
+from stormpsr_jax.model.recogniser import Recognised
 from stormpsr_jax.psr.files import predictions
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.streams.decoding import Decoder
@@ -26,6 +26,7 @@ from tests.support.embeddings_data import (
     states_of,
     write,
 )
+from tests.support.model_data import decode
 
 
 @pytest.mark.parametrize("stride", [1, 4])

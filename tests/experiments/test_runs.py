@@ -25,7 +25,7 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     other = run_of(tmp_path, "other", **{"data.dir": str(tmp_path / "elsewhere")})
     assert expected_stages([base, last, other]) == {
         base: list(base.config.stages),
-        last: ["temporal", "finetune", "predict", "fuse", "evaluate"],
+        last: ["temporal", "finetune", "predict", "fits", "fuse", "evaluate"],
         other: list(base.config.stages),
     }
 
@@ -34,8 +34,8 @@ def test_a_plan_makes_what_runs_share_once(tmp_path):
     ("changes", "left"),
     [
         ({}, ["evaluate"]),
-        ({"temporal.delta": 3.0}, ["temporal", "finetune", "predict", "fuse", "evaluate"]),
-        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "fuse", "evaluate"]),
+        ({"temporal.delta": 3.0}, ["temporal", "finetune", "predict", "fits", "fuse", "evaluate"]),
+        ({"detector.cad_wrong": 0.2}, ["detector", "predict", "fits", "fuse", "evaluate"]),
         ({"seed": 1}, None),
     ],
 )

@@ -65,7 +65,7 @@ def test_checklist_a_part_that_sits_wrong_is_missing_and_the_time_is_the_last_on
 
     see(3, 0)
     assert (checklist.frame(0), checklist.frame(3)) == (3, None)
-    assert [alert.message for alert in see(5, 1)] == ["seal sits wrong"]
+    assert [alert.message for alert in see(5, 1)] == ["seal may sit wrong: check"]
     assert (checklist.frame(0), checklist.frame(1)) == (None, 5)
     assert 0 in [alert.step_id for alert in checklist.finish()]
     other = Checklist(PROCEDURE, PROCEDURE.variants["assembly"], 0.5, 10)

@@ -16,7 +16,7 @@ from stormpsr_jax.model.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from tests.support.model_data import NETWORKS, PROCEDURE, on_embeddings, video, write
+from tests.support.model_data import NETWORKS, PROCEDURE, decode, on_embeddings, video, write
 
 NUM_FRAMES = 150
 IMAGES = video(NUM_FRAMES)
@@ -157,7 +157,7 @@ def test_update_a_missing_frame_is_one_without_evidence_and_time_stays(trained):
     for frame, row in enumerate(rows):
         said = recogniser(row[None])
         if frame not in missing:
-            expected += model.decode(decoder, [frame], said)
+            expected += decode(decoder, [frame], said)
     assert found == expected
     assert found
     assert not {event.frame for event in found} & missing
@@ -181,7 +181,6 @@ def test_beliefs_are_those_of_events_and_parts_sit_wrong(trained):
                 assert row.status == "wrong"
                 assert live.decoder.assembly[event.step_id // 3] == -1
                 assert event.step_id - 1 in [alert.step_id for alert in live.finish()]
-                assert "sits wrong" in "".join(alert.message for alert in live.alerts)
     assert wrong
     feed(storm := trained.live("assembly", "storm"), range(3))
     assert storm.beliefs is None
@@ -233,7 +232,7 @@ def damaged(state, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 2, "not a state of format 1"),
+        (["format"], 1, "not a state of format 2"),
         (["model"], "other", "is of a model of 'other'"),
         (["frame"], "5", "frame: the saved state is damaged"),
         (["frame"], True, "frame: the saved state is damaged"),

@@ -18,7 +18,7 @@ from stormpsr_jax.media import pictures as data_pictures
 from stormpsr_jax.media.jpegs import decode_smaller
 from stormpsr_jax.model import content, functions, model
 from stormpsr_jax.model.needs import functions_of
-from stormpsr_jax.model.recogniser import Recognised, Views, decode, stack
+from stormpsr_jax.model.recogniser import Recognised, Views, stack
 from stormpsr_jax.models import detection
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM, TemporalMLP, TemporalTCN
 from stormpsr_jax.psr.files import predictions, scores
@@ -37,6 +37,7 @@ from tests.support.model_data import (
     SIZE,
     TEMPORAL,
     WINDOW,
+    decode,
     network,
     on_embeddings,
     video,

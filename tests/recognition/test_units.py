@@ -69,6 +69,7 @@ def test_lines_have_every_field():
     assert set(first) == {
         *("type", "recording", "time_s", "wall_time", "frame", "step_id", "step", "component"),
         *("confidence", "stream", "evidence", "latency_ms", "dropped"),
+        *("calibrated", "fits"),
     }
     assert (first["frame"], first["time_s"], first["recording"]) == (1, 0.1, "x")
     assert (first["step"], first["component"], first["stream"]) == ("Install seal", "seal", "asd")
@@ -363,7 +364,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"frame": 1.0}, "frame: expected int"),
         ({"source": "y"}, "is the state of another source, 'y'; this one is 'x'; remove it"),
         ({"format": 2}, r"was saved by another version of this package \(format 2, this one"),
-        ({"live": {}}, "not a state of format 1"),
+        ({"live": {}}, "not a state of format 2"),
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"dropped": "many"}, "dropped: expected int, got str"),

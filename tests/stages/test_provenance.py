@@ -157,7 +157,8 @@ def test_fields_without_conditions_the_networks_are_smaller_and_used_to_the_end(
     assert networks["detector"]["num_components"] > 0
     assert networks["detector"]["upright"]
     again, _ = run(remake="anew", **dict.fromkeys(off, 0.0))
-    assert list(again) == ["temporal", "finetune", "detector", "predict", "fuse", "evaluate"]
+    later = ["predict", "fits", "fuse", "evaluate"]
+    assert list(again) == ["temporal", "finetune", "detector", *later]
     networks = json.loads((run.folder / "model" / "model.json").read_text())["networks"]
     assert networks["temporal"]["outputs"] == 1
     assert networks["detector"]["num_components"] == 0
@@ -200,6 +201,7 @@ def test_size_another_one_is_another_folder_of_pictures(run):
         ("embed/val/val_000.0.npy", "embed"),
         ("predictions/test/temporal/test_000_results_pred.csv", "predict"),
         ("predictions/test/scores/test_000.npz", "predict"),
+        ("fits/fits.json", "fits"),
         ("fuse/fusion.json", "fuse"),
         ("model/weights.safetensors", "evaluate"),
         ("metrics.json", "evaluate"),

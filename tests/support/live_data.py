@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from stormpsr_jax.model.fits import Watch
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.recogniser import Recogniser
 from stormpsr_jax.psr import Decoder, Procedure, Settings
@@ -48,7 +49,7 @@ def detect(images):
     return boxes, classes, first[:, 1:2] / 100, (np.full(len(images), 5.0), states, None)
 
 
-def scripted(stream="asd") -> Live:
+def scripted(stream="asd", fits=None) -> Live:
     """A live recogniser of pictures made by `picture`; stream "temporal" detects nothing."""
     variant = PROCEDURE.variants["assembly"]
     embed = {"encode": lambda x: x[:, 0, 0].astype(np.float32), "temporal": changed}
@@ -67,6 +68,7 @@ def scripted(stream="asd") -> Live:
         prepare=lambda shown: shown,
         recogniser=lambda: Recogniser(**recogniser, frames=4, stride=1),
         decoder=decoder,
+        watch=Watch(fits, FPS, PROCEDURE.initial_classes),
         fps=FPS,
         frame_step=1,
         window=None if stream == "asd" else (4, 3),

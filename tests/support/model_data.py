@@ -9,6 +9,7 @@ import numpy as np
 from stormpsr_jax.data import augment
 from stormpsr_jax.model import content
 from stormpsr_jax.model.functions import Network
+from stormpsr_jax.model.recogniser import decode_row
 from stormpsr_jax.model.writing import write_model
 from stormpsr_jax.models.architectures import inference
 from stormpsr_jax.models.detector import Detector
@@ -143,3 +144,9 @@ def on_embeddings(folder, module):
         networks={"temporal": Network(module, variables)},
     )
     return folder
+
+
+def decode(decoder, frames, recognised, frame_step=1):
+    """The events that complete in consecutive rows."""
+    rows = enumerate(frames)
+    return [e for i, frame in rows for e in decode_row(decoder, frame, recognised, i, frame_step)]

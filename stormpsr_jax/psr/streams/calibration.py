@@ -74,6 +74,11 @@ class Calibration:
             what = "are not in order between 0 and 1"
             raise ValueError(f"low {self.low} and high {self.high} {what}")
 
+    @property
+    def constant(self) -> bool:
+        """Whether it is one number whatever the confidence: there was too little to learn from."""
+        return self.slope == 0
+
     def __call__(self, confidence: float, step_id: int = 0) -> float:
         """Returns the probability for a confidence in 0…1 of an event with this step id."""
         if self.wrong is not None and step_id % 3 == 1:

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stormpsr_jax.base import cluster
 from stormpsr_jax.base.progress import Bar, Progress
@@ -34,6 +34,7 @@ class Job:
         certain: events of a lower confidence are listed as uncertain.
         pre_labels: key of the format of labels that is written too; None for none.
         made_from: all that the results depend on but the source and the variant.
+        product: name of what the model knows.
     """
 
     source: Source
@@ -48,10 +49,18 @@ class Job:
     certain: float
     pre_labels: str | None
     made_from: dict[str, Any]
+    product: str
 
 
-# A job that has ended, the line that tells of it, or its exception.
-End = tuple[Job, str | None, Exception | None]
+class Done(NamedTuple):
+    """A line that tells of a job that has ended, and whether its source fits the model."""
+
+    line: str
+    fits: bool | None
+
+
+# A job that has ended, what tells of it, or its exception.
+End = tuple[Job, Done | None, Exception | None]
 
 
 def here(jobs: Sequence[Job], model: Model) -> Generator[End]:
@@ -95,8 +104,8 @@ class _OneBar(contextlib.ExitStack):
         self.advance = bar.update
 
 
-def recognise(job: Job, progress: Progress, model: Model | None = None) -> str:
-    """Recognises a source, unless it is finished; returns a line that says so.
+def recognise(job: Job, progress: Progress, model: Model | None = None) -> Done:
+    """Recognises a source, unless it is finished; says what came of it.
 
     Args:
         job: the source.
@@ -113,13 +122,14 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> str:
     made_from = job.made_from | {"variant": job.variant}
     stamp = source.stamp()
     if results.is_finished(folder, stamp, source.checksum, made_from):
-        return f"{folder}: finished before"
+        fits = results.fits(folder)
+        return Done(f"{folder}: finished before{_doubt(fits, job)}", fits)
     start = time.monotonic()
     model = model or _model(job.model, job.made_from["model"])
     pictures = source.open(model.fps)
     progress.begin(pictures.num_frames)
     with results.replacing_folder(folder) as part:
-        num_events = recording.recognise(
+        num_events, fits = recording.recognise(
             model,
             source.name,
             pictures,
@@ -136,9 +146,16 @@ def recognise(job: Job, progress: Progress, model: Model | None = None) -> str:
         checksum = source.checksum()
         if source.stamp() != stamp:
             raise ValueError(f"{source.place}: changed while it was read; run the command again")
-        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from)
+        results.write_record(part, {"stamp": stamp, "checksum": checksum}, made_from, fits)
     length, seconds = pictures.num_frames / model.fps, time.monotonic() - start
-    return f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    line = f"{folder}: {num_events} events in {length:.0f} s of video, took {seconds:.1f} s"
+    if num_events and not model.calibrated(job.stream, job.settings):
+        line += "; confidences are not calibrated"
+    return Done(line + _doubt(fits, job), fits)
+
+
+def _doubt(fits: bool | None, job: Job) -> str:
+    return f"; does not show what {job.product} looks like" if fits is False else ""
 
 
 @functools.lru_cache(1)

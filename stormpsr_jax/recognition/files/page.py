@@ -104,6 +104,7 @@ class Report:
         settings: AnySettings,
         calibrated: bool,
         source: str,
+        fits: bool | None,
     ) -> None:
         """Writes the page.
 
@@ -114,6 +115,7 @@ class Report:
             stream, settings: by which events were decoded.
             calibrated: whether the confidences of events are.
             source: the file's name, for people.
+            fits: whether it shows the model's product; None where that is not known.
 
         Raises:
             OSError: it cannot be written.
@@ -124,6 +126,7 @@ class Report:
         page = pages.template("recognised.html").render(
             title=name,
             source=source,
+            fits=fits,
             procedure=self._procedure,
             variant=self._variant.name,
             fps=self._fps,

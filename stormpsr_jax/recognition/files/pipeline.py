@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import numpy as np
 import simplejpeg
@@ -12,6 +13,7 @@ from PIL import Image
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
+from stormpsr_jax.model.fits import Watch
 from stormpsr_jax.model.model import Model
 from stormpsr_jax.model.recogniser import Recognised, Rows, decode_row, stack
 from stormpsr_jax.psr.streams.learned_beliefs import Belief
@@ -26,6 +28,7 @@ _QUALITY, _THUMBNAIL_QUALITY = 95, 85
 MAX_SHOWN = 2**22
 _DEPTH = 2  # chunks, so that memory stays that of a few
 _MAX_KEPT = 2**26  # bytes of the pictures of a chunk, which then has fewer
+_MAX_HELD = 2**28  # bytes of those that wait until it is known whether they fit the model
 
 
 @dataclasses.dataclass
@@ -38,20 +41,30 @@ class Chunk:
             pixels a side at most.
         recognised: what the networks say about them.
         events: that complete at them.
-        beliefs: of each component after each of them, in 0…1; None of a stream without.
+        beliefs: of each component after each of them, in 0…1; None of a stream without, and before
+            the first one.
+        fits: whether each of them fits the model; None where that is not known.
+        decoded: whether each of them was decoded. Those of another product were not.
     """
 
     numbers: range
     jpegs: list[bytes]
     recognised: Recognised
     events: list[Event]
-    beliefs: list[Belief] | None
+    beliefs: list[Belief | None]
+    fits: list[bool | None]
+    decoded: list[bool]
 
 
 def run(
-    model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
+    model: Model,
+    pictures: Pictures,
+    decoder: OnlineDecoder,
+    watch: Watch,
+    batch: int,
+    whole: bool,
 ) -> Generator[Chunk]:
-    """Yields the chunks of a recording, in order.
+    """Yields the chunks of a recording, in order, as soon as it is known whether they fit.
 
     Pictures are decoded in one thread and recognised in another, each at most a few chunks ahead.
 
@@ -59,6 +72,7 @@ def run(
         model: on pictures.
         pictures: of the recording.
         decoder: of the recording, at its start.
+        watch: of the model, at its start.
         batch: B, frames computed at once.
         whole: keep the pictures for a video, else only as thumbnails.
 
@@ -66,25 +80,60 @@ def run(
         ValueError: a picture cannot be read.
         MemoryError: no memory for the batch.
     """
-    return ahead(_recognised(model, pictures, decoder, batch, whole), 1)
+    return ahead(_recognised(model, pictures, decoder, watch, batch, whole), 1)
 
 
 def _recognised(
-    model: Model, pictures: Pictures, decoder: OnlineDecoder, batch: int, whole: bool
+    model: Model,
+    pictures: Pictures,
+    decoder: OnlineDecoder,
+    watch: Watch,
+    batch: int,
+    whole: bool,
 ) -> Generator[Chunk]:
-    recogniser = model.recogniser(batch, decoder.stream)
+    held: collections.deque[Chunk] = collections.deque()
+    for chunk in _seen(model, pictures, decoder.stream, watch, batch, whole):
+        held.append(chunk)
+        if not watch.holding:
+            yield from _decoded(held, decoder, watch.fits)
+        elif sum(len(jpeg) for one in held for jpeg in one.jpegs) > _MAX_HELD or (
+            chunk.numbers[-1] - held[0].numbers[-1] >= watch.window
+        ):
+            # Too old: it was no clear view of anything but an initial state.
+            yield held.popleft()
+    watch.finish()
+    yield from _decoded(held, decoder, watch.fits)
+
+
+def _seen(
+    model: Model, pictures: Pictures, stream: str, watch: Watch, batch: int, whole: bool
+) -> Generator[Chunk]:
+    """The chunks before they are decoded."""
+    recogniser = model.recogniser(batch, stream)
     first = pictures.first_frame
-    for rows, jpegs in ahead(_prepared(model, pictures, decoder.stream, batch, whole), _DEPTH):
+    for rows, jpegs in ahead(_prepared(model, pictures, stream, batch, whole), _DEPTH):
         numbers = range(first, first + len(jpegs))
         recognised = recogniser(rows)
-        events: list[Event] = []
-        beliefs: list[Belief] = []
-        for i, number in enumerate(numbers):
-            events += decode_row(decoder, number, recognised, i)
-            if decoder.belief is not None:
-                beliefs.append(decoder.belief.probabilities())
-        yield Chunk(numbers, jpegs, recognised, events, beliefs or None)
+        fits = [watch.update(value) for value in watch.of(recognised)]
+        nothing: list[None] = [None] * len(jpegs)
+        yield Chunk(numbers, jpegs, recognised, [], [*nothing], fits, [False] * len(jpegs))
         first += len(jpegs)
+
+
+def _decoded(
+    held: collections.deque[Chunk], decoder: OnlineDecoder, fits: bool | None
+) -> Iterator[Chunk]:
+    """Decodes what is held; `fits` is of those of which it was not known before."""
+    while held:
+        chunk = held.popleft()
+        for i, number in enumerate(chunk.numbers):
+            chunk.fits[i] = fits if chunk.fits[i] is None else chunk.fits[i]
+            chunk.decoded[i] = chunk.fits[i] is not False
+            if chunk.decoded[i]:
+                chunk.events += decode_row(decoder, number, chunk.recognised, i)
+            if decoder.belief is not None:
+                chunk.beliefs[i] = decoder.belief.probabilities()
+        yield chunk
 
 
 def _prepared(

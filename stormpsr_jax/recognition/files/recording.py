@@ -33,7 +33,7 @@ def recognise(
     certain: float,
     progress: Callable[[int], object],
     pre_labels: str | None = None,
-) -> int:
+) -> tuple[int, bool | None]:
     """Recognises a recording and writes its results.
 
     Args:
@@ -51,7 +51,8 @@ def recognise(
         pre_labels: key of the format of labels that is written too; None for none.
 
     Returns:
-        The number of events.
+        The number of events, and whether the recording shows the model's product; None if that is
+        not known.
 
     Raises:
         ValueError: a picture cannot be read.
@@ -63,12 +64,14 @@ def recognise(
     checklist = Checklist(procedure, variant, decoder.floor, fps)
     report = Report(procedure, variant, fps, first, pictures.num_frames, certain)
     framing = model.framing_of("detector")  # the one that boxes are told in
+    calibrated = model.calibrated(decoder.stream, decoder.settings)
     num_events = 0
     with contextlib.ExitStack() as stack:
-        chunks = pipeline.run(model, pictures, decoder, batch, whole=video or clips)
+        watch = model.watch()
+        chunks = pipeline.run(model, pictures, decoder, watch, batch, whole=video or clips)
         stack.enter_context(contextlib.closing(chunks))
         writer = stack.enter_context(
-            results.Writer(folder, name, procedure, fps, first, certain, pre_labels)
+            results.Writer(folder, name, procedure, fps, first, certain, pre_labels, calibrated)
         )
         if video:
             write_frame = stack.enter_context(
@@ -81,15 +84,16 @@ def recognise(
             for i, frame in enumerate(chunk.numbers):
                 events = [event for event in chunk.events if event.frame == frame]
                 seen = chunk.recognised.top(i)
-                alerts += checklist.update(frame, events, [seen[:2]] if seen else [])
+                if chunk.decoded[i]:
+                    top = [seen[:2]] if seen else []
+                    alerts += checklist.update(frame, events, top, chunk.beliefs[i])
                 if video or clips:
                     probabilities = chunk.recognised.probabilities
                     changed = None if probabilities is None else probabilities[i]
-                    belief = chunk.beliefs[i] if chunk.beliefs else None
                     time = (frame - first) / fps
                     # Weaker detections are no evidence, and of hidden objects there are many.
                     box = seen if seen and seen[1] > decoder.floor else None
-                    shown = overlay.Shown(time, checklist.rows(), changed, box, belief)
+                    shown = overlay.Shown(time, checklist.rows(), changed, box, chunk.beliefs[i])
                 if video:
                     write_frame(chunk.jpegs[i], shown)
                 if clips:
@@ -100,7 +104,9 @@ def recognise(
             progress(len(chunk.numbers))
         if clips:
             of_events.finish()
-        alerts = checklist.finish()
+        fits = watch.finish()
+        # Of another product nothing is missing.
+        alerts = [] if fits is False else checklist.finish()
         writer.write_alerts(alerts)
         report.add_alerts(alerts)
     if missing := pages.missing():
@@ -113,7 +119,8 @@ def recognise(
         rows=checklist.rows(),
         stream=decoder.stream,
         settings=decoder.settings,
-        calibrated=model.calibration(decoder.stream) is not None,
+        calibrated=calibrated,
         source=source,
+        fits=fits,
     )
-    return num_events
+    return num_events, fits

@@ -7,8 +7,17 @@ from stormpsr_jax.psr.procedure import Procedure
 from stormpsr_jax.psr.streams.rules import Event
 
 
-def of_event(event: Event, procedure: Procedure) -> dict[str, Any]:
-    """Returns what an event says, without when it was."""
+def of_event(
+    event: Event, procedure: Procedure, calibrated: bool, fits: bool | None
+) -> dict[str, Any]:
+    """Returns what an event says, without when it was.
+
+    Args:
+        event: of the model.
+        procedure: the product.
+        calibrated: whether its confidence is a probability.
+        fits: whether the pictures show the product; None where that is not known.
+    """
     return {
         "step_id": event.step_id,
         "step": event.name,
@@ -16,6 +25,8 @@ def of_event(event: Event, procedure: Procedure) -> dict[str, Any]:
         "confidence": event.confidence,
         "stream": event.stream,
         "evidence": event.evidence,
+        "calibrated": calibrated,
+        "fits": fits,
     }
 
 

@@ -75,6 +75,7 @@ class _Record(msgspec.Struct):
     source: dict[str, str]
     made_from: dict[str, Any]
     results: dict[str, str]
+    fits: bool | None = None
 
 
 def _read_record(folder: Path) -> _Record:
@@ -118,17 +119,25 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def write_record(folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any]) -> None:
+def fits(folder: Path) -> bool | None:
+    """Whether the source of a finished folder shows the model's product; None: not known."""
+    return _read_record(folder).fits
+
+
+def write_record(
+    folder: Path, source: Mapping[str, str], made_from: Mapping[str, Any], fits: bool | None
+) -> None:
     """Writes what the results in a folder were made from, and their checksums.
 
     Args:
         folder: with all results in it.
         source: "stamp" and "checksum" of the source.
         made_from: all else that they depend on.
+        fits: whether the source shows the model's product; None where that is not known.
     """
     results = sorted(path for path in folder.rglob("*") if path.is_file())
     sums = {path.relative_to(folder).as_posix(): files.checksum(path) for path in results}
-    content = {"source": dict(source), "made_from": dict(made_from), "results": sums}
+    content = {"source": dict(source), "made_from": dict(made_from), "results": sums, "fits": fits}
     files.write_json(folder / RECORD, content)
 
 
@@ -150,12 +159,15 @@ class Writer:
         first_frame: int,
         certain: float = 0.0,
         pre_labels: str | None = None,
+        calibrated: bool = True,
     ):
         """Writes into `folder`; times count from the frame `first_frame` on.
 
         With `certain`, events of a lower confidence have a table of their own. `pre_labels` is the
-        key of a format in which a labelling tool gets the others.
+        key of a format in which a labelling tool gets the others; `calibrated` says whether
+        confidences are probabilities.
         """
+        self._calibrated = calibrated
         self._form = None if pre_labels is None else formats.WRITTEN[pre_labels]
         self._written: list[Written] = []
         self._folder, self._recording, self._procedure = folder, recording, procedure
@@ -197,7 +209,8 @@ class Writer:
             if self._form is not None and is_certain:
                 after = event.frame - self._first
                 self._written.append(Written(after, event.frame, event.step_id, event.name))
-            record = records.of_event(event, self._procedure)
+            fits = chunk.fits[event.frame - chunk.numbers[0]]
+            record = records.of_event(event, self._procedure, self._calibrated, fits)
             kind = "event" if is_certain else "uncertain"
             self._line({"type": kind, **self._when(event.frame), **record})
         self.write_alerts(alerts)

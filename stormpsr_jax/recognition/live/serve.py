@@ -14,6 +14,8 @@ optional:
 * "recording" (text) and "time_s" (seconds since its first frame);
 * "unit" (its number) and "waiting": whether the unit before it, which is finished, has still to be
   taken away;
+* "fits": whether the pictures fit the model, or None; "holding": whether steps are held back until
+  that is known;
 * "source": "opening", "live", "lost" or "ended", the state of the camera;
 * "checklist": [{"step_id", "name", "status", "time_s"}], in order; the status is "done", "next",
   "open", "missing" or "wrong", the time that of its completion, or None;

@@ -79,6 +79,7 @@ class Station:
         reset: Reset,
         certain: float = 0.0,
         framing: Framing | None = None,
+        calibrated: bool = True,
         state: Path | None = None,
         tell: Callable[[str], None] | None = None,
     ):
@@ -91,6 +92,7 @@ class Station:
             reset: when a unit ends.
             certain: an event of a lower confidence is told as "uncertain".
             framing: of the model, which says where in the picture a box is; for a screen.
+            calibrated: whether confidences are probabilities.
             state: file to save the state in.
             tell: takes a line; None prints it.
 
@@ -99,7 +101,7 @@ class Station:
         """
         self._live, self._name, self._clock = live, name, clock
         self._unit, self._reset, self._certain = Unit(live, reset), reset, certain
-        self._framing = framing
+        self._framing, self._calibrated = framing, calibrated
         self._path, self._tell = state, tell or _print
         self._outputs: Sequence[Output] = ()
         self._screen: Screen | None = None
@@ -190,9 +192,11 @@ class Station:
         events = live.update(taken.picture, taken.time)
         for event in events:
             kind = "uncertain" if event.confidence < self._certain else "event"
-            self._add(kind, records.of_event(event, live.decoder.procedure), taken.at)
+            procedure, fits = live.decoder.procedure, live.fits
+            content = records.of_event(event, procedure, self._calibrated, fits)
+            self._add(kind, content, taken.at, event.frame)
         for alert in live.alerts:
-            self._add("alert", records.of_alert(alert), taken.at)
+            self._add("alert", records.of_alert(alert), taken.at, alert.frame)
         why = self._unit.take(events)
         if why is not None:
             self._end_unit(why)
@@ -200,11 +204,15 @@ class Station:
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)
 
-    def _add(self, kind: str, content: Mapping[str, Any], at: float | None) -> None:
-        self._untold.append(({**self._record(kind, at), **content}, at))
+    def _add(
+        self, kind: str, content: Mapping[str, Any], at: float | None, frame: int | None = None
+    ) -> None:
+        self._untold.append(({**self._record(kind, at, frame), **content}, at))
 
-    def _record(self, kind: str, at: float | None) -> dict[str, Any]:
-        seconds = None if self._frame is None else round(self._frame / self._live.fps, 6)
+    def _record(self, kind: str, at: float | None, frame: int | None = None) -> dict[str, Any]:
+        """The fields of all records; `frame` is another one than the last, which was held back."""
+        frame = self._frame if frame is None else frame
+        seconds = None if frame is None else round(frame / self._live.fps, 6)
         ago = 0.0 if at is None else time.monotonic() - at
         moment = datetime.datetime.fromtimestamp(time.time() - ago, datetime.UTC)
         return {
@@ -212,7 +220,7 @@ class Station:
             "recording": self._name,
             "time_s": seconds,
             "wall_time": moment.isoformat(timespec="milliseconds"),
-            "frame": self._frame,
+            "frame": frame,
         }
 
     def _flush(self, capture: Capture) -> None:
@@ -243,6 +251,7 @@ class Station:
             "dropped": self._dropped + capture.dropped,
             "reconnections": capture.reconnections,
             "trouble": "" if capture.connected else capture.trouble,
+            "fits": self._live.fits,
         }
         self._say(self._record("status", None) | content)
 
@@ -278,6 +287,8 @@ class Station:
             "source": source,
             "unit": self._unit.count,
             "waiting": self._unit.waiting,
+            "fits": live.fits,
+            "holding": live.holding,
             "checklist": [step._asdict() for step in live.progress],
             "latency_ms": _milliseconds(self._latency),
             "fps": round((len(recent) - 1) / (now - recent[0]), 1) if len(recent) > 1 else None,

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         mistakes += lines_of(error)
     raise_all(mistakes + _mistakes_of_outputs(args))
+    options.tell_if_blind(model, model_folder(args.model))
     (variant,) = options.variants(model, [source.name], args.variant)
     begin = functools.partial(model.live, variant, stream, settings=settings, batch=args.batch or 1)
     live, clock = begin(), Clock(model.fps)
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
         reset=reset,
         certain=args.certain,
         framing=model.framing_of("detector"),
+        calibrated=model.calibrated(stream, settings),
         state=state,
     )
     with contextlib.ExitStack() as stack:

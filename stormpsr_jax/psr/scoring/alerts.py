@@ -1,0 +1,54 @@
+"""Alerts that a part sits wrong, against the labels: how many are true, and how many are missing.
+
+An alert is true if at its frame the component that it names sits wrong, or any one where it names
+none. A wrong installation (`wrong_parts`) is noticed if such an alert comes while it lasts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stormpsr_jax.psr.scoring import wrong_parts
+
+KEYS = ("alerts", "true", "shown", "noticed")
+
+
+def score_recording(
+    frames: np.ndarray, states: np.ndarray, alerts: Sequence[tuple[int, int | None]]
+) -> dict[str, int]:
+    """Counts the alerts of one recording.
+
+    Args:
+        frames: (M,) ascending.
+        states: (M, K) true states, each from its frame on.
+        alerts: (frame, component that is named or None), without those that were taken back.
+
+    Returns:
+        "alerts", how many of them are "true", wrong installations "shown" and "noticed".
+    """
+    wrong = wrong_parts.spans(frames, states, -1)
+
+    def meets(alert: tuple[int, int | None], span: tuple[int, int, float]) -> bool:
+        (frame, named), (k, start, end) = alert, span
+        return named in (None, k) and start <= frame < end
+
+    return {
+        "alerts": len(alerts),
+        "true": sum(any(meets(alert, span) for span in wrong) for alert in alerts),
+        "shown": len(wrong),
+        "noticed": sum(any(meets(alert, span) for alert in alerts) for span in wrong),
+    }
+
+
+def summarise(recordings: Iterable[Mapping[str, int]]) -> dict[str, Any]:
+    """Returns the sums, and "precision" and "recall"; None where there is nothing to go by."""
+    known = list(recordings)
+    total: dict[str, Any] = {key: sum(one[key] for one in known) for key in KEYS}
+    for name, part, whole in (("precision", "true", "alerts"), ("recall", "noticed", "shown")):
+        share = total[part] / total[whole] if total[whole] else math.nan
+        total[name] = None if math.isnan(share) else share
+    return total
