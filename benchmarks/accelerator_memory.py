@@ -56,8 +56,8 @@ from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import loop
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training import step
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import AXES, state_shardings
 from stormpsr_jax.training.sharding import make_mesh as training_mesh
 
@@ -97,7 +97,7 @@ def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def abstract_state(definition: Definition) -> tuple[loop.TrainState, optax.GradientTransformation]:
+def abstract_state(definition: Definition) -> tuple[step.TrainState, optax.GradientTransformation]:
     """Shapes of a stage's train state, and its optimiser."""
     abstract = lambda tree: jax.tree.map(  # noqa: E731
         lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
@@ -105,10 +105,10 @@ def abstract_state(definition: Definition) -> tuple[loop.TrainState, optax.Gradi
     params, batch_stats = abstract(definition.init())
     optimizer = definition.optimizer(params)
     start = params, batch_stats, abstract(jax.random.key_data(jax.random.key(0)))
-    return jax.eval_shape(lambda *start: loop.new_state(optimizer, *start), *start), optimizer
+    return jax.eval_shape(lambda *start: step.new_state(optimizer, *start), *start), optimizer
 
 
-def state_bytes(state: loop.TrainState) -> int:
+def state_bytes(state: step.TrainState) -> int:
     """Bytes of parameters and optimiser state."""
     arrays = jax.tree.leaves((state.params, state.opt_state))
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
@@ -147,8 +147,8 @@ def trace(
     _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
-    step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
-    return step.trace(state, sums, batch)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    return jitted.trace(state, sums, batch)
 
 
 def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:

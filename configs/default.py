@@ -57,6 +57,7 @@ def described() -> Section:
     c.procedure = "meccano"  # packaged name, path of a JSON file, or '' = the data folder's own
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
+    c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
     c.mesh = Section()  # devices per axis; -1 = all that are left
     c.mesh.data = field(-1, 1, also=(-1, "the rest"))
@@ -116,7 +117,8 @@ def described() -> Section:
     c.encoder.depths = field((), 1, 64, like=(1,))  # of a ConvNeXt: blocks of each stage
     c.encoder.hidden = field(128, 1, 10**5)  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = field(128, 1, 10**5)  # width of z, for SupCon only
-    c.encoder.remat = one_of("none", "dots", "full")  # activations that the backward pass redoes
+    # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
+    c.encoder.remat = one_of("auto", "none", "dots", "full")
     c.encoder.microbatches = field(1, 1, 10**5)  # parts of a batch that are encoded one by one
 
     c.temporal_model = Section()

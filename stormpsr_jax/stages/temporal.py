@@ -35,7 +35,7 @@ def build(context: Context) -> Definition:
     on_device = _kept_on_device(context, embeddings)
     val_embeddings = {name: views[0] for name, views in context.embeddings("val").items()}
     val_states = {name: r.states for name, r in val.recordings.items()}
-    model = networks.temporal_encoder(context)
+    model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
 
