@@ -27,8 +27,6 @@ BYTES = {
 FREE = {"parameter", "constant", "bitcast", "get-tuple-element", "tuple", "after-all", "iota"}
 FREE |= {"copy-done", "all-reduce-done", "all-gather-done", "async-done", "partition-id"}
 PIECES = {"slice", "dynamic-slice", "gather"}
-MOVES = FREE | PIECES | {"copy", "reshape", "transpose", "broadcast", "pad", "concatenate"}
-MOVES |= {"dynamic-update-slice", "reverse", "bitcast-convert", "select-and-scatter"}
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _LINE = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _SHAPE = re.compile(r"\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?")
@@ -45,7 +43,6 @@ class Kernel:
         times: that it runs in a step.
         flops: of matrix products and convolutions, each time.
         bytes: read and written, each time.
-        operations: on single numbers, each time.
     """
 
     name: str
@@ -53,7 +50,6 @@ class Kernel:
     times: int
     flops: float
     bytes: float
-    operations: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +64,11 @@ class Instruction:
 
     @property
     def operands(self) -> list[str]:
+        """Names of the instructions whose results it takes."""
         return _NAME.findall(self.rest[: _closing(self.rest)])
 
     def called(self, what: str) -> str:
+        """The computation that it names as `what`, or ""."""
         found = re.search(rf"\b{what}=%?([\w.\-]+)", self.rest)
         return found[1] if found else ""
 
@@ -90,18 +88,15 @@ def kernels(text: str) -> list[Kernel]:
     return list(_of(computations, main, 1))
 
 
-def seconds(found: Iterable[Kernel], peak: float, bandwidth: float, vector: float) -> float:
-    """What the kernels take one after the other at best: each waits for the slowest of its parts.
+def seconds(found: Iterable[Kernel], peak: float, bandwidth: float) -> float:
+    """What the kernels take one after the other at best, each for what it takes longer for.
 
     Args:
         found: of a step.
         peak: FLOP/s of matrix products.
         bandwidth: bytes/s of the device's memory.
-        vector: operations/s on single numbers.
     """
-    return sum(
-        k.times * max(k.flops / peak, k.bytes / bandwidth, k.operations / vector) for k in found
-    )
+    return sum(k.times * max(k.flops / peak, k.bytes / bandwidth) for k in found)
 
 
 def _computations(text: str) -> tuple[dict[str, list[Instruction]], str]:
@@ -134,8 +129,6 @@ def _of(computations: dict, name: str, times: int) -> Iterator[Kernel]:
                 yield from _of(computations, target, times)
             continue
         inside = computations.get(i.called("calls"), []) if "calls=" in i.rest else []
-        if i.opcode.endswith("-start") and i.opcode not in ("copy-start",) and not inside:
-            inside = []
         source = re.search(r'op_name="([^"]*)"', i.rest)
         yield Kernel(
             i.name,
@@ -143,7 +136,6 @@ def _of(computations: dict, name: str, times: int) -> Iterator[Kernel]:
             times,
             _flops(i, shapes) + sum(_all_flops(computations, j, inside) for j in inside),
             _bytes(i, shapes, inside),
-            sum(_size(j.shape) for j in inside if j.opcode not in MOVES and not _product(j)),
         )
 
 
@@ -151,10 +143,6 @@ def _all_flops(computations: dict, i: Instruction, body: list[Instruction]) -> f
     shapes = {j.name: j.shape for j in body}
     inner = computations.get(i.called("calls"), []) if i.opcode == "fusion" else []
     return _flops(i, shapes) + sum(_all_flops(computations, j, inner) for j in inner)
-
-
-def _product(i: Instruction) -> bool:
-    return i.opcode in ("dot", "convolution")
 
 
 def _flops(i: Instruction, shapes: dict[str, str]) -> float:
