@@ -5,9 +5,10 @@
 
 FLOPs are the compiler's count of one training step of each stage as configs/<config>.py ships it,
 but with remat "none" and one microbatch: what the model takes, without anything computed twice.
-Nothing is trained. Evaluations during training count too: they go over the devices of all hosts, and
-one core of each host decodes for them. "By hand" is 6 FLOPs a parameter and token plus attention. Everything that is
-assumed and not counted is a flag or a constant below; docs/infrastructure.md discusses it.
+Nothing is trained. Evaluations during training count too: they go over the devices of all hosts,
+and one core of each host decodes for them. "By hand" is 6 FLOPs a parameter and token plus
+attention. Everything that is assumed and not counted is a flag or a constant below;
+docs/infrastructure.md discusses it.
 """
 
 import argparse
@@ -174,7 +175,8 @@ class Counter:
         return Stage(
             name, config[name].steps, rows, pictures, flops, by_hand,
             state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
-            rate, Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=rate) if seen else None,
+            rate,
+            Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=rate) if seen else None,
         )  # fmt: skip
 
     def embed(self, config) -> Stage:
