@@ -18,7 +18,7 @@ from stormpsr_jax.base.mistakes import raise_all, tell
 from stormpsr_jax.stages import checks, order, provenance, take_over
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.stage import Stage
-from stormpsr_jax.training import hosts
+from stormpsr_jax.training import compiled, hosts
 from stormpsr_jax.training.sharding import make_mesh
 
 
@@ -51,7 +51,7 @@ def run(
         {k: v for k, v in provenance.flat_config(config).items() if not k.endswith(".workers")}
     )
     workdir.mkdir(parents=True, exist_ok=True)
-    with _claimed(workdir):
+    with _claimed(workdir), compiled.kept(*_programs(config, workdir)):
         mesh = make_mesh(config.mesh.data, config.mesh.fsdp)
         context = Context(config, workdir, mesh, profile_steps)
         _on_process_0(lambda: _check(context, remake))
@@ -65,6 +65,12 @@ def run(
                 interruption.end(stopped)
             _run_stage(stage, context, remake, others)
         interruption.end_if_asked("all stages are done")
+
+
+def _programs(config: ConfigDict, workdir: Path) -> tuple[Path, int]:
+    """Where compiled programs are kept, and how many bytes of them."""
+    where = config.compiled.dir
+    return Path(where) if where else workdir / "compiled", config.compiled.mib * 2**20
 
 
 def _check(context: Context, remake: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax.data import pipelines
+from stormpsr_jax.data import clip_rows, pipelines
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
@@ -43,7 +43,11 @@ def build(context: Context) -> Definition:
         return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        x = batch["table"][batch["rows"]] if on_device else batch["embeddings"]
+        if on_device:
+            # Behind a barrier the network is compiled as without the table, and rounds alike.
+            x = jax.lax.optimization_barrier(batch["table"][batch["rows"]])
+        else:
+            x = batch["embeddings"]
         predicted: Any = model.apply({"params": params}, x, train=True, rngs={"dropout": rng})
         return clip_loss(context, predicted, batch, batch_stats)
 
@@ -55,7 +59,7 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=(pipelines.clip_rows if on_device else pipelines.embedded_clips)(
+        data=(clip_rows.batches_of_rows if on_device else pipelines.embedded_clips)(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed),
@@ -64,7 +68,7 @@ def build(context: Context) -> Definition:
         evaluate=evaluate,
         best=config.best,
         unit="clips",
-        held=(lambda: {"table": pipelines.table(embeddings)}) if on_device else None,
+        held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
     )
 
 
@@ -73,7 +77,7 @@ def _kept_on_device(context: Context, embeddings: Mapping[str, Sequence[Embeddin
     if (asked := context.config.temporal.embeddings) != "auto":
         return asked == "device"
     most = sharding.free_bytes(context.devices) // SHARE
-    return not hosts.on_any(pipelines.table_bytes(embeddings) > most)
+    return not hosts.on_any(clip_rows.table_bytes(embeddings) > most)
 
 
 def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:

@@ -142,9 +142,12 @@ class _Loop:
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.pending: deque[tuple[int, int, jax.Array]] = deque()  # step before, steps, losses
         self.loss = math.nan  # of the last step looked at
-        self.most = config.get("steps_per_dispatch", 1)
         self.held = sharding.put_whole(stage.held(), mesh) if stage.held else {}
-        self.several = self.most > 1 or bool(self.held)
+        # A stage with the field always has the program for several, so that its results are the
+        # same for any number; a loop over a single batch XLA might compile in another way.
+        self.most = config.get("steps_per_dispatch", 1)
+        self.several = "steps_per_dispatch" in config or bool(self.held)
+        self.room = max(self.most, 2)  # batches
         make = jit_steps if self.several else jit_step
         self.train_step = make(stage.loss_fn, optimizer, shardings, mesh)
         self.pace = Pace(self.step, mesh, dtype, stage.unit)
@@ -267,7 +270,7 @@ class _Loop:
         arguments: tuple
         if self.several:
             # Always as many, of which the last ones may be empty: there is one program for all.
-            whole = {n: np.zeros((self.most, *a.shape), a.dtype) for n, a in drawn[0].items()}
+            whole = {n: np.zeros((self.room, *a.shape), a.dtype) for n, a in drawn[0].items()}
             for i, arrays in enumerate(drawn):
                 for name, array in arrays.items():
                     whole[name][i] = array

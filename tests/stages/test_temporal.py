@@ -1,0 +1,91 @@
+"""The temporal stage: embeddings on the devices or on the host, one step or many in a dispatch."""
+
+import numpy as np
+import pytest
+
+from data_prep import embeddings
+from stormpsr_jax.data import clip_rows, pipelines
+from stormpsr_jax.stages import temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training import sharding
+from stormpsr_jax.training.metrics import read_metrics
+from tests.support.digests import digests
+from tests.support.embeddings_data import config_for, write
+
+SHORT = {"temporal.steps": 8, "temporal.eval_every": 4, "temporal.log_every": 2}
+SHORT |= {"temporal.batch": 8, "temporal.checkpoint_every": 3}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("embeddings")
+    embeddings.main(write(made))
+    return made / "out"
+
+
+def context_for(folder, workdir, **changes):
+    fields = {f"temporal.{name}": value for name, value in changes.items()}
+    return Context(config_for(folder, **SHORT, **fields), workdir, sharding.make_mesh(1, 1))
+
+
+def trained(folder, workdir, **changes):
+    """The log and the best weights of a short training."""
+    context = context_for(folder, workdir, **changes)
+    context.train("temporal", temporal.build(context))
+    found = digests(workdir / "temporal")
+    return {name: found[name] for name in ("metrics.jsonl", "best.safetensors")}
+
+
+@pytest.mark.usefixtures("system")  # networks that learn
+@pytest.mark.parametrize("kept", ["device", "host"])
+def test_temporal_the_steps_in_a_dispatch_do_not_change_a_bit(folder, tmp_path, kept):
+    one, three, many = (
+        trained(folder, tmp_path / str(n), embeddings=kept, steps_per_dispatch=n)
+        for n in (1, 3, 25)
+    )
+    assert one == three == many
+
+
+@pytest.mark.usefixtures("system")
+def test_temporal_losses_do_not_depend_on_where_embeddings_are(folder, tmp_path):
+    found = []
+    for kept in ("device", "host"):
+        trained(folder, tmp_path / kept, embeddings=kept)
+        rows = read_metrics(tmp_path / kept / "temporal" / "metrics.jsonl")
+        found.append([row["loss"] for row in rows if "loss" in row])
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
+def test_temporal_embeddings_stay_on_the_host_where_devices_have_no_room(
+    folder, tmp_path, monkeypatch
+):
+    """Measured, unless the config says where they are."""
+    bytes_of_all = clip_rows.table_bytes(context_for(folder, tmp_path).embeddings("train"))
+    for room, held in ((4 * bytes_of_all, True), (4 * bytes_of_all - 1, False)):
+        monkeypatch.setattr(sharding, "free_bytes", lambda mesh, room=room: room)
+        assert bool(temporal.build(context_for(folder, tmp_path)).held) == held
+        for kept in ("device", "host"):
+            context = context_for(folder, tmp_path, embeddings=kept)
+            assert bool(temporal.build(context).held) == (kept == "device")
+
+
+def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_path):
+    """Of recordings of two views each, one after the other in the table."""
+    context = context_for(folder, tmp_path)
+    source = context.source("train")
+    views = {name: [file[:], -file[:]] for name, file in source.embeddings.items()}
+    states = {name: r.states for name, r in source.recordings.items()}
+    options = context.clip_options(source, 16, 3)
+    read = pipelines.embedded_clips(views, states, **options)(5)
+    picked = clip_rows.batches_of_rows(views, states, **options)(5)
+    table = clip_rows.table(views)
+    assert table.nbytes == clip_rows.table_bytes(views)
+    for _ in range(3):
+        clips, rows = next(read), next(picked)
+        np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))
+        for name in clips:
+            np.testing.assert_array_equal(clips[name], rows[name])
+
+
+def test_temporal_where_embeddings_are_makes_nothing_again():
+    assert {"temporal.embeddings", "temporal.steps_per_dispatch"} <= set(temporal.STAGE.free)
