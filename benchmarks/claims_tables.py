@@ -235,8 +235,8 @@ def _claims_table(rows: Rows) -> list[str]:
     lines = _table("claim", "stream", "seeds")
     for row in rows:
         stream = _streams_of(row)
-        cells = _cells(row["differences"])
-        lines.append(f"| {row['text']} | {stream} | {len(row['seeds'])} | {cells} |")
+        found = cells(row["differences"])
+        lines.append(f"| {row['text']} | {stream} | {len(row['seeds'])} | {found} |")
     return lines
 
 
@@ -247,10 +247,11 @@ def _streams_of(row: Mapping[str, Any]) -> str:
 
 
 def _stream_line(row: Mapping[str, Any], stream: str) -> str:
-    return f"| {row['text']} | {stream} | {_cells(row['streams'][stream])} |"
+    return f"| {row['text']} | {stream} | {cells(row['streams'][stream])} |"
 
 
-def _cells(differences: Mapping[str, Mapping]) -> str:
+def cells(differences: Mapping[str, Mapping]) -> str:
+    """The cells of METRICS: before → after, the difference and its interval."""
     return " | ".join(
         _cell(differences.get(key), form, better) for key, (_, form, better) in METRICS.items()
     )

@@ -44,12 +44,14 @@ def augment(
     Returns:
         uint8 → float32 in 0 … 255, same shape.
     """
+    painted = not isinstance(limbs, float) or limbs > 0
     limbs = jnp.broadcast_to(jnp.asarray(limbs, jnp.float32), images.shape[:1])
 
     def one(key: jax.Array, image: jax.Array, limb_probability: jax.Array) -> jax.Array:
         clip = image.astype(jnp.float32) if image.ndim == 4 else image.astype(jnp.float32)[None]
         keys = jax.random.split(key, 6)
-        clip = _limbs(keys[5], clip, limb_probability)
+        if painted:
+            clip = _limbs(keys[5], clip, limb_probability)
         if shift:
             clip = _shift(keys[0], clip, shift)
         if brightness:
@@ -97,20 +99,18 @@ def _limbs(key: jax.Array, clip: jax.Array, probability: jax.Array) -> jax.Array
     """Paints up to three capsules from the border inwards, the same ones on every frame."""
     height, width = clip.shape[1:3]
     keys = jax.random.split(key, 6)
-    y, x = jnp.meshgrid(
-        (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width, indexing="ij"
-    )
+    y = ((jnp.arange(height) + 0.5) / height)[:, None, None]
+    x = ((jnp.arange(width) + 0.5) / width)[:, None]
     # From a point on a circle around the picture to a point near its middle.
     angle = jax.random.uniform(keys[0], (3,), maxval=2 * jnp.pi)
     start = 0.5 + 0.75 * jnp.stack([jnp.sin(angle), jnp.cos(angle)], -1)
     end = jax.random.uniform(keys[1], (3, 2), minval=0.15, maxval=0.85)
     radius = jax.random.uniform(keys[2], (3,), minval=0.04, maxval=0.14)
     present = jax.random.uniform(keys[3], (3,)) < 0.67
-    points = jnp.stack([y, x], -1)[:, :, None]  # (H, W, 1, 2)
-    along = end - start
-    share = ((points - start) * along).sum(-1) / (along**2).sum(-1)
-    nearest = start + jnp.clip(share, 0, 1)[..., None] * along
-    distance = jnp.linalg.norm(points - nearest, axis=-1)  # (H, W, 3)
+    # One number at a time: arrays of points (H, W, 3, 2) would take a CPU longer than all the rest.
+    (y0, x0), (dy, dx) = start.T, (end - start).T
+    share = jnp.clip(((y - y0) * dy + (x - x0) * dx) / (dy**2 + dx**2), 0, 1)  # (H, W, 3)
+    distance = jnp.sqrt((y - y0 - share * dy) ** 2 + (x - x0 - share * dx) ** 2)
     inside = ((distance < radius) & present).any(-1)
     shade = 1 - 0.5 * jnp.min(jnp.where(present, distance / radius, 1.0), -1, initial=1.0)
     colour = jax.random.uniform(keys[4], (3,), minval=40.0, maxval=230.0)

@@ -101,21 +101,35 @@ class ClipSampler:
     """Draws clips of a split: a recording uniformly, then its last frame by `clip_density`."""
 
     def __init__(
-        self, recordings: Mapping[str, LabelledFrames], *, wrong: bool = False, **density: Any
+        self,
+        recordings: Mapping[str, LabelledFrames],
+        *,
+        wrong: bool = False,
+        every: int = 1,
+        **density: Any,
     ):
-        """`wrong`: of `change_frames`; `density`: arguments of `clip_density` after `events`."""
-        self.names = list(recordings)
-        self._cumulative = [
-            np.cumsum(clip_density(r.num_frames, change_frames(r.states, wrong), **density))
-            for r in recordings.values()
-        ]
+        """Takes the recordings.
+
+        Args:
+            recordings: of the split.
+            wrong: of `change_frames`.
+            every: clips end at every so-manieth frame, which has the probability of those up to the
+                next one too.
+            density: arguments of `clip_density` after `events`.
+        """
+        self.names, self._every = list(recordings), every
+        self._cumulative = []
+        for r in recordings.values():
+            found = clip_density(r.num_frames, change_frames(r.states, wrong), **density)
+            held = np.add.reduceat(found, np.arange(0, r.num_frames, every))
+            self._cumulative.append(np.cumsum(held))
 
     def draw(self, rng: np.random.Generator) -> tuple[str, int]:
         """Returns (recording, index of the clip's last frame within it)."""
         i = int(rng.integers(len(self.names)))
         cumulative = self._cumulative[i]
         last = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
-        return self.names[i], int(min(last, len(cumulative) - 1))
+        return self.names[i], int(min(last, len(cumulative) - 1)) * self._every
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from stormpsr_jax.media.ahead import ahead
+
 Numbers = Sequence[int] | np.ndarray  # of frames or rows
 
 
@@ -41,8 +43,13 @@ class Source:
         first = self.recordings[recording].first_frame
         return self.frames(recording, first + self.frame_step * np.asarray(rows, np.int64))
 
-    def chunks(self, recording: str, batch: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (row of the first one, at most `batch` pictures or embeddings) in order."""
-        count = self.recordings[recording].num_frames
-        for start in range(0, count, batch):
-            yield start, self.rows(recording, np.arange(start, min(start + batch, count)))
+    def chunks(
+        self, recording: str, batch: int, every: int = 1
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (row of the first one, at most `batch` pictures or embeddings) in order.
+
+        With `every`, of every so-manieth row alone. The next chunk is read while one is in use.
+        """
+        rows = np.arange(0, self.recordings[recording].num_frames, every)
+        parts = (rows[start : start + batch] for start in range(0, len(rows), batch))
+        yield from ahead(((int(part[0]), self.rows(recording, part)) for part in parts), 1)

@@ -52,7 +52,7 @@ class Progress:
         self._start = time.monotonic()
         self._took: dict[str, list[float]] = {}  # by stage (seconds, weight), summed
         for run in expected:
-            for stage, seconds in _log(run.log):
+            for stage, seconds in took(run.log):
                 self._learn(run, stage, seconds)
 
     def _learn(self, run: Run, stage: str, seconds: float) -> None:
@@ -100,7 +100,7 @@ class Progress:
         self._expected[run] = []
 
 
-def _log(path: Path) -> list[tuple[str, float]]:
+def took(path: Path) -> list[tuple[str, float]]:
     """The stages that a log says were made, with their seconds."""
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
@@ -134,9 +134,9 @@ def execute(run: Run, others: Sequence[Path], progress: Progress) -> bool:
                 log.flush()
                 line = line.strip()
                 last = line or last
-                if took := _TOOK.fullmatch(line):
-                    progress.made(run, took[1], float(took[2]))
-                    progress.say(run, f"{took[1]} took {took[2]} s")
+                if made := _TOOK.fullmatch(line):
+                    progress.made(run, made[1], float(made[2]))
+                    progress.say(run, f"{made[1]} took {made[2]} s")
                 elif ": taken over from " in line:
                     progress.say(run, line)
         finally:

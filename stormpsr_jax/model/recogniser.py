@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,10 @@ from stormpsr_jax.psr.files import scores
 from stormpsr_jax.psr.files.predictions import DETECTION_DECIMALS, TEMPORAL_DECIMALS, as_written
 from stormpsr_jax.psr.streams.rules import Event, Seen
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
+
+# Batches that a device has to do at once: it never waits for the host, and on a CPU a batch that is
+# too small for all cores leaves none idle.
+_UNDER_WAY = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +56,11 @@ def _view(rows: Rows, role: str) -> np.ndarray:
     if view is None:
         raise ValueError(f"pictures for the {role} are missing")
     return view
+
+
+def _fetched(count: int, outputs: Any) -> list[np.ndarray]:
+    """The first `count` rows of arrays, which are waited for."""
+    return [np.asarray(array)[:count] for array in jax.tree.leaves(outputs)]
 
 
 class Batched:
@@ -103,15 +113,18 @@ class Batched:
             batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
             shapes = jax.eval_shape(self._function, self._variables, batch)
             return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
+        memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
         parts: list[list[np.ndarray]] = []
+        under_way: deque[tuple[int, Any]] = deque()  # numbers of rows, outputs
         for start in range(0, len(x), num_rows):
             rows = x[start : start + num_rows]
-            if not parts:
-                memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
             filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
             filled[: len(rows)] = rows
             out = self._function(self._variables, jax.device_put(filled, self._rows))
-            parts.append([np.asarray(a)[: len(rows)] for a in jax.tree.leaves(out)])
+            under_way.append((len(rows), out))
+            if len(under_way) == _UNDER_WAY:
+                parts.append(_fetched(*under_way.popleft()))
+        parts += [_fetched(*batch) for batch in under_way]
         whole = [np.concatenate(column) for column in zip(*parts, strict=True)]
         return jax.tree.unflatten(jax.tree.structure(out), whole)
 

@@ -209,13 +209,17 @@ class Context:
         return self.window.num_frames
 
     def clip_options(
-        self, source: ClipSource | FeatureSource, batch: int, seed: int
+        self, source: ClipSource | FeatureSource, batch: int, seed: int, every: int = 1
     ) -> dict[str, Any]:
-        """What the pipelines of training clips take from the config, distances in rows."""
+        """What the pipelines of training clips take from the config, distances in rows.
+
+        Clips end at every `every`-th row.
+        """
         config, step = self.config.temporal, source.frame_step
         sampler = sampling.ClipSampler(
             source.recordings,
             wrong=config.state_loss > 0,
+            every=every,
             sampling=config.sampling,
             delta=config.delta / step,
             sigma=config.sigma / step,

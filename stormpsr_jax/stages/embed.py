@@ -1,7 +1,7 @@
 """Stage `embed`: every frame of the training and validation split through the encoder, once.
 
 Pictures that repeat the one before, as where a video was brought to a higher frame rate, take no
-time of it.
+time of it. With `embed.every`, frames between those that are encoded repeat the one before as well.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def run(context: Context) -> dict:
 
 def _run(context: Context) -> None:
     params, batch_stats = checkpoint.load_best(context.workdir / "pretrain")
-    batch = context.config.embed.batch
+    batch, every = context.config.embed.batch, context.config.embed.every
     encoder = networks.frame_encoder(context, params, batch_stats, context.clip_source(SPLITS[0]))
     for split in SPLITS:
         source = context.clip_source(split)
@@ -56,14 +56,18 @@ def _run(context: Context) -> None:
                     # Written and not mapped: where the disk is full, a map ends the process.
                     with files.replacing(path) as part, part.open("wb") as file:
                         _write_header(file, source.recordings[name].num_frames, context)
-                        for start, images, counts in distinct(source.chunks(name, batch), batch):
+                        left = source.recordings[name].num_frames
+                        chunks = source.chunks(name, batch, every)
+                        for start, images, counts in distinct(chunks, batch):
                             if view:
                                 own = jax.random.fold_in(key, start)
                                 shaken = context.augment(own, jnp.asarray(images))
                                 images = np.asarray(shaken).astype(np.uint8)
                             found = np.asarray(encoder(images), np.float32)
-                            file.write(found.repeat(counts, axis=0).tobytes())
-                            progress.update(sum(counts))
+                            rows = found.repeat(every * np.asarray(counts), axis=0)[:left]
+                            file.write(rows.tobytes())
+                            progress.update(len(rows))
+                            left -= len(rows)
                 completed.add(context.workdir, "embed", split, name, paths)
 
 
@@ -104,7 +108,7 @@ def _write_header(file: BinaryIO, num_frames: int, context: Context) -> None:
 STAGE = Stage(
     name="embed",
     run=run,
-    fields=(*learning.TRAINING, *learning.ENCODER, "embed.views"),
+    fields=(*learning.TRAINING, *learning.ENCODER, "embed.views", "embed.every"),
     free=("embed.batch",),
     reads=lambda _: [Reads(("pictures",), SPLITS)],
     after=lambda _: (pretrain.STAGE,),

@@ -38,7 +38,9 @@ def build(context: Context) -> Definition:
         )
 
     def loss_fn(params: Params, batch_stats: Params, batch: Batch, rng: jax.Array) -> Loss:
-        limbs = context.config.augment.limbs * batch["cad"]
+        limbs = (
+            context.config.augment.limbs * batch["cad"] if takes_renders(context.config) else 0.0
+        )
         images = context.normalise(context.augment(rng, batch["image"], limbs), batch["cad"])
         outputs, updates = model.apply(
             {"params": params, "batch_stats": batch_stats},

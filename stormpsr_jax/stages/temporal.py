@@ -38,6 +38,7 @@ def build(context: Context) -> Definition:
     model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
+    every = 1 if context.ready_made else context.config.embed.every
 
     def init() -> tuple[Params, Params]:
         return networks.fresh(model, context.key("temporal/init"), shape)["params"], {}
@@ -62,7 +63,7 @@ def build(context: Context) -> Definition:
         data=(clip_rows.batches_of_rows if on_device else pipelines.embedded_clips)(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
-            **context.clip_options(train, config.batch, context.config.seed),
+            **context.clip_options(train, config.batch, context.config.seed, every),
         ),
         **optimisation(config),
         evaluate=evaluate,
@@ -91,6 +92,16 @@ def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Pa
     return loss, (metrics, batch_stats)
 
 
+def _mistakes(context: Context) -> list[str]:
+    every, stride = context.config.embed.every, context.config.window.stride
+    if context.ready_made or stride % every == 0:
+        return []
+    return [
+        f"--config.embed.every={every}: does not divide window.stride={stride}, so that windows "
+        "would look at frames that are not encoded; set it to a divisor of window.stride"
+    ]
+
+
 def _reads(context: Context) -> list[Reads]:
     parts = ("pictures", "states") if context.ready_made else ("states",)
     return [Reads(parts, SPLITS)]
@@ -114,6 +125,7 @@ STAGE = Stage(
         "temporal_model",
         "temporal",
         "embed.views",
+        "embed.every",
         "encoder.hidden",
         "encoder.image_size",
     ),
@@ -121,6 +133,7 @@ STAGE = Stage(
     reads=_reads,
     after=lambda context: () if context.ready_made else (embed.STAGE,),
     needs_pictures=False,
+    mistakes=_mistakes,
     size_mistakes=lambda context: learning.batch_mistakes(
         context, "temporal", context.config.temporal.batch
     ),

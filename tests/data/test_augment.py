@@ -91,3 +91,34 @@ def test_augment_limbs_cover_part_of_a_picture_with_the_probability_asked_for():
     changed = np.asarray(augment(jax.random.key(0), x, limbs=some) != 255).any((1, 2, 3))
     assert not changed[::2].any()
     assert changed[1::2].mean() > 0.6
+
+
+def largest_array(limbs):
+    """Numbers in the largest array of an augmentation of 4 pictures of 24 x 24."""
+
+    def sizes(jaxpr):
+        for equation in jaxpr.eqns:
+            yield from (out.aval.size for out in equation.outvars)
+            for value in jax.tree.leaves(list(equation.params.values())):
+                if hasattr(value, "jaxpr"):
+                    yield from sizes(value.jaxpr)
+
+    x = jnp.asarray(images())
+    traced = jax.make_jaxpr(lambda key: augment(key, x, limbs=limbs))(jax.random.key(0))
+    return max(sizes(traced.jaxpr))
+
+
+def test_limbs_are_painted_without_arrays_larger_than_the_pictures():
+    assert largest_array(1.0) == 4 * 24 * 24 * 3
+
+
+def test_limbs_of_no_picture_are_not_computed():
+    x = jnp.asarray(images())
+    traced = [
+        str(
+            jax.make_jaxpr(lambda key, limbs=limbs: augment(key, x, limbs=limbs))(jax.random.key(0))
+        )
+        for limbs in (0.0, 0.1)
+    ]
+    assert "sqrt" not in traced[0]
+    assert "sqrt" in traced[1]

@@ -56,6 +56,22 @@ def test_kcas_draws_follow_the_density_of_the_paper():
     assert stats.chisquare(observed, expected).pvalue > 0.01
 
 
+@pytest.mark.parametrize("every", [1, 4, 7, 1000])
+def test_clips_that_end_at_every_so_manieth_frame_stand_for_those_up_to_the_next(every):
+    state = np.zeros((90, 17), np.int8)
+    state[40:, 0] = 1
+    options = {"delta": 10.0, "sigma": 5.0}
+    sampler = sampling.ClipSampler({"a": recording(state)}, every=every, **options)
+    rng = np.random.default_rng(0)
+    draws = np.array([sampler.draw(rng)[1] for _ in range(5_000)])
+    density = sampling.clip_density(90, np.array([40]), **options)
+    ends = np.arange(0, 90, every)
+    assert set(draws) <= set(ends.tolist())
+    expected = [density[end : end + every].sum() for end in ends]
+    found = [(draws == end).mean() for end in ends]
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
 @pytest.mark.parametrize("kind", ["kcas", "gaussian", "uniform"])
 def test_clip_density_every_kind_sums_to_one(kind):
     density = sampling.clip_density(300, np.array([10, 290]), sampling=kind, delta=80, sigma=45)

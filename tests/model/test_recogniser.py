@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.base import memory
+from stormpsr_jax.model import recogniser
 from stormpsr_jax.model.recogniser import Batched, Recogniser
 from stormpsr_jax.psr.files.scores import BOUND
 
@@ -99,6 +100,28 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     np.testing.assert_allclose(out["a"], 3 * x, rtol=1e-6)
     np.testing.assert_allclose(out["b"], x.sum(1), rtol=1e-5)
     assert set(traced) == {(8, 4)}, "more than one shape was compiled"
+
+
+def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch):
+    under_way, most = [], []
+    fetched = recogniser._fetched
+
+    def fetch(count, outputs):
+        most.append(len(under_way))
+        under_way.pop()
+        return fetched(count, outputs)
+
+    def function(variables, x):
+        under_way.append(len(x))
+        return x + variables
+
+    monkeypatch.setattr(recogniser, "_fetched", fetch)
+    batched = Batched(function, np.float32(1), batch=2)
+    monkeypatch.setattr(batched, "_function", function)
+    x = np.arange(19, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(batched(x), x + 1)
+    assert max(most) == recogniser._UNDER_WAY
+    assert not under_way
 
 
 def test_recogniser_errors_no_frames_or_no_memory_for_the_window(monkeypatch):

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from stormpsr_jax.stages import embed
+from stormpsr_jax.stages import embed, temporal
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support.tiny import tiny
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 7, 100])
@@ -30,3 +33,27 @@ def test_distinct_rows_come_back_and_nothing_is_there_twice(chunk, batch):
 
 def test_distinct_of_nothing_is_nothing():
     assert list(embed.distinct([], 4)) == []
+
+
+def test_frames_that_are_not_encoded_repeat_the_one_before(finished, tmp_path):
+    for every in (1, 4):
+        folder = tmp_path / str(every)
+        folder.mkdir()
+        for name in ("data", "pretrain"):
+            (folder / name).symlink_to(finished / name)
+        embed.run(Context(tiny(**{"embed.every": every}), folder, make_mesh(1, 1)))
+    paths = sorted((tmp_path / "1" / "embed").rglob("*.npy"))
+    assert paths
+    for path in paths:
+        each = np.load(path)
+        held = np.load(tmp_path / "4" / path.relative_to(tmp_path / "1"))
+        np.testing.assert_array_equal(held, each[np.arange(len(each)) // 4 * 4])
+
+
+def test_windows_look_at_no_frame_that_is_not_encoded(tmp_path):
+    mistakes = [
+        temporal.STAGE.mistakes(Context(tiny(**{"embed.every": every}), tmp_path, None))
+        for every in (1, 2, 4, 3, 8)
+    ]
+    assert [len(found) for found in mistakes] == [0, 0, 0, 1, 1]
+    assert "embed.every=3" in mistakes[3][0]
