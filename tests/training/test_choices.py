@@ -70,6 +70,7 @@ def test_kept_bytes_are_those_of_arrays_that_the_backward_pass_reads():
     assert fixed == 4 * 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+@pytest.mark.usefixtures("system")
 @pytest.mark.parametrize(
     "backbone",
     [
@@ -137,7 +138,7 @@ def test_fused_attention_is_lowered_to_the_kernel_of_cudnn(monkeypatch, tokens):
     assert "stablehlo.dot_general" not in text
 
 
-@pytest.mark.parametrize("tokens", [8, 9, 197])
+@pytest.mark.parametrize("tokens", [8, 9])
 def test_fused_attention_equals_attention_in_bfloat16(tokens):
     """What is padded for the kernel, computed by XLA; value and gradients, against float64."""
     rng = np.random.default_rng(0)
