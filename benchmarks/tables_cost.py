@@ -67,10 +67,11 @@ class Costs:
 def hours_of(left: Mapping[Run, Iterable[str]], costs: Costs, args) -> dict[str, float]:
     """By platform the hours of what is left of some runs."""
     platforms = platforms_of(args)
-    stages = [costs.stage(run, name) for run, names in left.items() for name in names]
+    found = [costs.stage(run, name) for run, names in left.items() for name in names]
+    stages = [stage for stage in found if stage]
+    stages += [stage.evaluations for stage in stages if stage.evaluations]
     return {
-        name: sum(hours(stage, platforms[name], args) for stage in stages if stage)
-        for name in PLATFORMS
+        name: sum(hours(stage, platforms[name], args) for stage in stages) for name in PLATFORMS
     }
 
 

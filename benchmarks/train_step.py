@@ -49,18 +49,18 @@ def matmul_peak(size: int, runs: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-def measure(context, stage: str, definition, peak: float, steps: int) -> str:
-    """One row of the table."""
+def timed(context, stage: str, definition, steps: int):
+    """A stage's step on the devices of a mesh: (compiled, batch, seconds of each of some steps)."""
     import jax
     import numpy as np
-    from stage_loops import num_frames
 
-    from stormpsr_jax.training import loop, sharding
+    from stormpsr_jax.training import sharding
+    from stormpsr_jax.training.step import jit_step, new_state
 
     mesh, loss_fn, rng = context.mesh, definition.loss_fn, context.key(f"{stage}/steps")
     params, batch_stats = definition.init()
     optimizer = definition.optimizer(params)
-    create = functools.partial(loop.new_state, optimizer)
+    create = functools.partial(new_state, optimizer)
     start = params, batch_stats, jax.random.key_data(rng)
     shardings = sharding.state_shardings(jax.eval_shape(create, *start), mesh)
     state = jax.jit(create, out_shardings=shardings)(*start)
@@ -70,20 +70,27 @@ def measure(context, stage: str, definition, peak: float, steps: int) -> str:
     metrics = jax.eval_shape(loss_fn, params, batch_stats, batch, rng)[1][0]
     names = ("count", "loss", "grad_norm", *metrics)
     sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
-    step = loop.jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
+    step = jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
     times = []
     for _ in range(steps and steps + 1):  # the first warms up
-        start = time.perf_counter()
+        begun = time.perf_counter()
         state, sums, _ = jax.block_until_ready(step(state, sums, batch))
-        times.append(time.perf_counter() - start)
-    frames, devices = num_frames(batch), mesh.size
+        times.append(time.perf_counter() - begun)
+    return step, batch, times[1:]
+
+
+def measure(context, stage: str, definition, peak: float, steps: int) -> str:
+    """One row of the table."""
+    from stage_loops import num_frames
+
+    step, batch, times = timed(context, stage, definition, steps)
+    frames, devices = num_frames(batch), context.mesh.size
     flops = step.cost_analysis()["flops"] * devices
     memory = step.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     rate = share = "–"
     if times:
-        seconds = min(times[1:])
-        rate, share = f"{frames / seconds:,.0f}", f"{flops / seconds / peak:.0%}"
+        rate, share = f"{frames / min(times):,.0f}", f"{flops / min(times) / peak:.0%}"
     return (
         f"| {stage} | {devices} | {frames:,} | {rate} | {flops / 1e9:,.1f} | {share} "
         f"| {memory.temp_size_in_bytes / 2**20:,.0f} | {held / 2**20:,.0f} |"

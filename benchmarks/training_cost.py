@@ -5,8 +5,10 @@
 
 FLOPs are the compiler's count of one training step of each stage as configs/<config>.py ships it,
 but with remat "none" and one microbatch: what the model takes, without anything computed twice.
-Nothing is trained. "By hand" is 6 FLOPs a parameter and token plus attention. Everything that is
-assumed and not counted is a flag or a constant below; docs/infrastructure.md discusses it.
+Nothing is trained. Evaluations during training count too: they go over the devices of all hosts,
+and one core of each host decodes for them. "By hand" is 6 FLOPs a parameter and token plus
+attention. Everything that is assumed and not counted is a flag or a constant below;
+docs/infrastructure.md discusses it.
 """
 
 import argparse
@@ -21,16 +23,19 @@ from pathlib import Path
 import jax
 import numpy as np
 import stage_loops
-from accelerator_memory import abstract_state, batch_rows, lower, state_bytes
+from accelerators import abstract_state, batch_rows, lower, state_bytes
 
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.models import backbones, vit
 from stormpsr_jax.models.temporal_baselines import TemporalLSTM
 from stormpsr_jax.stages.context import Context
+from stormpsr_jax.stages.validation import BOXED_FRAMES, EMPTY_FRAMES, KEY_FRAMES
 from stormpsr_jax.training.sharding import make_mesh
 
 # MECCANO: 20 recordings, 6.9 h at 12 frames/s. IndustReal: 84 recordings, 5.8 h at 10 frames/s.
 FRAMES = {"meccano": 299_376, "industreal": 209_000}
+# Of the validation split: 2 recordings of MECCANO's; 16 of IndustReal's 84, by their share.
+VALIDATION = {299_376: 32_600, 209_000: 39_800}
 # Of the peak, model FLOPs only; the ViT's share is --utilisation. The temporal transformer is 128
 # wide, less than a matrix unit, and the detector is 48 channels of convolutions.
 UTILISATION = {"temporal": 0.2, "detector": 0.15}
@@ -67,6 +72,7 @@ class Stage:
         state: bytes of parameters and optimiser state.
         parameters: how many.
         rate: pictures of its size that one core decodes a second.
+        evaluations: all of them, as a stage of their own; None: they take no time worth the name.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Stage:
     state: int = 0
     parameters: int = 0
     rate: float = 0.0
+    evaluations: "Stage | None" = None
 
 
 def vit_flops(config) -> float:
@@ -137,6 +144,7 @@ class Counter:
         """Of a copy of a config: without what would be computed twice, and on the made-up data."""
         config = config.copy_and_resolve_references()
         config.encoder.remat, config.encoder.microbatches, config.data.workers = "none", 1, 0
+        config.attention = "xla"
         config.data.dir = str(self._folder / "data")
         return Context(config, self._folder, self._mesh)
 
@@ -156,10 +164,19 @@ class Counter:
         }[name]
         if name == "temporal" and config.temporal_model.backbone == "lstm":
             flops = by_hand  # the compiler counts one turn of its loop over frames
+        judged = {  # pictures at each evaluation, and forward FLOPs of one
+            "pretrain": (KEY_FRAMES, vit),
+            "temporal": (0, 0.0),
+            "finetune": (VALIDATION[self._frames], vit),
+            "detector": (BOXED_FRAMES + EMPTY_FRAMES, flops / rows / 3),
+        }[name]
+        times = config[name].steps // config[name].eval_every + (name == "finetune")
+        rate, seen = self._rates.get(name, self._rate), judged[0] * times
         return Stage(
             name, config[name].steps, rows, pictures, flops, by_hand,
             state_bytes(state), sum(a.size for a in jax.tree.leaves(state.params)),
-            self._rates.get(name, self._rate),
+            rate,
+            Stage(f"{name}, judged", 1, seen, seen, seen * judged[1], rate=rate) if seen else None,
         )  # fmt: skip
 
     def embed(self, config) -> Stage:
@@ -218,7 +235,10 @@ def schedule(stage: Stage, platform: Platform, args) -> tuple[int, float, float]
 
 
 def hours(stage: Stage, platform: Platform, args) -> float:
-    """What a stage takes; one loader a host may be slower than the devices of embed and predict."""
+    """What a stage takes, evaluations left out.
+
+    One loader a host may be slower than the devices where nothing is trained.
+    """
     _, steps, seconds = schedule(stage, platform, args)
     needed = steps * seconds
     if stage.name not in TRAINED:
@@ -285,13 +305,14 @@ def main() -> None:
 def table(stages: list[Stage], platforms: list[Platform], args) -> None:
     """Prints hours, dollars and what loader and network have to carry."""
     print(f"\n| | {' | '.join(p.name for p in platforms)} |\n|---{'|---' * len(platforms)}|")
-    total = dict.fromkeys(platforms, 0.0)
+    total, judging = dict.fromkeys(platforms, 0.0), dict.fromkeys(platforms, 0.0)
     lines: dict[str, list[str]] = {}
     for s in stages:
         cells, batches, pictures, traffic = [], [], [], []
         for p in platforms:
             rows, _, seconds = schedule(s, p, args)
             total[p] += (needed := hours(s, p, args))
+            judging[p] += hours(s.evaluations, p, args) if s.evaluations else 0.0
             cells.append(f"{needed:.2f}")
             batches.append(f"{rows // p.devices:,}")
             decoded = s.pictures * rows / s.rows / seconds
@@ -303,6 +324,8 @@ def table(stages: list[Stage], platforms: list[Platform], args) -> None:
             if s.pictures:
                 lines[f"{s.name}, pictures/s; cores"] = pictures
             lines[f"{s.name}, all-reduce, GB/s a device"] = traffic
+    print(f"| evaluations, hours | {' | '.join(f'{h:.2f}' for h in judging.values())} |")
+    total = {p: total[p] + judging[p] for p in platforms}
     print(f"| all, hours | {' | '.join(f'{h:.2f}' for h in total.values())} |")
     dollars = " | ".join(f"{h * p.devices * p.dollars:,.0f}" for p, h in total.items())
     print(f"| all, dollars | {dollars} |")

@@ -59,6 +59,7 @@ def described() -> Section:
     c.init_from = ""  # encoder weights to start from (the backbone's as published); '' = scratch
     c.continue_share = field(0.3, 0.001, 1)  # of a stage's steps, with main --remake=continue
     c.dtype = one_of("float32", "bfloat16")  # of activations; else float32
+    c.attention = one_of("auto", "xla", "cudnn")  # in training; auto: cuDNN's kernel, if it fits
     c.metrics_to = one_of("tensorboard", "wandb", default=("tensorboard",))  # with metrics.jsonl
     c.compiled = Section()  # programs that a later run need not compile again
     c.compiled.dir = ""  # their folder, which runs may share; '' = WORKDIR/compiled
@@ -121,7 +122,8 @@ def described() -> Section:
     c.encoder.depths = field((), 1, 64, like=(1,))  # of a ConvNeXt: blocks of each stage
     c.encoder.hidden = field(128, 1, 10**5)  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = field(128, 1, 10**5)  # width of z, for SupCon only
-    c.encoder.remat = one_of("none", "dots", "full")  # activations that the backward pass redoes
+    # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
+    c.encoder.remat = one_of("auto", "none", "dots", "full")
     c.encoder.microbatches = field(1, 1, 10**5)  # parts of a batch that are encoded one by one
 
     c.temporal_model = Section()

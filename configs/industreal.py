@@ -28,7 +28,6 @@ def get_config() -> ConfigDict:
     c.data.std = (0.172, 0.197, 0.188)
     c.data.workers = 8
     c.encoder.image_size = 224
-    c.encoder.remat = "full"
     c.pretrain.n_per_state = 8  # STORM-PSR: 8 real and 8 synthetic pictures a state
     c.pretrain.cad_per_state = 8
     c.pretrain.backgrounds = 16  # as the released code draws them: so many,

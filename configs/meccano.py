@@ -28,7 +28,6 @@ def get_config() -> ConfigDict:
     c.data.std = (0.2312, 0.2458, 0.2684)
     c.data.workers = 8
     c.encoder.image_size = 224
-    c.encoder.remat = "full"
     c.pretrain.backgrounds = 16  # as the released code draws them: so many,
     c.pretrain.background_gap = 8.5  # of the frames 102 to 121 before a change
     c.pretrain.background_span = 1.66

@@ -22,7 +22,7 @@ CHIPS = {16: ["pretrain"], 1: ["temporal", "finetune", "detector"]}
 
 def rows_of(*arguments):
     """The rows of the table that the benchmark prints, cell by cell."""
-    command = [sys.executable, ROOT / "benchmarks/accelerator_memory.py", *arguments]
+    command = [sys.executable, ROOT / "benchmarks/accelerators.py", *arguments]
     # Its own flags, not those of tests, which would leave code as it comes. With the usual effort
     # the detector's code for a TPU takes over half an hour; with the least, a minute.
     least = {f"JAX_{what}_EFFORT": "-1" for what in ("EXEC_TIME_OPTIMIZATION", "MEMORY_FITTING")}

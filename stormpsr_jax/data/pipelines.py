@@ -26,7 +26,7 @@ from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import EmbeddingFile
 
-_ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
+ENDLESS = 2**40  # elements; a pipeline never ends before its stage does
 
 # Batches in memory at once: those loaded ahead, and the one in use.
 _LOADED_BATCHES = 5
@@ -74,7 +74,7 @@ def _elements(
 ) -> Batches:
     """Batches of `batch` elements, of which this host makes its share."""
     rows = batch // jax.process_count()
-    dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
+    dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(element)
     row_bytes = sum(array.nbytes for array in dataset[0].values())
     if jax.process_count() > 1:
         dataset = _HostRows(dataset, batch, jax.process_index() * rows, rows)
@@ -157,7 +157,7 @@ def key_frame_batches(
     """
     check_batch(sampler.batch_size, "the pictures of a batch (pretrain.n_per_state, …)")
     element = _KeyFrameBatch(source, cad, sampler)
-    dataset = grain.MapDataset.range(_ENDLESS).seed(seed).random_map(element)
+    dataset = grain.MapDataset.range(ENDLESS).seed(seed).random_map(element)
     num_bytes = sampler.batch_size // jax.process_count() * 3 * math.prod(source.image_size)
     return batches(dataset, workers, num_bytes)
 
@@ -216,61 +216,6 @@ def embedded_clips(
     element = _Clip("embeddings", read, states, sampler, frames, stride)
     check_batch(batch, "temporal.batch")
     return _elements(element, seed, batch, workers)
-
-
-def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
-    """All embeddings one below the other, float32 (rows, D): of recording after recording.
-
-    `clip_rows` says where in it a clip is.
-    """
-    parts = [view for views in embeddings.values() for view in views]
-    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
-    start = 0
-    for part in parts:
-        whole[start : start + len(part)] = part[:]
-        start += len(part)
-    return whole
-
-
-def table_bytes(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> int:
-    """What `table` takes."""
-    return sum(4 * math.prod(view.shape) for views in embeddings.values() for view in views)
-
-
-def clip_rows(
-    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
-    states: Mapping[str, np.ndarray],
-    sampler: sampling.ClipSampler,
-    *,
-    frames: int,
-    stride: int,
-    batch: int,
-    seed: int,
-    workers: int = 0,
-) -> Batches:
-    """The batches of `embedded_clips`, the very same draws, for who has `table` already.
-
-    Yields:
-        rows int32 (B, T) of the table, in place of `embeddings`; label and state as there.
-    """
-    starts: dict[str, list[int]] = {}
-    start = 0
-    for name, views in embeddings.items():
-        starts[name] = []
-        for view in views:
-            starts[name].append(start)
-            start += len(view)
-    read = functools.partial(_pick_rows, starts)
-    element = _Clip("rows", read, states, sampler, frames, stride)
-    check_batch(batch, "temporal.batch")
-    return _elements(element, seed, batch, workers)
-
-
-def _pick_rows(
-    starts: Mapping[str, list[int]], name: str, window: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    views = starts[name]
-    return (views[int(rng.integers(len(views)))] + window).astype(np.int32)
 
 
 def _read_embeddings(

@@ -246,6 +246,10 @@ def _operations(equation: Any) -> int:
         kernel = equation.invars[1].aval
         outputs = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         return 2 * equation.outvars[0].aval.size * kernel.size // outputs
+    if name.startswith("dot_product_attention_"):  # cuDNN's kernel, of `attention`
+        query, keys = (equation.invars[i].aval.shape for i in (0, 1))  # (B, T, N, d), (B, S, N, d)
+        products = 5 if "_bwd" in name else 2  # backwards, the logits are computed once more
+        return products * 2 * math.prod(query) * keys[1]
     return 0
 
 

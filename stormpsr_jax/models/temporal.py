@@ -43,6 +43,7 @@ class TemporalTransformer(nn.Module):
         drop_positions: whether dropout also follows the position embedding.
         head: "linear" is LayerNorm and Dense (released code); "mlp" has a hidden GELU layer of
             width D between them (paper).
+        attention: of the blocks in training, one of attention.ATTENTIONS.
         dtype: of the activations.
     """
 
@@ -57,6 +58,7 @@ class TemporalTransformer(nn.Module):
     dropout: float = 0.1
     drop_positions: bool = False
     head: str = stored(*HEADS, default="linear")
+    attention: str = "xla"
     dtype: Any = jnp.float32
 
     @staticmethod
@@ -105,6 +107,7 @@ class TemporalTransformer(nn.Module):
                 bias="none",
                 norm_eps=NORM_EPS,
                 dropout=self.dropout,
+                attention=self.attention,
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train)

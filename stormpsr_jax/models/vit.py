@@ -17,13 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stormpsr_jax.models.attention import ATTENTIONS, BIASES, Attention, rotary
 from stormpsr_jax.models.dense import Dense
 from stormpsr_jax.models.dropout import Dropout
+from stormpsr_jax.models.norm import LayerNorm
 from stormpsr_jax.models.stored import stored
 
 POSITION_STDDEV = 0.02
 LAYER_SCALE = 1e-5  # gamma at initialisation, as in DINOv2 and DINOv3
-ROTARY_BASE = 100.0  # DINOv3's rope_theta
+TILE = 8  # rows and columns that a GPU's matrix units take of bfloat16 arrays
 # Which of a block's activations are kept for the backward pass: all of them, the results of its
 # matrix products, or only the block's input.
 REMAT = {
@@ -33,89 +35,29 @@ REMAT = {
 }
 MLPS = ("gelu", "swiglu")
 POSITIONS = ("learned", "rotary")
-BIASES = ("qkv", "qv", "none")  # which of queries, keys and values have a bias
-CHOICES = {"remat": REMAT, "mlp": MLPS, "positions": POSITIONS, "bias": BIASES}
+CHOICES = {
+    "remat": REMAT,
+    "mlp": MLPS,
+    "positions": POSITIONS,
+    "bias": BIASES,
+    "attention": ATTENTIONS,
+}
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention, (B, T, D) -> (B, T, D).
+def _filled_up(
+    x: jax.Array, rotation: tuple[np.ndarray, np.ndarray] | None
+) -> tuple[jax.Array, tuple[np.ndarray, np.ndarray] | None]:
+    """Tokens (B, T, D) with zeros up to a multiple of TILE of them, which are not turned either.
 
-    One projection `qkv` holds queries, keys and values in that order, each `num_heads * dim_head`
-    wide, as in the checkpoints that `weights.py` reads. `bias` is one of BIASES.
+    Once here, in place of before each matrix product and behind it: XLA for GPU gives these arrays
+    of whole tiles, and JAX's kernel of cuDNN takes no odd numbers of tokens.
     """
-
-    num_heads: int
-    dim_head: int
-    bias: str = "qkv"
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(
-        self, x: jax.Array, rotation: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> jax.Array:
-        """Attends over the T tokens of each element of the batch.
-
-        `rotation` (see `rotary`) turns queries and keys of the last h w tokens.
-        """
-        B, T, D = x.shape
-        N, d = self.num_heads, self.dim_head
-        dense = functools.partial(
-            Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
-        )
-        qkv = dense(3 * N * d, use_bias=self.bias == "qkv", name="qkv")(x)
-        # Not moveaxis of (B, T, 3, N, d), whose gradient is three padded arrays and their sum.
-        q, k, v = jnp.split(qkv, 3, axis=-1)
-        if self.bias == "qv":
-            q = q + self.param("q_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
-            v = v + self.param("v_bias", nn.initializers.zeros, (N * d,)).astype(self.dtype)
-        q, k, v = (part.reshape(B, T, N, d) for part in (q, k, v))
-        if rotation is not None:
-            q, k = _rotate(q, rotation), _rotate(k, rotation)
-        # Logits and softmax are float32, whatever the dtype.
-        attend = _attend if self.dtype == jnp.float32 else jax.nn.dot_product_attention
-        return dense(D, name="proj")(attend(q, k, v).reshape(B, T, N * d))
-
-
-def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """softmax(q kᵀ / √d) v of float32 arrays (B, T, N, d).
-
-    As `jax.nn.dot_product_attention`, but the weights are divided by their sum after they met v,
-    where there are d numbers a token instead of T, and tokens × features lie together: less time
-    in a forward pass on CPU.
-    """
-    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))
-    logits = (q * q.shape[-1] ** -0.5) @ k.swapaxes(-1, -2)  # (B, N, T, T)
-    weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
-    out = (weights @ v) / weights.sum(axis=-1, keepdims=True)
-    return out.transpose(0, 2, 1, 3)
-
-
-def rotary(h: int, w: int, dim_head: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of DINOv3's rotary positions, each float32 (h w, d).
-
-    Patch centres lie in -1 … 1 over the height and over the width, whatever the numbers of patches,
-    so pictures of any size will do. Over d, a quarter of the angles is of the height and one of the
-    width, with periods from 1 to ROTARY_BASE (left out) in equal ratios; then both once more.
-
-    Raises:
-        ValueError: d is no multiple of 4.
-    """
-    if dim_head % 4:
-        raise ValueError(f"rotary positions need heads of a multiple of 4, not {dim_head}, wide")
-    frequencies = 2 * np.pi / ROTARY_BASE ** (np.arange(dim_head // 4) * 4 / dim_head)  # (d / 4,)
-    rows, columns = ((2 * np.arange(n) + 1) / n - 1 for n in (h, w))
-    grid = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(h * w, 2, 1)
-    angles = np.tile((grid * frequencies).reshape(h * w, dim_head // 2), 2)
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
-
-
-def _rotate(x: jax.Array, rotation: tuple[np.ndarray, np.ndarray]) -> jax.Array:
-    """Turns the pairs (x_i, x_{i + d/2}) of the last tokens of (B, T, N, d) by their angles."""
-    cos, sin = (part[:, None] for part in rotation)  # (h w, 1, d)
-    prefix, patches = x[:, : -len(cos)], x[:, -len(cos) :].astype(jnp.float32)
-    left, right = jnp.split(patches, 2, axis=-1)
-    turned = patches * cos + jnp.concatenate([-right, left], axis=-1) * sin
-    return jnp.concatenate([prefix, turned.astype(x.dtype)], axis=1)
+    more = -x.shape[1] % TILE
+    if rotation is not None:
+        cos, sin = rotation
+        end = ((0, more), (0, 0))
+        rotation = np.pad(cos, end, constant_values=1), np.pad(sin, end)
+    return jnp.pad(x, ((0, 0), (0, more), (0, 0))), rotation
 
 
 @jax.custom_vjp
@@ -149,7 +91,8 @@ class TransformerBlock(nn.Module):
     The MLP is Dense, exact GELU, Dense ("gelu"), or Dense of twice `mlp_dim`, the SiLU of its first
     half times its second half, Dense ("swiglu"). With `layer_scale` both branches are multiplied by
     a gain for each of the D features. Dropout follows both layers of the MLP and the attention's
-    output projection; with `train` and a rate above 0 it needs a "dropout" rng.
+    output projection; with `train` and a rate above 0 it needs a "dropout" rng. `attention` and
+    `tokens` are those of Attention.
     """
 
     num_heads: int
@@ -160,6 +103,8 @@ class TransformerBlock(nn.Module):
     layer_scale: bool = False
     norm_eps: float = 1e-6
     dropout: float = 0.0
+    attention: str = "xla"
+    tokens: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -170,13 +115,19 @@ class TransformerBlock(nn.Module):
         rotation: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> jax.Array:
         """Applies the block; `rotation` as in Attention."""
-        norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         dense = functools.partial(
             Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform()
         )
         drop = Dropout(self.dropout, deterministic=not train)
         attention = Attention(
-            self.num_heads, self.dim_head, self.bias, dtype=self.dtype, name="attn"
+            self.num_heads,
+            self.dim_head,
+            self.bias,
+            self.attention,
+            self.tokens,
+            dtype=self.dtype,
+            name="attn",
         )
         x = x + drop(self._scaled("gamma1", attention(norm(name="norm1")(x), rotation)))
         gated = self.mlp == "swiglu"
@@ -212,6 +163,7 @@ class ViT(nn.Module):
         dtype: of the activations; parameters and normalisation statistics are float32.
         remat: what of each block's activations is recomputed in the backward pass, to save memory:
             "none", "dots" (all but the matrix products), or "full".
+        attention: what computes the attention in training, one of ATTENTIONS.
         mlp: of the blocks, one of MLPS.
         positions: "learned", a row for each patch of pictures of one size, or "rotary", of any
             size.
@@ -231,6 +183,7 @@ class ViT(nn.Module):
     dropout: float = 0.0
     dtype: Any = jnp.float32
     remat: str = "none"
+    attention: str = "xla"
     mlp: str = stored(*MLPS, default="gelu")
     positions: str = stored(*POSITIONS, default="learned")
     bias: str = stored(*BIASES, default="qkv")
@@ -282,8 +235,11 @@ class ViT(nn.Module):
         dim_head = D // self.num_heads
         rotation = rotary(h, w, dim_head) if self.positions == "rotary" else None
         x = self._tokens(x, images.shape)
+        tokens = x.shape[1]
+        if self.attention == "cudnn" and not self.is_initializing():
+            x, rotation = _filled_up(x, rotation)
         x = Dropout(self.dropout, deterministic=not train)(x)
-        norm = functools.partial(nn.LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
+        norm = functools.partial(LayerNorm, epsilon=self.norm_eps, dtype=self.dtype)
         if self.pre_norm:
             x = norm(name="norm_pre")(x)
         # Argument 2 of the block's call (module and x come first) is `train`, a Python bool.
@@ -300,12 +256,14 @@ class ViT(nn.Module):
                 layer_scale=self.layer_scale,
                 norm_eps=self.norm_eps,
                 dropout=self.dropout,
+                attention=self.attention,
+                tokens=tokens if x.shape[1] > tokens else 0,
                 dtype=self.dtype,
                 name=f"block_{i}",
             )(x, train, rotation)
         x = norm(name="norm")(x)
         if return_tokens:
-            return x[:, 0], x[:, 1 + self.registers :].reshape(B, h, w, D)
+            return x[:, 0], x[:, 1 + self.registers : tokens].reshape(B, h, w, D)
         return x[:, 0]
 
     def _tokens(self, x: jax.Array, image_shape: tuple[int, ...]) -> jax.Array:

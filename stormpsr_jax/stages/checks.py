@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+import jax
+
 from stormpsr_jax.data.features import MARKER
 from stormpsr_jax.stages import fields, order, provenance
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage, collect
-from stormpsr_jax.training import sinks
+from stormpsr_jax.training import choices, sinks
 
 
 def find_mistakes(context: Context) -> list[str]:
@@ -84,6 +86,8 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
                 f"--config.{stage.name}.optimizer.schedule=restarts: set .restart_steps to the "
                 "steps of one period"
             )
+    if context.mesh is not None:
+        mistakes += collect(functools.partial(_attention, context, context.mesh.devices.flat[0]))
     data = context.config.data
     if bool(data.cad_mean) != bool(data.cad_std):
         mistakes.append(
@@ -91,6 +95,12 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
             "for both, which takes those of the folder"
         )
     return mistakes + [text for stage in stages for text in stage.mistakes(context)]
+
+
+def _attention(context: Context, device: jax.Device) -> list[str]:
+    """ValueError if the devices cannot compute attention as asked for."""
+    choices.attention(context.config.attention, context.dtype, device)
+    return []
 
 
 def _window(context: Context) -> list[str]:

@@ -30,7 +30,9 @@ def build(context: Context) -> Definition:
     """
     config = context.config.finetune
     train, val = context.clip_source("train"), context.clip_source("val")
-    spatial, transformer = networks.spatial_encoder(context), networks.temporal_encoder(context)
+    pictures = config.batch * context.num_frames
+    spatial = networks.encoder_to_train(context, train.image_size, pictures)
+    transformer = networks.to_train(context, networks.temporal_encoder(context))
     val_states = {name: r.states for name, r in val.recordings.items()}
 
     def init() -> tuple[Params, Params]:

@@ -88,7 +88,7 @@ def build(context: Context) -> Definition:
     """
     config = context.config.general
     train, val = (_open(context, split) for split in SPLITS)
-    model = networks.spatial_encoder(context)
+    model = networks.encoder_to_train(context, train.image_size, _pictures(context))
     components = train.procedure.num_components
 
     def init() -> tuple[Params, Params]:

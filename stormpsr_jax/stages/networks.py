@@ -21,18 +21,47 @@ from stormpsr_jax.models.detector import Detector
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.models.temporal_baselines import NETWORKS
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import checkpoint
+from stormpsr_jax.training import checkpoint, choices
 from stormpsr_jax.training.step import Params
 
 
 def spatial_encoder(context: Context) -> SpatialEncoder:
-    """The backbone with its projection head."""
+    """The backbone with its projection head, not for training; see `encoder_to_train`."""
     auxiliary = context.config.pretrain.state_loss > 0
+    section = dict(context.config.encoder) | {"remat": "none"}
     return _build(
         SpatialEncoder,
-        context.config.encoder,
-        encoder=backbones.build(context.config.encoder, dtype=context.dtype),
+        section,
+        encoder=backbones.build(section, dtype=context.dtype),
         num_components=context.procedure.num_components if auxiliary else 0,
+    )
+
+
+def encoder_to_train(
+    context: Context, image_size: tuple[int, int], pictures: int
+) -> SpatialEncoder:
+    """`spatial_encoder` as the devices of a run train it best.
+
+    Args:
+        context: of the run.
+        image_size: (H, W) in pixels.
+        pictures: of a batch, on all devices.
+    """
+    model = spatial_encoder(context)
+    backbone = to_train(context, model.encoder)
+    at_once = pictures / context.devices.size / model.microbatches
+    asked = context.config.encoder.remat
+    remat = choices.remat(asked, backbone, image_size, at_once)
+    return model.clone(encoder=backbone.clone(remat=remat))
+
+
+def to_train(context: Context, module: nn.Module) -> Any:
+    """A network with the attention that the devices of a run train best, if it has any."""
+    if "attention" not in {field.name for field in dataclasses.fields(module)}:
+        return module
+    device = context.devices.devices.flat[0]
+    return module.clone(
+        attention=choices.attention(context.config.attention, context.dtype, device)
     )
 
 

@@ -30,7 +30,7 @@ def build(context: Context) -> Definition:
     config = context.config.pretrain
     train, val = context.clip_source("train"), context.clip_source("val")
     sampler, cad = _sampler(context)
-    model = networks.spatial_encoder(context)
+    model = networks.encoder_to_train(context, train.image_size, sampler.batch_size)
     supcon = losses.supcon
     if config.supcon_block:
         supcon = functools.partial(

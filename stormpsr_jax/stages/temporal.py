@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stormpsr_jax.data import pipelines
+from stormpsr_jax.data import clip_rows, pipelines
 from stormpsr_jax.data.features import EmbeddingFile
 from stormpsr_jax.stages import embed, learning, networks, validation
 from stormpsr_jax.stages.context import Context
@@ -35,7 +35,7 @@ def build(context: Context) -> Definition:
     on_device = _kept_on_device(context, embeddings)
     val_embeddings = {name: views[0] for name, views in context.embeddings("val").items()}
     val_states = {name: r.states for name, r in val.recordings.items()}
-    model = networks.temporal_encoder(context)
+    model = networks.to_train(context, networks.temporal_encoder(context))
     width = next(iter(val_embeddings.values())).shape[1]
     shape = (1, context.num_frames, width)
     every = 1 if context.ready_made else context.config.embed.every
@@ -60,7 +60,7 @@ def build(context: Context) -> Definition:
         model=model,
         init=init,
         loss_fn=loss_fn,
-        data=(pipelines.clip_rows if on_device else pipelines.embedded_clips)(
+        data=(clip_rows.batches_of_rows if on_device else pipelines.embedded_clips)(
             embeddings,
             {name: r.states for name, r in train.recordings.items()},
             **context.clip_options(train, config.batch, context.config.seed, every),
@@ -69,7 +69,7 @@ def build(context: Context) -> Definition:
         evaluate=evaluate,
         best=config.best,
         unit="clips",
-        held=(lambda: {"table": pipelines.table(embeddings)}) if on_device else None,
+        held=(lambda: {"table": clip_rows.table(embeddings)}) if on_device else None,
     )
 
 
@@ -78,7 +78,7 @@ def _kept_on_device(context: Context, embeddings: Mapping[str, Sequence[Embeddin
     if (asked := context.config.temporal.embeddings) != "auto":
         return asked == "device"
     most = sharding.free_bytes(context.devices) // SHARE
-    return not hosts.on_any(pipelines.table_bytes(embeddings) > most)
+    return not hosts.on_any(clip_rows.table_bytes(embeddings) > most)
 
 
 def clip_loss(context: Context, logits: jax.Array, batch: Batch, batch_stats: Params) -> Loss:

@@ -1,9 +1,10 @@
-"""The metrics of a stage: metrics.jsonl for programs, and sinks for people."""
+"""The metrics of a stage: metrics.jsonl and pace.jsonl for programs, and sinks for people."""
 
 import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TextIO
 
 import jax
 
@@ -16,9 +17,9 @@ class MetricWriter:
 
     Only process 0 writes. Rows beyond `step`, the step that training resumes from, are cut, so that
     the file of an interrupted run equals that of an undisturbed one. Timings differ from run to run
-    and therefore go to the sinks alone.
+    and therefore have a file of their own, WORKDIR/pace.jsonl.
 
-    The file is written by the thread that calls: where the disk is full it gets the OSError.
+    Files are written by the thread that calls: where the disk is full it gets the OSError.
     """
 
     def __init__(self, workdir: Path, step: int = 0, sinks: Sinks | None = None):
@@ -29,16 +30,12 @@ class MetricWriter:
             step: that training resumes from.
             sinks: None is TensorBoard alone.
         """
-        self._file = None
+        self._rows: TextIO | None = None
         self._sinks: list[Sink] = []
         if jax.process_index() != 0:
             return
-        path = workdir / "metrics.jsonl"
-        # A run from step 0 writes its row of step 0 again.
-        rows = read_metrics(path) if step and path.exists() else []
-        kept = "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step)
-        files.write_text(path, kept)
-        self._file = path.open("a")
+        self._rows = _open(workdir / "metrics.jsonl", step)
+        self._pace = _open(workdir / "pace.jsonl", step)
         self._sinks = (sinks or Sinks()).open(workdir, step)
 
     def write(
@@ -47,28 +44,37 @@ class MetricWriter:
         scalars: Mapping[str, float],
         timings: Mapping[str, float] | None = None,
     ) -> None:
-        """Writes one row {"step": step, **scalars}, and gives it and `timings` to the sinks.
+        """Writes one row {"step": step, **scalars}, and another of `timings`; both to the sinks.
 
         Raises:
             OSError: it cannot be written.
         """
-        if self._file is None:
+        if self._rows is None:
             return
-        self._file.write(json.dumps({"step": step, **scalars}) + "\n")
         # Rows reach the file before the checkpoint of the same step is made.
-        self._file.flush()
+        print(json.dumps({"step": step, **scalars}), file=self._rows, flush=True)
+        if timings:
+            print(json.dumps({"step": step, **timings}), file=self._pace, flush=True)
         known = {n: v for n, v in {**scalars, **(timings or {})}.items() if v is not None}
         for sink in self._sinks:
             sink.write(step, known)
 
     def close(self) -> None:
         """Closes all."""
-        if self._file is not None:
+        for file in (self._rows, self._pace) if self._rows else ():
             # All rows are out already, except those that there was no room for.
             with contextlib.suppress(OSError):
-                self._file.close()
+                file.close()
         for sink in self._sinks:
             sink.close()
+
+
+def _open(path: Path, step: int) -> TextIO:
+    """Opens a file for further rows, behind those up to a step; none are kept of step 0."""
+    # A run from step 0 writes its row of step 0 again.
+    rows = read_metrics(path) if step and path.exists() else []
+    files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= step))
+    return path.open("a")
 
 
 def read_metrics(path: Path) -> list[dict]:

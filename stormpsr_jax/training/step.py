@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from stormpsr_jax.training import sharding
+from stormpsr_jax.training import choices, sharding
 
 
 @flax.struct.dataclass
@@ -85,6 +85,7 @@ def jit_step(
         in_shardings=(shardings, whole, sharding.batch_sharding(mesh)),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),
+        compiler_options=choices.compiler_options(mesh.devices.flat[0]),
     )
 
 
@@ -118,6 +119,7 @@ def jit_steps(
         in_shardings=(shardings, whole, whole, sharding.batch_sharding(mesh, axis=1), whole),
         out_shardings=(shardings, whole, whole),
         donate_argnums=(0, 1),
+        compiler_options=choices.compiler_options(mesh.devices.flat[0]),
     )
 
 

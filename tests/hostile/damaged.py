@@ -45,7 +45,7 @@ def damaged_run(rng: random.Random, place: Path, base: Path) -> Found:
         (workdir / stage / provenance.DONE).unlink()
         shutil.rmtree(workdir / stage / "checkpoints" / "12")
         folders = [workdir / stage]
-    path = choose(rng, folders, without=("data", "tensorboard", "lock"))
+    path = choose(rng, folders, without=("data", "tensorboard", "pace.jsonl", "lock"))
     way = damage(rng, path, place.parent / "beside" / "file")
     outcome = call(run(workdir), place, LIMIT)
     wrong = _of_damage(outcome, path, workdir, base)

@@ -59,7 +59,7 @@ def results(folder: Path, stages: Sequence[str]) -> dict[str, str]:
         top = "evaluate" if top in OF_EVALUATE else top
         # Of a finished stage, what it was made from is in done.json.
         # Only a stage that goes on looks at the recordings that it has completed.
-        unlike = {"checkpoints", "tensorboard", "completed", provenance.MADE_FROM}
+        unlike = {"checkpoints", "tensorboard", "pace.jsonl", "completed", provenance.MADE_FROM}
         skipped = unlike & set(name.parts)
         if top not in stages or skipped or not path.is_file():
             continue

@@ -1,5 +1,6 @@
 """The ViT against golden activations, a NumPy transcription and its own symmetries."""
 
+import functools
 import math
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stormpsr_jax.models import vit
+from stormpsr_jax.models import attention, vit
 from stormpsr_jax.weights.torch_layout import from_state_dict
 from tests.support.drawn import apply, dinov3_like, random_variables
 from tests.support.golden import SHARED, needs_shared, under
@@ -180,9 +181,43 @@ def test_gelu_matches_jax_and_so_does_its_gradient(dtype, tolerance):
 def test_attend_matches_jax_and_so_does_its_gradient():
     q, k, v, g = (images_of(seed, 2, 5, 3, 4) for seed in range(4))
     q = 100 * q  # logits that overflow without their maximum subtracted
-    ours, backward = jax.vjp(vit._attend, q, k, v)
+    ours, backward = jax.vjp(attention._attend, q, k, v)
     expected, expected_backward = jax.vjp(jax.nn.dot_product_attention, q, k, v)
     assert np.abs(np.einsum("btnd,bsnd->bnts", q, k)).max() > 200
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     for a, b in zip(backward(g), expected_backward(g), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize(
+    "fields", [{}, {"positions": "rotary", "registers": 2, "layer_scale": True}], ids=["v1", "v3"]
+)
+def test_vit_tokens_that_fill_up_for_the_fused_kernel_change_nothing(monkeypatch, fields):
+    """Features, patch tokens and gradients; the kernel's part is computed by XLA here."""
+    by_xla = functools.partial(attention.fused_attention, implementation="xla")
+    monkeypatch.setattr(attention, "fused_attention", by_xla)
+    plain = vit.ViT(patch_size=4, width=16, depth=1, num_heads=2, dtype=jnp.bfloat16, **fields)
+    images = images_of(0, 2, 8, 12, 3)  # 7 or 9 tokens: filled up to 8 or 16
+    variables = random_variables(plain, images)
+    filled = plain.clone(attention="cudnn")
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, filled.init(jax.random.key(0), images)
+    )
+
+    def loss(model, variables):
+        features, tokens = model.apply(variables, images, True, True)
+        return (features.astype(jnp.float32) ** 3).sum(), (features, tokens)
+
+    (_, ours), gradient = jax.jit(
+        jax.value_and_grad(functools.partial(loss, filled), has_aux=True)
+    )(variables)
+    (_, right), expected = jax.jit(
+        jax.value_and_grad(functools.partial(loss, plain), has_aux=True)
+    )(variables)
+    for a, b in zip(
+        (*ours, *jax.tree.leaves(gradient)), (*right, *jax.tree.leaves(expected)), strict=True
+    ):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        assert np.isfinite(a).all()
+        assert np.linalg.norm(a - b) <= 0.02 * np.linalg.norm(b) + 1e-6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.models import architectures, vit
+from stormpsr_jax.models import architectures, attention, vit
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 from tests.support.drawn import DINOV3, dinov3_like
@@ -40,7 +40,7 @@ def test_vit_rotary_positions_tell_where_patches_are(dinov3):
 
 def test_rotary_scores_depend_on_the_way_between_patches_alone():
     """Along one side, as products of turned vectors: the sense of rotary positions."""
-    cos, sin = vit.rotary(1, 5, 8)
+    cos, sin = attention.rotary(1, 5, 8)
     q, k = np.random.default_rng(0).normal(size=(2, 8))
 
     def turned(x, i):
@@ -51,7 +51,7 @@ def test_rotary_scores_depend_on_the_way_between_patches_alone():
     np.testing.assert_allclose(scores, scores[0], rtol=1e-5)
     assert abs(turned(q, 0) @ turned(k, 2) - scores[0]) > 1e-2
     with pytest.raises(ValueError, match="a multiple of 4, not 6"):
-        vit.rotary(2, 2, 6)
+        attention.rotary(2, 2, 6)
 
 
 def test_vit_gradients_reach_all_parts(dinov3):

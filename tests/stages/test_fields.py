@@ -5,10 +5,10 @@ import math
 import pytest
 
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
-from stormpsr_jax.models import temporal, temporal_baselines, vit
+from stormpsr_jax.models import attention, temporal, temporal_baselines, vit
 from stormpsr_jax.psr.streams import learned_weights, rules, select
 from stormpsr_jax.stages import fields, fuse
-from stormpsr_jax.training import optimizer, sinks
+from stormpsr_jax.training import choices, optimizer, sinks
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,8 @@ def test_sections_give_defaults_and_dotted_names():
 def test_choices_are_those_that_the_code_knows():
     known = {
         "metrics_to": sinks.NAMES,
-        "encoder.remat": vit.REMAT,
+        "encoder.remat": (choices.AUTO, *vit.REMAT),
+        "attention": (choices.AUTO, *attention.ATTENTIONS),
         "temporal_model.backbone": temporal_baselines.NETWORKS,
         "temporal_model.head": temporal.HEADS,
         "temporal_model.mlp_activation": temporal_baselines.ACTIVATIONS,
@@ -49,7 +50,7 @@ def test_choices_are_those_that_the_code_knows():
         "evaluate.decoder": rules.DECODERS,
         "evaluate.choose": select.CHOOSE,
     }
-    for name, choices in known.items():
-        assert set(fields.FIELDS[name].choices) == set(choices), name
+    for name, expected in known.items():
+        assert set(fields.FIELDS[name].choices) == set(expected), name
     assert fields.FIELDS["fuse.units"].high == learned_weights.MAX_UNITS
     assert fields.FIELDS["fuse.average"].high == learned_weights.MAX_AVERAGE

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep import embeddings
-from stormpsr_jax.data import pipelines
+from stormpsr_jax.data import clip_rows, pipelines
 from stormpsr_jax.stages import temporal
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training import sharding
@@ -60,7 +60,7 @@ def test_temporal_embeddings_stay_on_the_host_where_devices_have_no_room(
     folder, tmp_path, monkeypatch
 ):
     """Measured, unless the config says where they are."""
-    bytes_of_all = pipelines.table_bytes(context_for(folder, tmp_path).embeddings("train"))
+    bytes_of_all = clip_rows.table_bytes(context_for(folder, tmp_path).embeddings("train"))
     for room, held in ((4 * bytes_of_all, True), (4 * bytes_of_all - 1, False)):
         monkeypatch.setattr(sharding, "free_bytes", lambda mesh, room=room: room)
         assert bool(temporal.build(context_for(folder, tmp_path)).held) == held
@@ -77,9 +77,9 @@ def test_temporal_the_rows_of_clips_are_those_that_the_loader_reads(folder, tmp_
     states = {name: r.states for name, r in source.recordings.items()}
     options = context.clip_options(source, 16, 3)
     read = pipelines.embedded_clips(views, states, **options)(5)
-    picked = pipelines.clip_rows(views, states, **options)(5)
-    table = pipelines.table(views)
-    assert table.nbytes == pipelines.table_bytes(views)
+    picked = clip_rows.batches_of_rows(views, states, **options)(5)
+    table = clip_rows.table(views)
+    assert table.nbytes == clip_rows.table_bytes(views)
     for _ in range(3):
         clips, rows = next(read), next(picked)
         np.testing.assert_array_equal(table[rows.pop("rows")], clips.pop("embeddings"))

@@ -37,6 +37,9 @@ def test_hosts_same_config_agrees_and_flags_are_process_zeros():
     for code, output in together("agree", "agree"):
         assert code == 0, output
         assert "4 devices, flag True, sum 6" in output
+        # Of seven rows each process had its part; of loaders of the machine, its share.
+        assert "rows [0, 1, 4, 9, 16, 25, 36]" in output
+        assert "loaders of 0, 1 and 8: [0, 1, 4]" in output
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "open mpi"])
@@ -235,6 +238,9 @@ def main(address: str, count: str, index: str, action: str, timeout: str) -> Non
     value = float(total(x)) / 2
     flag = hosts.agreed(index == "0")
     print(f"{jax.device_count()} devices, flag {flag}, sum {value:.0f}", flush=True)
+    own = np.arange(7, dtype=np.float32)[hosts.part(7)] ** 2
+    print("rows", hosts.together(own, 7).astype(int).tolist(), flush=True)
+    print("loaders of 0, 1 and 8:", [hosts.share(n) for n in (0, 1, 8)], flush=True)
     print("cards", jax.config.read("jax_cuda_visible_devices"), flush=True)
     hosts.wait_for_all("end")
 

@@ -24,6 +24,8 @@ def test_metric_writer_cuts_rows_beyond_the_step_and_partial_rows(tmp_path):
     assert path.read_text() == whole
     assert [json.loads(line)["step"] for line in whole.splitlines()] == [5, 10, 15]
     assert list((tmp_path / "tensorboard").glob("events*"))
+    pace = read_metrics(tmp_path / "pace.jsonl")  # timings, of which the last row had none
+    assert pace == [{"step": step, "steps_per_second": 3.0} for step in (5, 10)]
 
 
 def test_metric_writer_starting_over_leaves_no_old_rows(tmp_path):
@@ -79,8 +81,8 @@ def test_metric_writer_tensorboard_has_all_scalars_and_drops_later_steps(tmp_pat
 def test_metric_writer_full_disk_is_an_error_where_it_is_written(tmp_path, which):
     writer = MetricWriter(tmp_path)
     if which == "rows":
-        writer._file.close()
-        writer._file = open("/dev/full", "w")
+        writer._rows.close()
+        writer._rows = open("/dev/full", "w")
     else:
         recorder = writer._sinks[0]._file._py_recordio_writer
         recorder._writer.close()

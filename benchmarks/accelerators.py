@@ -1,14 +1,17 @@
-"""Memory and cost of the training steps on accelerators, compiled for them without having them.
+"""Training steps on accelerators: compiled for them without having them, or measured on them.
 
     pip install 'jax[tpu]'       # --target=v5e, v5p, v6e (libtpu compiles on any Linux host), or
-    pip install 'jax[cuda12]'    # --target=a100
-    python benchmarks/accelerator_memory.py [--target=a100] [--config=meccano] [--stages=finetune]
-        [--sizes=S,B] [--remat=none,dots,full] [--microbatches=1,13] [--dtypes=bfloat16]
-        [--devices=1] [--fsdp=1] [--clips 1 3]
-    python benchmarks/accelerator_memory.py --lower [--config=meccano] [--stages=finetune]
+    pip install 'jax[cuda12]'    # --target=a100 or h100
+    python benchmarks/accelerators.py [--target=a100] [--config=meccano] [--stages=finetune]
+        [--sizes=S,B] [--remat=none,dots,full] [--attention=auto] [--microbatches=1,13]
+        [--dtypes=bfloat16] [--devices=1] [--fsdp=1] [--clips 1 3]
+    python benchmarks/accelerators.py --lower [--config=meccano] [--stages=finetune]
+    python benchmarks/accelerators.py --measure [--config=meccano] [--stages=finetune,pretrain]
 
 With --lower every stage is only lowered for CUDA and for TPU, with the batch of the config, which
-needs neither package: what no device of that kind can do is an error then.
+needs neither package: what no device of that kind can do is an error then. With --measure the
+config's steps run on all devices of this machine, and steps/s and their share of the peak (MFU, by
+base/devices.py) are said; nothing else is computed.
 
 Every row is a stage of the config as it ships (ViT/16 on 224 x 224 pictures, clips of 65,
 the detector on 640 x 640; gradient, clipping, optimiser, donated state) with the fields of its
@@ -23,8 +26,12 @@ enough for the other columns, which are of the first:
 * GiB: arguments + results + temporaries + code − what is updated in place, by the compiler's
   memory analysis;
 * state: parameters and what the optimiser keeps, whole, however many devices share it;
-* GFLOP and GB moved: of one device, with what remat computes twice, by the cost analysis of the
-  compiler for TPU. The one for GPU has none.
+* GFLOP: of one device, with what remat computes twice, and GB moved, both counted in the compiled
+  program (`roofline.py`);
+* ms: that its kernels take at least, one after the other, each at the device's peak or at the full
+  speed of its memory (base/devices.py), whichever takes longer;
+* of peak: the share of it that GFLOP in that time are, without what is computed twice: with remat
+  none and XLA's attention. No step can do better while its kernels stay what they are.
 
 XLA for CPU merges what remat recomputes with what it was computed from, so its figures are of no
 use here; the compilers for TPU and GPU leave remat as it is. Without the GPU its matrix products
@@ -36,10 +43,12 @@ import importlib
 import itertools
 import math
 import os
+import sys
 import tempfile
 from pathlib import Path
 
-os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; the targets are only compiled for
+if "--measure" not in sys.argv:
+    os.environ["JAX_PLATFORMS"] = "cpu"  # what runs here; the targets are only compiled for
 os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # no cloud to ask for the machine's TPU
 os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # several compilations at a time
 os.environ["XLA_FLAGS"] = (
@@ -51,53 +60,69 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import roofline
 import stage_loops
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh
 
+from stormpsr_jax.base import devices
+from stormpsr_jax.models.architectures import cost_of
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.training import loop
-from stormpsr_jax.training.loop import Definition
+from stormpsr_jax.training import step
+from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sharding import AXES, state_shardings
 from stormpsr_jax.training.sharding import make_mesh as training_mesh
 
 # GiB of a device; a GPU's is what its driver reports, XLA takes 75 % of it unless
 # XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
-CAPACITY = {"a100": (39.4, 79.3), "v5e": (15.75,), "v6e": (31.25,), "v5p": (95.0,)}
+CAPACITY = {"a100": (39.4, 79.3), "h100": (79.1,), "v5e": (15.75,), "v6e": (31.25,), "v5p": (95.0,)}
 TOPOLOGY = {"v5e": "v5e:4x4", "v6e": "v6e:4x4", "v5p": "v5p:2x2x4"}
-# The properties of the SXM4 card with 80 GB, as XLA's GPU compiler wants them described
+# The properties of the SXM cards with 80 GB, as XLA's GPU compiler wants them described
 # (stream_executor.GpuTargetConfigProto; XLA has such files for many cards).
-A100 = """
-gpu_device_info {
+GPU = """
+gpu_device_info {{
   threads_per_block_limit: 1024  threads_per_warp: 32  threads_per_core_limit: 2048
-  shared_memory_per_block: 49152  shared_memory_per_core: 167936
-  shared_memory_per_block_optin: 166912  core_count: 108  fpus_per_core: 64
-  block_dim_limit_x: 2147483647  block_dim_limit_y: 65535  block_dim_limit_z: 65535
-  thread_dim_limit_x: 1024  thread_dim_limit_y: 1024  thread_dim_limit_z: 64
-  registers_per_core_limit: 65536  registers_per_block_limit: 65536
-  memory_bandwidth: 2039040000000  l2_cache_size: 41943040  clock_rate_ghz: 1.41
-  device_memory_size: 85100068864  cuda_compute_capability { major: 8 }
-}
+  shared_memory_per_block: 49152  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535  block_dim_limit_z: 65535  thread_dim_limit_x: 1024
+  thread_dim_limit_y: 1024  thread_dim_limit_z: 64  registers_per_core_limit: 65536
+  registers_per_block_limit: 65536  {own}
+}}
 platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 8 }
-device_description_str: "NVIDIA A100-SXM4-80GB"
+dnn_version_info {{ major: 9 minor: 8 }}
+device_description_str: "{name}"
 """
+GPUS = {
+    "a100": GPU.format(
+        name="NVIDIA A100-SXM4-80GB",
+        own="shared_memory_per_core: 167936  shared_memory_per_block_optin: 166912  "
+        "core_count: 108  fpus_per_core: 64  memory_bandwidth: 2039040000000  "
+        "l2_cache_size: 41943040  clock_rate_ghz: 1.41  device_memory_size: 85100068864  "
+        "cuda_compute_capability { major: 8 }",
+    ),
+    "h100": GPU.format(
+        name="NVIDIA H100 80GB HBM3",
+        own="shared_memory_per_core: 233472  shared_memory_per_block_optin: 232448  "
+        "core_count: 132  fpus_per_core: 128  memory_bandwidth: 3352320000000  "
+        "l2_cache_size: 52428800  clock_rate_ghz: 1.98  device_memory_size: 84942979072  "
+        "cuda_compute_capability { major: 9 }",
+    ),
+}
 SIZES = {"S": (384, 6), "B": (768, 12)}  # width, heads of ViT-S/16 and ViT-B/16
 
 
 def make_mesh(target: str, data: int, fsdp: int) -> Mesh:
     """The mesh of `training.sharding.make_mesh`, of devices that need not be there."""
     count = data * fsdp
-    if target == "a100":
-        described = {"target_config": A100, "topology": f"1x1x{max(count, 8)}"}
-        topology = topologies.get_topology_desc("a100", "cuda", **described)
+    if target in GPUS:
+        described = {"target_config": GPUS[target], "topology": f"1x1x{max(count, 8)}"}
+        topology = topologies.get_topology_desc(target, "cuda", **described)
     else:
         topology = topologies.get_topology_desc(TOPOLOGY[target], "tpu")
     devices = np.array(topology.devices[:count]).reshape(data, fsdp)
     return Mesh(devices, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
-def abstract_state(definition: Definition) -> tuple[loop.TrainState, optax.GradientTransformation]:
+def abstract_state(definition: Definition) -> tuple[step.TrainState, optax.GradientTransformation]:
     """Shapes of a stage's train state, and its optimiser."""
     abstract = lambda tree: jax.tree.map(  # noqa: E731
         lambda a: jax.ShapeDtypeStruct(np.shape(a), a.dtype), tree
@@ -105,10 +130,10 @@ def abstract_state(definition: Definition) -> tuple[loop.TrainState, optax.Gradi
     params, batch_stats = abstract(definition.init())
     optimizer = definition.optimizer(params)
     start = params, batch_stats, abstract(jax.random.key_data(jax.random.key(0)))
-    return jax.eval_shape(lambda *start: loop.new_state(optimizer, *start), *start), optimizer
+    return jax.eval_shape(lambda *start: step.new_state(optimizer, *start), *start), optimizer
 
 
-def state_bytes(state: loop.TrainState) -> int:
+def state_bytes(state: step.TrainState) -> int:
     """Bytes of parameters and optimiser state."""
     arrays = jax.tree.leaves((state.params, state.opt_state))
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
@@ -147,8 +172,8 @@ def trace(
     _, (metrics, _) = jax.eval_shape(loss_fn, *weights, batch, jax.random.key(0))
     zero = jax.ShapeDtypeStruct((), jnp.float32)
     sums = dict.fromkeys(("count", "loss", "grad_norm", *metrics), zero)
-    step = loop.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
-    return step.trace(state, sums, batch)
+    jitted = step.jit_step(loss_fn, optimizer, state_shardings(state, mesh), mesh)
+    return jitted.trace(state, sums, batch)
 
 
 def lower(definition: Definition, mesh: Mesh, rows: int | None = None) -> jax.stages.Lowered:
@@ -169,8 +194,16 @@ def device_gib(compiled: jax.stages.Compiled) -> float:
     return total / 2**30
 
 
+def model_flops(context: Context, stage: str, rows: int) -> float:
+    """FLOPs of a step with `rows` rows, nothing of which is computed twice."""
+    config = context.config
+    config.encoder.microbatches, config.encoder.remat, config.attention = 1, "none", "xla"
+    definition, mesh = stage_loops.build(context, stage), context.mesh
+    return cost_of(trace(definition, mesh, first_batch(definition), rows).jaxpr).operations
+
+
 def columns(
-    definition: Definition, mesh: Mesh, rows: list[int], capacity: tuple[float, ...]
+    definition: Definition, mesh: Mesh, rows: list[int], capacity: tuple[float, ...], model: float
 ) -> list[str]:
     """What the table says about a step.
 
@@ -179,6 +212,7 @@ def columns(
         mesh: of devices that need not be there.
         rows: B of one device; a second one gives what each further row needs.
         capacity: GiB of a device.
+        model: FLOPs of a step of the first of `rows` on all devices, by `model_flops`.
     """
     steps = [lower(definition, mesh, count * mesh.size).compile() for count in rows]
     gib = [device_gib(step) for step in steps]
@@ -187,12 +221,40 @@ def columns(
         each = (gib[1] - gib[0]) / (rows[1] - rows[0])
         fit = [max(0, rows[0] + math.floor((size - gib[0]) / each)) for size in capacity]
         further = [f"{each:.2f}", *map(str, fit)]
-    cost, (state, _) = steps[0].cost_analysis() or {}, abstract_state(definition)
-    known = lambda name: f"{cost[name] / 1e9:,.1f}" if name in cost else "–"  # noqa: E731
+    state, _ = abstract_state(definition)
+    found, kind = roofline.kernels(steps[0].as_text()), mesh.devices.flat[0].device_kind
+    peak = devices.peak_flops(kind, "bfloat16")
+    seconds = roofline.seconds(found, peak, devices.bandwidth(kind))
     return [
         *(str(rows[0]), f"{gib[0]:.2f}", *further, f"{state_bytes(state) / 1e9:.2f}"),
-        *(known("flops"), known("bytes accessed")),
+        f"{sum(k.times * k.flops for k in found) / 1e9:,.0f}",
+        f"{sum(k.times * k.bytes for k in found) / 1e9:,.1f}",
+        *(f"{1e3 * seconds:.1f}", f"{model / mesh.size / peak / seconds:.1%}"),
     ]
+
+
+def measure(config, stages: list[str], steps: int = 20) -> None:
+    """Runs each stage's step on the devices that are there, and prints rates and shares."""
+    from train_step import timed
+
+    mesh = training_mesh(config.mesh.data, config.mesh.fsdp)
+    kind = mesh.devices.flat[0].device_kind
+    peak = devices.peak_flops(kind, config.dtype)
+    print(f"{mesh.size} × {kind}\n\n| stage | rows | ms a step | steps/s | rows/s | MFU |")
+    print("|---|---|---|---|---|---|", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(config, Path(folder), mesh)
+        stage_loops.make_folders(context, recordings=1)
+        for stage, definition in stage_loops.definitions(context, stages).items():
+            _, batch, times = timed(context, stage, definition, steps)
+            seconds, rows = min(times), len(next(iter(batch.values())))
+            copy = Context(config.copy_and_resolve_references(), Path(folder), mesh)
+            share = peak and model_flops(copy, stage, rows) / seconds / peak / mesh.size
+            print(
+                f"| {stage} | {rows} | {1e3 * seconds:.1f} | {1 / seconds:.2f} "
+                f"| {rows / seconds:,.1f} | {f'{share:.1%}' if share else '–'} |",
+                flush=True,
+            )
 
 
 def lower_all(config, stages: list[str]) -> None:
@@ -217,10 +279,12 @@ def main() -> None:
     parser.add_argument("--target", default="a100", choices=CAPACITY)
     parser.add_argument("--config", default="meccano", choices=("meccano", "industreal"))
     parser.add_argument("--lower", action="store_true", help="Only lower, for CUDA and for TPU.")
+    parser.add_argument("--measure", action="store_true", help="On this machine's devices.")
     parser.add_argument("--stages", type=split, default=["finetune"])
     parser.add_argument("--sizes", type=split, default=["S", "B"])
     parser.add_argument("--remat", type=split, default=["none", "dots", "full"])
     parser.add_argument("--microbatches", type=split, default=["1", "13"])
+    parser.add_argument("--attention", default="auto", choices=("auto", "xla", "cudnn"))
     parser.add_argument("--dtypes", type=split, default=["bfloat16"])
     parser.add_argument("--devices", type=int, default=1, help="That share the batch.")
     parser.add_argument("--fsdp", type=int, default=1, help="That share the state, times those.")
@@ -231,15 +295,16 @@ def main() -> None:
     if len(args.clips) > 2:
         parser.error(f"--clips takes one number or two, not {len(args.clips)}")
     shipped = importlib.import_module(f"stormpsr_jax.configs.{args.config}").get_config
-    if args.lower:
+    if args.lower or args.measure:
         config = shipped()
         config.data.workers = 0
-        lower_all(config, args.stages)
+        (lower_all if args.lower else measure)(config, args.stages)
         return
     capacity = CAPACITY[args.target]
     head = ["stage", "ViT", "activations", "remat", "microbatches", "devices", "fsdp"]
     head += ["rows a device", "GiB", "each further row"]
     head += [*(f"rows in {gib:g} GiB" for gib in capacity), "state, GB", "GFLOP", "GB moved"]
+    head += ["ms", "of peak"]
     print(f"One {args.target} device\n\n| {' | '.join(head)} |\n{'|---' * len(head)}|", flush=True)
     for size in args.sizes:
         with tempfile.TemporaryDirectory() as folder:
@@ -252,14 +317,16 @@ def main() -> None:
             for stage, *fields in itertools.product(
                 args.stages, args.dtypes, args.remat, args.microbatches
             ):
-                config.dtype, config.encoder.remat, parts = fields
-                config.encoder.microbatches = int(parts)
-                definition, mesh = stage_loops.build(context, stage), context.mesh
                 rows = args.clips
                 if stage != "finetune":
-                    rows = [batch_rows(definition) // mesh.size]
+                    rows = [batch_rows(stage_loops.build(context, stage)) // context.mesh.size]
+                config.dtype = fields[0]
+                model = model_flops(context, stage, rows[0] * context.mesh.size)
+                config.attention, config.encoder.remat = args.attention, fields[1]
+                config.encoder.microbatches = int(fields[2])
+                definition, mesh = stage_loops.build(context, stage), context.mesh
                 row = [stage, f"{size}/16", *fields, str(args.devices), str(args.fsdp)]
-                row += columns(definition, mesh, rows, capacity)
+                row += columns(definition, mesh, rows, capacity, model)
                 print(f"| {' | '.join(row)} |", flush=True)
 
 

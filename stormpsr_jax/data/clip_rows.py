@@ -1,0 +1,114 @@
+"""Clips of embeddings as rows of one table of all, from which the devices take them themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+
+from stormpsr_jax.data import sampling
+from stormpsr_jax.data.features import EmbeddingFile
+from stormpsr_jax.data.pipelines import ENDLESS, Batches, batches, check_batch
+
+
+def table(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> np.ndarray:
+    """All embeddings one below the other, float32 (rows, D): of recording after recording.
+
+    `batches_of_rows` says where in it a clip is.
+    """
+    parts = [view for views in embeddings.values() for view in views]
+    whole = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
+    start = 0
+    for part in parts:
+        whole[start : start + len(part)] = part[:]
+        start += len(part)
+    return whole
+
+
+def table_bytes(embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]]) -> int:
+    """What `table` takes."""
+    return sum(4 * math.prod(view.shape) for views in embeddings.values() for view in views)
+
+
+def batches_of_rows(
+    embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+    states: Mapping[str, np.ndarray],
+    sampler: sampling.ClipSampler,
+    *,
+    frames: int,
+    stride: int,
+    batch: int,
+    seed: int,
+    workers: int = 0,
+) -> Batches:
+    """The batches of `pipelines.embedded_clips`, the very same draws, for who has `table` already.
+
+    Yields:
+        rows int32 (B, T) of the table, in place of `embeddings`; label and state as there.
+    """
+    check_batch(batch, "temporal.batch")
+    draw = _Draw({name: len(views) for name, views in embeddings.items()}, sampler)
+    drawn = grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
+    dataset = _ClipRows(drawn, embeddings, states, frames, stride, batch)
+    return batches(dataset, workers, sum(array.nbytes for array in dataset[0].values()))
+
+
+class _Draw:
+    """Index → number of a recording, row in it at which a clip ends, and view."""
+
+    def __init__(self, views: Mapping[str, int], sampler: sampling.ClipSampler):
+        self._sampler = sampler
+        self._known = {name: (i, count) for i, (name, count) in enumerate(views.items())}
+
+    def __call__(self, _: int, rng: np.random.Generator) -> tuple[int, int, int]:
+        name, last = self._sampler.draw(rng)
+        number, views = self._known[name]
+        return number, last, int(rng.integers(views))
+
+
+class _ClipRows(grain.MapDataset):
+    """Draws → this host's rows of whole batches.
+
+    All clips of a batch at once: one by one, Python takes four times as long.
+    """
+
+    def __init__(
+        self,
+        parent: grain.MapDataset,
+        embeddings: Mapping[str, Sequence[np.ndarray | EmbeddingFile]],
+        states: Mapping[str, np.ndarray],
+        frames: int,
+        stride: int,
+        batch: int,
+    ):
+        super().__init__(parent)
+        self._frames, self._stride, self._batch = frames, stride, batch
+        self._rows = batch // jax.process_count()
+        self._first = jax.process_index() * self._rows
+        self._states = np.concatenate([states[name] for name in embeddings])
+        lengths = np.array([len(states[name]) for name in embeddings])
+        views = np.array([len(views) for views in embeddings.values()])
+        # Where a recording begins in the states, and in the table, which has each view of it.
+        self._lengths, self._in_states = lengths, np.cumsum(lengths) - lengths
+        self._in_table = np.cumsum(lengths * views) - lengths * views
+
+    def __len__(self) -> int:
+        return len(self._parent) // self._batch
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return self.slice(index)
+        first = index * self._batch + self._first
+        drawn = [self._parent[i] for i in range(first, first + self._rows)]
+        number, last, view = np.array(drawn).T
+        start = self._in_table[number] + view * self._lengths[number]
+        window = sampling.window_frames(last, frames=self._frames, stride=self._stride)
+        before = self._in_states[number] + np.maximum(last - self._frames, 0)
+        state = self._states[self._in_states[number] + last]
+        label = sampling.binarise(self._states[before]) ^ sampling.binarise(state)
+        rows = (start[:, None] + window).astype(np.int32)
+        return {"rows": rows, "label": label.astype(np.float32), "state": state}

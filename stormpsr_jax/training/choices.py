@@ -1,0 +1,139 @@
+"""What a training step does differently on one kind of device than on another.
+
+None of it changes what is computed, but for the last digits.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from stormpsr_jax.models.vit import REMAT
+
+AUTO = "auto"
+# Of a device's memory, what state and activations may take: the rest is for a batch in advance,
+# the libraries' work space, and what lies scattered.
+_SHARE = 0.85
+_COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best or next ones
+
+# By platform, options of XLA that steps of training are compiled with. Both are known to the
+# versions of JAX in pyproject.toml (a test compiles with them). With excess precision, which is
+# XLA's default, a sum of two bfloat16 arrays that a LayerNorm reads is kept in float32 from the
+# forward to the backward pass: twice the memory, and twice the time of what waits for it. The
+# scheduler sends gradients to other devices while the backward pass goes on; on TPUs it is the
+# default. Matrix products of one layer are never split over devices here, so what overlaps them
+# with collectives ("collective matmul") would change nothing.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "gpu": {
+        "xla_allow_excess_precision": False,
+        "xla_gpu_enable_latency_hiding_scheduler": True,
+    },
+    "tpu": {"xla_allow_excess_precision": False},
+}
+
+
+def compiler_options(device: jax.Device) -> dict[str, Any]:
+    """XLA's options for training steps on a device, without those that XLA_FLAGS sets."""
+    chosen = os.environ.get("XLA_FLAGS", "")
+    options = _OPTIONS.get(device.platform, {})
+    return {name: value for name, value in options.items() if f"--{name}" not in chosen}
+
+
+def attention(asked: str, dtype: Any, device: jax.Device) -> str:
+    """What computes attention in training, one of `attention.ATTENTIONS`.
+
+    Args:
+        asked: that, or "auto": cuDNN's kernel where there is one, else XLA.
+        dtype: of the activations.
+        device: of those that train.
+
+    Raises:
+        ValueError: cuDNN is asked for and has no kernel for this device or dtype.
+    """
+    there = _has_fused_attention(device) and np.dtype(dtype).itemsize == 2
+    if asked == "cudnn" and not there:
+        raise ValueError(
+            f"attention=cudnn with dtype {np.dtype(dtype).name} on {device.device_kind}: cuDNN's "
+            "kernel takes bfloat16 and an NVIDIA GPU of compute capability 8.0 (A100) or more; set "
+            "--config.attention=auto"
+        )
+    return asked if asked != AUTO else "cudnn" if there else "xla"
+
+
+def _has_fused_attention(device: jax.Device) -> bool:
+    if device.platform != "gpu" or not device.device_kind.startswith("NVIDIA"):
+        return False
+    capability = getattr(device, "compute_capability", "0")
+    return tuple(map(int, str(capability).split("."))) >= (8,)
+
+
+def remat(asked: str, backbone: nn.Module, image_size: tuple[int, int], pictures: float) -> str:
+    """What of a backbone's activations is computed again in the backward pass, a key of REMAT.
+
+    Args:
+        asked: that, or "auto": as little as the devices' memory allows. On a CPU nothing, as XLA
+            for CPU undoes it.
+        backbone: a network of `backbones.build`.
+        image_size: (H, W) in pixels.
+        pictures: that a device encodes at once.
+    """
+    if asked != AUTO:
+        return asked
+    memory = device_memory()
+    return "none" if memory is None else fitting_remat(backbone, image_size, pictures, memory)
+
+
+def fitting_remat(
+    backbone: nn.Module, image_size: tuple[int, int], pictures: float, memory: float
+) -> str:
+    """The first of REMAT with which a step fits; the last if none does.
+
+    Args:
+        backbone, image_size, pictures: as in `remat`.
+        memory: bytes of a device.
+    """
+    for name in REMAT:
+        fixed, each = kept_bytes(backbone.clone(remat=name), image_size)
+        if fixed + pictures * each <= _SHARE * memory:
+            break
+    return name
+
+
+def kept_bytes(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[float, float]:
+    """Bytes that training keeps: of parameters and their like, and of each picture.
+
+    The second is the size of what JAX hands from the forward to the backward pass. Nothing is
+    computed or allocated.
+    """
+
+    def forward(variables: Any, images: jax.Array) -> Any:
+        return jax.vjp(lambda v: backbone.apply(v, images, True), variables)[1]
+
+    def size(tree: Any) -> float:
+        return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+    one, two = (jax.ShapeDtypeStruct((rows, *image_size, 3), np.float32) for rows in (1, 2))
+    variables = jax.eval_shape(backbone.init, jax.random.key(0), one)
+    kept = [size(jax.eval_shape(forward, variables, images)) for images in (one, two)]
+    return _COPIES * size(variables), kept[1] - kept[0]
+
+
+@functools.cache
+def device_memory() -> float | None:
+    """Bytes that JAX can have of a device, the least of all processes; None where it does not say.
+
+    All processes of a run come here together, as they choose the same.
+    """
+    device = jax.local_devices()[0]
+    limit = (device.memory_stats() or {}).get("bytes_limit", 0) if device.platform != "cpu" else 0
+    if jax.process_count() > 1:
+        megabytes = np.asarray(limit // 2**20, np.int32)
+        limit = int(multihost_utils.process_allgather(megabytes).min()) * 2**20
+    return limit or None

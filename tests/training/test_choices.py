@@ -1,0 +1,168 @@
+"""What a training step does differently on one kind of device than on another."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stormpsr_jax.models import architectures, attention, vit
+from stormpsr_jax.models.convnext import ConvNeXt
+from stormpsr_jax.training import choices
+
+
+def device(platform="gpu", kind="NVIDIA A100-SXM4-80GB", capability="8.0"):
+    return types.SimpleNamespace(platform=platform, device_kind=kind, compute_capability=capability)
+
+
+A100, V100 = device(), device(kind="Tesla V100-SXM2-16GB", capability="7.0")
+T4 = device(kind="NVIDIA T4", capability="7.5")
+MI300, V5E = device(kind="AMD Instinct MI300X", capability="9.4"), device("tpu", "TPU v5 lite", "")
+CPU = device("cpu", "cpu", "")
+
+
+def test_auto_takes_the_fused_kernel_where_there_is_one():
+    assert choices.attention("auto", jnp.bfloat16, A100) == "cudnn"
+    assert choices.attention("cudnn", jnp.bfloat16, A100) == "cudnn"
+    assert choices.attention("xla", jnp.bfloat16, A100) == "xla"
+    assert choices.attention("auto", jnp.float32, A100) == "xla"
+    for other in (V100, T4, MI300, V5E, CPU):
+        assert choices.attention("auto", jnp.bfloat16, other) == "xla"
+
+
+@pytest.mark.parametrize(("dtype", "on"), [(jnp.bfloat16, CPU), (jnp.float32, A100)])
+def test_a_kernel_that_is_not_there_is_a_mistake(dtype, on):
+    message = f"attention=cudnn with dtype {jnp.dtype(dtype).name} on {on.device_kind}: .*auto"
+    with pytest.raises(ValueError, match=message):
+        choices.attention("cudnn", dtype, on)
+
+
+def test_options_of_the_compiler_are_known_to_it_and_end_nothing():
+    """A misspelt one is an error here; XLA_FLAGS would end the process."""
+    for platform in ("gpu", "tpu"):
+        options = choices.compiler_options(device(platform))
+        assert options
+        double = jax.jit(lambda x: 2 * x, compiler_options=options)
+        assert double(3.0) == 6.0
+    with pytest.raises(Exception, match="no_such_option"):
+        jax.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
+
+
+def test_a_cpu_compiles_as_ever_and_flags_of_the_user_win(monkeypatch):
+    assert choices.compiler_options(CPU) == {}
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_latency_hiding_scheduler=false")
+    assert [*choices.compiler_options(A100)] == ["xla_allow_excess_precision"]
+
+
+def test_kept_bytes_are_those_of_arrays_that_the_backward_pass_reads():
+    """Of a network whose activations can be counted by hand: one block of the plain ViT."""
+    model = vit.ViT(patch_size=8, width=32, depth=1, num_heads=2, dtype=jnp.bfloat16)
+    _, each = choices.kept_bytes(model, (32, 32))
+    fixed, full = choices.kept_bytes(model.clone(remat="full"), (32, 32))
+    T, D = 17, 32
+    # Inputs of the four matrix products, queries, keys, values, the GELU's input: (1 + 1 + 1 + 4 +
+    # 3 + 4) D numbers of two bytes a token, at least; logits; and float32 ones of three norms.
+    assert 14 * 2 * T * D < each < 3 * 14 * 2 * T * D + 4 * 3 * 2 * 4 * T * T
+    assert full < each / 2
+    # Of the parameters, which are float32, four copies.
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    assert fixed == 4 * 4 * sum(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        vit.ViT(patch_size=8, width=32, depth=2, num_heads=2),
+        ConvNeXt(width=8, depths=(1, 1)),
+    ],
+    ids=["vit", "convnext"],
+)
+def test_as_little_as_fits_is_computed_again(backbone):
+    found = {}
+    for name in vit.REMAT:
+        fixed, each = choices.kept_bytes(backbone.clone(remat=name), (32, 32))
+        found[name] = (fixed + 100 * each) / 0.85
+    chosen = lambda memory: choices.fitting_remat(backbone, (32, 32), 100, memory)  # noqa: E731
+    assert chosen(found["none"] + 1) == "none"
+    assert chosen(found["none"] - 1) == "dots"
+    assert chosen(found["dots"] - 1) == "full"
+    assert chosen(1) == "full"
+
+
+def test_a_cpu_computes_nothing_again_and_a_field_is_obeyed(monkeypatch):
+    backbone = vit.ViT(patch_size=8, width=32, depth=1, num_heads=2)
+    assert choices.device_memory() is None
+    assert choices.remat("auto", backbone, (32, 32), 1e9) == "none"
+    assert choices.remat("dots", backbone, (32, 32), 1) == "dots"
+    monkeypatch.setattr(choices, "device_memory", lambda: 1e6)
+    assert choices.remat("auto", backbone, (32, 32), 1e9) == "full"
+
+
+def test_operations_of_the_fused_kernel_are_counted(monkeypatch):
+    """As those of XLA's attention, and once more the logits in the backward pass."""
+    from jax._src.cudnn import fused_attention_stablehlo as fused
+
+    monkeypatch.setattr(fused, "check_cudnn_version", lambda: 92800)
+    q = jnp.zeros((3, 10, 2, 16), jnp.bfloat16)
+
+    def operations(implementation):
+        def loss(q, k, v):
+            return (
+                attention.fused_attention(q, k, v, implementation=implementation)
+                .astype(jnp.float32)
+                .sum()
+            )
+
+        traced = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1, 2)))(q, q, q)
+        return architectures.cost_of(traced.jaxpr).operations
+
+    one = 2 * 3 * 2 * 10 * 10 * 16
+    assert operations("xla") == 6 * one
+    assert operations("cudnn") == 7 * one
+
+
+@pytest.mark.parametrize("tokens", [8, 9])
+def test_fused_attention_is_lowered_to_the_kernel_of_cudnn(monkeypatch, tokens):
+    """For odd numbers of tokens too, which JAX refuses in training."""
+    from jax._src.cudnn import fused_attention_stablehlo as fused
+
+    monkeypatch.setattr(fused, "check_cudnn_version", lambda: 92800)
+    q = jnp.zeros((2, tokens, 2, 16), jnp.bfloat16)
+    loss = lambda q, k, v: attention.fused_attention(q, k, v).astype(jnp.float32).sum()  # noqa: E731
+    traced = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(q, q, q)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    assert "__cudnn$fmhaSoftmax(" in text or "@__cudnn$fmhaSoftmax" in text
+    assert "__cudnn$fmhaSoftmaxBackward" in text
+    assert "stablehlo.dot_general" not in text
+
+
+@pytest.mark.parametrize("tokens", [8, 9])
+def test_fused_attention_equals_attention_in_bfloat16(tokens):
+    """What is padded for the kernel, computed by XLA; value and gradients, against float64."""
+    rng = np.random.default_rng(0)
+    q, k, v, g = rng.normal(size=(4, 2, tokens, 3, 16))
+
+    def reference():
+        logits = np.einsum("btnd,bsnd->bnts", q, k) / 4
+        weights = np.exp(logits - logits.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        out = np.einsum("bnts,bsnd->btnd", weights, v)
+        dw = np.einsum("btnd,bsnd->bnts", g, v)
+        dl = weights * (dw - (dw * weights).sum(-1, keepdims=True)) / 4
+        return (
+            out,
+            np.einsum("bnts,bsnd->btnd", dl, k),
+            np.einsum("bnts,btnd->bsnd", dl, q),
+            np.einsum("bnts,btnd->bsnd", weights, g),
+        )
+
+    arrays = [jnp.asarray(x, jnp.bfloat16) for x in (q, k, v, g)]
+    q, k, v, g = (np.asarray(x, np.float64) for x in arrays)
+    attend = lambda q, k, v: attention.fused_attention(q, k, v, implementation="xla")  # noqa: E731
+    out, pull = jax.vjp(attend, *arrays[:3])
+    for found, right in zip((out, *pull(arrays[3])), reference(), strict=True):
+        error = np.linalg.norm(np.asarray(found, np.float64) - right) / np.linalg.norm(right)
+        assert error < 8e-3  # bfloat16 has 8 bits
+        assert np.isfinite(np.asarray(found, np.float32)).all()
