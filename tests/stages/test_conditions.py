@@ -131,7 +131,7 @@ def test_metrics_have_both_terms_of_the_conditions(finished, stage):
 @pytest.mark.usefixtures("system")  # costly
 def test_detector_right_and_wrong_are_learnt_from_renders_and_frames_anywhere(rendered):
     stage = detector.build(Context(tiny(), rendered, make_mesh(1, 1)))
-    params, stats = jax.jit(stage.init)()
+    params, stats = stage.init()
     loss_fn = jax.jit(stage.loss_fn)  # op by op takes much longer
     batches = stage.data(0)
     batch = next(batches)

@@ -82,7 +82,7 @@ def prepare(folder):
             embed.run(context)
             continue
         (context.workdir / name).mkdir(parents=True)
-        save_best(context.workdir / name, *jax.jit(STAGES[name].build(context).init)())
+        save_best(context.workdir / name, *STAGES[name].build(context).init())
 
 
 def recorded(workdir, data):
