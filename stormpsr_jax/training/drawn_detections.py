@@ -59,21 +59,21 @@ class Noise:
         floor: confidence below which the detector lists nothing.
     """
 
-    pace: tuple[float, float] = (22.0, 0.4)
+    pace: tuple[float, float] = (13.0, 0.4)
     step: tuple[float, float] = (1.0, 0.9)
     together: float = 0.9
-    wrong: float = 0.06
+    wrong: float = 0.1
     mended: float = 0.7
-    unfinished: float = 0.1
-    gap: tuple[float, float] = (14.0, 1.6)
-    look: tuple[float, float] = (2.5, 0.9)
-    after_step: float = 1.0
-    after_step_s: float = 8.0
+    unfinished: float = 0.2
+    gap: tuple[float, float] = (6.0, 1.7)
+    look: tuple[float, float] = (1.1, 1.15)
+    after_step: float = 0.25
+    after_step_s: float = 1.5
     density: tuple[float, float] = (20.0, 1.0)
     level: tuple[float, float] = (0.75, 0.8)
     spread: float = 0.5
     wrong_level: float = -0.25
-    confused: tuple[float, float, float] = (0.1, 0.3, 0.02)
+    confused: tuple[float, float, float] = (0.2, 0.3, 0.02)
     later: float = 0.97
     flicker: float = 0.008
     wrong_right: float = 0.45
