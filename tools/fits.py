@@ -22,8 +22,7 @@ from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.model.folder import read_model
 from stormpsr_jax.model.named_files import MODEL
 from stormpsr_jax.model.weights_file import WEIGHTS
-from stormpsr_jax.model.writing import copy_model
-from stormpsr_jax.model.functions import functions
+from stormpsr_jax.model.writing import copy_model, weights_of
 from stormpsr_jax.stages import fits
 
 
@@ -34,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     data = parser.parse_args(argv).data
     try:
         content = read_model(demo.MODEL)
+        networks = weights_of(demo.MODEL)
         sources = {s: (ClipSource(data, s, content.procedure), None) for s in ("train", "val")}
-        made = functions(content.networks, content.pictures, content.max_detections, content.batch)
+        made = networks.functions(content, content.batch)
         found = fits.fit(sources, made, content.batch, content.procedure)
         with tempfile.TemporaryDirectory() as folder:
-            copy_model(demo.MODEL, folder, dtype=content.dtype, fits=found)
+            copy_model(demo.MODEL, folder, dtype=networks.dtype, fits=found)
             if files.checksum(Path(folder, WEIGHTS)) != files.checksum(demo.MODEL / WEIGHTS):
                 raise ValueError(f"{demo.MODEL}: the copy has other weights")
             files.write_text(demo.MODEL / MODEL, Path(folder, MODEL).read_text(encoding="utf-8"))

@@ -187,8 +187,8 @@ def kept(data: Any, place: str) -> str:
             f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
         )
     # Models that were made before it existed have no "fits".
-    known = (*_KEYS, KEPT[form], "fits") if "fits" in data else (*_KEYS, KEPT[form])
-    check_keys(data, known, place)
+    later = ("fits",) if "fits" in data else ()
+    check_keys(data, (*_KEYS, KEPT[form], *later), place)
     return KEPT[form]
 
 

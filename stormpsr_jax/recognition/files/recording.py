@@ -112,7 +112,7 @@ def recognise(
     if missing := pages.missing():
         what = "%s: no report.html, which needs %s"
         logging.getLogger(__name__).warning(what, name, " and ".join(missing))
-        return num_events
+        return num_events, fits
     report.write(
         folder / "report.html",
         name=name,
