@@ -340,7 +340,7 @@ def decode(
 # Of weights for detections alone, which are fitted to drawn ones (`training/drawn_detections.py`).
 # Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
 _OF_KIND = {
-    "detections": Settings(install=2.25, rho=None, unexpected=-6.0, hold=3.0),
+    "detections": Settings(install=2.5, rho=None, unexpected=-6.0, hold=3.0),
 }
 
 
