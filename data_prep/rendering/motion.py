@@ -337,11 +337,7 @@ def _plain_hand(side: int, tool: bool) -> tuple[Body, np.ndarray]:
     meshes = [join(pieces), dataclasses.replace(sleeve, closed=False)]
     if side:
         meshes = [mesh.moved(np.diag([-1.0, 1, 1, 1])) for mesh in meshes]
-    body = Body(*meshes)
-    if side:
-        # Light comes to left hands from below: what networks have learned, they know like this.
-        body.normals = -body.normals
-    return body, np.concatenate([mesh.colours[:, 0] for mesh in meshes]).astype(int)
+    return Body(*meshes), np.concatenate([mesh.colours[:, 0] for mesh in meshes]).astype(int)
 
 
 def hand(side: int, tool: bool, materials: np.ndarray) -> Body:
