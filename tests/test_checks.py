@@ -44,7 +44,8 @@ def test_base_is_what_the_project_declares():
     assert {name.lower() for name in checks.BASE} == names(PROJECT["dependencies"])
     for extra, (modules, _) in checks.EXTRAS.items():
         packages = names(PROJECT["optional-dependencies"][extra]) - {"stormpsr-jax"}
-        named = {{"scikit-learn": "sklearn"}.get(p, p.partition("-")[0]) for p in packages}
+        others = {"scikit-learn": "sklearn", "onnx-ir": "onnx_ir"}
+        named = {others.get(p, p.partition("-")[0]) for p in packages}
         assert {m.partition(".")[0] for m in modules} == named
 
 

@@ -137,7 +137,7 @@ def test_command_errors_unknown_one_lists_the_known(words, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["stormpsr", *words])
     error = refused(capsys, command.main)
     assert f"unknown command '{' '.join(words)}'" in error
-    names = "main, paper, sweep, recognise, evaluate, monitor, procedure, convert, weights, data"
+    names = "recognise, evaluate, monitor, procedure, convert, weights, export, data"
     assert f"{names} own" in error
 
 

@@ -109,8 +109,9 @@ def test_initialise_from_pictures_need_not_be_square(tmp_path, monkeypatch):
     params, stats = tiny_encoder()
     params = params | {"encoder": params["encoder"] | {"pos_embed": np.zeros((1, 11, 8))}}
     model = mock.Mock(patch_size=4)
-    model.init.return_value = {"params": params, "batch_stats": stats}
+    variables = {"params": params, "batch_stats": stats}
     monkeypatch.setattr(pretrain.networks, "spatial_encoder", lambda context: model)
+    monkeypatch.setattr(pretrain.networks, "fresh", lambda *_: variables)
     context = mock.Mock(**{"config.init_from": str(path)})
     got, _ = pretrain.starting_point(context, (8, 20))
     expected = positions.resize_position_embedding(state["pos_embed"], (2, 5))

@@ -2,6 +2,7 @@
 
 import copy
 import ctypes
+import dataclasses
 import gc
 import json
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 import stormpsr_jax
 from stormpsr_jax.model import functions, model
+from stormpsr_jax.model.flax_networks import FlaxNetworks
 from stormpsr_jax.model.live import LATE
 from stormpsr_jax.models.temporal_baselines import TemporalMLP
 from stormpsr_jax.psr.streams import learned
@@ -53,7 +55,9 @@ def test_update_has_the_events_of_recognise(trained, stream):
 def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypatch):
     """With the batch of the model; alone, a picture may come to other last bits."""
     monkeypatch.setattr(functions, "SMALL", 0)
-    trained = model.Model(trained._content)
+    networks = trained._content.networks
+    networks = FlaxNetworks(networks.of, networks.dtype)  # of which nothing was made yet
+    trained = model.Model(dataclasses.replace(trained._content, networks=networks))
     expected = list(trained.recognise(IMAGES, variant="assembly"))
     live = trained.live("assembly", batch=trained.batch)
     assert feed(live, range(NUM_FRAMES)) == expected

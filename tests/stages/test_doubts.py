@@ -56,7 +56,7 @@ def test_find_doubts_none_where_renders_show_them_or_nobody_asks(rendered, tmp_p
 def test_run_says_its_doubts_once_and_goes_on(tmp_path, capfd, monkeypatch):
     """Before it starts, or when the data that tell have been rendered."""
     of_detector = tmp_path / "run" / "detector"
-    train = lambda context: (of_detector / "best.safetensors").touch() or {}  # noqa: E731
+    train = lambda context: (of_detector / "best.safetensors").touch() or {"best_step": 1}  # noqa: E731
     stages = [dataclasses.replace(s, run=train) if s.costly else s for s in order.STAGES]
     monkeypatch.setattr(order, "STAGES", tuple(stages))
     changes = {f"data.synthetic.recordings.{split}": 1 for split in ("train", "val", "test")}
