@@ -35,6 +35,7 @@ def test_pretrained_its_seeds_and_those_of_runs_are_disjoint(tmp_path):
         rendering.make_objects(tmp_path / "b", seed=7, objects={"train": 1})
 
 
+@pytest.mark.usefixtures("system")
 def test_pretrained_is_small_and_is_what_synthetic_starts_from(tmp_path):
     assert FILE.stat().st_size <= 5_000_000
     assert FILE.with_suffix(".txt").exists(), "provenance"
@@ -79,6 +80,7 @@ def test_general_hosts_make_the_rows_of_one_batch(monkeypatch):
         np.testing.assert_array_equal(np.concatenate([part[field] for part in parts]), array)
 
 
+@pytest.mark.usefixtures("system")
 def test_general_its_export_is_a_starting_point(tmp_path):
     """The stage on three tiny objects: what it exports can be started from, and says its origin."""
     config = general_encoder.get_config()

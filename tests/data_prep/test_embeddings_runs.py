@@ -30,6 +30,7 @@ from tests.support.model_data import decode
 
 
 @pytest.mark.parametrize("stride", [1, 4])
+@pytest.mark.usefixtures("system")
 def test_run_learns_predicts_and_scores_without_a_picture(tmp_path, stride):
     words = write(tmp_path, change=lambda array: array[::stride])
     embeddings.main([*words, f"--stride={stride}"])

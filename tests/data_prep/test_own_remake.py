@@ -58,6 +58,7 @@ def remake(data: Path, **changes) -> bool:
     return make(data, data / "out", **({"boxes": data / "boxes", "remake": True} | changes))
 
 
+@pytest.mark.usefixtures("system")
 def test_remake_only_what_has_changed_is_made_again(data):
     before = state_of(data / "out")
     with pytest.raises(ValueError, match="--remake") as caught:
@@ -120,6 +121,7 @@ def test_remake_interrupted_and_labels_put_back_makes_the_old_ones(data, monkeyp
     assert {path: content for path, (content, _) in state_of(data / "out").items()} == before
 
 
+@pytest.mark.usefixtures("system")
 def test_remake_another_video_counts_and_another_size_needs_another_folder(data):
     make(data, data / "out", boxes=data / "boxes", remake=True)
     write_video(data / "videos/bench3.mp4", codec="mpeg4", picture=lambda i: WHITE)

@@ -51,6 +51,7 @@ def context(folder, name, path):
         ("timm_clip", "vit_base_patch16_clip_224"),
     ],
 )
+@pytest.mark.usefixtures("system")
 def test_starting_point_is_the_published_backbone_at_the_size_of_the_pictures(case, name, tmp_path):
     """From the file as published, and from an imported one."""
     path, arrays = published(case, tmp_path)
