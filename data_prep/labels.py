@@ -1,4 +1,4 @@
-"""Looks at labels before they are trained on, and helps where their words are not the steps'.
+"""Looks at labels before they are trained on, and maps words that are not the steps'.
 
     python -m data_prep.labels check DIR --procedure=FILE
     python -m data_prep.labels map --procedure=FILE --labels=DIR --out=words.csv

@@ -51,7 +51,10 @@ EXTRAS = {
     "synthetic": (["trimesh", "numba"], "data synthetic, data cad, main --config=synthetic"),
     "step": (["cascadio"], "data cad with STEP files"),
     "labels": (["openpyxl"], "labels in a spreadsheet"),
-    "export": (["onnx", "onnx_ir", "onnxruntime"], "export --format=onnx, models in ONNX"),
+    "export": (
+        ["flatbuffers", "onnx", "onnx_ir", "onnxruntime"],
+        "export, models in ONNX and StableHLO",
+    ),
     "ray": (["ray"], "data and recognise with --ray"),
     "paper": (["sklearn.manifold"], "paper embeddings"),
     "wandb": (["wandb"], "main --config.metrics_to with wandb"),

@@ -30,6 +30,7 @@ from stormpsr_jax.model.program import MAX_BYTES, Array, Program
 from stormpsr_jax.model.programs import OUTPUTS
 from stormpsr_jax.model.writing import weights_of
 from stormpsr_jax.models import architectures
+from stormpsr_jax.models.temporal_baselines import TemporalLSTM
 
 FORMAT = 4  # of a folder with programs
 # By how much an output may differ from the model's, of its largest value and at least of 1. The
@@ -89,6 +90,11 @@ def _write(
     differs: dict[str, float] = {}
     for role, network in networks.of.items():
         module = architectures.inference(network.module)
+        if program == "onnx" and isinstance(module, TemporalLSTM):
+            raise ValueError(
+                f"{source}: an LSTM is a loop in ONNX, which could run for ever in a file from "
+                "outside and is not read; give --format=stablehlo"
+            )
         if program == "onnx":  # whose runtime has no bfloat16 on CPUs
             module = architectures.in_float32(module)
         variables = functions.needed(role, module, network.variables, content.pictures)

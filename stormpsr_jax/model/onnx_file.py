@@ -17,15 +17,14 @@ OPSETS = (13, 23)  # versions of the operators: int8 per channel came with the f
 # Of the networks that `models.architectures` knows, as jax2onnx and onnxruntime's int8 write them.
 OPERATORS = frozenset(
     "Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger "
-    "DequantizeLinear Div DynamicQuantizeLinear Einsum Equal Erf Exp Expand Flatten Floor Gather "
+    "DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum Equal Erf Exp Expand Flatten Floor Gather "
     "GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity LayerNormalization Less "
     "LessOrEqual Log LogSoftmax MatMul MatMulInteger Max Min Mod Mul Neg Not Or Pad Pow "
     "QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
     "ReduceSumSquare Relu Reshape ScatterND Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze "
     "Sub Tanh Tile Transpose Unsqueeze Where".split()
 )
-_LOOPS = frozenset({"Scan"})  # over the frames of a clip, as often as there are
-_DEPTH = 8  # of graphs in graphs; an LSTM has 2
+_DEPTH = 8  # of messages in messages
 
 # By message, the fields that are messages of interest.
 _INSIDE: dict[str, dict[int, str]] = {
@@ -87,7 +86,7 @@ def _check(kind: str, message: memoryview, depth: int) -> list[int]:
 
 
 def _check_operator(name: str) -> None:
-    if name not in OPERATORS | _LOOPS:
+    if name not in OPERATORS:
         raise _Refused(f"has the operator {visible(name[:40])!r}, which no export writes")
 
 

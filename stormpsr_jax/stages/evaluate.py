@@ -65,7 +65,8 @@ def run(context: Context) -> dict:
         calibrations={
             stream: choice.calibration
             for stream, choice in chosen.items()
-            if choice.calibration is not None
+            # What is one number for all tells nothing; recognition leaves it out too.
+            if choice.calibration is not None and not choice.calibration.constant
         },
     )
     result["split"] = "test"

@@ -105,6 +105,7 @@ STAGE = Stage(
     fields=(
         *learning.TRAINING,
         *learning.ENCODER,
+        "attention",
         "window",
         "temporal.delta",
         "temporal.sigma",

@@ -199,7 +199,7 @@ def finish(context: Context, stage: Stage, record: Mapping[str, Any], facts: Map
     }
     log = context.workdir / stage.name / "metrics.jsonl"
     trained = [dict(training) for training in record["trained"]]
-    if trained:
+    if trained and "best_step" in facts:
         trained[-1]["steps"] = facts["best_step"]
     content = {
         **facts,

@@ -367,7 +367,8 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
         definition.optimizer(params)
         definition.schedule(0)
         batches = definition.data(0)
-        definition.loss_fn(params, batch_stats, next(batches), context.key("test"))
+        held = definition.held() if definition.held else {}
+        definition.loss_fn(params, batch_stats, next(batches) | held, context.key("test"))
         batches.close()
         definition.evaluate(params, batch_stats)
     else:
