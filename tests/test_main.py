@@ -249,7 +249,7 @@ def test_bfloat16_losses_are_near_those_of_float32(workdir, tmp_path):
         )
         for f in (tmp_path, workdir)
     )
-    np.testing.assert_allclose(ours, theirs, rtol=0.05)
+    np.testing.assert_allclose(ours, theirs, rtol=0.08)
     assert (ours != theirs).all()
 
 

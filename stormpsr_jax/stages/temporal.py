@@ -121,6 +121,7 @@ STAGE = Stage(
     fields=(
         "seed",
         "dtype",
+        "attention",
         "window",
         "temporal_model",
         "temporal",

@@ -50,7 +50,7 @@ def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
     before = {stage: (changed / stage / BEST).read_bytes() for stage in TRAINED}
     with pytest.raises(ValueError, match="throw the weights") as caught:
         run(changed, remake="")
-    assert "then embed, predict, fuse, evaluate would be made again; give --remake=continue" in (
+    assert "then embed, predict, fits, fuse, evaluate would be made again; give --remake=continue" in (
         str(caught.value)
     )
     said = run(changed)
