@@ -50,9 +50,8 @@ def test_stages_go_on_from_their_weights_and_say_what_these_saw(changed):
     before = {stage: (changed / stage / BEST).read_bytes() for stage in TRAINED}
     with pytest.raises(ValueError, match="throw the weights") as caught:
         run(changed, remake="")
-    assert "then embed, predict, fits, fuse, evaluate would be made again; give --remake=continue" in (
-        str(caught.value)
-    )
+    then = "then embed, predict, fits, fuse, evaluate would be made again; give --remake=continue"
+    assert then in str(caught.value)
     said = run(changed)
     seen = {
         split: [f"{split}_{i:03d}" for i in range(n)] for split, n in [("train", 3), ("val", 2)]
