@@ -16,7 +16,7 @@ TIMES = {"steps": 4, "eval_every": 2, "checkpoint_every": 2, "log_every": 1}
 # What else is compiled once a stage: random weights, the first state, checksums of checkpoints.
 # Not counted is the arithmetic of learning rates and random keys, on single numbers.
 FEW = {"init", "new_state", "_checksum"}
-NUMBERS = {"_threefry_fold_in", "_threefry_seed", "convert_element_type"}
+NUMBERS = {"_threefry_fold_in", "_threefry_seed", "convert_element_type", "stage"}
 NUMBERS |= {"minimum", "maximum", "true_divide", "multiply", "cos", "add", "subtract", "_where"}
 
 
@@ -41,7 +41,7 @@ def test_every_stage_compiles_a_step_and_what_judges_it_and_later_stages_find_it
     steps = {f"{stage}.{field}": n for stage in TRAINED for field, n in TIMES.items()}
     config = tiny(**steps, **{"data.dir": str(rendered / "data")})
     context = Context(config, tmp_path, make_mesh(1, 1))
-    for cached in (functions._encode, functions._detect, networks._clip_logits):
+    for cached in (functions._jitted, networks._clip_logits):
         cached.cache_clear()  # of other tests
     large = {}
     for name in ("pretrain", "embed", "temporal", "finetune", "detector"):
