@@ -53,8 +53,13 @@ def batches_of_rows(
     check_batch(batch, "temporal.batch")
     draw = _Draw({name: len(views) for name, views in embeddings.items()}, sampler)
     drawn = grain.MapDataset.range(ENDLESS).seed(seed).random_map(draw)
-    dataset = _ClipRows(drawn, embeddings, states, frames, stride, batch)
-    return batches(dataset, workers, sum(array.nbytes for array in dataset[0].values()))
+    hosts = jax.process_count()
+    dataset, single = (
+        _ClipRows(drawn, embeddings, states, frames, stride, size) for size in (batch, hosts)
+    )
+    # Of one clip, as drawing a batch that is too large would take all the memory.
+    row_bytes = sum(array.nbytes for array in single[0].values())
+    return batches(dataset, workers, batch // hosts * row_bytes)
 
 
 class _Draw:
