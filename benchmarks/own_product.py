@@ -1,7 +1,7 @@
 """A product that the package has not seen: filmed, labelled and trained on as the guide says.
 
     python -m benchmarks.own_product --workdir=runs/own_product [--rehearsals=N] [--meshes]
-    python -m benchmarks.own_product --workdir=runs/own_videos --videos=3,6,12,24,46
+    python -m benchmarks.own_product --workdir=runs/own_videos --renderer=vtk --videos=3,6,12,24,46
 
 Renders videos of a desk lamp being assembled at a table, hands in front of it; a third of its parts
 are put on wrong first (turned, shifted, mirrored, on the wrong side) and mended some seconds later.
@@ -17,6 +17,9 @@ learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of
 another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed
 on to the run.
 
+--renderer=vtk has them filmed by another program (`benchmarks.other_films`), whose pictures no part
+of this package was made with.
+
 --videos=N,… does it once for each number of videos, every fifth of which is for validation; the
 videos of a number are among those of a larger one. All are scored on the same UNSEEN recordings.
 WORKDIR/accuracy_over_videos.json then has the figures that `data_prep.labels check` goes by:
@@ -31,7 +34,7 @@ import os
 import subprocess
 import sys
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,7 @@ from data_prep.checking import accuracy_over_videos
 from data_prep.rendering.motion import OCCLUSIONS, plan_recording
 from data_prep.rendering.product import Part, Product, affine, solid
 from data_prep.rendering.scene import Body
-from data_prep.rendering.timelines import draw_timeline
+from data_prep.rendering.timelines import Timeline, draw_timeline
 from data_prep.rendering.workplace import Workplace
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from stormpsr_jax.base import files
@@ -72,6 +75,7 @@ LAMP = {
     "bulb": ("cone", (1.0, 0.97, 0.85), (1.4, 1.0, 0.1), (0.55, 0.6, 0.5), ("arm",)),
     "ring": ("star", (0.1, 0.35, 0.85), (-0.95, -0.45, 0.34), (0.85, 0.75, 0.26), ("base",)),
 }
+Frames = Iterator[tuple[np.ndarray, np.ndarray]]
 MAT = ("box", (0.5, 0.48, 0.55), (3.6, 2.8, 0.1))
 
 
@@ -107,20 +111,16 @@ def write_procedure(path: Path) -> Procedure:
 # --- The videos -----------------------------------------------------------------------------------
 
 
-def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
+def film(place: tuple[str, str], folder: Path, procedure: Procedure, renderer: str) -> None:
     """Writes a recording's video, labels and boxes, the video last."""
     split, name = place
     video = folder / "videos" / split / f"{name}.mp4"
     if video.exists():
         return
-    when, how, looks, noise, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
+    when, *filming, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
     rehearsal = name.startswith("rehearsal")
     product = with_wrong_poses(lamp(), wrong)
     timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
-    places = np.array([part.right[:2, 3] for part in product.parts])
-    motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
-    body = functools.cache(lambda state: Body(product.mesh(state)))
-    workplace = Workplace(product, body, looks)
     rows = [["time", "step"]]
     for frame, step in labels.states_to_steps(timeline.frames, timeline.states, with_errors=True):
         rows.append([label_time(frame, FPS), procedure.step_name(step)])
@@ -130,17 +130,43 @@ def film(place: tuple[str, str], folder: Path, procedure: Procedure) -> None:
     with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS * REPEATS, options=X264)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"
-        for i, state in enumerate(timeline.per_frame()):
-            picture = workplace.picture(motion, i, state, SIZE)
-            grain = NOISE * noise.standard_normal(picture.image.shape, np.float32)
-            frame = np.clip(picture.image * 255 + grain + 0.5, 0, 255).astype(np.uint8)
+        for i, (frame, box) in enumerate(RENDERERS[renderer](product, timeline, filming)):
             for _ in range(REPEATS):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
-                boxes[f"{i:06d}.jpg"] = picture.box
+                boxes[f"{i:06d}.jpg"] = box
         container.mux(stream.encode())
         if not rehearsal:
             files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
+
+
+def _own_frames(
+    product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
+) -> Frames:
+    how, looks, noise = rngs
+    places = np.array([part.right[:2, 3] for part in product.parts])
+    motion = plan_recording(timeline, places, FPS, OCCLUSIONS["default"], how)
+    body = functools.cache(lambda state: Body(product.mesh(state)))
+    workplace = Workplace(product, body, looks)
+    for i, state in enumerate(timeline.per_frame()):
+        picture = workplace.picture(motion, i, state, SIZE)
+        grain = NOISE * noise.standard_normal(picture.image.shape, np.float32)
+        frame = np.clip(picture.image * 255 + grain + 0.5, 0, 255).astype(np.uint8)
+        yield frame, picture.box
+
+
+def _other_frames(
+    product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
+) -> Frames:
+    from benchmarks import other_films  # here, as the package's own renderer does without VTK
+
+    for frame in other_films.film(product, timeline, FPS, SIZE, rngs[0], BOX_EVERY):
+        yield frame.picture, frame.box
+
+
+FILMED = {"package": "rendered by this package", "vtk": "filmed in VTK"}
+# Each film's pictures uint8 (SIZE, SIZE, 3) with the product's box, as `Picture` has it.
+RENDERERS = {"package": _own_frames, "vtk": _other_frames}
 
 
 def coco(boxes: Mapping[str, np.ndarray]) -> dict[str, list]:
@@ -163,14 +189,18 @@ def guide_places(rehearsals: int) -> list[tuple[str, str]]:
 
 
 def film_all(
-    folder: Path, procedure: Procedure, places: Sequence[tuple[str, str]], workers: int
+    folder: Path,
+    procedure: Procedure,
+    places: Sequence[tuple[str, str]],
+    workers: int,
+    renderer: str = "package",
 ) -> None:
     """Writes the videos that are not there yet; `places` are (split, name)."""
     for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
-    one = functools.partial(film, folder=folder, procedure=procedure)
+    one = functools.partial(film, folder=folder, procedure=procedure, renderer=renderer)
     with concurrent.futures.ProcessPoolExecutor(workers) as pool:
         for _ in Bar(iterable=pool.map(one, places), total=len(places), desc="videos"):
             pass
@@ -265,7 +295,11 @@ def measured(folder: Path, number: int, procedure: Procedure) -> dict[str, Any]:
 
 
 def follow_numbers(
-    pool: Path, several: Sequence[int], procedure: Procedure, fields: Sequence[str]
+    pool: Path,
+    several: Sequence[int],
+    procedure: Procedure,
+    renderer: str,
+    fields: Sequence[str],
 ) -> None:
     """Follows the guide with each number of videos, and writes what came of it."""
     rows = []
@@ -276,7 +310,7 @@ def follow_numbers(
         follow(folder, meshes=False, fields=fields)
         rows.append(measured(folder, number, procedure))
     content = {
-        "product": "a rendered desk lamp of six parts",
+        "product": f"a desk lamp of six parts, {FILMED[renderer]}",
         "config": " ".join(["own:boxes", *fields]),
         "test": UNSEEN,
         "rows": rows,
@@ -296,6 +330,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--meshes", action="store_true", help="the detector learns from renders of meshes, too")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
     what = "numbers of videos, each of which the guide is followed with"
+    how = "that films: this package's, or VTK with its own hands, tables and light (%(default)s)"
+    add("--renderer", choices=RENDERERS, default="package", help=how)
     add("--videos", type=numbers, metavar="N,N", help=what)
     args, fields = parser.parse_known_args(argv)
     if args.videos and (args.meshes or args.rehearsals):
@@ -305,10 +341,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         procedure = write_procedure(folder / "lamp.json")
         if args.videos:
-            film_all(folder, procedure, pool_places(args.videos[-1]), args.workers)
-            follow_numbers(folder, args.videos, procedure, fields)
+            places = pool_places(args.videos[-1])
+            film_all(folder, procedure, places, args.workers, args.renderer)
+            follow_numbers(folder, args.videos, procedure, args.renderer, fields)
         else:
-            film_all(folder, procedure, guide_places(args.rehearsals), args.workers)
+            places = guide_places(args.rehearsals)
+            film_all(folder, procedure, places, args.workers, args.renderer)
             follow(folder, args.meshes, fields)
     except subprocess.CalledProcessError as error:
         return error.returncode  # it has said why

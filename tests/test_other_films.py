@@ -1,0 +1,64 @@
+"""Films by another renderer: what is labelled is what is seen."""
+
+import numpy as np
+import pytest
+
+from benchmarks import own_product
+from data_prep.rendering.product import Part, Product, affine, solid
+from data_prep.rendering.timelines import Timeline
+
+pytest.importorskip("vtk")
+FPS = 2.0
+
+
+def film(rows, seconds, seed=0, size=48, **options):
+    """The frames of a film of a red block on a white mat, of rows (second, state of the block)."""
+    from benchmarks import other_films
+
+    right, wrong = affine(translation=(0, 0, 0.3)), affine((0, 0, 0.8), (0.6, 0.4, 0.3))
+    block = Part(solid("box", (1.4, 1.0, 0.6), (0.8, 0.01, 0.01)), 0.6, right, wrong)
+    mat = solid("box", (3, 2.4, 0.1), (0.9, 0.9, 0.9)).moved(affine(translation=(0, 0, -0.05)))
+    frames, states = np.array([(FPS * second, state) for second, state in rows], int).T
+    timeline = Timeline(0, int(FPS * seconds), frames, states[:, None].astype(np.int8))
+    product, rng = Product(mat, (block,)), np.random.default_rng(seed)
+    return list(other_films.film(product, timeline, FPS, size, rng, **options))
+
+
+def red(frame):
+    """Share of the pixels in the product's box that are red."""
+    x, y, w, h = frame.box * len(frame.picture)
+    inside = frame.picture[int(y - h / 2) : int(y + h / 2), int(x - w / 2) : int(x + w / 2)]
+    r, g, b = np.moveaxis(inside.astype(int), -1, 0)
+    return float(((r > 1.6 * g) & (r > 1.6 * b)).mean())
+
+
+def test_other_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
+    frames = film([(0, 0), (8, 1), (16, 0)], 24)
+    clear = [i for i, frame in enumerate(frames) if np.isfinite(frame.box).all()]
+    shown = {i: red(frames[i]) for i in clear}
+    before, during = [i for i in clear if i < 8], [i for i in clear if 22 <= i < 32]
+    assert before
+    assert during
+    assert max(shown[i] for i in before) < 0.02
+    assert min(shown[i] for i in during) > 0.08
+    hidden = [i for i in range(len(frames)) if i not in clear]
+    assert any(12 <= i <= 17 for i in hidden)  # hands are on it when it is fitted
+
+
+def test_other_films_the_same_seed_gives_the_same_film_and_boxes_are_as_often_as_asked(system):
+    once, again, other = (film([(0, 0)], 3, seed) for seed in (1, 1, 2))
+    assert all((a.picture == b.picture).all() for a, b in zip(once, again, strict=True))
+    assert not (once[0].picture == other[0].picture).all()
+    sparse = film([(0, 0)], 3, 1, box_every=4)
+    assert [i for i, frame in enumerate(sparse) if np.isfinite(frame.box).all()] == [
+        i for i, frame in enumerate(once) if np.isfinite(frame.box).all() and i % 4 == 0
+    ]
+
+
+def test_other_films_own_product_writes_them_with_labels_and_boxes(system, tmp_path, monkeypatch):
+    monkeypatch.setattr(own_product, "SIZE", 16)
+    monkeypatch.setattr(own_product, "FPS", 1)
+    procedure = own_product.write_procedure(tmp_path / "lamp.json")
+    own_product.film_all(tmp_path, procedure, [("train", "video_00")], 1, "vtk")
+    for name in ("videos/train/video_00.mp4", "labels/video_00.csv", "boxes/video_00.json"):
+        assert (tmp_path / name).stat().st_size
