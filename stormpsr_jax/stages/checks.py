@@ -39,6 +39,8 @@ def _mistakes(context: Context, stages: Sequence[Stage]) -> list[str]:
     renderings = [] if context.has_data else [s.rendering for s in stages if s.rendering]
     if out_of_range:  # all other checks count on numbers in their ranges
         return mistakes + ([] if renderings else _folder(context))
+    if context.mesh is not None:
+        mistakes += collect(functools.partial(_attention, context, context.mesh.devices.flat[0]))
     mistakes += _window(context)
     reads = [read for stage in stages for read in stage.reads(context)]
     for rendering in renderings:
@@ -86,8 +88,6 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
                 f"--config.{stage.name}.optimizer.schedule=restarts: set .restart_steps to the "
                 "steps of one period"
             )
-    if context.mesh is not None:
-        mistakes += collect(functools.partial(_attention, context, context.mesh.devices.flat[0]))
     data = context.config.data
     if bool(data.cad_mean) != bool(data.cad_std):
         mistakes.append(
