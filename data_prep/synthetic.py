@@ -331,11 +331,10 @@ def make_recording(
         )
     world = _world_of(name, world)
     timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace, world)
-    step = 1
-    product = copy_of(product, world, rendered.streams(seed, "copy", split, name)[0])
-    if is_rehearsal(name):
-        step = rehearsal_step
+    step = rehearsal_step if is_rehearsal(name) else 1
+    if is_rehearsal(name) or world.nearly_right:
         product = with_wrong_poses(product, rendered.streams(seed, "rehearsal", split, name)[0])
+    product = copy_of(product, world, rendered.streams(seed, "copy", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     hidden = world.hidden[occlusion]
     motion = plan_recording(timeline, places, procedure.fps, hidden, how, world.cameras)

@@ -6,7 +6,6 @@ import numpy as np
 
 from data_prep.rendering.product import Mesh, Part, Product, affine
 from data_prep.rendering.worlds import TOY, Paint, World
-from data_prep.rendering.wrong_poses import with_wrong_poses
 
 # Of a part that sits nearly right: a turn about the vertical in radians, or a shift, as a share of
 # its size. From most sides it looks as it should.
@@ -18,7 +17,6 @@ _GREYS = np.array([[1, -1, 0], [1, 1, -2], [1, 1, 1]]) / np.sqrt([[2], [6], [3]]
 def copy_of(product: Product, world: World, rng: np.random.Generator) -> Product:
     """A copy of a product in a world; in `toy`, which has one copy, the product itself."""
     if world.nearly_right:
-        product = with_wrong_poses(product, rng)
         nearly = rng.random(len(product.parts)) < world.nearly_right
         parts = [
             dataclasses.replace(part, wrong=nearly_right_pose(part, rng)) if near else part

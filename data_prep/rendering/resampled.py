@@ -41,8 +41,8 @@ def lay(
             far = -position[2] / min(dz, -1e-9)
             most = _FAR / math.sqrt(dx * dx + dy * dy + 1e-12)
             far = min(far, most)
-            x = (position[0] + far * dx) * scale + side / 2
-            y = (position[1] + far * dy) * scale + side / 2
+            x = (position[0] + far * dx) * scale + side / 2 - 0.5
+            y = (position[1] + far * dy) * scale + side / 2 - 0.5
             _mix(texture, x, y, seen[i, j])
             for k in range(3):
                 seen[i, j, k] *= level[k]

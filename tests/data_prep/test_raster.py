@@ -1,8 +1,8 @@
 """The rasteriser against Embree, which traces a ray for every sample."""
 
 import dataclasses
-import itertools
 import functools
+import itertools
 import subprocess
 import sys
 
