@@ -7,18 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from data_prep.rendering.habits import USUAL, Habits
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure
 
-# Chances per recording (per component for WRONG and TOGETHER) of what people do.
-WRONG = 0.07
-TOGETHER = 0.12
+# Chances per recording of what people do; see also `Habits`.
 UNDONE = 0.5
 FORGOTTEN = 0.3
-# Seconds: a pause before each event is SHORTEST_PAUSE + Gamma(2, PAUSE_SCALE).
-SHORTEST_PAUSE = 3.5
-PAUSE_SCALE = 2.9
+# Seconds.
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
 
@@ -51,6 +48,7 @@ def draw_timeline(
     rng: np.random.Generator,
     pace: float = 1.0,
     wrong: float | None = None,
+    habits: Habits = USUAL,
 ) -> Timeline:
     """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
 
@@ -62,7 +60,8 @@ def draw_timeline(
         rng: draws everything.
         pace: pauses before events are this many times as long, at least 1; what happens is the
             same.
-        wrong: chance that a component is put on wrong first; None is WRONG.
+        wrong: chance that a component is put on wrong first; None is that of `habits`.
+        habits: of the people.
 
     Raises:
         ValueError: from its initial state the procedure has no way through catalogued states.
@@ -71,10 +70,11 @@ def draw_timeline(
         raise ValueError(f"Procedure {procedure.name!r} needs exactly one variant to make up from.")
     (variant,) = procedure.variants.values()
     state = np.array(variant.initial_state, np.int8)
-    events = _draw_order(procedure, state, rng)
+    events = _draw_order(procedure, state, rng, habits.together)
     if rng.random() < FORGOTTEN:
         events = _forget(events, rng)
-    events = _do_wrongly(events, rng, WRONG if wrong is None else wrong)
+    chance = habits.wrong if wrong is None else wrong
+    events = _do_wrongly(events, rng, chance, habits.mended)
     if rng.random() < UNDONE:
         events = _undo(events, rng)
     states = [state]
@@ -82,14 +82,16 @@ def draw_timeline(
         state = state.copy()
         state[list(event)] = list(event.values())
         states.append(state)
-    pauses = pace * (SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events)))
+    pauses = pace * habits.draw_pauses(len(events), rng)
     pauses[0] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = frames[-1] + int(rng.uniform(*TAIL) * procedure.fps)
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
 
 
-def _draw_order(procedure: Procedure, state: np.ndarray, rng: np.random.Generator) -> list[Event]:
+def _draw_order(
+    procedure: Procedure, state: np.ndarray, rng: np.random.Generator, together: float
+) -> list[Event]:
     """A walk upwards through the catalogued states, until none is left above."""
     events: list[Event] = []
     catalogue = procedure.states
@@ -99,7 +101,7 @@ def _draw_order(procedure: Procedure, state: np.ndarray, rng: np.random.Generato
             break
         following = catalogue[rng.choice(np.flatnonzero(above))]
         component = int(np.flatnonzero(following != state)[0])
-        if events and len(events[-1]) == 1 and rng.random() < TOGETHER:
+        if events and len(events[-1]) == 1 and rng.random() < together:
             events[-1][component] = 1
         else:
             events.append({component: 1})
@@ -121,16 +123,22 @@ def _forget(events: list[Event], rng: np.random.Generator) -> list[Event]:
     return events[:i] + events[i + 1 : later + 1] + [events[i]] + events[later + 1 :]
 
 
-def _do_wrongly(events: list[Event], rng: np.random.Generator, chance: float) -> list[Event]:
-    """Some components sit wrongly first; they are put right, or taken off and put on again."""
+def _do_wrongly(
+    events: list[Event], rng: np.random.Generator, chance: float, mended: float
+) -> list[Event]:
+    """Some components sit wrongly first; they are put right, or taken off and put on again.
+
+    Those that nobody mends stay as they are.
+    """
     result: list[Event] = []
     for event in events:
         wrong = [k for k in event if rng.random() < chance]
         result.append({k: -1 if k in wrong else value for k, value in event.items()})
-        if wrong and rng.random() < 0.5:
+        if not wrong or (mended < 1 and rng.random() >= mended):
+            continue
+        if rng.random() < 0.5:
             result.append({k: 0 for k in wrong})
-        if wrong:
-            result.append({k: 1 for k in wrong})
+        result.append({k: 1 for k in wrong})
     return result
 
 
@@ -179,6 +187,29 @@ def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeli
     frames = np.maximum.accumulate(frames - row) + row
     end = int(frames[-1]) + 1 + round(sum(TAIL) / 2 * procedure.fps)
     return Timeline(int(frames[0]), end - int(frames[0]), frames, states)
+
+
+def in_pictures(
+    timeline: Timeline, habits: Habits, fps: float, rng: np.random.Generator
+) -> Timeline:
+    """The timeline that pictures show: some components lie in place before they are fitted.
+
+    They do so after the event before at the earliest. Nothing else differs.
+    """
+    frames, states = [timeline.frames[0]], [timeline.states[0]]
+    for frame, before, after in zip(
+        timeline.frames[1:], timeline.states, timeline.states[1:], strict=False
+    ):
+        loose = (before == 0) & (after == 1) & (rng.random(len(after)) < habits.early)
+        median, spread = habits.early_s
+        lasting = int(fps * median * np.exp(rng.normal(0, spread)))
+        earlier = max(int(frame) - lasting, int(frames[-1]) + 1)
+        if loose.any() and earlier < frame:
+            frames.append(earlier)
+            states.append(np.where(loose, after, before))
+        frames.append(int(frame))
+        states.append(after)
+    return dataclasses.replace(timeline, frames=np.array(frames), states=np.stack(states))
 
 
 def changes(timeline: Timeline) -> list[tuple[int, Mapping[int, tuple[int, int]]]]:

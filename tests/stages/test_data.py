@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 from data_prep import synthetic as rendering
+from data_prep.rendering import worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data
 
@@ -15,5 +16,13 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     assert {name: told[name] for name in numbers} == numbers
-    fields = set(config.data.synthetic) - {"objects", "frames_per_object"}
-    assert told.keys() == fields
+    drawn = {"without", "looks", "views", "backgrounds"}  # are of the world
+    assert told.keys() == set(config.data.synthetic) - {"objects", "frames_per_object"} - drawn
+    assert told["world"] == worlds.TOY
+    config.data.synthetic.world = "bench"
+    config.data.synthetic.without = ("lens", "jpeg")
+    config.data.synthetic.looks = "upper"
+    config.data.synthetic.views = ("overhead",)
+    data.run(SimpleNamespace(config=config, data_dir=tmp_path))
+    expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="upper", views=["overhead"])
+    assert told["world"] == expected
