@@ -2,10 +2,11 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ, GLB or, with the extra `step`, STEP), named after it
-("front wheel.stl"; case, spaces, _ and - make no difference) or after its index ("7.stl", the first
-component being 0). The parts are in the coordinates of the assembled product, in any unit (what is
-read from STEP is in millimetres), or `poses.json` in DIR says where they go:
+DIR holds one file per component (STL, OBJ, GLB or, with the extras `step` and `3mf`, STEP and 3MF),
+named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its index
+("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file. The parts
+are in the coordinates of the assembled product, in any unit (what is read from STEP and 3MF is in
+millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -13,20 +12,15 @@ from typing import Any
 import numpy as np
 
 from data_prep.rendering import mesh_files
-from data_prep.rendering.product import Mesh, Part, Product
-from stormpsr_jax.base import installed
-from stormpsr_jax.base.files import check_name, check_regular, read_json
+from data_prep.rendering.mesh_files import OTHER_SUFFIXES, SUFFIXES, Piece
+from data_prep.rendering.product import Mesh, Part, Product, join
+from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
-SUFFIXES = (".stl", ".obj", ".glb", ".step", ".stp")
-# Known formats that refer to other files or need a library of their own.
-OTHER_SUFFIXES = (
-    ".gltf", ".ply", ".off", ".3mf", ".dae", ".fbx", ".iges", ".igs", ".wrl",
-)  # fmt: skip
-MAX_BYTES = 2**29  # of a file
 MAX_FACES = 2_000_000  # of the product
 POSES = "poses.json"
+ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS = "colors"  # key of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
@@ -67,7 +61,7 @@ def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
         try:
             k = _component(path, procedure)
             other = found.setdefault(k, path)
-            _check_file(path)
+            mesh_files.check_file(path)
             if other != path:
                 raise ValueError(
                     f"{path}: {other.name} is a mesh of component {procedure.components[k]!r} "
@@ -95,32 +89,16 @@ def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
     return Inputs(files, poses, colours, digest.hexdigest())
 
 
-def _check_file(path: Path) -> None:
-    """Raises ValueError for a mesh of another format, and for what is too large or no file."""
-    suffix = path.suffix.lower()
-    if suffix in OTHER_SUFFIXES:
-        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB or STEP")
-    if suffix[1:] in mesh_files.STEP and importlib.util.find_spec("cascadio") is None:
-        raise ValueError(
-            f"{path}: reading a STEP file needs cascadio: {installed.extra('step')}; or export it "
-            "as STL, OBJ or GLB"
-        )
-    if (size := check_regular(path, "replace it").st_size) > MAX_BYTES:
-        raise ValueError(
-            f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
-        )
-
-
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name without what file names and component names differ in."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _component(path: Path, procedure: Procedure) -> int:
     check_name(path.stem, str(path))
-    names = [_plain(name) for name in procedure.components]
-    if _plain(path.stem) in names:
-        return names.index(_plain(path.stem))
+    names = [plain(name) for name in procedure.components]
+    if plain(path.stem) in names:
+        return names.index(plain(path.stem))
     if re.fullmatch("[0-9]{1,4}", path.stem) and int(path.stem) < procedure.num_components:
         return int(path.stem)
     raise ValueError(
@@ -221,8 +199,9 @@ def load_product(
             triangles.
     """
     meshes = []
-    loaded = mesh_files.load_all(list(zip(inputs.files, inputs.colours, drawn, strict=True)))
-    for path, pose, mesh in zip(inputs.files, inputs.poses, loaded, strict=True):
+    loaded = mesh_files.read_all(inputs.files)
+    for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
+        mesh = join([_painted(piece, inputs.colours[k], drawn[k]) for piece in pieces])
         mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
@@ -245,6 +224,15 @@ def load_product(
         around = Mesh(vertices - centre, mesh.faces, mesh.colours)
         parts.append(Part(around, float(np.ptp(vertices[:, 2])), pose, pose))
     return Product(_NO_BOARD, tuple(parts))
+
+
+def _painted(piece: Piece, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
+    """A piece in display colour (3,), else in its own ones, else in a drawn one (3,)."""
+    display = np.where(np.isnan(piece.colours), drawn, piece.colours)
+    if colour is not None:
+        display = np.broadcast_to(colour, piece.colours.shape)
+    # Rendering is linear; pictures are its square root.
+    return Mesh(piece.vertices, piece.faces, np.square(display, dtype=np.float64))
 
 
 def _outwards(mesh: Mesh) -> Mesh:

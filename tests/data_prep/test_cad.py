@@ -421,8 +421,8 @@ def test_load_product_reads_no_other_file(meshes, tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", spy)
     (meshes / "poses.json").unlink()
-    wheel = mesh_files.load(meshes / "Front_wheel.obj", None, np.full(3, 0.5))
-    np.testing.assert_allclose(wheel.colours, 0.25)
+    (wheel,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert np.isnan(wheel.colours).all()
     assert not any("secret" in name for name in opened)
     for key in ("buffers", "images"):
         _write_glb(meshes / "2.glb", {key: [{"uri": "../secret.bin", "byteLength": 8}]})
@@ -466,7 +466,7 @@ def test_load_product_refuses_huge_meshes(meshes, monkeypatch):
     monkeypatch.setattr(cad_meshes, "MAX_FACES", 20)
     with pytest.raises(ValueError, match=r"Front_wheel\.obj: .* 24 triangles, more than 20"):
         _product(meshes)
-    monkeypatch.setattr(cad_meshes, "MAX_BYTES", 600)
+    monkeypatch.setattr(mesh_files, "MAX_BYTES", 600)
     with pytest.raises(ValueError, match="MiB, more than"):
         _product(meshes)
 
