@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import mesh_files
+from data_prep.rendering import look_alikes, mesh_files
 from data_prep.rendering.mesh_files import OTHER_SUFFIXES, SUFFIXES, Piece
 from data_prep.rendering.product import Mesh, Part, Product, join
 from stormpsr_jax.base.files import check_name, read_json
@@ -23,6 +23,8 @@ POSES = "poses.json"
 ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS = "colors"  # key of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+# What a product that hands put together measures from corner to corner, in millimetres.
+_HANDY = (20.0, 2000.0)
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
 
 
@@ -199,21 +201,25 @@ def load_product(
             triangles.
     """
     meshes = []
+    coloured = []
     loaded = mesh_files.read_all(inputs.files)
     for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
-        mesh = join([_painted(piece, inputs.colours[k], drawn[k]) for piece in pieces])
+        mesh = join([_displayed(piece, inputs.colours[k]) for piece in pieces])
         mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
         meshes.append(mesh)
+        coloured.append(not np.isnan(mesh.colours).any())
         if (faces := sum(len(m.faces) for m in meshes)) > MAX_FACES:
             raise ValueError(
                 f"{path}: with it the product has {faces:,} triangles, more than {MAX_FACES:,}; "
                 "reduce the meshes (decimate) before exporting them"
             )
+    meshes = _painted(meshes, coloured, drawn)
     corners = np.concatenate([m.vertices for m in meshes])
     low, high = corners.min(0), corners.max(0)
-    scale = 2 * radius / np.linalg.norm(high - low)
+    size = float(np.linalg.norm(high - low))
+    scale = 2 * radius / size
     origin = np.append((low + high)[:2] / 2, low[2])
     parts = []
     for mesh in meshes:
@@ -223,16 +229,52 @@ def load_product(
         pose[:3, 3] = centre
         around = Mesh(vertices - centre, mesh.faces, mesh.colours)
         parts.append(Part(around, float(np.ptp(vertices[:, 2])), pose, pose))
-    return Product(_NO_BOARD, tuple(parts))
+    return Product(
+        _NO_BOARD,
+        tuple(parts),
+        scale=scale,
+        origin=tuple((-origin * scale).tolist()),
+        coloured=tuple(coloured),
+        remarks=tuple(_remarks(inputs.files, coloured, size)),
+    )
 
 
-def _painted(piece: Piece, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
-    """A piece in display colour (3,), else in its own ones, else in a drawn one (3,)."""
-    display = np.where(np.isnan(piece.colours), drawn, piece.colours)
-    if colour is not None:
-        display = np.broadcast_to(colour, piece.colours.shape)
-    # Rendering is linear; pictures are its square root.
-    return Mesh(piece.vertices, piece.faces, np.square(display, dtype=np.float64))
+def _painted(
+    meshes: Sequence[Mesh], coloured: Sequence[bool], drawn: Sequence[np.ndarray]
+) -> list[Mesh]:
+    """The meshes in linear colours: what has none gets a drawn one, the same for one mesh."""
+    first = {k: group[0] for group in look_alikes.groups(meshes, coloured) for k in group}
+    painted = []
+    for k, mesh in enumerate(meshes):
+        own = drawn[k if coloured[k] else first.get(k, k)]
+        display = np.where(np.isnan(mesh.colours), own, mesh.colours)
+        # Rendering is linear; pictures are its square root.
+        painted.append(dataclasses.replace(mesh, colours=np.square(display)))
+    return painted
+
+
+def _remarks(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list[str]:
+    """What is odd about the files, of a product of a size from corner to corner, a line each."""
+    lines = []
+    without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
+    if without:
+        lines.append(
+            f"{files[0].parent}: {', '.join(without)}: without colours, or with faces that have "
+            f'none; drawn ones stand for them (give the right ones in {POSES}, as "colors")'
+        )
+    if not _HANDY[0] <= size <= _HANDY[1]:
+        lines.append(
+            f"{files[0].parent}: the product is {size:.3g} from corner to corner, which is nothing "
+            "for hands if its unit is the millimetre; it is shown about 20 cm large beside hands, "
+            "whatever its unit"
+        )
+    return lines
+
+
+def _displayed(piece: Piece, colour: np.ndarray | None) -> Mesh:
+    """A piece in a display colour (3,), or else in its own ones, NaN where it has none."""
+    shown = piece.colours if colour is None else np.broadcast_to(colour, piece.colours.shape)
+    return Mesh(piece.vertices, piece.faces, np.array(shown, np.float64))
 
 
 def _outwards(mesh: Mesh) -> Mesh:
