@@ -76,7 +76,7 @@ def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> 
         share = float(np.linalg.norm(boxes[k, 1] - boxes[k, 0]) / size)
         others = np.delete(boxes, k, axis=0)
         inside = found.overlap[k] > _ALL * found.volumes[k]
-        hint = _fitting_unit(boxes[k], others, size, bool(inside.any()))
+        hint = _fitting_unit(boxes[k], others, float(size))
         if share < _TINY:
             what = f"is {share:.1g} of the product's size"
         elif len(others) and not (found.touches[k].any() or found.overlap[k].any()):
@@ -88,20 +88,17 @@ def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> 
         yield f"{name}: {what}{hint}; look at its unit and its pose"
 
 
-def _fitting_unit(box: np.ndarray, others: np.ndarray, size: float, inside: bool) -> str:
-    """In which unit a part would meet others, in words; `inside` says that it is within one."""
-
-    def fits(times: float) -> bool:
-        share = times * float(np.linalg.norm(box[1] - box[0])) / size
-        return _TINY < share < 1 and _meets(times * box, others, size)
-
-    larger = " or ".join(unit for unit, factor in _UNITS.items() if fits(factor))
-    smaller = " or ".join(unit for unit, factor in _UNITS.items() if fits(1 / factor))
-    if larger:
-        return f" (it would fit if its numbers are {larger}, and the others' mm)"
-    if smaller and not inside:  # what is within another fits anyway, if it is smaller
-        return f" (it would fit if its numbers are mm, and the others' {smaller})"
-    return ""
+def _fitting_unit(box: np.ndarray, others: np.ndarray, size: float) -> str:
+    """In which larger unit a part (2, 3) would meet others (N, 2, 3), in words."""
+    share = float(np.linalg.norm(box[1] - box[0])) / size
+    units = [
+        unit
+        for unit, factor in _UNITS.items()
+        if _TINY < factor * share < 1 and _meets(factor * box, others, size)
+    ]
+    if not units:
+        return ""
+    return f" (it would fit if its numbers are {' or '.join(units)}, and the others' mm)"
 
 
 def _bounds(part: Part) -> np.ndarray:

@@ -127,8 +127,8 @@ def test_a_part_in_another_unit_is_told_with_the_unit_that_would_fit():
     lines = told(CUP, PEG, LID.copy().apply_scale(1 / 25.4))
     (line,) = (line for line in lines if line.startswith("lid: is"))
     assert line == (
-        "lid: is within cup (it would fit if its numbers are inches, and the others' mm); look at "
-        "its unit and its pose"
+        "lid: is within cup (it would fit if its numbers are inches or cm, and the others' mm); "
+        "look at its unit and its pose"
     )
     lines = told(CUP, PEG.copy().apply_scale(1e-3), LID)
     (line,) = (line for line in lines if line.startswith("peg: is"))
@@ -146,6 +146,7 @@ def test_a_product_of_no_size_for_hands_is_told(write):
     assert "the product is 0.0693 from corner to corner, which is nothing for hands" in line
 
 
+@pytest.mark.usefixtures("system")  # makes a data folder
 def test_the_command_tells_doubts_before_it_renders(write, tmp_path, capsys):
     folder = write("meshes")
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
