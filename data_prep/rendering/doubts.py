@@ -80,6 +80,8 @@ def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> 
         if share < _TINY:
             what = f"is {share:.1g} of the product's size"
         elif len(others) and not (found.touches[k].any() or found.overlap[k].any()):
+            if found.grounded[k] and not hint:  # it stands on the table by itself
+                continue
             what = "touches no other part"
         elif inside.any() and hint:
             what = f"is within {names[int(inside.argmax())]}"

@@ -100,6 +100,7 @@ def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _meet(points: np.ndarray, others: np.ndarray, near: float, count: int) -> bool:
     """Whether some points are where others are."""
+    from data_prep.rendering.nearest import all_near  # here, as --help does without it
+
     some = points[np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)]
-    nearest = np.linalg.norm(some[:, None] - others, axis=2).min(axis=1)
-    return bool(nearest.max() < 2 * near)
+    return bool(all_near(some, others, 2 * near))

@@ -137,6 +137,7 @@ def test_a_part_in_another_unit_is_told_with_the_unit_that_would_fit():
     lines = told(CUP, PEG, LID.copy().apply_translation([0, 0, 3]))
     (line,) = (line for line in lines if line.startswith("lid: "))
     assert line == "lid: touches no other part; look at its unit and its pose"
+    assert told(CUP, PEG, box((9, 0, 0), (10, 1, 1))) == []  # which stands on the table
 
 
 def test_a_product_of_no_size_for_hands_is_told(write):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_prep import draft as drafts
+from data_prep.rendering.meshes import Y_TO_Z
 from stormpsr_jax import procedure as command
 from stormpsr_jax.psr.procedure import load_procedure
 from tests.support.boxes import box, shell
@@ -114,6 +116,17 @@ def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, caps
     assert "doubt: foot and foot 2 look the same" in said
     assert "doubt: states: peg would have to pass through another part" in said
     assert len(pictures((tmp_path / "again.html").read_text())) == 5 * 7 + len(content["states"])
+
+
+def test_y_may_point_up(meshes, tmp_path):
+    """The same parts as many programs export them: the rules are the same."""
+    for path in meshes.glob("*.obj"):
+        PARTS[path.stem].copy().apply_transform(np.linalg.inv(Y_TO_Z)).export(path)
+    made = drafts.draft(meshes, name="box", fps=5, limit=9, y_up=True)
+    names = made.content["components"]
+    pairs = made.content["variants"]["assembly"]["precedence"]
+    rules = {tuple(names[step // 3] for step in pair) for pair in pairs}
+    assert rules == {("cup", "peg"), ("peg", "lid")}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import trimesh
 
 from data_prep import parts
 from data_prep.rendering import meshes
-from tests.support import ldraw_files, toy
+from tests.support import ldraw_files, three_mf, toy
 from tests.support.commands import refused
 
 GREY = np.full(3, 0.5)
@@ -173,3 +173,15 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
     given = [argument.replace("STATES", str(states)) for argument in arguments]
     assert expected in refused(capsys, parts.main, [*given, "--out=meshes"])
     assert not any(tmp_path.glob("meshes*"))
+
+
+def test_objects_of_a_3mf_file_are_in_millimetres(tmp_path):
+    pytest.importorskip("lib3mf")
+    mesh = box((0, 0, 0), (1, 2, 3))
+    named = f'<object id="1" type="model" name="Peg">{three_mf.mesh(mesh.vertices, mesh.faces)}'
+    build = three_mf.item(1) + three_mf.item(1, (2, 0, 0))
+    three_mf.write(tmp_path / "pump.3mf", named + "</object>", build, "inch")
+    parts.split(model=tmp_path / "pump.3mf", out=tmp_path / "meshes")
+    for name, low in (("Peg 1", 0), ("Peg 2", 50.8)):
+        mesh = trimesh.load_mesh(tmp_path / "meshes" / f"{name}.glb")
+        np.testing.assert_allclose(mesh.bounds, [(low, 0, 0), (low + 25.4, 50.8, 76.2)], rtol=1e-6)
