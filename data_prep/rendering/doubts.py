@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.rendering import building, look_alikes, relations
+from data_prep.rendering import building, look_alikes, relations, views
 from data_prep.rendering.product import Mesh, Part, Product
 from data_prep.rendering.relations import Relations
-from data_prep.rendering.scene import Body, Light, Placed, look_at, render
+from data_prep.rendering.scene import Body, Light, Placed, render
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 DEEP = relations.NEAR  # of the product's size: parts that are further in each other are told
@@ -18,7 +18,7 @@ _TINY = 0.01  # of the product's size: no part is that small, unless its unit is
 _UNITS = {"inches": 25.4, "metres": 1000.0, "cm": 10.0}  # and how many mm they are
 # Cameras that look for a part: turns around the product and degrees above the table.
 _AROUND, _ABOVE = 8, (25.0, 60.0)
-_SIZE, _DISTANCE, _HALF_VIEW = 64, 8.0, 0.3
+_SIZE = 64  # pixels
 _SEEN = 6.0  # pixels of a part in one of the pictures, that it is seen
 
 
@@ -191,13 +191,9 @@ def _seen(product: Product, state: np.ndarray, k: int) -> bool:
     pieces = [_in_white(part, float(j == k)) for j, part in enumerate(product.parts) if state[j]]
     body = Placed(Body(*pieces), np.eye(4))
     light = Light(np.array([0.0, 0.0, 1.0]), np.ones(3), np.zeros(3))
-    height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
-    target = np.array([0.0, 0.0, height / 2])
     for above in np.radians(_ABOVE):
-        for around in 2 * np.pi * np.arange(_AROUND) / _AROUND:
-            flat = np.cos(above)
-            way = np.array([np.sin(around) * flat, -np.cos(around) * flat, np.sin(above)])
-            camera = look_at(target + _DISTANCE * way, target, 0.0, _HALF_VIEW)
+        for turn in 2 * np.pi * np.arange(_AROUND) / _AROUND:
+            camera = views.around(product, turn, above)
             picture = render(body, [], camera, light, np.zeros(3), _SIZE)
             if float(np.square(picture.image[..., 0]).sum()) > _SEEN:
                 return True

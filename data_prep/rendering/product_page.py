@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep.rendering import wrong_poses
+from data_prep.rendering import views, wrong_poses
 from data_prep.rendering.product import Mesh, Product, join
-from data_prep.rendering.scene import Body, Light, Placed, look_at, render
+from data_prep.rendering.scene import Body, Light, Placed, render
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.report import pages
@@ -20,7 +20,6 @@ from stormpsr_jax.report import pages
 MAX_STATES = 200  # shown, evenly spread
 WRONG = 6  # fittings of each part
 _SIZE, _QUALITY = 192, 80
-_HALF_VIEW, _FILL = 0.3, 0.9  # of the picture's height that the complete product takes
 _AROUND, _ABOVE = np.radians((20.0, 38.0))  # where the camera is: from the front, from above
 _LIGHT = Light(np.array([0.3, -0.5, 0.81]), np.full(3, 0.45), np.full(3, 0.62))
 _GROUND = np.full(3, 0.82)
@@ -108,13 +107,7 @@ class _View:
     """One camera for all pictures of a product, so that they can be compared."""
 
     def __init__(self, product: Product):
-        vertices = product.mesh(np.ones(len(product.parts))).vertices
-        middle = (vertices.min(axis=0) + vertices.max(axis=0)) / 2
-        radius = float(np.linalg.norm(vertices - middle, axis=1).max())
-        flat = np.cos(_ABOVE)
-        way = np.array([np.sin(_AROUND) * flat, -np.cos(_AROUND) * flat, np.sin(_ABOVE)])
-        distance = radius / (_HALF_VIEW * _FILL)
-        self._camera = look_at(middle + distance * way, middle, 0.0, _HALF_VIEW)
+        self._camera = views.around(product, _AROUND, _ABOVE)
 
     def picture(self, mesh: Mesh) -> str:
         """A JPEG in base64."""
