@@ -90,7 +90,7 @@ def split(
             name: [Piece(name, part.vertices, part.faces, part.colours)]
             for name, part in zip(names, placed, strict=True)
         }
-        steps = [[] for _ in range(1 + max(part.step for part in placed))]
+        steps: list[list[str]] = [[] for _ in range(1 + max(part.step for part in placed))]
         for name, part in zip(names, placed, strict=True):
             steps[part.step].append(name)
         order = steps if len(steps) > 1 else []

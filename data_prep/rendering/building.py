@@ -79,10 +79,13 @@ def plan(relations: Relations, names: Sequence[str], steps: Sequence[Sequence[in
         if way is None:
             doubts.append(_stuck(relations, names, k, left))
         else:
-            rules += [
-                Rule(k, int(j), f"{names[j]} would be in its way {WAYS[way]}")
-                for j in np.flatnonzero(relations.blocks[k, :, way])
-            ]
+            for j in np.flatnonzero(relations.blocks[k, :, way]).tolist():
+                rules.append(Rule(k, j, f"{names[j]} would be in its way {WAYS[way]}"))
+        doubts += [
+            f"{names[j]} is fitted before {names[k]}, on which it lies; put the order right"
+            for j in sorted(left)
+            if k in carriers[j] and not carriers[j] & left
+        ]
         rules += _held(relations, carriers, names, k, left)
     return Plan(off[::-1], _reduced(rules, off[::-1]), doubts)
 

@@ -23,6 +23,7 @@ from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.media import limited
 
 MAX_BYTES = 2**29  # of a file
+MAX_FACES = 2_000_000  # of a file, and of a product
 # What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor. The size of a
 # 3MF file is what is packed in it.
 MEMORY, GROWTH = 2**28, 24  # bytes: so many, and so many times its size
@@ -44,6 +45,7 @@ _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
 _ADVICE = "export the part again, as a plain triangle mesh"
 _LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
 _ERROR = b"error: "
+_STL_HEAD = 84
 _MAX_NAME = 200  # characters of a piece's name that are told
 
 
@@ -88,6 +90,11 @@ def check_file(path: Path) -> None:
         raise ValueError(
             f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
         )
+    if suffix == ".stl" and size >= _STL_HEAD:  # of a binary file, the number is known
+        with path.open("rb") as file:
+            (count,) = struct.unpack("<80xI", file.read(_STL_HEAD))
+        if size == _STL_HEAD + 50 * count:
+            _check_faces(path, count)
 
 
 def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
@@ -157,11 +164,20 @@ def read(path: Path) -> list[Piece]:
         raise ValueError(f"{path}: not a readable {named} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
+    _check_faces(path, sum(len(piece.faces) for piece in pieces))
     solid = [_without_flat(piece) for piece in pieces]
     if not any(len(piece.faces) for piece in solid):
         count = sum(len(piece.faces) for piece in pieces)
         raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
     return [piece for piece in solid if len(piece.faces)]
+
+
+def _check_faces(path: Path, count: int) -> None:
+    if count > MAX_FACES:
+        raise ValueError(
+            f"{path}: has {count:,} triangles, more than {MAX_FACES:,}; reduce the mesh (decimate) "
+            "before exporting it"
+        )
 
 
 def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
@@ -277,7 +293,7 @@ def _main() -> None:
         try:
             limited.limit(*_limits(path))
             pieces = read(path)
-            arrays = {"names": np.array([piece.name for piece in pieces], np.str_)}
+            arrays: dict[str, Any] = {"names": np.array([piece.name for piece in pieces], np.str_)}
             for i, piece in enumerate(pieces):
                 arrays |= {
                     f"v{i}": piece.vertices, f"f{i}": piece.faces, f"c{i}": piece.colours,

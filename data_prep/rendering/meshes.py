@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.rendering import look_alikes, mesh_files
-from data_prep.rendering.mesh_files import OTHER_SUFFIXES, SUFFIXES, Piece
+from data_prep.rendering.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, Piece
 from data_prep.rendering.product import Mesh, Part, Product, join
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
-MAX_FACES = 2_000_000  # of the product
 POSES = "poses.json"
 ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS = "colors"  # key of poses.json; the others are components

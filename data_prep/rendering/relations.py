@@ -55,10 +55,13 @@ def find(product: Product) -> Relations:
     floor = everything[:, 2].min()
     square = (count, count)
     found = Relations(
-        np.zeros((*square, len(WAYS)), bool),
-        *(np.zeros(square) for _ in range(4)),
-        np.array([volume(mesh) for mesh in placed]),
-        np.array([mesh.vertices[:, 2].min() < floor + near for mesh in placed]),
+        blocks=np.zeros((*square, len(WAYS)), bool),
+        rests=np.zeros(square),
+        touches=np.zeros(square),
+        overlap=np.zeros(square),
+        depth=np.zeros(square),
+        volumes=np.array([volume(mesh) for mesh in placed]),
+        grounded=np.array([mesh.vertices[:, 2].min() < floor + near for mesh in placed]),
     )
     for i, j in itertools.combinations(range(count), 2):
         _compare(found, i, j, placed[i], placed[j], near)

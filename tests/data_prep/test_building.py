@@ -75,6 +75,11 @@ def test_an_order_in_which_a_part_would_pass_through_another_is_told():
     assert "cup (to the right, to the left" in doubt
 
 
+def test_an_order_in_which_a_part_would_hang_in_the_air_is_told():
+    plan = made(steps=[[2], [3, 4], [0], [1]])
+    assert plan.doubts == ["knob is fitted before lid, on which it lies; put the order right"]
+
+
 def test_parts_that_cannot_come_apart_are_told():
     closed = trimesh.util.concatenate([CUP[2], CUP[1]])
     (doubt,) = made((closed, CUP[3]), ("case", "peg")).doubts
