@@ -11,6 +11,7 @@ from data_prep.rendering import meshes
 from tests.support import ldraw_files, three_mf, toy
 from tests.support.commands import refused
 
+pytestmark = pytest.mark.usefixtures("system")  # each starts a reader or two
 GREY = np.full(3, 0.5)
 
 
