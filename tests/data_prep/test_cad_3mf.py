@@ -105,7 +105,7 @@ def test_a_file_that_unfolds_is_refused_before_it_is_unpacked(path):
         mesh_files.read_all([path])
 
 
-def test_objects_that_are_built_too_often_are_refused(path):
+def test_objects_that_are_built_too_often_are_refused(path, monkeypatch):
     """Few objects that hold each other twice, 22 deep."""
     twice = "".join(
         f'<object id="{i}" type="model"><components>'
@@ -113,7 +113,8 @@ def test_objects_that_are_built_too_often_are_refused(path):
         for i in range(2, 24)
     )
     files.write(path, OBJECT + twice, files.item(23))
-    with pytest.raises(ValueError, match="more than 10,000 objects are built"):
+    monkeypatch.setattr(three_mf, "MAX_OBJECTS", 100)
+    with pytest.raises(ValueError, match="more than 100 objects are built"):
         mesh_files.read(path)
 
 
