@@ -2,10 +2,11 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ, GLB or, with the extra `step`, STEP), named after it
-("front wheel.stl"; case, spaces, _ and - make no difference) or after its index ("7.stl", the first
-component being 0). The parts are in the coordinates of the assembled product, in any unit (what is
-read from STEP is in millimetres), or `poses.json` in DIR says where they go:
+DIR holds one file per component (STL, OBJ, GLB or, with the extras `step` and `3mf`, STEP and 3MF),
+named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its index
+("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file. The parts
+are in the coordinates of the assembled product, in any unit (what is read from STEP and 3MF is in
+millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
@@ -28,7 +29,6 @@ out. Every recording is a function of the inputs, the seed and its name alone.
 """
 
 import argparse
-import colorsys
 import dataclasses
 import functools
 import sys
@@ -39,7 +39,7 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import rendered
+from data_prep.rendering import doubts, rendered
 from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
@@ -51,6 +51,7 @@ from data_prep.rendering.workplace import (
     poses_in_pictures,
 )
 from data_prep.writing import shards
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
@@ -189,11 +190,10 @@ def make_dataset(
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
     inputs = read_inputs(meshes, procedure)
-    rng = rendered.streams(seed, "cad colours")[0]
-    # Any two components differ in hue or brightness.
-    hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
-    drawn = [_display_colour(hue, rng) for hue in hues]
+    drawn = rendered.drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
+    for line in doubts.doubts(product, procedure):
+        print(f"doubt: {one_line(line)}", flush=True)
     counts = rendered.cad_recordings(procedure, per_state, wrong)
     for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
         del counts[f"cad_{c:02d}"]
@@ -236,10 +236,6 @@ def _check_range(name: str, value: Sequence[float], low: float, high: float) -> 
     if len(value) != 2 or not low <= value[0] <= value[1] <= high:
         shown = ",".join(f"{v:g}" for v in value)
         raise ValueError(f"--{name}={shown} is not MIN,MAX with {low} ≤ MIN ≤ MAX ≤ {high}")
-
-
-def _display_colour(hue: float, rng: np.random.Generator) -> np.ndarray:
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
 
 
 def _pair(text: str) -> tuple[float, ...]:

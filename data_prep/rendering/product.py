@@ -124,10 +124,23 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """A board and K parts."""
+    """A board and K parts.
+
+    Attributes:
+        board: always there.
+        parts: K.
+        scale: units of the scene in a unit of the files that the parts come from.
+        origin: (3,) where the origin of the files is in the scene.
+        coloured: K, whether the files, or who gave them, say which colour a part has.
+        remarks: what is odd about the files, a line each.
+    """
 
     board: Mesh
     parts: tuple[Part, ...]
+    scale: float = 1.0
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    coloured: tuple[bool, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def mesh(self, state: Sequence[int] | np.ndarray) -> Mesh:
         """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""
