@@ -15,6 +15,7 @@ import jax.extend
 import jax.numpy as jnp
 
 from stormpsr_jax.base.installed import check_extra
+from stormpsr_jax.export import onnx_rewrites
 from stormpsr_jax.model.content import Function
 from stormpsr_jax.model.program import Array
 
@@ -48,7 +49,13 @@ def write(function: Function, row: Array, names: Sequence[str], int8: bool) -> b
     with _quiet():
         from jax2onnx import to_onnx
 
-        model = to_onnx(*_traced(function, row), model_name="network", opset=OPSET)
+        model = to_onnx(
+            *_traced(function, row),
+            model_name="network",
+            opset=OPSET,
+            normalization_mode="prefer_native",  # a kernel each, which spelt out is ten
+        )
+    onnx_rewrites.rewrite(model)
     _rename(model, names)
     return _in_int8(model) if int8 else model.SerializeToString()
 
