@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,15 +114,22 @@ def _write(
         path = out / f"{role}.{program}"
         with files.replacing(path) as file:
             file.write_bytes(data)
-        small = functions.rows_at_once(module, 0, row.shape) or None
-        found = {"width": networks.widths[role], "rows": small}
+        rows = _rows_at_once(program, rounded, module, row)
+        found = {"width": networks.widths[role], "rows": rows}
         entries[role] = found | {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
-        opened = programs.opened(path, data, small)
+        opened = programs.opened(path, data, rows)
         tolerance = np.inf if rounded else TOLERANCES[jnp.dtype(module.dtype).name]
         differs |= _compare(path, function, opened, row, names, tolerance)
     _describe(source, networks, out, entries, differs, program, int8)
     read_model(out)  # which checks all of it
     return differs
+
+
+def _rows_at_once(program: str, int8: bool, module: nn.Module, row: Array) -> int | None:
+    """How many rows are computed at once; None: as many as are asked for."""
+    if int8:  # one scale is for all of a call, and a picture is to round by itself
+        return 1
+    return None if program == "onnx" else functions.rows_at_once(module, 0, row.shape) or None
 
 
 def _of_rows(function: Function) -> Function:
