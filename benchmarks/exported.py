@@ -1,19 +1,26 @@
 """What an export changes: events, size, speed, memory, start and installation, in one table each.
 
-    python -m benchmarks.exported [--workdir=WORKDIR] [--parts=events,table,install]
-        [--pictures=200] [--recordings=N] [--threads=N]
+    python -m benchmarks.exported --out=runs/exported [--workdir=WORKDIR]
+        [--parts=events,times,install] [--rounds=8] [--seconds=1] [--starts=3]
+
+Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
 
 * events: what each form finds on the demo video and, with --workdir, on the test split of that run
-  (a work folder of `main` with its data), against the model itself;
-* table: of the demo's model and of ViT-S/16 at 224 with random weights (`benchmarks.live`), each
-  form in a process of its own: size of the folder, seconds of processor and of the clock until the
-  first picture is recognised, time of a picture in `live` (p50, p99), memory;
+  (a work folder of `main` with its data), in every stream;
+* times: of the demo's model and of ViT-S/16 at 224 with random weights in float32
+  (`benchmarks.live`; the temporal stream, and all), each form in a process of its own, which take
+  turns: size of the folder, seconds until the first picture is recognised, time of a picture in
+  `live` (p50, p99), memory; and in processes that have one core, the processor's time of a picture,
+  which other work on the machine changes little;
 * install: MiB that the packages of each purpose take (`[dependency-groups]` of pyproject.toml), of
   those that are installed here.
 
-Targets: events of float32 the same; of int8 F1 and POS within .005, delay within .1 s, a picture of
-ViT-S/16 at least twice as fast where the processor has VNNI; the demo's model in ONNX ready within
-1.5 s, in 250 MiB, from at most 300 MiB of packages.
+What is measured is written into OUT/results.json at once, and the exports beside it: the same
+command goes on where it was ended, and prints the tables of all of it. An empty folder begins anew.
+
+Targets: events of float32 the same, outputs within 1e-5; of int8 F1 and POS within .005, delay
+within .1 s, a picture at least twice as fast as in ONNX where the processor has VNNI; the demo's
+model in ONNX ready within 1.5 s, in 250 MiB, from at most 300 MiB of packages.
 """
 
 import argparse
@@ -23,144 +30,174 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from stormpsr_jax.base import files
 
 ROOT = Path(__file__).parents[1]
-FORMS = ("flax", "onnx", "int8", "stablehlo")
-FIGURES = ("pos", "f1", "delay_s")
-# In a process of its own, which imports no more than the form needs.
+FORMS = ("jax", "onnx", "int8", "stablehlo")
+PARTS = ("events", "times", "install")
+LEAST = 5  # pictures in a round
+# In a process of its own, which imports no more than the form needs: says when it is ready, then
+# for each line with a number of seconds how long each picture took and the processor's time.
 CHILD = """
-import json, resource, sys, time
-start, used = time.perf_counter(), time.process_time()
+import json, os, resource, sys, time
+if int(sys.argv[3]):
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[3])])
 import numpy as np
 from stormpsr_jax import load_model
 model = load_model(sys.argv[1])
-live = model.live(next(iter(model.procedure.variants)))
+stream = sys.argv[2] or None
+live = model.live(next(iter(model.procedure.variants)), stream)
 shown = np.random.default_rng(0).integers(0, 256, (16, 12, 16, 3), np.uint8)
 shown = shown.repeat(40, 1).repeat(40, 2)
 live.update(shown[0], 0.0)
-ready, used = time.perf_counter() - start, time.process_time() - used
-times, before = [], time.process_time()
-for i in range(1, int(sys.argv[2])):
-    begin = time.perf_counter()
-    live.update(shown[i % 16], i / model.fps)
-    times.append(1000 * (time.perf_counter() - begin))
-cpu = 1000 * (time.process_time() - before) / len(times)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"ready": ready, "used": used, "times": times, "cpu": cpu, "peak": peak}))
+number = 0
+print(json.dumps({"used": time.process_time()}), flush=True)
+for line in sys.stdin:
+    seconds, least = map(float, line.split())
+    times, start, before = [], time.perf_counter(), time.process_time()
+    while len(times) < least or time.perf_counter() - start < seconds:
+        number += 1
+        begin = time.perf_counter()
+        live.update(shown[number % 16], number / model.fps)
+        times.append(1000 * (time.perf_counter() - begin))
+    used = 1000 * (time.process_time() - before) / len(times)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"times": times, "used": used, "peak": peak}), flush=True)
 """
 
 
+class Results:
+    """What was measured, in a file that is written after each of it."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self.of: dict[str, Any] = files.read_json(path) if path.exists() else {}
+
+    def save(self) -> None:
+        """Writes the file."""
+        files.write_json(self._path, self.of)
+
+
 def exports(model: str | Path, place: Path) -> dict[str, Path]:
-    """The folders of a model's forms, made in `place`; the first is the model itself."""
+    """The folders of a model's forms, of which those that are not in `place` yet are made."""
     from stormpsr_jax.export.exporting import export_model
     from stormpsr_jax.model.folder import model_folder
 
-    found = {"flax": model_folder(model)}
+    found = {FORMS[0]: model_folder(model)}
     for form in FORMS[1:]:
         found[form] = place / form
-        program = "onnx" if form == "int8" else form
-        export_model(found["flax"], found[form], program, int8=form == "int8")
+        if not found[form].exists():
+            program = "onnx" if form == "int8" else form
+            export_model(found[FORMS[0]], found[form], program, int8=form == "int8")
     return found
 
 
-# --- Events ---------------------------------------------------------------------------------------
-
-
-def recordings(model, workdir: Path | None, count: int | None) -> Iterator[tuple]:
-    """(name, prepared pictures, truth of it) of the demo, or of a run's test split."""
-    from stormpsr_jax import demo
-    from stormpsr_jax.media import sources
-    from stormpsr_jax.media.pictures import read_upright
-
-    if workdir is None:
-        opened = sources.open_source(demo.VIDEO).open(model.fps)
-        rows = [model.prepare(picture) for picture in read_upright(opened)]
-        yield "demo", rows, demo.LABELS / "demo.csv"
+def untrained_vit(folder: Path) -> None:
+    """Writes the networks of config meccano, the paper's sizes, with random weights."""
+    if folder.exists():
         return
-    from stormpsr_jax.data.clips import ClipSource
+    from benchmarks.live import untrained
+    from stormpsr_jax.configs import meccano
 
-    folder = Path(model.origin["config"]["data.dir"] or workdir / "data")
-    source = ClipSource(folder, "test", model.procedure)
-    for name in sorted(source.recordings)[:count]:
-        rows = [model.prepare(one) for _, images in source.chunks(name, 64) for one in images]
-        yield name, rows, folder / "labels" / "test" / f"{name}.csv"
-
-
-def events(folders: dict[str, Path], workdir: Path | None, count: int | None) -> None:
-    """Prints what each form finds, in the default stream."""
-    from stormpsr_jax.model.model import load_model
-    from stormpsr_jax.model.recogniser import decode, stack
-    from stormpsr_jax.psr.files import label_files
-    from stormpsr_jax.psr.scoring import metrics
-
-    models = {form: load_model(folder) for form, folder in folders.items()}
-    flax = models["flax"]
-    scores = {form: [] for form in models}
-    differ = {form: [0, 0, 0] for form in models}  # recordings, recordings with others, frames
-    for name, rows, truth in recordings(flax, workdir, count):
-        variant = flax.procedure.variant_for(name, None)
-        said = label_files.read(truth, flax.procedure, variant, fps=flax.fps)
-        found = {}
-        for form, model in models.items():
-            recogniser, decoder = model.recogniser(), model.decoder(variant=variant.name)
-            found[form] = []
-            for start in range(0, len(rows), model.batch):
-                part = rows[start : start + model.batch]
-                numbers = range(start, start + len(part))
-                found[form] += decode(decoder, numbers, recogniser(stack(part)))
-            scores[form].append(
-                metrics.score_recording(said.steps, metrics.scored(found[form]), flax.fps)
-            )
-            ours, theirs = (
-                [(e.step_id, e.frame) for e in sorted(found[f])] for f in ("flax", form)
-            )
-            differ[form][0] += 1
-            differ[form][1] += ours != theirs
-            if [step for step, _ in ours] == [step for step, _ in theirs]:
-                shifts = [abs(a[1] - b[1]) for a, b in zip(ours, theirs, strict=True)]
-                differ[form][2] = max(differ[form][2], *shifts, 0)
-    print("| form | recordings | with other events | frames apart | POS | F1 | delay s | met |")
-    print("|---|---|---|---|---|---|---|---|")
-    mean = {
-        form: [statistics.fmean(s[key] for s in of if s[key] is not None) for key in FIGURES]
-        for form, of in scores.items()
-    }
-    for form in models:
-        limits = (0.005, 0.005, 0.1) if form == "int8" else (0, 0, 0)
-        apart = [abs(a - b) for a, b in zip(mean[form], mean["flax"], strict=True)]
-        met = all(a <= limit for a, limit in zip(apart, limits, strict=True))
-        met = met and (form == "int8" or not differ[form][1])
-        figures = " | ".join(f"{value:.4f}" for value in mean[form])
-        cells = " | ".join(map(str, differ[form]))
-        print(f"| {form} | {cells} | {figures} | {'yes' if met else 'NO'} |", flush=True)
+    config = meccano.get_config()
+    config.dtype = "float32"  # which all forms compute in
+    untrained(config, 224, folder)
 
 
 # --- Size, speed, memory, start -------------------------------------------------------------------
 
 
-def table(name: str, folders: dict[str, Path], pictures: int, threads: int) -> None:
-    """Prints a row for each form of a model."""
-    for form, folder in folders.items():
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else None
-        words = [sys.executable, "-c", CHILD, str(folder), str(pictures)]
-        out = subprocess.run(
-            words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-        said = json.loads(out.splitlines()[-1])
-        times = sorted(said["times"])
-        p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
-        size = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
-        print(
-            f"| {name} | {form} | {size:.1f} | {said['used']:.2f} | {said['ready']:.2f} | "
-            f"{p50:.1f} | {p99:.1f} | {said['cpu']:.1f} | {said['peak']:.0f} |",
-            flush=True,
+class Child:
+    """A process that recognises pictures by one form."""
+
+    def __init__(self, folder: Path, stream: str, cores: int):
+        """Starts it; returns when it has recognised one."""
+        start = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(folder), stream, str(cores)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
+        self.used = self._said()["used"]
+        self.ready = time.perf_counter() - start
+
+    def _said(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"error: {self._process.args[-3]} ended with {self._process.wait()}")
+        return json.loads(line)
+
+    def turn(self, seconds: float, least: int) -> dict[str, Any]:
+        """The times of pictures for so many seconds, at least so many pictures."""
+        assert self._process.stdin is not None
+        print(seconds, least, file=self._process.stdin, flush=True)
+        return self._said()
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) -> dict[str, Any]:
+    """By form: what a row of the table is made of."""
+    found: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
+    for _ in range(args.starts):
+        for form, folder in folders.items():
+            with Child(folder, stream, 0) as child:
+                found[form]["ready"].append(child.ready)
+                found[form]["used"].append(child.used)
+    for cores in (0, 1):
+        with ExitStack() as stack:
+            children = {
+                form: stack.enter_context(Child(folder, stream, cores))
+                for form, folder in folders.items()
+            }
+            for _ in range(args.rounds):
+                for form, child in children.items():
+                    said = child.turn(args.seconds, args.least)
+                    if cores:
+                        found[form].setdefault("cpu", []).append(said["used"])
+                    else:
+                        found[form]["times"] += said["times"]
+                        found[form]["peak"] = said["peak"]
+    for form, folder in folders.items():
+        found[form]["size"] = sum(path.stat().st_size for path in folder.iterdir()) / 2**20
+    return found
+
+
+def times_table(done: Mapping[str, Any]) -> list[str]:
+    """The rows of a table of what `times` has found of each model."""
+    lines = [
+        "| model | form | folder MiB | start s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
+        "| ONNX / it | memory MiB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, forms in done.items():
+        for form, of in forms.items():
+            ordered = sorted(of["times"])
+            p50, p99 = (ordered[len(ordered) * share // 100] for share in (50, 99))
+            rounds = zip(forms["onnx"]["cpu"], of["cpu"], strict=True)
+            faster = statistics.median(ours / theirs for ours, theirs in rounds)
+            start, used = statistics.median(of["ready"]), statistics.median(of["used"])
+            lines.append(
+                f"| {name} | {form} | {of['size']:.1f} | {start:.2f} | {used:.2f} | {p50:.2f} | "
+                f"{p99:.2f} | {statistics.median(of['cpu']):.2f} | {faster:.2f} | {of['peak']:.0f} |"
+            )
+    return lines
 
 
 # --- Installation ---------------------------------------------------------------------------------
@@ -195,9 +232,8 @@ def closure(requirements: list[str]) -> set[str]:
     return found
 
 
-def install() -> None:
-    """Prints the size of each purpose's packages."""
-    print("| purpose | packages | MiB |\n|---|---|---|")
+def installed() -> Iterator[tuple[str, int, float]]:
+    """(purpose, number of packages, MiB of their files)."""
     for name, requirements in groups().items():
         packages = closure(requirements)
         total = 0
@@ -205,52 +241,84 @@ def install() -> None:
             for file in metadata.files(package) or []:
                 path = Path(file.locate())
                 total += path.stat().st_size if path.is_file() else 0
-        print(f"| {name} | {len(packages)} | {total / 2**20:.0f} |")
+        yield name, len(packages), total / 2**20
+
+
+def machine() -> str:
+    """The processor, and whether it is idle."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    name = re.search(r"model name\s*: (.*)", text)
+    kinds = [word for word in ("avx512_vnni", "avx_vnni", "amx_int8") if f" {word}" in text]
+    return (
+        f"{name[1] if name else 'unknown processor'}, {os.cpu_count()} cores, int8 instructions: "
+        f"{', '.join(kinds) or 'none'}, load {os.getloadavg()[0]:.1f} at the start"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add, words = parser.add_argument, lambda text: text.split(",")
+    add("--out", type=Path, required=True, help="folder of the results and the exports")
     add("--workdir", type=Path, help="of a finished run, for its test split")
-    add("--model", default="demo", help="what the events and the first table are of")
-    add("--parts", type=words, default=["events", "table", "install"])
-    add("--pictures", type=int, default=200, help="of each form, for the table")
-    add("--recordings", type=int, help="of the test split, the first ones; otherwise all")
-    add("--threads", type=int, default=0, help="of the table's processes; otherwise as they choose")
+    add("--model", default="demo", help="what the first rows of the times are of")
+    add("--no_vit", action="store_true", help="leave out ViT-S/16")
+    add("--parts", type=words, default=PARTS, help=f"of {', '.join(PARTS)}")
+    add("--rounds", type=int, default=8, help="in which the forms take turns")
+    add("--seconds", type=float, default=1.0, help="of a turn")
+    add("--least", type=int, default=LEAST, help="pictures of a turn")
+    add("--starts", type=int, default=3, help="of each form; the median is reported")
     args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
     start = time.monotonic()
-    flags = Path("/proc/cpuinfo").read_text() if os.path.exists("/proc/cpuinfo") else ""
-    kinds = [word for word in ("avx512_vnni", "avx_vnni", "amx_int8") if f" {word}" in flags]
-    print(f"{os.cpu_count()} cores, int8 instructions: {', '.join(kinds) or 'none'}\n")
-    with tempfile.TemporaryDirectory() as place:
-        if "events" in args.parts:
-            model = args.workdir or args.model
-            events(exports(model, Path(place, "events")), args.workdir, args.recordings)
-            print()
-        if "table" in args.parts:
-            print(
-                "| model | form | MiB | start, CPU s | start, s | p50 ms | p99 ms | CPU ms | MiB |"
-            )
-            print("|---|---|---|---|---|---|---|---|---|")
-            table(
-                args.model, exports(args.model, Path(place, "small")), args.pictures, args.threads
-            )
-            large = Path(place, "vit")
-            untrained_vit(large)
-            folders = exports(large, Path(place, "large"))
-            table("ViT-S/16, 224", folders, max(20, args.pictures // 10), args.threads)
-            print()
-        if "install" in args.parts:
-            install()
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = Results(args.out / "results.json")
+    results.of.setdefault("machine", machine())
+    print(f"{results.of['machine']}\n")
+    if "events" in args.parts:
+        from benchmarks import exported_events
+
+        of_events = results.of.setdefault("events", {})
+        for name, workdir in {"demo": None, "test split": args.workdir}.items():
+            if name != "demo" and workdir is None:
+                continue
+            folders = exports(workdir or "demo", args.out / name.replace(" ", "_"))
+            done = of_events.setdefault(name, {})
+            exported_events.of_recordings(folders, workdir, done, results.save)
+            print(*("", f"Events, {name}:", "", *exported_events.table(done), ""), sep="\n")
+    if "times" in args.parts:
+        done = results.of.setdefault("times", {})
+        vit = args.out / "vit"
+        for name, model, stream in (
+            (args.model, args.model, ""),
+            ("ViT-S/16, temporal", vit, "temporal"),
+            ("ViT-S/16, all", vit, ""),
+        ):
+            if model == vit:
+                if args.no_vit:
+                    continue
+                untrained_vit(vit)
+            if name not in done:
+                place = args.out / f"{Path(model).name}_forms"
+                done[name] = times(exports(model, place), stream, args)
+                results.save()
+            print(*times_table({name: done[name]}), sep="\n", flush=True)
+    if "install" in args.parts:
+        results.of["install"] = list(installed())
+        results.save()
+    report(results.of)
     print(f"\n{time.monotonic() - start:.0f} s")
 
 
-def untrained_vit(folder: Path) -> None:
-    """Writes the networks of config meccano, the paper's sizes, with random weights."""
-    from benchmarks.live import untrained
-    from stormpsr_jax.configs import meccano
-
-    untrained(meccano.get_config(), 224, folder)
+def report(found: Mapping[str, Any]) -> None:
+    """Prints the tables for docs/export.md."""
+    if "times" in found:
+        print(*("", *times_table(found["times"])), sep="\n")
+    if "install" in found:
+        print("\n| purpose | packages | MiB |\n|---|---|---|")
+        for name, count, size in found["install"]:
+            print(f"| {name} | {count} | {size:.0f} |")
 
 
 if __name__ == "__main__":

@@ -15,10 +15,12 @@ import jax.extend
 import jax.numpy as jnp
 
 from stormpsr_jax.base.installed import check_extra
+from stormpsr_jax.export import onnx_rewrites
 from stormpsr_jax.model.content import Function
 from stormpsr_jax.model.program import Array
 
 OPSET = 21  # of onnxruntime 1.20 and later
+_PRODUCTS = ("MatMul", "Gemm")
 
 
 def check_libraries() -> None:
@@ -42,13 +44,19 @@ def write(function: Function, row: Array, names: Sequence[str], int8: bool) -> b
         function: of JAX.
         row: what it takes.
         names: of its outputs, of which the last may be absent.
-        int8: whether products of matrices are of 8-bit numbers: weights by output channel and
-            signed, rows by a scale of their own each time.
+        int8: whether products of matrices are of 8-bit numbers, but for the first and the last:
+            weights by output channel and signed, all rows of a call by one scale.
     """
     with _quiet():
         from jax2onnx import to_onnx
 
-        model = to_onnx(*_traced(function, row), model_name="network", opset=OPSET)
+        model = to_onnx(
+            *_traced(function, row),
+            model_name="network",
+            opset=OPSET,
+            normalization_mode="prefer_native",  # a kernel each, which spelt out is ten
+        )
+    onnx_rewrites.rewrite(model)
     _rename(model, names)
     return _in_int8(model) if int8 else model.SerializeToString()
 
@@ -78,16 +86,30 @@ def _rename(model: Any, names: Sequence[str]) -> None:
 
 
 def _in_int8(model: Any) -> bytes:
+    """The model with its products in int8, but for the first and the last one.
+
+    What is rounded there is the picture, and what the outputs are made of: of all roundings those
+    of the last product change them most by far, and both take next to no time.
+    """
     from onnxruntime import quantization
 
+    constants = {array.name for array in model.graph.initializer}
+    products = [
+        node.name
+        for node in model.graph.node
+        if node.op_type in _PRODUCTS and constants.intersection(node.input[:2])
+    ]
+    kept = {*products[:1], *products[-1:]}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         path = Path(folder, "model.onnx")
         quantization.quantize_dynamic(
             model,
             path,
-            op_types_to_quantize=["MatMul", "Gemm"],
+            op_types_to_quantize=list(_PRODUCTS),
             per_channel=True,
             weight_type=quantization.QuantType.QInt8,
+            # A Gemm becomes a MatMul and an Add there before names are looked at.
+            nodes_to_exclude=[*kept, *(f"{name}_MatMul" for name in kept)],
         )
         return path.read_bytes()
 

@@ -18,11 +18,11 @@ OPSETS = (13, 23)  # versions of the operators: int8 per channel came with the f
 OPERATORS = frozenset(
     "Abs Add And ArgMax Cast CastLike Ceil Clip Concat Constant ConstantOfShape Conv ConvInteger "
     "DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum Equal Erf Exp Expand Flatten Floor "
-    "Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity LayerNormalization "
-    "Less LessOrEqual Log LogSoftmax MatMul MatMulInteger Max Min Mod Mul Neg Not Or Pad Pow "
-    "QuantizeLinear Range Reciprocal ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum "
-    "ReduceSumSquare Relu Reshape ScatterND Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze "
-    "Sub Tanh Tile Transpose Unsqueeze Where".split()
+    "Gather GatherElements GatherND Gelu Gemm Greater GreaterOrEqual Identity "
+    "InstanceNormalization LayerNormalization Less LessOrEqual Log LogSoftmax MatMul "
+    "MatMulInteger Max Min Mod Mul Neg Not Or Pad Pow QuantizeLinear Range Reciprocal ReduceMax "
+    "ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape ScatterND Shape "
+    "Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where".split()
 )
 _DEPTH = 8  # of messages in messages
 

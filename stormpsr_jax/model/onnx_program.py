@@ -21,7 +21,7 @@ _DTYPES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(int32)"
 class OnnxProgram:
     """A session of onnxruntime, as `program.Program`."""
 
-    def __init__(self, path: Path, data: bytes):
+    def __init__(self, path: Path, data: bytes, rows: int | None):
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -35,6 +35,7 @@ class OnnxProgram:
         (self.takes,) = self._arrays(path, self._session.get_inputs())
         self.gives = self._arrays(path, self._session.get_outputs())
         self._path, self._name = path, self._session.get_inputs()[0].name
+        self._rows = rows
 
     @staticmethod
     def _arrays(path: Path, nodes: Sequence) -> tuple[Array, ...]:
@@ -48,6 +49,7 @@ class OnnxProgram:
 
     def function(self, batch: int) -> Function:
         """See `program.Program`."""
+        batch = min(batch, self._rows or batch)
 
         def run(x: np.ndarray) -> list[np.ndarray]:
             if not len(x):
@@ -63,15 +65,20 @@ class OnnxProgram:
         return run
 
 
-def opened(path: Path, data: bytes) -> OnnxProgram:
+def opened(path: Path, data: bytes, rows: int | None) -> OnnxProgram:
     """Returns the program of a file.
+
+    Args:
+        path: of the file.
+        data: its content.
+        rows: computed at once; None is as many as are asked for.
 
     Raises:
         ValueError: it is none, or holds what no export writes; one line that names it.
     """
     check_extra("export", ["onnxruntime"], f"{path}: a model in ONNX")
     onnx_file.check(path, data)
-    return OnnxProgram(path, data)
+    return OnnxProgram(path, data, rows)
 
 
 @contextlib.contextmanager

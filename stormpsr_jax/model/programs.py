@@ -41,7 +41,7 @@ class Declared:
 
     Attributes:
         width: D, K or S + 1.
-        rows: how many are computed at once by JAX on a CPU; None: as many as are asked for.
+        rows: how many are computed at once on a CPU; None: as many as are asked for.
     """
 
     width: int
@@ -112,7 +112,7 @@ def opened(path: Path, data: bytes, rows: int | None) -> Program:
     if path.suffix == ".onnx":
         from stormpsr_jax.model import onnx_program
 
-        return onnx_program.opened(path, data)
+        return onnx_program.opened(path, data, rows)
     from stormpsr_jax.model import stablehlo_program
 
     return stablehlo_program.opened(path, data, rows)
