@@ -1,5 +1,6 @@
 """Models of LDraw as parts: places, colours, windings, steps, and what is refused."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,32 @@ def test_files_are_read_up_to_a_number_of_bytes(library, monkeypatch):
 def test_a_folder_that_is_no_library_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"--parts=.*: is no library of LDraw"):
         read(files.write(tmp_path / "library") / "parts" / "s", files.place("block.dat"))
+
+
+def test_damaged_models_are_read_or_refused_in_a_line(library):
+    """A file with bytes changed, cut out, or words of the format put in."""
+    rng = random.Random(0)
+    words = ("1 16 ", "0 STEP\n", "4 16 ", "-", "e9", "0 FILE x\n", " ", "0 BFC INVERTNEXT\n")
+    model = library.parent / "model.mpd"
+    refused = []
+    for _ in range(300):
+        data = bytearray(MPD.encode())
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(data))
+            kind = rng.randrange(3)
+            if kind == 0:
+                data[at] = rng.randrange(256)
+            elif kind == 1:
+                del data[at : at + rng.randint(1, 20)]
+            else:
+                data[at:at] = rng.choice(words).encode()
+        model.write_bytes(data)
+        try:
+            ldraw.read(model, library, rng.random() < 0.5)
+        except ValueError as error:
+            refused.append(str(error))
+    assert 100 < len(refused) < 300
+    assert not any("\n" in line for line in refused)
 
 
 @pytest.mark.usefixtures("system")  # thousands of files
