@@ -174,6 +174,9 @@ def test_a_model_that_unfolds_is_refused(library, monkeypatch):
     monkeypatch.setattr(ldraw, "MAX_FACES", 20_000)
     with pytest.raises(ValueError, match=r"with it f\d+\.ldr has more than 20,000 faces"):
         read(library, doubling(30), name="model.mpd")
+    own = "0 FILE a.ldr\n" + files.place("b.dat") + "0 FILE b.dat\n"
+    with pytest.raises(ValueError, match=r"line 20004: with it b\.dat has more than 20,000 faces"):
+        read(library, own + 30_000 * "3 4 0 0 0 1 0 0 0 1 0\n", name="model.mpd")
     with pytest.raises(ValueError, match="with it the model has more than 20,000 faces"):
         read(library, 2000 * files.place("block.dat"))
 
