@@ -51,7 +51,6 @@ from data_prep.rendering.workplace import (
     poses_in_pictures,
 )
 from data_prep.writing import shards
-from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure
 
 RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
@@ -192,8 +191,6 @@ def make_dataset(
     inputs = read_inputs(meshes, procedure)
     drawn = rendered.drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
-    for line in doubts.doubts(product, procedure):
-        print(f"doubt: {one_line(line)}", flush=True)
     counts = rendered.cad_recordings(procedure, per_state, wrong)
     for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
         del counts[f"cad_{c:02d}"]
@@ -217,6 +214,7 @@ def make_dataset(
             turn=turn,
         ),
         num_frames=counts,
+        warnings=doubts.doubts(product, procedure),
         settings={
             "seed": seed,
             "per_state": per_state,
