@@ -94,7 +94,20 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
             f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
             "for both, which takes those of the folder"
         )
+    mistakes += collect(functools.partial(_extra, context))
     return mistakes + [text for stage in stages for text in stage.mistakes(context)]
+
+
+def _extra(context: Context) -> list[str]:
+    """ValueError if real recordings cannot be read, and what they do not go with."""
+    if context.extra is None:
+        return []
+    which = f"--config.data.extra={context.config.data.extra}"
+    if context.config.data.detector_dir:
+        return [f"{which}: has pictures of one size; leave out data.detector_dir"]
+    if context.ready_made:
+        return [f"{which}: its pictures do not go with the embeddings in {context.data_dir}"]
+    return []
 
 
 def _attention(context: Context, device: jax.Device) -> list[str]:
@@ -156,7 +169,7 @@ def _splits(context: Context, reads: Sequence[Reads]) -> list[str]:
     for split in dict.fromkeys(
         s for read in reads if LABEL_FILES in read.parts for s in read.splits
     ):
-        folder = context.data_dir / "labels" / split
+        folder = context.folder(split) / "labels" / split
         if not folder.is_dir():
             mistakes.append(f"{folder}: no label files; run the data_prep command again")
     return mistakes
