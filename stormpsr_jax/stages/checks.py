@@ -40,6 +40,8 @@ def _mistakes(context: Context, stages: Sequence[Stage]) -> list[str]:
     if out_of_range:  # all other checks count on numbers in their ranges
         return mistakes + ([] if renderings else _folder(context))
     mistakes += _window(context)
+    if found := collect(functools.partial(_extra, context)):
+        return mistakes + found  # all other checks open splits that it may be part of
     reads = [read for stage in stages for read in stage.reads(context)]
     for rendering in renderings:
         mistakes += rendering(context, reads)
@@ -94,7 +96,6 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
             f"--config.data.cad_mean={data.cad_mean}, .cad_std={data.cad_std}: give both, or '()' "
             "for both, which takes those of the folder"
         )
-    mistakes += collect(functools.partial(_extra, context))
     return mistakes + [text for stage in stages for text in stage.mistakes(context)]
 
 
