@@ -4,9 +4,9 @@ python -m stormpsr_jax.main --config=cad --config.procedure=pump.json \
     --config.data.synthetic.meshes=MESHES --workdir=RUN
 
 Stage `data` renders the recordings to learn from, to choose by and to score, so that the figures
-are of renders too. Labelled real recordings (data_prep.own) join them with --config.data.extra=REAL:
-they are trained on as well, four or more for validation choose thresholds and confidences, and those
-for testing are scored (docs/from-cad.md).
+are of renders too. Labelled real recordings (data_prep.own) join them with
+--config.data.extra=REAL: they are trained on as well, four or more for validation choose thresholds
+and confidences, and those for testing are scored (docs/from-cad.md).
 
 Fields to look at first:
 * data.synthetic.poses, .up: where parts go and sit wrong, and what points up, if the meshes are not

@@ -19,7 +19,7 @@ import dataclasses
 import functools
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +27,21 @@ import numpy as np
 
 from data_prep import command
 from data_prep.rendering import orders, products, rendered
-from data_prep.rendering.motion import OCCLUSIONS, Motion, plan_recording, plan_views
+from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views, with_stand_ins
 from data_prep.rendering.names import is_rehearsal, split_names
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.products import OfUser
 from data_prep.rendering.scene import Body, Picture
 from data_prep.rendering.timelines import (
     Timeline,
-    changes,
+    doubts,
     draw_timeline,
     find_timelines,
     read_timeline,
 )
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
 from data_prep.rendering.wrong_poses import with_wrong_poses
-from data_prep.writing import shards
+from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
@@ -131,6 +131,11 @@ def make_dataset(
         orders.check(procedure)
         counts = RECORDINGS if recordings is None else recordings
         splits = split_names(procedure, counts, rehearsals)
+    told = {
+        name: _timeline(split, name, procedure, seed, timelines, time_scale, pace, of is not None)
+        for split, names in splits.items()
+        for name in names
+    }
     board = of is None or len(of.product.board.faces) > 0
     renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
     if renders:
@@ -148,14 +153,13 @@ def make_dataset(
         rehearsal_step=rehearsal_step,
         product=of.product if of else None,
     )
-    kit = of is not None
-    num_frames = {
-        name: renders[name]
-        if split == "cad"
-        else _timeline(split, name, procedure, seed, timelines, time_scale, pace, kit).num_frames
-        for split, names in splits.items()
-        for name in names
-    }
+    num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
+    plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
+
+    def tell_cost(left: Sequence[tuple[str, str]]) -> None:
+        taken = cost.measure(make, left, num_frames)
+        print(cost.tell(taken, workers, Path(out)), flush=True)
+
     shards.build(
         out,
         procedure=procedure,
@@ -178,6 +182,8 @@ def make_dataset(
         },
         recordings=glob,
         num_frames=num_frames,
+        tell=tell_cost if of else None,
+        warnings=doubts(procedure, plain) if of else (),
     )
     return procedure
 
@@ -317,7 +323,7 @@ def make_recording(
         product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
-    motion = _with_stand_ins(motion.over(product.height), product, timeline)
+    motion = with_stand_ins(motion.over(product.height), product, timeline)
     shown = np.arange(timeline.num_frames) // step * step
     states = timeline.per_frame()[shown]
     workplace = Workplace(product, _bodies(product), looks)
@@ -326,18 +332,6 @@ def make_recording(
     return rendered.encode(
         name, timeline.first_frame, pictures, states, procedure, noise, annotated, step
     )
-
-
-def _with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
-    """The motion in which hands bring what is put in a part's place by mistake."""
-    carried = motion.carried.copy()
-    for frame, changed in changes(timeline):
-        for k, (_, new) in changed.items():
-            stand_in = product.parts[k].stand_in
-            if new < 0 and stand_in is not None:
-                others = np.flatnonzero(carried[:frame] != k)
-                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
-    return dataclasses.replace(motion, carried=carried)
 
 
 def make_object(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, affine, join, solid
+from data_prep.rendering.product import Mesh, Product, affine, join, solid
 from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import Timeline, changes
 
@@ -179,6 +179,18 @@ def plan_recording(
         _wobble(rng, time, 5.0, (0.14, 0.14)),
         carried,
     )
+
+
+def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
+    """The motion in which hands bring what is put in a part's place by mistake."""
+    carried = motion.carried.copy()
+    for frame, changed in changes(timeline):
+        for k, (_, new) in changed.items():
+            stand_in = product.parts[k].stand_in
+            if new < 0 and stand_in is not None:
+                others = np.flatnonzero(carried[:frame] != k)
+                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
+    return dataclasses.replace(motion, carried=carried)
 
 
 Segment = tuple[float, float, str]  # start, end, "cover" | "partial" | "clear"

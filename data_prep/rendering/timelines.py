@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ SHORTEST_PAUSE = 3.5
 PAUSE_SCALE = 2.9
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
+UNCATALOGUED = 0.2  # share of the frames in such states, from which on it is told
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +172,21 @@ def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> li
     i = int(rng.choice(found))
     component = installed(events[i])[0]
     return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
+
+
+def doubts(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
+    """Says so if the product is for long in states that no detector learns."""
+    if not drawn:
+        return []
+    states = np.concatenate([timeline.per_frame() for timeline in drawn])
+    share = float((procedure.state_classes(states) == 0).mean())
+    if share < UNCATALOGUED:
+        return []
+    return [
+        f"procedure {procedure.name!r}: in {share:.0%} of the frames the product is in states that "
+        "are not among its states, and the detection stream does not learn them; list those that "
+        "its order comes through"
+    ]
 
 
 def find_timelines(directory: str | Path) -> dict[str, dict[str, Path]]:

@@ -294,7 +294,7 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
         timeline, np.zeros((3, 2)), 5, motion.OCCLUSIONS["default"], np.random.default_rng(0)
     )
     assert set(planned.carried.tolist()) == {-1, 0}
-    carried = synthetic._with_stand_ins(planned, kit, timeline).carried
+    carried = motion.with_stand_ins(planned, kit, timeline).carried
     np.testing.assert_array_equal(carried, np.where(planned.carried == 0, j, -1))
 
 
