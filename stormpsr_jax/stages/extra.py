@@ -53,21 +53,17 @@ class Extra:
 
     def __str__(self) -> str:
         """What becomes of them, in a line."""
-        counts = {split: len(self.splits.get(split, ())) for split in ("train", "val", "test")}
+        val, test = (len(self.splits.get(split, ())) for split in ("val", "test"))
         trained = sum(len(self.splits[split]) for split in self.joining("train"))
-        parts = [f"{trained} of its recordings are trained on, beside the rendered ones"]
-        if self.replaces("val"):
-            parts.append(f"its {counts['val']} for validation choose thresholds and confidences")
-        else:
-            parts.append(
-                f"of its {counts['val']} for validation, {MIN_RECORDINGS} would choose thresholds "
-                "and confidences: rendered ones do"
-            )
-        if self.replaces("test"):
-            parts.append(f"its {counts['test']} for testing are scored")
-        else:
-            parts.append("none is for testing: rendered ones are scored")
-        return f"{self.directory}: {'; '.join(parts)}"
+        parts = [
+            f"{trained} to train on, beside rendered ones",
+            f"{val} for validation, which choose thresholds and confidences"
+            if self.replaces("val")
+            else f"{val} for validation, which are trained on too: {MIN_RECORDINGS} would choose "
+            "thresholds and confidences, so rendered ones do",
+            f"{test} for testing: {'real' if self.replaces('test') else 'rendered'} ones are scored",
+        ]
+        return f"{self.directory}: real recordings: {'; '.join(parts)}"
 
 
 def read(directory: Path) -> Extra:

@@ -68,9 +68,9 @@ def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
         "rendered": False,
         "recordings": {"train": 6, "val": 4, "test": 1},
     }
-    assert str(context.extra).partition(": ")[2] == (
-        "3 of its recordings are trained on, beside the rendered ones; its 4 for validation choose "
-        "thresholds and confidences; its 1 for testing are scored"
+    assert str(context.extra) == (
+        f"{real}: real recordings: 3 to train on, beside rendered ones; 4 for validation, which "
+        "choose thresholds and confidences; 1 for testing: real ones are scored"
     )
 
 
@@ -89,7 +89,11 @@ def test_too_few_to_choose_by_are_trained_on(rendered, few, tmp_path):
         "bench_002",
     ]
     assert evaluate._data(context)["rendered"]
-    assert "of its 1 for validation, 4 would choose thresholds" in str(context.extra)
+    assert str(context.extra).endswith(
+        "3 to train on, beside rendered ones; 1 for validation, which are trained on too: 4 would "
+        "choose thresholds and confidences, so rendered ones do; 0 for testing: rendered ones are "
+        "scored"
+    )
     assert checks.find_mistakes(context) == []
 
 
