@@ -55,13 +55,14 @@ class Extra:
         """What becomes of them, in a line."""
         val, test = (len(self.splits.get(split, ())) for split in ("val", "test"))
         trained = sum(len(self.splits[split]) for split in self.joining("train"))
+        scored = "real" if self.replaces("test") else "rendered"
         parts = [
             f"{trained} to train on, beside rendered ones",
             f"{val} for validation, which choose thresholds and confidences"
             if self.replaces("val")
             else f"{val} for validation, which are trained on too: {MIN_RECORDINGS} would choose "
             "thresholds and confidences, so rendered ones do",
-            f"{test} for testing: {'real' if self.replaces('test') else 'rendered'} ones are scored",
+            f"{test} for testing: {scored} ones are scored",
         ]
         return f"{self.directory}: real recordings: {'; '.join(parts)}"
 
