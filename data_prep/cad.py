@@ -9,9 +9,11 @@ read from STEP is in millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
-     "colors": {"lid": "#c02020"}}
+     "colors": {"lid": "#c02020"},
+     "wrong": {"lid": [{"translation": [0, 0, 5], "quaternion": [0, 1, 0, 0]}]}}
 
-(4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) A part takes its colour from
+(4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) `--poses=FILE` names another
+file. A part with poses in "wrong" sits wrong in these alone. A part takes its colour from
 "colors", else from its mesh, else one is drawn for it from the seed, the same in all pictures.
 Textures and material libraries (`mtllib`) are not read, nor any other file that a mesh refers to.
 z points up, or y with `--up=y`.
