@@ -263,7 +263,7 @@ def load_product(
             )
     corners = np.concatenate([m.vertices for m in meshes])
     low, high = corners.min(0), corners.max(0)
-    scale = 2 * radius / np.linalg.norm(high - low)
+    scale = 2 * radius / float(np.linalg.norm(high - low))
     origin = np.append((low + high)[:2] / 2, low[2])
     to_scene = affine(translation=-scale * origin, scale=scale)
     parts = []

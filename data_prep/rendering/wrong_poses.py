@@ -83,7 +83,7 @@ def _wrong_part(product: Product, k: int, others: Sequence[int], rng: np.random.
         known = part.known_wrong[rng.integers(len(part.known_wrong))]
         return dataclasses.replace(part, wrong=known)
     if product.kit and others and rng.random() < MIXED_UP:
-        j = others[rng.integers(len(others))]
+        j = others[int(rng.integers(len(others)))]
         other = product.parts[j]
         place = part.right[:3, 3] + [0, 0, (other.height - part.height) / 2]  # on the same ground
         pose = affine(translation=place) @ _linear(other.right[:3, :3])

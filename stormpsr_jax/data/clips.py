@@ -240,7 +240,7 @@ class ClipSource(Source):
         if both := sorted(self.recordings.keys() & other.recordings.keys()):
             raise ValueError(f"{where}: both have recordings {', '.join(both[:5])}; rename these")
         whole = copy.copy(self)
-        whole.recordings = dict(sorted((self.recordings | other.recordings).items()))
+        whole.recordings = dict(sorted([*self.recordings.items(), *other.recordings.items()]))
         whole._shards = self._shards | other._shards
         return whole
 
