@@ -19,7 +19,9 @@ def copy_of(product: Product, world: World, rng: np.random.Generator) -> Product
     if world.nearly_right:
         nearly = rng.random(len(product.parts)) < world.nearly_right
         parts = [
-            dataclasses.replace(part, wrong=nearly_right_pose(part, rng)) if near else part
+            dataclasses.replace(part, wrong=nearly_right_pose(part, rng), stand_in=None)
+            if near
+            else part
             for part, near in zip(product.parts, nearly, strict=True)
         ]
         product = dataclasses.replace(product, parts=tuple(parts))

@@ -99,7 +99,7 @@ class Workplace:
         """The picture of one frame; state (K,)."""
         values = tuple(state.tolist())
         carried = int(motion.carried[frame])
-        loose = tuple(k for k, value in enumerate(values) if not value and k != carried)
+        loose = tuple(k for k in self._product.loose(values) if k != carried)
         others = [Placed(self._around_body(loose), np.eye(4))]
         for side in (0, 1):
             if motion.reach[frame, side] <= 0.02:
@@ -109,7 +109,7 @@ class Workplace:
             tool = self._has_tool and side == 0 and not carrying
             others.append(Placed(self._hand(side, tool), pose))
             if carrying and not values[carried]:
-                inside = affine(translation=(0.0, 0.55, -0.35))
+                inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         product = Placed(self._product_body(values), motion.product_pose(frame))
         camera = _camera(motion, frame)
@@ -139,6 +139,10 @@ class Workplace:
         most = _LONGEST_SMEAR * size
         move *= min(1.0, most / max(float(np.abs(move).max()), 1e-9))
         return dataclasses.replace(picture, image=smeared(picture.image, move))
+
+    def _below_palm(self, k: int, lift: float) -> float:
+        """Where the middle of a carried part is, its bottom being above the table."""
+        return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
 
 
 def _draw_ground(rng: np.random.Generator, benches: Benches) -> Ground:

@@ -19,8 +19,12 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     assert {name: told[name] for name in numbers} == numbers
-    drawn = {"without", "looks", "views", "backgrounds"}  # are of the world
-    assert told.keys() == set(config.data.synthetic) - {"objects", "frames_per_object"} - drawn
+    of_objects = {"objects", "frames_per_object"}
+    of_product = {"meshes", "poses", "up", "product_seed"}
+    of_world = {"without", "looks", "views", "backgrounds"}
+    fields = set(config.data.synthetic) - of_objects - of_product - of_world
+    assert told.keys() == fields | {"of"}
+    assert told["of"] is None  # the toy
     assert told["world"] == worlds.TOY
     config.data.synthetic.world = "bench"
     config.data.synthetic.without = ("lens", "jpeg")
