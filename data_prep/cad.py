@@ -10,9 +10,11 @@ millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
-     "colors": {"lid": "#c02020"}}
+     "colors": {"lid": "#c02020"},
+     "wrong": {"lid": [{"translation": [0, 0, 5], "quaternion": [0, 1, 0, 0]}]}}
 
-(4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) A part takes its colour from
+(4 × 4 matrix, mesh to product, or translation and quaternion w x y z.) `--poses=FILE` names another
+file. A part with poses in "wrong" sits wrong in these alone. A part takes its colour from
 "colors", else from its mesh, else one is drawn for it from the seed, the same in all pictures.
 Textures and material libraries (`mtllib`) are not read, nor any other file that a mesh refers to.
 z points up, or y with `--up=y`.
@@ -40,9 +42,9 @@ import numpy as np
 
 from data_prep import command
 from data_prep.rendering import doubts, rendered
-from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
+from data_prep.rendering.products import RADIUS, from_meshes
 from data_prep.rendering.scene import Picture
 from data_prep.rendering.workplace import (
     HALF_VIEW,
@@ -53,7 +55,6 @@ from data_prep.rendering.workplace import (
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 
-RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
 
 
@@ -140,6 +141,7 @@ def make_dataset(
     *,
     meshes: str | Path,
     procedure: Procedure,
+    poses: str | Path | None = None,
     size: int = 224,
     per_state: int = 100,
     wrong: int = 0,
@@ -157,6 +159,7 @@ def make_dataset(
         out: the folder; finished recordings in it are kept.
         meshes: folder of part meshes; see the module's docstring.
         procedure: whose states are rendered.
+        poses: a file in place of poses.json there.
         size: height and width in pixels.
         per_state: pictures of each state.
         wrong: further pictures of each in which some parts sit wrong.
@@ -188,12 +191,9 @@ def make_dataset(
         raise ValueError(f"--turn={turn} is not in 0…180")
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
-    inputs = read_inputs(meshes, procedure)
-    drawn = rendered.drawn_colours(seed, procedure.num_components)
-    product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
-    counts = rendered.cad_recordings(procedure, per_state, wrong)
-    for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
-        del counts[f"cad_{c:02d}"]
+    of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
+    counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
+    if not procedure.states.any(axis=1).all():
         print("a state without any component has nothing to render; it is left out", flush=True)
     shards.build(
         out,
@@ -203,7 +203,7 @@ def make_dataset(
         splits={"cad": list(counts)},
         make=functools.partial(
             make_recording,
-            product=product,
+            product=dataclasses.replace(of_user.product, kit=False),
             procedure=procedure,
             seed=seed,
             counts=counts,
@@ -214,7 +214,7 @@ def make_dataset(
             turn=turn,
         ),
         num_frames=counts,
-        warnings=doubts.doubts(product, procedure),
+        warnings=doubts.doubts(of_user.product, procedure),
         settings={
             "seed": seed,
             "per_state": per_state,
@@ -223,8 +223,7 @@ def make_dataset(
             "fill": list(fill),
             "occluded": occluded,
             "turn": turn,
-            "y_up": up == "y",
-            "meshes": inputs.digest,
+            **of_user.settings,
         },
         **making,
     )
@@ -247,6 +246,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
     add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
+    command.add_poses_flags(parser)
     command.add_shard_flags(parser)
     command.add_size_flag(parser, 224)
     add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
@@ -259,7 +259,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "standard deviation (any way round)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
-    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
     add(
         "--elevation",

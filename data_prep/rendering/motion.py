@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, affine, join, solid
+from data_prep.rendering.product import Mesh, Product, affine, join, solid
 from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import Timeline, changes
 
@@ -44,6 +44,8 @@ COVER_REACH = ((0.9, 1.1), (0.75, 1.05))  # right, left
 PARTIAL_REACH = ((0.6, 0.85), (0.58, 0.8))
 AWAY = 0.0
 BESIDE_AIM = np.array([[0.35, 0.1], [-0.45, 0.1]])  # right and left palm, from what they work on
+USUAL_HEIGHT = 1.2  # of a product, at most; that of the toys
+_RAISED = 0.6  # of what a product is higher, what the head is raised, and farther away
 LOOK_AT = np.array([0.0, 0.1, 0.2])  # the head turns about this point
 
 
@@ -76,6 +78,24 @@ class Motion:
     def product_pose(self, frame: int) -> np.ndarray:
         """(4, 4)."""
         return affine(self.product[frame, :3], self.product[frame, 3:])
+
+    def over(self, height: float) -> "Motion":
+        """The same around a product of this height.
+
+        Up to USUAL_HEIGHT all stays as it is; over what is higher, hands are raised, and the head
+        is raised and farther away, so that the product is in view.
+        """
+        if (more := height - USUAL_HEIGHT) <= 0:
+            return self
+        rise = np.array([0.0, 0.0, _RAISED * more])
+        away = self.camera - self.target
+        away *= _RAISED * more / np.linalg.norm(away, axis=1, keepdims=True)
+        return dataclasses.replace(
+            self,
+            camera=self.camera + rise + away,
+            target=self.target + rise,
+            lift=self.lift + more,
+        )
 
     def hand_pose(self, frame: int, side: int) -> np.ndarray:
         """(4, 4) of the right (0) or left (1) hand."""
@@ -159,6 +179,18 @@ def plan_recording(
         _wobble(rng, time, 5.0, (0.14, 0.14)),
         carried,
     )
+
+
+def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
+    """The motion in which hands bring what is put in a part's place by mistake."""
+    carried = motion.carried.copy()
+    for frame, changed in changes(timeline):
+        for k, (_, new) in changed.items():
+            stand_in = product.parts[k].stand_in
+            if new < 0 and stand_in is not None:
+                others = np.flatnonzero(carried[:frame] != k)
+                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
+    return dataclasses.replace(motion, carried=carried)
 
 
 Segment = tuple[float, float, str]  # start, end, "cover" | "partial" | "clear"

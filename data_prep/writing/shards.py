@@ -70,6 +70,7 @@ def build(
     num_frames: Mapping[str, int] | None = None,
     remake: bool = False,
     warnings: Sequence[str] = (),
+    tell: Callable[[Sequence[tuple[str, str]]], None] | None = None,
 ) -> bool:
     """Makes every recording that is not there yet, then writes what tfds needs to read them.
 
@@ -94,6 +95,7 @@ def build(
             those out that are not among `splits` any more, and keep the rest; without, such
             recordings are an error. Where all `sources` are given, recordings may be new.
         warnings: for the log; they come when the arguments have been found right.
+        tell: called with (split, name) of all recordings that are to be made now.
 
     Returns:
         Whether the folder is complete; if not, what is missing has been printed.
@@ -144,6 +146,9 @@ def build(
             return True
         (out / "dataset_info.json").unlink(missing_ok=True)
         changes.settle(out, jobs)
+        if tell is not None:
+            left = [job for job in chosen if not recording_shard.is_finished(job)]
+            tell([(job.split, job.name) for job in left])
         _make(make, chosen, workers, num_frames)
         missing = [job for job in jobs if not recording_shard.is_finished(job)]
         if not missing:
