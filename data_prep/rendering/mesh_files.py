@@ -158,6 +158,8 @@ def read(path: Path) -> list[Piece]:
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
     except MemoryError:
         raise
+    except SystemError as error:  # of NumPy, where it gets no memory for something small
+        raise MemoryError from error
     except Exception as error:  # whatever a parser may raise on a malformed file
         text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         named = path.suffix[1:].upper()

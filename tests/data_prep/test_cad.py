@@ -454,6 +454,17 @@ def test_a_mesh_that_unfolds_is_not_loaded(meshes):
         _product(meshes)
 
 
+def test_a_library_that_gets_no_memory_is_no_damaged_file(meshes, monkeypatch):
+    """NumPy may say so by an error that tells nothing."""
+
+    def fails(*_, **__):
+        raise SystemError("<ufunc 'subtract'> returned NULL without setting an exception")
+
+    monkeypatch.setattr(trimesh, "load_scene", fails)
+    with pytest.raises(MemoryError):
+        mesh_files.read(meshes / "2.glb")
+
+
 def test_a_crash_of_the_reader_names_the_mesh(meshes, monkeypatch):
     said = struct.pack("<Q", 3) + b"abc" + struct.pack("<Q", 9) + b"abc"
     crashed = SimpleNamespace(returncode=-signal.SIGXCPU, stdout=said, stderr=b"")
