@@ -156,6 +156,7 @@ def read(path: Path) -> list[Piece]:
         else:
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
+        solid = [_without_flat(piece) for piece in pieces]
     except MemoryError:
         raise
     except SystemError as error:  # of NumPy, where it gets no memory for something small
@@ -166,10 +167,9 @@ def read(path: Path) -> list[Piece]:
         raise ValueError(f"{path}: not a readable {named} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
-    _check_faces(path, sum(len(piece.faces) for piece in pieces))
-    solid = [_without_flat(piece) for piece in pieces]
+    count = sum(len(piece.faces) for piece in pieces)
+    _check_faces(path, count)
     if not any(len(piece.faces) for piece in solid):
-        count = sum(len(piece.faces) for piece in pieces)
         raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
     return [piece for piece in solid if len(piece.faces)]
 

@@ -1,5 +1,6 @@
 """3MF files as meshes of data_prep.cad: units, colours, objects of objects, and what is refused."""
 
+import random
 import sys
 
 import numpy as np
@@ -84,6 +85,25 @@ def test_a_damaged_file_is_one_line(data, path):
     with pytest.raises(ValueError, match=r"base\.3mf: (not a readable 3MF|holds no)") as error:
         mesh_files.read(path)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_with_changed_bytes_is_read_or_refused_in_a_line(path):
+    files.write(path, OBJECT, files.item(1))
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refused = []
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            three_mf.unpacked_bytes(path)
+            mesh_files.read(path)
+        except (ValueError, MemoryError) as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert all("base.3mf" in line and "\n" not in line for line in refused)
 
 
 def test_objects_nested_too_deeply_are_refused(path):
