@@ -119,7 +119,8 @@ def split(
         whole.rename(out)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
-    print(f"{out}: {len(found)} parts" + (f" in {len(order)} steps" if order else ""))
+    count = "1 part" if len(found) == 1 else f"{len(found)} parts"
+    print(f"{out}: {count}" + (f" in {len(order)} steps" if order else ""))
 
 
 def _names(titles: Sequence[str]) -> list[str]:
