@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.rendering import building, doubts, product_page, relations, rendered
+from data_prep.rendering import building, doubts, product_page, relations
 from data_prep.rendering.mesh_files import OTHER_SUFFIXES, SUFFIXES
-from data_prep.rendering.meshes import ORDER, load_product, read_inputs
+from data_prep.rendering.meshes import ORDER
 from data_prep.rendering.product import Product
+from data_prep.rendering.products import from_meshes
 from stormpsr_jax.base.files import check_name, read_json, shorten
 from stormpsr_jax.psr.procedure import Procedure
 
-RADIUS = 2.0  # of the product, in units of the scene
 MAX_PARTS = 200
 
 
@@ -85,10 +85,8 @@ def draft(meshes: str | Path, *, name: str, fps: float, limit: int, y_up: bool =
 
 
 def read_product(meshes: str | Path, procedure: Procedure, y_up: bool = False) -> Product:
-    """The product of a folder of meshes; ValueError as of `read_inputs` and `load_product`."""
-    inputs = read_inputs(meshes, procedure)
-    drawn = rendered.drawn_colours(0, procedure.num_components)
-    return load_product(inputs, procedure, radius=RADIUS, y_up=y_up, drawn=drawn)
+    """The product of a folder of meshes; ValueError as of `from_meshes`."""
+    return from_meshes(meshes, procedure, up="y" if y_up else "z").product
 
 
 def write_page(

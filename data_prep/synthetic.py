@@ -167,9 +167,9 @@ def make_dataset(
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
-    remarks = []
-    if of:
-        remarks = doubts.doubts(of.product, procedure) + uncatalogued(procedure, plain)
+    remarks = uncatalogued(procedure, plain) if of else []
+    if of and of.product.coloured:  # one that is drawn has a board: its parts need not touch
+        remarks = doubts.doubts(of.product, procedure) + remarks
 
     def tell_cost(left: Sequence[tuple[str, str]]) -> None:
         taken = cost.measure(make, left, num_frames)

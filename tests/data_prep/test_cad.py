@@ -17,7 +17,7 @@ from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure
-from tests.support import toy
+from tests.support import glb, toy
 from tests.support.commands import refused
 from tests.support.digests import digests
 
@@ -433,16 +433,12 @@ def test_load_product_reads_no_other_file(meshes, tmp_path, monkeypatch):
 def _instances(path, count):
     """A GLB that shows the same 100 triangles so many times."""
     mesh = trimesh.creation.icosphere(subdivisions=1)
-    data = trimesh.Scene(mesh).export(file_type="glb")
-    (length,) = struct.unpack_from("<I", data, 12)
-    content = json.loads(data[20 : 20 + length])
-    content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
-    content["scenes"], content["scene"] = [{"nodes": [0]}], 0
-    text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 4)
-    rest = data[20 + length :]
-    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
-    path.write_bytes(head + text + rest)
+
+    def repeat(content):
+        content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
+        content["scenes"], content["scene"] = [{"nodes": [0]}], 0
+
+    glb.change(trimesh.Scene(mesh).export(file_type="glb"), repeat, path)
 
 
 def test_a_mesh_that_unfolds_is_not_loaded(meshes):

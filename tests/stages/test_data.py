@@ -7,6 +7,7 @@ from data_prep import synthetic as rendering
 from data_prep.rendering import worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data, evaluate
+from stormpsr_jax.stages.context import Context
 
 
 def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
@@ -40,10 +41,13 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
 )
 def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
     made_by = {"seed": 3, "occlusion": "light", **world}
-    settings = {"settings": made_by, "splits": {"test": ["a", "b"]}}
+    settings = {"version": 1, "fps": 5.0, "settings": made_by, "splits": {"test": ["a", "b"]}}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     source = SimpleNamespace(recordings={"a": None, "b": None})
-    told = evaluate._data(SimpleNamespace(data_dir=tmp_path, source=lambda split: source))
+    context = SimpleNamespace(
+        data_dir=tmp_path, folder=lambda split: tmp_path, extra=None, source=lambda split: source
+    )
+    told = evaluate._data(context)
     assert told["scene"] == {"seed": 3, "occlusion": "light"} | scene
     assert told["rendered"]
 
@@ -53,10 +57,10 @@ def test_rendering_mistakes_of_worlds_are_named(tmp_path):
     config.data.synthetic.without = ("lens",)
     config.data.synthetic.backgrounds = str(tmp_path / "nowhere")
     config.data.synthetic.objects.train = 3
-    said = "\n".join(data.rendering_mistakes(SimpleNamespace(config=config), []))
+    said = "\n".join(data.rendering_mistakes(Context(config, tmp_path, None), []))
     assert "without=lens: world toy has nothing to leave out" in said
     assert "nowhere: no such folder" in said
     assert "objects are random products with the looks of world toy" in said
     config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))
     config.data.synthetic.objects.train = 0
-    assert data.rendering_mistakes(SimpleNamespace(config=config), []) == []
+    assert data.rendering_mistakes(Context(config, tmp_path, None), []) == []
