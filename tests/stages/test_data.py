@@ -1,4 +1,3 @@
-import json
 from types import SimpleNamespace
 
 import pytest
@@ -36,31 +35,34 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     assert told["world"] == expected
 
 
-@pytest.mark.parametrize(
-    ("world", "scene"), [({}, {}), (worlds.BENCH.unlike_toy(), {"world": "bench"})]
-)
+@pytest.mark.parametrize(("world", "scene"), [("toy", {}), ("bench", {"world": "bench"})])
 def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
-    made_by = {"seed": 3, "occlusion": "light", **world}
-    settings = {"version": 1, "fps": 5.0, "settings": made_by, "splits": {"test": ["a", "b"]}}
-    (tmp_path / "settings.json").write_text(json.dumps(settings))
-    source = SimpleNamespace(recordings={"a": None, "b": None})
-    context = SimpleNamespace(
-        data_dir=tmp_path, folder=lambda split: tmp_path, extra=None, source=lambda split: source
+    rendering.make_dataset(
+        tmp_path,
+        seed=3,
+        recordings={"test": 2},
+        size=8,
+        fps=0.2,
+        cad_per_state=0,
+        world=worlds.WORLDS[world],
     )
-    told = evaluate._data(context)
-    assert told["scene"] == {"seed": 3, "occlusion": "light"} | scene
-    assert told["rendered"]
+    config = synthetic.get_config()
+    config.data.dir, config.procedure = str(tmp_path), ""
+    told = evaluate._data(Context(config, tmp_path / "run", mesh=None))
+    assert told["scene"] == {"seed": 3, "occlusion": "default"} | scene
+    assert told["recordings"] == {"test": 2}
 
 
 def test_rendering_mistakes_of_worlds_are_named(tmp_path):
     config = synthetic.get_config()
+    context = Context(config, tmp_path, mesh=None)
     config.data.synthetic.without = ("lens",)
     config.data.synthetic.backgrounds = str(tmp_path / "nowhere")
     config.data.synthetic.objects.train = 3
-    said = "\n".join(data.rendering_mistakes(Context(config, tmp_path, None), []))
+    said = "\n".join(data.rendering_mistakes(context, []))
     assert "without=lens: world toy has nothing to leave out" in said
     assert "nowhere: no such folder" in said
     assert "objects are random products with the looks of world toy" in said
     config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))
     config.data.synthetic.objects.train = 0
-    assert data.rendering_mistakes(Context(config, tmp_path, None), []) == []
+    assert data.rendering_mistakes(context, []) == []
