@@ -1,7 +1,7 @@
 """What an export changes: events, size, speed, memory, start and installation, in one table each.
 
     python -m benchmarks.exported --out=runs/exported [--workdir=WORKDIR]
-        [--parts=events,times,install] [--rounds=8] [--seconds=1] [--starts=3]
+        [--parts=events,times,install] [--rounds=6] [--seconds=1] [--starts=2]
 
 Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
 
@@ -43,11 +43,10 @@ from stormpsr_jax.base import files
 ROOT = Path(__file__).parents[1]
 FORMS = ("jax", "onnx", "int8", "stablehlo")
 PARTS = ("events", "times", "install")
-LEAST = 5  # pictures in a round
 # In a process of its own, which imports no more than the form needs: says when it is ready, then
 # for each line with a number of seconds how long each picture took and the processor's time.
 CHILD = """
-import json, os, resource, sys, time
+import json, os, re, sys, time
 if int(sys.argv[3]):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[3])])
 import numpy as np
@@ -69,7 +68,8 @@ for line in sys.stdin:
         live.update(shown[number % 16], number / model.fps)
         times.append(1000 * (time.perf_counter() - begin))
     used = 1000 * (time.process_time() - before) / len(times)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Of this process alone; what resource has begins with that of the one that started it.
+    peak = int(re.search("VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
     print(json.dumps({"times": times, "used": used, "peak": peak}), flush=True)
 """
 
@@ -155,17 +155,22 @@ class Child:
 def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) -> dict[str, Any]:
     """By form: what a row of the table is made of."""
     found: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
-    for _ in range(args.starts):
+
+    def begun(form: str, child: Child) -> None:
+        found[form]["ready"].append(child.ready)
+        found[form]["used"].append(child.used)
+
+    for _ in range(args.starts - 1):
         for form, folder in folders.items():
             with Child(folder, stream, 0) as child:
-                found[form]["ready"].append(child.ready)
-                found[form]["used"].append(child.used)
+                begun(form, child)
     for cores in (0, 1):
         with ExitStack() as stack:
-            children = {
-                form: stack.enter_context(Child(folder, stream, cores))
-                for form, folder in folders.items()
-            }
+            children = {}
+            for form, folder in folders.items():
+                children[form] = stack.enter_context(Child(folder, stream, cores))
+                if not cores:
+                    begun(form, children[form])
             for _ in range(args.rounds):
                 for form, child in children.items():
                     said = child.turn(args.seconds, args.least)
@@ -192,10 +197,10 @@ def times_table(done: Mapping[str, Any]) -> list[str]:
             p50, p99 = (ordered[len(ordered) * share // 100] for share in (50, 99))
             rounds = zip(forms["onnx"]["cpu"], of["cpu"], strict=True)
             faster = statistics.median(ours / theirs for ours, theirs in rounds)
-            start, used = statistics.median(of["ready"]), statistics.median(of["used"])
+            start, used, cpu = (statistics.median(of[key]) for key in ("ready", "used", "cpu"))
             lines.append(
                 f"| {name} | {form} | {of['size']:.1f} | {start:.2f} | {used:.2f} | {p50:.2f} | "
-                f"{p99:.2f} | {statistics.median(of['cpu']):.2f} | {faster:.2f} | {of['peak']:.0f} |"
+                f"{p99:.2f} | {cpu:.2f} | {faster:.2f} | {of['peak']:.0f} |"
             )
     return lines
 
@@ -264,10 +269,10 @@ def main() -> None:
     add("--model", default="demo", help="what the first rows of the times are of")
     add("--no_vit", action="store_true", help="leave out ViT-S/16")
     add("--parts", type=words, default=PARTS, help=f"of {', '.join(PARTS)}")
-    add("--rounds", type=int, default=8, help="in which the forms take turns")
+    add("--rounds", type=int, default=6, help="in which the forms take turns")
     add("--seconds", type=float, default=1.0, help="of a turn")
-    add("--least", type=int, default=LEAST, help="pictures of a turn")
-    add("--starts", type=int, default=3, help="of each form; the median is reported")
+    add("--least", type=int, default=2, help="pictures of a turn")
+    add("--starts", type=int, default=2, help="of each form; the median is reported")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
@@ -283,7 +288,7 @@ def main() -> None:
         for name, workdir in {"demo": None, "test split": args.workdir}.items():
             if name != "demo" and workdir is None:
                 continue
-            folders = exports(workdir or "demo", args.out / name.replace(" ", "_"))
+            folders = exports(workdir or "demo", args.out / f"{name.replace(' ', '_')}_forms")
             done = of_events.setdefault(name, {})
             exported_events.of_recordings(folders, workdir, done, results.save)
             print(*("", f"Events, {name}:", "", *exported_events.table(done), ""), sep="\n")
