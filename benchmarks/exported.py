@@ -9,9 +9,9 @@ Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
   (a work folder of `main` with its data), in every stream;
 * times: of the demo's model and of ViT-S/16 at 224 with random weights in float32
   (`benchmarks.live`; the temporal stream, and all), each form in a process of its own, which take
-  turns: size of the folder, seconds until the first picture is recognised, time of a picture in
-  `live` (p50, p99), memory; and in processes that have one core, the processor's time of a picture,
-  which other work on the machine changes little;
+  turns: size of the folder, seconds until `recognise` has recognised a picture, time of a picture
+  in `live` (p50, p99), memory; and in processes that have one core the processor's time of a
+  picture, and how many times that of ONNX is of it;
 * install: MiB that the packages of each purpose take (`[dependency-groups]` of pyproject.toml), of
   those that are installed here.
 
@@ -58,7 +58,7 @@ shown = np.random.default_rng(0).integers(0, 256, (16, 12, 16, 3), np.uint8)
 shown = shown.repeat(40, 1).repeat(40, 2)
 live.update(shown[0], 0.0)
 number = 0
-print(json.dumps({"used": time.process_time()}), flush=True)
+print("{}", flush=True)
 for line in sys.stdin:
     seconds, least = map(float, line.split())
     times, start, before = [], time.perf_counter(), time.process_time()
@@ -115,12 +115,30 @@ def untrained_vit(folder: Path) -> None:
 # --- Size, speed, memory, start -------------------------------------------------------------------
 
 
+def ready(folder: Path) -> tuple[float, float]:
+    """Seconds of the clock and of the processor until `recognise` has recognised a picture."""
+    from stormpsr_jax import demo
+
+    variant = next(iter(files.read_json(folder / "model.json")["procedure"]["variants"]))
+    words = [f"--model={folder}", str(demo.VIDEO), "--realtime", f"--variant={variant}"]
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "stormpsr_jax.recognise", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SystemExit(f"error: recognise ended with {process.wait()}")
+        seconds = time.perf_counter() - start
+        # Its own time and that of processes which it has waited for.
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        process.kill()
+    return seconds, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 class Child:
     """A process that recognises pictures by one form."""
 
     def __init__(self, folder: Path, stream: str, cores: int):
         """Starts it; returns when it has recognised one."""
-        start = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(folder), stream, str(cores)],
             cwd=ROOT,
@@ -128,8 +146,7 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.used = self._said()["used"]
-        self.ready = time.perf_counter() - start
+        self._said()
 
     def _said(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -155,22 +172,17 @@ class Child:
 def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) -> dict[str, Any]:
     """By form: what a row of the table is made of."""
     found: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
-
-    def begun(form: str, child: Child) -> None:
-        found[form]["ready"].append(child.ready)
-        found[form]["used"].append(child.used)
-
-    for _ in range(args.starts - 1):
+    for _ in range(args.starts):
         for form, folder in folders.items():
-            with Child(folder, stream, 0) as child:
-                begun(form, child)
+            seconds, used = ready(folder)
+            found[form]["ready"].append(seconds)
+            found[form]["used"].append(used)
     for cores in (0, 1):
         with ExitStack() as stack:
-            children = {}
-            for form, folder in folders.items():
-                children[form] = stack.enter_context(Child(folder, stream, cores))
-                if not cores:
-                    begun(form, children[form])
+            children = {
+                form: stack.enter_context(Child(folder, stream, cores))
+                for form, folder in folders.items()
+            }
             for _ in range(args.rounds):
                 for form, child in children.items():
                     said = child.turn(args.seconds, args.least)
@@ -187,7 +199,7 @@ def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) ->
 def times_table(done: Mapping[str, Any]) -> list[str]:
     """The rows of a table of what `times` has found of each model."""
     lines = [
-        "| model | form | folder MiB | start s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
+        "| model | form | folder MiB | ready s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
         "| ONNX / it | memory MiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
