@@ -1,7 +1,7 @@
 """What an export changes: events, size, speed, memory, start and installation, in one table each.
 
     python -m benchmarks.exported --out=runs/exported [--workdir=WORKDIR]
-        [--parts=events,times,install] [--rounds=8] [--seconds=1] [--starts=3]
+        [--parts=events,times,install] [--rounds=6] [--seconds=1] [--starts=2]
 
 Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
 
@@ -9,9 +9,9 @@ Forms are the model itself (JAX), ONNX, ONNX in int8, and StableHLO.
   (a work folder of `main` with its data), in every stream;
 * times: of the demo's model and of ViT-S/16 at 224 with random weights in float32
   (`benchmarks.live`; the temporal stream, and all), each form in a process of its own, which take
-  turns: size of the folder, seconds until the first picture is recognised, time of a picture in
-  `live` (p50, p99), memory; and in processes that have one core, the processor's time of a picture,
-  which other work on the machine changes little;
+  turns: size of the folder, seconds until `recognise` has recognised a picture, time of a picture
+  in `live` (p50, p99), memory; and in processes that have one core the processor's time of a
+  picture, and how many times that of ONNX is of it;
 * install: MiB that the packages of each purpose take (`[dependency-groups]` of pyproject.toml), of
   those that are installed here.
 
@@ -43,11 +43,10 @@ from stormpsr_jax.base import files
 ROOT = Path(__file__).parents[1]
 FORMS = ("jax", "onnx", "int8", "stablehlo")
 PARTS = ("events", "times", "install")
-LEAST = 5  # pictures in a round
 # In a process of its own, which imports no more than the form needs: says when it is ready, then
 # for each line with a number of seconds how long each picture took and the processor's time.
 CHILD = """
-import json, os, resource, sys, time
+import json, os, re, sys, time
 if int(sys.argv[3]):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(sys.argv[3])])
 import numpy as np
@@ -59,7 +58,7 @@ shown = np.random.default_rng(0).integers(0, 256, (16, 12, 16, 3), np.uint8)
 shown = shown.repeat(40, 1).repeat(40, 2)
 live.update(shown[0], 0.0)
 number = 0
-print(json.dumps({"used": time.process_time()}), flush=True)
+print("{}", flush=True)
 for line in sys.stdin:
     seconds, least = map(float, line.split())
     times, start, before = [], time.perf_counter(), time.process_time()
@@ -69,7 +68,8 @@ for line in sys.stdin:
         live.update(shown[number % 16], number / model.fps)
         times.append(1000 * (time.perf_counter() - begin))
     used = 1000 * (time.process_time() - before) / len(times)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Of this process alone; what resource has begins with that of the one that started it.
+    peak = int(re.search("VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1]) / 1024
     print(json.dumps({"times": times, "used": used, "peak": peak}), flush=True)
 """
 
@@ -115,12 +115,30 @@ def untrained_vit(folder: Path) -> None:
 # --- Size, speed, memory, start -------------------------------------------------------------------
 
 
+def ready(folder: Path) -> tuple[float, float]:
+    """Seconds of the clock and of the processor until `recognise` has recognised a picture."""
+    from stormpsr_jax import demo
+
+    variant = next(iter(files.read_json(folder / "model.json")["procedure"]["variants"]))
+    words = [f"--model={folder}", str(demo.VIDEO), "--realtime", f"--variant={variant}"]
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "stormpsr_jax.recognise", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SystemExit(f"error: recognise ended with {process.wait()}")
+        seconds = time.perf_counter() - start
+        # Its own time and that of processes which it has waited for.
+        ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        process.kill()
+    return seconds, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
 class Child:
     """A process that recognises pictures by one form."""
 
     def __init__(self, folder: Path, stream: str, cores: int):
         """Starts it; returns when it has recognised one."""
-        start = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(folder), stream, str(cores)],
             cwd=ROOT,
@@ -128,8 +146,7 @@ class Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self.used = self._said()["used"]
-        self.ready = time.perf_counter() - start
+        self._said()
 
     def _said(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -157,9 +174,9 @@ def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) ->
     found: dict[str, Any] = {form: {"ready": [], "used": [], "times": []} for form in folders}
     for _ in range(args.starts):
         for form, folder in folders.items():
-            with Child(folder, stream, 0) as child:
-                found[form]["ready"].append(child.ready)
-                found[form]["used"].append(child.used)
+            seconds, used = ready(folder)
+            found[form]["ready"].append(seconds)
+            found[form]["used"].append(used)
     for cores in (0, 1):
         with ExitStack() as stack:
             children = {
@@ -182,7 +199,7 @@ def times(folders: Mapping[str, Path], stream: str, args: argparse.Namespace) ->
 def times_table(done: Mapping[str, Any]) -> list[str]:
     """The rows of a table of what `times` has found of each model."""
     lines = [
-        "| model | form | folder MiB | start s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
+        "| model | form | folder MiB | ready s | of it CPU s | p50 ms | p99 ms | one core: CPU ms "
         "| ONNX / it | memory MiB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -192,10 +209,10 @@ def times_table(done: Mapping[str, Any]) -> list[str]:
             p50, p99 = (ordered[len(ordered) * share // 100] for share in (50, 99))
             rounds = zip(forms["onnx"]["cpu"], of["cpu"], strict=True)
             faster = statistics.median(ours / theirs for ours, theirs in rounds)
-            start, used = statistics.median(of["ready"]), statistics.median(of["used"])
+            start, used, cpu = (statistics.median(of[key]) for key in ("ready", "used", "cpu"))
             lines.append(
                 f"| {name} | {form} | {of['size']:.1f} | {start:.2f} | {used:.2f} | {p50:.2f} | "
-                f"{p99:.2f} | {statistics.median(of['cpu']):.2f} | {faster:.2f} | {of['peak']:.0f} |"
+                f"{p99:.2f} | {cpu:.2f} | {faster:.2f} | {of['peak']:.0f} |"
             )
     return lines
 
@@ -264,10 +281,10 @@ def main() -> None:
     add("--model", default="demo", help="what the first rows of the times are of")
     add("--no_vit", action="store_true", help="leave out ViT-S/16")
     add("--parts", type=words, default=PARTS, help=f"of {', '.join(PARTS)}")
-    add("--rounds", type=int, default=8, help="in which the forms take turns")
+    add("--rounds", type=int, default=6, help="in which the forms take turns")
     add("--seconds", type=float, default=1.0, help="of a turn")
-    add("--least", type=int, default=LEAST, help="pictures of a turn")
-    add("--starts", type=int, default=3, help="of each form; the median is reported")
+    add("--least", type=int, default=2, help="pictures of a turn")
+    add("--starts", type=int, default=2, help="of each form; the median is reported")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         sys.exit(f"error: --parts: {unknown.pop()!r} is none of {', '.join(PARTS)}")
@@ -283,7 +300,7 @@ def main() -> None:
         for name, workdir in {"demo": None, "test split": args.workdir}.items():
             if name != "demo" and workdir is None:
                 continue
-            folders = exports(workdir or "demo", args.out / name.replace(" ", "_"))
+            folders = exports(workdir or "demo", args.out / f"{name.replace(' ', '_')}_forms")
             done = of_events.setdefault(name, {})
             exported_events.of_recordings(folders, workdir, done, results.save)
             print(*("", f"Events, {name}:", "", *exported_events.table(done), ""), sep="\n")

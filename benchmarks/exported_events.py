@@ -79,7 +79,7 @@ def _events(model: Model, found: Sequence[Recognised], stream: str, name: str) -
 
 
 def _differ(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> float:
-    """The largest difference of an output; of logits, which can be tens, as a share of the largest."""
+    """The largest difference of an output; of logits, which can be tens, that share of them."""
     apart = [
         float(np.abs(one.astype(np.float64) - other).max(initial=0))
         / max(1.0, float(np.abs(one).max(initial=0)))
@@ -160,8 +160,8 @@ def of_recordings(
 def table(done: Mapping[str, Any]) -> list[str]:
     """The rows of a table of what `of_recordings` has found, by form and stream."""
     lines = [
-        "| form | stream | recordings, in how many other events | frames apart | POS | F1 | delay s "
-        "| outputs differ by | met |",
+        "| form | stream | recordings, in how many other events | frames apart | POS | F1 "
+        "| delay s | outputs differ by | met |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     some = next(iter(done.values()))

@@ -5,8 +5,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from stormpsr_jax.export.exporting import export_model
 from stormpsr_jax.model.named_files import seal
+from tests.support.made_once import made_once
+from tests.support.model_data import write
 
 FORMS = ("onnx", "int8", "stablehlo")
 
@@ -15,6 +19,18 @@ def export(model: Path, out: Path, form: str) -> Path:
     """Exports a model in one of FORMS; returns the folder."""
     export_model(model, out, "onnx" if form == "int8" else form, int8=form == "int8")
     return out
+
+
+def in_form(factory: pytest.TempPathFactory, form: str) -> Path:
+    """The folder of the tiny model in one of FORMS, or as a run leaves it ("weights").
+
+    All are of the same model, made once for all test processes.
+    """
+    model = made_once(factory, "pump", write)
+    if form == "weights":
+        return model
+    pytest.importorskip("jax2onnx", reason="pip install --no-deps jax2onnx (docs/export.md)")
+    return made_once(factory, f"pump_{form}", lambda folder: export(model, folder, form))
 
 
 def declare(folder: Path, *roles: str) -> None:

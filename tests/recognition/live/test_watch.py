@@ -21,7 +21,7 @@ import stormpsr_jax
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.streams import names as stream_names
 from stormpsr_jax.recognition.live import watch
-from tests.support.exported import export
+from tests.support.exported import in_form
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, decoded, run, write_video
@@ -152,11 +152,11 @@ class Watching:
 
 
 @pytest.mark.parametrize("form", ["weights", "onnx", "int8", "stablehlo"])
-def test_recognise_killed_and_started_again_tells_each_event_once(trained, even, tmp_path, form):
+def test_recognise_killed_and_started_again_tells_each_event_once(
+    even, tmp_path, tmp_path_factory, form
+):
     """On the line of an event, and at other moments."""
-    if form != "weights":
-        pytest.importorskip("jax2onnx")
-        trained = export(trained, tmp_path / form, form)
+    trained = in_form(tmp_path_factory, form)
     loaded = stormpsr_jax.load_model(trained)
     expected = list(loaded.recognise(decoded(even), variant="assembly", batch=1))
     options = (tmp_path, f"--state={tmp_path / 's.json'}")
