@@ -2,10 +2,11 @@
 
     python -m data_prep.cad --meshes=DIR --procedure=FILE --out=DIR
 
-DIR holds one file per component (STL, OBJ, GLB or, with the extra `step`, STEP), named after it
-("front wheel.stl"; case, spaces, _ and - make no difference) or after its index ("7.stl", the first
-component being 0). The parts are in the coordinates of the assembled product, in any unit (what is
-read from STEP is in millimetres), or `poses.json` in DIR says where they go:
+DIR holds one file per component (STL, OBJ, GLB or, with the extras `step` and `3mf`, STEP and 3MF),
+named after it ("front wheel.stl"; case, spaces, _ and - make no difference) or after its index
+("7.stl", the first component being 0); `data_prep.parts` makes such a folder of one file. The parts
+are in the coordinates of the assembled product, in any unit (what is read from STEP and 3MF is in
+millimetres), or `poses.json` in DIR says where they go:
 
     {"front wheel": [[1, 0, 0, 10], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]],
      "lid": {"translation": [0, 0, 5], "quaternion": [1, 0, 0, 0]},
@@ -52,6 +53,7 @@ from data_prep.rendering.workplace import (
     poses_in_pictures,
 )
 from data_prep.writing import shards
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure
 
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
@@ -191,6 +193,8 @@ def make_dataset(
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
     of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
+    for line in of_user.doubts:
+        print(f"doubt: {one_line(line)}", flush=True)
     counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
     if not procedure.states.any(axis=1).all():
         print("a state without any component has nothing to render; it is left out", flush=True)

@@ -43,6 +43,7 @@ from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pi
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
+from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -156,7 +157,9 @@ def make_dataset(
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
-    def tell_cost(left: Sequence[tuple[str, str]]) -> None:
+    def tell(left: Sequence[tuple[str, str]]) -> None:
+        for line in of.doubts if of else ():
+            print(f"doubt: {one_line(line)}", flush=True)
         taken = cost.measure(make, left, num_frames)
         print(cost.tell(taken, workers, Path(out)), flush=True)
 
@@ -182,7 +185,7 @@ def make_dataset(
         },
         recordings=glob,
         num_frames=num_frames,
-        tell=tell_cost if of else None,
+        tell=tell if of else None,
         warnings=doubts(procedure, plain) if of else (),
     )
     return procedure

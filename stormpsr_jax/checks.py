@@ -50,6 +50,7 @@ EXTRAS = {
     "video": (["av"], "recognise and data own with videos, recognise --video"),
     "synthetic": (["trimesh", "numba"], "data synthetic, data cad, main --config=synthetic"),
     "step": (["cascadio"], "data cad with STEP files"),
+    "3mf": (["lib3mf"], "data cad with 3MF files"),
     "labels": (["openpyxl"], "labels in a spreadsheet"),
     "export": (
         ["flatbuffers", "onnx", "onnx_ir", "onnxruntime"],

@@ -1,13 +1,15 @@
-"""Procedure files: ``python -m stormpsr_jax.procedure check|template|show``."""
+"""Procedure files: ``python -m stormpsr_jax.procedure check|template|draft|show``."""
 
 import argparse
 import dataclasses
 import json
+import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import read_json
 from stormpsr_jax.base.mistakes import first_of, lines_of, one_line, raise_all, visible
 from stormpsr_jax.psr import label_doubts
@@ -15,6 +17,8 @@ from stormpsr_jax.psr.cli import OneLineParser, add_label_flags, fail_for
 from stormpsr_jax.psr.files import label_files, words
 from stormpsr_jax.psr.procedure import Procedure, load_procedure, procedure_path
 from stormpsr_jax.psr.procedure_check import find_mistakes
+
+_RENDERER = ("trimesh", "numba")
 
 
 @dataclasses.dataclass
@@ -59,6 +63,11 @@ def check(
         return Findings(mistakes, [])
     procedure = Procedure.from_json(data)
     findings = Findings(mistakes, [f"{path}: {doubt}" for doubt in _doubts(procedure)])
+    if "draft" in data:
+        findings.doubts += [f"{path}: draft: {remark}" for remark in data["draft"]]
+        findings.doubts.append(
+            f"{path}: is a draft: go through what it says, then take the key 'draft' out"
+        )
     if labels_dir is not None:
         terms = words.terms(words_file, labels_fps, procedure)
         _check_labels(procedure, path, labels_dir, variant, terms, findings)
@@ -172,6 +181,55 @@ def template(
     return Procedure.from_json(data, "template").to_json()
 
 
+def draft(
+    meshes: str, out: str, name: str, fps: float, limit: int, y_up: bool, page: str | None
+) -> None:
+    """Writes a procedure drafted from the meshes of a product's parts, and a page to look at.
+
+    Args:
+        meshes: the folder.
+        out: the file to write, which must not exist.
+        name, fps: of the product.
+        limit: how many states are catalogued at most.
+        y_up: y of the meshes points up, not z.
+        page: an HTML file to write; None writes none.
+
+    Raises:
+        ValueError: a mesh, a file or an argument is wrong, or a library is missing.
+        OSError: a file cannot be written.
+    """
+    installed.check_extra("synthetic", _RENDERER, "procedure draft")
+    from data_prep import draft as drafts  # rendering is an extra
+    from data_prep.rendering import product_page
+
+    if os.path.lexists(out):
+        raise ValueError(f"--out={out}: is there already; give a file that is not")
+    made = drafts.draft(meshes, name=name, fps=fps, limit=limit, y_up=y_up)
+    procedure = Procedure.from_json(made.content)
+    if page is not None:
+        product_page.write(page, made.product, procedure, made.content["draft"], made.rules)
+    with pathlib.Path(out).open("x", encoding="utf-8") as file:
+        file.write(_dump(made.content) + "\n")
+    for remark in made.content["draft"]:
+        print(f"doubt: {one_line(remark)}")
+    print(f"{out}: a draft of {procedure.num_components} parts, {procedure.num_states} states")
+
+
+def show_page(procedure: Procedure, meshes: str, page: str, y_up: bool) -> None:
+    """Writes the page of a procedure and of the meshes of its parts, and prints what is doubtful.
+
+    Raises:
+        ValueError: a mesh is missing or wrong, or a library is missing.
+        OSError: the page cannot be written.
+    """
+    installed.check_extra("synthetic", _RENDERER, "procedure show --page")
+    from data_prep import draft as drafts  # rendering is an extra
+
+    for line in drafts.write_page(page, meshes, procedure, y_up):
+        print(f"doubt: {one_line(line)}")
+    print(f"{page}: {procedure.num_components} parts, {procedure.num_states} states")
+
+
 def show(procedure: Procedure) -> str:
     """Returns a description of a procedure for people."""
     names = procedure.components
@@ -206,8 +264,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     """The command; exit code 2 for a file with mistakes, one line each."""
     args = _parser().parse_args(argv)
     try:
-        if args.action == "show":
+        if args.action == "show" and (args.meshes or args.page):
+            if not (args.meshes and args.page):
+                raise ValueError("--meshes and --page go together")
+            procedure = load_procedure(args.procedure)
+            show_page(procedure, args.meshes, args.page, args.up == "y")
+        elif args.action == "show":
             print(show(load_procedure(args.procedure)))
+        elif args.action == "draft":
+            name = args.name or pathlib.Path(args.meshes).resolve().name
+            y_up = args.up == "y"
+            draft(args.meshes, args.out, name, args.fps, args.states, y_up, args.page)
         elif args.action == "template":
             components = [name.strip() for name in args.components.split(",")]
             text = _dump(template(args.name, components, args.fps, args.allowed))
@@ -272,9 +339,24 @@ def _parser() -> argparse.ArgumentParser:
         help="step ids that may happen besides, as 2,0; otherwise every part may come off and on",
     )
     add("--out", help="the file to write, which must not exist; otherwise it is printed")
+    add = actions.add_parser("draft", help="write a first one from meshes of parts").add_argument
+    add("--meshes", required=True, metavar="DIR", help="a mesh for each part, and order.json")
+    add("--out", required=True, metavar="FILE", help="the file to write, which must not exist")
+    add("--name", help="of the product (the folder's name)")
+    add("--fps", type=float, default=10.0, help="frames per second (%(default)s)")
+    what = "catalogue at most so many states (%(default)s)"
+    add("--states", type=int, default=100, metavar="N", help=what)
+    _add_page_flags(add, "write a page with pictures of states and wrong fittings, to look at")
     add = actions.add_parser("show", help="components, step ids, states and variants").add_argument
     add("procedure", help="a procedure file, or a packaged procedure's name")
+    add("--meshes", metavar="DIR", help="a mesh for each component, for --page")
+    _add_page_flags(add, "write that page, instead of printing")
     return parser
+
+
+def _add_page_flags(add: Callable[..., Any], what: str) -> None:
+    add("--page", metavar="FILE.html", help=what)
+    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
 
 
 if __name__ == "__main__":

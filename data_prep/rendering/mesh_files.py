@@ -3,53 +3,121 @@
 A GLB of 2 MB may show the same thousand triangles a hundred thousand times.
 """
 
+import dataclasses
+import importlib.util
 import io
 import json
 import os
 import pickle
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, join
+from data_prep.rendering import three_mf
+from stormpsr_jax.base import installed
+from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.media import limited
 
-# What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor.
+MAX_BYTES = 2**29  # of a file
+MAX_FACES = 2_000_000  # of a file, and of a product
+# What reading a file may take: an OBJ of 50 MB takes 500 MiB and 3 s of a processor. The size of a
+# 3MF file is what is packed in it.
 MEMORY, GROWTH = 2**28, 24  # bytes: so many, and so many times its size
 SECONDS, BYTES_OF_SECOND = 3, 2**22
 # Those of STEP files, whose reader OpenCASCADE takes 200 MB before it reads anything.
 STEP = ("step", "stp")
 STEP_MEMORY, STEP_SECONDS = 2**30, 60
+LDRAW = (".ldr", ".mpd")
+SUFFIXES = (".stl", ".obj", ".glb", ".3mf", ".step", ".stp")
+# Known formats that refer to other files or need a library of their own.
+OTHER_SUFFIXES = (
+    ".gltf", ".ply", ".off", ".dae", ".fbx", ".iges", ".igs", ".wrl", *LDRAW,
+)  # fmt: skip
+# Files that say how long a unit is: what is read of them is in millimetres.
+IN_MILLIMETRES = (".3mf", ".step", ".stp")
 # How far triangles may be from a curved surface: a share of an edge's length, and radians.
 _FLAT, _TURN = 0.01, 0.3
 _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
 _ADVICE = "export the part again, as a plain triangle mesh"
 _LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
 _ERROR = b"error: "
+_STL_HEAD = 84
+_MAX_NAME = 200  # characters of a piece's name that are told
 
-Request = tuple[Path, np.ndarray | None, np.ndarray]  # as of `load`
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """An object of a file, where the file places it.
+
+    Attributes:
+        name: in the file; may be empty.
+        vertices: (V, 3).
+        faces: (F, 3), each with an area.
+        colours: (F, 3) display colours in 0..1, NaN of a face that has none.
+    """
+
+    name: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray
 
 
-def load_all(requests: Sequence[Request]) -> list[Mesh]:
-    """Returns what `load` returns of each, from a process with limits.
+def check_file(path: Path) -> None:
+    """Raises ValueError for a file of another format, and for what is too large or no file."""
+    suffix = path.suffix.lower()
+    if suffix in LDRAW:
+        raise ValueError(
+            f"{path}: a model of LDraw is made into meshes with python -m data_prep.parts"
+        )
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB, 3MF or STEP")
+    needed = {
+        ".3mf": ("lib3mf", "3mf"),
+        ".step": ("cascadio", "step"),
+        ".stp": ("cascadio", "step"),
+    }
+    module, extra = needed.get(suffix, ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        raise ValueError(
+            f"{path}: reading a {extra.upper()} file needs {module}: {installed.extra(extra)}; or "
+            "export it as STL, OBJ or GLB"
+        )
+    if (size := check_regular(path, "replace it").st_size) > MAX_BYTES:
+        raise ValueError(
+            f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
+        )
+    if suffix == ".stl" and size >= _STL_HEAD:  # of a binary file, the number is known
+        with path.open("rb") as file:
+            (count,) = struct.unpack("<80xI", file.read(_STL_HEAD))
+        if size == _STL_HEAD + 50 * count:
+            _check_faces(path, count)
+
+
+def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
+    """Returns what `read` returns of each file, from a process with limits.
 
     Raises:
-        ValueError: as `load` says of the first one; also one that takes too much memory or time.
+        ValueError: as `read` says of the first one; also one that takes too much memory or time.
     """
     output = limited.call(
-        __name__, requests, lambda output: str(requests[len(_answers(output))][0]), _ADVICE
+        __name__, paths, lambda output: str(paths[len(_answers(output))]), _ADVICE
     )
-    meshes = []
+    files = []
     for answer in _answers(output):
         if answer.startswith(_ERROR):
             raise ValueError(answer.removeprefix(_ERROR).decode())
         with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
-            meshes.append(Mesh(arrays["vertices"], arrays["faces"], arrays["colours"]))
-    return meshes
+            files.append(
+                [
+                    Piece(str(name), *(arrays[f"{what}{i}"] for what in ("v", "f", "c")))
+                    for i, name in enumerate(arrays["names"])
+                ]
+            )
+    return files
 
 
 def _answers(output: bytes) -> list[bytes]:
@@ -64,51 +132,30 @@ def _answers(output: bytes) -> list[bytes]:
     return found
 
 
-def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
-    """The mesh of one file, from its bytes alone: no other file is ever opened.
-
-    Args:
-        path: of the file.
-        colour: display colour (3,) in 0..1; None if the file decides.
-        drawn: the display colour if that has none.
+def read(path: Path) -> list[Piece]:
+    """The pieces of one file, from its bytes alone: no other file is ever opened.
 
     Raises:
         ValueError: it cannot be read, refers to another file, or has no triangle with an area.
         MemoryError: as it says.
     """
-    import trimesh  # here, as flags and --help do without it
-
-    kind = path.suffix.lower()[1:]
     try:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    if step := kind in STEP:
-        data, kind = _tessellated(path, data), "glb"
+    kind = path.suffix.lower()[1:]
+    if kind in STEP:
+        data = _tessellated(path, data)
     elif kind == "glb":
         _check_glb(path, data)
-    scale = np.diag([_MILLIMETRES] * 3 + [1.0]) if step else np.eye(4)
-    options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}
     try:
-        scene = trimesh.load_scene(
-            io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
-        )
-        pieces = []
-        for node in scene.graph.nodes_geometry:
-            matrix, name = scene.graph[node]
-            geometry = scene.geometry[name]
-            if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-                display = colour if colour is not None else _own_colours(geometry)
-                display = np.broadcast_to(
-                    drawn if display is None else display, (len(geometry.faces), 3)
-                )
-                # Rendering is linear; pictures are its square root.
-                piece = Mesh(
-                    np.array(geometry.vertices, np.float64),
-                    np.array(geometry.faces, np.int64),
-                    np.square(display, dtype=np.float64),
-                )
-                pieces.append(piece.moved(scale @ np.asarray(matrix)))
+        if kind == "3mf":
+            pieces = [Piece(*thing) for thing in three_mf.objects(data)]
+        elif kind in STEP:
+            pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
+        else:
+            pieces = list(_objects(data, kind, np.eye(4)))
+        pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
     except MemoryError:
         raise
     except Exception as error:  # whatever a parser may raise on a malformed file
@@ -117,17 +164,65 @@ def load(path: Path, colour: np.ndarray | None, drawn: np.ndarray) -> Mesh:
         raise ValueError(f"{path}: not a readable {named} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
-    mesh = join(pieces)
-    corners = mesh.vertices[mesh.faces]
+    _check_faces(path, sum(len(piece.faces) for piece in pieces))
+    solid = [_without_flat(piece) for piece in pieces]
+    if not any(len(piece.faces) for piece in solid):
+        count = sum(len(piece.faces) for piece in pieces)
+        raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
+    return [piece for piece in solid if len(piece.faces)]
+
+
+def _check_faces(path: Path, count: int) -> None:
+    if count > MAX_FACES:
+        raise ValueError(
+            f"{path}: has {count:,} triangles, more than {MAX_FACES:,}; reduce the mesh (decimate) "
+            "before exporting it"
+        )
+
+
+def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
+    """What trimesh reads."""
+    import trimesh  # here, as flags and --help do without it
+
+    options: dict[str, Any] = {"skip_materials": True} if kind == "obj" else {}
+    scene = trimesh.load_scene(
+        io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
+    )
+    for node in scene.graph.nodes_geometry:
+        matrix, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
+            pose = scale @ np.asarray(matrix)
+            faces = np.array(geometry.faces, np.int64)
+            if np.linalg.det(pose[:3, :3]) < 0:  # mirrored, they would look inwards
+                faces = faces[:, ::-1]
+            vertices = np.array(geometry.vertices, np.float64) @ pose[:3, :3].T + pose[:3, 3]
+            display = _own_colours(geometry)
+            display = np.broadcast_to(np.nan if display is None else display, (len(faces), 3))
+            yield Piece(str(node), vertices, faces, np.array(display, np.float64))
+
+
+def _checked(piece: Piece) -> Piece:
+    """The piece; ValueError if a face is of a vertex that is not there."""
+    if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
+        raise ValueError("a face of a vertex that is not there")
+    return piece
+
+
+def _without_flat(piece: Piece) -> Piece:
+    """The piece without triangles that have no area, and without vertices of no triangle."""
+    corners = piece.vertices[piece.faces]
     areas = np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
     solid = areas > 0  # NaN is not
-    if not solid.any():
-        raise ValueError(f"{path}: all its {len(areas)} triangles are degenerate (without area)")
-    faces = mesh.faces[solid]
-    used, faces = np.unique(faces, return_inverse=True)
-    return Mesh(mesh.vertices[used], faces.reshape(-1, 3), mesh.colours[solid])
+    used, faces = np.unique(piece.faces[solid], return_inverse=True)
+    return Piece(
+        piece.name[:_MAX_NAME],
+        piece.vertices[used],
+        faces.reshape(-1, 3),
+        piece.colours[solid],
+    )
 
 
 def _tessellated(path: Path, data: bytes) -> bytes:
@@ -175,25 +270,35 @@ def _own_colours(geometry: Any) -> np.ndarray | None:
     return None if material.baseColorTexture is not None else material.main_color[:3] / 255
 
 
+def _limits(path: Path) -> tuple[int, int]:
+    """Bytes of memory and seconds of a processor that reading a file may take."""
+    kind, size = path.suffix.lower()[1:], path.stat().st_size
+    if kind in STEP:
+        return STEP_MEMORY + GROWTH * size, STEP_SECONDS + size // BYTES_OF_SECOND
+    if kind == "3mf":
+        size = three_mf.unpacked_bytes(path)
+    return MEMORY + GROWTH * size, SECONDS + size // BYTES_OF_SECOND
+
+
 def _main() -> None:
-    """Answers with the mesh of each file, up to the first one that cannot be read."""
-    requests: Sequence[Request] = pickle.load(sys.stdin.buffer)  # of who has started this process
+    """Answers with the pieces of each file, up to the first one that cannot be read."""
+    paths: Sequence[Path] = pickle.load(sys.stdin.buffer)  # of who has started this process
     import trimesh  # noqa: F401 - before there are limits: it is not the file that takes this
 
     # What a library prints is no answer.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    for path, colour, drawn in requests:
+    for path in paths:
         answer = io.BytesIO()
         try:
-            size = path.stat().st_size
-            step = path.suffix.lower()[1:] in STEP
-            limited.limit(
-                (STEP_MEMORY if step else MEMORY) + GROWTH * size,
-                (STEP_SECONDS if step else SECONDS) + size // BYTES_OF_SECOND,
-            )
-            mesh = load(path, colour, drawn)
-            np.savez(answer, vertices=mesh.vertices, faces=mesh.faces, colours=mesh.colours)
+            limited.limit(*_limits(path))
+            pieces = read(path)
+            arrays: dict[str, Any] = {"names": np.array([piece.name for piece in pieces], np.str_)}
+            for i, piece in enumerate(pieces):
+                arrays |= {
+                    f"v{i}": piece.vertices, f"f{i}": piece.faces, f"c{i}": piece.colours,
+                }  # fmt: skip
+            np.savez(answer, **arrays)
         except MemoryError:
             what = "reading it takes more memory than a file of its size may"
             answer = io.BytesIO(_ERROR + f"{path}: {what}; {_ADVICE}".encode())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -12,24 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import mesh_files
-from data_prep.rendering.product import Mesh, Part, Product, affine
+from data_prep.rendering import look_alikes, mesh_files
+from data_prep.rendering.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, Piece
+from data_prep.rendering.product import Mesh, Part, Product, affine, join
 from data_prep.rendering.wrong_poses import is_visible
-from stormpsr_jax.base import installed
-from stormpsr_jax.base.files import check_name, check_regular, read_json
+from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure
 
-SUFFIXES = (".stl", ".obj", ".glb", ".step", ".stp")
-# Known formats that refer to other files or need a library of their own.
-OTHER_SUFFIXES = (
-    ".gltf", ".ply", ".off", ".3mf", ".dae", ".fbx", ".iges", ".igs", ".wrl",
-)  # fmt: skip
-MAX_BYTES = 2**29  # of a file
-MAX_FACES = 2_000_000  # of the product
 POSES = "poses.json"
+ORDER = "order.json"  # of building, for a draft of a procedure
 COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+# What a product that hands put together measures from corner to corner, in millimetres.
+_HANDY = (20.0, 2000.0)
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
 
 
@@ -79,7 +74,7 @@ def read_inputs(
         try:
             k = _component(path, procedure)
             other = found.setdefault(k, path)
-            _check_file(path)
+            mesh_files.check_file(path)
             if other != path:
                 raise ValueError(
                     f"{path}: {other.name} is a mesh of component {procedure.components[k]!r} "
@@ -108,32 +103,16 @@ def read_inputs(
     return Inputs(files, poses, colours, wrong, path, digest.hexdigest())
 
 
-def _check_file(path: Path) -> None:
-    """Raises ValueError for a mesh of another format, and for what is too large or no file."""
-    suffix = path.suffix.lower()
-    if suffix in OTHER_SUFFIXES:
-        raise ValueError(f"{path}: {suffix} is not read; export it as STL, OBJ, GLB or STEP")
-    if suffix[1:] in mesh_files.STEP and importlib.util.find_spec("cascadio") is None:
-        raise ValueError(
-            f"{path}: reading a STEP file needs cascadio: {installed.extra('step')}; or export it "
-            "as STL, OBJ or GLB"
-        )
-    if (size := check_regular(path, "replace it").st_size) > MAX_BYTES:
-        raise ValueError(
-            f"{path}: has {size / 2**20:.0f} MiB, more than {MAX_BYTES // 2**20}; reduce the mesh"
-        )
-
-
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """A name without what file names and component names differ in."""
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _component(path: Path, procedure: Procedure) -> int:
     check_name(path.stem, str(path))
-    names = [_plain(name) for name in procedure.components]
-    if _plain(path.stem) in names:
-        return names.index(_plain(path.stem))
+    names = [plain(name) for name in procedure.components]
+    if plain(path.stem) in names:
+        return names.index(plain(path.stem))
     if re.fullmatch("[0-9]{1,4}", path.stem) and int(path.stem) < procedure.num_components:
         return int(path.stem)
     raise ValueError(
@@ -250,20 +229,25 @@ def load_product(
             triangles.
     """
     meshes = []
-    loaded = mesh_files.load_all(list(zip(inputs.files, inputs.colours, drawn, strict=True)))
-    for path, pose, mesh in zip(inputs.files, inputs.poses, loaded, strict=True):
+    coloured = []
+    loaded = mesh_files.read_all(inputs.files)
+    for k, (path, pose, pieces) in enumerate(zip(inputs.files, inputs.poses, loaded, strict=True)):
+        mesh = join([_displayed(piece, inputs.colours[k]) for piece in pieces])
         mesh = _outwards(mesh.moved(Y_TO_Z @ pose if y_up else pose))
         if not np.isfinite(mesh.vertices).all() or np.abs(mesh.vertices).max() > 1e9:
             raise ValueError(f"{path}: has coordinates that are no finite numbers below 1e9")
         meshes.append(mesh)
+        coloured.append(not np.isnan(mesh.colours).any())
         if (faces := sum(len(m.faces) for m in meshes)) > MAX_FACES:
             raise ValueError(
                 f"{path}: with it the product has {faces:,} triangles, more than {MAX_FACES:,}; "
                 "reduce the meshes (decimate) before exporting them"
             )
+    meshes = _painted(meshes, coloured, drawn)
     corners = np.concatenate([m.vertices for m in meshes])
     low, high = corners.min(0), corners.max(0)
-    scale = 2 * radius / float(np.linalg.norm(high - low))
+    size = float(np.linalg.norm(high - low))
+    scale = 2 * radius / size
     origin = np.append((low + high)[:2] / 2, low[2])
     to_scene = affine(translation=-scale * origin, scale=scale)
     parts = []
@@ -280,7 +264,52 @@ def load_product(
         part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
         parts.append(part)
     raise_all(_wrong_mistakes(inputs, procedure, parts, radius))
-    return Product(_NO_BOARD, tuple(parts))
+    return Product(
+        _NO_BOARD,
+        tuple(parts),
+        scale=scale,
+        origin=tuple((-origin * scale).tolist()),
+        coloured=tuple(coloured),
+        remarks=tuple(_remarks(inputs.files, coloured, size)),
+    )
+
+
+def _painted(
+    meshes: Sequence[Mesh], coloured: Sequence[bool], drawn: Sequence[np.ndarray]
+) -> list[Mesh]:
+    """The meshes in linear colours: what has none gets a drawn one, the same for one mesh."""
+    first = {k: group[0] for group in look_alikes.groups(meshes, coloured) for k in group}
+    painted = []
+    for k, mesh in enumerate(meshes):
+        own = drawn[k if coloured[k] else first.get(k, k)]
+        display = np.where(np.isnan(mesh.colours), own, mesh.colours)
+        # Rendering is linear; pictures are its square root.
+        painted.append(dataclasses.replace(mesh, colours=np.square(display)))
+    return painted
+
+
+def _remarks(files: Sequence[Path], coloured: Sequence[bool], size: float) -> list[str]:
+    """What is odd about the files, of a product of a size from corner to corner, a line each."""
+    lines = []
+    without = [path.name for path, own in zip(files, coloured, strict=True) if not own]
+    if without:
+        lines.append(
+            f"{files[0].parent}: {', '.join(without)}: without colours, or with faces that have "
+            f'none; drawn ones stand for them (give the right ones in {POSES}, as "colors")'
+        )
+    if not _HANDY[0] <= size <= _HANDY[1]:
+        lines.append(
+            f"{files[0].parent}: the product is {size:.3g} from corner to corner, which is nothing "
+            "for hands if its unit is the millimetre; it is shown about 20 cm large beside hands, "
+            "whatever its unit"
+        )
+    return lines
+
+
+def _displayed(piece: Piece, colour: np.ndarray | None) -> Mesh:
+    """A piece in a display colour (3,), or else in its own ones, NaN where it has none."""
+    shown = piece.colours if colour is None else np.broadcast_to(colour, piece.colours.shape)
+    return Mesh(piece.vertices, piece.faces, np.array(shown, np.float64))
 
 
 def _wrong_mistakes(

@@ -136,11 +136,19 @@ class Product:
         parts: of the product.
         kit: whether parts cover others, sit wrong in every recording in another way, and are mixed
             up, as in anybody's product; the toys are simpler.
+        scale: units of the scene in a unit of the files that the parts come from.
+        origin: (3,) where the origin of the files is in the scene.
+        coloured: K, whether the files, or who gave them, say which colour a part has.
+        remarks: what is odd about the files, a line each.
     """
 
     board: Mesh
     parts: tuple[Part, ...]
     kit: bool = False
+    scale: float = 1.0
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    coloured: tuple[bool, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @functools.cached_property
     def height(self) -> float:

@@ -1,13 +1,12 @@
 """Products of users: read from the meshes of their parts, or drawn at random for proofs."""
 
-import colorsys
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import rendered
+from data_prep.rendering import doubts, rendered
 from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.product import BOARD_THICKNESS, Product, random_product
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -30,11 +29,13 @@ class OfUser:
         product: a kit.
         procedure: its own.
         settings: JSON values that change with it.
+        doubts: what is odd about it, a line each.
     """
 
     product: Product
     procedure: Procedure
     settings: dict[str, Any]
+    doubts: tuple[str, ...] = ()
 
 
 def from_meshes(
@@ -55,20 +56,14 @@ def from_meshes(
         up: the axis of the meshes that points up, "z" or "y".
 
     Raises:
-        ValueError: a mesh or the poses are wrong (named).
+        ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
     """
     inputs = read_inputs(meshes, procedure, poses)
-    rng = rendered.streams(seed, "cad colours")[0]
-    # Any two components differ in hue or brightness.
-    hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
-    drawn = [_display_colour(hue, rng) for hue in hues]
+    drawn = rendered.drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
-    return OfUser(dataclasses.replace(product, kit=True), procedure, settings)
-
-
-def _display_colour(hue: float, rng: np.random.Generator) -> np.ndarray:
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+    found = doubts.doubts(product, procedure)
+    return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 
 
 def drawn(seed: int) -> OfUser:

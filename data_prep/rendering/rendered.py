@@ -1,5 +1,6 @@
 """Pictures of catalogued states, and rendered pictures as recordings."""
 
+import colorsys
 import itertools
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,16 @@ def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.ra
     words = [zlib.crc32(text.encode()) for text in (kind, split, name)]
     sequence = np.random.SeedSequence([seed, *words])
     return [np.random.default_rng(child) for child in sequence.spawn(4)]
+
+
+def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
+    """Display colours (3,) for parts that have none; any two differ in hue or brightness."""
+    rng = streams(seed, "cad colours")[0]
+    hues = (rng.permutation(count) + rng.random()) / count
+    return [
+        np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+        for hue in hues
+    ]
 
 
 def cad_recordings(

@@ -2,8 +2,9 @@
 
 A procedure file is JSON: ``{"name", "fps", "components": [names], "states": ["1000…", …],
 "variants": {NAME: {"initial_state": "0000…", "expected": [step ids], "recordings": [globs],
-"allowed": [step ids], "precedence": [[before, after], …]}}}``; only ``allowed`` and ``precedence``
-are optional. Step ids are 3k (install component k), 3k+1 (incorrectly install) and 3k+2 (remove).
+"allowed": [step ids], "precedence": [[before, after], …]}}, "draft": [texts]}``; only ``allowed``,
+``precedence`` and ``draft`` are optional. Step ids are 3k (install component k), 3k+1 (incorrectly
+install) and 3k+2 (remove).
 """
 
 import dataclasses

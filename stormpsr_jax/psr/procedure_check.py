@@ -7,6 +7,7 @@ from stormpsr_jax.base.files import MAX_FPS, MIN_FPS, name_mistake, number, shor
 from stormpsr_jax.base.mistakes import one_line
 
 _KEYS = ("name", "fps", "components", "states", "variants")
+_DRAFT = "draft"  # what is to be looked at; the key itself says that nobody has yet
 _VARIANT_KEYS = ("initial_state", "expected", "recordings")
 _OPTIONAL_KEYS = ("allowed", "precedence")
 
@@ -15,7 +16,10 @@ def find_mistakes(data: Any) -> list[str]:
     """Returns every mistake in the content of a procedure file as "place: what is wrong"."""
     if not isinstance(data, Mapping):
         return [f"a procedure is an object with the keys {', '.join(_KEYS)}"]
-    mistakes = _key_mistakes(data, _KEYS, (), "")
+    mistakes = _key_mistakes(data, _KEYS, (_DRAFT,), "")
+    remarks = data.get(_DRAFT, [])
+    if not isinstance(remarks, list) or not all(isinstance(line, str) for line in remarks):
+        mistakes.append(f"{_DRAFT}: {shorten(remarks)} is not a list of texts")
     if "name" in data:
         mistakes += _name_mistakes(data["name"], "name")
     if "fps" in data:

@@ -421,8 +421,8 @@ def test_load_product_reads_no_other_file(meshes, tmp_path, monkeypatch):
 
     monkeypatch.setattr("builtins.open", spy)
     (meshes / "poses.json").unlink()
-    wheel = mesh_files.load(meshes / "Front_wheel.obj", None, np.full(3, 0.5))
-    np.testing.assert_allclose(wheel.colours, 0.25)
+    (wheel,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert np.isnan(wheel.colours).all()
     assert not any("secret" in name for name in opened)
     for key in ("buffers", "images"):
         _write_glb(meshes / "2.glb", {key: [{"uri": "../secret.bin", "byteLength": 8}]})
@@ -466,7 +466,13 @@ def test_load_product_refuses_huge_meshes(meshes, monkeypatch):
     monkeypatch.setattr(cad_meshes, "MAX_FACES", 20)
     with pytest.raises(ValueError, match=r"Front_wheel\.obj: .* 24 triangles, more than 20"):
         _product(meshes)
-    monkeypatch.setattr(cad_meshes, "MAX_BYTES", 600)
+    monkeypatch.setattr(mesh_files, "MAX_FACES", 11)
+    for name in ("base.stl", "Front_wheel.obj"):
+        with pytest.raises(ValueError, match=f"{name}: has 12 triangles, more than 11"):
+            mesh_files.read(meshes / name)
+    with pytest.raises(ValueError, match=r"base\.stl: has 12 triangles"):
+        mesh_files.check_file(meshes / "base.stl")
+    monkeypatch.setattr(mesh_files, "MAX_BYTES", 600)
     with pytest.raises(ValueError, match="MiB, more than"):
         _product(meshes)
 
@@ -485,3 +491,12 @@ def test_main_another_mesh_needs_another_folder(meshes, procedure_file, tmp_path
     assert source.recordings["wrong_04"].num_frames == 1
     _box(0, 0, 0, 40, 30, 6).export(meshes / "base.stl")
     assert "made with other arguments" in refused(capsys, cad.main, arguments)
+
+
+def test_a_scan_of_ten_million_triangles_is_refused_before_it_is_read(meshes):
+    """By the number in its head; the file has a hole for a body."""
+    with (meshes / "base.stl").open("wb") as file:
+        file.write(b" " * 80 + struct.pack("<I", 10_000_000))
+        file.truncate(84 + 50 * 10_000_000)
+    with pytest.raises(ValueError, match=r"base\.stl: has 10,000,000 triangles, more than 2,000"):
+        _product(meshes)

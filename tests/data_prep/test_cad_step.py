@@ -19,12 +19,11 @@ PROCEDURE = Procedure.from_json(
         "variants": {"all": {"initial_state": "0", "expected": [0], "recordings": ["*"]}},
     }
 )
-GREY = np.full(3, 0.5)
 
 
 def load(path):
-    (mesh,) = mesh_files.load_all([(path, None, GREY)])
-    return mesh
+    ((piece,),) = mesh_files.read_all([path])
+    return piece
 
 
 @pytest.mark.parametrize(("unit", "millimetres"), [(".MILLI.,", 1), (".CENTI.,", 10), ("$,", 1000)])

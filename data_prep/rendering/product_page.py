@@ -1,0 +1,118 @@
+"""A page that shows a product before anything is trained: its states, parts, wrong fittings, order.
+
+One HTML file that needs nothing else.
+"""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+
+from data_prep.rendering import views, wrong_poses
+from data_prep.rendering.product import Mesh, Product, join
+from data_prep.rendering.scene import Body, Light, Placed, render
+from stormpsr_jax.base import files
+from stormpsr_jax.psr.procedure import Procedure, Variant
+from stormpsr_jax.report import pages
+
+MAX_STATES = 200  # shown, evenly spread
+WRONG = 6  # fittings of each part
+_SIZE, _QUALITY = 192, 80
+_AROUND, _ABOVE = np.radians((20.0, 38.0))  # where the camera is: from the front, from above
+_LIGHT = Light(np.array([0.3, -0.5, 0.81]), np.full(3, 0.45), np.full(3, 0.62))
+_GROUND = np.full(3, 0.82)
+
+
+def write(
+    path: str | Path,
+    product: Product,
+    procedure: Procedure,
+    doubts: Sequence[str],
+    rules: Sequence[str] = (),
+) -> None:
+    """Writes the page.
+
+    Args:
+        path: the HTML file.
+        product: its K parts in their right places, in the order of the components.
+        procedure: of K components.
+        doubts: to be told at the top.
+        rules: why each pair of precedence holds, where the only variant was drafted.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    view = _View(product)
+    chosen = np.linspace(0, procedure.num_states - 1, min(procedure.num_states, MAX_STATES))
+    states = [
+        {
+            "number": int(s) + 1,
+            "digits": "".join(map(str, procedure.states[s].tolist())),
+            "parts": _installed(procedure, procedure.states[s]),
+            "jpeg": view.picture(product.mesh(procedure.states[s])),
+        }
+        for s in chosen.round().astype(int)
+    ]
+    text = pages.template("product.html").render(
+        procedure=procedure,
+        doubts=doubts,
+        states=states,
+        components=[_component(view, product, procedure, k) for k in range(len(product.parts))],
+        variants=[
+            (variant, _precedence(procedure, variant, rules))
+            for variant in procedure.variants.values()
+        ],
+    )
+    files.write_text(path, text)
+
+
+def _component(view: "_View", product: Product, procedure: Procedure, k: int) -> dict:
+    """A part as it should sit and as it may sit wrong, in the smallest state that has it."""
+    states = procedure.states[procedure.states[:, k] == 1]
+    row = states[states.sum(axis=1).argmin()] if len(states) else np.eye(len(product.parts))[k]
+    part = product.parts[k]
+    others = [p.mesh.moved(p.right) for j, p in enumerate(product.parts) if row[j] and j != k]
+    rng = np.random.default_rng([k, 0])
+    poses = [wrong_poses.wrong_pose(part, rng) for _ in range(WRONG)]
+    return {
+        "number": k,
+        "name": procedure.components[k],
+        "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
+        "faces": len(part.mesh.faces),
+        "with": _installed(procedure, np.where(np.arange(len(row)) == k, 0, row)),
+        "right": view.picture(join([*others, part.mesh.moved(part.right)])),
+        "wrong": [view.picture(join([*others, part.mesh.moved(pose)])) for pose in poses],
+    }
+
+
+def _installed(procedure: Procedure, state: np.ndarray) -> str:
+    names = [name for name, bit in zip(procedure.components, state, strict=True) if bit]
+    return ", ".join(names)
+
+
+def _precedence(
+    procedure: Procedure, variant: Variant, rules: Sequence[str]
+) -> list[tuple[str, str, str]]:
+    """The steps of each pair, and why, as far as that is known."""
+    why = list(rules) if len(rules) == len(variant.precedence) else [""] * len(variant.precedence)
+    return [
+        (procedure.step_name(before), procedure.step_name(after), reason)
+        for (before, after), reason in zip(variant.precedence, why, strict=True)
+    ]
+
+
+class _View:
+    """One camera for all pictures of a product, so that they can be compared."""
+
+    def __init__(self, product: Product):
+        self._camera = views.around(product, _AROUND, _ABOVE)
+
+    def picture(self, mesh: Mesh) -> str:
+        """A JPEG in base64."""
+        body = Placed(Body(mesh), np.eye(4))
+        image = render(body, [], self._camera, _LIGHT, _GROUND, _SIZE).image
+        pixels = np.ascontiguousarray((255 * image + 0.5).astype(np.uint8))
+        jpeg = simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="444")
+        return base64.b64encode(jpeg).decode()

@@ -1,0 +1,166 @@
+"""What is told of a product and its procedure before anything is rendered."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_prep import cad
+from data_prep.rendering.doubts import doubts
+from data_prep.rendering.meshes import load_product, read_inputs
+from tests.support import toy
+from tests.support.boxes import box, product, shell
+from tests.support.commands import refused
+
+PROCEDURE = toy.procedure("cup, peg, lid", "100 110 111")
+CUP = shell((0, 0, 0), (4, 4, 3), 1)
+PEG, LID = box((1, 1, 1), (3, 3, 3)), box((0, 0, 3), (4, 4, 4))
+COLOURS = ((0.5, 0, 0), (0, 0.5, 0), (0, 0, 0.5))
+
+
+def told(*meshes, procedure=PROCEDURE, **options):
+    return doubts(product(*meshes, colours=COLOURS, **options), procedure)
+
+
+def test_a_sound_product_is_not_doubted():
+    assert told(CUP, PEG, LID) == []
+
+
+def test_parts_in_each_other_are_told_with_how_much_in_the_files_unit():
+    """The peg is as wide as the cup's hollow and a quarter of a wall."""
+    wide = box((0.75, 1, 1), (3, 3, 3))
+    (line,) = told(CUP, wide, LID, scale=0.5)
+    assert line.startswith("cup and peg are 0.5 in each other (11% of peg)")
+    # A tolerance, as fits have.
+    assert told(CUP, box((0.99, 1, 1), (3, 3, 3)), LID) == []
+
+
+def test_parts_on_top_of_each_other_are_refused():
+    meshes = [mesh.copy().apply_translation(-mesh.bounds.mean(0)) for mesh in (PEG, LID, PEG)]
+    with pytest.raises(ValueError, match=r"the parts lie on top of each other \(3 of 3 pairs\)"):
+        told(*meshes)
+
+
+def test_parts_that_look_the_same_are_named():
+    peg = box((1, 1, 1), (2, 2, 3))
+    other = peg.copy().apply_translation([1, 0, 0])
+    green = (0, 0.5, 0)
+    same = product(CUP, peg, other, colours=(COLOURS[0], green, green))
+    (line,) = doubts(same, PROCEDURE)
+    assert line.startswith("peg and lid look the same; only their places tell")
+    assert told(CUP, peg, other) == []
+
+
+def test_an_order_that_cannot_be_built_is_told_by_name():
+    content = toy.content("cup, peg, lid", "100 101 111")
+    lines = told(CUP, PEG, LID, procedure=toy.Procedure.from_json(content))
+    (line,) = (line for line in lines if line.startswith("states: "))
+    assert line.startswith("states: peg would have to pass through another part in each of them")
+    assert "of cup, lid, in its way are cup (" in line
+    assert "lid (up)" in line
+    content["variants"]["all"]["precedence"] = [[0, 6], [6, 3]]
+    (line,) = (
+        line
+        for line in told(CUP, PEG, LID, procedure=toy.Procedure.from_json(content))
+        if line.startswith("variant ")
+    )
+    assert line.startswith("variant all: peg would have to pass through another part: cup, lid")
+    content["variants"]["all"]["precedence"] = [[0, 3], [3, 6]]
+    content["states"] = ["100", "110", "111"]
+    assert told(CUP, PEG, LID, procedure=toy.Procedure.from_json(content)) == []
+
+
+def test_what_is_there_from_the_start_is_in_the_way_too():
+    content = toy.content("cup, peg, lid", "101 111", expected=[3])
+    content["variants"]["all"]["initial_state"] = "101"
+    lines = told(CUP, PEG, LID, procedure=toy.Procedure.from_json(content))
+    assert any(line.startswith("variant all: peg would have to pass") for line in lines)
+
+
+def test_a_part_that_no_camera_sees_is_told():
+    """It is hidden in the only states that have it; a state without the lid shows it."""
+    procedure = toy.procedure("cup, peg, lid", "100 101 111")
+    lines = told(CUP, box((1, 1, 1), (3, 3, 2)), LID, procedure=procedure)
+    (line,) = (line for line in lines if "no camera" in line)
+    assert line.startswith("peg: no camera sees it in any catalogued state")
+    procedure = toy.procedure("cup, peg, lid", "100 101 110 111")
+    assert told(CUP, box((1, 1, 1), (3, 3, 2)), LID, procedure=procedure) == []
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes meshes of a cup, a peg and a lid as STL, times a factor."""
+
+    def written(name, **factors):
+        folder = tmp_path / name
+        folder.mkdir()
+        for part, mesh in (("cup", CUP), ("peg", PEG), ("lid", LID)):
+            mesh.copy().apply_scale(10 * factors.get(part, 1)).export(folder / f"{part}.stl")
+        return folder
+
+    return written
+
+
+def load(folder):
+    inputs = read_inputs(folder, PROCEDURE)
+    drawn = [np.full(3, value) for value in (0.2, 0.4, 0.6)]
+    return load_product(inputs, PROCEDURE, radius=2.0, y_up=False, drawn=drawn)
+
+
+def test_missing_colours_are_told_and_one_mesh_gets_one_colour(write):
+    folder = write("meshes")
+    PEG.copy().apply_scale(10).apply_translation([0, 0, 20]).export(folder / "lid.stl")
+    made = load(folder)
+    (line,) = made.remarks
+    assert "cup.stl, peg.stl, lid.stl: without colours" in line
+    cup, peg, lid = (np.unique(part.mesh.colours).tolist() for part in made.parts)
+    assert peg == lid != cup
+    (folder / "poses.json").write_text(json.dumps({"colors": {"cup": "#ff0000", "peg": "#00ff00"}}))
+    made = load(folder)
+    assert made.coloured == (True, True, False)
+    assert "lid.stl: without colours" in made.remarks[0]
+    assert "cup.stl" not in made.remarks[0]
+
+
+def test_a_part_in_another_unit_is_told_with_the_unit_that_would_fit():
+    """The lid in inches lies within the cup's floor; the peg in metres is nearly nothing."""
+    lines = told(CUP, PEG, LID.copy().apply_scale(1 / 25.4))
+    (line,) = (line for line in lines if line.startswith("lid: is"))
+    assert line == (
+        "lid: is within cup (it would fit if its numbers are inches or cm, and the others' mm); "
+        "look at its unit and its pose"
+    )
+    lines = told(CUP, PEG.copy().apply_scale(1e-3), LID)
+    (line,) = (line for line in lines if line.startswith("peg: is"))
+    assert line.startswith("peg: is 0.0005 of the product's size (it would fit if its numbers are")
+    assert "metres" in line
+    lines = told(CUP, PEG, LID.copy().apply_translation([0, 0, 3]))
+    (line,) = (line for line in lines if line.startswith("lid: "))
+    assert line == "lid: touches no other part; look at its unit and its pose"
+    assert told(CUP, PEG, box((9, 0, 0), (10, 1, 1))) == []  # which stands on the table
+
+
+def test_a_product_of_no_size_for_hands_is_told(write):
+    """A cup of 40 mm, in metres."""
+    metres = {name: 1e-3 for name in ("cup", "peg", "lid")}
+    (_, line) = load(write("metres", **metres)).remarks
+    assert "the product is 0.0693 from corner to corner, which is nothing for hands" in line
+
+
+@pytest.mark.usefixtures("system")  # makes a data folder
+def test_the_command_tells_doubts_before_it_renders(write, tmp_path, capsys):
+    folder = write("meshes")
+    (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
+    arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}"]
+    arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--per_state=1", "--workers=1"]
+    PEG.copy().apply_scale([10, 10, 15]).export(folder / "peg.stl")
+    assert cad.main([*arguments, "--recordings=cad_01"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
+    assert len(lines) == 2
+    assert "without colours" in lines[0]
+    assert "peg and lid are" in lines[1]
+    for name in ("cup", "peg", "lid"):
+        box((0, 0, 0), (10, 10, 10)).export(folder / f"{name}.stl")
+    other = [argument.replace("/out", "/other") for argument in arguments]
+    assert "lie on top of each other" in refused(capsys, cad.main, other)
+    assert not (tmp_path / "other").exists()

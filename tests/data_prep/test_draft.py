@@ -1,0 +1,208 @@
+"""`procedure draft`: a procedure from meshes, and a page of it."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_prep import cad, parts
+from data_prep import draft as drafts
+from data_prep.rendering.meshes import Y_TO_Z
+from stormpsr_jax import procedure as command
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import ldraw_files
+from tests.support.boxes import box, shell
+from tests.support.commands import refused
+
+DEBIAN = Path("/usr/share/ldraw")
+PARTS = {
+    "lid": box((0, 0, 30), (40, 40, 40)),
+    "cup": shell((0, 0, 0), (40, 40, 30), 10),
+    "peg": box((10, 10, 10), (30, 30, 30)),
+    "foot": box((40, 10, 0), (50, 30, 10)),
+}
+COLOURS = {"lid": "#2030c0", "cup": "#c03020", "peg": "#20a030", "foot": "#808080"}
+
+
+@pytest.fixture
+def meshes(tmp_path):
+    folder = tmp_path / "box"
+    folder.mkdir()
+    for name, mesh in PARTS.items():
+        mesh.export(folder / f"{name}.obj")
+    (folder / "poses.json").write_text(json.dumps({"colors": COLOURS}))
+    return folder
+
+
+def pictures(page):
+    """Those of a page by what they show, as arrays (H, W, 3)."""
+    found = re.findall(r'src="data:image/jpeg;base64,([^"]+)" alt="([^"]+)"', page)
+    return [
+        (alt, np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int))
+        for data, alt in found
+    ]
+
+
+@pytest.mark.usefixtures("system")  # reads meshes and renders a page
+def test_a_draft_is_a_procedure_that_is_told_to_be_one(meshes, tmp_path, capsys):
+    out, page = tmp_path / "box.json", tmp_path / "box.html"
+    command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={page}"])
+    assert capsys.readouterr().out == f"{out}: a draft of 4 parts, 7 states\n"
+    procedure = load_procedure(out)
+    assert procedure.name == "box"
+    assert sorted(procedure.components) == sorted(PARTS)
+    variant = procedure.variants["assembly"]
+    names = procedure.components
+    rules = {tuple(names[step // 3] for step in pair) for pair in variant.precedence}
+    assert rules == {("cup", "peg"), ("peg", "lid")}
+    assert {step % 3 for step in variant.expected} == {0}
+    assert {step // 3 for step in variant.possible if step % 3 == 2} == {0, 1, 2, 3}
+    installed = {
+        frozenset(name for name, bit in zip(names, row, strict=True) if bit)
+        for row in procedure.states
+    }
+    alone = [set(), {"cup"}, {"cup", "peg"}, {"cup", "peg", "lid"}]
+    assert installed == {frozenset(s | f) for s in alone for f in (set(), {"foot"})} - {frozenset()}
+    command.main(["check", str(out)])
+    said = capsys.readouterr().out
+    assert "is a draft: go through what it says, then take the key 'draft' out" in said
+    text = page.read_text()
+    shown = pictures(text)
+    states = [image for alt, image in shown if alt.startswith("state ")]
+    assert len(states) == 7
+    assert sum(alt.endswith(", wrong") for alt, _ in shown) == 4 * 6
+    for row, image in zip(procedure.states, states, strict=True):
+        blue = image[..., 2] > image[..., :2].max(-1) + 40
+        assert (blue.sum() > 50) == bool(row[names.index("lid")])
+    for name in names:
+        right = next(image for alt, image in shown if alt == f"{name}, right")
+        wrong = [image for alt, image in shown if alt == f"{name}, wrong"]
+        assert min(np.abs(image - right).mean() for image in wrong) > 0.3
+    assert "it lies on cup" in text
+    assert "http" not in re.sub(r"base64,[^\"]+", "", text)
+
+
+@pytest.mark.usefixtures("system")  # reads meshes and renders a page
+def test_what_is_doubtful_is_in_the_draft_and_on_the_page(meshes, tmp_path, capsys):
+    """Steps in which the lid is there before the peg, and two feet that look the same."""
+    PARTS["foot"].copy().apply_translation([-50, 0, 0]).export(meshes / "foot 2.obj")
+    colours = {**COLOURS, "foot 2": COLOURS["foot"]}
+    (meshes / "poses.json").write_text(json.dumps({"colors": colours}))
+    steps = [["cup"], ["lid", "foot"], ["peg", "foot 2"]]
+    (meshes / "order.json").write_text(json.dumps(steps))
+    out, page = tmp_path / "box.json", tmp_path / "box.html"
+    command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={page}", "--states=6"])
+    doubts = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
+    content = json.loads(out.read_text())
+    assert [f"doubt: {line}" for line in content["draft"]] == doubts
+    for expected in (
+        "peg cannot be fitted along any axis once",
+        "foot and foot 2 look the same",
+        "of 7 states are catalogued, those of some orders",
+    ):
+        assert sum(expected in line for line in doubts) == 1
+    assert content["components"][0] == "cup"
+    assert set(content["components"][1:3]) == {"lid", "foot"}
+    assert len(content["states"]) <= 6
+    text = page.read_text()
+    assert text.index('id="doubts"') < text.index("foot and foot 2 look the same")
+    command.main(["check", str(out)])
+    said = capsys.readouterr().out
+    assert f"doubt: {out}: draft: foot and foot 2 look the same" in said
+    # Another look after the draft was put right.
+    command.main(["show", str(out), f"--meshes={meshes}", f"--page={tmp_path / 'again.html'}"])
+    said = capsys.readouterr().out
+    assert "doubt: foot and foot 2 look the same" in said
+    assert "doubt: states: peg would have to pass through another part" in said
+    assert len(pictures((tmp_path / "again.html").read_text())) == 5 * 7 + len(content["states"])
+
+
+# Eight parts of a small vehicle: names of files of the official library, where they go, and turns.
+VEHICLE = (
+    ("3020.dat", 0, (0, 0, 0)),
+    ("3001.dat", 4, (0, -24, 0)),
+    ("3003.dat", 14, (60, -16, 0)),
+    ("3020.dat", 1, (20, -32, 0)),
+    ("3003.dat", 2, (20, -56, 0)),
+    ("3068b.dat", 0, (20, -64, 0)),
+    ("3024.dat", 4, (-30, -32, -10)),
+    ("3024.dat", 4, (-30, -32, 10)),
+)
+
+
+@pytest.mark.usefixtures("system")  # thousands of files, and a data folder
+def test_a_model_of_ldraw_goes_from_its_file_to_pictures_of_its_states(tmp_path, capsys):
+    if not (DEBIAN / "parts" / "3001.dat").exists():
+        pytest.skip("needs Debian's ldraw-parts-free")
+    lines = [ldraw_files.place(name, colour, at) for name, colour, at in VEHICLE]
+    (tmp_path / "car.ldr").write_text("0 STEP\n".join(lines))
+    meshes, out = tmp_path / "car", tmp_path / "car.json"
+    assert parts.main([f"--model={tmp_path}/car.ldr", f"--parts={DEBIAN}", f"--out={meshes}"]) == 0
+    command.main(["draft", f"--meshes={meshes}", f"--out={out}", f"--page={tmp_path}/car.html"])
+    said = capsys.readouterr().out
+    assert "Plate 1 x 1 red 1 and Plate 1 x 1 red 2 look the same" in said
+    assert said.count("doubt: ") == 1  # each step can be built
+    procedure = load_procedure(out)
+    order = [name.split()[0] for name in procedure.components]
+    assert order == ["Plate", "Brick", "Brick", "Plate", "Brick", "Tile", "Plate", "Plate"]
+    assert procedure.num_states == 8
+    arguments = [f"--meshes={meshes}", f"--procedure={out}", f"--out={tmp_path / 'data'}"]
+    assert cad.main([*arguments, "--size=32", "--per_state=1", "--workers=1"]) == 0
+    source = ClipSource(tmp_path / "data", "cad", procedure)
+    assert len(source.recordings) == 8
+
+
+def test_y_may_point_up(meshes, tmp_path):
+    """The same parts as many programs export them: the rules are the same."""
+    for path in meshes.glob("*.obj"):
+        PARTS[path.stem].copy().apply_transform(np.linalg.inv(Y_TO_Z)).export(path)
+    made = drafts.draft(meshes, name="box", fps=5, limit=9, y_up=True)
+    names = made.content["components"]
+    pairs = made.content["variants"]["assembly"]["precedence"]
+    rules = {tuple(names[step // 3] for step in pair) for pair in pairs}
+    assert rules == {("cup", "peg"), ("peg", "lid")}
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [
+        ("[1]", "order.json: is not a list of steps such as"),
+        ("{}", "order.json: is not a list of steps such as"),
+        ('[["cup", "roof"]]', "order.json: 'roof' has no mesh; there are cup, foot, lid, peg"),
+        ('[["cup", "cup"]]', "order.json: 'cup' is there twice"),
+        ('[["cup"], ["peg"]]', "order.json: foot, lid are in no step"),
+    ],
+)
+def test_wrong_steps_are_one_line(meshes, tmp_path, order, expected, capsys):
+    (meshes / "order.json").write_text(order)
+    arguments = ["draft", f"--meshes={meshes}", f"--out={tmp_path / 'x.json'}"]
+    assert expected in refused(capsys, command.main, arguments)
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--meshes=nothing"], "--meshes=nothing: no such folder"),
+        (["--meshes=."], "holds no mesh (.stl, .obj"),
+        (["--meshes=box", "--states=3"], "--states=3: the order of 4 parts has as many states"),
+        (["--meshes=box", "--fps=0"], "fps: 0.0 is not in"),
+        (["--meshes=box", "--out=there.json"], "--out=there.json: is there already"),
+    ],
+)
+def test_wrong_flags_are_one_line(meshes, tmp_path, flags, expected, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.json").touch()
+    assert expected in refused(capsys, command.main, ["draft", "--out=x.json", *flags])
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_a_page_needs_meshes(tmp_path, capsys):
+    arguments = ["show", "synthetic", f"--page={tmp_path / 'x.html'}"]
+    assert "--meshes and --page go together" in refused(capsys, command.main, arguments)

@@ -1,0 +1,188 @@
+"""`data_prep.parts`: one file, or one for each state, becomes a mesh for each component."""
+
+import json
+
+import numpy as np
+import pytest
+import trimesh
+
+from data_prep import parts
+from data_prep.rendering import meshes
+from tests.support import ldraw_files, three_mf, toy
+from tests.support.commands import refused
+
+pytestmark = pytest.mark.usefixtures("system")  # each starts a reader or two
+GREY = np.full(3, 0.5)
+
+
+def box(low, high):
+    return trimesh.creation.box(bounds=[low, high])
+
+
+def product(folder, procedure):
+    """What the other commands read of a folder of meshes."""
+    inputs = meshes.read_inputs(folder, procedure)
+    drawn = [GREY] * procedure.num_components
+    return meshes.load_product(inputs, procedure, radius=1.0, y_up=False, drawn=drawn)
+
+
+def test_a_model_of_ldraw_becomes_named_meshes_with_its_colours_and_steps(tmp_path, capsys):
+    """The blocks have blue lids, with a sharp border."""
+    lid = ldraw_files.place("cube.dat", 1, at=(0, -4.1, 0), scale=(1, 0.1, 1))
+    block = "0 Block 2 x 1\n" + ldraw_files.place("s\\half.dat") + lid
+    library = ldraw_files.write(tmp_path / "library", {"parts/block.dat": block})
+    text = "".join(
+        ldraw_files.place("block.dat", colour, at=(0, -8 * i, 0)) + ("0 STEP\n" if i < 1 else "")
+        for i, colour in enumerate((4, 1, 4))
+    )
+    (tmp_path / "tower.ldr").write_text(text)
+    out = tmp_path / "new" / "meshes"
+    arguments = [f"--model={tmp_path}/tower.ldr", f"--parts={library}", f"--out={out}"]
+    assert parts.main(arguments) == 0
+    assert "3 parts in 2 steps" in capsys.readouterr().out
+    names = ["Block 2 x 1 red 1", "Block 2 x 1 dark blue", "Block 2 x 1 red 2"]
+    assert json.loads((out / "order.json").read_text()) == [names[:1], names[1:]]
+    procedure = toy.procedure(", ".join(names), "100 110 111")
+    low, middle, high = product(out, procedure).parts
+    heights = [part.right[2, 3] for part in (low, middle, high)]
+    np.testing.assert_allclose(np.diff(heights) / low.height, 8 / 8.2)
+    for part, colour in ((low, (1, 0, 0)), (middle, (0, 0, 128 / 255)), (high, (1, 0, 0))):
+        blue = np.square((0, 0, 128 / 255))
+        shown, count = np.unique(part.mesh.colours.round(4), axis=0, return_counts=True)
+        wanted = {tuple(np.square(colour).round(4)), tuple(blue.round(4))}
+        assert set(map(tuple, shown)) == wanted
+        assert count.tolist() == [24 // len(wanted)] * len(wanted)
+    assert "is there already" in refused(capsys, parts.main, arguments)
+
+
+def test_objects_of_a_file_become_meshes_in_their_places(tmp_path):
+    """Two with one name are numbered."""
+    scene = trimesh.Scene()
+    two = box((0, 0, 0), (4, 4, 1))
+    scene.add_geometry(two, node_name="base/plate")
+    peg = box((0, 0, 1), (1, 1, 3))
+    scene.add_geometry(peg, node_name="Peg")
+    scene.add_geometry(
+        peg, node_name="peg", transform=trimesh.transformations.translation_matrix([3, 0, 0])
+    )
+    scene.export(tmp_path / "pump.glb")
+    parts.split(model=tmp_path / "pump.glb", out=tmp_path / "meshes")
+    procedure = toy.procedure("base plate, Peg 1, peg 2", "100 110 111")
+    base, left, right = product(tmp_path / "meshes", procedure).parts
+    apart = np.abs(right.right - left.right)[:3, 3]
+    np.testing.assert_allclose(apart / base.extent[0], [0.75, 0, 0])
+    assert not (tmp_path / "meshes" / "order.json").exists()
+
+
+# Which bodies the states show: the plate and its bolt come and go together, and the arm is of two
+# bodies.
+BODIES = {
+    "base": [((0, 0, 0), (9, 9, 1))],
+    "plate": [((0, 0, 1), (4, 4, 2))],
+    "bolt": [((1, 1, 2), (2, 2, 3))],
+    "arm": [((5, 5, 1), (6, 6, 5)), ((7, 7, 1), (8, 8, 5))],
+}
+PROCEDURE = toy.content("base, plate, bolt, arm", "1000 1110 1001 1111")
+
+
+@pytest.fixture
+def states(tmp_path):
+    folder = tmp_path / "part_geometries"
+    folder.mkdir()
+    (folder / "overview_of_states.pdf").touch()
+    for number, state in enumerate(PROCEDURE["states"], start=1):
+        shown = [
+            box(*bounds)
+            for bit, name in zip(state, BODIES, strict=True)
+            for bounds in BODIES[name]
+            if bit == "1"
+        ]
+        # In another order each time, and as one mesh, although plate and base have a corner in
+        # the same place.
+        trimesh.util.concatenate(shown[:: (-1) ** number]).export(folder / f"state{number}.obj")
+    (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE))
+    return folder
+
+
+def test_components_are_what_differs_between_states(states, tmp_path):
+    arguments = {"model": states, "states_of": tmp_path / "toy.json"}
+    with pytest.raises(ValueError) as error:
+        parts.split(out=tmp_path / "meshes", **arguments)
+    assert str(error.value).endswith(
+        'plate and bolt come and go together; say whose their bodies are, as in --bodies="bolt=2". '
+        "Their sizes are 1: 4 × 4 × 1; 2: 1 × 1 × 1"
+    )
+    assert not any(tmp_path.glob("meshes*"))
+    parts.split(out=tmp_path / "meshes", bodies={"bolt": [2]}, **arguments)
+    for name, bounds in BODIES.items():
+        mesh = trimesh.load_mesh(tmp_path / "meshes" / f"{name}.glb")
+        np.testing.assert_allclose(mesh.bounds[0], np.min(bounds, axis=(0, 1)), atol=1e-6)
+        np.testing.assert_allclose(mesh.bounds[1], np.max(bounds, axis=(0, 1)), atol=1e-6)
+
+
+def test_bodies_of_files_without_common_vertices_hang_together_by_place(states, tmp_path):
+    for path in states.glob("*.obj"):
+        trimesh.load_mesh(path).export(path.with_suffix(".stl"))
+        path.unlink()
+    options = {"states_of": tmp_path / "toy.json", "bodies": {"bolt": [2]}}
+    with pytest.raises(ValueError, match=r"only 5.% of the surface is of bodies"):
+        parts.split(model=states, out=tmp_path / "meshes", **options)  # the corner is one
+
+
+def test_states_may_be_numbered_from_zero(states, tmp_path):
+    for number in range(1, 5):
+        (states / f"state{number}.obj").rename(states / f"state{number - 1}.obj")
+    options = {"states_of": tmp_path / "toy.json", "bodies": {"bolt": [2]}}
+    parts.split(model=states, out=tmp_path / "meshes", **options)
+    assert len(list((tmp_path / "meshes").glob("*.glb"))) == 4
+
+
+def test_states_that_do_not_fit_the_procedure_are_told(states, tmp_path):
+    options = {"states_of": tmp_path / "toy.json", "bodies": {"bolt": [2]}}
+    swapped = states / "state1.obj", states / "state4.obj"
+    swapped[0].rename(states / "x.obj")
+    swapped[1].rename(swapped[0])
+    (states / "x.obj").rename(swapped[1])
+    with pytest.raises(ValueError, match="of the surface is of bodies that come and go as"):
+        parts.split(model=states, out=tmp_path / "meshes", **options)
+    swapped[0].unlink()
+    with pytest.raises(ValueError, match=r"no file for states 1 of the 4 of procedure 'toy'"):
+        parts.split(model=states, out=tmp_path / "meshes", **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--model=nothing.glb"], "nothing.glb: cannot be read"),
+        (["--model=x.ldr"], "--model=x.ldr needs a library: --parts=FOLDER"),
+        (["--model=x.glb", "--parts=y"], "--parts is for models of LDraw, and --model=x.glb is"),
+        (["--model=x.glb", "--procedure=y"], "--procedure is for a folder of states, and --model="),
+        (["--model=STATES"], "is a folder of states: give --procedure too"),
+        (["--model=STATES", "--procedure=toy.json", "--bodies=lid=1"], "--bodies: 'lid' is not a"),
+        (
+            ["--model=STATES", "--procedure=toy.json", "--bodies=bolt=9"],
+            "--bodies: bolt has bodies",
+        ),
+        (["--model=x", "--bodies=bolt"], 'invalid list like "pin=2,3; screw=1" value'),
+        (["--model=x.dae"], "x.dae: .dae is not read"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(
+    states, tmp_path, arguments, expected, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = [argument.replace("STATES", str(states)) for argument in arguments]
+    assert expected in refused(capsys, parts.main, [*given, "--out=meshes"])
+    assert not any(tmp_path.glob("meshes*"))
+
+
+def test_objects_of_a_3mf_file_are_in_millimetres(tmp_path):
+    pytest.importorskip("lib3mf")
+    mesh = box((0, 0, 0), (1, 2, 3))
+    named = f'<object id="1" type="model" name="Peg">{three_mf.mesh(mesh.vertices, mesh.faces)}'
+    build = three_mf.item(1) + three_mf.item(1, (2, 0, 0))
+    three_mf.write(tmp_path / "pump.3mf", named + "</object>", build, "inch")
+    parts.split(model=tmp_path / "pump.3mf", out=tmp_path / "meshes")
+    for name, low in (("Peg 1", 0), ("Peg 2", 50.8)):
+        mesh = trimesh.load_mesh(tmp_path / "meshes" / f"{name}.glb")
+        np.testing.assert_allclose(mesh.bounds, [(low, 0, 0), (low + 25.4, 50.8, 76.2)], rtol=1e-6)
