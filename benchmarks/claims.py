@@ -2,7 +2,8 @@
 
     python -m benchmarks.claims --workdir=runs/claims --quick
     python -m benchmarks.claims --workdir=runs/claims [--seeds=612,613,614,615]
-        [--occlusion=default,heavy] [--claims=fused,window,…] [--plan] [--config.FIELD=value …]
+        [--world=bench] [--occlusion=default,heavy] [--claims=fused,window,…] [--plan]
+        [--config.FIELD=value …]
 
 Every claim compares two streams of the synthetic job, on the same test recordings: of one run, or
 of the recipe and a variant of it (`claims_plan.CLAIMS` and `VARIANTS`). Runs of a seed and an
@@ -13,7 +14,12 @@ each makes, and how long that takes.
 The window's control is a temporal network of the same size, trained by the same recipe for the same
 labels, to which every window is its last frame, repeated. KCAS is compared where pauses between
 steps are five times as long, so that their mean is that of MECCANO in windows; at the usual pace it
-draws nearly what uniform sampling draws, as the table of densities shows.
+draws nearly what uniform sampling draws, as the table of densities shows. In world bench people are
+that slow by themselves.
+
+--world=bench makes all of it in world bench, whose recordings are like real ones (docs/noise.md)
+and five times as long. Its runs and results are in WORKDIR/bench; with those of both worlds there,
+WORKDIR/worlds.md says of each claim in which it holds.
 
 --quick takes one seed, default occlusion and the claims that fit into 25 minutes on 2 idle cores;
 all of it takes a night. What is finished is not run again: the same command goes on where it was.
@@ -35,7 +41,7 @@ from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS
 from stormpsr_jax.base import files
 from stormpsr_jax.experiments.execute import Progress, execute_all, show_plan
-from stormpsr_jax.experiments.runs import expected_stages
+from stormpsr_jax.experiments.runs import changed, expected_stages
 from stormpsr_jax.psr.evaluation import analysis
 from stormpsr_jax.psr.streams.learned import LEARNED
 from stormpsr_jax.stages import config_flag, fields
@@ -90,6 +96,7 @@ def main() -> None:
     add("--workdir", type=Path, required=True, help="folder of all runs")
     add("--seeds", type=names, help=f"seeds ({','.join(claims_plan.SEEDS)})")
     add("--occlusion", type=names, help="levels (default,heavy)")
+    add("--world", help="toy or bench; default: that of the config, toy")
     add("--claims", type=names, help=f"of {', '.join(CLAIMS)}; otherwise all")
     what = "what fits into 25 minutes, where flags do not say"
     add("--quick", action="store_true", help=what)
@@ -102,9 +109,19 @@ def main() -> None:
         sys.exit("stopped; the same command goes on")
 
 
-def _measure(args: argparse.Namespace) -> None:
+def _in_world(args: argparse.Namespace) -> Path:
+    """Puts the world into the config; returns the folder of its runs."""
+    world = args.world or args.config.data.synthetic.world
+    for what in fields.wrong_with("data.synthetic.world", world):
+        raise ValueError(f"--world={world} {what}")
+    args.config = changed(args.config, {"data.synthetic.world": world})
     root = args.workdir.resolve()
+    return root if world == claims_plan.TOY else root / world
+
+
+def _measure(args: argparse.Namespace) -> None:
     try:
+        root = _in_world(args)
         claims, seeds, levels = _chosen(args)
         runs = claims_plan.runs_of(claims, args.config, root, seeds, levels)
     except ValueError as error:
@@ -121,13 +138,25 @@ def _measure(args: argparse.Namespace) -> None:
         for key, run in runs.items()
         if run not in failed
     }
-    content = claims_tables.content(claims, runs, done, seeds, levels)
+    world = args.config.data.synthetic.world
+    content = claims_tables.content(world, claims, runs, done, seeds, levels)
     files.write_json(root / "claims.json", content)
     text = claims_tables.markdown(content)
     files.write_text(root / "claims.md", text)
     print(f"\n{text}\n{root / 'claims.md'}")
+    _compare_worlds(args.workdir.resolve())
     if failed:
         sys.exit(f"error: {len(failed)} runs failed, and are not in the table")
+
+
+def _compare_worlds(workdir: Path) -> None:
+    """Writes WORKDIR/worlds.md, if there are results of both."""
+    paths = {"toy": workdir / "claims.json", "bench": workdir / "bench" / "claims.json"}
+    if all(path.exists() for path in paths.values()):
+        contents = {world: files.read_json(path) for world, path in paths.items()}
+        text = claims_tables.by_world(contents)
+        files.write_text(workdir / "worlds.md", text)
+        print(f"\n{text}\n{workdir / 'worlds.md'}")
 
 
 if __name__ == "__main__":

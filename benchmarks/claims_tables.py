@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
+from benchmarks.claims_plan import CLAIMS, RECIPE
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import Run
 from stormpsr_jax.psr.evaluation import compare
@@ -39,6 +39,7 @@ TARGETS = {
 
 
 def content(
+    world: str,
     claims: Sequence[str],
     runs: Mapping[Key, Run],
     done: Mapping[Key, Mapping[str, Any]],
@@ -48,12 +49,14 @@ def content(
     """All that is known, as claims.json has it.
 
     Args:
+        world: in which recordings were made.
         claims: their names.
         runs: all that they take.
         done: the metrics.json of those that went to their end.
         seeds, levels: of the runs.
     """
     return {
+        "world": world,
         "seeds": list(seeds),
         "occlusion": list(levels),
         "claims": [_claim(name, level, done, seeds) for level in levels for name in claims],
@@ -147,13 +150,14 @@ def _densities(level: str, runs: Mapping[Key, Run], done: Mapping) -> Rows:
     frames of catalogued states that KFS draws from.
     """
     rows = []
-    for pace in sorted({variant.pace for variant in VARIANTS.values()}):
+    for pace in sorted({runs[key].config.data.synthetic.pace for key in done}):
         ratios: list[np.ndarray] = []
         near = whole = 0
         one_of_a_seed = {
             seed: runs[variant, occlusion, seed]
             for variant, occlusion, seed in done
-            if occlusion == level and VARIANTS[variant].pace == pace
+            if occlusion == level
+            and runs[variant, occlusion, seed].config.data.synthetic.pace == pace
         }
         for run in one_of_a_seed.values():
             context, train = run.context, run.context.source("train")
@@ -206,8 +210,9 @@ def markdown(content: Mapping[str, Any]) -> str:
     lines = [
         "# Claims",
         "",
-        f"Synthetic job, test recordings, seeds {', '.join(content['seeds'])}. A cell has the "
-        "figure before → after, and the difference with its 95 % interval (paired bootstrap over "
+        f"Synthetic job, world {content['world']}, test recordings, seeds "
+        f"{', '.join(content['seeds'])}. A cell has the figure before → after, and the difference "
+        "with its 95 % interval (paired bootstrap over "
         "recordings within seeds and over seeds; with one seed, over recordings alone). ✓: the "
         "interval lies on the side that the claim says. ✗: on the other one. Neither: not shown "
         "either way. Shares of wrong parts are of all recordings together.",
@@ -261,10 +266,51 @@ def _cell(row: Mapping[str, Any] | None, form: str, better: int) -> str:
     if row is None or row["difference"] is None:
         return "–"
     signed = [f"{row[key]:+{form}}" for key in ("difference", "low", "high")]
-    mark = ""
-    if row["low"] > 0 or row["high"] < 0:
-        mark = " ✓" if row["difference"] * better > 0 else " ✗"
-    return f"{row['a']:{form}} → {row['b']:{form}}, {signed[0]} [{signed[1]}, {signed[2]}]{mark}"
+    cell = f"{row['a']:{form}} → {row['b']:{form}}, {signed[0]} [{signed[1]}, {signed[2]}]"
+    return f"{cell} {mark}" if (mark := _mark(row, better)) else cell
+
+
+def _mark(row: Mapping[str, Any] | None, better: int) -> str:
+    """On which side of 0 the interval of a difference lies: ✓ of the claim's, ✗, or neither."""
+    if row is None or row["difference"] is None or row["low"] <= 0 <= row["high"]:
+        return ""
+    return "✓" if row["difference"] * better > 0 else "✗"
+
+
+def by_world(contents: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of the claims that were measured in several worlds, and where they hold.
+
+    Args:
+        contents: by world, as `content` has it.
+    """
+    lines = [
+        "# Claims by world",
+        "",
+        "By figure, in which worlds the interval of the difference lies on the side that the claim "
+        "says (✓), or on the other one (✗). “Neither” is of both: not shown in any.",
+        "",
+        *_table("claim", "stream", "occlusion"),
+    ]
+    found: dict[tuple, dict[str, Mapping]] = {}
+    for world, content in contents.items():
+        for row in content["claims"]:
+            found.setdefault((row["claim"], row["occlusion"]), {})[world] = row
+    for (_, level), rows in found.items():
+        if len(rows) < len(contents):
+            continue
+        any_row = next(iter(rows.values()))
+        cells = [_worlds_of(rows, key, better) for key, (_, _, better) in METRICS.items()]
+        text = f"| {any_row['text']} | {_streams_of(any_row)} | {level} |"
+        lines.append(f"{text} {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _worlds_of(rows: Mapping[str, Mapping], key: str, better: int) -> str:
+    marks = {world: _mark(row["differences"].get(key), better) for world, row in rows.items()}
+    shown = [f"{mark} {world}" for world, mark in marks.items() if mark]
+    if len(set(marks.values())) == 1 and shown:
+        return f"{shown[0][0]} both"
+    return ", ".join(f"{text} alone" if len(shown) == 1 else text for text in shown) or "neither"
 
 
 def _targets_table(rows: Rows) -> list[str]:

@@ -20,7 +20,8 @@ import numpy as np
 import stormpsr_jax
 from benchmarks import own_product
 from data_prep.rendering import rendered
-from data_prep.rendering.motion import OCCLUSIONS, plan_recording
+from data_prep.rendering.hiding import OCCLUSIONS
+from data_prep.rendering.motion import plan_recording
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import draw_timeline

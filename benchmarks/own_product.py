@@ -40,7 +40,8 @@ import numpy as np
 import trimesh
 
 from data_prep.checking import accuracy_over_videos
-from data_prep.rendering.motion import OCCLUSIONS, plan_recording
+from data_prep.rendering.hiding import OCCLUSIONS
+from data_prep.rendering.motion import plan_recording
 from data_prep.rendering.product import Part, Product, affine, solid
 from data_prep.rendering.scene import Body
 from data_prep.rendering.timelines import draw_timeline

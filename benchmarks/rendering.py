@@ -30,7 +30,7 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.rendering import motion, rendered, scene, workplace
+from data_prep.rendering import hiding, motion, rendered, scene, workplace
 from data_prep.rendering.product import toy_product
 from data_prep.rendering.timelines import draw_timeline
 from data_prep.rendering.workplace import Workplace
@@ -61,7 +61,7 @@ def recording(size: int, spread: bool, count: int) -> Iterator[scene.Picture]:
     when, how, looks, _ = rendered.streams(0, "recording", "train", "train_000")
     timeline = draw_timeline(procedure, when)
     places = np.array([part.right[:2, 3] for part in product.parts])
-    occlusion = motion.OCCLUSIONS["default"]
+    occlusion = hiding.OCCLUSIONS["default"]
     motions = motion.plan_recording(timeline, places, procedure.fps, occlusion, how)
     states = timeline.per_frame()
     body = functools.lru_cache(12)(lambda state: scene.Body(product.mesh(state)))

@@ -130,7 +130,7 @@ def make_recording(
 
 def _view(views: Motion, i: int, *, hands: bool) -> Motion:
     """View i alone, with or without its hands."""
-    of_frames = [f.name for f in dataclasses.fields(Motion) if f.name != "lift"]
+    of_frames = ("product", "camera", "target", "roll", "reach", "aim", "swing", "carried")
     one = dataclasses.replace(
         views, **{name: getattr(views, name)[i : i + 1] for name in of_frames}
     )

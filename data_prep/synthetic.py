@@ -8,6 +8,7 @@ stretches, above all around each step completion. It is a toy of coloured parts;
     python -m data_prep.synthetic --out=DIR --seed=0
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
     python -m data_prep.synthetic --out=DIR --product_seed=7
+    python -m data_prep.synthetic --out=DIR --world=bench
     python -m data_prep.synthetic --out=DIR --timelines=LABELS --time_scale=12
     python -m data_prep.synthetic --out=DIR --objects=400 --seed=1000000000
 
@@ -26,20 +27,25 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import orders, products, rendered
-from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views, with_stand_ins
+from data_prep.rendering import orders, products, rendered, worlds
+from data_prep.rendering.copies import copy_of
+from data_prep.rendering.hiding import OCCLUSIONS
+from data_prep.rendering.motion import VIEWS, plan_recording, plan_views, with_stand_ins
 from data_prep.rendering.names import is_rehearsal, split_names
 from data_prep.rendering.product import Product, random_product, toy_product
 from data_prep.rendering.products import OfUser
+from data_prep.rendering.ranges import HALVES, Range
 from data_prep.rendering.scene import Body, Picture
 from data_prep.rendering.timelines import (
     Timeline,
     doubts,
     draw_timeline,
     find_timelines,
+    in_pictures,
     read_timeline,
 )
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
+from data_prep.rendering.worlds import TOY, World
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
@@ -74,6 +80,7 @@ def make_dataset(
     pace: float = 1.0,
     glob: str = "*",
     of: OfUser | None = None,
+    world: World = TOY,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
@@ -100,6 +107,8 @@ def make_dataset(
         pace: in made-up recordings, pauses between events are this many times as long, at least 1.
         glob: on recording names; only these are made.
         of: the product, a toy by default. Timelines that are played are then of its procedure.
+        world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
+            learns from pauses, and are as well in view as there.
 
     Returns:
         The procedure of the data.
@@ -133,7 +142,9 @@ def make_dataset(
         counts = RECORDINGS if recordings is None else recordings
         splits = split_names(procedure, counts, rehearsals)
     told = {
-        name: _timeline(split, name, procedure, seed, timelines, time_scale, pace, of is not None)
+        name: _timeline(
+            split, name, procedure, seed, timelines, time_scale, pace, world, of is not None
+        )
         for split, names in splits.items()
         for name in names
     }
@@ -153,6 +164,7 @@ def make_dataset(
         pace=pace,
         rehearsal_step=rehearsal_step,
         product=of.product if of else None,
+        world=world,
     )
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
@@ -182,6 +194,7 @@ def make_dataset(
             "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
             **(of.settings if of else {}),
+            **world.unlike_toy(),
         },
         recordings=glob,
         num_frames=num_frames,
@@ -199,6 +212,7 @@ def _timeline(
     directory: str | Path | None,
     time_scale: float,
     pace: float,
+    world: World,
     kit: bool = False,
 ) -> Timeline:
     """What happens in a recording: read from its labels in `directory`, or made up."""
@@ -207,7 +221,15 @@ def _timeline(
     wrong = REHEARSED_WRONG if is_rehearsal(name) else None
     when = rendered.streams(seed, "recording", split, name)[0]
     variant = procedure.variant_for(name)
-    return draw_timeline(procedure, when, pace, wrong, variant=variant, covers=kit)
+    habits = _world_of(name, world).habits
+    return draw_timeline(procedure, when, pace, wrong, habits, variant=variant, covers=kit)
+
+
+def _world_of(name: str, world: World) -> World:
+    """The world of a recording: rehearsals have the habits of `toy`."""
+    if not is_rehearsal(name):
+        return world
+    return dataclasses.replace(world, habits=TOY.habits, hidden=TOY.hidden)
 
 
 def _digest(directory: str | Path) -> int:
@@ -299,41 +321,55 @@ def make_recording(
     pace: float,
     rehearsal_step: int = 1,
     product: Product | None = None,
+    world: World = TOY,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset. Without a product, of the toy."""
     if product is None:
         product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
     when, how, looks, noise = rendered.streams(seed, "recording", split, name)
     if split == "cad":
+        at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
         states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
         pictures: Iterator[Picture]
         if rendered.is_wrong(name):
-            motion = plan_views(renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN)
+            motion = plan_views(
+                renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras
+            )
             motion = motion.over(product.height)
+            places = (Workplace(product, lambda _, b=b: b, looks, at_work) for b in bodies)
             pictures = (
-                Workplace(product, lambda _, body=body: body, looks).picture(motion, i, state, size)
-                for i, (state, body) in enumerate(zip(states, bodies, strict=True))
+                place.picture(motion, i, state, size)
+                for i, (state, place) in enumerate(zip(states, places, strict=True))
             )
         else:
             motion = plan_views(renders[name], how, hands=0.0).over(product.height)
             pictures = clean_pictures(bodies, motion, size, looks)
         poses = poses_in_pictures(product, motion)
-        return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
-    timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace, product.kit)
+        return rendered.encode(
+            name, 0, pictures, states, procedure, noise, poses=poses, world=world
+        )
+    world = _world_of(name, world)
+    timeline = _timeline(
+        split, name, procedure, seed, directory, time_scale, pace, world, product.kit
+    )
     step = rehearsal_step if is_rehearsal(name) else 1
-    if is_rehearsal(name) or product.kit:
+    if is_rehearsal(name) or product.kit or world.nearly_right:
         wrong = rendered.streams(seed, "rehearsal", split, name)[0]
         product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
+    product = copy_of(product, world, rendered.streams(seed, "copy", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
-    motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
+    hidden = world.hidden[occlusion]
+    motion = plan_recording(timeline, places, procedure.fps, hidden, how, world.cameras)
     motion = with_stand_ins(motion.over(product.height), product, timeline)
     shown = np.arange(timeline.num_frames) // step * step
     states = timeline.per_frame()[shown]
-    workplace = Workplace(product, _bodies(product), looks)
-    pictures = (workplace.picture(motion, i, states[i], size) for i in range(0, len(states), step))
+    early = rendered.streams(seed, "early", split, name)[0]
+    seen = in_pictures(timeline, world.habits, procedure.fps, early).per_frame()[shown]
+    workplace = Workplace(product, _bodies(product), looks, world)
+    pictures = (workplace.picture(motion, i, seen[i], size) for i in range(0, len(seen), step))
     annotated = not is_rehearsal(name)
     return rendered.encode(
-        name, timeline.first_frame, pictures, states, procedure, noise, annotated, step
+        name, timeline.first_frame, pictures, states, procedure, noise, annotated, step, world=world
     )
 
 
@@ -379,6 +415,11 @@ def _make(
     seed: int | None,
     objects: int,
     frames_per_object: int,
+    world: str,
+    without: Sequence[str],
+    looks: str,
+    views: Sequence[str],
+    backgrounds: str,
     **given: Any,
 ) -> None:
     """What the command does: products with --objects, else recordings of one."""
@@ -387,6 +428,14 @@ def _make(
     of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
     if objects and of:
         raise ValueError(f"--objects={objects} are random products: leave out what tells another")
+    drawn = worlds.chosen(
+        world, without=without, looks=looks, views=views, backgrounds=backgrounds, size=size
+    )
+    if objects and drawn != TOY:
+        raise ValueError(
+            f"--objects={objects} have the looks of world toy; --world, --looks, --views and "
+            "--backgrounds are for recordings of one product."
+        )
     if not objects:
         make_dataset(
             out,
@@ -396,6 +445,7 @@ def _make(
             workers=workers,
             glob=recordings,
             of=of,
+            world=drawn,
             **given,
         )
         return
@@ -409,6 +459,10 @@ def _make(
         workers=workers,
         glob=recordings,
     )
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:
@@ -443,6 +497,12 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add("--timelines", metavar="DIR", help="label timelines to play")
     add("--time_scale", type=float, default=1.0, metavar="F", help="divides label frame numbers")
     add("--pace", type=float, default=1.0, metavar="F", help="pauses are F times as long (1)")
+    names = functools.partial(add, type=_words, default=(), metavar="NAME,…")
+    add("--world", choices=worlds.WORLDS, default=TOY.name, help="bench is as real ones (toy)")
+    names("--without", help=f"kinds of it that are as in toy, of {', '.join(worlds.KINDS)}")
+    add("--looks", choices=HALVES, default=HALVES[0], help="half of all ranges of looks (all)")
+    names("--views", help=f"cameras, of {', '.join(VIEWS)}; otherwise the world's own")
+    add("--backgrounds", default="", metavar="DIR", help="pictures and videos of your empty bench")
     add_count("--objects", default=0, help="random products instead of recordings")
     add(
         "--frames_per_object",

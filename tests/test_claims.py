@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
-from data_prep.rendering import timelines
+from data_prep.rendering import timelines, worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import expected_stages
@@ -80,6 +80,62 @@ def test_plan_variants_change_what_they_say_and_nothing_else(tmp_path):
     assert changed("finetuned") == {"stages": stages}
     # Without fine-tuning is the recipe itself.
     assert runs["not_finetuned", "default", "1"] is runs[RECIPE, "default", "1"]
+
+
+def test_plan_in_world_bench_people_are_slow_by_themselves(tmp_path):
+    """All variants but those without rehearsals share recordings, and the usual pace."""
+    base = claims_plan.changed(synthetic.get_config(), {"data.synthetic.world": "bench"})
+    runs = planned(CLAIMS, base, tmp_path)
+    assert {run.config.data.synthetic.pace for run in runs.values()} == {1.0}
+    assert {run.config.data.synthetic.world for run in runs.values()} == {"bench"}
+    assert {run.config.data.dir for run in runs.values()} == {
+        str(tmp_path / "default_1" / name) for name in ("data", "data_without_rehearsals")
+    }
+    assert runs["paced", "default", "1"] is runs[RECIPE, "default", "1"]
+    toy = planned(CLAIMS, synthetic.get_config(), tmp_path)
+    bench_s, toy_s = (
+        claims_plan.weight(of[RECIPE, "default", "1"], stage)
+        for of, stage in ((runs, "predict"), (toy, "predict"))
+    )
+    assert bench_s == pytest.approx(5.3 * toy_s)
+    assert claims_plan.weight(runs[RECIPE, "default", "1"], "temporal") == 1
+
+
+def test_lengths_of_recordings_by_world():
+    procedure = load_procedure("synthetic")
+
+    def mean_length(world):
+        habits = worlds.WORLDS[world].habits
+        rngs = map(np.random.default_rng, range(200))
+        drawn = [timelines.draw_timeline(procedure, rng, habits=habits) for rng in rngs]
+        return np.mean([timeline.num_frames for timeline in drawn])
+
+    assert claims_plan.LENGTHS.keys() == worlds.WORLDS.keys()
+    for world, length in claims_plan.LENGTHS.items():
+        assert mean_length(world) / mean_length("toy") == pytest.approx(length, rel=0.1)
+
+
+def test_by_world_says_where_a_claim_holds():
+    def of_claim(name, **differences):
+        streams = {"baseline": ["recipe", "asd"], "claimed": ["recipe", "storm"]}
+        row = {"claim": name, "text": name, "occlusion": "default", **streams}
+        return row | {"differences": differences}
+
+    better, worse, unsure = difference(0.01, 0.03), difference(-0.03, -0.01), difference(-0.1, 0.1)
+    contents = {
+        "toy": {
+            "claims": [of_claim("one", f1=better, pos=better, delay_s=unsure), of_claim("two")]
+        },
+        "bench": {"claims": [of_claim("one", f1=better, pos=unsure, delay_s=better)]},
+    }
+    lines = claims_tables.by_world(contents).splitlines()
+    assert (
+        lines[-1]
+        == "| one | asd → storm | default | ✓ both | ✓ toy alone | ✗ bench alone | neither |"
+    )
+    assert not any(line.startswith("| two") for line in lines)  # of one world
+    contents["bench"]["claims"][0]["differences"]["pos"] = worse
+    assert "✓ toy, ✗ bench" in claims_tables.by_world(contents)
 
 
 def test_plan_seeds_and_levels_have_data_of_their_own(tmp_path):
@@ -178,6 +234,8 @@ def test_claims_run_to_the_table_and_are_not_run_again(root):
     assert 0.7 < content["densities"][0]["kfs_share"] < 1.0
     text = (root / "claims.md").read_text()
     assert text in said
+    assert content["world"] == "toy"
+    assert not (root / "worlds.md").exists()
     assert "| Eq. 9 against ASD alone | asd → storm | 1 | " in text
     assert "| window against its last frame | temporal | 1 | " in text
 
@@ -194,6 +252,7 @@ def test_claims_mistakes_are_named_in_a_line(tmp_path):
     for words, text in [
         (["--claims=fussed"], "error: --claims=fussed: known are fused, learned"),
         (["--occlusion=medium"], "error: --occlusion=medium is not one of light, default, heavy"),
+        (["--world=moon"], "error: --world=moon is not one of toy, bench"),
         (["--seeds=-1"], "error: --seeds=-1 is not a whole number"),
         (["--claims=start"], "error: no claim is left"),
     ]:

@@ -39,7 +39,8 @@ from PIL import Image
 
 from data_prep import synthetic
 from data_prep.rendering import rendered
-from data_prep.rendering.motion import OCCLUSIONS, plan_recording
+from data_prep.rendering.hiding import OCCLUSIONS
+from data_prep.rendering.motion import plan_recording
 from data_prep.rendering.product import toy_product
 from data_prep.rendering.timelines import Timeline, changes, draw_timeline
 from data_prep.writing.recording_shard import RecordingData

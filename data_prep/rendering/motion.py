@@ -1,44 +1,22 @@
 """Where everything is in every frame: the product, the camera, and hands that hide the product.
 
-A hand's reach is 1 over its aim on the product and 0 out of the way. Around each completion both
-hands cover the product; in between they rest on its edge, and now and then leave it in clear view.
+A hand's reach is 1 over its aim on the product and 0 out of the way. What they do when is drawn in
+`hiding`.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, Product, affine, join, solid
-from data_prep.rendering.scene import Body
+from data_prep.rendering.hiding import Glimpses, Occlusion, Segment
+from data_prep.rendering.product import Product, affine
+from data_prep.rendering.ranges import Range
 from data_prep.rendering.timelines import Timeline, changes
 
-
-@dataclasses.dataclass(frozen=True)
-class Occlusion:
-    """How much is hidden; times in seconds, ranges of uniform draws.
-
-    Attributes:
-        before: both hands cover the product this long before a completion,
-        after: and this long after it.
-        partial: hands rest on the product's edge for this long at a time.
-        clear: they are away for this long at a time,
-        clear_chance: with this chance, after each `partial`.
-    """
-
-    before: tuple[float, float]
-    after: tuple[float, float]
-    partial: tuple[float, float]
-    clear: tuple[float, float]
-    clear_chance: float
+TimedEvent = tuple[float, Mapping[int, tuple[int, int]]]  # seconds, then as in `changes`
 
 
-OCCLUSIONS = {
-    "light": Occlusion((0.8, 2.0), (0.5, 1.6), (0.8, 2.2), (3.0, 7.0), 0.75),
-    "default": Occlusion((1.2, 3.0), (1.0, 3.0), (1.5, 3.5), (4.0, 8.0), 0.28),
-    "heavy": Occlusion((1.5, 3.5), (1.5, 4.0), (2.0, 4.0), (3.0, 6.0), 0.2),
-}
 MOVE = 0.6  # seconds that a hand takes from one reach to the next
 COVER_REACH = ((0.9, 1.1), (0.75, 1.05))  # right, left
 PARTIAL_REACH = ((0.6, 0.85), (0.58, 0.8))
@@ -47,6 +25,35 @@ BESIDE_AIM = np.array([[0.35, 0.1], [-0.45, 0.1]])  # right and left palm, from 
 USUAL_HEIGHT = 1.2  # of a product, at most; that of the toys
 _RAISED = 0.6  # of what a product is higher, what the head is raised, and farther away
 LOOK_AT = np.array([0.0, 0.1, 0.2])  # the head turns about this point
+TURN = 0.7  # seconds that a head takes to look elsewhere
+ELSEWHERE = Range(6.0, 8.0)  # from the product to what is looked at then, to the left or right
+AWAY_FROM = 0.15  # of this, from which on the product is no longer looked at
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Where a camera may be.
+
+    Attributes:
+        elevation: in degrees, over the table.
+        azimuth: in degrees, 0 at the table's near side.
+        distance: from the table's middle.
+        wander: how much it moves, 1 as a worn one does; 0 is a fixed camera, which does not look
+            elsewhere either.
+    """
+
+    elevation: Range
+    azimuth: Range
+    distance: Range
+    wander: float = 1.0
+
+
+HEAD = View(Range(50, 66), Range(-22, 22), Range(6.0, 7.2))
+VIEWS = {
+    "head": HEAD,
+    "overhead": View(Range(78, 86), Range(-20, 20), Range(6.4, 8.0), 0.0),
+    "side": View(Range(30, 45), Range(35, 75), Range(6.4, 8.0), 0.0),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Motion:
         swing: (N, 2) radians, the hands' turn about the vertical.
         carried: (N,) component in the right hand, -1 if none.
         lift: of the hands, over a product that is high.
+        continuous: whether the frames follow each other.
+        away: (N,) whether something else is looked at, if anything ever is.
     """
 
     product: np.ndarray
@@ -74,6 +83,8 @@ class Motion:
     swing: np.ndarray
     carried: np.ndarray
     lift: float = 0.0
+    continuous: bool = False
+    away: np.ndarray | None = None
 
     def product_pose(self, frame: int) -> np.ndarray:
         """(4, 4)."""
@@ -125,21 +136,27 @@ def _eased(time: np.ndarray, keys: Sequence[float], values: np.ndarray, move: fl
     return result
 
 
-def _view(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Base viewpoints (count, 3) and distances (count,): a head above the table's near side."""
-    elevation = np.radians(rng.uniform(50, 66, count))
-    azimuth = np.radians(rng.uniform(-22, 22, count))
+def _views(
+    rng: np.random.Generator, count: int, views: Sequence[View]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Viewpoints (count, 3), distances (count,), and how much the first one wanders."""
+    which = rng.integers(len(views), size=count) if len(views) > 1 else np.zeros(count, np.int64)
+    ranges = np.array([(v.elevation, v.azimuth, v.distance) for v in views])[which]
+    elevation = np.radians(rng.uniform(*ranges[:, 0].T))
+    azimuth = np.radians(rng.uniform(*ranges[:, 1].T))
     flat = np.cos(elevation)
     direction = [np.sin(azimuth) * flat, -np.cos(azimuth) * flat, np.sin(elevation)]
-    return np.column_stack(direction), rng.uniform(6.0, 7.2, count)
+    distance = rng.uniform(*ranges[:, 2].T)
+    return np.column_stack(direction), distance, views[which[0]].wander if count else 0.0
 
 
 def plan_recording(
     timeline: Timeline,
     places: np.ndarray,
     fps: float,
-    occlusion: Occlusion,
+    occlusion: Occlusion | Glimpses,
     rng: np.random.Generator,
+    views: Sequence[View] = (HEAD,),
 ) -> Motion:
     """The movements of a recording.
 
@@ -149,17 +166,20 @@ def plan_recording(
         fps: frames per second.
         occlusion: how much hands hide.
         rng: draws everything.
+        views: what it may be seen from.
     """
     count = timeline.num_frames
     time = np.arange(count) / fps
     events = [(frame / fps, changed) for frame, changed in changes(timeline)]
-    segments = _draw_segments([t for t, _ in events], count / fps, occlusion, rng)
+    segments = occlusion.segments([t for t, _ in events], count / fps, rng)
     product = _move_product(time, segments, rng)
-    direction, distance = _view(rng, 1)
-    direction = direction + _wobble(rng, time, 7.0, (0.07, 0.05, 0.05))
+    direction, distance, wander = _views(rng, 1, views)
+    if not wander:
+        segments = [(a, b, "cover" if kind == "away" else kind) for a, b, kind in segments]
+    direction = direction + wander * _wobble(rng, time, 7.0, (0.07, 0.05, 0.05))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    distance = distance + _wobble(rng, time, 9.0, 0.22)
-    target = LOOK_AT + _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
+    distance = distance + wander * _wobble(rng, time, 9.0, 0.22)
+    target = LOOK_AT + wander * _wobble(rng, time, 4.0, (0.14, 0.14, 0.05))
     carried = np.full(count, -1)
     fetches: list[tuple[float, float]] = []
     for at, changed in events:
@@ -169,15 +189,18 @@ def plan_recording(
                 carried[(time >= start) & (time < end) & (carried < 0)] = component
                 fetches.append((start if new else end, at))
     reach, aim = _move_hands(time, segments, fetches, events, places, product, rng)
+    elsewhere = _look_elsewhere(time, segments, rng)
     return Motion(
         product,
         direction * distance,
-        target,
-        _wobble(rng, time, 6.0, 0.05)[:, 0],
+        target + elsewhere,
+        wander * _wobble(rng, time, 6.0, 0.05)[:, 0],
         np.clip(reach + _wobble(rng, time, 2.0, (0.02, 0.02)), 0, 1.2) * (reach > 0.02),
         aim + _wobble(rng, time, 2.5, [0.05] * 4).reshape(-1, 2, 2),
         _wobble(rng, time, 5.0, (0.14, 0.14)),
         carried,
+        continuous=True,
+        away=np.linalg.norm(elsewhere, axis=1) > AWAY_FROM * ELSEWHERE.low,
     )
 
 
@@ -193,35 +216,17 @@ def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Moti
     return dataclasses.replace(motion, carried=carried)
 
 
-Segment = tuple[float, float, str]  # start, end, "cover" | "partial" | "clear"
-TimedEvent = tuple[float, Mapping[int, tuple[int, int]]]  # seconds, then as in `changes`
-
-
-def _draw_segments(
-    events: Sequence[float], end: float, occlusion: Occlusion, rng: np.random.Generator
-) -> list[Segment]:
-    """What hands do when: cover around each event; partial and clear in turn elsewhere."""
-    segments: list[Segment] = []
-    now = 0.0
-    for event in [*events, None]:
-        until = end if event is None else max(event - rng.uniform(*occlusion.before), now)
-        clear_next = now == 0.0
-        while now < until:
-            kind = "clear" if clear_next else "partial"
-            stop = now + rng.uniform(*getattr(occlusion, kind))
-            # What would be left over belongs to the last segment.
-            stop = until if stop > until - 1.0 else stop
-            segments.append((now, stop, kind))
-            now = stop
-            # The finished product is looked at more often than one in the making.
-            chance = occlusion.clear_chance if event is not None else 0.9
-            clear_next = kind == "partial" and rng.random() < chance
-        if event is not None:
-            # An event within the last cover makes it longer.
-            stop = event + rng.uniform(*occlusion.after)
-            segments.append((now, max(stop, now), "cover"))
-            now = max(stop, now)
-    return segments
+def _look_elsewhere(
+    time: np.ndarray, segments: Sequence[Segment], rng: np.random.Generator
+) -> np.ndarray:
+    """(N, 3) what is added to the camera's target: 0 but in segments "away"."""
+    keys, values = [0.0], [np.zeros(3)]
+    for start, end, kind in segments:
+        if kind == "away":
+            across = ELSEWHERE.draw(rng) * rng.choice((-1, 1))
+            keys += [start, end - TURN]
+            values += [np.array([across, rng.uniform(-1, 3), 0.0]), np.zeros(3)]
+    return _eased(time, keys, np.array(values), TURN)
 
 
 def _move_product(
@@ -230,7 +235,7 @@ def _move_product(
     """(N, 6): the product is turned, tilted and shifted while hands are on it."""
     keys, values = [0.0], [[0, 0, rng.normal(0, 0.5), 0, 0, 0]]
     for start, end, kind in segments:
-        if kind == "clear" or rng.random() > 0.45 or end - start < 1.0:
+        if kind in ("clear", "away") or rng.random() > 0.45 or end - start < 1.0:
             continue
         x, y, yaw, *_ = values[-1]
         x, y = 0.0, 0.0
@@ -279,7 +284,7 @@ def _move_hands(
             values.append(reach)
             aim_keys.append(now - MOVE / 2)
             aims.append(_aim_at(now, end, events, places, time, product, rng))
-            now = end if kind == "clear" else min(end, now + rng.uniform(0.9, 2.2))
+            now = end if kind in ("clear", "away") else min(end, now + rng.uniform(0.9, 2.2))
     reach = _eased(time, keys, np.array(values), MOVE)
     for fetch, _ in fetches:  # the right hand is out of view when it takes or leaves a part
         reach[:, 0] *= np.clip(np.abs(time - fetch) / 0.7, 0, 1)
@@ -305,7 +310,12 @@ def _aim_at(
 
 
 def plan_views(
-    count: int, rng: np.random.Generator, *, hands: float, turn: float | None = None
+    count: int,
+    rng: np.random.Generator,
+    *,
+    hands: float,
+    turn: float | None = None,
+    views: Sequence[View] = (HEAD,),
 ) -> Motion:
     """Frames that have nothing to do with each other.
 
@@ -315,8 +325,9 @@ def plan_views(
         hands: share of frames with hands on the product.
         turn: standard deviation of how far the product is turned from its usual way round, in
             radians; None turns it any way round.
+        views: what it may be seen from.
     """
-    direction, distance = _view(rng, count)
+    direction, distance, _ = _views(rng, count, views)
     tilt = rng.uniform(-0.22, 0.22, (count, 2)) * (rng.random((count, 1)) < 0.3)
     yaw = rng.uniform(-np.pi, np.pi, count) if turn is None else rng.normal(0, turn, count)
     shift = rng.uniform(-0.25, 0.25, (count, 2))
@@ -334,51 +345,3 @@ def plan_views(
         rng.normal(0, 0.2, (count, 2)),
         np.full(count, -1),
     )
-
-
-SKIN, SLEEVE, HANDLE, BLADE = range(4)
-
-
-def _capsule(start: Sequence[float], end: Sequence[float], radius: float, material: int) -> Mesh:
-    import trimesh  # here, as flags and --help do without it
-
-    along = np.subtract(end, start)
-    length = np.linalg.norm(along)
-    mesh = trimesh.creation.capsule(length, radius, count=(10, 10))
-    turn = trimesh.geometry.align_vectors([0, 0, 1], along / length)
-    turn[:3, 3] = start
-    colours = np.full((len(mesh.faces), 3), float(material))
-    return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), colours, True).moved(turn)
-
-
-@functools.cache
-def _plain_hand(side: int, tool: bool) -> tuple[Body, np.ndarray]:
-    """A hand without colours, and the material (F,) of its faces."""
-    pieces = [solid("sphere", (1.0, 1.15, 0.42), [SKIN] * 3)]
-    for x, length in ((-0.36, 0.75), (-0.12, 0.9), (0.12, 0.85), (0.36, 0.65)):
-        knuckle, tip = (x, 0.45, 0.0), (x * 1.15, 0.45 + 0.55 * length, -0.05)
-        end = (x * 1.05, 0.45 + 0.75 * length, -0.42)
-        pieces += [_capsule(knuckle, tip, 0.125, SKIN), _capsule(tip, end, 0.11, SKIN)]
-    pieces.append(_capsule((-0.38, -0.1, 0), (-0.8, 0.4, -0.2), 0.14, SKIN))
-    pieces.append(_capsule((0, -0.4, 0.05), (0, -1.3, 0.3), 0.27, SKIN))
-    if tool:
-        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.75, 0.0, 0.75), 0.17, HANDLE))
-        pieces.append(_capsule((-0.55, 0.55, -0.15), (-0.42, 0.95, -0.9), 0.06, BLADE))
-    # The camera may be within the sleeve.
-    sleeve = _capsule((0, -1.2, 0.28), (0, -9.0, 3.4), 0.42, SLEEVE)
-    meshes = [join(pieces), dataclasses.replace(sleeve, closed=False)]
-    if side:
-        meshes = [mesh.moved(np.diag([-1.0, 1, 1, 1])) for mesh in meshes]
-    return Body(*meshes), np.concatenate([mesh.colours[:, 0] for mesh in meshes]).astype(int)
-
-
-def hand(side: int, tool: bool, materials: np.ndarray) -> Body:
-    """A right (0) or left (1) hand with its forearm; fingers point to +y, palm at the origin.
-
-    Args:
-        side: 0 or 1.
-        tool: it holds a screwdriver.
-        materials: (4, 3) linear RGB of skin or glove, sleeve, the tool's handle and blade.
-    """
-    body, material = _plain_hand(side, tool)
-    return body.painted(materials.astype(np.float32).take(material, axis=0))

@@ -265,6 +265,7 @@ def colour(
     position: np.ndarray,
     ground: np.ndarray,
     waves: np.ndarray,
+    backdrop: np.ndarray,
     picture: np.ndarray,
 ) -> None:
     """Fills the chosen pixels with the mean colour of their samples.
@@ -279,6 +280,8 @@ def colour(
         position: (3,) of the camera.
         ground: (2, 3) the two colours of the table where nothing is seen.
         waves: (2, 3) of its grain, see `scene.Table`; all 0 of one that has none.
+        backdrop: (H, W, 3) float32 linear colours, seen there instead of the table; (0, 0, 3) is
+            none.
         picture: (H, W, 3) float32.
     """
     samples = face.shape[1]
@@ -294,6 +297,13 @@ def colour(
                         red + colours[f, 0],
                         green + colours[f, 1],
                         blue + colours[f, 2],
+                    )
+                    continue
+                if len(backdrop):
+                    red, green, blue = (
+                        red + backdrop[i, j, 0],
+                        green + backdrop[i, j, 1],
+                        blue + backdrop[i, j, 2],
                     )
                     continue
                 mix = 0.5

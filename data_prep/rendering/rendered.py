@@ -10,12 +10,11 @@ import simplejpeg
 
 from data_prep.rendering.product import Product
 from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.worlds import TOY, World
 from data_prep.rendering.wrong_poses import draw_states, wrong_mesh
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.psr.procedure import Procedure
-
-JPEG_QUALITY = 92
 
 
 def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.random.Generator]:
@@ -76,11 +75,12 @@ def encode(
     annotated: bool = True,
     step: int = 1,
     poses: np.ndarray | None = None,
+    world: World = TOY,
 ) -> shards.RecordingData:
     """Returns a recording whose pictures are rendered as they are asked for.
 
     Each is shown for `step` frames. With boxes if it is `annotated`, and with poses (N, 6) if these
-    are given.
+    are given. The camera is one of `world`.
     """
     from data_prep.rendering import sensor  # here, as flags and --help do without it
 
@@ -89,7 +89,7 @@ def encode(
     visible = np.zeros(count, np.float32)
     classes = np.full(count, EMPTY if annotated else NOT_ANNOTATED, np.int16)
     of_states = procedure.state_classes(states)
-    level = rng.uniform(0.004, 0.014)
+    level, quality = rng.uniform(*world.noise), round(world.jpeg.draw(rng))
 
     def jpegs() -> Iterator[bytes]:
         for first, picture in zip(range(0, count, step), pictures, strict=True):
@@ -98,7 +98,7 @@ def encode(
             if annotated and not np.isnan(picture.box[0]):
                 boxes[shown], classes[shown] = picture.box, of_states[shown]
             pixels = sensor.exposed(picture.image, level, rng)
-            jpeg = simplejpeg.encode_jpeg(pixels, JPEG_QUALITY, "RGB", "444", fastdct=False)
+            jpeg = simplejpeg.encode_jpeg(pixels, quality, "RGB", "444", fastdct=False)
             yield from [jpeg] * min(step, count - first)
 
     return shards.RecordingData(

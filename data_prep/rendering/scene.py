@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_prep.rendering.grounds import Backdrop, Texture, seen_backdrop, seen_texture
+from data_prep.rendering.lens import Lens
 from data_prep.rendering.product import Mesh, cross, join
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
@@ -31,6 +33,12 @@ class Body:
         self.closed = np.repeat([m.closed for m in meshes], [len(m.faces) for m in meshes])
         self.normals = raster.normals(self.vertices, self.faces)
         self.colours = np.ascontiguousarray(mesh.colours, np.float32)
+
+    def scaled(self, factor: float) -> "Body":
+        """The same body, larger or smaller."""
+        body = copy.copy(self)
+        body.vertices = self.vertices * factor
+        return body
 
     def painted(self, colours: np.ndarray) -> "Body":
         """The same body with other albedos (F, 3)."""
@@ -114,6 +122,9 @@ class Table:
     waves: np.ndarray
 
 
+Ground = Table | Texture | Backdrop | np.ndarray
+
+
 @dataclasses.dataclass(frozen=True)
 class Placed:
     """A body at a pose (4, 4), body to world."""
@@ -182,7 +193,7 @@ class _Scene:
         placed: Sequence[Placed],
         camera: Camera,
         light: Light,
-        ground: Table | np.ndarray,
+        ground: Ground,
         size: int,
     ):
         from data_prep.rendering import raster
@@ -203,7 +214,8 @@ class _Scene:
             )
             first += len(body.faces)
             self._ends.append(count)
-        self._behind = camera.view(size), camera.position, *_seen_ground(ground, light)
+        view, position = camera.view(size), camera.position
+        self._behind = view, position, *_seen_ground(ground, light, view, position, size)
 
     def draw(self, pixels: _Pixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What is seen at the samples of N pixels.
@@ -236,8 +248,9 @@ def render(
     others: Sequence[Placed],
     camera: Camera,
     light: Light,
-    ground: Table | np.ndarray,
+    ground: Ground,
     size: int,
+    lens: Lens | None = None,
 ) -> Picture:
     """Renders a square picture of `size` pixels.
 
@@ -248,8 +261,9 @@ def render(
         others: everything that may hide it.
         camera: where it is seen from.
         light: of the whole scene.
-        ground: a table, or one linear RGB colour (3,) behind everything.
+        ground: a table, or one linear RGB colour (3,) or a picture behind everything.
         size: H = W.
+        lens: None of a pinhole camera.
     """
     scene = _Scene([product, *others], camera, light, ground, size)
     every = _every_pixel(size)
@@ -260,19 +274,33 @@ def render(
     scene.paint(edges, scene.draw(edges)[1], picture)
     seen = int(np.count_nonzero((face >= 0) & (face < len(product.body.faces))))
     visible = seen / max(int(np.count_nonzero(whole)), 1)
+    whole = whole.reshape(size, size)
+    np.clip(picture, 0, 1, out=picture)
+    if lens is not None:
+        picture, whole = lens.picture(picture), lens.mask(whole)
     box = np.full(4, np.nan, np.float32)
-    if visible > BOX_VISIBLE:
-        box = _extent_box(whole.reshape(size, size))
-    np.sqrt(np.clip(picture, 0, 1, out=picture), out=picture)
+    if visible > BOX_VISIBLE and whole.any():
+        box = _extent_box(whole)
+    np.sqrt(picture, out=picture)
     return Picture(picture, visible, box)
 
 
-def _seen_ground(ground: Table | np.ndarray, light: Light) -> tuple[np.ndarray, np.ndarray]:
-    """The ground's two colours (2, 3) in this light, and the waves (2, 3) between them."""
-    if not isinstance(ground, Table):
-        return np.tile(np.asarray(ground, np.float64), (2, 1)), np.zeros((2, 3))
+def _seen_ground(
+    ground: Ground, light: Light, view: np.ndarray, position: np.ndarray, size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is behind everything: two colours (2, 3), the waves (2, 3) between them, a backdrop."""
+    colours, waves = np.zeros((2, 3)), np.zeros((2, 3))
+    backdrop = np.zeros((0, 0, 3), np.float32)
     level = light.ambient + max(light.direction[2], 0.0) * light.diffuse
-    return ground.colours * level, ground.waves
+    if isinstance(ground, Table):
+        colours, waves = ground.colours * level, ground.waves
+    elif isinstance(ground, Texture):
+        backdrop = seen_texture(ground, level, view, position, size)
+    elif isinstance(ground, Backdrop):
+        backdrop = seen_backdrop(ground, level, view, size)
+    else:
+        colours = np.tile(np.asarray(ground, np.float64), (2, 1))
+    return colours, waves, backdrop
 
 
 def _extent_box(mask: np.ndarray) -> np.ndarray:

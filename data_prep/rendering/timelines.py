@@ -8,19 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.rendering import orders
+from data_prep.rendering.habits import USUAL, Habits
 from data_prep.rendering.orders import Event
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
-# Chances per recording (per component for WRONG and TOGETHER) of what people do.
-WRONG = 0.07
-TOGETHER = 0.12
+# Chances per recording of what people do; see also `Habits`.
 UNDONE = 0.5
 FORGOTTEN = 0.3
-# Seconds: a pause before each event is SHORTEST_PAUSE + Gamma(2, PAUSE_SCALE).
-SHORTEST_PAUSE = 3.5
-PAUSE_SCALE = 2.9
+# Seconds.
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
 UNCATALOGUED = 0.2  # share of the frames in such states, from which on it is told
@@ -52,6 +49,7 @@ def draw_timeline(
     rng: np.random.Generator,
     pace: float = 1.0,
     wrong: float | None = None,
+    habits: Habits = USUAL,
     variant: Variant | None = None,
     covers: bool = False,
 ) -> Timeline:
@@ -65,7 +63,8 @@ def draw_timeline(
         rng: draws everything.
         pace: pauses before events are this many times as long, at least 1; what happens is the
             same.
-        wrong: chance that a component is put on wrong first; None is WRONG.
+        wrong: chance that a component is put on wrong first; None is that of `habits`.
+        habits: of the people.
         variant: what is done; None is the procedure's only one.
         covers: parts cover others, as they do not in the toys: to make up for a forgotten step,
             all that was done after it and waits for it is undone, and done again.
@@ -78,10 +77,11 @@ def draw_timeline(
             raise ValueError(f"Procedure {procedure.name!r} has several variants: name one.")
         (variant,) = procedure.variants.values()
     state = np.array(variant.initial_state, np.int8)
-    events = _joined(orders.draw_order(procedure, variant, rng), rng)
+    events = _joined(orders.draw_order(procedure, variant, rng), rng, habits.together)
     if rng.random() < FORGOTTEN:
         events = _cover(events, variant, rng) if covers else _forget(events, rng)
-    events = _do_wrongly(events, rng, WRONG if wrong is None else wrong)
+    chance = habits.wrong if wrong is None else wrong
+    events = _do_wrongly(events, rng, chance, habits.mended)
     if rng.random() < UNDONE:
         events = _undo(events, variant, rng)
     states = [state]
@@ -89,19 +89,19 @@ def draw_timeline(
         state = state.copy()
         state[list(event)] = list(event.values())
         states.append(state)
-    pauses = pace * (SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events)))
+    pauses = pace * habits.draw_pauses(len(events), rng)
     pauses[:1] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
     end = max(frames, default=0) + int(rng.uniform(*TAIL) * procedure.fps)
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
 
 
-def _joined(steps: Iterable[int], rng: np.random.Generator) -> list[Event]:
+def _joined(steps: Iterable[int], rng: np.random.Generator, together: float) -> list[Event]:
     """An event for each step, or for two that are done together."""
     events: list[Event] = []
     for component, value in map(orders.change, steps):
         alone = events and len(events[-1]) == 1 and component not in events[-1]
-        if alone and rng.random() < TOGETHER:
+        if alone and rng.random() < together:
             events[-1][component] = value
         else:
             events.append({component: value})
@@ -147,16 +147,22 @@ def _waiting(left_out: Event, between: list[Event], variant: Variant) -> list[Ev
     return found
 
 
-def _do_wrongly(events: list[Event], rng: np.random.Generator, chance: float) -> list[Event]:
-    """Some components sit wrongly first; they are put right, or taken off and put on again."""
+def _do_wrongly(
+    events: list[Event], rng: np.random.Generator, chance: float, mended: float
+) -> list[Event]:
+    """Some components sit wrongly first; they are put right, or taken off and put on again.
+
+    Those that nobody mends stay as they are.
+    """
     result: list[Event] = []
     for event in events:
         wrong = [k for k, value in event.items() if value == 1 and rng.random() < chance]
         result.append({k: -1 if k in wrong else value for k, value in event.items()})
-        if wrong and rng.random() < 0.5:
+        if not wrong or (mended < 1 and rng.random() >= mended):
+            continue
+        if rng.random() < 0.5:
             result.append({k: 0 for k in wrong})
-        if wrong:
-            result.append({k: 1 for k in wrong})
+        result.append({k: 1 for k in wrong})
     return result
 
 
@@ -227,6 +233,29 @@ def read_timeline(path: Path, procedure: Procedure, time_scale: float) -> Timeli
     frames = np.maximum.accumulate(frames - row) + row
     end = int(frames[-1]) + 1 + round(sum(TAIL) / 2 * procedure.fps)
     return Timeline(int(frames[0]), end - int(frames[0]), frames, states)
+
+
+def in_pictures(
+    timeline: Timeline, habits: Habits, fps: float, rng: np.random.Generator
+) -> Timeline:
+    """The timeline that pictures show: some components lie in place before they are fitted.
+
+    They do so after the event before at the earliest. Nothing else differs.
+    """
+    frames, states = [timeline.frames[0]], [timeline.states[0]]
+    for frame, before, after in zip(
+        timeline.frames[1:], timeline.states, timeline.states[1:], strict=False
+    ):
+        loose = (before == 0) & (after == 1) & (rng.random(len(after)) < habits.early)
+        median, spread = habits.early_s
+        lasting = int(fps * median * np.exp(rng.normal(0, spread)))
+        earlier = max(int(frame) - lasting, int(frames[-1]) + 1)
+        if loose.any() and earlier < frame:
+            frames.append(earlier)
+            states.append(np.where(loose, after, before))
+        frames.append(int(frame))
+        states.append(after)
+    return dataclasses.replace(timeline, frames=np.array(frames), states=np.stack(states))
 
 
 def changes(timeline: Timeline) -> list[tuple[int, Mapping[int, tuple[int, int]]]]:

@@ -1,16 +1,23 @@
 """The workplace around a product: light, table, hands, and where loose parts lie."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+import simplejpeg
 from numpy.typing import ArrayLike
 
-from data_prep.rendering.motion import Motion, hand
+from data_prep.rendering.grounds import Backdrop, texture
+from data_prep.rendering.hands import hand
+from data_prep.rendering.lens import Lens
+from data_prep.rendering.motion import LOOK_AT, Motion
 from data_prep.rendering.product import Mesh, Product, affine, join, solid
+from data_prep.rendering.ranges import one
 from data_prep.rendering.scene import (
     Body,
     Camera,
+    Ground,
     Light,
     Picture,
     Placed,
@@ -18,16 +25,11 @@ from data_prep.rendering.scene import (
     look_at,
     render,
 )
+from data_prep.rendering.worlds import TOY, Benches, Clutter, Hands, Lights, World
 
 HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
 CLEARANCE = 2.4  # nothing lies nearer to the product's usual place
-
-_SKINS = ((0.95, 0.78, 0.66), (0.86, 0.64, 0.5), (0.65, 0.45, 0.33), (0.42, 0.28, 0.2))
-_GLOVES = ((0.25, 0.4, 0.6), (0.2, 0.2, 0.22), (0.85, 0.85, 0.82), (0.55, 0.55, 0.5))
-_TABLES = (
-    (0.52, 0.42, 0.33), (0.42, 0.43, 0.45), (0.36, 0.44, 0.4), (0.3, 0.26, 0.24),
-    (0.36, 0.4, 0.5), (0.58, 0.54, 0.48),
-)  # fmt: skip
+_LONGEST_SMEAR = 0.08  # of a picture's side
 
 _CLUTTER = np.array(["box", "cylinder", "barrel", "hexagon"])
 
@@ -36,34 +38,35 @@ def _display(colour: ArrayLike) -> np.ndarray:
     return np.asarray(colour, np.float64) ** 2
 
 
-def _draw_light(rng: np.random.Generator) -> Light:
-    direction = np.array([*rng.normal(0, 0.45, 2), 1.0])
-    warmth = rng.uniform(-0.13, 0.13)
-    tint = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(0.72, 1.12)
-    ambient = rng.uniform(0.35, 0.6)
+@functools.lru_cache(8)
+def decoded(jpeg: bytes) -> np.ndarray:
+    """(h, w, 3) float32 linear colours of a JPEG file."""
+    return (simplejpeg.decode_jpeg(jpeg).astype(np.float32) / 255) ** 2
+
+
+def _draw_light(rng: np.random.Generator, lights: Lights, exposure: float) -> Light:
+    direction = np.array([*rng.normal(0, lights.lean, 2), 1.0])
+    warmth = rng.uniform(*lights.warmth)
+    tint = np.array([1 + warmth, 1.0, 1 - warmth]) * (rng.uniform(*lights.level) * exposure)
+    ambient = rng.uniform(*lights.ambient)
     return Light(direction / np.linalg.norm(direction), ambient * tint, (1.08 - ambient) * tint)
 
 
 class Workplace:
-    """What stays the same in a recording: light, table, hands, where loose parts lie."""
+    """What stays the same in a recording: light, bench, hands, where loose parts lie, the lens."""
 
     def __init__(
-        self, product: Product, product_body: Callable[..., Body], rng: np.random.Generator
+        self,
+        product: Product,
+        product_body: Callable[..., Body],
+        rng: np.random.Generator,
+        world: World = TOY,
     ):
         self._product = product
         self._product_body = product_body
-        self._light = _draw_light(rng)
-        base = np.asarray(_TABLES[rng.integers(len(_TABLES))]) + rng.uniform(-0.06, 0.06, 3)
-        grain = base * (1 + rng.choice([-1, 1]) * rng.uniform(0.04, 0.16))
-        waves = rng.uniform(((-1, 2, 0), (-1, -0.5, 0)), ((1, 7, 6), (1, 0.5, 6)))
-        self._table = Table(_display([base, grain]).astype(np.float32), waves)
-        palette = _SKINS if rng.random() < 0.7 else _GLOVES
-        skin = _display(np.asarray(palette[rng.integers(4)]) + rng.uniform(-0.05, 0.05, 3))
-        sleeve = _display(rng.uniform(0.1, 0.8) + rng.uniform(-0.1, 0.1, 3))
-        handle = _display(rng.uniform(0.1, 0.9, 3))
-        materials = np.stack([skin, sleeve, handle, np.full(3, 0.35)])
-        self._hand = functools.cache(lambda side, tool: hand(side, tool, materials))
-        self._has_tool = rng.random() < 0.6
+        self._light = _draw_light(rng, world.lights, world.exposure.draw(rng))
+        self._ground = _draw_ground(rng, world.benches)
+        self._hand, self._has_tool = _draw_hands(rng, world.hands)
         count = len(product.parts)
         angles = 2 * np.pi * (rng.permutation(count) + rng.uniform(-0.2, 0.2, count)) / count
         extents = [part.extent[:2] for part in product.parts]
@@ -72,7 +75,15 @@ class Workplace:
         self._loose_places = np.stack(
             [radii * np.cos(angles), 0.3 + radii * np.sin(angles)], axis=1
         )
-        self._clutter = _draw_clutter(rng)
+        self._clutter = _draw_clutter(rng, world.clutter, product)
+        if world.backgrounds:
+            self._ground = Backdrop(decoded(one(world.backgrounds, rng)))
+        k = world.lens.draw(rng)
+        self._lens = Lens(k) if k else None
+        self._shutter = world.shutter.draw(rng)
+        self._drift = world.lights.drift.draw(rng)
+        if self._drift:
+            self._period, self._phase = rng.uniform((150, 0), (1500, 2 * np.pi))
         self._part_body = functools.cache(lambda k: Body(product.parts[k].mesh))
         self._around_body = functools.lru_cache(1)(self._build_around)
 
@@ -101,33 +112,101 @@ class Workplace:
                 inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         product = Placed(self._product_body(values), motion.product_pose(frame))
-        return render(product, others, _camera(motion, frame), self._light, self._table, size)
+        camera = _camera(motion, frame)
+        picture = render(
+            product, others, camera, self._light_at(frame), self._ground, size, lens=self._lens
+        )
+        if motion.away is not None and motion.away[frame]:
+            picture = dataclasses.replace(picture, box=np.full(4, np.nan, np.float32))
+        return self._smeared(picture, motion, frame)
+
+    def _light_at(self, frame: int) -> Light:
+        if not self._drift:
+            return self._light
+        level = 1 + self._drift * np.sin(2 * np.pi * frame / self._period + self._phase)
+        light = self._light
+        return Light(light.direction, level * light.ambient, level * light.diffuse)
+
+    def _smeared(self, picture: Picture, motion: Motion, frame: int) -> Picture:
+        """The picture with the blur of a camera that moves."""
+        if not self._shutter or not motion.continuous or not frame:
+            return picture
+        from data_prep.rendering.sensor import smeared  # here, as --help does without it
+
+        now, before = (_camera(motion, i).project(LOOK_AT[None])[0] for i in (frame, frame - 1))
+        size = len(picture.image)
+        move = self._shutter * (now - before) * (size / 2, -size / 2)
+        most = _LONGEST_SMEAR * size
+        move *= min(1.0, most / max(float(np.abs(move).max()), 1e-9))
+        return dataclasses.replace(picture, image=smeared(picture.image, move))
 
     def _below_palm(self, k: int, lift: float) -> float:
         """Where the middle of a carried part is, its bottom being above the table."""
         return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
 
 
-def _draw_clutter(rng: np.random.Generator) -> Mesh:
-    """A few dull things that belong to no product, far from its place."""
+def _draw_ground(rng: np.random.Generator, benches: Benches) -> Ground:
+    base = np.asarray(benches.colours[rng.integers(len(benches.colours))])
+    base = base + rng.uniform(-0.06, 0.06, 3)
+    grain = base * (1 + rng.choice([-1, 1]) * rng.uniform(*benches.contrast))
+    waves = rng.uniform(((-1, 2, 0), (-1, -0.5, 0)), ((1, 7, 6), (1, 0.5, 6)))
+    colours = _display([base, grain]).astype(np.float32)
+    if not benches.textures:
+        return Table(colours, waves)
+    return texture(one(benches.textures, rng), colours, benches.fine.draw(rng), rng)
+
+
+def _draw_hands(rng: np.random.Generator, hands: Hands) -> tuple[Callable[[int, bool], Body], bool]:
+    """Hands by side and whether they hold the tool, and whether they ever do."""
+    palette = hands.skins if rng.random() < 1 - hands.gloved else hands.gloves
+    skin = np.asarray(palette[rng.integers(len(palette))]) + rng.uniform(-0.05, 0.05, 3)
+    sleeve = rng.uniform(0.1, 0.8) + rng.uniform(-0.1, 0.1, 3)
+    handle = rng.uniform(0.1, 0.9, 3)
+    materials = np.stack([*_display([skin, sleeve, handle]), np.full(3, 0.35)])
+    has_tool = rng.random() < 0.6
+    tool, size = one(hands.tools, rng), hands.size.draw(rng)
+    made = functools.cache(lambda side, held: hand(side, tool if held else "", materials, size))
+    return made, has_tool
+
+
+def _draw_clutter(rng: np.random.Generator, clutter: Clutter, product: Product) -> Mesh:
+    """A few dull things that belong to no product, and others that are like its parts."""
     things = []
-    for _ in range(3):
+    for _ in range(clutter.dull):
         shape = rng.choice(_CLUTTER)
         thing = solid(shape, rng.uniform(0.3, 0.7, 3), _display(rng.uniform(0.2, 0.7, 3)))
         angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(4.0, 4.8)
         place = (radius * np.cos(angle), 0.3 + radius * np.sin(angle), 0.3)
         things.append(thing.moved(affine((0, 0, rng.uniform(-3, 3)), place)))
+    for _ in range(round(clutter.alike.draw(rng))):
+        part = product.parts[rng.integers(len(product.parts))]
+        mesh = part.mesh
+        kind = rng.random()
+        if kind < 0.35:  # its colour, on another thing
+            size = part.extent * rng.uniform(0.5, 1.2)
+            mesh = solid(rng.choice(_CLUTTER), size, mesh.colours.mean(axis=0))
+        elif kind < 0.7:  # its shape, of another colour
+            colours = np.roll(mesh.colours, rng.integers(1, 3), axis=1)
+            mesh = dataclasses.replace(mesh, colours=colours * rng.uniform(0.6, 1.2))
+        angle, radius = rng.uniform(0, 2 * np.pi), rng.uniform(*clutter.near)
+        place = (radius * np.cos(angle), 0.3 + radius * np.sin(angle), part.height / 2)
+        things.append(mesh.moved(affine((0, 0, rng.uniform(-3, 3)), place)))
     return join(things)
 
 
 def clean_pictures(
-    bodies: Iterable[Body], motion: Motion, size: int, rng: np.random.Generator
+    bodies: Iterable[Body],
+    motion: Motion,
+    size: int,
+    rng: np.random.Generator,
 ) -> Iterator[Picture]:
     """Renders as from CAD: plain background, nothing else in view; a body for each view."""
     for i, body in zip(range(len(motion.roll)), bodies, strict=False):
         background = _display(np.full(3, rng.uniform(0.55, 1.0))).astype(np.float32)
         product = Placed(body, motion.product_pose(i))
-        yield render(product, [], _camera(motion, i), _draw_light(rng), background, size)
+        yield render(
+            product, [], _camera(motion, i), _draw_light(rng, TOY.lights, 1.0), background, size
+        )
 
 
 def _camera(motion: Motion, frame: int) -> Camera:

@@ -317,7 +317,7 @@ def _scene(origin: Mapping[str, Any]) -> dict[str, Any]:
     data, config = origin.get("data"), _config(origin)
     scene = data.get("scene") if isinstance(data, Mapping) else None
     if not isinstance(scene, Mapping):
-        scene = {key: config.get(f"data.synthetic.{key}") for key in ("seed", "occlusion")}
+        scene = {key: config.get(f"data.synthetic.{key}") for key in ("seed", "occlusion", "world")}
     return {_text(key): value for key, value in scene.items() if isinstance(value, int | str)}
 
 

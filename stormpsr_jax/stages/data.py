@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,7 @@ def run(context: Context) -> dict:
     if jax.process_index() != 0:
         return {}
     from data_prep import synthetic  # rendering is an extra
-    from data_prep.rendering import products
+    from data_prep.rendering import products, worlds
 
     config = context.config.data.synthetic
     options = config.to_dict()
@@ -45,6 +46,8 @@ def run(context: Context) -> dict:
         if config.timelines:
             options["recordings"] = None
         options["timelines"] = config.timelines or None
+        drawn = {key: options.pop(key) for key in ("without", "looks", "views", "backgrounds")}
+        options["world"] = worlds.chosen(options["world"], size=config.size, **drawn)
         told = {name: options.pop(name) or None for name in ("meshes", "poses")}
         product_seed = options.pop("product_seed")
         of = products.find(
@@ -164,6 +167,18 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
                 "--config.data.synthetic.cad_wrong=0: detector.cad_wrong needs renders of parts "
                 "that sit wrong; set it to 0 too"
             )
+    if config.without and config.world == "toy":
+        mistakes.append(
+            f"--config.data.synthetic.without={','.join(config.without)}: world toy has nothing to "
+            "leave out; set data.synthetic.world to bench"
+        )
+    if config.objects.train and (config.world != "toy" or config.backgrounds):
+        mistakes.append(
+            "--config.data.synthetic.objects are random products with the looks of world toy: set "
+            "data.synthetic.world to toy, and backgrounds to ''"
+        )
+    if config.backgrounds and not os.path.isdir(config.backgrounds):
+        mistakes.append(f"--config.data.synthetic.backgrounds={config.backgrounds}: no such folder")
     for section in ("encoder", "detector"):
         if (size := context.config[section].image_size) > config.size:
             mistakes.append(

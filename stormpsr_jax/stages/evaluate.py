@@ -239,7 +239,10 @@ def _data(context: Context) -> dict[str, Any]:
     made_by = settings.get("settings")
     # data_prep.synthetic alone has this setting.
     rendered = isinstance(made_by, dict) and "occlusion" in made_by
-    scene = {"scene": {key: made_by.get(key) for key in ("seed", "occlusion")}} if rendered else {}
+    scene = {}
+    if rendered:
+        keys = [key for key in ("seed", "occlusion", "world") if key in made_by]  # toy goes unsaid
+        scene = {"scene": {key: made_by[key] for key in keys}}
     splits = provenance.recordings(context)
     counts = {
         split: len(context.source(split).recordings)

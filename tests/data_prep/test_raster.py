@@ -2,13 +2,26 @@
 
 import dataclasses
 import functools
+import itertools
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from data_prep.rendering import motion, nearest, raster, scene, sensor, workplace, wrong_poses
+from data_prep.rendering import (
+    grounds,
+    hands,
+    lens,
+    motion,
+    nearest,
+    raster,
+    resampled,
+    scene,
+    sensor,
+    workplace,
+    wrong_poses,
+)
 from data_prep.rendering.product import Mesh, affine, join, random_product, solid, toy_product
 from data_prep.rendering.shapes import SHAPES
 from data_prep.rendering.workplace import Workplace, clean_pictures
@@ -26,9 +39,9 @@ def drawn(kind: str) -> list[tuple]:
     calls = []
     before = workplace.render
 
-    def keep(*args):
+    def keep(*args, **more):
         calls.append(args)
-        return before(*args)
+        return before(*args, **more)
 
     workplace.render = keep
     try:
@@ -190,15 +203,16 @@ def outward_and_closed(mesh: Mesh) -> bool:
 
 def test_what_counts_as_closed_is_closed():
     shapes = [solid(shape, (1.0, 2.0, 0.5), (1, 0, 0)) for shape in SHAPES]
-    capsule = motion._capsule((0, 0, 0), (0.5, 0.5, 1), 0.2, 0)
+    capsule = hands._capsule((0, 0, 0), (0.5, 0.5, 1), 0.2, 0)
     for mesh in (*shapes, capsule, capsule.moved(np.diag([-1.0, 1, 1, 1])), join(shapes)):
         assert mesh.closed
         assert outward_and_closed(mesh)
     assert not outward_and_closed(opened(shapes[0]))
     assert not join([shapes[0], opened(shapes[0])]).closed
-    for side in (0, 1):  # of the hand; a sleeve may surround the camera
-        body, material = motion._plain_hand(side, True)
-        assert not body.closed[material == motion.SLEEVE].any()
+    # Of the hand; a sleeve may surround the camera.
+    for side, tool in itertools.product((0, 1), ("", *hands.TOOLS)):
+        body, material = hands._plain_hand(side, tool)
+        assert not body.closed[material == hands.SLEEVE].any()
         hand = Mesh(body.vertices, body.faces[body.closed], body.colours[body.closed])
         assert not len(hand.faces) or outward_and_closed(hand)
 
@@ -215,9 +229,16 @@ def test_each_function_is_compiled_for_one_kind_of_arguments():
     for kind in KINDS:
         picture = scene.render(*drawn(kind)[0])
         sensor.exposed(picture.image, 0.1, np.random.default_rng(0))
+    sensor.smeared(lens.Lens(0.1).picture(picture.image), np.array([3.0, 1.0]))
+    rng = np.random.default_rng(0)
+    for ground in (
+        grounds.texture("mat", np.eye(3)[:2], 1.0, rng),
+        grounds.Backdrop(picture.image),
+    ):
+        scene.render(*drawn("toy")[0][:4], ground, SIZE)
     functions = (
         *(raster.normals, raster.prepare, raster.draw, raster.colour, raster.choose_edges),
-        *(sensor._expose, nearest.mean_to_nearest),
+        *(sensor._expose, nearest.mean_to_nearest, resampled.lay, resampled.resample),
     )
     assert [len(function.signatures) for function in functions] == [1] * len(functions)
 

@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering import motion, rendered, timelines
+from data_prep.rendering import hiding, motion, rendered, timelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -316,14 +316,14 @@ def test_make_recording_matches_a_real_meccano_label_file():
 
 def test_occlusion_levels_are_ordered_and_completions_hidden():
     clear, hidden = {}, {}
-    for level in motion.OCCLUSIONS:
+    for level in hiding.OCCLUSIONS:
         visible, at_events = [], []
         for name in ("train_000", "train_001", "train_002", "train_003"):
             when, how, looks, _ = rendered.streams(0, "recording", "train", name)
             timeline = timelines.draw_timeline(SYNTHETIC, when)
             product = synthetic.toy_product(11, np.random.default_rng(0))
             places = np.array([part.right[:2, 3] for part in product.parts])
-            plan = motion.plan_recording(timeline, places, 5, motion.OCCLUSIONS[level], how)
+            plan = motion.plan_recording(timeline, places, 5, hiding.OCCLUSIONS[level], how)
             workplace = synthetic.Workplace(product, synthetic._bodies(product), looks)
             states = timeline.per_frame()
             events = [frame for frame, _ in timelines.changes(timeline)]

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 
 from data_prep.rendering import timelines
+from data_prep.rendering.habits import USUAL, Habits
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"
 SYNTHETIC = load_procedure("synthetic")
 
 
-def _drawn(count=150):
-    return [timelines.draw_timeline(SYNTHETIC, np.random.default_rng(i)) for i in range(count)]
+def _drawn(count=150, habits=USUAL):
+    rngs = map(np.random.default_rng, range(count))
+    return [timelines.draw_timeline(SYNTHETIC, rng, habits=habits) for rng in rngs]
 
 
 def test_synthetic_procedure_catalogue_is_all_that_the_precedence_allows():
@@ -54,11 +56,11 @@ def test_draw_timeline_a_pace_lengthens_pauses_and_changes_nothing_else():
 
 
 def test_draw_timeline_without_mistakes_orders_are_legal_and_differ(monkeypatch):
-    for name in ("WRONG", "UNDONE", "FORGOTTEN"):
+    for name in ("UNDONE", "FORGOTTEN"):
         monkeypatch.setattr(timelines, name, 0.0)
     precedence = SYNTHETIC.variants["assembly"].precedence
     orders = set()
-    for timeline in _drawn(60):
+    for timeline in _drawn(60, habits=Habits(wrong=0.0)):
         when = {}
         for frame, changed in timelines.changes(timeline):
             for component, values in changed.items():

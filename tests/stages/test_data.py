@@ -1,6 +1,7 @@
 from types import SimpleNamespace
 
 from data_prep import synthetic as rendering
+from data_prep.rendering import worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data
 
@@ -17,6 +18,15 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     assert {name: told[name] for name in numbers} == numbers
     of_objects = {"objects", "frames_per_object"}
     of_product = {"meshes", "poses", "up", "product_seed"}
-    fields = set(config.data.synthetic) - of_objects - of_product
+    of_world = {"without", "looks", "views", "backgrounds"}
+    fields = set(config.data.synthetic) - of_objects - of_product - of_world
     assert told.keys() == fields | {"of"}
     assert told["of"] is None  # the toy
+    assert told["world"] == worlds.TOY
+    config.data.synthetic.world = "bench"
+    config.data.synthetic.without = ("lens", "jpeg")
+    config.data.synthetic.looks = "upper"
+    config.data.synthetic.views = ("overhead",)
+    data.run(SimpleNamespace(config=config, data_dir=tmp_path))
+    expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="upper", views=["overhead"])
+    assert told["world"] == expected

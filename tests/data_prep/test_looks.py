@@ -1,0 +1,270 @@
+"""Lens, blur, textures and backgrounds of renders, against what they are by definition."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import simplejpeg
+from PIL import Image
+
+from data_prep.rendering import backgrounds, grounds, motion, ranges, scene, sensor, worlds
+from data_prep.rendering import workplace as workplaces
+from data_prep.rendering.lens import Lens
+from data_prep.rendering.product import Mesh, solid, toy_product
+from tests.support.recognise_data import write_video
+
+LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
+SIZE = 64
+
+
+def camera(x=0.3, y=-4.0, z=5.0):
+    return scene.look_at(np.array([x, y, z]), np.zeros(3), 0.1, 0.37)
+
+
+def box(at, size=0.4):
+    mesh = solid("box", (size,) * 3, (0.6, 0.1, 0.1))
+    return scene.Placed(scene.Body(mesh.moved(scene_at(at))), np.eye(4))
+
+
+def scene_at(at):
+    matrix = np.eye(4)
+    matrix[:3, 3] = at
+    return matrix
+
+
+# --- Lens -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [0.2, -0.1])
+def test_lens_a_point_is_seen_where_radial_distortion_puts_it(k):
+    """A small box far from the middle, whose place a pinhole camera tells."""
+    lens, view = Lens(k), camera()
+    for at in ((1.2, 0.5, 0.1), (-1.0, -0.8, 0.1)):
+        small = box(at, 0.15)
+        picture = scene.render(small, [], view, LIGHT, np.full(3, 0.5), 256, lens=lens)
+        seen = (2 * picture.box[:2] - 1) * (1, -1)
+        pinhole = view.project(np.array([at]))[0]
+        radius = np.hypot(*seen)
+        whole = 1 + (2 * k if k > 0 else k)
+        np.testing.assert_allclose(seen * (1 + k * radius**2) / whole, pinhole, atol=0.02)
+        assert np.abs(seen - pinhole).max() > 0.03
+
+
+@pytest.mark.parametrize("k", [0.2, -0.1])
+def test_lens_leaves_nothing_of_the_picture_empty_and_wastes_nothing(k):
+    edge = np.linspace(-1, 1, 41)
+    border = np.concatenate([np.stack([edge, np.full(41, s)], -1) for s in (-1, 1)])
+    at = Lens(k).undistorted(border)
+    assert np.abs(at).max() == pytest.approx(1, abs=1e-9)
+
+
+def test_lens_of_nothing_changes_nothing():
+    picture = np.random.default_rng(0).random((32, 32, 3)).astype(np.float32)
+    np.testing.assert_allclose(Lens(0.0).picture(picture), picture, atol=1e-5)
+    mask = picture[..., 0] > 0.5
+    np.testing.assert_array_equal(Lens(0.0).mask(mask), mask)
+
+
+# --- Blur -----------------------------------------------------------------------------------------
+
+
+def test_smeared_a_bright_point_becomes_a_line_of_its_light():
+    image = np.zeros((33, 33, 3), np.float32)
+    image[16, 16] = 1
+    smeared = sensor.smeared(image, np.array([6.0, 0.0])) ** 2  # linear
+    assert smeared.sum() == pytest.approx(3, rel=1e-4)
+    rows, columns = np.nonzero(smeared[..., 0] > 0.02)
+    assert set(rows) == {16}
+    assert columns.min() == 13
+    assert columns.max() == 19
+
+
+def test_smeared_what_does_not_move_stays():
+    image = np.random.default_rng(0).random((9, 9, 3)).astype(np.float32)
+    assert sensor.smeared(image, np.zeros(2)) is image
+    flat = np.full((9, 9, 3), 0.5, np.float32)
+    np.testing.assert_allclose(sensor.smeared(flat, np.array([3.0, -2.0])), flat, atol=1e-6)
+
+
+def still(count=3, **changes):
+    """The head moves to the right, by the same each frame, and looks down all the while."""
+    rng = np.random.default_rng(0)
+    views = motion.plan_views(count, rng, hands=0.0, turn=0.0)
+    path = np.arange(count)[:, None] * [0.6, 0.0, 0.0]
+    steady = {name: np.repeat(getattr(views, name)[:1], count, 0) for name in ("product", "roll")}
+    path = {"camera": views.camera[0] + path, "target": motion.LOOK_AT + path}
+    return dataclasses.replace(views, **steady, **path, **changes)
+
+
+def pictures_in(world, moves, size=SIZE):
+    product = toy_product(11, np.random.default_rng(0))
+    state = np.ones(11, np.int8)
+    body = scene.Body(product.mesh(state))
+    place = workplaces.Workplace(product, lambda _: body, np.random.default_rng(4), world)
+    return [place.picture(moves, i, state, size) for i in range(len(moves.roll))]
+
+
+def test_shutter_smears_frames_of_a_recording_that_follow_each_other():
+    blurred = dataclasses.replace(worlds.TOY, shutter=ranges.Range(0.5, 0.5))
+    sharp, smeared, views = (
+        pictures_in(world, still(continuous=continuous))
+        for world, continuous in ((worlds.TOY, True), (blurred, True), (blurred, False))
+    )
+    np.testing.assert_array_equal(sharp[0].image, smeared[0].image)  # nothing came before
+
+    def sharpness(picture):
+        return np.abs(np.diff(picture.image, axis=1)).mean()
+
+    assert sharpness(smeared[2]) < 0.8 * sharpness(sharp[2])
+    np.testing.assert_array_equal(views[2].image, sharp[2].image)
+    np.testing.assert_array_equal(smeared[2].box, sharp[2].box)
+
+
+def test_boxes_are_not_of_frames_in_which_the_head_looks_elsewhere():
+    away = np.array([False, True, False])
+    boxes = [p.box for p in pictures_in(worlds.TOY, still(away=away))]
+    assert [bool(np.isnan(b).any()) for b in boxes] == [False, True, False]
+
+
+def test_drift_changes_the_brightness_within_a_recording():
+    drifting = dataclasses.replace(
+        worlds.TOY, lights=dataclasses.replace(worlds.TOY.lights, drift=ranges.Range(0.3, 0.3))
+    )
+    product = toy_product(11, np.random.default_rng(0))
+    body = scene.Body(product.mesh(np.ones(11)))
+    place = workplaces.Workplace(product, lambda _: body, np.random.default_rng(4), drifting)
+    levels = [
+        place.picture(still(1), 0, np.ones(11, np.int8), 8).image.mean()
+        for place._phase in np.linspace(0, 2 * np.pi, 9)
+    ]
+    assert max(levels) ** 2 / min(levels) ** 2 == pytest.approx(1.3 / 0.7, rel=0.15)
+
+
+# --- Grounds --------------------------------------------------------------------------------------
+
+
+def test_seen_texture_is_that_of_the_table_where_each_ray_meets_it():
+    """A texture of the coordinates themselves tells where."""
+    side = grounds.TEXTURE
+    at = ((np.arange(side) + 0.5) / side * 2 - 1) * grounds.REACH  # of its columns and rows
+    albedo = np.zeros((side, side, 3), np.float32)
+    albedo[..., 0], albedo[..., 1] = np.meshgrid(at, at)
+    view = camera()
+    seen = grounds.seen_texture(
+        grounds.Texture(albedo, 1.0), np.ones(3), view.view(SIZE), view.position, SIZE
+    )
+    # Where a pinhole camera sees these places of the table.
+    places = np.concatenate([seen[..., :2], np.zeros((SIZE, SIZE, 1))], axis=-1)
+    projected = view.project(places.reshape(-1, 3)).reshape(SIZE, SIZE, 2)
+    middles = (np.arange(SIZE) + 0.5) * 2 / SIZE - 1
+    expected = np.stack(np.meshgrid(middles, -middles), axis=-1)
+    inside = np.abs(seen[..., :2]).max(-1) < 0.95 * grounds.REACH
+    assert inside.mean() > 0.8
+    np.testing.assert_allclose(projected[inside], expected[inside], atol=0.02)
+
+
+@pytest.mark.parametrize("name", grounds.TEXTURES)
+def test_textures_are_of_both_colours_and_drawn_anew(name):
+    colours = np.array([[0.1, 0.2, 0.3], [0.4, 0.3, 0.2]])
+    one, same, other = (
+        grounds.texture(name, colours, 1.0, np.random.default_rng(seed)).albedo
+        for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).mean() > 0.001
+    assert 0 < one.min() < one.max() < 1
+    assert one.std() > 0.01
+
+
+def test_backdrop_is_lit_and_moves_against_the_camera():
+    steps = np.linspace(0, 1, 96, dtype=np.float32)
+    picture = np.stack([np.tile(steps, (96, 1))] * 3, axis=-1)  # brighter to the right
+    left, right = (
+        grounds.seen_backdrop(grounds.Backdrop(picture), np.ones(3), camera(x).view(SIZE), SIZE)
+        for x in (2.0, -2.0)  # from the right one looks to the left
+    )
+    assert right.mean() > left.mean() + 0.02
+    dim = grounds.seen_backdrop(
+        grounds.Backdrop(picture), np.full(3, 0.5), camera(2.0).view(SIZE), SIZE
+    )
+    np.testing.assert_allclose(dim, left / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["texture", "backdrop"])
+def test_render_a_picture_behind_everything_hides_nothing(kind):
+    green = np.zeros((96, 96, 3), np.float32)
+    green[..., 1] = 0.5
+    ground = grounds.Texture(green, 1.0) if kind == "texture" else grounds.Backdrop(green)
+    plain, pictured = (
+        scene.render(box((0, 0, 0.2)), [], camera(), LIGHT, g, SIZE)
+        for g in (np.array([0.0, 0.4, 0.0]), ground)
+    )
+    assert pictured.visible == plain.visible == 1
+    np.testing.assert_array_equal(pictured.box, plain.box)
+    # The light's level is .8: both are the same green, and edges are mixed with it.
+    np.testing.assert_allclose(pictured.image, plain.image, atol=1e-3)
+
+
+# --- Backgrounds of a user ------------------------------------------------------------------------
+
+
+def test_backgrounds_are_pictures_with_any_names_and_frames_of_videos(tmp_path):
+    Image.new("RGB", (120, 80), (200, 30, 30)).save(tmp_path / "my bench.png")
+    inside = tmp_path / "more"
+    inside.mkdir()
+    Image.new("RGB", (64, 90), (30, 30, 200)).save(inside / "b.jpg")
+    frames = np.stack([np.full((48, 64, 3), grey, np.uint8) for grey in (40, 80, 120)])
+    write_video(inside / "empty.mp4", frames, np.arange(3.0))
+    (tmp_path / "notes.txt").write_text("no picture")
+    found = backgrounds.read(tmp_path, 32)
+    decoded = [simplejpeg.decode_jpeg(jpeg) for jpeg in found]
+    assert {picture.shape for picture in decoded} == {(48, 48, 3)}
+    means = sorted(tuple(np.round(p.mean((0, 1)), -1).astype(int)) for p in decoded)
+    assert (200, 30, 30) in means
+    assert (30, 30, 200) in means
+    assert len(means) > 2  # the video's
+    assert backgrounds.read(tmp_path, 32) == found
+
+
+def test_backgrounds_of_many_pictures_are_chosen_evenly(tmp_path, monkeypatch):
+    monkeypatch.setattr(backgrounds, "MOST", 3)
+    for i in range(9):
+        Image.new("RGB", (16, 16), (28 * i, 0, 0)).save(tmp_path / f"{i}.png")
+    reds = [simplejpeg.decode_jpeg(p)[..., 0].mean() for p in backgrounds.read(tmp_path, 16)]
+    np.testing.assert_allclose(reds, [0, 112, 224], atol=3)
+
+
+def test_backgrounds_mistakes_name_the_folder_or_file(tmp_path):
+    with pytest.raises(ValueError, match=rf"{tmp_path} holds no picture .* \(--backgrounds"):
+        worlds.chosen("bench", backgrounds=tmp_path)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8 no picture")
+    with pytest.raises(ValueError, match=r"a\.jpg: is not a JPEG or PNG picture"):
+        worlds.chosen("bench", backgrounds=tmp_path)
+    with pytest.raises(ValueError, match="nowhere: cannot be read"):
+        worlds.chosen("bench", backgrounds=tmp_path / "nowhere")
+
+
+def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
+    Image.new("RGB", (64, 64), (200, 20, 200)).save(tmp_path / "purple.png")
+    world = worlds.chosen("bench", backgrounds=tmp_path, size=SIZE)
+    assert world.backgrounds
+    assert "backgrounds" in world.unlike_toy()["drawn"]
+    with_them, without = (
+        pictures_in(w, still(1))[0].image.argmin(-1) == 1
+        for w in (world, dataclasses.replace(world, backgrounds=()))
+    )
+    assert with_them.mean() > without.mean() + 0.2
+
+
+def test_hands_size_is_that_of_the_world():
+    from data_prep.rendering.hands import hand
+
+    materials = np.full((4, 3), 0.5)
+    small, large = (hand(0, "", materials, size) for size in (1.0, 1.2))
+    np.testing.assert_allclose(large.vertices, 1.2 * small.vertices)
+
+
+def test_scaled_keeps_the_body_it_is_made_from():
+    body = scene.Body(Mesh(np.eye(3), np.array([[0, 1, 2]]), np.ones((1, 3))))
+    assert (body.scaled(2.0).vertices == 2 * np.eye(3)).all()
+    assert (body.vertices == np.eye(3)).all()

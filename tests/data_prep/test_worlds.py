@@ -1,0 +1,335 @@
+"""Worlds: `toy` is as it always was, `bench` as its laws say, and each kind a field."""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+import simplejpeg
+
+from data_prep import synthetic
+from data_prep.rendering import copies, hiding, rendered, timelines, worlds
+from data_prep.rendering.ranges import HALVES, Range, half
+from stormpsr_jax.psr.procedure import load_procedure
+
+SYNTHETIC = load_procedure("synthetic")
+FPS = 5.0
+
+
+def recording(world, split="train", name="train_000", **options):
+    usual = {"seed": 0, "occlusion": "default", "size": 24, "directory": None}
+    usual["procedure"] = SYNTHETIC
+    return synthetic.make_recording(
+        split,
+        name,
+        renders=rendered.cad_recordings(SYNTHETIC, 2, 2),
+        time_scale=1.0,
+        pace=1.0,
+        world=world,
+        **usual | options,
+    )
+
+
+@functools.cache
+def pictures(world_name, *without, first=60, name="train_000", **options):
+    """Some pictures of a recording as JPEG files, and its states."""
+    world = worlds.chosen(world_name, without=without, **options)
+    split = "cad" if name.startswith(("cad", "wrong")) else "train"
+    data = recording(world, split, name)
+    return list(itertools.islice(data.jpegs, first)), data.states
+
+
+def test_toy_golden_pictures_and_states_before_there_were_worlds(monkeypatch):
+    """The pixels that are encoded, and with which quality."""
+    digest = hashlib.sha256()
+
+    def keep(pixels, *options, **more):
+        digest.update(pixels.tobytes() + repr((options, more)).encode())
+        return b""
+
+    monkeypatch.setattr(simplejpeg, "encode_jpeg", keep)
+    for split, name in (("train", "train_000"), ("train", "rehearsal_001"), ("cad", "wrong_12")):
+        data = recording(worlds.TOY, split, name, size=32, rehearsal_step=4)
+        list(itertools.islice(data.jpegs, 60))
+        digest.update(data.states.tobytes() + data.visible.tobytes() + data.boxes.tobytes())
+    assert digest.hexdigest() == "55e33ae621b022b2c3c96eac1089a49eb00d8de667d2c61f6935b71582050d7c"
+
+
+def test_toy_is_the_default_of_config_and_command(monkeypatch):
+    told = {}
+    monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
+    synthetic.main(["--out=x"])
+    assert told["world"] == worlds.TOY
+    assert worlds.TOY.unlike_toy() == {}
+
+
+def test_command_makes_a_world_of_its_flags(monkeypatch):
+    told = {}
+    monkeypatch.setattr(synthetic, "make_dataset", lambda out, **given: told.update(given))
+    synthetic.main(
+        ["--out=x", "--world=bench", "--without=lens,jpeg", "--looks=lower", "--views=side"]
+    )
+    expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="lower", views=("side",))
+    assert told["world"] == expected
+    assert expected.lens == worlds.TOY.lens
+    assert expected.unlike_toy()["world"] == "bench"
+    assert "lens" not in expected.unlike_toy()["drawn"]
+
+
+def test_without_all_kinds_bench_is_toy():
+    bench, states = pictures("bench", *worlds.KINDS)
+    toy, toy_states = pictures("toy")
+    assert bench == toy
+    np.testing.assert_array_equal(states, toy_states)
+
+
+@pytest.mark.parametrize("kind", worlds.KINDS)
+def test_each_kind_alone_changes_recordings(kind):
+    others = tuple(other for other in worlds.KINDS if other != kind)
+    # Parts that sit wrong are in renders of them and in rehearsals, which mistakes are drawn for.
+    name = "rehearsal_000" if kind == "nearly_right" else "train_000"
+    changed, states = pictures("bench", *others, first=120, name=name)
+    toy, toy_states = pictures("toy", first=120, name=name)
+    assert changed != toy
+    if kind != "habits":
+        np.testing.assert_array_equal(states, toy_states)
+
+
+@pytest.mark.parametrize("name", ["cad_12", "wrong_12"])
+def test_clean_renders_are_of_no_world_and_those_of_wrong_parts_are(name):
+    same = pictures("bench", name=name)[0] == pictures("toy", name=name)[0]
+    states = (pictures(world, name=name)[1] for world in ("toy", "bench"))
+    np.testing.assert_array_equal(*states)
+    assert not same
+
+
+def test_half_lower_and_upper_have_nothing_in_common():
+    value = (Range(0.0, 2.0), Range(3.0, 3.0), worlds.BENCH.hands, worlds.BENCH.cameras)
+    lower, upper = (half(worlds.BENCH, which) for which in HALVES[1:])
+    assert half(value, "all") is value
+
+    def leaves(value):
+        if isinstance(value, Range) or not isinstance(value, tuple):
+            if dataclasses.is_dataclass(value):
+                return [
+                    leaf
+                    for f in dataclasses.fields(value)
+                    for leaf in leaves(getattr(value, f.name))
+                ]
+            return [value]
+        return [value] if len(value) > 1 else [leaf for item in value for leaf in leaves(item)]
+
+    pairs = list(zip(leaves(lower), leaves(upper), leaves(worlds.BENCH), strict=True))
+    ranges = [pair for pair in pairs if isinstance(pair[0], Range) and pair[2].low < pair[2].high]
+    assert len(ranges) > 15
+    for low, high, whole in ranges:
+        assert whole.low == low.low < low.high < high.low < high.high == whole.high
+    options = [pair for pair in pairs if type(pair[0]) is tuple and len(pair[2]) > 1]
+    assert len(options) >= 5
+    for low, high, whole in options:
+        assert not set(low) & set(high)
+        assert set(low) | set(high) == set(whole)
+
+
+def test_chosen_cuts_looks_alone():
+    lower = worlds.chosen("bench", looks="lower")
+    assert lower.habits == worlds.BENCH.habits
+    assert lower.hidden == worlds.BENCH.hidden
+    assert lower.lights.level.high < worlds.BENCH.lights.level.high
+    assert len(lower.hands.skins) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"name": "moon"}, "--world=moon is not one of toy, bench"),
+        ({"without": ["sound"]}, "--without=sound is not one of habits, hidden"),
+        ({"looks": "left"}, "--looks=left is not one of all, lower, upper"),
+        ({"views": ["drone"]}, "--views=drone is not one of head, overhead, side"),
+        ({"name": "toy", "without": ["lens"]}, "--without=lens needs a world other than toy"),
+    ],
+)
+def test_chosen_mistakes_are_named(options, said):
+    with pytest.raises(ValueError, match=said):
+        worlds.chosen(**{"name": "bench"} | options)
+
+
+def test_command_objects_have_the_looks_of_toy(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        synthetic.main([f"--out={tmp_path}", "--objects=2", "--world=bench"])
+    assert "error: --objects=2 have the looks of world toy" in capsys.readouterr().err
+
+
+# --- Laws of time ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def drawn(count=60):
+    """Timelines of bench."""
+    rngs = map(np.random.default_rng, range(count))
+    habits = worlds.BENCH.habits
+    return [timelines.draw_timeline(SYNTHETIC, rng, habits=habits) for rng in rngs]
+
+
+def test_bench_pauses_are_those_of_real_recordings():
+    """Between those of IndustReal and MECCANO; the figures are in `worlds`."""
+    pauses = [np.diff(t.frames)[1:] / FPS for t in drawn()]
+    assert 45 < np.median(np.concatenate(pauses)) < 63
+    medians = np.log([np.median(p) for p in pauses])
+    assert 0.2 < medians.std() < 0.5
+    assert 0.5 < np.mean([np.log(p).std() for p in pauses]) < 0.9
+
+
+def test_bench_mistakes_are_those_of_real_recordings():
+    installed = wrong = mended = together = events = 0
+    for timeline in drawn():
+        for _, changed in timelines.changes(timeline):
+            installed += sum(old != -1 and new != 0 for old, new in changed.values())
+            wrong += sum(new == -1 for _, new in changed.values())
+            events += 1
+            together += len(changed) > 1
+        mended += int((timeline.states == -1).any(0).sum() - (timeline.states[-1] == -1).sum())
+    assert 0.05 < wrong / installed < 0.13
+    assert 0.5 < mended / wrong < 0.9
+    assert 0.2 < together / events < 0.56
+
+
+def test_in_pictures_some_parts_lie_in_place_before_they_are_fitted():
+    habits = worlds.BENCH.habits
+    early, installed, seconds = 0, 0, []
+    for i, timeline in enumerate(drawn()):
+        shown = timelines.in_pictures(timeline, habits, FPS, np.random.default_rng(i))
+        seen, true = shown.per_frame(), timeline.per_frame()
+        assert len(seen) == len(true)
+        differ = seen != true
+        assert (seen[differ] == 1).all()  # nothing else is shown otherwise
+        assert (true[differ] == 0).all()
+        installed += sum(
+            values == (0, 1) for _, c in timelines.changes(timeline) for values in c.values()
+        )
+        for k in range(true.shape[1]):
+            starts = np.flatnonzero(np.diff(differ[:, k].astype(int), prepend=0) == 1)
+            ends = np.flatnonzero(np.diff(differ[:, k].astype(int), append=0) == -1)
+            seconds += ((ends - starts + 1) / FPS).tolist()
+            early += len(starts)
+    assert early / installed == pytest.approx(habits.early, abs=0.06)
+    assert 7 < np.median(seconds) < 16
+    same = timelines.in_pictures(drawn()[0], worlds.TOY.habits, FPS, np.random.default_rng(0))
+    np.testing.assert_array_equal(same.per_frame(), drawn()[0].per_frame())
+
+
+def segments_of(level, timeline, seed):
+    events = [frame / FPS for frame, _ in timelines.changes(timeline)]
+    end = timeline.num_frames / FPS
+    rng = np.random.default_rng(seed)
+    return events, end, worlds.BENCH.hidden[level].segments(events, end, rng)
+
+
+def test_glimpses_every_event_is_under_the_hands_and_nothing_is_left_out():
+    for seed, timeline in enumerate(drawn()[:30]):
+        events, end, segments = segments_of("default", timeline, seed)
+        assert segments[0][0] == 0
+        assert segments[-1][1] >= end
+        for (_, stop, _), (start, _, _) in itertools.pairwise(segments):
+            assert stop == pytest.approx(start)
+        for event in events:
+            kinds = {kind for start, stop, kind in segments if start < event < stop}
+            assert kinds <= {"cover"}
+
+
+def test_glimpses_a_tenth_of_the_time_is_in_view_and_four_fifths_are_in_long_gaps():
+    shares = {}
+    for level in worlds.BENCH.hidden:
+        clear = long = whole = 0.0
+        for seed, timeline in enumerate(drawn()):
+            _, end, segments = segments_of(level, timeline, seed)
+            looks = [(a, min(b, end)) for a, b, kind in segments if kind == "clear" and a < end]
+            edges = np.array([0.0, *itertools.chain(*looks), end])
+            gaps = np.diff(edges)[::2]
+            clear, whole = clear + end - gaps.sum(), whole + end
+            long += gaps[gaps > 10].sum()
+            assert gaps.max() < worlds.BENCH.hidden[level].longest + 60
+        shares[level] = clear / whole, long / whole
+    assert 0.08 < shares["default"][0] < 0.16
+    assert 0.65 < shares["default"][1] < 0.85
+    assert shares["light"][0] > 1.4 * shares["default"][0] > 1.4 * shares["heavy"][0]
+
+
+def test_bench_the_product_is_whole_in_view_a_tenth_of_the_time():
+    """With hands that come and go, and a head that turns away."""
+    boxed, away = [], []
+    slow = dataclasses.replace(SYNTHETIC, fps=0.5)
+    for i in range(3):
+        data = recording(worlds.BENCH, name=f"train_{i:03d}", size=16, procedure=slow)
+        list(data.jpegs)
+        boxed.append(np.mean(~np.isnan(data.boxes[:, 0])))
+        away.append(np.mean(data.visible == 0))
+    assert 0.04 < np.mean(boxed) < 0.2
+    assert 0.1 < np.mean(away) < 0.5
+
+
+def test_occlusion_levels_are_those_of_toy():
+    assert worlds.TOY.hidden is hiding.OCCLUSIONS
+    assert worlds.BENCH.hidden.keys() == worlds.TOY.hidden.keys()
+
+
+# --- Copies of the product ------------------------------------------------------------------------
+
+
+def test_nearly_right_parts_are_hardly_to_be_seen():
+    product = synthetic.toy_product(11, np.random.default_rng(0))
+    state = np.ones(11, np.int8)
+
+    def differing(part, wrong):
+        """Share of the part's pixels that differ from those of where it belongs."""
+        shown = dataclasses.replace(product.parts[part], wrong=wrong)
+        parts = [shown if k == part else p for k, p in enumerate(product.parts)]
+        changed = dataclasses.replace(product, parts=tuple(parts))
+        rng = np.random.default_rng(0)
+        motion = synthetic.plan_views(1, rng, hands=0.0, turn=0.1)
+        looks = [
+            synthetic.clean_pictures(
+                [synthetic.Body(changed.mesh(state * sign))], motion, 48, np.random.default_rng(1)
+            )
+            for sign in (np.ones(11, int), np.where(np.arange(11) == part, -1, 1))
+        ]
+        right, wrong = (next(look).image for look in looks)
+        return np.count_nonzero(np.abs(right - wrong).max(-1) > 0.1)
+
+    rng = np.random.default_rng(3)
+    nearly, usual = [], []
+    for part in range(11):
+        nearly.append(differing(part, copies.nearly_right_pose(product.parts[part], rng)))
+        usual.append(differing(part, product.parts[part].wrong))
+    assert np.mean(nearly) < 0.4 * np.mean(usual)
+    assert np.mean(np.array(nearly) > 0) > 0.7  # but not quite right
+
+
+def test_copy_of_a_third_of_the_parts_would_sit_nearly_right():
+    product = synthetic.toy_product(11, np.random.default_rng(0))
+    near = []
+    for seed in range(12):
+        copy = copies.copy_of(product, worlds.BENCH, np.random.default_rng(seed))
+        near += [np.abs(p.wrong - p.right)[:3, 3].max() < 0.15 for p in copy.parts]
+        assert all(
+            (a.right == b.right).all() for a, b in zip(copy.parts, product.parts, strict=True)
+        )
+    assert 0.2 < np.mean(near) < 0.5
+    assert copies.copy_of(product, worlds.TOY, np.random.default_rng(0)) is product
+
+
+def test_paint_changes_hue_saturation_and_brightness_as_colorsys_says():
+    import colorsys
+
+    paint = worlds.Paint(Range(0.02, 0.02), Range(-0.2, -0.2), Range(0.1, 0.1))
+    red = synthetic.toy_product(11, np.random.default_rng(0)).parts[3].mesh
+    before, after = (
+        colorsys.rgb_to_hsv(*np.sqrt(mesh.colours[0]))
+        for mesh in (red, copies._painted(red, paint, np.random.default_rng(0)))
+    )
+    assert (after[0] - before[0] + 0.5) % 1 - 0.5 == pytest.approx(0.02, abs=0.01)
+    assert after[1] < before[1]
+    same = copies._painted(red, worlds.TOY.paint, np.random.default_rng(0))
+    np.testing.assert_allclose(same.colours, np.clip(red.colours, 0.02**2, 1), atol=1e-12)
