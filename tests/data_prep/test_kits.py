@@ -291,7 +291,7 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
     assert mesh.vertices[-len(shown.vertices) :, 2].min() == pytest.approx(0)  # on the table
     timeline = timelines.Timeline(0, 60, np.array([0, 30, 45]), states)
     planned = motion.plan_recording(
-        timeline, np.zeros((3, 2)), 5, motion.OCCLUSIONS["default"], np.random.default_rng(0)
+        timeline, np.zeros((3, 2)), 5, synthetic.OCCLUSIONS["default"], np.random.default_rng(0)
     )
     assert set(planned.carried.tolist()) == {-1, 0}
     carried = motion.with_stand_ins(planned, kit, timeline).carried
