@@ -60,7 +60,8 @@ class Stage:
         free: patterns of fields that change how it goes and not what comes out.
         file_fields: fields that name a file that it reads, if they name any.
         reads: the parts of the data that it reads.
-        further: what else it is made from, {what: JSON value}; the data are there.
+        further: what else it is made from, {what: JSON value}; the data are there, unless it makes
+            them.
         procedure: the parts of the procedure that it reads; see `provenance.made_from`.
         after: the stages whose results it reads.
         results: the files in WORKDIR that later stages or people use, once it is finished; by

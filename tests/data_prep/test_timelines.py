@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import hashlib
 import itertools
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_draw_timeline_of_the_toy_is_what_it_has_been():
         digest.update(timeline.frames.astype("<i8").tobytes() + timeline.states.tobytes())
         digest.update(str(timeline.num_frames).encode())
     assert digest.hexdigest()[:16] == "0cbb7ba476c137c2"
+
+
+def test_doubts_tell_when_a_product_is_for_long_in_states_that_are_not_catalogued():
+    drawn = _drawn(10)
+    assert timelines.doubts(SYNTHETIC, drawn) == []
+    few = dataclasses.replace(SYNTHETIC, states=SYNTHETIC.states[-3:])
+    (line,) = timelines.doubts(few, drawn)
+    states = np.concatenate([timeline.per_frame() for timeline in drawn])
+    share = np.mean([not (row < 0).any() and row.sum() < 10 for row in states])
+    assert abs(int(line.partition("in ")[2].partition("%")[0]) - 100 * share) < 6
+    assert timelines.doubts(few, []) == []
 
 
 def test_draw_timeline_of_several_variants_asks_for_one():
