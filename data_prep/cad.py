@@ -53,7 +53,6 @@ from data_prep.rendering.workplace import (
     poses_in_pictures,
 )
 from data_prep.writing import shards
-from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure
 
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
@@ -193,8 +192,6 @@ def make_dataset(
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
     of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
-    for line in of_user.doubts:
-        print(f"doubt: {one_line(line)}", flush=True)
     counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
     if not procedure.states.any(axis=1).all():
         print("a state without any component has nothing to render; it is left out", flush=True)
@@ -217,6 +214,7 @@ def make_dataset(
             turn=turn,
         ),
         num_frames=counts,
+        warnings=of_user.doubts,
         settings={
             "seed": seed,
             "per_state": per_state,

@@ -103,9 +103,13 @@ def split(
     else:
         mesh_files.check_file(model)
         (pieces,) = mesh_files.read_all([model])
-        names = _names([piece.name for piece in pieces])
-        found = {name: [piece] for name, piece in zip(names, pieces, strict=True)}
+        objects = collections.defaultdict(list)
+        for piece in pieces:
+            objects[piece.number].append(piece)
+        names = _names([of[0].name for of in objects.values()])
+        found = dict(zip(names, objects.values(), strict=True))
     whole = out.with_name(out.name + ".part")
+    shutil.rmtree(whole, ignore_errors=True)  # of a process that was killed
     try:
         whole.mkdir(parents=True)
         for name, pieces in found.items():
@@ -115,7 +119,8 @@ def split(
         whole.rename(out)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
-    print(f"{out}: {len(found)} parts" + (f" in {len(order)} steps" if order else ""))
+    count = "1 part" if len(found) == 1 else f"{len(found)} parts"
+    print(f"{out}: {count}" + (f" in {len(order)} steps" if order else ""))
 
 
 def _names(titles: Sequence[str]) -> list[str]:

@@ -49,7 +49,6 @@ from data_prep.rendering.worlds import TOY, World
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.base.mistakes import one_line
 from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 
 # Objects for the general encoder have seeds from here on, the products of a run seeds below:
@@ -170,8 +169,6 @@ def make_dataset(
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
     def tell(left: Sequence[tuple[str, str]]) -> None:
-        for line in of.doubts if of else ():
-            print(f"doubt: {one_line(line)}", flush=True)
         taken = cost.measure(make, left, num_frames)
         print(cost.tell(taken, workers, Path(out)), flush=True)
 
@@ -199,7 +196,7 @@ def make_dataset(
         recordings=glob,
         num_frames=num_frames,
         tell=tell if of else None,
-        warnings=doubts(procedure, plain) if of else (),
+        warnings=(*of.doubts, *doubts(procedure, plain)) if of else (),
     )
     return procedure
 

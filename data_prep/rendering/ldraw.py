@@ -111,9 +111,7 @@ def read(model: Path, library: Path, flat: bool = False) -> list[Part]:
     parts, total = [], 0
     for each in placed:
         shape = reader.shape(each.name, each.where)
-        total += len(shape.colours)
-        if total > MAX_FACES:
-            raise ValueError(f"{each.where}: with it the model has more than {MAX_FACES:,} faces")
+        total = _counted(total + len(shape.colours), "the model", each.where)
         if not len(shape.colours):
             raise ValueError(f"{each.where}: {each.name} has no faces")
         shape = _moved(shape, each.matrix, each.colour, False)
@@ -270,9 +268,7 @@ class _Reader:
             elif fields[0] == "1":
                 each = _reference(fields, place)
                 inner = self.shape(each.name, place, (*above, name))
-                total += len(inner.colours)
-                if total > MAX_FACES:
-                    raise ValueError(f"{place}: with it {name} has more than {MAX_FACES:,} faces")
+                total = _counted(total + len(inner.colours), name, place)
                 found.append(_moved(inner, each.matrix, each.colour, inverted))
                 inverted = False
             elif fields[0] in ("3", "4"):
@@ -280,6 +276,7 @@ class _Reader:
                 points = [numbers[i : i + 3] for i in range(0, len(numbers), 3)]
                 if clockwise:
                     points.reverse()
+                total = _counted(total + len(points) - 2, name, place)
                 for i in range(1, len(points) - 1):
                     corners.append([*points[0], *points[i], *points[i + 1]])
                     colours.append(_INHERITED if colour == _EDGE else colour)
@@ -363,6 +360,13 @@ def _check_depth(name: str, above: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: {name} places itself ({' → '.join((*above, name))})")
     if len(above) >= MAX_DEPTH:
         raise ValueError(f"{where}: files place files more than {MAX_DEPTH} deep")
+
+
+def _counted(total: int, what: str, where: str) -> int:
+    """The number of faces up to a line; ValueError if they are too many."""
+    if total > MAX_FACES:
+        raise ValueError(f"{where}: with it {what} has more than {MAX_FACES:,} faces")
+    return total
 
 
 def _moved(shape: Shape, matrix: np.ndarray, colour: int, inverted: bool) -> Shape:

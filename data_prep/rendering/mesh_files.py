@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -51,19 +52,21 @@ _MAX_NAME = 200  # characters of a piece's name that are told
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """An object of a file, where the file places it.
+    """An object of a file, or what is of one material in it, where the file places it.
 
     Attributes:
-        name: in the file; may be empty.
+        name: of the object in the file; may be empty.
         vertices: (V, 3).
         faces: (F, 3), each with an area.
         colours: (F, 3) display colours in 0..1, NaN of a face that has none.
+        number: of the object in the file.
     """
 
     name: str
     vertices: np.ndarray
     faces: np.ndarray
     colours: np.ndarray
+    number: int = 0
 
 
 def check_file(path: Path) -> None:
@@ -111,10 +114,11 @@ def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
         if answer.startswith(_ERROR):
             raise ValueError(answer.removeprefix(_ERROR).decode())
         with np.load(io.BytesIO(answer), allow_pickle=False) as arrays:
+            known = zip(arrays["names"], arrays["numbers"], strict=True)
             files.append(
                 [
-                    Piece(str(name), *(arrays[f"{what}{i}"] for what in ("v", "f", "c")))
-                    for i, name in enumerate(arrays["names"])
+                    Piece(str(name), arrays[f"v{i}"], arrays[f"f{i}"], arrays[f"c{i}"], int(number))
+                    for i, (name, number) in enumerate(known)
                 ]
             )
     return files
@@ -150,24 +154,26 @@ def read(path: Path) -> list[Piece]:
         _check_glb(path, data)
     try:
         if kind == "3mf":
-            pieces = [Piece(*thing) for thing in three_mf.objects(data)]
+            pieces = [Piece(*thing, i) for i, thing in enumerate(three_mf.objects(data))]
         elif kind in STEP:
             pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
         else:
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
+        solid = [_without_flat(piece) for piece in pieces]
     except MemoryError:
         raise
+    except SystemError as error:  # of NumPy, where it gets no memory for something small
+        raise MemoryError from error
     except Exception as error:  # whatever a parser may raise on a malformed file
         text = " ".join(f"{type(error).__name__}: {error}".split())[:120]
         named = path.suffix[1:].upper()
         raise ValueError(f"{path}: not a readable {named} mesh ({text})") from error
     if not pieces:
         raise ValueError(f"{path}: holds no triangles; export the part as a triangle mesh")
-    _check_faces(path, sum(len(piece.faces) for piece in pieces))
-    solid = [_without_flat(piece) for piece in pieces]
+    count = sum(len(piece.faces) for piece in pieces)
+    _check_faces(path, count)
     if not any(len(piece.faces) for piece in solid):
-        count = sum(len(piece.faces) for piece in pieces)
         raise ValueError(f"{path}: all its {count} triangles are degenerate (without area)")
     return [piece for piece in solid if len(piece.faces)]
 
@@ -188,6 +194,7 @@ def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
     scene = trimesh.load_scene(
         io.BytesIO(data), file_type=kind, resolver=None, process=False, **options
     )
+    numbers: dict[str, int] = {}
     for node in scene.graph.nodes_geometry:
         matrix, name = scene.graph[node]
         geometry = scene.geometry[name]
@@ -199,7 +206,16 @@ def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
             vertices = np.array(geometry.vertices, np.float64) @ pose[:3, :3].T + pose[:3, 3]
             display = _own_colours(geometry)
             display = np.broadcast_to(np.nan if display is None else display, (len(faces), 3))
-            yield Piece(str(node), vertices, faces, np.array(display, np.float64))
+            owner = _owner(scene, node)
+            number = numbers.setdefault(owner, len(numbers))
+            yield Piece(owner, vertices, faces, np.array(display, np.float64), number)
+
+
+def _owner(scene: Any, node: str) -> str:
+    """The node of a GLB that a node is of: trimesh makes one for each material, named at random."""
+    above = scene.graph.transforms.parents.get(node)
+    of_material = above is not None and re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
+    return str(above if of_material else node)
 
 
 def _checked(piece: Piece) -> Piece:
@@ -222,6 +238,7 @@ def _without_flat(piece: Piece) -> Piece:
         piece.vertices[used],
         faces.reshape(-1, 3),
         piece.colours[solid],
+        piece.number,
     )
 
 
@@ -293,7 +310,10 @@ def _main() -> None:
         try:
             limited.limit(*_limits(path))
             pieces = read(path)
-            arrays: dict[str, Any] = {"names": np.array([piece.name for piece in pieces], np.str_)}
+            arrays: dict[str, Any] = {
+                "names": np.array([piece.name for piece in pieces], np.str_),
+                "numbers": np.array([piece.number for piece in pieces]),
+            }
             for i, piece in enumerate(pieces):
                 arrays |= {
                     f"v{i}": piece.vertices, f"f{i}": piece.faces, f"c{i}": piece.colours,

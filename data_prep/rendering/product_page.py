@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 
 from data_prep.rendering import views, wrong_poses
-from data_prep.rendering.product import Mesh, Product, join
+from data_prep.rendering.product import Mesh, Product
 from data_prep.rendering.scene import Body, Light, Placed, render
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -55,11 +55,15 @@ def write(
         }
         for s in chosen.round().astype(int)
     ]
+    rng = np.random.default_rng(0)
+    wrong = [wrong_poses.with_wrong_poses(product, rng) for _ in range(WRONG)]
     text = pages.template("product.html").render(
         procedure=procedure,
         doubts=doubts,
         states=states,
-        components=[_component(view, product, procedure, k) for k in range(len(product.parts))],
+        components=[
+            _component(view, product, wrong, procedure, k) for k in range(len(product.parts))
+        ],
         variants=[
             (variant, _precedence(procedure, variant, rules))
             for variant in procedure.variants.values()
@@ -68,22 +72,30 @@ def write(
     files.write_text(path, text)
 
 
-def _component(view: "_View", product: Product, procedure: Procedure, k: int) -> dict:
-    """A part as it should sit and as it may sit wrong, in the smallest state that has it."""
+def _component(
+    view: "_View", product: Product, wrong: Sequence[Product], procedure: Procedure, k: int
+) -> dict:
+    """A part as it should sit and as it may sit wrong, in the smallest state that has it.
+
+    Args:
+        view: of the pictures.
+        product: its parts in their right places.
+        wrong: the same with wrong places drawn anew.
+        procedure: of the product.
+        k: the part.
+    """
     states = procedure.states[procedure.states[:, k] == 1]
     row = states[states.sum(axis=1).argmin()] if len(states) else np.eye(len(product.parts))[k]
     part = product.parts[k]
-    others = [p.mesh.moved(p.right) for j, p in enumerate(product.parts) if row[j] and j != k]
-    rng = np.random.default_rng([k, 0])
-    poses = [wrong_poses.wrong_pose(part, rng) for _ in range(WRONG)]
+    alone = np.arange(len(row)) == k
     return {
         "number": k,
         "name": procedure.components[k],
         "size": " × ".join(f"{edge / product.scale:.3g}" for edge in part.extent),
         "faces": len(part.mesh.faces),
-        "with": _installed(procedure, np.where(np.arange(len(row)) == k, 0, row)),
-        "right": view.picture(join([*others, part.mesh.moved(part.right)])),
-        "wrong": [view.picture(join([*others, part.mesh.moved(pose)])) for pose in poses],
+        "with": _installed(procedure, np.where(alone, 0, row)),
+        "right": view.picture(product.mesh(row)),
+        "wrong": [view.picture(other.mesh(np.where(alone, -1, row))) for other in wrong],
     }
 
 

@@ -1,5 +1,6 @@
 """3MF files as meshes in millimetres, read with lib3mf of the consortium behind the format."""
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ def unpacked_bytes(path: Path) -> int:
     try:
         with zipfile.ZipFile(path) as file:
             unpacked = sum(entry.file_size for entry in file.infolist())
-    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, struct.error) as error:
         raise ValueError(f"{path}: not a readable 3MF file ({error})") from error
     memory.check_growth(path.stat().st_size, unpacked, FREE_BYTES, str(path))
     return unpacked

@@ -17,7 +17,7 @@ from data_prep.rendering import meshes as cad_meshes
 from data_prep.rendering.scene import Body
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure
-from tests.support import toy
+from tests.support import glb, toy
 from tests.support.commands import refused
 from tests.support.digests import digests
 
@@ -433,16 +433,12 @@ def test_load_product_reads_no_other_file(meshes, tmp_path, monkeypatch):
 def _instances(path, count):
     """A GLB that shows the same 100 triangles so many times."""
     mesh = trimesh.creation.icosphere(subdivisions=1)
-    data = trimesh.Scene(mesh).export(file_type="glb")
-    (length,) = struct.unpack_from("<I", data, 12)
-    content = json.loads(data[20 : 20 + length])
-    content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
-    content["scenes"], content["scene"] = [{"nodes": [0]}], 0
-    text = json.dumps(content).encode()
-    text += b" " * (-len(text) % 4)
-    rest = data[20 + length :]
-    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
-    path.write_bytes(head + text + rest)
+
+    def repeat(content):
+        content["nodes"] = [{"children": list(range(1, count + 1))}, *[{"mesh": 0}] * count]
+        content["scenes"], content["scene"] = [{"nodes": [0]}], 0
+
+    glb.change(trimesh.Scene(mesh).export(file_type="glb"), repeat, path)
 
 
 def test_a_mesh_that_unfolds_is_not_loaded(meshes):
@@ -452,6 +448,17 @@ def test_a_mesh_that_unfolds_is_not_loaded(meshes):
     assert (meshes / "2.glb").stat().st_size < 2**20
     with pytest.raises(ValueError, match=r"2\.glb: reading it takes more memory than a file"):
         _product(meshes)
+
+
+def test_a_library_that_gets_no_memory_is_no_damaged_file(meshes, monkeypatch):
+    """NumPy may say so by an error that tells nothing."""
+
+    def fails(*_, **__):
+        raise SystemError("<ufunc 'subtract'> returned NULL without setting an exception")
+
+    monkeypatch.setattr(trimesh, "load_scene", fails)
+    with pytest.raises(MemoryError):
+        mesh_files.read(meshes / "2.glb")
 
 
 def test_a_crash_of_the_reader_names_the_mesh(meshes, monkeypatch):

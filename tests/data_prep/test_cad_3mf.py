@@ -1,5 +1,6 @@
 """3MF files as meshes of data_prep.cad: units, colours, objects of objects, and what is refused."""
 
+import random
 import sys
 
 import numpy as np
@@ -86,6 +87,25 @@ def test_a_damaged_file_is_one_line(data, path):
     assert "\n" not in str(error.value)
 
 
+def test_a_file_with_changed_bytes_is_read_or_refused_in_a_line(path):
+    files.write(path, OBJECT, files.item(1))
+    whole = path.read_bytes()
+    rng = random.Random(0)
+    refused = []
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data)
+        try:
+            three_mf.unpacked_bytes(path)
+            mesh_files.read(path)
+        except (ValueError, MemoryError) as error:
+            refused.append(str(error))
+    assert len(refused) > 30
+    assert all("base.3mf" in line and "\n" not in line for line in refused)
+
+
 def test_objects_nested_too_deeply_are_refused(path):
     chain = "".join(
         f'<object id="{i}" type="model"><components>{files.item(i - 1, element="component")}'
@@ -105,7 +125,7 @@ def test_a_file_that_unfolds_is_refused_before_it_is_unpacked(path):
         mesh_files.read_all([path])
 
 
-def test_objects_that_are_built_too_often_are_refused(path):
+def test_objects_that_are_built_too_often_are_refused(path, monkeypatch):
     """Few objects that hold each other twice, 22 deep."""
     twice = "".join(
         f'<object id="{i}" type="model"><components>'
@@ -113,7 +133,8 @@ def test_objects_that_are_built_too_often_are_refused(path):
         for i in range(2, 24)
     )
     files.write(path, OBJECT + twice, files.item(23))
-    with pytest.raises(ValueError, match="more than 10,000 objects are built"):
+    monkeypatch.setattr(three_mf, "MAX_OBJECTS", 100)
+    with pytest.raises(ValueError, match="more than 100 objects are built"):
         mesh_files.read(path)
 
 

@@ -148,17 +148,16 @@ def test_a_product_of_no_size_for_hands_is_told(write):
 
 
 @pytest.mark.usefixtures("system")  # makes a data folder
-def test_the_command_tells_doubts_before_it_renders(write, tmp_path, capsys):
+def test_the_command_tells_doubts_before_it_renders(write, tmp_path, capsys, caplog):
     folder = write("meshes")
     (tmp_path / "toy.json").write_text(json.dumps(PROCEDURE.to_json()))
     arguments = [f"--meshes={folder}", f"--procedure={tmp_path / 'toy.json'}"]
     arguments += [f"--out={tmp_path / 'out'}", "--size=16", "--per_state=1", "--workers=1"]
     PEG.copy().apply_scale([10, 10, 15]).export(folder / "peg.stl")
     assert cad.main([*arguments, "--recordings=cad_01"]) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("doubt: ")]
-    assert len(lines) == 2
-    assert "without colours" in lines[0]
-    assert "peg and lid are" in lines[1]
+    colours, overlap = caplog.messages
+    assert "without colours" in colours
+    assert "peg and lid are" in overlap
     for name in ("cup", "peg", "lid"):
         box((0, 0, 0), (10, 10, 10)).export(folder / f"{name}.stl")
     other = [argument.replace("/out", "/other") for argument in arguments]

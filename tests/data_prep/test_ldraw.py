@@ -1,5 +1,6 @@
 """Models of LDraw as parts: places, colours, windings, steps, and what is refused."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,9 @@ def test_a_model_that_unfolds_is_refused(library, monkeypatch):
     monkeypatch.setattr(ldraw, "MAX_FACES", 20_000)
     with pytest.raises(ValueError, match=r"with it f\d+\.ldr has more than 20,000 faces"):
         read(library, doubling(30), name="model.mpd")
+    own = "0 FILE a.ldr\n" + files.place("b.dat") + "0 FILE b.dat\n"
+    with pytest.raises(ValueError, match=r"line 20004: with it b\.dat has more than 20,000 faces"):
+        read(library, own + 30_000 * "3 4 0 0 0 1 0 0 0 1 0\n", name="model.mpd")
     with pytest.raises(ValueError, match="with it the model has more than 20,000 faces"):
         read(library, 2000 * files.place("block.dat"))
 
@@ -194,6 +198,32 @@ def test_files_are_read_up_to_a_number_of_bytes(library, monkeypatch):
 def test_a_folder_that_is_no_library_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"--parts=.*: is no library of LDraw"):
         read(files.write(tmp_path / "library") / "parts" / "s", files.place("block.dat"))
+
+
+def test_damaged_models_are_read_or_refused_in_a_line(library):
+    """A file with bytes changed, cut out, or words of the format put in."""
+    rng = random.Random(0)
+    words = ("1 16 ", "0 STEP\n", "4 16 ", "-", "e9", "0 FILE x\n", " ", "0 BFC INVERTNEXT\n")
+    model = library.parent / "model.mpd"
+    refused = []
+    for _ in range(300):
+        data = bytearray(MPD.encode())
+        for _ in range(rng.randint(1, 6)):
+            at = rng.randrange(len(data))
+            kind = rng.randrange(3)
+            if kind == 0:
+                data[at] = rng.randrange(256)
+            elif kind == 1:
+                del data[at : at + rng.randint(1, 20)]
+            else:
+                data[at:at] = rng.choice(words).encode()
+        model.write_bytes(data)
+        try:
+            ldraw.read(model, library, rng.random() < 0.5)
+        except ValueError as error:
+            refused.append(str(error))
+    assert 100 < len(refused) < 300
+    assert not any("\n" in line for line in refused)
 
 
 @pytest.mark.usefixtures("system")  # thousands of files

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import trimesh
+from trimesh.visual import TextureVisuals
+from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
 from data_prep.rendering import meshes
-from tests.support import ldraw_files, three_mf, toy
+from tests.support import glb, ldraw_files, three_mf, toy
 from tests.support.commands import refused
 
 pytestmark = pytest.mark.usefixtures("system")  # each starts a reader or two
@@ -72,6 +74,28 @@ def test_objects_of_a_file_become_meshes_in_their_places(tmp_path):
     apart = np.abs(right.right - left.right)[:3, 3]
     np.testing.assert_allclose(apart / base.extent[0], [0.75, 0, 0])
     assert not (tmp_path / "meshes" / "order.json").exists()
+
+
+def test_an_object_of_several_materials_is_one_part(tmp_path):
+    """As CAD exports a part with coloured faces: one node, one mesh, a primitive a colour."""
+    scene = trimesh.Scene()
+    for low, colour in ((0, [255, 0, 0, 255]), (1, [0, 0, 255, 255])):
+        half = box((low, 0, 0), (low + 1, 1, 1))
+        half.visual = TextureVisuals(material=PBRMaterial(baseColorFactor=colour))
+        scene.add_geometry(half)
+    glb.change(scene.export(file_type="glb"), _in_one_mesh, tmp_path / "pump.glb")
+    parts.split(model=tmp_path / "pump.glb", out=tmp_path / "meshes")
+    assert [path.name for path in (tmp_path / "meshes").iterdir()] == ["Knob.glb"]
+    procedure = toy.procedure("knob", "1")
+    (knob,) = product(tmp_path / "meshes", procedure).parts
+    assert np.unique(knob.mesh.colours, axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def _in_one_mesh(content):
+    primitives = [mesh["primitives"][0] for mesh in content["meshes"]]
+    content["meshes"] = [{"primitives": primitives}]
+    content["nodes"] = [{"name": "world", "children": [1]}, {"name": "Knob", "mesh": 0}]
+    content["scenes"], content["scene"] = [{"nodes": [0]}], 0
 
 
 # Which bodies the states show: the plate and its bolt come and go together, and the arm is of two
