@@ -29,7 +29,7 @@ class Field:
     choices: Sequence[str] | None = None
     also: tuple[float, str] | None = None
     colours: bool = False
-    like: tuple[float, ...] = ()
+    like: tuple[float | str, ...] = ()
 
     @property
     def example(self) -> Any:
@@ -44,7 +44,8 @@ def field(default: Any, low: float, high: float = math.inf, **rest: Any) -> Fiel
 
 def one_of(*choices: str, default: str | tuple[str, ...] | None = None) -> Field:
     """A text, or a list of texts, out of `choices`; by default the first."""
-    return Field(choices[0] if default is None else default, choices=choices)
+    like = choices[:1] if default == () else ()
+    return Field(choices[0] if default is None else default, choices=choices, like=like)
 
 
 class Section(types.SimpleNamespace):

@@ -333,10 +333,10 @@ def make_recording(
                 renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras
             )
             motion = motion.over(product.height)
-            places = (Workplace(product, lambda _, b=b: b, looks, at_work) for b in bodies)
+            shown_at = (Workplace(product, lambda _, b=b: b, looks, at_work) for b in bodies)
             pictures = (
-                place.picture(motion, i, state, size)
-                for i, (state, place) in enumerate(zip(states, places, strict=True))
+                workplace.picture(motion, i, state, size)
+                for i, (state, workplace) in enumerate(zip(states, shown_at, strict=True))
             )
         else:
             motion = plan_views(renders[name], how, hands=0.0).over(product.height)

@@ -160,3 +160,14 @@ def test_config_locked(name):
         config.pretrain.stepz = 1
     with pytest.raises(AttributeError):
         config.new_field = 1
+
+
+def test_config_lists_that_are_empty_take_words_on_the_command_line():
+    def loaded(value):
+        config = config_flag.load("synthetic", [f"--config.data.synthetic.without={value}"])
+        return config.data.synthetic.without
+
+    assert loaded("()") == ()
+    assert loaded("('lens','jpeg')") == ("lens", "jpeg")
+    with pytest.raises(ValueError, match=r"should be like \('habits',\)"):
+        loaded("(3,)")

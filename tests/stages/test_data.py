@@ -1,9 +1,12 @@
 from types import SimpleNamespace
 
+import pytest
+
 from data_prep import synthetic as rendering
 from data_prep.rendering import worlds
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages import data
+from stormpsr_jax.stages import data, evaluate
+from stormpsr_jax.stages.context import Context
 
 
 def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
@@ -30,3 +33,36 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     expected = worlds.chosen("bench", without=("lens", "jpeg"), looks="upper", views=["overhead"])
     assert told["world"] == expected
+
+
+@pytest.mark.parametrize(("world", "scene"), [("toy", {}), ("bench", {"world": "bench"})])
+def test_results_name_the_world_of_their_recordings(tmp_path, world, scene):
+    rendering.make_dataset(
+        tmp_path,
+        seed=3,
+        recordings={"test": 2},
+        size=8,
+        fps=0.2,
+        cad_per_state=0,
+        world=worlds.WORLDS[world],
+    )
+    config = synthetic.get_config()
+    config.data.dir, config.procedure = str(tmp_path), ""
+    told = evaluate._data(Context(config, tmp_path / "run", mesh=None))
+    assert told["scene"] == {"seed": 3, "occlusion": "default"} | scene
+    assert told["recordings"] == {"test": 2}
+
+
+def test_rendering_mistakes_of_worlds_are_named(tmp_path):
+    config = synthetic.get_config()
+    context = Context(config, tmp_path, mesh=None)
+    config.data.synthetic.without = ("lens",)
+    config.data.synthetic.backgrounds = str(tmp_path / "nowhere")
+    config.data.synthetic.objects.train = 3
+    said = "\n".join(data.rendering_mistakes(context, []))
+    assert "without=lens: world toy has nothing to leave out" in said
+    assert "nowhere: no such folder" in said
+    assert "objects are random products with the looks of world toy" in said
+    config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))
+    config.data.synthetic.objects.train = 0
+    assert data.rendering_mistakes(context, []) == []

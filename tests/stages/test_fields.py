@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from data_prep.rendering import motion, ranges, worlds
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
 from stormpsr_jax.models import attention, temporal, temporal_baselines, vit
 from stormpsr_jax.psr.streams import learned_weights, rules, select
@@ -21,6 +22,7 @@ from stormpsr_jax.training import choices, optimizer, sinks
         (field((), 1, 9, like=(1,)), (3, 10), "10: 1…9 is needed"),
         (one_of("a", "b"), "c", "is not one of a, b"),
         (one_of("a", "b", default=("a",)), ["b", "c"], "'c' is not one of a, b"),
+        (one_of("a", "b", default=()), ["c"], "'c' is not one of a, b"),
         (field((0.5,) * 3, 0, 1, colours=True), (), "three numbers in 0…1 are needed, for red, "),
     ],
 )
@@ -39,6 +41,11 @@ def test_sections_give_defaults_and_dotted_names():
 def test_choices_are_those_that_the_code_knows():
     known = {
         "metrics_to": sinks.NAMES,
+        "data.synthetic.world": worlds.WORLDS,
+        "data.synthetic.without": worlds.KINDS,
+        "data.synthetic.looks": ranges.HALVES,
+        "data.synthetic.views": motion.VIEWS,
+        "data.synthetic.occlusion": worlds.BENCH.hidden,
         "encoder.remat": (choices.AUTO, *vit.REMAT),
         "attention": (choices.AUTO, *attention.ATTENTIONS),
         "temporal_model.backbone": temporal_baselines.NETWORKS,
