@@ -20,7 +20,7 @@ import dataclasses
 import functools
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,11 @@ from data_prep.rendering.copies import copy_of
 from data_prep.rendering.hiding import OCCLUSIONS
 from data_prep.rendering.motion import VIEWS, plan_recording, plan_views, with_stand_ins
 from data_prep.rendering.names import is_rehearsal, split_names
-from data_prep.rendering.product import Product, random_product, toy_product
+from data_prep.rendering.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
+from data_prep.rendering.product import Product, toy_product
 from data_prep.rendering.products import OfUser
 from data_prep.rendering.ranges import HALVES, Range
-from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.scene import Picture
 from data_prep.rendering.timelines import (
     Timeline,
     doubts,
@@ -49,13 +50,9 @@ from data_prep.rendering.worlds import TOY, World
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
-# Objects for the general encoder have seeds from here on, the products of a run seeds below:
-# what an encoder was trained on never comes up in the run that starts from it.
-FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
-OBJECT_STATES = 12
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
@@ -238,72 +235,6 @@ def _digest(directory: str | Path) -> int:
     return digest
 
 
-def make_objects(
-    out: str | Path,
-    *,
-    seed: int = FIRST_OBJECT_SEED,
-    objects: Mapping[str, int],
-    frames_per_object: int = 100,
-    size: int = 64,
-    num_components: int = 11,
-    workers: Workers = 1,
-    glob: str = "*",
-) -> Procedure:
-    """Writes random products in random states, to train a general encoder on.
-
-    Each recording is one product: independent frames with their own camera, light, table, clutter
-    and (half of them) hands, in a dozen states that are one change apart.
-
-    Args:
-        out: folder for the shards.
-        seed: at least FIRST_OBJECT_SEED.
-        objects: number of products per split.
-        frames_per_object: N.
-        size: height and width in pixels.
-        num_components: K of every product.
-        workers: processes, or a cluster.
-        glob: on the products' names; only these are made.
-
-    Returns:
-        The procedure of the data; it catalogues the complete product only.
-
-    Raises:
-        ValueError: the seed is that of a dataset.
-    """
-    if seed < FIRST_OBJECT_SEED:
-        raise ValueError(
-            f"--seed={seed} is below {FIRST_OBJECT_SEED}: such seeds are for the recordings of a "
-            "run, which no general encoder may have seen."
-        )
-    procedure = Procedure(
-        "objects",
-        1.0,
-        tuple(f"part {k}" for k in range(1, num_components + 1)),
-        np.ones((1, num_components), np.int8),
-        {"any": Variant("any", (0,) * num_components, (), ("*",))},
-    )
-    splits, first = {}, 0
-    for split, count in objects.items():
-        splits[split] = tuple(f"object_{i:05d}" for i in range(first, first + count))
-        first += count
-    make = functools.partial(
-        make_object, procedure=procedure, seed=seed, count=frames_per_object, size=size
-    )
-    shards.build(
-        out,
-        procedure=procedure,
-        fps=procedure.fps,
-        image_size=(size, size),
-        splits=splits,
-        make=make,
-        workers=workers,
-        settings={"seed": seed, "frames_per_object": frames_per_object},
-        recordings=glob,
-        num_frames={name: frames_per_object for names in splits.values() for name in names},
-    )
-    return procedure
-
-
 def make_recording(
     split: str,
     name: str,
@@ -362,46 +293,12 @@ def make_recording(
     states = timeline.per_frame()[shown]
     early = rendered.streams(seed, "early", split, name)[0]
     seen = in_pictures(timeline, world.habits, procedure.fps, early).per_frame()[shown]
-    workplace = Workplace(product, _bodies(product), looks, world)
+    workplace = Workplace(product, bodies_of(product), looks, world)
     pictures = (workplace.picture(motion, i, seen[i], size) for i in range(0, len(seen), step))
     annotated = not is_rehearsal(name)
     return rendered.encode(
         name, timeline.first_frame, pictures, states, procedure, noise, annotated, step, world=world
     )
-
-
-def make_object(
-    split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
-) -> shards.RecordingData:
-    """Renders one random product; see make_objects."""
-    when, how, looks, noise = rendered.streams(seed, "object", split, name)
-    product = random_product(int(when.integers(2**62)), procedure.num_components)
-    known = _related_states(when, procedure.num_components)
-    states = known[when.integers(len(known), size=count)]
-    motion = plan_views(count, how, hands=0.5)
-    bodies = _bodies(product)
-    pictures = (
-        Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
-    )
-    return rendered.encode(name, 0, pictures, states, procedure, noise)
-
-
-def _bodies(product: Product) -> Callable[[tuple[int, ...]], Body]:
-    """The product's body by state; those seen last are kept."""
-    return functools.lru_cache(OBJECT_STATES)(lambda state: Body(product.mesh(state)))
-
-
-def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray:
-    """(OBJECT_STATES, K) different states, each one change away from another one."""
-    states = [(rng.random(num_components) < rng.uniform(0.2, 0.8)).astype(np.int8)]
-    while len(states) < OBJECT_STATES:
-        state = states[rng.integers(len(states))].copy()
-        k = rng.integers(num_components)
-        others = [v for v in (-1, 0, 1) if v != state[k]]
-        state[k] = rng.choice(others, p=(0.2, 0.8) if -1 in others else (0.5, 0.5))
-        if not any((state == other).all() for other in states):
-            states.append(state)
-    return np.stack(states)
 
 
 def _make(
