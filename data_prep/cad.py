@@ -41,7 +41,7 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import doubts, rendered
+from data_prep.rendering import rendered
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
 from data_prep.rendering.products import RADIUS, from_meshes
@@ -214,7 +214,7 @@ def make_dataset(
             turn=turn,
         ),
         num_frames=counts,
-        warnings=doubts.doubts(of_user.product, procedure),
+        warnings=of_user.doubts,
         settings={
             "seed": seed,
             "per_state": per_state,

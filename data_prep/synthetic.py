@@ -6,9 +6,9 @@ stretches, above all around each step completion. It is a toy of coloured parts;
 --product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
 
     python -m data_prep.synthetic --out=DIR --seed=0
-    python -m data_prep.synthetic --out=DIR --world=bench
     python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
     python -m data_prep.synthetic --out=DIR --product_seed=7
+    python -m data_prep.synthetic --out=DIR --world=bench
     python -m data_prep.synthetic --out=DIR --timelines=LABELS --time_scale=12
     python -m data_prep.synthetic --out=DIR --objects=400 --seed=1000000000
 
@@ -20,42 +20,39 @@ import dataclasses
 import functools
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import doubts, orders, products, rendered, worlds
+from data_prep.rendering import orders, products, rendered, worlds
 from data_prep.rendering.copies import copy_of
 from data_prep.rendering.hiding import OCCLUSIONS
 from data_prep.rendering.motion import VIEWS, plan_recording, plan_views, with_stand_ins
 from data_prep.rendering.names import is_rehearsal, split_names
-from data_prep.rendering.product import Product, random_product, toy_product
+from data_prep.rendering.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
+from data_prep.rendering.product import Product, toy_product
 from data_prep.rendering.products import OfUser
 from data_prep.rendering.ranges import HALVES, Range
-from data_prep.rendering.scene import Body, Picture
+from data_prep.rendering.scene import Picture
 from data_prep.rendering.timelines import (
     Timeline,
+    doubts,
     draw_timeline,
     find_timelines,
     in_pictures,
     read_timeline,
-    uncatalogued,
 )
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
 from data_prep.rendering.worlds import TOY, World
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
-from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
-# Objects for the general encoder have seeds from here on, the products of a run seeds below:
-# what an encoder was trained on never comes up in the run that starts from it.
-FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
-OBJECT_STATES = 12
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
@@ -78,8 +75,8 @@ def make_dataset(
     time_scale: float = 1.0,
     pace: float = 1.0,
     glob: str = "*",
-    world: World = TOY,
     of: OfUser | None = None,
+    world: World = TOY,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
@@ -105,9 +102,9 @@ def make_dataset(
         time_scale: their frame numbers are divided by it.
         pace: in made-up recordings, pauses between events are this many times as long, at least 1.
         glob: on recording names; only these are made.
+        of: the product, a toy by default. Timelines that are played are then of its procedure.
         world: what is drawn of looks and habits. Rehearsals have the habits of `toy`, as nobody
             learns from pauses, and are as well in view as there.
-        of: the product, a toy by default. Timelines that are played are then of its procedure.
 
     Returns:
         The procedure of the data.
@@ -140,9 +137,10 @@ def make_dataset(
         orders.check(procedure)
         counts = RECORDINGS if recordings is None else recordings
         splits = split_names(procedure, counts, rehearsals)
-    kit = of is not None and of.product.kit
     told = {
-        name: _timeline(split, name, procedure, seed, timelines, time_scale, pace, world, kit)
+        name: _timeline(
+            split, name, procedure, seed, timelines, time_scale, pace, world, of is not None
+        )
         for split, names in splits.items()
         for name in names
     }
@@ -161,17 +159,13 @@ def make_dataset(
         time_scale=time_scale,
         pace=pace,
         rehearsal_step=rehearsal_step,
-        world=world,
         product=of.product if of else None,
+        world=world,
     )
     num_frames = renders | {name: timeline.num_frames for name, timeline in told.items()}
     plain = [timeline for name, timeline in told.items() if not is_rehearsal(name)]
 
-    remarks = uncatalogued(procedure, plain) if of else []
-    if of and of.product.coloured:  # one that is drawn has a board: its parts need not touch
-        remarks = doubts.doubts(of.product, procedure) + remarks
-
-    def tell_cost(left: Sequence[tuple[str, str]]) -> None:
+    def tell(left: Sequence[tuple[str, str]]) -> None:
         taken = cost.measure(make, left, num_frames)
         print(cost.tell(taken, workers, Path(out)), flush=True)
 
@@ -198,8 +192,8 @@ def make_dataset(
         },
         recordings=glob,
         num_frames=num_frames,
-        tell=tell_cost if of else None,
-        warnings=remarks,
+        tell=tell if of else None,
+        warnings=(*of.doubts, *doubts(procedure, plain)) if of else (),
     )
     return procedure
 
@@ -220,8 +214,8 @@ def _timeline(
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
     wrong = REHEARSED_WRONG if is_rehearsal(name) else None
     when = rendered.streams(seed, "recording", split, name)[0]
-    habits = _world_of(name, world).habits
     variant = procedure.variant_for(name)
+    habits = _world_of(name, world).habits
     return draw_timeline(procedure, when, pace, wrong, habits, variant=variant, covers=kit)
 
 
@@ -241,72 +235,6 @@ def _digest(directory: str | Path) -> int:
     return digest
 
 
-def make_objects(
-    out: str | Path,
-    *,
-    seed: int = FIRST_OBJECT_SEED,
-    objects: Mapping[str, int],
-    frames_per_object: int = 100,
-    size: int = 64,
-    num_components: int = 11,
-    workers: Workers = 1,
-    glob: str = "*",
-) -> Procedure:
-    """Writes random products in random states, to train a general encoder on.
-
-    Each recording is one product: independent frames with their own camera, light, table, clutter
-    and (half of them) hands, in a dozen states that are one change apart.
-
-    Args:
-        out: folder for the shards.
-        seed: at least FIRST_OBJECT_SEED.
-        objects: number of products per split.
-        frames_per_object: N.
-        size: height and width in pixels.
-        num_components: K of every product.
-        workers: processes, or a cluster.
-        glob: on the products' names; only these are made.
-
-    Returns:
-        The procedure of the data; it catalogues the complete product only.
-
-    Raises:
-        ValueError: the seed is that of a dataset.
-    """
-    if seed < FIRST_OBJECT_SEED:
-        raise ValueError(
-            f"--seed={seed} is below {FIRST_OBJECT_SEED}: such seeds are for the recordings of a "
-            "run, which no general encoder may have seen."
-        )
-    procedure = Procedure(
-        "objects",
-        1.0,
-        tuple(f"part {k}" for k in range(1, num_components + 1)),
-        np.ones((1, num_components), np.int8),
-        {"any": Variant("any", (0,) * num_components, (), ("*",))},
-    )
-    splits, first = {}, 0
-    for split, count in objects.items():
-        splits[split] = tuple(f"object_{i:05d}" for i in range(first, first + count))
-        first += count
-    make = functools.partial(
-        make_object, procedure=procedure, seed=seed, count=frames_per_object, size=size
-    )
-    shards.build(
-        out,
-        procedure=procedure,
-        fps=procedure.fps,
-        image_size=(size, size),
-        splits=splits,
-        make=make,
-        workers=workers,
-        settings={"seed": seed, "frames_per_object": frames_per_object},
-        recordings=glob,
-        num_frames={name: frames_per_object for names in splits.values() for name in names},
-    )
-    return procedure
-
-
 def make_recording(
     split: str,
     name: str,
@@ -320,8 +248,8 @@ def make_recording(
     time_scale: float,
     pace: float,
     rehearsal_step: int = 1,
-    world: World = TOY,
     product: Product | None = None,
+    world: World = TOY,
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset. Without a product, of the toy."""
     if product is None:
@@ -334,7 +262,8 @@ def make_recording(
         if rendered.is_wrong(name):
             motion = plan_views(
                 renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN, views=world.cameras
-            ).over(product.height)
+            )
+            motion = motion.over(product.height)
             shown_at = (Workplace(product, lambda _, b=b: b, looks, at_work) for b in bodies)
             pictures = (
                 workplace.picture(motion, i, state, size)
@@ -364,46 +293,12 @@ def make_recording(
     states = timeline.per_frame()[shown]
     early = rendered.streams(seed, "early", split, name)[0]
     seen = in_pictures(timeline, world.habits, procedure.fps, early).per_frame()[shown]
-    workplace = Workplace(product, _bodies(product), looks, world)
+    workplace = Workplace(product, bodies_of(product), looks, world)
     pictures = (workplace.picture(motion, i, seen[i], size) for i in range(0, len(seen), step))
     annotated = not is_rehearsal(name)
     return rendered.encode(
         name, timeline.first_frame, pictures, states, procedure, noise, annotated, step, world=world
     )
-
-
-def make_object(
-    split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
-) -> shards.RecordingData:
-    """Renders one random product; see make_objects."""
-    when, how, looks, noise = rendered.streams(seed, "object", split, name)
-    product = random_product(int(when.integers(2**62)), procedure.num_components)
-    known = _related_states(when, procedure.num_components)
-    states = known[when.integers(len(known), size=count)]
-    motion = plan_views(count, how, hands=0.5)
-    bodies = _bodies(product)
-    pictures = (
-        Workplace(product, bodies, looks).picture(motion, i, states[i], size) for i in range(count)
-    )
-    return rendered.encode(name, 0, pictures, states, procedure, noise)
-
-
-def _bodies(product: Product) -> Callable[[tuple[int, ...]], Body]:
-    """The product's body by state; those seen last are kept."""
-    return functools.lru_cache(OBJECT_STATES)(lambda state: Body(product.mesh(state)))
-
-
-def _related_states(rng: np.random.Generator, num_components: int) -> np.ndarray:
-    """(OBJECT_STATES, K) different states, each one change away from another one."""
-    states = [(rng.random(num_components) < rng.uniform(0.2, 0.8)).astype(np.int8)]
-    while len(states) < OBJECT_STATES:
-        state = states[rng.integers(len(states))].copy()
-        k = rng.integers(num_components)
-        others = [v for v in (-1, 0, 1) if v != state[k]]
-        state[k] = rng.choice(others, p=(0.2, 0.8) if -1 in others else (0.5, 0.5))
-        if not any((state == other).all() for other in states):
-            states.append(state)
-    return np.stack(states)
 
 
 def _make(
@@ -443,8 +338,8 @@ def _make(
             size=size,
             workers=workers,
             glob=recordings,
-            world=drawn,
             of=of,
+            world=drawn,
             **given,
         )
         return

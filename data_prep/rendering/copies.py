@@ -20,7 +20,7 @@ def copy_of(product: Product, world: World, rng: np.random.Generator) -> Product
         nearly = rng.random(len(product.parts)) < world.nearly_right
         parts = [
             dataclasses.replace(part, wrong=nearly_right_pose(part, rng), stand_in=None)
-            if near
+            if near and not part.known_wrong
             else part
             for part, near in zip(product.parts, nearly, strict=True)
         ]

@@ -204,6 +204,18 @@ def plan_recording(
     )
 
 
+def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
+    """The motion in which hands bring what is put in a part's place by mistake."""
+    carried = motion.carried.copy()
+    for frame, changed in changes(timeline):
+        for k, (_, new) in changed.items():
+            stand_in = product.parts[k].stand_in
+            if new < 0 and stand_in is not None:
+                others = np.flatnonzero(carried[:frame] != k)
+                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
+    return dataclasses.replace(motion, carried=carried)
+
+
 def _look_elsewhere(
     time: np.ndarray, segments: Sequence[Segment], rng: np.random.Generator
 ) -> np.ndarray:
@@ -215,18 +227,6 @@ def _look_elsewhere(
             keys += [start, end - TURN]
             values += [np.array([across, rng.uniform(-1, 3), 0.0]), np.zeros(3)]
     return _eased(time, keys, np.array(values), TURN)
-
-
-def with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
-    """The motion in which hands bring what is put in a part's place by mistake."""
-    carried = motion.carried.copy()
-    for frame, changed in changes(timeline):
-        for k, (_, new) in changed.items():
-            stand_in = product.parts[k].stand_in
-            if new < 0 and stand_in is not None:
-                others = np.flatnonzero(carried[:frame] != k)
-                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
-    return dataclasses.replace(motion, carried=carried)
 
 
 def _move_product(

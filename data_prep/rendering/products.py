@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import rendered
+from data_prep.rendering import doubts, rendered
 from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.product import BOARD_THICKNESS, Product, random_product
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -29,11 +29,13 @@ class OfUser:
         product: a kit.
         procedure: its own.
         settings: JSON values that change with it.
+        doubts: what is odd about it, a line each.
     """
 
     product: Product
     procedure: Procedure
     settings: dict[str, Any]
+    doubts: tuple[str, ...] = ()
 
 
 def from_meshes(
@@ -54,13 +56,14 @@ def from_meshes(
         up: the axis of the meshes that points up, "z" or "y".
 
     Raises:
-        ValueError: a mesh or the poses are wrong (named).
+        ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
     """
     inputs = read_inputs(meshes, procedure, poses)
     drawn = rendered.drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
-    return OfUser(dataclasses.replace(product, kit=True), procedure, settings)
+    found = doubts.doubts(product, procedure)
+    return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
 
 
 def drawn(seed: int) -> OfUser:

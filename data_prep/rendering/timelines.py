@@ -97,7 +97,7 @@ def draw_timeline(
 
 
 def _joined(steps: Iterable[int], rng: np.random.Generator, together: float) -> list[Event]:
-    """An event for each step, or with a chance of `together` for two that are done together."""
+    """An event for each step, or for two that are done together."""
     events: list[Event] = []
     for component, value in map(orders.change, steps):
         alone = events and len(events[-1]) == 1 and component not in events[-1]
@@ -180,7 +180,7 @@ def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> li
     return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
 
 
-def uncatalogued(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
+def doubts(procedure: Procedure, drawn: Sequence[Timeline]) -> list[str]:
     """Says so if the product is for long in states that no detector learns."""
     if not drawn:
         return []

@@ -300,7 +300,7 @@ def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch)
 
 def test_each_recording_of_a_kit_has_wrong_poses_of_its_own(kit, monkeypatch):
     used = []
-    monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))
+    monkeypatch.setattr(synthetic, "bodies_of", lambda product: used.append(product))
     make = functools.partial(
         synthetic.make_recording,
         procedure=LANTERN,

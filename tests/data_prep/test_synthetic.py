@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering import hiding, motion, rendered, timelines
+from data_prep.rendering import hiding, motion, objects, rendered, timelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -144,7 +144,7 @@ def test_make_recording_renders_of_parts_that_sit_wrong():
     product = synthetic.toy_product(11, rendered.streams(0, "product")[0])
     _, how, looks, noise = rendered.streams(0, "recording", "cad", "wrong_21")
     views = motion.plan_views(3, how, hands=synthetic.WRONG_HANDS, turn=synthetic.WRONG_TURN)
-    right = synthetic.Body(product.mesh(SYNTHETIC.states[20]))
+    right = objects.Body(product.mesh(SYNTHETIC.states[20]))
     places = (synthetic.Workplace(product, lambda _: right, looks) for _ in range(3))
     pictures = (place.picture(views, i, data.states[i], 48) for i, place in enumerate(places))
     same = rendered.encode("x", 0, pictures, data.states, SYNTHETIC, noise)
@@ -289,7 +289,7 @@ def test_make_dataset_pictures_of_rehearsals_are_shown_for_rehearsal_step_frames
 
 def test_make_recording_wrong_poses_of_a_rehearsal_are_its_own(monkeypatch):
     used = []
-    monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))
+    monkeypatch.setattr(synthetic, "bodies_of", lambda product: used.append(product))
     names = ("train_000", "train_001", "rehearsal_000", "rehearsal_001", "rehearsal_001")
     for name in names:
         _record("train", name, procedure=SYNTHETIC)
@@ -324,7 +324,7 @@ def test_occlusion_levels_are_ordered_and_completions_hidden():
             product = synthetic.toy_product(11, np.random.default_rng(0))
             places = np.array([part.right[:2, 3] for part in product.parts])
             plan = motion.plan_recording(timeline, places, 5, hiding.OCCLUSIONS[level], how)
-            workplace = synthetic.Workplace(product, synthetic._bodies(product), looks)
+            workplace = synthetic.Workplace(product, synthetic.bodies_of(product), looks)
             states = timeline.per_frame()
             events = [frame for frame, _ in timelines.changes(timeline)]
             for chosen, shares in ((range(0, len(states), 8), visible), (events, at_events)):
@@ -354,8 +354,8 @@ def test_seeds_of_datasets_and_objects_are_disjoint(tmp_path):
 
 
 def test_make_object_related_states_of_one_product():
-    states = synthetic._related_states(np.random.default_rng(0), 11)
-    assert len(np.unique(states, axis=0)) == len(states) == synthetic.OBJECT_STATES
+    states = objects.related_states(np.random.default_rng(0), 11)
+    assert len(np.unique(states, axis=0)) == len(states) == objects.OBJECT_STATES
     for i, state in enumerate(states[1:], 1):
         assert ((states[:i] != state).sum(1) == 1).any()
 
