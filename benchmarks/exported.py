@@ -125,7 +125,8 @@ def ready(folder: Path) -> tuple[float, float]:
     command = [sys.executable, "-m", "stormpsr_jax.recognise", *words]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         if not process.stdout.readline():
             raise SystemExit(f"error: recognise: {process.stderr.read()}")
         seconds = time.perf_counter() - start
