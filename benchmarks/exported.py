@@ -123,10 +123,12 @@ def ready(folder: Path) -> tuple[float, float]:
     words = [f"--model={folder}", str(demo.VIDEO), "--realtime", f"--variant={variant}"]
     start = time.perf_counter()
     command = [sys.executable, "-m", "stormpsr_jax.recognise", *words]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         if not process.stdout.readline():
-            raise SystemExit(f"error: recognise ended with {process.wait()}")
+            raise SystemExit(f"error: recognise: {process.stderr.read()}")
         seconds = time.perf_counter() - start
         # Its own time and that of processes which it has waited for.
         ticks = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[11:15]

@@ -170,7 +170,7 @@ def _group_norm(graph: _Graph, node: Any) -> list[Any]:
     def constant(of: str, array: np.ndarray) -> str:
         return graph.constant(f"{name}_{of}", array)
 
-    def made(kind: str, *inputs: str, to: str = "", **attributes: float) -> Any:
+    def made(kind: str, *inputs: str, to: str = "", **attributes: Any) -> Any:
         return helper.make_node(kind, inputs, [to or f"{name}_{kind}"], **attributes)
 
     by_channel = (dims[1], 1, 1)

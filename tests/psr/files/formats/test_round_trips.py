@@ -90,7 +90,7 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
     tmp_path, name
 ):
     """The truth is found frame by frame, as the video is resampled."""
-    exact = name not in ("times.csv", "tabs.txt", "intervals.csv")
+    exact = name not in ("times.csv", "tabs.txt", "intervals.csv", "a.xlsx")
     write = (label_formats.TIMED | label_formats.PICTURED)[name]
     rng = np.random.default_rng(36)
     for _ in range(200):
@@ -125,3 +125,10 @@ def test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_pic
             shown=lambda shown=shown: shown,
         )
         assert found == [(frame, step_id) for frame, step_id, _ in steps if frame > 0]
+
+
+def test_a_spreadsheet_of_a_variable_rate_is_exact_to_the_frame(system, tmp_path):
+    """Apart, as two hundred of them take seconds to write."""
+    test_labels_of_a_variable_rate_count_from_the_first_frame_that_shows_the_picture(
+        tmp_path, "a.xlsx"
+    )
