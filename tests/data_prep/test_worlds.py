@@ -291,7 +291,7 @@ def test_nearly_right_parts_are_hardly_to_be_seen():
         motion = synthetic.plan_views(1, rng, hands=0.0, turn=0.1)
         looks = [
             synthetic.clean_pictures(
-                [synthetic.Body(changed.mesh(state * sign))], motion, 48, np.random.default_rng(1)
+                [Body(changed.mesh(state * sign))], motion, 48, np.random.default_rng(1)
             )
             for sign in (np.ones(11, int), np.where(np.arange(11) == part, -1, 1))
         ]
