@@ -19,13 +19,13 @@ import numpy as np
 
 import stormpsr_jax
 from benchmarks import own_product
-from data_prep.rendering import rendered
-from data_prep.rendering.hiding import OCCLUSIONS
-from data_prep.rendering.motion import plan_recording
-from data_prep.rendering.product import Product, random_product, toy_product
+from data_prep.products.product import Product, random_product, toy_product
+from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body
-from data_prep.rendering.timelines import draw_timeline
-from data_prep.rendering.workplace import Workplace
+from data_prep.worlds.hiding import OCCLUSIONS
+from data_prep.worlds.motion import plan_recording
+from data_prep.worlds.timelines import draw_timeline
+from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
 from stormpsr_jax.model.model import Model
 from stormpsr_jax.model.recogniser import stack
@@ -57,7 +57,7 @@ def film(product: Product, procedure: Procedure, name: str, parts: bool = True) 
 def kinds(folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
     """What makes the i-th video of each kind."""
     lamp, toy = own_product.write_procedure(folder / "lamp.json"), load_procedure("synthetic")
-    truck = toy_product(toy.num_components, rendered.streams(0, "product")[0])
+    truck = toy_product(toy.num_components, seeds.streams(0, "product")[0])
 
     def cached(name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         path = folder / f"{name}.npy"

@@ -15,8 +15,9 @@ import numpy as np
 import vtk
 from vtk.util import numpy_support
 
-from data_prep.rendering.product import Mesh, Product
-from data_prep.rendering.timelines import Timeline, changes
+from data_prep.products.product import Product
+from data_prep.rendering.mesh import Mesh
+from data_prep.worlds.timelines import Timeline, changes
 
 SAMPLES = 2  # each way, of a pixel
 BOX_VISIBLE = 0.9  # as in the real data sets: no box where hands hide more than a tenth

@@ -43,13 +43,14 @@ import numpy as np
 import trimesh
 
 from data_prep.checking import accuracy_over_videos
-from data_prep.rendering.hiding import OCCLUSIONS
-from data_prep.rendering.motion import plan_recording
-from data_prep.rendering.product import Part, Product, affine, solid
+from data_prep.products.product import Part, Product, solid
+from data_prep.products.wrong_poses import with_wrong_poses
+from data_prep.rendering.mesh import affine
 from data_prep.rendering.scene import Body
-from data_prep.rendering.timelines import Timeline, draw_timeline
-from data_prep.rendering.workplace import Workplace
-from data_prep.rendering.wrong_poses import with_wrong_poses
+from data_prep.worlds.hiding import OCCLUSIONS
+from data_prep.worlds.motion import plan_recording
+from data_prep.worlds.timelines import Timeline, draw_timeline
+from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.files import label_files, labels

@@ -30,10 +30,11 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from data_prep.rendering import hiding, motion, rendered, scene, workplace
-from data_prep.rendering.product import toy_product
-from data_prep.rendering.timelines import draw_timeline
-from data_prep.rendering.workplace import Workplace
+from data_prep.products.product import toy_product
+from data_prep.rendering import scene, seeds
+from data_prep.worlds import hiding, motion, rendered, workplace
+from data_prep.worlds.timelines import draw_timeline
+from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.psr.procedure import load_procedure
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +45,7 @@ COMPILE = """
 import time
 import numpy as np
 from data_prep.rendering import scene
-from data_prep.rendering.product import solid
+from data_prep.products.product import solid
 start = time.process_time()
 placed = scene.Placed(scene.Body(solid("box", (1, 1, 1), (1, 0, 0))), np.eye(4))
 camera = scene.look_at(np.array([0.0, -3, 4]), np.zeros(3), 0, 0.3)
@@ -57,8 +58,8 @@ print(time.process_time() - start)
 def recording(size: int, spread: bool, count: int) -> Iterator[scene.Picture]:
     """`count` pictures of a recording, drawn as they are asked for: its first, or all over it."""
     procedure = load_procedure("synthetic")
-    product = toy_product(procedure.num_components, rendered.streams(0, "product")[0])
-    when, how, looks, _ = rendered.streams(0, "recording", "train", "train_000")
+    product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
+    when, how, looks, _ = seeds.streams(0, "recording", "train", "train_000")
     timeline = draw_timeline(procedure, when)
     places = np.array([part.right[:2, 3] for part in product.parts])
     occlusion = hiding.OCCLUSIONS["default"]

@@ -41,12 +41,13 @@ from typing import Unpack
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import rendered
-from data_prep.rendering.motion import Motion, plan_views
-from data_prep.rendering.product import Product
-from data_prep.rendering.products import RADIUS, from_meshes
+from data_prep.products.product import Product
+from data_prep.products.products import RADIUS, from_meshes
+from data_prep.rendering import seeds
 from data_prep.rendering.scene import Picture
-from data_prep.rendering.workplace import (
+from data_prep.worlds import rendered
+from data_prep.worlds.motion import Motion, plan_views
+from data_prep.worlds.workplace import (
     HALF_VIEW,
     Workplace,
     clean_pictures,
@@ -108,7 +109,7 @@ def make_recording(
 ) -> shards.RecordingData:
     """Renders one state; see make_dataset."""
     count = counts[name]
-    when, how, looks, noise = rendered.streams(seed, "cad", split, name)
+    when, how, looks, noise = seeds.streams(seed, "cad", split, name)
     height = max(part.right[2, 3] + part.height / 2 for part in product.parts)
     views = plan(count, height, elevation, fill, how, turn if rendered.is_wrong(name) else None)
     hands = when.random(count) < occluded

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.rendering import building, doubts, product_page, relations
-from data_prep.rendering.mesh_files import OTHER_SUFFIXES, SUFFIXES
-from data_prep.rendering.meshes import ORDER
-from data_prep.rendering.product import Product
-from data_prep.rendering.products import from_meshes
+from data_prep.products import building, doubts, product_page, relations
+from data_prep.products.mesh_files import OTHER_SUFFIXES, SUFFIXES
+from data_prep.products.meshes import ORDER
+from data_prep.products.product import Product
+from data_prep.products.products import from_meshes
 from stormpsr_jax.base.files import check_name, read_json, shorten
 from stormpsr_jax.psr.procedure import Procedure
 

@@ -34,9 +34,9 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import ldraw, mesh_files, state_parts
-from data_prep.rendering.mesh_files import Piece
-from data_prep.rendering.meshes import ORDER, plain
+from data_prep.products import ldraw, mesh_files, state_parts
+from data_prep.products.mesh_files import Piece
+from data_prep.products.meshes import ORDER, plain
 from stormpsr_jax.base.files import check_name, write_json
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 

@@ -27,17 +27,20 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import orders, products, rendered, worlds
-from data_prep.rendering.copies import copy_of
-from data_prep.rendering.hiding import OCCLUSIONS
-from data_prep.rendering.motion import VIEWS, plan_recording, plan_views, with_stand_ins
-from data_prep.rendering.names import is_rehearsal, split_names
-from data_prep.rendering.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
-from data_prep.rendering.product import Product, toy_product
-from data_prep.rendering.products import OfUser
+from data_prep.products import products
+from data_prep.products.product import Product, toy_product
+from data_prep.products.products import OfUser
+from data_prep.products.wrong_poses import with_wrong_poses
+from data_prep.rendering import seeds
 from data_prep.rendering.ranges import HALVES, Range
 from data_prep.rendering.scene import Picture
-from data_prep.rendering.timelines import (
+from data_prep.worlds import orders, rendered, worlds
+from data_prep.worlds.copies import copy_of
+from data_prep.worlds.hiding import OCCLUSIONS
+from data_prep.worlds.motion import VIEWS, plan_recording, plan_views, with_stand_ins
+from data_prep.worlds.names import is_rehearsal, split_names
+from data_prep.worlds.objects import FIRST_OBJECT_SEED, bodies_of, make_objects
+from data_prep.worlds.timelines import (
     Timeline,
     doubts,
     draw_timeline,
@@ -45,9 +48,8 @@ from data_prep.rendering.timelines import (
     in_pictures,
     read_timeline,
 )
-from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
-from data_prep.rendering.worlds import TOY, World
-from data_prep.rendering.wrong_poses import with_wrong_poses
+from data_prep.worlds.workplace import Workplace, clean_pictures, poses_in_pictures
+from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import cost, shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
@@ -213,7 +215,7 @@ def _timeline(
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
     wrong = REHEARSED_WRONG if is_rehearsal(name) else None
-    when = rendered.streams(seed, "recording", split, name)[0]
+    when = seeds.streams(seed, "recording", split, name)[0]
     variant = procedure.variant_for(name)
     habits = _world_of(name, world).habits
     return draw_timeline(procedure, when, pace, wrong, habits, variant=variant, covers=kit)
@@ -253,8 +255,8 @@ def make_recording(
 ) -> shards.RecordingData:
     """Renders one recording of a dataset; see make_dataset. Without a product, of the toy."""
     if product is None:
-        product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
-    when, how, looks, noise = rendered.streams(seed, "recording", split, name)
+        product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
+    when, how, looks, noise = seeds.streams(seed, "recording", split, name)
     if split == "cad":
         at_work = dataclasses.replace(world, lens=Range(0, 0))  # poses are of pinhole cameras
         states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
@@ -282,16 +284,16 @@ def make_recording(
     )
     step = rehearsal_step if is_rehearsal(name) else 1
     if is_rehearsal(name) or product.kit or world.nearly_right:
-        wrong = rendered.streams(seed, "rehearsal", split, name)[0]
+        wrong = seeds.streams(seed, "rehearsal", split, name)[0]
         product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
-    product = copy_of(product, world, rendered.streams(seed, "copy", split, name)[0])
+    product = copy_of(product, world, seeds.streams(seed, "copy", split, name)[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     hidden = world.hidden[occlusion]
     motion = plan_recording(timeline, places, procedure.fps, hidden, how, world.cameras)
     motion = with_stand_ins(motion.over(product.height), product, timeline)
     shown = np.arange(timeline.num_frames) // step * step
     states = timeline.per_frame()[shown]
-    early = rendered.streams(seed, "early", split, name)[0]
+    early = seeds.streams(seed, "early", split, name)[0]
     seen = in_pictures(timeline, world.habits, procedure.fps, early).per_frame()[shown]
     workplace = Workplace(product, bodies_of(product), looks, world)
     pictures = (workplace.picture(motion, i, seen[i], size) for i in range(0, len(seen), step))

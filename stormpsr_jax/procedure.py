@@ -200,7 +200,7 @@ def draft(
     """
     installed.check_extra("synthetic", _RENDERER, "procedure draft")
     from data_prep import draft as drafts  # rendering is an extra
-    from data_prep.rendering import product_page
+    from data_prep.products import product_page
 
     if os.path.lexists(out):
         raise ValueError(f"--out={out}: is there already; give a file that is not")

@@ -16,7 +16,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import claims_plan, claims_tables
 from benchmarks.claims_plan import CLAIMS, RECIPE, VARIANTS
-from data_prep.rendering import timelines, worlds
+from data_prep.worlds import timelines, worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.data import sampling
 from stormpsr_jax.experiments.runs import expected_stages

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from benchmarks import own_product
-from data_prep.rendering.product import Part, Product, affine, solid
-from data_prep.rendering.timelines import Timeline
+from data_prep.products.product import Part, Product, solid
+from data_prep.rendering.mesh import affine
+from data_prep.worlds.timelines import Timeline
 
 pytest.importorskip("vtk")
 FPS = 2.0

@@ -38,11 +38,11 @@ import simplejpeg
 from PIL import Image
 
 from data_prep import synthetic
-from data_prep.rendering import rendered
-from data_prep.rendering.hiding import OCCLUSIONS
-from data_prep.rendering.motion import plan_recording
-from data_prep.rendering.product import toy_product
-from data_prep.rendering.timelines import Timeline, changes, draw_timeline
+from data_prep.products.product import toy_product
+from data_prep.rendering import seeds
+from data_prep.worlds.hiding import OCCLUSIONS
+from data_prep.worlds.motion import plan_recording
+from data_prep.worlds.timelines import Timeline, changes, draw_timeline
 from data_prep.writing.recording_shard import RecordingData
 from stormpsr_jax import demo, recognise
 from stormpsr_jax.base import files
@@ -176,7 +176,7 @@ def tell(timeline: Timeline) -> Story | None:
 
 def plan(name: str, procedure: Procedure, seed: int) -> Timeline:
     """What happens in a recording."""
-    return draw_timeline(procedure, rendered.streams(seed, "recording", SPLIT, name)[0])
+    return draw_timeline(procedure, seeds.streams(seed, "recording", SPLIT, name)[0])
 
 
 def render(name: str, procedure: Procedure, seed: int, size: int) -> tuple[RecordingData, list]:
@@ -202,7 +202,7 @@ def find_story(procedure: Procedure, seed: int) -> tuple[str, Story]:
     It is a minute or two long; one part sits wrong and is put right later, another one is taken off
     and put on again, and hands are out of the way for a while before each of the two is mended.
     """
-    product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
+    product = toy_product(procedure.num_components, seeds.streams(seed, "product")[0])
     places = np.array([part.right[:2, 3] for part in product.parts])
     for number in itertools.count():
         name = f"{SPLIT}_{number:04d}"
@@ -210,7 +210,7 @@ def find_story(procedure: Procedure, seed: int) -> tuple[str, Story]:
         story = tell(timeline)
         if story is None or not SECONDS[0] <= timeline.num_frames / procedure.fps <= SECONDS[1]:
             continue
-        how = rendered.streams(seed, "recording", SPLIT, name)[1]
+        how = seeds.streams(seed, "recording", SPLIT, name)[1]
         motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[OCCLUSION], how)
         away = (motion.reach < AWAY).all(1)
         spans = [away[start:end].sum() / procedure.fps for _, start, end in story]

@@ -1,1 +1,1 @@
-"""Renders pictures of products: the synthetic assembly, and CAD meshes."""
+"""Draws pictures of meshes: rasteriser, light, ground, lens and sensor."""

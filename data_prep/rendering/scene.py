@@ -12,7 +12,7 @@ import numpy as np
 
 from data_prep.rendering.grounds import Backdrop, Texture, seen_backdrop, seen_texture
 from data_prep.rendering.lens import Lens
-from data_prep.rendering.product import Mesh, cross, join
+from data_prep.rendering.mesh import Mesh, cross, join
 
 # Pixels that differ from a neighbour by more than this (display values, summed over the channels)
 # get four samples.

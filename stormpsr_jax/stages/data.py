@@ -27,7 +27,8 @@ def run(context: Context) -> dict:
     if jax.process_index() != 0:
         return {}
     from data_prep import synthetic  # rendering is an extra
-    from data_prep.rendering import products, worlds
+    from data_prep.products import products
+    from data_prep.worlds import worlds
 
     config = context.config.data.synthetic
     options = config.to_dict()
@@ -81,7 +82,8 @@ def _product_mistakes(context: Context) -> list[str]:
         ]
     if not procedure:
         return [f"{fields}meshes={config.meshes}: give --config.procedure=FILE, whose they are"]
-    from data_prep.rendering import meshes, orders  # rendering is an extra
+    from data_prep.products import meshes  # rendering is an extra
+    from data_prep.worlds import orders
 
     if not config.timelines:
         orders.check(context.procedure)
@@ -118,7 +120,7 @@ def _further(context: Context) -> dict[str, Any]:
     config = context.config.data.synthetic
     if not config.meshes:
         return {}
-    from data_prep.rendering import meshes  # rendering is an extra
+    from data_prep.products import meshes  # rendering is an extra
 
     inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
     content = json.dumps(context.procedure.to_json(), sort_keys=True)

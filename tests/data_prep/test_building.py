@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import trimesh
 
-from data_prep.rendering import building, relations
+from data_prep.products import building, relations
 from tests.support.boxes import box, product, shell
 
 # A cup with a peg in it, a lid over both, a knob on the lid, and a flag at its side.

@@ -12,9 +12,10 @@ import simplejpeg
 import trimesh
 
 from data_prep import cad
-from data_prep.rendering import mesh_files, rendered
-from data_prep.rendering import meshes as cad_meshes
+from data_prep.products import mesh_files
+from data_prep.products import meshes as cad_meshes
 from data_prep.rendering.scene import Body
+from data_prep.worlds import rendered
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support import glb, toy

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep.rendering import mesh_files, three_mf
-from data_prep.rendering.meshes import read_inputs
+from data_prep.products import mesh_files, three_mf
+from data_prep.products.meshes import read_inputs
 from tests.support import three_mf as files
 from tests.support import toy
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.rendering import mesh_files
-from data_prep.rendering.meshes import read_inputs
+from data_prep.products import mesh_files
+from data_prep.products.meshes import read_inputs
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support.step_files import block
 

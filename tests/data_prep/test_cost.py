@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import synthetic
-from data_prep.rendering import products
+from data_prep.products import products
 from data_prep.writing import cost
 from stormpsr_jax.base.cluster import Cluster
 

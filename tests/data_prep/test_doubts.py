@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from data_prep import cad
-from data_prep.rendering.doubts import doubts
-from data_prep.rendering.meshes import load_product, read_inputs
+from data_prep.products.doubts import doubts
+from data_prep.products.meshes import load_product, read_inputs
 from tests.support import toy
 from tests.support.boxes import box, product, shell
 from tests.support.commands import refused

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_prep import cad, parts
 from data_prep import draft as drafts
-from data_prep.rendering.meshes import Y_TO_Z
+from data_prep.products.meshes import Y_TO_Z
 from stormpsr_jax import procedure as command
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure

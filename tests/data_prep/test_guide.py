@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 import trimesh
 
-from data_prep.rendering.product import affine
+from data_prep.rendering.mesh import affine
 from stormpsr_jax.psr.files import label_files
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts

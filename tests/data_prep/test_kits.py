@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from data_prep import synthetic
-from data_prep.rendering import motion, products, rendered, timelines, workplace, wrong_poses
-from data_prep.rendering.product import Part, Product, affine, solid
+from data_prep.products import products, wrong_poses
+from data_prep.products.product import Part, Product, solid
+from data_prep.rendering.mesh import affine
 from data_prep.rendering.scene import Body
+from data_prep.worlds import motion, rendered, timelines, workplace
 from data_prep.writing import recording_shard
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import Procedure, load_procedure

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep.rendering import ldraw
+from data_prep.products import ldraw
 from tests.support import ldraw_files as files
 
 DEBIAN = Path("/usr/share/ldraw")

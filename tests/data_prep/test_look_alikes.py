@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep.rendering.look_alikes import congruent, groups
-from data_prep.rendering.product import Mesh
-from data_prep.rendering.shapes import SHAPES
+from data_prep.products.look_alikes import congruent, groups
+from data_prep.products.shapes import SHAPES
+from data_prep.rendering.mesh import Mesh
 
 # An L of three different arms: no turn makes it its mirror image.
 CHIRAL = trimesh.util.concatenate(

@@ -7,10 +7,12 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from data_prep.rendering import backgrounds, grounds, motion, ranges, scene, sensor, worlds
-from data_prep.rendering import workplace as workplaces
+from data_prep.products.product import solid, toy_product
+from data_prep.rendering import grounds, ranges, scene, sensor
 from data_prep.rendering.lens import Lens
-from data_prep.rendering.product import Mesh, solid, toy_product
+from data_prep.rendering.mesh import Mesh
+from data_prep.worlds import backgrounds, motion, worlds
+from data_prep.worlds import workplace as workplaces
 from tests.support.recognise_data import write_video
 
 LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
@@ -257,7 +259,7 @@ def test_backgrounds_are_behind_recordings_in_place_of_a_bench(tmp_path):
 
 
 def test_hands_size_is_that_of_the_world():
-    from data_prep.rendering.hands import hand
+    from data_prep.worlds.hands import hand
 
     materials = np.full((4, 3), 0.5)
     small, large = (hand(0, "", materials, size) for size in (1.0, 1.2))

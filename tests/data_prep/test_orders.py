@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from data_prep.rendering import names, orders, products, timelines
+from data_prep.products import products
+from data_prep.worlds import names, orders, timelines
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from tests.support import lantern, toy
 

@@ -9,7 +9,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
-from data_prep.rendering import meshes
+from data_prep.products import meshes
 from tests.support import glb, ldraw_files, three_mf, toy
 from tests.support.commands import refused
 

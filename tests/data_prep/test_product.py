@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep.rendering import product, shapes
+from data_prep.products import product, shapes
 
 
 @pytest.mark.parametrize("num_components", [11, 17])

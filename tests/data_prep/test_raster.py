@@ -9,22 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.rendering import (
-    grounds,
-    hands,
-    lens,
-    motion,
-    nearest,
-    raster,
-    resampled,
-    scene,
-    sensor,
-    workplace,
-    wrong_poses,
-)
-from data_prep.rendering.product import Mesh, affine, join, random_product, solid, toy_product
-from data_prep.rendering.shapes import SHAPES
-from data_prep.rendering.workplace import Workplace, clean_pictures
+from data_prep.products import nearest, wrong_poses
+from data_prep.products.product import random_product, solid, toy_product
+from data_prep.products.shapes import SHAPES
+from data_prep.rendering import grounds, lens, raster, resampled, scene, sensor
+from data_prep.rendering.mesh import Mesh, affine, join
+from data_prep.worlds import hands, motion, workplace
+from data_prep.worlds.workplace import Workplace, clean_pictures
 from tests.support import tracer
 from tests.support.processes import ROOT, environment
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from data_prep.rendering import columns, relations
-from data_prep.rendering.relations import WAYS
-from data_prep.rendering.shapes import SHAPES
+from data_prep.products import columns, relations
+from data_prep.products.relations import WAYS
+from data_prep.products.shapes import SHAPES
 from tests.support.boxes import box, product, shell
 
 

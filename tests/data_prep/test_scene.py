@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from data_prep.products.product import solid
 from data_prep.rendering import scene
-from data_prep.rendering.product import Mesh, affine, join, solid
+from data_prep.rendering.mesh import Mesh, affine, join
 
 LIGHT = scene.Light(np.array([0.0, 0.0, 1.0]), np.full(3, 0.3), np.full(3, 0.5))
 TABLE = scene.Table(np.full((2, 3), 0.2), np.zeros((2, 3)))

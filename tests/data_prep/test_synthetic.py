@@ -11,7 +11,8 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering import hiding, motion, objects, rendered, timelines
+from data_prep.rendering import seeds
+from data_prep.worlds import hiding, motion, objects, rendered, timelines
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.psr.procedure import load_procedure
@@ -93,7 +94,7 @@ def test_make_recording_annotations_fit_what_is_visible():
 
 def test_make_recording_splits_and_names_share_no_timeline_camera_or_light(tmp_path):
     def first_frames(split, name, seed):
-        when, how, looks, noise = rendered.streams(seed, "recording", split, name)
+        when, how, looks, noise = seeds.streams(seed, "recording", split, name)
         return [rng.integers(2**62) for rng in (when, how, looks, noise)]
 
     drawn = [
@@ -141,8 +142,8 @@ def test_make_recording_renders_of_parts_that_sit_wrong():
     assert (np.abs(data.states) == SYNTHETIC.states[20]).all()
     assert (data.states == -1).any(1).all()
     # The same workplaces and cameras, with every part as it should be.
-    product = synthetic.toy_product(11, rendered.streams(0, "product")[0])
-    _, how, looks, noise = rendered.streams(0, "recording", "cad", "wrong_21")
+    product = synthetic.toy_product(11, seeds.streams(0, "product")[0])
+    _, how, looks, noise = seeds.streams(0, "recording", "cad", "wrong_21")
     views = motion.plan_views(3, how, hands=synthetic.WRONG_HANDS, turn=synthetic.WRONG_TURN)
     right = objects.Body(product.mesh(SYNTHETIC.states[20]))
     places = (synthetic.Workplace(product, lambda _: right, looks) for _ in range(3))
@@ -319,7 +320,7 @@ def test_occlusion_levels_are_ordered_and_completions_hidden():
     for level in hiding.OCCLUSIONS:
         visible, at_events = [], []
         for name in ("train_000", "train_001", "train_002", "train_003"):
-            when, how, looks, _ = rendered.streams(0, "recording", "train", name)
+            when, how, looks, _ = seeds.streams(0, "recording", "train", name)
             timeline = timelines.draw_timeline(SYNTHETIC, when)
             product = synthetic.toy_product(11, np.random.default_rng(0))
             places = np.array([part.right[:2, 3] for part in product.parts])
@@ -464,7 +465,7 @@ def test_command_ctrl_c_takes_effect_at_the_next_picture(tmp_path):
         text=True,
     )
     first = process.stderr.readline()
-    numbers = [rendered.streams(0, "recording", s, f"{s}_000")[0] for s in ("train", "val", "test")]
+    numbers = [seeds.streams(0, "recording", s, f"{s}_000")[0] for s in ("train", "val", "test")]
     frames = [timelines.draw_timeline(SYNTHETIC, rng).num_frames for rng in numbers]
     assert f" 0/{sum(frames)} [" in first, "the total is right from the start"
     deadline = time.monotonic() + 120

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_prep.rendering import timelines
-from data_prep.rendering.habits import USUAL, Habits
+from data_prep.worlds import timelines
+from data_prep.worlds.habits import USUAL, Habits
 from stormpsr_jax.psr.procedure import load_procedure
 
 LABELS = Path(__file__).parents[2] / "../shared/data/meccano_psr_labels"

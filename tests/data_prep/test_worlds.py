@@ -10,9 +10,9 @@ import pytest
 import simplejpeg
 
 from data_prep import synthetic
-from data_prep.rendering import copies, hiding, rendered, timelines, worlds
 from data_prep.rendering.ranges import HALVES, Range, half
 from data_prep.rendering.scene import Body
+from data_prep.worlds import copies, hiding, rendered, timelines, worlds
 from stormpsr_jax.psr.procedure import load_procedure
 
 SYNTHETIC = load_procedure("synthetic")

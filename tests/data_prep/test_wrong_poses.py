@@ -7,12 +7,13 @@ import pytest
 import trimesh
 from scipy.spatial import KDTree
 
-from data_prep.rendering import wrong_poses
-from data_prep.rendering.motion import plan_views
-from data_prep.rendering.nearest import mean_to_nearest
-from data_prep.rendering.product import Mesh, Part, affine, toy_product
+from data_prep.products import wrong_poses
+from data_prep.products.nearest import mean_to_nearest
+from data_prep.products.product import Part, toy_product
+from data_prep.rendering.mesh import Mesh, affine
 from data_prep.rendering.scene import Body
-from data_prep.rendering.workplace import clean_pictures
+from data_prep.worlds.motion import plan_views
+from data_prep.worlds.workplace import clean_pictures
 from stormpsr_jax.psr.procedure import load_procedure
 
 PROCEDURE = load_procedure("synthetic")

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from data_prep import synthetic as rendering
-from data_prep.rendering import worlds
+from data_prep.worlds import worlds
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.stages import data, evaluate
 from stormpsr_jax.stages.context import Context

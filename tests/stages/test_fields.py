@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from data_prep.rendering import motion, ranges, worlds
+from data_prep.rendering import ranges
+from data_prep.worlds import motion, worlds
 from stormpsr_jax.configs.fields import Section, field, flatten, one_of, values, wrong_with
 from stormpsr_jax.models import attention, temporal, temporal_baselines, vit
 from stormpsr_jax.psr.streams import learned_weights, rules, select

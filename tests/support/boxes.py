@@ -3,7 +3,8 @@
 import numpy as np
 import trimesh
 
-from data_prep.rendering.product import Mesh, Part, Product
+from data_prep.products.product import Part, Product
+from data_prep.rendering.mesh import Mesh
 
 GREY = (0.25, 0.25, 0.25)
 

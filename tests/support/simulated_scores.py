@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.rendering.timelines import draw_timeline
+from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.psr import load_procedure
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.files.recordings import LabelledPredictions

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.rendering import orders
-from data_prep.rendering.habits import USUAL, Habits
-from data_prep.rendering.orders import Event
+from data_prep.worlds import orders
+from data_prep.worlds.habits import USUAL, Habits
+from data_prep.worlds.orders import Event
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, Variant

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh
+from data_prep.rendering.mesh import Mesh
 
 _NEAR = 2e-3  # of a mesh's size: so close vertices of two of them have to be
 _ONE = 0.01  # of that: vertices of one mesh that are in one place
@@ -100,7 +100,7 @@ def _frame(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def _meet(points: np.ndarray, others: np.ndarray, near: float, count: int) -> bool:
     """Whether some points are where others are."""
-    from data_prep.rendering.nearest import all_near  # here, as --help does without it
+    from data_prep.products.nearest import all_near  # here, as --help does without it
 
     some = points[np.linspace(0, len(points) - 1, min(count, len(points))).astype(int)]
     return bool(all_near(some, others, 2 * near))

@@ -8,11 +8,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import ArrayLike
 
+from data_prep.products.product import Product, solid
 from data_prep.rendering.grounds import Backdrop, texture
-from data_prep.rendering.hands import hand
 from data_prep.rendering.lens import Lens
-from data_prep.rendering.motion import LOOK_AT, Motion
-from data_prep.rendering.product import Mesh, Product, affine, join, solid
+from data_prep.rendering.mesh import Mesh, affine, join
 from data_prep.rendering.ranges import one
 from data_prep.rendering.scene import (
     Body,
@@ -25,7 +24,9 @@ from data_prep.rendering.scene import (
     look_at,
     render,
 )
-from data_prep.rendering.worlds import TOY, Benches, Clutter, Hands, Lights, World
+from data_prep.worlds.hands import hand
+from data_prep.worlds.motion import LOOK_AT, Motion
+from data_prep.worlds.worlds import TOY, Benches, Clutter, Hands, Lights, World
 
 HALF_VIEW = 0.37  # tangent; the product then fills about 55 % of the picture's height
 CLEARANCE = 2.4  # nothing lies nearer to the product's usual place

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, Part, Product, affine
+from data_prep.products.product import Part, Product
+from data_prep.rendering.mesh import Mesh, affine
 
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
@@ -135,7 +136,7 @@ def _spread(points: np.ndarray, count: int) -> np.ndarray:
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
     """Mean distance of points (P, 3) to the nearest of others, the larger of both ways."""
-    from data_prep.rendering.nearest import mean_to_nearest  # here, as --help does without it
+    from data_prep.products.nearest import mean_to_nearest  # here, as --help does without it
 
     return max(mean_to_nearest(_spread(a, _POINTS), b), mean_to_nearest(_spread(b, _POINTS), a))
 

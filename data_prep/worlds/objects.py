@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.rendering import rendered
-from data_prep.rendering.motion import plan_views
-from data_prep.rendering.product import Product, random_product
+from data_prep.products.product import Product, random_product
+from data_prep.rendering import seeds
 from data_prep.rendering.scene import Body
-from data_prep.rendering.workplace import Workplace
+from data_prep.worlds import rendered
+from data_prep.worlds.motion import plan_views
+from data_prep.worlds.workplace import Workplace
 from data_prep.writing import shards
 from data_prep.writing.parallel import Workers
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -91,7 +92,7 @@ def make_object(
     split: str, name: str, *, procedure: Procedure, seed: int, count: int, size: int
 ) -> shards.RecordingData:
     """Renders one random product; see make_objects."""
-    when, how, looks, noise = rendered.streams(seed, "object", split, name)
+    when, how, looks, noise = seeds.streams(seed, "object", split, name)
     product = random_product(int(when.integers(2**62)), procedure.num_components)
     known = related_states(when, procedure.num_components)
     states = known[when.integers(len(known), size=count)]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, join, solid
+from data_prep.products.product import solid
+from data_prep.rendering.mesh import Mesh, join
 from data_prep.rendering.scene import Body
 
 SKIN, SLEEVE, HANDLE, BLADE = range(4)

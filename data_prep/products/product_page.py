@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from data_prep.rendering import views, wrong_poses
-from data_prep.rendering.product import Mesh, Product
+from data_prep.products import views, wrong_poses
+from data_prep.products.product import Product
+from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Light, Placed, render
 from stormpsr_jax.base import files
 from stormpsr_jax.psr.procedure import Procedure, Variant

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.rendering.product import Product
+from data_prep.products.product import Product
 from data_prep.rendering.scene import Camera, look_at
 
 _HALF_VIEW = 0.3

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, Part, Product, affine
-from data_prep.rendering.worlds import TOY, Paint, World
+from data_prep.products.product import Part, Product
+from data_prep.rendering.mesh import Mesh, affine
+from data_prep.worlds.worlds import TOY, Paint, World
 
 # Of a part that sits nearly right: a turn about the vertical in radians, or a shift, as a share of
 # its size. From most sides it looks as it should.

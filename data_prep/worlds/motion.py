@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from data_prep.rendering.hiding import Glimpses, Occlusion, Segment
-from data_prep.rendering.product import Product, affine
+from data_prep.products.product import Product
+from data_prep.rendering.mesh import affine
 from data_prep.rendering.ranges import Range
-from data_prep.rendering.timelines import Timeline, changes
+from data_prep.worlds.hiding import Glimpses, Occlusion, Segment
+from data_prep.worlds.timelines import Timeline, changes
 
 TimedEvent = tuple[float, Mapping[int, tuple[int, int]]]  # seconds, then as in `changes`
 

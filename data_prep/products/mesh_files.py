@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import three_mf
+from data_prep.products import three_mf
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import check_regular
 from stormpsr_jax.media import limited

@@ -11,7 +11,8 @@ import itertools
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, Product
+from data_prep.products.product import Product
+from data_prep.rendering.mesh import Mesh
 
 # Ways out: +x, −x, +y, −y, +z, −z of the product.
 WAYS = ("to the right", "to the left", "to the back", "to the front", "up", "down")
@@ -77,7 +78,7 @@ def volume(mesh: Mesh) -> float:
 
 def _compare(found: Relations, i: int, j: int, a: Mesh, b: Mesh, near: float) -> None:
     """Fills in what two parts are to each other."""
-    from data_prep.rendering import columns  # here, as flags and --help do without it
+    from data_prep.products import columns  # here, as flags and --help do without it
 
     low = np.maximum(a.vertices.min(axis=0), b.vertices.min(axis=0))
     high = np.minimum(a.vertices.max(axis=0), b.vertices.max(axis=0))

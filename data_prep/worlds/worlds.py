@@ -17,10 +17,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_prep.rendering.habits import USUAL, Habits
-from data_prep.rendering.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
-from data_prep.rendering.motion import HEAD, VIEWS, View
 from data_prep.rendering.ranges import HALVES, Range, half
+from data_prep.worlds.habits import USUAL, Habits
+from data_prep.worlds.hiding import GLIMPSES, OCCLUSIONS, Glimpses, Occlusion
+from data_prep.worlds.motion import HEAD, VIEWS, View
 
 Colour = tuple[float, float, float]  # as displayed, in 0..1
 
@@ -296,6 +296,6 @@ def chosen(
     world = dataclasses.replace(world, **{kind: getattr(TOY, kind) for kind in without})
     if not backgrounds:
         return world
-    from data_prep.rendering.backgrounds import read  # here, as --help does without it
+    from data_prep.worlds.backgrounds import read  # here, as --help does without it
 
     return dataclasses.replace(world, backgrounds=read(backgrounds, size))

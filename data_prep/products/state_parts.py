@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.rendering import mesh_files
-from data_prep.rendering.mesh_files import Piece
+from data_prep.products import mesh_files
+from data_prep.products.mesh_files import Piece
 from stormpsr_jax.psr.procedure import Procedure
 
 # Bodies of two states are one if they are this alike in place and size, as a share of the

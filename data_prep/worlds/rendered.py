@@ -1,37 +1,18 @@
 """Pictures of catalogued states, and rendered pictures as recordings."""
 
-import colorsys
 import itertools
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 import simplejpeg
 
-from data_prep.rendering.product import Product
+from data_prep.products.product import Product
+from data_prep.products.wrong_poses import draw_states, wrong_mesh
 from data_prep.rendering.scene import Body, Picture
-from data_prep.rendering.worlds import TOY, World
-from data_prep.rendering.wrong_poses import draw_states, wrong_mesh
+from data_prep.worlds.worlds import TOY, World
 from data_prep.writing import shards
 from stormpsr_jax.data.annotation import EMPTY, NOT_ANNOTATED
 from stormpsr_jax.psr.procedure import Procedure
-
-
-def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.random.Generator]:
-    """Independent generators of one recording (or whatever `kind` is), for its four concerns."""
-    words = [zlib.crc32(text.encode()) for text in (kind, split, name)]
-    sequence = np.random.SeedSequence([seed, *words])
-    return [np.random.default_rng(child) for child in sequence.spawn(4)]
-
-
-def drawn_colours(seed: int, count: int) -> list[np.ndarray]:
-    """Display colours (3,) for parts that have none; any two differ in hue or brightness."""
-    rng = streams(seed, "cad colours")[0]
-    hues = (rng.permutation(count) + rng.random()) / count
-    return [
-        np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
-        for hue in hues
-    ]
 
 
 def cad_recordings(

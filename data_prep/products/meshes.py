@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import look_alikes, mesh_files
-from data_prep.rendering.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, Piece
-from data_prep.rendering.product import Mesh, Part, Product, affine, join
-from data_prep.rendering.wrong_poses import is_visible
+from data_prep.products import look_alikes, mesh_files
+from data_prep.products.mesh_files import MAX_FACES, OTHER_SUFFIXES, SUFFIXES, Piece
+from data_prep.products.product import Part, Product
+from data_prep.products.wrong_poses import is_visible
+from data_prep.rendering.mesh import Mesh, affine, join
 from stormpsr_jax.base.files import check_name, read_json
 from stormpsr_jax.base.mistakes import raise_all
 from stormpsr_jax.psr.procedure import Procedure

@@ -1,14 +1,16 @@
 """Products of users: read from the meshes of their parts, or drawn at random for proofs."""
 
+import colorsys
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.rendering import doubts, rendered
-from data_prep.rendering.meshes import load_product, read_inputs
-from data_prep.rendering.product import BOARD_THICKNESS, Product, random_product
+from data_prep.products import doubts
+from data_prep.products.meshes import load_product, read_inputs
+from data_prep.products.product import BOARD_THICKNESS, Product, random_product
+from data_prep.rendering import seeds
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 RADIUS = 2.0  # of a complete product, in the units of the scene (about 5 cm)
@@ -59,11 +61,21 @@ def from_meshes(
         ValueError: a mesh or the poses are wrong (named), or parts lie on top of each other.
     """
     inputs = read_inputs(meshes, procedure, poses)
-    drawn = rendered.drawn_colours(seed, procedure.num_components)
+    drawn = _drawn_colours(seed, procedure.num_components)
     product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
     settings = {"meshes": inputs.digest, "y_up": up == "y"}
     found = doubts.doubts(product, procedure)
     return OfUser(dataclasses.replace(product, kit=True), procedure, settings, tuple(found))
+
+
+def _drawn_colours(seed: int, count: int) -> list[np.ndarray]:
+    """Display colours (3,) for parts that have none; any two differ in hue or brightness."""
+    rng = seeds.streams(seed, "cad colours")[0]
+    hues = (rng.permutation(count) + rng.random()) / count
+    return [
+        np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+        for hue in hues
+    ]
 
 
 def drawn(seed: int) -> OfUser:

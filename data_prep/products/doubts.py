@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_prep.rendering import building, look_alikes, relations, views
-from data_prep.rendering.product import Mesh, Part, Product
-from data_prep.rendering.relations import Relations
+from data_prep.products import building, look_alikes, relations, views
+from data_prep.products.product import Part, Product
+from data_prep.products.relations import Relations
+from data_prep.rendering.mesh import Mesh
 from data_prep.rendering.scene import Body, Light, Placed, render
 from stormpsr_jax.psr.procedure import Procedure, Variant
 

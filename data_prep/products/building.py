@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from data_prep.rendering.relations import WAYS, Relations
+from data_prep.products.relations import WAYS, Relations
 
 # Ways out as they are tried: whoever builds looks at a product from above and from the front.
 _TRIED = (4, 0, 1, 3, 2, 5)
