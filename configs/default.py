@@ -72,6 +72,7 @@ def described() -> Section:
     c.data.dir = ""  # folder of clip shards or embeddings; '' = WORKDIR/data
     c.data.cad_dir = ""  # folder of clean renders (data_prep.cad); '' = split 'cad' of data.dir
     c.data.detector_dir = ""  # folder with the same recordings in larger pictures; '' = data.dir
+    c.data.extra = ""  # folder of labelled real recordings that join rendered ones; '' = none
     c.data.mean = _colours((0.5, 0.5, 0.5), 0)  # per-channel mean of pictures in 0..1
     c.data.std = _colours((0.25, 0.25, 0.25), 1e-6)  # per-channel standard deviation
     c.data.cad_mean = _colours((), 0)  # the same of clean renders; () = that folder's own
@@ -94,6 +95,10 @@ def described() -> Section:
     c.data.synthetic.objects.train = field(0, 0)
     c.data.synthetic.objects.val = field(0, 0)
     c.data.synthetic.frames_per_object = field(120, 1)
+    c.data.synthetic.meshes = ""  # folder of your own product's part meshes; '' = the toy
+    c.data.synthetic.poses = ""  # file of their poses; '' = poses.json beside the meshes, if any
+    c.data.synthetic.up = one_of("z", "y")  # axis of the meshes that points up
+    c.data.synthetic.product_seed = field(-1, 0, 10**9, also=(-1, "none"))  # a drawn product's
     c.data.synthetic.workers = field(2, 1, 1024)  # rendering processes
     c.data.synthetic.timelines = ""  # folder of label timelines to play; '' = made-up ones
     c.data.synthetic.time_scale = field(1.0, 1e-6)  # label times are divided by this

@@ -28,7 +28,6 @@ out. Every recording is a function of the inputs, the seed and its name alone.
 """
 
 import argparse
-import colorsys
 import dataclasses
 import functools
 import sys
@@ -40,9 +39,9 @@ import numpy as np
 
 from data_prep import command
 from data_prep.rendering import rendered
-from data_prep.rendering.meshes import load_product, read_inputs
 from data_prep.rendering.motion import Motion, plan_views
 from data_prep.rendering.product import Product
+from data_prep.rendering.products import RADIUS, from_meshes
 from data_prep.rendering.scene import Picture
 from data_prep.rendering.workplace import (
     HALF_VIEW,
@@ -53,7 +52,6 @@ from data_prep.rendering.workplace import (
 from data_prep.writing import shards
 from stormpsr_jax.psr.procedure import Procedure
 
-RADIUS = 2.0  # of the complete product, in the units of the scene (about 5 cm)
 HAND_CLEARANCE = 0.8  # a product of this height fits under the hands as they are
 
 
@@ -140,6 +138,7 @@ def make_dataset(
     *,
     meshes: str | Path,
     procedure: Procedure,
+    poses: str | Path | None = None,
     size: int = 224,
     per_state: int = 100,
     wrong: int = 0,
@@ -157,6 +156,7 @@ def make_dataset(
         out: the folder; finished recordings in it are kept.
         meshes: folder of part meshes; see the module's docstring.
         procedure: whose states are rendered.
+        poses: a file in place of poses.json there.
         size: height and width in pixels.
         per_state: pictures of each state.
         wrong: further pictures of each in which some parts sit wrong.
@@ -188,15 +188,9 @@ def make_dataset(
         raise ValueError(f"--turn={turn} is not in 0…180")
     if turn is not None and not wrong:
         raise ValueError(f"--turn={turn} is for pictures of wrong parts: give --wrong=N too")
-    inputs = read_inputs(meshes, procedure)
-    rng = rendered.streams(seed, "cad colours")[0]
-    # Any two components differ in hue or brightness.
-    hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
-    drawn = [_display_colour(hue, rng) for hue in hues]
-    product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
-    counts = rendered.cad_recordings(procedure, per_state, wrong)
-    for c in np.flatnonzero(~procedure.states.any(axis=1)) + 1:
-        del counts[f"cad_{c:02d}"]
+    of_user = from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)
+    counts = rendered.cad_recordings(procedure, per_state, wrong, board=False)
+    if not procedure.states.any(axis=1).all():
         print("a state without any component has nothing to render; it is left out", flush=True)
     shards.build(
         out,
@@ -206,7 +200,7 @@ def make_dataset(
         splits={"cad": list(counts)},
         make=functools.partial(
             make_recording,
-            product=product,
+            product=dataclasses.replace(of_user.product, kit=False),
             procedure=procedure,
             seed=seed,
             counts=counts,
@@ -225,8 +219,7 @@ def make_dataset(
             "fill": list(fill),
             "occluded": occluded,
             "turn": turn,
-            "y_up": up == "y",
-            "meshes": inputs.digest,
+            **of_user.settings,
         },
         **making,
     )
@@ -236,10 +229,6 @@ def _check_range(name: str, value: Sequence[float], low: float, high: float) -> 
     if len(value) != 2 or not low <= value[0] <= value[1] <= high:
         shown = ",".join(f"{v:g}" for v in value)
         raise ValueError(f"--{name}={shown} is not MIN,MAX with {low} ≤ MIN ≤ MAX ≤ {high}")
-
-
-def _display_colour(hue: float, rng: np.random.Generator) -> np.ndarray:
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
 
 
 def _pair(text: str) -> tuple[float, ...]:
@@ -253,6 +242,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--meshes", required=True, metavar="DIR", help="a mesh per component, and poses.json")
     add("--procedure", required=True, metavar="FILE", help="procedure file, or a packaged name")
+    command.add_poses_flags(parser)
     command.add_shard_flags(parser)
     command.add_size_flag(parser, 224)
     add("--per_state", type=int, default=100, metavar="N", help="pictures of each (%(default)s)")
@@ -265,7 +255,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "standard deviation (any way round)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of everything drawn (%(default)s)")
-    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
     add("--occluded", type=float, default=0.3, help="share of pictures with hands (%(default)s)")
     add(
         "--elevation",

@@ -90,7 +90,7 @@ def _arguments(flags: argparse.Namespace) -> dict[str, Any]:
     if "ray" in given:
         cluster_of_flag = given.pop("ray")
         given["workers"] = cluster_of_flag or given["workers"]
-    if "procedure" in given:
+    if given.get("procedure") is not None:
         given["procedure"] = load_procedure(given["procedure"])
     if "aspect" in given:
         given["framing"] = _framing(*map(given.pop, ("size", "aspect", "crop", "quality")))
@@ -116,6 +116,13 @@ def add_shard_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, metavar="DIR", help="folder for the clip shards")
     add_workers_flags(parser, 2)
     add("--recordings", default="*", metavar="GLOB", help="make only these")
+
+
+def add_poses_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of how the meshes of a product lie."""
+    add = parser.add_argument
+    add("--poses", metavar="FILE", help="in place of poses.json in the folder of the meshes")
+    add("--up", choices=("z", "y"), default="z", help="axis of the meshes that points up (z)")
 
 
 def add_workers_flags(parser: argparse.ArgumentParser, default: int) -> None:

@@ -1,9 +1,13 @@
-"""Makes clip shards of the synthetic assembly.
+"""Makes clip shards of an assembly that is rendered: of a toy, or of your own product.
 
-A toy of coloured parts is assembled on a table, seen by a head-mounted camera; hands and tools
-hide it for long stretches, above all around each step completion.
+A product is assembled on a table, seen by a head-mounted camera; hands and tools hide it for long
+stretches, above all around each step completion. It is a toy of coloured parts; with --meshes and
+--procedure it is that of your own (a mesh for each component, as in data_prep.cad), and with
+--product_seed one that is drawn with its procedure, which DATA/procedure.json then holds.
 
     python -m data_prep.synthetic --out=DIR --seed=0
+    python -m data_prep.synthetic --out=DIR --meshes=MESHES --procedure=FILE
+    python -m data_prep.synthetic --out=DIR --product_seed=7
     python -m data_prep.synthetic --out=DIR --timelines=LABELS --time_scale=12
     python -m data_prep.synthetic --out=DIR --objects=400 --seed=1000000000
 
@@ -22,11 +26,19 @@ from typing import Any
 import numpy as np
 
 from data_prep import command
-from data_prep.rendering import rendered
-from data_prep.rendering.motion import OCCLUSIONS, plan_recording, plan_views
+from data_prep.rendering import orders, products, rendered
+from data_prep.rendering.motion import OCCLUSIONS, Motion, plan_recording, plan_views
+from data_prep.rendering.names import is_rehearsal, split_names
 from data_prep.rendering.product import Product, random_product, toy_product
+from data_prep.rendering.products import OfUser
 from data_prep.rendering.scene import Body, Picture
-from data_prep.rendering.timelines import Timeline, draw_timeline, find_timelines, read_timeline
+from data_prep.rendering.timelines import (
+    Timeline,
+    changes,
+    draw_timeline,
+    find_timelines,
+    read_timeline,
+)
 from data_prep.rendering.workplace import Workplace, clean_pictures, poses_in_pictures
 from data_prep.rendering.wrong_poses import with_wrong_poses
 from data_prep.writing import shards
@@ -38,7 +50,6 @@ from stormpsr_jax.psr.procedure import Procedure, Variant, load_procedure
 FIRST_OBJECT_SEED = 1_000_000_000
 RECORDINGS = {"train": 40, "val": 12, "test": 12}
 OBJECT_STATES = 12
-_REHEARSAL = "rehearsal_"  # how their names begin
 WRONG_HANDS = 0.5  # share of the renders of wrong parts with hands in them
 WRONG_TURN = 0.9  # radians, about as far as in recordings, where workers turn it back
 REHEARSED_WRONG = 0.5  # chance that a component is put on wrong first in a rehearsal
@@ -61,6 +72,7 @@ def make_dataset(
     time_scale: float = 1.0,
     pace: float = 1.0,
     glob: str = "*",
+    of: OfUser | None = None,
 ) -> Procedure:
     """Writes recordings of one product being assembled, and clean renders of its states.
 
@@ -86,12 +98,14 @@ def make_dataset(
         time_scale: their frame numbers are divided by it.
         pace: in made-up recordings, pauses between events are this many times as long, at least 1.
         glob: on recording names; only these are made.
+        of: the product, a toy by default. Timelines that are played are then of its procedure.
 
     Returns:
         The procedure of the data.
 
     Raises:
-        ValueError: an argument is out of range, or a label file is malformed.
+        ValueError: an argument is out of range, a label file is malformed, or the procedure cannot
+            be built in its order.
     """
     if not 0 <= seed < FIRST_OBJECT_SEED:
         raise ValueError(
@@ -108,14 +122,17 @@ def make_dataset(
         raise ValueError(f"--rehearsals={rehearsals} are made up, --timelines played: give one.")
     if rehearsal_step < 1:
         raise ValueError(f"--rehearsal_step={rehearsal_step} is below 1.")
-    procedure = load_procedure("meccano" if timelines else "synthetic")
+    procedure = of.procedure if of else load_procedure("meccano" if timelines else "synthetic")
     if fps is not None:
         procedure = dataclasses.replace(procedure, fps=procedure.checked_fps(fps))
-    splits = _split_names(recordings, timelines)
-    if rehearsals:
-        rehearsed = tuple(f"{_REHEARSAL}{i:03d}" for i in range(rehearsals))
-        splits["train"] = (*splits.get("train", ()), *rehearsed)
-    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong)
+    if timelines:
+        splits = {split: tuple(paths) for split, paths in find_timelines(timelines).items()}
+    else:
+        orders.check(procedure)
+        counts = RECORDINGS if recordings is None else recordings
+        splits = split_names(procedure, counts, rehearsals)
+    board = of is None or len(of.product.board.faces) > 0
+    renders = rendered.cad_recordings(procedure, cad_per_state, cad_wrong, board=board)
     if renders:
         splits["cad"] = tuple(renders)
     make = functools.partial(
@@ -129,11 +146,13 @@ def make_dataset(
         time_scale=time_scale,
         pace=pace,
         rehearsal_step=rehearsal_step,
+        product=of.product if of else None,
     )
+    kit = of is not None
     num_frames = {
         name: renders[name]
         if split == "cad"
-        else _timeline(split, name, procedure, seed, timelines, time_scale, pace).num_frames
+        else _timeline(split, name, procedure, seed, timelines, time_scale, pace, kit).num_frames
         for split, names in splits.items()
         for name in names
     }
@@ -155,6 +174,7 @@ def make_dataset(
             "time_scale": time_scale,
             "pace": pace,
             "timelines": _digest(timelines) if timelines else None,
+            **(of.settings if of else {}),
         },
         recordings=glob,
         num_frames=num_frames,
@@ -170,14 +190,15 @@ def _timeline(
     directory: str | Path | None,
     time_scale: float,
     pace: float,
+    kit: bool = False,
 ) -> Timeline:
     """What happens in a recording: read from its labels in `directory`, or made up."""
     if directory:
         return read_timeline(find_timelines(directory)[split][name], procedure, time_scale)
     wrong = REHEARSED_WRONG if is_rehearsal(name) else None
-    return draw_timeline(
-        procedure, rendered.streams(seed, "recording", split, name)[0], pace, wrong
-    )
+    when = rendered.streams(seed, "recording", split, name)[0]
+    variant = procedure.variant_for(name)
+    return draw_timeline(procedure, when, pace, wrong, variant=variant, covers=kit)
 
 
 def _digest(directory: str | Path) -> int:
@@ -187,19 +208,6 @@ def _digest(directory: str | Path) -> int:
         for path in of_split.values():
             digest = zlib.crc32(path.read_bytes(), digest)
     return digest
-
-
-def _split_names(
-    recordings: Mapping[str, int] | None, directory: str | Path | None
-) -> dict[str, tuple[str, ...]]:
-    if directory:
-        return {split: tuple(paths) for split, paths in find_timelines(directory).items()}
-    recordings = RECORDINGS if recordings is None else recordings
-    return {
-        split: tuple(f"{split}_{i:03d}" for i in range(count))
-        for split, count in recordings.items()
-        if count
-    }
 
 
 def make_objects(
@@ -281,31 +289,35 @@ def make_recording(
     time_scale: float,
     pace: float,
     rehearsal_step: int = 1,
+    product: Product | None = None,
 ) -> shards.RecordingData:
-    """Renders one recording of a dataset; see make_dataset."""
-    product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
+    """Renders one recording of a dataset; see make_dataset. Without a product, of the toy."""
+    if product is None:
+        product = toy_product(procedure.num_components, rendered.streams(seed, "product")[0])
     when, how, looks, noise = rendered.streams(seed, "recording", split, name)
     if split == "cad":
         states, bodies = rendered.cad_bodies(name, renders[name], product, procedure, when)
         pictures: Iterator[Picture]
         if rendered.is_wrong(name):
             motion = plan_views(renders[name], how, hands=WRONG_HANDS, turn=WRONG_TURN)
+            motion = motion.over(product.height)
             pictures = (
                 Workplace(product, lambda _, body=body: body, looks).picture(motion, i, state, size)
                 for i, (state, body) in enumerate(zip(states, bodies, strict=True))
             )
         else:
-            motion = plan_views(renders[name], how, hands=0.0)
+            motion = plan_views(renders[name], how, hands=0.0).over(product.height)
             pictures = clean_pictures(bodies, motion, size, looks)
         poses = poses_in_pictures(product, motion)
         return rendered.encode(name, 0, pictures, states, procedure, noise, poses=poses)
-    timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace)
-    step = 1
-    if is_rehearsal(name):
-        step = rehearsal_step
-        product = with_wrong_poses(product, rendered.streams(seed, "rehearsal", split, name)[0])
+    timeline = _timeline(split, name, procedure, seed, directory, time_scale, pace, product.kit)
+    step = rehearsal_step if is_rehearsal(name) else 1
+    if is_rehearsal(name) or product.kit:
+        wrong = rendered.streams(seed, "rehearsal", split, name)[0]
+        product = with_wrong_poses(product, wrong, timeline.states if product.kit else None)
     places = np.array([part.right[:2, 3] for part in product.parts])
     motion = plan_recording(timeline, places, procedure.fps, OCCLUSIONS[occlusion], how)
+    motion = _with_stand_ins(motion.over(product.height), product, timeline)
     shown = np.arange(timeline.num_frames) // step * step
     states = timeline.per_frame()[shown]
     workplace = Workplace(product, _bodies(product), looks)
@@ -316,9 +328,16 @@ def make_recording(
     )
 
 
-def is_rehearsal(name: str) -> bool:
-    """Whether a recording is one of make_dataset's rehearsals."""
-    return name.startswith(_REHEARSAL)
+def _with_stand_ins(motion: Motion, product: Product, timeline: Timeline) -> Motion:
+    """The motion in which hands bring what is put in a part's place by mistake."""
+    carried = motion.carried.copy()
+    for frame, changed in changes(timeline):
+        for k, (_, new) in changed.items():
+            stand_in = product.parts[k].stand_in
+            if new < 0 and stand_in is not None:
+                others = np.flatnonzero(carried[:frame] != k)
+                carried[others[-1] + 1 if len(others) else 0 : frame] = stand_in
+    return dataclasses.replace(motion, carried=carried)
 
 
 def make_object(
@@ -367,6 +386,10 @@ def _make(
 ) -> None:
     """What the command does: products with --objects, else recordings of one."""
     counts = {split: given.pop(split) for split in RECORDINGS}
+    told = {name: given.pop(name) for name in ("meshes", "procedure", "poses", "up")}
+    of = products.find(**told, product_seed=given.pop("product_seed"), seed=seed or 0)
+    if objects and of:
+        raise ValueError(f"--objects={objects} are random products: leave out what tells another")
     if not objects:
         make_dataset(
             out,
@@ -375,6 +398,7 @@ def _make(
             size=size,
             workers=workers,
             glob=recordings,
+            of=of,
             **given,
         )
         return
@@ -394,6 +418,15 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add_count = functools.partial(add, type=command.at_least(0), metavar="N")
     command.add_shard_flags(parser)
+    add("--meshes", metavar="DIR", help="of your own product: a mesh per component (data_prep.cad)")
+    add("--procedure", metavar="FILE", help="of your own product, or a packaged name")
+    command.add_poses_flags(parser)
+    add(
+        *("--product_seed", "--product-seed"),
+        type=command.at_least(0),
+        metavar="N",
+        help="a product and a procedure drawn at random",
+    )
     add("--seed", type=int, metavar="N", help="of everything drawn (0; of --objects: 1e9)")
     add("--occlusion", choices=OCCLUSIONS, default="default", help="how much hands hide")
     for split, number in RECORDINGS.items():

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.rendering import mesh_files
-from data_prep.rendering.product import Mesh, Part, Product
+from data_prep.rendering.product import Mesh, Part, Product, affine
+from data_prep.rendering.wrong_poses import is_visible
 from stormpsr_jax.base import installed
 from stormpsr_jax.base.files import check_name, check_regular, read_json
 from stormpsr_jax.base.mistakes import raise_all
@@ -27,7 +28,7 @@ OTHER_SUFFIXES = (
 MAX_BYTES = 2**29  # of a file
 MAX_FACES = 2_000_000  # of the product
 POSES = "poses.json"
-COLOURS = "colors"  # key of poses.json; the others are components
+COLOURS, WRONG = "colors", "wrong"  # keys of poses.json; the others are components
 Y_TO_Z = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 _NO_BOARD = Mesh(np.zeros((0, 3)), np.zeros((0, 3), int), np.zeros((0, 3)))
 
@@ -40,17 +41,28 @@ class Inputs:
         files: K mesh files.
         poses: K matrices (4, 4), mesh to product.
         colours: K display colours (3,) in 0..1; None where the mesh decides.
+        wrong: of K components the poses (4, 4), mesh to product, that each is put in by mistake.
+        poses_file: where poses, colours and wrong poses come from.
         digest: changes with any of them.
     """
 
     files: tuple[Path, ...]
     poses: tuple[np.ndarray, ...]
     colours: tuple[np.ndarray | None, ...]
+    wrong: tuple[tuple[np.ndarray, ...], ...]
+    poses_file: Path
     digest: str
 
 
-def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
+def read_inputs(
+    directory: str | Path, procedure: Procedure, poses_file: str | Path | None = None
+) -> Inputs:
     """Finds the mesh of every component, and reads the poses.
+
+    Args:
+        directory: of the meshes.
+        procedure: whose components they are.
+        poses_file: in place of poses.json in the directory, which there need not be.
 
     Raises:
         ValueError: no such folder; or all of these: components without a mesh or with several,
@@ -81,18 +93,19 @@ def read_inputs(directory: str | Path, procedure: Procedure) -> Inputs:
             f"components ({', '.join(SUFFIXES)})"
         )
     content: Any = {}
+    path = Path(poses_file or directory / POSES)
     try:
-        if os.path.lexists(directory / POSES):
-            content = read_json(directory / POSES)
-        poses, colours = _read_poses(directory / POSES, content, procedure)
+        if poses_file is not None or os.path.lexists(path):
+            content = read_json(path)
+        poses, colours, wrong = _read_poses(path, content, procedure)
     except ValueError as error:
         mistakes.append(str(error))
     raise_all(mistakes)
     files = tuple(found[k] for k in range(procedure.num_components))
     digest = hashlib.sha256(json.dumps(content).encode())
-    for path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest() + path.suffix.lower().encode())
-    return Inputs(files, poses, colours, digest.hexdigest())
+    for file in files:
+        digest.update(hashlib.sha256(file.read_bytes()).digest() + file.suffix.lower().encode())
+    return Inputs(files, poses, colours, wrong, path, digest.hexdigest())
 
 
 def _check_file(path: Path) -> None:
@@ -132,18 +145,26 @@ def _component(path: Path, procedure: Procedure) -> int:
 
 def _read_poses(
     path: Path, content: Any, procedure: Procedure
-) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray | None, ...]]:
-    """Poses and colours of all components from the content of poses.json."""
-    if not isinstance(content, dict) or not isinstance(content.get(COLOURS, {}), dict):
-        place = f"{path}: {COLOURS}" if isinstance(content, dict) else str(path)
-        raise ValueError(f"{place}: is not an object with components as keys")
-    colours = content.get(COLOURS, {})
+) -> tuple[
+    tuple[np.ndarray, ...],
+    tuple[np.ndarray | None, ...],
+    tuple[tuple[np.ndarray, ...], ...],
+]:
+    """Poses, colours and wrong poses of all components from the content of poses.json."""
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: is not an object with components as keys")
     mistakes = []
-    read: tuple[dict[str, np.ndarray], dict[str, np.ndarray]] = {}, {}
-    for into, entries, parse, place in (
-        (read[0], {k: v for k, v in content.items() if k != COLOURS}, _pose, f"{path}"),
-        (read[1], colours, _colour, f"{path}: {COLOURS}"),
+    read: list[dict[str, Any]] = []
+    poses = {key: value for key, value in content.items() if key not in (COLOURS, WRONG)}
+    for entries, parse, place in (
+        (poses, _pose, f"{path}"),
+        (content.get(COLOURS, {}), _colour, f"{path}: {COLOURS}"),
+        (content.get(WRONG, {}), _poses, f"{path}: {WRONG}"),
     ):
+        if not isinstance(entries, dict):
+            mistakes.append(f"{place}: is not an object with components as keys")
+            continue
+        read.append({})
         for key, value in entries.items():
             try:
                 if key not in procedure.components:
@@ -151,14 +172,22 @@ def _read_poses(
                         f"{path}: {key!r} is not a component of procedure {procedure.name!r}; it "
                         f"has {', '.join(procedure.components)}"
                     )
-                into[key] = parse(f"{place}: {key}", value)
+                read[-1][key] = parse(f"{place}: {key}", value)
             except ValueError as error:
                 mistakes.append(str(error))
     raise_all(mistakes)
+    names = procedure.components
     return (
-        tuple(read[0].get(name, np.eye(4)) for name in procedure.components),
-        tuple(read[1].get(name) for name in procedure.components),
+        tuple(read[0].get(name, np.eye(4)) for name in names),
+        tuple(read[1].get(name) for name in names),
+        tuple(read[2].get(name, ()) for name in names),
     )
+
+
+def _poses(where: str, value: Any) -> tuple[np.ndarray, ...]:
+    if not isinstance(value, list) or not value or isinstance(value[0], int | float):
+        raise ValueError(f"{where}: is not a list of poses: [POSE, …]")
+    return tuple(_pose(f"{where}[{i}]", pose) for i, pose in enumerate(value))
 
 
 def _numbers(value: Any, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -236,15 +265,45 @@ def load_product(
     low, high = corners.min(0), corners.max(0)
     scale = 2 * radius / np.linalg.norm(high - low)
     origin = np.append((low + high)[:2] / 2, low[2])
+    to_scene = affine(translation=-scale * origin, scale=scale)
     parts = []
-    for mesh in meshes:
+    for mesh, placed, known in zip(meshes, inputs.poses, inputs.wrong, strict=True):
         vertices = (mesh.vertices - origin) * scale
         centre = (vertices.min(0) + vertices.max(0)) / 2
         pose = np.eye(4)
         pose[:3, 3] = centre
         around = Mesh(vertices - centre, mesh.faces, mesh.colours)
-        parts.append(Part(around, float(np.ptp(vertices[:, 2])), pose, pose))
+        # From the part around its centre back to its mesh, and from there to where it is wrong.
+        up = Y_TO_Z if y_up else np.eye(4)
+        back = np.linalg.inv(to_scene @ up @ placed) @ pose
+        wrong = tuple(to_scene @ up @ one @ back for one in known)
+        part = Part(around, float(np.ptp(vertices[:, 2])), pose, pose, known_wrong=wrong)
+        parts.append(part)
+    raise_all(_wrong_mistakes(inputs, procedure, parts, radius))
     return Product(_NO_BOARD, tuple(parts))
+
+
+def _wrong_mistakes(
+    inputs: Inputs, procedure: Procedure, parts: Sequence[Part], radius: float
+) -> list[str]:
+    """Wrong poses in which a part looks right, or in which nobody would see it."""
+    mistakes = []
+    for name, part in zip(procedure.components, parts, strict=True):
+        for i, pose in enumerate(part.known_wrong):
+            place = f"{inputs.poses_file}: {WRONG}: {name}[{i}]"
+            there = part.mesh.moved(pose).vertices
+            if not is_visible(part, pose):
+                mistakes.append(
+                    f"{place}: looks as it should: hardly any of it is elsewhere; leave it out"
+                )
+            elif np.abs(there[:, :2]).max() > 3 * radius or there[:, 2].max() > 6 * radius:
+                mistakes.append(
+                    f"{place}: is farther from the product than the product is wide; poses take "
+                    "the mesh to the product, in the mesh's units"
+                )
+            elif there[:, 2].max() < 0:
+                mistakes.append(f"{place}: is below the table, the lowest point of the product")
+    return mistakes
 
 
 def _outwards(mesh: Mesh) -> Mesh:

@@ -44,6 +44,8 @@ COVER_REACH = ((0.9, 1.1), (0.75, 1.05))  # right, left
 PARTIAL_REACH = ((0.6, 0.85), (0.58, 0.8))
 AWAY = 0.0
 BESIDE_AIM = np.array([[0.35, 0.1], [-0.45, 0.1]])  # right and left palm, from what they work on
+USUAL_HEIGHT = 1.2  # of a product, at most; that of the toys
+_RAISED = 0.6  # of what a product is higher, what the head is raised, and farther away
 LOOK_AT = np.array([0.0, 0.1, 0.2])  # the head turns about this point
 
 
@@ -76,6 +78,24 @@ class Motion:
     def product_pose(self, frame: int) -> np.ndarray:
         """(4, 4)."""
         return affine(self.product[frame, :3], self.product[frame, 3:])
+
+    def over(self, height: float) -> "Motion":
+        """The same around a product of this height.
+
+        Up to USUAL_HEIGHT all stays as it is; over what is higher, hands are raised, and the head
+        is raised and farther away, so that the product is in view.
+        """
+        if (more := height - USUAL_HEIGHT) <= 0:
+            return self
+        rise = np.array([0.0, 0.0, _RAISED * more])
+        away = self.camera - self.target
+        away *= _RAISED * more / np.linalg.norm(away, axis=1, keepdims=True)
+        return dataclasses.replace(
+            self,
+            camera=self.camera + rise + away,
+            target=self.target + rise,
+            lift=self.lift + more,
+        )
 
     def hand_pose(self, frame: int, side: int) -> np.ndarray:
         """(4, 4) of the right (0) or left (1) hand."""

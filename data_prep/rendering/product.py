@@ -108,13 +108,18 @@ class Part:
         mesh: around the origin, the bottom at z = -height / 2.
         height: z extent.
         right: (4, 4), where it belongs.
-        wrong: (4, 4), how it sits when it is installed incorrectly.
+        wrong: (4, 4), how it sits when it is installed incorrectly, or how what stands in for it
+            does.
+        stand_in: the part that is in its place then; None: it itself.
+        known_wrong: poses (4, 4) in one of which it sits then, if its user knows them.
     """
 
     mesh: Mesh
     height: float
     right: np.ndarray
     wrong: np.ndarray
+    stand_in: int | None = None
+    known_wrong: tuple[np.ndarray, ...] = ()
 
     @functools.cached_property
     def extent(self) -> np.ndarray:
@@ -124,18 +129,41 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """A board and K parts."""
+    """A board and K parts.
+
+    Attributes:
+        board: is always there.
+        parts: of the product.
+        kit: whether parts cover others, sit wrong in every recording in another way, and are mixed
+            up, as in anybody's product; the toys are simpler.
+    """
 
     board: Mesh
     parts: tuple[Part, ...]
+    kit: bool = False
+
+    @functools.cached_property
+    def height(self) -> float:
+        """Of the complete product, from the table on."""
+        return float(max(part.right[2, 3] + part.height / 2 for part in self.parts))
 
     def mesh(self, state: Sequence[int] | np.ndarray) -> Mesh:
         """The product in a state: (K,) of 1 installed, 0 absent, -1 installed incorrectly."""
         pieces = [self.board]
-        for part, value in zip(self.parts, state, strict=True):
+        for k, (part, value) in enumerate(zip(self.parts, state, strict=True)):
             if value:
-                pieces.append(part.mesh.moved(part.right if value > 0 else part.wrong))
+                pose = part.right if value > 0 else part.wrong
+                pieces.append(self.parts[self._shown(k, value)].mesh.moved(pose))
         return join(pieces)
+
+    def loose(self, state: Sequence[int] | np.ndarray) -> list[int]:
+        """The parts that are not on the product in a state (K,)."""
+        there = {self._shown(k, value) for k, value in enumerate(state) if value}
+        return [k for k in range(len(self.parts)) if k not in there]
+
+    def _shown(self, k: int, value: int) -> int:
+        stand_in = self.parts[k].stand_in
+        return k if value > 0 or stand_in is None else stand_in
 
 
 # shape, colour (hue, saturation, value), place x y, bottom z, size x y z.

@@ -24,15 +24,18 @@ def streams(seed: int, kind: str, split: str = "", name: str = "") -> list[np.ra
     return [np.random.default_rng(child) for child in sequence.spawn(4)]
 
 
-def cad_recordings(procedure: Procedure, per_state: int, wrong: int) -> dict[str, int]:
+def cad_recordings(
+    procedure: Procedure, per_state: int, wrong: int, *, board: bool = True
+) -> dict[str, int]:
     """Names of the recordings of split "cad" and their pictures.
 
     `cad_01` shows state 1 and nothing else; `wrong_01` shows it at workplaces, with some of its
-    parts sitting wrong. A state without any component has nothing that could.
+    parts sitting wrong. A state without any component has nothing that could, and without a
+    `board` nothing to show.
     """
-    states = enumerate(procedure.states, start=1)
-    right = {f"cad_{c:02d}": per_state for c, _ in states if per_state}
-    shown = [c for c, state in enumerate(procedure.states, start=1) if state.any()]
+    states = list(enumerate(procedure.states, start=1))
+    right = {f"cad_{c:02d}": per_state for c, s in states if per_state and (board or s.any())}
+    shown = [c for c, state in states if state.any()]
     return right | {f"wrong_{c:02d}": wrong for c in shown if wrong}
 
 

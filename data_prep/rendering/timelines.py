@@ -2,14 +2,16 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.rendering import orders
+from data_prep.rendering.orders import Event
 from stormpsr_jax.base.files import check_name
 from stormpsr_jax.psr.files import labels
-from stormpsr_jax.psr.procedure import Procedure
+from stormpsr_jax.psr.procedure import Procedure, Variant
 
 # Chances per recording (per component for WRONG and TOGETHER) of what people do.
 WRONG = 0.07
@@ -21,8 +23,6 @@ SHORTEST_PAUSE = 3.5
 PAUSE_SCALE = 2.9
 LEAD_IN = (3.0, 8.0)
 TAIL = (7.0, 12.0)
-
-Event = dict[int, int]  # component -> its new value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,64 +51,59 @@ def draw_timeline(
     rng: np.random.Generator,
     pace: float = 1.0,
     wrong: float | None = None,
+    variant: Variant | None = None,
+    covers: bool = False,
 ) -> Timeline:
     """Makes up a recording: a random legal order, with errors, undone and forgotten steps.
 
-    The order goes through the catalogued states, one component at a time (two in some events).
-    Then some steps are done wrongly first, one may be undone and redone, one forgotten.
+    The order is one of `orders`, one component at a time (two in some events). Then some parts sit
+    wrong first, one may be undone and redone, one step forgotten.
 
     Args:
-        procedure: with one variant.
+        procedure: that `orders.check` finds nothing wrong with.
         rng: draws everything.
         pace: pauses before events are this many times as long, at least 1; what happens is the
             same.
         wrong: chance that a component is put on wrong first; None is WRONG.
+        variant: what is done; None is the procedure's only one.
+        covers: parts cover others, as they do not in the toys: to make up for a forgotten step,
+            all that was done after it and waits for it is undone, and done again.
 
     Raises:
-        ValueError: from its initial state the procedure has no way through catalogued states.
+        ValueError: the procedure has several variants, and none is given.
     """
-    if len(procedure.variants) != 1:
-        raise ValueError(f"Procedure {procedure.name!r} needs exactly one variant to make up from.")
-    (variant,) = procedure.variants.values()
+    if variant is None:
+        if len(procedure.variants) != 1:
+            raise ValueError(f"Procedure {procedure.name!r} has several variants: name one.")
+        (variant,) = procedure.variants.values()
     state = np.array(variant.initial_state, np.int8)
-    events = _draw_order(procedure, state, rng)
+    events = _joined(orders.draw_order(procedure, variant, rng), rng)
     if rng.random() < FORGOTTEN:
-        events = _forget(events, rng)
+        events = _cover(events, variant, rng) if covers else _forget(events, rng)
     events = _do_wrongly(events, rng, WRONG if wrong is None else wrong)
     if rng.random() < UNDONE:
-        events = _undo(events, rng)
+        events = _undo(events, variant, rng)
     states = [state]
     for event in events:
         state = state.copy()
         state[list(event)] = list(event.values())
         states.append(state)
     pauses = pace * (SHORTEST_PAUSE + rng.gamma(2.0, PAUSE_SCALE, len(events)))
-    pauses[0] += rng.uniform(*LEAD_IN)
+    pauses[:1] += rng.uniform(*LEAD_IN)
     frames = np.rint(np.cumsum(pauses) * procedure.fps).astype(np.int64)
-    end = frames[-1] + int(rng.uniform(*TAIL) * procedure.fps)
+    end = max(frames, default=0) + int(rng.uniform(*TAIL) * procedure.fps)
     return Timeline(0, int(end), np.r_[0, frames], np.stack(states))
 
 
-def _draw_order(procedure: Procedure, state: np.ndarray, rng: np.random.Generator) -> list[Event]:
-    """A walk upwards through the catalogued states, until none is left above."""
+def _joined(steps: Iterable[int], rng: np.random.Generator) -> list[Event]:
+    """An event for each step, or for two that are done together."""
     events: list[Event] = []
-    catalogue = procedure.states
-    while True:
-        above = (catalogue >= state).all(1) & (catalogue.sum(1) == state.sum() + 1)
-        if not above.any():
-            break
-        following = catalogue[rng.choice(np.flatnonzero(above))]
-        component = int(np.flatnonzero(following != state)[0])
-        if events and len(events[-1]) == 1 and rng.random() < TOGETHER:
-            events[-1][component] = 1
+    for component, value in map(orders.change, steps):
+        alone = events and len(events[-1]) == 1 and component not in events[-1]
+        if alone and rng.random() < TOGETHER:
+            events[-1][component] = value
         else:
-            events.append({component: 1})
-        state = following
-    if not events:
-        raise ValueError(
-            f"Procedure {procedure.name!r}: no catalogued state has one component more than the "
-            "initial state; timelines cannot be made up for it (play real ones: --timelines)."
-        )
+            events.append({component: value})
     return events
 
 
@@ -121,11 +116,41 @@ def _forget(events: list[Event], rng: np.random.Generator) -> list[Event]:
     return events[:i] + events[i + 1 : later + 1] + [events[i]] + events[later + 1 :]
 
 
+def _cover(events: list[Event], variant: Variant, rng: np.random.Generator) -> list[Event]:
+    """One event is left out, for ever or until it is noticed some events later."""
+    i = int(rng.integers(len(events)))
+    left_out, rest = events[i], events[i + 1 :]
+    if rng.random() < 0.4:
+        kept = [{k: v for k, v in event.items() if k not in left_out} for event in rest]
+        found = events[:i] + [event for event in kept if event]
+        return found or events
+    rest_ends = next((j for j, e in enumerate(rest) if left_out.keys() & e.keys()), len(rest))
+    between = rest[: min(rest_ends, int(rng.integers(1, 4)))]
+    waiting = _waiting(left_out, between, variant)
+    off = [{k: 1 - value for k, value in event.items()} for event in reversed(waiting)]
+    return events[:i] + between + off + [left_out] + waiting + rest[len(between) :]
+
+
+def _waiting(left_out: Event, between: list[Event], variant: Variant) -> list[Event]:
+    """What of the events between cannot be done before the one left out, directly or not."""
+    missing = {orders.step_of(k, value) for k, value in left_out.items()}
+    found: list[Event] = []
+    for event in between:
+        waits: Event = {}
+        for k, value in event.items():  # in the order in which they are done
+            if orders.waits_for(variant, orders.step_of(k, value)) & missing:
+                missing.add(orders.step_of(k, value))
+                waits[k] = value
+        if waits:
+            found.append(waits)
+    return found
+
+
 def _do_wrongly(events: list[Event], rng: np.random.Generator, chance: float) -> list[Event]:
     """Some components sit wrongly first; they are put right, or taken off and put on again."""
     result: list[Event] = []
     for event in events:
-        wrong = [k for k in event if rng.random() < chance]
+        wrong = [k for k, value in event.items() if value == 1 and rng.random() < chance]
         result.append({k: -1 if k in wrong else value for k, value in event.items()})
         if wrong and rng.random() < 0.5:
             result.append({k: 0 for k in wrong})
@@ -134,10 +159,17 @@ def _do_wrongly(events: list[Event], rng: np.random.Generator, chance: float) ->
     return result
 
 
-def _undo(events: list[Event], rng: np.random.Generator) -> list[Event]:
-    """One component that was just installed is taken off and put back."""
-    i = int(rng.choice([j for j, event in enumerate(events) if 1 in event.values()]))
-    component = next(k for k, value in events[i].items() if value == 1)
+def _undo(events: list[Event], variant: Variant, rng: np.random.Generator) -> list[Event]:
+    """One component that was just installed is taken off and put back, if that may happen."""
+
+    def installed(event: Event) -> list[int]:
+        may = variant.possible
+        return [k for k, v in event.items() if v == 1 and {3 * k, 3 * k + 2} <= may]
+
+    if not (found := [j for j, event in enumerate(events) if installed(event)]):
+        return events
+    i = int(rng.choice(found))
+    component = installed(events[i])[0]
     return [*events[: i + 1], {component: 0}, {component: 1}, *events[i + 1 :]]
 
 

@@ -88,7 +88,7 @@ class Workplace:
         """The picture of one frame; state (K,)."""
         values = tuple(state.tolist())
         carried = int(motion.carried[frame])
-        loose = tuple(k for k, value in enumerate(values) if not value and k != carried)
+        loose = tuple(k for k in self._product.loose(values) if k != carried)
         others = [Placed(self._around_body(loose), np.eye(4))]
         for side in (0, 1):
             if motion.reach[frame, side] <= 0.02:
@@ -98,10 +98,14 @@ class Workplace:
             tool = self._has_tool and side == 0 and not carrying
             others.append(Placed(self._hand(side, tool), pose))
             if carrying and not values[carried]:
-                inside = affine(translation=(0.0, 0.55, -0.35))
+                inside = affine(translation=(0.0, 0.55, self._below_palm(carried, motion.lift)))
                 others.append(Placed(self._part_body(carried), pose @ inside))
         product = Placed(self._product_body(values), motion.product_pose(frame))
         return render(product, others, _camera(motion, frame), self._light, self._table, size)
+
+    def _below_palm(self, k: int, lift: float) -> float:
+        """Where the middle of a carried part is, its bottom being above the table."""
+        return max(-0.35, self._product.parts[k].height / 2 - lift - 0.8)
 
 
 def _draw_clutter(rng: np.random.Generator) -> Mesh:

@@ -1,7 +1,8 @@
 """How parts may sit that are installed incorrectly: for renders that show a detector such parts.
 
 Nobody knows beforehand how a worker will get a part wrong, so the poses are drawn anew for every
-picture: turned, shifted, mirrored, or on the wrong side of the product.
+picture: turned, shifted, mirrored, or on the wrong side of the product. In a kit, another part may
+be in its place, too. Where it is known how a part gets wrong (`Part.known_wrong`), that is drawn.
 """
 
 import dataclasses
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from data_prep.rendering.product import Mesh, Part, Product, affine, join
+from data_prep.rendering.product import Mesh, Part, Product, affine
 
 # A pose counts as wrong if the part's points then lie this far, as a share of its size, from where
 # they belong: a box turned by half a turn is none.
@@ -20,27 +21,80 @@ _CHANCES = np.array([0.2, 0.2, 0.4, 0.1, 0.1])
 # as few, a finely meshed cube on another of its faces would seem to be elsewhere.
 _POINTS, _OTHERS = 60, 2000
 _TRIES = 20
+MIXED_UP = 0.15  # of the wrong parts of a kit, those where another one is in the place
+# What another part has to differ in, to look wrong there: in shape, as above, or in colour (0…1).
+_OTHER_SHAPE, _OTHER_COLOUR = 0.1, 0.15
 _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one
 
 
 def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
     """Draws a (4, 4) pose of a part that sits wrong, visibly so."""
-    points = _spread(part.mesh.vertices, _OTHERS)
     size = part.extent
     place, turn = part.right[:3, 3], part.right[:3, :3]
-    right = points @ turn.T + place
     for _ in range(_TRIES):
         pose = _draw(size, place, rng) @ _linear(turn)
-        now = points @ pose[:3, :3].T + pose[:3, 3]
-        if _distance(now, right) > _VISIBLE * np.linalg.norm(size) / np.sqrt(3):
+        if is_visible(part, pose):
             return pose
     return affine(translation=place + size * (0.6, 0.0, 0.0)) @ _linear(turn)
 
 
-def with_wrong_poses(product: Product, rng: np.random.Generator) -> Product:
-    """The product whose every part, where it sits wrong, does so in a pose drawn for it."""
-    parts = [dataclasses.replace(part, wrong=wrong_pose(part, rng)) for part in product.parts]
+def is_visible(part: Part, pose: np.ndarray) -> bool:
+    """Whether a part in a pose (4, 4) looks other than it should."""
+    return _apart(part, part.mesh, pose) > _VISIBLE
+
+
+def _apart(part: Part, mesh: Mesh, pose: np.ndarray) -> float:
+    """How far a mesh in a pose is from the part where it belongs, in the part's size."""
+    right, now = (
+        _spread(one.vertices, _OTHERS) @ at[:3, :3].T + at[:3, 3]
+        for one, at in ((part.mesh, part.right), (mesh, pose))
+    )
+    return _distance(now, right) * np.sqrt(3) / float(np.linalg.norm(part.extent))
+
+
+def with_wrong_poses(
+    product: Product, rng: np.random.Generator, states: np.ndarray | None = None
+) -> Product:
+    """The product whose every part, where it sits wrong, does so in a pose drawn for it.
+
+    Args:
+        product: a kit, or a toy.
+        rng: draws them.
+        states: (M, K) in which the product is. A part that is absent whenever another one sits
+            wrong may be the one that is in its place then. None: each part stands for itself.
+    """
+    parts, free = [], np.ones(len(product.parts), bool)
+    for k in range(len(product.parts)):
+        others = []
+        if states is not None and (states[:, k] < 0).any():
+            absent = (states[states[:, k] < 0] == 0).all(axis=0)
+            others = np.flatnonzero(absent & free).tolist()
+        part = _wrong_part(product, k, others, rng)
+        if part.stand_in is not None:
+            free[part.stand_in] = False
+        parts.append(part)
     return dataclasses.replace(product, parts=tuple(parts))
+
+
+def _wrong_part(product: Product, k: int, others: Sequence[int], rng: np.random.Generator) -> Part:
+    """Part k as it sits wrong, or one of the others that looks wrong in its place."""
+    part = product.parts[k]
+    if part.known_wrong:
+        known = part.known_wrong[rng.integers(len(part.known_wrong))]
+        return dataclasses.replace(part, wrong=known)
+    if product.kit and others and rng.random() < MIXED_UP:
+        j = others[rng.integers(len(others))]
+        other = product.parts[j]
+        place = part.right[:3, 3] + [0, 0, (other.height - part.height) / 2]  # on the same ground
+        pose = affine(translation=place) @ _linear(other.right[:3, :3])
+        if _apart(part, other.mesh, pose) > _OTHER_SHAPE or _other_colour(part, other):
+            return dataclasses.replace(part, wrong=pose, stand_in=j)
+    return dataclasses.replace(part, wrong=wrong_pose(part, rng))
+
+
+def _other_colour(part: Part, other: Part) -> bool:
+    one, two = (np.sqrt(p.mesh.colours.mean(axis=0)) for p in (part, other))
+    return bool(np.abs(one - two).max() > _OTHER_COLOUR)
 
 
 def _draw(size: np.ndarray, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -98,8 +152,9 @@ def draw_states(state: Sequence[int], count: int, rng: np.random.Generator) -> n
 
 def wrong_mesh(product: Product, state: Sequence[int], rng: np.random.Generator) -> Mesh:
     """The product in a state (K,), each part at −1 in a wrong pose drawn for it."""
-    pieces = [product.board]
-    for part, value in zip(product.parts, state, strict=True):
-        if value:
-            pieces.append(part.mesh.moved(part.right if value > 0 else wrong_pose(part, rng)))
-    return join(pieces)
+    parts, absent = list(product.parts), [k for k, value in enumerate(state) if not value]
+    for k, value in enumerate(state):
+        if value < 0:
+            parts[k] = _wrong_part(product, k, absent, rng)
+            absent = [j for j in absent if j != parts[k].stand_in]
+    return dataclasses.replace(product, parts=tuple(parts)).mesh(state)

@@ -218,6 +218,32 @@ class ClipSource(Source):
         other.image_size = (size, size)
         return other
 
+    def joined(self, other: ClipSource) -> ClipSource:
+        """Returns these recordings and those of another folder as one split.
+
+        Raises:
+            ValueError: pictures have another size, or frames another rate, or recordings the same
+                name.
+        """
+        where = f"{other._directory}: does not go with {self._directory}"
+        for what, theirs, own, flag in (
+            ("pictures of {} pixels (HxW)", other.stored_size, self.stored_size, "size"),
+            ("{} frames a second", other.fps, self.fps, "fps"),
+        ):
+            if theirs != own:
+                raise ValueError(
+                    f"{where}: it has {what.format(theirs)}, not {own}; make one of them again "
+                    f"with another --{flag}"
+                )
+        if other._clip_length != self._clip_length:
+            raise ValueError(f"{where}: it has records of another length; make it again")
+        if both := sorted(self.recordings.keys() & other.recordings.keys()):
+            raise ValueError(f"{where}: both have recordings {', '.join(both[:5])}; rename these")
+        whole = copy.copy(self)
+        whole.recordings = dict(sorted((self.recordings | other.recordings).items()))
+        whole._shards = self._shards | other._shards
+        return whole
+
     def frames(self, recording: str, frames: Numbers) -> np.ndarray:
         """Decodes frames of a recording.
 

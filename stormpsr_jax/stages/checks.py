@@ -40,6 +40,8 @@ def _mistakes(context: Context, stages: Sequence[Stage]) -> list[str]:
     if out_of_range:  # all other checks count on numbers in their ranges
         return mistakes + ([] if renderings else _folder(context))
     mistakes += _window(context)
+    if found := collect(functools.partial(_extra, context)):
+        return mistakes + found  # all other checks open splits that it may be part of
     reads = [read for stage in stages for read in stage.reads(context)]
     for rendering in renderings:
         mistakes += rendering(context, reads)
@@ -95,6 +97,18 @@ def _config(context: Context, stages: Sequence[Stage]) -> list[str]:
             "for both, which takes those of the folder"
         )
     return mistakes + [text for stage in stages for text in stage.mistakes(context)]
+
+
+def _extra(context: Context) -> list[str]:
+    """ValueError if real recordings cannot be read, and what they do not go with."""
+    if context.extra is None:
+        return []
+    which = f"--config.data.extra={context.config.data.extra}"
+    if context.config.data.detector_dir:
+        return [f"{which}: has pictures of one size; leave out data.detector_dir"]
+    if context.ready_made:
+        return [f"{which}: its pictures do not go with the embeddings in {context.data_dir}"]
+    return []
 
 
 def _attention(context: Context, device: jax.Device) -> list[str]:
@@ -156,7 +170,7 @@ def _splits(context: Context, reads: Sequence[Reads]) -> list[str]:
     for split in dict.fromkeys(
         s for read in reads if LABEL_FILES in read.parts for s in read.splits
     ):
-        folder = context.data_dir / "labels" / split
+        folder = context.folder(split) / "labels" / split
         if not folder.is_dir():
             mistakes.append(f"{folder}: no label files; run the data_prep command again")
     return mistakes

@@ -24,6 +24,8 @@ from stormpsr_jax.data.features import (
 )
 from stormpsr_jax.model.content import Window
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from stormpsr_jax.stages import extra
+from stormpsr_jax.stages.extra import Extra
 from stormpsr_jax.training import hosts, loop
 from stormpsr_jax.training.definition import Definition
 from stormpsr_jax.training.sinks import Sinks
@@ -36,6 +38,10 @@ def packaged_or_path(name: str) -> Path:
     """The file that `init_from` names: one that ships with the package, or a path."""
     packaged = Path(__file__).parents[1] / "pretrained" / f"{name}.safetensors"
     return packaged if packaged.exists() else Path(name)
+
+
+def _has_boxes(source: ClipSource) -> bool:
+    return any((recording.classes > 0).any() for recording in source.recordings.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,22 @@ class Context:
     def detector_dir(self) -> Path:
         """Folder of the clip shards that the detector's pictures come from."""
         return Path(self.config.data.detector_dir or self.data_dir)
+
+    @functools.cached_property
+    def extra(self) -> Extra | None:
+        """The real recordings that join those of the data folder, if the config names any.
+
+        Raises:
+            ValueError: their folder cannot be read.
+        """
+        name = self.config.data.extra
+        return extra.read(Path(name)) if name else None
+
+    def folder(self, split: str) -> Path:
+        """The data folder that has the labels of a validation or test split."""
+        if self.extra is not None and self.extra.replaces(split):
+            return self.extra.directory
+        return self.data_dir
 
     @property
     def has_cad(self) -> bool:
@@ -129,6 +151,20 @@ class Context:
             )
         return large
 
+    def boxed_source(self, split: str) -> ClipSource:
+        """What the detector is trained on and judged by: those rendered where real have no boxes.
+
+        Raises:
+            ValueError: as of `detector_source`.
+        """
+        source = self.detector_source(split)
+        if self.folder(split) == self.data_dir or _has_boxes(source):
+            return source
+        return self._open(ClipSource, self.detector_dir, split).at(*self._size("detector"))
+
+    def _size(self, section: str) -> tuple[int, str]:
+        return self.config[section].image_size, f"{section}.image_size"
+
     def _sized(self, section: str, directory: Path, split: str) -> ClipSource:
         if split == CAD:
             directory = self.cad_dir
@@ -138,8 +174,20 @@ class Context:
                     "pretrain.cad_per_state and detector.cad ask for; make some with data_prep.cad "
                     "or data_prep.industreal_cad and give --config.data.cad_dir, or set both to 0"
                 )
+        elif self.folder(split) != self.data_dir:
+            directory = self.folder(split)
         source = self._open(ClipSource, directory, split)
-        return source.at(self.config[section].image_size, f"{section}.image_size")
+        for other in self.extra.joining(split) if self.extra is not None else ():
+            source = self._joined(source, directory, split, other)
+        return source.at(*self._size(section))
+
+    def _joined(self, source: ClipSource, directory: Path, split: str, other: str) -> ClipSource:
+        """A split with one of the real recordings."""
+        assert self.extra is not None
+        key = ("joined", directory, split, other)
+        if key not in self._sources:
+            self._sources[key] = source.joined(self._open(ClipSource, self.extra.directory, other))
+        return self._sources[key]
 
     def _open(self, kind: type[Opened], directory: Path, split: str) -> Opened:
         key = (kind, directory, split)
@@ -150,7 +198,7 @@ class Context:
     def forget_data(self) -> None:
         """Opens everything anew from now on: stage `data` has changed what is there."""
         self._sources.clear()
-        for name in ("procedure", "cad_statistics"):
+        for name in ("procedure", "cad_statistics", "extra"):
             self.__dict__.pop(name, None)
 
     def embeddings(self, split: str) -> dict[str, list[EmbeddingFile]]:

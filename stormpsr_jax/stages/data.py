@@ -1,9 +1,16 @@
-"""Stage `data`: renders the synthetic assembly into clip shards, for runs that bring no data."""
+"""Stage `data`: renders recordings into clip shards, for runs that bring no data.
+
+Of the synthetic assembly, of a product whose part meshes are given, or of one drawn at random.
+"""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib.util
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
@@ -11,7 +18,7 @@ from stormpsr_jax.base import installed
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
-from stormpsr_jax.stages.stage import Reads, Stage
+from stormpsr_jax.stages.stage import Reads, Stage, collect
 
 
 def run(context: Context) -> dict:
@@ -19,6 +26,7 @@ def run(context: Context) -> dict:
     if jax.process_index() != 0:
         return {}
     from data_prep import synthetic  # rendering is an extra
+    from data_prep.rendering import products
 
     config = context.config.data.synthetic
     options = config.to_dict()
@@ -37,8 +45,84 @@ def run(context: Context) -> dict:
         if config.timelines:
             options["recordings"] = None
         options["timelines"] = config.timelines or None
-        synthetic.make_dataset(context.data_dir, **options)
+        told = {name: options.pop(name) or None for name in ("meshes", "poses")}
+        product_seed = options.pop("product_seed")
+        of = products.find(
+            **told,
+            up=options.pop("up"),
+            procedure=context.procedure if told["meshes"] else None,
+            product_seed=None if product_seed < 0 else product_seed,
+            seed=config.seed,
+        )
+        synthetic.make_dataset(context.data_dir, of=of, **options)
     return {}
+
+
+def _product_mistakes(context: Context) -> list[str]:
+    """What is wrong with a product of the user's, before its meshes are read."""
+    config, fields = context.config.data.synthetic, "--config.data.synthetic."
+    procedure = context.config.procedure
+    if config.poses and not config.meshes:
+        return [f"{fields}poses={config.poses}: are of meshes; give data.synthetic.meshes too"]
+    if config.product_seed >= 0:
+        which = f"{fields}product_seed={config.product_seed}: draws a product and its procedure"
+        if config.meshes:
+            return [f"{which}; leave data.synthetic.meshes out"]
+        return [f"{which}; set --config.procedure=''"] if procedure else []
+    if not config.meshes:
+        if procedure or config.timelines or config.objects.train:
+            return []
+        return [
+            "--config.procedure='': name the product to render, with --config.procedure=FILE and "
+            f"{fields}meshes=DIR, or draw one with {fields}product_seed=N"
+        ]
+    if not procedure:
+        return [f"{fields}meshes={config.meshes}: give --config.procedure=FILE, whose they are"]
+    from data_prep.rendering import meshes, orders  # rendering is an extra
+
+    if not config.timelines:
+        orders.check(context.procedure)
+    meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+    return []
+
+
+def _extra_mistakes(context: Context) -> list[str]:
+    """What real recordings do not share with those that will be rendered."""
+    config, extra = context.config.data.synthetic, context.extra
+    if extra is None or config.product_seed >= 0:
+        return []
+    mistakes = []
+    for split in extra.splits:
+        source = ClipSource(extra.directory, split, context.procedure)
+        own = (config.size, config.size)
+        if source.stored_size != own:
+            mistakes.append(
+                f"--config.data.extra={extra.directory}: has pictures of {source.stored_size} "
+                f"pixels (H, W), and {own} are rendered: make it again with --size={config.size}, "
+                "or set data.synthetic.size"
+            )
+        if source.fps != config.fps:
+            mistakes.append(
+                f"--config.data.extra={extra.directory}: has {source.fps:g} frames a second: set "
+                f"--config.data.synthetic.fps={source.fps:g}, or make it again with "
+                f"--fps={config.fps:g}"
+            )
+    return list(dict.fromkeys(mistakes))
+
+
+def _further(context: Context) -> dict[str, Any]:
+    """What is in files that the config names."""
+    config = context.config.data.synthetic
+    if not config.meshes:
+        return {}
+    from data_prep.rendering import meshes  # rendering is an extra
+
+    inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
+    content = json.dumps(context.procedure.to_json(), sort_keys=True)
+    return {
+        "meshes or poses": inputs.digest,
+        "procedure": hashlib.sha256(content.encode()).hexdigest(),
+    }
 
 
 def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
@@ -51,6 +135,8 @@ def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:
                 f"stage 'data' renders pictures and needs {module!r}: "
                 f"{installed.extra('synthetic')}"
             )
+    mistakes = mistakes or collect(functools.partial(_product_mistakes, context))
+    mistakes = mistakes or collect(functools.partial(_extra_mistakes, context))
     if config.timelines and config.pace != 1:
         mistakes.append(
             f"--config.data.synthetic.pace={config.pace} is for made-up timelines; those of "
@@ -105,6 +191,7 @@ STAGE = Stage(
     name="data",
     run=run,
     fields=("data.synthetic",),
+    further=_further,
     taken_over=False,  # it belongs to the data folder
     rendering=rendering_mistakes,
     damage=_damage,

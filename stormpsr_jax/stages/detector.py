@@ -24,7 +24,7 @@ from stormpsr_jax.training.step import Batch, Loss, Params
 def build(context: Context) -> Definition:
     """What trains the detector and keeps the one with the best validation mAP@50."""
     config = context.config.detector
-    train, val = context.detector_source("train"), context.detector_source("val")
+    train, val = context.boxed_source("train"), context.boxed_source("val")
     cad = context.detector_source(CAD) if config.cad else None
     model = networks.detector(context)
 
@@ -89,7 +89,7 @@ def _reads(context: Context) -> list[Reads]:
     config = context.config.detector
     heads = {"states": config.part_loss, "poses": config.pose_loss}
     parts = ("pictures", "boxes", *(part for part, weight in heads.items() if weight))
-    found = [Reads(parts, SPLITS, Context.detector_source)]
+    found = [Reads(parts, SPLITS, Context.boxed_source)]
     if config.cad:
         kinds = {"plain": config.cad_wrong < 1, "wrong": config.cad_wrong > 0}
         renders = tuple(kind for kind, asked in kinds.items() if asked)
@@ -133,7 +133,7 @@ def _size_mistakes(context: Context) -> list[str]:
 def _data_mistakes(context: Context) -> list[str]:
     mistakes = _mistakes_of_renders(context) if context.config.detector.cad else []
     for split in SPLITS:
-        recordings = context.detector_source(split).recordings.values()
+        recordings = context.boxed_source(split).recordings.values()
         if not any((r.classes > 0).any() for r in recordings):
             mistakes.append(
                 f"split {split!r} has no box of a catalogued or error state, which the "

@@ -235,13 +235,17 @@ def _trained(workdir: Path, stages: Iterable[str]) -> dict[str, Any]:
 
 def _data(context: Context) -> dict[str, Any]:
     """What the recordings are: whether renders, of which scene, and how many each split has."""
-    settings = files.read_json(context.data_dir / "settings.json")
+    settings = files.read_json(context.folder("test") / "settings.json")
     made_by = settings.get("settings")
     # data_prep.synthetic alone has this setting.
     rendered = isinstance(made_by, dict) and "occlusion" in made_by
     scene = {"scene": {key: made_by.get(key) for key in ("seed", "occlusion")}} if rendered else {}
-    splits = [split for split in ("train", "val", "test") if split in settings["splits"]]
-    counts = {split: len(context.source(split).recordings) for split in splits}
+    splits = provenance.recordings(context)
+    counts = {
+        split: len(context.source(split).recordings)
+        for split in ("train", "val", "test")
+        if split in splits
+    }
     return {"rendered": rendered, "recordings": counts, **scene}
 
 

@@ -19,7 +19,7 @@ def read_split(context: Context, split: str) -> dict[str, LabelledPredictions]:
         raise ValueError(f"{folder}: no predictions; run stage 'predict' on split {split!r} first")
     return load_recordings(
         context.procedure,
-        context.data_dir / "labels" / split,
+        context.folder(split) / "labels" / split,
         there("asd"),
         there("temporal"),
         scores_dir=folder / "scores" if "fuse" in context.config.stages else None,

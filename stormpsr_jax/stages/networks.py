@@ -120,12 +120,13 @@ def pictures(context: Context, source: Source, with_detector: bool = False) -> P
     if with_detector:
         size = context.detector_source(source.split).image_size
         detector_size = size if size != source.image_size else None
+    framed = context.extra or source  # renders are square whatever is made of a camera's pictures
     return Pictures(
         source.image_size,
         tuple(data.mean),
         tuple(data.std),
-        source.aspect,
-        source.region,
+        framed.aspect,
+        framed.region,
         detector_size,
     )
 

@@ -66,7 +66,8 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
     Returns:
         "config" {field: value}, "data" {part of a split: checksum}, "procedure" {what: checksum}
         and "stages" {stage: checksum of its results, None if it is not finished}. Without "data"
-        and "procedure" where the data folder is not finished, or the stage makes it.
+        and "procedure" where the data folder is not finished. Of a stage that makes it, "data" is
+        what it is made from.
     """
     fields = {
         field: value
@@ -78,7 +79,9 @@ def made_from(context: Context, stage: Stage) -> dict[str, dict[str, Any]]:
         other.name: _of_results(context.workdir / other.name) for other in stage.after(context)
     }
     result = {"config": fields, "stages": before}
-    if context.has_data and not stage.makes_data:
+    if stage.makes_data:
+        result["data"] = stage.further(context)
+    elif context.has_data:
         result["data"] = _data(context, stage)
         result["procedure"] = _procedure(context, stage)
     return result
@@ -93,7 +96,7 @@ def _data(context: Context, stage: Stage) -> dict[str, Any]:
                 if part == LABELS:
                     found[name] = files.checksum(context.data_dir / "labels" / f"{split}.npz")
                 elif part == LABEL_FILES:
-                    found[name] = checksums.of_labels(context.data_dir / "labels" / split)
+                    found[name] = checksums.of_labels(context.folder(split) / "labels" / split)
                 else:
                     found[name] = known.of_part(read.source(context, split), part)
     for field in stage.file_fields:
@@ -172,9 +175,10 @@ def check_kinds(context: Context, stage: Stage) -> None:
 
 
 def recordings(context: Context) -> dict[str, list[str]]:
-    """The recordings of each split of the data folder."""
+    """The recordings of each split of the data."""
     path = context.data_dir / "settings.json"
-    return data_folder.load_settings(path, data_folder.Settings).splits
+    splits = data_folder.load_settings(path, data_folder.Settings).splits
+    return splits if context.extra is None else context.extra.all_of(splits)
 
 
 def this_training(context: Context, stage: Stage, steps: int) -> Training:

@@ -61,6 +61,8 @@ def run(
         _on_process_0(lambda: _check(context, remake))
         if mesh.size > 1:
             _say(f"mesh {dict(mesh.shape)} over {jax.process_count()} processes")
+        if context.extra is not None:
+            _say(str(context.extra))
         on_start()
         for stage in order.chosen(config):
             stopped = f"stopped before {stage.name}; run the same command again"

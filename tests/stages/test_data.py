@@ -15,5 +15,8 @@ def test_run_renders_what_the_config_says(tmp_path, monkeypatch):
         config.data.synthetic[name] = value
     data.run(SimpleNamespace(config=config, data_dir=tmp_path))
     assert {name: told[name] for name in numbers} == numbers
-    fields = set(config.data.synthetic) - {"objects", "frames_per_object"}
-    assert told.keys() == fields
+    of_objects = {"objects", "frames_per_object"}
+    of_product = {"meshes", "poses", "up", "product_seed"}
+    fields = set(config.data.synthetic) - of_objects - of_product
+    assert told.keys() == fields | {"of"}
+    assert told["of"] is None  # the toy

@@ -52,7 +52,7 @@ def context(tmp_path):
     return types.SimpleNamespace(
         config=config,
         workdir=tmp_path,
-        data_dir=tmp_path / "data",
+        folder=lambda _: tmp_path / "data",
         procedure=PROCEDURE,
         source=lambda split: types.SimpleNamespace(fps=PROCEDURE.fps),
     )

@@ -1,0 +1,34 @@
+"""Your own product from its CAD files and its procedure alone: nothing is filmed.
+
+python -m stormpsr_jax.main --config=cad --config.procedure=pump.json \
+    --config.data.synthetic.meshes=MESHES --workdir=RUN
+
+Stage `data` renders the recordings to learn from, to choose by and to score, so that the figures
+are of renders too. Labelled real recordings (data_prep.own) join them with --config.data.extra=REAL:
+they are trained on as well, four or more for validation choose thresholds and confidences, and those
+for testing are scored (docs/from-cad.md).
+
+Fields to look at first:
+* data.synthetic.poses, .up: where parts go and sit wrong, and what points up, if the meshes are not
+  in their assembled places with z up (`python -m data_prep.cad --help`).
+* data.synthetic.product_seed in place of meshes and procedure: a product drawn at random.
+* data.synthetic.size, up to 640, with data.synthetic.recordings, .cad_per_state and .cad_wrong:
+  what rendering takes, which a line tells before it starts; finished recordings are kept.
+* data.synthetic.fps: that of the procedure where real recordings join.
+* init_from: general_encoder, which ships, fits the encoder of configs/synthetic.py, from which
+  everything else comes. A published ViT of today takes --config.encoder.backbone=NAME, its
+  weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
+  (docs/model.md#backbones).
+Hardware: 2 CPU cores. It was measured on renders alone, and real video was never tried.
+"""
+
+from ml_collections import ConfigDict
+
+from stormpsr_jax.configs import synthetic
+
+
+def get_config() -> ConfigDict:
+    """Returns the locked configuration."""
+    c = synthetic.get_config()
+    c.procedure = ""  # has to be named, but for a product that is drawn
+    return c

@@ -1,0 +1,146 @@
+"""Products of users: read from the meshes of their parts, or drawn at random for proofs."""
+
+import colorsys
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.rendering import rendered
+from data_prep.rendering.meshes import load_product, read_inputs
+from data_prep.rendering.product import BOARD_THICKNESS, Product, random_product
+from stormpsr_jax.psr.procedure import Procedure, Variant
+
+RADIUS = 2.0  # of a complete product, in the units of the scene (about 5 cm)
+COMPONENTS = (5, 9)  # of a product that is drawn, fewest and most
+MAX_STATES = 30  # that its catalogue has at most
+FPS = 5.0  # of its procedure
+_NAMES = (
+    "base", "frame", "cover", "handle", "motor", "valve", "spring", "lever", "knob", "nozzle",
+    "bracket", "gauge", "filter", "seal", "plug", "hinge",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class OfUser:
+    """A product of a user, and what tells it from every other one.
+
+    Attributes:
+        product: a kit.
+        procedure: its own.
+        settings: JSON values that change with it.
+    """
+
+    product: Product
+    procedure: Procedure
+    settings: dict[str, Any]
+
+
+def from_meshes(
+    meshes: str | Path,
+    procedure: Procedure,
+    *,
+    poses: str | Path | None = None,
+    seed: int = 0,
+    up: str = "z",
+) -> OfUser:
+    """Reads a product, scaled to RADIUS.
+
+    Args:
+        meshes: folder of part meshes; see data_prep.cad.
+        procedure: of the product.
+        poses: a file in place of poses.json there.
+        seed: of the colours of parts that have none.
+        up: the axis of the meshes that points up, "z" or "y".
+
+    Raises:
+        ValueError: a mesh or the poses are wrong (named).
+    """
+    inputs = read_inputs(meshes, procedure, poses)
+    rng = rendered.streams(seed, "cad colours")[0]
+    # Any two components differ in hue or brightness.
+    hues = (rng.permutation(procedure.num_components) + rng.random()) / procedure.num_components
+    drawn = [_display_colour(hue, rng) for hue in hues]
+    product = load_product(inputs, procedure, radius=RADIUS, y_up=up == "y", drawn=drawn)
+    settings = {"meshes": inputs.digest, "y_up": up == "y"}
+    return OfUser(dataclasses.replace(product, kit=True), procedure, settings)
+
+
+def _display_colour(hue: float, rng: np.random.Generator) -> np.ndarray:
+    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 1.0), rng.uniform(0.35, 1.0)))
+
+
+def drawn(seed: int) -> OfUser:
+    """A product drawn at random, with a procedure of as random an order.
+
+    A part on top of another one waits for it, and most others wait for some that come before them,
+    until at most MAX_STATES states are possible, which are the catalogue.
+    """
+    rng = np.random.default_rng([seed, *b"product"])
+    count = int(rng.integers(COMPONENTS[0], COMPONENTS[1] + 1))
+    product = dataclasses.replace(random_product(seed, count), kit=True)
+    pairs = _stacked(product)
+    order = rng.permutation(count).tolist()
+    order.sort(key=lambda k: k in {after for _, after in pairs})  # on top comes after below
+    every = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
+    while len(states := _possible(every, pairs)) > MAX_STATES:
+        later = int(rng.integers(1, count))
+        pairs.add((order[int(rng.integers(later))], order[later]))
+    expected = tuple(range(0, 3 * count, 3))
+    precedence = tuple((3 * a, 3 * b) for a, b in sorted(pairs))
+    names = rng.permutation(_NAMES)[:count].tolist()
+    variant = Variant("assembly", (0,) * count, expected, ("*",), precedence)
+    procedure = Procedure(f"drawn {seed}", FPS, tuple(names), states, {variant.name: variant})
+    return OfUser(product, procedure, {"product_seed": seed})
+
+
+def _stacked(product: Product) -> set[tuple[int, int]]:
+    """(below, on top) of the parts that stand on others."""
+    bottoms = [part.right[2, 3] - part.height / 2 for part in product.parts]
+    on_board = [k for k, bottom in enumerate(bottoms) if bottom < BOARD_THICKNESS + 1e-6]
+    places = np.array([part.right[:2, 3] for part in product.parts])
+    return {
+        (min(on_board, key=lambda j: np.linalg.norm(places[j] - places[k])), k)
+        for k in range(len(bottoms))
+        if k not in on_board
+    }
+
+
+def _possible(states: np.ndarray, pairs: set[tuple[int, int]]) -> np.ndarray:
+    """Those of the states (N, K) in which nothing is there before what it waits for."""
+    allowed = np.ones(len(states), bool)
+    for before, after in pairs:
+        allowed &= states[:, before] >= states[:, after]
+    found = states[allowed]
+    return found[np.argsort(found.sum(axis=1), kind="stable")].astype(np.int8)
+
+
+def find(
+    *,
+    meshes: str | Path | None = None,
+    procedure: Procedure | None = None,
+    poses: str | Path | None = None,
+    up: str = "z",
+    product_seed: int | None = None,
+    seed: int = 0,
+) -> OfUser | None:
+    """The product that flags or fields of those names tell; None if they tell none.
+
+    Raises:
+        ValueError: they do not fit each other, or what they name is wrong.
+    """
+    if product_seed is not None:
+        if meshes or poses or procedure is not None:
+            raise ValueError(
+                f"--product_seed={product_seed} draws a product and its procedure: leave out "
+                "--meshes, --poses and --procedure"
+            )
+        return drawn(product_seed)
+    if not meshes:
+        if poses or procedure is not None:
+            raise ValueError("--procedure and --poses are of --meshes: give that too")
+        return None
+    if procedure is None:
+        raise ValueError(f"--meshes={meshes}: give --procedure=FILE too, whose components they are")
+    return from_meshes(meshes, procedure, poses=poses, seed=seed, up=up)

@@ -1,0 +1,364 @@
+"""Recordings of a user's product, whose parts are meshes, through the code of the toy's."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+
+from data_prep import synthetic
+from data_prep.rendering import motion, products, rendered, timelines, workplace, wrong_poses
+from data_prep.rendering.product import Part, Product, affine, solid
+from data_prep.rendering.scene import Body
+from data_prep.writing import recording_shard
+from stormpsr_jax.data.clips import ClipSource, list_splits
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from tests.support import lantern
+from tests.support.commands import refused
+from tests.support.digests import digests
+
+LANTERN = Procedure.from_json(lantern.CONTENT)
+NOTHING = solid("box", (0, 0, 0), (0, 0, 0))
+FEW = ("--size=16", "--fps=1", "--workers=1", "--train=2", "--val=1", "--test=1")
+RENDERS = ("--cad_per_state=1", "--cad_wrong=2", "--rehearsals=1", "--rehearsal_step=3")
+
+
+@pytest.fixture
+def files(tmp_path):
+    return lantern.write(tmp_path / "given")
+
+
+def _flags(files, out, *more):
+    meshes, procedure = files
+    return [f"--meshes={meshes}", f"--procedure={procedure}", f"--out={out}", *FEW, *more]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    return _of_user(lantern.write(tmp_path_factory.mktemp("lantern")))
+
+
+def _of_user(files, **options):
+    return products.from_meshes(files[0], LANTERN, **options)
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_meshes_and_a_procedure_become_recordings_with_labels_and_boxes(files, tmp_path):
+    out = tmp_path / "data"
+    assert synthetic.main(_flags(files, out, *RENDERS)) == 0
+    assert list_splits(out) == ["cad", "test", "train", "val"]
+    procedure = load_procedure(out / "procedure.json")
+    assert procedure == dataclasses.replace(LANTERN, fps=1.0)
+    waits = [(a // 3, b // 3) for a, b in LANTERN.variants["assembly"].precedence]
+    train = ClipSource(out, "train", procedure)
+    assert list(train.recordings) == ["rehearsal_000", "train_000", "train_001"]
+    boxed = {}
+    for r in train.recordings.values():
+        assert r.states[0].tolist() == [0] * 5
+        assert r.states[-1].sum() >= 3
+        classes = procedure.state_classes(r.states)
+        shown = r.classes > 0
+        np.testing.assert_array_equal(r.classes[shown], classes[shown])
+        assert (r.classes[r.states.any(axis=1) == 0] < 0).all(), "nothing to be seen has no box"
+        boxed[r.name] = int(shown.sum())
+        built = (r.states == 1).any(axis=0)
+        first = np.where(built, (r.states != 0).argmax(axis=0), 10**6)
+        assert sum(first[a] <= first[b] for a, b in waits) >= len(waits) - 1  # one may be forgotten
+    assert boxed["rehearsal_000"] == 0 < boxed["train_000"] + boxed["train_001"]
+    cad = ClipSource(out, "cad", procedure)
+    assert set(cad.recordings) == {f"cad_{c:02d}" for c in range(2, 9)} | {
+        f"wrong_{c:02d}" for c in range(2, 9)
+    }
+    for name, r in cad.recordings.items():
+        assert r.poses.shape == (r.num_frames, 6)
+        if not rendered.is_wrong(name):
+            assert (r.classes == int(name[-2:])).all()
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_an_interrupted_folder_goes_on_and_ends_with_the_same_bytes(kit, tmp_path, monkeypatch):
+    options = {"recordings": {"train": 2, "val": 1}, "rehearsals": 1, "cad_wrong": 1}
+    make_dataset = functools.partial(
+        synthetic.make_dataset, size=8, fps=1, cad_per_state=1, of=kit, **options
+    )
+    make_dataset(tmp_path / "whole")
+    made, make = [], recording_shard.make_recording
+
+    def stopped(function, job, progress):
+        if len(made) == 4:
+            raise OSError("the disk is away")
+        made.append(job.name)
+        return make(function, job, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording_shard, "make_recording", stopped)
+        with pytest.raises(RuntimeError, match="the disk is away"):
+            make_dataset(tmp_path / "parts")
+    assert len(list((tmp_path / "parts").glob("clips-*"))) == 4
+    again = []
+    recorded = lambda f, job, p: again.append(job.name) or make(f, job, p)  # noqa: E731
+    monkeypatch.setattr(recording_shard, "make_recording", recorded)
+    make_dataset(tmp_path / "parts")
+    assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
+    assert len(made) == 4
+    assert not set(made) & set(again)
+
+
+def test_a_folder_does_not_mix_products(kit, tmp_path):
+    make = functools.partial(
+        synthetic.make_dataset, tmp_path, size=8, fps=1, recordings={"val": 1}, cad_per_state=0
+    )
+    make(of=kit)
+    changed = dataclasses.replace(kit, settings=kit.settings | {"meshes": "others"})
+    with pytest.raises(ValueError, match="settings"):
+        make(of=changed)
+
+
+def test_what_flags_tell_together_has_to_fit(files, tmp_path, capsys):
+    meshes, procedure = files
+    out = f"--out={tmp_path / 'data'}"
+    for flags, message in (
+        ([f"--meshes={meshes}"], "give --procedure=FILE too"),
+        ([f"--procedure={procedure}"], "are of --meshes"),
+        ([f"--poses={procedure}"], "are of --meshes"),
+        (["--product-seed=1", f"--meshes={meshes}"], "--product_seed=1 draws a product"),
+        (["--product_seed=1", "--objects=2"], "leave out what tells another"),
+    ):
+        assert message in refused(capsys, synthetic.main, [out, *flags])
+    content = json.loads(procedure.read_text())
+    content["variants"]["assembly"] |= {"initial_state": "10000"}
+    procedure.write_text(json.dumps(content))
+    said = refused(capsys, synthetic.main, _flags(files, tmp_path / "data"))
+    assert "cannot be built in its order" in said
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_a_drawn_product_has_its_procedure_beside_it(tmp_path):
+    out = tmp_path / "data"
+    flags = (*FEW, "--val=0", "--test=0", "--cad_per_state=1", "--cad_wrong=1")
+    assert synthetic.main([f"--out={out}", "--product-seed=4", *flags]) == 0
+    procedure = load_procedure(out / "procedure.json")
+    assert procedure == dataclasses.replace(products.drawn(4).procedure, fps=1.0)
+    cad = ClipSource(out, "cad", procedure)
+    assert "cad_01" in cad.recordings  # of the board, which is seen before any part is there
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_poses_of_another_file_count_in_place_of_those_beside_the_meshes(tmp_path):
+    files = lantern.write(tmp_path, lid={"translation": [0, 0, 100]})
+    other = tmp_path / "other.json"
+    other.write_text("{}")
+    heights = [_of_user(files, poses=path).product.height for path in (None, other)]
+    assert heights[0] > 1.2 * heights[1]
+    with pytest.raises(ValueError, match=r"nothing\.json"):
+        _of_user(files, poses=tmp_path / "nothing.json")
+
+
+# --- How parts sit wrong ---
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_known_wrong_poses_are_the_only_ones_where_they_are_given(tmp_path):
+    """Given in millimetres; here they are those of a lid on the plate, or standing beside."""
+    poses = [{"translation": [0, 0, -32]}, {"translation": [0, -60, 0]}]
+    product = _of_user(lantern.write(tmp_path, wrong={"lid": poses})).product
+    lid, rng = product.parts[4], np.random.default_rng(0)
+    scale = lid.extent[0] / 60  # to the units of the scene
+    drawn = [wrong_poses.with_wrong_poses(product, rng).parts for _ in range(20)]
+    moved = np.array([parts[4].wrong[:3, 3] - lid.right[:3, 3] for parts in drawn]) / scale
+    rows = {tuple(row) for row in np.round(moved, 6).tolist()}
+    assert rows == {(0, 0, -32), (0, -60, 0)}
+    assert all((parts[4].wrong[:3, :3] == np.eye(3)).all() for parts in drawn)
+    boxes = np.array([parts[3].wrong for parts in drawn])
+    assert len(np.unique(np.round(boxes, 9), axis=0)) == 20  # of other parts they are drawn
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_known_wrong_poses_follow_the_axis_that_points_up(tmp_path):
+    """The mesh of a part lies anywhere; where it is wrong is said in the product's coordinates."""
+    turn = {"translation": [5, 1, 2], "quaternion": [1, 0, 0, 1]}
+    files = lantern.write(
+        tmp_path,
+        lid=turn,
+        wrong={"lid": [[[0, 1, 0, 9], [1, 0, 0, 50], [0, 0, 1, 70], [0, 0, 0, 1]]]},
+    )
+    product = _of_user(files, up="y").product
+    rows = [line.split() for line in (files[0] / "lid.obj").read_text().splitlines()]
+    mesh = np.array([row[1:4] for row in rows if row and row[0] == "v"], float)
+    part = product.parts[4]
+    right = np.stack([5 - mesh[:, 1], 1 + mesh[:, 0], 2 + mesh[:, 2]], axis=1)
+    wrong = np.stack([9 + mesh[:, 1], 50 + mesh[:, 0], 70 + mesh[:, 2]], axis=1)
+    scale = part.extent[0] / np.ptp(right[:, 0])
+    up = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
+    moved = (wrong - right) @ up.T * scale
+    shown = [part.mesh.moved(pose).vertices for pose in (part.right, part.known_wrong[0])]
+    found = np.unique(np.round(np.hstack([shown[0], shown[1] - shown[0]]), 6), axis=0)
+    at = right @ up.T * scale
+    by_hand = np.hstack([at + (shown[0].min(0) - at.min(0)), moved])
+    np.testing.assert_allclose(found, np.unique(np.round(by_hand, 6), axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([], "wrong: is not an object with components as keys"),
+        ({"roof": [{}]}, "'roof' is not a component of procedure 'lantern'"),
+        ({"lid": {}}, r"wrong: lid: is not a list of poses"),
+        ({"lid": []}, r"wrong: lid: is not a list of poses"),
+        ({"lid": [{}, [1, 2]]}, r"wrong: lid\[1\]: is not a 4 × 4 matrix"),
+    ],
+)
+def test_mistakes_in_known_wrong_poses_are_one_line(tmp_path, wrong, message):
+    files = lantern.write(tmp_path, wrong=wrong)
+    with pytest.raises(ValueError, match=message) as error:
+        _of_user(files)
+    assert "\n" not in str(error.value)
+    assert "poses.json" in str(error.value)
+
+
+@pytest.mark.usefixtures("system")  # takes seconds
+def test_known_wrong_poses_that_nobody_would_see_are_told_together(tmp_path):
+    quarter = [[0, -1, 0, -35], [1, 0, 0, 35], [0, 0, 1, 0], [0, 0, 0, 1]]
+    post = [{"translation": [x, 0, z]} for x, z in ((0.25, 0), (9000, 0), (0, -400), (30, 0))]
+    with pytest.raises(ValueError, match="poses") as error:
+        _of_user(lantern.write(tmp_path, wrong={"lamp": [quarter], "post": post}))
+    lines = [line.partition("wrong: ")[2] for line in str(error.value).splitlines()]
+    assert [line.partition(";")[0].partition(",")[0] for line in lines] == [
+        "post[0]: looks as it should: hardly any of it is elsewhere",
+        "post[1]: is farther from the product than the product is wide",
+        "post[2]: is below the table",
+        "lamp[0]: looks as it should: hardly any of it is elsewhere",
+    ]
+
+
+def _kit():
+    """Two blocks side by side, a small one that could be in the place of either."""
+
+    def part(shape, colour, x, size):
+        pose = affine(translation=(x, 0, size / 2))
+        return Part(solid(shape, (size, size, size), colour), size, pose, pose)
+
+    red, blue, green = 0.9 * np.eye(3)[[0, 2, 1]]
+    parts = part("box", red, -0.6, 0.9), part("box", blue, 0.6, 0.9), part("cone", green, 0.0, 0.5)
+    return Product(NOTHING, parts, kit=True)
+
+
+def test_another_part_may_be_in_the_place_of_one_but_never_in_two_places(monkeypatch):
+    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
+    states = np.array([[0, 0, 0], [-1, 0, 0], [1, -1, 0], [1, 1, 0], [1, 1, -1], [1, 1, 1]])
+    seen = set()
+    for seed in range(30):
+        kit = wrong_poses.with_wrong_poses(_kit(), np.random.default_rng(seed), states)
+        stands_in = [part.stand_in for part in kit.parts]
+        seen.add(tuple(stands_in))
+        for state in states:
+            there = [k for k in range(3) if k not in kit.loose(state)]
+            assert len(there) == np.count_nonzero(state)
+    # The blue block may be in the red one's place, the cone in either, and nothing is left for it.
+    assert seen == {(1, 2, None), (2, None, None)}
+    toy = dataclasses.replace(_kit(), kit=False)
+    found = wrong_poses.with_wrong_poses(toy, np.random.default_rng(0), states)
+    assert {part.stand_in for part in found.parts} == {None}
+
+
+def test_parts_that_look_alike_are_no_mistake_in_each_others_place(monkeypatch):
+    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
+    kit = _kit()
+    twins = dataclasses.replace(
+        kit, parts=(kit.parts[0], dataclasses.replace(kit.parts[0], right=kit.parts[1].right))
+    )
+    states = np.array([[0, 0], [-1, 0], [1, 0], [1, -1]])
+    for seed in range(10):
+        found = wrong_poses.with_wrong_poses(twins, np.random.default_rng(seed), states)
+        assert {part.stand_in for part in found.parts} == {None}
+
+
+def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
+    monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
+    states = np.array([[0, 0, 0], [-1, 0, 0], [1, 0, 0]], np.int8)
+    kit = wrong_poses.with_wrong_poses(_kit(), np.random.default_rng(1), states)
+    j = kit.parts[0].stand_in
+    assert j is not None
+    assert kit.loose(states[1]) == [k for k in (0, 1, 2) if k != j]
+    mesh = kit.mesh(states[1])
+    shown = kit.parts[j].mesh
+    assert len(mesh.faces) == len(kit.board.faces) + len(shown.faces)
+    assert np.ptp(mesh.vertices[-len(shown.vertices) :], axis=0) == pytest.approx(
+        kit.parts[j].extent
+    )
+    assert mesh.vertices[-len(shown.vertices) :, 2].min() == pytest.approx(0)  # on the table
+    timeline = timelines.Timeline(0, 60, np.array([0, 30, 45]), states)
+    planned = motion.plan_recording(
+        timeline, np.zeros((3, 2)), 5, motion.OCCLUSIONS["default"], np.random.default_rng(0)
+    )
+    assert set(planned.carried.tolist()) == {-1, 0}
+    carried = synthetic._with_stand_ins(planned, kit, timeline).carried
+    np.testing.assert_array_equal(carried, np.where(planned.carried == 0, j, -1))
+
+
+def test_each_recording_of_a_kit_has_wrong_poses_of_its_own(kit, monkeypatch):
+    used = []
+    monkeypatch.setattr(synthetic, "_bodies", lambda product: used.append(product))
+    make = functools.partial(
+        synthetic.make_recording,
+        procedure=LANTERN,
+        seed=0,
+        occlusion="default",
+        size=16,
+        renders={},
+        directory=None,
+        time_scale=1.0,
+        pace=1.0,
+        product=kit.product,
+    )
+    for name in ("train_000", "train_001", "rehearsal_000", "train_001"):
+        make("train", name)
+    poses = [np.stack([part.wrong for part in product.parts]) for product in used]
+    distances = [np.abs(poses[a] - poses[b]).max() for a, b in ((0, 1), (0, 2), (1, 2), (1, 3))]
+    assert min(distances[:3]) > 0.1
+    assert distances[3] == 0
+
+
+# --- The workplace around products of any size ---
+
+
+def test_hands_and_head_are_over_a_high_product_and_stay_over_a_flat_one():
+    views = motion.plan_views(50, np.random.default_rng(0), hands=1.0)
+    same = views.over(motion.USUAL_HEIGHT)
+    for field in dataclasses.fields(motion.Motion):
+        np.testing.assert_array_equal(getattr(same, field.name), getattr(views, field.name))
+    high = views.over(3.4)
+    lowest = [high.hand_pose(i, side)[2, 3] for i in range(50) for side in (0, 1)]
+    assert min(lowest) - views.hand_pose(0, 0)[2, 3] == pytest.approx(3.4 - motion.USUAL_HEIGHT)
+    away, usual = high.camera - high.target, views.camera - views.target
+    assert np.cross(away, usual) == pytest.approx(0, abs=1e-9)
+    assert (np.linalg.norm(away, axis=1) > np.linalg.norm(usual, axis=1) + 1).all()
+
+
+@pytest.mark.parametrize("height", [0.3, 1.0, 3.2])
+def test_products_of_any_shape_fill_the_picture_and_are_seen_whole(height):
+    size = (np.sqrt(16 - height**2) / np.sqrt(2), np.sqrt(16 - height**2) / np.sqrt(2), height)
+    pose = affine(translation=(0, 0, height / 2))
+    part = Part(solid("box", size, (0.8, 0.2, 0.2)), height, pose, pose)
+    product = Product(NOTHING, (part,), kit=True)
+    views = motion.plan_views(30, np.random.default_rng(0), hands=0.0).over(product.height)
+    pictures = workplace.clean_pictures(
+        [Body(product.mesh([1]))] * 30, views, 64, np.random.default_rng(1)
+    )
+    boxes = np.array([p.box for p in pictures])
+    low, high = boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2
+    cut = ((low <= 0) | (high >= 1)).any(axis=1)
+    assert cut.mean() < 0.25
+    assert 0.4 < boxes[:, 2:].max(axis=1).mean() < 0.95
+
+
+def test_a_large_part_is_carried_above_the_table():
+    product = products.drawn(0).product
+    tall = dataclasses.replace(product.parts[0], height=3.0)
+    product = dataclasses.replace(product, parts=(tall, *product.parts[1:]))
+    place = workplace.Workplace(product, lambda _: None, np.random.default_rng(0))
+    for lift in (0.0, 1.0):
+        assert 1.15 + lift + place._below_palm(0, lift) - 1.5 > 0
+        assert place._below_palm(1, lift) == -0.35

@@ -1,0 +1,225 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from data_prep.rendering import names, orders, products, timelines
+from stormpsr_jax.psr.procedure import Procedure, load_procedure
+from tests.support import lantern, toy
+
+LANTERN = Procedure.from_json(lantern.CONTENT)
+
+
+def _procedure(states, components="a, b, c, d", **variant):
+    content = toy.content(components, states)
+    content["variants"]["all"] |= variant
+    return Procedure.from_json(content)
+
+
+def _orders(procedure, count=200):
+    (variant,) = procedure.variants.values()
+    rng = np.random.default_rng(0)
+    return {tuple(orders.draw_order(procedure, variant, rng)) for _ in range(count)}
+
+
+def test_every_order_that_precedence_allows_comes_up_and_no_other():
+    pairs = LANTERN.variants["assembly"].precedence
+    allowed = {
+        order
+        for order in itertools.permutations(range(0, 15, 3))
+        if all(order.index(a) < order.index(b) for a, b in pairs)
+    }
+    assert 2 < len(allowed) < 20
+    assert _orders(LANTERN) == allowed
+
+
+def test_without_precedence_the_catalogue_is_followed_and_left_to_itself_where_it_jumps():
+    found = _orders(_procedure("1000 1100 1111 0010 1010"))
+    by_hand = {
+        *((0, 3, *rest) for rest in itertools.permutations((6, 9))),
+        *((0, 6, *rest) for rest in itertools.permutations((3, 9))),
+        *((6, 0, *rest) for rest in itertools.permutations((3, 9))),
+    }
+    assert found == by_hand
+
+
+def test_a_catalogue_of_the_complete_product_alone_leaves_the_order_open():
+    assert _orders(_procedure("1111"), 600) == set(itertools.permutations((0, 3, 6, 9)))
+
+
+def test_precedence_alone_is_enough_whatever_is_catalogued():
+    found = _orders(_procedure("1111", precedence=[[0, 3], [3, 6], [6, 9]]))
+    assert found == {(0, 3, 6, 9)}
+
+
+def test_a_large_catalogue_takes_no_time_to_speak_of():
+    rng = np.random.default_rng(0)
+    states = {"".join(map(str, row)) for row in rng.integers(0, 2, (30_000, 40)).tolist()}
+    content = toy.content(", ".join(f"part {k}" for k in range(40)), "1" * 40)
+    procedure = Procedure.from_json(content | {"states": sorted(states)})
+    (order,) = _orders(procedure, 1)
+    assert sorted(order) == list(range(0, 120, 3))
+
+
+def test_removals_and_parts_that_are_there_from_the_start():
+    service = _procedure(
+        "1111 0111 0011", initial_state="1111", expected=[0, 2, 3, 5], precedence=[[2, 5], [3, 0]]
+    )
+    assert _orders(service) == {(2, 5, 3, 0)}  # off in one order, on again in the other
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        timeline = timelines.draw_timeline(service, rng, wrong=0.5, covers=True)
+        assert timeline.states[0].tolist() == [1, 1, 1, 1]
+        assert (timeline.states[:, 2:] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["meccano", "industreal", "impact", "synthetic"])
+def test_timelines_of_every_procedure_that_ships(name):
+    procedure = load_procedure(name)
+    orders.check(procedure)
+    for variant, seed in itertools.product(procedure.variants.values(), range(12)):
+        rng = np.random.default_rng(seed)
+        timeline = timelines.draw_timeline(procedure, rng, variant=variant, covers=True)
+        assert tuple(timeline.states[0]) == variant.initial_state
+        assert (np.diff(timeline.frames) > 0).all()
+        assert (timeline.states[1:] != timeline.states[:-1]).any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"expected": [2, 0], "precedence": [[2, 0]]}, r"Remove a \(2\)"),
+        ({"initial_state": "1000", "expected": [0, 3]}, r"Install a \(0\)"),
+        ({"expected": []}, "expected: is empty"),
+    ],
+)
+def test_a_procedure_that_cannot_be_built_is_one_line(variant, message):
+    with pytest.raises(ValueError, match=message) as error:
+        orders.check(_procedure("1111", **variant))
+    assert "'toy': variants.all" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# --- Timelines of products whose parts cover others ---
+
+
+def test_what_was_left_out_goes_in_once_what_covers_it_has_come_off(monkeypatch):
+    for name in ("WRONG", "UNDONE"):
+        monkeypatch.setattr(timelines, name, 0.0)
+    monkeypatch.setattr(timelines, "FORGOTTEN", 1.0)
+    pairs = [(a // 3, b // 3) for a, b in LANTERN.variants["assembly"].precedence]
+    after = np.zeros((5, 5), bool)
+    for a, b in pairs:
+        after[a, b] = True
+    for _ in range(3):
+        after |= after @ after  # whatever is on top, and on top of that
+    forgotten = made_up_for = came_off = 0
+    for seed in range(300):
+        timeline = timelines.draw_timeline(LANTERN, np.random.default_rng(seed), covers=True)
+        shown = timeline.states
+        missing = (shown[:, None, :] * after[None] > shown[:, :, None]).any()  # (M, below, above)
+        forgotten += missing
+        made_up_for += missing and shown[-1].all()
+        came_off += (np.diff(shown.astype(int), axis=0) < 0).any()
+        for old, new in itertools.pairwise(shown):
+            (put_on,) = np.nonzero(new > old)
+            under = after[put_on].any(axis=0) & (old == 1)
+            assert not under.any(), "something that covers it was still there"
+    assert made_up_for > 60
+    assert forgotten - made_up_for > 30  # left out and covered for good
+    assert came_off > 60
+
+
+def test_parts_that_may_not_come_off_are_never_undone(monkeypatch):
+    for name in ("WRONG", "FORGOTTEN"):
+        monkeypatch.setattr(timelines, name, 0.0)
+    monkeypatch.setattr(timelines, "UNDONE", 1.0)
+    procedure = _procedure("1111", allowed=[5])  # "b" alone
+    seen = set()
+    for seed in range(40):
+        timeline = timelines.draw_timeline(procedure, np.random.default_rng(seed))
+        seen |= {k for _, c in timelines.changes(timeline) for k, v in c.items() if v == (1, 0)}
+    assert seen == {1}
+
+
+def test_a_part_that_is_taken_off_is_never_taken_off_wrongly():
+    procedure = _procedure("1111", initial_state="1111", expected=[2, 5, 8, 11])
+    timeline = timelines.draw_timeline(procedure, np.random.default_rng(0), wrong=1.0)
+    assert timeline.states.min() == 0
+
+
+@pytest.mark.parametrize("states", ["10", "10 11"])
+def test_procedures_of_one_and_two_steps(states):
+    procedure = _procedure(states, "a, b", expected=list(range(0, 3 * len(states.split()), 3)))
+    for seed in range(60):
+        timelines.draw_timeline(procedure, np.random.default_rng(seed), wrong=0.3, covers=True)
+
+
+# --- Names of recordings ---
+
+
+def _variants(**globs):
+    content = toy.content()
+    only = content["variants"]["all"]
+    return content | {"variants": {n: only | {"recordings": list(g)} for n, g in globs.items()}}
+
+
+def _names(counts, rehearsals=0, **globs):
+    procedure = Procedure.from_json(_variants(**globs))
+    return procedure, names.split_names(procedure, counts, rehearsals)
+
+
+def test_names_of_one_variant_that_takes_any_are_those_of_their_split():
+    _, found = _names({"train": 2, "val": 0, "test": 1}, 1, all=["*"])
+    assert found == {"train": ("train_000", "train_001", "rehearsal_000"), "test": ("test_000",)}
+
+
+def test_recordings_are_of_all_variants_in_turn_as_their_globs_tell():
+    procedure, found = _names({"train": 4, "val": 2}, 2, on=["*_assy"], off=["[xy]?-*", "never"])
+    assert len({name for of_split in found.values() for name in of_split}) == 8
+    for of_split in found.values():
+        variants = [procedure.variant_for(name).name for name in of_split]
+        assert variants == ["on", "off"] * (len(of_split) // 2)
+    assert found["train"][-1] == "x0-rehearsal_001"
+    assert [names.is_rehearsal(name) for name in found["train"]] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.parametrize(
+    "globs", [{"on": ["*"], "off": ["off_*"]}, {"on": ["one"]}, {"on": ["/*"]}]
+)
+def test_a_variant_without_a_name_of_its_own_is_told(globs):
+    with pytest.raises(ValueError, match=r"variants\.(on|off)\.recordings: .*add a glob such as"):
+        _names({"train": 2}, **globs)
+
+
+# --- Products drawn at random ---
+
+
+def test_a_drawn_product_can_be_built_and_its_catalogue_is_all_that_its_order_allows():
+    stacked = 0
+    for seed in range(25):
+        found = products.drawn(seed)
+        procedure, product = found.procedure, found.product
+        assert Procedure.from_json(procedure.to_json()) == procedure
+        orders.check(procedure)
+        assert 5 <= procedure.num_components == len(product.parts) <= 9
+        assert 5 < procedure.num_states <= products.MAX_STATES
+        rng, (variant,) = np.random.default_rng(0), procedure.variants.values()
+        for _ in range(5):
+            state = np.zeros(procedure.num_components, np.int8)
+            for step in orders.draw_order(procedure, variant, rng):
+                state[step // 3] = 1
+                assert procedure.state_class(state) > 0
+            assert state.all()
+        bottoms = [part.right[2, 3] - part.height / 2 for part in product.parts]
+        for k in np.flatnonzero(np.array(bottoms) > 0.11):
+            stacked += 1
+            below = [a // 3 for a, b in variant.precedence if b == 3 * k]
+            near = [
+                np.linalg.norm((product.parts[j].right - product.parts[k].right)[:2, 3])
+                for j in below
+            ]
+            assert min(near) < 0.3
+    assert stacked > 10
+    assert products.drawn(3).procedure == products.drawn(3).procedure
+    assert products.drawn(3).procedure != products.drawn(4).procedure

@@ -1,0 +1,240 @@
+"""Labelled real recordings beside rendered ones, and products that a config names."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.configs import cad
+from stormpsr_jax.data.clips import ClipSource
+from stormpsr_jax.psr.procedure import load_procedure
+from stormpsr_jax.stages import checks, data, detector, evaluate, networks, pretrain, provenance
+from stormpsr_jax.stages.context import Context
+from stormpsr_jax.training.sharding import make_mesh
+from tests.support import lantern, real_data
+from tests.support.tiny import TINY, tiny
+
+TOY = dataclasses.replace(load_procedure("synthetic"), fps=1.0)
+ENOUGH, FEW = {"train": 3, "val": 4, "test": 1}, {"train": 2, "val": 1}
+LEARNING = ("pretrain", "embed", "temporal", "detector", "predict", "evaluate")
+
+
+def context_of(rendered, workdir, real, **changes):
+    changes = {"data.dir": str(rendered / "data"), "stages": LEARNING, **changes}
+    return Context(tiny(**changes, **{"data.extra": str(real)}), workdir, make_mesh(1, 1))
+
+
+@pytest.fixture
+def real(tmp_path):
+    return real_data.write(tmp_path / "real", TOY, ENOUGH)
+
+
+@pytest.fixture
+def few(tmp_path):
+    return real_data.write(tmp_path / "few", TOY, FEW, boxed=False)
+
+
+def test_real_recordings_are_trained_on_beside_the_rendered_ones(rendered, real, tmp_path):
+    context = context_of(rendered, tmp_path, real)
+    plain = ClipSource(rendered / "data", "train", context.procedure)
+    own = ClipSource(real, "train", context.procedure)
+    train = context.source("train")
+    assert list(train.recordings) == sorted([*plain.recordings, *own.recordings])
+    for source in (plain, own):
+        for name in source.recordings:
+            np.testing.assert_array_equal(train.rows(name, [3, 0]), source.rows(name, [3, 0]))
+            assert train.path(name) == source.path(name)
+    assert context.detector_source("train") is train is context.source("train")
+    small = context_of(rendered, tmp_path, real, **{"encoder.image_size": 24}).source("train")
+    assert small.rows("bench_000", [0]).shape == (1, 24, 24, 3)
+    batches = pretrain.build(context).data(0)
+    pictures = np.concatenate([next(batches)["image"] for _ in range(8)])
+    batches.close()
+    flat = (pictures.std(axis=(1, 2, 3)) < 1).mean()
+    assert 0.1 < flat < 0.9
+
+
+def test_enough_real_recordings_choose_and_are_scored_instead_of_rendered_ones(
+    rendered, real, tmp_path
+):
+    context = context_of(rendered, tmp_path, real)
+    assert list(context.source("val").recordings) == [f"bench_00{i}" for i in (3, 4, 5, 6)]
+    assert list(context.source("test").recordings) == ["bench_007"]
+    assert context.folder("val") == context.folder("test") == real
+    assert checks.find_mistakes(context) == []
+    assert evaluate._data(context) == {
+        "rendered": False,
+        "recordings": {"train": 6, "val": 4, "test": 1},
+    }
+    assert str(context.extra).partition(": ")[2] == (
+        "3 of its recordings are trained on, beside the rendered ones; its 4 for validation choose "
+        "thresholds and confidences; its 1 for testing are scored"
+    )
+
+
+def test_too_few_to_choose_by_are_trained_on(rendered, few, tmp_path):
+    context = context_of(rendered, tmp_path, few)
+    names = {f"bench_00{i}" for i in (0, 1, 2)}
+    assert names < set(context.source("train").recordings)
+    plain = Context(tiny(**{"data.dir": str(rendered / "data")}), tmp_path, make_mesh(1, 1))
+    for split in ("val", "test"):
+        assert list(context.source(split).recordings) == list(plain.source(split).recordings)
+        assert context.folder(split) == rendered / "data"
+    assert provenance.recordings(context)["train"] == [
+        *provenance.recordings(plain)["train"],
+        "bench_000",
+        "bench_001",
+        "bench_002",
+    ]
+    assert evaluate._data(context)["rendered"]
+    assert "of its 1 for validation, 4 would choose thresholds" in str(context.extra)
+    assert checks.find_mistakes(context) == []
+
+
+def test_without_boxes_of_real_ones_the_detector_is_judged_by_rendered_ones(rendered, tmp_path):
+    real = real_data.write(tmp_path / "real", TOY, ENOUGH, boxed=False)
+    context = context_of(rendered, tmp_path, real)
+    assert checks.find_mistakes(context) == []
+    assert "bench_003" in context.detector_source("val").recordings  # it predicts these
+    assert set(context.boxed_source("val").recordings) == {"val_000", "val_001"}
+    detector.build(context)
+    boxed = context_of(rendered, tmp_path, real_data.write(tmp_path / "boxed", TOY, ENOUGH))
+    assert "bench_003" in boxed.boxed_source("val").recordings
+
+
+def test_what_is_recognised_later_is_framed_as_the_real_pictures(rendered, tmp_path):
+    real = real_data.write(tmp_path / "real", TOY, FEW, aspect="crop")
+    context = context_of(rendered, tmp_path, real)
+    assert context.source("test").aspect == "stretch"  # rendered ones, which are scored
+    assert networks.pictures(context, context.source("test")).aspect == "crop"
+
+
+def test_more_real_recordings_make_again_what_is_learnt_and_nothing_is_rendered(
+    rendered, few, tmp_path
+):
+    without = Context(tiny(**{"data.dir": str(rendered / "data")}), tmp_path, make_mesh(1, 1))
+    with_few = context_of(rendered, tmp_path, few)
+    more = context_of(
+        rendered, tmp_path, real_data.write(tmp_path / "more", TOY, ENOUGH | {"train": 5})
+    )
+
+    def changed(stage, one, two):
+        record = {"made_from": provenance.made_from(one, stage)}
+        return provenance.changes(record, provenance.made_from(two, stage))
+
+    for one, two in ((without, with_few), (with_few, more)):
+        assert "other pictures of split train" in changed(pretrain.STAGE, one, two)
+        assert changed(data.STAGE, one, two) == []
+    assert "other label files of split test" in changed(evaluate.STAGE, with_few, more)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 40}, "it has pictures of (40, 40) pixels (HxW), not (32, 32)"),
+        ({"fps": 2.0}, "it has 2.0 frames a second, not 1.0"),
+        ({"name": "train"}, "both have recordings train_000, train_001; rename these"),
+    ],
+)
+def test_recordings_that_do_not_go_together_are_told(rendered, tmp_path, options, message):
+    procedure = dataclasses.replace(TOY, fps=options.pop("fps", 1.0))
+    real = real_data.write(tmp_path / "real", procedure, FEW, **options)
+    found = [line for line in checks.find_mistakes(context_of(rendered, tmp_path, real))]
+    assert [line for line in found if message in line], found
+    assert str(real) in "".join(found)
+
+
+def test_what_real_recordings_cannot_be(rendered, real, tmp_path):
+    missing = context_of(rendered, tmp_path, tmp_path / "nothing")
+    assert f"{tmp_path / 'nothing'}: no such folder" in "".join(checks.find_mistakes(missing))
+    large = context_of(rendered, tmp_path, real, **{"data.detector_dir": str(rendered / "data")})
+    assert "leave out data.detector_dir" in "".join(checks.find_mistakes(large))
+
+
+# --- Stage data ---
+
+
+def config_of(files, **changes):
+    config = cad.get_config()
+    config.procedure = str(files[1])
+    small = {**TINY, "stages": cad.get_config().stages, "data.synthetic.meshes": str(files[0])}
+    config.update_from_flattened_dict({**small, **changes})
+    return config
+
+
+def mistakes_of(config, tmp_path):
+    return checks.find_mistakes(Context(config, tmp_path / "run", make_mesh(1, 1)))
+
+
+def test_the_config_needs_a_product_and_nothing_else(tmp_path):
+    files = lantern.write(tmp_path)
+    assert mistakes_of(config_of(files), tmp_path) == []
+    (line,) = mistakes_of(cad.get_config(), tmp_path)
+    assert line.startswith("--config.procedure='': name the product to render")
+    drawn = {"procedure": "", "data.synthetic.meshes": "", "data.synthetic.product_seed": 3}
+    assert mistakes_of(config_of(files, **drawn), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"procedure": ""}, "give --config.procedure=FILE, whose they are"),
+        ({"data.synthetic.product_seed": 1}, "leave data.synthetic.meshes out"),
+        (
+            {"data.synthetic.meshes": "", "data.synthetic.product_seed": 1},
+            "set --config.procedure=''",
+        ),
+        ({"data.synthetic.meshes": "", "data.synthetic.poses": "p.json"}, "are of meshes"),
+        ({"data.synthetic.meshes": "nowhere"}, "nowhere: no such folder"),
+        ({"data.synthetic.poses": "nowhere.json"}, "nowhere.json"),
+        ({"procedure": "meccano"}, "belongs to no component of procedure 'meccano'"),
+    ],
+)
+def test_fields_of_a_product_that_do_not_fit_are_told(tmp_path, changes, message):
+    found = mistakes_of(config_of(lantern.write(tmp_path), **changes), tmp_path)
+    assert [line for line in found if message in line], found
+
+
+def test_a_procedure_that_cannot_be_built_is_told_before_anything_is_rendered(tmp_path):
+    files = lantern.write(tmp_path)
+    content = json.loads(files[1].read_text())
+    content["variants"]["assembly"]["initial_state"] = "00001"
+    files[1].write_text(json.dumps(content))
+    (line,) = mistakes_of(config_of(files), tmp_path)
+    assert "these steps never get their turn: Install lid (12)" in line
+
+
+def test_real_recordings_of_other_pictures_are_told_before_anything_is_rendered(tmp_path):
+    files = lantern.write(tmp_path)
+    procedure = dataclasses.replace(load_procedure(files[1]), fps=2.0)
+    real = real_data.write(tmp_path / "real", procedure, FEW, size=40, frames=60)
+    found = mistakes_of(config_of(files, **{"data.extra": str(real)}), tmp_path)
+    assert [line.partition(": ")[2].partition(":")[0] for line in found] == [
+        "has pictures of (40, 40) pixels (H, W), and (32, 32) are rendered",
+        "has 2 frames a second",
+    ]
+    other = real_data.write(tmp_path / "other", TOY, FEW)
+    found = mistakes_of(config_of(files, **{"data.extra": str(other)}), tmp_path)
+    assert "do not fit the procedure 'lantern'" in "".join(found)
+
+
+def test_the_data_are_made_again_where_a_mesh_a_pose_or_the_procedure_changes(tmp_path):
+    files = lantern.write(tmp_path)
+
+    def made_from():
+        context = Context(config_of(files), tmp_path / "run", make_mesh(1, 1))
+        return provenance.made_from(context, data.STAGE)
+
+    before = made_from()
+    assert provenance.changes({"made_from": before}, made_from()) == []
+    poses = files[0] / "poses.json"
+    poses.write_text('{"lid": {"translation": [0, 0, 1]}}')
+    assert provenance.changes({"made_from": before}, made_from()) == ["other meshes or poses"]
+    poses.unlink()
+    files[1].write_text(files[1].read_text().replace('"11100", ', ""))
+    assert provenance.changes({"made_from": before}, made_from()) == ["other procedure"]
+    shutil.rmtree(files[0])
+    with pytest.raises(ValueError, match="no such folder"):
+        made_from()
