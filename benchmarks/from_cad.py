@@ -29,10 +29,11 @@ import numpy as np
 import trimesh
 
 from benchmarks import own_product
-from data_prep.rendering import products, rendered
-from data_prep.rendering.product import Product, toy_product
-from data_prep.rendering.timelines import draw_timeline
-from data_prep.rendering.wrong_poses import with_wrong_poses
+from data_prep.products import products
+from data_prep.products.product import Product, toy_product
+from data_prep.products.wrong_poses import with_wrong_poses
+from data_prep.rendering import seeds
+from data_prep.worlds.timelines import draw_timeline
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.psr.files import labels
@@ -70,7 +71,7 @@ def prepare(folder: Path, name: str) -> tuple[products.OfUser, list[str]]:
     meshes, path = folder / "meshes", folder / "procedure.json"
     if name == "toy":
         procedure = load_procedure("synthetic")
-        product = toy_product(procedure.num_components, rendered.streams(0, "product")[0])
+        product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
         files.write_json(path, procedure.to_json())
     else:
         product, procedure = own_product.lamp(), own_product.write_procedure(path)

@@ -1,7 +1,7 @@
 """Films of an assembly by another renderer: VTK, with shadows, gloss, textures and other hands.
 
 Figures of what was learnt from this package's renders are worth little on more of these renders.
-Here nothing but the product's meshes and the timeline comes from `data_prep.rendering`: light,
+Here nothing but the product's meshes and the timeline comes from `data_prep`: light,
 table, clutter, hands, their ways, the camera, its path and its faults are made anew.
 
 VTK (`pip install vtk`, in the extra `dev`) draws off screen, on the processor if need be.
