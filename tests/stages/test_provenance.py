@@ -373,7 +373,7 @@ def test_fields_are_all_that_a_stage_reads(finished, tmp_path, stage):
         definition.evaluate(params, batch_stats)
     else:
         stage.run(context)
-    folders = ("data.dir", "data.cad_dir", "data.detector_dir")
+    folders = ("data.dir", "data.cad_dir", "data.detector_dir", "data.extra")
     neutral = (*FREE, "procedure", "stages", *folders, "init_from")
     unknown = [
         field
