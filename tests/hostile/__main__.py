@@ -39,9 +39,13 @@ def main() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     # These import JAX, which reads the variables.
+    from jax._src import xla_bridge  # nothing public tells what is asked here
+
     from tests.hostile import runs
     from tests.hostile.families import FAMILIES, attempt, table
 
+    if xla_bridge.backends_are_initialized():
+        parser.error("an import has started a device of JAX: forks of this process would hang")
     names = args.only.split(",") if args.only else list(FAMILIES)
     if unknown := [name for name in names if name not in FAMILIES]:
         parser.error(f"unknown family {unknown[0]}; known are {', '.join(FAMILIES)}")

@@ -10,7 +10,6 @@ import pytest
 from stormpsr_jax.export.exporting import export_model
 from stormpsr_jax.model.named_files import seal
 from tests.support.made_once import made_once
-from tests.support.model_data import write
 
 FORMS = ("onnx", "int8", "stablehlo")
 
@@ -26,6 +25,8 @@ def in_form(factory: pytest.TempPathFactory, form: str) -> Path:
 
     All are of the same model, made once for all test processes.
     """
+    from tests.support.model_data import write  # here, as it starts a device of JAX
+
     model = made_once(factory, "pump", write)
     if form == "weights":
         return model
