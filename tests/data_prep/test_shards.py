@@ -92,10 +92,11 @@ def test_build_settings_are_stored(tmp_path):
 
 
 MEMORY = """
-import itertools, resource, sys
+import itertools, sys
 import numpy as np, simplejpeg
 from data_prep.writing import shards
 from tests.support import shards_data
+from tests.support.peak_memory import peak_mebibytes
 n = int(sys.argv[2])
 jpeg = simplejpeg.encode_jpeg(np.random.default_rng(0).integers(0, 256, (160, 160, 3), np.uint8))
 def make(split, name):
@@ -104,7 +105,7 @@ def make(split, name):
         np.zeros((n, 3)), np.full((n, 4), np.nan), np.full(n, -1), np.full(n, np.nan))
 shards_data.build(
     sys.argv[1], make=make, image_size=(160, 160), splits={"train": ["a"]}, clip_length=16)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(jpeg))
+print(peak_mebibytes(), len(jpeg))
 """
 
 

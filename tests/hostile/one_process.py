@@ -3,9 +3,9 @@
 import contextlib
 import io
 import multiprocessing
-import resource
 
 from stormpsr_jax import recognise
+from tests.support.peak_memory import forget_peak, peak_mebibytes
 
 LIMIT = 20  # seconds of a source, before it counts as a hang
 
@@ -16,6 +16,7 @@ def recognise_all(connection, model, out):
         name, word = connection.recv()
         said = io.StringIO()
         words = [f"--model={model}", word, f"--out={out}/{name}"]
+        forget_peak()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:
                 status = recognise.main([*words, "--variant=assembly", "--stream=asd"])
@@ -23,8 +24,8 @@ def recognise_all(connection, model, out):
                 status = error.code
             except BaseException as error:
                 status = f"{type(error).__name__}: {error}"
-        mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-        connection.send({"status": status, "said": said.getvalue(), "mebibytes": mebibytes})
+        told = {"status": status, "said": said.getvalue(), "mebibytes": peak_mebibytes()}
+        connection.send(told)
 
 
 class Runner:
