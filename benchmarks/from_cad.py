@@ -1,7 +1,7 @@
 """From CAD to a recogniser: trained on renders of a product alone, judged by another renderer.
 
     python -m benchmarks.from_cad --workdir=runs/from_cad [--products=toy,lamp,1,2] [--seeds=0,1]
-        [--films=12] [--real=0,1,3,10]
+        [--films=12] [--real=0,1,3,10] [--by=vtk|looks] [--from=cad,same,films]
 
 Writes the meshes and the procedure of each product as files, as a user would have them: of the toy,
 of the lamp of benchmarks.own_product, and of products drawn at random (a number is a seed, of
@@ -10,11 +10,19 @@ films the recordings that are scored (`benchmarks.other_films`): other hands, ta
 paths and lenses, and every wrong fitting in a pose of its own. --real adds so many labelled films
 to what is learnt, a fifth of them for validation, and shows what each number comes to.
 
-WORKDIR/PRODUCT/{meshes, procedure.json, films, seed_N/real_M/metrics.json}. What is there already
-is not made again. Flags --config.FIELD=VALUE are passed on to the runs.
+With --by=looks the films are rendered as what is learnt is, but every range that looks are drawn
+from (paint, lights, tables, hands, camera paths, lens, noise, compression) is cut to its upper
+half, and for what is learnt to its lower one. --from names what is learnt from: renders and the
+labelled films ("cad"), renders with the looks of the films ("same", of --by=looks alone), or the
+labelled films alone ("films", three or more).
+
+WORKDIR/PRODUCT/{meshes, procedure.json, films, seed_N/real_M/metrics.json}; for other films and
+sources the last folder says so (real_M_looks_same). What is there already is not made again. Flags
+--config.FIELD=VALUE are passed on to the runs.
 """
 
 import argparse
+import dataclasses
 import functools
 import subprocess
 import sys
@@ -44,6 +52,9 @@ SIZE = 128  # of the films, pixels each way; 64 are read
 WRONG = 1 / 6  # chance that a part is put on wrong first
 BOX_EVERY = 10  # frames
 X264 = {"preset": "veryfast", "crf": "20", "threads": "1"}
+BY = ("vtk", "looks")
+SOURCES = ("cad", "same", "films")
+FILMS_SEED = 10**6  # of renders that stand for films; those that are learnt from have small ones
 STREAMS = ("asd", "temporal", "storm", "learned")
 
 
@@ -111,9 +122,14 @@ def film(place: tuple[str, str], folder: Path, of: products.OfUser) -> None:
         files.write_json(folder / "boxes" / f"{name}.json", own_product.coco(boxes))
 
 
+def split_of(number: int) -> str:
+    """Where a film to learn from goes: the third and then each fifth is for validation."""
+    return "val" if number % 5 == 2 else "train"
+
+
 def film_all(folder: Path, of: products.OfUser, films: int, real: int, workers: int) -> None:
     """Films what is scored, and what can be learnt from besides renders."""
-    learnt = [("val" if i % 5 == 4 else "train", f"real_{i:02d}") for i in range(real)]
+    learnt = [(split_of(i), f"real_{i:02d}") for i in range(real)]
     places = learnt + [("test", f"film_{i:02d}") for i in range(films)]
     for split, _ in places:
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
@@ -125,27 +141,80 @@ def film_all(folder: Path, of: products.OfUser, films: int, real: int, workers: 
             pass
 
 
-def train(
-    folder: Path, words: Sequence[str], seed: int, real: int, fields: Sequence[str]
-) -> dict[str, Any]:
-    """Trains on renders and so many films; returns the metrics of the films that are scored."""
-    run, films = folder / f"seed_{seed}" / f"real_{real}", folder / "films"
+def prepare_films(films: Path, procedure: Path, real: int, out: Path) -> None:
+    """Makes the data folder OUT/data of films by VTK, by the guide's command."""
+    kept = [path for path in sorted(films.glob("videos/*/*.mp4")) if _number(path) < real]
+    for path in [*kept, *sorted(films.glob("videos/test/*.mp4"))]:
+        link = out / "videos" / path.parent.name / path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.hardlink_to(path)
+    sources = [f"--videos={out}/videos", f"--labels={films}/labels", f"--boxes={films}/boxes"]
+    own_product.run(
+        "data_prep.own", *sources, f"--procedure={procedure}", f"--out={out}/data", "--size=64"
+    )
+
+
+def prepare_looks(meshes: Path, procedure: Path, numbers: tuple[int, int], out: Path) -> None:
+    """Makes the data folder OUT/data of renders with looks that no other render has.
+
+    Args:
+        numbers: of films that are scored, and that can be learnt from.
+    """
+    scored, real = numbers
+    val = sum(split_of(i) == "val" for i in range(real))
+    counts = [f"--train={real - val}", f"--val={val}", f"--test={scored}", "--cad_per_state=0"]
+    of = [f"--meshes={meshes}", f"--procedure={procedure}", f"--seed={FILMS_SEED}"]
+    own_product.run("data_prep.synthetic", *of, "--looks=upper", *counts, f"--out={out}/data")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is learnt from, and what is scored.
+
+    Attributes:
+        seed: of the run, and of what it renders.
+        real: number of films that are learnt from.
+        by: of BY, what films.
+        source: of SOURCES, what is learnt from.
+        films: number that are scored.
+    """
+
+    seed: int
+    real: int
+    by: str
+    source: str
+    films: int
+
+    @property
+    def folder(self) -> str:
+        """Below the product's."""
+        kind = "" if self.by == "vtk" else f"_{self.by}"
+        source = "" if self.source == "cad" else f"_{self.source}"
+        return f"seed_{self.seed}/real_{self.real}{kind}{source}"
+
+
+def train(folder: Path, words: Sequence[str], case: Case, fields: Sequence[str]) -> dict[str, Any]:
+    """Trains, in the folder of a product; returns the metrics of the films that are scored."""
+    run = folder / case.folder
     if not (run / "metrics.json").exists():
-        kept = [path for path in sorted(films.glob("videos/*/*.mp4")) if _number(path) < real]
-        extra = run / "extra"
-        for path in [*kept, *sorted(films.glob("videos/test/*.mp4"))]:
-            link = extra / "videos" / path.parent.name / path.name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.exists():
-                link.hardlink_to(path)
-        procedure = run / "procedure.json"
+        procedure, extra = run / "procedure.json", run / "extra"
+        extra.mkdir(parents=True, exist_ok=True)
         files.write_json(procedure, files.read_json(folder / "procedure.json"))
-        sources = [f"--videos={extra}/videos", f"--labels={films}/labels", f"--boxes={films}/boxes"]
-        own = [f"--procedure={procedure}", f"--out={extra}/data", "--size=64"]
-        own_product.run("data_prep.own", *sources, *own)
-        given = [*words, f"--config.data.extra={extra}/data", f"--workdir={run}"]
-        seeds = [f"--config.seed={seed}", f"--config.data.synthetic.seed={seed}"]
-        own_product.run("stormpsr_jax.main", "--config=cad", *given, *seeds, *fields)
+        if case.by == "vtk":
+            prepare_films(folder / "films", procedure, case.real, extra)
+        else:
+            prepare_looks(folder / "meshes", procedure, (case.films, case.real), extra)
+        if case.source == "films":
+            given = ["--config=own:boxes", f"--config.data.dir={extra}/data"]
+        else:
+            given = ["--config=cad", *words, f"--config.data.extra={extra}/data"]
+            given.append(f"--config.data.synthetic.seed={case.seed}")
+            if case.by == "looks":
+                looks = {"cad": "lower", "same": "upper"}[case.source]
+                given.append(f"--config.data.synthetic.looks={looks}")
+        where = [f"--workdir={run}", f"--config.seed={case.seed}"]
+        own_product.run("stormpsr_jax.main", *given, *where, *fields)
     return files.read_json(run / "metrics.json")["streams"]
 
 
@@ -155,13 +224,13 @@ def _number(film: Path) -> int:
     return int(number) if kind == "real" else sys.maxsize
 
 
-def row(product: str, seed: int, real: int, name: str, stream: dict[str, Any]) -> str:
+def row(product: str, case: Case, name: str, stream: dict[str, Any]) -> str:
     """A stream's figures, as a row of the table."""
     wrong = stream["wrong"]
     delay = "–" if stream["delay_s"] is None else f"{stream['delay_s']:.1f} s"
     return (
-        f"| {product} | {seed} | {real} | {name} | {stream['f1']:.3f} | {stream['pos']:.3f} | "
-        f"{delay} | {wrong['accepted']} of {wrong['shown']} |"
+        f"| {product} | {case.seed} | {case.source} | {case.real} | {name} | {stream['f1']:.3f} | "
+        f"{stream['pos']:.3f} | {delay} | {wrong['accepted']} of {wrong['shown']} |"
     )
 
 
@@ -183,24 +252,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seeds", type=_numbers, default=[0, 1], metavar="N,N", help="of the runs (0,1)")
     add("--films", type=int, default=12, metavar="N", help="that are scored (%(default)s)")
     add("--real", type=_numbers, default=[0], metavar="N,N", help="films to learn from (0)")
+    add("--by", choices=BY, default="vtk", help="what films (%(default)s)")
+    add("--from", dest="sources", default="cad", metavar="S,S", help="of cad, same, films (cad)")
     add("--workers", type=int, default=2, metavar="N", help="that film (%(default)s)")
     args, fields = parser.parse_known_args(argv)
-    rows = ["| product | seed | films learnt | stream | F1 | POS | delay | wrong parts accepted |"]
-    rows.append("|---|---|---|---|---|---|---|---|")
-    for name in args.products.split(","):
+    cases = [
+        Case(seed, real, args.by, source, args.films)
+        for seed in args.seeds
+        for source in args.sources.split(",")
+        for real in args.real
+    ]
+    for case in cases:
+        if case.source not in SOURCES:
+            parser.error(f"--from={case.source}: {', '.join(SOURCES)} are known")
+        if case.source == "same" and case.by != "looks":
+            parser.error("--from=same: the looks of the films are known with --by=looks alone")
+        if case.source == "films" and case.real < 3:
+            parser.error(f"--from=films: {case.real} films are too few; --real=3 or more")
+    names = args.products.split(",")
+    if args.by == "looks" and any(name.isdigit() for name in names):
+        parser.error("--by=looks takes products with meshes: toy, lamp")
+    rows = ["| product | seed | from | films | stream | F1 | POS | delay | wrong parts accepted |"]
+    rows.append("|" + "---|" * 9)
+    for name in names:
         folder = args.workdir.resolve() / name
         folder.mkdir(parents=True, exist_ok=True)
         of, words = prepare(folder, name)
         files.write_json(folder / "procedure.json", of.procedure.to_json())
-        film_all(folder / "films", of, args.films, max(args.real), args.workers)
-        for seed in args.seeds:
-            for real in args.real:
-                try:
-                    streams = train(folder, words, seed, real, fields)
-                except subprocess.CalledProcessError as error:
-                    return error.returncode  # it has said why
-                rows += [row(name, seed, real, s, streams[s]) for s in STREAMS if s in streams]
-                print("\n".join(rows), flush=True)
+        if args.by == "vtk":
+            film_all(folder / "films", of, args.films, max(args.real), args.workers)
+        for case in cases:
+            try:
+                streams = train(folder, words, case, fields)
+            except subprocess.CalledProcessError as error:
+                return error.returncode  # it has said why
+            rows += [row(name, case, s, streams[s]) for s in STREAMS if s in streams]
+            print("\n".join(rows), flush=True)
     return 0
 
 

@@ -1,0 +1,107 @@
+"""`benchmarks.from_cad`: what is learnt from, and what is scored."""
+
+import sys
+
+import pytest
+
+from tests.support.processes import ROOT
+
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))
+
+from benchmarks import from_cad, own_product
+from stormpsr_jax.base import files
+from stormpsr_jax.configs import cad, own
+from stormpsr_jax.psr.procedure import load_procedure
+
+
+@pytest.fixture
+def given(monkeypatch, tmp_path):
+    """Runs a case without doing any of it; of each command, its module and its flags."""
+
+    def run(module, *words):
+        commands.append((module, dict(word.removeprefix("--").split("=", 1) for word in words)))
+        if module == "stormpsr_jax.main":
+            files.write_json(f"{commands[-1][1]['workdir']}/metrics.json", {"streams": {}})
+
+    def train(case):
+        files.write_json(tmp_path / "procedure.json", load_procedure("synthetic").to_json())
+        from_cad.train(tmp_path, ["--config.procedure=P"], case, ["--config.seed=7"])
+        return commands
+
+    commands = []
+    monkeypatch.setattr(own_product, "run", run)
+    return train
+
+
+def case(source, by="looks", real=10):
+    return from_cad.Case(seed=0, real=real, by=by, source=source, films=12)
+
+
+@pytest.mark.parametrize(("source", "looks"), [("cad", "lower"), ("same", "upper")])
+def test_renders_have_the_other_looks_of_films_or_the_same(given, source, looks):
+    (of_films, films), (of_run, run) = given(case(source))
+    assert (of_films, of_run) == ("data_prep.synthetic", "stormpsr_jax.main")
+    assert films["looks"] == "upper"
+    assert (films["train"], films["val"], films["test"]) == ("8", "2", "12")
+    assert int(films["seed"]) != int(run["config.data.synthetic.seed"])
+    assert (run["config"], run["config.data.synthetic.looks"]) == ("cad", looks)
+    assert run["config.data.extra"] == films["out"]
+
+
+def test_films_alone_are_learnt_from_without_renders(given):
+    (_, films), (_, run) = given(case("films"))
+    assert run["config"] == "own:boxes"
+    assert run["config.data.dir"] == films["out"]
+    assert not any("synthetic" in name or "extra" in name for name in run)
+
+
+def test_films_of_another_program_are_made_ready_by_the_guides_command(given, tmp_path):
+    for split, name in [("train", "real_00"), ("val", "real_02"), ("test", "film_00")]:
+        path = tmp_path / "films" / "videos" / split / f"{name}.mp4"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (module, words), (_, run) = given(case("cad", "vtk", real=1))
+    assert module == "data_prep.own"
+    linked = sorted(path.stem for path in (tmp_path).glob("seed_0/real_1/extra/videos/*/*"))
+    assert linked == ["film_00", "real_00"]
+    assert run["config.data.extra"] == words["out"]
+    assert "config.data.synthetic.looks" not in run
+
+
+def test_no_two_cases_share_a_folder():
+    cases = [
+        case(source, by, real)
+        for source in from_cad.SOURCES
+        for by in from_cad.BY
+        for real in (0, 3)
+    ]
+    assert len({case.folder for case in cases}) == len(cases)
+
+
+@pytest.mark.parametrize("source", from_cad.SOURCES)
+def test_fields_that_it_gives_exist(given, source):
+    words = given(case(source))[-1][1]
+    config = {"cad": cad.get_config(), "own:boxes": own.get_config("boxes")}[words["config"]]
+    names = {name.removeprefix("config.") for name in words if name.startswith("config.")}
+    assert len(names) >= 2
+    for name in names:
+        field = config
+        for part in name.split("."):
+            field = field[part]  # KeyError
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--from=renders"], "--from=renders: cad, same, films are known"),
+        (["--from=same"], "--by=looks alone"),
+        (["--from=films", "--real=1"], "--real=3 or more"),
+        (["--by=looks"], "products with meshes: toy, lamp"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_made(tmp_path, capsys, words, text):
+    with pytest.raises(SystemExit):
+        from_cad.main([f"--workdir={tmp_path}/new", *words])
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
