@@ -1,18 +1,20 @@
 """Does a model know its own product, and keep silent on another one?
 
     python -m benchmarks.foreign --workdir=runs/foreign [--model=demo] [--lamp=runs/own_product/run]
-        [--videos=20]
+        [--videos=20] [--films=NAME=DIR ...]
 
 Renders videos that no model has seen: of the toy (the demo's product), of it in other light, of the
 lamp of `benchmarks.own_product`, and of products of random parts; and an empty bench, noise, black.
-Each model recognises all of them. Prints, of each kind, how many videos were found to fit, not to
-fit, and neither, and the steps that were told. What was rendered before is not rendered again.
+Each model recognises all of them, and the MP4 files of each folder of --films, such as those that
+`benchmarks.own_product --renderer=vtk` and `benchmarks.from_cad` have filmed. Prints, of each kind,
+how many videos were found to fit, not to fit, and neither, and the steps that were told. What was
+rendered before is not rendered again.
 """
 
 import argparse
 import functools
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,8 @@ from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import draw_timeline
 from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.base import files
+from stormpsr_jax.media.trees import Tree
+from stormpsr_jax.media.video import open_resampled
 from stormpsr_jax.model.model import Model
 from stormpsr_jax.model.recogniser import stack
 from stormpsr_jax.psr.evaluation import tables
@@ -100,6 +104,19 @@ def kinds(folder: Path) -> dict[str, Callable[[int], np.ndarray]]:
     }
 
 
+def filmed(folder: str, fps: float) -> dict[str, Callable[[], np.ndarray]]:
+    """What reads each video of a folder, at a rate."""
+
+    def read(path: Path) -> np.ndarray:
+        opened = open_resampled(Tree(str(path.parent)), path.name, fps)
+        return np.stack([picture for _, picture in opened.read()])
+
+    found = sorted(Path(folder).glob("*.mp4"))
+    if not found:
+        raise SystemExit(f"error: --films: {folder} has no MP4 files")
+    return {path.stem: functools.partial(read, path) for path in found}
+
+
 def judged(model: Model, video: np.ndarray) -> tuple[bool | None, int]:
     """Whether a video fits the model, and how many steps are told."""
     watch, recogniser = model.watch(), model.recogniser()
@@ -110,10 +127,17 @@ def judged(model: Model, video: np.ndarray) -> tuple[bool | None, int]:
     return watch.finish(), len(list(model.recognise(video)))
 
 
-def rows(name: str, model: Model, folder: Path, count: int) -> Iterator[dict]:
+def rows(
+    name: str, model: Model, folder: Path, count: int, films: Mapping[str, str]
+) -> Iterator[dict]:
+    videos: dict[str, list[Callable[[], np.ndarray]]] = {}
     for kind, make in kinds(folder).items():
-        alone = kind in ("noise", "black")
-        found = [judged(model, make(i)) for i in range(1 if alone else count)]
+        number = 1 if kind in ("noise", "black") else count
+        videos[kind] = [functools.partial(make, i) for i in range(number)]
+    for kind, place in films.items():
+        videos[kind] = [*filmed(place, model.fps).values()]
+    for kind, made in videos.items():
+        found = [judged(model, make()) for make in made]
         verdicts = [fits for fits, _ in found]
         yield {
             "model": name,
@@ -134,13 +158,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="demo", help="of the toy")
     parser.add_argument("--lamp", help="model of the lamp, a work folder of own_product")
     parser.add_argument("--videos", type=int, default=20, help="of each kind")
+    add = "videos of your own, or of another benchmark; may be repeated"
+    parser.add_argument("--films", action="append", default=[], metavar="NAME=DIR", help=add)
     args = parser.parse_args(argv)
+    films = dict(word.partition("=")[::2] for word in args.films)
     args.workdir.mkdir(parents=True, exist_ok=True)
     found = []
     for name, folder in (("toy", args.model), ("lamp", args.lamp)):
         if folder is not None:
             model = stormpsr_jax.load_model(folder)
-            for row in rows(name, model, args.workdir, args.videos):
+            for row in rows(name, model, args.workdir, args.videos, films):
                 print(row, flush=True)
                 found.append(row)
     print(tables.format_rows(found))

@@ -1,17 +1,20 @@
 """Whether pictures are of the kind that a model was trained on.
 
 A picture is *familiar* by as much as the detector is sure of the state that it sees, if the
-embedding lies where those of training pictures lie: within a distance of a Gaussian of theirs (its
-first principal axes, and one variance for all others). For a stream that has one of the two
-networks alone, that one counts. Hands are not familiar either, so a single picture says nothing.
-What counts is the mean over the last minute: of a product that the model does not know hardly a
-picture is familiar, of its own many are, though hands hide most of it.
+embedding lies where those of training pictures lie (within a distance of a Gaussian of theirs: its
+first principal axes, and one variance for all others), times how much the embedding agrees: the
+softmax, over the states, of its cosines with the states' mean embeddings. The two networks learn
+apart from each other; of a product that neither knows they hardly ever see the same state. For a
+stream that has one of the two networks alone, that one counts. Hands are not familiar either, so a
+single picture says nothing. What counts is the mean over a minute: of a product that the model does
+not know hardly a picture is familiar, of its own many are, though hands hide most of it. Pictures
+fit from the first minute on whose mean reaches a threshold, until there was none for three minutes.
 
 A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
 plate, looks the same whatever is put on it.
 
-The mean's threshold is the one that one in a hundred minutes of validation recordings, in their own
-light and in others, stays below.
+The threshold is what the best minute reaches in all but one in a hundred of the validation
+recordings, in their own light and in others.
 """
 
 from __future__ import annotations
@@ -28,15 +31,22 @@ from stormpsr_jax.base.files import field, number, shorten
 from stormpsr_jax.model.recogniser import Recognised
 
 SECONDS = 60.0  # that the mean is over
+HELD = 180.0  # seconds without a minute that fits, after which pictures do not
 ENOUGH = 10.0  # seconds of a file from which on it may be said not to fit
 AXES = 32
 TYPICAL = 0.9  # share of what is seen on validation recordings that is near enough
 FALSE_ALARMS = 0.01
+FEW = 10  # with so many validation recordings the threshold is half of what they reach
 CLEAR = 0.5  # of how familiar a picture is, above which an initial state is in clear view
 LEAST = 0.005  # threshold below which pictures of other products could not be told
+TEMPERATURE = 0.05  # of the softmax over cosines
 
 # What says how familiar a picture is; the first that can tell is taken.
 KEYS = ("detector+encoder", "detector", "encoder")
+BOTH = KEYS[0]
+# Of both networks, as a mean over a minute: what chance can reach on another product, and a good
+# second in which they agree, which is enough however often validation recordings have it.
+CHANCE, ENOUGH_OF_BOTH = 0.01, 0.02
 
 _T = TypeVar("_T")
 
@@ -69,6 +79,28 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Prototypes:
+    """The mean embedding of each state that training pictures show in clear view.
+
+    Attributes:
+        classes: (C,) rising.
+        directions: (C, D) of length 1.
+    """
+
+    classes: np.ndarray
+    directions: np.ndarray
+
+    def agreement(self, embeddings: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """How much embeddings (B, D) speak for classes (B,): (B,), 0…1; 0 for an unknown class."""
+        rows = np.asarray(embeddings, np.float64)
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        cosines = rows @ self.directions.T / np.maximum(lengths, 1e-12)
+        shares = np.exp((cosines - cosines.max(axis=1, keepdims=True)) / TEMPERATURE)
+        shares /= shares.sum(axis=1, keepdims=True)
+        return np.where(self.classes == np.asarray(classes)[:, None], shares, 0).sum(axis=1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Fits:
     """What tells pictures of a model's kind from others.
 
@@ -76,20 +108,19 @@ class Fits:
         thresholds: of the mean, by what says how familiar a picture is, of `KEYS`. A key that is
             missing cannot tell.
         space: of embeddings; None of a model without.
+        prototypes: of the states; None of a model without one of the two networks.
     """
 
     thresholds: Mapping[str, float]
     space: Space | None
+    prototypes: Prototypes | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values for JSON, of six digits."""
-        space = None
-        if self.space is not None:
-            space = {
-                name: _rounded(np.asarray(value).tolist())
-                for name, value in dataclasses.asdict(self.space).items()
-            }
-        return {"thresholds": dict(self.thresholds), "space": space}
+        found: dict[str, Any] = {"thresholds": dict(self.thresholds)}
+        for name, part in (("space", self.space), ("prototypes", self.prototypes)):
+            found[name] = None if part is None else _plain(part)
+        return found
 
     @classmethod
     def from_json(cls, data: Any, place: str) -> Fits:
@@ -102,35 +133,68 @@ class Fits:
                 )
             number(value, f"{place}: thresholds: {key}", 0, 1)
         thresholds = {key: thresholds[key] for key in KEYS if key in thresholds}
-        if field(data, "space", (dict, type(None)), place) is None:
-            return cls(thresholds, None)
-        place = f"{place}: space"
-        space, arrays = data["space"], {}
+        space = field(data, "space", (dict, type(None)), place)
+        prototypes = field(data, "prototypes", (dict, type(None)), place)
+        if space is not None:
+            space = cls._read_space(space, f"{place}: space")
+        if prototypes is not None:
+            width = None if space is None else len(space.mean)
+            prototypes = cls._read_prototypes(prototypes, width, f"{place}: prototypes")
+        if BOTH in thresholds and (space is None or prototypes is None):
+            raise ValueError(f"{place}: thresholds: {BOTH} needs a space and prototypes")
+        return cls(thresholds, space, prototypes)
+
+    @staticmethod
+    def _read_space(space: Any, place: str) -> Space:
+        arrays = {}
         for name in ("mean", "deviations"):
             values = field(space, name, list, place)
             low = 1e-12 if name == "deviations" else -1e12
             arrays[name] = np.array([number(one, f"{place}: {name}", low, 1e12) for one in values])
-        axes = field(space, "axes", list, place)
         shape = len(arrays["deviations"]), len(arrays["mean"])
+        axes = field(space, "axes", list, place)
         if len(axes) != shape[0] or not 0 < shape[0] < shape[1]:
             raise ValueError(f"{place}: axes: there are {len(axes)}, and {shape[0]} deviations")
-        for axis in axes:
-            if not isinstance(axis, list) or len(axis) != shape[1]:
-                raise ValueError(f"{place}: axes: {shorten(axis)} is no list of {shape[1]} numbers")
-        arrays["axes"] = np.array(
-            [[number(one, f"{place}: axes", -1.01, 1.01) for one in axis] for axis in axes]
-        )
+        arrays["axes"] = _unit_rows(axes, shape[1], f"{place}: axes")
         rest, typical = (
             number(field(space, name, (int, float), place), f"{place}: {name}", 1e-12, 1e12)
             for name in ("rest", "typical")
         )
-        return cls(thresholds, Space(**arrays, rest=rest, typical=typical))
+        return Space(**arrays, rest=rest, typical=typical)
+
+    @staticmethod
+    def _read_prototypes(prototypes: Any, width: int | None, place: str) -> Prototypes:
+        classes = field(prototypes, "classes", list, place)
+        for one in classes:
+            if not isinstance(one, int) or isinstance(one, bool) or not 0 < one < 2**31:
+                raise ValueError(f"{place}: classes: {shorten(one)} is no class")
+        rows = field(prototypes, "directions", list, place)
+        if not classes or len(rows) != len(classes):
+            raise ValueError(f"{place}: directions: {len(rows)}, and {len(classes)} classes")
+        if width is None:
+            raise ValueError(f"{place}: there is no space for them")
+        return Prototypes(np.array(classes), _unit_rows(rows, width, f"{place}: directions"))
+
+
+def _unit_rows(rows: list, width: int, place: str) -> np.ndarray:
+    """Reads rows of `width` numbers of a size up to 1; ValueError."""
+    for row in rows:
+        if not isinstance(row, list) or len(row) != width:
+            raise ValueError(f"{place}: {shorten(row)} is no list of {width} numbers")
+    return np.array([[number(one, place, -1.01, 1.01) for one in row] for row in rows])
+
+
+def _plain(values: Space | Prototypes) -> dict[str, Any]:
+    return {
+        name: _rounded(np.asarray(value).tolist())
+        for name, value in dataclasses.asdict(values).items()
+    }
 
 
 def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(one) for one in value]
-    return float(f"{value:.6g}")
+    return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
 # --- Learning -------------------------------------------------------------------------------------
@@ -141,11 +205,13 @@ class Looks(NamedTuple):
 
     Attributes:
         confidences: (N,) of the most confident detection of each; 0 where there is none.
-        initial: (N,) whether it is of an initial state.
+        classes: (N,) of it; 0 where there is none.
+        initial: (N,) whether that is an initial state.
         embeddings: (N, D).
     """
 
     confidences: np.ndarray | None
+    classes: np.ndarray | None
     initial: np.ndarray | None
     embeddings: np.ndarray | None
 
@@ -153,29 +219,37 @@ class Looks(NamedTuple):
     def of(cls, seen: Recognised, initial: Sequence[int]) -> Looks:
         """Returns it of a chunk; `initial`: classes of the initial states."""
         if seen.detected is None:
-            return cls(None, None, seen.embeddings)
+            return cls(None, None, None, seen.embeddings)
         _, classes, confidences = seen.detected
         confidences = np.where(classes > 0, confidences, 0.0)
         top = confidences.argmax(axis=1)[:, None]
         of_top, sure = (np.take_along_axis(a, top, 1)[:, 0] for a in (classes, confidences))
-        return cls(sure.astype(np.float64), np.isin(of_top, initial), seen.embeddings)
+        sure = sure.astype(np.float64)
+        return cls(sure, np.where(sure > 0, of_top, 0), np.isin(of_top, initial), seen.embeddings)
 
-    def has(self, key: str, space: Space | None) -> bool:
-        """Whether the networks of a key of `KEYS` have looked at them."""
+    def has(self, key: str, model: Fits) -> bool:
+        """Whether the networks of a key of `KEYS` have looked at them, and the model knows them."""
         found = {"detector": self.confidences is not None}
-        found["encoder"] = self.embeddings is not None and space is not None
-        return all(found[name] for name in key.split("+"))
+        found["encoder"] = self.embeddings is not None and model.space is not None
+        return all(found[name] for name in key.split("+")) and (
+            key != BOTH or model.prototypes is not None
+        )
 
-    def familiar(self, key: str, space: Space | None) -> np.ndarray:
+    def familiar(self, key: str, model: Fits) -> np.ndarray:
         """How familiar they are by what a key of `KEYS` names: (N,), NaN where one says nothing."""
         values = np.ones(1)
         if "encoder" in key:
             assert self.embeddings is not None
-            assert space is not None
-            values = values * (space.distances(self.embeddings) <= space.typical)
+            assert model.space is not None
+            values = values * (model.space.distances(self.embeddings) <= model.space.typical)
         if "detector" in key:
             assert self.confidences is not None
             values = values * self.confidences
+        if key == BOTH:
+            assert self.embeddings is not None
+            assert self.classes is not None
+            assert model.prototypes is not None
+            values = values * model.prototypes.agreement(self.embeddings, self.classes)
         if self.initial is not None:
             values = np.where(self.initial, np.where(values > CLEAR, np.nan, 0.0), values)
         return values
@@ -200,26 +274,54 @@ def learn(training: Sequence[Looks], validation: Sequence[Looks], rate: float) -
     """
     if not training or not validation:
         raise ValueError("whether pictures fit is learnt from training and validation recordings")
-    space = None
+    space = prototypes = None
     if training[0].embeddings is not None:
-        space = _space(np.concatenate([np.asarray(one.embeddings) for one in training]))
+        trained = joined(training)
+        space = _space(np.asarray(trained.embeddings))
+        prototypes = _prototypes(trained)
         whole = joined(validation)
         distances = space.distances(np.asarray(whole.embeddings))
         weights = np.ones(len(distances))
         if whole.confidences is not None:  # what hands hide need not be near
             weights = np.where(np.asarray(whole.initial), 0.0, whole.confidences) + 1e-9
         space = dataclasses.replace(space, typical=_quantile(distances, weights, TYPICAL))
-    window = round(SECONDS * rate)
+    model = Fits({}, space, prototypes)
     thresholds = {}
     for key in KEYS:
-        if not all(one.has(key, space) for one in validation):
+        if not all(one.has(key, model) for one in validation):
             continue
-        familiar = [one.familiar(key, space) for one in validation]
-        means = np.concatenate([_means(one[np.isfinite(one)], window) for one in familiar])
-        threshold = float(np.quantile(means, FALSE_ALARMS)) if len(means) else 0.0
+        threshold = _threshold(key, [one.familiar(key, model) for one in validation], rate)
         if threshold >= LEAST:
             thresholds[key] = threshold
-    return Fits(thresholds, space)
+    return dataclasses.replace(model, thresholds=thresholds)
+
+
+def _threshold(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:
+    """What the best minute of recordings reaches, each a row of how familiar its pictures are."""
+    window = round(SECONDS * rate)
+    rows = [values[np.isfinite(values)] for values in familiar]
+    best = [float(_means(row, window).max()) for row in rows if len(row)]
+    if not best or max(best) < LEAST:
+        return 0.0
+    threshold = float(np.quantile(best, FALSE_ALARMS)) * len(best) / (len(best) + FEW)
+    return float(np.clip(threshold, CHANCE, ENOUGH_OF_BOTH)) if key == BOTH else threshold
+
+
+def _prototypes(training: Looks) -> Prototypes | None:
+    """The mean embeddings of what the detector sees, weighted by how sure it is."""
+    if training.confidences is None or training.classes is None or training.initial is None:
+        return None
+    sure = np.where(training.initial, 0.0, training.confidences)
+    classes = np.unique(training.classes[sure > CLEAR])
+    if not len(classes):
+        return None
+    rows = np.asarray(training.embeddings, np.float64)
+    means = []
+    for one in classes:
+        chosen = training.classes == one
+        means.append(np.average(rows[chosen], axis=0, weights=sure[chosen]))
+    lengths = np.linalg.norm(means, axis=1, keepdims=True)
+    return Prototypes(classes, np.stack(means) / np.maximum(lengths, 1e-12))
 
 
 def _space(embeddings: np.ndarray) -> Space:
@@ -264,7 +366,7 @@ class Watch:
             it is full; None of a model that cannot tell.
         threshold: of it, or None.
         ever: whether they have fitted at any time.
-        window: pictures of a minute.
+        window, patience: pictures of a minute, and of `HELD` seconds.
     """
 
     def __init__(self, fits: Fits | None, rate: float, initial: Sequence[int]):
@@ -276,8 +378,9 @@ class Watch:
             initial: classes of the initial states.
         """
         self._of_model, self._initial = fits, initial
-        self.window = round(SECONDS * rate)
+        self.window, self.patience = round(SECONDS * rate), round(HELD * rate)
         self._enough = round(ENOUGH * rate)
+        self._since = 0  # pictures that counted after the last minute that fitted
         self._last: collections.deque[float] = collections.deque(maxlen=self.window)
         self.fits: bool | None = None
         self.ever = False
@@ -294,20 +397,21 @@ class Watch:
         if self._of_model is None:
             return unknown
         looks, model = Looks.of(seen, self._initial), self._of_model
-        key = next((k for k in model.thresholds if looks.has(k, model.space)), None)
+        key = next((k for k in model.thresholds if looks.has(k, model)), None)
         if key is None:
             return unknown
         self.threshold = model.thresholds[key]
-        values = looks.familiar(key, model.space)
+        values = looks.familiar(key, model)
         return [value if math.isfinite(value) else None for value in values.tolist()]
 
     def update(self, value: float | None) -> bool | None:
         """Takes the next picture's, and returns `fits`."""
         if value is not None and self.threshold is not None:
             self._last.append(value)
+            self._since += 1
             if math.fsum(self._last) >= self.threshold * self.window:
-                self.fits = True
-            elif len(self._last) == self.window:
+                self.fits, self._since = True, 0
+            elif self._since >= self.patience:
                 self.fits = False
             self.ever |= self.fits is True
         return self.fits
@@ -326,21 +430,19 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs, as plain values for JSON."""
-        return {"fits": self.fits, "last": list(self._last)}
+        return {"fits": self.fits, "last": list(self._last), "since": self._since}
 
     def restore(self, state: Any) -> None:
         """Goes back to a saved state; ValueError if it is damaged."""
-        if not isinstance(state, Mapping):
-            raise ValueError("fits: the saved state is damaged")
-        fits, last = state.get("fits"), state.get("last")
-        good = fits is None or isinstance(fits, bool)
-        if not good or not isinstance(last, list) or len(last) > self.window:
-            raise ValueError("fits: the saved state is damaged")
-        for value in last:
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError("fits: the saved state is damaged")
-        self.fits = fits
-        self._last = collections.deque(map(float, last), maxlen=self.window)
+        place = "fits: the saved state is damaged"
+        fits = field(state, "fits", (bool, type(None)), place)
+        since = number(field(state, "since", int, place), f"{place}: since", 0, 2**62)
+        last = field(state, "last", list, place)
+        if len(last) > self.window:
+            raise ValueError(f"{place}: last: {len(last)} pictures are more than a minute")
+        values = [number(one, f"{place}: last", 0, 1) for one in last]
+        self.fits, self._since = fits, min(int(since), self.patience)
+        self._last = collections.deque(values, maxlen=self.window)
 
 
 class Held(Generic[_T]):
@@ -354,14 +456,14 @@ class Held(Generic[_T]):
     def add(self, row: _T, value: float | None) -> Iterator[_T]:
         """Takes the next picture's row, and how familiar it is; yields the rows to decode.
 
-        A minute of rows is held. What is older is not decoded any more: it was no clear view of
-        anything but an initial state.
+        Three minutes of rows are held. What is older is not decoded any more: it was no clear view
+        of anything but an initial state.
         """
         self._watch.update(value)
         self._rows.append(row)
         if not self._watch.holding:
             yield from self.release()
-        elif len(self._rows) > self._watch.window:
+        elif len(self._rows) > self._watch.patience:
             self._rows.popleft()
 
     def release(self) -> Iterator[_T]:

@@ -283,8 +283,8 @@ class Model:
         """Recognises the steps of one recording, while it is iterated over.
 
         Memory is that of one batch and one window, whatever the recording's length. Of a product
-        that is not the model's there are no events; until it is known whether it is, for a minute
-        at most, they are held back (`model.fits`).
+        that is not the model's there are no events; until it is known whether it is, for three
+        minutes at most, they are held back (`model.fits`).
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per

@@ -97,7 +97,7 @@ def _recognised(
         if not watch.holding:
             yield from _decoded(held, decoder, watch.fits)
         elif sum(len(jpeg) for one in held for jpeg in one.jpegs) > _MAX_HELD or (
-            chunk.numbers[-1] - held[0].numbers[-1] >= watch.window
+            chunk.numbers[-1] - held[0].numbers[-1] >= watch.patience
         ):
             # Too old: it was no clear view of anything but an initial state.
             yield held.popleft()
