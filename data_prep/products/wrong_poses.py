@@ -29,14 +29,22 @@ _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least o
 
 
 def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
-    """Draws a (4, 4) pose of a part that sits wrong, visibly so."""
+    """Draws a (4, 4) pose of a part that sits wrong, visibly so.
+
+    A part that is large against the product is hardly ever its own size from where it belongs; of
+    the poses tried it then has the one that is farthest, if that is far enough to be seen.
+    """
     size = part.extent
     place, turn = part.right[:3, 3], part.right[:3, :3]
+    farthest, best = _OTHER_SHAPE, affine(translation=place + size * (0.6, 0, 0)) @ _linear(turn)
     for _ in range(_TRIES):
         pose = _draw(size, place, rng) @ _linear(turn)
-        if is_visible(part, pose):
+        apart = _apart(part, part.mesh, pose)
+        if apart > _VISIBLE:
             return pose
-    return affine(translation=place + size * (0.6, 0.0, 0.0)) @ _linear(turn)
+        if apart > farthest:
+            farthest, best = apart, pose
+    return best
 
 
 def is_visible(part: Part, pose: np.ndarray) -> bool:

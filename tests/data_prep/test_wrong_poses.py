@@ -45,6 +45,7 @@ PARTS = {
     "sphere": part(trimesh.creation.icosphere(subdivisions=2)),
     "fine sphere": part(trimesh.creation.icosphere(subdivisions=4)),
     "thin rod": part(trimesh.creation.box((1.0, 0.05, 0.05))),
+    "ground plate": part(fine(trimesh.creation.box((3.2, 3.2, 0.2)), 4), (0, 0, 0.1)),
     "thin plate": part(trimesh.creation.box((1.0, 1.0, 0.02))),
 }
 
@@ -96,6 +97,15 @@ def test_wrong_pose_without_luck_the_part_sits_aside(monkeypatch):
         pose[:3, 3] - PARTS[name].right[:3, 3], (1.2, 0, 0)
     )  # of a size of 2
     assert apart(name, pose) > 0.1
+
+
+def test_wrong_pose_what_carries_all_others_sits_wrong_in_many_ways():
+    """Hardly a pose is as far away as those of small parts are; the farthest tried is taken."""
+    name, rng = "ground plate", np.random.default_rng(2)
+    poses = [wrong_poses.wrong_pose(PARTS[name], rng) for _ in range(10)]
+    assert sum(wrong_poses.is_visible(PARTS[name], pose) for pose in poses) < 5
+    assert len(np.unique(np.round(poses, 3), axis=0)) == 10
+    assert min(apart(name, pose) for pose in poses) > 0.1
 
 
 def test_wrong_pose_a_function_of_the_generator():
