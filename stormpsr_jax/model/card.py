@@ -51,7 +51,8 @@ def card(
         exported: what an export's model.json says of itself.
     """
     procedure, name = data["procedure"], _text(data["procedure"]["name"])
-    default = [name for name in all_streams.names() if name in data["streams"]][-1]
+    known = [name for name in all_streams.names() if name in data["streams"]]
+    default = data.get("default") or known[-1]
     lines = [
         *_head(data, default),
         f"# Procedure step recognition of {name}",

@@ -163,6 +163,7 @@ class Content:
     created: str
     package_version: str
     fits: Fits | None = None
+    default: str | None = None
 
     def input_shape(self, role: str, batch: int) -> tuple[int, ...]:
         """Shape of a batch of what the network of this role is given."""
@@ -186,8 +187,8 @@ def kept(data: Any, place: str) -> str:
         raise ValueError(
             f"{place}: is of format {form}, this version of stormpsr_jax knows {known}; {remedy}"
         )
-    # Models that were made before it existed have no "fits".
-    later = ("fits",) if "fits" in data else ()
+    # Models that were made before these existed have none.
+    later = tuple(name for name in ("default", "fits") if name in data)
     check_keys(data, (*_KEYS, KEPT[form], *later), place)
     return KEPT[form]
 
@@ -214,6 +215,9 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
             known = ", ".join(all_streams.names())
             raise ValueError(f"{place}: streams: {shorten(name)}: unknown key; known are {known}")
         streams[name] = _stream(all_streams.find(name), record, f"{place}: streams.{name}")
+    default = data.get("default")
+    if default is not None and default not in streams:
+        raise ValueError(f"{place}: default: {shorten(default)} is not in streams")
     fusion = data["fusion"]
     if fusion is not None:
         fusion = Weights.from_json(fusion, f"{place}: fusion")
@@ -235,6 +239,7 @@ def parse(data: Any, place: str, networks: Networks) -> Content:
         created=field(data, "created", str, place),
         package_version=field(data, "package_version", str, place),
         fits=None if data.get("fits") is None else Fits.from_json(data["fits"], f"{place}: fits"),
+        default=default,
     )
     _check_together(content, place)
     return content

@@ -58,7 +58,8 @@ class Model:
         pictures: what becomes of a picture; None for a model on ready-made embeddings.
         window: what the temporal network sees.
         streams: names, of those of `streams.STREAMS` that it has, in that order.
-        default_stream: the last of them.
+        default_stream: recognises unless another one is asked for: the last of them, unless the
+            model says otherwise.
         figures: by stream, the "validation" and "test" figures of its run.
         batch: rows computed at once; with it the networks round as they did in the run.
         origin: where it comes from: the run's config, the checksums of its data.
@@ -72,7 +73,7 @@ class Model:
         self.batch, self.origin = content.batch, content.origin
         self.created, self.package_version = content.created, content.package_version
         self.streams = tuple(name for name in streams.names() if name in content.streams)
-        self.default_stream = self.streams[-1]
+        self.default_stream = content.default or self.streams[-1]
         self.figures = {
             name: {"validation": record.validation, "test": record.test}
             for name, record in content.streams.items()

@@ -57,6 +57,7 @@ def write_model(
     fusion: Weights | None = None,
     dtype: str = "float32",
     fits: Fits | None = None,
+    default: str | None = None,
 ) -> None:
     """Writes a model folder, or replaces the one that is there.
 
@@ -78,6 +79,7 @@ def write_model(
         fusion: weights of the learned fusion, if that is among the streams.
         dtype: that parameters are stored in: "float32", or "float16", which is half as large.
         fits: by what it tells pictures of its own kind from others; None cannot.
+        default: the stream that recognises unless another one is asked for; None: the last one.
 
     Raises:
         ValueError: what `read_model` would refuse.
@@ -103,6 +105,7 @@ def write_model(
         "fusion": None if fusion is None else fusion.to_json(),
         "origin": dict(origin),
         "fits": None if fits is None else fits.to_json(),
+        "default": default,
     }
     try:
         data = json.loads(json.dumps(data, allow_nan=False))

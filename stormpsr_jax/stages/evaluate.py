@@ -92,7 +92,7 @@ def run(context: Context) -> dict:
             if (workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, None if weights is None else fusion),
+        notes=_notes(chosen, None if weights is None else fusion, choose),
         strips=belief_strips(context.procedure, test, settings, weights, source.fps),
         detections=detections,
     )
@@ -144,7 +144,7 @@ def score_detections(
     return result if result["boxes"] else None
 
 
-def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str]:
+def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
@@ -156,6 +156,11 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None) -> list[str
     if fixed:
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
+        )
+    if (default := _default(chosen, choose)) is not None:
+        notes.append(
+            f"The model recognises by stream {default} unless another one is asked for: there are "
+            "too few validation recordings to tell whether the learned fusion does better."
         )
     if fusion is not None:
         fitted = f"fitted on {len(fusion.recordings)} recordings of the validation split"
@@ -194,6 +199,7 @@ def _write_model(
         batch=context.config.predict.batch,
         fusion=fusion,
         fits=fits.read(context.workdir / "fits") if fits.STAGE.is_chosen(context) else None,
+        default=_default(chosen, context.config.evaluate.choose),
         streams={
             stream: content.StreamRecord(
                 choice.settings,
@@ -210,6 +216,18 @@ def _write_model(
             "data": _data(context),
         },
     )
+
+
+def _default(chosen: Mapping[str, Choice], choose: str) -> str | None:
+    """The stream that recognises unless another one is asked for; None: the last one.
+
+    A fitted stream trusts the temporal network as those that its weights were fitted to deserved.
+    Where too few validation recordings could tell whether this one does, the detections alone
+    accept fewer wrong parts (docs/labelling.md, "How many videos").
+    """
+    last = list(chosen)[-1]
+    untold = streams.find(last).fitted and chosen[last].fixed and choose == "validation"
+    return streams.BASELINE.name if untold and streams.BASELINE.name in chosen else None
 
 
 def _made_from(folder: Path) -> dict[str, Any]:

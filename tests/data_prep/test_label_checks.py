@@ -35,7 +35,7 @@ def row(videos, f1, mistakes):
     wrong = {"accepted": 4, "shown": 13}
     figures = {"f1": f1, "pos": f1 - 0.1, "delay_s": None, "wrong": wrong}
     parts = dict.fromkeys(("a", "b"), mistakes)
-    return Row(videos, videos - 1, 1, parts, {"temporal": {}, "learned": figures})
+    return Row(videos, videos - 4, 4, parts, {"temporal": {}, "learned": figures})
 
 
 CURVE = Curve("a lamp", "own:boxes", 12, [row(3, 0.4, 1), row(6, 0.78, 2), row(12, 0.8, 5)])
@@ -140,6 +140,14 @@ def test_labels_say_what_no_recording_shows_and_what_the_curve_asks_for(said):
         "parts that are seldom put on wrong: seal 0, cover 0, screw 0; in those 6 recordings it "
         "was about 2 times each, and 4 of 13 wrong ones were taken for right: film rehearsals",
     ]
+
+
+def test_curve_has_the_stream_that_a_model_of_so_many_videos_recognises_by():
+    figures = {name: {"f1": f1} for name, f1 in (("asd", 0.7), ("storm", 0.6), ("learned", 0.8))}
+    few, more = (Row(20, 20 - val, val, {}, figures) for val in (3, 4))
+    assert (few.stream, few.figures["f1"]) == ("asd", 0.7)
+    assert (more.stream, more.figures["f1"]) == ("learned", 0.8)
+    assert Row(20, 17, 3, {}, {"temporal": {}}).stream == "temporal"
 
 
 def test_labels_with_mistakes_are_refused(said, capsys):

@@ -55,6 +55,12 @@ def rendered(tmp_path_factory):
     return folder
 
 
+def test_head_is_of_the_stream_that_the_model_names(tmp_path):
+    write(tmp_path, default="asd")
+    metrics = read(tmp_path)[0]["model-index"][0]["results"][0]["metrics"]
+    assert all(metric["name"].endswith("stream asd") for metric in metrics)
+
+
 def test_head_has_the_figures_of_the_default_stream_as_the_hub_reads_them(rendered):
     head, _ = read(rendered)
     assert head["library_name"] == "stormpsr_jax"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import json
 import pathlib
 import subprocess
 import sys
@@ -215,6 +216,20 @@ def test_recognise_rounding_decides_and_is_that_of_the_files(trained):
         decoder = trained.decoder("temporal", "assembly")
         events = decode(decoder, range(4), Recognised(said, None))
         assert [event.frame for event in events] == frames
+
+
+def test_the_default_stream_is_the_last_one_or_what_the_model_says(tmp_path):
+    write(tmp_path, default="asd")
+    model = stormpsr_jax.load_model(tmp_path)
+    assert (model.streams, model.default_stream) == (STREAMS, "asd")
+    assert {event.stream for event in model.recognise(video(60), variant="assembly")} == {"asd"}
+    content = json.loads((tmp_path / "model.json").read_text())
+    del content["checksum"], content["default"]
+    (tmp_path / "model.json").write_text(json.dumps(content))
+    assert stormpsr_jax.load_model(tmp_path).default_stream == "storm"
+    (tmp_path / "model.json").write_text(json.dumps(content | {"default": "learned"}))
+    with pytest.raises(ValueError, match="default: 'learned' is not in streams"):
+        stormpsr_jax.load_model(tmp_path)
 
 
 def test_recognise_is_the_default_stream_and_batch(trained):
