@@ -7,8 +7,10 @@ softmax, over the states, of its cosines with the states' mean embeddings. The t
 apart from each other; of a product that neither knows they hardly ever see the same state. For a
 stream that has one of the two networks alone, that one counts. Hands are not familiar either, so a
 single picture says nothing. What counts is the mean over a minute: of a product that the model does
-not know hardly a picture is familiar, of its own many are, though hands hide most of it. Pictures
-fit from the first minute on whose mean reaches a threshold, until there was none for three minutes.
+not know hardly a picture is familiar, of its own many are, though hands hide most of it. On the
+bench of the model's own product another one may be familiar in some; so of all that the detector is
+sure of in three minutes a share has to be. Pictures fit from the first minute on whose mean reaches
+a threshold, with that share, until there was none for three minutes.
 
 A clear view of the initial state says nothing and does not count: an empty bench, or a bare base
 plate, looks the same whatever is put on it.
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -47,6 +50,8 @@ BOTH = KEYS[0]
 # Of both networks, as a mean over a minute: what chance can reach on another product, and a good
 # second in which they agree, which is enough however often validation recordings have it.
 CHANCE, ENOUGH_OF_BOTH = 0.01, 0.02
+# Of what the detector is sure of, and the seconds of it that this is asked of at least.
+SHARE, SURE = 0.15, 3.0
 
 _T = TypeVar("_T")
 
@@ -357,6 +362,19 @@ def _means(values: np.ndarray, window: int) -> np.ndarray:
 # --- Recognition ----------------------------------------------------------------------------------
 
 
+class View(NamedTuple):
+    """What a picture says.
+
+    Attributes:
+        familiar: how familiar it is.
+        sure: how sure the detector is of a state other than an initial one; where one network alone
+            looks, as `familiar`.
+    """
+
+    familiar: float
+    sure: float
+
+
 class Watch:
     """The verdict over the pictures of a source; the memory does not grow.
 
@@ -380,8 +398,9 @@ class Watch:
         self._of_model, self._initial = fits, initial
         self.window, self.patience = round(SECONDS * rate), round(HELD * rate)
         self._enough = round(ENOUGH * rate)
+        self._sure = SURE * rate
         self._since = 0  # pictures that counted after the last minute that fitted
-        self._last: collections.deque[float] = collections.deque(maxlen=self.window)
+        self._last: collections.deque[View] = collections.deque(maxlen=self.patience)
         self.fits: bool | None = None
         self.ever = False
         self.threshold: float | None = None
@@ -389,11 +408,22 @@ class Watch:
     @property
     def score(self) -> float | None:
         """See the class."""
-        return math.fsum(self._last) / self.window if self.threshold is not None else None
+        return self._minute() / self.window if self.threshold is not None else None
 
-    def of(self, seen: Recognised) -> list[float | None]:
-        """How familiar each of the pictures is; None of one that says nothing."""
-        unknown: list[float | None] = [None] * seen.num_rows
+    def _minute(self) -> float:
+        """How familiar the pictures of the last minute are together."""
+        start = max(0, len(self._last) - self.window)
+        return math.fsum(view.familiar for view in itertools.islice(self._last, start, None))
+
+    def _shares(self, least: float) -> bool:
+        """Whether enough of what the detector was sure of is familiar, if that was so much."""
+        sure = math.fsum(view.sure for view in self._last)
+        familiar = math.fsum(view.familiar for view in self._last)
+        return sure >= least and familiar >= SHARE * sure
+
+    def of(self, seen: Recognised) -> list[View | None]:
+        """What each of the pictures says; None of one that says nothing."""
+        unknown: list[View | None] = [None] * seen.num_rows
         if self._of_model is None:
             return unknown
         looks, model = Looks.of(seen, self._initial), self._of_model
@@ -401,15 +431,19 @@ class Watch:
         if key is None:
             return unknown
         self.threshold = model.thresholds[key]
-        values = looks.familiar(key, model)
-        return [value if math.isfinite(value) else None for value in values.tolist()]
+        values = sure = looks.familiar(key, model)
+        if key == BOTH:
+            assert looks.confidences is not None
+            sure = np.where(np.asarray(looks.initial), 0.0, looks.confidences)
+        pairs = zip(values.tolist(), sure.tolist(), strict=True)
+        return [View(value, one) if math.isfinite(value) else None for value, one in pairs]
 
-    def update(self, value: float | None) -> bool | None:
+    def update(self, view: View | None) -> bool | None:
         """Takes the next picture's, and returns `fits`."""
-        if value is not None and self.threshold is not None:
-            self._last.append(value)
+        if view is not None and self.threshold is not None:
+            self._last.append(view)
             self._since += 1
-            if math.fsum(self._last) >= self.threshold * self.window:
+            if self._minute() >= self.threshold * self.window and self._shares(self._sure):
                 self.fits, self._since = True, 0
             elif self._since >= self.patience:
                 self.fits = False
@@ -418,9 +452,9 @@ class Watch:
 
     def finish(self) -> bool | None:
         """Says at the end of a source whether it has ever fitted, if there was enough of it."""
-        count = len(self._last)
+        count = min(len(self._last), self.window)
         if self.fits is None and self.threshold is not None and count >= self._enough:
-            self.fits = math.fsum(self._last) / count >= self.threshold
+            self.fits = self._minute() / count >= self.threshold and self._shares(0)
         return True if self.ever else self.fits
 
     @property
@@ -430,7 +464,8 @@ class Watch:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs, as plain values for JSON."""
-        return {"fits": self.fits, "last": list(self._last), "since": self._since}
+        last = [list(view) for view in self._last]
+        return {"fits": self.fits, "last": last, "since": self._since}
 
     def restore(self, state: Any) -> None:
         """Goes back to a saved state; ValueError if it is damaged."""
@@ -438,11 +473,15 @@ class Watch:
         fits = field(state, "fits", (bool, type(None)), place)
         since = number(field(state, "since", int, place), f"{place}: since", 0, 2**62)
         last = field(state, "last", list, place)
-        if len(last) > self.window:
-            raise ValueError(f"{place}: last: {len(last)} pictures are more than a minute")
-        values = [number(one, f"{place}: last", 0, 1) for one in last]
+        if len(last) > self.patience:
+            raise ValueError(f"{place}: last: {len(last)} pictures are more than three minutes")
+        views = []
+        for one in last:
+            if not isinstance(one, list) or len(one) != 2:
+                raise ValueError(f"{place}: last: {shorten(one)} is no pair of numbers")
+            views.append(View(*(number(value, f"{place}: last", 0, 1) for value in one)))
         self.fits, self._since = fits, min(int(since), self.patience)
-        self._last = collections.deque(values, maxlen=self.window)
+        self._last = collections.deque(views, maxlen=self.patience)
 
 
 class Held(Generic[_T]):
@@ -453,13 +492,13 @@ class Held(Generic[_T]):
         self._watch = watch
         self._rows: collections.deque[_T] = collections.deque()
 
-    def add(self, row: _T, value: float | None) -> Iterator[_T]:
-        """Takes the next picture's row, and how familiar it is; yields the rows to decode.
+    def add(self, row: _T, view: View | None) -> Iterator[_T]:
+        """Takes the next picture's row, and what that says; yields the rows to decode.
 
         Three minutes of rows are held. What is older is not decoded any more: it was no clear view
         of anything but an initial state.
         """
-        self._watch.update(value)
+        self._watch.update(view)
         self._rows.append(row)
         if not self._watch.holding:
             yield from self.release()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.model import fits
-from stormpsr_jax.model.fits import BOTH, Fits, Held, Looks, Prototypes, Space, Watch
+from stormpsr_jax.model.fits import BOTH, Fits, Held, Looks, Prototypes, Space, View, Watch
 from stormpsr_jax.model.recogniser import Detected, Recognised
 from tests.support.live_data import COVER, NOTHING, ONLY_COVER, SCREW, SEAL, frames, scripted
 
@@ -191,7 +191,12 @@ def test_damaged_values_are_named(change, message):
 def watched(values, rate=1.0, threshold=0.1):
     watch = Watch(Fits({"detector": threshold}, None), rate, ())
     watch.of(seen([2], [0.5]))
-    return watch, [watch.update(value) for value in values]
+    return watch, [watch.update(view(value)) for value in values]
+
+
+def view(value):
+    """Of one network: as sure as it is familiar."""
+    return None if value is None else View(value, value)
 
 
 def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without():
@@ -205,6 +210,30 @@ def test_watch_fits_as_soon_as_enough_was_familiar_until_three_minutes_without()
     watch, told = watched([0.05] * 180)
     assert told == [None] * 179 + [False]
     assert watch.finish() is False
+
+
+def test_watch_a_share_of_what_the_detector_is_sure_of_has_to_be_familiar():
+    """Three seconds of it at least, and of another product on the same bench too little is."""
+    watch, _ = watched([], threshold=0.01)
+    told = [watch.update(View(0.9, 0.9)) for _ in range(4)]
+    assert told == [None, None, None, True]  # 2.7 s are too few to tell
+    assert [watch.update(View(0.1, 0.9)) for _ in range(300)][-1] is False
+    for share, verdict in ((0.14, False), (0.16, True)):
+        watch, _ = watched([], threshold=0.01)
+        for _ in range(180):
+            watch.update(View(share * 0.5, 0.5))
+        assert watch.fits is verdict
+
+
+def test_watch_what_the_detector_is_sure_of_is_no_initial_state():
+    model = Fits({BOTH: 0.01}, Space(np.zeros(2), np.eye(2)[:1], np.ones(1), 1.0, 9.0),
+                 Prototypes(np.array([2, 3]), np.eye(2)))  # fmt: skip
+    watch = Watch(model, RATE, (1,))
+    looked = seen([1, 1, 2, 3], [0.4, 0.9, 0.8, 0.7], np.array([[1, 0]] * 4))
+    views = watch.of(looked)
+    assert views[0] == (0, 0)
+    assert views[1] == (0, 0)  # unlike any prototype
+    np.testing.assert_allclose(views[2:], [(0.8, 0.8), (0, 0.7)], atol=1e-6)
 
 
 def test_watch_pictures_that_say_nothing_do_not_count():
@@ -232,15 +261,15 @@ def test_watch_a_model_that_cannot_tell_holds_nothing():
 def test_held_rows_come_in_order_once_it_fits_and_never_of_another_product():
     watch, _ = watched([])
     held = Held(watch)
-    told = [list(held.add(i, float(i >= 20))) for i in range(30)]
+    told = [list(held.add(i, view(float(i >= 20)))) for i in range(30)]
     assert told[:25] == [[]] * 25
     assert told[25] == list(range(26))
     assert told[26:] == [[26], [27], [28], [29]]
-    told = [list(held.add(i, 0.0)) for i in range(30, 400)]
+    told = [list(held.add(i, view(0.0))) for i in range(30, 400)]
     assert list(itertools.chain(*told)) == list(range(30, 84 + 179))
     other, _ = watched([])
     held = Held(other)
-    assert not any(list(held.add(i, 0.0)) for i in range(200))
+    assert not any(list(held.add(i, view(0.0))) for i in range(200))
 
 
 def test_held_rows_are_those_of_three_minutes():
@@ -248,7 +277,7 @@ def test_held_rows_are_those_of_three_minutes():
     held = Held(watch)
     for i in range(300):
         assert list(held.add(i, None)) == []
-    told = [list(held.add(300 + i, 1.0)) for i in range(6)]
+    told = [list(held.add(300 + i, view(1.0))) for i in range(6)]
     assert list(itertools.chain(*told)) == list(range(125, 306))  # and the one at hand
 
 
