@@ -1,6 +1,6 @@
 """A data folder that grows: trained on from the old weights, and anew, on the same videos.
 
-    python -m benchmarks.growing --workdir=runs/growing [--videos=10,20]
+    python -m benchmarks.growing --workdir=runs/growing [--videos=10,20] [--renderer=vtk]
 
 Films the desk lamp of benchmarks/own_product.py, follows the guide with the first number of videos,
 adds the others, and gives data_prep.own and main again: with --remake=continue, and in a copy of
@@ -50,12 +50,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--workdir", type=Path, required=True, metavar="DIR", help="where all of it goes")
     add("--videos", type=own_product.numbers, default=[10, 20], metavar="N,N", help="then and now")
     add("--workers", type=int, default=2, metavar="N", help="that render videos (2)")
+    how = "that films, as of benchmarks.own_product (%(default)s)"
+    add("--renderer", choices=own_product.RENDERERS, default="vtk", help=how)
     args, fields = parser.parse_known_args(argv)
     pool = args.workdir.resolve()
     folder = pool / "growing"
     folder.mkdir(parents=True, exist_ok=True)
     procedure = own_product.write_procedure(pool / "lamp.json")
-    own_product.film_all(pool, procedure, own_product.pool_places(args.videos[-1]), args.workers)
+    places = own_product.pool_places(args.videos[-1])
+    own_product.film_all(pool, procedure, places, args.workers, args.renderer)
     shutil.copyfile(pool / "lamp.json", folder / "lamp.json")
     own_product.lay_out(pool, folder, args.videos[0])
     if not (folder / "before/metrics.json").exists():
