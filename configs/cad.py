@@ -20,7 +20,7 @@ Fields to look at first:
   weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
   (docs/model.md#backbones).
 Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer (docs/from-cad.md), four
-products, one or two seeds each: F1 .90 to .97, POS .62 to .95, 15 of 74 wrong parts
+products, two seeds each: F1 .90 to .97, POS .62 to .95, 17 of 82 wrong parts
 accepted. Real video was never tried.
 """
 
