@@ -28,7 +28,6 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,9 @@ from data_prep.products.product import Product, toy_product
 from data_prep.products.wrong_poses import with_wrong_poses
 from data_prep.rendering import seeds
 from data_prep.worlds.timelines import draw_timeline
+from data_prep.writing import parallel
 from stormpsr_jax.base import files
-from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.recognition.files.results import label_time
@@ -91,17 +91,16 @@ def prepare(folder: Path, name: str) -> tuple[products.OfUser, list[str]]:
     return products.from_meshes(meshes, procedure), words
 
 
-def film(place: tuple[str, str], folder: Path, of: products.OfUser) -> None:
+def film(place: tuple[str, str], progress: Progress, folder: Path, of: products.OfUser) -> None:
     """Writes a film, its labels and boxes, the film last."""
     from benchmarks import other_films
 
-    split, name = place
-    video = folder / "videos" / split / f"{name}.mp4"
-    if video.exists():
-        return
+    _, name = place
+    video = own_product.video_of(folder, place)
     fps = round(of.procedure.fps)
     when, how, wrong = np.random.default_rng([zlib.crc32(name.encode())]).spawn(3)
     timeline = draw_timeline(of.procedure, when, wrong=WRONG)
+    progress.begin(timeline.num_frames)
     rows = labels.states_to_steps(timeline.frames, timeline.states, with_errors=True)
     text = "".join(
         f"{label_time(frame, fps)},{of.procedure.step_name(step)}\n" for frame, step in rows
@@ -118,6 +117,7 @@ def film(place: tuple[str, str], folder: Path, of: products.OfUser) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame.picture, format="rgb24")))
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = frame.box
+            progress.advance()
         container.mux(stream.encode())
         files.write_json(folder / "boxes" / f"{name}.json", own_product.coco(boxes))
 
@@ -135,10 +135,9 @@ def film_all(folder: Path, of: products.OfUser, films: int, real: int, workers: 
         (folder / "videos" / split).mkdir(parents=True, exist_ok=True)
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
-    with ProcessPoolExecutor(workers) as pool:
-        one = functools.partial(film, folder=folder, of=of)
-        for _ in Bar(iterable=pool.map(one, places), total=len(places), desc="films"):
-            pass
+    one = functools.partial(film, folder=folder, of=of)
+    jobs = [place for place in places if not own_product.video_of(folder, place).exists()]
+    parallel.run(one, jobs, workers, "films", None, folder)
 
 
 def prepare_films(films: Path, procedure: Path, real: int, out: Path) -> None:

@@ -28,7 +28,6 @@ copied to data_prep/checking, they are what it says.
 
 import argparse
 import collections
-import concurrent.futures
 import functools
 import os
 import subprocess
@@ -51,8 +50,9 @@ from data_prep.worlds.hiding import OCCLUSIONS
 from data_prep.worlds.motion import plan_recording
 from data_prep.worlds.timelines import Timeline, draw_timeline
 from data_prep.worlds.workplace import Workplace
+from data_prep.writing import parallel
 from stormpsr_jax.base import files
-from stormpsr_jax.base.progress import Bar
+from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.psr.files import label_files, labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.psr.scoring import wrong_parts
@@ -113,16 +113,23 @@ def write_procedure(path: Path) -> Procedure:
 # --- The videos -----------------------------------------------------------------------------------
 
 
-def film(place: tuple[str, str], folder: Path, procedure: Procedure, renderer: str) -> None:
-    """Writes a recording's video, labels and boxes, the video last."""
+def video_of(folder: Path, place: tuple[str, str]) -> Path:
+    """The file of a video; `place` is (split, name)."""
     split, name = place
-    video = folder / "videos" / split / f"{name}.mp4"
-    if video.exists():
-        return
+    return folder / "videos" / split / f"{name}.mp4"
+
+
+def film(
+    place: tuple[str, str], progress: Progress, folder: Path, procedure: Procedure, renderer: str
+) -> None:
+    """Writes a recording's video, labels and boxes, the video last."""
+    _, name = place
+    video = video_of(folder, place)
     when, *filming, wrong = np.random.default_rng(zlib.crc32(name.encode())).spawn(5)
     rehearsal = name.startswith("rehearsal")
     product = with_wrong_poses(lamp(), wrong)
     timeline = draw_timeline(procedure, when, wrong=REHEARSED if rehearsal else WRONG)
+    progress.begin(timeline.num_frames)
     rows = [["time", "step"]]
     for frame, step in labels.states_to_steps(timeline.frames, timeline.states, with_errors=True):
         rows.append([label_time(frame, FPS), procedure.step_name(step)])
@@ -137,6 +144,7 @@ def film(place: tuple[str, str], folder: Path, procedure: Procedure, renderer: s
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
             if i % BOX_EVERY == 0:
                 boxes[f"{i:06d}.jpg"] = box
+            progress.advance()
         container.mux(stream.encode())
         if not rehearsal:
             files.write_json(folder / "boxes" / f"{name}.json", coco(boxes))
@@ -203,9 +211,8 @@ def film_all(
     for name in ("labels", "boxes"):
         (folder / name).mkdir(exist_ok=True)
     one = functools.partial(film, folder=folder, procedure=procedure, renderer=renderer)
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
-        for _ in Bar(iterable=pool.map(one, places), total=len(places), desc="videos"):
-            pass
+    jobs = [place for place in places if not video_of(folder, place).exists()]
+    parallel.run(one, jobs, workers, "videos", None, folder)
 
 
 def write_meshes(folder: Path) -> None:

@@ -23,6 +23,9 @@ from tests.support.model_data import video, write
 from tests.support.processes import ROOT, environment, free_address, start, wait_until
 from tests.support.recognise_data import HEIGHT, WIDTH, run, write_pictures
 
+# Ray forks where it starts a node, and runs another program there at once.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork")
+
 
 @pytest.fixture(scope="module")
 def nodes(system):
