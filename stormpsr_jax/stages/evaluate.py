@@ -69,6 +69,8 @@ def run(context: Context) -> dict:
             if choice.calibration is not None and not choice.calibration.constant
         },
     )
+    if choose != "paper":
+        result |= _with_paper_settings(context, val, test, base, settings)
     result["split"] = "test"
     result["validation"] = {
         stream: {key: value for key, value in of_choice.items() if key != "scores"}
@@ -112,6 +114,34 @@ def run(context: Context) -> dict:
         sink.write(0, figures)
         sink.close()
     return {}
+
+
+def _with_paper_settings(
+    context: Context,
+    val: Mapping[str, LabelledPredictions],
+    test: Mapping[str, LabelledPredictions],
+    base: Settings,
+    chosen: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Scores the streams of the papers with the papers' settings, where others were chosen.
+
+    Returns:
+        {"paper_settings": by stream its figures}; nothing if none were.
+    """
+    fps = context.source("test").fps
+    found = select(context.procedure, val, base, fps, "paper")
+    fixed = {stream: choice.settings for stream, choice in found.items()}
+    scored = evaluate_recordings(context.procedure, test, fixed, fps=fps)["streams"]
+    figures = {
+        stream: {
+            **headline.values(scored[stream]),
+            "wrong": scored[stream].get("wrong"),
+            "settings": scored[stream]["settings"],
+        }
+        for stream, settings in fixed.items()
+        if settings != chosen[stream]
+    }
+    return {"paper_settings": figures} if figures else {}
 
 
 def score_detections(

@@ -59,6 +59,15 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
             mistakes += headline.mistakes(r, headline.FIGURES, where)
             mistakes += _step_mistakes(r, where, num_components)
             mistakes += wrong_parts.mistakes(r, where, num_components)
+    try:
+        fixed = files.field({"paper_settings": {}, **result}, "paper_settings", dict, f"{path}")
+    except ValueError as error:
+        mistakes.append(str(error))
+    else:
+        for stream, s in fixed.items():
+            place = f"{path}: paper_settings.{stream}"
+            mistakes += headline.mistakes(s, headline.FIGURES, place)
+            mistakes += wrong_parts.mistakes(s, place)
     raise_all(mistakes)
     return result
 
@@ -155,7 +164,21 @@ def notes(result: Mapping[str, Any]) -> list[str]:
             f"On the {both['steps']} steps that both {' and '.join(names)} found, the mean delay "
             f"is {means}."
         )
+    if fixed := result.get("paper_settings"):
+        figures = "; ".join(f"{stream} {_in_words(s)}" for stream, s in fixed.items())
+        sentences.append(f"With the settings of the papers: {figures}.")
     return sentences
+
+
+def _in_words(entry: Mapping[str, Any]) -> str:
+    """POS, F1, delay and accepted wrong parts of a stream."""
+    pos, f1 = ("–" if entry[key] is None else f"{entry[key]:.3f}" for key in ("pos", "f1"))
+    delay = "–" if entry["delay_s"] is None else f"{entry['delay_s']:.1f} s"
+    text = f"POS {pos}, F1 {f1}, delay {delay}"
+    wrong = entry.get("wrong")
+    if wrong is None:
+        return text
+    return f"{text}, {wrong['accepted']} of {wrong['shown']} wrong parts accepted"
 
 
 def summary_table(result: Mapping[str, Any]) -> Rows:

@@ -15,6 +15,10 @@ standard error, docs/psr.md says what that costs). Whatever is worse than the be
 better nowhere is a whole standard error off or more: one recording that goes wrong is never taken
 for chance.
 
+A stream that reads what stream `asd` reads, and more, is there to do better. So it gets no setting
+that is worse than the chosen one of `asd` in F1, POS and delay together; if all are, it has the
+fixed ones.
+
 Each stream says what it is chosen from (`Stream.grid`, `Stream.refined`). Of sums of evidence,
 floor, gate and weight are chosen without removals, then the thresholds of installations and of
 removals together. The beliefs that a fitted stream has of a recording have to be those of weights
@@ -42,6 +46,7 @@ from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.learned_weights import Weights
 from stormpsr_jax.psr.streams.rules import Event, Settings
 from stormpsr_jax.psr.streams.stream import Stream
+from stormpsr_jax.psr.streams.streams import BASELINE
 
 CHOOSE = ("validation", "paper")
 MIN_RECORDINGS = 4
@@ -119,9 +124,10 @@ def select(
         best = None
         if by_rule:
             known = {name: choice.settings for name, choice in chosen.items()}
-            best = pick(rated(stream.grid(base, known)), stream.within)
+            least = chosen.get(BASELINE.name) if _reads_more(stream) else None
+            best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
             if best is not None and (finer := stream.refined(best.settings)):
-                best = pick(rated(finer), stream.within)
+                best = pick(_no_worse(rated(finer), least), stream.within)
         if best is None:
             choices = rated(stream.fixed(procedure, base, threshold))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
@@ -177,6 +183,23 @@ def _choice(settings: Any, by_name: Mapping[str, dict], window_s: float) -> Choi
         if s["f1"] is not None
     )
     return Choice(settings, summary["pos"], summary["f1"], summary["delay_s"], by_recording)
+
+
+def _reads_more(stream: Stream) -> bool:
+    return set(stream.needs) > set(BASELINE.needs)
+
+
+def _no_worse(choices: Sequence[Choice], least: Choice | None) -> list[Choice]:
+    """Those that are better than `least`, if given, in F1, POS or delay, or as good in one."""
+    if least is None or least.delay_s is None:
+        return list(choices)
+    return [
+        choice
+        for choice in choices
+        if (choice.f1 or 0) >= (least.f1 or 0)
+        or (choice.pos or 0) >= (least.pos or 0)
+        or (choice.delay_s is not None and choice.delay_s <= least.delay_s)
+    ]
 
 
 def pick(choices: Sequence[Choice], within: float = Stream.within) -> Choice | None:

@@ -77,6 +77,30 @@ def test_tables_golden_values():
     assert analysis.summary_table(GOLDEN)[0]["tp"] == 3
 
 
+def test_notes_of_the_papers_settings_and_what_is_wrong_with_them(tmp_path):
+    figures = {**metrics.score_recording([(10, 0)], [(14, 0)], FPS), "wrong": None}
+    none = {**metrics.score_recording([(10, 0)], [], FPS)}
+    wrong = dict(shown=4, accepted=3, found=0, delay_s=None, false_alarms=0)
+    none["wrong"] = {**wrong, "right_called_wrong": 0, "right_installations": 9}
+    data = {**GOLDEN, "paper_settings": {"asd": figures, "storm": none}}
+    assert analysis.notes(data) == [
+        "With the settings of the papers: asd POS 1.000, F1 1.000, delay 1.0 s; storm POS 0.000, "
+        "F1 0.000, delay –, 3 of 4 wrong parts accepted."
+    ]
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(data))
+    assert analysis.load_result(path)["paper_settings"]["storm"] == none
+    for damaged, said in (
+        ([], r"paper_settings: \[\] has the wrong type"),
+        ({"asd": {**figures, "pos": "1"}}, "paper_settings.asd: pos"),
+        ({"asd": {**figures, "wrong": {}}}, "paper_settings.asd.wrong: shown"),
+        ({"asd": 3}, "paper_settings.asd"),
+    ):
+        path.write_text(json.dumps({**data, "paper_settings": damaged}))
+        with pytest.raises(ValueError, match=said):
+            analysis.load_result(path)
+
+
 def test_both_found_golden_steps_and_means():
     truth = [(10, 0), (20, 3), (30, 2)]
     data = result(

@@ -124,6 +124,29 @@ def test_select_removals_get_a_threshold_of_their_own(decoder):
     assert choice.delay_s < min((c.delay_s for c in without if c.f1 == 1), default=np.inf)
 
 
+@pytest.mark.parametrize("faster", [True, False])
+def test_select_no_setting_of_the_fusion_is_worse_than_asd_alone_in_everything(monkeypatch, faster):
+    """Figures are made up; of the fusion T 2 scores best, and T 4 alone may be better than ASD."""
+
+    def rate(procedure, recordings, stream, candidates, *options):
+        found = []
+        for one in candidates:
+            figures, score = (0.9, 0.9, 5.0), 1.0
+            if stream.name == "storm":
+                slow = one.threshold != 4.0 or not faster
+                figures = (0.8, 0.8, 6.0) if slow else (0.8, 0.8, 4.9)
+                score = 1.0 if one.threshold == 2.0 else 0.9
+            pos, f1, delay = figures
+            found.append(select.Choice(one, pos, f1, delay, (score,) * 4))
+        return found
+
+    monkeypatch.setattr(select, "rate", rate)
+    recordings = {str(i): recording(str(i), i) for i in range(4)}
+    storm = select.select(PROCEDURE, recordings, BASE)["storm"]
+    assert storm.fixed == (not faster)
+    assert storm.settings.threshold == (4.0 if faster else 6.0)  # the paper's
+
+
 def plain_choice(procedure, recordings, stream, candidates):
     """The rule, written out: (settings, mean score, mean delay) of the one that is chosen."""
     rows = []
