@@ -155,19 +155,32 @@ def test_training_never_reads_the_test_split(finished):
     assert list((finished / "data").glob("clips-test*"))
 
 
-def test_thresholds_come_from_validation_alone(workdir, tmp_path, monkeypatch):
-    seen = []
+def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
+    workdir, tmp_path, monkeypatch
+):
+    seen = set()
     select = evaluate_stage.select
 
-    def spy(procedure, recordings, *rest):
-        seen.extend(recordings)
-        return select(procedure, recordings, *rest)
+    def spy(procedure, recordings, base, fps, choose, *rest):
+        seen.update(recordings)
+        found = select(procedure, recordings, base, fps, choose, *rest)
+        if choose == "validation":  # two recordings are too few to choose anything else
+            settings = dataclasses.replace(found["asd"].settings, threshold=0.5)
+            found["asd"] = dataclasses.replace(found["asd"], settings=settings)
+        return found
 
     monkeypatch.setattr(evaluate_stage, "select", spy)
     shutil.copytree(workdir, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "evaluate")
     main.run(tiny(), tmp_path / "run")
-    assert sorted(seen) == ["val_000", "val_001"]
+    assert seen == {"val_000", "val_001"}
+    result = json.loads((tmp_path / "run/metrics.json").read_text())
+    before = json.loads((workdir / "metrics.json").read_text())
+    assert result["streams"]["asd"]["settings"]["threshold"] == 0.5
+    assert list(result["paper_settings"]) == ["asd"]
+    beside, alone = result["paper_settings"]["asd"], before["streams"]["asd"]
+    assert all(value == alone[key] for key, value in beside.items())
+    assert "paper_settings" not in before
 
 
 def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):
