@@ -163,7 +163,13 @@ def prepare_looks(meshes: Path, procedure: Path, numbers: tuple[int, int], out: 
     scored, real = numbers
     val = sum(split_of(i) == "val" for i in range(real))
     counts = [f"--train={real - val}", f"--val={val}", f"--test={scored}", "--cad_per_state=0"]
-    of = [f"--meshes={meshes}", f"--procedure={procedure}", f"--seed={FILMS_SEED}"]
+    content = files.read_json(procedure)
+    for variant in content["variants"].values():
+        # Those that are learnt from, film_train_000 and so on, join renders of the plain names.
+        variant["recordings"] = ["film_*", "test_*"]
+    named = out / "procedure.json"
+    files.write_json(named, content)
+    of = [f"--meshes={meshes}", f"--procedure={named}", f"--seed={FILMS_SEED}"]
     own_product.run("data_prep.synthetic", *of, "--looks=upper", *counts, f"--out={out}/data")
 
 

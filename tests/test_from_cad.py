@@ -10,6 +10,7 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks import from_cad, own_product
+from data_prep.worlds.names import split_names
 from stormpsr_jax.base import files
 from stormpsr_jax.configs import cad, own
 from stormpsr_jax.psr.procedure import load_procedure
@@ -47,6 +48,15 @@ def test_renders_have_the_other_looks_of_films_or_the_same(given, source, looks)
     assert int(films["seed"]) != int(run["config.data.synthetic.seed"])
     assert (run["config"], run["config.data.synthetic.looks"]) == ("cad", looks)
     assert run["config.data.extra"] == films["out"]
+
+
+def test_films_that_are_learnt_from_are_not_called_as_renders_are(given):
+    (_, films), _ = given(case("cad"))
+    counts = {"train": 8, "val": 2, "test": 12}
+    named = split_names(load_procedure(films["procedure"]), counts, 0)
+    rendered = split_names(load_procedure("synthetic"), counts, 0)
+    assert named["test"] == rendered["test"]
+    assert not {*named["train"], *named["val"]} & {*rendered["train"], *rendered["val"]}
 
 
 def test_films_alone_are_learnt_from_without_renders(given):

@@ -177,10 +177,11 @@ def test_thresholds_come_from_validation_alone_and_the_papers_are_told_beside(
     result = json.loads((tmp_path / "run/metrics.json").read_text())
     before = json.loads((workdir / "metrics.json").read_text())
     assert result["streams"]["asd"]["settings"]["threshold"] == 0.5
+    # Of the others nothing but the paper's can be chosen.
     assert list(result["paper_settings"]) == ["asd"]
-    beside, alone = result["paper_settings"]["asd"], before["streams"]["asd"]
-    assert all(value == alone[key] for key, value in beside.items())
-    assert "paper_settings" not in before
+    assert result["paper_settings"]["asd"]["settings"].get("unseen_decay") is None
+    assert before["streams"]["asd"]["settings"]["unseen_decay"] == 1
+    assert before["paper_settings"] == result["paper_settings"]
 
 
 def test_killed_in_stages_of_every_kind_same_result(workdir, tmp_path):

@@ -112,6 +112,17 @@ def _extra_mistakes(context: Context) -> list[str]:
                 f"--config.data.synthetic.fps={source.fps:g}, or make it again with "
                 f"--fps={config.fps:g}"
             )
+    if not config.timelines:
+        from data_prep.worlds.names import split_names  # rendering is an extra
+
+        counts = config.recordings.to_dict()
+        rendered = set(split_names(context.procedure, counts, config.rehearsals).get("train", ()))
+        own = {name for split in extra.joining("train") for name in extra.splits[split]}
+        if both := sorted(rendered & own):
+            mistakes.append(
+                f"--config.data.extra={extra.directory}: recordings that will be rendered are "
+                f"called {', '.join(both[:5])}, too; rename its ones"
+            )
     return list(dict.fromkeys(mistakes))
 
 

@@ -219,6 +219,11 @@ def test_real_recordings_of_other_pictures_are_told_before_anything_is_rendered(
         "has pictures of (40, 40) pixels (H, W), and (32, 32) are rendered",
         "has 2 frames a second",
     ]
+    named = real_data.write(
+        tmp_path / "named", load_procedure(files[1]), FEW, name="train", frames=60
+    )
+    found = mistakes_of(config_of(files, **{"data.extra": str(named)}), tmp_path)
+    assert "will be rendered are called train_000, train_001, train_002, too" in "".join(found)
     other = real_data.write(tmp_path / "other", TOY, FEW)
     found = mistakes_of(config_of(files, **{"data.extra": str(other)}), tmp_path)
     assert "do not fit the procedure 'lantern'" in "".join(found)

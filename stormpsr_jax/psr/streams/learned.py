@@ -368,10 +368,14 @@ class Learned(Stream):
         return [dataclasses.replace(Settings(), install=install) for install in INSTALL]
 
     def fixed(
-        self, procedure: Procedure, base: rules.Settings, threshold: float = 0.0
+        self,
+        procedure: Procedure,
+        base: rules.Settings,
+        threshold: float = 0.0,
+        paper: bool = True,
     ) -> list[Settings]:
         """Returns the default settings."""
-        del procedure, base, threshold
+        del procedure, base, threshold, paper
         return [Settings()]
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:

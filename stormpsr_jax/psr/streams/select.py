@@ -28,7 +28,8 @@ With the settings goes what their confidences mean, learnt from the events that 
 same recordings (`Stream.calibrate`).
 
 Fewer than MIN_RECORDINGS recordings give no standard error to go by, and without a true positive
-there is no delay: then the settings are the fixed ones, which the paper uses (`Stream.fixed`).
+there is no delay: then the settings are fixed ones (`Stream.fixed`). They are those of the paper,
+but that stream `asd` keeps its sums on frames that show nothing.
 """
 
 import dataclasses
@@ -100,7 +101,7 @@ def select(
         recordings: of the validation split.
         base: decoder, decay and window, and what is not on the grid of a stream.
         fps: frames per second, None for the procedure's.
-        choose: "validation", the rule above, or "paper", the fixed settings.
+        choose: "validation", the rule above, or "paper", its settings.
         weights: of fitted streams, by recording; without them these are left out.
         threshold: of the fixed settings; 0 is the paper's.
 
@@ -129,7 +130,7 @@ def select(
             if best is not None and (finer := stream.refined(best.settings)):
                 best = pick(_no_worse(rated(finer), least), stream.within)
         if best is None:
-            choices = rated(stream.fixed(procedure, base, threshold))
+            choices = rated(stream.fixed(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])
             best = dataclasses.replace(best, fixed=True)
         chosen[stream.name] = _calibrated(procedure, recordings, stream, best, fps, own)

@@ -157,10 +157,17 @@ class Stream(abc.ABC):
         return []
 
     @abc.abstractmethod
-    def fixed(self, procedure: Procedure, base: Settings, threshold: float = 0.0) -> list[Any]:
+    def fixed(
+        self, procedure: Procedure, base: Settings, threshold: float = 0.0, paper: bool = True
+    ) -> list[Any]:
         """Returns settings that nobody chose; the first that finds a step counts.
 
-        With a `threshold` other than 0 it is that one, if it is a T of summed evidence.
+        Args:
+            procedure: the product.
+            base: has what is not fixed.
+            threshold: if not 0 it is that one, of a stream whose threshold is a T of summed
+                evidence.
+            paper: those of the paper; otherwise those that hold best where nothing can be chosen.
         """
 
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:

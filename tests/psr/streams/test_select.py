@@ -204,8 +204,10 @@ def test_select_fixed_settings(why):
         procedure = dataclasses.replace(PROCEDURE, name=name)
         choices = select.select(procedure, recordings, BASE, choose=choose)
         assert list(choices) == ["asd", "temporal", "storm"]
-        for choice in choices.values():
-            assert choice.settings == dataclasses.replace(BASE, threshold=threshold)
+        for stream, choice in choices.items():
+            kept = 1.0 if stream == "asd" and why != "paper" else None
+            expected = dataclasses.replace(BASE, threshold=threshold, unseen_decay=kept)
+            assert choice.settings == expected
             assert choice.fixed
             assert (choice.delay_s is None) == (why == "nothing found")
 
@@ -248,10 +250,18 @@ def test_select_fixed_threshold_is_in_reach_of_rows_on_every_fourth_frame():
         r.detections.confidences[shown],
         r.detections.boxes[shown],
     )
-    choices = select.select(PROCEDURE, {"0": r}, BASE)
+    choices = select.select(PROCEDURE, {"0": r}, BASE, choose="paper")
     assert choices["asd"].settings.threshold == 1
     assert choices["asd"].f1 == 1
     assert choices["temporal"].settings.threshold == 6
+    kept = select.select(PROCEDURE, {"0": r}, BASE)["asd"]  # between the rows, too
+    assert (kept.settings.threshold, kept.f1) == (6, 1)
+
+
+def test_select_fixed_settings_of_the_naive_decoder_sum_nothing_up():
+    base = rules.Settings("naive", window=20)
+    choices = select.select(PROCEDURE, {"0": recording("0", 0)}, base)
+    assert choices["asd"].settings.unseen_decay is None
 
 
 def choice(scores, delay_s):
