@@ -5,10 +5,12 @@
 
 Writes the meshes and the procedure of each product as files, as a user would have them: of the toy,
 of the lamp of benchmarks.own_product, and of products drawn at random (a number is a seed, of
-`data.synthetic.product_seed`). `--config=cad` renders recordings of it and trains on them. VTK
-films the recordings that are scored (`benchmarks.other_films`): other hands, tables, light, camera
-paths and lenses, and every wrong fitting in a pose of its own. --real adds so many labelled films
-to what is learnt, a fifth of them for validation, and shows what each number comes to.
+`data.synthetic.product_seed`). A folder with meshes/ and procedure.json is a product, too, such as
+an LDraw model that `data_prep.parts` and `procedure draft` have made ready. `--config=cad` renders
+recordings of it and trains on them. VTK films the recordings that are scored
+(`benchmarks.other_films`): other hands, tables, light, camera paths and lenses, and every wrong
+fitting in a pose of its own. --real adds so many labelled films to what is learnt, a fifth of them
+for validation, and shows what each number comes to.
 
 With --by=looks the films are rendered as what is learnt is, but every range that looks are drawn
 from (paint, lights, tables, hands, camera paths, lens, noise, compression) is cut to its upper
@@ -24,6 +26,7 @@ sources the last folder says so (real_M_looks_same). What is there already is no
 import argparse
 import dataclasses
 import functools
+import shutil
 import subprocess
 import sys
 import zlib
@@ -44,6 +47,7 @@ from data_prep.worlds.timelines import draw_timeline
 from data_prep.writing import parallel
 from stormpsr_jax.base import files
 from stormpsr_jax.base.progress import Progress
+from stormpsr_jax.configs import cad
 from stormpsr_jax.psr.files import labels
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 from stormpsr_jax.recognition.files.results import label_time
@@ -84,9 +88,15 @@ def prepare(folder: Path, name: str) -> tuple[products.OfUser, list[str]]:
         procedure = load_procedure("synthetic")
         product = toy_product(procedure.num_components, seeds.streams(0, "product")[0])
         files.write_json(path, procedure.to_json())
+        write_meshes(meshes, product, procedure)
+    elif name == "lamp":
+        procedure = own_product.write_procedure(path)
+        write_meshes(meshes, own_product.lamp(), procedure)
     else:
-        product, procedure = own_product.lamp(), own_product.write_procedure(path)
-    write_meshes(meshes, product, procedure)
+        shutil.copytree(Path(name) / "meshes", meshes, dirs_exist_ok=True)
+        procedure = load_procedure(Path(name) / "procedure.json")
+        procedure = dataclasses.replace(procedure, fps=cad.get_config().data.synthetic.fps)
+        files.write_json(path, procedure.to_json())
     words = [f"--config.procedure={path}", f"--config.data.synthetic.meshes={meshes}"]
     return products.from_meshes(meshes, procedure), words
 
@@ -252,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--products",
         default="toy,lamp,1,2",
         metavar="P,P",
-        help="toy, lamp, or seeds (%(default)s)",
+        help="toy, lamp, seeds, or folders with meshes/ and procedure.json (%(default)s)",
     )
     add("--seeds", type=_numbers, default=[0, 1], metavar="N,N", help="of the runs (0,1)")
     add("--films", type=int, default=12, metavar="N", help="that are scored (%(default)s)")
@@ -276,11 +286,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"--from=films: {case.real} films are too few; --real=3 or more")
     names = args.products.split(",")
     if args.by == "looks" and any(name.isdigit() for name in names):
-        parser.error("--by=looks takes products with meshes: toy, lamp")
+        parser.error("--by=looks takes products with meshes: toy, lamp, folders")
+    for name in names:
+        known = name in ("toy", "lamp") or name.isdigit() or (Path(name) / "meshes").is_dir()
+        if not known:
+            parser.error(f"--products={name}: is not toy, lamp, a seed or a folder with meshes/")
     rows = ["| product | seed | from | films | stream | F1 | POS | delay | wrong parts accepted |"]
     rows.append("|" + "---|" * 9)
     for name in names:
-        folder = args.workdir.resolve() / name
+        folder = args.workdir.resolve() / Path(name).name
         folder.mkdir(parents=True, exist_ok=True)
         of, words = prepare(folder, name)
         files.write_json(folder / "procedure.json", of.procedure.to_json())
@@ -291,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 streams = train(folder, words, case, fields)
             except subprocess.CalledProcessError as error:
                 return error.returncode  # it has said why
-            rows += [row(name, case, s, streams[s]) for s in STREAMS if s in streams]
+            rows += [row(folder.name, case, s, streams[s]) for s in STREAMS if s in streams]
             print("\n".join(rows), flush=True)
     return 0
 

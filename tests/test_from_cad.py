@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from tests.support import lantern
 from tests.support.processes import ROOT
 
 if str(ROOT) not in sys.path:
@@ -77,6 +78,22 @@ def test_films_of_another_program_are_made_ready_by_the_guides_command(given, tm
     assert linked == ["film_00", "real_00"]
     assert run["config.data.extra"] == words["out"]
     assert "config.data.synthetic.looks" not in run
+
+
+def test_a_product_may_be_a_folder_with_meshes_and_a_procedure(tmp_path, capsys):
+    meshes, procedure = lantern.write(tmp_path)
+    given = tmp_path / "given"
+    given.mkdir()
+    meshes.rename(given / "meshes")
+    procedure.rename(given / "procedure.json")
+    (tmp_path / "work").mkdir()
+    of, words = from_cad.prepare(tmp_path / "work", str(given))
+    assert (of.procedure.name, len(of.product.parts)) == ("lantern", of.procedure.num_components)
+    assert of.procedure.fps == cad.get_config().data.synthetic.fps
+    assert f"--config.data.synthetic.meshes={tmp_path}/work/meshes" in words
+    with pytest.raises(SystemExit):
+        from_cad.main([f"--workdir={tmp_path}", "--products=toy,lamb"])
+    assert "--products=lamb: is not toy, lamp, a seed or a folder" in capsys.readouterr().err
 
 
 def test_no_two_cases_share_a_folder():
