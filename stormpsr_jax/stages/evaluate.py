@@ -51,7 +51,8 @@ def run(context: Context) -> dict:
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
-    chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold)
+    caution = _caution(context)
+    chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold, caution)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
     settings = {stream: choice.settings for stream, choice in chosen.items()}
@@ -94,7 +95,7 @@ def run(context: Context) -> dict:
             if (workdir / stage / "metrics.jsonl").exists()
         },
         figures=analysis_figures(result),
-        notes=_notes(chosen, None if weights is None else fusion, choose),
+        notes=_notes(chosen, None if weights is None else fusion, choose, caution),
         strips=belief_strips(context.procedure, test, settings, weights, source.fps),
         detections=detections,
     )
@@ -114,6 +115,12 @@ def run(context: Context) -> dict:
         sink.write(0, figures)
         sink.close()
     return {}
+
+
+def _caution(context: Context) -> float:
+    """What is added to the bar for installations; nothing where real recordings choose it."""
+    chosen_on_real = context.extra is not None and context.extra.replaces("val")
+    return 0.0 if chosen_on_real else context.config.evaluate.caution
 
 
 def _with_paper_settings(
@@ -174,7 +181,9 @@ def score_detections(
     return result if result["boxes"] else None
 
 
-def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str) -> list[str]:
+def _notes(
+    chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str, caution: float
+) -> list[str]:
     """Says where the settings come from; `fusion` is None where nothing fitted was chosen."""
     fixed = [stream for stream, choice in chosen.items() if choice.fixed]
     notes = []
@@ -186,6 +195,13 @@ def _notes(chosen: Mapping[str, Choice], fusion: fuse.Fusion | None, choose: str
     if fixed:
         notes.append(
             f"The settings of {', '.join(fixed)} are fixed ones, not chosen on validation."
+        )
+    raised = [stream for stream, choice in chosen.items() if streams.find(stream).fitted]
+    if caution and raised and not set(raised) <= set(fixed):
+        notes.append(
+            f"The bar for installations of {', '.join(raised)} is {caution:g} higher than "
+            "validation chose, whose recordings are not of the kind that will be recognised "
+            "(evaluate.caution)."
         )
     if (default := _default(chosen, choose)) is not None:
         notes.append(
@@ -345,6 +361,11 @@ def _mistakes(context: Context) -> list[str]:
         mistakes.append(
             f"--config.evaluate.threshold={config.threshold}: with evaluate.choose="
             f"{config.choose!r} thresholds are chosen; set that to 'paper', or this to 0"
+        )
+    if config.caution and config.choose == "paper":
+        mistakes.append(
+            f"--config.evaluate.caution={config.caution:g}: is added to what validation chooses, "
+            "and evaluate.choose='paper' lets it choose nothing; set it to 0"
         )
     missing = {"val", "test"} - set(context.config.predict.splits)
     if predict.STAGE.is_chosen(context) and missing:

@@ -210,6 +210,8 @@ def test_find_mistakes_renders_of_which_all_show_wrong_parts(rendered, tmp_path)
 def test_a_threshold_is_refused_where_thresholds_are_chosen(rendered, tmp_path):
     (text,) = mistakes(rendered, tmp_path, **{"evaluate.threshold": 8.0})
     assert text.startswith("--config.evaluate.threshold=8.0: with evaluate.choose='validation'")
+    (text,) = mistakes(rendered, tmp_path, **{"evaluate.caution": 2, "evaluate.choose": "paper"})
+    assert text.startswith("--config.evaluate.caution=2: is added to what validation chooses")
     fixed = {"evaluate.threshold": 8.0, "evaluate.choose": "paper"}
     assert mistakes(rendered, tmp_path, **fixed) == []
 

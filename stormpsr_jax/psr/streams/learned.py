@@ -378,6 +378,10 @@ class Learned(Stream):
         del procedure, base, threshold, paper
         return [Settings()]
 
+    def cautious(self, settings: Settings, caution: float) -> Settings:
+        """Returns the settings with so much more of a logit to be reported as installed."""
+        return dataclasses.replace(settings, install=settings.install + caution)
+
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:
         """Learns what confidences mean only where that clearly helps: they are probabilities."""
         if len(judged) < MIN_RECORDINGS:

@@ -93,6 +93,7 @@ def select(
     choose: str = "validation",
     weights: HeldOut | None = None,
     threshold: float = 0.0,
+    caution: float = 0.0,
 ) -> dict[str, Choice]:
     """Chooses the settings of every stream that the recordings have.
 
@@ -104,6 +105,8 @@ def select(
         choose: "validation", the rule above, or "paper", its settings.
         weights: of fitted streams, by recording; without them these are left out.
         threshold: of the fixed settings; 0 is the paper's.
+        caution: raises the bar for installations of what is chosen (`Stream.cautious`), where the
+            recordings are not of the kind that will be recognised.
 
     Returns:
         By name of the stream.
@@ -129,6 +132,8 @@ def select(
             best = pick(_no_worse(rated(stream.grid(base, known)), least), stream.within)
             if best is not None and (finer := stream.refined(best.settings)):
                 best = pick(_no_worse(rated(finer), least), stream.within)
+        if best is not None and caution:
+            (best,) = rated([stream.cautious(best.settings, caution)])
         if best is None:
             choices = rated(stream.fixed(procedure, base, threshold, choose == "paper"))
             best = next((c for c in choices if c.delay_s is not None), choices[0])

@@ -170,6 +170,11 @@ class Stream(abc.ABC):
             paper: those of the paper; otherwise those that hold best where nothing can be chosen.
         """
 
+    def cautious(self, settings: Any, caution: float) -> Any:
+        """Returns the settings with a higher bar for installations, of a stream that has one."""
+        del caution
+        return settings
+
     def calibrate(self, judged: Sequence[Sequence[Judged]]) -> Calibration:
         """Learns what confidences mean from the judged events of each recording."""
         return calibration.fit(one for of_recording in judged for one in of_recording)

@@ -81,6 +81,7 @@ def test_select_floor_rejects_weak_wrong_detections():
     assert choices["storm"].settings.confidence == choices["asd"].settings.confidence
     assert choices["storm"].delay_s < choices["asd"].delay_s
     assert not any(choice.fixed for choice in choices.values())
+    assert select.select(PROCEDURE, recordings, BASE, caution=2.0) == choices  # of `learned` alone
 
 
 @pytest.mark.parametrize("num", [1, 12])
@@ -324,6 +325,12 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     assert dataclasses.replace(choice.settings, install=3.5) == learned.Settings()
     assert not choice.fixed
     assert choice.f1 > 0.8
+    careful = select.select(SYNTHETIC, made_up, base, **options, weights=good, caution=2.0)
+    assert careful["learned"].settings == dataclasses.replace(
+        choice.settings, install=choice.settings.install + 2
+    )
+    assert careful["learned"].delay_s > choice.delay_s  # its own figures
+    assert careful["learned"].reliability != choice.reliability
     bad = select.select(SYNTHETIC, made_up, base, **options, weights=good | {"r0": blind})
     assert bad["learned"].f1 < choice.f1
     # Nothing found at all: the fixed setting.
@@ -335,7 +342,7 @@ def test_select_learned_of_few_recordings_or_the_papers_choice_is_fixed():
     made_up = {r.name: r for r in map(simulate, range(3))}
     weights = dict.fromkeys([*made_up, "r3"], default_weights("scores"))
     base = rules.Settings(window=64)
-    few = select.select(SYNTHETIC, made_up, base, weights=weights)["learned"]
+    few = select.select(SYNTHETIC, made_up, base, weights=weights, caution=2.0)["learned"]
     assert few.fixed
     assert few.settings == learned.Settings()
     made_up["r3"] = simulate(3)
