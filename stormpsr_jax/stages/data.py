@@ -117,8 +117,8 @@ def _extra_mistakes(context: Context) -> list[str]:
 
         counts = config.recordings.to_dict()
         rendered = set(split_names(context.procedure, counts, config.rehearsals).get("train", ()))
-        own = {name for split in extra.joining("train") for name in extra.splits[split]}
-        if both := sorted(rendered & own):
+        joining = {name for split in extra.joining("train") for name in extra.splits[split]}
+        if both := sorted(rendered & joining):
             mistakes.append(
                 f"--config.data.extra={extra.directory}: recordings that will be rendered are "
                 f"called {', '.join(both[:5])}, too; rename its ones"
