@@ -200,8 +200,8 @@ def _notes(
     if caution and raised and not set(raised) <= set(fixed):
         notes.append(
             f"The bar for installations of {', '.join(raised)} is {caution:g} higher than "
-            "validation chose, whose recordings are not of the kind that will be recognised "
-            "(evaluate.caution)."
+            "validation chose (evaluate.caution): fewer wrong parts are accepted, and steps are "
+            "reported later."
         )
     if (default := _default(chosen, choose)) is not None:
         notes.append(
