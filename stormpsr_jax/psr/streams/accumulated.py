@@ -39,7 +39,7 @@ class Accumulated(Stream):
             lucky with.
         idle: columns of reports that mean nothing to it.
         keeps: whether, where nothing can be chosen, its sums do not decay on frames that show
-            nothing. Of detections alone that costs nothing in any world that was tried
+            nothing. Of detections alone that costs hardly anything in the worlds tried
             (docs/noise.md); with windows it accepts more wrong parts.
     """
 
