@@ -36,7 +36,7 @@ def doubts(product: Product, procedure: Procedure) -> list[str]:
     found = relations.find(product)
     names = procedure.components
     lines = list(product.remarks)
-    lines += _overlaps(product, found, names)
+    lines += _overlaps(product, found, procedure)
     lines += _other_units(product, found, names)
     lines += _same(product, names)
     lines += _unbuildable(procedure, found)
@@ -44,8 +44,9 @@ def doubts(product: Product, procedure: Procedure) -> list[str]:
     return lines
 
 
-def _overlaps(product: Product, found: Relations, names: tuple[str, ...]) -> Iterator[str]:
-    """Parts that are in each other."""
+def _overlaps(product: Product, found: Relations, procedure: Procedure) -> Iterator[str]:
+    """Parts that are in each other, of those that are there at the same time."""
+    names = procedure.components
     vertices = product.mesh(np.ones(len(product.parts))).vertices
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     count = len(names)
@@ -58,8 +59,12 @@ def _overlaps(product: Product, found: Relations, names: tuple[str, ...]) -> Ite
             f"the parts lie on top of each other ({on_top} of {pairs} pairs): export them in the "
             "places that they have in the product, or say where they go in poses.json"
         )
+    states = np.array([*procedure.states, *map(_end, procedure.variants.values())], bool)
+    together = (states[:, :, None] & states[:, None, :]).any(axis=0)
     for i in range(count):
         for j in range(i + 1, count):
+            if not together[i, j]:
+                continue  # one stands for the other
             if found.depth[i, j] > DEEP * size and share[i, j] > _SHARE:
                 small = names[i] if found.volumes[i] <= found.volumes[j] else names[j]
                 yield (
@@ -67,6 +72,17 @@ def _overlaps(product: Product, found: Relations, names: tuple[str, ...]) -> Ite
                     f"each other ({min(share[i, j], 1):.0%} of {small}); look at their meshes and "
                     "poses"
                 )
+
+
+def _end(variant: Variant) -> np.ndarray:
+    """The state (K,) after all that a variant expects."""
+    state = np.array(variant.initial_state, bool)
+    for step in variant.expected:
+        state[step // 3] |= step % 3 == 0
+    for step in variant.expected:
+        if step % 3 == 2 and step - 2 not in variant.expected:
+            state[step // 3] = False
+    return state
 
 
 def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> Iterator[str]:

@@ -35,6 +35,20 @@ def test_parts_in_each_other_are_told_with_how_much_in_the_files_unit():
     assert told(CUP, box((0.99, 1, 1), (3, 3, 3)), LID) == []
 
 
+def test_parts_in_each_other_are_not_told_where_one_stands_for_the_other():
+    content = toy.content("cup, peg, lid", "100 110 101")
+    (variant,) = content["variants"].values()
+    long, short = box((1, 1, 1), (3, 3, 3)), box((1, 1, 1), (3, 3, 2))
+    for expected, initial, told_of in (
+        ([0, 3], "000", 0),
+        ([0, 5, 6], "010", 0),  # the short one takes the place of the long one
+        ([0, 3, 6], "000", 1),
+    ):
+        variant |= {"expected": expected, "initial_state": initial}
+        lines = told(CUP, long, short, procedure=toy.Procedure.from_json(content))
+        assert sum("peg and lid are 1 in each other" in line for line in lines) == told_of
+
+
 def test_parts_on_top_of_each_other_are_refused():
     meshes = [mesh.copy().apply_translation(-mesh.bounds.mean(0)) for mesh in (PEG, LID, PEG)]
     with pytest.raises(ValueError, match=r"the parts lie on top of each other \(3 of 3 pairs\)"):
