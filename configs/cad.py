@@ -20,7 +20,7 @@ Fields to look at first:
   weights as init_from, and encoder.patch_size, .width, .depth and .num_heads 0, .stem '()'
   (docs/model.md#backbones).
 * evaluate.caution: renders choose a bar for installations that is too low for pictures of another
-  kind; so much of a logit is added to it, unless real recordings choose.
+  kind; so much of a logit is added to it.
 Hardware: 2 CPU cores, ten minutes. Measured on films of another renderer (docs/from-cad.md), four
 products, two seeds each: F1 .87 to .98, POS .62 to .94, 8 of 82 wrong parts accepted. Real video
 was never tried.

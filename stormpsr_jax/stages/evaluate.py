@@ -51,7 +51,7 @@ def run(context: Context) -> dict:
     fusion = fuse.read(workdir / "fuse") if "fuse" in config.stages else None
     held_out = {name: fusion.held_out(name) for name in val} if fusion else None
     choose, threshold = config.evaluate.choose, config.evaluate.threshold
-    caution = _caution(context)
+    caution = config.evaluate.caution
     chosen = select(context.procedure, val, base, source.fps, choose, held_out, threshold, caution)
     fitted = any(streams.find(name).fitted for name in chosen)
     weights = fusion.weights if fusion and fitted else None
@@ -115,12 +115,6 @@ def run(context: Context) -> dict:
         sink.write(0, figures)
         sink.close()
     return {}
-
-
-def _caution(context: Context) -> float:
-    """What is added to the bar for installations; nothing where real recordings choose it."""
-    chosen_on_real = context.extra is not None and context.extra.replaces("val")
-    return 0.0 if chosen_on_real else context.config.evaluate.caution
 
 
 def _with_paper_settings(

@@ -97,15 +97,6 @@ def test_too_few_to_choose_by_are_trained_on(rendered, few, tmp_path):
     assert checks.find_mistakes(context) == []
 
 
-@pytest.mark.parametrize(("of_real", "caution"), [("real", 0.0), ("few", 2.0)])
-def test_caution_is_for_what_rendered_recordings_choose(
-    rendered, tmp_path, request, of_real, caution
-):
-    folder = request.getfixturevalue(of_real)
-    context = context_of(rendered, tmp_path, folder, **{"evaluate.caution": 2.0})
-    assert evaluate._caution(context) == caution
-
-
 def test_without_boxes_of_real_ones_the_detector_is_judged_by_rendered_ones(rendered, tmp_path):
     real = real_data.write(tmp_path / "real", TOY, ENOUGH, boxed=False)
     context = context_of(rendered, tmp_path, real)

@@ -106,7 +106,7 @@ def select(
         weights: of fitted streams, by recording; without them these are left out.
         threshold: of the fixed settings; 0 is the paper's.
         caution: raises the bar for installations of what is chosen (`Stream.cautious`), where the
-            recordings are not of the kind that will be recognised.
+            recordings are few, or not of the kind that will be recognised.
 
     Returns:
         By name of the stream.
