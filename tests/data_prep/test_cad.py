@@ -447,7 +447,7 @@ def test_a_mesh_that_unfolds_is_not_loaded(meshes):
     assert len(_product(meshes).parts[2].mesh.faces) == 3 * 80
     _instances(meshes / "2.glb", 50_000)
     assert (meshes / "2.glb").stat().st_size < 2**20
-    with pytest.raises(ValueError, match=r"2\.glb: reading it takes more memory than a file"):
+    with pytest.raises(ValueError, match=r"2\.glb: reading it takes (more memory|longer) than"):
         _product(meshes)
 
 

@@ -67,7 +67,7 @@ class Agreeing(Stream):
     def grid(self, base, chosen):
         return [Agreement(n) for n in (1.0, 2.0, 4.0, 1000.0)]
 
-    def fixed(self, procedure, base, threshold=0.0):
+    def fixed(self, procedure, base, threshold=0.0, paper=True):
         return [Agreement()]
 
     def decoder(self, procedure, variant, settings, *, fps=None, calibration=None, weights=None):
