@@ -76,13 +76,9 @@ def _overlaps(product: Product, found: Relations, procedure: Procedure) -> Itera
 
 def _end(variant: Variant) -> np.ndarray:
     """The state (K,) after all that a variant expects."""
-    state = np.array(variant.initial_state, bool)
-    for step in variant.expected:
-        state[step // 3] |= step % 3 == 0
-    for step in variant.expected:
-        if step % 3 == 2 and step - 2 not in variant.expected:
-            state[step // 3] = False
-    return state
+    expected = set(variant.expected)
+    kept = (bit and 3 * k + 2 not in expected for k, bit in enumerate(variant.initial_state))
+    return np.array([there or 3 * k in expected for k, there in enumerate(kept)], bool)
 
 
 def _other_units(product: Product, found: Relations, names: tuple[str, ...]) -> Iterator[str]:
