@@ -106,9 +106,13 @@ def read_all(paths: Sequence[Path]) -> list[list[Piece]]:
     Raises:
         ValueError: as `read` says of the first one; also one that takes too much memory or time.
     """
-    output = limited.call(
-        __name__, paths, lambda output: str(paths[len(_answers(output))]), _ADVICE
-    )
+
+    def unanswered(output: bytes) -> str | None:
+        answers = _answers(output)
+        whole = len(answers) == len(paths) or (answers and answers[-1].startswith(_ERROR))
+        return None if whole else str(paths[len(answers)])
+
+    output = limited.call(__name__, paths, unanswered, _ADVICE)
     files = []
     for answer in _answers(output):
         if answer.startswith(_ERROR):
@@ -327,7 +331,8 @@ def _main() -> None:
         answers.write(_LENGTH.pack(len(answer.getvalue())) + answer.getvalue())
         answers.flush()
         if answer.getvalue().startswith(_ERROR):
-            return
+            break
+    limited.end()
 
 
 if __name__ == "__main__":

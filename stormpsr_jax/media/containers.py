@@ -324,6 +324,7 @@ def _main() -> None:
     except ValueError as error:
         answer["error"] = str(error)
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)
+    limited.end()
 
 
 if __name__ == "__main__":

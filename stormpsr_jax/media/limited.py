@@ -13,16 +13,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
-def call(module: str, request: Any, place: Callable[[bytes], str], advice: str) -> bytes:
+def call(module: str, request: Any, place: Callable[[bytes], str | None], advice: str) -> bytes:
     """Returns what a module, run as a program, answers to a request.
 
     Args:
-        module: its name; it reads the request with `pickle.load`, and calls `limit`.
+        module: its name; it reads the request with `pickle.load`, and calls `limit` and `end`.
         request: picklable.
-        place: the file that is read there, for messages, by what it has answered until then.
+        place: the file that is read there, for messages, by what it has answered until then; None
+            if that is a whole answer, which counts however the process ended after it.
         advice: ends them.
 
     Raises:
@@ -35,9 +36,8 @@ def call(module: str, request: Any, place: Callable[[bytes], str], advice: str) 
         input=pickle.dumps(request),
         capture_output=True,
     )
-    if not done.returncode:
+    if not done.returncode or (where := place(done.stdout)) is None:
         return done.stdout
-    where = place(done.stdout)
     if done.returncode > 0:
         raise RuntimeError(f"{where}: {done.stderr.decode(errors='replace')}")
     if done.returncode == -signal.SIGXCPU:
@@ -57,3 +57,9 @@ def limit(memory: int, seconds: int) -> None:
     for kind, most in limits.items():
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (most if hard < 0 else min(most, hard), hard))
+
+
+def end() -> NoReturn:
+    """Ends this process after its answer: what a library does at exit would count to its limits."""
+    sys.stdout.flush()
+    os._exit(0)

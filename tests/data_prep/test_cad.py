@@ -470,6 +470,17 @@ def test_a_crash_of_the_reader_names_the_mesh(meshes, monkeypatch):
         _product(meshes)
 
 
+def test_an_answer_counts_however_its_process_ends(meshes, monkeypatch):
+    """Freeing what was read may take the time that was left."""
+    said = b"error: base.stl: a bad mesh"
+    crashed = SimpleNamespace(
+        returncode=-signal.SIGXCPU, stdout=struct.pack("<Q", len(said)) + said, stderr=b""
+    )
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: crashed)
+    with pytest.raises(ValueError, match=r"^base\.stl: a bad mesh$"):
+        mesh_files.read_all([meshes / "base.stl", meshes / "Front_wheel.obj"])
+
+
 def test_load_product_refuses_huge_meshes(meshes, monkeypatch):
     monkeypatch.setattr(cad_meshes, "MAX_FACES", 20)
     with pytest.raises(ValueError, match=r"Front_wheel\.obj: .* 24 triangles, more than 20"):
