@@ -72,6 +72,15 @@ VARIANTS = {
     "finetuned": Variant("with end-to-end fine-tuning", lambda c: _stages(c, True)),
     "not_finetuned": Variant("without it", lambda c: _stages(c, False)),
     "without_cad": Variant("no CAD renders in pre-training", _without_cad),
+    # What the frames just before a completion show is no state yet (ISIL, arXiv 2408.11700).
+    "transitions": Variant(
+        "frames of transitions as negatives in pre-training",
+        lambda _: {
+            "pretrain.backgrounds": 12,
+            "pretrain.background_gap": 0.5,
+            "pretrain.background_span": 2.5,
+        },
+    ),
     "without_wrong": Variant(
         "no renders of wrong parts in the detector", lambda _: {"detector.cad_wrong": 0.0}
     ),
@@ -109,6 +118,11 @@ CLAIMS = {
         "renders of wrong parts against none",
         ("without_wrong", LEARNED.name),
         (RECIPE, LEARNED.name),
+    ),
+    "transitions": Claim(
+        "transitions as negatives against none",
+        (RECIPE, LEARNED.name),
+        ("transitions", LEARNED.name),
     ),
     "rehearsals": Claim(
         "rehearsals against none",
