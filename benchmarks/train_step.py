@@ -49,8 +49,8 @@ def matmul_peak(size: int, runs: int = 5) -> float:
     return 2 * size**3 / min(times)
 
 
-def timed(context, stage: str, definition, steps: int):
-    """A stage's step on the devices of a mesh: (compiled, batch, seconds of each of some steps)."""
+def compiled(context, stage: str, definition):
+    """A stage's step on the devices of a mesh: (compiled, state, sums, batch)."""
     import jax
     import numpy as np
 
@@ -71,6 +71,14 @@ def timed(context, stage: str, definition, steps: int):
     names = ("count", "loss", "grad_norm", *metrics)
     sums = {name: jax.device_put(np.float32(0), sharding.replicated(mesh)) for name in names}
     step = jit_step(loss_fn, optimizer, shardings, mesh).lower(state, sums, batch).compile()
+    return step, state, sums, batch
+
+
+def timed(context, stage: str, definition, steps: int):
+    """A stage's step: (compiled, batch, seconds of each of some steps)."""
+    import jax
+
+    step, state, sums, batch = compiled(context, stage, definition)
     times = []
     for _ in range(steps and steps + 1):  # the first warms up
         begun = time.perf_counter()

@@ -15,6 +15,7 @@ CONFIG = " ".join(["--config=synthetic --size=32", *flags_of(SHAPES)])
 SMALL = {
     "data_preparation.py": ("--frames=2 --workers=1 --rounds=1", "pictures agree within"),
     "clip_length.py": ("--rounds=1 --frames=300 --recordings=2 --items=300", "chosen: "),
+    "cpu_options.py": (f"--stages=temporal,encode --steps=1 {CONFIG}", "| encode | – | – |"),
     "data_wait.py": (
         f"--stages=finetune --steps=2 --seconds=0.1 {CONFIG} --config.finetune.batch=2",
         "| finetune | batch 2, as configured | 10 |",

@@ -1,10 +1,28 @@
-"""What accelerators can compute at most: one table, for training logs and benchmarks."""
+"""What accelerators can compute at most, for training logs and benchmarks; options for CPUs."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeVar
 
 Found = TypeVar("Found")
+
+# By platform, options of XLA that networks are compiled with wherever they run. It is known to the
+# versions of JAX in pyproject.toml. What XLA for CPUs hands over to YNNPACK by default takes longer
+# there: docs/laboratory.md has figures.
+_OPTIONS: dict[str, dict[str, Any]] = {"cpu": {"xla_cpu_experimental_ynn_fusion_type": ""}}
+
+
+def compiler_options(platform: str) -> dict[str, Any]:
+    """XLA's options for networks on "cpu", "gpu" or "tpu", without those that XLA_FLAGS sets."""
+    return without_flags(_OPTIONS.get(platform, {}))
+
+
+def without_flags(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that XLA_FLAGS does not set."""
+    chosen = os.environ.get("XLA_FLAGS", "")
+    return {name: value for name, value in options.items() if f"--{name}" not in chosen}
 
 
 class Peak(NamedTuple):

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 from flax import traverse_util
 
+from stormpsr_jax.base import devices
 from stormpsr_jax.data import augment
 from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.model.content import Pictures
@@ -71,7 +72,8 @@ def _jitted(
     stage or a later one, finds it compiled.
     """
     name, body = bodies(of_pictures, max_detections)[role]
-    return name, jax.jit(functools.partial(body, module))
+    options = devices.compiler_options(jax.default_backend())
+    return name, jax.jit(functools.partial(body, module), compiler_options=options)
 
 
 def statistics(pictures: Pictures | None) -> Statistics | None:

@@ -11,6 +11,7 @@ import numpy as np
 from jax import export
 from jax.extend.mlir import ir
 
+from stormpsr_jax.base.devices import compiler_options
 from stormpsr_jax.base.mistakes import one_line, visible
 from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.model.content import Function
@@ -38,8 +39,9 @@ class StablehloProgram:
         def run(variables: Any, x: jax.Array) -> list[jax.Array]:
             return jax.tree.leaves(self._exported.call(x))
 
-        on_cpu = jax.default_backend() == "cpu"
-        return Batched(jax.jit(run), {}, (self._rows or batch) if on_cpu else batch)
+        platform = jax.default_backend()
+        rows = (self._rows or batch) if platform == "cpu" else batch
+        return Batched(jax.jit(run, compiler_options=compiler_options(platform)), {}, rows)
 
 
 def opened(path: Path, data: bytes, rows: int | None) -> StablehloProgram:

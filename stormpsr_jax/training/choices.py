@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from stormpsr_jax.base import devices
 from stormpsr_jax.models.vit import REMAT
 
 AUTO = "auto"
@@ -23,13 +23,14 @@ AUTO = "auto"
 _SHARE = 0.85
 _COPIES = 4  # of the parameters: themselves, gradient, momentum, and the best or next ones
 
-# By platform, options of XLA that steps of training are compiled with. Both are known to the
-# versions of JAX in pyproject.toml (a test compiles with them). With excess precision, which is
-# XLA's default, a sum of two bfloat16 arrays that a LayerNorm reads is kept in float32 from the
-# forward to the backward pass: twice the memory, and twice the time of what waits for it. The
-# scheduler sends gradients to other devices while the backward pass goes on; on TPUs it is the
-# default. Matrix products of one layer are never split over devices here, so what overlaps them
-# with collectives ("collective matmul") would change nothing.
+# By platform, options of XLA that steps of training are compiled with, besides those of
+# `devices.compiler_options`. Both are known to the versions of JAX in pyproject.toml (a test
+# compiles with them). With excess precision, which is XLA's default, a sum of two bfloat16 arrays
+# that a LayerNorm reads is kept in float32 from the forward to the backward pass: twice the memory,
+# and twice the time of what waits for it. The scheduler sends gradients to other devices while the
+# backward pass goes on; on TPUs it is the default. Matrix products of one layer are never split
+# over devices here, so what overlaps them with collectives ("collective matmul") would change
+# nothing.
 _OPTIONS: dict[str, dict[str, Any]] = {
     "gpu": {
         "xla_allow_excess_precision": False,
@@ -41,9 +42,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 def compiler_options(device: jax.Device) -> dict[str, Any]:
     """XLA's options for training steps on a device, without those that XLA_FLAGS sets."""
-    chosen = os.environ.get("XLA_FLAGS", "")
-    options = _OPTIONS.get(device.platform, {})
-    return {name: value for name, value in options.items() if f"--{name}" not in chosen}
+    of_training = devices.without_flags(_OPTIONS.get(device.platform, {}))
+    return devices.compiler_options(device.platform) | of_training
 
 
 def attention(asked: str, dtype: Any, device: jax.Device) -> str:

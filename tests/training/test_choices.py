@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stormpsr_jax.base import devices
 from stormpsr_jax.models import architectures, attention, vit
 from stormpsr_jax.models.convnext import ConvNeXt
 from stormpsr_jax.training import choices
@@ -40,7 +41,7 @@ def test_a_kernel_that_is_not_there_is_a_mistake(dtype, on):
 
 def test_options_of_the_compiler_are_known_to_it_and_end_nothing():
     """A misspelt one is an error here; XLA_FLAGS would end the process."""
-    for platform in ("gpu", "tpu"):
+    for platform in ("cpu", "gpu", "tpu"):
         options = choices.compiler_options(device(platform))
         assert options
         double = jax.jit(lambda x: 2 * x, compiler_options=options)
@@ -49,8 +50,11 @@ def test_options_of_the_compiler_are_known_to_it_and_end_nothing():
         jax.jit(lambda x: x, compiler_options={"no_such_option": True})(1.0)
 
 
-def test_a_cpu_compiles_as_ever_and_flags_of_the_user_win(monkeypatch):
-    assert choices.compiler_options(CPU) == {}
+def test_flags_of_the_user_win(monkeypatch):
+    (of_cpu,) = devices.compiler_options("cpu")
+    assert [*choices.compiler_options(CPU)] == [of_cpu]
+    monkeypatch.setenv("XLA_FLAGS", f"--{of_cpu}=LIBRARY_FUSION_TYPE_DOT")
+    assert choices.compiler_options(CPU) == devices.compiler_options("cpu") == {}
     monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_enable_latency_hiding_scheduler=false")
     assert [*choices.compiler_options(A100)] == ["xla_allow_excess_precision"]
 
