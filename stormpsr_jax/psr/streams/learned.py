@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -38,10 +39,13 @@ from stormpsr_jax.psr.streams.stream import Stream
 _T = TypeVar("_T")
 
 NAME = "learned"
-# Logits that installations are chosen from. The threshold of removals is unstable on a dozen
+# Logits that installations are chosen from. A threshold of all removals is unstable on a dozen
 # recordings, and wrong parts are rarer still. A dozen recordings often show none that lower
 # thresholds than these accept, as the next dozen does.
 INSTALL = (3.0, 3.5)
+# And those of removals that are not expected. People who rework take parts off, which a high logit
+# finds; where hands hide the product for long, hidden parts look as if they had been taken off.
+UNEXPECTED = (None, -6.0)
 MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
 _STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
 MAX_HOLD = 60.0
@@ -363,9 +367,12 @@ class Learned(Stream):
         )
 
     def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[Settings]:
-        """Returns the default settings with each of a few thresholds of installations."""
+        """Returns the default settings with each of a few thresholds of installations and removals."""
         del base, chosen
-        return [dataclasses.replace(Settings(), install=install) for install in INSTALL]
+        return [
+            dataclasses.replace(Settings(), install=install, unexpected=unexpected)
+            for unexpected, install in itertools.product(UNEXPECTED, INSTALL)
+        ]
 
     def fixed(
         self,

@@ -1,6 +1,7 @@
 """The selection rule on made-up recordings whose best settings are known."""
 
 import dataclasses
+import itertools
 import statistics
 
 import numpy as np
@@ -322,7 +323,8 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     good = dict.fromkeys(made_up, weights)
     choice = select.select(SYNTHETIC, made_up, base, **options, weights=good)["learned"]
     assert choice.settings.install in learned.INSTALL
-    assert dataclasses.replace(choice.settings, install=3.5) == learned.Settings()
+    assert choice.settings.unexpected in learned.UNEXPECTED
+    assert dataclasses.replace(choice.settings, install=3.5, unexpected=None) == learned.Settings()
     assert not choice.fixed
     assert choice.f1 > 0.8
     careful = select.select(SYNTHETIC, made_up, base, **options, weights=good, caution=2.0)
@@ -336,6 +338,24 @@ def test_select_learned_goes_by_weights_that_have_not_seen_a_recording():
     # Nothing found at all: the fixed setting.
     none = select.select(SYNTHETIC, made_up, base, weights=dict.fromkeys(made_up, blind))
     assert none["learned"].fixed
+
+
+@pytest.mark.parametrize("rework", [False, True])
+def test_select_learned_believes_in_removals_where_people_rework(rework):
+    """Elsewhere a part that seems to be gone is hidden, and is reported anew when it is seen."""
+    made_up = {}
+    for r in map(simulate, itertools.count()):
+        if len(made_up) < 5 and any(step % 3 == 2 for _, step in r.truth) == rework:
+            made_up[r.name] = r
+            if not rework:
+                num = len(r.scores.frames)
+                r.scores.parts[-num // 3 : -num // 4, : SYNTHETIC.num_components] -= 3.0
+        elif len(made_up) == 5:
+            break
+    weights = dict.fromkeys(made_up, default_weights("scores"))
+    options = {"fps": SYNTHETIC.fps, "weights": weights}
+    choice = select.select(SYNTHETIC, made_up, rules.Settings(window=64), **options)["learned"]
+    assert choice.settings.unexpected == (None if rework else -6.0)
 
 
 def test_select_learned_of_few_recordings_or_the_papers_choice_is_fixed():
