@@ -367,7 +367,7 @@ class Learned(Stream):
         )
 
     def grid(self, base: rules.Settings, chosen: Mapping[str, Any]) -> list[Settings]:
-        """Returns the default settings with each of a few thresholds of installations and removals."""
+        """Returns the default settings with a few thresholds of installations and removals."""
         del base, chosen
         return [
             dataclasses.replace(Settings(), install=install, unexpected=unexpected)
