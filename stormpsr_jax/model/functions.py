@@ -38,7 +38,8 @@ def functions(
 ) -> dict[str, Batched]:
     """The networks as functions of arrays, compiled for `batch` rows at a time.
 
-    Stage `predict` and a loaded model call this, so that both compute the same.
+    Stage `predict` and a loaded model call this, so that both compute the same. On a CPU they do so
+    in float32, whatever the networks' dtype.
 
     Args:
         networks: by role: "encoder", "temporal", "detector".
@@ -55,6 +56,9 @@ def functions(
     made = {}
     for role, network in networks.items():
         module = architectures.inference(network.module)
+        if jax.default_backend() == "cpu":
+            # XLA computes bfloat16 in float32 there, and loses time and digits by converting.
+            module = architectures.in_float32(module)
         name, function = _jitted(role, module, statistics(pictures), max_detections)
         variables = needed(role, module, network.variables, pictures)
         at_once = functools.partial(rows_at_once, module, batch)

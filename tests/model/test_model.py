@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import simplejpeg
@@ -124,6 +125,25 @@ def test_networks_training_run_and_loaded_model_agree_to_the_last_bit(trained):
     np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
     for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only CPUs do so")
+def test_networks_of_another_dtype_compute_in_float32_on_a_cpu(trained):
+    images = prepared(trained)
+    half = {"dtype": jnp.bfloat16}
+    inner = {"encoder": NETWORKS["encoder"].module.encoder.clone(**half)}
+    networks = {
+        role: dataclasses.replace(
+            one, module=one.module.clone(**inner if role == "encoder" else half)
+        )
+        for role, one in NETWORKS.items()
+    }
+    here = functions.functions(networks, PICTURES, 2, 16)
+    np.testing.assert_array_equal(here["encode"](images), trained.encode(images))
+    for mine, theirs in zip(here["detect"](images)[:3], trained.detect(images), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    clips = trained.encode(images).reshape(2, 4, 16)
+    np.testing.assert_array_equal(here["temporal"](clips)[0], trained.temporal(clips))
 
 
 def test_networks_no_rows_give_none(trained):
