@@ -6,7 +6,7 @@
 The options are those of `base/devices.py`. The two programs of a stage are compiled in one process
 and take turns, on made-up pictures; `encode` is the config's encoder on 160 pictures. Columns: the
 temporary memory of the program, by the compiler's analysis; seconds of the processor and of the
-clock that a step takes, medians of all but the first; and their ratios, with / without.
+clock that a step takes, medians, after one that warms up; and their ratios, with / without.
 """
 
 import argparse
