@@ -8,7 +8,7 @@ of the lamp of benchmarks.own_product, and of products drawn at random (a number
 `data.synthetic.product_seed`). A folder with meshes/ and procedure.json is a product, too, such as
 an LDraw model that `data_prep.parts` and `procedure draft` have made ready. `--config=cad` renders
 recordings of it and trains on them. VTK films the recordings that are scored
-(`benchmarks.other_films`): other hands, tables, light, camera paths and lenses, and every wrong
+(`benchmarks.films`): other hands, tables, light, camera paths and lenses, and every wrong
 fitting in a pose of its own. --real adds so many labelled films to what is learnt, a fifth of them
 for validation, and shows what each number comes to.
 
@@ -103,7 +103,7 @@ def prepare(folder: Path, name: str) -> tuple[products.OfUser, list[str]]:
 
 def film(place: tuple[str, str], progress: Progress, folder: Path, of: products.OfUser) -> None:
     """Writes a film, its labels and boxes, the film last."""
-    from benchmarks import other_films
+    from benchmarks.films.film import film
 
     _, name = place
     video = own_product.video_of(folder, place)
@@ -117,9 +117,7 @@ def film(place: tuple[str, str], progress: Progress, folder: Path, of: products.
     )
     files.write_text(folder / "labels" / f"{name}.csv", f"time,step\n{text}")
     boxes = {}
-    filmed = other_films.film(
-        with_wrong_poses(of.product, wrong), timeline, fps, SIZE, how, BOX_EVERY
-    )
+    filmed = film(with_wrong_poses(of.product, wrong), timeline, fps, SIZE, how, BOX_EVERY)
     with files.replacing(video) as path, av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps, options=X264)
         stream.width, stream.height, stream.pix_fmt = SIZE, SIZE, "yuv420p"

@@ -17,7 +17,7 @@ learns from renders of them (configs/own.py:cad). Each choice needs a WORKDIR of
 another one's videos, labels and boxes saves rendering them. Flags --config.FIELD=VALUE are passed
 on to the run.
 
---renderer=vtk has them filmed by another program (`benchmarks.other_films`), whose pictures no part
+--renderer=vtk has them filmed by another program (`benchmarks.films`), whose pictures no part
 of this package was made with.
 
 --videos=N,… does it once for each number of videos, every fifth of which is for validation; the
@@ -168,9 +168,9 @@ def _own_frames(
 def _other_frames(
     product: Product, timeline: Timeline, rngs: Sequence[np.random.Generator]
 ) -> Frames:
-    from benchmarks import other_films  # here, as the package's own renderer does without VTK
+    from benchmarks.films.film import film  # here, as the package's own renderer does without VTK
 
-    for frame in other_films.film(product, timeline, FPS, SIZE, rngs[0], BOX_EVERY):
+    for frame in film(product, timeline, FPS, SIZE, rngs[0], BOX_EVERY):
         yield frame.picture, frame.box
 
 

@@ -12,9 +12,9 @@ pytest.importorskip("vtk")
 FPS = 2.0
 
 
-def film(rows, seconds, seed=0, size=48, **options):
+def filmed(rows, seconds, seed=0, size=48, **options):
     """The frames of a film of a red block on a white mat, of rows (second, state of the block)."""
-    from benchmarks import other_films
+    from benchmarks.films.film import film
 
     right, wrong = affine(translation=(0, 0, 0.3)), affine((0, 0, 0.8), (0.6, 0.4, 0.3))
     block = Part(solid("box", (1.4, 1.0, 0.6), (0.8, 0.01, 0.01)), 0.6, right, wrong)
@@ -22,7 +22,7 @@ def film(rows, seconds, seed=0, size=48, **options):
     frames, states = np.array([(FPS * second, state) for second, state in rows], int).T
     timeline = Timeline(0, int(FPS * seconds), frames, states[:, None].astype(np.int8))
     product, rng = Product(mat, (block,)), np.random.default_rng(seed)
-    return list(other_films.film(product, timeline, FPS, size, rng, **options))
+    return list(film(product, timeline, FPS, size, rng, **options))
 
 
 def red(frame):
@@ -33,8 +33,8 @@ def red(frame):
     return float(((r > 1.6 * g) & (r > 1.6 * b)).mean())
 
 
-def test_other_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
-    frames = film([(0, 0), (8, 1), (16, 0)], 24)
+def test_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
+    frames = filmed([(0, 0), (8, 1), (16, 0)], 24)
     clear = [i for i, frame in enumerate(frames) if np.isfinite(frame.box).all()]
     shown = {i: red(frames[i]) for i in clear}
     before, during = [i for i in clear if i < 8], [i for i in clear if 22 <= i < 32]
@@ -46,17 +46,17 @@ def test_other_films_the_part_is_in_the_box_when_the_timeline_says_so(system):
     assert any(12 <= i <= 17 for i in hidden)  # hands are on it when it is fitted
 
 
-def test_other_films_the_same_seed_gives_the_same_film_and_boxes_are_as_often_as_asked(system):
-    once, again, other = (film([(0, 0)], 3, seed) for seed in (1, 1, 2))
+def test_films_the_same_seed_gives_the_same_film_and_boxes_are_as_often_as_asked(system):
+    once, again, other = (filmed([(0, 0)], 3, seed) for seed in (1, 1, 2))
     assert all((a.picture == b.picture).all() for a, b in zip(once, again, strict=True))
     assert not (once[0].picture == other[0].picture).all()
-    sparse = film([(0, 0)], 3, 1, box_every=4)
+    sparse = filmed([(0, 0)], 3, 1, box_every=4)
     assert [i for i, frame in enumerate(sparse) if np.isfinite(frame.box).all()] == [
         i for i, frame in enumerate(once) if np.isfinite(frame.box).all() and i % 4 == 0
     ]
 
 
-def test_other_films_own_product_writes_them_with_labels_and_boxes(system, tmp_path, monkeypatch):
+def test_films_own_product_writes_them_with_labels_and_boxes(system, tmp_path, monkeypatch):
     monkeypatch.setattr(own_product, "SIZE", 16)
     monkeypatch.setattr(own_product, "FPS", 1)
     procedure = own_product.write_procedure(tmp_path / "lamp.json")

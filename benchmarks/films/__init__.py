@@ -1,0 +1,1 @@
+"""Films of an assembly that no part of this package renders."""
