@@ -129,7 +129,7 @@ def _rows_at_once(program: str, int8: bool, module: nn.Module, row: Array) -> in
     """How many rows are computed at once; None: as many as are asked for."""
     if int8:  # one scale is for all of a call, and a picture is to round by itself
         return 1
-    return None if program == "onnx" else functions.rows_at_once(module, 0, row.shape) or None
+    return 1 if program == "stablehlo" and functions.small(module, row.shape) else None
 
 
 def _of_rows(function: Function) -> Function:

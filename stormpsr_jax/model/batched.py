@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stormpsr_jax.base import memory
@@ -14,13 +15,38 @@ from stormpsr_jax.base import memory
 # Batches that a device has to do at once: it never waits for the host, and on a CPU a batch that is
 # too small for all cores leaves none idle.
 _UNDER_WAY = 4
+ROWS = 8  # at most, in a call of a function that takes them one by one
+
+
+def one_by_one(function: Callable[[jax.Array], Any], x: jax.Array, count: jax.Array) -> Any:
+    """The outputs of a function for the first `count` rows of `x`, each computed by itself.
+
+    Among others, a row may round otherwise in the last place than in the first: products of
+    matrices come in blocks, and what is left over is added up in another order.
+
+    Args:
+        function: of one row (1, …), to a pytree of arrays (1, …).
+        x: (rows, …).
+        count: () integer.
+    """
+
+    def put(i: jax.Array, done: Any) -> Any:
+        outputs = function(jax.lax.dynamic_slice_in_dim(x, i, 1))
+        return jax.tree.map(
+            lambda all_rows, row: jax.lax.dynamic_update_slice_in_dim(all_rows, row, i, 0),
+            *(done, outputs),
+        )
+
+    shapes = jax.eval_shape(function, x[:1])
+    empty = jax.tree.map(lambda a: jnp.zeros((len(x), *a.shape[1:]), a.dtype), shapes)
+    return jax.lax.fori_loop(0, count, put, empty)
 
 
 class Batched:
     """A jitted function of one batch-leading array, fed in fixed batches over this host's devices.
 
     A fixed batch compiles once, whatever number of rows comes; the rows that fill it up are cut off
-    again. The function must treat rows one by one.
+    again. No row may change what comes out for another.
 
     Attributes:
         batch: rows that somebody who has many may well give at once.
@@ -31,28 +57,30 @@ class Batched:
         function: jax.stages.Wrapped,
         variables: Mapping[str, Any],
         batch: int,
-        at_once: Callable[[tuple[int, ...]], int] | None = None,
+        singly: Callable[[tuple[int, ...]], bool] = lambda shape: False,
     ):
         """Takes a function.
 
         Args:
-            function: a jitted `function(variables, x (rows, …))` → a pytree of arrays (rows, …).
-                Compiled programs belong to it: with the same one and other variables, nothing is
-                compiled again.
+            function: a jitted `function(variables, x (rows, …), count)` → a pytree of arrays
+                (rows, …), of which the first `count` rows are wanted. Compiled programs belong to
+                it: with the same one and other variables, nothing is compiled again.
             variables: of it.
             batch: rows computed at once.
-            at_once: of the shape of a row, in place of `batch`.
+            singly: whether the function computes rows of a shape `one_by_one`. It then takes ROWS
+                of them in place of `batch`, on one device.
         """
         self._function, self._variables = function, variables
-        self._at_once, self._num_rows = at_once, 0
+        self._singly, self._num_rows = singly, 0
         self.batch = batch
 
     def _place(self, shape: tuple[int, ...]) -> int:
         """How many rows of this shape are computed at once, on the devices made ready for it."""
-        num_rows = self.batch if self._at_once is None else self._at_once(shape)
+        singly = self._singly(shape)
+        num_rows = ROWS if singly else self.batch
         if num_rows != self._num_rows:
             devices = np.array(jax.local_devices())
-            devices = devices[: int(np.gcd(len(devices), num_rows))]
+            devices = devices[: 1 if singly else int(np.gcd(len(devices), num_rows))]
             mesh = jax.sharding.Mesh(devices, ("data",))
             self._rows = jax.NamedSharding(mesh, jax.P("data"))
             self._variables = jax.device_put(self._variables, jax.NamedSharding(mesh, jax.P()))
@@ -64,7 +92,7 @@ class Batched:
         num_rows = self._place(x.shape[1:])
         if not len(x):
             batch = jax.ShapeDtypeStruct((num_rows, *x.shape[1:]), x.dtype)
-            shapes = jax.eval_shape(self._function, self._variables, batch)
+            shapes = jax.eval_shape(self._function, self._variables, batch, 0)
             return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), shapes)
         memory.check_fits(num_rows * x[0].nbytes, f"a batch of {num_rows:,} rows")
         parts: list[list[np.ndarray]] = []
@@ -73,7 +101,8 @@ class Batched:
             rows = x[start : start + num_rows]
             filled = np.zeros((num_rows, *x.shape[1:]), x.dtype)
             filled[: len(rows)] = rows
-            out = self._function(self._variables, jax.device_put(filled, self._rows))
+            given = jax.device_put(filled, self._rows)
+            out = self._function(self._variables, given, np.int32(len(rows)))
             under_way.append((len(rows), out))
             if len(under_way) == _UNDER_WAY:
                 parts.append(_fetched(*under_way.popleft()))

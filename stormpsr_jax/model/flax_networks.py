@@ -10,7 +10,7 @@ import jax
 from stormpsr_jax.base import memory
 from stormpsr_jax.model.batched import Batched
 from stormpsr_jax.model.content import Content
-from stormpsr_jax.model.functions import Network, functions, rows_at_once
+from stormpsr_jax.model.functions import Network, functions, singly
 from stormpsr_jax.models import architectures
 
 _WIDTH = {"encoder": "hidden", "temporal": "num_components", "detector": "num_classes"}
@@ -38,7 +38,7 @@ class FlaxNetworks:
         shapes = {role: content.input_shape(role, 1) for role in self.of}
         # Of each network, rows at once: what different batches come to is compiled once.
         key = tuple(
-            rows_at_once(network.module, batch, shapes[role][1:])
+            1 if singly(network.module, shapes[role][1:]) else batch
             for role, network in self.of.items()
         )
         if jax.default_backend() == "cpu":

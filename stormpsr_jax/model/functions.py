@@ -13,13 +13,13 @@ from flax import traverse_util
 
 from stormpsr_jax.base import devices
 from stormpsr_jax.data import augment
-from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.batched import Batched, one_by_one
 from stormpsr_jax.model.content import Pictures
 from stormpsr_jax.models import architectures, detection
 
-# Rows that a CPU computes at once of a network of so many operations a row, whatever the batch:
-# together a hundredth of a second, on two cores.
-AT_ONCE, SMALL = 8, 10**8
+# Operations a row of the largest network whose rows a CPU computes one by one: there a batch gains
+# little or nothing. Of ViT-S/16's windows it gains a third.
+SMALL = 10**8
 
 Variables = Mapping[str, Any]  # of a network, as flax has them
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of three colours
@@ -45,8 +45,8 @@ def functions(
         networks: by role: "encoder", "temporal", "detector".
         pictures: normalise them; None without a network on pictures.
         max_detections: M.
-        batch: rows computed at once. On a CPU, of networks of at most SMALL operations a row, it is
-            AT_ONCE whatever the batch, so that they round alike whether many rows come or one.
+        batch: rows computed at once. On a CPU, networks of at most SMALL operations a row compute
+            each by itself, so that it rounds alike whether many rows come or one.
 
     Returns:
         Of these what the networks can: "encode", pictures uint8 (B, H, W, 3) → embeddings (B, D);
@@ -61,8 +61,7 @@ def functions(
             module = architectures.in_float32(module)
         name, function = _jitted(role, module, statistics(pictures), max_detections)
         variables = needed(role, module, network.variables, pictures)
-        at_once = functools.partial(rows_at_once, module, batch)
-        made[name] = Batched(function, variables, batch, at_once)
+        made[name] = Batched(function, variables, batch, functools.partial(singly, module))
     return made
 
 
@@ -76,8 +75,14 @@ def _jitted(
     stage or a later one, finds it compiled.
     """
     name, body = bodies(of_pictures, max_detections)[role]
+
+    def function(variables: Variables, x: jax.Array, count: jax.Array) -> Any:
+        of_rows = functools.partial(body, module, variables)
+        return one_by_one(of_rows, x, count) if singly(module, x.shape[1:]) else of_rows(x)
+
+    function.__name__ = name  # in profiles
     options = devices.compiler_options(jax.default_backend())
-    return name, jax.jit(functools.partial(body, module), compiler_options=options)
+    return name, jax.jit(function, compiler_options=options)
 
 
 def statistics(pictures: Pictures | None) -> Statistics | None:
@@ -119,16 +124,14 @@ def bodies(
     }
 
 
-def rows_at_once(module: nn.Module, batch: int, shape: tuple[int, ...]) -> int:
-    """How many rows of this shape are computed at once, which decides how a network rounds.
+def singly(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether rows of this shape are computed one by one here."""
+    return jax.default_backend() == "cpu" and small(module, shape)
 
-    On a CPU a small network takes the same for each row of `AT_ONCE` as of any larger batch, and so
-    little for all of them that a live picture may come with rows that fill them up.
-    """
-    if jax.default_backend() != "cpu":
-        return batch
-    operations = architectures.cost(module, (1, *shape)).operations
-    return AT_ONCE if operations <= SMALL else batch
+
+def small(module: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether a CPU computes rows of this shape one by one."""
+    return architectures.cost(module, (1, *shape)).operations <= SMALL
 
 
 def needed(

@@ -15,7 +15,7 @@ import numpy as np
 
 from stormpsr_jax.base.files import shorten, whole
 from stormpsr_jax.model.checklist import Checklist
-from stormpsr_jax.model.fits import Held, Watch
+from stormpsr_jax.model.fits_watch import Held, Watch
 from stormpsr_jax.model.recogniser import Recogniser, Rows, seen_in, stack
 from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen

@@ -21,7 +21,7 @@ from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.media.pictures import read_upright
 from stormpsr_jax.model.content import Content, Function
-from stormpsr_jax.model.fits import Held, Watch
+from stormpsr_jax.model.fits_watch import Held, Watch
 from stormpsr_jax.model.folder import model_folder, read_model
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.needs import functions_of
@@ -285,7 +285,7 @@ class Model:
 
         Memory is that of one batch and one window, whatever the recording's length. Of a product
         that is not the model's there are no events; until it is known whether it is, for three
-        minutes at most, they are held back (`model.fits`).
+        minutes at most, they are held back (`model.fits_watch`).
 
         Args:
             source: the recording: the path of a video, which is resampled to the model's frames per

@@ -13,7 +13,7 @@ from jax.extend.mlir import ir
 
 from stormpsr_jax.base.devices import compiler_options
 from stormpsr_jax.base.mistakes import one_line, visible
-from stormpsr_jax.model.batched import Batched
+from stormpsr_jax.model.batched import Batched, one_by_one
 from stormpsr_jax.model.content import Function
 from stormpsr_jax.model.program import Array
 
@@ -24,8 +24,8 @@ _CALLS = frozenset({"shape_assertion"})
 class StablehloProgram:
     """A program of `jax.export`, as `program.Program`.
 
-    Its outputs are computed for as many rows at once as JAX takes for the network that it was: so
-    they are compiled once, and live recognition rounds like that of files.
+    On a CPU the rows of a small network are computed one by one, as JAX does for the network that
+    it was: so live recognition rounds like that of files.
     """
 
     def __init__(self, path: Path, exported: export.Exported, rows: int | None):
@@ -36,12 +36,15 @@ class StablehloProgram:
     def function(self, batch: int) -> Function:
         """See `program.Program`."""
 
-        def run(variables: Any, x: jax.Array) -> list[jax.Array]:
-            return jax.tree.leaves(self._exported.call(x))
-
         platform = jax.default_backend()
-        rows = (self._rows or batch) if platform == "cpu" else batch
-        return Batched(jax.jit(run, compiler_options=compiler_options(platform)), {}, rows)
+        singly = platform == "cpu" and self._rows is not None
+
+        def run(variables: Any, x: jax.Array, count: jax.Array) -> list[jax.Array]:
+            call = self._exported.call
+            return jax.tree.leaves(one_by_one(call, x, count) if singly else call(x))
+
+        function = jax.jit(run, compiler_options=compiler_options(platform))
+        return Batched(function, {}, batch, lambda shape: singly)
 
 
 def opened(path: Path, data: bytes, rows: int | None) -> StablehloProgram:
@@ -50,7 +53,7 @@ def opened(path: Path, data: bytes, rows: int | None) -> StablehloProgram:
     Args:
         path: of the file.
         data: its content.
-        rows: computed at once on a CPU; None is as many as are asked for.
+        rows: computed at once on a CPU, one by one; None is as many as are asked for.
 
     Raises:
         ValueError: it is none, is of another version of JAX, is for other devices, or calls what no

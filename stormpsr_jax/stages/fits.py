@@ -18,7 +18,8 @@ from stormpsr_jax.base.progress import Bar
 from stormpsr_jax.data.clips import ClipSource
 from stormpsr_jax.data.features import FeatureSource
 from stormpsr_jax.model.batched import Batched
-from stormpsr_jax.model.fits import Fits, Looks, joined, learn
+from stormpsr_jax.model.fits import Fits, Looks, joined
+from stormpsr_jax.model.fits_learning import learn
 from stormpsr_jax.model.functions import functions
 from stormpsr_jax.model.recogniser import Detected, Recognised
 from stormpsr_jax.psr.procedure import Procedure

@@ -160,7 +160,8 @@ def clip_logits(context: Context, params: Params) -> Batched:
 
 @functools.lru_cache(maxsize=4)  # compiled once for `temporal` and `finetune`
 def _clip_logits(module: nn.Module, K: int) -> jax.stages.Wrapped:
-    def clip_logits(params: Params, x: jax.Array) -> jax.Array:
+    def clip_logits(params: Params, x: jax.Array, count: jax.Array) -> jax.Array:
+        del count  # all are computed
         return architectures.apply(module, {"params": params}, x)[:, :K]
 
     return jax.jit(clip_logits)

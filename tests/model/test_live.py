@@ -53,19 +53,18 @@ def test_update_has_the_events_of_recognise(trained, stream):
 
 
 def test_update_of_large_networks_has_the_events_of_recognise(trained, monkeypatch):
-    """With the batch of the model; alone, a picture may come to other last bits."""
+    """Among others, or alone, a picture may come to other last bits."""
     monkeypatch.setattr(functions, "SMALL", 0)
     networks = trained._content.networks
     networks = FlaxNetworks(networks.of, networks.dtype)  # of which nothing was made yet
     trained = model.Model(dataclasses.replace(trained._content, networks=networks))
     expected = list(trained.recognise(IMAGES, variant="assembly"))
-    live = trained.live("assembly", batch=trained.batch)
-    assert feed(live, range(NUM_FRAMES)) == expected
-    found = feed(trained.live("assembly"), range(NUM_FRAMES))
-    assert [e[:2] for e in found] == [e[:2] for e in expected]
-    for one, other in zip(found, expected, strict=True):
-        # Random weights are large, and so are their roundings.
-        assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
+    for batch in (1, trained.batch):
+        found = feed(trained.live("assembly", batch=batch), range(NUM_FRAMES))
+        assert [e[:2] for e in found] == [e[:2] for e in expected]
+        for one, other in zip(found, expected, strict=True):
+            # Random weights are large, and so are their roundings.
+            assert one.confidence == pytest.approx(other.confidence, abs=5e-3)
     made = trained._content.networks._made
     rows = {key: f["encode"]._num_rows for key, f in made.items()}
     assert sorted(rows.values()) == [1, trained.batch]

@@ -91,7 +91,7 @@ def test_recogniser_without_the_temporal_stream_only_detections():
 def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     traced = []
 
-    def function(variables, x):
+    def function(variables, x, count):
         traced.append(x.shape)
         return {"a": x * variables["scale"], "b": jax.numpy.sum(x, axis=1)}
 
@@ -103,6 +103,28 @@ def test_batched_matches_the_plain_function_for_any_number_of_rows(rows):
     assert set(traced) == {(8, 4)}, "more than one shape was compiled"
 
 
+def test_one_by_one_a_row_comes_to_the_same_wherever_it_is():
+    """As a product of matrices of all rows does not, on processors with short vectors."""
+    weights = np.random.default_rng(0).normal(size=(40, 30)).astype(np.float32)
+    traced = []
+
+    def row(x):
+        traced.append(x.shape)
+        return {"a": jax.numpy.tanh(x @ weights) @ weights.T, "b": x.sum(axis=1) > 0}
+
+    function = jax.jit(lambda variables, x, count: batches.one_by_one(row, x, count))
+    batched = Batched(function, {}, 64, lambda shape: True)
+    x = np.random.default_rng(1).normal(size=(21, 40)).astype(np.float32)
+    out = batched(x)
+    np.testing.assert_allclose(out["a"], np.tanh(x @ weights) @ weights.T, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(out["b"], x.sum(axis=1) > 0)
+    for i in range(len(x)):
+        np.testing.assert_array_equal(batched(x[i : i + 1])["a"][0], out["a"][i])
+    assert set(traced) == {(1, 40)}
+    # Those that were not asked for were not computed.
+    assert not np.asarray(function({}, x[:8], 3)["a"])[3:].any()
+
+
 def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch):
     under_way, most = [], []
     fetched = batches._fetched
@@ -112,7 +134,7 @@ def test_batches_are_handed_over_before_the_first_one_is_waited_for(monkeypatch)
         under_way.pop()
         return fetched(count, outputs)
 
-    def function(variables, x):
+    def function(variables, x, count):
         under_way.append(len(x))
         return x + variables
 

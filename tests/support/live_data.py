@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from stormpsr_jax.model.fits import Watch
+from stormpsr_jax.model.fits_watch import Watch
 from stormpsr_jax.model.live import Live
 from stormpsr_jax.model.recogniser import Recogniser
 from stormpsr_jax.psr import Decoder, Procedure, Settings

@@ -1,14 +1,6 @@
 """Stream "learned": from the beliefs of the learned fusion to steps.
 
-`learned_beliefs.py` has its equations. Where the variant allows the step: install (3k) when the
-logit of being right exceeds `install` and the reported state is not right; wrong installation
-(3k + 1) when that of being wrong exceeds `wrong` and it is not wrong; remove (3k + 2) when that of
-being there falls below `remove` and it is right or wrong. Where two of them hold, the surer counts.
-A removal that the variant does not expect may need a lower logit, `unexpected`.
-
-Steps that one look at the object shows cross their thresholds some frames apart, in no order that
-means anything. With `hold` a report waits, for so long at most, while another possible step is
-rising; then all that are over their thresholds are reported at once, by step id.
+`learned_beliefs.py` has its equations, `learned_events.py` says when a belief becomes an event.
 
 A frame that is left out leaves all beliefs as they are. The memory does not grow.
 """
@@ -18,7 +10,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -31,14 +22,14 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 from stormpsr_jax.psr.streams import calibration as calibrating
 from stormpsr_jax.psr.streams import rules
 from stormpsr_jax.psr.streams.calibration import Calibration, Judged
-from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter, sigmoid
+from stormpsr_jax.psr.streams.learned_beliefs import Belief, Filter
+from stormpsr_jax.psr.streams.learned_events import MAX_HOLD, NAME, Reporter, Settings
 from stormpsr_jax.psr.streams.learned_weights import NUM_INPUTS, Weights
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import Stream
 
 _T = TypeVar("_T")
 
-NAME = "learned"
 # Logits that installations are chosen from. A threshold of all removals is unstable on a dozen
 # recordings, and wrong parts are rarer still. A dozen recordings often show none that lower
 # thresholds than these accept, as the next dozen does.
@@ -47,118 +38,6 @@ INSTALL = (3.0, 3.5)
 # finds; where hands hide the product for long, hidden parts look as if they had been taken off.
 UNEXPECTED = (None, -6.0)
 MIN_RECORDINGS = 4  # to tell whether calibrated confidences are better
-_STATES = (1, -1, 0)  # after the steps 3k, 3k + 1 and 3k + 2
-MAX_HOLD = 60.0
-RISING = -1.0  # logit above which a step may soon exceed its threshold
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """When a belief becomes an event.
-
-    Attributes:
-        install, wrong: logits above which a part is reported as installed, and as wrong.
-        remove: logit of being present below which a part is reported as removed.
-        rho: ρ of the projection, in 0…1; 1 takes no notice of the catalogue but for what is more
-            than one component away from it, None leaves the projection out.
-        unexpected: as `remove`, of removals that the variant does not expect; None is `remove`.
-        hold: seconds that a report waits at most for others that are rising, 0…60; None is 0.
-    """
-
-    install: float = 3.5
-    wrong: float = 0.0
-    remove: float = -2.0
-    rho: float | None = 0.1
-    unexpected: float | None = None
-    hold: float | None = None
-
-    def __post_init__(self) -> None:
-        for field in ("install", "wrong", "remove"):
-            if not math.isfinite(getattr(self, field)):
-                raise ValueError(f"{field} {getattr(self, field)} is not a finite number")
-        if self.rho is not None and not 0 <= self.rho <= 1:
-            raise ValueError(f"rho {self.rho} is not in 0…1")
-        if self.unexpected is not None and not math.isfinite(self.unexpected):
-            raise ValueError(f"unexpected {self.unexpected} is not a finite number")
-        if self.hold is not None and not 0 <= self.hold <= MAX_HOLD:
-            raise ValueError(f"hold {self.hold} is not in 0…{MAX_HOLD:g} seconds")
-
-
-# --- Events ---------------------------------------------------------------------------------------
-
-
-class Reporter:
-    """From beliefs to events, and the state that was reported last."""
-
-    def __init__(
-        self,
-        procedure: Procedure,
-        variant: Variant,
-        settings: Settings,
-        fps: float,
-        calibration: Calibration | None,
-    ) -> None:
-        self._procedure, self._fps, self._calibration = procedure, fps, calibration
-        parts = np.arange(procedure.num_components)
-        possible = list(variant.possible)
-        may_install = np.isin(3 * parts, possible)
-        # A part that may go on can go on wrong.
-        may_wrong = np.isin(3 * parts + 1, possible) | may_install
-        self._may = np.stack([may_install, may_wrong, np.isin(3 * parts + 2, possible)])
-        expected = np.isin(3 * parts + 2, variant.expected)
-        unexpected = settings.remove if settings.unexpected is None else settings.unexpected
-        removal = -np.where(expected, settings.remove, unexpected)
-        ones = np.ones(len(parts))
-        self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
-        # What a report waits for: neither what goes wrong nor what is not expected to come off.
-        self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
-        self._hold = (settings.hold or 0.0) * fps
-        self.reported = np.array(variant.initial_state, int)
-        self.held: int | None = None  # the frame since which a report waits
-
-    def update(self, frame: int, belief: Belief) -> list[Event]:
-        """Returns the events of the next frame, by step id."""
-        logits = np.stack([belief.right, belief.wrong, -belief.present])
-        over = self._may & (logits > self._thresholds)
-        # After a projection a part may be believed to be right and to be wrong or absent: the surer
-        # counts, so that two reports do not take turns.
-        kinds = np.where(over, logits, -np.inf).argmax(axis=0)
-        states = np.array(_STATES)[kinds]
-        ready = over.any(axis=0) & (states != self.reported)
-        if self._waits(frame, ready, logits):
-            return []
-        events = []
-        for k in np.flatnonzero(ready).tolist():
-            kind = int(kinds[k])
-            self.reported[k] = states[k]
-            confidence = float(sigmoid(logits[kind, k]))
-            events.append(self._event(frame, 3 * k + kind, confidence, belief, k))
-        return events
-
-    def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray) -> bool:
-        """Whether what is ready (K,) waits for others."""
-        if not ready.any():
-            self.held = None
-            return False
-        if self.held is None:
-            self.held = frame
-        away = np.array(_STATES)[:, None] != self.reported
-        rising = self._awaited & away & ~ready & (logits > RISING)
-        if rising.any() and frame - self.held < self._hold:
-            return True
-        self.held = None
-        return False
-
-    def _event(self, frame: int, step_id: int, confidence: float, belief: Belief, k: int) -> Event:
-        return Event(
-            frame,
-            step_id,
-            confidence if self._calibration is None else self._calibration(confidence, step_id),
-            NAME,
-            {name: float(sigmoid(value[k])) for name, value in belief._asdict().items()},
-            self._procedure.step_name(step_id),
-            frame / self._fps,
-        )
 
 
 class Decoder:

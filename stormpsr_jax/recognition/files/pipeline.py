@@ -13,7 +13,7 @@ from PIL import Image
 
 from stormpsr_jax.media.ahead import ahead
 from stormpsr_jax.media.pictures import Pictures, read_upright
-from stormpsr_jax.model.fits import Watch
+from stormpsr_jax.model.fits_watch import Watch
 from stormpsr_jax.model.model import Model
 from stormpsr_jax.model.recogniser import Recognised, Rows, decode_row, stack
 from stormpsr_jax.psr.streams.learned_beliefs import Belief

@@ -299,95 +299,6 @@ def test_decode_order_of_the_components_does_not_matter(recording):
     assert back == sorted(e[:2] for e in decoded(recording))
 
 
-def reports(variant, *rows, settings=SETTINGS):
-    """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
-    rest = np.full(2, -10.0)
-    reporter = learned.Reporter(PUMP, variant, settings, 10.0, None)
-    found = []
-    for frame, logits in enumerate(rows):
-        belief = learned_beliefs.Belief(*(np.r_[x, rest] for x in logits))
-        found.append([e.step_id for e in reporter.update(frame, belief)])
-    return found
-
-
-RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-1, -4, -4)
-
-
-def test_reporter_install_wrong_correction_and_removal():
-    rows = (UNSURE, WRONG, WRONG, RIGHT, UNSURE, GONE, GONE, RIGHT, WRONG, GONE)
-    assert reports(UP, *rows) == [[], [1], [], [0], [], [2], [], [0], [1], [2]]
-
-
-def test_reporter_only_what_the_variant_allows():
-    def variant(**changes):
-        return dataclasses.replace(UP, **changes)
-
-    rows = (WRONG, RIGHT, GONE)
-    assert reports(variant(allowed=()), *rows) == [[1], [0], []]
-    assert reports(variant(expected=(3,), allowed=()), *rows) == [[], [], []]
-    assert reports(variant(expected=(3,), allowed=(1,)), *rows) == [[1], [], []]
-    down = variant(expected=(2,), allowed=(), initial_state=(1, 0, 0))
-    assert reports(down, *rows) == [[], [], [2]]
-
-
-def test_reporter_of_two_beliefs_the_surer_is_reported():
-    both, gone = (9, 6, 5), (-5, 4.5, -5)
-    assert reports(UP, (9, 5, 6)) == [[1]]
-    assert reports(UP, both) == [[0]]
-    # Nor do the two take turns from then on.
-    assert reports(UP, RIGHT, both, both, (9, 5, 6), both) == [[0], [], [], [1], [0]]
-    assert reports(UP, RIGHT, gone, gone, (-4.4, 4.5, -5)) == [[0], [2], [], [0]]
-
-
-def test_reporter_thresholds_are_the_settings():
-    settings = learned.Settings(install=6, wrong=6, remove=-10)
-    assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
-    settings = learned.Settings(install=-8, wrong=9)
-    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
-    settings = learned.Settings(remove=-0.5)
-    assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
-
-
-def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
-    settings = learned.Settings(unexpected=-6)
-    down = dataclasses.replace(UP, expected=(2,), allowed=(), initial_state=(1, 0, 0))
-    less, far = (-4, -4, -6), (-7, -7, -9)
-    assert reports(UP, RIGHT, less, far, settings=settings) == [[0], [], [2]]
-    assert reports(down, RIGHT, less, far, settings=settings) == [[], [2], []]
-    assert reports(UP, RIGHT, less, far) == [[0], [2], []]
-
-
-def held(*rows, settings):
-    """Step ids by frame, where `rows` are the logits of the components' being right."""
-    reporter = learned.Reporter(PUMP, UP, settings, 10.0, None)
-    found = []
-    for frame, right in enumerate(rows):
-        right = np.array(right, float)
-        belief = learned_beliefs.Belief(right + 1, right, -9 * np.ones(3))
-        found.append([e.step_id for e in reporter.update(frame, belief)])
-    return found
-
-
-def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
-    rows = [(-9, 4, -9), (0, 4, -9), (2, 4, -9), (5, 4, -9)]
-    held_for = learned.Settings(hold=1.0)
-    assert held(*rows[1:], settings=learned.Settings()) == [[3], [], [0]]
-    assert held(*rows[1:], settings=held_for) == [[], [], [0, 3]]
-    assert held(*rows, settings=held_for)[0] == [3]  # nothing else is rising
-    # It waits for a second at most, and begins anew where it was not sure for a moment.
-    rising = [(0, 4, -9)] * 12
-    assert held(*rising, settings=held_for) == [[]] * 10 + [[3], []]
-    assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
-
-
-def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
-    reporter = learned.Reporter(PUMP, UP, learned.Settings(hold=5.0), 10.0, None)
-    reporter.reported[:] = (1, 0, 0)
-    present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
-    belief = learned_beliefs.Belief(present - 1.5, right, np.full(3, -9.0))
-    assert [e.step_id for e in reporter.update(0, belief)] == [3]
-
-
 @pytest.mark.parametrize("stop", [3, 30, 77])
 def test_decoder_goes_on_where_it_was_while_a_report_waits(recording, stop):
     settings = learned.Settings(install=1.0, hold=5.0, unexpected=-6.0)
@@ -417,21 +328,6 @@ def test_defaults_suit_the_weights():
     assert alone.hold
     assert alone.unexpected < alone.remove
     assert "unexpectedly below" in learned.LEARNED.describe(alone)
-
-
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"install": float("nan")}, "install"),
-        ({"rho": 1.5}, "rho"),
-        ({"remove": 1e999}, "remove"),
-        ({"unexpected": float("inf")}, "unexpected"),
-        ({"hold": -1.0}, "hold -1.0 is not in 0…60 seconds"),
-    ],
-)
-def test_settings_errors_name_the_field(changes, what):
-    with pytest.raises(ValueError, match=what):
-        learned.Settings(**changes)
 
 
 def test_filter_an_initial_state_has_a_start_of_its_own():

@@ -1,0 +1,118 @@
+"""The learned fusion's events: what beliefs lead to."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from stormpsr_jax.psr.streams.learned_beliefs import Belief
+from stormpsr_jax.psr.streams.learned_events import Reporter, Settings
+from tests.support import toy
+
+SETTINGS = Settings()
+PUMP = toy.procedure("seal, cover, bolt", "100 110 111", name="pump", fps=10, variant="up")
+UP = PUMP.variants["up"]
+
+
+def reports(variant, *rows, settings=SETTINGS):
+    """Step ids by frame of the beliefs (present, right, wrong) of component 0, others absent."""
+    rest = np.full(2, -10.0)
+    reporter = Reporter(PUMP, variant, settings, 10.0, None)
+    found = []
+    for frame, logits in enumerate(rows):
+        belief = Belief(*(np.r_[x, rest] for x in logits))
+        found.append([e.step_id for e in reporter.update(frame, belief)])
+    return found
+
+
+RIGHT, WRONG, GONE, UNSURE = (9, 5, -5), (9, -5, 5), (-9, -9, -9), (-1, -4, -4)
+
+
+def test_reporter_install_wrong_correction_and_removal():
+    rows = (UNSURE, WRONG, WRONG, RIGHT, UNSURE, GONE, GONE, RIGHT, WRONG, GONE)
+    assert reports(UP, *rows) == [[], [1], [], [0], [], [2], [], [0], [1], [2]]
+
+
+def test_reporter_only_what_the_variant_allows():
+    def variant(**changes):
+        return dataclasses.replace(UP, **changes)
+
+    rows = (WRONG, RIGHT, GONE)
+    assert reports(variant(allowed=()), *rows) == [[1], [0], []]
+    assert reports(variant(expected=(3,), allowed=()), *rows) == [[], [], []]
+    assert reports(variant(expected=(3,), allowed=(1,)), *rows) == [[1], [], []]
+    down = variant(expected=(2,), allowed=(), initial_state=(1, 0, 0))
+    assert reports(down, *rows) == [[], [], [2]]
+
+
+def test_reporter_of_two_beliefs_the_surer_is_reported():
+    both, gone = (9, 6, 5), (-5, 4.5, -5)
+    assert reports(UP, (9, 5, 6)) == [[1]]
+    assert reports(UP, both) == [[0]]
+    # Nor do the two take turns from then on.
+    assert reports(UP, RIGHT, both, both, (9, 5, 6), both) == [[0], [], [], [1], [0]]
+    assert reports(UP, RIGHT, gone, gone, (-4.4, 4.5, -5)) == [[0], [2], [], [0]]
+
+
+def test_reporter_thresholds_are_the_settings():
+    settings = Settings(install=6, wrong=6, remove=-10)
+    assert reports(UP, RIGHT, WRONG, GONE, settings=settings) == [[], [], []]
+    settings = Settings(install=-8, wrong=9)
+    assert reports(UP, UNSURE, UNSURE, settings=settings) == [[0], []]
+    settings = Settings(remove=-0.5)
+    assert reports(UP, RIGHT, UNSURE, settings=settings) == [[0], [2]]
+
+
+def test_reporter_a_removal_that_is_not_expected_needs_its_own_logit():
+    settings = Settings(unexpected=-6)
+    down = dataclasses.replace(UP, expected=(2,), allowed=(), initial_state=(1, 0, 0))
+    less, far = (-4, -4, -6), (-7, -7, -9)
+    assert reports(UP, RIGHT, less, far, settings=settings) == [[0], [], [2]]
+    assert reports(down, RIGHT, less, far, settings=settings) == [[], [2], []]
+    assert reports(UP, RIGHT, less, far) == [[0], [2], []]
+
+
+def held(*rows, settings):
+    """Step ids by frame, where `rows` are the logits of the components' being right."""
+    reporter = Reporter(PUMP, UP, settings, 10.0, None)
+    found = []
+    for frame, right in enumerate(rows):
+        right = np.array(right, float)
+        belief = Belief(right + 1, right, -9 * np.ones(3))
+        found.append([e.step_id for e in reporter.update(frame, belief)])
+    return found
+
+
+def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
+    rows = [(-9, 4, -9), (0, 4, -9), (2, 4, -9), (5, 4, -9)]
+    held_for = Settings(hold=1.0)
+    assert held(*rows[1:], settings=Settings()) == [[3], [], [0]]
+    assert held(*rows[1:], settings=held_for) == [[], [], [0, 3]]
+    assert held(*rows, settings=held_for)[0] == [3]  # nothing else is rising
+    # It waits for a second at most, and begins anew where it was not sure for a moment.
+    rising = [(0, 4, -9)] * 12
+    assert held(*rising, settings=held_for) == [[]] * 10 + [[3], []]
+    assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
+
+
+def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
+    reporter = Reporter(PUMP, UP, Settings(hold=5.0), 10.0, None)
+    reporter.reported[:] = (1, 0, 0)
+    present, right = np.array([1.0, 5, -9]), np.array([0.5, 4, -9])  # the first may be coming off
+    belief = Belief(present - 1.5, right, np.full(3, -9.0))
+    assert [e.step_id for e in reporter.update(0, belief)] == [3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"install": float("nan")}, "install"),
+        ({"rho": 1.5}, "rho"),
+        ({"remove": 1e999}, "remove"),
+        ({"unexpected": float("inf")}, "unexpected"),
+        ({"hold": -1.0}, "hold -1.0 is not in 0…60 seconds"),
+    ],
+)
+def test_settings_errors_name_the_field(changes, what):
+    with pytest.raises(ValueError, match=what):
+        Settings(**changes)
