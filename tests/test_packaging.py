@@ -54,6 +54,21 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
         assert Path(name) in built
 
 
+def test_what_is_committed_has_its_place(system):
+    """A folder that a command has written beside the sources is soon committed with them."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no clone")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    paths = [Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name]
+    folders = {"benchmarks", "configs", "data_prep", "docs", "notebooks", "stormpsr_jax", "tests"}
+    assert {p.parts[0] for p in paths if len(p.parts) > 1} == folders | {"tools", ".ci"}
+    sizes = {p: (ROOT / p).stat().st_size for p in paths if (ROOT / p).is_file()}
+    large = {str(p) for p, size in sizes.items() if size > 2**20}
+    names = ("demo/demo.mp4", "demo/model/weights.safetensors")
+    names += ("pretrained/general_encoder.safetensors",)
+    assert large == {f"stormpsr_jax/{name}" for name in names}
+
+
 def test_wheel_configs_are_found_by_name_in_an_empty_folder(unpacked, tmp_path):
     """An unknown stage ends the run as soon as the config is read."""
     code = (
