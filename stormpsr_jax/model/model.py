@@ -339,9 +339,9 @@ class Model:
         Args:
             variant, stream, recording, settings: see `decoder`.
             batch: rows computed at once, of which one is a picture. It makes no difference to small
-                networks on a CPU (see `functions`), which round as they do in `recognise`. Of others
-                the last bits of a float32 can differ, and so the last decimals of confidences; with
-                the batch of the model as little as the device allows. 1 is as many times cheaper.
+                networks on a CPU (see `functions`), which round as they do in `recognise`. Others
+                may round otherwise there, and change the last decimals of confidences; least with
+                the batch of the model. 1 is as many times cheaper.
 
         Raises:
             ValueError: no such stream or variant.
