@@ -195,17 +195,22 @@ class Page:
         with self._changed:
             self._channel, self._takes, self._wanted = channel, True, False
             self._num_pictures = 0
-        threading.Thread(target=self._tell, args=(channel,), name="page", daemon=True).start()
+        self._telling = threading.Thread(
+            target=self._tell, args=(channel,), name="page", daemon=True
+        )
+        self._telling.start()
         return process
 
     def _watch(self) -> None:
         """Hears what the process says, and starts it again when it has died."""
         failures, began, trouble = 0, time.monotonic(), ""
         while True:
-            if self._channel is not None:
-                self._hear(self._channel)
+            if (channel := self._channel) is not None:
+                self._hear(channel)
                 self._process.kill()  # without its channel it is of no use
                 trouble = f"its process has ended with status {self._process.wait()}"
+                self._telling.join()  # which can write no more: nobody reads
+                channel.close()
                 failures = 0 if time.monotonic() > began + _LASTED else failures
             pause = _PAUSES[min(failures, len(_PAUSES) - 1)]
             failures += 1
@@ -237,7 +242,6 @@ class Page:
             with self._changed:
                 self._channel = None
                 self._changed.notify_all()
-            channel.close()
 
     def _tell(self, channel: Connection) -> None:
         """Tells a process all that there is, and then what comes, until it or the page ends."""

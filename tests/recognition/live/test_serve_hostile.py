@@ -222,6 +222,30 @@ def test_a_page_whose_process_dies_comes_back_with_what_it_had(capfd):
     )
 
 
+def test_a_page_whose_process_dies_writes_nothing_where_its_channel_was(monkeypatch):
+    closed = []
+
+    class Slow(serve.Connection):
+        def send_bytes(self, message):
+            try:
+                super().send_bytes(message)
+                time.sleep(0.3)
+            finally:
+                closed.append(self.closed)
+
+    monkeypatch.setattr(serve, "Connection", Slow)
+    page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
+    try:
+        first = process_of(page)
+        page.send({"type": "event", "step": "Install pin"})
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: process_of(page) != first)
+    finally:
+        page.close()
+    assert closed
+    assert not any(closed), "another file may have its number by now"
+
+
 def test_a_page_that_hears_nothing_any_more_costs_recognition_nothing():
     page = serve.Page(access.Address("127.0.0.1", 0), title="x", on_reset=lambda: None)
     os.kill(process_of(page), signal.SIGSTOP)
