@@ -1,6 +1,6 @@
 """Live recognition: windows a second, latency, files against real time, memory over a day.
 
-    python benchmarks/live.py [--model=DIR | --config=meccano [--size=224] | --tiny]
+    python -m benchmarks.live [--model=DIR | --config=meccano [--size=224] | --tiny]
         [--parts=windows,latency,files,memory] [--seconds=60] [--hours=1] [--frames=128]
         [--windows=4] [--rounds=3] [--config.FIELD=value …]
 

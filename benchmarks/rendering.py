@@ -1,6 +1,6 @@
 """How fast are pictures drawn, against tracing their rays?
 
-python benchmarks/rendering.py [--sizes=64,224,640] [--pictures=40] [--rounds=3]
+python -m benchmarks.rendering [--sizes=64,224,640] [--pictures=40] [--rounds=3]
 
 Draws pictures of a recording of the synthetic assembly, spread over all of it, in turn by
 
@@ -36,10 +36,9 @@ from data_prep.worlds import hiding, motion, rendered, workplace
 from data_prep.worlds.timelines import draw_timeline
 from data_prep.worlds.workplace import Workplace
 from stormpsr_jax.psr.procedure import load_procedure
+from tests.support import tracer
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # for the tests' reference
-from tests.support import tracer  # noqa: E402
 
 COMPILE = """
 import time

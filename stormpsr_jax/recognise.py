@@ -201,8 +201,8 @@ def _parser() -> OneLineParser:
     add(
         "--stream",
         metavar="NAME",
-        help=f"{', '.join(names[:-1])} or {names[-1]}; otherwise the last of these that the model "
-        "has",
+        help=f"{', '.join(names[:-1])} or {names[-1]}; otherwise the model's own "
+        "choice, or the last of these that it has",
     )
     add(
         "--threshold",

@@ -1,6 +1,8 @@
 """The quick benchmarks run to their end, on as little as they take: so that none rots unseen."""
 
+import ast
 import os
+import re
 import sys
 
 import pytest
@@ -51,8 +53,42 @@ SMALL = {
 @pytest.mark.parametrize("script", SMALL)
 def test_benchmarks_run_to_their_end(script):
     arguments, last = SMALL[script]
-    process = start([sys.executable, ROOT / "benchmarks" / script, *arguments.split()])
+    process = start([sys.executable, *command(ROOT / "benchmarks" / script), *arguments.split()])
     assert last in finish(process)[0]
+
+
+SCRIPTS = sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+def command(script):
+    """How its head says that it is run; nothing where it is a part of others."""
+    said = re.search(
+        rf"python (-m benchmarks\.{script.stem}|benchmarks/{script.name})\b", head(script)
+    )
+    return said[1].split() if said else []
+
+
+def head(script):
+    return ast.get_docstring(ast.parse(script.read_text("utf-8"))) or ""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_benchmarks_find_what_they_import_when_run_as_their_heads_say(script):
+    """Python looks beside a script, and for a module in the folder at hand, which is the clone."""
+    imported = set()
+    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    beside, clone = {other.stem for other in SCRIPTS}, {"benchmarks", "tests", "tools"}
+    as_module = "-m" in command(script)
+    if command(script):
+        assert not imported & (beside if as_module else clone)
+    pages = [ROOT / "README.md", ROOT / "data_prep" / "README.md", *ROOT.glob("docs/*.md")]
+    wrong = rf"benchmarks/{script.name}" if as_module else rf"-m benchmarks\.{script.stem}"
+    wrong = re.compile(rf"python {wrong}\b")
+    assert not [page.name for page in pages if wrong.search(page.read_text("utf-8"))]
 
 
 COUNTED = """
