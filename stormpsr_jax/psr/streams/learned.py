@@ -2,7 +2,8 @@
 
 `learned_beliefs.py` has its equations, `learned_events.py` says when a belief becomes an event.
 
-A frame that is left out leaves all beliefs as they are. The memory does not grow.
+A frame that is left out leaves all beliefs as they are; what has waited for others (`hold`) is
+reported in time all the same. The memory does not grow.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Decoder:
 
         Args:
             frame: its number, larger than that of the frame before.
-            scores: of the frame; None leaves everything as it is.
+            scores: of the frame; None leaves all beliefs as they are.
 
         Raises:
             ValueError: a frame out of order, or scores that do not fit the procedure. The frame is
@@ -99,13 +100,17 @@ class Decoder:
             raise ValueError(f"frame {frame} does not come after frame {self._frame}")
         if scores is None:
             self._frame = frame
-            return []
+            return self._reporter.expire(frame)
         for name, values in scores._asdict().items():
             if values is not None and not np.isfinite(values).all():
                 raise ValueError(f"frame {frame}: {name} hold numbers that are not finite")
         self.belief = self._filter.update(frame, scores)
         self._frame = frame
         return self._reporter.update(frame, self.belief)
+
+    def finish(self) -> list[Event]:
+        """Returns what waits for others (`hold`), as if nothing more was seen until it is due."""
+        return self._reporter.expire()
 
     def observe(self, frame: int, seen: Seen, frame_step: int = 1) -> list[Event]:
         """Takes a picture; beliefs stay as they are between pictures."""
@@ -114,6 +119,7 @@ class Decoder:
 
     def state(self) -> dict[str, Any]:
         """Returns all that `restore` needs to go on from here, as plain values for JSON."""
+        pending = self._reporter.pending
         return {
             "procedure": self.procedure.name,
             "variant": self.variant.name,
@@ -123,6 +129,7 @@ class Decoder:
             "frame": self._frame,
             "reported": self._reporter.reported.tolist(),
             "held": self._reporter.held,
+            "pending": [] if pending is None else [x.tolist() for x in pending],
             "hidden": self._filter.hidden.tolist(),
             "recent": [[frame, x.tolist()] for frame, x in self._filter.recent],
         }
@@ -144,9 +151,10 @@ class Decoder:
         reported = np.array(
             [whole(one, "decoder: reported", -1, 1) for one in state["reported"]], int
         )
-        held = state.get("held")
-        if held is not None:
-            held = whole(held, "decoder: held", 0, max(now, 0))
+        held, pending = state.get("held"), np.array(state.get("pending", ()), float)
+        if held is not None:  # what has waited for longer was reported
+            first = max(0, now - self._reporter.hold + 1)
+            held = whole(held, "decoder: held", first, max(now, first))
         hidden = np.array(state["hidden"], float)
         recent = [
             (whole(frame, "decoder: recent", 0, max(now, 0)), np.array(x, float))
@@ -155,13 +163,18 @@ class Decoder:
         shape = (len(reported), NUM_INPUTS)
         if (
             reported.shape != self._reporter.reported.shape
+            or pending.shape not in ((0,), (3, len(reported)))
+            or not np.isfinite(pending).all()
             or hidden.shape != self._filter.hidden.shape
             or any(x.shape != shape for _, x in recent)
         ):
             raise ValueError("the saved state does not fit this decoder's components and units")
         self._frame = now
         self._reporter.reported = reported
-        self._reporter.held = held
+        # Without what it reports, as states were once saved, a report waits anew.
+        waits = held is not None and pending.size > 0
+        self._reporter.held = held if waits else None
+        self._reporter.pending = Belief(*pending) if waits else None
         self._filter.hidden = hidden
         self._filter.recent = collections.deque(recent)
         self.belief = None
@@ -200,7 +213,7 @@ def report(
     events: list[Event] = []
     for n, frame in enumerate(frames.tolist()):
         events += reporter.update(frame, Belief(*(logits[n] for logits in belief)))
-    return events
+    return events + reporter.expire()
 
 
 def decode(
@@ -223,7 +236,7 @@ def decode(
 # Of weights for detections alone, which are fitted to drawn ones (`training/drawn_detections.py`).
 # Chosen on real detections, by people: docs/noise.md#the-learned-fusion-on-detections-alone.
 _OF_KIND = {
-    "detections": Settings(install=2.5, rho=None, unexpected=-6.0, hold=3.0),
+    "detections": Settings(install=2.5, rho=None, unexpected=-6.0, hold=30.0),
 }
 
 
@@ -284,7 +297,14 @@ class Learned(Stream):
         calibration: Calibration | None = None,
         weights: Weights | None = None,
     ) -> Decoder:
-        """Returns `Decoder`; ValueError without weights."""
+        """Returns `Decoder`; ValueError without weights, or with `hold`.
+
+        That is for the files of a detector, which are decoded as a whole. Networks see every frame.
+        """
+        if settings.hold is not None:
+            raise ValueError(
+                "hold is for files of detections (evaluate --fusion=default); leave it out here"
+            )
         return Decoder(procedure, variant, settings, _given(weights, "weights"), fps, calibration)
 
     def decode_each(

@@ -8,7 +8,8 @@ A removal that the variant does not expect may need a lower logit, `unexpected`.
 
 Steps that one look at the object shows cross their thresholds some frames apart, in no order that
 means anything. With `hold` a report waits, for so long at most, while another possible step is
-rising; then all that are over their thresholds are reported at once, by step id.
+rising; then all that are over their thresholds are reported at once, by step id. Where nothing is
+seen when that time is up, the last frame that was seen decides.
 """
 
 from __future__ import annotations
@@ -86,12 +87,23 @@ class Reporter:
         self._thresholds = np.stack([settings.install * ones, settings.wrong * ones, removal])
         # What a report waits for: neither what goes wrong nor what is not expected to come off.
         self._awaited = np.stack([may_install, np.zeros_like(may_install), expected])
-        self._hold = (settings.hold or 0.0) * fps
+        self.hold = math.ceil((settings.hold or 0.0) * fps)  # frames
         self.reported = np.array(variant.initial_state, int)
         self.held: int | None = None  # the frame since which a report waits
+        self.pending: Belief | None = None  # what it reports
 
     def update(self, frame: int, belief: Belief) -> list[Event]:
-        """Returns the events of the next frame, by step id."""
+        """Returns the events of the next frame with a belief, by frame and step id."""
+        return self.expire(frame - 1) + self._decide(frame, belief, self.hold)
+
+    def expire(self, frame: int | None = None) -> list[Event]:
+        """Returns what has waited for long enough at a frame without a belief; None: at any."""
+        if self.held is None or self.pending is None:
+            return []
+        due = self.held + self.hold
+        return [] if frame is not None and frame < due else self._decide(due, self.pending, 0)
+
+    def _decide(self, frame: int, belief: Belief, hold: int) -> list[Event]:
         logits = np.stack([belief.right, belief.wrong, -belief.present])
         over = self._may & (logits > self._thresholds)
         # After a projection a part may be believed to be right and to be wrong or absent: the surer
@@ -99,8 +111,10 @@ class Reporter:
         kinds = np.where(over, logits, -np.inf).argmax(axis=0)
         states = np.array(_STATES)[kinds]
         ready = over.any(axis=0) & (states != self.reported)
-        if self._waits(frame, ready, logits):
+        if self._waits(frame, ready, logits, hold):
+            self.pending = belief
             return []
+        self.pending = None
         events = []
         for k in np.flatnonzero(ready).tolist():
             kind = int(kinds[k])
@@ -109,7 +123,7 @@ class Reporter:
             events.append(self._event(frame, 3 * k + kind, confidence, belief, k))
         return events
 
-    def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray) -> bool:
+    def _waits(self, frame: int, ready: np.ndarray, logits: np.ndarray, hold: int) -> bool:
         """Whether what is ready (K,) waits for others."""
         if not ready.any():
             self.held = None
@@ -118,7 +132,7 @@ class Reporter:
             self.held = frame
         away = np.array(_STATES)[:, None] != self.reported
         rising = self._awaited & away & ~ready & (logits > RISING)
-        if rising.any() and frame - self.held < self._hold:
+        if rising.any() and frame - self.held < hold:
             return True
         self.held = None
         return False

@@ -165,6 +165,39 @@ def test_decoder_restored_anywhere_it_goes_on_as_if_never_stopped(recording, at)
     assert second.state() == whole.state()
 
 
+def test_decoder_that_waits_goes_on_as_if_never_stopped_and_finishes_as_decode_does(recording):
+    settings = dataclasses.replace(SETTINGS, hold=5.0)
+    said = recording.scores
+    # Every other second nothing is said.
+    rows = [(f, r if f // 10 % 2 else None) for f, r in said.per_frame()]
+
+    def of_frames(frames):
+        parts = said.arrays.each(lambda values: values[frames])
+        return dataclasses.replace(recording, scores=Scores(said.frames[frames], *parts))
+
+    decoder = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    events, waited = [], []
+    for frame, row in rows:
+        events += decoder.update(frame, row)
+        waited += [frame] * (decoder.state()["held"] is not None)
+        other = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+        other.restore(json.loads(json.dumps(decoder.state())))
+        assert other.state() == decoder.state()
+        decoder = other
+    assert len(waited) > 10
+    seen = said.frames // 10 % 2 == 1
+    assert events + decoder.finish() == decoded(of_frames(seen), settings)
+    # A recording that ends while a report waits.
+    cut = seen & (said.frames <= waited[0])
+    decoder = learned.Decoder(PROCEDURE, VARIANT, settings, WEIGHTS)
+    before, finished = (
+        online(decoder, [row for row in rows if row[0] <= waited[0]]),
+        decoder.finish(),
+    )
+    assert {e.frame for e in finished} == {waited[0] + 5 * PROCEDURE.fps}
+    assert before + finished == decoded(of_frames(cut), settings)
+
+
 def test_decoder_matches_decode_of_the_whole_recording(recording):
     decoder = learned.Decoder(PROCEDURE, VARIANT, SETTINGS, WEIGHTS)
     events = online(decoder, recording.scores.per_frame())
@@ -320,6 +353,12 @@ def test_decoder_a_saved_wait_is_checked(recording):
             decoder.restore(state | {"held": held_since})
     del state["held"]  # as it was saved before reports could wait
     decoder.restore(state)
+
+
+def test_decoder_of_pictures_waits_for_nothing():
+    settings = dataclasses.replace(SETTINGS, hold=3.0)
+    with pytest.raises(ValueError, match="hold is for files of detections"):
+        learned.LEARNED.decoder(PROCEDURE, VARIANT, settings, weights=WEIGHTS)
 
 
 def test_defaults_suit_the_weights():

@@ -95,6 +95,23 @@ def test_reporter_what_one_look_shows_is_reported_together_by_step_id():
     assert held(*rising[:6], (0, 3, -9), *rising, settings=held_for) == [[]] * 17 + [[3], []]
 
 
+def test_reporter_what_waits_is_reported_in_time_though_nothing_is_seen_any_more():
+    rising = Belief(np.array([1.0, 5, -9]), np.array([0.0, 4, -9]), np.full(3, -9.0))
+    gone = Belief(*np.full((3, 3), -0.5))  # says nothing
+    for ends in (None, 10, 60):
+        reporter = Reporter(PUMP, UP, Settings(hold=1.0), 10.0, None)
+        assert [reporter.update(frame, rising) for frame in range(4)] == [[]] * 4
+        assert reporter.expire(9) == []
+        if ends is None:  # the recording ends
+            events = reporter.expire()
+        else:  # it is due when nothing is seen, or long before the next belief
+            events = reporter.expire(10) if ends == 10 else reporter.update(ends, gone)
+        assert [(e.frame, e.step_id) for e in events] == [(10, 3)]
+        assert events[0].evidence["right"] == pytest.approx(1 / (1 + np.exp(-4)))
+        assert reporter.expire() == []
+        assert reporter.held is reporter.pending is None
+
+
 def test_reporter_waits_for_nothing_that_the_variant_does_not_expect():
     reporter = Reporter(PUMP, UP, Settings(hold=5.0), 10.0, None)
     reporter.reported[:] = (1, 0, 0)
