@@ -160,13 +160,20 @@ class Held(Generic[_T]):
         self._watch = watch
         self._rows: collections.deque[_T] = collections.deque()
 
-    def add(self, row: _T, view: View | None) -> Iterator[_T]:
+    def put(self, row: _T) -> None:
+        """Takes a row that belongs to no picture."""
+        self._rows.append(row)
+
+    def add(self, row: _T, view: View | None, count: int = 1) -> Iterator[_T]:
         """Takes the next picture's row, and what that says; yields the rows to decode.
+
+        It stands for `count` pictures of the source's rate.
 
         Three minutes of rows are held. What is older is not decoded any more: it was no clear view
         of anything but an initial state.
         """
-        self._watch.update(view)
+        for _ in range(count):
+            self._watch.update(view)
         self._rows.append(row)
         if not self._watch.holding:
             yield from self.release()

@@ -7,8 +7,9 @@ is that of the video, whatever is late, dropped or lost in between.
 from __future__ import annotations
 
 import base64
+import collections
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,14 @@ class Part(NamedTuple):
     wrong: float
 
 
+class Row(NamedTuple):
+    """A picture that is still to be decoded: its frame, and what the networks say of it."""
+
+    frame: int
+    seen: Seen
+    top: tuple[int, float, np.ndarray] | None  # as `Live.seen`
+
+
 class Live:
     """Recognition of one procedure after the other, picture by picture. Memory does not grow.
 
@@ -92,17 +101,23 @@ class Live:
         self.fps, self._step = fps, frame_step
         self.watch = watch
         self._window, self._of_model = window, of_model
+        # To be decoded now, and None where a unit ends.
+        self._rows: collections.deque[Row | None] = collections.deque()
         self.reset()
 
     def reset(self) -> None:
         """Starts anew, for the next unit: the variant's initial state, an empty window.
 
-        Times may go on or start from 0 again. Whether the pictures fit stays known.
+        Times may go on or start from 0 again. Whether the pictures fit stays known. What is held
+        back is forgotten.
         """
-        self._held = Held[tuple[int, Seen, list[tuple[int, float]]]](self.watch)
-        self._recogniser, self._decoder = self._make_recogniser(), self._make_decoder()
+        self._decoder = self._make_decoder()
         self._checklist = self._make_checklist()
         self.alerts: list[Alert] = []
+        if self._rows:
+            return  # they are of the next unit, as is what was seen after them
+        self._held = Held[Row | None](self.watch)
+        self._recogniser = self._make_recogniser()
         self.seen: tuple[int, float, np.ndarray] | None = None
         self.changed: np.ndarray | None = None
         self.frame: int | None = None
@@ -138,6 +153,14 @@ class Live:
             ValueError: it is no such array, or the time is more than `LATE` seconds before that of
                 the picture before. It is not taken then.
         """
+        return self._decoded(self.take(picture, time))
+
+    def take(self, picture: np.ndarray, time: float) -> Iterator[Row | None]:
+        """As `update`, but yields what is to be decoded now, for `decode`, row by row.
+
+        So a unit may end between two of them: after `reset` the others are of the next one. None
+        stands where `mark` was called.
+        """
         frame = self.frame_at(time)
         if self.frame is not None and frame <= self.frame:
             if self.frame - frame > LATE * self.fps + self._step:
@@ -145,25 +168,59 @@ class Live:
                     f"time={time:g}: the picture before was at {self.frame / self.fps:g}; reset() "
                     "starts a new clock"
                 )
-            self.alerts = []
-            return []
+            return iter(())
         row = self._prepare(picture)
+        passed = 1  # pictures, were none missing
         if self.frame is not None:
-            self._recogniser.miss((frame - self.frame) // self._step - 1)
+            passed = (frame - self.frame) // self._step
+            self._recogniser.miss(passed - 1)
         recognised = self._recogniser(stack([row]))
         self.frame, self.seen = frame, recognised.top(0)
         probabilities = recognised.probabilities
         self.changed = None if probabilities is None else probabilities[0]
-        top = [self.seen[:2]] if self.seen else []
         (value,) = self.watch.of(recognised)
-        events, self.alerts = [], []
-        for number, seen, detections in self._held.add((frame, seen_in(recognised, 0), top), value):
-            found = self._decoder.observe(number, seen, self._step)
-            belief = self._decoder.belief
-            likely = None if belief is None else belief.probabilities()
-            self.alerts += self._checklist.update(number, found, detections, likely)
-            events += found
+        new = Row(frame, seen_in(recognised, 0), self.seen)
+        # One of a slow source stands for those up to it; what was lost with a source does not.
+        stands_for = min(passed, max(1, round(self.fps / self._step)))
+        self._rows.extend(self._held.add(new, value, stands_for))
+        return self._taken()
+
+    def _taken(self) -> Iterator[Row | None]:
+        while self._rows:
+            yield self._rows.popleft()
+
+    def decode(self, row: Row) -> list[Event]:
+        """Returns the steps that complete at a row of `take` or `rest`, and sets `alerts`."""
+        events = self._decoder.observe(row.frame, row.seen, self._step)
+        belief = self._decoder.belief
+        likely = None if belief is None else belief.probabilities()
+        top = [] if row.top is None else [row.top[:2]]
+        self.alerts = self._checklist.update(row.frame, events, top, likely)
         return events
+
+    def _decoded(self, rows: Iterator[Row | None]) -> list[Event]:
+        events: list[Event] = []
+        alerts: list[Alert] = []
+        for row in rows:
+            if row is not None:
+                events += self.decode(row)
+                alerts += self.alerts
+        self.alerts = alerts
+        return events
+
+    def mark(self) -> None:
+        """Notes among what is held back that a unit ends here."""
+        self._held.put(None)
+
+    def rest(self) -> Iterator[Row | None]:
+        """Yields what is still held back, as `take` does, where the source has ended."""
+        self.watch.finish()
+        self._rows.extend(self._held.release())
+        return self._taken()
+
+    def end(self) -> list[Event]:
+        """Returns the steps that are still held back, where the source has ended."""
+        return self._decoded(self.rest())
 
     @property
     def fits(self) -> bool | None:

@@ -234,7 +234,7 @@ def test_screen_the_state_of_the_source_and_of_a_finished_unit():
         script.trouble = "gone"
 
     play(frames(*WHOLE, (SCREW, 5)), "complete", before=before, screen=screen)
-    assert [view["source"] for view in screen.views[-4:]] == ["live", "live", "ended", "ended"]
+    assert [view["source"] for view in screen.views[-4:]] == ["live", "ended", "ended", "ended"]
     assert [view["source"] for view in screen.views].count("lost") == 1
     waiting = [view["waiting"] for view in screen.views]
     assert waiting == sorted(waiting)

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 
 from stormpsr_jax.base.files import number, whole
-from stormpsr_jax.model.live import Live
+from stormpsr_jax.model.live import Live, Row
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event
 
 # Seconds that a finished assembly must not be seen, until it counts as taken away and the next unit
@@ -105,30 +106,29 @@ class Unit:
         """Does not wait any longer."""
         self._finished, self._away = None, 0.0
 
-    def wait(self, frame: int) -> None:
-        """Takes a frame at which `live` has looked, instead of `take`, while it is `waiting`."""
-        seen = self._seen()
+    def wait(self, frame: int, top: tuple[int, float, np.ndarray] | None) -> None:
+        """Takes a frame's most confident detection, instead of `take`, while it is `waiting`."""
+        seen = self._seen(top)
         # A finished state without a catalogue's class may be any.
         self._pass(frame, seen == self._finished or (self._finished == 0 and seen is not None))
         if self._away >= TAKEN_AWAY * self._live.fps:
             self.begin()
 
-    def take(self, events: Sequence[Event]) -> str | None:
-        """Takes the frame that `live` has just taken; returns why the unit ends with it, or None.
+    def take(self, row: Row, events: Sequence[Event]) -> str | None:
+        """Takes the row that `live` has just decoded; returns why the unit ends with it, or None.
 
         Time that was lost with the source is no absence of the object.
         """
         live = self._live
-        assert live.frame is not None  # it has just taken one
-        frame, fps, seen = live.frame, live.fps, self._seen()
+        frame, fps, seen = row.frame, live.fps, self._seen(row.top)
         if self._first is None and (seen is not None or not live.detects):
             self._first = frame
         for event in events:
             self._num_steps += 1
-            self._last = frame
+            self._last = event.frame
             if len(self._steps) < MAX_STEPS:
                 step = {"step_id": event.step_id, "step": event.name}
-                self._steps.append(step | {"time_s": round(frame / fps, 6)})
+                self._steps.append(step | {"time_s": round(event.frame / fps, 6)})
         late = [alert.step_id for alert in live.alerts if alert.kind == "out of order"]
         self._late += [step for step in late if step is not None and step not in self._late]
         self._pass(frame, seen is not None)
@@ -138,12 +138,9 @@ class Unit:
             return "absent" if self._away >= self._reset.seconds * fps else None
         return None
 
-    def _seen(self) -> int | None:
+    def _seen(self, top: tuple[int, float, np.ndarray] | None) -> int | None:
         """The class of a clear view of the object."""
-        live = self._live
-        if live.seen is None or live.seen[1] <= live.decoder.floor:
-            return None
-        return live.seen[0]
+        return None if top is None or top[1] <= self._live.decoder.floor else top[0]
 
     def _pass(self, frame: int, here: bool) -> None:
         passed, self._before = min(frame - self._before, self._live.fps), frame

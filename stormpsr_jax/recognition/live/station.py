@@ -18,7 +18,7 @@ import numpy as np
 
 from stormpsr_jax.base import files
 from stormpsr_jax.media.framing import Framing
-from stormpsr_jax.model.live import Live
+from stormpsr_jax.model.live import Live, Row
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.recognition.files import overlay, records
 from stormpsr_jax.recognition.files.pipeline import thumbnail
@@ -147,13 +147,14 @@ class Station:
         self._outputs, self._screen = outputs, screen
         connected = False
         while not stop:
+            ended = capture.ended  # before its last picture is asked for
             taken = capture.get(_WAIT)
             if self._asked.is_set():
                 self._asked.clear()
-                if self._unit.waiting:
-                    self._unit.begin()
+                if self._live.holding:
+                    self._live.mark()
                 else:
-                    self._end_unit("key")
+                    self._next_unit()
             if taken is not None:
                 self._take(taken)
             self._flush(capture)
@@ -167,10 +168,13 @@ class Station:
                 self._status(capture)
             if time.monotonic() > self._saved + SAVE_EVERY:
                 self._save(capture)
-            if taken is None and capture.ended:
+            if taken is None and ended:
                 break
         if capture.error is not None:
             raise capture.error
+        if not stop or self._path is None:
+            for row in self._live.rest():
+                self._recognise(row, None)
         if self._unit.began and (not stop or self._path is None):
             self._end_unit("stopped" if stop else "end")
         self._flush(capture)
@@ -183,23 +187,37 @@ class Station:
         self._frame = live.frame_at(taken.time)
         if self._unit.waiting:
             live.look(taken.picture)
-            self._unit.wait(self._frame)
+            self._unit.wait(self._frame, live.seen)
         else:
-            self._recognise(taken)
+            for row in live.take(taken.picture, taken.time):
+                self._recognise(row, taken.at)
 
-    def _recognise(self, taken: Taken) -> None:
+    def _recognise(self, row: Row | None, at: float | None) -> None:
         live = self._live
-        events = live.update(taken.picture, taken.time)
+        if row is None:
+            self._next_unit()
+            return
+        if self._unit.waiting:
+            self._unit.wait(row.frame, row.top)
+            return
+        events = live.decode(row)
         for event in events:
             kind = "uncertain" if event.confidence < self._certain else "event"
             procedure, fits = live.decoder.procedure, live.fits
             content = records.of_event(event, procedure, self._calibrated, fits)
-            self._add(kind, content, taken.at, event.frame)
+            self._add(kind, content, at, event.frame)
         for alert in live.alerts:
-            self._add("alert", records.of_alert(alert), taken.at, alert.frame)
-        why = self._unit.take(events)
+            self._add("alert", records.of_alert(alert), at, alert.frame)
+        why = self._unit.take(row, events)
         if why is not None:
             self._end_unit(why)
+
+    def _next_unit(self) -> None:
+        """Goes on to the next unit, as somebody has asked for."""
+        if self._unit.waiting:
+            self._unit.begin()
+        else:
+            self._end_unit("key")
 
     def _end_unit(self, why: str) -> None:
         self._add("unit", self._unit.end(why), None)

@@ -19,12 +19,12 @@ def watched(model, url) -> tuple[list, list]:
     """The pictures of a stream with their times, and the lines that a station tells of them."""
     live, clock, taken, stop, lines = model.live("assembly"), Clock(FPS), [], [], []
     live.fps = FPS
-    update = live.update
+    take = live.take
 
     def kept(picture, time):
         taken.append((picture, time))
         stop.extend([1] if len(taken) == PICTURES else [])
-        return update(picture, time)
+        return take(picture, time)
 
     class Told:
         def send(self, record):
@@ -33,7 +33,7 @@ def watched(model, url) -> tuple[list, list]:
         def close(self):
             pass
 
-    live.update = kept
+    live.take = kept
     source = live_source(url)
     station = Station(live, source.name, clock=clock, reset=Reset(), tell=lambda line: None)
     with Capture(source, clock, live.frame_at, depth=600) as capture:
