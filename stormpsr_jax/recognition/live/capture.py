@@ -16,6 +16,7 @@ from stormpsr_jax.recognition.live.live_sources import PATIENCE, LiveSource, Sho
 FIRST_PAUSE, LAST_PAUSE = 0.25, 8.0
 # Seconds by which a picture's own time may be ahead of the clock, and behind it.
 _AHEAD, _BEHIND = 0.5, 5.0
+_GRACE = 1.0  # seconds for a source to notice by itself that it is silent
 _MAX_BURST = 2.0  # seconds of pictures that came while a source was opened
 
 
@@ -113,6 +114,7 @@ class Capture:
         self._depth = depth
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._came = time.monotonic()  # when the last picture did
         self.dropped = self.reconnections = 0
         self.connected, self.ended, self.trouble = False, False, ""
         self.error: Exception | None = None
@@ -130,6 +132,11 @@ class Capture:
         """The oldest picture that is kept; None if none comes for so long, or at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._kept or self.ended, seconds)
+            # A camera may hang for ever in its driver, where nothing can interrupt it.
+            silent = time.monotonic() - self._came
+            if self.connected and not self._source.is_file and silent > PATIENCE + _GRACE:
+                self.connected = False
+                self.trouble = f"{self._source.name}: no picture for {silent:.0f} s"
             return self._kept.popleft() if self._kept else None
 
     def _work(self) -> None:
@@ -163,7 +170,7 @@ class Capture:
                     for own, decode in _from_now_on(shown):
                         if self._stop.is_set():
                             return
-                        at = time.monotonic()
+                        at = self._came = time.monotonic()
                         seconds = self._clock.time(own, at)
                         if self._is_next(seconds):
                             self._keep(seconds, decode, at)

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import re
 import socket
+import threading
 import time
 
 import av
@@ -289,3 +290,28 @@ def test_the_password_of_a_stream_may_be_in_the_environment(monkeypatch):
         ("rtsp://host/x", "rtsp://host/x"),
     ):
         assert live_source(word)._place == place
+
+
+def test_capture_a_source_that_hangs_is_told_as_lost_until_it_goes_on(monkeypatch):
+    monkeypatch.setattr(capture, "PATIENCE", 0.3)
+    monkeypatch.setattr(capture, "_GRACE", 0.3)
+    goes_on = threading.Event()
+
+    class Hanging(Fake):
+        def read(self, session):
+            for number in session:
+                time.sleep(0.12)
+                if number == 4:
+                    goes_on.wait(20)  # as in a driver
+                yield None, lambda: np.zeros((2, 2, 3), np.uint8)
+
+    with Capture(Hanging(range(8)), Clock(FPS), frame_at, depth=10) as one:
+        while one.get(0.05) is None:
+            pass
+        assert one.connected
+        while one.connected:
+            one.get(0.05)
+        assert re.fullmatch("fake: no picture for [0-9]+ s", one.trouble)
+        goes_on.set()
+        while not one.connected:
+            assert one.get(0.05) is not None or not one.ended
