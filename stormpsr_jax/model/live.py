@@ -22,7 +22,7 @@ from stormpsr_jax.psr.monitor import Alert
 from stormpsr_jax.psr.streams.rules import LAST_FRAME, Event, Seen
 from stormpsr_jax.psr.streams.stream import OnlineDecoder
 
-FORMAT = 2  # of a saved state
+FORMAT = 3  # of a saved state
 # Seconds by which a picture may be older than the one before it: it is passed over then. More is
 # another clock.
 LATE = 1.0
