@@ -21,6 +21,7 @@ from data_prep.checking.checked import Checked
 from data_prep.checking.statistics import Statistics, completed_steps, table
 from stormpsr_jax.base import files
 from stormpsr_jax.data.annotation import LabelledFrames
+from stormpsr_jax.psr.label_doubts import clock
 from stormpsr_jax.report import pages
 from stormpsr_jax.report.pages import INK, MUTED, PALETTE
 
@@ -159,10 +160,9 @@ def _completion(
     frames = [max(recording.first_frame, frame - apart), frame, min(last, frame + apart)]
     whens = [f"{(at - frame) / checked.fps:+.1f} s".replace("-", "−") for at in frames]
     whens[1] = "completed"
-    seconds = (frame - recording.first_frame) / checked.fps
     kinds = ("install", "wrong", "remove")
     return Completion(
-        f"{int(seconds // 60)}:{seconds % 60:04.1f}",
+        clock((frame - recording.first_frame) / checked.fps),
         [(kinds[step % 3], checked.procedure.components[step // 3]) for step in steps],
         [
             _picture(checked, split, recording, at, when)

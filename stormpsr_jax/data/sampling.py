@@ -284,12 +284,14 @@ def background_frames(
 ) -> np.ndarray:
     """Indices (M,) of frames ≥ `gap` before the next change and ≥ `window` after the last one.
 
+    The frame of a change is a key frame, so that a gap of 0 is one of 1.
     With `span`, of those only the last `span` ones before each change. With `begun`, the recording
     begins with a change too: its first `window` frames are key frames of the state it begins in.
     """
     states = recording.states
     # More than the recording has is as much as it has, and fits into an array.
     window, gap, span = (min(count, len(states)) for count in (window, gap, span or len(states)))
+    gap = max(gap, 1)
     starts = np.flatnonzero((states[1:] != states[:-1]).any(axis=1)) + 1
     previous = np.concatenate([[window if begun else 0], starts + window])
     return np.concatenate(

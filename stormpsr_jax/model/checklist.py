@@ -67,11 +67,20 @@ class Checklist:
         rows, found = [], False
         for step in self._variant.expected:
             status = "done" if step in self._done else "missing" if step in missing else "open"
-            ready = all(first in self._done for first in before.get(step, ()))
+            ready = all(map(self._in_place, before.get(step, ())))
             if status == "open" and ready and not found:
                 status, found = "next", True
             rows.append((step, status))
         return rows + [(step, "wrong") for step in sorted(self._wrong)]
+
+    def _in_place(self, step: int) -> bool:
+        """Whether a step counts for those that it precedes, as in `Monitor`.
+
+        Where a part is expected to be put on and taken off, how it was at the start says nothing.
+        """
+        k = step // 3
+        both = {3 * k, 3 * k + 2} <= self._expected
+        return step in self._done if both else self._monitor.holds(step)
 
     def frame(self, step: int) -> int | None:
         """The frame at which a step was completed that is done or wrong."""

@@ -87,6 +87,12 @@ def of_pauses(
     return doubts
 
 
+def clock(seconds: float) -> str:
+    """Returns minutes and seconds to a tenth; rounded first, as there is no 0:60.0."""
+    minutes, tenths = divmod(round(10 * seconds), 600)
+    return f"{minutes}:{tenths / 10:04.1f}"
+
+
 def grouped(found: Sequence[tuple[str, Doubt]], fps: float, shown: int = 5) -> list[str]:
     """Returns a line for each text, with the recordings and times that it is of.
 
@@ -97,9 +103,7 @@ def grouped(found: Sequence[tuple[str, Doubt]], fps: float, shown: int = 5) -> l
     """
     places: dict[str, list[str]] = {}
     for recording, doubt in found:
-        seconds = doubt.frame / fps
-        time = f"{int(seconds // 60)}:{seconds % 60:04.1f}"
-        places.setdefault(doubt.text, []).append(f"{recording} at {time}")
+        places.setdefault(doubt.text, []).append(f"{recording} at {clock(doubt.frame / fps)}")
     return [
         f"{text}: {', '.join(at[:shown])}" + (f" and {len(at) - shown} more" * (len(at) > shown))
         for text, at in places.items()

@@ -142,8 +142,19 @@ class Monitor:
         return alerts + self._check_error(frame, detections)
 
     def missing(self) -> list[int]:
-        """Step ids whose absence was told and still lasts, ascending."""
-        return sorted(step for step in self._missed if not self._holds(step))
+        """Step ids whose absence was told and still lasts, ascending.
+
+        It lasts as long as a step that went ahead holds.
+        """
+        return sorted(
+            step
+            for step, after in self._missed.items()
+            if not self.holds(step) and any(map(self.holds, after))
+        )
+
+    def holds(self, step: int) -> bool:
+        """Whether a component is as the step leaves it, made so or from the start."""
+        return self._state[step // 3] == (1 if step % 3 == 0 else 0)
 
     def finish(self) -> list[Alert]:
         """Returns an alert for each expected step that is missing, if the procedure ends now.
@@ -157,7 +168,7 @@ class Monitor:
             k, value = step // 3, int(step % 3 == 0)
             opposite = step + 2 if value else step - 2
             first = opposite in self._expected and value != self._variant.initial_state[k]
-            if not (step in self._completed if first else self._holds(step)):
+            if not (step in self._completed if first else self.holds(step)):
                 message = f"{self._procedure.step_name(step)} is missing at the end"
                 alerts.append(Alert(self._frame, "missing", message, step))
         return alerts
@@ -211,9 +222,6 @@ class Monitor:
         self._views, self._told = views, list(state["told"])
         self._since = [None if one < 0 else one for one in of_parts]
 
-    def _holds(self, step: int) -> bool:
-        return self._state[step // 3] == (1 if step % 3 == 0 else 0)
-
     def _check_step(self, frame: int, step: int, believes: bool) -> list[Alert]:
         name = self._procedure.step_name
         alerts = []
@@ -224,11 +232,11 @@ class Monitor:
             message = f"{name(step)} is not expected in variant {self._variant.name}: check"
             alerts.append(Alert(frame, "unexpected", message, step))
         for after in self._missed.pop(step, []):
-            if self._holds(after):  # undone in the meantime: nothing is out of order any more
+            if self.holds(after):  # undone in the meantime: nothing is out of order any more
                 message = f"{name(step)} came after {name(after)}"
                 alerts.append(Alert(frame, "out of order", message, step, after))
         for before in self._before.get(step, []):
-            if not self._holds(before):
+            if not self.holds(before):
                 message = f"{name(before)} is missing before {name(step)}"
                 alerts.append(Alert(frame, "missed", message, before, step))
                 went_ahead = self._missed.setdefault(before, [])
@@ -288,8 +296,8 @@ class Monitor:
             step // 3
             for step in self._variant.expected
             if step % 3 == 0
-            and not self._holds(step)
-            and all(self._holds(before) for before in self._before.get(step, ()))
+            and not self.holds(step)
+            and all(self.holds(before) for before in self._before.get(step, ()))
         ]
         names = [self._procedure.components[k] for k in ready]
         return " or ".join(names) if 0 < len(names) <= MAX_NAMED else "a part"

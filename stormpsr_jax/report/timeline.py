@@ -74,15 +74,15 @@ def figure(
 
 def outcomes(truth: Sequence[Step], row: Mapping[str, Any], fps: float) -> list[Mark]:
     """Returns the outcome of every truth and event of one stream, `row` being its scores."""
-    events = row.get("events", ())
-    matching = match_steps(truth, scored(events, row.get("with_errors", False)))
+    events, uncertain = row.get("events", ()), row.get("uncertain", ())
+    matching = match_steps(truth, scored(events, row.get("with_errors", False), uncertain))
     marks = [
         *(Mark("correct", s, t, e, f"+{(e - t) / fps:.1f} s") for s, t, e in matching.correct),
         *(Mark("early", s, t, e, f"early −{(t - e) / fps:.1f} s") for s, t, e in matching.early),
         *(Mark("wrong", s, None, e, "wrong") for e, s in matching.wrong),
         *(Mark("missed", s, t, None, "missed") for t, s in matching.missed),
     ]
-    for frame, s, confidence in row.get("uncertain", ()):
+    for frame, s, confidence in uncertain:
         s -= s % 3 == 1  # reports of a wrong part stand in the row of its installation
         marks.append(Mark("uncertain", s, None, frame, f"uncertain {confidence:.0%}"))
     wrong = wrong_marks.marks(row, fps)

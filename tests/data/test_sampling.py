@@ -250,6 +250,15 @@ def test_background_frames_none_is_a_key_frame_of_the_state_a_recording_begins_i
         assert not backgrounds & {p.index for p in batch if p.label > 0}
 
 
+def test_background_frames_without_a_gap_none_is_a_key_frame():
+    one = recording(timeline((np.zeros(17), 30), (STATES[0], 60), (STATES[1], 5)))
+    assert sampling.background_frames(one, 20, 0).tolist() == [*range(30), *range(50, 90)]
+    assert sampling.background_frames(one, 20, 0, 3).tolist() == [27, 28, 29, 87, 88, 89]
+    drawn = kfs({"a": one}, backgrounds=200).draw(np.random.default_rng(0))
+    keys, backgrounds = ({p.index for p in drawn if (p.label > 0) == key} for key in (True, False))
+    assert not keys & backgrounds
+
+
 def kfs(recordings, **options):
     options = {"window": 20, "n_per_state": 4, **options}
     return sampling.KeyFrameSampler(recordings, MECCANO, **options)

@@ -12,6 +12,7 @@ from stormpsr_jax.psr.scoring import metrics
 from stormpsr_jax.psr.streams import batch
 from stormpsr_jax.psr.streams.calibration import Calibration
 from stormpsr_jax.psr.streams.rules import Event, Settings
+from stormpsr_jax.report import timeline
 from tests.support.evaluate_data import PROCEDURE, WINDOW, fails, put_wrong, run
 
 
@@ -141,6 +142,26 @@ def test_evaluate_reports_of_wrong_parts_change_no_other_figure(files, monkeypat
     scored = run(files, "--with_errors")["streams"]["asd"]
     assert scored["tp"] == plain["streams"]["asd"]["tp"] + 3
     assert scored["fp"] == plain["streams"]["asd"]["fp"] + 3
+
+
+def test_evaluate_a_removal_after_an_uncertain_report_of_a_wrong_part_is_not_scored(
+    files, monkeypatch
+):
+    """As the removal is not scored where the report is certain: the truth has no step for it."""
+    sweep = batch.sweep
+    more = [Event(f, s, c, "asd", {}, "", 0.0) for f, s, c in ((3, 4, 0.01), (9, 5, 1.0))]
+    monkeypatch.setattr(batch, "sweep", lambda *a, **k: [[*more, *e] for e in sweep(*a, **k)])
+    every, certain = run(files), run(files, "--certain=0.02")
+    for stream, s in certain["streams"].items():
+        for name, row in s["recordings"].items():
+            assert [3, 4, 0.01] in row["uncertain"]
+            before = every["streams"][stream]["recordings"][name]
+            assert (row["tp"], row["fp"], row["pos"]) == (before["tp"], before["fp"], before["pos"])
+            # What reads metrics.json tells the same of each event.
+            wrong = len(row["outcomes"]["wrong"])
+            assert len(analysis.matching(row).wrong) == wrong
+            told = timeline.outcomes([tuple(step) for step in row["truth"]], row, 10)
+            assert sum(mark.kind == "wrong" for mark in told) == wrong
 
 
 def test_evaluate_nothing_is_known_of_wrong_parts_without_states(files, capsys):

@@ -22,6 +22,18 @@ PROCEDURE = Procedure.from_json(
                 "precedence": [[0, 3], [3, 6]],
             },
             "jig": {"initial_state": "000", "expected": [0, 2, 3], "recordings": []},
+            "kit": {
+                "initial_state": "100",
+                "expected": [3, 6],
+                "recordings": [],
+                "precedence": [[0, 3], [3, 6]],
+            },
+            "service": {
+                "initial_state": "111",
+                "expected": [3, 5, 6, 8],
+                "recordings": [],
+                "precedence": [[8, 5], [5, 3], [3, 6]],
+            },
         },
     }
 )
@@ -35,6 +47,7 @@ PROCEDURE = Procedure.from_json(
         ("assembly", [0, 3, 6], "done done done"),
         ("assembly", [3], "missing done next"),
         ("assembly", [3, 0], "done done next"),
+        ("assembly", [3, 5], "next open open"),  # what went ahead was undone
         ("assembly", [0, 3, 5], "done next open"),  # taken off, which is allowed
         ("assembly", [0, 2], "next open open 2"),  # taken off, which is not
         ("assembly", [0, 2, 0], "done next open"),
@@ -43,6 +56,13 @@ PROCEDURE = Procedure.from_json(
         ("assembly", [0, 1], "next open open 1"),
         ("assembly", [1, 2], "next open open 2"),
         ("jig", [0, 2], "done done next"),  # put on for a while
+        ("kit", [], "next open"),  # the seal is on from the start
+        ("kit", [3], "done next"),
+        ("kit", [2], "open open 2"),  # which it has to be
+        ("service", [], "open open open next"),  # 3 holds, and has to be done for 6 all the same
+        ("service", [8], "open next open done"),
+        ("service", [8, 5], "next done open done"),
+        ("service", [8, 5, 3], "done done next done"),
     ],
 )
 def test_checklist_statuses(variant, steps, expected):

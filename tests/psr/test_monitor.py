@@ -67,8 +67,10 @@ def test_monitor_step_undone_is_missing_again():
     monitor.update(2, [3])
     monitor.update(3, [5])
     assert kinds(monitor.update(4, [6])) == [("missed", 3, 6)]
-    # The cap comes off again: installing the wheel now is in order.
+    assert monitor.missing() == [3]
+    # The cap comes off again: the wheel is only to come, and installing it now is in order.
     monitor.update(5, [8])
+    assert monitor.missing() == []
     assert kinds(monitor.update(6, [3])) == []
 
 

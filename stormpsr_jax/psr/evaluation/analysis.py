@@ -103,7 +103,8 @@ def _is_step(step: Any, num_components: int) -> bool:
 
 def matching(recording: Mapping[str, Any]) -> metrics.Matching:
     """Returns what became of each step of a recording's entry in metrics.json."""
-    events = metrics.scored(recording["events"], recording.get("with_errors", False))
+    uncertain = recording.get("uncertain", ())
+    events = metrics.scored(recording["events"], recording.get("with_errors", False), uncertain)
     return metrics.match_steps([tuple(step) for step in recording["truth"]], events)
 
 

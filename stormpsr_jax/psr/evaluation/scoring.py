@@ -236,7 +236,8 @@ def _score_paper(
     fps: float,
 ) -> dict[str, Any]:
     events = [e for e in found if e.confidence >= certain]
-    predicted = metrics.scored(events, r.with_errors)
+    uncertain = [e for e in found if e.confidence < certain]
+    predicted = metrics.scored(events, r.with_errors, uncertain)
     return {
         **metrics.score_recording(r.truth, predicted, fps),
         **partial_order.score_recording(procedure, r.variant, r.truth, predicted),
@@ -244,7 +245,7 @@ def _score_paper(
         "perception_fn": None,
         "contains_errors": released.contains_errors(r.truth, r.states, r.variant),
         "events": [[e.frame, e.step_id, e.confidence] for e in events],
-        "uncertain": [[e.frame, e.step_id, e.confidence] for e in found if e.confidence < certain],
+        "uncertain": [[e.frame, e.step_id, e.confidence] for e in uncertain],
         "outcomes": dataclasses.asdict(metrics.match_steps(r.truth, predicted)),
     }
 

@@ -25,8 +25,8 @@ from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
 
 STEPS, WITH_ERRORS, STATES = PSR_FILES = (
-    "PSR_labels.csv",
-    "PSR_labels_with_errors.csv",
+    labels.STEPS,
+    labels.WITH_ERRORS,
     "PSR_labels_raw.csv",
 )
 SPLITS = ("train", "val", "test")

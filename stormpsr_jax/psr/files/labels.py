@@ -18,6 +18,7 @@ from stormpsr_jax.psr.files import csvfile
 from stormpsr_jax.psr.procedure import Procedure
 
 Step = tuple[int, int]
+STEPS, WITH_ERRORS = "PSR_labels.csv", "PSR_labels_with_errors.csv"
 
 
 def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
@@ -27,7 +28,9 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
         [(frame, step id)] in file order.
 
     Raises:
-        ValueError: every mistake, with file, line and field; also a step given twice at one frame.
+        ValueError: every mistake, with file, line and field; also a step given twice at one frame,
+            and an incorrect installation (3k+1) in a file that is called `PSR_labels.csv`: it would
+            be asked for in what is scored without errors.
     """
     text = files.read_text(path)
     rows = csvfile.rows_of(text, path)
@@ -41,6 +44,10 @@ def read_steps(path: str | os.PathLike, procedure: Procedure) -> list[Step]:
         frame = csvfile.parse_image_name(row[0], path, line)
         steps_are = f", the steps of procedure {procedure.name!r} (check --procedure)"
         step = (frame, csvfile.parse_integer(row[1], 0, last, path, line, "step id", steps_are))
+        if step[1] % 3 == 1 and os.path.basename(path) == STEPS:
+            name = procedure.step_name(step[1])
+            what = f"{step[1]} ({name}) belongs into {WITH_ERRORS}, which has such steps besides"
+            raise csvfile.field_error(path, line, "step id", what)
         if step in seen:
             what = f"step {step[1]} is given twice at frame {frame}"
             raise csvfile.field_error(path, line, "step id", what)

@@ -203,7 +203,8 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     """Returns how far confidences and the share of right events lie apart.
 
     Events are sorted by confidence and cut into up to `MAX_BINS` bins of equally many, at least
-    `EVENTS_PER_BIN` each where there are two bins or more; equal confidences share a bin.
+    `EVENTS_PER_BIN` each where there are two bins or more. Equal confidences share a bin; what that
+    leaves too few of in a later bin joins the one before.
 
     Args:
         judged: in any order.
@@ -219,6 +220,12 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
     for i, one in enumerate(judged):
         place = first.setdefault(one.confidence, i)
         groups.setdefault(place * num_bins // len(judged), []).append(one)
+    large: list[list[Judged]] = []
+    for group in groups.values():
+        if large and len(group) < EVENTS_PER_BIN:
+            large[-1] += group
+        else:
+            large.append(group)
     bins = [
         {
             "low": group[0].confidence,
@@ -227,7 +234,7 @@ def reliability(judged: Iterable[Judged]) -> dict[str, Any]:
             "confidence": math.fsum(one.confidence for one in group) / len(group),
             "right": sum(one.right for one in group) / len(group),
         }
-        for group in groups.values()
+        for group in large
     ]
     gaps = [b["events"] * abs(b["confidence"] - b["right"]) for b in bins]
     return {"ece": math.fsum(gaps) / len(judged) if judged else None, "bins": bins}

@@ -133,6 +133,11 @@ def test_readers_round_trip_and_any_line_end(tmp_path):
         ("00001.jpg\n", "line 1: step id: is missing"),
         ("00001.jpg,0,a,b\n", "line 1: field 4"),
         ("00001.jpg,0,a\n00001.jpg,0,a\n", "line 2: step id: step 0 is given twice"),
+        (
+            "1.jpg,0,a\n2.jpg,4,b\n",
+            "line 2: step id: 4 (Incorrectly installed right damping ",
+        ),
+        ("1.jpg,1,a\n", "belongs into PSR_labels_with_errors.csv, which has such steps besides"),
         ("99999999999999999999.jpg,0,a\n", "line 1: image"),
         ("\n\n00001.jpg,0,\xff\n", "line 3: not UTF-8"),
     ],

@@ -223,6 +223,7 @@ def test_reliability_bins(judged, random):
     bins = found["bins"]
     assert sum(b["events"] for b in bins) == len(judged)
     assert len(bins) <= min(10, max(1, len(judged) // 10))
+    assert len(bins) < 2 or min(b["events"] for b in bins) >= 10
     gap = 0.0
     for b in bins:  # bins do not overlap, so equal confidences share one
         own = [(c, right) for c, right, _ in judged if b["low"] <= c <= b["high"]]
@@ -239,6 +240,19 @@ def test_reliability_bins(judged, random):
 @pytest.mark.parametrize(("num", "sizes"), [(29, [15, 14]), (100, [10] * 10), (1000, [100] * 10)])
 def test_reliability_bins_of_equally_many(num, sizes):
     bins = reliability([Judged((n + 0.5) / num, True) for n in range(num)])["bins"]
+    assert [b["events"] for b in bins] == sizes
+
+
+@pytest.mark.parametrize(
+    ("confidences", "sizes"),
+    [
+        ([0.1] * 12 + [0.5] * 10 + [0.9] * 8, [12, 18]),  # too few at the end
+        ([0.1] * 18 + [0.5] * 2 + [0.9] * 20, [20, 20]),  # between
+        ([0.1] * 5 + [0.5] * 14 + [0.9] * 2, [21]),
+    ],
+)
+def test_reliability_too_few_beside_equal_confidences_join_the_bin_before(confidences, sizes):
+    bins = reliability([Judged(c, True) for c in confidences])["bins"]
     assert [b["events"] for b in bins] == sizes
 
 

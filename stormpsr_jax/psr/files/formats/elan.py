@@ -34,8 +34,8 @@ from stormpsr_jax.psr.files.formats.xml_tree import Node
 
 _TIER = "steps"
 _MAX = int(1000 * MAX_SECONDS)
-# Frames of television, which ELAN's format allows in place of milliseconds.
-_UNITS = {"milliseconds": 1000.0, "PAL-frames": 25.0, "NTSC-frames": 30 / 1.001}
+# How many milliseconds they last: frames of television are allowed in the place of those.
+_UNITS = {"milliseconds": 1.0, "PAL-frames": 40.0, "NTSC-frames": 1001 / 30}
 _CLOCK = re.compile(r"[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]\.[0-9]{1,3}", re.ASCII)
 _POINT = re.compile(r"[0-9]{1,9}\.[0-9]{1,3}", re.ASCII)
 # Columns of the export by what their headers begin with, in the order of preference.
@@ -54,7 +54,8 @@ def _read_eaf(sample: Sample) -> list[Entry]:
     if unit not in _UNITS:
         what = f"TIME_UNITS: {files.shorten(unit)} is none of {', '.join(_UNITS)}"
         raise error(sample, header.place, what)
-    # The first medium is the one that is annotated; its origin is what ELAN calls time 0.
+    # The first medium is the one that is annotated; its origin is what ELAN calls time 0, in
+    # milliseconds whatever the unit of the slots.
     media = header.of("MEDIA_DESCRIPTOR")[:1]
     origin = sum(
         whole(node.attributes.get("TIME_ORIGIN", "0"), sample, node.place, "TIME_ORIGIN", high=_MAX)
@@ -92,8 +93,8 @@ def _read_eaf(sample: Sample) -> list[Entry]:
             if slot not in slots:
                 what = f"{key}: time slot {files.shorten(slot)} has no time; align it in ELAN"
                 raise error(sample, place, what)
-            times.append(slots[slot] + origin)
-        end = ordered(times[0], times[1], sample, place) / _UNITS[unit]
+            times.append(slots[slot] * _UNITS[unit] + origin)
+        end = ordered(times[0], times[1], sample, place) / 1000
         text = "".join(value.text for value in node.of("ANNOTATION_VALUE")).strip()
         return Entry(text or tier.strip(), end, Unit.SECONDS, place)
 
@@ -245,8 +246,8 @@ def _tier_name(n: int) -> str:
 FORMAT = Format(
     key="elan",
     name="ELAN (.eaf and tab-separated text)",
-    clock="milliseconds of the first medium, its TIME_ORIGIN added; a step is complete "
-    "at the end of its annotation",
+    clock="milliseconds (or frames, by TIME_UNITS) of the first medium, its TIME_ORIGIN added; "
+    "a step is complete at the end of its annotation",
     forms=(
         Form(
             (

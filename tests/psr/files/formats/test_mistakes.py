@@ -284,6 +284,16 @@ def test_tiers_called_steps_are_read_and_others_only_without_them(tmp_path):
     assert [(e.text, e.at) for e in formats.read(path)[1]] == [("Install cap", 2.0)]
 
 
+@pytest.mark.parametrize(
+    ("unit", "seconds"), [("milliseconds", 0.5), ("PAL-frames", 20), ("NTSC-frames", 1001 / 60)]
+)
+def test_the_origin_of_elan_is_milliseconds_whatever_the_unit_of_its_times(tmp_path, unit, seconds):
+    path = tmp_path / "a.eaf"
+    label_formats.eaf(path, [(2.0, 0, "Install cap")], 10, origin=1500)  # so a slot is at 500
+    path.write_text(path.read_text().replace("milliseconds", unit))
+    assert formats.read(path)[1][0].at == pytest.approx(seconds + 1.5)
+
+
 def test_a_picture_after_the_last_one_of_the_video_is_named(tmp_path):
     label_formats.cvat_tracks(tmp_path / "a.xml", [(0, 7, "Install cap")], 10)
     timed = timed_labels.read_times(tmp_path / "a.xml", PROCEDURE)
