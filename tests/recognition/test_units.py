@@ -284,6 +284,30 @@ def test_state_is_saved_before_a_line_is_told(tmp_path):
     assert [[row[0] for row in rows] for _, rows in seen] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
+def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
+    """A step of too low a confidence is decoded, and yet not told as done after a restart."""
+    path = tmp_path / "s.json"
+    shown = frames(*WHOLE, (NOTHING, 50))
+    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
+
+    def restored():
+        live = scripted()
+        one = Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), certain=0.8, state=path)
+        one.restore()
+        return list(one.told), list(live.decoder.assembly)
+
+    stop = []
+
+    def before(one, script, told):
+        if len(script.shown) == 50:
+            stop.append(1)
+
+    play(shown, certain=0.8, state=path, stop=stop, before=before)
+    assert restored() == ([1, 0, 1], [1, 1, 1])
+    play(shown, certain=0.8, state=path)
+    assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
+
+
 def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
     path, saved = tmp_path / "s.json", []
@@ -363,13 +387,15 @@ def test_restore_errors_name_the_file(tmp_path):
     for change, message in (
         ({"frame": 1.0}, "frame: expected int"),
         ({"source": "y"}, "is the state of another source, 'y'; this one is 'x'; remove it"),
-        ({"format": 2}, r"was saved by another version of this package \(format 2, this one"),
+        ({"format": 1}, r"was saved by another version of this package \(format 1, this one"),
         ({"live": {}}, "not a state of format 2"),
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"dropped": "many"}, "dropped: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
         ({"start": 10**400}, "start: number out of range"),
+        ({"told": [0, 0]}, "told: has 2 states, not 3"),
+        ({"told": [0, 0, 2]}, "told: "),
         ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),
     ):
         files.write_json(path, station.sealed(saved | change))

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(lock)
             station.restore()
         title = f"{model.procedure.name} · {variant}"
-        states = model.procedure.variants[variant].initial_state, live.decoder.assembly
+        states = model.procedure.variants[variant].initial_state, station.told
         outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
         if page is not None:
             page.frame(None, {"recording": source.name, "source": "opening"})
@@ -127,7 +127,7 @@ def _open_outputs(
 ) -> tuple[list[Output], serve.Page | None]:
     """The outputs of the command line, which `stack` closes, and the page among them.
 
-    `states` of the components are those that a unit begins with, and those at hand.
+    `states` of the components are those that a unit begins with, and those told of the one at hand.
     """
     outputs: list[Output] = []
     page = None
