@@ -7,7 +7,6 @@ import contextlib
 import functools
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,7 +139,7 @@ def _open_outputs(
         address = access.parse(args.serve)
         page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
         add(page)
-        print(f"page: {page.url}", file=sys.stderr, flush=True)
+        tell("page", page.url)
     if args.mqtt is not None:
         add(mqtt.Mqtt(args.mqtt))
     if args.webhook is not None:

@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 import threading
 import time
 
@@ -74,6 +76,31 @@ def test_outbox_an_error_costs_one_record(capsys):
     error = capsys.readouterr().err
     assert "warning: receiver: RuntimeError: of the receiver\n" in error
     assert "a record holds what JSON has not" in error
+
+
+class Gone(io.StringIO):
+    """Stderr whose reader has died."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_outbox_goes_on_where_stderr_is_gone(monkeypatch):
+    arrived = []
+
+    def deliver(kind, text):
+        arrived.append(json.loads(text)["step_id"])
+        outbox.warn(f"away before {len(arrived)}")
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Gone())
+        outbox = Receiver(deliver)
+        for i in range(3):
+            outbox.send(event(i))
+        outbox.close(5)
+    assert arrived == [0, 1, 2]
+    assert outbox.dropped == 0
 
 
 def test_encode_any_name_of_a_file_is_utf8():
