@@ -3,6 +3,7 @@
 import gc
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -308,6 +309,25 @@ def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
     assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
 
 
+def test_state_of_a_machine_whose_clock_was_reset_is_gone_on_from(tmp_path, monkeypatch):
+    """As of one without a battery, which begins in 1970 until it hears the time."""
+    path = tmp_path / "s.json"
+
+    def after(now, shown, start=None):
+        monkeypatch.setattr(time, "time", lambda: now)
+        clock = Clock(FPS, start)
+        one = Station(scripted(), "x", clock=clock, reset=Reset(), state=path, tell=bool)
+        one.restore()
+        one.run(Script(shown), ())
+        return clock.start, one.after
+
+    day = 86_400.0
+    after(20_001 * day, [(day, picture(SEAL))], start=20_000 * day)
+    start, frame = after(40.0, [(day + 1, picture(SEAL))])
+    assert (start, frame) == (40 - 864_001 / FPS, 864_010)
+    assert after(20_001 * day, []) == (start, frame)
+
+
 def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
     path, saved = tmp_path / "s.json", []
@@ -394,6 +414,7 @@ def test_restore_errors_name_the_file(tmp_path):
         ({"dropped": "many"}, "dropped: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
         ({"start": 10**400}, "start: number out of range"),
+        ({"start": -3.0}, r"start: -3.0 is not in -1…9.0072e\+15"),
         ({"told": [0, 0]}, "told: has 2 states, not 3"),
         ({"told": [0, 0, 2]}, "told: "),
         ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),

@@ -39,7 +39,7 @@ class Saved(msgspec.Struct, forbid_unknown_fields=True):
 
     format: int
     source: str
-    start: Annotated[float, msgspec.Meta(ge=0, le=files.MAX_WHOLE)]
+    start: float
     frame: int | None
     dropped: Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
     unit: State
@@ -373,6 +373,9 @@ class Station:
             first = -1 if self._live.frame is None else self._live.frame
             if saved.frame is not None or first >= 0:
                 files.whole(saved.frame, "frame", max(first, 0), LAST_FRAME)
+            # Before 1970 where the machine's clock stood too low: see the end.
+            passed = 0.0 if saved.frame is None else (saved.frame + 1) / self._live.fps
+            files.number(saved.start, "start", -passed, files.MAX_WHOLE)
         except ValueError as error:
             text = str(error).removeprefix(f"{path}: ")
             raise ValueError(
