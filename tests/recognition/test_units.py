@@ -1,5 +1,6 @@
 """Lines, units, resets, outputs and the saved state of live recognition."""
 
+import errno
 import gc
 import json
 import sys
@@ -307,6 +308,31 @@ def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
     assert restored() == ([1, 0, 1], [1, 1, 1])
     play(shown, certain=0.8, state=path)
     assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
+
+
+def test_state_that_cannot_be_saved_is_told_once_and_recognition_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "s.json"
+    write, full = files.write_text, [True, True, False, True, True]
+
+    def maybe(name, text):
+        if full and full.pop(0):
+            part = f"{name}.part"
+            with files.replacing(name):
+                raise OSError(errno.ENOSPC, "No space left on device", part)
+        write(name, text)
+
+    monkeypatch.setattr(files, "write_text", maybe)
+    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
+    told = play(frames(*WHOLE), state=path)
+    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6]
+    assert len(of(told, "unit")) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2, "once each time that it begins"
+    start = f"warning: {path}: cannot be written (No space left on device); recognition goes on"
+    assert all(line.startswith(start) for line in lines)
+    assert files.read_json(path)["frame"] == 14
 
 
 def test_state_of_a_machine_whose_clock_was_reset_is_gone_on_from(tmp_path, monkeypatch):

@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, Protocol
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, mistakes
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.model.live import Live
+from stormpsr_jax.psr import cli
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.recognition.files import overlay, records
 from stormpsr_jax.recognition.files.pipeline import thumbnail
@@ -119,6 +120,7 @@ class Station:
         self._done_at: collections.deque[float] = collections.deque()
         self._since = time.monotonic()
         self._saved = self._since
+        self._saves = True  # whether the last save was one
 
     def ask_reset(self) -> None:
         """Ends the unit before the next picture; may be called by any thread."""
@@ -322,9 +324,18 @@ class Station:
     # --- State ------------------------------------------------------------------------------------
 
     def _save(self, capture: Capture) -> None:
+        """Saves the state; where that fails, as on a full disk, it says so and goes on."""
         self._saved = time.monotonic()
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             files.write_json(self._path, sealed(self._state(capture.dropped)))
+            self._saves = True
+        except OSError as error:
+            if self._saves:  # told once, until it works again
+                what = "recognition goes on, and the next start goes on from the last state"
+                mistakes.tell("warning", f"{mistakes.message_of(error)}; {what}")
+            self._saves = False
 
     def _state(self, dropped: int) -> dict[str, Any]:
         return {
@@ -397,8 +408,13 @@ def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        cli.drop_output()
+        what = f"cannot be written ({error.strerror})"
+        raise OSError(error.errno, what, "stdout") from error
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax.base import files, interruption
-from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
+from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.model.folder import model_folder
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files.unit import Reset, parse_reset
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Recognises the one source of the command line until it ends, or Ctrl-C or SIGTERM.
 
     Returns:
-        The exit status: 1 if the source could not be read, else 0.
+        The exit status: 1 if the source could not be read or a line not be printed, else 0.
 
     Raises:
         ValueError: mistakes on the command line, or a state file that is none.
@@ -92,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             for line in lines_of(error):
                 tell("error", line)
+            return 1
+        except OSError as error:  # of the source, or nobody reads the lines any more
+            tell("error", message_of(error))
             return 1
     return 0
 

@@ -434,6 +434,22 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
     assert "s.json: state: format: is missing; remove it" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("system")
+def test_recognise_whose_lines_cannot_be_printed_ends_to_be_started_again(trained, even):
+    """Status 2 is that of a mistake in the command, which a service does not try again."""
+    words = [f"--model={trained}", even, "--realtime", "--variant=assembly"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "stormpsr_jax.recognise", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert told == ["error: stdout: cannot be written (No space left on device)"]
+
+
 def test_recognise_errors_a_source_that_cannot_be_read(trained, even, tmp_path, capsys):
     damaged = tmp_path / "b_up.mp4"
     damaged.write_bytes(even.read_bytes()[:2000])
