@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -48,8 +49,9 @@ def one_line(text: str, length: int = MAX_LINE) -> str:
 
 
 def tell(kind: str, text: str) -> None:
-    """Prints a line "kind: text" on stderr."""
-    print(f"{kind}: {one_line(text)}", file=sys.stderr, flush=True)
+    """Prints a line "kind: text" on stderr; where that is gone, or its disk is full, nothing."""
+    with contextlib.suppress(OSError):  # nobody can be told, and whoever tells has to go on
+        print(f"{kind}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def raise_all(mistakes: Sequence[str]) -> None:

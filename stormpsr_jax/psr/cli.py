@@ -36,10 +36,14 @@ def fail_for(error: Exception) -> NoReturn:
     and the exit code is 1. A broken pipe to another process is one.
     """
     if isinstance(error, BrokenPipeError) and not _is_read():
-        # Python writes the rest when it ends, and would complain then.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
+        drop_output()
         sys.exit(1)
     fail(message_of(error) or "there is not enough memory")  # Python's own MemoryError says nothing
+
+
+def drop_output() -> None:
+    """Lets what is left to print go nowhere: Python writes it when it ends, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
 
 
 def _is_read() -> bool:

@@ -1,6 +1,7 @@
 """Lines for people: what is in them may come from anybody."""
 
 import errno
+import os
 import subprocess
 import sys
 
@@ -37,6 +38,21 @@ def test_no_text_forges_a_line_of_a_command(capsys):
         f"warning: x: {SHOWN} error: forged",
     ]
     assert str(error.value) == f"x: {SHOWN} forged\ny: z"
+
+
+def test_who_tells_goes_on_where_stderr_is_gone():
+    """As where the program that kept the lines of a station has died."""
+    code = """
+from stormpsr_jax.base.mistakes import tell
+for _ in range(3):
+    tell("warning", "lost")
+print("goes on")
+"""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=gone)
+    assert done.stdout == b"goes on\n"
 
 
 def test_a_parser_repeats_no_password_of_an_address(capsys):

@@ -235,7 +235,7 @@ def damaged(state, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (["format"], 1, "not a state of format 2"),
+        (["format"], 1, "not a state of format 3"),
         (["model"], "other", "is of a model of 'other'"),
         (["frame"], "5", "frame: the saved state is damaged"),
         (["frame"], True, "frame: the saved state is damaged"),

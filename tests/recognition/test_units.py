@@ -1,8 +1,10 @@
 """Lines, units, resets, outputs and the saved state of live recognition."""
 
+import errno
 import gc
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -284,6 +286,74 @@ def test_state_is_saved_before_a_line_is_told(tmp_path):
     assert [[row[0] for row in rows] for _, rows in seen] == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
+def test_state_has_what_was_told_which_is_not_what_is_uncertain(tmp_path):
+    """A step of too low a confidence is decoded, and yet not told as done after a restart."""
+    path = tmp_path / "s.json"
+    shown = frames(*WHOLE, (NOTHING, 50))
+    shown[5:10] = [(time, picture(COVER, 0.6)) for time, _ in shown[5:10]]
+
+    def restored():
+        live = scripted()
+        one = Station(live, "x", clock=Clock(FPS, 0.0), reset=Reset(), certain=0.8, state=path)
+        one.restore()
+        return list(one.told), list(live.decoder.assembly)
+
+    stop = []
+
+    def before(one, script, told):
+        if len(script.shown) == 50:
+            stop.append(1)
+
+    play(shown, certain=0.8, state=path, stop=stop, before=before)
+    assert restored() == ([1, 0, 1], [1, 1, 1])
+    play(shown, certain=0.8, state=path)
+    assert restored() == ([0, 0, 0], [0, 0, 0]), "the unit is over"
+
+
+def test_state_that_cannot_be_saved_is_told_once_and_recognition_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    path = tmp_path / "s.json"
+    write, full = files.write_text, [True, True, False, True, True]
+
+    def maybe(name, text):
+        if full and full.pop(0):
+            part = f"{name}.part"
+            with files.replacing(name):
+                raise OSError(errno.ENOSPC, "No space left on device", part)
+        write(name, text)
+
+    monkeypatch.setattr(files, "write_text", maybe)
+    monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
+    told = play(frames(*WHOLE), state=path)
+    assert [line["step_id"] for line in of(told, "event")] == [0, 3, 6]
+    assert len(of(told, "unit")) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2, "once each time that it begins"
+    start = f"warning: {path}: cannot be written (No space left on device); recognition goes on"
+    assert all(line.startswith(start) for line in lines)
+    assert files.read_json(path)["frame"] == 14
+
+
+def test_state_of_a_machine_whose_clock_was_reset_is_gone_on_from(tmp_path, monkeypatch):
+    """As of one without a battery, which begins in 1970 until it hears the time."""
+    path = tmp_path / "s.json"
+
+    def after(now, shown, start=None):
+        monkeypatch.setattr(time, "time", lambda: now)
+        clock = Clock(FPS, start)
+        one = Station(scripted(), "x", clock=clock, reset=Reset(), state=path, tell=bool)
+        one.restore()
+        one.run(Script(shown), ())
+        return clock.start, one.after
+
+    day = 86_400.0
+    after(20_001 * day, [(day, picture(SEAL))], start=20_000 * day)
+    start, frame = after(40.0, [(day + 1, picture(SEAL))])
+    assert (start, frame) == (40 - 864_001 / FPS, 864_010)
+    assert after(20_001 * day, []) == (start, frame)
+
+
 def test_state_is_saved_every_few_seconds(tmp_path, monkeypatch):
     monkeypatch.setattr(station, "SAVE_EVERY", 0.0)
     path, saved = tmp_path / "s.json", []
@@ -363,13 +433,16 @@ def test_restore_errors_name_the_file(tmp_path):
     for change, message in (
         ({"frame": 1.0}, "frame: expected int"),
         ({"source": "y"}, "is the state of another source, 'y'; this one is 'x'; remove it"),
-        ({"format": 2}, r"was saved by another version of this package \(format 2, this one"),
-        ({"live": {}}, "not a state of format 2"),
+        ({"format": 1}, r"was saved by another version of this package \(format 1, this one"),
+        ({"live": {}}, "not a state of format 3"),
         ({"unit": saved["unit"] | {"steps": [1], "num_steps": 1}}, "unit: steps"),
         ({"unit": saved["unit"] | {"count": "1"}}, "unit: count: expected int, got str"),
         ({"dropped": "many"}, "dropped: expected int, got str"),
         ({"more": 1}, "'more': is no field that is known"),
         ({"start": 10**400}, "start: number out of range"),
+        ({"start": -3.0}, r"start: -3.0 is not in -1…9.0072e\+15"),
+        ({"told": [0, 0]}, "told: has 2 states, not 3"),
+        ({"told": [0, 0, 2]}, "told: "),
         ({"unit": saved["unit"] | {"away": -1}}, "unit: away: expected float >= 0"),
     ):
         files.write_json(path, station.sealed(saved | change))

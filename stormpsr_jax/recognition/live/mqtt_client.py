@@ -7,6 +7,7 @@ kinds of packets of 2 and 4 bytes. So this client reads the bytes before paho-mq
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 
@@ -26,7 +27,10 @@ class Client(client.Client):
         """`refused` is told, in the thread of the client, what the broker has sent."""
         if not hasattr(client.Client, READ):  # and what this class refuses would not be refused
             raise ValueError("--mqtt needs another version of paho-mqtt: pip install 'paho-mqtt<3'")
-        super().__init__(enums.CallbackAPIVersion.VERSION2)
+        # The same on each connection, so that a broker ends the one before, and its last will comes
+        # before our next word and not after it. 23 characters, the most that all brokers take.
+        name = f"stormpsr-{secrets.token_hex(7)}"
+        super().__init__(enums.CallbackAPIVersion.VERSION2, client_id=name)
         self._refused = refused
         self.on_socket_open = lambda *_: self._begin()
         self._begin()

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stormpsr_jax.base import installed
 from stormpsr_jax.recognition.live import addresses
-from stormpsr_jax.recognition.live.opcua_nodes import EVENT, STATUS, Nodes, Value
+from stormpsr_jax.recognition.live.opcua_nodes import EVENT, STATUS, Value, values_of
 from stormpsr_jax.recognition.live.outbox import SIZE, Outbox
+from stormpsr_jax.recognition.live.told import Told
 
 if TYPE_CHECKING:
     from stormpsr_jax.recognition.live.opcua_client import Connection
@@ -118,7 +119,7 @@ class OpcUa(Outbox):
         Args:
             url: see `parse`.
             keys: folder of the certificates; None for no encryption.
-            initial_state, state: see `Nodes`.
+            initial_state, state: see `Told`.
             size: of the queue; see `Outbox`.
             first_pause: seconds until the second attempt; each further one takes twice as long, up
                 to half a minute.
@@ -135,11 +136,19 @@ class OpcUa(Outbox):
         server = self._server
         target = opcua_client.Target(server.url, server.user, server.password, folder)
         self._connection: Connection = opcua_client.Connection(target, _TIMEOUT)
-        self._nodes = Nodes(initial_state, state)
+        self._told = Told(initial_state, state)
         self._first_pause = first_pause
         self._stamped = True  # until the server says that it does not take times
         self._refused: set[str] = set()  # nodes that a line has named
         super().__init__(repr(server), size)
+
+    def send(self, record: Mapping[str, Any]) -> None:
+        """Takes a record; never waits and never raises.
+
+        The states after it wait with it: they have to be right where a record before is dropped.
+        """
+        states = self._told.states if self._told.take(record) else None
+        super().send({"type": record.get("type"), "record": record, "states": states})
 
     def close(self, timeout: float = 5) -> None:
         """Writes what waits, for so many seconds at most, and ends the connection."""
@@ -147,8 +156,10 @@ class OpcUa(Outbox):
         self._connection.close()
 
     def _deliver(self, kind: str, text: bytes) -> bool:
-        record = json.loads(text)
-        parts = self._nodes.values(record, text.decode("utf-8"))
+        waiting = json.loads(text)
+        record = waiting["record"]
+        line = json.dumps(record, ensure_ascii=False)
+        parts = values_of(record, line, waiting["states"])
         values = {f"{self._server.node}.{name}": value for name, value in parts.items()}
         needed = f"{self._server.node}.{STATUS if kind == 'status' else EVENT}"
         pause = self._first_pause

@@ -16,53 +16,35 @@ class Value(NamedTuple):
     is_array: bool = False
 
 
-class Nodes:
-    """Turns records into values of nodes; knows the state of the unit at hand."""
+def values_of(
+    record: Mapping[str, Any], text: str, states: Sequence[int] | None
+) -> dict[str, Value]:
+    """Returns the values of a record, by the last part of the node's name.
 
-    def __init__(self, initial_state: Sequence[int], state: Sequence[int] | None = None):
-        """Takes over the states.
-
-        Args:
-            initial_state: K values with which each unit begins.
-            state: those that the unit at hand has now; None for the initial ones.
-        """
-        self._initial = list(initial_state)
-        self._state = list(initial_state if state is None else state)
-
-    def values(self, record: Mapping[str, Any], text: str) -> dict[str, Value]:
-        """Returns the values of a record, by the last part of the node's name.
-
-        Args:
-            record: a line of live recognition.
-            text: the same as JSON.
-        """
-        kind = record.get("type")
-        if kind == "status":
-            return {
-                STATUS: Value(text, "String"),
-                "Connected": Value(bool(record.get("connected")), "Boolean"),
-            }
-        values = {EVENT: Value(text, "String")}
-        if kind in ("event", "uncertain"):
-            values |= {
-                "Step": Value(str(record.get("step", "")), "String"),
-                "StepId": Value(int(record["step_id"]), "Int32"),
-                "Confidence": Value(float(record.get("confidence", 0)), "Double"),
-            }
-        if kind == "event":
-            k, change = divmod(int(record["step_id"]), 3)
-            if k < len(self._state):
-                self._state[k] = (1, -1, 0)[change]
-            values["States"] = Value(list(self._state), "Int32", True)
-        elif kind == "alert":
-            values["Alert"] = Value(str(record.get("message", "")), "String")
-        elif kind == "unit":
-            self._state = list(self._initial)
-            values |= {
-                "Unit": Value(int(record.get("unit", 0)), "Int32"),
-                "Missing": Value(
-                    [row["step"] for row in record.get("missing", ())], "String", True
-                ),
-                "States": Value(list(self._state), "Int32", True),
-            }
-        return values
+    Args:
+        record: a line of live recognition.
+        text: the same as JSON.
+        states: of the components after it; None where it tells nothing of them.
+    """
+    kind = record.get("type")
+    if kind == "status":
+        return {
+            STATUS: Value(text, "String"),
+            "Connected": Value(bool(record.get("connected")), "Boolean"),
+        }
+    found = {EVENT: Value(text, "String")}
+    if kind in ("event", "uncertain"):
+        found |= {
+            "Step": Value(str(record.get("step", "")), "String"),
+            "StepId": Value(int(record["step_id"]), "Int32"),
+            "Confidence": Value(float(record.get("confidence", 0)), "Double"),
+        }
+    elif kind == "alert":
+        found["Alert"] = Value(str(record.get("message", "")), "String")
+    elif kind == "unit":
+        missing = [row["step"] for row in record.get("missing", ())]
+        found["Unit"] = Value(int(record.get("unit", 0)), "Int32")
+        found["Missing"] = Value(missing, "String", True)
+    if states is not None:
+        found["States"] = Value(list(states), "Int32", True)
+    return found

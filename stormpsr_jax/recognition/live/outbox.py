@@ -37,6 +37,7 @@ class Outbox:
         self._name, self._size = name, size
         self._waiting: collections.deque[tuple[str, bytes]] = collections.deque()
         self._status: bytes | None = None
+        self._under_way = False  # whether a record is with `_deliver` that was not counted yet
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._deadline = float("inf")
@@ -93,9 +94,9 @@ class Outbox:
             self._changed.notify_all()
         self._thread.join(timeout + 0.5)
         with self._changed:
-            self.dropped += len(self._waiting) + (self._status is not None)
+            self.dropped += len(self._waiting) + (self._status is not None) + self._under_way
             self._waiting.clear()
-            self._status = None
+            self._status, self._under_way = None, False
         if self.dropped:
             self.warn(f"{self.dropped} records did not arrive")
 
@@ -111,11 +112,11 @@ class Outbox:
                 arrived = False
             finally:
                 late.cancel()
+            with self._changed:
+                self.dropped += self._under_way and not arrived
+                self._under_way = False
             if arrived:
                 self._warned = None
-            else:
-                with self._changed:
-                    self.dropped += 1
 
     def _say_that_it_is_late(self) -> None:
         if self._warned is None:  # otherwise it is known why
@@ -126,6 +127,7 @@ class Outbox:
             while True:
                 if self.is_over():
                     return None
+                self._under_way = bool(self._waiting) or self._status is not None
                 if self._waiting:
                     return self._waiting.popleft()
                 if self._status is not None:

@@ -11,37 +11,40 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 import numpy as np
 
-from stormpsr_jax.base import files
+from stormpsr_jax.base import files, mistakes
 from stormpsr_jax.media.framing import Framing
 from stormpsr_jax.model.live import Live, Row
+from stormpsr_jax.psr import cli
 from stormpsr_jax.psr.streams.rules import LAST_FRAME
 from stormpsr_jax.recognition.files import overlay, records
 from stormpsr_jax.recognition.files.pipeline import thumbnail
 from stormpsr_jax.recognition.files.unit import Reset, State, Unit
 from stormpsr_jax.recognition.live.capture import Capture, Clock, Taken
+from stormpsr_jax.recognition.live.told import Told
 
 STATUS_EVERY, SAVE_EVERY = 10.0, 5.0  # seconds
 MAX_STATE = 2**26  # bytes of a saved state
-FORMAT = 1  # of it
+FORMAT = 2  # of it
 _WAIT = 0.2  # seconds for a picture, after which other things are looked at
 _SHOWN = 1280  # pixels of the longer side of a picture on a page, at most
 _RATE_SECONDS = 3.0  # that the pictures per second on a page are of
 
 
 class Saved(msgspec.Struct, forbid_unknown_fields=True):
-    """A saved state; `live` is that of `Live`."""
+    """A saved state; `live` is that of `Live`, `told` that of `Told`."""
 
     format: int
     source: str
-    start: Annotated[float, msgspec.Meta(ge=0, le=files.MAX_WHOLE)]
+    start: float
     frame: int | None
     dropped: Annotated[int, msgspec.Meta(ge=0, le=LAST_FRAME)]
     unit: State
+    told: list[Literal[-1, 0, 1]]
     live: dict[str, Any]
     checksum: str
 
@@ -108,6 +111,7 @@ class Station:
         self._asked = threading.Event()
         # With the instant at which the picture came, where there is one.
         self._untold: list[tuple[dict[str, Any], float | None]] = []
+        self._told = Told(live.decoder.variant.initial_state)
         self._dropped = 0  # before this process
         self._frame: int | None = None  # the last one, of any unit
         self._latencies: list[float] = []
@@ -116,6 +120,7 @@ class Station:
         self._done_at: collections.deque[float] = collections.deque()
         self._since = time.monotonic()
         self._saved = self._since
+        self._saves = True  # whether the last save was one
 
     def ask_reset(self) -> None:
         """Ends the unit before the next picture; may be called by any thread."""
@@ -125,6 +130,11 @@ class Station:
     def after(self) -> int | None:
         """The last frame that was taken, from which a restored one goes on."""
         return self._frame
+
+    @property
+    def told(self) -> Sequence[int]:
+        """The states of the components, as the lines of the unit at hand have told them."""
+        return self._told.states
 
     def run(
         self,
@@ -250,6 +260,8 @@ class Station:
         if not self._untold:
             return
         untold, self._untold = self._untold, []
+        for record, _ in untold:
+            self._told.take(record)
         self._save(capture)
         for record, at in untold:
             if at is not None:
@@ -330,9 +342,18 @@ class Station:
     # --- State ------------------------------------------------------------------------------------
 
     def _save(self, capture: Capture) -> None:
+        """Saves the state; where that fails, as on a full disk, it says so and goes on."""
         self._saved = time.monotonic()
-        if self._path is not None:
+        if self._path is None:
+            return
+        try:
             files.write_json(self._path, sealed(self._state(capture.dropped)))
+            self._saves = True
+        except OSError as error:
+            if self._saves:  # told once, until it works again
+                what = "recognition goes on, and the next start goes on from the last state"
+                mistakes.tell("warning", f"{mistakes.message_of(error)}; {what}")
+            self._saves = False
 
     def _state(self, dropped: int) -> dict[str, Any]:
         return {
@@ -342,6 +363,7 @@ class Station:
             "frame": self._frame,
             "dropped": self._dropped + dropped,
             "unit": msgspec.to_builtins(self._unit.state()),
+            "told": self._told.states,
             "live": self._live.state(),
         }
 
@@ -372,17 +394,24 @@ class Station:
                     f"is the state of another source, {files.shorten(saved.source)}; this one is "
                     f"{files.shorten(self._name)}"
                 )
+            initial = self._live.decoder.variant.initial_state
+            if len(saved.told) != len(initial):
+                raise ValueError(f"told: has {len(saved.told)} states, not {len(initial)}")
             self._live.restore(saved.live)
             self._unit.restore(saved.unit)
             first = -1 if self._live.frame is None else self._live.frame
             if saved.frame is not None or first >= 0:
                 files.whole(saved.frame, "frame", max(first, 0), LAST_FRAME)
+            # Before 1970 where the machine's clock stood too low: see the end.
+            passed = 0.0 if saved.frame is None else (saved.frame + 1) / self._live.fps
+            files.number(saved.start, "start", -passed, files.MAX_WHOLE)
         except ValueError as error:
             text = str(error).removeprefix(f"{path}: ")
             raise ValueError(
                 f"{path}: {text}; remove it to start anew, or give another --state"
             ) from error
         self._frame, self._dropped = saved.frame, saved.dropped
+        self._told = Told(initial, saved.told)
         if self._frame is not None:
             # Never back, though the clock of the machine may have been set.
             latest = time.time() - (self._frame + 1) / self._live.fps
@@ -397,8 +426,13 @@ def sealed(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        cli.drop_output()
+        what = f"cannot be written ({error.strerror})"
+        raise OSError(error.errno, what, "stdout") from error
 
 
 def _milliseconds(seconds: float | None) -> float | None:

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import math
 import os
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stormpsr_jax.base import files, interruption
-from stormpsr_jax.base.mistakes import lines_of, raise_all, tell
+from stormpsr_jax.base.mistakes import lines_of, message_of, raise_all, tell
 from stormpsr_jax.model.folder import model_folder
 from stormpsr_jax.recognition import options
 from stormpsr_jax.recognition.files.unit import Reset, parse_reset
@@ -31,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Recognises the one source of the command line until it ends, or Ctrl-C or SIGTERM.
 
     Returns:
-        The exit status: 1 if the source could not be read, else 0.
+        The exit status: 1 if the source could not be read or a line not be printed, else 0.
 
     Raises:
         ValueError: mistakes on the command line, or a state file that is none.
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
             stack.enter_context(lock)
             station.restore()
         title = f"{model.procedure.name} · {variant}"
-        states = model.procedure.variants[variant].initial_state, live.decoder.assembly
+        states = model.procedure.variants[variant].initial_state, station.told
         outputs, page = _open_outputs(args, title, states, station.ask_reset, stack)
         if page is not None:
             page.frame(None, {"recording": source.name, "source": "opening"})
@@ -93,6 +92,9 @@ def run(args: argparse.Namespace) -> int:
         except ValueError as error:
             for line in lines_of(error):
                 tell("error", line)
+            return 1
+        except OSError as error:  # of the source, or nobody reads the lines any more
+            tell("error", message_of(error))
             return 1
     return 0
 
@@ -127,7 +129,7 @@ def _open_outputs(
 ) -> tuple[list[Output], serve.Page | None]:
     """The outputs of the command line, which `stack` closes, and the page among them.
 
-    `states` of the components are those that a unit begins with, and those at hand.
+    `states` of the components are those that a unit begins with, and those told of the one at hand.
     """
     outputs: list[Output] = []
     page = None
@@ -140,7 +142,7 @@ def _open_outputs(
         address = access.parse(args.serve)
         page = serve.Page(address, title=title, on_reset=reset, token=_token(args))
         add(page)
-        print(f"page: {page.url}", file=sys.stderr, flush=True)
+        tell("page", page.url)
     if args.mqtt is not None:
         add(mqtt.Mqtt(args.mqtt))
     if args.webhook is not None:

@@ -158,6 +158,67 @@ def test_mqtt_topics_and_last_will(broker):
     later.close()
 
 
+class Way:
+    """Passes on what a client and a broker say; the client's side alone can be cut."""
+
+    def __init__(self, port):
+        self.ends = []  # (client's, broker's) of each connection
+        self._to, self._threads = port, []
+        self._door = socket.create_server(("127.0.0.1", 0))
+        self.port = self._door.getsockname()[1]
+        self._start(self._accept)
+
+    def _start(self, act, *values):
+        self._threads.append(threading.Thread(target=act, args=values))
+        self._threads[-1].start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                ends = self._door.accept()[0], socket.create_connection(("127.0.0.1", self._to))
+                self.ends.append(ends)
+                self._start(self._copy, *ends)
+                self._start(self._copy, *reversed(ends))
+
+    def _copy(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+
+    def cut(self):
+        self.ends[-1][0].shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        for end in (self._door, *(end for ends in self.ends for end in ends)):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self._threads:
+            thread.join()
+
+
+@needs_broker
+def test_mqtt_who_is_back_stays_online_though_the_broker_did_not_notice_the_cut(
+    broker, monkeypatch
+):
+    monkeypatch.setattr(mqtt, "_KEEP_ALIVE", 1)  # the will of a silent connection comes after 1.5 s
+    listener = Subscriber(broker.port)
+    way = Way(broker.port)
+    ours = mqtt.Mqtt(f"mqtt://127.0.0.1:{way.port}/line/7")
+    try:
+        listener.wait(lambda s: s.of("line/7/available") == ["online"])
+        way.cut()
+        listener.wait(lambda s: s.of("line/7/available").count("online") == 2)
+        time.sleep(3)
+        # A busy machine may have lost that connection too, and be back soon.
+        listener.wait(lambda s: s.of("line/7/available")[-1] == "online", 3)
+    finally:
+        ours.close()
+        listener.close()
+        way.close()
+    assert 0 < len(ours._client._client_id) <= 23, "brokers need not take longer ones"
+
+
 @needs_broker
 def test_mqtt_password_is_used_and_never_printed(tmp_path, capsys, monkeypatch):
     users = tmp_path / "users"

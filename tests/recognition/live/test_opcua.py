@@ -7,12 +7,12 @@ import logging
 import shutil
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
 
 from stormpsr_jax.recognition.live import opcua, opcua_client
-from stormpsr_jax.recognition.live.opcua_nodes import Nodes, Value
 from tests.support.opcua_server import Plant
 
 NODE = "#ns=2;s=Line7"
@@ -97,10 +97,32 @@ def test_records_are_values_of_nodes_in_their_order(server):
     assert ours.dropped == 0
 
 
-def test_nodes_go_on_from_the_state_at_hand():
-    nodes = Nodes((0, 0), state=(1, 0))
-    assert nodes.values(event(5), "{}")["States"] == Value([1, 0], "Int32", True)
-    assert nodes.values(event(2), "{}")["States"].value == [0, 0]
+def test_states_are_those_of_every_record_before_also_of_dropped_ones(server, monkeypatch):
+    """Of a unit and an event that the queue has no room for, while the server is away."""
+    monkeypatch.setattr(opcua, "_LONGEST_PAUSE", 0.05)
+    write, away, tried = opcua_client.Connection.write, threading.Event(), threading.Event()
+
+    def unless_away(self, values, moment):
+        if away.is_set():
+            tried.set()
+            raise ConnectionError("away")
+        return write(self, values, moment)
+
+    monkeypatch.setattr(opcua_client.Connection, "write", unless_away)
+    alert = {"type": "alert", "message": "careful"}
+    url = server.url + NODE
+    with ended(opcua.OpcUa(url, initial_state=(0, 0), size=3, first_pause=0.05)) as ours:
+        ours.send(event(0))
+        server.wait(1)
+        away.set()
+        ours.send(alert)
+        assert tried.wait(5)  # it is under way, and no longer in the queue
+        for record in ({"type": "unit", "unit": 1}, event(3), alert, alert, event(1)):
+            ours.send(record)
+        away.clear()
+        server.wait(5)
+    assert ours.dropped == 2
+    assert server.of("Line7.States") == [[1, 0], [-1, 1]]
 
 
 def test_a_node_that_is_missing_is_named_once_and_the_others_are_written(server, capsys):

@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 import threading
 import time
 
@@ -45,13 +47,18 @@ def test_outbox_order_is_kept_and_the_oldest_is_dropped(capsys):
 
 
 def test_outbox_close_is_bounded_and_counts_what_is_left(capsys):
-    outbox = Receiver(lambda kind, text: threading.Event().wait(30), size=9)
+    over = threading.Event()
+    outbox = Receiver(lambda kind, text: over.wait(30) and False, size=9)
     for i in range(4):
         outbox.send(event(i))
     start = time.monotonic()
     outbox.close(0.2)
     assert time.monotonic() - start < 3
-    assert outbox.dropped >= 3
+    assert outbox.dropped == 4, "with the one that is under way"
+    assert capsys.readouterr().err == "warning: receiver: 4 records did not arrive\n"
+    over.set()
+    outbox._thread.join(5)
+    assert outbox.dropped == 4, "which is counted once"
 
 
 def test_outbox_an_error_costs_one_record(capsys):
@@ -74,6 +81,31 @@ def test_outbox_an_error_costs_one_record(capsys):
     error = capsys.readouterr().err
     assert "warning: receiver: RuntimeError: of the receiver\n" in error
     assert "a record holds what JSON has not" in error
+
+
+class Gone(io.StringIO):
+    """Stderr whose reader has died."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_outbox_goes_on_where_stderr_is_gone(monkeypatch):
+    arrived = []
+
+    def deliver(kind, text):
+        arrived.append(json.loads(text)["step_id"])
+        outbox.warn(f"away before {len(arrived)}")
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", Gone())
+        outbox = Receiver(deliver)
+        for i in range(3):
+            outbox.send(event(i))
+        outbox.close(5)
+    assert arrived == [0, 1, 2]
+    assert outbox.dropped == 0
 
 
 def test_encode_any_name_of_a_file_is_utf8():

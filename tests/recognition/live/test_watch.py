@@ -18,9 +18,11 @@ import pytest
 import simplejpeg
 
 import stormpsr_jax
+from stormpsr_jax.base import files
 from stormpsr_jax.psr.streams.rules import Event
 from stormpsr_jax.psr.streams.streams import names as stream_names
-from stormpsr_jax.recognition.live import watch
+from stormpsr_jax.recognition.live import opcua, watch
+from stormpsr_jax.recognition.live.station import sealed
 from tests.support.exported import in_form
 from tests.support.model_data import PROCEDURE, SETTINGS, video, write
 from tests.support.processes import free_address, start, wait_until
@@ -126,6 +128,32 @@ def test_recognise_writes_each_step_and_state_to_an_opc_ua_server(trained, even,
         state[event.step_id // 3] = (1, -1, 0)[event.step_id % 3]
         assert known == state
     assert states[-1] == list(PROCEDURE.variants["assembly"].initial_state)  # of the next unit
+
+
+def test_recognise_tells_opc_ua_after_a_restart_what_was_told_before(
+    trained, even, tmp_path, monkeypatch
+):
+    taken = []
+
+    class Server:
+        def __init__(self, url, keys, *, initial_state, state):
+            taken.append((list(initial_state), list(state)))
+
+        def send(self, record):
+            pass
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(opcua, "OpcUa", Server)
+    path = tmp_path / "s.json"
+    words = (trained, even, "--realtime", "--variant=assembly", f"--state={path}")
+    assert run(*words) == 0
+    state = files.read_json(path)
+    state["told"] = [-1] * len(state["told"])
+    files.write_json(path, sealed(state))
+    assert run(*words, "--opcua=opc.tcp://127.0.0.1#ns=2;s=Line7") == 0
+    assert taken == [(list(PROCEDURE.variants["assembly"].initial_state), state["told"])]
 
 
 class Watching:
@@ -404,6 +432,22 @@ def test_recognise_errors_mistakes_of_live_sources(trained, even, tmp_path, caps
     state.write_text("{}")
     assert run(trained, even, "--realtime", f"--state={state}") == 2
     assert "s.json: state: format: is missing; remove it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("system")
+def test_recognise_whose_lines_cannot_be_printed_ends_to_be_started_again(trained, even):
+    """Status 2 is that of a mistake in the command, which a service does not try again."""
+    words = [f"--model={trained}", even, "--realtime", "--variant=assembly"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "stormpsr_jax.recognise", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert told == ["error: stdout: cannot be written (No space left on device)"]
 
 
 def test_recognise_errors_a_source_that_cannot_be_read(trained, even, tmp_path, capsys):

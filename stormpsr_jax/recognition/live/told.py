@@ -1,0 +1,35 @@
+"""What the lines of live recognition have told of the unit at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Told:
+    """The components as they are after the events that were told.
+
+    An uncertain event changes nothing: its step is not told as done.
+
+    Attributes:
+        states: K values: 1 installed, 0 absent, -1 sits wrong.
+    """
+
+    def __init__(self, initial_state: Sequence[int], states: Sequence[int] | None = None):
+        """Takes over the states.
+
+        Args:
+            initial_state: K values with which each unit begins.
+            states: those that were told of the unit at hand; None for the initial ones.
+        """
+        self._initial = list(initial_state)
+        self.states = list(initial_state if states is None else states)
+
+    def take(self, record: Mapping[str, Any]) -> bool:
+        """Takes the next line; returns whether it tells of states."""
+        kind, step = record.get("type"), record.get("step_id")
+        if kind == "unit":
+            self.states = list(self._initial)
+        elif kind == "event" and isinstance(step, int) and 0 <= step < 3 * len(self.states):
+            self.states[step // 3] = (1, -1, 0)[step % 3]
+        return kind in ("event", "unit")
