@@ -95,14 +95,15 @@ def _decoded(run: Run, decoder: str, threshold: float | None) -> dict[str, Any]:
     val, test = (read_split(context, split) for split in ("val", "test"))
     base = Settings(decoder=decoder, decay=config.evaluate.decay, window=config.window.frames)
     fps = context.source("test").fps
-    chosen = select(context.procedure, val, base, fps, config.evaluate.choose)
+    how = config.evaluate
+    chosen = select(context.procedure, val, base, fps, how.choose, None, how.threshold, how.caution)
     settings = {stream: choice.settings for stream, choice in chosen.items()}
     if threshold is not None:
         settings = {
             name: streams.find(name).with_threshold(own, threshold)
             for name, own in settings.items()
         }
-    return evaluate_recordings(context.procedure, test, settings, fps=fps)
+    return evaluate_recordings(context.procedure, test, settings, fps=fps, certain=how.certain)
 
 
 def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
@@ -124,7 +125,8 @@ def _detector(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) ->
 
 def _speed(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
     del procedure, folder
-    measured = speed.measure(runs[paper_plan.BASE, seeds[0]].folder / "model")
+    run = next(runs[paper_plan.BASE, seed] for seed in seeds if (paper_plan.BASE, seed) in runs)
+    measured = speed.measure(run.folder / "model")
     columns = ["live", "batch"]
     rows = [
         result_tables.spread(
@@ -138,9 +140,12 @@ def _speed(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> di
 
 def _embeddings(runs: Runs, seeds: Sequence[int], procedure: str, folder: Path) -> dict[str, Any]:
     del procedure
-    variants = [v for v in TABLES["embeddings"].variants if (v, seeds[0]) in runs]
+    by_seed = [
+        {v: runs[v, seed] for v in TABLES["embeddings"].variants if (v, seed) in runs}
+        for seed in seeds
+    ]
+    drawn = max(by_seed, key=len)  # of one seed, where others may have failed
     picture = folder / "embeddings.png"
-    drawn = {variant: runs[variant, seeds[0]] for variant in variants}
     agreement = embedding_map.draw(drawn, picture)
     rows = [
         result_tables.spread(variant, [{"precision_at_1": value}], ["precision_at_1"], {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -73,16 +74,16 @@ def runs_of(
     Where the config renders its own data, the runs that render the same share them.
     """
     found = {}
-    rendered: dict[str, Path] = {}
     for combination in itertools.product(*values.values()):
         differs = dict(zip(values, combination, strict=True))
         text = ", ".join(f"{field}={value}" for field, value in differs.items())
         combined = changed(config, differs)
         if not combined.data.dir:
-            number = len(rendered)
-            folder = rendered.setdefault(combined.data.synthetic.to_json(), root / f"data_{number}")
-            combined = changed(combined, {"data.dir": str(folder)})
+            rendered = combined.data.synthetic.to_json(sort_keys=True)
+            combined = changed(combined, {"data.dir": str(root / f"data_{_digest(rendered)}")})
         name = re.sub(r"[^\w.=+-]+", "_", text)
+        if name != text.replace(", ", "_"):  # another text may come to the same
+            name += f"_{_digest(text)}"
         for seed in seeds:
             run = Run(
                 f"{text}, seed {seed}",
@@ -92,6 +93,11 @@ def runs_of(
             found[text, seed] = run
     first = distinct(found.values())
     return {key: first[run] for key, run in found.items()}
+
+
+def _digest(text: str) -> str:
+    """A name that stays with what it names when further values come."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def content(runs: Mapping[tuple[str, int], Run], seeds: Sequence[int]) -> dict[str, Any]:

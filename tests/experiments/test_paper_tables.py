@@ -13,7 +13,7 @@ import pytest
 
 from stormpsr_jax import evaluate
 from stormpsr_jax.configs import industreal, meccano, synthetic
-from stormpsr_jax.experiments import embedding_map, execute, paper_plan, speed
+from stormpsr_jax.experiments import embedding_map, execute, paper_plan, paper_results, speed
 from stormpsr_jax.experiments.command import Request
 from stormpsr_jax.experiments.runs import Run, expected_stages
 from stormpsr_jax.stages import fields, provenance
@@ -213,6 +213,29 @@ def test_a_run_that_fails_is_named_and_others_go_on(finished, tmp_path, capfd):
     said = capfd.readouterr().out
     assert "[1/2] bad: FAILED: error: --config.data.dir=" in said
     assert "[2/2] good: detector: taken over from " in said
+
+
+def test_tables_of_one_seed_take_one_that_is_done(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    done = Run("done", tiny(), tmp_path / "done")
+    measured, drawn = [], []
+    monkeypatch.setattr(speed, "measure", lambda folder: measured.append(folder) or {})
+    monkeypatch.setattr(embedding_map, "draw", lambda runs, path: drawn.append(runs) or {})
+    runs = {(paper_plan.BASE, 1): done}  # seed 0 has failed
+    for table in ("speed", "embeddings"):
+        paper_results._OTHERS[table](runs, (0, 1), "synthetic", tmp_path)
+    assert measured == [tmp_path / "done" / "model"]
+    assert drawn == [{paper_plan.BASE: done}]
+
+
+def test_rows_that_are_decoded_anew_go_by_the_threshold_of_the_run(finished):
+    def threshold(**changes):
+        config = tiny(**{"data.dir": str(finished / "data"), "evaluate.choose": "paper"} | changes)
+        found = paper_results._decoded(Run("x", config, finished), "naive", None)
+        return found["streams"]["temporal"]["settings"]["threshold"]
+
+    usual = threshold()
+    assert threshold(**{"evaluate.threshold": usual + 3}) == usual + 3
 
 
 def test_the_figure_of_embeddings_shows_the_key_frames_of_the_test_split(finished, tmp_path):

@@ -94,6 +94,8 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
         ValueError: every mistake, with file, entry and field.
     """
 
+    taken: dict[tuple[str, int], str] = {}
+
     def convert(key: coco.Id, image: coco.Image) -> tuple:
         place = f"{image.place}: file_name"
         parts = pathlib.PurePosixPath(image.name.replace("\\", "/")).parts
@@ -105,7 +107,13 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
             )
         stem = pathlib.PurePosixPath(parts[-1]).stem if parts else ""
         frame = _frame(stem, place)
-        return key, (recording or files.check_name(folders[-1], place), frame, image.size)
+        name = recording or files.check_name(folders[-1], place)
+        if (other := taken.setdefault((name, frame), image.name)) != image.name:
+            raise ValueError(
+                f"{place}: frame {frame} of recording {name!r} is also {files.shorten(other)}; "
+                "give each recording a folder of its own"
+            )
+        return key, (name, frame, image.size)
 
     return dict(for_each(coco.images(data, path).items(), convert))
 

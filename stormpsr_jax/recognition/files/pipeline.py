@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import math
+import tempfile
 from collections.abc import Generator, Iterator
 
 import numpy as np
@@ -28,7 +29,8 @@ _QUALITY, _THUMBNAIL_QUALITY = 95, 85
 MAX_SHOWN = 2**22
 _DEPTH = 2  # chunks, so that memory stays that of a few
 _MAX_KEPT = 2**26  # bytes of the pictures of a chunk, which then has fewer
-_MAX_HELD = 2**28  # bytes of those that wait until it is known whether they fit the model
+# Bytes of those that wait in memory until it is known whether they fit; further ones are in files.
+_MAX_HELD = 2**28
 
 
 @dataclasses.dataclass
@@ -91,18 +93,56 @@ def _recognised(
     batch: int,
     whole: bool,
 ) -> Generator[Chunk]:
-    held: collections.deque[Chunk] = collections.deque()
-    for chunk in _seen(model, pictures, decoder.stream, watch, batch, whole):
-        held.append(chunk)
-        if not watch.holding:
-            yield from _decoded(held, decoder, watch.fits)
-        elif sum(len(jpeg) for one in held for jpeg in one.jpegs) > _MAX_HELD or (
-            chunk.numbers[-1] - held[0].numbers[-1] >= watch.patience
-        ):
-            # Too old: it was no clear view of anything but an initial state.
-            yield held.popleft()
-    watch.finish()
-    yield from _decoded(held, decoder, watch.fits)
+    held: collections.deque[_Waiting] = collections.deque()
+    last = pictures.first_frame - 1
+    try:
+        for chunk in _seen(model, pictures, decoder.stream, watch, batch, whole):
+            last = chunk.numbers[-1]
+            held.append(_Waiting(chunk, sum(one.num_bytes for one in held) > _MAX_HELD))
+            if not watch.holding:
+                pairs = zip(chunk.numbers, chunk.fits, strict=True)
+                known = next((number for number, fits in pairs if fits is not None), last)
+                yield from _decoded(held, decoder, watch.fits, known - watch.patience)
+            elif last - held[0].numbers[-1] >= watch.patience:
+                # Too old: it was no clear view of anything but an initial state.
+                yield held.popleft().take()
+        watch.finish()
+        yield from _decoded(held, decoder, watch.fits, last - watch.patience + 1)
+    finally:
+        for one in held:
+            one.close()
+
+
+class _Waiting:
+    """A chunk that waits; its pictures are in a file without a name where others fill memory."""
+
+    def __init__(self, chunk: Chunk, in_file: bool):
+        self._chunk, self._file = chunk, tempfile.TemporaryFile() if in_file else None
+        self._sizes = [len(jpeg) for jpeg in chunk.jpegs]
+        if self._file is not None:
+            self._file.writelines(chunk.jpegs)
+            chunk.jpegs = []
+
+    @property
+    def numbers(self) -> range:
+        return self._chunk.numbers
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its pictures, in memory."""
+        return 0 if self._file is not None else sum(self._sizes)
+
+    def take(self) -> Chunk:
+        """The chunk as it was."""
+        if self._file is not None:
+            self._file.seek(0)
+            self._chunk.jpegs = [self._file.read(size) for size in self._sizes]
+            self.close()
+        return self._chunk
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def _seen(
@@ -121,14 +161,18 @@ def _seen(
 
 
 def _decoded(
-    held: collections.deque[Chunk], decoder: OnlineDecoder, fits: bool | None
+    held: collections.deque[_Waiting], decoder: OnlineDecoder, fits: bool | None, first: int
 ) -> Iterator[Chunk]:
-    """Decodes what is held; `fits` is of those of which it was not known before."""
+    """Decodes what is held; `fits` is of those of which it was not known before.
+
+    Of these, frames before the `first` are too old, as `fits_watch.Held` has it.
+    """
     while held:
-        chunk = held.popleft()
+        chunk = held.popleft().take()
         for i, number in enumerate(chunk.numbers):
+            too_old = chunk.fits[i] is None and number < first
             chunk.fits[i] = fits if chunk.fits[i] is None else chunk.fits[i]
-            chunk.decoded[i] = chunk.fits[i] is not False
+            chunk.decoded[i] = chunk.fits[i] is not False and not too_old
             if chunk.decoded[i]:
                 chunk.events += decode_row(decoder, number, chunk.recognised, i)
             if decoder.belief is not None:

@@ -1,0 +1,88 @@
+"""Chunks that wait until it is known whether the pictures fit."""
+
+import pytest
+
+from stormpsr_jax.model.fits_watch import Held
+from stormpsr_jax.model.recogniser import Recognised
+from stormpsr_jax.recognition.files import pipeline
+
+FRAMES, PATIENCE = 700, 90
+
+
+class Watch:
+    """Knows at a frame that the pictures fit."""
+
+    patience, fits = PATIENCE, None
+
+    def __init__(self, known):
+        self.known, self.count = known, 0
+
+    @property
+    def holding(self):
+        return self.fits is None
+
+    def update(self, view):
+        self.fits = True if self.count >= self.known else None
+        self.count += 1
+        return self.fits
+
+    def finish(self):
+        return self.fits
+
+
+class Decoder:
+    belief, stream = None, "asd"
+
+    def __init__(self):
+        self.seen = []
+
+    def observe(self, number, seen, step=1):
+        self.seen.append(number)
+        return []
+
+
+class Pictures:
+    first_frame = 0
+
+
+def recognised(monkeypatch, known, batch):
+    watch, decoder = Watch(known), Decoder()
+
+    def seen(*_):
+        for numbers in (range(n, min(FRAMES, n + batch)) for n in range(0, FRAMES, batch)):
+            jpegs = [bytes([n % 251]) * (n % 50) for n in numbers]
+            fits = [watch.update(None) for _ in numbers]
+            nothing = [None] * len(numbers)
+            yield pipeline.Chunk(
+                numbers, jpegs, Recognised(None, None), [], nothing, fits, [False] * len(numbers)
+            )
+
+    monkeypatch.setattr(pipeline, "_seen", seen)
+    chunks = list(pipeline._recognised(None, Pictures, decoder, watch, batch, False))
+    jpegs = [jpeg for chunk in chunks for jpeg in chunk.jpegs]
+    assert jpegs == [bytes([n % 251]) * (n % 50) for n in range(FRAMES)]
+    return decoder.seen
+
+
+@pytest.mark.parametrize("known", [0, 1, 50, 400, 10_000])
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@pytest.mark.parametrize("most", [2**28, 200])
+def test_recognised_decodes_what_live_recognition_does_however_large_the_pictures(
+    monkeypatch, known, batch, most
+):
+    monkeypatch.setattr(pipeline, "_MAX_HELD", most)
+    watch = Watch(known)
+    held = Held(watch)
+    expected = [row for n in range(FRAMES) for row in held.add(n, None)] + list(held.release())
+    assert recognised(monkeypatch, known, batch) == expected
+
+
+def test_recognised_that_is_ended_leaves_no_file_open(monkeypatch):
+    monkeypatch.setattr(pipeline, "_MAX_HELD", 0)
+    files, make = [], pipeline.tempfile.TemporaryFile
+    monkeypatch.setattr(
+        pipeline.tempfile, "TemporaryFile", lambda: files.append(make()) or files[-1]
+    )
+    recognised(monkeypatch, 400, 64)
+    assert files
+    assert all(file.closed for file in files)
