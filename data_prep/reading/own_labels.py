@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import os
-import re
 import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,12 +14,12 @@ from data_prep.reading.asd_labels import Boxes
 from data_prep.reading.data_sets import Format, RecordingFiles
 from data_prep.reading.recording_labels import Labels
 from data_prep.reading.recording_labels import read_labels as read_psr_labels
-from stormpsr_jax.base.mistakes import raise_all
+from stormpsr_jax.base.mistakes import for_each, raise_all
 from stormpsr_jax.media import containers, finding, video
 from stormpsr_jax.media.finding import Place
 from stormpsr_jax.media.pictures import Pictures
 from stormpsr_jax.media.trees import Tree, join
-from stormpsr_jax.psr.files import labels, timed_labels
+from stormpsr_jax.psr.files import labels, timed_labels, yolo
 from stormpsr_jax.psr.files.timed_labels import Shown
 from stormpsr_jax.psr.files.words import Terms
 from stormpsr_jax.psr.procedure import Procedure, Variant
@@ -28,7 +27,6 @@ from stormpsr_jax.psr.procedure import Procedure, Variant
 FORMAT = Format("own recordings", 0, asd_labels.read_coco_boxes, "--videos")
 
 _CVAT = ".xml"
-_NUMBERED = re.compile(r"(?:.*[^0-9])?([0-9]{1,9})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
 def read_labels(
@@ -120,15 +118,14 @@ def _read_boxes(place: Place) -> Boxes:
                 return asd_labels.read_cvat_boxes(path)
             return asd_labels.read_coco_boxes(path)
     paths: dict[int, Path] = {}
-    mistakes = []
-    for file in tree.entries(name)[1]:
-        if not (match := _NUMBERED.fullmatch(file)):  # such as classes.txt
-            continue
+
+    def add(file: str) -> None:
         path = Path(tree.path, name, file)
-        other = paths.setdefault(int(match[1]), path)
+        other = paths.setdefault(yolo.frame_of(file, str(path)), path)
         if other != path:
-            mistakes.append(f"{tree.show(name)}: {other.name} and {file} are the same frame")
-    raise_all(mistakes)
+            raise ValueError(f"{tree.show(name)}: {other.name} and {file} are the same frame")
+
+    for_each([(file,) for file in tree.entries(name)[1] if yolo.is_of_picture(file)], add)
     return asd_labels.read_yolo_boxes(paths)
 
 
@@ -163,7 +160,7 @@ def find_boxes(path: str | Path, names: Collection[str]) -> Mapping[str, Place |
             for file in files
             if file.lower().endswith((".json", _CVAT))
         ]
-        if folder and any(map(_NUMBERED.fullmatch, files)):
+        if folder and any(map(yolo.is_of_picture, files)):
             places.append((folder.rpartition("/")[2], (tree, folder)))
     found = finding.by_name(places)
     if not found:

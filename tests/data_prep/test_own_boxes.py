@@ -137,6 +137,18 @@ BOX_MISTAKES = {
     ("bench2/000020.txt", "0 .5 .5 .1 .1"): "000020.txt: line 1: frame 20 is not among .* 0…19",
     ("bench2/000008.txt", "0 1.5 .5 .1 .1"): "000008.txt: line 1: x: the box is outside",
     ("bench2/000008.txt", "0 .5 .5 .1"): "000008.txt: line 1: h: is missing",
+    (
+        "bench2/000008_jpg.rf.5a1f8c0d93e4.txt",
+        "",
+    ): "93e4.txt: its name does not end in a",
+    (
+        "bench2/000008_jpg.rf.5a1f8c0d93ea.txt",
+        "",
+    ): "93ea.txt: its name does not end in a",
+    (
+        "bench2/pump.txt",
+        "",
+    ): "pump.txt: its name does not end in a frame's number, such as",
     ("bench1.json", "[]"): "bench1.json: not COCO",
 }
 
@@ -147,6 +159,23 @@ def test_own_mistakes_in_boxes(own_videos, tmp_path, file, text):
     (boxes / file).write_text(text)
     with pytest.raises(ValueError, match=BOX_MISTAKES[file, text]):
         make(own_videos, tmp_path / "out", boxes=boxes)
+
+
+def test_own_yolo_files_with_a_prefix_and_notes_of_tools(own_videos, tmp_path):
+    folder = write_boxes(tmp_path / "boxes") / "bench2"
+    (folder / "000006.txt").rename(folder / "ab12cd-000006.txt")
+    for note in ("labels.txt", "README.roboflow.txt", "data.txt", "train.txt"):
+        (folder / note).write_text("of no picture\n")
+    make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
+    assert np.flatnonzero(opened(tmp_path / "out")["bench2"][0].classes >= 0).tolist() == [6]
+
+
+def test_own_yolo_folder_of_roboflow_is_named_though_no_file_has_a_frame(own_videos, tmp_path):
+    folder = tmp_path / "boxes" / "bench2"
+    folder.mkdir(parents=True)
+    (folder / "000006_jpg.rf.5a1f8c0d93ea.txt").write_text("0 .5 .5 .1 .1\n")
+    with pytest.raises(ValueError, match=r"bench2.000006_jpg.*: its name does not end in a frame"):
+        make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
 
 
 def cvat(*images: str) -> str:

@@ -222,10 +222,20 @@ def test_yolo_errors_name_the_folder(folder):
 
 
 def test_yolo_class_names_are_no_frame(folder):
-    (folder / "rec_y" / "classes.txt").write_text("person\nscrew\n")
+    for note in ("classes.txt", "README.roboflow.txt", "labels.txt"):
+        (folder / "rec_y" / note).write_text("person\nscrew\n")
     classes = other_detectors.ClassMap(MAP, PROCEDURE)
     found = other_detectors.from_yolo(folder / "rec_y", classes)
     assert found["rec_y"].frames.tolist() == [11, 12, 12]
+
+
+@pytest.mark.parametrize("name", ["12_jpg.rf.5a1f8c0d93e4.txt", "12_jpg.rf.93ea.txt", "x.txt"])
+def test_yolo_files_whose_names_end_in_no_frame_are_refused(folder, name):
+    (folder / "rec_y" / name).write_text("")
+    classes = other_detectors.ClassMap(MAP, PROCEDURE)
+    with pytest.raises(ValueError, match="its name does not end in a frame's number") as error:
+        other_detectors.from_yolo(folder / "rec_y", classes)
+    assert str(error.value).startswith(f"{folder / 'rec_y' / name}: ")
 
 
 def test_a_folder_called_labels_has_the_recordings_that_its_files_name(folder, capsys):

@@ -129,8 +129,8 @@ def from_yolo(
     A folder without such files may have a folder for each recording, named after it, with the files
     in it or in its folder "labels".
 
-    A file `classes.txt` is not read: tools put the names of their classes there, and it is
-    `classes` that says what these are.
+    A file `classes.txt` and other notes of tools (`yolo.is_of_picture`) are not read: it is
+    `classes` that says what the classes are.
 
     Args:
         folder: of the files.
@@ -151,7 +151,7 @@ def from_yolo(
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: is not a folder")
-    paths = sorted(path for path in folder.glob("*.txt") if path.name != "classes.txt")
+    paths = sorted(path for path in folder.glob("*.txt") if yolo.is_of_picture(path.name))
     if not paths and recording is None:
         if below := _recordings_below(folder):
             each = [(inner, classes, name, first_frame) for name, inner in below.items()]
@@ -166,8 +166,8 @@ def from_yolo(
     frames: dict[tuple[str, int], pathlib.Path] = {}
 
     def convert(path: pathlib.Path) -> None:
+        frame = yolo.frame_of(path.name, str(path)) - first_frame
         name = recording or _recording(path.stem, f"{path}: name")
-        frame = _frame(path.stem, f"{path}: name") - first_frame
         if frame < 0:
             raise ValueError(
                 f"{path}: name: is before the first frame, --first_frame={first_frame}"

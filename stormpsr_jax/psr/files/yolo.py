@@ -1,6 +1,7 @@
 """YOLO text files, one per picture: rows class, centre and size in 0…1, maybe a confidence."""
 
 import os
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -8,6 +9,12 @@ from stormpsr_jax.base.mistakes import for_each
 from stormpsr_jax.psr.files import csvfile
 
 FIELDS = ["class", "x", "y", "w", "h"]
+_FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
+# What tools put beside the files of pictures: lists of classes and of pictures, and remarks.
+_NOTES = re.compile(
+    r"((predefined_)?classes|labels|names|data|notes|train|val|valid|test|readme.*)\.txt",
+    re.IGNORECASE,
+)
 _T = TypeVar("_T")
 
 
@@ -27,6 +34,24 @@ class Row(NamedTuple):
     def number(self, last: int) -> int:
         """Returns its class; ValueError if that is no number in 0…last."""
         return csvfile.parse_integer(self.texts[0], 0, last, self.path, self.line, "class")
+
+
+def is_of_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture's rows: a text file, and no note of a tool."""
+    return name.lower().endswith(".txt") and not _NOTES.fullmatch(name)
+
+
+def frame_of(name: str, place: str) -> int:
+    """Returns the frame's number that ends a file's name; ValueError, from `place`, if none does.
+
+    Roboflow ends its names in a hash, `000010_jpg.rf.5a1f8c0d93e4.txt`, whose last digits are none.
+    """
+    match = _FRAME.fullmatch(name)
+    if not match or ".rf." in name.lower() or int(match[1]) > csvfile.MAX_FRAME:
+        raise ValueError(
+            f"{place}: its name does not end in a frame's number, such as 000010.txt; rename it"
+        )
+    return int(match[1])
 
 
 def read(text: str, path: str | os.PathLike, convert: Callable[[Row], _T]) -> list[_T]:
