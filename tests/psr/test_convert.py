@@ -178,6 +178,23 @@ def test_coco_errors_without_names_of_recordings():
             other_detectors.coco_images({"images": [{"id": 1, "file_name": name}]}, "images.json")
 
 
+@pytest.mark.parametrize(
+    ("names", "recording"),
+    [
+        (("cam_a_000012.jpg", "cam_b_000012.jpg"), "rec_a"),  # flat names
+        (("rec_a/left_12.jpg", "rec_a/right_12.jpg"), None),
+        (("rec_a/12.jpg", "rec_a/12.jpg"), None),
+    ],
+)
+def test_coco_images_of_one_frame_are_refused(folder, capsys, names, recording):
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    (folder / "images.json").write_text(json.dumps({"images": images}))
+    flags = [] if recording is None else [f"--recording={recording}"]
+    said = refused(capsys, coco, folder, *mapped(folder), *flags)
+    assert f"images[1]: file_name: {names[1]!r} is frame 12 of recording 'rec_a', as" in said
+    assert repr(names[0]) in said
+
+
 def test_what_is_wrong_with_images_names_their_file(folder, capsys):
     # Python finds numbers of the form k · (2^61 - 1) in a dictionary by going through all of them.
     images = [{"id": k * (2**61 - 1), "file_name": f"rec/{k}.jpg"} for k in range(1, 4)]

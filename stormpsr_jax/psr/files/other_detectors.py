@@ -94,7 +94,7 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
         ValueError: every mistake, with file, entry and field.
     """
 
-    taken: dict[tuple[str, int], str] = {}
+    taken: dict[tuple[str, int], str] = {}  # names of images
 
     def convert(key: coco.Id, image: coco.Image) -> tuple:
         place = f"{image.place}: file_name"
@@ -108,11 +108,12 @@ def coco_images(data: Any, path: str | os.PathLike, recording: str | None = None
         stem = pathlib.PurePosixPath(parts[-1]).stem if parts else ""
         frame = _frame(stem, place)
         name = recording or files.check_name(folders[-1], place)
-        if (other := taken.setdefault((name, frame), image.name)) != image.name:
+        if (name, frame) in taken:
             raise ValueError(
-                f"{place}: frame {frame} of recording {name!r} is also {files.shorten(other)}; "
-                "give each recording a folder of its own"
+                f"{place}: {files.shorten(image.name)} is frame {frame} of recording {name!r}, as "
+                f"is {files.shorten(taken[name, frame])}; give each recording a folder of its own"
             )
+        taken[name, frame] = image.name
         return key, (name, frame, image.size)
 
     return dict(for_each(coco.images(data, path).items(), convert))
