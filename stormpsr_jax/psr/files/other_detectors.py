@@ -184,7 +184,6 @@ def from_yolo(
             if len(row.texts) == 5:
                 what = "is missing (the row has 5 fields); Ultralytics adds it with save_conf=True"
                 raise csvfile.field_error(*place, "confidence", what)
-            csvfile.check_width(*place, row.texts, [*yolo.FIELDS, "confidence"])
             score = csvfile.parse_number(row.texts[5], *place, "confidence")
             files.number(score, f"{row.place}: confidence", 0, 1)
             c = translated(row.number(10**6), f"{row.place}: class")

@@ -9,6 +9,7 @@ from stormpsr_jax.base.mistakes import for_each
 from stormpsr_jax.psr.files import csvfile
 
 FIELDS = ["class", "x", "y", "w", "h"]
+_WIDEST = len(FIELDS) + 1  # with a confidence
 _FRAME = re.compile(r"(?:.*[^0-9])?([0-9]{1,12})\.txt", re.ASCII | re.IGNORECASE | re.DOTALL)
 # What tools put beside the files of pictures: lists of classes and of pictures, and remarks.
 _NOTES = re.compile(
@@ -68,6 +69,12 @@ def read(text: str, path: str | os.PathLike, convert: Callable[[Row], _T]) -> li
 
     def row(line: int, fields: list[str]) -> _T:
         texts = [text for text in fields if text]
+        if len(texts) > _WIDEST:  # corners, of which the first two are no centre and size
+            what = (
+                f"the row has {len(texts)} fields, as polygons and rotated boxes have; export "
+                f"upright boxes: {', '.join(FIELDS)} and maybe a confidence"
+            )
+            raise csvfile.field_error(path, line, f"field {_WIDEST + 1}", what)
         csvfile.check_width(path, line, texts[: len(FIELDS)], FIELDS)
         named = zip(texts[1:], FIELDS[1:], strict=False)
         box = tuple(csvfile.parse_number(value, path, line, name) for value, name in named)

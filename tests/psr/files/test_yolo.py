@@ -21,3 +21,17 @@ def test_all_mistakes_of_a_file_come_at_once():
         "f: line 2: class: '4' is not in 0…3",
         "f: line 3: x: 'x' is not a number",
     ]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "0 .1 .1 .4 .1 .4 .4",  # a triangle
+        "0 .1 .1 .4 .1 .4 .4 .1 .4",  # a rotated box
+        "0 .1 .1 .4 .1 .4 .4 .1 .4 .9",  # and a confidence
+    ],
+)
+def test_rows_of_polygons_are_no_boxes(row):
+    fields = len(row.split())
+    with pytest.raises(ValueError, match=f"f: line 2: field 7: the row has {fields} fields, as p"):
+        yolo.read(f"0 .5 .5 .1 .1\n{row}\n", "f", lambda row: row)
