@@ -254,6 +254,12 @@ def _read_cvat(
         place = f"{path}: {image.place}"
         recording = owner(name)
         if not boxes:
+            others = [child for child in image.children if child.tag != "tag"]
+            if others and recording is not None:  # the object is there, so it is no empty frame
+                raise ValueError(
+                    f"{path}: {others[0].place}: is no box, and its image has none; draw a box "
+                    "(rectangle) around the object there, or leave the image out"
+                )
             with contextlib.suppress(ValueError):
                 frame = csvfile.parse_image_name(name, path, image.line)
                 if recording is not None:

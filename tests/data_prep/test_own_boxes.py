@@ -229,3 +229,25 @@ def test_cvat_mistakes_name_file_and_line(tmp_path, image):
     with pytest.raises(ValueError, match=CVAT_MISTAKES[image]) as caught:
         asd_labels.read_shared_cvat_boxes(path, ["bench1"])
     assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "shape", ["polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"]
+)
+def test_cvat_images_with_another_shape_and_no_box_are_not_empty(tmp_path, shape):
+    path = tmp_path / "all.xml"
+    other = f'<{shape} label="pump" points="1,1;9,1;9,9"></{shape}>'
+    image = cvat_image("bench1/000007.jpg", "").replace("><", f">{other}<")
+    path.write_text(cvat(cvat_image("bench1/000006.jpg"), image))
+    with pytest.raises(ValueError, match=f"line 5: <{shape}>: is no box, .* draw a box") as caught:
+        asd_labels.read_shared_cvat_boxes(path, ["bench1"])
+    assert str(caught.value).startswith(str(path))
+
+
+def test_cvat_images_with_tags_are_empty_and_shapes_beside_a_box_are_not_read(tmp_path):
+    path = tmp_path / "bench1.xml"
+    boxed = cvat_image("000006.jpg").replace("</image>", '<points points="1,1"></points></image>')
+    tagged = cvat_image("000007.jpg", "").replace("><", '><tag label="pump on"></tag><')
+    path.write_text(cvat(boxed, tagged))
+    boxes = asd_labels.read_cvat_boxes(path)
+    assert (boxes.frames.tolist(), boxes.empty.tolist()) == ([6], [7])
