@@ -276,10 +276,15 @@ def _read_cvat(
         )
         for box in boxes:
             x0, y0, x1, y1 = (
-                _cvat_number(box, key, path, -coco.MAX_PIXELS, coco.MAX_PIXELS) / side
-                for key, side in zip(("xtl", "ytl", "xbr", "ybr"), (width, height) * 2, strict=True)
+                _cvat_number(box, key, path, -coco.MAX_PIXELS, coco.MAX_PIXELS)
+                for key in ("xtl", "ytl", "xbr", "ybr")
             )
-            shares = ((x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0)
+            corner = x0, y0, x1 - x0, y1 - y0
+            if "rotation" in box.attributes:
+                degrees = _cvat_number(box, "rotation", path, -coco.MAX_DEGREES, coco.MAX_DEGREES)
+                corner = coco.upright(corner, degrees)
+            x, y, w, h = corner
+            shares = ((x + w / 2) / width, (y + h / 2) / height, w / width, h / height)
             check_box(shares, f"{path}: {box.place}")
             rows = found.setdefault(recording, ([], []))[0]
             rows.append(_Row(frame, shares, f"{path}: {box.place}"))

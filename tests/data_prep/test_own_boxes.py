@@ -251,3 +251,44 @@ def test_cvat_images_with_tags_are_empty_and_shapes_beside_a_box_are_not_read(tm
     path.write_text(cvat(boxed, tagged))
     boxes = asd_labels.read_cvat_boxes(path)
     assert (boxes.frames.tolist(), boxes.empty.tolist()) == ([6], [7])
+
+
+def corners_around(box: Sequence[float], degrees: float) -> np.ndarray:
+    """The upright box around a turned one, x, y, w, h in pixels, by its four corners."""
+    x, y, w, h = box
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    corners = np.array([(-w, -h), (w, -h), (w, h), (-w, h)]) / 2 @ turn.T + (x + w / 2, y + h / 2)
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return np.concatenate([(low + high) / 2, high - low]) / (64, 48, 64, 48)
+
+
+@pytest.mark.parametrize("form", ["cvat", "coco"])
+@pytest.mark.parametrize("degrees", [0, 30, 90, 135.5, 180, 270, -20])
+def test_own_turned_boxes_become_the_upright_ones_around_them(tmp_path, form, degrees):
+    box = (24, 20, 16, 8)
+    if form == "cvat":
+        path = tmp_path / "bench1.xml"
+        turned = f'xtl="24" ytl="20" xbr="40" ybr="28" rotation="{degrees}"'
+        path.write_text(cvat(cvat_image("000006.jpg", turned)))
+        found = asd_labels.read_cvat_boxes(path)
+    else:
+        path = tmp_path / "bench1.json"
+        content = shared_coco(["000006.jpg"])
+        content["annotations"][0] |= {"bbox": box, "attributes": {"rotation": degrees}}
+        path.write_text(json.dumps(content))
+        found = asd_labels.read_coco_boxes(path)
+    np.testing.assert_allclose(found.boxes, [corners_around(box, degrees)], atol=1e-9)
+
+
+def test_own_rotations_that_are_no_angle_are_refused(tmp_path):
+    path = tmp_path / "bench1.xml"
+    box = 'xtl="24" ytl="20" xbr="40" ybr="28" rotation="x"'
+    path.write_text(cvat(cvat_image("000006.jpg", box)))
+    with pytest.raises(ValueError, match="line 4: <box> rotation: 'x' is not a number"):
+        asd_labels.read_cvat_boxes(path)
+    content = shared_coco(["000006.jpg"])
+    content["annotations"][0]["attributes"] = {"rotation": "x"}
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"annotations\[0\]: attributes: rotation: 'x' is not in"):
+        asd_labels.read_coco_boxes(path)

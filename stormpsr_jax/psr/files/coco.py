@@ -4,6 +4,7 @@ Errors name file, list and entry. What a category stands for, and of which recor
 is for the caller to say.
 """
 
+import math
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +14,7 @@ from stormpsr_jax.base.mistakes import for_each
 from stormpsr_jax.psr.files import csvfile
 
 MAX_PIXELS = 10**6  # of a side of a picture
+MAX_DEGREES = 360  # of a turned box
 _FARTHEST = 1e9  # pixels from the picture that a box may reach
 _T = TypeVar("_T")
 
@@ -129,7 +131,7 @@ def boxes(
             if (identifier := _id(entry, place)) in seen:
                 raise _twice(identifier, place)
             seen.add(identifier)
-        return convert(Box(place, pictures[key], category, corner(entry, place)))
+        return convert(Box(place, pictures[key], category, _turned_corner(entry, place)))
 
     return for_each(_entries(data, "annotations", path), box)
 
@@ -141,6 +143,28 @@ def corner(entry: Any, place: str) -> Corner:
         raise ValueError(f"{place}: bbox: {files.shorten(values)} is not x, y, w, h")
     x, y, w, h = (files.number(v, f"{place}: bbox", -_FARTHEST, _FARTHEST) for v in values)
     return x, y, w, h
+
+
+def _turned_corner(entry: Any, place: str) -> Corner:
+    """Returns the upright box around an annotation's: CVAT writes a turned one before its turn."""
+    attributes = entry.get("attributes")
+    if not isinstance(attributes, Mapping) or "rotation" not in attributes:
+        return corner(entry, place)
+    degrees = files.number(
+        attributes["rotation"], f"{place}: attributes: rotation", -MAX_DEGREES, MAX_DEGREES
+    )
+    return upright(corner(entry, place), degrees)
+
+
+def upright(box: Corner, degrees: float) -> Corner:
+    """Returns the smallest upright box around one in pixels that is turned about its centre."""
+    x, y, w, h = box
+    if not degrees % 180 or min(w, h) <= 0:  # one without a size is for the caller to refuse
+        return box
+    angle = math.radians(degrees)
+    cos, sin = abs(math.cos(angle)), abs(math.sin(angle))
+    width, height = w * cos + h * sin, w * sin + h * cos
+    return x + (w - width) / 2, y + (h - height) / 2, width, height
 
 
 def _entries(data: Any, key: str, path: str | os.PathLike) -> Iterator[tuple[str, Any]]:
