@@ -165,6 +165,7 @@ def build(
         sources={
             recording.name: {
                 "frames": recording.pictures.num_frames,
+                "first_frame": recording.pictures.first_frame,
                 "pictures": recording.pictures.fingerprint(),
                 "labels": known[recording.name].digest,
                 "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,

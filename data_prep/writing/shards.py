@@ -140,7 +140,8 @@ def build(
         for warning in warnings:
             logging.warning("%s", warning)
         if change is not None:
-            logging.info("%s: recordings %s", out, change.describe())
+            if told := change.describe():
+                logging.info("%s: recordings %s", out, told)
             changes.apply(out, change, jobs, description)
         if _is_complete(out, jobs):
             return True

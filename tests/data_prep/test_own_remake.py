@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_prep import own
 from data_prep.writing import parallel, shards
 from stormpsr_jax.media.framing import Framing
 from tests.support.commands import refused
 from tests.support.own_data import PROCEDURE, STEPS, make, make_data, opened, write_video
+from tests.support.pictures_data import photograph
 
 BOXES = {
     "images": [{"id": 7, "file_name": "000006.jpg", "width": 64, "height": 48}],
@@ -130,6 +132,52 @@ def test_remake_another_video_counts_and_another_size_needs_another_folder(data)
     assert remake(data)
     with pytest.raises(ValueError, match=r"other arguments .*size.* write into another folder"):
         remake(data, framing=Framing((16, 16)))
+
+
+def make_pictures(folder: Path) -> Path:
+    """Recordings of twelve pictures each, as files."""
+    data = make_data(folder)
+    for name in ("bench1", "bench2", "bench3"):
+        (data / f"videos/{name}.mp4").unlink()
+        (data / "videos" / name).mkdir()
+        for i in range(12):
+            picture = Image.fromarray(photograph(i, 48, 64))
+            picture.save(data / f"videos/{name}/{i:05d}.jpg")
+        (data / f"labels/{name}.csv").write_text("frame,step\n5,0\n8,3\n")
+    return data
+
+
+def test_remake_pictures_of_other_numbers_are_made_again(tmp_path):
+    data = make_pictures(tmp_path / "data")
+    assert make(data, data / "out")
+    for i in reversed(range(12)):
+        path = data / f"videos/bench1/{i:05d}.jpg"
+        path.rename(path.with_name(f"{i + 1:05d}.jpg"))
+    with pytest.raises(ValueError, match=r"recording bench1: its frame numbers are not those"):
+        make(data, data / "out")
+    assert make(data, data / "out", remake=True)
+    first = {name: recording.first_frame for name, (recording, _) in opened(data / "out").items()}
+    assert first == {"bench1": 1, "bench2": 0, "bench3": 0}
+
+
+@pytest.mark.parametrize("key", ["first_frame"])
+def test_remake_a_folder_of_an_older_version_counts_as_unchanged(tmp_path, key):
+    data = make_pictures(tmp_path / "data")
+    assert make(data, data / "out")
+    before = state_of(data / "out")
+    path = data / "out/settings.json"
+    settings = json.loads(path.read_text())
+    for source in settings["sources"].values():
+        del source[key]
+    path.write_text(json.dumps(settings))
+    assert make(data, data / "out")
+    after = state_of(data / "out")
+    assert {name: found[0] for name, found in after.items()} == {
+        name: found[0] for name, found in before.items()
+    }
+    shards = [name for name in before if name.startswith("clips-")]
+    assert shards
+    assert all(before[name] == after[name] for name in shards)
 
 
 def test_command_has_the_flag(data, capsys):
