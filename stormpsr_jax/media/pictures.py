@@ -43,6 +43,8 @@ _START_OF_SCAN = b"\xff\xda"  # a marker, which cannot be part of compressed dat
 _IMAGE_FILE = re.compile(r"[A-Za-z_]*([0-9]{1,9})\.(?:jpe?g|png)", re.IGNORECASE | re.ASCII)
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 _ORIENTATION = 0x0112  # EXIF tag
+# Where Pillow finds it in a PNG file. It decodes the whole picture to look behind it.
+_PNG_NOTES = b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp"
 
 Picture = bytes | np.ndarray  # a JPEG or PNG file, or (H, W, 3) uint8 RGB
 
@@ -230,8 +232,13 @@ def _examine(place: str, picture: Picture) -> _Examined:
         # Of a large one Pillow would warn in lines of its own.
         width, height = struct.unpack_from(">II", picture.ljust(24, b"\0"), 16)
         _check_file(place, picture, height, width)
-        with _pillow(place, picture) as image:
-            return _Examined(image.size[::-1])
+        orientation = 1
+        if any(note in picture for note in _PNG_NOTES):
+            orientation = _orientation(place, picture)
+        if orientation > 4:
+            height, width = width, height
+        with _pillow(place, picture):  # is its head that of a picture?
+            return _Examined((height, width), repair=_rotated(orientation))
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(picture)
     except ValueError as error:
@@ -245,12 +252,11 @@ def _examine(place: str, picture: Picture) -> _Examined:
         )
     repairs = []
     if picture.find(b"Exif\0\0", 0, 2**16) > 0:
-        with _pillow(place, picture) as image:
-            orientation = image.getexif().get(_ORIENTATION, 1)
-        if orientation in range(2, 9):
-            repairs.append(f"rotated as EXIF says (orientation {orientation})")
-            if orientation > 4:
-                height, width = width, height
+        orientation = _orientation(place, picture)
+        if orientation > 1:
+            repairs.append(_rotated(orientation))
+        if orientation > 4:
+            height, width = width, height
     upright = not repairs
     if colours in ("CMYK", "YCCK", "Gray"):
         repairs.append(f"{colours} converted to RGB")
@@ -260,6 +266,17 @@ def _examine(place: str, picture: Picture) -> _Examined:
         upright and colours in ("YCbCr", "RGB", "Gray"),
         " and ".join(repairs),
     )
+
+
+def _orientation(place: str, picture: bytes) -> int:
+    """Returns 1…8 as EXIF says it; 1, upright, where it says something else."""
+    with _pillow(place, picture) as image:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    return orientation if orientation in range(2, 9) else 1
+
+
+def _rotated(orientation: int) -> str:
+    return f"rotated as EXIF says (orientation {orientation})" if orientation > 1 else ""
 
 
 def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement) -> np.ndarray:

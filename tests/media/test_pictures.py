@@ -119,6 +119,20 @@ def test_encode_exif_rotation_is_undone(orientation, caplog):
         assert f"00000.jpg: rotated as EXIF says (orientation {orientation})" in caplog.text
 
 
+@pytest.mark.parametrize("orientation", [1, *TURNED])
+def test_encode_exif_rotation_of_a_png_is_undone(orientation, caplog):
+    source = photograph()
+    buffer, noted = io.BytesIO(), Image.Exif()
+    noted[0x0112] = orientation
+    Image.fromarray(source).save(buffer, "PNG", exif=noted)
+    upright = np.rot90(source, TURNED.get(orientation, 0))
+    size = upright.shape[:2]
+    assert pictures.size_of("a.png", buffer.getvalue()) == size
+    assert psnr(fit_one(buffer.getvalue(), size=size), upright) > 28
+    told = f"00000.jpg: rotated as EXIF says (orientation {orientation})"
+    assert (told in caplog.text) == (orientation > 1)
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
 def test_encode_grey_and_cmyk_become_rgb(mode, caplog):
     source = Image.fromarray(photograph()).convert("L").convert("RGB")
