@@ -298,7 +298,11 @@ def _fit(place: str, picture: Picture, examined: _Examined, placement: Placement
 
 def _upright(place: str, picture: bytes) -> Image.Image:
     with _pillow(place, picture) as opened:
-        return ImageOps.exif_transpose(opened).convert("RGB")
+        image = ImageOps.exif_transpose(opened)
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            deep = np.asarray(image).astype(np.uint32)
+            image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+        return image.convert("RGB")
 
 
 def _decode(place: str, jpeg: bytes) -> np.ndarray:

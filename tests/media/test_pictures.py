@@ -153,6 +153,17 @@ def test_encode_png():
         fit(buffer.getvalue()[:-2000], size=(24, 24))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_read_upright_grey_of_16_bits_becomes_8(tmp_path, orientation):
+    ramp = np.linspace(0, 65535, 64 * 48).round().astype(np.uint16).reshape(48, 64)
+    noted = Image.Exif()
+    noted[0x0112] = orientation
+    Image.fromarray(ramp).save(tmp_path / "0.png", exif=noted)
+    (found,) = pictures.read_upright(finding.open_recording(Tree(str(tmp_path)), "", 10))
+    wanted = np.rot90(np.round(ramp / 257), TURNED.get(orientation, 0))
+    np.testing.assert_array_equal(found, np.repeat(wanted[..., None], 3, axis=2))
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
