@@ -61,9 +61,12 @@ def mistakes(context: Context, stage: Stage) -> list[str]:
     record = provenance.read(context.workdir / stage.name)
     if record is None or (found := find(context, stage, record)) is None:
         return []
-    others = provenance.changes(
-        record, provenance.made_from(context, stage), ("config", "procedure")
-    )
+    now = provenance.made_from(context, stage)
+    others = provenance.changes(record, now, ("config", "procedure"))
+    if "data" in now:  # where the checksums of files stand that the config names
+        before = record["made_from"].get("data", {})
+        names = [provenance.of_file(field) for field in stage.file_fields]
+        others += [f"other {name}" for name in names if before.get(name) != now["data"].get(name)]
     advice = "give --remake, which trains it anew, or use another --workdir"
     if others:
         return [

@@ -101,8 +101,13 @@ def _data(context: Context, stage: Stage) -> dict[str, Any]:
                     found[name] = known.of_part(read.source(context, split), part)
     for field in stage.file_fields:
         if name := context.config[field]:
-            found[f"the file of {field}"] = files.checksum(packaged_or_path(name))
+            found[of_file(field)] = files.checksum(packaged_or_path(name))
     return found | stage.further(context)
+
+
+def of_file(field: str) -> str:
+    """What the checksum of the file that a field names is called on record."""
+    return f"the file of {field}"
 
 
 def _procedure(context: Context, stage: Stage) -> dict[str, Any]:

@@ -7,16 +7,19 @@ import os
 import shutil
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
 from stormpsr_jax import main
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.model import card
-from stormpsr_jax.stages import continuing, provenance, temporal
+from stormpsr_jax.stages import continuing, pretrain, provenance, temporal
+from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.provenance import DONE, MADE_FROM, Training
-from stormpsr_jax.training.checkpoint import BEST
+from stormpsr_jax.training.checkpoint import BEST, save_best
 from stormpsr_jax.weights.parameters import load_params, save_params
+from tests.support import check_data
 from tests.support.arrays import rewrite
 from tests.support.digests import digests
 from tests.support.tiny import TRAINED, tiny
@@ -226,3 +229,32 @@ def test_the_card_counts_recordings_that_are_gone():
         "* pretrain was trained 9 steps on 2 recordings, then 3 steps on 3 recordings; of what its "
         "weights saw, 1 recordings are not among the last ones"
     )
+
+
+def test_stages_do_not_go_on_where_they_began_with_other_weights(tmp_path):
+    data = check_data.build(tmp_path / "data")
+
+    def context(name):
+        own = {"init_from": str(tmp_path / name), "pretrain.cad_per_state": 0, "detector.cad": 0.0}
+        config = tiny(**{"procedure": "", "data.dir": str(data)}, **own)
+        return Context(config, tmp_path / "run", None)
+
+    for name in "AB":
+        (tmp_path / name).write_text(name)
+    finish(context("A"), pretrain.STAGE)
+    assert continuing.mistakes(context("A"), pretrain.STAGE) == []
+    (line,) = continuing.mistakes(context("B"), pretrain.STAGE)
+    assert "has other things changed than its data (other the file of init_from)" in line
+
+
+def finish(context, stage, earlier=()):
+    """Records a stage as trained, after earlier trainings; returns all of them."""
+    context.workdir.mkdir(exist_ok=True)
+    trained = [*earlier, provenance.this_training(context, stage, 12)] if stage.costly else []
+    made = provenance.made_from(context, stage)
+    now = {"made_from": made, "trained": msgspec.to_builtins(trained)}
+    provenance.begin(context, stage, now)
+    if stage.costly:
+        save_best(context.workdir / stage.name, {"w": np.zeros(2)}, {})
+    provenance.finish(context, stage, now, {"best_step": 12} if stage.costly else {})
+    return trained
