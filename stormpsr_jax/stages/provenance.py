@@ -113,11 +113,14 @@ def of_file(field: str) -> str:
 def _procedure(context: Context, stage: Stage) -> dict[str, Any]:
     content = context.procedure.to_json()
     initial = {name: v["initial_state"] for name, v in content["variants"].items()}
+    globs = {name: v["recordings"] for name, v in content["variants"].items()}
     known = {
         "whole": _of_json(content),
         "number of components": len(content["components"]),
         "initial states": _of_json(initial),
         "states": _of_json(content["states"]),
+        # By which a recording has a variant, and so what it begins with.
+        "variants of recordings": _of_json(globs),
     }
     return {part: known[part] for part in stage.procedure}
 

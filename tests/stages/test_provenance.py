@@ -17,6 +17,8 @@ from stormpsr_jax.stages import (
     detector,
     embed,
     finetune,
+    fits,
+    fuse,
     order,
     predict,
     pretrain,
@@ -25,6 +27,7 @@ from stormpsr_jax.stages import (
 )
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support import check_data
 from tests.support.arrays import rewrite
 from tests.support.tiny import TRAINED, tiny
 
@@ -391,3 +394,26 @@ def test_fields_every_name_is_one_of_the_config():
         assert any(field == name or field.startswith(f"{name}.") for field in fields), name
     for pattern in FREE:
         assert any(fnmatch.fnmatchcase(field, pattern) for field in fields), pattern
+
+
+def test_procedure_fits_and_fuse_record_what_recordings_begin_with(tmp_path):
+    data = check_data.build(tmp_path / "data")
+
+    def made_from(stage, **variants):
+        content = check_data.PROCEDURE.to_json() | {"variants": variants}
+        path = tmp_path / "procedure.json"
+        path.write_text(json.dumps(content))
+        context = Context(tiny(**{"procedure": str(path), "data.dir": str(data)}), tmp_path, None)
+        return provenance._procedure(context, stage)
+
+    def variant(initial, *globs):
+        return {"initial_state": initial, "expected": [], "recordings": globs}
+
+    before = {"empty": variant("000", "a", "b", "c", "d"), "full": variant("111", "e")}
+    other_globs = {"empty": variant("000", "a", "b", "d"), "full": variant("111", "c", "e")}
+    other_start = before | {"full": variant("100", "e")}
+    fits_before, fuse_before = (made_from(s, **before) for s in (fits.STAGE, fuse.STAGE))
+    assert made_from(fits.STAGE, **other_start) != fits_before
+    assert made_from(fits.STAGE, **other_globs) == fits_before
+    assert made_from(fuse.STAGE, **other_start) != fuse_before
+    assert made_from(fuse.STAGE, **other_globs) != fuse_before
