@@ -78,10 +78,19 @@ def mistakes(context: Context, stage: Stage) -> list[str]:
             f"--remake=continue: the record of stage {stage.name!r} does not say which recordings "
             f"its weights saw; {advice}"
         ]
-    return _leaks(context, stage, found[1], advice)
+    return leaks(context, stage, found[1])
 
 
-def _leaks(context: Context, stage: Stage, trainings: list[Training], advice: str) -> list[str]:
+def kept_leaks(context: Context, stage: Stage, record: Mapping[str, Any]) -> list[str]:
+    """Says what is wrong with weights that are kept as they are: see `leaks`.
+
+    Their last training saw what is there now, or they would not be kept.
+    """
+    return leaks(context, stage, record["trained"][:-1])
+
+
+def leaks(context: Context, stage: Stage, trainings: list[Training]) -> list[str]:
+    """Says which recordings weights have learnt from, or were chosen by, that must be unseen."""
     if not context.has_data:
         return []
     now = provenance.recordings(context)
@@ -90,9 +99,9 @@ def _leaks(context: Context, stage: Stage, trainings: list[Training], advice: st
         names = {name for one in trainings for name in one.recordings.get(seen, ())}
         if both := sorted(names & set(now.get(asked, ()))):
             lines.append(
-                f"--remake=continue: the weights of stage {stage.name!r} saw {', '.join(both)} in "
-                f"split {seen}, and now {'they are' if len(both) > 1 else 'it is'} in {asked}; "
-                f"{advice}"
+                f"the weights of stage {stage.name!r} saw {', '.join(both)} in split {seen}, and "
+                f"now {'they are' if len(both) > 1 else 'it is'} in {asked}; give --remake with "
+                f"{stage.name!r} in --config.stages, which trains it anew, or use another --workdir"
             )
     return lines
 

@@ -88,11 +88,26 @@ def _check(context: Context, remake: str) -> None:
     if remake == CONTINUE:
         of_stale = (stage for stage in stages if stage.name in stale)
         raise_all([line for stage in of_stale for line in continuing.mistakes(context, stage)])
+    raise_all(_kept_leaks(context, stale, remake))
     _warn(hardware.unused({device.platform for device in jax.local_devices()}))
     _warn(checks.find_doubts(context))
     files.write_text(
         context.workdir / "config.json", context.config.to_json_best_effort(indent=2) + "\n"
     )
+
+
+def _kept_leaks(context: Context, stale: Mapping[str, list[str]], remake: str) -> list[str]:
+    """Weights that would be kept, and have seen recordings that are validated or scored on now."""
+    stages = order.chosen(context.config)
+    used, found = [*stages], []
+    for stage in used:  # and what they come after, which is added on the way
+        used += [other for other in stage.after(context) if other not in used]
+        if stage.name in stale or (remake == ANEW and stage in stages):
+            continue  # `_prepare` makes it again
+        record = provenance.read(context.workdir / stage.name)
+        if record is not None:
+            found += continuing.kept_leaks(context, stage, record)
+    return found
 
 
 def _check_data(context: Context) -> None:
@@ -188,6 +203,10 @@ def _prepare(
         went_on = len(before["trained"]) > 1
         if "results" not in before and went_on and remake == ANEW:
             why.append("it went on from older weights")
+        if not why and (leaks := continuing.kept_leaks(context, stage, before)):
+            if remake != ANEW:
+                raise_all(leaks)
+            why.append("its weights saw recordings that are in another split now")
         if not why and "results" in before:
             for text in provenance.damaged_log(context, stage, before):
                 _say(f"{name}: {text}")

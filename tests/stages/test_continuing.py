@@ -15,9 +15,11 @@ from stormpsr_jax import main
 from stormpsr_jax.configs import synthetic
 from stormpsr_jax.model import card
 from stormpsr_jax.stages import continuing, pretrain, provenance, temporal
+from stormpsr_jax.stages import run as run_module
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.provenance import DONE, MADE_FROM, Training
 from stormpsr_jax.training.checkpoint import BEST, save_best
+from stormpsr_jax.training.sharding import make_mesh
 from stormpsr_jax.weights.parameters import load_params, save_params
 from tests.support import check_data
 from tests.support.arrays import rewrite
@@ -245,6 +247,36 @@ def test_stages_do_not_go_on_where_they_began_with_other_weights(tmp_path):
     assert continuing.mistakes(context("A"), pretrain.STAGE) == []
     (line,) = continuing.mistakes(context("B"), pretrain.STAGE)
     assert "has other things changed than its data (other the file of init_from)" in line
+
+
+@pytest.mark.parametrize("remake", ["", "continue"])
+def test_kept_weights_are_not_scored_on_what_an_earlier_training_saw(tmp_path, remake):
+    def context(number, stages=("pretrain", "embed"), **splits):
+        data = tmp_path / str(number)
+        if not data.exists():
+            check_data.build(data, splits=splits)
+        fields = {"procedure": "", "data.dir": str(data), "stages": stages}
+        config = tiny(**fields, **{"pretrain.cad_per_state": 0, "pretrain.n_states": 2})
+        return Context(config, tmp_path / "run", make_mesh(1, 1))
+
+    stage = pretrain.STAGE
+    trained = finish(context(1, train=["a", "b"], val=["c"], test=["d"]), stage)
+    now = context(2, train=["b"], val=["c"], test=["d"])
+    finish(now, stage, trained)
+    run_module._check(now, remake)
+    back = context(3, train=["b"], val=["c"], test=["a", "d"])
+    saw = "weights of stage 'pretrain' saw a in split train, and now it is in test; give --remake"
+    for stages in (("pretrain", "embed"), ("embed",)):
+        with pytest.raises(ValueError, match=saw):
+            run_module._check(context(3, stages), remake)
+    with pytest.raises(ValueError, match=saw):
+        run_module._prepare(stage, back, remake, (), {})
+    with pytest.raises(ValueError, match=saw):  # of a stage that is left out and kept
+        run_module._check(context(3, ("embed",)), "anew")
+    run_module._check(back, "anew")
+    fresh = {}
+    assert not run_module._prepare(stage, back, "anew", (), fresh)
+    assert len(fresh["trained"]) == 1
 
 
 def finish(context, stage, earlier=()):
