@@ -11,11 +11,12 @@ import importlib.util
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from stormpsr_jax.base import installed
+from stormpsr_jax.base import files, installed
 from stormpsr_jax.data.clips import ClipSource, list_splits
 from stormpsr_jax.psr.procedure import load_procedure
 from stormpsr_jax.stages.context import Context
@@ -129,16 +130,32 @@ def _extra_mistakes(context: Context) -> list[str]:
 def _further(context: Context) -> dict[str, Any]:
     """What is in files that the config names."""
     config = context.config.data.synthetic
+    found: dict[str, Any] = {
+        name: _of_folder(Path(config[name]))
+        for name in ("timelines", "backgrounds")
+        if config[name]
+    }
+    if config.objects.train:
+        found["number of components"] = context.procedure.num_components
     if not config.meshes:
-        return {}
+        return found
     from data_prep.products import meshes  # rendering is an extra
 
     inputs = meshes.read_inputs(config.meshes, context.procedure, config.poses or None)
     content = json.dumps(context.procedure.to_json(), sort_keys=True)
-    return {
+    return found | {
         "meshes or poses": inputs.digest,
         "procedure": hashlib.sha256(content.encode()).hexdigest(),
     }
+
+
+def _of_folder(folder: Path) -> str:
+    """One checksum of the names and contents of all files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(f"{path.relative_to(folder)}\0{files.checksum(path)}\0".encode())
+    return digest.hexdigest()
 
 
 def rendering_mistakes(context: Context, reads: Sequence[Reads]) -> list[str]:

@@ -33,6 +33,8 @@ MADE_FROM, DONE = "made_from.json", "done.json"
 START = "start.safetensors"  # weights that a trained stage goes on from; see `continuing`
 # Fields that change how a run goes and not what comes out.
 FREE = ("*.workers", "*.log_every", "*.checkpoint_every", "encoder.remat", "encoder.microbatches")
+# Of the stage that renders: what earlier versions did not record. The config says if it was used.
+LATER = ("timelines", "backgrounds", "number of components")
 
 
 class Training(msgspec.Struct):
@@ -270,6 +272,8 @@ def changes(
         old = before.get(section, {})
         for name in sorted(old.keys() | values.keys()):
             if old.get(name) == values.get(name) or values.get(name, "") is None:
+                continue
+            if section == "data" and name in LATER and name not in old:
                 continue
             if section == "config":
                 found.append(f"{name} {old.get(name, 'absent')} → {values.get(name, 'absent')}")

@@ -5,7 +5,7 @@ import pytest
 from data_prep import synthetic as rendering
 from data_prep.worlds import worlds
 from stormpsr_jax.configs import synthetic
-from stormpsr_jax.stages import data, evaluate
+from stormpsr_jax.stages import data, evaluate, provenance
 from stormpsr_jax.stages.context import Context
 
 
@@ -66,3 +66,37 @@ def test_rendering_mistakes_of_worlds_are_named(tmp_path):
     config.data.synthetic.update(world="bench", backgrounds=str(tmp_path))
     config.data.synthetic.objects.train = 0
     assert data.rendering_mistakes(context, []) == []
+
+
+def test_record_has_what_is_in_the_folders_that_are_named(tmp_path):
+    labels, bench = tmp_path / "labels/train/x/PSR_labels_raw.csv", tmp_path / "bench/a.jpg"
+    for path in (labels, bench):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    config = synthetic.get_config()
+    context = Context(config, tmp_path / "run", mesh=None)
+    without = provenance.made_from(context, data.STAGE)
+    assert without["data"] == {}
+    config.data.synthetic.timelines = str(tmp_path / "labels")
+    config.data.synthetic.backgrounds = str(tmp_path / "bench")
+    before = provenance.made_from(context, data.STAGE)
+    record = {"made_from": before, "damage": []}
+    assert provenance.changes(record, provenance.made_from(context, data.STAGE)) == []
+    bench.write_text("2")
+    assert provenance.changes(record, provenance.made_from(context, data.STAGE)) == [
+        "other backgrounds"
+    ]
+    labels.rename(labels.parent / "more.csv")
+    now = provenance.made_from(context, data.STAGE)
+    assert provenance.changes(record, now) == ["other backgrounds", "other timelines"]
+    earlier = {"made_from": before | {"data": {}}, "damage": []}  # a version that had neither
+    assert provenance.changes(earlier, now) == []
+
+
+def test_record_of_random_objects_has_the_number_of_components(tmp_path):
+    def recorded(procedure):
+        config = synthetic.get_config()
+        config.procedure, config.data.synthetic.objects.train = procedure, 3
+        return provenance.made_from(Context(config, tmp_path, mesh=None), data.STAGE)
+
+    assert recorded("synthetic") != recorded("meccano")
