@@ -28,9 +28,10 @@ _OTHER_SHAPE, _OTHER_COLOUR = 0.1, 0.15
 _SHARE = 1 / 3  # of the installed parts of a picture that sit wrong, at least one
 
 
-def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
+def wrong_pose(part: Part, rng: np.random.Generator, others: Sequence[Part] = ()) -> np.ndarray:
     """Draws a (4, 4) pose of a part that sits wrong, visibly so.
 
+    Where one of the others belongs that looks like it, it would look right.
     A part that is large against the product is hardly ever its own size from where it belongs; of
     the poses tried it then has the one that is farthest, if that is far enough to be seen.
     """
@@ -39,6 +40,8 @@ def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
     farthest, best = _OTHER_SHAPE, affine(translation=place + size * (0.6, 0, 0)) @ _linear(turn)
     for _ in range(_TRIES):
         pose = _draw(size, place, rng) @ _linear(turn)
+        if any(_passes_for(part, other, pose) for other in others):
+            continue
         apart = _apart(part, part.mesh, pose)
         if apart > _VISIBLE:
             return pose
@@ -50,6 +53,16 @@ def wrong_pose(part: Part, rng: np.random.Generator) -> np.ndarray:
 def is_visible(part: Part, pose: np.ndarray) -> bool:
     """Whether a part in a pose (4, 4) looks other than it should."""
     return _apart(part, part.mesh, pose) > _VISIBLE
+
+
+def _passes_for(part: Part, other: Part, pose: np.ndarray) -> bool:
+    """Whether a part in a pose (4, 4) looks like another one where that belongs."""
+    far = np.linalg.norm(pose[:3, 3] - other.right[:3, 3]) > np.linalg.norm(other.extent) / 2
+    return (
+        not far
+        and not _other_colour(part, other)
+        and _apart(other, part.mesh, pose) <= _OTHER_SHAPE
+    )
 
 
 def _apart(part: Part, mesh: Mesh, pose: np.ndarray) -> float:
@@ -98,7 +111,8 @@ def _wrong_part(product: Product, k: int, others: Sequence[int], rng: np.random.
         pose = affine(translation=place) @ _linear(other.right[:3, :3])
         if _apart(part, other.mesh, pose) > _OTHER_SHAPE or _other_colour(part, other):
             return dataclasses.replace(part, wrong=pose, stand_in=j)
-    return dataclasses.replace(part, wrong=wrong_pose(part, rng))
+    rest = [other for j, other in enumerate(product.parts) if j != k]
+    return dataclasses.replace(part, wrong=wrong_pose(part, rng, rest))
 
 
 def _other_colour(part: Part, other: Part) -> bool:

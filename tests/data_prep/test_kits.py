@@ -277,6 +277,22 @@ def test_parts_that_look_alike_are_no_mistake_in_each_others_place(monkeypatch):
         assert {part.stand_in for part in found.parts} == {None}
 
 
+def test_a_part_that_sits_wrong_is_never_where_its_twin_belongs():
+    """Else a picture that is labelled wrong would show the state of the twin."""
+
+    def block(x, size=0.6):
+        pose = affine(translation=(x, 0, size / 2))
+        return Part(solid("box", (size, size, size), (0.5, 0.1, 0.1)), size, pose, pose)
+
+    parts = block(-1.0), block(1.0), block(0.0, 0.3)
+    kit = Product(NOTHING, parts, kit=True)
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        found = wrong_poses.with_wrong_poses(kit, rng).parts
+        for part, twin in ((found[0], parts[1]), (found[1], parts[0])):
+            assert np.linalg.norm(part.wrong[:3, 3] - twin.right[:3, 3]) > 0.03
+
+
 def test_what_stands_in_is_carried_shown_and_no_longer_on_the_table(monkeypatch):
     monkeypatch.setattr(wrong_poses, "MIXED_UP", 1.0)
     states = np.array([[0, 0, 0], [-1, 0, 0], [1, 0, 0]], np.int8)
