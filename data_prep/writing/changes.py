@@ -21,8 +21,7 @@ from stormpsr_jax.data.clips import shard_name
 MOVED = "moved"  # a folder in which shards are named after their recordings
 # Keys of settings.json that may be others, where the sources of all recordings are known.
 CHANGING = ("sources", "splits")
-# Of keys of the sources, in messages.
-_NAMES = {"first_frame": "frame numbers", "sizes": "pictures"}
+_NAMES = {"first_frame": "frame numbers"}  # of keys of the sources, in messages
 
 
 @dataclasses.dataclass(frozen=True)

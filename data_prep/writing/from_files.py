@@ -167,7 +167,6 @@ def build(
                 "frames": recording.pictures.num_frames,
                 "first_frame": recording.pictures.first_frame,
                 "pictures": recording.pictures.fingerprint(),
-                "sizes": recording.pictures.sizes(),
                 "labels": known[recording.name].digest,
                 "boxes": boxes.digest if (boxes := known[recording.name].boxes) else None,
             }

@@ -69,9 +69,6 @@ class Pictures(Protocol):
     def fingerprint(self) -> int:
         """Returns a number that tells other pictures, without reading them all."""
 
-    def sizes(self) -> int:
-        """Returns a number that tells files of other sizes, also where `fingerprint` is blind."""
-
 
 @dataclasses.dataclass(frozen=True)
 class ImageFiles:
@@ -105,10 +102,6 @@ class ImageFiles:
         for path in (paths[0], paths[len(paths) // 2], paths[-1]):
             digest = zlib.crc32(str(self.tree.fingerprint(path)).encode(), digest)
         return digest
-
-    def sizes(self) -> int:
-        """Returns a number of how many bytes each file has, the same in a folder and a zip file."""
-        return zlib.crc32(" ".join(map(str, map(self.tree.size, self._paths()))).encode())
 
     def _paths(self) -> list[str]:
         numbers = number_images(self.tree, self.folder, self.tree.entries(self.folder)[1])

@@ -113,10 +113,7 @@ class Tree:
         return True
 
     def size(self, name: str) -> int:
-        """Returns how many bytes a file has, unpacked; ValueError if it cannot be found."""
-        if self.index is None:
-            with read_errors(self.show(name)):
-                return Path(self.path, name).stat().st_size
+        """Returns how many bytes a file has, unpacked; ValueError if it cannot be opened."""
         file, size = self._open(name)
         file.close()
         return size

@@ -52,10 +52,6 @@ class Video:
         """Returns a number that tells another file."""
         return self.tree.fingerprint(self.name)
 
-    def sizes(self) -> int:
-        """Returns how many bytes the file has."""
-        return self.tree.size(self.name)
-
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if there are fewer than num_frames."""
         place, count = self.tree.show(self.name), 0
@@ -93,10 +89,6 @@ class Resampled:
     def fingerprint(self) -> int:
         """Returns a number that tells another file."""
         return self.tree.fingerprint(self.name)
-
-    def sizes(self) -> int:
-        """Returns how many bytes the file has."""
-        return self.tree.size(self.name)
 
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""

@@ -160,21 +160,7 @@ def test_remake_pictures_of_other_numbers_are_made_again(tmp_path):
     assert first == {"bench1": 1, "bench2": 0, "bench3": 0}
 
 
-def test_remake_one_picture_that_is_another_counts_and_its_time_does_not(tmp_path):
-    data = make_pictures(tmp_path / "data")
-    assert make(data, data / "out")
-    path = data / "videos/bench2/00004.jpg"
-    content = path.read_bytes()
-    Image.fromarray(WHITE).save(path)
-    with pytest.raises(ValueError, match=r"recording bench2: its pictures are not those"):
-        make(data, data / "out")
-    path.write_bytes(content)
-    before = state_of(data / "out")
-    assert make(data, data / "out")
-    assert state_of(data / "out") == before
-
-
-@pytest.mark.parametrize("key", ["first_frame", "sizes"])
+@pytest.mark.parametrize("key", ["first_frame"])
 def test_remake_a_folder_of_an_older_version_counts_as_unchanged(tmp_path, key):
     data = make_pictures(tmp_path / "data")
     assert make(data, data / "out")
