@@ -21,7 +21,9 @@ END = b"PK\5\6"
 def write_zip(path: Path, members: dict[str, bytes], **options) -> Path:
     with zipfile.ZipFile(path, "w", **options) as file:
         for name, content in members.items():
-            file.writestr(name, content)
+            info = zipfile.ZipInfo(name)  # of 1980, as today's date may be any bytes
+            info.external_attr = 0o600 << 16
+            file.writestr(info, content, compress_type=file.compression)
     return path
 
 
