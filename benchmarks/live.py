@@ -225,6 +225,8 @@ class AsFast:
     def get(self, seconds: float) -> Taken | None:
         """The next picture, None after the last."""
         del seconds
+        if self.ended:
+            return None
         i, count = self._number, self._count
         if i and i * 10 // count > (i - 1) * 10 // count:
             passed = time.process_time() - self._start

@@ -38,8 +38,8 @@ def test_wheel_holds_every_file_of_the_packages(unpacked):
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("configs/*.py")}
     wanted |= {Path("stormpsr_jax") / p.relative_to(ROOT) for p in ROOT.glob("docs/*.md")}
     built = {p.relative_to(unpacked) for p in unpacked.rglob("*") if p.is_file()}
-    # What numba compiles when a command runs lies beside the code, as in an installation.
-    built = {p for p in built if p.suffix not in (".nbc", ".nbi")}
+    # What Python and numba compile when a command runs lies beside the code, as in an installation.
+    built = {p for p in built if p.suffix not in (".nbc", ".nbi") and "__pycache__" not in p.parts}
     assert {p for p in built if not p.parts[0].endswith(".dist-info")} == wanted
     for name in (
         "stormpsr_jax/configs/synthetic.py",
