@@ -60,6 +60,8 @@ def get_config() -> ConfigDict:
     c.pretrain.optimizer.warmup_steps = 50
     c.pretrain.optimizer.clip_norm = 1.0
 
+    c.embed.every = 4  # window.stride
+
     c.temporal.steps = 900
     c.temporal.batch = 128
     c.temporal.delta = 20.0

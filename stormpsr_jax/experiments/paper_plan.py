@@ -49,6 +49,7 @@ def _backbone(name: str) -> Changes:
     return lambda config: {
         "temporal_model.backbone": name,
         "window.stride": 1,
+        "embed.every": 1,
         **_stages(config, without=("finetune", "detector")),
     }
 
