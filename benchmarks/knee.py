@@ -1,7 +1,7 @@
 """Accuracy against seconds: how many steps of training the synthetic recipe needs.
 
     python -m benchmarks.knee --workdir=runs/knee [--seeds=711,712,713,714]
-        [--recipes=full,embed,three_quarters,half,third] [--plan] [--config.FIELD=value …]
+        [--recipes=present,every_frame,half …] [--plan] [--config.FIELD=value …]
 
 Each recipe (`RECIPES`) is run on the same recordings, by itself: it takes over no stage of another,
 so that its seconds are its own. They are of the stages after `data`. Seconds count only on a
@@ -42,8 +42,8 @@ def _steps(pretrain: int, temporal: int, detector: int, every: int) -> dict[str,
 
 
 RECIPES = {
-    "full": _steps(240, 900, 2_000, 1),
-    "embed": _steps(240, 900, 2_000, 4),
+    "present": _steps(240, 900, 2_000, 4),
+    "every_frame": _steps(240, 900, 2_000, 1),  # embedded
     "three_quarters": _steps(180, 675, 1_500, 4),
     "half": _steps(120, 450, 1_000, 4),
     "third": _steps(80, 300, 700, 4),

@@ -29,11 +29,15 @@ def test_recipes_share_recordings_and_differ_in_steps_alone(tmp_path):
             steps = [run.config[stage].steps for run in found]
             assert steps == sorted(steps, reverse=True)
     assert len({run.folder for run in runs.values()}) == 2 * len(knee.RECIPES)
+    flat = synthetic.get_config().to_dict()
+    for field, value in knee.RECIPES["present"].items():
+        section, name = field.split(".")
+        assert flat[section][name] == value  # as the config ships
 
 
 @pytest.mark.parametrize("change", [{"recipes": ["none"]}, {"seeds": ["x"]}])
 def test_what_is_no_recipe_or_seed_is_refused(tmp_path, change):
-    with pytest.raises(ValueError, match=r"--(recipes=none: known are full|seeds=x is not)"):
+    with pytest.raises(ValueError, match=r"--(recipes=none: known are present|seeds=x is not)"):
         planned(tmp_path, **change)
 
 
@@ -47,13 +51,13 @@ def test_the_table_has_means_over_seeds_and_leaves_rendering_out(monkeypatch):
 
     monkeypatch.setattr(knee.compare, "compare_runs", compared)
     seconds = {
-        "full": [{"data": 100, "pretrain": 10, "embed": 4}, {"pretrain": 20, "embed": 4}],
+        "present": [{"data": 100, "pretrain": 10, "embed": 4}, {"pretrain": 20, "embed": 4}],
         "half": [{"pretrain": 6, "embed": 1}, {"pretrain": 8, "embed": 2}],
     }
-    lines = knee.table(["full", "half"], seconds, {"full": ["a", "b"], "half": ["c", "d"]})
-    head, _, full, half, *_, difference = lines.splitlines()
+    lines = knee.table(["present", "half"], seconds, {"present": ["a", "b"], "half": ["c", "d"]})
+    head, _, present, half, *_, difference = lines.splitlines()
     assert head.startswith("| recipe | pretrain | embed | seconds | F1 |")
-    assert full.startswith("| full | 15 | 4 | 19 | 0.950 |")
+    assert present.startswith("| present | 15 | 4 | 19 | 0.950 |")
     assert half.startswith("| half | 7 | 2 | 8 | 0.950 |")
     assert difference.startswith("| half | 0.900 → 0.950, +0.050 [+0.010, +0.090] ✓ |")
     assert asked[1] == ([("a", "c"), ("b", "d")], ("learned", "learned"))
