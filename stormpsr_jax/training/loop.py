@@ -93,7 +93,8 @@ def train(
                 loop.close()
             checkpoints.latest()  # waits until the last checkpoint is on disk
             if stage.export and jax.process_index() == 0:
-                stage.export(load_best(workdir)[0], loop.metrics)
+                of_best = {} if loop.best_value is None else {stage.best: loop.best_value}
+                stage.export(load_best(workdir)[0], loop.metrics | of_best)
         finally:
             checkpoints.close()
     return {"steps": loop.step, "best_step": loop.best_step, "metrics": loop.metrics}
