@@ -158,7 +158,10 @@ def _run_files(args: argparse.Namespace) -> int:
                 if not of_source or os.environ.get("STORMPSR_TRACEBACK"):
                     if isinstance(trouble, MemoryError) and str(trouble):  # the model's batch
                         raise MemoryError(f"{folder}: {trouble}") from trouble
-                    raise trouble
+                    if not isinstance(trouble, OSError) or os.environ.get("STORMPSR_TRACEBACK"):
+                        raise trouble
+                    tell("error", message_of(trouble))  # a full disk, which is no mistake
+                    return 1
                 failed += 1
                 for text in lines_of(trouble):
                     place = str(job.source.place)

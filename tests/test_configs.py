@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 
 from stormpsr_jax import configs
-from stormpsr_jax.configs import default, own
-from stormpsr_jax.models import detection
+from stormpsr_jax.configs import default, fields, own
+from stormpsr_jax.models import backbones, detection
+from stormpsr_jax.models.detector import Detector
+from stormpsr_jax.models.spatial import SpatialEncoder
+from stormpsr_jax.models.stored import bounds_of
+from stormpsr_jax.models.temporal import TemporalTransformer
+from stormpsr_jax.models.vit import ViT
 from stormpsr_jax.stages import config_flag, networks, provenance
 from stormpsr_jax.stages.context import Context
 from stormpsr_jax.stages.temporal import clip_loss
 from stormpsr_jax.training import losses
 from stormpsr_jax.training.optimizer import make_optimizer
 from stormpsr_jax.training.sharding import make_mesh
+from tests.support.model_data import write
 
 # Millions of parameters: ViT-S/16 has 22.05, its head 0.08; layer sizes give the rest.
 FULL_SIZE = {"meccano": (224, 22.1), "industreal": (224, 22.1), "synthetic": (64, 0.42)}
@@ -134,6 +140,29 @@ def test_config_temporal_backbones_have_sizes_of_their_own(name, backbone, milli
     clips = jax.ShapeDtypeStruct((2, 65, config.encoder.hidden), jnp.float32)
     params = jax.eval_shape(lambda x: model.init(jax.random.key(0), x), clips)["params"]
     assert count(params) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_config_allows_nothing_that_a_model_folder_refuses(tmp_path):
+    """Which would only show at the end of a run."""
+    ours = dict(fields.flatten(default.described()))
+    kinds = {
+        "encoder": (SpatialEncoder, ViT, *(f.module for f in backbones.FAMILIES)),
+        "temporal_model": (TemporalTransformer,),
+        "detector": (Detector,),
+    }
+    checked = set()
+    for section, of_section in kinds.items():
+        for name, bounds in ((n, b) for kind in of_section for n, b in bounds_of(kind).items()):
+            field = ours.get(f"{section}.{name}")
+            if field is not None and field.choices is None:
+                assert field.high <= bounds.values[-1], f"{section}.{name}"
+                checked.add(f"{section}.{name}")
+    assert {"encoder.hidden", "temporal_model.num_heads", "detector.depth"} < checked
+    most = {"max_detections": ours["detector.max_detections"], "batch": ours["predict.batch"]}
+    write(tmp_path, **{name: field.high for name, field in most.items()})
+    for name, field in most.items():
+        with pytest.raises(ValueError, match=f"{name}: {field.high + 1} is not in"):
+            write(tmp_path, **{name: field.high + 1})
 
 
 CONFIGS = sorted({p.stem for p in Path(configs.__path__[0]).glob("*.py")} - {"__init__", "fields"})

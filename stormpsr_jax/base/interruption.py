@@ -22,6 +22,7 @@ _received: list[int] = []  # signals that were noted and not yet acted upon
 _noting = 0  # depth of `noted`
 _several = False  # processes in this run
 _passed_on = False  # Ctrl-C became the SIGTERM that JAX tells all processes of
+_all_stop = False  # what `all_stop` has said
 _calls = itertools.count(1)
 
 
@@ -92,16 +93,20 @@ def end_if_asked(message: str) -> None:
 
 
 def all_stop() -> bool:
-    """True in the same call on every process, after SIGTERM came to any of them; then not again.
+    """True from the same call on on every process, after SIGTERM came to any of them.
 
     Every process has to call it equally often, for the first time before SIGTERM can come. A single
     process has `noted` instead.
     """
+    global _all_stop
     import jax
     from jax.experimental import multihost_utils
 
-    # Counts over all stages: JAX looks for the call after the latest one of any process.
-    return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(next(_calls))
+    # JAX says it once, which may be after the last step of a stage, where nothing is left to stop.
+    if not _all_stop and jax.process_count() > 1:
+        # Counts over all stages: JAX looks for the call after the latest one of any process.
+        _all_stop = multihost_utils.reached_preemption_sync_point(next(_calls))
+    return _all_stop
 
 
 def end(message: str) -> None:

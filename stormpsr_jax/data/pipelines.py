@@ -109,6 +109,13 @@ def _from_workers(dataset: grain.IterDataset) -> Generator[dict[str, np.ndarray]
             first = [next(iterator)]  # starts the workers
         yield first.pop()  # not kept, as it is in shared memory
         yield from iterator
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):
+            raise
+        raise ChildProcessError(
+            "a process that loads data died (killed, or no memory left?); run the same command "
+            "again, perhaps with fewer --config.data.workers"
+        ) from error
     finally:
         iterator.close()
 

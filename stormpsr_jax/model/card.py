@@ -192,7 +192,9 @@ def _settings(streams: Mapping[str, Any]) -> Iterator[str]:
             f"{key} {'–' if value is None else _text(value)}"
             for key, value in record["settings"].items()
         )
-        known = "no probabilities" if record["calibration"] is None else "calibrated probabilities"
+        # One number for all events, of slope 0, is left out; see `Model.calibrated`.
+        learnt = record["calibration"] is not None and record["calibration"]["slope"] > 0
+        known = "calibrated probabilities" if learnt else "no probabilities"
         yield f"* `{name}`: {values}; confidences are {known}"
 
 

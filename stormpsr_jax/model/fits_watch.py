@@ -64,8 +64,9 @@ class Watch:
             initial: classes of the initial states.
         """
         self._of_model, self._initial = fits, initial
-        self.window, self.patience = round(SECONDS * rate), round(HELD * rate)
-        self._enough = round(ENOUGH * rate)
+        # One picture at least, of a source that has one in many minutes.
+        self.window, self.patience = max(1, round(SECONDS * rate)), max(1, round(HELD * rate))
+        self._enough = max(1, round(ENOUGH * rate))
         self._sure = SURE * rate
         self._since = 0  # pictures that counted after the last minute that fitted
         self._last: collections.deque[View] = collections.deque(maxlen=self.patience)

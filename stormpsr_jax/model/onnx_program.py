@@ -25,9 +25,11 @@ class OnnxProgram:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors, which are raised too
+        options.log_severity_level = 4  # not errors, which are raised: they hold names of the file
         # Threads that wait would take the processor from what decodes the next picture.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # A file may look like onnxruntime's own format too, which nobody has checked.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         with _told(path):
             self._session = onnxruntime.InferenceSession(
                 data, options, providers=["CPUExecutionProvider"]

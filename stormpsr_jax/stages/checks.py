@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import jax
 
 from stormpsr_jax.data.features import MARKER
+from stormpsr_jax.models.stored import MAX_CLIP
 from stormpsr_jax.stages import fields, order, provenance
 from stormpsr_jax.stages.context import CAD, Context
 from stormpsr_jax.stages.stage import LABEL_FILES, Reads, Stage, collect
@@ -121,6 +122,12 @@ def _window(context: Context) -> list[str]:
     window = context.config.window
     if window.frames % window.stride:
         return [f"window.frames={window.frames} is not a multiple of window.stride={window.stride}"]
+    if context.num_frames > MAX_CLIP:
+        return [
+            f"window.frames={window.frames} at window.stride={window.stride} are "
+            f"{context.num_frames:,} frames of a clip, more than the {MAX_CLIP:,} that a model may "
+            "have"
+        ]
     if (seen := context.config.temporal_model.seen) > context.num_frames:
         return [
             f"--config.temporal_model.seen={seen} is more than the {context.num_frames} frames of "

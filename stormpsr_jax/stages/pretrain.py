@@ -26,7 +26,10 @@ from stormpsr_jax.weights import parameters
 
 
 def build(context: Context) -> Definition:
-    """What trains f·g and keeps the encoder with the best validation precision@1."""
+    """What trains f·g and keeps the encoder with the best validation precision@1.
+
+    Where no two validation recordings can be compared, it keeps the last one.
+    """
     config = context.config.pretrain
     train, val = context.clip_source("train"), context.clip_source("val")
     sampler, cad = _sampler(context)
@@ -67,6 +70,7 @@ def build(context: Context) -> Definition:
         )
         return {"precision_at_1": precision}
 
+    judged = _is_judged(context)
     scale = layer_lr_scale(
         "encoder", model.encoder.layers, config.encoder_lr_scale, config.layer_decay
     )
@@ -78,8 +82,8 @@ def build(context: Context) -> Definition:
             train, cad, sampler, seed=context.config.seed, workers=context.workers
         ),
         **optimisation(config, scale),
-        evaluate=evaluate,
-        best="precision_at_1",
+        evaluate=evaluate if judged else None,
+        best="precision_at_1" if judged else "",
         batch_field="n_per_state",
     )
 
@@ -93,6 +97,13 @@ def _sampler(context: Context) -> tuple[sampling.KeyFrameSampler, ClipSource | N
 def key_frame_window(context: Context, source: ClipSource) -> int:
     """Frames after a completion that carry its state: t_f in frames."""
     return max(1, round(context.config.pretrain.t_f * source.fps))
+
+
+def _is_judged(context: Context) -> bool:
+    """Whether precision@1 tells encoders apart, so that one can be the best."""
+    val = context.clip_source("val")
+    window, initial = key_frame_window(context, val), context.config.pretrain.initial_state
+    return validation.shares_key_frames(val, context.procedure, window, initial)
 
 
 def background_frames(config: ConfigDict, fps: float) -> tuple[int, int]:
@@ -204,6 +215,15 @@ def _sampler_mistakes(context: Context) -> list[str]:
     return learning.batch_mistakes(context, "pretrain", rows, fields, rows)
 
 
+def _doubts(context: Context) -> list[str]:
+    if not context.config.pretrain.steps or _is_judged(context):
+        return []
+    return [
+        "no two recordings of split 'val' have key frames of the same state, so nothing tells "
+        "which weights of stage 'pretrain' are the best: it keeps the last ones"
+    ]
+
+
 def _network_mistakes(context: Context) -> list[str]:
     """An encoder that cannot be built, or weights to start from that do not fit it."""
     model, size = networks.spatial_encoder(context), context.clip_source("train").image_size
@@ -231,4 +251,5 @@ STAGE = Stage(
     size_mistakes=learning.patch_mistakes,
     data_mistakes=_data_mistakes,
     network_mistakes=_network_mistakes,
+    doubts=_doubts,
 )

@@ -84,6 +84,16 @@ def key_frame_rows(
     ]
 
 
+def shares_key_frames(source: ClipSource, procedure: Procedure, window: int, initial: bool) -> bool:
+    """Whether two recordings have key frames of the same state; arguments as above.
+
+    Of others `key_frame_precision` is 0 whatever the encoder.
+    """
+    rows = key_frame_rows(source, procedure, window, initial)
+    found = {(owner, label) for owner, label, _ in rows}
+    return len({label for _, label in found}) < len(found)
+
+
 def clip_scores(
     logits: Batched,
     embeddings: Mapping[str, np.ndarray | EmbeddingFile],

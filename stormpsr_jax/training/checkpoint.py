@@ -227,7 +227,8 @@ def _not_from_orbax(record: logging.LogRecord) -> bool:
 
 
 def _not_of_a_full_disk(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and "No space left on device" in str(record.exc_info[1]))
+    full = map(os.strerror, (errno.ENOSPC, errno.EDQUOT))
+    return not (record.exc_info and any(what in str(record.exc_info[1]) for what in full))
 
 
 class _QuietHook:

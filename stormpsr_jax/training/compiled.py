@@ -16,6 +16,7 @@ import hmac
 import importlib
 import os
 import platform
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ _interface: Any = importlib.import_module("jax._src.compilation_cache_interface"
 
 MIN_SECONDS = 0.1  # of compiling, below which a program is not kept
 _SEAL = hashlib.sha256().digest_size
+# A file of a program: JAX's name for it, which ends in a checksum, whole or being written.
+_PROGRAM = re.compile(r".+-[0-9a-f]{64}(\.\d+-[0-9a-f]{8}\.part)?")
 
 
 class Store(_interface.CacheInterface):
@@ -80,9 +83,14 @@ class Store(_interface.CacheInterface):
         return hmac.digest(self._key, key.encode() + b"\0" + program, "sha256")
 
     def _make_room(self, wanted: int) -> bool:
-        """Removes what was not used for longest; returns whether so many bytes then fit."""
+        """Removes what was not used for longest; returns whether so many bytes then fit.
+
+        Files of others are left alone, and do not count.
+        """
         known = []
         for path in self._path.iterdir():
+            if not _PROGRAM.fullmatch(path.name):
+                continue
             with contextlib.suppress(FileNotFoundError):  # another process removes them too
                 status = path.lstat()
                 known.append((status.st_mtime_ns, status.st_size, path))

@@ -3,6 +3,7 @@
 import errno
 import functools
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from stormpsr_jax.training.step import Params, TrainState, jit_step, jit_steps, 
 # Dispatches in flight before the host looks at their losses: the device never waits for the host,
 # and a non-finite loss is still noticed within this many.
 LAG = 2
+# Errors of a disk that has no room for this user, and what to say of them.
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the quota of the disk is used up"}
 
 
 class NonFiniteLossError(FloatingPointError):
@@ -71,7 +74,7 @@ def train(
     Raises:
         NonFiniteLossError: names the step and the last good checkpoint.
         MemoryError: no memory for the batch; names the field to lower.
-        OSError: the disk is full.
+        OSError: the disk, or this user's quota of it, is full.
         SystemExit: after SIGTERM or Ctrl-C, once everything is saved, with the status of
             `interruption`. Several processes stop together at a step they agree on.
     """
@@ -83,13 +86,15 @@ def train(
             loop = _Loop(workdir, stage, config, mesh, rng, dtype, checkpoints, sinks)
             try:
                 if stage.evaluate and stage.evaluate_start and loop.step == 0:
-                    loop.judge(stage.evaluate)
+                    with loop.pace.apart():
+                        loop.judge(stage.evaluate)
                 loop.run(checkpoint_seconds, stop_asked, profile_steps)
             finally:
                 loop.close()
             checkpoints.latest()  # waits until the last checkpoint is on disk
             if stage.export and jax.process_index() == 0:
-                stage.export(load_best(workdir)[0], loop.metrics)
+                of_best = {} if loop.best_value is None else {stage.best: loop.best_value}
+                stage.export(load_best(workdir)[0], loop.metrics | of_best)
         finally:
             checkpoints.close()
     return {"steps": loop.step, "best_step": loop.best_step, "metrics": loop.metrics}
@@ -384,13 +389,14 @@ def explained(workdir: Path, batch_field: str) -> Iterator[None]:
     except Exception as error:
         stage, text = workdir.name, str(error)
         # The disk is looked at first: orbax reports a full one as RESOURCE_EXHAUSTED too.
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in text:
-            raise OSError(
-                errno.ENOSPC,
-                f"stage {stage!r}: the disk is full; free some space and run the same command "
-                "again, it continues from what is complete",
-                str(workdir),
-            ) from error
+        for number, what in _FULL.items():
+            if getattr(error, "errno", None) == number or os.strerror(number) in text:
+                raise OSError(
+                    number,
+                    f"stage {stage!r}: {what}; free some space and run the same command again, "
+                    "it continues from what is complete",
+                    str(workdir),
+                ) from error
         if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "MemoryError" in text:
             raise MemoryError(
                 f"stage {stage!r}: not enough memory for a batch; lower "

@@ -7,7 +7,9 @@ import sys
 import threading
 import time
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from stormpsr_jax.base import interruption
 from stormpsr_jax.base.processes import deaf_to_ctrl_c
@@ -41,6 +43,15 @@ def test_handled_gives_back_what_was_there():
     assert threading.active_count() == threads
     with interruption.noted() as received:
         assert not received
+
+
+def test_all_stop_stays_said_where_a_stage_has_just_ended(monkeypatch):
+    """JAX says it once, maybe after the last step: the next stage must not begin."""
+    said = iter([False, True, False])
+    monkeypatch.setattr(interruption, "_all_stop", False)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda _: next(said))
+    assert [interruption.all_stop() for _ in range(4)] == [False, True, True, True]
 
 
 def test_deaf_to_ctrl_c_processes_are_and_the_parent_is_not():

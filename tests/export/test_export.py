@@ -14,7 +14,7 @@ from stormpsr_jax import demo
 from stormpsr_jax.export import command, exporting, onnx_writer, stablehlo_writer
 from stormpsr_jax.media import sources
 from stormpsr_jax.media.pictures import read_upright
-from stormpsr_jax.model import stablehlo_program
+from stormpsr_jax.model import onnx_file, onnx_program, stablehlo_program
 from stormpsr_jax.model.program import Array
 from stormpsr_jax.models import backbones
 from stormpsr_jax.models.detector import Detector
@@ -243,6 +243,44 @@ def test_an_onnx_file_that_no_export_writes_is_refused(copied, change):
     message = refusal(folder)
     assert TAMPERED[change] in message
     assert "encoder.onnx" in message
+
+
+def graph(operator, name="n", **attributes):
+    """An ONNX file of one operator on four numbers and number 9, which is a constant."""
+    import onnx
+
+    x, y = (onnx.helper.make_tensor_value_info(n, 1, ["b", None]) for n in "xy")
+    x.type.tensor_type.shape.dim[1].dim_value = 4
+    y.type.tensor_type.shape.dim[1].dim_value = 4 if operator == "Sin" else 1
+    inputs = ["x"] if operator == "Sin" else ["x", "nine"]
+    node = onnx.helper.make_node(operator, inputs, ["y"], name=name, **attributes)
+    constants = [onnx.helper.make_tensor("nine", 7, [1], [9])] if operator != "Sin" else []
+    opsets = [onnx.helper.make_opsetid("", 21)]
+    made = onnx.helper.make_graph([node], "g", [x], [y], constants)
+    return onnx.helper.make_model(made, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def test_a_file_in_onnxruntimes_own_format_is_not_run(tmp_path, monkeypatch):
+    """A file can be an ONNX message too, by which it is checked, with whatever operators."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "x.ort")
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(graph("Sin"), options, providers=["CPUExecutionProvider"])
+    monkeypatch.setattr(onnx_file, "check", lambda *_: None)
+    assert onnx_program.opened(tmp_path / "x.onnx", graph("Sin"), None).takes.shape == (4,)
+    data = (tmp_path / "x.ort").read_bytes()
+    with pytest.raises(ValueError, match="onnxruntime cannot run it"):
+        onnx_program.opened(tmp_path / "x.onnx", data, None)
+
+
+def test_names_in_an_onnx_file_reach_no_terminal_as_they_are(tmp_path, capfd):
+    data = graph("Gather", name="n\x1b[31m", axis=1)
+    run = onnx_program.opened(tmp_path / "x.onnx", data, None).function(2)
+    with pytest.raises(ValueError, match=r"'n\\x1b\[31m'"):
+        run(np.ones((2, 4), np.float32))
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("form", ["onnx", "stablehlo"])

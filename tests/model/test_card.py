@@ -101,6 +101,12 @@ def test_card_says_what_the_model_is_how_it_decodes_and_which_world_its_figures_
     assert f"by stormpsr_jax {data['package_version']}" in body
 
 
+def test_confidences_that_too_few_recordings_have_calibrated_are_no_probabilities(tmp_path):
+    write(tmp_path, calibration=Calibration(slope=0.0, intercept=0.4, low=0.1, high=0.9))
+    assert not stormpsr_jax.load_model(tmp_path).calibrated()
+    assert read(tmp_path)[1].count("confidences are no probabilities") == 3
+
+
 def test_figures_of_recordings_that_are_no_renders_are_not_called_rendered(tmp_path):
     """Whatever its config would have rendered, had it rendered anything."""
     data = {"rendered": False, "recordings": {"train": 11, "val": 2, "test": 7}}

@@ -289,6 +289,20 @@ def test_recognise_results_in_a_source_folder_are_no_sources(trained, clip, tmp_
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [".lock", "a_up"]
 
 
+def test_recognise_a_full_disk_is_no_mistake_of_the_command(
+    trained, clip, tmp_path, monkeypatch, capsys
+):
+    def full(folder, *_):
+        raise OSError(28, "No space left on device", str(folder / "record.json"))
+
+    monkeypatch.setattr(results, "write_record", full)
+    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 1  # and not 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("record.json: No space left on device")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".lock"]
+    monkeypatch.undo()
+    assert run(trained, clip, f"--out={tmp_path / 'out'}") == 0
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_recognise_interrupted_leaves_no_half_results(
     trained, tmp_path, made, clip, number, status

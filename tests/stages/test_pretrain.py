@@ -79,3 +79,20 @@ def test_without_kfs_neither_renders_nor_batches_that_divide_are_asked_for(finis
     assert text.startswith(f"{tmp_path}: has no split 'cad'")
     (text,) = mistakes(**{"temporal.steps": 0})
     assert text == "--config.temporal.steps=0: at least 1 is needed"
+
+
+def test_the_last_weights_are_kept_where_no_other_recording_can_judge(rendered, tmp_path):
+    """All evaluations would come to 0, of which the first would be the best."""
+    fields = {"stages": ("pretrain",), "data.dir": str(rendered / "data")}
+    context = Context(tiny(**fields), tmp_path, make_mesh(1, 1))
+    assert checks.find_doubts(context) == []
+    assert pretrain.build(context).best == "precision_at_1"
+    recordings = context.clip_source("val").recordings
+    while len(recordings) > 1:
+        recordings.popitem()
+    (text,) = checks.find_doubts(context)
+    assert text.startswith("no two recordings of split 'val' have key frames of the same state")
+    definition = pretrain.build(context)
+    assert (definition.evaluate, definition.best) == (None, "")
+    context.config.pretrain.steps = 0
+    assert checks.find_doubts(context) == []

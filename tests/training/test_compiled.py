@@ -97,16 +97,35 @@ def test_a_key_that_others_can_read_is_not_used(home, tmp_path, capsys):
 
 
 def test_the_folder_stays_within_its_bound_and_loses_what_was_not_used_for_longest(tmp_path):
+    a, b, c, d, large = (f"jit_f-{letter * 64}" for letter in "abcde")
     store = compiled.Store(tmp_path, 1000, b"key")
-    for i, name in enumerate("abc"):
+    for i, name in enumerate((a, b, c)):
         store.put(name, bytes(268))  # 300 with the seal
         os.utime(tmp_path / name, (i, i))
-    assert store.get("a") == bytes(268)
-    store.put("d", bytes(268))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "d"]
-    store.put("larger than all", bytes(1000))
-    assert store.get("larger than all") is None
+    assert store.get(a) == bytes(268)
+    store.put(d, bytes(268))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [a, c, d]
+    store.put(large, bytes(1000))
+    assert store.get(large) is None
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 1000
+
+
+def test_files_of_others_in_the_folder_stay_and_do_not_count(home, tmp_path):
+    """A folder that runs share may be one that is there for something else too."""
+    (tmp_path / "thesis.tex").write_bytes(bytes(MOST))
+    os.utime(tmp_path / "thesis.tex", (0, 0))
+    compute(tmp_path)
+    assert compute(tmp_path)[1] == 1
+    (program,) = tmp_path.glob("jit_*")
+    store = compiled.Store(tmp_path, program.stat().st_size + 100, b"key")
+    left = tmp_path / f"{program.name}.77-01234567.part"  # by a process that was killed
+    left.write_bytes(bytes(100))
+    os.utime(left, (1, 1))
+    store.put(f"jit_g-{'0' * 64}", bytes(60))
+    assert sorted(p.name for p in tmp_path.glob("jit_*")) == sorted(
+        [program.name, "jit_g-" + 64 * "0"]
+    )
+    assert (tmp_path / "thesis.tex").stat().st_size == MOST
 
 
 def test_a_full_disk_only_means_that_nothing_is_kept(tmp_path, monkeypatch):

@@ -127,6 +127,17 @@ def test_train_exports_the_best_weights_at_the_end(tmp_path):
     same(exported[1][0], load_best(tmp_path / "toy")[0])
 
 
+def test_train_exports_the_best_weights_with_their_own_figure(tmp_path):
+    scores, exported = iter([1.0, 3.0, 2.0]), []
+    facts = run(
+        tmp_path / "toy",
+        evaluate=lambda params, batch_stats: {"score": next(scores), "other": 5.0},
+        export=lambda params, metrics: exported.append(metrics),
+    )
+    assert facts["metrics"] == {"score": 2.0, "other": 5.0}
+    assert exported == [{"score": 3.0, "other": 5.0}]
+
+
 def test_train_checkpoints_by_elapsed_time(tmp_path):
     config = {"steps": 7, "eval_every": 100, "checkpoint_every": 100}
     run(tmp_path / "toy", config=config, checkpoint_seconds=0.0)

@@ -1,5 +1,9 @@
 """What goes wrong in training ends it with a line that says where, and what to do."""
 
+import errno
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -62,15 +66,17 @@ def test_train_out_of_memory_names_stage_and_field(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "failure",
-    [
-        OSError(28, "No space left on device"),
-        # As orbax reports it from its writing thread.
-        ValueError("RESOURCE_EXHAUSTED: Failed to write 10032 bytes: No space left on device"),
-    ],
+    ("number", "what"),
+    [(errno.ENOSPC, "disk is full"), (errno.EDQUOT, "quota of the disk is used")],
 )
-def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, failure):
+@pytest.mark.parametrize("by_orbax", [False, True])
+def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, number, what, by_orbax):
     """The bar is at its end then: nothing comes after what the command says of it."""
+
+    failure = OSError(number, os.strerror(number))
+    if by_orbax:  # as it reports it from its writing thread
+        text = f"RESOURCE_EXHAUSTED: Failed to write 10032 bytes: {os.strerror(number)}"
+        failure = ValueError(text)
 
     def save(*args, **kwargs):
         raise failure
@@ -84,9 +90,9 @@ def test_train_full_disk_says_what_to_do(tmp_path, monkeypatch, capsys, failure)
 
     monkeypatch.setattr(loop, "Bar", Kept)
     monkeypatch.setattr(loop.Checkpoints, "save", save)
-    with pytest.raises(OSError, match=r"disk is full; free some space") as error:
+    with pytest.raises(OSError, match=rf"{what}.*; free some space") as error:
         run(tmp_path / "toy")
-    assert error.value.errno == 28
+    assert error.value.errno == number
     assert capsys.readouterr().err.startswith("toy: ")
     (bar,) = bars
     bar.close()
@@ -125,6 +131,16 @@ def test_train_really_full_disk_is_one_line_and_training_goes_on(tmp_path, size)
     assert lines[-2:] == [*errors, ""]
     whole = [int(name) for name in (tmp_path / "left").read_text().split() if name.isdigit()]
     assert f"begun after {max(whole, default=0)}" in output.splitlines()
+
+
+def test_train_loader_that_is_killed_is_a_line_with_a_remedy(tmp_path):
+    def kill(step, batch):
+        if step == 3:
+            for loader in multiprocessing.active_children():
+                os.kill(loader.pid, signal.SIGKILL)
+
+    with pytest.raises(ChildProcessError, match=r"died .* fewer --config\.data\.workers"):
+        run(tmp_path / "toy", data=acting(kill, workers=1))
 
 
 def test_train_data_that_ends_is_an_error(tmp_path):

@@ -100,9 +100,11 @@ def _recognised(
             last = chunk.numbers[-1]
             held.append(_Waiting(chunk, sum(one.num_bytes for one in held) > _MAX_HELD))
             if not watch.holding:
+                # The first verdict counts: within a chunk of a slow source there may be others.
                 pairs = zip(chunk.numbers, chunk.fits, strict=True)
-                known = next((number for number, fits in pairs if fits is not None), last)
-                yield from _decoded(held, decoder, watch.fits, known - watch.patience)
+                told = ((number, fits) for number, fits in pairs if fits is not None)
+                known, fits = next(told, (last, watch.fits))
+                yield from _decoded(held, decoder, fits, known - watch.patience)
             elif last - held[0].numbers[-1] >= watch.patience:
                 # Too old: it was no clear view of anything but an initial state.
                 yield held.popleft().take()
