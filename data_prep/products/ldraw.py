@@ -198,7 +198,8 @@ class _Reader:
             if moved and f"{_key(moved[1])}.dat" != name:
                 return self.title(f"{_key(moved[1])}.dat", colour)
             text = text.lstrip("~=_| ") or PurePosixPath(name).stem
-        tint = self._colours.get(colour, ("", []))[0].replace("_", " ").lower()
+        tint = "" if colour == _INHERITED else self._colours.get(colour, ("", []))[0]
+        tint = tint.replace("_", " ").lower()
         return " ".join(f"{text} {tint}".split())
 
     def display(self, colours: np.ndarray, where: str) -> np.ndarray:
@@ -208,9 +209,11 @@ class _Reader:
         for i, code in enumerate(codes.tolist()):
             if code >= _DIRECT:
                 table[i] = _rgb(code - _DIRECT)
+            elif code == _INHERITED:
+                continue  # what LDConfig.ldr has for it is of editors, and of no part
             elif code in self._colours:
                 table[i] = self._colours[code][1]
-            elif code != _INHERITED:
+            else:
                 raise ValueError(f"{where}: colour {code} is not in {self._library / CONFIG}")
         return table[of_code]
 
