@@ -162,6 +162,7 @@ def read(path: Path) -> list[Piece]:
         elif kind in STEP:
             pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
         else:
+            data = _from_the_first(data) if kind == "obj" else data
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
         solid = [_without_flat(piece) for piece in pieces]
@@ -256,6 +257,37 @@ def _tessellated(path: Path, data: bytes) -> bytes:
     if not glb:
         raise ValueError(f"{path}: not a readable STEP file; export the part again, as AP214")
     return glb
+
+
+def _from_the_first(data: bytes) -> bytes:
+    """An OBJ file whose faces count vertices from the first one of the file.
+
+    Below 0 they count back from where the face stands; trimesh counts from the end of the file.
+    """
+    if not re.search(rb"^f.*[\s/]-", data, re.MULTILINE):
+        return data
+    counts = {b"v": 0, b"vt": 0, b"vn": 0}
+    lines = data.replace(b"\r\n", b"\n").replace(b"\\\n", b"").split(b"\n")
+    for i, line in enumerate(lines):
+        kind, _, rest = line.partition(b" ")
+        if kind in counts:
+            counts[kind] += 1
+        elif kind == b"f":
+            corners = [
+                b"/".join(map(_absolute, corner.split(b"/"), counts.values()))
+                for corner in rest.split()
+            ]
+            lines[i] = b" ".join([kind, *corners])
+    return b"\n".join(lines)
+
+
+def _absolute(number: bytes, count: int) -> bytes:
+    """A number of a corner, as one of those from 1 to the count."""
+    if not number.startswith(b"-"):
+        return number
+    if -count > (back := int(number)):
+        raise ValueError("a face of a vertex that is not there")
+    return b"%d" % (count + 1 + back)
 
 
 def _check_glb(path: Path, data: bytes) -> None:

@@ -309,6 +309,25 @@ def test_load_product_nodes_of_a_glb_keep_their_places(meshes):
     np.testing.assert_allclose(_bounds(_product(meshes), (0, 0, 1)), before, atol=1e-6)
 
 
+@pytest.mark.parametrize("corner", ["{0}", "{0}//-1", "{0}/-1/-1", "{1}"])
+def test_numbers_below_zero_of_an_obj_count_back_from_their_face(meshes, corner):
+    """Two boxes, each with its vertices before its faces."""
+    low, high = PARTS["Front_wheel.obj"].bounds
+    middle = (low + high) / 2
+    lines = []
+    for number, bounds in enumerate(((low, (middle[0], *high[1:])), ((middle[0], *low[1:]), high))):
+        half = _box(*bounds)
+        lines += [f"v {x} {y} {z}" for x, y, z in half.vertices] + ["vt 0 0", "vn 0 0 1"]
+        for face in half.faces:
+            lines.append("f " + " ".join(corner.format(k - 8, 8 * number + k + 1) for k in face))
+    (meshes / "Front_wheel.obj").write_text("\r\n".join(lines))
+    (piece,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert len(piece.faces) == 24
+    shown = trimesh.Trimesh(piece.vertices, piece.faces)
+    np.testing.assert_allclose(shown.bounds, (low, high))
+    np.testing.assert_allclose(shown.volume, np.prod(high - low))
+
+
 def _write_glb(path, content):
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 4)
@@ -342,6 +361,10 @@ WRONG = {
     "bad index": (
         lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"),
         "Front_wheel.obj: ",
+    ),
+    "index before the first": (
+        lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf -1 -2 -4\n"),
+        "Front_wheel.obj: not a readable OBJ mesh (ValueError: a face of a vertex",
     ),
     "not finite": (
         lambda m: (m / "Front_wheel.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
