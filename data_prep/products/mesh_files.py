@@ -211,15 +211,20 @@ def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
             vertices = np.array(geometry.vertices, np.float64) @ pose[:3, :3].T + pose[:3, 3]
             display = _own_colours(geometry)
             display = np.broadcast_to(np.nan if display is None else display, (len(faces), 3))
-            owner = _owner(scene, node)
+            owner = _owner(scene, node, geometry)
             number = numbers.setdefault(owner, len(numbers))
             yield Piece(owner, vertices, faces, np.array(display, np.float64), number)
 
 
-def _owner(scene: Any, node: str) -> str:
-    """The node of a GLB that a node is of: trimesh makes one for each material, named at random."""
+def _owner(scene: Any, node: str, geometry: Any) -> str:
+    """The node of a GLB that a node is of: trimesh makes one for each material, named at random.
+
+    The file may have names like these, so the mesh has to be of several materials.
+    """
     above = scene.graph.transforms.parents.get(node)
-    of_material = above is not None and re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
+    if above is None or not geometry.metadata.get("from_gltf_primitive"):
+        return str(node)
+    of_material = re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
     return str(above if of_material else node)
 
 

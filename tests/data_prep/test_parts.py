@@ -91,6 +91,23 @@ def test_an_object_of_several_materials_is_one_part(tmp_path):
     assert np.unique(knob.mesh.colours, axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
 
 
+def test_objects_named_like_the_one_that_holds_them_are_parts_of_their_own(tmp_path):
+    """Six letters more are what an object of several materials gets from trimesh."""
+    scene = trimesh.Scene()
+    names = ("Pump_casing", "Pump_roller", "Pump_lid")
+    for low, name in enumerate(names):
+        scene.add_geometry(box((low, 0, 0), (low + 1, 1, 1)), node_name=name)
+
+    def under_one(content):
+        inside = [i for i, node in enumerate(content["nodes"]) if "mesh" in node]
+        content["scenes"], content["scene"] = [{"nodes": [len(content["nodes"])]}], 0
+        content["nodes"].append({"name": "Pump", "children": inside})
+
+    glb.change(scene.export(file_type="glb"), under_one, tmp_path / "pump.glb")
+    parts.split(model=tmp_path / "pump.glb", out=tmp_path / "meshes")
+    assert {path.stem for path in (tmp_path / "meshes").iterdir()} == set(names)
+
+
 def _in_one_mesh(content):
     primitives = [mesh["primitives"][0] for mesh in content["meshes"]]
     content["meshes"] = [{"primitives": primitives}]
