@@ -161,6 +161,7 @@ def read(path: Path) -> list[Piece]:
             pieces = [Piece(*thing, i) for i, thing in enumerate(three_mf.objects(data))]
         elif kind in STEP:
             pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
+            pieces = [dataclasses.replace(p, colours=_displayed(p.colours)) for p in pieces]
         else:
             data = _from_the_first(data) if kind == "obj" else data
             pieces = list(_objects(data, kind, np.eye(4)))
@@ -253,7 +254,7 @@ def _without_flat(piece: Piece) -> Piece:
 
 
 def _tessellated(path: Path, data: bytes) -> bytes:
-    """A STEP file as a GLB in metres, with the axes of the file."""
+    """A STEP file as a GLB in metres, with the axes of the file and linear colours."""
     import cascadio  # here, as it is an extra of its own
 
     glb = cascadio.load(
@@ -293,6 +294,11 @@ def _absolute(number: bytes, count: int) -> bytes:
     if -count > (back := int(number)):
         raise ValueError("a face of a vertex that is not there")
     return b"%d" % (count + 1 + back)
+
+
+def _displayed(linear: np.ndarray) -> np.ndarray:
+    """Display colours of linear ones, by the curve of sRGB (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _check_glb(path: Path, data: bytes) -> None:
