@@ -204,6 +204,10 @@ def test_states_that_do_not_fit_the_procedure_are_told(states, tmp_path):
             ["--model=STATES", "--procedure=toy.json", "--bodies=bolt=9"],
             "--bodies: bolt has bodies",
         ),
+        (
+            ["--model=STATES", "--procedure=toy.json", "--bodies=bolt=2,2"],
+            "--bodies: bolt has bodies",
+        ),
         (["--model=x", "--bodies=bolt"], 'invalid list like "pin=2,3; screw=1" value'),
         (["--model=x.dae"], "x.dae: .dae is not read"),
     ],
