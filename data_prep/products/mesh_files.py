@@ -43,6 +43,9 @@ IN_MILLIMETRES = (".3mf", ".step", ".stp")
 # How far triangles may be from a curved surface: a share of an edge's length, and radians.
 _FLAT, _TURN = 0.01, 0.3
 _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
+# Extensions of GLB without which a file is something else, and which are not read.
+_UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
+_QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
 _ADVICE = "export the part again, as a plain triangle mesh"
 _LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
 _ERROR = b"error: "
@@ -230,9 +233,11 @@ def _owner(scene: Any, node: str, geometry: Any) -> str:
 
 
 def _checked(piece: Piece) -> Piece:
-    """The piece; ValueError if a face is of a vertex that is not there."""
+    """The piece; ValueError if a face is of a vertex that is not there, or nowhere."""
     if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
         raise ValueError("a face of a vertex that is not there")
+    if not np.isfinite(piece.vertices[piece.faces]).all():
+        raise ValueError("a face of a vertex whose place is no finite number")
     return piece
 
 
@@ -242,7 +247,7 @@ def _without_flat(piece: Piece) -> Piece:
     areas = np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
-    solid = areas > 0  # NaN is not
+    solid = areas > 0
     used, faces = np.unique(piece.faces[solid], return_inverse=True)
     return Piece(
         piece.name[:_MAX_NAME],
@@ -302,7 +307,7 @@ def _displayed(linear: np.ndarray) -> np.ndarray:
 
 
 def _check_glb(path: Path, data: bytes) -> None:
-    """Refuses a GLB that refers to other files."""
+    """Refuses a GLB that refers to other files, or needs what is not read."""
     try:
         magic, _, _, length, kind = struct.unpack_from("<4sII I4s", data)
         if magic != b"glTF" or kind != b"JSON":
@@ -310,7 +315,17 @@ def _check_glb(path: Path, data: bytes) -> None:
         content = json.loads(data[20 : 20 + length])
         entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
         uris = [e["uri"] for e in entries if "uri" in e]
-    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
+        needed = [
+            name for name in content.get("extensionsRequired", []) if _is_unread(name, content)
+        ]
+    except (
+        struct.error,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
     for uri in uris:
         if not str(uri).startswith("data:"):
@@ -318,6 +333,16 @@ def _check_glb(path: Path, data: bytes) -> None:
                 f"{path}: refers to another file ({str(uri)[:60]!r}); export it with everything "
                 "embedded"
             )
+    if needed:
+        raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
+
+
+def _is_unread(extension: str, content: Any) -> bool:
+    """Whether a GLB with an extension shows something else to who does not know it."""
+    if extension != _QUANTISED:
+        return extension in _UNREAD
+    places = [p["attributes"]["POSITION"] for m in content["meshes"] for p in m["primitives"]]
+    return any(content["accessors"][i].get("normalized") for i in places)
 
 
 def _own_colours(geometry: Any) -> np.ndarray | None:
@@ -329,9 +354,15 @@ def _own_colours(geometry: Any) -> np.ndarray | None:
     if isinstance(visual, ColorVisuals):
         return None if visual.kind is None else visual.face_colors[:, :3] / 255
     material = getattr(visual, "material", None)
-    if not isinstance(material, PBRMaterial) or material.baseColorFactor is None:
+    if not isinstance(material, PBRMaterial) or material.baseColorTexture is not None:
         return None
-    return None if material.baseColorTexture is not None else material.main_color[:3] / 255
+    colour = None if material.baseColorFactor is None else material.main_color[:3] / 255
+    corners = visual.vertex_attributes.get("color")
+    if corners is None:
+        return colour
+    whole = np.iinfo(corners.dtype).max if corners.dtype.kind in "iu" else 1
+    shown = (corners[:, :3] / whole)[geometry.faces].mean(axis=1).clip(0, 1)
+    return shown if colour is None else shown * colour
 
 
 def _limits(path: Path) -> tuple[int, int]:

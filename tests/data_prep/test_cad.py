@@ -341,6 +341,49 @@ def _flat(path):
     trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False).export(path)
 
 
+def _needs(meshes, extension, **of_position):
+    """Says of the lid's GLB that it needs an extension, and this of its accessor of places."""
+
+    def change(content):
+        content["extensionsUsed"] = content["extensionsRequired"] = [extension]
+        number = content["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+        content["accessors"][number] |= of_position
+
+    glb.change((meshes / "2.glb").read_bytes(), change, meshes / "2.glb")
+
+
+def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
+    """As programs export them, which give each mesh a material."""
+    shown = [(255, 51, 0, 255)] * 8
+    for material, expected in (
+        ({"name": "none"}, (1, 0.2, 0)),
+        ({"pbrMetallicRoughness": {"baseColorFactor": [0.2, 1, 1, 1]}}, (0.2, 0.2, 0)),
+    ):
+        lid = PARTS["2.glb"].copy()
+        lid.visual.vertex_colors = shown
+
+        def change(content, material=material):
+            content["materials"] = [material]
+            content["meshes"][0]["primitives"][0]["material"] = 0
+
+        glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
+        (piece,) = mesh_files.read(meshes / "2.glb")
+        np.testing.assert_allclose(piece.colours, 12 * [expected])
+
+
+def test_a_glb_with_whole_numbers_for_places_is_read(meshes):
+    before = mesh_files.read(meshes / "2.glb")[0].vertices
+    _needs(meshes, "KHR_mesh_quantization")
+    np.testing.assert_array_equal(mesh_files.read(meshes / "2.glb")[0].vertices, before)
+
+
+def _with_a_hole(path):
+    """Writes a box of which one corner of one triangle is nowhere."""
+    corners = _box(0, 0, 0, 40, 30, 5).triangles.reshape(-1, 3).copy()
+    corners[0] = np.nan
+    trimesh.Trimesh(corners, np.arange(36).reshape(-1, 3), process=False).export(path)
+
+
 WRONG = {
     "missing": (lambda m: (m / "base.stl").unlink(), "no mesh for base"),
     "unknown": (lambda m: (m / "roof.stl").touch(), "roof.stl: belongs to no component"),
@@ -369,6 +412,18 @@ WRONG = {
     "not finite": (
         lambda m: (m / "Front_wheel.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
         "Front_wheel.obj: ",
+    ),
+    "a part of it nowhere": (
+        lambda m: _with_a_hole(m / "base.stl"),
+        "base.stl: not a readable STL mesh (ValueError: a face of a vertex whose place is no",
+    ),
+    "draco": (
+        lambda m: _needs(m, "KHR_draco_mesh_compression"),
+        "2.glb: needs KHR_draco_mesh_compression, which is not read; export it without",
+    ),
+    "shares": (
+        lambda m: _needs(m, "KHR_mesh_quantization", normalized=True),
+        "2.glb: needs KHR_mesh_quantization, which is not read",
     ),
     "degenerate": (lambda m: _flat(m / "base.stl"), "base.stl: all its 1 triangles are degenerate"),
     "poses json": (lambda m: (m / "poses.json").write_text("{"), "poses.json: line 1: not JSON"),
