@@ -40,6 +40,8 @@ from data_prep.products.meshes import ORDER, plain
 from stormpsr_jax.base.files import check_name, write_json
 from stormpsr_jax.psr.procedure import Procedure, load_procedure
 
+MAX_COLOURS = 500  # of an object, that get a mesh each
+
 
 def split(
     *,
@@ -142,7 +144,10 @@ def _names(titles: Sequence[str]) -> list[str]:
 
 
 def _glb(pieces: Sequence[Piece]) -> bytes:
-    """A GLB with a mesh for each colour: of more than one in a mesh, GLB would blur the borders."""
+    """A GLB with a mesh for each colour: of more than one in a mesh, GLB would blur the borders.
+
+    Of very many, as a scan has, it is one mesh, whose triangles have no corner in common.
+    """
     import trimesh  # here, as flags and --help do without it
     from trimesh.visual import TextureVisuals
     from trimesh.visual.material import PBRMaterial
@@ -150,7 +155,16 @@ def _glb(pieces: Sequence[Piece]) -> bytes:
     scene = trimesh.Scene()
     for piece in pieces:
         shown = np.where(np.isnan(piece.colours), -1, np.rint(255 * piece.colours)).astype(int)
-        for colour in np.unique(shown, axis=0):
+        bare = shown[:, 0] < 0
+        colours = np.unique(shown, axis=0)
+        if len(colours) > MAX_COLOURS:
+            corners = piece.vertices[piece.faces[~bare]].reshape(-1, 3)
+            faces = np.arange(len(corners)).reshape(-1, 3)
+            looks = np.repeat(shown[~bare], 3, axis=0).astype(np.uint8)
+            mesh = trimesh.Trimesh(corners, faces, vertex_colors=looks, process=False)
+            scene.add_geometry(mesh)
+            colours = colours[colours[:, 0] < 0]
+        for colour in colours:
             used, faces = np.unique(piece.faces[(shown == colour).all(axis=1)], return_inverse=True)
             mesh = trimesh.Trimesh(piece.vertices[used], faces.reshape(-1, 3), process=False)
             if colour[0] >= 0:

@@ -314,7 +314,7 @@ def _count(num_recordings: int) -> str:
 def _dump(data: dict[str, Any]) -> str:
     """JSON with each list of numbers on one line."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
-    return re.sub(r"\[[\s\d,]*\d\s*\]", _on_one_line, text)
+    return re.sub(r"\[\n[\s\d,]*\d\s*\]", _on_one_line, text)  # none within a text has a line end
 
 
 def _on_one_line(numbers: re.Match) -> str:

@@ -30,6 +30,12 @@ def test_template_has_no_mistakes_and_no_doubts(written, capsys):
     assert "[0, 3, 6]" in written.read_text()
 
 
+def test_a_name_with_numbers_in_brackets_stays_as_it_is(capsys):
+    command.main(["template", "--name=lamp [2,4]", "--components=foot [ 1 ],arm"])
+    data = json.loads(capsys.readouterr().out)
+    assert (data["name"], data["components"][0]) == ("lamp [2,4]", "foot [ 1 ]")
+
+
 def test_template_and_show_allowed_steps(capsys):
     arguments = ["template", "--name=shelf", "--components=base,back"]
     command.main([*arguments, "--allowed=5,3"])

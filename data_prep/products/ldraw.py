@@ -20,6 +20,8 @@ MAX_FACES = 2_000_000  # of the model
 MAX_DEPTH = 64  # of files that place files
 MAX_FILES, MAX_BYTES = 20_000, 2**28  # that are read, and of all of them
 MAX_PARTS = 5_000  # of the model
+MAX_STEPS = 100_000  # of the model, with those of its submodels each time that they are placed
+MAX_HELD = 5  # times MAX_FACES: faces of all files, which are kept
 CONFIG = "LDConfig.ldr"
 # Where parts lie in a library, and what they are made of.
 _FOLDERS = ("parts", "p", "unofficial/parts", "unofficial/p")
@@ -28,6 +30,7 @@ _INHERITED, _EDGE = 16, 24  # colours of whoever places a file
 _DIRECT = 0x2000000  # and the colour itself, 0xRRGGBB
 _Z_UP = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])  # of y down
 _FIELDS = {"1": 15, "3": 11, "4": 14}  # of a line by its type
+_LONGEST = 500  # characters of a line that defines a colour
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,7 +133,7 @@ class _Reader:
         self._folders: dict[Path, dict[str, Path]] = {}
         self._sources: dict[str, _Source] = {}
         self._shapes: dict[str, Shape] = {}
-        self._bytes = self._steps = self._parts = 0
+        self._bytes = self._steps = self._parts = self._held = 0
         self._library, self._beside = library, model.parent
         if not any((library / folder).is_dir() for folder in _FOLDERS[:2]):
             raise ValueError(f"--parts={library}: is no library of LDraw (no folder parts or p)")
@@ -152,8 +155,9 @@ class _Reader:
                 f"{MAX_BYTES // 2**20} MiB of them"
             )
         try:
-            # Older files are Latin-1; in what is read of them both are the same.
-            return path.read_bytes().decode("utf-8", "replace").splitlines()
+            # Older files are Latin-1; in what is read of them both are the same. Some programs put
+            # a mark in front that is no part of the first line.
+            return path.read_bytes().decode("utf-8-sig", "replace").splitlines()
         except OSError as error:
             raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -161,7 +165,7 @@ class _Reader:
         """Notes the colours that a file defines."""
         pattern = r"\s*0\s+!COLOUR\s+(\S+)\s.*?CODE\s+(\d{1,9})\s.*?VALUE\s+(?:#|0x)([0-9A-F]{6})\b"
         for line in source.lines:
-            if "!COLOUR" in line and (found := re.match(pattern, line, re.IGNORECASE)):
+            if "!COLOUR" in line and (found := re.match(pattern, line[:_LONGEST], re.I)):
                 self._colours[int(found[2])] = found[1], _rgb(int(found[3], 16))
 
     def _source(self, name: str, where: str) -> _Source:
@@ -190,15 +194,15 @@ class _Reader:
 
     def title(self, name: str, colour: int) -> str:
         """What people call a file in a colour."""
-        source = self._source(name, name)
-        text = PurePosixPath(name).stem
-        if not source.model:
-            text = source.lines[0].strip().removeprefix("0").strip() if source.lines else text
-            moved = re.match(r"~Moved to (\S+)$", text)
-            if moved and f"{_key(moved[1])}.dat" != name:
-                return self.title(f"{_key(moved[1])}.dat", colour)
-            text = text.lstrip("~=_| ") or PurePosixPath(name).stem
-        tint = self._colours.get(colour, ("", []))[0].replace("_", " ").lower()
+        text, known = "", set[str]()
+        while name not in known and not (source := self._source(name, name)).model:
+            known.add(name)
+            text = source.lines[0].strip().removeprefix("0").strip() if source.lines else ""
+            if moved := re.match(r"~Moved to (\S+)$", text):
+                name = f"{_key(moved[1])}.dat"
+        text = text.lstrip("~=_| ") or PurePosixPath(name).stem
+        tint = "" if colour == _INHERITED else self._colours.get(colour, ("", []))[0]
+        tint = tint.replace("_", " ").lower()
         return " ".join(f"{text} {tint}".split())
 
     def display(self, colours: np.ndarray, where: str) -> np.ndarray:
@@ -208,9 +212,11 @@ class _Reader:
         for i, code in enumerate(codes.tolist()):
             if code >= _DIRECT:
                 table[i] = _rgb(code - _DIRECT)
+            elif code == _INHERITED:
+                continue  # what LDConfig.ldr has for it is of editors, and of no part
             elif code in self._colours:
                 table[i] = self._colours[code][1]
-            elif code != _INHERITED:
+            else:
                 raise ValueError(f"{where}: colour {code} is not in {self._library / CONFIG}")
         return table[of_code]
 
@@ -244,6 +250,8 @@ class _Reader:
             else:
                 whole.append(each)
         self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise ValueError(f"{above[0]}: has over {MAX_STEPS:,} steps, with those of submodels")
         self._parts += len(whole)
         if self._parts > MAX_PARTS:
             raise ValueError(f"{whole[-1].where}: with it the model has over {MAX_PARTS:,} parts")
@@ -282,6 +290,11 @@ class _Reader:
                     colours.append(_INHERITED if colour == _EDGE else colour)
         own = Shape(np.array(corners, np.float64).reshape(-1, 3, 3), np.array(colours, np.int64))
         shapes = [own, *found]
+        self._held += total
+        if self._held > MAX_HELD * MAX_FACES:
+            raise ValueError(
+                f"{where}: with {name} all files have over {MAX_HELD * MAX_FACES:,} faces"
+            )
         self._shapes[name] = Shape(
             np.concatenate([shape.corners for shape in shapes]),
             np.concatenate([shape.colours for shape in shapes]),

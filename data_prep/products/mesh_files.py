@@ -43,6 +43,9 @@ IN_MILLIMETRES = (".3mf", ".step", ".stp")
 # How far triangles may be from a curved surface: a share of an edge's length, and radians.
 _FLAT, _TURN = 0.01, 0.3
 _MILLIMETRES = 1000.0  # that a GLB of a STEP file is in metres
+# Extensions of GLB without which a file is something else, and which are not read.
+_UNREAD = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "EXT_mesh_gpu_instancing")
+_QUANTISED = "KHR_mesh_quantization"  # is read, but for numbers that stand for shares
 _ADVICE = "export the part again, as a plain triangle mesh"
 _LENGTH = struct.Struct("<Q")  # of an answer, which stands in front of it
 _ERROR = b"error: "
@@ -161,7 +164,9 @@ def read(path: Path) -> list[Piece]:
             pieces = [Piece(*thing, i) for i, thing in enumerate(three_mf.objects(data))]
         elif kind in STEP:
             pieces = list(_objects(data, "glb", np.diag([_MILLIMETRES] * 3 + [1.0])))
+            pieces = [dataclasses.replace(p, colours=_displayed(p.colours)) for p in pieces]
         else:
+            data = _from_the_first(data) if kind == "obj" else data
             pieces = list(_objects(data, kind, np.eye(4)))
         pieces = [_checked(piece) for piece in pieces if len(piece.faces)]
         solid = [_without_flat(piece) for piece in pieces]
@@ -210,22 +215,29 @@ def _objects(data: bytes, kind: str, scale: np.ndarray) -> Iterator[Piece]:
             vertices = np.array(geometry.vertices, np.float64) @ pose[:3, :3].T + pose[:3, 3]
             display = _own_colours(geometry)
             display = np.broadcast_to(np.nan if display is None else display, (len(faces), 3))
-            owner = _owner(scene, node)
+            owner = _owner(scene, node, geometry)
             number = numbers.setdefault(owner, len(numbers))
             yield Piece(owner, vertices, faces, np.array(display, np.float64), number)
 
 
-def _owner(scene: Any, node: str) -> str:
-    """The node of a GLB that a node is of: trimesh makes one for each material, named at random."""
+def _owner(scene: Any, node: str, geometry: Any) -> str:
+    """The node of a GLB that a node is of: trimesh makes one for each material, named at random.
+
+    The file may have names like these, so the mesh has to be of several materials.
+    """
     above = scene.graph.transforms.parents.get(node)
-    of_material = above is not None and re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
+    if above is None or not geometry.metadata.get("from_gltf_primitive"):
+        return str(node)
+    of_material = re.fullmatch(rf"{re.escape(str(above))}_\w{{6}}", str(node))
     return str(above if of_material else node)
 
 
 def _checked(piece: Piece) -> Piece:
-    """The piece; ValueError if a face is of a vertex that is not there."""
+    """The piece; ValueError if a face is of a vertex that is not there, or nowhere."""
     if piece.faces.min() < 0 or piece.faces.max() >= len(piece.vertices):
         raise ValueError("a face of a vertex that is not there")
+    if not np.isfinite(piece.vertices[piece.faces]).all():
+        raise ValueError("a face of a vertex whose place is no finite number")
     return piece
 
 
@@ -235,7 +247,7 @@ def _without_flat(piece: Piece) -> Piece:
     areas = np.linalg.norm(
         np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
     )
-    solid = areas > 0  # NaN is not
+    solid = areas > 0
     used, faces = np.unique(piece.faces[solid], return_inverse=True)
     return Piece(
         piece.name[:_MAX_NAME],
@@ -247,7 +259,7 @@ def _without_flat(piece: Piece) -> Piece:
 
 
 def _tessellated(path: Path, data: bytes) -> bytes:
-    """A STEP file as a GLB in metres, with the axes of the file."""
+    """A STEP file as a GLB in metres, with the axes of the file and linear colours."""
     import cascadio  # here, as it is an extra of its own
 
     glb = cascadio.load(
@@ -258,8 +270,44 @@ def _tessellated(path: Path, data: bytes) -> bytes:
     return glb
 
 
+def _from_the_first(data: bytes) -> bytes:
+    """An OBJ file whose faces count vertices from the first one of the file.
+
+    Below 0 they count back from where the face stands; trimesh counts from the end of the file.
+    """
+    if not re.search(rb"^f.*[\s/]-", data, re.MULTILINE):
+        return data
+    counts = {b"v": 0, b"vt": 0, b"vn": 0}
+    lines = data.replace(b"\r\n", b"\n").replace(b"\\\n", b"").split(b"\n")
+    for i, line in enumerate(lines):
+        kind, _, rest = line.partition(b" ")
+        if kind in counts:
+            counts[kind] += 1
+        elif kind == b"f":
+            corners = [
+                b"/".join(map(_absolute, corner.split(b"/"), counts.values()))
+                for corner in rest.split()
+            ]
+            lines[i] = b" ".join([kind, *corners])
+    return b"\n".join(lines)
+
+
+def _absolute(number: bytes, count: int) -> bytes:
+    """A number of a corner, as one of those from 1 to the count."""
+    if not number.startswith(b"-"):
+        return number
+    if -count > (back := int(number)):
+        raise ValueError("a face of a vertex that is not there")
+    return b"%d" % (count + 1 + back)
+
+
+def _displayed(linear: np.ndarray) -> np.ndarray:
+    """Display colours of linear ones, by the curve of sRGB (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
 def _check_glb(path: Path, data: bytes) -> None:
-    """Refuses a GLB that refers to other files."""
+    """Refuses a GLB that refers to other files, or needs what is not read."""
     try:
         magic, _, _, length, kind = struct.unpack_from("<4sII I4s", data)
         if magic != b"glTF" or kind != b"JSON":
@@ -267,7 +315,17 @@ def _check_glb(path: Path, data: bytes) -> None:
         content = json.loads(data[20 : 20 + length])
         entries = [e for key in ("buffers", "images") for e in content.get(key, [])]
         uris = [e["uri"] for e in entries if "uri" in e]
-    except (struct.error, ValueError, TypeError, AttributeError, RecursionError) as error:
+        needed = [
+            name for name in content.get("extensionsRequired", []) if _is_unread(name, content)
+        ]
+    except (
+        struct.error,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(f"{path}: not a readable GLB mesh ({error})") from error
     for uri in uris:
         if not str(uri).startswith("data:"):
@@ -275,6 +333,16 @@ def _check_glb(path: Path, data: bytes) -> None:
                 f"{path}: refers to another file ({str(uri)[:60]!r}); export it with everything "
                 "embedded"
             )
+    if needed:
+        raise ValueError(f"{path}: needs {needed[0]}, which is not read; export it without")
+
+
+def _is_unread(extension: str, content: Any) -> bool:
+    """Whether a GLB with an extension shows something else to who does not know it."""
+    if extension != _QUANTISED:
+        return extension in _UNREAD
+    places = [p["attributes"]["POSITION"] for m in content["meshes"] for p in m["primitives"]]
+    return any(content["accessors"][i].get("normalized") for i in places)
 
 
 def _own_colours(geometry: Any) -> np.ndarray | None:
@@ -286,9 +354,15 @@ def _own_colours(geometry: Any) -> np.ndarray | None:
     if isinstance(visual, ColorVisuals):
         return None if visual.kind is None else visual.face_colors[:, :3] / 255
     material = getattr(visual, "material", None)
-    if not isinstance(material, PBRMaterial) or material.baseColorFactor is None:
+    if not isinstance(material, PBRMaterial) or material.baseColorTexture is not None:
         return None
-    return None if material.baseColorTexture is not None else material.main_color[:3] / 255
+    colour = None if material.baseColorFactor is None else material.main_color[:3] / 255
+    corners = visual.vertex_attributes.get("color")
+    if corners is None:
+        return colour
+    whole = np.iinfo(corners.dtype).max if corners.dtype.kind in "iu" else 1
+    shown = (corners[:, :3] / whole)[geometry.faces].mean(axis=1).clip(0, 1)
+    return shown if colour is None else shown * colour
 
 
 def _limits(path: Path) -> tuple[int, int]:

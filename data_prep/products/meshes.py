@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def read_inputs(
 
 def plain(name: str) -> str:
     """A name without what file names and component names differ in."""
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
+    # macOS writes "ü" as two characters.
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 def _component(path: Path, procedure: Procedure) -> int:

@@ -105,7 +105,7 @@ def _shared(
     rest = set(range(1, len(bodies) + 1))
     taken = {name: [n for n in chosen[name] if n in rest] for name in names if name in chosen}
     for name, numbers in taken.items():
-        if set(numbers) - rest or not numbers or len(numbers) < len(chosen[name]):
+        if set(numbers) - rest or not numbers or len(set(numbers)) < len(chosen[name]):
             raise ValueError(
                 f"--bodies: {name} has bodies that are not in 1…{len(bodies)}, or twice"
             )

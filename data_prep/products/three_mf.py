@@ -74,6 +74,8 @@ def _placed(model: Any, thing: Any, pose: np.ndarray, known: dict, depth: int) -
         if number not in known:
             known[number] = _mesh(model, model.GetMeshObjectByID(number))
         vertices, faces, colours = known[number]
+        if np.linalg.det(pose[:3, :3]) < 0:  # mirrored, they would look inwards
+            faces = faces[:, ::-1]
         yield thing.GetName(), vertices @ pose[:3, :3].T + pose[:3, 3], faces, colours
     elif thing.IsComponentsObject():
         group = model.GetComponentsObjectByID(number)

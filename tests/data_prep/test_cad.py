@@ -309,6 +309,25 @@ def test_load_product_nodes_of_a_glb_keep_their_places(meshes):
     np.testing.assert_allclose(_bounds(_product(meshes), (0, 0, 1)), before, atol=1e-6)
 
 
+@pytest.mark.parametrize("corner", ["{0}", "{0}//-1", "{0}/-1/-1", "{1}"])
+def test_numbers_below_zero_of_an_obj_count_back_from_their_face(meshes, corner):
+    """Two boxes, each with its vertices before its faces."""
+    low, high = PARTS["Front_wheel.obj"].bounds
+    middle = (low + high) / 2
+    lines = []
+    for number, bounds in enumerate(((low, (middle[0], *high[1:])), ((middle[0], *low[1:]), high))):
+        half = _box(*bounds)
+        lines += [f"v {x} {y} {z}" for x, y, z in half.vertices] + ["vt 0 0", "vn 0 0 1"]
+        for face in half.faces:
+            lines.append("f " + " ".join(corner.format(k - 8, 8 * number + k + 1) for k in face))
+    (meshes / "Front_wheel.obj").write_text("\r\n".join(lines))
+    (piece,) = mesh_files.read(meshes / "Front_wheel.obj")
+    assert len(piece.faces) == 24
+    shown = trimesh.Trimesh(piece.vertices, piece.faces)
+    np.testing.assert_allclose(shown.bounds, (low, high))
+    np.testing.assert_allclose(shown.volume, np.prod(high - low))
+
+
 def _write_glb(path, content):
     text = json.dumps(content).encode()
     text += b" " * (-len(text) % 4)
@@ -320,6 +339,49 @@ def _write_glb(path, content):
 
 def _flat(path):
     trimesh.Trimesh([[0, 0, 0], [1, 0, 0], [2, 0, 0]], [[0, 1, 2]], process=False).export(path)
+
+
+def _needs(meshes, extension, **of_position):
+    """Says of the lid's GLB that it needs an extension, and this of its accessor of places."""
+
+    def change(content):
+        content["extensionsUsed"] = content["extensionsRequired"] = [extension]
+        number = content["meshes"][0]["primitives"][0]["attributes"]["POSITION"]
+        content["accessors"][number] |= of_position
+
+    glb.change((meshes / "2.glb").read_bytes(), change, meshes / "2.glb")
+
+
+def test_vertex_colours_of_a_glb_count_times_its_materials(meshes):
+    """As programs export them, which give each mesh a material."""
+    shown = [(255, 51, 0, 255)] * 8
+    for material, expected in (
+        ({"name": "none"}, (1, 0.2, 0)),
+        ({"pbrMetallicRoughness": {"baseColorFactor": [0.2, 1, 1, 1]}}, (0.2, 0.2, 0)),
+    ):
+        lid = PARTS["2.glb"].copy()
+        lid.visual.vertex_colors = shown
+
+        def change(content, material=material):
+            content["materials"] = [material]
+            content["meshes"][0]["primitives"][0]["material"] = 0
+
+        glb.change(trimesh.Scene(lid).export(file_type="glb"), change, meshes / "2.glb")
+        (piece,) = mesh_files.read(meshes / "2.glb")
+        np.testing.assert_allclose(piece.colours, 12 * [expected])
+
+
+def test_a_glb_with_whole_numbers_for_places_is_read(meshes):
+    before = mesh_files.read(meshes / "2.glb")[0].vertices
+    _needs(meshes, "KHR_mesh_quantization")
+    np.testing.assert_array_equal(mesh_files.read(meshes / "2.glb")[0].vertices, before)
+
+
+def _with_a_hole(path):
+    """Writes a box of which one corner of one triangle is nowhere."""
+    corners = _box(0, 0, 0, 40, 30, 5).triangles.reshape(-1, 3).copy()
+    corners[0] = np.nan
+    trimesh.Trimesh(corners, np.arange(36).reshape(-1, 3), process=False).export(path)
 
 
 WRONG = {
@@ -343,9 +405,25 @@ WRONG = {
         lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 9\n"),
         "Front_wheel.obj: ",
     ),
+    "index before the first": (
+        lambda m: (m / "Front_wheel.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nf -1 -2 -4\n"),
+        "Front_wheel.obj: not a readable OBJ mesh (ValueError: a face of a vertex",
+    ),
     "not finite": (
         lambda m: (m / "Front_wheel.obj").write_text("v nan 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\n"),
         "Front_wheel.obj: ",
+    ),
+    "a part of it nowhere": (
+        lambda m: _with_a_hole(m / "base.stl"),
+        "base.stl: not a readable STL mesh (ValueError: a face of a vertex whose place is no",
+    ),
+    "draco": (
+        lambda m: _needs(m, "KHR_draco_mesh_compression"),
+        "2.glb: needs KHR_draco_mesh_compression, which is not read; export it without",
+    ),
+    "shares": (
+        lambda m: _needs(m, "KHR_mesh_quantization", normalized=True),
+        "2.glb: needs KHR_mesh_quantization, which is not read",
     ),
     "degenerate": (lambda m: _flat(m / "base.stl"), "base.stl: all its 1 triangles are degenerate"),
     "poses json": (lambda m: (m / "poses.json").write_text("{"), "poses.json: line 1: not JSON"),

@@ -46,6 +46,16 @@ def test_objects_made_of_objects_are_moved_by_all_that_hold_them(path):
     assert lows == [[0, 10, 0], [5, 10, 0], [0, 17, 20]]
 
 
+def test_faces_of_a_mirrored_object_look_outwards(path):
+    mirrored = files.item(1, element="component").replace('="1 0 0', '="-1 0 0')
+    pair = f"<components>{files.item(1, element='component')}{mirrored}</components>"
+    files.write(path, OBJECT + f'<object id="2" type="model">{pair}</object>', files.item(2))
+    pieces = mesh_files.read(path)
+    assert [piece.vertices[:, 0].min() for piece in pieces] == [0, -1]
+    volumes = [trimesh.Trimesh(piece.vertices, piece.faces).volume for piece in pieces]
+    np.testing.assert_allclose(volumes, 6, rtol=1e-6)
+
+
 def test_colours_are_those_of_materials_and_of_colour_groups(path):
     """By face, else by object; a face without one has none."""
     groups = (

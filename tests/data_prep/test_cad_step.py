@@ -43,6 +43,13 @@ def test_a_block_has_its_bounds_in_millimetres_and_faces_that_look_outwards(
     assert mesh.colours.shape == mesh.faces.shape
 
 
+def test_colours_are_those_of_the_file(tmp_path):
+    pytest.importorskip("cascadio")
+    colour, path = (0.8, 0.5, 0.2), tmp_path / "base.step"
+    path.write_text(block((0, 0, 0), (1, 2, 3), colour=colour))
+    np.testing.assert_allclose(load(path).colours, 12 * [colour], atol=0.01)
+
+
 @pytest.mark.parametrize("text", ["", "garbage", block((0, 0, 0), (1, 1, 1))[:900]])
 def test_a_damaged_file_is_one_line(text, tmp_path):
     pytest.importorskip("cascadio")

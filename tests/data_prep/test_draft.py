@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,14 @@ def test_y_may_point_up(meshes, tmp_path):
     pairs = made.content["variants"]["assembly"]["precedence"]
     rules = {tuple(names[step // 3] for step in pair) for pair in pairs}
     assert rules == {("cup", "peg"), ("peg", "lid")}
+
+
+def test_files_may_be_named_as_macos_writes_them(meshes):
+    """An umlaut in two characters; in the procedure it is one."""
+    (meshes / "foot.obj").rename(meshes / unicodedata.normalize("NFD", "Fuß für Tür.obj"))
+    (meshes / "poses.json").unlink()
+    made = drafts.draft(meshes, name="box", fps=5, limit=9)
+    assert set(made.content["components"]) == {"Fuß für Tür", "lid", "cup", "peg"}
 
 
 @pytest.mark.parametrize(

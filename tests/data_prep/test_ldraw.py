@@ -1,6 +1,7 @@
 """Models of LDraw as parts: places, colours, windings, steps, and what is refused."""
 
 import random
+import time
 from pathlib import Path
 
 import numpy as np
@@ -187,6 +188,43 @@ def test_flat_models_that_unfold_or_hold_themselves_are_refused(library):
     text = "0 FILE a.ldr\n" + files.place("b.ldr") + "0 FILE b.ldr\n" + files.place("a.ldr")
     with pytest.raises(ValueError, match=r"line 4: a\.ldr places itself"):
         read(library, text, flat=True, name="model.mpd")
+
+
+def test_what_places_nothing_again_and_again_is_refused(library, monkeypatch):
+    monkeypatch.setattr(ldraw, "MAX_STEPS", 1000)
+    text = doubling(12).replace("block.dat", "empty.ldr") + "0 FILE empty.ldr\n0 Nothing\n"
+    with pytest.raises(ValueError, match=r"f0\.ldr: has over 1,000 steps, with those of submodels"):
+        read(library, text, flat=True, name="model.mpd")
+
+
+def test_faces_of_all_files_together_are_counted(library, monkeypatch):
+    """Each of the files is small enough, and so is the model."""
+    monkeypatch.setattr(ldraw, "MAX_FACES", 12)
+    text = "0 FILE a.ldr\n" + files.place("f0.dat") + deep(3)
+    assert len(read(library, text, name="model.mpd")[0].faces) == 12
+    with pytest.raises(ValueError, match=r"line \d+: with f\d\.dat all files have over 60 faces"):
+        read(library, "0 FILE a.ldr\n" + files.place("f0.dat") + deep(9), name="model.mpd")
+
+
+def test_a_long_line_with_a_colour_takes_no_time(library):
+    line = "0 !COLOUR Long " + 20_000 * "CODE 1 "
+    started = time.process_time()
+    read(library, line + "\n" + files.place("block.dat"))
+    assert time.process_time() - started < 5
+
+
+def test_files_that_are_moved_in_a_circle_have_a_title(library):
+    for one, other in (("here", "there"), ("there", "here")):
+        files.write(
+            library, {f"parts/{one}.dat": f"0 ~Moved to {other}\n" + files.place("cube.dat")}
+        )
+    (part,) = read(library, files.place("here.dat", 4))
+    assert part.title == "Moved to here red"
+
+
+def test_a_mark_of_the_encoding_is_no_part_of_a_line(library):
+    parts = read(library, "\ufeff" + MPD, name="model.mpd")
+    assert [part.title for part in parts][-1] == "Pin red"
 
 
 def test_files_are_read_up_to_a_number_of_bytes(library, monkeypatch):

@@ -9,7 +9,7 @@ from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
 from data_prep import parts
-from data_prep.products import meshes
+from data_prep.products import mesh_files, meshes
 from tests.support import glb, ldraw_files, three_mf, toy
 from tests.support.commands import refused
 
@@ -89,6 +89,48 @@ def test_an_object_of_several_materials_is_one_part(tmp_path):
     procedure = toy.procedure("knob", "1")
     (knob,) = product(tmp_path / "meshes", procedure).parts
     assert np.unique(knob.mesh.colours, axis=0).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_an_object_of_very_many_colours_keeps_them(tmp_path, monkeypatch):
+    """As one mesh: thousands of them would take minutes to write."""
+    ball = trimesh.creation.icosphere(subdivisions=2)
+    colours = np.random.default_rng(0).integers(0, 256, (len(ball.faces), 3))
+    shown = colours / 255
+    shown[:9] = np.nan
+    written = []
+    for most in (500, 9):
+        monkeypatch.setattr(parts, "MAX_COLOURS", most)
+        path = tmp_path / f"{most}.glb"
+        path.write_bytes(parts._glb([mesh_files.Piece("ball", ball.vertices, ball.faces, shown)]))
+        pieces = mesh_files.read(path)
+        written.append(len(pieces))
+        rows = [
+            np.column_stack([p.vertices[p.faces].mean(axis=1), np.nan_to_num(p.colours, nan=-1)])
+            for p in pieces
+        ]
+        expected = np.column_stack([ball.triangles.mean(axis=1), np.nan_to_num(shown, nan=-1)])
+        found = np.concatenate(rows)
+        order = [np.lexsort(every[:, :3].round(4).T) for every in (found, expected)]
+        np.testing.assert_allclose(found[order[0]], expected[order[1]], atol=1e-5)
+    assert written[0] > 300
+    assert written[1] == 2
+
+
+def test_objects_named_like_the_one_that_holds_them_are_parts_of_their_own(tmp_path):
+    """Six letters more are what an object of several materials gets from trimesh."""
+    scene = trimesh.Scene()
+    names = ("Pump_casing", "Pump_roller", "Pump_lid")
+    for low, name in enumerate(names):
+        scene.add_geometry(box((low, 0, 0), (low + 1, 1, 1)), node_name=name)
+
+    def under_one(content):
+        inside = [i for i, node in enumerate(content["nodes"]) if "mesh" in node]
+        content["scenes"], content["scene"] = [{"nodes": [len(content["nodes"])]}], 0
+        content["nodes"].append({"name": "Pump", "children": inside})
+
+    glb.change(scene.export(file_type="glb"), under_one, tmp_path / "pump.glb")
+    parts.split(model=tmp_path / "pump.glb", out=tmp_path / "meshes")
+    assert {path.stem for path in (tmp_path / "meshes").iterdir()} == set(names)
 
 
 def _in_one_mesh(content):
@@ -185,6 +227,10 @@ def test_states_that_do_not_fit_the_procedure_are_told(states, tmp_path):
         (["--model=STATES", "--procedure=toy.json", "--bodies=lid=1"], "--bodies: 'lid' is not a"),
         (
             ["--model=STATES", "--procedure=toy.json", "--bodies=bolt=9"],
+            "--bodies: bolt has bodies",
+        ),
+        (
+            ["--model=STATES", "--procedure=toy.json", "--bodies=bolt=2,2"],
             "--bodies: bolt has bodies",
         ),
         (["--model=x", "--bodies=bolt"], 'invalid list like "pin=2,3; screw=1" value'),

@@ -3,6 +3,7 @@
 CONFIG = """0 LDraw.org Configuration File
 0 !COLOUR Red CODE 4 VALUE #FF0000 EDGE #000000
 0 !COLOUR Dark_Blue CODE 1 VALUE #000080 EDGE #000000
+0 !COLOUR Main_Colour CODE 16 VALUE #FFFF80 EDGE #333333
 0 !COLOUR Clear CODE 40 VALUE #635F52 EDGE #171316 ALPHA 128
 """
 # The six sides of a cube from −1 to 1, each counter-clockwise from outside.

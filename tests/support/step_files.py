@@ -33,7 +33,21 @@ _CONTEXT = (
 )
 
 
-def block(low, high, unit=".MILLI.,"):
+# Of a solid, a display colour in 0..1, each line of the one before.
+_STYLE = (
+    "COLOUR_RGB('',{colour})",
+    "FILL_AREA_STYLE_COLOUR('',{last})",
+    "FILL_AREA_STYLE('',({last}))",
+    "SURFACE_STYLE_FILL_AREA({last})",
+    "SURFACE_SIDE_STYLE('',({last}))",
+    "SURFACE_STYLE_USAGE(.BOTH.,{last})",
+    "PRESENTATION_STYLE_ASSIGNMENT(({last}))",
+    "STYLED_ITEM('color',({last}),{solid})",
+    "MECHANICAL_DESIGN_GEOMETRIC_PRESENTATION_REPRESENTATION('',({last}),#13)",
+)
+
+
+def block(low, high, unit=".MILLI.,", colour=None):
     """The text of a file with a block from corner `low` to corner `high`, each (x, y, z)."""
     lines = [line.format(unit=unit) for line in _CONTEXT]
 
@@ -60,5 +74,8 @@ def block(low, high, unit=".MILLI.,"):
     solid = add(f"FACETED_BREP('',{shell})")
     shape = add(f"FACETED_BREP_SHAPE_REPRESENTATION('',({solid}),#13)")
     add(f"SHAPE_DEFINITION_REPRESENTATION(#8,{shape})")
+    last = ""
+    for line in _STYLE if colour is not None else ():
+        last = add(line.format(colour=numbers(colour), last=last, solid=solid))
     body = "".join(f"#{i}={line};\n" for i, line in enumerate(lines, start=1))
     return f"{_HEAD}{body}ENDSEC;\nEND-ISO-10303-21;\n"
