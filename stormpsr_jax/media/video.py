@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Generator, Iterator
@@ -93,9 +94,10 @@ class Resampled:
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
         place = self.tree.show(self.name)
-        repeats = resample(read_times(self.tree, self.name), self.fps)
+        times = read_times(self.tree, self.name)
+        repeats = resample(times, self.fps)
         frame = 0
-        decoded = decode(self.tree, self.name, repeats > 0)
+        decoded = decode(self.tree, self.name, times, repeats > 0)
         for picture, count in zip(decoded, repeats[repeats > 0], strict=False):
             for _ in range(count):
                 yield f"{place}: {frame / self.fps:.2f} s", picture
@@ -196,21 +198,55 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Generator[np.ndarray]:
+def decode(
+    tree: Tree, name: str, times: np.ndarray | None = None, wanted: np.ndarray | None = None
+) -> Generator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
+
+    A video that was cut without being encoded anew may begin with frames that build upon others,
+    which are gone: no decoder shows them. With `times`, the first one that is shown stands for
+    each of them, so that all others come at their times.
 
     Args:
         tree: folder or zip file.
         name: of the video in it.
+        times: (M,) of `read_times`; None for only those frames that a decoder shows.
         wanted: (M,) bool, which of the frames; None for all.
 
     Raises:
-        ValueError: PyAV is missing, or it is no video that can be decoded.
+        ValueError: PyAV is missing, or it is no video that can be decoded, or not from MAX_GAP
+            seconds after its beginning on.
     """
+    place = tree.show(name)
     with open_video(tree, name) as (container, stream):
-        for i, frame in enumerate(container.decode(stream)):
-            if wanted is None or (i < len(wanted) and wanted[i]):
-                yield upright(frame, tree.show(name))
+        end = 0
+        for frame in container.decode(stream):
+            start, end = end, end + 1
+            if not start and times is not None:
+                end += _count_hidden(frame, float(stream.time_base), times, place)
+            count = end - start if wanted is None else int(wanted[start:end].sum())
+            if count:
+                picture = upright(frame, place)
+                yield from itertools.repeat(picture, count)
+
+
+def _count_hidden(frame: Any, unit: float, times: np.ndarray, place: str) -> int:
+    """Returns how many of the times come before that of the first frame that a decoder shows."""
+    if frame.pts is None:  # as in AVI, whose frames go by their order alone
+        return 0
+    hidden = min(int(np.searchsorted(times, frame.pts * unit)), len(times) - 1)
+    if (seconds := times[hidden] - times[0]) > MAX_GAP:
+        raise ValueError(
+            f"{place}: no frame of its first {seconds:.1f} s can be decoded, more than "
+            f"{MAX_GAP:g} s; cut the video there"
+        )
+    if seconds > LOGGED_GAP:
+        _LOG.warning(
+            "%s: no frame of its first %.1f s can be decoded; the next one stands for them",
+            place,
+            seconds,
+        )
+    return hidden
 
 
 def upright(frame: Any, place: str) -> np.ndarray:

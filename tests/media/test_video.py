@@ -156,6 +156,64 @@ def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
         containers.read_times(tree, path.name)
 
 
+def write_cut(path: Path, skipped: int, options: dict[str, str], count: int = 61) -> None:
+    """Ten pictures a second, the i-th of grey level 4 i, without the first packets of them."""
+    import av
+
+    whole = path.with_name(f"whole{path.suffix}")
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(count):
+            picture = np.full((48, 64, 3), 4 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(whole)) as container, av.open(str(path), "w") as cut:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        stream = cut.add_stream_from_template(container.streams.video[0])
+        for packet in packets[skipped:]:
+            packet.stream = stream
+            cut.mux(packet)
+
+
+CUTS = {
+    "in the middle of a group": (7, {"g": "20", "bf": "2", "x264-params": "scenecut=0"}),
+    "at a key frame before whose time others come": (
+        19,
+        {"g": "20", "bf": "2", "x264-params": "scenecut=0:open-gop=1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fps", [10, 5, 3])
+@pytest.mark.parametrize("how", CUTS)
+def test_frames_come_at_their_times_though_the_first_ones_cannot_be_decoded(tmp_path, how, fps):
+    skipped, options = CUTS[how]
+    write_cut(tmp_path / "cut.ts", skipped, options)
+    tree = Tree(str(tmp_path))
+    times = containers.read_times(tree, "cut.ts")
+    numbers = np.round(times / 0.1).astype(int) - round(times[-1] / 0.1) + 60
+    first = next(video.decode(tree, "cut.ts")).mean() / 4
+    assert numbers[0] < round(first) < 30  # some of them are hidden
+    shown = np.repeat(np.maximum(numbers, round(first)), video.resample(times, fps))
+    opened = video.open_resampled(tree, "cut.ts", fps)
+    found = [picture.mean() / 4 for _, picture in opened.read()]
+    np.testing.assert_allclose(found, shown, atol=0.5)
+
+
+def test_a_beginning_of_more_than_a_minute_that_cannot_be_decoded_is_an_error(
+    tmp_path, monkeypatch, caplog
+):
+    write_cut(tmp_path / "cut.ts", *CUTS["in the middle of a group"])
+    opened = video.open_resampled(Tree(str(tmp_path)), "cut.ts", 5)
+    monkeypatch.setattr(video, "LOGGED_GAP", 1.0)
+    assert len(list(opened.read())) == opened.num_frames
+    assert "no frame of its first 1.3 s can be decoded; the next one stands" in caplog.text
+    monkeypatch.setattr(video, "MAX_GAP", 1.2)
+    with pytest.raises(ValueError, match=r"cut\.ts: no frame of its first 1\.3 s can be decoded"):
+        list(opened.read())
+
+
 def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_converted(tmp_path):
     path = tmp_path / "a.mp4"
     write_video(path, [i / 12 for i in range(120)])

@@ -228,7 +228,7 @@ class _Playing:
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
         times = containers.read_times(self._tree, self._file)
-        with contextlib.closing(video.decode(self._tree, self._file)) as pictures:
+        with contextlib.closing(video.decode(self._tree, self._file, times)) as pictures:
             yield (
                 (float(moment - times[0]), functools.partial(np.asarray, picture))
                 for moment, picture in zip(times, pictures, strict=False)
