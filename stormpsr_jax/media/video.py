@@ -6,6 +6,7 @@ import itertools
 import logging
 import math
 from collections.abc import Generator, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ LOGGED_GAP, MAX_GAP = 2.0, 60.0
 MAX_LOGGED = 5  # lines in the log about gaps of a video
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
+# Pixels whose width : height is off by less pass for squares: encoders round sizes.
+SQUARE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,7 +229,7 @@ def decode(
                 end += _count_hidden(frame, float(stream.time_base), times, place)
             count = end - start if wanted is None else int(wanted[start:end].sum())
             if count:
-                picture = upright(frame, place)
+                picture = upright(frame, place, stream.sample_aspect_ratio)
                 yield from itertools.repeat(picture, count)
 
 
@@ -249,16 +252,37 @@ def _count_hidden(frame: Any, unit: float, times: np.ndarray, place: str) -> int
     return hidden
 
 
-def upright(frame: Any, place: str) -> np.ndarray:
-    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright.
+def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray:
+    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, as it is meant to be seen.
 
-    ValueError, which begins with `place`, if it is too large.
+    It is upright, and mirrored where the file says so, and its pixels are squares.
+
+    Args:
+        frame: of a decoder.
+        place: begins messages.
+        pixel: width : height of the frame's pixels, which old camcorders and DVDs have, as its
+            stream says; None where it says nothing.
+
+    Raises:
+        ValueError: the picture is too large.
     """
-    check_pixels(place, frame.height, frame.width, MAX_FRAME_PIXELS)
-    picture = frame.to_ndarray(format="rgb24")
-    if turns := round(frame.rotation / 90) % 4:  # phones store it
-        picture = np.ascontiguousarray(np.rot90(picture, turns))
-    return picture
+    height, width = frame.height, frame.width
+    check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    if pixel and abs(pixel - 1) > SQUARE:  # one side becomes longer, so that nothing is lost
+        height, width = round(height / min(pixel, 1)), round(width * max(pixel, 1))
+        check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    try:
+        matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)
+    except KeyError:
+        return picture
+    except ValueError:  # of something else on the frame that PyAV does not know
+        return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
+    # A point (x, y) of the stored picture, y downwards, is shown at (a x + c y, b x + d y).
+    a, b, c, d = matrix[[0, 1, 3, 4]].tolist()
+    if abs(b) > abs(a):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:

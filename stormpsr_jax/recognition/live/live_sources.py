@@ -191,7 +191,8 @@ class _Device:
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
             for frame in stream.decode(packet) if packet.stream is stream else ():
                 if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                    yield frame.time, functools.partial(video.upright, frame, self.name)
+                    pixel = stream.sample_aspect_ratio
+                    yield frame.time, functools.partial(video.upright, frame, self.name, pixel)
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
