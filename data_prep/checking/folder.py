@@ -72,7 +72,7 @@ def _read_head(findings: Findings) -> tuple[Checked, dict[str, list[str]]] | Non
         procedure = load_procedure(path)
     except ValueError as error:
         findings.problems.append(
-            f"{error}; {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
+            f"{error}; delete it, then {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
         )
     path = findings.directory / "settings.json"
     if not path.exists():
@@ -269,7 +269,9 @@ def check_sums(checked: Findings, out: Path) -> None:
     folder = checked.directory
     path = folder / SUMS
     paths = [folder / f for f in ("procedure.json", "settings.json", "features.json")]
-    paths += [folder / "dataset_info.json", *checked.shards.values()]
+    # Which shards there should be is not known where the procedure or the settings are damaged.
+    shards = checked.shards.values() or folder.glob("clips-*")
+    paths += [folder / "dataset_info.json", *shards]
     paths += sorted(p for p in folder.glob("labels/**/*") if p.is_file())
     there = {str(p.relative_to(folder)): p for p in paths if p.is_file()}
     if not path.exists():
