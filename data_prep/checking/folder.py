@@ -264,7 +264,7 @@ def _compare_recordings(checked: Checked, hashes: dict[tuple[str, str], np.ndarr
 def check_sums(checked: Findings, out: Path) -> None:
     """Compares a folder's files with its SHA256SUMS, or writes that into folder `out`.
 
-    It is not written if there is a problem.
+    It is not written if there is a problem. ValueError if there is something else in its place.
     """
     folder = checked.directory
     path = folder / SUMS
@@ -282,6 +282,7 @@ def check_sums(checked: Findings, out: Path) -> None:
             except OSError as error:
                 checked.warnings.append(f"{out / SUMS}: cannot be written ({error.strerror})")
         return
+    files.check_regular(path, "remove it")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in sorted(there.keys() | listed.keys()):

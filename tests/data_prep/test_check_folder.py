@@ -16,6 +16,7 @@ from data_prep.writing import recording_shard, shards
 from stormpsr_jax.base import memory
 from tests.support.arrays import filled, rewrite
 from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
+from tests.support.commands import refused
 
 
 def _shard(folder, name="b"):
@@ -320,6 +321,13 @@ def test_check_sums_find_any_change(folder, capsys):
     capsys.readouterr()
     assert check.main([str(folder), "--all"]) == 1
     assert f"{path}: differs from its SHA-256" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_page")
+def test_check_errors_a_pipe_in_place_of_the_list_of_sums(folder, capsys):
+    os.mkfifo(folder / "SHA256SUMS")
+    said = refused(capsys, check.main, [str(folder), "--all"], lines=None)
+    assert "SHA256SUMS: is not a regular file; remove it" in said
 
 
 @pytest.mark.usefixtures("no_page")
