@@ -54,7 +54,8 @@ def check(directory: str | Path, *, everything: bool = False, out: str | Path | 
         The number of problems.
 
     Raises:
-        ValueError: there are no clip shards at `directory`, or the page cannot be written.
+        ValueError: there are no clip shards at `directory`, or its list of checksums is no file.
+        OSError: the page cannot be written.
     """
     directory = Path(directory)
     page = Path(out) if out else directory / "check.html"

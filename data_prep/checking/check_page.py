@@ -80,7 +80,7 @@ def write_page(path: Path, checked: Checked, numbers: Mapping[str, Statistics]) 
         numbers: the statistics of its splits.
 
     Raises:
-        ValueError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),

@@ -72,7 +72,7 @@ def _read_head(findings: Findings) -> tuple[Checked, dict[str, list[str]]] | Non
         procedure = load_procedure(path)
     except ValueError as error:
         findings.problems.append(
-            f"{error}; {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
+            f"{error}; delete it, then {RERUN}" if path.exists() else f"{path}: missing; {RERUN}"
         )
     path = findings.directory / "settings.json"
     if not path.exists():
@@ -264,12 +264,14 @@ def _compare_recordings(checked: Checked, hashes: dict[tuple[str, str], np.ndarr
 def check_sums(checked: Findings, out: Path) -> None:
     """Compares a folder's files with its SHA256SUMS, or writes that into folder `out`.
 
-    It is not written if there is a problem.
+    It is not written if there is a problem. ValueError if there is something else in its place.
     """
     folder = checked.directory
     path = folder / SUMS
     paths = [folder / f for f in ("procedure.json", "settings.json", "features.json")]
-    paths += [folder / "dataset_info.json", *checked.shards.values()]
+    # Which shards there should be is not known where the procedure or the settings are damaged.
+    shards = checked.shards.values() or folder.glob("clips-*")
+    paths += [folder / "dataset_info.json", *shards]
     paths += sorted(p for p in folder.glob("labels/**/*") if p.is_file())
     there = {str(p.relative_to(folder)): p for p in paths if p.is_file()}
     if not path.exists():
@@ -280,6 +282,7 @@ def check_sums(checked: Findings, out: Path) -> None:
             except OSError as error:
                 checked.warnings.append(f"{out / SUMS}: cannot be written ({error.strerror})")
         return
+    files.check_regular(path, "remove it")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     listed = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in sorted(there.keys() | listed.keys()):

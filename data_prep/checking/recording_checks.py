@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import zlib
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 from data_prep.checking.checked import Checked
 from data_prep.checking.statistics import completed_steps
 from data_prep.reading.recording_labels import agree
+from stormpsr_jax.base import files, memory, npy
 from stormpsr_jax.data.annotation import NOT_ANNOTATED, LabelledFrames
 from stormpsr_jax.data.clips import READER_OPTIONS, count_records
 from stormpsr_jax.psr.files import labels
@@ -101,16 +102,19 @@ def check_labels(
 
 def _read_frames(folder: Path, where: str, remedy: str, checked: Checked) -> Expected | None:
     path = folder / "frames.npz"
+    if not path.exists():
+        checked.problems.append(f"{path}: missing; {remedy}")
+        return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        files.check_regular(path, "remove it")
+        with zipfile.ZipFile(path) as archive:  # compressed, little can be much
+            memory.check_fits(sum(info.file_size for info in archive.infolist()), "what is in it")
+        with np.load(path, allow_pickle=False, max_header_size=npy.MAX_HEADER) as file:
             first, records = int(file["first_frame"]), int(file["num_records"])
             arrays = [file[key] for key in ("states", "boxes", "classes", "visible")]
             arrays.append(file.get("poses"))  # renders have them
-    except FileNotFoundError:
-        checked.problems.append(f"{path}: missing; {remedy}")
-        return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zlib.error) as error:
-        checked.problems.append(f"{path}: not readable ({error}); {remedy}")
+    except npy.UNREADABLE as error:
+        checked.problems.append(f"{path}: not readable ({npy.reason(error)}); {remedy}")
         return None
     recording = LabelledFrames(where.split("/", 1)[1], first, *arrays)
     if mistake := _shape_mistake(recording, checked.procedure):

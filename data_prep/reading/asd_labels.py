@@ -36,6 +36,9 @@ class _Row(NamedTuple):
     category: int | str = ""
 
 
+_Found = tuple[list[_Row], list[int]]  # boxes, and frames that were looked at and have none
+
+
 @dataclasses.dataclass(frozen=True)
 class Boxes:
     """The M boxes of a file, in its order, and which frames were looked at.
@@ -174,7 +177,8 @@ def read_coco_boxes(path: str | Path) -> Boxes:
 def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[coco.Id]]:
     """Returns the boxes of a COCO file of one recording, and the id of each one's category.
 
-    A frame's number is the one in its image's file name; boxes are in pixels.
+    A frame's number is the one in its image's file name; boxes are in pixels. Of a copy of
+    a file of several recordings, the images in a folder that is called like the copy count.
 
     Args:
         data: what the file holds: images, categories and annotations.
@@ -183,7 +187,7 @@ def parse_coco(data: Any, path: str | Path) -> tuple[Boxes, list[coco.Id]]:
     Raises:
         ValueError: all mistakes, with file and entry; also ids that are given twice.
     """
-    rows, empty = _read_coco(data, path, lambda name: "").get("", ([], []))
+    rows, empty = _of_one(_read_coco(data, path, _own_or_any(path)))
     return _cut_off(rows, empty), [row.category for row in rows]
 
 
@@ -218,13 +222,26 @@ def _owner_among(names: Collection[str]) -> Callable[[str], str | None]:
     return owner
 
 
+def _own_or_any(path: str | Path) -> Callable[[str], str]:
+    """What says whether an image is in a folder that is called like the file: its name, or ''."""
+    own = _owner_among({unicodedata.normalize("NFC", Path(path).stem)})
+    return lambda image: own(image) or ""
+
+
+def _of_one(found: Mapping[str, _Found]) -> _Found:
+    """Returns what is in a folder called like the file; all that there is if nothing is."""
+    return next((found[name] for name in found if name), found.get("", ([], [])))
+
+
 def read_cvat_boxes(path: str | Path) -> Boxes:
     """Reads the XML file of one recording, "CVAT for images 1.1"; its labels are not used.
+
+    Of a copy of a file of several, the same images count as in `parse_coco`.
 
     Raises:
         ValueError: all mistakes, with file and line.
     """
-    return _cut_off(*_read_cvat(path, lambda name: "").get("", ([], [])))
+    return _cut_off(*_of_one(_read_cvat(path, _own_or_any(path))))
 
 
 def read_shared_cvat_boxes(path: str | Path, names: Collection[str]) -> dict[str, Boxes]:
@@ -233,9 +250,7 @@ def read_shared_cvat_boxes(path: str | Path, names: Collection[str]) -> dict[str
     return {name: _cut_off(*of_recording) for name, of_recording in found.items()}
 
 
-def _read_cvat(
-    path: str | Path, owner: Callable[[str], str | None]
-) -> dict[str, tuple[list[_Row], list[int]]]:
+def _read_cvat(path: str | Path, owner: Callable[[str], str | None]) -> dict[str, _Found]:
     """Returns by recording the boxes of CVAT's XML, by frame, and the frames without one.
 
     Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
@@ -247,7 +262,7 @@ def _read_cvat(
         raise ValueError(
             f"{path}: is 'CVAT for video'; export 'CVAT for images 1.1', whose images have names"
         )
-    found: dict[str, tuple[list[_Row], list[int]]] = {}
+    found: dict[str, _Found] = {}
 
     def add(image: xml_tree.Node) -> None:
         name, boxes = image.attributes.get("name", ""), image.of("box")
@@ -303,13 +318,13 @@ def _cvat_number(node: xml_tree.Node, key: str, path: str | Path, low: float, hi
 
 def _read_coco(
     data: Any, path: str | Path, owner: Callable[[str], str | None]
-) -> dict[str, tuple[list[_Row], list[int]]]:
+) -> dict[str, _Found]:
     """Returns by recording the boxes of a COCO file, by frame, and the frames without one.
 
     Images without a box whose names have no frame number, or no `owner`, are none of a recording's.
     """
     images, categories = coco.images(data, path), coco.categories(data, path)
-    found: dict[str, tuple[list[_Row], list[int]]] = {}
+    found: dict[str, _Found] = {}
     boxed = set()
 
     def add(box: coco.Box) -> None:

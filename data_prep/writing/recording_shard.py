@@ -16,6 +16,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 from data_prep.writing import output
+from stormpsr_jax.base import npy
 from stormpsr_jax.base.progress import Progress
 from stormpsr_jax.data.annotation import NOT_ANNOTATED
 from stormpsr_jax.data.clips import count_records
@@ -114,10 +115,13 @@ def make_recording(make: Callable[[str, str], RecordingData], job: Job, progress
 
 
 def is_finished(job: Job) -> bool:
-    """Says whether all of a recording is there."""
+    """Says whether all of a recording is there, and its labels can be read."""
     if not job.shard.exists() or not (job.labels / "frames.npz").exists():
         return False
-    return count_records(job.shard) == read_arrays(job)["num_records"]
+    try:
+        return count_records(job.shard) == int(read_arrays(job)["num_records"])
+    except npy.UNREADABLE:
+        return False
 
 
 def read_arrays(job: Job) -> dict[str, np.ndarray]:

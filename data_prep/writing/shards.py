@@ -172,7 +172,10 @@ def _matches(job: Job, glob: str) -> bool:
 
 
 def _is_complete(out: Path, jobs: Sequence[Job]) -> bool:
-    return (out / "dataset_info.json").is_file() and all(map(recording_shard.is_finished, jobs))
+    files_of_all = ["dataset_info.json", "features.json"]
+    files_of_all += [f"labels/{split}.npz" for split in {job.split for job in jobs}]
+    whole = all((out / file).is_file() for file in files_of_all)
+    return whole and all(map(recording_shard.is_finished, jobs))
 
 
 def _make(

@@ -45,6 +45,7 @@ ALLOWED_FRAMES, CUT_OFF_SHARE, CUT_OFF = 3, 0.01, 1.0
 FREE_FRAMES, BYTES_OF_FRAME, MAX_FRAMES = 10_000, 10, 10**7
 # Samples may overlap in a file, or be packed, but not so that few bytes are read without end.
 MAX_OVERLAP = 8
+MAX_LATE = 0.2  # seconds that a sound may begin before the first picture without a line in the log
 _MAX_BOXES = 1000  # of an MP4, at the top, that are looked at
 # What reading a video once may take: a million samples take 36 MiB, and a gigabyte some seconds.
 MAX_MEMORY = 3 * 2**27
@@ -189,17 +190,20 @@ class _Times(NamedTuple):
     Attributes:
         seconds: (N,) float64, ascending.
         trimmed: how many others the file hides.
+        late: seconds from where the file begins, maybe with a sound, to the first frame.
     """
 
     seconds: np.ndarray
     trimmed: int
+    late: float
 
 
 def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
     """Returns the time of every frame in seconds, (N,) float64 ascending; decodes none.
 
     It reads the video in a process of its own, which has a limit of memory (on Linux) and of time.
-    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake.
+    With `warn`, a line in the log says if most frames are trimmed, as phones do, or by mistake, and
+    if a sound begins so long before them that a player's clock is not that of the frames.
 
     Raises:
         ValueError: PyAV is missing, it is no video, it is empty or cut off, its frames have no
@@ -215,6 +219,13 @@ def read_times(tree: Tree, name: str, *, warn: bool = False) -> np.ndarray:
             len(times),
             answer["trimmed"] + len(times),
             _CONVERT,
+        )
+    if warn and answer["late"] > MAX_LATE:
+        _LOG.warning(
+            "%s: its first picture comes %.2f s after its beginning, which is where players count "
+            "from; here times count from that picture, so that those of a player are as much less",
+            tree.show(name),
+            answer["late"],
         )
     return times
 
@@ -280,7 +291,8 @@ def _read_times(tree: Tree, name: str) -> _Times:
                 f"{place}: is cut off: it ends at {end * unit:.1f} s, its head says "
                 f"{declared:.1f} s; copy it again from where it comes from, or {_CONVERT}"
             )
-        return _Times(np.sort(np.array(times, np.float64)) * unit, trimmed)
+        late = start * unit - container.start_time / 1e6 if container.start_time is not None else 0
+        return _Times(np.sort(np.array(times, np.float64)) * unit, trimmed, late)
 
 
 def _declared_end(container: Any, stream: Any, start: int, count: int) -> float:
@@ -320,7 +332,8 @@ def _main() -> None:
             answer["count"] = answer["count"] or len(_read_times(tree, name).seconds)
         else:
             times = _read_times(tree, name)
-            answer["trimmed"], body = times.trimmed, times.seconds.tobytes()
+            answer |= {"trimmed": times.trimmed, "late": times.late}
+            body = times.seconds.tobytes()
     except ValueError as error:
         answer["error"] = str(error)
     sys.stdout.buffer.write(json.dumps(answer).encode() + b"\n" + body)

@@ -1,7 +1,7 @@
 """Pictures of a recording as JPEG files of one size, and the boxes on them.
 
 A picture comes as a JPEG or PNG file or as an array (a frame of a video). Large JPEG files are
-decoded at a fraction of their size (data/jpegs.py), which costs a third of decoding them whole;
+decoded at a fraction of their size (media/jpegs.py), which costs a third of decoding them whole;
 then they are resized with antialiasing. A JPEG file that needs no change at all is kept as it is.
 
 Repaired, with a line in the log: pictures in grey or CMYK become RGB, and those that EXIF says to

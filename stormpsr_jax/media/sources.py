@@ -118,15 +118,17 @@ def find(words: Iterable[str], out: Path) -> tuple[list[Source], list[str]]:
         the recordings, in their order, and the mistakes: all words that lead to nothing, all names
         that cannot be those of results, and all names that several recordings have.
     """
+    places: dict[Path, None] = {}  # `**` names a folder, and what is in it again
     found: list[Source] = []
     mistakes: list[str] = []
     for word in words:
         try:
-            for place in _places(word, out.resolve()):
-                try:
-                    found.append(open_source(place))
-                except ValueError as error:
-                    mistakes += lines_of(error)
+            places |= dict.fromkeys(_places(word, out.resolve()))
+        except ValueError as error:
+            mistakes += lines_of(error)
+    for place in places:
+        try:
+            found.append(open_source(place))
         except ValueError as error:
             mistakes += lines_of(error)
     return found, mistakes + _twice(found)

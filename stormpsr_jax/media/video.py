@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import logging
 import math
 from collections.abc import Generator, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ LOGGED_GAP, MAX_GAP = 2.0, 60.0
 MAX_LOGGED = 5  # lines in the log about gaps of a video
 # Frame rates such as 11.988 pass for 12; labels count frames, not seconds.
 RATE_TOLERANCE = 0.02
+# Pixels whose width : height is off by less pass for squares: encoders round sizes.
+SQUARE = 0.02
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +97,10 @@ class Resampled:
     def read(self) -> Iterator[tuple[str, np.ndarray]]:
         """Yields (place, picture) in order; ValueError if a frame cannot be decoded."""
         place = self.tree.show(self.name)
-        repeats = resample(read_times(self.tree, self.name), self.fps)
+        times = read_times(self.tree, self.name)
+        repeats = resample(times, self.fps)
         frame = 0
-        decoded = decode(self.tree, self.name, repeats > 0)
+        decoded = decode(self.tree, self.name, times, repeats > 0)
         for picture, count in zip(decoded, repeats[repeats > 0], strict=False):
             for _ in range(count):
                 yield f"{place}: {frame / self.fps:.2f} s", picture
@@ -196,33 +201,88 @@ def resample(times: np.ndarray, fps: float) -> np.ndarray:
     return np.diff(np.minimum(first, num_frames), append=num_frames).astype(np.int64)
 
 
-def decode(tree: Tree, name: str, wanted: np.ndarray | None = None) -> Generator[np.ndarray]:
+def decode(
+    tree: Tree, name: str, times: np.ndarray | None = None, wanted: np.ndarray | None = None
+) -> Generator[np.ndarray]:
     """Yields the frames as (H, W, 3) uint8 RGB, upright, in order of time.
+
+    A video that was cut without being encoded anew may begin with frames that build upon others,
+    which are gone: no decoder shows them. With `times`, the first one that is shown stands for
+    each of them, so that all others come at their times.
 
     Args:
         tree: folder or zip file.
         name: of the video in it.
+        times: (M,) of `read_times`; None for only those frames that a decoder shows.
         wanted: (M,) bool, which of the frames; None for all.
 
     Raises:
-        ValueError: PyAV is missing, or it is no video that can be decoded.
+        ValueError: PyAV is missing, or it is no video that can be decoded, or not from MAX_GAP
+            seconds after its beginning on.
     """
+    place = tree.show(name)
     with open_video(tree, name) as (container, stream):
-        for i, frame in enumerate(container.decode(stream)):
-            if wanted is None or (i < len(wanted) and wanted[i]):
-                yield upright(frame, tree.show(name))
+        end = 0
+        for frame in container.decode(stream):
+            start, end = end, end + 1
+            if not start and times is not None:
+                end += _count_hidden(frame, float(stream.time_base), times, place)
+            count = end - start if wanted is None else int(wanted[start:end].sum())
+            if count:
+                picture = upright(frame, place, stream.sample_aspect_ratio)
+                yield from itertools.repeat(picture, count)
 
 
-def upright(frame: Any, place: str) -> np.ndarray:
-    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, upright.
+def _count_hidden(frame: Any, unit: float, times: np.ndarray, place: str) -> int:
+    """Returns how many of the times come before that of the first frame that a decoder shows."""
+    if frame.pts is None:  # as in AVI, whose frames go by their order alone
+        return 0
+    hidden = min(int(np.searchsorted(times, frame.pts * unit)), len(times) - 1)
+    if (seconds := times[hidden] - times[0]) > MAX_GAP:
+        raise ValueError(
+            f"{place}: no frame of its first {seconds:.1f} s can be decoded, more than "
+            f"{MAX_GAP:g} s; cut the video there"
+        )
+    if seconds > LOGGED_GAP:
+        _LOG.warning(
+            "%s: no frame of its first %.1f s can be decoded; the next one stands for them",
+            place,
+            seconds,
+        )
+    return hidden
 
-    ValueError, which begins with `place`, if it is too large.
+
+def upright(frame: Any, place: str, pixel: Fraction | None = None) -> np.ndarray:
+    """Returns the picture of PyAV's frame as (H, W, 3) uint8 RGB, as it is meant to be seen.
+
+    It is upright, and mirrored where the file says so, and its pixels are squares.
+
+    Args:
+        frame: of a decoder.
+        place: begins messages.
+        pixel: width : height of the frame's pixels, which old camcorders and DVDs have, as its
+            stream says; None where it says nothing.
+
+    Raises:
+        ValueError: the picture is too large.
     """
-    check_pixels(place, frame.height, frame.width, MAX_FRAME_PIXELS)
-    picture = frame.to_ndarray(format="rgb24")
-    if turns := round(frame.rotation / 90) % 4:  # phones store it
-        picture = np.ascontiguousarray(np.rot90(picture, turns))
-    return picture
+    height, width = frame.height, frame.width
+    check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    if pixel and abs(pixel - 1) > SQUARE:  # one side becomes longer, so that nothing is lost
+        height, width = round(height / min(pixel, 1)), round(width * max(pixel, 1))
+        check_pixels(place, height, width, MAX_FRAME_PIXELS)
+    picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+    try:
+        matrix = np.frombuffer(frame.side_data["DISPLAYMATRIX"], np.int32)
+    except KeyError:
+        return picture
+    except ValueError:  # of something else on the frame that PyAV does not know
+        return np.ascontiguousarray(np.rot90(picture, round(frame.rotation / 90) % 4))
+    # A point (x, y) of the stored picture, y downwards, is shown at (a x + c y, b x + d y).
+    a, b, c, d = matrix[[0, 1, 3, 4]].tolist()
+    if abs(b) > abs(a):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _first(tree: Tree, name: str) -> tuple[str, np.ndarray]:

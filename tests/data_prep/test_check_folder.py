@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
 import numpy as np
@@ -12,8 +13,10 @@ from data_prep import check
 from data_prep.checking import recording_checks as check_recording
 from data_prep.checking.folder import check_folder
 from data_prep.writing import recording_shard, shards
+from stormpsr_jax.base import memory
 from tests.support.arrays import filled, rewrite
 from tests.support.check_data import PROCEDURE, SIZE, build, jpeg, make
+from tests.support.commands import refused
 
 
 def _shard(folder, name="b"):
@@ -37,6 +40,11 @@ def _rewrite_records(path, change):
 
 def _truncate(path):
     path.write_bytes(path.read_bytes()[:-40_000])
+
+
+def _halve(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
 
 
 def _flip(path):
@@ -93,6 +101,10 @@ CORRUPTIONS = {
         "features.json: names the features",
     ),
     "no procedure": (lambda f: (f / "procedure.json").unlink(), "procedure.json: missing"),
+    "bad procedure": (
+        lambda f: (f / "procedure.json").write_text("{"),
+        "in double quotes); delete it, then run the same data_prep command again",
+    ),
     "no settings": (lambda f: (f / "settings.json").unlink(), "settings.json: missing"),
     "bad settings": (
         _edited("settings.json", lambda c: c.pop("fps")),
@@ -157,6 +169,11 @@ CORRUPTIONS = {
     "pose shape": (_frames(poses=lambda p: p[:, :2]), "frames.npz: poses have shape (11, 2)"),
     "no frames.npz": (lambda f: (f / FRAMES).unlink(), "train/b/frames.npz: missing"),
     "bad frames.npz": (lambda f: _truncate(f / FRAMES), "train/b/frames.npz: not readable"),
+    "half of frames.npz": (lambda f: _halve(f / FRAMES), "train/b/frames.npz: not readable (File"),
+    "a pipe": (
+        lambda f: ((f / FRAMES).unlink(), os.mkfifo(f / FRAMES)),
+        "train/b/frames.npz: is not a regular file",
+    ),
     "wrong K": (_frames(states=lambda s: s[:, :2]), "frames.npz: states have shape (11, 2)"),
     "state value": (
         _frames(states=filled((2, 0), 2)),
@@ -304,6 +321,31 @@ def test_check_sums_find_any_change(folder, capsys):
     capsys.readouterr()
     assert check.main([str(folder), "--all"]) == 1
     assert f"{path}: differs from its SHA-256" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_page")
+def test_check_errors_a_pipe_in_place_of_the_list_of_sums(folder, capsys):
+    os.mkfifo(folder / "SHA256SUMS")
+    said = refused(capsys, check.main, [str(folder), "--all"], lines=None)
+    assert "SHA256SUMS: is not a regular file; remove it" in said
+
+
+@pytest.mark.usefixtures("no_page")
+def test_check_sums_are_compared_though_the_procedure_is_damaged(folder, capsys):
+    assert check.main([str(folder), "--all"]) == 0
+    (folder / "procedure.json").write_text("{")
+    capsys.readouterr()
+    assert check.main([str(folder), "--all"]) == 1
+    said = capsys.readouterr().out
+    assert f"{folder}/procedure.json: differs from its SHA-256" in said
+    assert "is missing" not in said
+
+
+def test_check_labels_larger_than_memory_are_not_read(folder, monkeypatch):
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2**25)
+    np.savez_compressed(folder / FRAMES, states=np.zeros(2**26, np.int8))
+    (line,) = [line for line in check_folder(folder).problems if FRAMES in line]
+    assert f"{FRAMES}: not readable (what is in it needs 0.1 GiB, 0.0 GiB are free)" in line
 
 
 def test_frame_ranges_joins_neighbours():

@@ -112,6 +112,21 @@ def test_own_one_coco_file_of_all_recordings(own_videos, tmp_path, where):
         np.testing.assert_allclose(recording.boxes[6], BOX, atol=1e-6)
 
 
+def test_own_copies_of_one_coco_file_of_all_recordings_count_for_their_own(own_videos, tmp_path):
+    """As copies of a project's labels do, whose boxes would be those of all recordings."""
+    content = shared_coco(["bench1/000006.jpg", "x/bench2/000009.jpg", "bench3\\000012.jpg"])
+    content["images"].append(content["images"][1] | {"id": 3, "file_name": "bench2/000010.jpg"})
+    for name in ("bench1", "bench2", "bench3"):
+        (tmp_path / "boxes").mkdir(exist_ok=True)
+        (tmp_path / "boxes" / f"{name}.json").write_text(json.dumps(content))
+    make(own_videos, tmp_path / "out", boxes=tmp_path / "boxes")
+    found = {name: recording for name, (recording, _) in opened(tmp_path / "out").items()}
+    at = {name: np.flatnonzero(r.classes >= 0).tolist() for name, r in found.items()}
+    assert at == {"bench1": [6], "bench2": [9], "bench3": [12]}
+    empty = {name: np.flatnonzero(r.classes == -1).tolist() for name, r in found.items()}
+    assert empty == {"bench1": [], "bench2": [10], "bench3": []}
+
+
 def test_own_errors_all_mistakes_in_one_coco_file_of_all_recordings(own_videos, tmp_path):
     names = ("bench1/000006.jpg", "bench9/000006.jpg", "000006.jpg", "bench2/x")
     content = shared_coco(names)
@@ -212,6 +227,18 @@ def test_cvat_file_of_one_recording(tmp_path):
     boxes = asd_labels.read_cvat_boxes(path)
     assert boxes.frames.tolist() == [6, 8]
     np.testing.assert_allclose(boxes.boxes, [BOX, BOX])
+
+
+def test_copy_of_a_cvat_file_of_several_recordings_has_the_images_of_its_own(tmp_path):
+    box = '<box label="pump" xtl="16" ytl="12" xbr="32" ybr="36"/>'
+    images = "".join(
+        f'<image name="{name}" width="64" height="48">{box}</image>'
+        for name in ("bench1/000006.jpg", "bench2/000009.jpg")
+    )
+    for name, frames in (("bench1", [6]), ("bench2", [9]), ("other", [6, 9])):
+        path = tmp_path / f"{name}.xml"
+        path.write_text(f"<annotations>{images}</annotations>")
+        assert asd_labels.read_cvat_boxes(path).frames.tolist() == frames
 
 
 CVAT_MISTAKES = {

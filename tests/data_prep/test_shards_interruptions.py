@@ -97,6 +97,26 @@ def test_build_deleted_or_truncated_shard_is_made_again_alone(built, tmp_path):
     assert digests(out) == digests(built)
 
 
+@pytest.mark.parametrize("file", ["features.json", "labels/train.npz", "labels/test.npz"])
+def test_build_a_deleted_file_of_all_recordings_is_made_again(built, tmp_path, file):
+    out, log = tmp_path / "out", tmp_path / "log"
+    build(out)
+    (out / file).unlink()
+    build(out, make=functools.partial(make, log=log))
+    assert not log.exists()
+    assert digests(out) == digests(built)
+
+
+def test_build_a_recording_whose_labels_cannot_be_read_is_made_again(built, tmp_path):
+    out, log = tmp_path / "out", tmp_path / "log"
+    build(out)
+    path = out / "labels/train/b/frames.npz"
+    path.write_bytes(path.read_bytes()[:-100])
+    build(out, make=functools.partial(make, log=log))
+    assert log.read_text().split() == ["b"]
+    assert digests(out) == digests(built)
+
+
 def test_build_full_disk_leaves_nothing_that_looks_whole(built, tmp_path, monkeypatch):
     out = tmp_path / "out"
     name = "clips-train.array_record-00002-of-00003"

@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from stormpsr_jax.media import containers, video
@@ -102,3 +104,28 @@ def test_no_program_in_the_folder_where_a_user_is_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(containers.read_times(Tree(str(tmp_path)), "run.mp4")) == 2
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("late", "told"), [(0.5, True), (0.0, False)])
+def test_a_sound_that_begins_before_the_first_picture_is_told(tmp_path, caplog, ending, late, told):
+    import av
+
+    with av.open(str(tmp_path / f"run.{ending}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 10)
+        sound = container.add_stream("aac", rate=8000)
+        samples = av.AudioFrame.from_ndarray(np.zeros((1, 24_000), np.float32), "fltp", "mono")
+        samples.sample_rate, samples.pts, samples.time_base = 8000, 0, Fraction(1, 8000)
+        container.mux([*sound.encode(samples), *sound.encode()])
+        for i in range(20):
+            frame = av.VideoFrame(64, 48, "yuv420p")
+            frame.pts, frame.time_base = i + round(late * 10), Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    video.open_resampled(Tree(str(tmp_path)), f"run.{ending}", 5.0)
+    said = [message for message in caplog.messages if "after its beginning" in message]
+    assert len(said) == told
+    if told:
+        assert float(said[0].partition("comes ")[2].split()[0]) == pytest.approx(late, abs=0.13)

@@ -73,20 +73,99 @@ def write_avi(path: Path) -> None:
         container.mux(stream.encode())
 
 
-@pytest.mark.parametrize("turns", [-1, 2, 1])
-def test_video_rotation_of_phones_is_applied(tmp_path, turns):
-    """The matrix of a track (QuickTime format): x' = a x + c y, y' = b x + d y, y downwards."""
-    write_video(tmp_path / "phone.mp4", count=1)
-    data = (tmp_path / "phone.mp4").read_bytes()
-    (before,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
-    one = 0x10000
-    a, b, c, d = {-1: (0, one, -one, 0), 2: (-one, 0, 0, -one), 1: (0, -one, one, 0)}[turns]
+ONE = 0x10000
+# The matrix of a track (QuickTime format): x' = a x + c y, y' = b x + d y, y downwards.
+SEEN = {
+    "turned clockwise": ((0, ONE, -ONE, 0), lambda picture: np.rot90(picture, -1)),
+    "turned by half": ((-ONE, 0, 0, -ONE), lambda picture: np.rot90(picture, 2)),
+    "turned anticlockwise": ((0, -ONE, ONE, 0), np.rot90),
+    "mirrored": ((-ONE, 0, 0, ONE), lambda picture: picture[:, ::-1]),
+    "upside down": ((ONE, 0, 0, -ONE), lambda picture: picture[::-1]),
+    "turned and mirrored": ((0, ONE, ONE, 0), lambda picture: picture.transpose(1, 0, 2)),
+}
+
+
+def write_turned(path: Path, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """A video of one frame with that matrix; returns the frame as it is stored."""
+    av = pytest.importorskip("av")
+    quarters = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    quarters[: HEIGHT // 2, : WIDTH // 2, 0] = quarters[: HEIGHT // 2, WIDTH // 2 :, 1] = 200
+    quarters[HEIGHT // 2 :, : WIDTH // 2, 2] = 200
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(quarters, format="rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    (stored,) = video.decode(Tree(str(path.parent)), path.name)
+    a, b, c, d = matrix
     at = data.index(b"tkhd") + 4 + 40
-    assert struct.unpack(">9i", data[at : at + 36]) == (one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
-    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
-    (tmp_path / "phone.mp4").write_bytes(data[:at] + matrix + data[at + 36 :])
+    assert struct.unpack(">9i", data[at : at + 36]) == (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
+    written = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(data[:at] + written + data[at + 36 :])
+    return stored
+
+
+@pytest.mark.parametrize("how", SEEN)
+def test_video_rotation_of_phones_is_applied(tmp_path, how):
+    matrix, seen = SEEN[how]
+    before = write_turned(tmp_path / "phone.mp4", matrix)
     (after,) = video.decode(Tree(str(tmp_path)), "phone.mp4")
-    np.testing.assert_array_equal(after, np.rot90(before, turns))
+    np.testing.assert_array_equal(after, seen(before))
+
+
+def test_rotation_is_applied_beside_data_that_pyav_does_not_know(tmp_path):
+    """PyAV 18 fails to list the data of a frame if there is some kind that it has no name for."""
+    av = pytest.importorskip("av")
+
+    class Unlisted:
+        def __init__(self, frame):
+            self._frame = frame
+
+        def __getattr__(self, name):
+            if name == "side_data":
+                raise ValueError("27 is not a valid Type")
+            return getattr(self._frame, name)
+
+    before = write_turned(tmp_path / "phone.mp4", SEEN["turned clockwise"][0])
+    with av.open(str(tmp_path / "phone.mp4")) as container:
+        (frame,) = container.decode(video=0)
+        after = video.upright(Unlisted(frame), "phone.mp4")
+    np.testing.assert_array_equal(after, np.rot90(before, -1))
+
+
+@pytest.mark.parametrize(
+    ("pixel", "size"),
+    [
+        (Fraction(4, 3), (HEIGHT, round(WIDTH * 4 / 3))),  # of AVCHD, 1440x1080
+        (Fraction(8, 9), (round(HEIGHT * 9 / 8), WIDTH)),  # of DV, 720x480
+        (Fraction(100, 101), (HEIGHT, WIDTH)),
+        (None, (HEIGHT, WIDTH)),
+    ],
+)
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+def test_a_square_is_seen_as_one_whatever_shape_pixels_have(tmp_path, ending, pixel, size):
+    av = pytest.importorskip("av")
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    width = round(HEIGHT / 2 / (pixel or 1))
+    image[HEIGHT // 4 : HEIGHT // 4 + HEIGHT // 2, 8 : 8 + width] = 255
+    with av.open(str(tmp_path / f"a.{ending}"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = pixel or Fraction(0, 1)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    (picture,) = video.decode(Tree(str(tmp_path)), f"a.{ending}")
+    assert picture.shape == (*size, 3)
+    bright = picture[..., 0] > 127
+    assert abs(int(bright.any(axis=0).sum()) - int(bright.any(axis=1).sum())) <= 1
+
+
+def test_pixels_that_make_a_picture_too_large_are_an_error(tmp_path):
+    av = pytest.importorskip("av")
+    frame = av.VideoFrame(64, 48, "rgb24")
+    with pytest.raises(ValueError, match=r"a\.mp4: 48x32000000 \(HxW\) is more than"):
+        video.upright(frame, "a.mp4", Fraction(500_000, 1))
 
 
 EVEN = np.arange(20) / 12
@@ -154,6 +233,64 @@ def test_read_times_errors_a_video_cut_off_by_seven_percent(tmp_path, ending):
         ValueError, match=rf"a.{ending}: is cut off: it ends at 9\.\d s, its head says 10\.0 s"
     ):
         containers.read_times(tree, path.name)
+
+
+def write_cut(path: Path, skipped: int, options: dict[str, str], count: int = 61) -> None:
+    """Ten pictures a second, the i-th of grey level 4 i, without the first packets of them."""
+    import av
+
+    whole = path.with_name(f"whole{path.suffix}")
+    with av.open(str(whole), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(count):
+            picture = np.full((48, 64, 3), 4 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    with av.open(str(whole)) as container, av.open(str(path), "w") as cut:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        stream = cut.add_stream_from_template(container.streams.video[0])
+        for packet in packets[skipped:]:
+            packet.stream = stream
+            cut.mux(packet)
+
+
+CUTS = {
+    "in the middle of a group": (7, {"g": "20", "bf": "2", "x264-params": "scenecut=0"}),
+    "at a key frame before whose time others come": (
+        19,
+        {"g": "20", "bf": "2", "x264-params": "scenecut=0:open-gop=1"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fps", [10, 5, 3])
+@pytest.mark.parametrize("how", CUTS)
+def test_frames_come_at_their_times_though_the_first_ones_cannot_be_decoded(tmp_path, how, fps):
+    skipped, options = CUTS[how]
+    write_cut(tmp_path / "cut.ts", skipped, options)
+    tree = Tree(str(tmp_path))
+    times = containers.read_times(tree, "cut.ts")
+    numbers = np.round(times / 0.1).astype(int) - round(times[-1] / 0.1) + 60
+    first = next(video.decode(tree, "cut.ts")).mean() / 4
+    assert numbers[0] < round(first) < 30  # some of them are hidden
+    shown = np.repeat(np.maximum(numbers, round(first)), video.resample(times, fps))
+    opened = video.open_resampled(tree, "cut.ts", fps)
+    found = [picture.mean() / 4 for _, picture in opened.read()]
+    np.testing.assert_allclose(found, shown, atol=0.5)
+
+
+def test_a_beginning_of_more_than_a_minute_that_cannot_be_decoded_is_an_error(
+    tmp_path, monkeypatch, caplog
+):
+    write_cut(tmp_path / "cut.ts", *CUTS["in the middle of a group"])
+    opened = video.open_resampled(Tree(str(tmp_path)), "cut.ts", 5)
+    monkeypatch.setattr(video, "LOGGED_GAP", 1.0)
+    assert len(list(opened.read())) == opened.num_frames
+    assert "no frame of its first 1.3 s can be decoded; the next one stands" in caplog.text
+    monkeypatch.setattr(video, "MAX_GAP", 1.2)
+    with pytest.raises(ValueError, match=r"cut\.ts: no frame of its first 1\.3 s can be decoded"):
+        list(opened.read())
 
 
 def test_read_times_errors_an_mp4_without_its_end_is_told_so_and_not_to_be_converted(tmp_path):

@@ -191,7 +191,8 @@ class _Device:
         for packet in container.demux():  # of all streams: one of them alone may go on for ever
             for frame in stream.decode(packet) if packet.stream is stream else ():
                 if not frame.is_corrupt:  # grey where what it builds upon was not seen
-                    yield frame.time, functools.partial(video.upright, frame, self.name)
+                    pixel = stream.sample_aspect_ratio
+                    yield frame.time, functools.partial(video.upright, frame, self.name, pixel)
                     seen = time.monotonic()
             if time.monotonic() > seen + BLIND:
                 raise ValueError(f"{self.name}: no picture is in what came for {BLIND:g} s")
@@ -228,7 +229,7 @@ class _Playing:
     @contextlib.contextmanager
     def open(self) -> Iterator[Iterator[Shown]]:
         times = containers.read_times(self._tree, self._file)
-        with contextlib.closing(video.decode(self._tree, self._file)) as pictures:
+        with contextlib.closing(video.decode(self._tree, self._file, times)) as pictures:
             yield (
                 (float(moment - times[0]), functools.partial(np.asarray, picture))
                 for moment, picture in zip(times, pictures, strict=False)
