@@ -231,6 +231,21 @@ def test_a_file_of_several_recordings_gives_the_one_it_is_named_after(tmp_path):
         label_files.read(tmp_path / "c.json", PROCEDURE, UP)
 
 
+def test_a_csv_of_via_without_its_attributes_has_their_names(tmp_path):
+    head = "# CSV_HEADER = file_list,temporal_coordinates,metadata\n"
+    row = '"[""a.mp4""]","[0,1]","{""TEMPORAL-SEGMENTS"":""Install cap"",""hand"":""left""}"\n'
+    (tmp_path / "a.csv").write_text(head + row)
+    assert label_files.read(tmp_path / "a.csv", PROCEDURE, UP).steps == [(10, 3)]
+    for comment, message in (
+        ("{", "line 1: ATTRIBUTE: not JSON"),
+        ("[]", "line 1: ATTRIBUTE: is not an object"),
+        ("{}", "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
+    ):
+        (tmp_path / "a.csv").write_text(f"# ATTRIBUTE = {comment}\n{head}{row}")
+        with pytest.raises(ValueError, match=message):
+            label_files.read(tmp_path / "a.csv", PROCEDURE, UP)
+
+
 def test_words_stand_for_steps_or_for_none(tmp_path):
     (tmp_path / "a.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nBoden\n\n"
