@@ -136,6 +136,11 @@ def segment(**metadata):
             "line 2: behavior type: .* has no STOP",
         ),
         ("a.csv", f"{BORIS}\na,a,1,,Install cap,JUMP,1\n", "'JUMP' is not POINT, START or STOP"),
+        (
+            "a.csv",
+            "Time offset (s),Behavior,Time\n9,Install cap,1\n",
+            "line 2: time: -8.0 is not in 0",
+        ),
         ("a.csv", "frame,step\n-1,0\n", "line 2: frame: '-1' is not in 0…1000000000"),
         ("a.csv", "frame,step\n1e99,0\n", "line 2: frame: '1e99' is not in 0…1000000000"),
         ("a.csv", "frame,step\nnan,0\n", "line 2: frame: 'nan' is not finite"),
@@ -244,6 +249,24 @@ def test_a_csv_of_via_without_its_attributes_has_their_names(tmp_path):
         (tmp_path / "a.csv").write_text(f"# ATTRIBUTE = {comment}\n{head}{row}")
         with pytest.raises(ValueError, match=message):
             label_files.read(tmp_path / "a.csv", PROCEDURE, UP)
+
+
+@pytest.mark.parametrize(
+    ("table", "at"),
+    [
+        ("Time offset (s),Behavior,Behavior type,Time\n2.5,Install cap,POINT,3.5\n", 1),
+        ("Time offset (s),Behavior,Behavior type,Time\n2.5004,Install cap,POINT,2.500\n", 0),
+        ("Time offset (s),Behavior,Behavior type,Time\n-2.5,Install cap,POINT,1.0\n", 3.5),
+        ("Time offset (s)\tBehavior\tStart (s)\tStop (s)\n2,5\tInstall cap\t3,0\t3,5\n", 1),
+        ("Time offset (s),Behavior,Start (s),Stop (s)\nNA,Install cap,3,3.5\n", 3.5),
+        ("Time offset (s),2.5\n\nTime,Behavior,Status\n3.5,Install cap,POINT\n", 1),
+    ],
+)
+def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
+    path = tmp_path / "a.csv"
+    path.write_text(table)
+    (entry,) = formats.read(path)[1]
+    assert entry.at == at
 
 
 def test_words_stand_for_steps_or_for_none(tmp_path):
