@@ -340,6 +340,46 @@ def test_a_picture_after_the_last_one_of_the_video_is_named(tmp_path):
         timed_labels.to_frames("a.xml", timed, (0, 0), PROCEDURE, shown=lambda: shown)
 
 
+def shapes(*frames):
+    """Shapes of a track by their frames, of which the last one is outside."""
+    return "".join(f"<box frame='{f}' outside='{int(f == frames[-1])}'/>" for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("meta", "last"),
+    [
+        ("<task><frame_filter>step=10</frame_filter></task>", 90),
+        ("<job><frame_filter> step = 5 </frame_filter></job>", 95),
+        ("<task><frame_filter></frame_filter></task>", 99),
+        ("<project><tasks><task><frame_filter>step=10</frame_filter></task></tasks></project>", 90),
+    ],
+)
+def test_a_track_of_a_task_of_every_nth_picture_ends_with_a_picture_of_the_task(
+    tmp_path, meta, last
+):
+    path = tmp_path / "a.xml"
+    track = f"<track label='Install cap'>{shapes(80, 90, 100)}</track>"
+    path.write_text(CVAT.format(f"<meta>{meta}</meta>{track}"))
+    assert [entry.at for entry in formats.read(path)[1]] == [last]
+
+
+def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
+    path = tmp_path / "a.xml"
+    meta = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
+    for label in (
+        f"<track label='Install cap' task_id='2'>{shapes(60, 61)}</track>",
+        "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>",
+    ):
+        path.write_text(CVAT.format(meta + label))
+        with pytest.raises(
+            ValueError, match=r"line 3: .* of a project of several videos, .* each t"
+        ):
+            formats.read(path)
+    images = "<image name='a/12.jpg'><tag label='x'/></image>"  # their names tell them apart
+    path.write_text(CVAT.format(meta + images))
+    assert formats.read(path)[1][0].at == 12
+
+
 def test_the_draft_has_the_nearest_step_for_every_word(tmp_path, capsys):
     (tmp_path / "labels").mkdir()
     (tmp_path / "procedure.json").write_text(json.dumps(PROCEDURE.to_json()))
