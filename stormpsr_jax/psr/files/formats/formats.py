@@ -62,7 +62,7 @@ def find(sample: Sample) -> Format | None:
 
 def read(
     path: str | os.PathLike, check: Callable[[Entry], object] | None = None
-) -> tuple[Format, list[Entry]]:
+) -> tuple[Format, list[Entry], list[tuple[str, ...]]]:
     """Reads a label file of any format.
 
     Args:
@@ -70,7 +70,7 @@ def read(
         check: see `Sample`.
 
     Returns:
-        its format, and what it says, in the order of the file.
+        its format, what it says in the order of the file, and see `Sample.recordings`.
 
     Raises:
         ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
@@ -79,7 +79,7 @@ def read(
     sample = Sample(path, check)
     for format_ in _IN_TURN:
         if (form := format_.recognises(sample)) is not None:
-            return format_, form.read(sample)
+            return format_, form.read(sample), sample.recordings
     raise ValueError(_unknown(sample))
 
 

@@ -90,6 +90,7 @@ def _read_json(sample: Sample) -> list[Entry]:
         names_of = recordings(files.field(metadata, "vid", (str, int), f"{where}: {place}"), place)
         return [Entry(text, end, Unit.SECONDS, place, names_of) for text in own]
 
+    sample.recordings += filter(None, [recordings(vid, f"view {vid}") for vid in views])
     metadata = files.field(sample.json, "metadata", dict, where)
     return [entry for its in for_each(metadata.items(), parse) for entry in its]
 

@@ -236,39 +236,6 @@ def test_a_file_of_several_recordings_gives_the_one_it_is_named_after(tmp_path):
         label_files.read(tmp_path / "c.json", PROCEDURE, UP)
 
 
-def test_a_csv_of_via_without_its_attributes_has_their_names(tmp_path):
-    head = "# CSV_HEADER = file_list,temporal_coordinates,metadata\n"
-    row = '"[""a.mp4""]","[0,1]","{""TEMPORAL-SEGMENTS"":""Install cap"",""hand"":""left""}"\n'
-    (tmp_path / "a.csv").write_text(head + row)
-    assert label_files.read(tmp_path / "a.csv", PROCEDURE, UP).steps == [(10, 3)]
-    for comment, message in (
-        ("{", "line 1: ATTRIBUTE: not JSON"),
-        ("[]", "line 1: ATTRIBUTE: is not an object"),
-        ("{}", "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
-    ):
-        (tmp_path / "a.csv").write_text(f"# ATTRIBUTE = {comment}\n{head}{row}")
-        with pytest.raises(ValueError, match=message):
-            label_files.read(tmp_path / "a.csv", PROCEDURE, UP)
-
-
-@pytest.mark.parametrize(
-    ("table", "at"),
-    [
-        ("Time offset (s),Behavior,Behavior type,Time\n2.5,Install cap,POINT,3.5\n", 1),
-        ("Time offset (s),Behavior,Behavior type,Time\n2.5004,Install cap,POINT,2.500\n", 0),
-        ("Time offset (s),Behavior,Behavior type,Time\n-2.5,Install cap,POINT,1.0\n", 3.5),
-        ("Time offset (s)\tBehavior\tStart (s)\tStop (s)\n2,5\tInstall cap\t3,0\t3,5\n", 1),
-        ("Time offset (s),Behavior,Start (s),Stop (s)\nNA,Install cap,3,3.5\n", 3.5),
-        ("Time offset (s),2.5\n\nTime,Behavior,Status\n3.5,Install cap,POINT\n", 1),
-    ],
-)
-def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
-    path = tmp_path / "a.csv"
-    path.write_text(table)
-    (entry,) = formats.read(path)[1]
-    assert entry.at == at
-
-
 def test_words_stand_for_steps_or_for_none(tmp_path):
     (tmp_path / "a.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,000\nBoden\n\n"
@@ -338,46 +305,6 @@ def test_a_picture_after_the_last_one_of_the_video_is_named(tmp_path):
     shown = timed_labels.Shown(np.arange(5), np.arange(5))
     with pytest.raises(ValueError, match="line 2: <track>: time: picture 7 is after the last of 5"):
         timed_labels.to_frames("a.xml", timed, (0, 0), PROCEDURE, shown=lambda: shown)
-
-
-def shapes(*frames):
-    """Shapes of a track by their frames, of which the last one is outside."""
-    return "".join(f"<box frame='{f}' outside='{int(f == frames[-1])}'/>" for f in frames)
-
-
-@pytest.mark.parametrize(
-    ("meta", "last"),
-    [
-        ("<task><frame_filter>step=10</frame_filter></task>", 90),
-        ("<job><frame_filter> step = 5 </frame_filter></job>", 95),
-        ("<task><frame_filter></frame_filter></task>", 99),
-        ("<project><tasks><task><frame_filter>step=10</frame_filter></task></tasks></project>", 90),
-    ],
-)
-def test_a_track_of_a_task_of_every_nth_picture_ends_with_a_picture_of_the_task(
-    tmp_path, meta, last
-):
-    path = tmp_path / "a.xml"
-    track = f"<track label='Install cap'>{shapes(80, 90, 100)}</track>"
-    path.write_text(CVAT.format(f"<meta>{meta}</meta>{track}"))
-    assert [entry.at for entry in formats.read(path)[1]] == [last]
-
-
-def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
-    path = tmp_path / "a.xml"
-    meta = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
-    for label in (
-        f"<track label='Install cap' task_id='2'>{shapes(60, 61)}</track>",
-        "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>",
-    ):
-        path.write_text(CVAT.format(meta + label))
-        with pytest.raises(
-            ValueError, match=r"line 3: .* of a project of several videos, .* each t"
-        ):
-            formats.read(path)
-    images = "<image name='a/12.jpg'><tag label='x'/></image>"  # their names tell them apart
-    path.write_text(CVAT.format(meta + images))
-    assert formats.read(path)[1][0].at == 12
 
 
 def test_the_draft_has_the_nearest_step_for_every_word(tmp_path, capsys):
