@@ -158,3 +158,13 @@ def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
     path.write_text(table)
     (entry,) = formats.read(path)[1]
     assert entry.at == at
+
+
+def test_a_cue_below_the_head_of_a_webvtt_file_is_read(tmp_path):
+    cues = "00:01.000 --> 00:02.000\nInstall base\n\nNOTE x\n00:02.000 --> 00:03.000\nInstall cap\n"
+    for head in ("WEBVTT\n", "WEBVTT\nKind: captions\nLanguage: en\n", "WEBVTT\n\nNOTE x\n\n"):
+        (tmp_path / "a.vtt").write_text(head + cues)
+        assert label_files.read(tmp_path / "a.vtt", PROCEDURE, UP).steps == [(20, 0), (30, 3)]
+    (tmp_path / "a.vtt").write_text("WEBVTT\n0:01 --> x\nInstall base\n")
+    with pytest.raises(ValueError, match="line 2: time: '0:01 --> x' is not"):
+        label_files.read(tmp_path / "a.vtt", PROCEDURE, UP)
