@@ -45,7 +45,11 @@ def is_label_file(path: str | os.PathLike) -> bool:
     if name.endswith(MAYBE):
         if files.check_regular(path, "give a file on a disk").st_size > MAX_BYTES:
             return False
-        return not (name.endswith(".txt") and _is_prose(sample)) and find(sample) is not None
+        if name.endswith(".txt"):
+            if _is_prose(sample):
+                return False
+            sample.text += "\n"  # whether its last line is whole, a reader says
+        return find(sample) is not None
     return name.endswith(CERTAIN)
 
 

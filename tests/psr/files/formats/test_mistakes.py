@@ -264,10 +264,16 @@ def test_words_stand_for_steps_or_for_none(tmp_path):
 
 def test_prose_and_other_tools_files_beside_labels_are_no_labels(tmp_path):
     (tmp_path / "README.txt").write_text("How we labelled\n\nwith, commas and --> no cues")
+    (tmp_path / "notes.txt").write_text("filmed by A, B\nin the lab, on Monday\nno end of line")
     (tmp_path / "boxes.json").write_text('{"images": [], "annotations": [], "categories": []}')
     (tmp_path / "000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     label_formats.srt(tmp_path / "a.txt", [(1, 10, "Install cap")], 10)
     assert list(label_files.find(tmp_path)) == ["a"]
+    (tmp_path / "b.txt").write_text("time,step\n1,Install base\n2")
+    assert list(label_files.find(tmp_path)) == ["a", "b"]
+    with pytest.raises(ValueError, match="line 3: the file is cut off here"):
+        label_files.read(tmp_path / "b.txt", PROCEDURE, UP)
+    (tmp_path / "b.txt").unlink()
     (tmp_path / "c.json").symlink_to(tmp_path / "gone")
     with pytest.raises(ValueError, match=r"c\.json: cannot be read \(No such file"):
         label_files.find(tmp_path)
