@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from data_prep import labels as command
 from stormpsr_jax.psr.files import label_files, timed_labels, words
-from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats import formats, xml_tree
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support import label_formats
 
@@ -356,3 +357,24 @@ def test_entities_in_a_spreadsheet_are_refused(tmp_path, part):
             file.writestr(name, content)
     with pytest.raises(ValueError, match=f"{part}: has a document type"):
         label_files.read(path, PROCEDURE, UP)
+
+
+def test_entities_in_a_sheet_of_any_name_are_refused(tmp_path):
+    book(tmp_path / "made.xlsx", ["time", "step"], [1, "Install cap"])
+    sheet, path = "worksheets/sheet1.xml", tmp_path / "a.xlsx"
+    with zipfile.ZipFile(tmp_path / "made.xlsx") as made, zipfile.ZipFile(path, "w") as file:
+        for name in made.namelist():
+            content = made.read(name).decode().replace(sheet, "worksheets/sheet1.bin")
+            content = "<!DOCTYPE x>" * name.endswith(sheet) + content
+            file.writestr(name.replace(sheet, "worksheets/sheet1.bin"), content)
+    with pytest.raises(ValueError, match=r"sheet1\.bin: has a document type"):
+        label_files.read(path, PROCEDURE, UP)
+
+
+def test_a_long_text_in_xml_takes_time_by_its_length():
+    """Pieces of it that are added to one another would take minutes."""
+    text = ("x" * 79 + "\n") * (2**24 // 80)
+    begun = time.process_time()
+    (node,) = xml_tree.parse(f"<a>1{text}<b>{text}</b>2</a>", "f").children
+    assert node.text == text
+    assert time.process_time() - begun < 2
