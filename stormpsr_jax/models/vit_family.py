@@ -106,9 +106,10 @@ def _named() -> dict[str, dict[str, Any]]:
         found[f"vit_{size}_patch16_dinov3"] = _dinov3(size, "none")
         if size != "7b":
             found[f"vit_{size}_patch16_dinov3_qkvb"] = _dinov3(size, "qv")
-        found[f"facebook/dinov3-{theirs}-pretrain-lvd1689m"] = _dinov3(size, "qv")
+        bias = "none" if size == "7b" else "qv"
+        found[f"facebook/dinov3-{theirs}-pretrain-lvd1689m"] = _dinov3(size, bias)
         if size in ("large", "7b"):
-            found[f"facebook/dinov3-{theirs}-pretrain-sat493m"] = _dinov3(size, "qv")
+            found[f"facebook/dinov3-{theirs}-pretrain-sat493m"] = _dinov3(size, bias)
     for size, patch, endings in (
         ("base", 16, ("224", "224-in21k", "384")),
         ("base", 32, ("224-in21k", "384")),

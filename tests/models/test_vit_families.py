@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stormpsr_jax.configs import default
-from stormpsr_jax.models import architectures, attention, vit
+from stormpsr_jax.models import architectures, attention, vit, vit_family
 from stormpsr_jax.models.spatial import SpatialEncoder
 from stormpsr_jax.training.optimizer import layer_lr_scale, make_optimizer
 from tests.support.drawn import DINOV3, dinov3_like
@@ -130,3 +130,11 @@ def test_layer_lr_scale_freezes_or_slows_the_backbone_alone():
         "norm": 0.5, "block_1": 0.25, "block_0": 0.125, "patch_embed": 0.0625,
     }  # fmt: skip
     assert slow["registers"] == 0.0625
+
+
+def test_the_largest_dinov3_has_no_bias_of_queries_and_values():
+    """In neither library; all other DINOv3 of transformers do."""
+    names = [name for name in vit_family.NAMED if name.startswith("facebook/dinov3-")]
+    without = {name for name in names if vit_family.NAMED[name]["bias"] == "none"}
+    assert without == {f"facebook/dinov3-vit7b16-pretrain-{of}" for of in ("lvd1689m", "sat493m")}
+    assert vit_family.NAMED["vit_7b_patch16_dinov3"]["bias"] == "none"

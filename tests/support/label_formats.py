@@ -138,15 +138,22 @@ def boris_states(path, events, fps):
 
 
 def via_csv(path, events, fps):
+    names = sorted({name for *_, name in events})
     lines = ["# Exported using VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)"]
+    lines.append('# - metadata of {""1"":""3""} indicates attribute with id "1" set to option "3"')
+    attributes = {
+        "1": {"aname": "TEMPORAL-SEGMENTS", "type": 4, "options": dict(enumerate(names))},
+        "2": {"aname": "hand", "type": 1, "options": {}},
+    }
+    lines.append(f"# ATTRIBUTE = {json.dumps(attributes, separators=(',', ':'))}")
     lines.append(
         "# CSV_HEADER = metadata_id,file_list,flags,temporal_coordinates,"
         "spatial_coordinates,metadata"
     )
     for i, (t, _, name) in enumerate(events):
-        said = json.dumps({"TEMPORAL-SEGMENTS": name}).replace('"', '""')
+        said = json.dumps({"1": str(names.index(name)), "2": "left"}).replace('"', '""')
         lines.append(f'"1_{i}","[""a.mp4""]",0,"[{start(t)},{t}]","[]","{said}"')
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(lines), encoding="utf-8")
 
 
 def via(path, events, fps):

@@ -94,8 +94,8 @@ def read_times(
     def find(entry: Entry) -> int | None:
         return steps.find(entry.text, f"{path}: {entry.place}: step")
 
-    format_, every = formats.read(path, find)
-    entries = _of_recording(every, recording or pathlib.Path(path).stem, path)
+    format_, every, recordings = formats.read(path, find)
+    entries = _of_recording(every, recordings, recording or pathlib.Path(path).stem, path)
 
     def parse(entry: Entry) -> list[TimedStep]:
         step_id = find(entry)
@@ -115,13 +115,18 @@ def read_times(
     return sorted(timed, key=lambda step: step.at)
 
 
-def _of_recording(entries: Sequence[Entry], name: str, path: str | os.PathLike) -> Sequence[Entry]:
+def _of_recording(
+    entries: Sequence[Entry],
+    recordings: Sequence[tuple[str, ...]],
+    name: str,
+    path: str | os.PathLike,
+) -> Sequence[Entry]:
     """The entries of a recording, where the tool has put those of several into a file."""
-    groups = dict.fromkeys(entry.recordings for entry in entries)
+    groups = dict.fromkeys([*recordings, *(entry.recordings for entry in entries)])
     if len(groups) < 2:
         return entries
-    if own := [entry for entry in entries if name in entry.recordings]:
-        return own
+    if any(name in group for group in groups):
+        return [entry for entry in entries if name in entry.recordings]
     found = ", ".join(
         files.shorten(group[-1] if group else "(none)") for group in list(groups)[:10]
     )

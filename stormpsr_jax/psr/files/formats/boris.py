@@ -1,4 +1,8 @@
-"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points and stops are steps."""
+"""BORIS: its tabular and its aggregated events, as CSV or TSV. Points and stops are steps.
+
+Times in its exports have the observation's time offset added, which stands in a column, or in a
+line above the header.
+"""
 
 import csv
 import pathlib
@@ -20,12 +24,14 @@ from stormpsr_jax.psr.files.formats.form import (
     lowered,
     ordered,
     recordings_of,
+    seconds,
     spans,
 )
 
 _TABULAR = ("behavior", "time")
 _AGGREGATED = ("behavior", "start (s)", "stop (s)")
 _TYPES = ("behavior type", "status", "type")  # its name in newer, older and oldest versions
+_OFFSET = "time offset (s)"
 _MEDIA = ("media file name", "media file path", "media file")
 _HEADER = (
     *("Observation id", "Observation date", "Description", "Observation duration"),
@@ -40,10 +46,13 @@ def _table(sample: Sample, wanted: Sequence[str]) -> list[tuple[int, dict[str, s
     at = sample.header_with(*wanted)
     assert at is not None
     names = lowered(sample.rows[at][1])
+    # Older exports have lines about the observation above the header.
+    above = [row for _, row in sample.rows[:at] if len(row) > 1]
+    offset = {name: row[1].strip() for row in above if (name := lowered(row)[0]) == _OFFSET}
 
     def parse(line: int, row: list[str]) -> tuple[int, dict[str, str]]:
         csvfile.check_width(sample.path, line, row[: len(names)], names)
-        return line, {n: field.strip() for n, field in zip(names, row, strict=False)}
+        return line, offset | {n: field.strip() for n, field in zip(names, row, strict=False)}
 
     return for_each(sample.rows[at + 1 :], parse)
 
@@ -54,7 +63,16 @@ def _recordings(row: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _time(row: Mapping[str, str], name: str, sample: Sample, line: int) -> float:
-    return tables.parse_time(row[name], sample.delimiter != ",", sample.path, line, name)
+    """Returns the seconds of the medium."""
+    comma = sample.delimiter != ","
+    time = tables.parse_time(row[name], comma, sample.path, line, name)
+    offset = row.get(_OFFSET, "")
+    if offset in ("", "NA"):
+        return time
+    offset = offset.replace(",", ".") if comma else offset
+    by = csvfile.parse_number(offset, sample.path, line, _OFFSET)
+    # Both are rounded to milliseconds.
+    return seconds(round(time - by, 3) if by else time, sample, f"line {line}", name)
 
 
 def _read_tabular(sample: Sample) -> list[Entry]:
@@ -120,8 +138,8 @@ def _write(path: pathlib.Path, steps: Sequence[Written], recording: str, fps: fl
 FORMAT = Format(
     key="boris",
     name="BORIS (tabular or aggregated events, CSV or TSV)",
-    clock="seconds of the first medium, to the millisecond; a step is complete at its "
-    "point, or at the stop of its state",
+    clock="seconds of the first medium, to the millisecond, the observation's time offset taken "
+    "off; a step is complete at its point, or at the stop of its state",
     forms=(
         Form(has_columns(*_AGGREGATED), _read_aggregated),
         Form(has_columns(*_TABULAR), _read_tabular),

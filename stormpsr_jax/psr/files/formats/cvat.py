@@ -1,6 +1,7 @@
 """CVAT: XML 1.1 "for images" and "for video". Tags and tracks are steps by their labels.
 
-A tag, or a shape of one image, is complete at its picture; a track at the last one that shows it.
+A tag, or a shape of one image, is complete at its picture; a track at the last one of the task that
+shows it.
 """
 
 import pathlib
@@ -25,6 +26,7 @@ from stormpsr_jax.psr.files.formats.form import (
 )
 from stormpsr_jax.psr.files.formats.xml_tree import Node
 
+_STEP = re.compile(r"\s*step\s*=\s*([0-9]{1,9})\s*", re.ASCII)
 # What CVAT calls the pictures of a video.
 _OF_VIDEO = re.compile(r"frame_([0-9]{1,9})(?:\.[A-Za-z]+)?", re.IGNORECASE | re.ASCII)
 
@@ -36,11 +38,25 @@ def _label(node: Node, sample: Sample, place: str) -> str:
 
 
 def _read(sample: Sample) -> list[Entry]:
+    meta = [node for meta in sample.xml.of("meta") for node in meta.children]
+    projects = [tasks for node in meta if node.tag == "project" for tasks in node.of("tasks")]
+    tasks = [task for its in projects for task in its.of("task")]
+    filters = [text for node in [*meta, *tasks] for text in node.of("frame_filter")]
+    found = [match for text in filters if (match := _STEP.fullmatch(text.text))]
+    step = max([1, *(int(match[1]) for match in found)])
+
     def parse(node: Node) -> list[Entry]:
+        entries = read(node)
+        if len(tasks) > 1 and any(entry.unit is Unit.PICTURES for entry in entries):
+            what = "is of a project of several videos, whose pictures are numbered on from each to "
+            raise error(sample, node.place, f"{what}the next; export each task by itself")
+        return entries
+
+    def read(node: Node) -> list[Entry]:
         if node.tag == "image":
             return _of_image(node, sample)
         if node.tag == "track":
-            return _of_track(node, sample)
+            return _of_track(node, sample, step)
         frame = whole(node.attributes.get("frame"), sample, node.place, "frame")
         return [Entry(_label(node, sample, node.place), frame, Unit.PICTURES, node.place)]
 
@@ -64,7 +80,8 @@ def _of_image(node: Node, sample: Sample) -> list[Entry]:
     ]
 
 
-def _of_track(track: Node, sample: Sample) -> list[Entry]:
+def _of_track(track: Node, sample: Sample, step: int) -> list[Entry]:
+    """The completions of a track; `step` is from a picture of the task to its next one."""
     label = _label(track, sample, track.place)
     shapes = sorted(
         (whole(shape.attributes.get("frame"), sample, shape.place, "frame"), i)
@@ -78,7 +95,8 @@ def _of_track(track: Node, sample: Sample) -> list[Entry]:
             last = frame
         elif last is not None:
             # Between two keyframes a track is shown too, up to where it is outside.
-            entries.append(Entry(label, frame - 1, Unit.PICTURES, track.place))
+            end = max(last, frame - step)
+            entries.append(Entry(label, end, Unit.PICTURES, track.place))
             last = None
     if last is not None:
         entries.append(Entry(label, last, Unit.PICTURES, track.place))

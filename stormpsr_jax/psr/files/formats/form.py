@@ -10,6 +10,8 @@ import functools
 import os
 import pathlib
 import re
+import unicodedata
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,11 +62,14 @@ class Sample:
         path: of the file.
         check: raises ValueError for an entry that its reader will not take, so that a table's
             mistakes of all kinds come in the order of its lines.
+        recordings: the names of each recording that the file has, those without labels too, of
+            forms that have such; see `Entry.recordings`.
     """
 
     def __init__(self, path: str | os.PathLike, check: Callable[[Entry], object] | None = None):
         self.path = pathlib.Path(path)
         self.check = check or (lambda entry: None)
+        self.recordings: list[tuple[str, ...]] = []
 
     @functools.cached_property
     def head(self) -> bytes:
@@ -274,11 +279,13 @@ def recordings_of(address: str) -> tuple[str, ...]:
     """Returns the names that a recording may have whose video a tool names by a path or address.
 
     Label Studio puts eight hexadecimal digits in front of what is uploaded to it, and names files
-    on its own disk behind `?d=`.
+    on its own disk behind `?d=`. In an address, what is no plain letter is written as %C3%BC.
     """
     path = address.split("?d=")[-1].partition("?")[0].replace("\\", "/")
     stem = pathlib.PurePosixPath(path).stem
-    return tuple(dict.fromkeys(name for name in (stem, _UPLOADED.sub("", stem)) if name))
+    stems = [stem, unicodedata.normalize("NFC", urllib.parse.unquote(stem))]
+    names = [name for stem in stems for name in (stem, _UPLOADED.sub("", stem))]
+    return tuple(dict.fromkeys(filter(None, names)))
 
 
 def milliseconds(frame: int, fps: float) -> int:

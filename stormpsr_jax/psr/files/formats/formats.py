@@ -27,6 +27,8 @@ FORMATS = (
     cvat.FORMAT,
     subtitles.FORMAT,
 )
+# In a comment of VIA's CSV stands JSON, which cannot be read as a table: it is looked for first.
+_IN_TURN = (via.FORMAT, *(form for form in FORMATS if form is not via.FORMAT))
 WRITTEN = {form.key: form for form in FORMATS if form.write is not None}
 # Files with these endings are labels; those with `MAYBE` are if a format recognises them.
 CERTAIN = (".csv", ".tsv", ".eaf", ".srt", ".vtt", ".xlsx")
@@ -43,7 +45,11 @@ def is_label_file(path: str | os.PathLike) -> bool:
     if name.endswith(MAYBE):
         if files.check_regular(path, "give a file on a disk").st_size > MAX_BYTES:
             return False
-        return not (name.endswith(".txt") and _is_prose(sample)) and find(sample) is not None
+        if name.endswith(".txt"):
+            if _is_prose(sample):
+                return False
+            sample.text += "\n"  # whether its last line is whole, a reader says
+        return find(sample) is not None
     return name.endswith(CERTAIN)
 
 
@@ -55,12 +61,12 @@ def _is_prose(sample: Sample) -> bool:
 
 def find(sample: Sample) -> Format | None:
     """The format of a file; None if it has none of them."""
-    return next((form for form in FORMATS if form.recognises(sample)), None)
+    return next((form for form in _IN_TURN if form.recognises(sample)), None)
 
 
 def read(
     path: str | os.PathLike, check: Callable[[Entry], object] | None = None
-) -> tuple[Format, list[Entry]]:
+) -> tuple[Format, list[Entry], list[tuple[str, ...]]]:
     """Reads a label file of any format.
 
     Args:
@@ -68,16 +74,16 @@ def read(
         check: see `Sample`.
 
     Returns:
-        its format, and what it says, in the order of the file.
+        its format, what it says in the order of the file, and see `Sample.recordings`.
 
     Raises:
         ValueError: all mistakes, each with file and line or entry; of a file that is of no format,
             the formats and what it lacks of the one that comes closest.
     """
     sample = Sample(path, check)
-    for format_ in FORMATS:
+    for format_ in _IN_TURN:
         if (form := format_.recognises(sample)) is not None:
-            return format_, form.read(sample)
+            return format_, form.read(sample), sample.recordings
     raise ValueError(_unknown(sample))
 
 

@@ -32,6 +32,16 @@ from stormpsr_jax.psr.files.formats.form import (
 
 _RATES = ("fps", "frame_rate", "frameRate", "framerate")  # fields of a task that are usual for it
 _WHOLE_CSV = ("annotation_id", "annotator")
+# What else may be said of a region, beside its label.
+_REMARKS = {"choices", "text", "number", "rating", "taxonomy", "datetime"}
+
+
+def _names(task: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names that the recording of a task may have."""
+    addresses = [
+        its for its in task.values() if isinstance(its, str) and ("/" in its or "." in its)
+    ]
+    return tuple(name for address in addresses for name in recordings_of(address))
 
 
 def _entries(
@@ -46,18 +56,15 @@ def _entries(
     ]
     if not ("ranges" in value or {"start", "end"} <= value.keys()) or "sequence" in value:
         return []
+    if _REMARKS & value.keys() and not any(key.endswith("labels") for key in value):
+        return []
     if not texts or not all(isinstance(text, str) for text in texts):
         raise error(sample, place, "labels: a region has no label; give it one, or remove it")
     spans = value.get("ranges", [value])
     if not isinstance(spans, list):
         raise error(sample, place, f"ranges: {files.shorten(spans)} is not a list")
     rate = next((task[key] for key in _RATES if key in task), None)
-    names = tuple(
-        name
-        for its in task.values()
-        if isinstance(its, str) and ("/" in its or "." in its)
-        for name in recordings_of(its)
-    )
+    names = _names(task)
     entries = []
     for span in spans:
         if not isinstance(span, dict):
@@ -87,6 +94,7 @@ def _read_json(sample: Sample) -> list[Entry]:
         place = f"task {number}"
         where = f"{sample.path}: {place}"
         data = files.field(task, "data", dict, where)
+        sample.recordings.append(_names(data))
         found = (
             [
                 its
@@ -132,6 +140,7 @@ def _read_min(sample: Sample) -> list[Entry]:
     def parse(number: int, row: Any) -> list[Entry]:
         if not isinstance(row, dict):
             raise error(sample, f"task {number}", f"{files.shorten(row)} is not an object")
+        sample.recordings.append(_names(row))
         regions = _min_regions(row, sample, f"task {number}")
         return [e for place, region in regions for e in _entries(region, row, sample, place)]
 
@@ -156,6 +165,7 @@ def _read_csv(sample: Sample) -> list[Entry]:
             fields[rate] = csvfile.parse_number(fields[rate], sample.path, line, rate)
         regions = _min_regions(fields, sample, f"line {line}")
         task = {key: its for key, its in fields.items() if its != ""}
+        sample.recordings.append(_names(task))
         return [e for place, region in regions for e in _entries(region, task, sample, place)]
 
     return [entry for its in for_each(sample.rows[1:], parse) for entry in its]

@@ -42,9 +42,13 @@ def _blocks(text: str) -> Iterator[tuple[_BLOCK]]:
 
 def _read(sample: Sample) -> list[Entry]:
     def parse(block: _BLOCK) -> list[Entry]:
-        number, first = block[0]
-        if first.split(maxsplit=1)[0] in _NO_CUE:
-            return []
+        if block[0][1].split(maxsplit=1)[0] in _NO_CUE:
+            # A cue that no empty line sets apart begins with its times, as in a browser.
+            times = (i for i, (_, content) in enumerate(block) if "-->" in content)
+            block = block[next(times, len(block)) :]
+            if not block:
+                return []
+        number = block[0][0]
         # The number or name of a cue may stand above its times.
         at = next((i for i, (_, content) in enumerate(block[:2]) if "-->" in content), None)
         if at is None:

@@ -26,6 +26,7 @@ from stormpsr_jax.psr.files.formats.form import (
 
 _SEGMENTS = "TEMPORAL-SEGMENTS"  # the name that VIA itself gives the attribute
 _CSV_HEADER = "# CSV_HEADER = "
+_CSV_ATTRIBUTES = "# ATTRIBUTE = "
 _COLUMNS = ("file_list", "temporal_coordinates", "metadata")
 _SELECT, _VIDEO = 4, 4
 
@@ -38,6 +39,30 @@ def _end(times: Any, sample: Sample, place: str) -> float | None:
         return None
     found = [seconds(time, sample, place, "z") for time in times]
     return ordered(found[0], found[-1], sample, place)
+
+
+def _steps(
+    said: Mapping[str, Any], attributes: Mapping[str, Any], sample: Sample, place: str, field: str
+) -> list[str]:
+    """What a segment says: values by numbers of attributes, of a choice the number of an option."""
+    texts = []
+    for number, value in said.items():
+        attribute = files.field(attributes, number, dict, f"{sample.path}: {place}: attribute")
+        options = attribute.get("options")
+        text = (
+            options.get(value, value)
+            if isinstance(options, dict) and isinstance(value, str)
+            else value
+        )
+        if not isinstance(text, str):
+            raise error(sample, place, f"{field}: {files.shorten(text)} is not a text")
+        if text.strip():
+            texts.append((attribute.get("aname"), text.strip()))
+    # Other attributes of a segment, such as the hand, are not the step.
+    own = [text for name, text in texts if name == _SEGMENTS] or [text for _, text in texts]
+    if not own:
+        raise error(sample, place, f"{field}: the segment has no step")
+    return own
 
 
 def _read_json(sample: Sample) -> list[Entry]:
@@ -61,26 +86,11 @@ def _read_json(sample: Sample) -> list[Entry]:
         if end is None:
             return []
         said = files.field(metadata, "av", dict, f"{where}: {place}")
-        texts = []
-        for number, value in said.items():
-            attribute = files.field(attributes, number, dict, f"{where}: {place}: attribute")
-            options = attribute.get("options")
-            text = (
-                options.get(value, value)
-                if isinstance(options, dict) and isinstance(value, str)
-                else value
-            )
-            if not isinstance(text, str):
-                raise error(sample, place, f"av: {files.shorten(text)} is not a text")
-            if text.strip():
-                texts.append((attribute.get("aname"), text.strip()))
-        # Other attributes of a segment, such as the hand, are not the step.
-        own = [text for name, text in texts if name == _SEGMENTS] or [text for _, text in texts]
-        if not own:
-            raise error(sample, place, "av: the segment has no step")
+        own = _steps(said, attributes, sample, place, "av")
         names_of = recordings(files.field(metadata, "vid", (str, int), f"{where}: {place}"), place)
         return [Entry(text, end, Unit.SECONDS, place, names_of) for text in own]
 
+    sample.recordings += filter(None, [recordings(vid, f"view {vid}") for vid in views])
     metadata = files.field(sample.json, "metadata", dict, where)
     return [entry for its in for_each(metadata.items(), parse) for entry in its]
 
@@ -101,8 +111,24 @@ def _has_csv_header(sample: Sample) -> bool:
     return bool(lines) and all(name in lines[0] for name in _COLUMNS)
 
 
+def _csv_attributes(sample: Sample) -> Mapping[str, Any] | None:
+    """The attributes by their numbers, which stand in a comment; None without it."""
+    for number, line in enumerate(sample.text.splitlines(), start=1):
+        if line.startswith(_CSV_ATTRIBUTES):
+            try:
+                found = json.loads(line.removeprefix(_CSV_ATTRIBUTES))
+            except (ValueError, RecursionError) as wrong:
+                what = f"ATTRIBUTE: not JSON ({type(wrong).__name__})"
+                raise error(sample, f"line {number}", what) from wrong
+            if not isinstance(found, dict):
+                raise error(sample, f"line {number}", "ATTRIBUTE: is not an object")
+            return found
+    return None
+
+
 def _read_csv(sample: Sample) -> list[Entry]:
     names, rows = _csv_rows(sample)
+    attributes = _csv_attributes(sample)
 
     def parse(line: int, row: list[str]) -> list[Entry]:
         csvfile.check_width(sample.path, line, row, names)
@@ -119,14 +145,14 @@ def _read_csv(sample: Sample) -> list[Entry]:
         if end is None:
             return []
         said = fields["metadata"]
-        if not isinstance(said, Mapping) or not all(isinstance(v, str) for v in said.values()):
+        if not isinstance(said, Mapping):
             raise error(sample, place, f"metadata: {files.shorten(said)} is no object of texts")
-        texts = [said[_SEGMENTS]] if _SEGMENTS in said else list(said.values())
-        if not any(text.strip() for text in texts):
-            raise error(sample, place, "metadata: the segment has no step")
+        # Without that comment they are called by their names.
+        known = {name: {"aname": name} for name in said} if attributes is None else attributes
+        own = _steps(said, known, sample, place, "metadata")
         listed = fields["file_list"] if isinstance(fields["file_list"], list) else []
         of = tuple(n for its in listed if isinstance(its, str) for n in recordings_of(its))
-        return [Entry(t.strip(), end, Unit.SECONDS, place, of) for t in texts if t.strip()]
+        return [Entry(text, end, Unit.SECONDS, place, of) for text in own]
 
     return [entry for its in for_each(rows, parse) for entry in its]
 

@@ -60,6 +60,8 @@ def parse(text: str, path: str | os.PathLike) -> Node:
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True
     open_nodes = [Node("", {}, 0)]
+    # Text comes in pieces; added to one another each time, those of a long one would take hours.
+    pieces: list[list[str]] = [[]]
 
     def refuse(*_: object) -> None:
         raise ValueError(
@@ -71,16 +73,17 @@ def parse(text: str, path: str | os.PathLike) -> Node:
         node = Node(tag, attributes, parser.CurrentLineNumber)
         open_nodes[-1].children.append(node)
         open_nodes.append(node)
+        pieces.append([])
         if len(open_nodes) > MAX_DEPTH:
             raise ValueError(
                 f"{path}: line {node.line}: elements are nested deeper than {MAX_DEPTH}"
             )
 
     def end(_: str) -> None:
-        open_nodes.pop()
+        open_nodes.pop().text = "".join(pieces.pop())
 
     def characters(data: str) -> None:
-        open_nodes[-1].text += data
+        pieces[-1].append(data)
 
     parser.StartDoctypeDeclHandler = refuse
     parser.EntityDeclHandler = refuse

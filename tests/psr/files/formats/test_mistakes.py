@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from data_prep import labels as command
 from stormpsr_jax.psr.files import label_files, timed_labels, words
-from stormpsr_jax.psr.files.formats import formats
+from stormpsr_jax.psr.files.formats import formats, xml_tree
 from stormpsr_jax.psr.procedure import Procedure
 from tests.support import label_formats
 
@@ -136,6 +137,11 @@ def segment(**metadata):
             "line 2: behavior type: .* has no STOP",
         ),
         ("a.csv", f"{BORIS}\na,a,1,,Install cap,JUMP,1\n", "'JUMP' is not POINT, START or STOP"),
+        (
+            "a.csv",
+            "Time offset (s),Behavior,Time\n9,Install cap,1\n",
+            "line 2: time: -8.0 is not in 0",
+        ),
         ("a.csv", "frame,step\n-1,0\n", "line 2: frame: '-1' is not in 0…1000000000"),
         ("a.csv", "frame,step\n1e99,0\n", "line 2: frame: '1e99' is not in 0…1000000000"),
         ("a.csv", "frame,step\nnan,0\n", "line 2: frame: 'nan' is not finite"),
@@ -259,10 +265,16 @@ def test_words_stand_for_steps_or_for_none(tmp_path):
 
 def test_prose_and_other_tools_files_beside_labels_are_no_labels(tmp_path):
     (tmp_path / "README.txt").write_text("How we labelled\n\nwith, commas and --> no cues")
+    (tmp_path / "notes.txt").write_text("filmed by A, B\nin the lab, on Monday\nno end of line")
     (tmp_path / "boxes.json").write_text('{"images": [], "annotations": [], "categories": []}')
     (tmp_path / "000001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     label_formats.srt(tmp_path / "a.txt", [(1, 10, "Install cap")], 10)
     assert list(label_files.find(tmp_path)) == ["a"]
+    (tmp_path / "b.txt").write_text("time,step\n1,Install base\n2")
+    assert list(label_files.find(tmp_path)) == ["a", "b"]
+    with pytest.raises(ValueError, match="line 3: the file is cut off here"):
+        label_files.read(tmp_path / "b.txt", PROCEDURE, UP)
+    (tmp_path / "b.txt").unlink()
     (tmp_path / "c.json").symlink_to(tmp_path / "gone")
     with pytest.raises(ValueError, match=r"c\.json: cannot be read \(No such file"):
         label_files.find(tmp_path)
@@ -345,3 +357,24 @@ def test_entities_in_a_spreadsheet_are_refused(tmp_path, part):
             file.writestr(name, content)
     with pytest.raises(ValueError, match=f"{part}: has a document type"):
         label_files.read(path, PROCEDURE, UP)
+
+
+def test_entities_in_a_sheet_of_any_name_are_refused(tmp_path):
+    book(tmp_path / "made.xlsx", ["time", "step"], [1, "Install cap"])
+    sheet, path = "worksheets/sheet1.xml", tmp_path / "a.xlsx"
+    with zipfile.ZipFile(tmp_path / "made.xlsx") as made, zipfile.ZipFile(path, "w") as file:
+        for name in made.namelist():
+            content = made.read(name).decode().replace(sheet, "worksheets/sheet1.bin")
+            content = "<!DOCTYPE x>" * name.endswith(sheet) + content
+            file.writestr(name.replace(sheet, "worksheets/sheet1.bin"), content)
+    with pytest.raises(ValueError, match=r"sheet1\.bin: has a document type"):
+        label_files.read(path, PROCEDURE, UP)
+
+
+def test_a_long_text_in_xml_takes_time_by_its_length():
+    """Pieces of it that are added to one another would take minutes."""
+    text = ("x" * 79 + "\n") * (2**24 // 80)
+    begun = time.process_time()
+    (node,) = xml_tree.parse(f"<a>1{text}<b>{text}</b>2</a>", "f").children
+    assert node.text == text
+    assert time.process_time() - begun < 2

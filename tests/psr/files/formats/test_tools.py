@@ -1,0 +1,170 @@
+"""What tools write beside times and steps: projects, attributes, offsets, every n-th picture."""
+
+import json
+
+import pytest
+
+from stormpsr_jax.psr.files import label_files
+from stormpsr_jax.psr.files.formats import formats
+from tests.support import toy
+
+PROCEDURE = toy.procedure("base, cap", "10 11", fps=10, variant="up")
+UP = PROCEDURE.variants["up"]
+CVAT = "<annotations><version>1.1</version>\n{}</annotations>"
+VIA = {"project": {}, "attribute": {}, "file": {}, "view": {"1": {"fid_list": []}}}
+
+
+def ranges(start, end, label="Install cap"):
+    return {"ranges": [{"start": start, "end": end}], "timelinelabels": [label]}
+
+
+def via_project(steps):
+    """A project of VIA with a video a recording, and a segment for each step that it has."""
+    numbers = {name: str(number) for number, name in enumerate(steps, start=1)}
+    content = {
+        **VIA,
+        "attribute": {"1": {"aname": "TEMPORAL-SEGMENTS", "options": {}}},
+        "file": {number: {"fname": f"{name}.mp4"} for name, number in numbers.items()},
+        "view": {number: {"fid_list": [number]} for number in numbers.values()},
+        "metadata": {
+            name: {"vid": numbers[name], "z": [0, 1], "av": {"1": step}}
+            for name, step in steps.items()
+            if step
+        },
+    }
+    return json.dumps(content)
+
+
+def studio_project(steps):
+    """A file of Label Studio, or of its JSON-MIN, with a task a recording."""
+    return json.dumps(
+        [
+            {
+                "data": {"video": f"/data/upload/1/0a1b2c3d-{name}.mp4", "fps": 10},
+                "annotations": [{"result": [{"value": ranges(11, 11, step)}] if step else []}],
+            }
+            for name, step in steps.items()
+        ]
+    )
+
+
+def studio_rows(steps):
+    return json.dumps(
+        [
+            {"video": f"x/{name}.mp4", "fps": 10, "annotation_id": 1, "annotator": 1}
+            | ({"steps": [ranges(11, 11, step)]} if step else {})
+            for name, step in steps.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize("project", [via_project, studio_project, studio_rows])
+def test_a_recording_of_a_project_without_a_step_has_none_of_another_one(tmp_path, project):
+    content = project({"a": "Install cap", "b": ""})
+    for name, steps in (("a", [(10, 3)]), ("b", [])):
+        (tmp_path / f"{name}.json").write_text(content)
+        assert label_files.read(tmp_path / f"{name}.json", PROCEDURE, UP).steps == steps
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(ValueError, match=r"of several recordings \('a', 'b'\), none of them 'c'"):
+        label_files.read(tmp_path / "c.json", PROCEDURE, UP)
+    (tmp_path / "c.json").write_text(project({"a": "Install cap"}))  # the only one
+    assert label_files.read(tmp_path / "c.json", PROCEDURE, UP).steps == [(10, 3)]
+
+
+def test_a_recording_is_known_by_the_name_that_stands_in_an_address(tmp_path):
+    steps = {"%C3%BCbung%201": "Install cap", "U%CC%88bung": "Install base"}
+    for name, found in (("übung 1", [(10, 3)]), ("Übung", [(10, 0)])):
+        (tmp_path / f"{name}.json").write_text(studio_project(steps))
+        assert label_files.read(tmp_path / f"{name}.json", PROCEDURE, UP).steps == found
+
+
+def test_what_is_said_of_a_region_beside_its_label_is_no_region(tmp_path):
+    result = [{"value": ranges(11, 11)}]
+    result += [{"value": {"ranges": ranges(11, 11)["ranges"], "choices": ["left"]}}]
+    result += [{"value": {"start": 1, "end": 2, "text": ["carefully"]}}]
+    content = [{"data": {"video": "a.mp4", "fps": 10}, "annotations": [{"result": result}]}]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert label_files.read(tmp_path / "a.json", PROCEDURE, UP).steps == [(10, 3)]
+
+
+def shapes(*frames):
+    """Shapes of a track by their frames, of which the last one is outside."""
+    return "".join(f"<box frame='{f}' outside='{int(f == frames[-1])}'/>" for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("meta", "last"),
+    [
+        ("<task><frame_filter>step=10</frame_filter></task>", 90),
+        ("<job><frame_filter> step = 5 </frame_filter></job>", 95),
+        ("<task><frame_filter></frame_filter></task>", 99),
+        ("<project><tasks><task><frame_filter>step=10</frame_filter></task></tasks></project>", 90),
+    ],
+)
+def test_a_track_of_a_task_of_every_nth_picture_ends_with_a_picture_of_the_task(
+    tmp_path, meta, last
+):
+    path = tmp_path / "a.xml"
+    track = f"<track label='Install cap'>{shapes(80, 90, 100)}</track>"
+    path.write_text(CVAT.format(f"<meta>{meta}</meta>{track}"))
+    assert [entry.at for entry in formats.read(path)[1]] == [last]
+
+
+def test_videos_of_a_project_of_cvat_are_not_taken_for_one(tmp_path):
+    path = tmp_path / "a.xml"
+    meta = "<meta><project><tasks><task/><task/></tasks></project></meta>\n"
+    for label in (
+        f"<track label='Install cap' task_id='2'>{shapes(60, 61)}</track>",
+        "<image name='frame_000060' task_id='2'><tag label='Install cap'/></image>",
+    ):
+        path.write_text(CVAT.format(meta + label))
+        with pytest.raises(
+            ValueError, match=r"line 3: .* of a project of several videos, .* each t"
+        ):
+            formats.read(path)
+    images = "<image name='a/12.jpg'><tag label='x'/></image>"  # their names tell them apart
+    path.write_text(CVAT.format(meta + images))
+    assert formats.read(path)[1][0].at == 12
+
+
+def test_a_csv_of_via_without_its_attributes_has_their_names(tmp_path):
+    head = "# CSV_HEADER = file_list,temporal_coordinates,metadata\n"
+    row = '"[""a.mp4""]","[0,1]","{""TEMPORAL-SEGMENTS"":""Install cap"",""hand"":""left""}"\n'
+    (tmp_path / "a.csv").write_text(head + row)
+    assert label_files.read(tmp_path / "a.csv", PROCEDURE, UP).steps == [(10, 3)]
+    for comment, message in (
+        ("{", "line 1: ATTRIBUTE: not JSON"),
+        ("[]", "line 1: ATTRIBUTE: is not an object"),
+        ("{}", "line 3: attribute: TEMPORAL-SEGMENTS: is missing"),
+    ):
+        (tmp_path / "a.csv").write_text(f"# ATTRIBUTE = {comment}\n{head}{row}")
+        with pytest.raises(ValueError, match=message):
+            label_files.read(tmp_path / "a.csv", PROCEDURE, UP)
+
+
+@pytest.mark.parametrize(
+    ("table", "at"),
+    [
+        ("Time offset (s),Behavior,Behavior type,Time\n2.5,Install cap,POINT,3.5\n", 1),
+        ("Time offset (s),Behavior,Behavior type,Time\n2.5004,Install cap,POINT,2.500\n", 0),
+        ("Time offset (s),Behavior,Behavior type,Time\n-2.5,Install cap,POINT,1.0\n", 3.5),
+        ("Time offset (s)\tBehavior\tStart (s)\tStop (s)\n2,5\tInstall cap\t3,0\t3,5\n", 1),
+        ("Time offset (s),Behavior,Start (s),Stop (s)\nNA,Install cap,3,3.5\n", 3.5),
+        ("Time offset (s),2.5\n\nTime,Behavior,Status\n3.5,Install cap,POINT\n", 1),
+    ],
+)
+def test_the_time_offset_of_boris_is_no_time_of_the_video(tmp_path, table, at):
+    path = tmp_path / "a.csv"
+    path.write_text(table)
+    (entry,) = formats.read(path)[1]
+    assert entry.at == at
+
+
+def test_a_cue_below_the_head_of_a_webvtt_file_is_read(tmp_path):
+    cues = "00:01.000 --> 00:02.000\nInstall base\n\nNOTE x\n00:02.000 --> 00:03.000\nInstall cap\n"
+    for head in ("WEBVTT\n", "WEBVTT\nKind: captions\nLanguage: en\n", "WEBVTT\n\nNOTE x\n\n"):
+        (tmp_path / "a.vtt").write_text(head + cues)
+        assert label_files.read(tmp_path / "a.vtt", PROCEDURE, UP).steps == [(20, 0), (30, 3)]
+    (tmp_path / "a.vtt").write_text("WEBVTT\n0:01 --> x\nInstall base\n")
+    with pytest.raises(ValueError, match="line 2: time: '0:01 --> x' is not"):
+        label_files.read(tmp_path / "a.vtt", PROCEDURE, UP)
