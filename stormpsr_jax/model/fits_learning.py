@@ -71,7 +71,7 @@ def learn(training: Sequence[Looks], validation: Sequence[Looks], rate: float) -
 
 def _threshold(key: str, familiar: Sequence[np.ndarray], rate: float) -> float:
     """What the best minute of recordings reaches, each a row of how familiar its pictures are."""
-    window = round(SECONDS * rate)
+    window = max(1, round(SECONDS * rate))
     rows = [values[np.isfinite(values)] for values in familiar]
     best = [float(_means(row, window).max()) for row in rows if len(row)]
     if not best or max(best) < LEAST:

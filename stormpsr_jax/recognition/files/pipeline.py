@@ -100,8 +100,10 @@ def _recognised(
             last = chunk.numbers[-1]
             held.append(_Waiting(chunk, sum(one.num_bytes for one in held) > _MAX_HELD))
             if not watch.holding:
-                pairs = zip(chunk.numbers, chunk.fits, strict=True)
-                known = next((number for number, fits in pairs if fits is not None), last)
+                numbers = chunk.numbers
+                # Of a model that cannot tell nothing has waited.
+                pairs = zip(numbers, chunk.fits, strict=True)
+                known = next((number for number, fits in pairs if fits is not None), numbers[0])
                 yield from _decoded(held, decoder, watch.fits, known - watch.patience)
             elif last - held[0].numbers[-1] >= watch.patience:
                 # Too old: it was no clear view of anything but an initial state.
