@@ -259,17 +259,14 @@ def _score_released(
     settings: Settings,
     fps: float,
 ) -> dict[str, Any]:
-    try:
-        return released.evaluate_recording(
-            procedure,
-            r.variant,
-            stream,
-            settings,
-            r.truth,
-            r.states,
-            fps,
-            r.detections,
-            r.temporal,
-        )
-    except ValueError as error:
-        raise ValueError(f"recording {r.name}: {error}") from error
+    return released.evaluate_recording(
+        procedure,
+        r.variant,
+        stream,
+        settings,
+        r.truth,
+        r.states,
+        fps,
+        r.detections,
+        r.temporal,
+    )
