@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stormpsr_jax.base import files
-from stormpsr_jax.base.mistakes import first_of, raise_all
+from stormpsr_jax.base.mistakes import first_of, raise_all, tell
 from stormpsr_jax.psr.cli import (
     OneLineParser,
     add_decoding_flags,
@@ -199,6 +199,9 @@ def _score(
     labelled = load_recordings(
         procedure, args.labels, args.asd, args.temporal, variant=args.variant, fps=args.fps
     )
+    if without := [name for name, recording in labelled.items() if not len(recording.frames)]:
+        what = "give no states, so that their alerts are not counted"
+        tell("warning", f"{args.labels}: the labels of {', '.join(without)} {what}")
     return alerts.summarise(
         alerts.score_recording(
             recording.frames,

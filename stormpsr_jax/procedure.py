@@ -134,9 +134,9 @@ def _check_labels(
         except ValueError as error:
             findings.mistakes += first_of(error, place)
             continue
-        if variant is None or not len(known.states):
+        if variant is None:
             continue
-        if tuple(known.states[0].tolist()) != variant.initial_state:
+        if len(known.states) and tuple(known.states[0].tolist()) != variant.initial_state:
             where = f"{place / label_files.STATES}: line 1" if place.is_dir() else place
             findings.mistakes.append(
                 f"{where}: the first state is not the initial state of variant {variant.name!r} in "
@@ -312,13 +312,14 @@ def _count(num_recordings: int) -> str:
 
 
 def _dump(data: dict[str, Any]) -> str:
-    """JSON with each list of numbers on one line."""
+    """JSON with each list of numbers on one line; a text is left as it is."""
     text = json.dumps(data, indent=2, ensure_ascii=False)
-    return re.sub(r"\[\n[\s\d,]*\d\s*\]", _on_one_line, text)  # none within a text has a line end
+    return re.sub(r'"(?:[^"\\]|\\.)*"|\[[\s\d,]*\d\s*\]', _on_one_line, text)
 
 
-def _on_one_line(numbers: re.Match) -> str:
-    return f"[{', '.join(re.findall('[0-9]+', numbers[0]))}]"
+def _on_one_line(found: re.Match) -> str:
+    text = found[0]
+    return text if text[0] == '"' else f"[{', '.join(re.findall('[0-9]+', text))}]"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -30,10 +30,14 @@ def test_template_has_no_mistakes_and_no_doubts(written, capsys):
     assert "[0, 3, 6]" in written.read_text()
 
 
-def test_a_name_with_numbers_in_brackets_stays_as_it_is(capsys):
-    command.main(["template", "--name=lamp [2,4]", "--components=foot [ 1 ],arm"])
-    data = json.loads(capsys.readouterr().out)
-    assert (data["name"], data["components"][0]) == ("lamp [2,4]", "foot [ 1 ]")
+def test_template_names_stay_as_they_are(tmp_path):
+    path = tmp_path / "x.json"
+    name, components = "pump [1 2]", ['bolt "[ 3 ]', "[4 5]"]
+    words = ["template", f"--name={name}", f"--components={','.join(components)}", f"--out={path}"]
+    command.main(words)
+    procedure = load_procedure(path)
+    assert (procedure.name, [*procedure.components]) == (name, components)
+    assert '"expected": [0, 3]' in path.read_text()
 
 
 def test_template_and_show_allowed_steps(capsys):
@@ -151,6 +155,16 @@ def test_check_takes_the_variant_that_its_message_advises(written, tmp_path, cap
         said = capsys.readouterr().err
         assert says in said
         assert said.count("\n") == 1
+
+
+def test_check_doubts_steps_of_labels_that_give_no_states(written, tmp_path, capsys):
+    (tmp_path / "labels" / "a").mkdir(parents=True)
+    path = tmp_path / "labels" / "a" / "PSR_labels.csv"
+    path.write_text("00010.jpg,3,Install back\n00020.jpg,0,Install base\n")
+    command.main(["check", str(written), f"--labels={tmp_path / 'labels'}"])
+    said = capsys.readouterr().out
+    assert "Install base is missing before Install back, which it precedes: a at 0:01.0" in said
+    assert "the labels of 1 recording can be read, with doubts" in said
 
 
 def test_check_errors_labels_of_every_kind_are_read(written, tmp_path, capsys):

@@ -223,13 +223,14 @@ class Looks(NamedTuple):
         if "detector" in key:
             assert self.confidences is not None
             values = values * self.confidences
+        clear = values > CLEAR  # no mean embedding is of an initial state
         if key == BOTH:
             assert self.embeddings is not None
             assert self.classes is not None
             assert model.prototypes is not None
             values = values * model.prototypes.agreement(self.embeddings, self.classes)
         if self.initial is not None:
-            values = np.where(self.initial, np.where(values > CLEAR, np.nan, 0.0), values)
+            values = np.where(self.initial, np.where(clear, np.nan, 0.0), values)
         return values
 
 

@@ -64,9 +64,10 @@ class Watch:
             initial: classes of the initial states.
         """
         self._of_model, self._initial = fits, initial
-        # One picture at least, of a source that has one in many minutes.
-        self.window, self.patience = max(1, round(SECONDS * rate)), max(1, round(HELD * rate))
-        self._enough = max(1, round(ENOUGH * rate))
+        # At least one: a time-lapse may have a picture in some minutes.
+        self.window, self.patience, self._enough = (
+            max(1, round(seconds * rate)) for seconds in (SECONDS, HELD, ENOUGH)
+        )
         self._sure = SURE * rate
         self._since = 0  # pictures that counted after the last minute that fitted
         self._last: collections.deque[View] = collections.deque(maxlen=self.patience)

@@ -55,6 +55,8 @@ def of_states(
     """
     doubts = []
     for i in np.flatnonzero(procedure.state_classes(states) == 0):
+        if i and (states[i] == states[i - 1]).all():  # a row for each frame, of the same state
+            continue
         if tuple(states[i].tolist()) == variant.initial_state:
             continue
         parts = [name for name, on in zip(procedure.components, states[i], strict=True) if on]

@@ -294,8 +294,8 @@ def _differences(result: Result) -> Drawn:
     ]  # fmt: skip
     figure.legend(handles=key, frameon=False, loc="outside upper center", ncols=2)
     caption = (
-        "Fused stream minus a single one, mean over recordings, with the 95 % interval of a paired "
-        "bootstrap over recordings."
+        f"{_title(method)} minus each other stream, mean over recordings, with the 95 % interval "
+        "of a paired bootstrap over recordings."
     )
     return "What fusion changes", caption, figure
 

@@ -104,6 +104,15 @@ def test_evaluate_released_keeps_the_contract(files, decoder):
             assert {"perception_fp", "perception_fn", "contains_errors"} <= set(r)
 
 
+def test_evaluate_released_names_a_recording_without_steps_once(files, capsys):
+    (files / "labels" / "02_assy_b" / "PSR_labels.csv").write_text("")
+    said = fails(files, capsys, "--protocol=released")
+    assert said == (
+        "error: recording '02_assy_b': no ground-truth steps in PSR_labels.csv: take "
+        "--protocol=paper"
+    )
+
+
 def test_evaluate_order_of_recordings_changes_nothing(tmp_path):
     names = ("01_assy_a", "02_assy_b", "03_assy_c")
     renamed = dict(zip(names, ("09_assy_a", "05_assy_b", "01_assy_c"), strict=True))

@@ -91,6 +91,8 @@ def test_learned_errors_options_that_do_not_fit_and_files(scored, capsys):
         ((folder, "--gate=learned=1"), "--gate: stream learned has none"),
     ):
         assert what in refused(capsys, learned_run, scored, *flags)
+    said = refused(capsys, learned_run, scored, folder, "--sweep=1,2", streams=())
+    assert "--sweep needs --asd or --temporal" in said
     assert "--fusion needs --scores, or --asd (and --temporal)" in refused(
         capsys, learned_run, scored, "--fusion=default", streams=("temporal",)
     )

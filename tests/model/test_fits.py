@@ -53,6 +53,12 @@ def test_a_clear_view_of_the_initial_state_says_nothing_and_an_unsure_one_is_not
     looked = Looks.of(seen([1, 1, 2], [0.9, 0.3, 0.9]), (1,))
     values = looked.familiar("detector", Fits({}, None))
     np.testing.assert_allclose(values, [np.nan, 0, 0.9])
+    # Nor to both networks, whose mean embeddings are of other states; far from all it is foreign.
+    space = Space(np.zeros(3), np.eye(3)[:1], np.ones(1), 1.0, typical=1.5)
+    model = Fits({}, space, Prototypes(np.array([2]), np.eye(3)[:1]))
+    embeddings = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 0], [9, 0, 0]])
+    looked = Looks.of(seen([1, 1, 2, 1], [0.9, 0.3, 0.9, 0.9], embeddings), (1,))
+    np.testing.assert_allclose(looked.familiar(BOTH, model), [np.nan, 0, 0.9, 0])
 
 
 def test_what_is_learnt_is_written_and_read():

@@ -53,6 +53,14 @@ def test_monitor_golden_missed_then_out_of_order():
     assert kinds(monitor.update(12, [5])) == [("unexpected", 5, None)]
 
 
+def test_monitor_a_rule_that_is_given_twice_is_told_once():
+    data = PROCEDURE.to_json()
+    data["variants"]["up"]["precedence"] = [[0, 3], [3, 6], [0, 3]]
+    twice = Procedure.from_json(data)
+    monitor = Monitor(twice, twice.variants["up"])
+    assert kinds(monitor.update(1, [3])) == [("missed", 0, 3)]
+
+
 def test_monitor_state_counts_from_wherever_it_starts():
     monitor = Monitor(PROCEDURE, PROCEDURE.variants["service"])
     assert kinds(monitor.update(1, [8, 5])) == []  # in one frame there is no order

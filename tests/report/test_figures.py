@@ -249,7 +249,8 @@ def test_figures_a_wrong_part_in_one_recording_keeps_the_differences(undrawn):
     data = result()
     for stream in data["streams"].values():
         stream["recordings"]["r1"]["wrong"] = {"found": 1, "delay_s": 2.0}
-    assert drawn(data, "What fusion changes")
+    caption = drawn(data, "What fusion changes")[1]
+    assert caption.startswith("STORM-PSR minus each other stream, mean over recordings")
 
 
 def test_belief_strips_columns_are_the_last_frame_before_their_middle():

@@ -308,6 +308,9 @@ def test_report_undefined_figures_are_dashes(tmp_path):
     assert "(2 undefined)" in texts  # delay
     assert "–" in texts
     assert not any("nan" in text.lower().split() or text == "None" for text in texts)
+    _, page = make(tmp_path / "report.html", {"nothing": ([], {"asd": [[3, 0, 0.9]]})})
+    cells = [text for tag, text in page.texts if tag == "td"]
+    assert "0.000" not in cells  # neither F1 nor pooled F1
 
 
 def test_report_settings_are_shown_where_chosen(tmp_path):

@@ -24,6 +24,8 @@ from stormpsr_jax.psr.streams.stream import AnySettings, Stream
 Rows = list[dict[str, Any]]
 # Visible fraction at a completion: hidden, mostly hidden, mostly visible, visible.
 OCCLUSION_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# What a row of a sweep has besides the headline figures.
+_SWEPT = tuple(headline.Figure(k, k, "", mean=True) for k in ("threshold", "precision", "recall"))
 
 
 def load_result(path: str | os.PathLike) -> dict[str, Any]:
@@ -51,9 +53,13 @@ def load_result(path: str | os.PathLike) -> dict[str, Any]:
         mistakes += calibration.mistakes(s, place)
         try:
             recordings = files.field(s, "recordings", dict, place)
+            sweep = files.field({"sweep": [], **s}, "sweep", list, place)
         except ValueError as error:
             mistakes.append(str(error))
             continue
+        for i, row in enumerate(sweep):
+            figures = (*_SWEPT, *headline.FIGURES)
+            mistakes += headline.mistakes(row, figures, f"{place}.sweep[{i}]")
         for name, r in recordings.items():
             where = f"{place}.recordings.{name}"
             mistakes += headline.mistakes(r, headline.FIGURES, where)
@@ -88,6 +94,15 @@ def _step_mistakes(entry: Any, place: str, num_components: int) -> list[str]:
             for step in steps
             if not _is_step(step, num_components)
         ]
+    if not mistakes and "visible" in entry:
+        try:
+            visible = files.field(entry, "visible", list, place)
+            if len(visible) not in (0, len(entry["truth"])):
+                raise ValueError(f"{place}: visible: has not one value for each true step")
+            for one in visible:
+                files.number(0 if one is None else one, f"{place}: visible", 0, 1)
+        except ValueError as error:
+            mistakes.append(str(error))
     return mistakes
 
 
@@ -206,7 +221,7 @@ def recordings_table(result: Mapping[str, Any]) -> Rows:
             "stream": stream,
             "recording": name,
             **headline.values(r),
-            "contains_errors": r["contains_errors"],
+            "contains_errors": r.get("contains_errors"),
         }
         for stream, s in result["streams"].items()
         for name, r in s["recordings"].items()

@@ -46,7 +46,7 @@ def compare(
     Raises:
         ValueError: other recordings, labels or protocols in a than in b, or an absent stream.
     """
-    _check(samples, level)
+    _check(samples, level, seed)
     _check_alike(a, b)
     if streams is None:
         pairs = [(stream, stream) for stream in a["streams"] if stream in b["streams"]]
@@ -91,7 +91,7 @@ def compare_runs(
     Raises:
         ValueError: as for `compare`, or there is no pair.
     """
-    _check(samples, level)
+    _check(samples, level, seed)
     if not pairs:
         raise ValueError("there are no runs to compare")
     runs = []
@@ -113,11 +113,13 @@ def compare_runs(
     ]
 
 
-def _check(samples: int, level: float) -> None:
+def _check(samples: int, level: float, seed: int) -> None:
     if samples < 1:
         raise ValueError(f"--samples={samples} is not a positive number")
     if not 0 < level < 1:
         raise ValueError(f"--level={level} is not between 0 and 1")
+    if seed < 0:
+        raise ValueError(f"--seed={seed} is not a whole number from 0 up")
 
 
 def _check_alike(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:

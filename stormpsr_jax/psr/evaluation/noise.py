@@ -179,7 +179,8 @@ def _frames(procedure: Procedure, r: LabelledPredictions, fps: float) -> _Frames
     tops = tops[rows.classes[tops] > 0]
     numbers = rows.frames[tops]
     states = r.states_at(numbers)
-    changes = r.frames[1:]
+    # Labels may have a row for each frame.
+    changes = r.frames[1:][(r.states[1:] != r.states[:-1]).any(axis=1)]
     # The first change from NEAR_S before a frame on is no later than NEAR_S after it.
     reach = NEAR_S * fps
     before = np.searchsorted(changes, numbers - reach)

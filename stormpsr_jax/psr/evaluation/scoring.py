@@ -124,6 +124,8 @@ def evaluate_recordings(
         raise ValueError("no predictions; pass --asd, --temporal or both")
     if sweep and (protocol == "released" or decoder == "naive"):
         raise ValueError("--sweep needs --protocol=paper and a decoder that has thresholds")
+    if sweep and not any(stream.sums for stream in scored):
+        raise ValueError("--sweep needs --asd or --temporal: a stream that sums up evidence")
     if not 0 <= certain <= 1:
         raise ValueError(f"--certain={certain} is not in 0…1")
     if certain and (protocol == "released" or sweep):
@@ -257,17 +259,14 @@ def _score_released(
     settings: Settings,
     fps: float,
 ) -> dict[str, Any]:
-    try:
-        return released.evaluate_recording(
-            procedure,
-            r.variant,
-            stream,
-            settings,
-            r.truth,
-            r.states,
-            fps,
-            r.detections,
-            r.temporal,
-        )
-    except ValueError as error:
-        raise ValueError(f"recording {r.name}: {error}") from error
+    return released.evaluate_recording(
+        procedure,
+        r.variant,
+        stream,
+        settings,
+        r.truth,
+        r.states,
+        fps,
+        r.detections,
+        r.temporal,
+    )

@@ -301,6 +301,6 @@ def summarise(recordings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         **result,
         "pooled_f1": f1_score(tp, fp, fn) if truths else None,
         "pooled_precision": tp / (tp + fp) if tp + fp else None,
-        "pooled_recall": tp / (tp + fn) if tp + fn else None,
+        "pooled_recall": tp / (tp + fn) if tp + fn else (0.0 if truths else None),
         "undefined": undefined,
     }

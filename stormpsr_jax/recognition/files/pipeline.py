@@ -101,9 +101,10 @@ def _recognised(
             held.append(_Waiting(chunk, sum(one.num_bytes for one in held) > _MAX_HELD))
             if not watch.holding:
                 # The first verdict counts: within a chunk of a slow source there may be others.
+                # Of a model that cannot tell nothing has waited.
                 pairs = zip(chunk.numbers, chunk.fits, strict=True)
                 told = ((number, fits) for number, fits in pairs if fits is not None)
-                known, fits = next(told, (last, watch.fits))
+                known, fits = next(told, (chunk.numbers[0], watch.fits))
                 yield from _decoded(held, decoder, fits, known - watch.patience)
             elif last - held[0].numbers[-1] >= watch.patience:
                 # Too old: it was no clear view of anything but an initial state.

@@ -250,6 +250,8 @@ def test_compare_errors_name_what_differs():
         compare.compare(a, b, ("asd", "storm"))
     with pytest.raises(ValueError, match="--samples=0"):
         compare.compare(a, b, samples=0)
+    with pytest.raises(ValueError, match="--seed=-1 is not a whole number from 0 up"):
+        compare.compare(a, b, seed=-1)
     with pytest.raises(ValueError, match="--level=1"):
         compare.compare(a, b, level=1)
     fewer = json.loads(json.dumps(b))
@@ -260,6 +262,34 @@ def test_compare_errors_name_what_differs():
     other["streams"]["storm"]["recordings"]["7"]["truth"] = []
     with pytest.raises(ValueError, match="labels of recording 7 differ"):
         compare.compare(a, other)
+
+
+def test_load_result_names_what_the_tables_of_sweeps_and_occlusion_could_not_show(tmp_path):
+    path = tmp_path / "m.json"
+    swept = {**GOLDEN["streams"]["asd"], "threshold": 1.0, "precision": None, "recall": 0.5}
+    del swept["recordings"]
+    data = json.loads(json.dumps(GOLDEN))
+    data["streams"]["asd"]["sweep"] = [swept]
+    path.write_text(json.dumps(data))
+    assert analysis.sweep_table(analysis.load_result(path))[0]["recall"] == 0.5
+    for change, message in (
+        (lambda s: s.update(sweep=3), "streams.asd: sweep: 3 has the wrong type"),
+        (lambda s: s["sweep"].append(4), r"streams.asd.sweep.1.: 4 is not an object"),
+        (lambda s: s["sweep"][0].pop("recall"), r"asd.sweep.0.: recall: is missing"),
+        (lambda s: s["sweep"][0].update(f1="x"), r"asd.sweep.0.: f1: 'x' has the wrong type"),
+        (lambda s: s["recordings"]["r1"].update(visible=[0.5]), "r1: visible: has not one"),
+        (lambda s: s["recordings"]["r1"].update(visible=5), "r1: visible: 5 has the wrong type"),
+        (lambda s: s["recordings"]["r1"].update(visible=[1, 2, 0]), "r1: visible: 2 is not in 0"),
+    ):
+        broken = json.loads(json.dumps(data))
+        change(broken["streams"]["asd"])
+        path.write_text(json.dumps(broken))
+        with pytest.raises(ValueError, match=message):
+            analysis.load_result(path)
+    for r in data["streams"]["asd"]["recordings"].values():
+        del r["contains_errors"]  # which nothing but a column needs
+    path.write_text(json.dumps(data))
+    assert analysis.recordings_table(analysis.load_result(path))[0]["contains_errors"] is None
 
 
 def test_load_result_errors_name_file_and_field(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import pathlib
 import statistics
@@ -60,6 +61,8 @@ def plain(recordings, floor):
             if f not in rows or p > rows[f][1]:
                 rows[f] = (c, p)
         named = [*r.frames, *r.detections.frames, *(f for f, _ in r.truth)]
+        pairs = itertools.pairwise(zip(r.frames, r.states.tolist(), strict=True))
+        changes = [t for (_, before), (t, after) in pairs if before != after]
         gap = run = 0
         for f in range(min(named), max(named) + 2):
             at_end = f == max(named) + 1
@@ -70,7 +73,7 @@ def plain(recordings, floor):
             state = tuple(state[-1])
             text = "".join(map(str, state))
             true = STATES.index(text) + 1 if text in STATES else ERROR if -1 in state else 0
-            near = any(abs(t - f) <= noise.NEAR_S * FPS for t in r.frames[1:])
+            near = any(abs(t - f) <= noise.NEAR_S * FPS for t in changes)
             if c > 0:
                 weak.append((c, p, true))
             seen = c > 0 and p > floor
@@ -229,6 +232,15 @@ def test_a_recording_by_hand():
     assert share(found["near_change"]) == (3 + 1 + 1, 11)  # 12 to 14, 40, 64
     assert found["wrong_confidence"] == 0.6
     assert [one["right"]["of"] for one in found["by_confidence"]] == [0, 1, 11, 1, 9, 10, 0]
+
+
+def test_labels_with_a_row_for_each_frame_say_the_same():
+    states = {f: (int(f >= 60), 0, 0) for f in range(120)}
+    rows = {f: [(3, 0.9)] for f in range(0, 120, 10)}
+    every = noise.measure(PROCEDURE, {"r": recording("r", states, rows)})
+    changes = {f: states[f] for f in (0, 60, 119)}  # and one row without a change
+    assert noise.measure(PROCEDURE, {"r": recording("r", changes, rows)}) == every
+    assert (every["near_change"]["count"], every["near_change"]["of"]) == (1, 12)
 
 
 def test_nothing_seen_is_one_gap_and_no_share():

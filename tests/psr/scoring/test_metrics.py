@@ -268,6 +268,15 @@ def test_summarise_order_of_recordings_and_steps(pairs, rng: random.Random):
     assert {k: first[k] for k in ("tp", "fp", "fn")} == {k: second[k] for k in ("tp", "fp", "fn")}
 
 
+def test_summarise_pooled_recall_is_undefined_without_true_steps_alone():
+    """Where all that is recognised is early there is no true positive, as in a recording."""
+    early = metrics.score_recording([(10, 0)], [(5, 0)], fps=2)
+    nothing = metrics.score_recording([], [(5, 0)], fps=2)
+    assert (early["recall"], nothing["recall"]) == (0, None)
+    assert metrics.summarise({"a": early, "b": nothing})["pooled_recall"] == 0
+    assert metrics.summarise({"b": nothing})["pooled_recall"] is None
+
+
 def test_score_golden_early_wrong_missed_and_repeated():
     truth = [(10, 0), (20, 3), (30, 2), (40, 0), (50, 6)]
     predicted = [(12, 0), (15, 3), (35, 2), (45, 0), (46, 9)]

@@ -80,6 +80,13 @@ def test_recognised_decodes_what_live_recognition_does_however_large_the_picture
     assert recognised(monkeypatch, known, batch, first) == expected
 
 
+def test_recognised_of_a_model_that_cannot_tell_nothing_is_too_old(monkeypatch):
+    """Though three minutes of a time-lapse are less than a chunk."""
+    monkeypatch.setattr(Watch, "patience", 2)
+    monkeypatch.setattr(Watch, "holding", False)
+    assert recognised(monkeypatch, 10_000, 64) == list(range(FRAMES))
+
+
 def test_recognised_that_is_ended_leaves_no_file_open(monkeypatch):
     monkeypatch.setattr(pipeline, "_MAX_HELD", 0)
     files, make = [], pipeline.tempfile.TemporaryFile
