@@ -131,9 +131,9 @@ def described() -> Section:
     c.encoder.width = field(0, 0, 16_384)  # of a ViT's tokens, of a ConvNeXt's first stage
     c.encoder.depth = field(0, 0, 64)  # of a ViT: blocks
     c.encoder.num_heads = field(0, 0, 256)  # of a ViT
-    c.encoder.stem = field((), 1, 10**5, like=(1,))  # of a ViT: channels of convolutions before it
+    c.encoder.stem = field((), 1, 16_384, like=(1,))  # of a ViT: channels of convolutions before it
     c.encoder.depths = field((), 1, 64, like=(1,))  # of a ConvNeXt: blocks of each stage
-    c.encoder.hidden = field(128, 1, 10**5)  # width of the frame embedding (layer 1 of the head)
+    c.encoder.hidden = field(128, 1, 16_384)  # width of the frame embedding (layer 1 of the head)
     c.encoder.projection = field(128, 1, 10**5)  # width of z, for SupCon only
     # Activations that the backward pass redoes; auto: as few as the devices' memory allows.
     c.encoder.remat = one_of("auto", "none", "dots", "full")
@@ -142,9 +142,9 @@ def described() -> Section:
     c.temporal_model = Section()
     c.temporal_model.backbone = one_of("transformer", "mlp", "lstm", "tcn")
     c.temporal_model.depth = field(6, 1, 64)
-    c.temporal_model.num_heads = field(8, 1, 10**6)
-    c.temporal_model.dim_head = field(128, 1, 10**6)
-    c.temporal_model.mlp_dim = field(4096, 1, 10**6)
+    c.temporal_model.num_heads = field(8, 1, 256)
+    c.temporal_model.dim_head = field(128, 1, 4096)
+    c.temporal_model.mlp_dim = field(4096, 1, 65_536)
     c.temporal_model.dropout = field(0.1, 0, 0.99)
     c.temporal_model.drop_positions = False  # dropout also where the positions have been added
     c.temporal_model.seen = field(0, 0, 4096)  # last frames that it sees, as a control; 0 = all
@@ -232,11 +232,11 @@ def described() -> Section:
     c.detector.zoom = field(0.2, 0, 0.99)  # pictures are scaled by 1 ± this, boxes with them
     c.detector.shift = field(0.08, 0, 1)  # and moved by up to this share of the picture
     c.detector.image_size = field(0, 0, 4096)  # pixels each way that it looks at; 0 = as stored
-    c.detector.width = field(64, 1, 10**5)
-    c.detector.depth = field(2, 0, 1000)
+    c.detector.width = field(64, 1, 1024)
+    c.detector.depth = field(2, 0, 16)
     c.detector.levels = field(1, 1, 6)  # feature levels: strides 8, 16, …
     c.detector.grid = field(12, 1, 128)  # side of the features in the box that tell the state
-    c.detector.max_detections = field(1, 1, 10**5)  # rows a frame in the prediction files
+    c.detector.max_detections = field(1, 1, 100)  # rows a frame in the prediction files
     c.detector.eval_every = field(2_500, 1)
     c.detector.checkpoint_every = field(2_500, 1)
     c.detector.log_every = field(50, 1)
