@@ -182,8 +182,8 @@ def _size_mistakes(context: Context) -> list[str]:
 STAGE = Stage(
     name="general",
     build=build,
-    fields=(*learning.TRAINING, *learning.ENCODER, "general"),
-    reads=lambda _: [Reads((LABELS,), SPLITS, _open)],
+    fields=(*learning.TRAINING, *learning.AUGMENTED, *learning.ENCODER, "attention", "general"),
+    reads=lambda _: [Reads((LABELS, "pictures"), SPLITS, _open)],
     results=lambda workdir: [workdir / "general" / name for name in (BEST, _EXPORTED)],
     size_mistakes=_size_mistakes,
 )
